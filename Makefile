@@ -1,0 +1,36 @@
+# make demo | make test | make test-all | make check | make results
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN = .venv/bin
+
+.PHONY: demo test test-all check results clean
+
+# A torch that is already installed (a CPU build, say) is reused rather than downloaded again.
+.venv/.installed: pyproject.toml constraints.txt
+	@test -d .venv || if $(PYTHON) -c "import torch" 2>/dev/null; \
+	  then $(PYTHON) -m venv --system-site-packages .venv; else $(PYTHON) -m venv .venv; fi
+	@echo "installing into .venv (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@touch $@
+
+demo: .venv/.installed
+	$(BIN)/stresslens run studies/quickstart.yaml
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: .venv/.installed
+	$(BIN)/python -m pytest -n 2
+
+check: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# The tables of docs/results.md; resumable: what is finished is not run again.
+results: .venv/.installed
+	$(BIN)/stresslens run studies/digits-losses-as-published.yaml --jobs 2
+	$(BIN)/stresslens run studies/digits-losses.yaml --jobs 2
+
+clean:
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,51 @@
+"""stresslens trains image classifiers, attacks them, hardens them, looks inside them, and says which differences are real."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from stresslens.core.data import Data as Data
+    from stresslens.core.data import Split as Split
+    from stresslens.core.draws import Draws as Draws
+    from stresslens.core.layers import layer_table as layer_table
+    from stresslens.core.types import Estimate as Estimate
+    from stresslens.python import Run as Run
+    from stresslens.python import evaluate as evaluate
+    from stresslens.python import load as load
+    from stresslens.python import predict as predict
+    from stresslens.python import run as run
+    from stresslens.python import train as train
+    from stresslens.python import write_report as write_report
+
+_HOMES = {
+    "Data": "core.data",
+    "Split": "core.data",
+    "Draws": "core.draws",
+    "layer_table": "core.layers",
+    "Estimate": "core.types",
+    "Run": "python",
+    "evaluate": "python",
+    "load": "python",
+    "predict": "python",
+    "run": "python",
+    "train": "python",
+    "write_report": "python",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used, so that `import stresslens` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stresslens' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"stresslens.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,3 @@
+from stresslens.cli import main
+
+main()

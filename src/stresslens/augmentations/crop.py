@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stresslens.core.draws import Draws
+
+
+def crop(x: Tensor, y: Tensor, draws: Draws, *, padding: int = 4) -> tuple[Tensor, Tensor]:
+    """Shifts each image by up to `padding` pixels each way: pads with black, then crops to the same size at random."""
+    n, _, height, width = x.shape
+    shift = draws.integers(2 * padding + 1, 2)  # (N, 2)
+    padded = F.pad(x, [padding] * 4)
+    rows = shift[:, :1] + torch.arange(height, device=x.device)  # (N, H)
+    columns = shift[:, 1:] + torch.arange(width, device=x.device)  # (N, W)
+    images = torch.arange(n, device=x.device)[:, None, None]
+    cropped = padded.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
+    return cropped.permute(0, 3, 1, 2), y

@@ -1,0 +1,441 @@
+"""The command line: verbs, each one function; torch is imported only inside one, so that --help answers at once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError
+
+if TYPE_CHECKING:
+    from stresslens.core.data import Data
+    from stresslens.core.types import Estimate
+    from stresslens.stages import Record, Task
+    from stresslens.study import Study
+    from stresslens.training import Position, Show
+
+app = typer.Typer(
+    name="stresslens",
+    help="Trains image classifiers, attacks them, hardens them, looks inside them, and says which differences between them are real.\n\n"
+    "Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 3 data, 4 training diverged, 5 a gate not met, "
+    "130/143 stopped by a signal after saving.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="Folder that holds the studies' folders.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Runs trained at a time, each in its own process.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; default: CUDA where there is one.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="This one seed instead of the study's.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
+Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document on standard output.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the verdict.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="A line for every logged epoch where there is no progress bar.")]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option("--fail-under", help="score=value, for example accuracy=0.97; exit code 5 if a run is below.", show_default=False),
+]
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="A study file, or a run's config.yaml.")],
+    overrides: Overrides = None,
+    out: Out = Path("runs"),
+    jobs: Jobs = 1,
+    device: Device = None,
+    seed: Seed = None,
+    dry_run: DryRun = False,
+    fail_under: FailUnder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Carry out a study: every run and seed, their comparison, and a report. The same command again goes on where it stopped."""
+    from stresslens import study as studies
+
+    _carry_out(studies.read(study, overrides or []), out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+
+
+@app.command()
+def train(
+    data: Annotated[str, typer.Argument(help="A dataset: digits, mnist, …, or {mnist: {validation: 5000}}.")],
+    model: Annotated[str, typer.Argument(help="A model: linear, simple_cnn, …, or {mlp: {widths: [32, 16]}}.")],
+    overrides: Overrides = None,
+    name: Annotated[str, typer.Option("--name", help="Of the run's folder.")] = "run",
+    out: Out = Path("runs"),
+    device: Device = None,
+    seed: Seed = None,
+    dry_run: DryRun = False,
+    fail_under: FailUnder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train one model on one data set: a study of a single run, without a file."""
+    from stresslens import study as studies
+    from stresslens.core.errors import Problems
+    from stresslens.core.yaml_source import parse_value
+
+    values = {"data": parse_value(data), "model": parse_value(model), "runs": {name: {}}}
+    try:
+        described = studies.expand(values, overrides or [], name="train", base=Path.cwd())
+    except Problems as error:
+        raise ConfigError("\n".join(p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}" for p in error.problems)) from None
+    _carry_out(described, out, 1, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder (…/seed-0).")],
+    split: Annotated[str, typer.Option("--split", help="train, validation or test.")] = "test",
+    trust: Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")] = False,
+    fail_under: FailUnder = None,
+    as_json: Json = False,
+) -> None:
+    """Score a trained run on a split of its own data; reading test is counted in its record."""
+    from stresslens import stages
+    from stresslens.core.results import RunFolder, read_json, write_json
+    from stresslens.core.types import Estimate
+
+    folder = RunFolder(run)
+    if split not in ("train", "validation", "test"):
+        raise ConfigError(f"--split {split}: expected train, validation or test")
+    with folder.locked() if run.is_dir() else _missing(run):
+        record = read_json(folder.record)
+        model = stages.open_model(folder, trust=trust)
+        data = _data_of(run, trust)
+        if split not in data.splits:
+            raise ConfigError(f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}")
+        stages.predict_split(folder, model, data, split, record)
+        write_json(folder.record, record)
+    scores = {name: Estimate.from_json(values) for name, values in record["scores"][split].items()}
+    if as_json:
+        _print_json({"run": str(run), "split": split, "scores": record["scores"][split]})
+    else:
+        _print_scores(scores, f"{run}: {split}")
+    _gates(fail_under or [], {str(run): scores})
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's folder (…/seed-0).")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    trust: Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Classify pictures: each is made as large and as grey or coloured as the images the run was trained on."""
+    from stresslens import stages
+    from stresslens.core.errors import DataError
+    from stresslens.core.results import RunFolder
+    from stresslens.pictures import read_picture
+    from stresslens.python import predict as probabilities_of
+
+    folder = RunFolder(run)
+    with _missing(run) if not run.is_dir() else _nothing():
+        card = folder.load_card()
+    model = stages.open_model(folder, trust=trust)
+    rows: list[dict[str, Any]] = []
+    unreadable: list[str] = []
+    for file in pictures:
+        try:
+            probabilities = probabilities_of(model, read_picture(file, card.shape)[None])[0]
+        except DataError as error:
+            unreadable.append(str(error))
+            continue
+        best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[:3]
+        rows.append({"file": str(file), "predictions": [{"class": card.classes[k], "probability": float(probabilities[k])} for k in best]})
+    if as_json:
+        _print_json({"run": str(run), "pictures": rows, "unreadable": unreadable})
+    else:
+        _print_table(["picture", "class", "probability", "next"], [_prediction_row(row) for row in rows], "predictions")
+    if unreadable:
+        raise DataError("\n".join(unreadable))
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A study's folder (runs/NAME), or a run's (…/seed-0).")]) -> None:
+    """Write report.html anew from the files of the runs, without a model."""
+    from stresslens.report.page import write_report
+
+    typer.echo(str(write_report(folder)))
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="datasets, models, losses, …, or runs.")] = "",
+    out: Out = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the plug-ins of a kind with their options, or the runs."""
+    from stresslens import find
+
+    if kind == "runs":
+        _list_runs(out, as_json)
+        return
+    kinds = [kind] if kind else list(find.VOCABULARY)
+    if kind and kind not in find.VOCABULARY:
+        from stresslens.core.errors import closest
+
+        raise ConfigError(f"no kind is called {kind!r}; {closest(kind, [*find.VOCABULARY, 'runs'])}")
+    found = {folder: {name: _described(folder, name) for name in find.names(folder)} for folder in kinds}
+    if as_json:
+        _print_json(found)
+        return
+    for folder, plugins in found.items():
+        _print_table([folder, "options", "what it is"], [[n, d["options"], d["help"]] for n, d in plugins.items()], folder)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this installation: versions, processor, device, precision, disk, and where data is looked for."""
+    import shutil
+
+    import torch
+
+    from stresslens.core.data import cache_root, data_root
+    from stresslens.core.devices import pick_device
+    from stresslens.core.results import environment
+    from stresslens.core.torchvision_cure import torchvision
+
+    facts = environment({})
+    facts.pop("command")
+    facts["device"] = pick_device("auto")
+    facts["threads"] = torch.get_num_threads()
+    facts["bfloat16 in hardware"] = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if facts["device"] == "cpu" else torch.cuda.is_bf16_supported()
+    facts["torchvision imports"] = bool(torchvision().__version__)
+    facts["data folder"] = str(data_root())
+    existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
+    facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
+    if as_json:
+        _print_json(facts)
+        return
+    rows = [[key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)] for key, value in facts.items()]
+    _print_table(["fact", "here"], rows, "doctor")
+
+
+def main() -> None:
+    """Runs the command line; everything stresslens raises on purpose becomes one message and its exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(standalone_mode=False)
+    except StresslensError as error:
+        typer.echo(f"stresslens: {error}" if "\n" not in str(error) else f"stresslens: {len(str(error).splitlines())} lines\n{error}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("stresslens: stopped by SIGINT; what was finished is saved", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(f"stopped by {signal.Signals(number).name}; what was finished is saved", number)
+
+
+def _carry_out(
+    study: Study,
+    out: Path,
+    jobs: int,
+    device: str | None,
+    seed: int | None,
+    dry_run: bool,
+    fail_under: list[str],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    from dataclasses import replace
+
+    from stresslens import pipeline
+    from stresslens import study as studies
+
+    gates = _parsed_gates(fail_under)
+    if device is not None:
+        runs = [replace(run, recipe=replace(run.recipe, train=replace(run.recipe.train, device=device))) for run in study.runs]
+        study = replace(study, runs=runs)
+    if seed is not None:
+        study = replace(study, seeds=[seed])
+    if dry_run:
+        resolved = {run.name: studies.as_values(run.recipe) for run in study.runs}
+        _print_json({"study": study.name, "seeds": study.seeds, "runs": resolved, "contrasts": study.contrasts})
+        return
+    finished: dict[str, dict[str, Estimate]] = {}
+    total = len(study.runs) * len(study.seeds)
+    talks = not (quiet or as_json)
+
+    def tell(task: Task, record: Record) -> None:
+        from stresslens.core.types import Estimate
+
+        scores = {name: Estimate.from_json(v) for name, v in record.get("scores", {}).get("test", {}).items()}
+        finished[f"{task.run}/seed-{task.seed}"] = scores
+        if talks:
+            accuracy = f"{scores['accuracy'].value * 100:6.2f} % of {scores['accuracy'].n} test images" if scores else "no test split"
+            trained = record["training"]
+            typer.echo(
+                f"[{len(finished):>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {accuracy}, "
+                f"{trained['epochs']} epochs in {trained['seconds']:.1f} s",
+                err=True,
+            )
+
+    started = time.perf_counter()
+    folder = pipeline.run(study, out=out, jobs=jobs, show=lambda task: _progress(task, verbose) if talks else _silent, tell=tell)
+    verdicts = json.loads((folder / "comparison.json").read_text())
+    if as_json:
+        _print_json({"study": study.name, "folder": str(folder), "report": str(folder / "report.html"), "comparison": verdicts})
+    else:
+        for verdict in verdicts["verdicts"]:
+            typer.echo(verdict)
+        if not quiet:
+            typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
+    _check_gates(gates, finished)
+
+
+def _silent(position: Position, epochs: int) -> None:
+    pass
+
+
+def _progress(task: Task, verbose: bool) -> Show:
+    """One line that is written over on a terminal; elsewhere a line every ten seconds (every second with -v)."""
+    began = time.perf_counter()
+    first: list[float] = []
+    last = [began]
+    terminal = sys.stderr.isatty()
+
+    def show(position: Position, epochs: int) -> None:
+        now = time.perf_counter()
+        done = position.epoch + (position.images > 0) * 0.5
+        first.append(done) if not first else None
+        if not terminal and now - last[0] < (1 if verbose else 10):
+            return
+        last[0] = now
+        rate = (done - first[0]) / (now - began)
+        left = f"{_duration((epochs - done) / rate)} left" if rate > 0 else "…"
+        line = f"{task.run} seed {task.seed}: epoch {position.epoch}/{epochs}, loss {position.last_loss:.4f}, {left}"
+        if terminal:
+            filled = round(24 * position.epoch / epochs)
+            sys.stderr.write(f"\r\x1b[K[{'█' * filled}{'·' * (24 - filled)}] {line}\r")
+            sys.stderr.flush()
+        else:
+            typer.echo(line, err=True)
+
+    return show
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def _parsed_gates(fail_under: list[str]) -> list[tuple[str, float]]:
+    gates = []
+    for gate in fail_under:
+        name, _, value = gate.partition("=")
+        try:
+            gates.append((name, float(value)))
+        except ValueError:
+            raise ConfigError(f"--fail-under {gate}: expected score=value, for example accuracy=0.97") from None
+    return gates
+
+
+def _check_gates(gates: list[tuple[str, float]], finished: dict[str, dict[str, Estimate]]) -> None:
+    missed = []
+    for name, least in gates:
+        for run, scores in finished.items():
+            if name not in scores:
+                raise ConfigError(f"--fail-under {name}: {run} has no such score; it has {', '.join(scores) or 'none'}")
+            if scores[name].value < least:
+                missed.append(f"{run}: {name} {scores[name].value:.4f} is below {least:g}")
+    if missed:
+        raise GateNotMet("\n".join(missed))
+
+
+def _gates(fail_under: list[str], finished: dict[str, dict[str, Estimate]]) -> None:
+    _check_gates(_parsed_gates(fail_under), finished)
+
+
+def _data_of(run: Path, trust: bool) -> Data:
+    """The data set a run was trained on, found by its config.yaml."""
+    from stresslens import stages
+    from stresslens import study as studies
+
+    found = studies.read(run / "config.yaml", trust=trust)
+    (task,) = [stages.Task(found.name, r.name, found.seeds[0], r.recipe, r.base, run) for r in found.runs]
+    return stages.load_data(task)
+
+
+@contextmanager
+def _missing(run: Path) -> Iterator[None]:
+    raise ConfigError(f"there is no run folder {run}; `stresslens list runs` shows those that there are")
+    yield
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def _described(folder: str, name: str) -> dict[str, str]:
+    import inspect
+
+    from stresslens import find
+
+    function = find.plugin(folder, name)
+    options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in find.options_of(function).items())
+    return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
+
+
+def _list_runs(out: Path, as_json: bool) -> None:
+    from stresslens.core.results import read_json, run_folders
+
+    records = {str(folder.path): read_json(folder.record) for folder in run_folders(out)}
+    if as_json:
+        _print_json(records)
+        return
+    rows = []
+    for path, record in records.items():
+        accuracy = record.get("scores", {}).get("test", {}).get("accuracy")
+        rows.append([path, record["status"], f"{accuracy['value'] * 100:.2f} %" if accuracy else "", str(record.get("training", {}).get("epochs", ""))])
+    _print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")
+
+
+def _prediction_row(row: dict[str, Any]) -> list[str]:
+    first, *others = row["predictions"]
+    return [row["file"], first["class"], f"{first['probability'] * 100:.1f} %", ", ".join(f"{o['class']} {o['probability'] * 100:.1f} %" for o in others)]
+
+
+def _print_scores(scores: dict[str, Estimate], title: str) -> None:
+    rows = [[name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}", str(e.n), e.method] for name, e in scores.items()]
+    _print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
+
+
+def _print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+

@@ -1,0 +1,291 @@
+"""Images and labels: splits that stay uint8 until a batch is made, and how a data set is divided."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stresslens.core.draws import Draws, mix
+from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.types import Augmentation, Shape
+
+RESIDENT_BYTES = 32 * 2**20
+"""A split whose float32 form is at most this large is converted once, not batch by batch."""
+
+
+def data_root() -> Path:
+    """Where data sets lie: `STRESSLENS_DATA`, else the user's cache folder."""
+    return Path(os.environ["STRESSLENS_DATA"]) if os.environ.get("STRESSLENS_DATA") else cache_root()
+
+
+def cache_root() -> Path:
+    """Where stresslens keeps what it downloads or unpacks."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("stresslens")) / "data"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; index (N,) the images' places in their split."""
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """images (N,C,H,W) uint8 or float, labels (N,) int64; `scale` is the value of white (255; digits 16; floats in [0,1]: 1).
+
+    Raises DataError on any other shape or type, on images that are not finite, and on lengths that differ.
+    """
+
+    images: Tensor
+    labels: Tensor
+    scale: float = 255.0
+
+    def __post_init__(self) -> None:
+        x, y = self.images, self.labels
+        if x.ndim != 4 or 0 in x.shape:
+            raise DataError(f"images have shape {tuple(x.shape)}; expected (images, channels, height, width), none of them 0")
+        if x.dtype not in (torch.uint8, torch.float32, torch.float64):
+            raise DataError(f"images are {x.dtype}; expected uint8 (0 to `scale`) or float32 in [0, 1]")
+        if y.dtype != torch.int64 or y.ndim != 1:
+            raise DataError(f"labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 of shape (images,)")
+        if len(x) != len(y):
+            raise DataError(f"{len(x)} images but {len(y)} labels")
+        if x.is_floating_point():
+            finite = torch.isfinite(x.flatten(1)).all(1)
+            if not finite.all():
+                bad = (~finite).nonzero().flatten().tolist()
+                raise DataError(f"{len(bad)} images hold NaN or infinity, first at index {bad[0]}; repair or remove them")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> Shape:
+        c, h, w = self.images.shape[1:]
+        return (c, h, w)
+
+    def select(self, index: Tensor | Sequence[int]) -> Split:
+        """Some of the images, in the order given."""
+        rows = torch.as_tensor(index)
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
+
+    def to(self, device: torch.device | str) -> Split:
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def floats(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Some of this split's images as `batches` gives them."""
+        return images.to(dtype).div_(self.scale) if self.scale != 1 or images.dtype != dtype else images
+
+    @cached_property
+    def _resident(self) -> Tensor | None:
+        small = self.images.numel() * 4 <= RESIDENT_BYTES
+        return self.floats(self.images) if small and self.images.dtype != torch.float64 else None
+
+    def batches(
+        self,
+        size: int,
+        *,
+        seed: int | None = None,
+        shuffle: bool = True,
+        epoch: int = 0,
+        start_step: int = 0,
+        dtype: torch.dtype = torch.float32,
+        augment: Sequence[Augmentation] = (),
+    ) -> Iterator[Batch]:
+        """One epoch's batches of `size` images (the last may be smaller), from `start_step` on, on the split's device.
+
+        Stateless: order and random draws follow from (seed, epoch, index) alone. `seed=None` or `shuffle=False` is file order,
+        and so is one batch of everything.
+        """
+        ready = self._resident if dtype == torch.float32 else None
+        places = self._places
+        order = None if seed is None or not shuffle or size >= len(self) else _order(len(self), seed, epoch).to(self.images.device)
+        for start in range(start_step * size, len(self), size):
+            if order is None:
+                rows: Tensor | slice = slice(start, start + size)
+                index = places[rows]
+            else:
+                rows = index = order[start : start + size]
+            x = ready[rows] if ready is not None else self.floats(self.images[rows], dtype)
+            y = self.labels[rows]
+            if augment:
+                draws = Draws(mix(seed or 0, epoch), index)
+                for augmentation in augment:
+                    x, y = augmentation(x, y, draws)
+            yield Batch(x, y, index)
+
+    @cached_property
+    def _places(self) -> Tensor:
+        return torch.arange(len(self), device=self.images.device)
+
+
+def _order(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch)))
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: training, validation and test splits of one image shape, and what the labels mean.
+
+    Raises DataError when labels lie outside the classes, splits differ in shape, or fewer than two classes are present.
+    """
+
+    train: Split
+    validation: Split | None
+    test: Split | None
+    classes: tuple[str, ...]
+    name: str = "tensors"
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if len(self.classes) < 2:
+            raise DataError(f"{self.name}: {len(self.classes)} class; a classifier needs at least two")
+        for name, split in self.splits.items():
+            low, high = int(split.labels.min()), int(split.labels.max())
+            if low < 0 or high >= len(self.classes):
+                wrong = int(((split.labels < 0) | (split.labels >= len(self.classes))).nonzero()[0])
+                raise DataError(
+                    f"{self.name}: {name} label {int(split.labels[wrong])} (image {wrong}) is out of range; "
+                    f"{len(self.classes)} classes take the labels 0 to {len(self.classes) - 1}"
+                )
+            if split.shape != self.train.shape:
+                raise DataError(f"{self.name}: {name} images are {split.shape}, training images {self.train.shape}")
+        if len(self.train.labels.unique()) < 2:
+            raise DataError(f"{self.name}: every training image has the same label; a classifier needs at least two classes")
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @property
+    def shape(self) -> Shape:
+        return self.train.shape
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any pixel, label, division or class name."""
+        digest = hashlib.sha256(repr((self.classes, self.shape)).encode())
+        for name, split in self.splits.items():
+            digest.update(f"{name} {split.scale} {split.images.dtype}".encode())
+            for tensor in (split.images, split.labels):
+                digest.update(np.ascontiguousarray(tensor.cpu().numpy()))
+        return digest.hexdigest()[:16]
+
+    def to(self, device: torch.device | str) -> Data:
+        moved = {name: split.to(device) for name, split in self.splits.items()}
+        return replace(self, **moved)
+
+    @staticmethod
+    def from_arrays(
+        images: Tensor | np.ndarray,
+        labels: Tensor | np.ndarray | Sequence[int],
+        *,
+        classes: Sequence[str] | None = None,
+        validation: int | float = 0.2,
+        test: int | float = 0.2,
+        seed: int = 42,
+        name: str = "tensors",
+    ) -> Data:
+        """A data set from one's own arrays, divided at random with every class in proportion.
+
+        `images` are (N,C,H,W) or (N,H,W), uint8 in 0 … 255 or float in [0,1]; `labels` (N,) integers from 0. A share below 1
+        or a count sets the size of `validation` and `test`.
+        """
+        x, y = torch.as_tensor(images), torch.as_tensor(labels)
+        if x.ndim == 3:
+            x = x[:, None]
+        if y.dtype in (torch.int8, torch.int16, torch.int32, torch.uint8):
+            y = y.long()
+        whole = Split(x, y, 255.0 if x.dtype == torch.uint8 else 1.0)
+        if x.is_floating_point() and (x.min() < 0 or x.max() > 1):
+            raise DataError(
+                f"float images lie in [{float(x.min()):g}, {float(x.max()):g}]; expected [0, 1]. Divide by the value of white, "
+                "and leave normalising to the model's first layer (`input: {normalize: …}`)"
+            )
+        named = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(y.max()) + 1))
+        parts = divide(y, {"test": test, "validation": validation}, seed=seed, names=named)
+        return Data(
+            whole.select(parts["train"]), _part(whole, parts["validation"]), _part(whole, parts["test"]), named, name
+        )
+
+
+def _part(split: Split, rows: Tensor) -> Split | None:
+    return split.select(rows) if len(rows) else None
+
+
+def divide(labels: Tensor, parts: Mapping[str, int | float], *, seed: int, names: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Positions of each part and of the remaining "train", drawn at random with every class in proportion.
+
+    A part is a count (from 1 up) or a share of all images (below 1); 0 leaves it empty.
+    """
+    from sklearn.model_selection import train_test_split
+
+    counts = {name: _count(name, part, len(labels)) for name, part in parts.items()}
+    if sum(counts.values()) >= len(labels):
+        wanted = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ConfigError(f"nothing is left to train on: {len(labels)} images, {wanted}")
+    rest = np.arange(len(labels))
+    drawn: dict[str, Tensor] = {}
+    for name, count in counts.items():
+        present, sizes = np.unique(labels.numpy()[rest], return_counts=True)
+        if count and (sizes.min() < 2 or count < len(present) or len(rest) - count < len(present)):
+            rarest = int(present[sizes.argmin()])
+            label = repr(names[rarest]) if rarest < len(names) else str(rarest)
+            raise DataError(
+                f"cannot draw {count} {name} images with every class on both sides: {len(present)} classes, the smallest "
+                f"({label}) has {sizes.min()} image{'s' if sizes.min() > 1 else ''} of {len(rest)}"
+            )
+        part = np.arange(0)
+        if count:
+            rest, part = train_test_split(rest, test_size=count, random_state=seed, stratify=labels.numpy()[rest])
+        drawn[name] = torch.from_numpy(np.ascontiguousarray(part))
+    drawn["train"] = torch.from_numpy(np.ascontiguousarray(rest))
+    return drawn
+
+
+def _count(name: str, part: int | float, n: int) -> int:
+    if part < 0 or (part >= 1 and part != int(part)):
+        raise ConfigError(f"{name}: {part} is neither a count of images (0, 1, 2, …) nor a share of them (below 1)")
+    return int(np.ceil(part * n)) if 0 < part < 1 else int(part)
+
+
+def balanced_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
+    """`size` positions, as many of each class as it has; a larger subset with the same seed contains a smaller one."""
+    if not 0 < size <= len(labels):
+        raise ConfigError(f"a subset of {size} images was asked for; there are {len(labels)}")
+    order = _order(len(labels), seed, 0)
+    classes = labels[order]
+    rank = torch.zeros_like(order)
+    for label in classes.unique():
+        of_class = (classes == label).nonzero().flatten()
+        rank[of_class] = torch.arange(len(of_class))
+    return order[torch.argsort(rank, stable=True)[:size]]
+
+
+def divided(
+    train: Split, test: Split | None, classes: Sequence[str], name: str, *, validation: int | float, subset: int | None, seed: int
+) -> Data:
+    """A data set whose test images are given: validation is drawn from the training images, then a balanced subset."""
+    parts = divide(train.labels, {"validation": validation}, seed=seed, names=classes)
+    rows, notes = parts["train"], ()
+    if subset is not None:
+        labels = train.labels[rows]
+        rows = rows[balanced_subset(labels, subset, seed=seed)]
+        smallest = int(labels.bincount(minlength=len(classes)).min())
+        if subset > smallest * len(classes):
+            notes = (f"a balanced subset of {subset} images is not to be had: the smallest class has {smallest}",)  # type: ignore[assignment]
+    return Data(train.select(rows), _part(train, parts["validation"]), test, tuple(classes), name, notes)

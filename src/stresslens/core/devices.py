@@ -1,0 +1,135 @@
+"""Where and how the arithmetic runs: device, precision, threads and memory format, chosen by measuring where not told."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from stresslens.core.errors import ConfigError
+
+Precision = Literal["float32", "bfloat16", "float64"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+
+PROBE_SECONDS = 0.04
+"""How long each way of running a step is timed."""
+SMALL_STEP = 1e-3
+"""Seconds of a plain step below which bfloat16 is not tried: there the conversions cost more than the arithmetic."""
+GAIN = 1.1
+"""How many times faster another precision or thread count must be to be chosen over the plain one."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What the bits of a result depend on besides the code: written into every run's configuration."""
+
+    device: str
+    precision: Precision
+    threads: int
+    memory_format: MemoryFormat
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and images; bfloat16 is reached by autocast, with float32 weights."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def place(self, model: nn.Module) -> nn.Module:
+        last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+        return model.to(device=self.device, dtype=self.dtype, memory_format=last)  # type: ignore[call-overload, no-any-return]
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """These threads for the duration."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def autocast(self) -> torch.autocast:
+        """bfloat16 where the operation allows it, when that is the precision; otherwise nothing."""
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def pick_device(asked: str) -> str:
+    """The device asked for; `auto` is CUDA where there is one. Raises ConfigError for a device that is not here."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {asked!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return asked
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed memory: otherwise each large activation is mapped, zeroed page by page and unmapped again.
+
+    Measured on two cores, a training step of simple_cnn at batch 512 takes about two thirds of the time. Elsewhere than on
+    glibc it does nothing.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        mallopt(mmap_threshold, 2**30)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
+def forget_kept_memory() -> None:
+    """Back to glibc's thresholds, for measuring the difference."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if sys.platform == "linux" and mallopt is not None:
+        mallopt(-3, 128 * 1024)
+        mallopt(-1, 128 * 1024)
+
+
+def candidates(model: nn.Module, device: str, precision: str, threads: int | None, most: int) -> list[Arithmetic]:
+    """The ways to run a step that are worth timing, the plain one first."""
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    precisions: list[Precision] = ["float32", "bfloat16"] if precision == "auto" else [precision]  # type: ignore[list-item]
+    formats: list[MemoryFormat] = ["contiguous", "channels_last"] if convolutional else ["contiguous"]
+    counts = [threads] if threads else ([most, 1] if device == "cpu" and most > 1 else [most])
+    return [Arithmetic(device, p, t, f) for p in precisions for f in formats for t in counts]
+
+
+def probe(model: nn.Module, step: Callable[[nn.Module, Arithmetic], None], ways: list[Arithmetic]) -> dict[Arithmetic, float]:
+    """Seconds a step takes in each of the ways, on a copy of the model: the best of what fits into `PROBE_SECONDS`.
+
+    Fewer threads are not timed again where they already lost in the plain way, nor bfloat16 for a step that is small anyway.
+    """
+    seconds: dict[Arithmetic, float] = {}
+    for way in ways:
+        lost = len(seconds) > 1 and way.threads < ways[0].threads and seconds[ways[1]] > seconds[ways[0]] * GAIN
+        if lost or (way.precision == "bfloat16" and min(seconds.values(), default=1.0) < SMALL_STEP):
+            continue
+        trial = way.place(copy.deepcopy(model))
+        with way.active():
+            step(trial, way)  # the first call plans its kernels
+            taken = []
+            while sum(taken) < PROBE_SECONDS:
+                start = time.perf_counter()
+                step(trial, way)
+                if torch.device(way.device).type == "cuda":
+                    torch.cuda.synchronize()
+                taken.append(time.perf_counter() - start)
+            seconds[way] = min(taken)
+    return seconds
+
+
+def fastest(seconds: dict[Arithmetic, float], precision: str | None = None) -> Arithmetic:
+    """The quickest way, of one precision if given; the plain one unless another is at least `GAIN` times as fast."""
+    ways = [way for way in seconds if precision in (None, way.precision)]
+    best = min(ways, key=lambda way: seconds[way])
+    return best if seconds[best] * GAIN < seconds[ways[0]] else ways[0]

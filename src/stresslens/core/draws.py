@@ -1,0 +1,78 @@
+"""Random numbers that belong to an image: the same whatever the batch size, the order, or what was dropped."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+# SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), in wrapping int64 arithmetic.
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_MASK = (1 << 64) - 1
+
+
+def _signed(value: int) -> int:
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    return (z >> bits) & ((1 << (64 - bits)) - 1)  # >> on int64 copies the sign; the mask makes it logical
+
+
+def _mixed(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * _signed(_MIX[0])
+    z = (z ^ _shift(z, 27)) * _signed(_MIX[1])
+    return z ^ _shift(z, 31)
+
+
+def mix(*values: int) -> int:
+    """One seed in [0, 2⁶³) from several integers, such that neighbouring inputs give unrelated seeds."""
+    state = 0
+    for value in values:
+        state = (state * 31 + value + _GOLDEN) & _MASK
+        state = ((state ^ (state >> 30)) * _MIX[0]) & _MASK
+        state = ((state ^ (state >> 27)) * _MIX[1]) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+class Draws:
+    """A stream of random numbers for each image of a batch.
+
+    `index` (N,) int64 names the images. Every call moves all streams on together, so a sequence of calls gives an image the
+    same numbers in whatever batch it stands. `select` keeps some of the images, at the same place of their streams.
+    """
+
+    def __init__(self, seed: int, index: Tensor, *, position: int = 0) -> None:
+        self.seed, self.index, self.position = seed, index, position
+
+    @cached_property
+    def _start(self) -> Tensor:
+        return _mixed(self.index * _signed(_GOLDEN) + _signed(mix(self.seed)))
+
+    def _bits(self, shape: tuple[int, ...]) -> Tensor:
+        count = math.prod(shape)
+        steps = torch.arange(self.position + 1, self.position + count + 1, device=self.index.device)
+        self.position += count
+        return _mixed(self._start[:, None] + steps * _signed(_GOLDEN)).reshape(len(self.index), *shape)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """(N, *shape) float32, uniform on [low, high)."""
+        return _shift(self._bits(shape), 40).to(torch.float32) * (2.0**-24 * (high - low)) + low
+
+    def normal(self, *shape: int) -> Tensor:
+        """(N, *shape) float32, standard normal (Box and Muller 1958)."""
+        first, second = self.uniform(*shape), self.uniform(*shape)
+        return torch.sqrt(-2 * torch.log1p(-first)) * torch.cos(2 * math.pi * second)
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """(N, *shape) int64, uniform on 0 … high - 1."""
+        return _shift(self._bits(shape), 1) % high
+
+    def select(self, keep: Tensor) -> Draws:
+        """The streams of some of the images: `keep` is a mask or positions in the batch."""
+        return Draws(self.seed, self.index[keep], position=self.position)

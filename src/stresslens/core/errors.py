@@ -1,0 +1,78 @@
+"""What can go wrong, each with the exit code of the command line and a message a person can act on."""
+
+from __future__ import annotations
+
+import signal as signals
+from dataclasses import dataclass
+
+
+class StresslensError(Exception):
+    """Base of everything stresslens raises on purpose; `str()` is the whole message, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(StresslensError):
+    """A study, an option or a call that cannot be carried out as it is written."""
+
+    exit_code = 2
+
+
+class DataError(StresslensError):
+    """Images or labels that cannot be used."""
+
+    exit_code = 3
+
+
+class TrainingDiverged(StresslensError):
+    """A loss or a gradient that is not finite. `images` are the batch's indices in the training split."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, images: list[int] | None = None) -> None:
+        super().__init__(message)
+        self.images = images or []
+
+
+class GateNotMet(StresslensError):
+    """A figure is below what was asked for (`--fail-under`)."""
+
+    exit_code = 5
+
+
+class Stopped(StresslensError):
+    """A signal arrived; the work so far is saved and the same command goes on from there."""
+
+    def __init__(self, message: str, signal: int = signals.SIGTERM) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = 128 + signal
+
+    @property
+    def name(self) -> str:
+        return signals.Signals(self.signal).name
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong at one place of a configuration; `path` is the keys that lead there."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+
+class Problems(ConfigError):
+    """Several things wrong at once; whoever knows the file turns the paths into `file:line`."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{'.'.join(map(str, p.path))}: {p.message}" if p.path else p.message for p in problems))
+
+
+def closest(name: str, valid: list[str]) -> str:
+    """`; did you mean X?` when one of the valid names is near, and the valid names either way."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, valid, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"

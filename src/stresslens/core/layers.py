@@ -1,0 +1,225 @@
+"""The layers in front of every net, and what a net is made of: shapes, parameters, neurons, multiply-adds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stresslens.core.data import Split
+from stresslens.core.errors import ConfigError
+from stresslens.core.types import Shape
+
+Normalization = Literal["standard", "pixel_minmax", "none"]
+
+
+class Normalize(nn.Module):
+    """x·gain + shift, with gain and shift of shape (C,1,1) or (C,H,W): images in [0,1] in, what the net was made for out."""
+
+    gain: Tensor
+    shift: Tensor
+
+    def __init__(self, gain: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("gain", gain)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, x, self.gain)
+
+    @staticmethod
+    def fitted(split: Split, how: Normalization) -> Normalize:
+        """From a training split. `standard`: each channel to mean 0 and deviation 1; `pixel_minmax`: each pixel to [0,1] by its
+        own extremes, constant pixels to 0; `none`: left in [0,1]."""
+        channels = split.shape[0]
+        if how == "none":
+            return Normalize(torch.ones(channels, 1, 1), torch.zeros(channels, 1, 1))
+        if how == "pixel_minmax":
+            low, high = (extreme.to(torch.float32) / split.scale for extreme in split.images.aminmax(dim=0))
+            return Normalize.by_range(low, high)
+        total = torch.zeros(2, channels, dtype=torch.float64)
+        for start in range(0, len(split), 4096):
+            x = split.images[start : start + 4096].double() / split.scale
+            total += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]).cpu()
+        mean, square = total / (len(split) * split.shape[1] * split.shape[2])
+        return Normalize.by_moments(mean.tolist(), (square - mean.square()).clamp_min(0).sqrt().tolist())
+
+    @staticmethod
+    def by_moments(mean: Sequence[float], deviation: Sequence[float]) -> Normalize:
+        """Each channel to (x - mean)/deviation; a channel that never varies is only centred."""
+        centre, spread = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (mean, deviation))
+        gain = torch.where(spread > 0, 1 / spread, 1.0)
+        return Normalize(gain, -centre * gain)
+
+    @staticmethod
+    def by_range(low: Tensor, high: Tensor) -> Normalize:
+        gain = torch.where(high > low, 1 / (high - low), 0.0)
+        return Normalize(gain, -low * gain)
+
+
+class Resize(nn.Module):
+    """Bilinear, antialiased resizing to (height, width)."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, self.size, mode="bilinear", antialias=True, align_corners=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.size[0]}×{self.size[1]}"
+
+
+def build(net: nn.Module, normalize: Normalize, size: tuple[int, int] | None = None) -> nn.Sequential:
+    """`net` behind its resizing and normalising, so that everything outside speaks of the images as given, in [0,1]."""
+    first: list[tuple[str, nn.Module]] = [("resize", Resize(size))] if size else []
+    return nn.Sequential(OrderedDict([*first, ("normalize", normalize), ("net", net)]))
+
+
+def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:
+    """Raises ConfigError unless the model takes images of this shape and returns one finite logit per class."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    try:
+        with evaluating(model), torch.no_grad():
+            output = model(torch.zeros(2, *shape, device=device, dtype=dtype))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ConfigError(f"{name} cannot take images of shape {shape} (channels, height, width): {error}") from error
+    if not isinstance(output, Tensor):
+        raise ConfigError(f"{name} returns a {type(output).__name__}; expected a tensor of logits (N, {classes})")
+    if output.shape != (2, classes):
+        got = f"({', '.join(['N', *map(str, output.shape[1:])])})"
+        raise ConfigError(f"{name} returns shape {got}; expected logits (N, {classes}), one for each class")
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the duration; each module's own mode comes back, also after an exception."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def hooked(model: nn.Module, hook: Callable[[str, nn.Module, tuple[Any, ...], Any], None]) -> Iterator[None]:
+    """Calls `hook(name, module, inputs, output)` after each leaf module's forward pass; the hooks always come off."""
+    handles = [
+        module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))  # type: ignore[misc]
+        for name, module in model.named_modules()
+        if not any(module.children())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One leaf module as it ran on one image. `neurons` are the outputs of convolutions and linear layers."""
+
+    name: str
+    type: str
+    kind: Literal["conv", "linear", "norm", "other"]
+    output: tuple[int, ...]
+    parameters: int
+    trainable: int
+    neurons: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """A net, layer by layer, for one image; megabytes are of float32, activations counted twice (forward and backward)."""
+
+    layers: tuple[Layer, ...]
+    parameters: int
+    trainable: int
+    input_megabytes: float
+    activation_megabytes: float
+    parameter_megabytes: float
+
+    @property
+    def neurons(self) -> int:
+        return sum(layer.neurons for layer in self.layers)
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def megabytes(self) -> float:
+        return self.input_megabytes + self.activation_megabytes + self.parameter_megabytes
+
+    def by_kind(self) -> dict[str, dict[str, int]]:
+        """Parameters and neurons of each kind of layer that has any."""
+        totals: dict[str, dict[str, int]] = {}
+        for layer in self.layers:
+            if layer.parameters or layer.neurons:
+                kind = totals.setdefault(layer.kind, {"parameters": 0, "neurons": 0})
+                kind["parameters"] += layer.parameters
+                kind["neurons"] += layer.neurons
+        return totals
+
+    def as_json(self) -> dict[str, Any]:
+        sums = {"neurons": self.neurons, "multiply_adds": self.multiply_adds, "megabytes": self.megabytes}
+        return asdict(self) | sums | {"by_kind": self.by_kind()}
+
+
+def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
+    """What `net` is made of, found by running it once, in evaluation mode, on one image of this shape (channels, height, width)."""
+    rows: list[Layer] = []
+    stored = 0
+    seen: set[nn.Module] = set()
+
+    def record(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal stored
+        own = [] if module in seen else list(module.parameters(recurse=False))
+        seen.add(module)
+        kind = _kind(module)
+        outputs = output.numel() if isinstance(output, Tensor) else 0
+        counted = outputs if kind in ("conv", "linear") else 0
+        view = isinstance(output, Tensor) and isinstance(inputs[0], Tensor) and output.data_ptr() == inputs[0].data_ptr()
+        stored += 0 if view else outputs
+        size = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
+        total, trainable = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
+        each = _multiply_adds_each(module)
+        rows.append(Layer(name, type(module).__name__, kind, size, total, trainable, counted, each * counted))
+
+    first = next(net.parameters(), torch.empty(0))
+    with evaluating(net), torch.no_grad(), hooked(net, record):
+        net(torch.zeros(1, *shape, dtype=first.dtype, device=first.device))
+    total = sum(p.numel() for p in net.parameters())
+    trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    mebibyte = 4 / 2**20
+    pixels = shape[0] * shape[1] * shape[2]
+    return LayerTable(tuple(rows), total, trainable, pixels * mebibyte, 2 * stored * mebibyte, total * mebibyte)
+
+
+def _kind(module: nn.Module) -> Literal["conv", "linear", "norm", "other"]:
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return "conv"
+    if isinstance(module, nn.Linear):
+        return "linear"
+    if "Norm" in type(module).__name__:
+        return "norm"
+    return "other"
+
+
+def _multiply_adds_each(module: nn.Module) -> int:
+    """Multiply-adds for each output of a convolution or a linear layer."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        return module.weight[0].numel()
+    return module.in_features if isinstance(module, nn.Linear) else 0

@@ -1,0 +1,204 @@
+"""A run is a folder of plain files: written whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from stresslens.core.errors import ConfigError, StresslensError
+
+FORMAT = 1
+
+
+class UnreadableRun(ConfigError):
+    """A run folder whose files are missing, damaged or not what they claim to be."""
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """`write` fills a file beside `path`, which takes its place only once it is whole and on the disk.
+
+    Raises StresslensError, leaving the old file, when the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        partial.unlink(missing_ok=True)
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise StresslensError(f"cannot write {path}: {reason}. What was there before is unharmed; free or change the place (--out)") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UnreadableRun(f"there is no {path}") from None
+    except (OSError, ValueError) as error:
+        raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """How to build the net that `model.safetensors` belongs to (`model.json`), checked when it is read."""
+
+    format: Literal[1]
+    model: str | dict[str, Any]
+    shape: tuple[int, int, int]
+    classes: list[str]
+    size: tuple[int, int] | None
+    gain: list[Any]
+    shift: list[Any]
+    seed: int
+
+
+_card = TypeAdapter(ModelCard)
+
+
+class RunFolder:
+    """`runs/<study>/<run>/seed-<k>`: what lies where, and who may write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    config = cached_property(lambda self: self.path / "config.yaml")
+    record = cached_property(lambda self: self.path / "record.json")
+    environment = cached_property(lambda self: self.path / "environment.json")
+    weights = cached_property(lambda self: self.path / "model.safetensors")
+    card = cached_property(lambda self: self.path / "model.json")
+    metrics = cached_property(lambda self: self.path / "metrics.jsonl")
+    timings = cached_property(lambda self: self.path / "timings.jsonl")
+    checkpoint = cached_property(lambda self: self.path / "checkpoint.pt")
+    previous_checkpoint = cached_property(lambda self: self.path / "checkpoint.previous.pt")
+
+    def predictions(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.npz"
+
+    @property
+    def examples(self) -> Path:
+        return self.path / "examples"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Refuses a second process on the same folder; the lock falls with the process, however it ends."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise ConfigError(f"cannot write to {self.path}: {error.strerror}; choose another place with --out") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ConfigError(f"{self.path} is being written by another process; wait for it, or use another --out") from None
+            yield
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Writes the state whole, keeping the one before it as the previous."""
+        fresh = self.path / "checkpoint.new.pt"
+        write_atomically(fresh, lambda file: torch.save(state, file))
+        if self.checkpoint.exists():
+            self.checkpoint.replace(self.previous_checkpoint)
+        fresh.replace(self.checkpoint)
+
+    def load_checkpoint(self) -> tuple[dict[str, Any] | None, str | None]:
+        """The newest whole checkpoint and, if one had to be passed over, why; never executes what a file may hold."""
+        passed_over = None
+        for path in (self.path / "checkpoint.new.pt", self.checkpoint, self.previous_checkpoint):
+            if not path.exists():
+                continue
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                if isinstance(state, dict) and "position" in state:
+                    return state, passed_over
+                reason = "not a checkpoint of stresslens"
+            except Exception as error:
+                reason = str(error).splitlines()[0][:200]
+            passed_over = f"{path.name} could not be read ({reason})"
+        return None, passed_over
+
+    def load_card(self) -> ModelCard:
+        values = read_json(self.card)
+        try:
+            return _card.validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UnreadableRun(f"{self.card} is not a model description of format {FORMAT}: {place}: {first['msg']}") from None
+
+    def load_predictions(self, split: str) -> dict[str, np.ndarray]:
+        path = self.predictions(split)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except FileNotFoundError:
+            raise UnreadableRun(f"{self.path} has no predictions for {split}; `stresslens evaluate` makes them") from None
+        except (OSError, ValueError) as error:
+            raise UnreadableRun(f"{path} cannot be read: {error}") from error
+
+    def read_lines(self, path: Path) -> list[dict[str, Any]]:
+        """A jsonl file's objects; a last line that was cut off by a kill is left out."""
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def run_folders(root: Path) -> list[RunFolder]:
+    """Every run below a folder, in the order of their names."""
+    records = [root / "record.json"] if (root / "record.json").is_file() else sorted(root.glob("**/seed-*/record.json"))
+    return [RunFolder(record.parent) for record in records]
+
+
+def environment(arithmetic: dict[str, Any]) -> dict[str, Any]:
+    """What a run ran on, for its environment.json."""
+    from importlib.metadata import version
+
+    packages = ("stresslens", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor_count": os.cpu_count(),
+        "packages": {name: version(name) for name in packages},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "commit": _commit(),
+        **arithmetic,
+    }
+
+
+def _commit() -> str | None:
+    """The commit checked out in the working folder, read from the files of git."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        head = folder / ".git" / "HEAD"
+        if head.is_file():
+            text = head.read_text().strip()
+            reference = folder / ".git" / text.removeprefix("ref: ")
+            return reference.read_text().strip() if text.startswith("ref: ") and reference.is_file() else text
+    return None
+
+
+def as_float32(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -1,0 +1,77 @@
+"""The words that signatures share. An option annotated with one of the plug-in types is itself a plug-in of that folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.draws import Draws
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
+
+@dataclass
+class Step:
+    """Where training stands, for an objective. `state` is saved with the checkpoint; `progress` runs from 0 to 1."""
+
+    draws: Draws
+    epoch: int
+    progress: float
+    state: dict[str, Tensor]
+
+
+class Loss(Protocol):
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor: ...
+
+
+class Augmentation(Protocol):
+    def __call__(self, x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]: ...
+
+
+class Objective(Protocol):
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor: ...
+
+
+class Optimizer(Protocol):
+    def __call__(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer: ...
+
+
+class Scheduler(Protocol):
+    """What a schedule returns: torch's LRScheduler, or anything with these three."""
+
+    def step(self) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+class Schedule(Protocol):
+    def __call__(self, optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int) -> Scheduler: ...
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval. `unit` says over what it varies: the images of the split, the seeds, or both."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str
+    level: float = 0.95
+    unit: Literal["images", "seeds", "both"] = "images"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, with null where a bound is not finite (JSON has no NaN)."""
+        pairs = dataclasses.asdict(self).items()
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in pairs}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Estimate:
+        return Estimate(**{k: math.nan if v is None else v for k, v in values.items()})

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import torch
+
+from stresslens.core.data import Data, Split, divide, divided
+
+
+def digits(*, test: float = 0.2, validation: float = 0.2, subset: int | None = None, seed: int = 42) -> Data:
+    """scikit-learn's digits: 1,797 grey images of 8×8 pixels with values 0 to 16, ten classes; embedded, no download.
+
+    `test` and `validation` are counts or shares of all images, drawn with every class in proportion; `subset` keeps that many
+    training images, class-balanced. With `seed=42` and `test=0.2` the test images are those of scikit-learn's
+    `train_test_split(test_size=0.2, stratify=labels, random_state=42)`.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    whole = Split(torch.from_numpy(bunch.images).to(torch.uint8)[:, None], torch.from_numpy(bunch.target).long(), scale=16.0)
+    names = [str(name) for name in bunch.target_names]
+    parts = divide(whole.labels, {"test": test}, seed=seed, names=names)
+    count = round(validation * len(whole)) if 0 < validation < 1 else validation
+    held_out = whole.select(parts["test"]) if len(parts["test"]) else None
+    return divided(whole.select(parts["train"]), held_out, names, "digits", validation=count, subset=subset, seed=seed)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from pathlib import Path
+
+from stresslens.core.data import Data, Split, cache_root, data_root, divided
+from stresslens.core.errors import DataError
+from stresslens.core.torchvision_cure import torchvision
+
+# md5 of the decompressed bytes: a recompressed archive has another checksum, the images in it are the same.
+FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+def mnist(*, validation: float = 10_000, subset: int | None = None, seed: int = 42) -> Data:
+    """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey images of 28×28 pixels, ten classes.
+
+    `validation` (a count or a share) is drawn from the 60,000, `subset` keeps that many training images, class-balanced.
+    Read from `MNIST/raw` under the data root, gzipped or not; what is missing there is downloaded by torchvision.
+    """
+    root = _complete_root()
+    train, test = (_read(root, part) for part in (True, False))
+    return divided(train, test, [str(k) for k in range(10)], "mnist", validation=validation, subset=subset, seed=seed)
+
+
+def _read(root: Path, train: bool) -> Split:
+    part = torchvision().datasets.MNIST(root, train=train)
+    return Split(part.data[:, None], part.targets.long())
+
+
+def _complete_root() -> Path:
+    for root in dict.fromkeys((data_root(), cache_root())):
+        raw = root / "MNIST" / "raw"
+        if all((raw / name).is_file() for name in FILES):
+            return root
+        if all((raw / f"{name}.gz").is_file() for name in FILES):
+            return _decompressed(raw)
+    try:
+        torchvision().datasets.MNIST(cache_root(), download=True)
+    except Exception as error:
+        raise DataError(
+            f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded ({error}). Put its four files there "
+            f"({', '.join(f'{name}.gz' for name in FILES)}), or set STRESSLENS_DATA to the folder that holds MNIST/raw"
+        ) from error
+    return cache_root()
+
+
+def _decompressed(source: Path) -> Path:
+    """The cache folder, with the four files of `source` decompressed into it and their bytes checked."""
+    raw = cache_root() / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for name, md5 in FILES.items():
+        if (raw / name).is_file():
+            continue
+        try:
+            content = gzip.decompress((source / f"{name}.gz").read_bytes())
+        except (OSError, EOFError) as error:
+            raise DataError(f"{source / f'{name}.gz'} cannot be decompressed ({error}); fetch it again") from error
+        if hashlib.md5(content).hexdigest() != md5:
+            raise DataError(f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); fetch it again")
+        partial = raw / f"{name}.{os.getpid()}"
+        partial.write_bytes(content)
+        partial.replace(raw / name)
+    return cache_root()

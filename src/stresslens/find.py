@@ -1,0 +1,196 @@
+"""Name → function: the only dynamic import. A plug-in is a function in a file of its own name, in the folder of its kind."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from stresslens.core.errors import ConfigError, Problem, Problems, closest
+from stresslens.core.types import Augmentation, Loss, Objective, Optimizer, Schedule
+
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "datasets": (),
+    "augmentations": ("x", "y", "draws", "classes"),
+    "models": ("shape", "classes", "names", "train"),
+    "losses": ("logits", "y"),
+    "optimizers": ("parameters", "lr"),
+    "schedules": ("optimizer", "steps", "steps_per_epoch"),
+    "objectives": ("model", "x", "y", "step"),
+}
+"""Each folder and the positional parameters its functions may ask for."""
+
+NESTED: dict[Any, str] = {
+    Augmentation: "augmentations",
+    Loss: "losses",
+    Objective: "objectives",
+    Optimizer: "optimizers",
+    Schedule: "schedules",
+}
+"""An option with one of these annotations is itself a plug-in of that folder."""
+
+Plugin = Callable[..., Any]
+Keys = tuple[str | int, ...]
+"""Where a value stands in a configuration."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A plug-in with its options. Called with its folder's vocabulary in order, it takes what it asks for."""
+
+    function: Plugin
+    options: Mapping[str, Any]
+    takes: tuple[int, ...]
+
+    def __call__(self, *needs: Any) -> Any:
+        return self.function(*[needs[place] for place in self.takes], **self.options)
+
+
+def names(folder: str) -> list[str]:
+    """The built-in plug-ins of a folder."""
+    return sorted(file.stem for file in (Path(__file__).parent / folder).glob("*.py") if not file.stem.startswith("_"))
+
+
+def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = True) -> Plugin:
+    """The function called `name`: built in, or the user's own as `file.py:function` (relative to `base`) or `module:function`.
+
+    Raises ConfigError naming the valid ones, or, without `trust`, refusing to run code that is not stresslens's own.
+    """
+    if ":" in name:
+        if not trust:
+            raise ConfigError(f"{name!r} is somebody's own code, which is not run unless you trust it (--trust)")
+        function = _own(folder, name, base or Path.cwd())
+    elif name in names(folder):
+        function = getattr(importlib.import_module(f"stresslens.{folder}.{name}"), name)
+    else:
+        raise ConfigError(f"no {_singular(folder)} is called {name!r}; {closest(name, names(folder))}")
+    return typing.cast(Plugin, function)
+
+
+def resolve(folder: str, value: Any, *, path: Keys = (), base: Path | None = None, trust: bool = True) -> Bound:
+    """`name` or `{name: {option: value}}` bound to its options, which are checked against the function's signature.
+
+    Raises Problems, one for each option that is wrong, at its path.
+    """
+    name, options = named(folder, value, path)
+    try:
+        function = plugin(folder, name, base=base, trust=trust)
+    except ConfigError as error:
+        raise Problems([Problem(path, str(error))]) from None
+    declared = options_of(function)
+    problems: list[Problem] = []
+    checked: dict[str, Any] = {}
+    for option, given in options.items():
+        place = (*path, name, option)
+        if option not in declared:
+            problems.append(Problem(place, f"{name} has no option {option!r}; {closest(str(option), list(declared))}"))
+            continue
+        try:
+            checked[option] = _checked(declared[option].annotation, given, place, base, trust)
+        except Problems as error:
+            problems += error.problems
+    missing = [o for o, p in declared.items() if p.default is p.empty and o not in options]
+    problems += [Problem((*path, name), f"{name} needs the option {option!r}") for option in missing]
+    for option, parameter in declared.items():
+        if option not in options and parameter.annotation in NESTED and isinstance(parameter.default, str):
+            checked[option] = resolve(NESTED[parameter.annotation], parameter.default, base=base, trust=trust)
+    if problems:
+        raise Problems(problems)
+    asked = [p.name for p in inspect.signature(function).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    return Bound(function, checked, tuple(VOCABULARY[folder].index(name) for name in asked))
+
+
+def named(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:
+    """A plug-in's name and its options, from either of the two ways to write them."""
+    if isinstance(value, str):
+        return value, {}
+    if isinstance(value, Mapping) and len(value) == 1:
+        name, options = next(iter(value.items()))
+        if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
+            return name, options or {}
+    what = _singular(folder)
+    raise Problems([Problem(path, f"expected the name of a {what}, or one name with its options ({{name: {{option: value}}}})")])
+
+
+@cache
+def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters, which are the options, with their annotations evaluated."""
+    signature = inspect.signature(function, eval_str=True)
+    return {name: p for name, p in signature.parameters.items() if p.kind == p.KEYWORD_ONLY}
+
+
+def own_source(folder: str, value: Any, *, base: Path | None = None) -> Path | None:
+    """The file of a user's own plug-in, to be copied into the run; None for a built-in one."""
+    name, _ = named(folder, value)
+    return Path(inspect.getfile(plugin(folder, name, base=base))) if ":" in name else None
+
+
+def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: bool) -> Any:
+    if annotation in NESTED:
+        return resolve(NESTED[annotation], value, path=path, base=base, trust=trust)
+    try:
+        return _adapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Problems([Problem(path, f"{first['msg'].lower()}, got {value!r}")]) from None
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+    except PydanticUserError:
+        return TypeAdapter(annotation)
+
+
+def _own(folder: str, name: str, base: Path) -> Plugin:
+    where, _, function = name.rpartition(":")
+    if where.endswith(".py"):
+        file = base / where
+        if not file.is_file():
+            raise ConfigError(f"{name!r}: there is no file {file}")
+        module = _module(file.resolve())
+    else:
+        try:
+            module = importlib.import_module(where)
+        except ImportError as error:
+            raise ConfigError(f"{name!r}: cannot import {where} ({error})") from None
+    found = getattr(module, function, None)
+    if not inspect.isfunction(found):
+        functions = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
+        raise ConfigError(f"{where} defines no function {function!r}; {closest(function, functions)}")
+    parameters = inspect.signature(found).parameters.values()
+    alien = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in VOCABULARY[folder]]
+    if alien:
+        allowed = ", ".join(VOCABULARY[folder]) or "none"
+        raise ConfigError(f"{name!r} asks for {', '.join(alien)}; a {_singular(folder)} may ask for: {allowed} (options after *)")
+    return found
+
+
+@cache
+def _module(file: Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}", file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _singular(folder: str) -> str:
+    return {"losses": "loss"}.get(folder, folder.removesuffix("s"))

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from stresslens.core.types import Shape
+
+Width = Annotated[int, Field(ge=1)]
+
+
+def mlp(shape: Shape, classes: int, *, widths: Sequence[Width] = (100,)) -> nn.Module:
+    """Fully connected layers with ReLU between them; `widths` are the hidden ones."""
+    channels, height, width = shape
+    sizes = [channels * height * width, *widths]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], classes))

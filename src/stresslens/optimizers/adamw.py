@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def adamw(
+    parameters: list[nn.Parameter],
+    lr: float,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019): Adam with weight decay applied to the weights, not to the gradient."""
+    return torch.optim.AdamW(parameters, lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)

@@ -1,0 +1,117 @@
+"""The story of a study: settle → train → predict → compare → report. What is finished is not done again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from stresslens import comparison, stages
+from stresslens import study as studies
+from stresslens.core.errors import Stopped, StresslensError, TrainingDiverged
+from stresslens.core.results import RunFolder, write_json
+from stresslens.stages import Record, Task
+from stresslens.training import Show
+
+Tell = Callable[[Task, Record], None]
+"""Called when a run is finished, or found finished."""
+
+
+def run(
+    study: studies.Study,
+    *,
+    out: Path = Path("runs"),
+    jobs: int = 1,
+    show: Callable[[Task], Show] | None = None,
+    tell: Tell = lambda task, record: None,
+) -> Path:
+    """Carries out a study and returns its folder, `out/<study>`, with report.html and comparison.json in it.
+
+    Finished stages are skipped, interrupted ones go on. `jobs` runs are trained at a time, each in a process of its own with its
+    share of the processor's cores. A run that diverges is recorded and reported, and the others go on; TrainingDiverged is
+    raised at the end. Raises Stopped after a signal, with everything saved.
+    """
+    folder = out / study.name
+    tasks = stages.settle(tasks_of(study, folder), most_threads=max(1, (os.cpu_count() or 1) // jobs))
+    _describe(study, folder)
+    diverged = _carry_out(tasks, jobs, show or (lambda task: lambda position, epochs: None), tell)
+    conclude(folder, study.contrasts, tasks)
+    if diverged:
+        raise TrainingDiverged("\n".join(diverged))
+    return folder
+
+
+def tasks_of(study: studies.Study, folder: Path) -> list[Task]:
+    """Every seed of every run, with the folder it goes to."""
+    return [
+        Task(study.name, run.name, seed, run.recipe, run.base, folder / run.name / f"seed-{seed}")
+        for run in study.runs
+        for seed in study.seeds
+    ]
+
+
+def conclude(folder: Path, contrasts: list[tuple[str, str, str]], tasks: Sequence[Task]) -> None:
+    """Writes comparison.json and report.html from the files of the finished runs."""
+    from stresslens.report.page import write_report
+
+    finished: dict[str, list[RunFolder]] = {}
+    for task in tasks:
+        run_folder = RunFolder(task.folder)
+        if run_folder.predictions("test").exists():
+            finished.setdefault(task.run, []).append(run_folder)
+    write_json(folder / "comparison.json", comparison.compare(finished, contrasts))
+    write_report(folder)
+
+
+def _describe(study: studies.Study, folder: Path) -> None:
+    head = ""
+    if study.source is not None:
+        lines = study.source.read_text(encoding="utf-8").splitlines()
+        comments = lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))]
+        head = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comments)
+    described = {
+        "format": 1,
+        "name": study.name,
+        "runs": [run.name for run in study.runs],
+        "seeds": study.seeds,
+        "contrasts": study.contrasts,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "source": str(study.source) if study.source is not None else None,
+        "head": head,
+    }
+    write_json(folder / "study.json", described)
+
+
+def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell: Tell) -> list[str]:
+    """Runs every task and returns the messages of those that diverged."""
+    diverged: list[str] = []
+    if jobs == 1 or len(tasks) == 1:
+        for task in tasks:
+            try:
+                tell(task, stages.carry_out(task, show(task)))
+            except TrainingDiverged as error:
+                diverged.append(f"{task.folder}: {error}")
+        return diverged
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            waiting = {pool.submit(stages.carry_out, task): task for task in tasks}
+            for done in as_completed(waiting):
+                task = waiting[done]
+                try:
+                    tell(task, done.result())
+                except TrainingDiverged as error:
+                    diverged.append(f"{task.folder}: {error}")
+        except BaseException as error:  # a worker's error, or a signal to this process: the workers save and end
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                if child.pid is not None:
+                    os.kill(child.pid, error.signal if isinstance(error, Stopped) else signal.SIGTERM)
+            raise
+    return diverged
+
+

@@ -1,0 +1,149 @@
+"""stresslens from Python: the verbs of the command line, for plug-ins by name and for modules and tensors of one's own."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stresslens import evaluation, pipeline, stages
+from stresslens import study as studies
+from stresslens.core.data import Data, Split
+from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.results import RunFolder
+from stresslens.core.types import Estimate
+from stresslens.report.page import write_report as _write_report
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was carried out: its folder, its record, and what can be read from them."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    module: nn.Module | None = None
+
+    def scores(self, split: str = "test") -> dict[str, Estimate]:
+        """Each named score with its interval."""
+        if split not in self.record.get("scores", {}):
+            raise ConfigError(f"{self.folder} has no scores for {split!r}; it has {', '.join(self.record.get('scores', {})) or 'none'}")
+        return {name: Estimate.from_json(values) for name, values in self.record["scores"][split].items()}
+
+    def predictions(self, split: str = "test") -> evaluation.Predictions:
+        return evaluation.Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
+
+    def model(self) -> nn.Sequential:
+        """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits (N,K)."""
+        module = copy.deepcopy(self.module) if self.module is not None else None
+        return stages.open_model(RunFolder(self.folder), trust=True, module=module).eval()
+
+
+def run(study: str | Path, *overrides: str, out: str | Path = "runs", jobs: int = 1) -> Path:
+    """Carries out a study file, with `key.path=value` overrides, and returns its folder (report.html is in it).
+
+    Raises ConfigError with every mistake of the file, DataError, TrainingDiverged, and Stopped after a signal.
+    """
+    return pipeline.run(studies.read(Path(study), overrides), out=Path(out), jobs=jobs)
+
+
+def train(
+    model: str | Mapping[str, Any] | nn.Module = "simple_cnn",
+    data: str | Mapping[str, Any] | Data = "digits",
+    *,
+    out: str | Path = "runs/python",
+    name: str = "run",
+    seed: int = 0,
+    input: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Trains one model and returns the finished run; `options` are those of `train:` in a study file (epochs, lr, …).
+
+    `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is copied and stays as it is.
+    `data` is a plug-in by name or Data.from_arrays(images, labels). Called again with the same arguments it returns the finished
+    run at once, or goes on with an interrupted one. Raises ConfigError, DataError, TrainingDiverged.
+    """
+    own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
+    values = {
+        "data": "digits" if own_data else data,
+        "model": "linear" if own_model else model,
+        "input": dict(input or {}),
+        "train": options,
+    }
+    recipe = studies.recipe_from(values, Path.cwd())
+    module = copy.deepcopy(model) if isinstance(model, nn.Module) else None
+    if module is not None:
+        recipe = replace(recipe, model=f"own module {type(module).__name__} {_digest(module)}")
+    if isinstance(data, Data):
+        recipe = replace(recipe, data=f"own data {data.name}")
+    folder = Path(out) / name / f"seed-{seed}"
+    own = data if isinstance(data, Data) else None
+    task = stages.Task(Path(out).name, name, seed, recipe, Path.cwd(), folder, own, module)
+    (task,) = stages.settle([task], most_threads=os.cpu_count() or 1)
+    return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
+
+
+def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
+    """The trained model of a run's folder, in evaluation mode: images (N,C,H,W) in [0,1] to logits (N,K).
+
+    Plug-ins that are not built in are executed only with `trust`; a run trained on your own module needs it as `module`.
+    Raises ConfigError when files are missing, damaged or do not belong together.
+    """
+    return stages.open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
+
+
+def predict(model: nn.Module, images: Tensor | np.ndarray) -> np.ndarray:
+    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was."""
+    x = torch.as_tensor(images)
+    split = _split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
+    return evaluation.predictions_of(model, split).probabilities
+
+
+def evaluate(
+    model: nn.Module, images: Tensor | np.ndarray | Split, labels: Tensor | np.ndarray | Sequence[int] | None = None
+) -> dict[str, Estimate]:
+    """Every named score, with n and interval, of any nn.Module from images in [0,1] to logits; its mode is left as it was.
+
+    `images` (N,C,H,W) uint8 or float in [0,1] with `labels` (N,), or a Split. Raises DataError on any other input, and
+    ConfigError when the model does not return logits of shape (N, K).
+    """
+    if isinstance(images, Split):
+        split = images
+    else:
+        if labels is None:
+            raise ConfigError("evaluate needs labels beside the images")
+        split = _split(torch.as_tensor(images), torch.as_tensor(labels))
+    predictions = evaluation.predictions_of(model, split)
+    classes = predictions.scores.shape[1]
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(f"labels run from {low} to {high}, but the model has {classes} outputs (labels 0 to {classes - 1})")
+    return evaluation.scores_of(predictions, split.labels.cpu().numpy())
+
+
+def write_report(folder: str | Path) -> Path:
+    """Writes report.html of a study's or a run's folder anew, from its files alone, and returns its path."""
+    return _write_report(Path(folder))
+
+
+def _split(images: Tensor, labels: Tensor) -> Split:
+    if images.is_floating_point() and images.numel() and (images.min() < 0 or images.max() > 1):
+        raise DataError(f"float images lie in [{float(images.min()):g}, {float(images.max()):g}]; expected [0, 1] (or uint8)")
+    if not labels.is_floating_point():
+        labels = labels.long()
+    return Split(images, labels, 255.0 if images.dtype == torch.uint8 else 1.0)
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256(repr(module).encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy() if value.ndim else str(value.item()).encode())
+    return digest.hexdigest()[:12]

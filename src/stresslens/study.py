@@ -1,0 +1,434 @@
+"""A study file: YAML and dotted overrides → validated runs, or every mistake at once with its file and line."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from stresslens import find
+from stresslens.core.errors import ConfigError, Problem, Problems, closest
+from stresslens.core.yaml_source import Source, parse_value
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Plug = str | dict[str, Any]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Split = Literal["train", "validation", "test"]
+
+SLOTS: dict[find.Keys, str] = {
+    ("data",): "datasets",
+    ("model",): "models",
+    ("train", "optimizer"): "optimizers",
+    ("train", "schedule"): "schedules",
+    ("train", "loss"): "losses",
+    ("train", "objective"): "objectives",
+}
+"""Where a plug-in stands; `train.augment` is a list of them."""
+
+LATER = ("estimator", "sweep", "curve", "robustness", "corruptions", "explain", "views", "track", "executor")
+"""Keys of a study that this version does not carry out yet."""
+
+OPERATIONAL = ("checkpoint_seconds",)
+"""Settings of `train` that change neither weights nor metrics, so they may differ when a run goes on."""
+
+
+@dataclass(config=STRICT)
+class Moments:
+    """Normalising by given channel means and deviations, on [0,1]."""
+
+    mean: list[float]
+    std: list[Annotated[float, Field(gt=0)]]
+
+
+@dataclass(config=STRICT)
+class Input:
+    """What happens to an image before the net: resizing to `size`, then normalising."""
+
+    size: Positive | tuple[Positive, Positive] | None = None
+    normalize: Literal["standard", "pixel_minmax", "none"] | Moments = "standard"
+
+
+@dataclass(config=STRICT)
+class Stop:
+    """Early stopping: when the last batch's loss changes by less than `loss_change` from one epoch to the next, or after
+    `patience` evaluations without a better one."""
+
+    loss_change: Annotated[float, Field(gt=0)] | None = None
+    patience: Positive | None = None
+
+
+@dataclass(config=STRICT)
+class Train:
+    """How a net is trained. Every option, its meaning and its default: docs/studies.md."""
+
+    epochs: Positive = 10
+    batch_size: Positive | Literal["full"] = 64
+    shuffle: bool = True
+    lr: Annotated[float, Field(gt=0)] = 0.001
+    optimizer: Plug = "adam"
+    schedule: Plug = "constant"
+    loss: Plug = "cross_entropy"
+    objective: Plug = "supervised"
+    augment: list[Plug] = field(default_factory=list)
+    accumulate: Positive = 1
+    clip: Annotated[float, Field(gt=0)] | None = None
+    ema: Share | None = None
+    stop: Stop | None = None
+    select: Literal["auto", "accuracy", "loss", "last"] = "auto"
+    watch: list[Split] = field(default_factory=lambda: ["validation"])
+    log_every: Positive = 1
+    evaluate_every: Positive = 1
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    threads: Positive | Literal["auto"] = "auto"
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    checkpoint_seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
+
+
+@dataclass(config=STRICT)
+class Recipe:
+    """One way of training one model on one data set; its seeds are its repeats."""
+
+    data: Plug = "digits"
+    model: Plug = "simple_cnn"
+    input: Input = field(default_factory=Input)
+    train: Train = field(default_factory=Train)
+
+
+@dataclass(config=STRICT)
+class Contrast:
+    """Which runs are held against each other: named pairs, or all pairs that differ in one setting only."""
+
+    pairs: list[tuple[str, str]] | None = None
+    vary: str | None = None
+
+
+@dataclass(config=STRICT)
+class _Frame:
+    """The keys of a study besides those of a recipe."""
+
+    study: str | None = None
+    runs: dict[str, dict[str, Any] | None] | None = None
+    grid: dict[str, list[Any]] | None = None
+    repeats: Positive | list[Annotated[int, Field(ge=0)]] = 1
+    contrasts: dict[str, Contrast] | None = None
+
+
+@dataclass(config=STRICT)
+class Run:
+    """A recipe with its name; `base` is the folder that paths to plug-ins start from."""
+
+    name: str
+    recipe: Recipe
+    base: Path
+
+
+@dataclass(config=STRICT)
+class Study:
+    """What a study file asks for, expanded: every run, every seed, every pair to compare (contrast, run, run)."""
+
+    name: str
+    runs: list[Run]
+    seeds: list[int]
+    contrasts: list[tuple[str, str, str]]
+    source: Path | None
+
+
+_recipe, _frame = TypeAdapter(Recipe), TypeAdapter(_Frame)
+RECIPE_KEYS = ("data", "input", "model", "train")
+STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
+
+
+def read(file: Path, overrides: Sequence[str] = (), *, trust: bool = True) -> Study:
+    """The study of a YAML file, with `key.path=value` overrides that apply to every run and show in the run folders' names.
+
+    Raises ConfigError whose message lists every problem as `file:line: key: what is wrong`.
+    """
+    source = Source.read(file)
+    try:
+        return expand(source.values, overrides, name=file.stem, base=file.parent, source=file, problems=source.problems)
+    except Problems as error:
+        lines = {f"{source.place(p.path)}: {_dotted(p.path)}{p.message}": None for p in error.problems}
+        raise ConfigError("\n".join(lines)) from None
+
+
+def expand(
+    values: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    *,
+    name: str,
+    base: Path,
+    source: Path | None = None,
+    problems: Sequence[Problem] = (),
+) -> Study:
+    """A study from plain values. Raises Problems with the path of each."""
+    found = list(problems)
+    for key in values:
+        if key in LATER:
+            found.append(Problem((key,), "is not part of this version yet; take the key out"))
+        elif key not in (*RECIPE_KEYS, *STUDY_KEYS):
+            found.append(Problem((key,), f"unknown key; {closest(str(key), [*RECIPE_KEYS, *STUDY_KEYS])}"))
+    framing = {k: v for k, v in values.items() if k in STUDY_KEYS}
+    frame = _validated(_frame, framing, found)
+    if frame is None:  # go on with the keys that are right, so that the mistakes in the runs are told as well
+        broken = {problem.path[0] for problem in found}
+        frame = _validated(_frame, {k: v for k, v in framing.items() if k not in broken}, [])
+    base_recipe = {k: v for k, v in values.items() if k in RECIPE_KEYS}
+
+    given: list[tuple[str, Any]] = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            found.append(Problem(("command line", text), "an override is written key.path=value, for example train.epochs=1"))
+        elif key in STUDY_KEYS:
+            found.append(Problem(("command line", text), f"{key} belongs to the study and cannot be overridden"))
+        else:
+            given.append((key, parse_value(value)))
+    suffix = "".join(f",{text}" for text in overrides)
+
+    runs: list[Run] = []
+    for run_name, changes in _crossed(frame):
+        merged = copy.deepcopy(base_recipe)
+        origins: dict[find.Keys, find.Keys] = {}
+        for key, value, origin in [*changes, *((k, v, ("command line", f"{k}={v}")) for k, v in given)]:
+            try:
+                origins[_set(merged, key, value)] = origin
+            except ConfigError as error:
+                found.append(Problem(origin, str(error)))
+        recipe = _check_recipe(merged, (), base, found, origins)
+        whole = _safe(run_name + suffix)
+        if len(whole.encode()) > 200:
+            found.append(Problem(("runs", run_name), "the name is too long for a folder (200 bytes with the overrides)"))
+        if recipe is not None:
+            runs.append(Run(whole, recipe, base))
+    study_name = frame.study or name
+    if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
+        found.append(Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"))
+    if isinstance(frame.repeats, list) and (not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)):
+        found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
+    contrasts = _contrasts(frame, runs, suffix, found)
+    if found:
+        raise Problems(list(dict.fromkeys(found)))
+    seeds = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats
+    return Study(study_name, runs, seeds, contrasts, source)
+
+
+def recipe_from(values: Mapping[str, Any], base: Path) -> Recipe:
+    """A single recipe, for calls from Python. Raises Problems."""
+    found: list[Problem] = []
+    recipe = _check_recipe(dict(values), (), base, found, {})
+    if recipe is None or found:
+        raise Problems(found)
+    return recipe
+
+
+def as_values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values, as a study file writes them."""
+    plain: dict[str, Any] = _recipe.dump_python(recipe, mode="json")
+    return plain
+
+
+def objective_of(train: Train) -> Plug:
+    """The objective with `train.loss` as its loss, unless it names its own or has none."""
+    name, options = find.named("objectives", train.objective)
+    function = find.plugin("objectives", name)
+    takes_loss = "loss" in find.options_of(function) and "loss" not in options
+    return {name: {**options, "loss": train.loss}} if takes_loss else {name: dict(options)}
+
+
+def fingerprint(values: Any) -> str:
+    """16 hexadecimal digits of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _dotted(path: find.Keys) -> str:
+    return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "
+
+
+def _validated(adapter: TypeAdapter[Any], values: Mapping[str, Any], found: list[Problem], origins: Mapping[Any, Any] = {}) -> Any:  # noqa: B006
+    try:
+        # Through JSON, where strictness still lets a list be a tuple; numbers that JSON lacks were refused when parsed.
+        return adapter.validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        for path, messages in _grouped(error, values).items():
+            found.append(Problem(_origin(path, origins), "; ".join(messages)))
+        return None
+
+
+def _grouped(error: ValidationError, values: Any) -> dict[find.Keys, list[str]]:
+    """Pydantic's errors by the path in `values`; the branches of a union are told in one line."""
+    grouped: dict[find.Keys, list[str]] = {}
+    for item in error.errors():
+        path: list[str | int] = []
+        at = values
+        for key in item["loc"]:
+            if isinstance(at, Mapping) and key in at or isinstance(at, list) and isinstance(key, int) and key < len(at):
+                path.append(key)
+                at = at[key]  # type: ignore[index]
+        if item["type"] == "unexpected_keyword_argument":
+            parent = tuple(path[:-1])
+            message = f"unknown key; {closest(str(path[-1]) if path else '', _fields(parent))}"
+        else:
+            message = f"{item['msg'][0].lower()}{item['msg'][1:]}, got {_short(item['input'])}"
+        messages = grouped.setdefault(tuple(path), [])
+        if message not in messages:
+            messages.append(message)
+    return grouped
+
+
+def _fields(path: find.Keys) -> list[str]:
+    owner: Any = {(): Recipe, ("input",): Input, ("train",): Train, ("train", "stop"): Stop, ("input", "normalize"): Moments}.get(path)
+    return list(owner.__dataclass_fields__) if owner else ["pairs", "vary"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _origin(path: find.Keys, origins: Mapping[find.Keys, find.Keys]) -> find.Keys:
+    """Where a merged value was written: in the override that set it, else in the study's own section."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            return origins[path[:length]]
+    return path
+
+
+def _check_recipe(
+    values: dict[str, Any], at: find.Keys, base: Path, found: list[Problem], origins: Mapping[find.Keys, find.Keys]
+) -> Recipe | None:
+    before = len(found)
+    recipe = _validated(_recipe, values, found, origins)
+    for path, folder, value in plugins_in(values):
+        try:
+            find.resolve(folder, value, path=path, base=base)
+        except Problems as error:
+            found += [Problem(_origin(p.path, origins), p.message) for p in error.problems]
+    if recipe is None or len(found) > before:
+        return None
+    train = recipe.train
+    clash: list[tuple[find.Keys, str]] = []
+    if train.batch_size == "full" and train.accumulate > 1:
+        clash.append((("train", "accumulate"), "there is nothing to accumulate over when batch_size is full"))
+    if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
+        clash.append((("train", "stop"), "give either loss_change or patience"))
+    if train.stop and train.stop.patience and train.select == "last":
+        clash.append((("train", "select"), "patience waits for a better epoch, and `select: last` takes the last one; drop one of them"))
+    if train.select in ("accuracy", "loss") and "validation" not in train.watch:
+        clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
+    try:
+        find.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
+    except Problems as error:
+        clash += [(p.path, p.message) for p in error.problems]
+    found += [Problem(_origin(path, origins), message) for path, message in clash]
+    return None if clash else recipe
+
+
+def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[find.Keys, str, Any]]:
+    """Every plug-in a recipe's plain values name: its path, its folder, and the name with its options."""
+    for path, folder in SLOTS.items():
+        at: Any = values
+        for key in path:
+            at = at.get(key) if isinstance(at, Mapping) else None
+        if isinstance(at, str | Mapping):
+            yield path, folder, at
+    train = values.get("train")
+    augment = train.get("augment") if isinstance(train, Mapping) else None
+    for place, value in enumerate(augment if isinstance(augment, list) else []):
+        if isinstance(value, str | Mapping):
+            yield ("train", "augment", place), "augmentations", value
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> find.Keys:
+    """Sets one dotted key, passing over a plug-in's name (`model.batch_norm`), and returns the full path it set."""
+    keys = dotted.split(".")
+    path: find.Keys = ()
+    at: Any = values
+    for place, key in enumerate(keys):
+        path += (key,)
+        if place == len(keys) - 1:
+            break
+        if at.get(key) is None:
+            if path in SLOTS:
+                raise ConfigError(f"there is no {'.'.join(map(str, path))} to set {'.'.join(keys[place + 1 :])} of")
+            at[key] = {}
+        if path in SLOTS:
+            if isinstance(at[key], str):
+                at[key] = {at[key]: {}}
+            name = next(iter(at[key]), None) if isinstance(at[key], dict) else None
+            if name is None:
+                raise ConfigError(f"{'.'.join(map(str, path))} names no plug-in to set {'.'.join(keys[place + 1 :])} of")
+            if keys[place + 1] != name:
+                at[key][name] = at[key][name] or {}
+                at, path = at[key][name], (*path, name)
+                continue
+        if not isinstance(at[key], dict):
+            raise ConfigError(f"{'.'.join(map(str, path))} has no settings of its own, so {dotted} cannot be set")
+        at = at[key]
+    at[keys[-1]] = value
+    return path
+
+
+def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Keys]]]]:
+    """Each run's name with its changes (key, value, where written): the named runs crossed with the grid."""
+    named = frame.runs or {"run" if not frame.grid else "": {}}
+    axes = [[(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (frame.grid or {}).items()]
+    for name, changes in named.items():
+        own = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
+        for point in itertools.product(*axes):
+            label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in point)
+            yield ",".join(filter(None, [name, label])), [*own, *point]
+
+
+def _label(value: Any) -> str:
+    return str(next(iter(value))) + "…" if isinstance(value, dict) and value else str(value)
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^\w.,=+-]", "_", name).lstrip(".") or "_"
+
+
+def _contrasts(frame: _Frame, runs: list[Run], suffix: str, found: list[Problem]) -> list[tuple[str, str, str]]:
+    by_name = {run.name: run for run in runs}
+    plain = [run.name.removesuffix(_safe(suffix)) if suffix else run.name for run in runs]
+    pairs: list[tuple[str, str, str]] = []
+    for name, contrast in (frame.contrasts or {}).items():
+        if (contrast.pairs is None) == (contrast.vary is None):
+            found.append(Problem(("contrasts", name), "give either pairs or vary"))
+        for place, pair in enumerate(contrast.pairs or []):
+            unknown = [run for run in pair if run not in plain]
+            found += [Problem(("contrasts", name, "pairs", place), f"no run is called {run!r}; {closest(run, plain)}") for run in unknown]
+            if not unknown and len(by_name) == len(plain):
+                pairs.append((name, *(runs[plain.index(run)].name for run in pair)))  # type: ignore[arg-type]
+        if contrast.vary is not None:
+            varied = [(name, a.name, b.name) for a, b in itertools.combinations(runs, 2) if _differ_only(a, b, contrast.vary)]
+            if not varied and not found:
+                found.append(Problem(("contrasts", name, "vary"), f"no two runs differ in {contrast.vary} and in nothing else"))
+            pairs += varied
+    if not frame.contrasts and len(runs) > 1:
+        pairs = [("against the first run", runs[0].name, run.name) for run in runs[1:]]
+    return pairs
+
+
+def _differ_only(a: Run, b: Run, dotted: str) -> bool:
+    first, second = (as_values(run.recipe) for run in (a, b))
+    if first == second:
+        return False
+    absent = object()
+    for values in (first, second):
+        try:
+            _set(values, dotted, None)
+        except (ConfigError, AttributeError):
+            return absent is None
+    return first == second

@@ -1,0 +1,348 @@
+"""The loop. What varies (objective, optimizer, schedule, augmentations, rules) arrives as an argument; nothing is an option here."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stresslens import evaluation, find
+from stresslens.core.data import Batch, Data
+from stresslens.core.devices import Arithmetic
+from stresslens.core.draws import Draws, mix
+from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
+from stresslens.core.results import RunFolder
+from stresslens.core.types import Augmentation, Loss, Scheduler, Step
+from stresslens.study import Train, objective_of
+
+Show = Callable[["Position", int], None]
+"""Called a few times a second with where training stands and how many epochs there are."""
+
+SHOW_SECONDS = 0.25
+
+
+def fit(t: Training) -> None:
+    """Trains until the last epoch, an early stop or a signal.
+
+    Raises TrainingDiverged at the first loss or gradient that is not finite, and Stopped after saving when a signal came.
+    """
+    t.model.train()
+    while not t.over:
+        for batch in t.batches():
+            loss = t.objective(t.model, batch.x, batch.y, t.step(batch))
+            t.differentiate(loss)
+            t.check(loss, batch)
+            t.update()
+            t.keep()
+        t.end_epoch()
+    t.save()
+
+
+@dataclass
+class Position:
+    """Where training stands: with the tensors beside it in the checkpoint, all that is needed to go on."""
+
+    epoch: int = 0
+    """Epochs completed."""
+    step: int = 0
+    """Batches of the running epoch that are done."""
+    updates: int = 0
+    images: int = 0
+    """Images of the running epoch that are done, over which `loss_sum` runs."""
+    loss_sum: float = 0.0
+    last_loss: float = math.nan
+    last_loss_before: float = math.nan
+    """The last batch's loss one epoch ago: what the labs' stopping rule looks at."""
+    best: tuple[float, float] = (-math.inf, -math.inf)
+    best_epoch: int = 0
+    evaluations_since_best: int = 0
+    stopped: str = ""
+    seconds: float = 0.0
+    """In training steps, over all attempts; evaluation and checkpoints left out."""
+    metrics_bytes: int = 0
+    timings_bytes: int = 0
+    reads_of_test: int = 0
+
+
+class Training:
+    """One training under way: the parts that the loop calls, and where it stands."""
+
+    def __init__(
+        self, model: nn.Module, data: Data, train: Train, *, arithmetic: Arithmetic, seed: int, folder: RunFolder, base: Path, show: Show
+    ) -> None:
+        """`model` is a net behind its input layers (core.layers.build). Raises ConfigError when rules need a split that is not there."""
+        self.model = arithmetic.place(model)
+        self.data, self.train, self.arithmetic, self.seed, self.folder, self.show = data, train, arithmetic, seed, folder, show
+        self.position = Position()
+        self.size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
+        self.steps_per_epoch = math.ceil(len(data.train) / self.size)
+        self.select, self.watch = rules(train, data)
+
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise ConfigError("the model has no parameters to train")
+        bind = find.resolve("objectives", objective_of(train), base=base)
+        self.objective = _in_bfloat16(bind, arithmetic) if arithmetic.precision == "bfloat16" else bind
+        self.optimizer: torch.optim.Optimizer = find.resolve("optimizers", train.optimizer, base=base)(self.parameters, train.lr)
+        updates_per_epoch = math.ceil(self.steps_per_epoch / train.accumulate)
+        schedule = find.resolve("schedules", train.schedule, base=base)
+        self.schedule: Scheduler = schedule(self.optimizer, train.epochs * updates_per_epoch, updates_per_epoch)
+        self.loss: Loss = find.resolve("losses", train.loss, base=base)
+        self.augment = [self._augmentation(value, base) for value in train.augment]
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
+        self.objective_state: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.caught: int | None = None
+        self._clock = self._saved_at = self._shown_at = time.perf_counter()
+
+    @property
+    def over(self) -> bool:
+        return self.position.epoch >= self.train.epochs or bool(self.position.stopped)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is watched, selected and kept: the moving average where there is one."""
+        return self.average.module if self.average is not None else self.model
+
+    def batches(self) -> Iterator[Batch]:
+        """What is left of the running epoch."""
+        p = self.position
+        return self.data.train.batches(
+            self.size,
+            seed=self.seed,
+            shuffle=self.train.shuffle,
+            epoch=p.epoch,
+            start_step=p.step,
+            dtype=self.arithmetic.dtype,
+            augment=self.augment,
+        )
+
+    def step(self, batch: Batch) -> Step:
+        p = self.position
+        progress = (p.epoch + p.step / self.steps_per_epoch) / self.train.epochs
+        return Step(Draws(mix(self.seed, p.epoch, 1), batch.index), p.epoch, progress, self.objective_state)
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Adds to the gradients; an objective that wrote them itself returns a loss without a graph."""
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def check(self, loss: Tensor, batch: Batch) -> None:
+        """Counts the loss in. Raises TrainingDiverged, before any weight is touched, unless it and every gradient are finite."""
+        value = float(loss.detach())
+        self._gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self._norms = torch.stack(torch._foreach_norm(self._gradients)) if self._gradients else torch.zeros(1)
+        if not math.isfinite(value) or not math.isfinite(float(self._norms.sum())):
+            self._diverged(value, batch)
+        p = self.position
+        p.last_loss = value
+        p.loss_sum += value * len(batch.y)
+        p.images += len(batch.y)
+        p.step += 1
+
+    def update(self) -> None:
+        """One optimizer step at the end of each group of `accumulate` batches; the last group of an epoch may be smaller."""
+        p, group = self.position, self.train.accumulate
+        in_group = (p.step - 1) % group + 1
+        if in_group < group and p.step < self.steps_per_epoch:
+            return
+        if in_group > 1:
+            torch._foreach_div_(self._gradients, in_group)
+            self._norms = self._norms / in_group
+        if self.train.clip is not None:
+            norm = float(torch.linalg.vector_norm(self._norms))
+            if norm > self.train.clip:
+                torch._foreach_mul_(self._gradients, self.train.clip / norm)
+        self.optimizer.step()
+        self.schedule.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        p.updates += 1
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def keep(self) -> None:
+        """Shows progress, writes a checkpoint every `checkpoint_seconds`, and obeys signals: between updates, never inside one."""
+        now = time.perf_counter()
+        self.position.seconds += now - self._clock
+        self._clock = now
+        if now - self._shown_at > SHOW_SECONDS:
+            self._shown_at = now
+            self.show(self.position, self.train.epochs)
+        if now - self._saved_at < self.train.checkpoint_seconds and self.caught is None:
+            return
+        if self.position.step % self.train.accumulate and self.position.step < self.steps_per_epoch:
+            return
+        self.save()
+        if self.caught is not None:
+            name = signal.Signals(self.caught).name
+            raise Stopped(f"stopped by {name} in epoch {self.position.epoch + 1}; saved, the same command goes on from here", self.caught)
+
+    def end_epoch(self) -> None:
+        """Closes the epoch: evaluation and a line of metrics where they are due, the best weights, the stopping rules."""
+        p, train = self.position, self.train
+        p.epoch += 1
+        p.step = 0
+        if train.stop and train.stop.loss_change and abs(p.last_loss - p.last_loss_before) < train.stop.loss_change:
+            p.stopped = f"the last batch's loss changed by less than {train.stop.loss_change:g}"
+        p.last_loss_before = p.last_loss
+        due = self.watch and (p.epoch % train.evaluate_every == 0 or self.over)
+        seen = self._evaluate() if due else {}
+        if due or p.epoch % train.log_every == 0 or self.over:
+            lr = self.optimizer.param_groups[0]["lr"]
+            self._append("metrics", {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": float(lr), **seen})
+            self._append("timings", {"epoch": p.epoch, "seconds": p.seconds})
+        p.loss_sum, p.images = 0.0, 0
+        self._clock = time.perf_counter()
+
+    def chosen(self) -> dict[str, Tensor]:
+        """The net's weights of the chosen epoch: the best by validation, or the last."""
+        return self.best if self.best else _copied(self.evaluated)
+
+    @property
+    def chosen_epoch(self) -> int:
+        return self.position.best_epoch if self.best else self.position.epoch
+
+    def save(self) -> None:
+        average = self.average.state_dict() if self.average is not None else None
+        self.folder.save_checkpoint(
+            {
+                "position": asdict(self.position),
+                "net": self.model.get_submodule("net").state_dict(),
+                "average": average,
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "objective": self.objective_state,
+                "best": self.best,
+                "random": torch.get_rng_state(),
+                "cuda_random": torch.cuda.get_rng_state() if torch.device(self.arithmetic.device).type == "cuda" else None,
+            }
+        )
+        self._saved_at = self._clock = time.perf_counter()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to a checkpoint: tensors, position, and the logs cut to what they held then."""
+        try:
+            self.position = Position(**state["position"])
+            self.position.best = tuple(self.position.best)  # type: ignore[assignment]
+            self.model.get_submodule("net").load_state_dict(state["net"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.objective_state.update({k: v.to(self.arithmetic.device) for k, v in state["objective"].items()})
+            self.best = state["best"]
+            torch.set_rng_state(state["random"])
+            if state["cuda_random"] is not None and torch.cuda.is_available():
+                torch.cuda.set_rng_state(state["cuda_random"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            place = self.folder.checkpoint
+            raise ConfigError(f"{place} does not belong to this model and configuration ({error}); move it away to start anew") from error
+        for path, size in ((self.folder.metrics, self.position.metrics_bytes), (self.folder.timings, self.position.timings_bytes)):
+            if path.exists():
+                os.truncate(path, size)
+
+    def start_logs(self) -> None:
+        """Empties what an attempt that never reached its first checkpoint may have logged."""
+        self.folder.metrics.unlink(missing_ok=True)
+        self.folder.timings.unlink(missing_ok=True)
+
+    @contextmanager
+    def obeying_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM are noted for `keep`, which saves first; only the main thread can listen."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.caught = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _evaluate(self) -> dict[str, dict[str, float]]:
+        p = self.position
+        seen = {name: evaluation.watched(self.evaluated, self.data.splits[name], self.loss) for name in self.watch}
+        p.reads_of_test += "test" in seen
+        if self.select != "last":
+            now = seen["validation"]
+            rank = (now["accuracy"], -now["loss"]) if self.select == "accuracy" else (-now["loss"], now["accuracy"])
+            p.evaluations_since_best += 1
+            if rank > p.best:
+                p.best, p.best_epoch, p.evaluations_since_best = rank, p.epoch, 0
+                self.best = _copied(self.evaluated)
+            patience = self.train.stop.patience if self.train.stop else None
+            if patience is not None and p.evaluations_since_best >= patience:
+                p.stopped = f"no better {self.select} on validation in {patience} evaluations"
+        return seen
+
+    def _append(self, log: str, line: dict[str, Any]) -> None:
+        path: Path = getattr(self.folder, log)
+        try:
+            with path.open("ab") as file:
+                file.write(json.dumps(line).encode() + b"\n")
+                setattr(self.position, f"{log}_bytes", file.tell())
+        except OSError as error:
+            raise StresslensError(f"cannot write {path}: {error.strerror}; the last checkpoint is unharmed") from error
+
+    def _augmentation(self, value: Any, base: Path) -> Augmentation:
+        bound = find.resolve("augmentations", value, base=base)
+        return lambda x, y, draws: bound(x, y, draws, len(self.data.classes))
+
+    def _diverged(self, loss: float, batch: Batch) -> None:
+        p = self.position
+        images = sorted(batch.index.tolist())
+        shown = ", ".join(map(str, images[:8])) + (f", … ({len(images)} in all)" if len(images) > 8 else "")
+        what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
+        if all(bool(torch.isfinite(v).all()) for v in self.model.state_dict().values()) and p.step % self.train.accumulate == 0:
+            self.save()
+        raise TrainingDiverged(
+            f"{what} in epoch {p.epoch + 1}, batch {p.step + 1}, at the training images {shown}. "
+            f"Lower train.lr (now {self.train.lr:g}) or set train.clip. The last good weights are in {self.folder.checkpoint}",
+            images,
+        )
+
+
+def rules(train: Train, data: Data) -> tuple[str, list[str]]:
+    """How the epoch is chosen and which splits are watched, once it is known which splits there are.
+
+    Raises ConfigError when a rule needs a split that the data set does not have.
+    """
+    absent = [name for name in train.watch if name not in data.splits]
+    explicit = train.select in ("accuracy", "loss") or (train.stop is not None and train.stop.patience is not None)
+    if absent and (absent != ["validation"] or explicit):
+        wanted = f"train.select: {train.select}" if train.select != "auto" else "train.watch or train.stop"
+        raise ConfigError(f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; set its `{absent[0]}:` option")
+    watch = [name for name in train.watch if name in data.splits]
+    if train.select != "auto":
+        return train.select, watch
+    return ("accuracy" if "validation" in watch else "last"), watch
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.get_submodule("net").state_dict().items()}
+
+
+def _in_bfloat16(objective: Callable[..., Tensor], arithmetic: Arithmetic) -> Callable[..., Tensor]:
+    def narrowed(*needs: Any) -> Tensor:
+        with arithmetic.autocast():
+            return objective(*needs)
+
+    return narrowed
