@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -17,15 +17,15 @@ import typer
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError
 
 if TYPE_CHECKING:
-    from stresslens.core.data import Data
+    from stresslens.building import Task
     from stresslens.core.types import Estimate
-    from stresslens.stages import Record, Task
+    from stresslens.stages import Record
     from stresslens.study import Study
     from stresslens.training import Position, Show
 
 app = typer.Typer(
     name="stresslens",
-    help="Trains image classifiers, attacks them, hardens them, looks inside them, and says which differences between them are real.\n\n"
+    help="Trains image classifiers, attacks them, hardens them, looks inside them, and says which differences are real.\n\n"
     "Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 3 data, 4 training diverged, 5 a gate not met, "
     "130/143 stopped by a signal after saving.",
     no_args_is_help=True,
@@ -93,7 +93,9 @@ def train(
     try:
         described = studies.expand(values, overrides or [], name="train", base=Path.cwd())
     except Problems as error:
-        raise ConfigError("\n".join(p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}" for p in error.problems)) from None
+        raise ConfigError(
+            "\n".join(p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}" for p in error.problems)
+        ) from None
     _carry_out(described, out, 1, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
 
 
@@ -107,6 +109,7 @@ def evaluate(
 ) -> None:
     """Score a trained run on a split of its own data; reading test is counted in its record."""
     from stresslens import stages
+    from stresslens.building import data_of, open_model
     from stresslens.core.results import RunFolder, read_json, write_json
     from stresslens.core.types import Estimate
 
@@ -115,8 +118,8 @@ def evaluate(
         raise ConfigError(f"--split {split}: expected train, validation or test")
     with folder.locked() if run.is_dir() else _missing(run):
         record = read_json(folder.record)
-        model = stages.open_model(folder, trust=trust)
-        data = _data_of(run, trust)
+        model = open_model(folder, trust=trust)
+        data = data_of(folder, trust=trust)
         if split not in data.splits:
             raise ConfigError(f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}")
         stages.predict_split(folder, model, data, split, record)
@@ -137,7 +140,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify pictures: each is made as large and as grey or coloured as the images the run was trained on."""
-    from stresslens import stages
+    from stresslens.building import open_model
     from stresslens.core.errors import DataError
     from stresslens.core.results import RunFolder
     from stresslens.pictures import read_picture
@@ -146,7 +149,7 @@ def predict(
     folder = RunFolder(run)
     with _missing(run) if not run.is_dir() else _nothing():
         card = folder.load_card()
-    model = stages.open_model(folder, trust=trust)
+    model = open_model(folder, trust=trust)
     rows: list[dict[str, Any]] = []
     unreadable: list[str] = []
     for file in pictures:
@@ -156,7 +159,12 @@ def predict(
             unreadable.append(str(error))
             continue
         best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[:3]
-        rows.append({"file": str(file), "predictions": [{"class": card.classes[k], "probability": float(probabilities[k])} for k in best]})
+        rows.append(
+            {
+                "file": str(file),
+                "predictions": [{"class": card.classes[k], "probability": float(probabilities[k])} for k in best],
+            }
+        )
     if as_json:
         _print_json({"run": str(run), "pictures": rows, "unreadable": unreadable})
     else:
@@ -214,7 +222,9 @@ def doctor(as_json: Json = False) -> None:
     facts.pop("command")
     facts["device"] = pick_device("auto")
     facts["threads"] = torch.get_num_threads()
-    facts["bfloat16 in hardware"] = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if facts["device"] == "cpu" else torch.cuda.is_bf16_supported()
+    facts["bfloat16 in hardware"] = (
+        bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if facts["device"] == "cpu" else torch.cuda.is_bf16_supported()
+    )
     facts["torchvision imports"] = bool(torchvision().__version__)
     facts["data folder"] = str(data_root())
     existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
@@ -222,7 +232,10 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         _print_json(facts)
         return
-    rows = [[key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)] for key, value in facts.items()]
+    rows = [
+        [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
+        for key, value in facts.items()
+    ]
     _print_table(["fact", "here"], rows, "doctor")
 
 
@@ -232,7 +245,10 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except StresslensError as error:
-        typer.echo(f"stresslens: {error}" if "\n" not in str(error) else f"stresslens: {len(str(error).splitlines())} lines\n{error}", err=True)
+        typer.echo(
+            f"stresslens: {error}" if "\n" not in str(error) else f"stresslens: {len(str(error).splitlines())} lines\n{error}",
+            err=True,
+        )
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("stresslens: stopped by SIGINT; what was finished is saved", err=True)
@@ -282,7 +298,9 @@ def _carry_out(
         scores = {name: Estimate.from_json(v) for name, v in record.get("scores", {}).get("test", {}).items()}
         finished[f"{task.run}/seed-{task.seed}"] = scores
         if talks:
-            accuracy = f"{scores['accuracy'].value * 100:6.2f} % of {scores['accuracy'].n} test images" if scores else "no test split"
+            accuracy = (
+                f"{scores['accuracy'].value * 100:6.2f} % of {scores['accuracy'].n} test images" if scores else "no test split"
+            )
             trained = record["training"]
             typer.echo(
                 f"[{len(finished):>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {accuracy}, "
@@ -367,16 +385,6 @@ def _gates(fail_under: list[str], finished: dict[str, dict[str, Estimate]]) -> N
     _check_gates(_parsed_gates(fail_under), finished)
 
 
-def _data_of(run: Path, trust: bool) -> Data:
-    """The data set a run was trained on, found by its config.yaml."""
-    from stresslens import stages
-    from stresslens import study as studies
-
-    found = studies.read(run / "config.yaml", trust=trust)
-    (task,) = [stages.Task(found.name, r.name, found.seeds[0], r.recipe, r.base, run) for r in found.runs]
-    return stages.load_data(task)
-
-
 @contextmanager
 def _missing(run: Path) -> Iterator[None]:
     raise ConfigError(f"there is no run folder {run}; `stresslens list runs` shows those that there are")
@@ -408,13 +416,25 @@ def _list_runs(out: Path, as_json: bool) -> None:
     rows = []
     for path, record in records.items():
         accuracy = record.get("scores", {}).get("test", {}).get("accuracy")
-        rows.append([path, record["status"], f"{accuracy['value'] * 100:.2f} %" if accuracy else "", str(record.get("training", {}).get("epochs", ""))])
+        rows.append(
+            [
+                path,
+                record["status"],
+                f"{accuracy['value'] * 100:.2f} %" if accuracy else "",
+                str(record.get("training", {}).get("epochs", "")),
+            ]
+        )
     _print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")
 
 
 def _prediction_row(row: dict[str, Any]) -> list[str]:
     first, *others = row["predictions"]
-    return [row["file"], first["class"], f"{first['probability'] * 100:.1f} %", ", ".join(f"{o['class']} {o['probability'] * 100:.1f} %" for o in others)]
+    return [
+        row["file"],
+        first["class"],
+        f"{first['probability'] * 100:.1f} %",
+        ", ".join(f"{o['class']} {o['probability'] * 100:.1f} %" for o in others),
+    ]
 
 
 def _print_scores(scores: dict[str, Estimate], title: str) -> None:
@@ -437,5 +457,3 @@ def _print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
 
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
-
-

@@ -138,7 +138,8 @@ def _headline(recipes: dict[str, Estimate]) -> str:
 
 def _right(folder: RunFolder, split: str) -> Floats:
     arrays = folder.load_predictions(split)
-    return (arrays["scores"].argmax(1) == arrays["labels"]).astype(np.float64)
+    right: Floats = (arrays["scores"].argmax(1) == arrays["labels"]).astype(np.float64)
+    return right
 
 
 def _crossed_bootstrap(values: Floats, *, seed: int = 0) -> tuple[float, float]:

@@ -32,8 +32,13 @@ class Predictions:
     kind: Literal["logits", "scores"] = "logits"
 
     def save(self, path: Path) -> None:
-        arrays = {"scores": self.scores.astype(np.float32), "labels": self.labels, "index": self.index, "kind": np.array(self.kind)}
-        write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+        arrays: dict[str, Any] = {
+            "scores": self.scores.astype(np.float32),
+            "labels": self.labels,
+            "index": self.index,
+            "kind": np.array(self.kind),
+        }
+        write_atomically(path, lambda file: np.savez(file, **arrays))
 
     @staticmethod
     def of_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
@@ -68,7 +73,9 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
         raise ConfigError(f"{type(model).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}") from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ConfigError(f"{type(model).__name__} returned {got} for {len(x)} images; expected logits of shape ({len(x)}, classes)")
+        raise ConfigError(
+            f"{type(model).__name__} returned {got} for {len(x)} images; expected logits of shape ({len(x)}, classes)"
+        )
     return logits
 
 

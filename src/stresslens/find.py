@@ -8,7 +8,6 @@ import importlib.util
 import inspect
 import sys
 import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +26,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "losses": ("logits", "y"),
     "optimizers": ("parameters", "lr"),
     "schedules": ("optimizer", "steps", "steps_per_epoch"),
-    "objectives": ("model", "x", "y", "step"),
+    "objectives": ("model", "x", "y", "step", "net", "inputs"),
 }
 """Each folder and the positional parameters its functions may ask for."""
 
@@ -53,6 +52,9 @@ class Bound:
     options: Mapping[str, Any]
     takes: tuple[int, ...]
 
+    def asks_for(self, folder: str, need: str) -> bool:
+        return VOCABULARY[folder].index(need) in self.takes
+
     def __call__(self, *needs: Any) -> Any:
         return self.function(*[needs[place] for place in self.takes], **self.options)
 
@@ -70,12 +72,11 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
     if ":" in name:
         if not trust:
             raise ConfigError(f"{name!r} is somebody's own code, which is not run unless you trust it (--trust)")
-        function = _own(folder, name, base or Path.cwd())
-    elif name in names(folder):
-        function = getattr(importlib.import_module(f"stresslens.{folder}.{name}"), name)
-    else:
-        raise ConfigError(f"no {_singular(folder)} is called {name!r}; {closest(name, names(folder))}")
-    return typing.cast(Plugin, function)
+        return _own(folder, name, base or Path.cwd())
+    if name in names(folder):
+        function: Plugin = getattr(importlib.import_module(f"stresslens.{folder}.{name}"), name)
+        return function
+    raise ConfigError(f"no {_singular(folder)} is called {name!r}; {closest(name, names(folder))}")
 
 
 def resolve(folder: str, value: Any, *, path: Keys = (), base: Path | None = None, trust: bool = True) -> Bound:
@@ -128,12 +129,6 @@ def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
     """The keyword-only parameters, which are the options, with their annotations evaluated."""
     signature = inspect.signature(function, eval_str=True)
     return {name: p for name, p in signature.parameters.items() if p.kind == p.KEYWORD_ONLY}
-
-
-def own_source(folder: str, value: Any, *, base: Path | None = None) -> Path | None:
-    """The file of a user's own plug-in, to be copied into the run; None for a built-in one."""
-    name, _ = named(folder, value)
-    return Path(inspect.getfile(plugin(folder, name, base=base))) if ":" in name else None
 
 
 def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: bool) -> Any:

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
 
 from stresslens import comparison, stages
 from stresslens import study as studies
-from stresslens.core.errors import Stopped, StresslensError, TrainingDiverged
+from stresslens.building import Task
+from stresslens.core.errors import Stopped, TrainingDiverged
 from stresslens.core.results import RunFolder, write_json
-from stresslens.stages import Record, Task
+from stresslens.settling import settle
+from stresslens.stages import Record
 from stresslens.training import Show
 
 Tell = Callable[[Task, Record], None]
@@ -37,7 +38,7 @@ def run(
     raised at the end. Raises Stopped after a signal, with everything saved.
     """
     folder = out / study.name
-    tasks = stages.settle(tasks_of(study, folder), most_threads=max(1, (os.cpu_count() or 1) // jobs))
+    tasks = settle(tasks_of(study, folder), most_threads=max(1, (os.cpu_count() or 1) // jobs))
     _describe(study, folder)
     diverged = _carry_out(tasks, jobs, show or (lambda task: lambda position, epochs: None), tell)
     conclude(folder, study.contrasts, tasks)
@@ -113,5 +114,3 @@ def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell:
                     os.kill(child.pid, error.signal if isinstance(error, Stopped) else signal.SIGTERM)
             raise
     return diverged
-
-

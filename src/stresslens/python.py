@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from stresslens import evaluation, pipeline, stages
 from stresslens import study as studies
+from stresslens.building import Task, open_model
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.report.page import write_report as _write_report
+from stresslens.settling import settle
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Run:
     def scores(self, split: str = "test") -> dict[str, Estimate]:
         """Each named score with its interval."""
         if split not in self.record.get("scores", {}):
-            raise ConfigError(f"{self.folder} has no scores for {split!r}; it has {', '.join(self.record.get('scores', {})) or 'none'}")
+            raise ConfigError(
+                f"{self.folder} has no scores for {split!r}; it has {', '.join(self.record.get('scores', {})) or 'none'}"
+            )
         return {name: Estimate.from_json(values) for name, values in self.record["scores"][split].items()}
 
     def predictions(self, split: str = "test") -> evaluation.Predictions:
@@ -43,7 +47,7 @@ class Run:
     def model(self) -> nn.Sequential:
         """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits (N,K)."""
         module = copy.deepcopy(self.module) if self.module is not None else None
-        return stages.open_model(RunFolder(self.folder), trust=True, module=module).eval()
+        return open_model(RunFolder(self.folder), trust=True, module=module).eval()
 
 
 def run(study: str | Path, *overrides: str, out: str | Path = "runs", jobs: int = 1) -> Path:
@@ -85,8 +89,8 @@ def train(
         recipe = replace(recipe, data=f"own data {data.name}")
     folder = Path(out) / name / f"seed-{seed}"
     own = data if isinstance(data, Data) else None
-    task = stages.Task(Path(out).name, name, seed, recipe, Path.cwd(), folder, own, module)
-    (task,) = stages.settle([task], most_threads=os.cpu_count() or 1)
+    task = Task(Path(out).name, name, seed, recipe, Path.cwd(), folder, own, module)
+    (task,) = settle([task], most_threads=os.cpu_count() or 1)
     return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
 
 
@@ -96,7 +100,7 @@ def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = 
     Plug-ins that are not built in are executed only with `trust`; a run trained on your own module needs it as `module`.
     Raises ConfigError when files are missing, damaged or do not belong together.
     """
-    return stages.open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
+    return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
 
 
 def predict(model: nn.Module, images: Tensor | np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -150,7 +149,7 @@ RECIPE_KEYS = ("data", "input", "model", "train")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
 
 
-def read(file: Path, overrides: Sequence[str] = (), *, trust: bool = True) -> Study:
+def read(file: Path, overrides: Sequence[str] = ()) -> Study:
     """The study of a YAML file, with `key.path=value` overrides that apply to every run and show in the run folders' names.
 
     Raises ConfigError whose message lists every problem as `file:line: key: what is wrong`.
@@ -252,11 +251,29 @@ def fingerprint(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def own_files(values: Any) -> set[str]:
+    """Every `file.py:function` in plain values, wherever it stands."""
+    if isinstance(values, Mapping):
+        return set().union(*(own_files(part) for item in values.items() for part in item))
+    if isinstance(values, list):
+        return set().union(*(own_files(item) for item in values))
+    return {values} if isinstance(values, str) and ".py:" in values else set()
+
+
+def renamed(values: Any, names: Mapping[str, str]) -> Any:
+    """Plain values with some names replaced, wherever they stand."""
+    if isinstance(values, Mapping):
+        return {renamed(key, names): renamed(value, names) for key, value in values.items()}
+    if isinstance(values, list):
+        return [renamed(item, names) for item in values]
+    return names.get(values, values) if isinstance(values, str) else values
+
+
 def _dotted(path: find.Keys) -> str:
     return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "
 
 
-def _validated(adapter: TypeAdapter[Any], values: Mapping[str, Any], found: list[Problem], origins: Mapping[Any, Any] = {}) -> Any:  # noqa: B006
+def _validated(adapter: TypeAdapter[Any], values: Mapping[str, Any], found: list[Problem], origins: Mapping[Any, Any] = {}) -> Any:
     try:
         # Through JSON, where strictness still lets a list be a tuple; numbers that JSON lacks were refused when parsed.
         return adapter.validate_json(json.dumps(values), strict=True)
@@ -273,7 +290,7 @@ def _grouped(error: ValidationError, values: Any) -> dict[find.Keys, list[str]]:
         path: list[str | int] = []
         at = values
         for key in item["loc"]:
-            if isinstance(at, Mapping) and key in at or isinstance(at, list) and isinstance(key, int) and key < len(at):
+            if (isinstance(at, Mapping) and key in at) or (isinstance(at, list) and isinstance(key, int) and key < len(at)):
                 path.append(key)
                 at = at[key]  # type: ignore[index]
         if item["type"] == "unexpected_keyword_argument":
@@ -288,8 +305,12 @@ def _grouped(error: ValidationError, values: Any) -> dict[find.Keys, list[str]]:
 
 
 def _fields(path: find.Keys) -> list[str]:
-    owner: Any = {(): Recipe, ("input",): Input, ("train",): Train, ("train", "stop"): Stop, ("input", "normalize"): Moments}.get(path)
+    owner = _OWNERS.get(".".join(map(str, path)))
     return list(owner.__dataclass_fields__) if owner else ["pairs", "vary"]
+
+
+_OWNERS: dict[str, Any] = {"": Recipe, "input": Input, "train": Train, "train.stop": Stop, "input.normalize": Moments}
+"""The dataclass behind each section of a recipe."""
 
 
 def _short(value: Any) -> str:
@@ -324,7 +345,9 @@ def _check_recipe(
     if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
         clash.append((("train", "stop"), "give either loss_change or patience"))
     if train.stop and train.stop.patience and train.select == "last":
-        clash.append((("train", "select"), "patience waits for a better epoch, and `select: last` takes the last one; drop one of them"))
+        clash.append(
+            (("train", "select"), "patience waits for a better epoch, and `select: last` takes the last one; drop one of them")
+        )
     if train.select in ("accuracy", "loss") and "validation" not in train.watch:
         clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
     try:
@@ -408,7 +431,9 @@ def _contrasts(frame: _Frame, runs: list[Run], suffix: str, found: list[Problem]
             found.append(Problem(("contrasts", name), "give either pairs or vary"))
         for place, pair in enumerate(contrast.pairs or []):
             unknown = [run for run in pair if run not in plain]
-            found += [Problem(("contrasts", name, "pairs", place), f"no run is called {run!r}; {closest(run, plain)}") for run in unknown]
+            found += [
+                Problem(("contrasts", name, "pairs", place), f"no run is called {run!r}; {closest(run, plain)}") for run in unknown
+            ]
             if not unknown and len(by_name) == len(plain):
                 pairs.append((name, *(runs[plain.index(run)].name for run in pair)))  # type: ignore[arg-type]
         if contrast.vary is not None:

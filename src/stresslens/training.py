@@ -1,4 +1,4 @@
-"""The loop. What varies (objective, optimizer, schedule, augmentations, rules) arrives as an argument; nothing is an option here."""
+"""The loop. What varies (objective, optimizer, schedule, augmentations, rules) arrives as an argument."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +20,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stresslens import evaluation, find
-from stresslens.core.data import Batch, Data
+from stresslens.core import layers
+from stresslens.core.data import RESIDENT_BYTES, Batch, Data, Split
 from stresslens.core.devices import Arithmetic
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.results import RunFolder
-from stresslens.core.types import Augmentation, Loss, Scheduler, Step
+from stresslens.core.types import Augmentation, Scheduler, Step
 from stresslens.study import Train, objective_of
 
 Show = Callable[["Position", int], None]
@@ -42,7 +43,7 @@ def fit(t: Training) -> None:
     t.model.train()
     while not t.over:
         for batch in t.batches():
-            loss = t.objective(t.model, batch.x, batch.y, t.step(batch))
+            loss = t.loss_of(batch)
             t.differentiate(loss)
             t.check(loss, batch)
             t.update()
@@ -81,12 +82,22 @@ class Training:
     """One training under way: the parts that the loop calls, and where it stands."""
 
     def __init__(
-        self, model: nn.Module, data: Data, train: Train, *, arithmetic: Arithmetic, seed: int, folder: RunFolder, base: Path, show: Show
+        self,
+        model: nn.Module,
+        data: Data,
+        train: Train,
+        *,
+        arithmetic: Arithmetic,
+        seed: int,
+        folder: RunFolder,
+        base: Path,
+        show: Show,
     ) -> None:
-        """`model` is a net behind its input layers (core.layers.build). Raises ConfigError when rules need a split that is not there."""
+        """`model` is a net behind its input layers (core.layers.build). Raises ConfigError when a rule needs a missing split."""
         self.model = arithmetic.place(model)
         self.data, self.train, self.arithmetic, self.seed, self.folder, self.show = data, train, arithmetic, seed, folder, show
         self.position = Position()
+        self.objective_state: dict[str, Tensor] = {}
         self.size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
         self.steps_per_epoch = math.ceil(len(data.train) / self.size)
         self.select, self.watch = rules(train, data)
@@ -94,18 +105,19 @@ class Training:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the model has no parameters to train")
-        bind = find.resolve("objectives", objective_of(train), base=base)
-        self.objective = _in_bfloat16(bind, arithmetic) if arithmetic.precision == "bfloat16" else bind
+        self.objective = find.resolve("objectives", objective_of(train), base=base)
         self.optimizer: torch.optim.Optimizer = find.resolve("optimizers", train.optimizer, base=base)(self.parameters, train.lr)
         updates_per_epoch = math.ceil(self.steps_per_epoch / train.accumulate)
         schedule = find.resolve("schedules", train.schedule, base=base)
         self.schedule: Scheduler = schedule(self.optimizer, train.epochs * updates_per_epoch, updates_per_epoch)
-        self.loss: Loss = find.resolve("losses", train.loss, base=base)
+        self.loss: Any = find.resolve("losses", train.loss, base=base)
         self.augment = [self._augmentation(value, base) for value in train.augment]
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
-        self.objective_state: dict[str, Tensor] = {}
+        self.images, self.loss_of = self._prepared()
+        self.average = AveragedModel(self.model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         self.best: dict[str, Tensor] = {}
         self.caught: int | None = None
+        self._gradients: list[Tensor] = []
+        self._norms: list[float] = []
         self._clock = self._saved_at = self._shown_at = time.perf_counter()
 
     @property
@@ -120,7 +132,7 @@ class Training:
     def batches(self) -> Iterator[Batch]:
         """What is left of the running epoch."""
         p = self.position
-        return self.data.train.batches(
+        return self.images.batches(
             self.size,
             seed=self.seed,
             shuffle=self.train.shuffle,
@@ -130,11 +142,6 @@ class Training:
             augment=self.augment,
         )
 
-    def step(self, batch: Batch) -> Step:
-        p = self.position
-        progress = (p.epoch + p.step / self.steps_per_epoch) / self.train.epochs
-        return Step(Draws(mix(self.seed, p.epoch, 1), batch.index), p.epoch, progress, self.objective_state)
-
     def differentiate(self, loss: Tensor) -> None:
         """Adds to the gradients; an objective that wrote them itself returns a loss without a graph."""
         if loss.requires_grad:
@@ -142,10 +149,11 @@ class Training:
 
     def check(self, loss: Tensor, batch: Batch) -> None:
         """Counts the loss in. Raises TrainingDiverged, before any weight is touched, unless it and every gradient are finite."""
-        value = float(loss.detach())
-        self._gradients = [p.grad for p in self.parameters if p.grad is not None]
-        self._norms = torch.stack(torch._foreach_norm(self._gradients)) if self._gradients else torch.zeros(1)
-        if not math.isfinite(value) or not math.isfinite(float(self._norms.sum())):
+        self._gradients = [g for p in self.parameters if (g := p.grad) is not None]
+        norms = torch._foreach_norm(self._gradients)
+        self._norms = torch.stack(norms).tolist() if loss.is_cuda else [norm.item() for norm in norms]
+        value = loss.item()
+        if not math.isfinite(value) or not math.isfinite(sum(self._norms)):
             self._diverged(value, batch)
         p = self.position
         p.last_loss = value
@@ -161,9 +169,9 @@ class Training:
             return
         if in_group > 1:
             torch._foreach_div_(self._gradients, in_group)
-            self._norms = self._norms / in_group
+            self._norms = [norm / in_group for norm in self._norms]
         if self.train.clip is not None:
-            norm = float(torch.linalg.vector_norm(self._norms))
+            norm = math.hypot(*self._norms)
             if norm > self.train.clip:
                 torch._foreach_mul_(self._gradients, self.train.clip / norm)
         self.optimizer.step()
@@ -189,7 +197,9 @@ class Training:
         self.save()
         if self.caught is not None:
             name = signal.Signals(self.caught).name
-            raise Stopped(f"stopped by {name} in epoch {self.position.epoch + 1}; saved, the same command goes on from here", self.caught)
+            raise Stopped(
+                f"stopped by {name} in epoch {self.position.epoch + 1}; saved, the same command goes on from here", self.caught
+            )
 
     def end_epoch(self) -> None:
         """Closes the epoch: evaluation and a line of metrics where they are due, the best weights, the stopping rules."""
@@ -203,7 +213,9 @@ class Training:
         seen = self._evaluate() if due else {}
         if due or p.epoch % train.log_every == 0 or self.over:
             lr = self.optimizer.param_groups[0]["lr"]
-            self._append("metrics", {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": float(lr), **seen})
+            self._append(
+                "metrics", {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": float(lr), **seen}
+            )
             self._append("timings", {"epoch": p.epoch, "seconds": p.seconds})
         p.loss_sum, p.images = 0.0, 0
         self._clock = time.perf_counter()
@@ -250,8 +262,13 @@ class Training:
                 torch.cuda.set_rng_state(state["cuda_random"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             place = self.folder.checkpoint
-            raise ConfigError(f"{place} does not belong to this model and configuration ({error}); move it away to start anew") from error
-        for path, size in ((self.folder.metrics, self.position.metrics_bytes), (self.folder.timings, self.position.timings_bytes)):
+            raise ConfigError(
+                f"{place} does not belong to this model and configuration ({error}); move it away to start anew"
+            ) from error
+        for path, size in (
+            (self.folder.metrics, self.position.metrics_bytes),
+            (self.folder.timings, self.position.timings_bytes),
+        ):
             if path.exists():
                 os.truncate(path, size)
 
@@ -302,13 +319,52 @@ class Training:
         except OSError as error:
             raise StresslensError(f"cannot write {path}: {error.strerror}; the last checkpoint is unharmed") from error
 
+    def _prepared(self) -> tuple[Split, Callable[[Batch], Tensor]]:
+        """The images that batches are made of, and the loss of a batch.
+
+        Where nothing changes an image before the net, resizing and normalising give the same in every epoch: then they are done
+        once, if the result is small, and batches hold the net's inputs. That takes an objective that asks for nothing else.
+        """
+        train, front, net = self.data.train, layers.input_layers(self.model), self.model.get_submodule("net")
+        ask = {need: self.objective.asks_for("objectives", need) for need in find.VOCABULARY["objectives"]}
+        state, objective, autocast = self.objective_state, self.objective, self.arithmetic.autocast
+
+        def step(index: Tensor) -> Step:
+            p = self.position
+            progress = (p.epoch + p.step / self.steps_per_epoch) / self.train.epochs
+            return Step(Draws(mix(self.seed, p.epoch, 1), index), p.epoch, progress, state)
+
+        def of_inputs(batch: Batch) -> Tensor:
+            loss: Tensor = objective(None, None, batch.y, step(batch.places) if ask["step"] else None, net, batch.x)
+            return loss
+
+        def of_images(batch: Batch) -> Tensor:
+            inputs = front(batch.x) if ask["inputs"] else None
+            loss: Tensor = objective(self.model, batch.x, batch.y, step(batch.places) if ask["step"] else None, net, inputs)
+            return loss
+
+        def narrowed(loss_of: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
+            def loss_in_bfloat16(batch: Batch) -> Tensor:
+                with autocast():
+                    return loss_of(batch)
+
+            return loss_in_bfloat16 if self.arithmetic.precision == "bfloat16" else loss_of
+
+        with torch.no_grad():
+            pixels = front(next(train.batches(1, dtype=self.arithmetic.dtype)).x).numel()
+        if self.augment or ask["model"] or ask["x"] or pixels * len(train) * 4 > RESIDENT_BYTES:
+            return train, narrowed(of_images)
+        with torch.no_grad():
+            inputs = torch.cat([front(batch.x) for batch in train.batches(1024, dtype=self.arithmetic.dtype)])
+        return Split(inputs, train.labels, 1.0), narrowed(of_inputs)
+
     def _augmentation(self, value: Any, base: Path) -> Augmentation:
         bound = find.resolve("augmentations", value, base=base)
         return lambda x, y, draws: bound(x, y, draws, len(self.data.classes))
 
     def _diverged(self, loss: float, batch: Batch) -> None:
         p = self.position
-        images = sorted(batch.index.tolist())
+        images = sorted(batch.places.tolist())
         shown = ", ".join(map(str, images[:8])) + (f", … ({len(images)} in all)" if len(images) > 8 else "")
         what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
         if all(bool(torch.isfinite(v).all()) for v in self.model.state_dict().values()) and p.step % self.train.accumulate == 0:
@@ -320,7 +376,7 @@ class Training:
         )
 
 
-def rules(train: Train, data: Data) -> tuple[str, list[str]]:
+def rules(train: Train, data: Data) -> tuple[str, Sequence[str]]:
     """How the epoch is chosen and which splits are watched, once it is known which splits there are.
 
     Raises ConfigError when a rule needs a split that the data set does not have.
@@ -329,20 +385,18 @@ def rules(train: Train, data: Data) -> tuple[str, list[str]]:
     explicit = train.select in ("accuracy", "loss") or (train.stop is not None and train.stop.patience is not None)
     if absent and (absent != ["validation"] or explicit):
         wanted = f"train.select: {train.select}" if train.select != "auto" else "train.watch or train.stop"
-        raise ConfigError(f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; set its `{absent[0]}:` option")
+        raise ConfigError(
+            f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; set its `{absent[0]}:` option"
+        )
     watch = [name for name in train.watch if name in data.splits]
     if train.select != "auto":
         return train.select, watch
     return ("accuracy" if "validation" in watch else "last"), watch
 
 
+def _ema(decay: float) -> Any:
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+
 def _copied(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.get_submodule("net").state_dict().items()}
-
-
-def _in_bfloat16(objective: Callable[..., Tensor], arithmetic: Arithmetic) -> Callable[..., Tensor]:
-    def narrowed(*needs: Any) -> Tensor:
-        with arithmetic.autocast():
-            return objective(*needs)
-
-    return narrowed

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,13 +34,12 @@ def cache_root() -> Path:
     return Path(platformdirs.user_cache_dir("stresslens")) / "data"
 
 
-@dataclass(frozen=True)
-class Batch:
-    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; index (N,) the images' places in their split."""
+class Batch(NamedTuple):
+    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; places (N,) where the images stand in their split."""
 
     x: Tensor
     y: Tensor
-    index: Tensor
+    places: Tensor
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,9 @@ class Split:
         and so is one batch of everything.
         """
         ready = self._resident if dtype == torch.float32 else None
+        if ready is not None and not augment and (seed is None or not shuffle or size >= len(self)):
+            yield from self._in_file_order(size)[start_step:]
+            return
         places = self._places
         order = None if seed is None or not shuffle or size >= len(self) else _order(len(self), seed, epoch).to(self.images.device)
         for start in range(start_step * size, len(self), size):
@@ -126,6 +129,17 @@ class Split:
                 for augmentation in augment:
                     x, y = augmentation(x, y, draws)
             yield Batch(x, y, index)
+
+    def _in_file_order(self, size: int) -> list[Batch]:
+        """The batches of a resident split, views made once."""
+        if size not in self._sequences and self._resident is not None:
+            rows = [slice(start, start + size) for start in range(0, len(self), size)]
+            self._sequences[size] = [Batch(self._resident[r], self.labels[r], self._places[r]) for r in rows]
+        return self._sequences[size]
+
+    @cached_property
+    def _sequences(self) -> dict[int, list[Batch]]:
+        return {}
 
     @cached_property
     def _places(self) -> Tensor:
@@ -163,7 +177,7 @@ class Data:
                 )
             if split.shape != self.train.shape:
                 raise DataError(f"{self.name}: {name} images are {split.shape}, training images {self.train.shape}")
-        if len(self.train.labels.unique()) < 2:
+        if len(torch.unique(self.train.labels)) < 2:
             raise DataError(f"{self.name}: every training image has the same label; a classifier needs at least two classes")
 
     @property
@@ -182,11 +196,11 @@ class Data:
         for name, split in self.splits.items():
             digest.update(f"{name} {split.scale} {split.images.dtype}".encode())
             for tensor in (split.images, split.labels):
-                digest.update(np.ascontiguousarray(tensor.cpu().numpy()))
+                digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
         return digest.hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> Data:
-        moved = {name: split.to(device) for name, split in self.splits.items()}
+        moved: dict[str, Any] = {name: split.to(device) for name, split in self.splits.items()}
         return replace(self, **moved)
 
     @staticmethod
@@ -218,9 +232,7 @@ class Data:
             )
         named = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(y.max()) + 1))
         parts = divide(y, {"test": test, "validation": validation}, seed=seed, names=named)
-        return Data(
-            whole.select(parts["train"]), _part(whole, parts["validation"]), _part(whole, parts["test"]), named, name
-        )
+        return Data(whole.select(parts["train"]), _part(whole, parts["validation"]), _part(whole, parts["test"]), named, name)
 
 
 def _part(split: Split, rows: Tensor) -> Split | None:
@@ -270,14 +282,21 @@ def balanced_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
     order = _order(len(labels), seed, 0)
     classes = labels[order]
     rank = torch.zeros_like(order)
-    for label in classes.unique():
+    for label in torch.unique(classes):
         of_class = (classes == label).nonzero().flatten()
         rank[of_class] = torch.arange(len(of_class))
     return order[torch.argsort(rank, stable=True)[:size]]
 
 
 def divided(
-    train: Split, test: Split | None, classes: Sequence[str], name: str, *, validation: int | float, subset: int | None, seed: int
+    train: Split,
+    test: Split | None,
+    classes: Sequence[str],
+    name: str,
+    *,
+    validation: int | float,
+    subset: int | None,
+    seed: int,
 ) -> Data:
     """A data set whose test images are given: validation is drawn from the training images, then a balanced subset."""
     parts = divide(train.labels, {"validation": validation}, seed=seed, names=classes)

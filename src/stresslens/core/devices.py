@@ -117,7 +117,7 @@ def probe(model: nn.Module, step: Callable[[nn.Module, Arithmetic], None], ways:
         trial = way.place(copy.deepcopy(model))
         with way.active():
             step(trial, way)  # the first call plans its kernels
-            taken = []
+            taken: list[float] = []
             while sum(taken) < PROBE_SECONDS:
                 start = time.perf_counter()
                 step(trial, way)

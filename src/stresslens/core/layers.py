@@ -83,6 +83,11 @@ def build(net: nn.Module, normalize: Normalize, size: tuple[int, int] | None = N
     return nn.Sequential(OrderedDict([*first, ("normalize", normalize), ("net", net)]))
 
 
+def input_layers(model: nn.Module) -> nn.Sequential:
+    """What `build` put in front of the net."""
+    return nn.Sequential(*(layer for name, layer in model.named_children() if name != "net"))
+
+
 def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:
     """Raises ConfigError unless the model takes images of this shape and returns one finite logit per class."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -115,7 +120,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def hooked(model: nn.Module, hook: Callable[[str, nn.Module, tuple[Any, ...], Any], None]) -> Iterator[None]:
     """Calls `hook(name, module, inputs, output)` after each leaf module's forward pass; the hooks always come off."""
     handles = [
-        module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))  # type: ignore[misc]
+        module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))
         for name, module in model.named_modules()
         if not any(module.children())
     ]

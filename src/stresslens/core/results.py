@@ -44,7 +44,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         partial.unlink(missing_ok=True)
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise StresslensError(f"cannot write {path}: {reason}. What was there before is unharmed; free or change the place (--out)") from error
+        raise StresslensError(
+            f"cannot write {path}: {reason}. What was there before is unharmed; free or change the place (--out)"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -26,13 +26,13 @@ def cure() -> None:
         return
     for library in Path(found.origin).parent.glob("_C*.so"):
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except OSError:
             continue
     if not hasattr(torch.ops.torchvision, "nms"):
-        library_of_schemas = torch.library.Library("torchvision", "DEF")
+        library_of_schemas = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for schema in SCHEMAS.values():
-            library_of_schemas.define(schema)
+            library_of_schemas.define(schema)  # type: ignore[no-untyped-call]
         _declared.append(library_of_schemas)
 
 

@@ -74,4 +74,5 @@ class Estimate:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Estimate:
-        return Estimate(**{k: math.nan if v is None else v for k, v in values.items()})
+        known: dict[str, Any] = {k: math.nan if v is None else v for k, v in values.items()}
+        return Estimate(**known)

@@ -28,5 +28,7 @@ def cifar10(*, validation: float = 10_000, subset: int | None = None, seed: int 
                 f"CIFAR-10 is not in {data_root() / 'cifar-10-batches-py'} and could not be downloaded ({error}). Put the unpacked "
                 "cifar-10-python.tar.gz there, or set STRESSLENS_DATA to the folder that holds cifar-10-batches-py"
             ) from error
-    splits = [Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)) for part in (train, test)]
+    splits = [
+        Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)) for part in (train, test)
+    ]
     return divided(splits[0], splits[1], train.classes, "cifar10", validation=validation, subset=subset, seed=seed)

@@ -13,7 +13,7 @@ Labels = NDArray[np.int64]
 
 def predicted(scores: Floats) -> Labels:
     """(N,) the class of the highest score, the first of several."""
-    return scores.argmax(1)
+    return np.asarray(scores.argmax(1))
 
 
 def accuracy(scores: Floats, labels: Labels) -> Estimate:

@@ -50,7 +50,8 @@ def bootstrap_confusion(
     low, high = np.nanquantile(statistics, [0.5 - level / 2, 0.5 + level / 2], axis=0)
     value = statistic(confusion)
     return [
-        Estimate(float(v), min(float(v), float(a)), max(float(v), float(b)), n, "bootstrap", level) for v, a, b in zip(value, low, high)
+        Estimate(float(v), min(float(v), float(a)), max(float(v), float(b)), n, "bootstrap", level)
+        for v, a, b in zip(value, low, high)
     ]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -8,8 +9,7 @@ from torch import Tensor, nn
 from stresslens.core.errors import ConfigError
 
 
-@torch.no_grad()
-def by_hand(model: nn.Module, x: Tensor, y: Tensor, *, loss: Literal["mse", "cross_entropy"] = "mse") -> Tensor:
+def by_hand(net: nn.Module, inputs: Tensor, y: Tensor, *, loss: Literal["mse", "cross_entropy"] = "mse") -> Tensor:
     """The loss of a linear model or an MLP with its gradient written out: no autograd, and no module is called.
 
     Everything is class-major, (features, N). With logits z and one-hot labels t, the gradient of the mean squared error over
@@ -17,31 +17,45 @@ def by_hand(model: nn.Module, x: Tensor, y: Tensor, *, loss: Literal["mse", "cro
     where its ReLU was open, and takes g·aᵀ for its weight and the sum of g for its bias. Returns the loss without a graph,
     which tells the loop that the gradients are in place.
 
-    Raises ConfigError for a net of other layers than Flatten, Linear and ReLU.
+    Raises ConfigError for a net of other layers than Flatten, Linear and ReLU, and for mixed labels.
     """
-    normalize, net = model.get_submodule("normalize"), model.get_submodule("net")
-    layers = [layer for layer in net.children() if isinstance(layer, nn.Linear)]
-    if not isinstance(net, nn.Sequential) or any(not isinstance(m, nn.Flatten | nn.Linear | nn.ReLU) for m in net):
-        raise ConfigError("objective by_hand differentiates linear models and MLPs only; use `objective: supervised`")
-    inputs = [normalize(x).flatten(1).t()]
-    for layer in layers[:-1]:
-        inputs.append(torch.addmm(layer.bias[:, None], layer.weight, inputs[-1]).relu_())
-    z = torch.addmm(layers[-1].bias[:, None], layers[-1].weight, inputs[-1])  # (K, N)
-    if loss == "mse":
-        g = z.scatter_(0, y[None], -1.0, reduce="add")
-        value = g.square().mean()
-        g = g.mul_(2 / g.numel())
-    else:
-        log_p = torch.log_softmax(z, 0)
-        value = -log_p.gather(0, y[None]).mean()
-        g = log_p.exp_().scatter_(0, y[None], -1.0, reduce="add").div_(len(y))
-    for layer, a in zip(reversed(layers), reversed(inputs)):
-        _accumulate(layer.weight, g.mm(a.t()))
-        _accumulate(layer.bias, g.sum(1))
-        if layer is not layers[0]:
-            g = layer.weight.t().mm(g).mul_(a > 0)
+    if y.ndim != 1:
+        raise ConfigError("objective by_hand takes one label an image; leave mixup out, or use `objective: supervised`")
+    layers = _affine(net)
+    label = y.unsqueeze(0)
+    with torch.no_grad():
+        a = inputs.flatten(1).t()
+        activations = [a]
+        for weight, bias in layers[:-1]:
+            a = torch.addmm(bias.unsqueeze(1), weight, a).relu_()
+            activations.append(a)
+        weight, bias = layers[-1]
+        z = torch.addmm(bias.unsqueeze(1), weight, a)  # (K, N)
+        if loss == "mse":
+            g = z.scatter_(0, label, -1.0, reduce="add")
+            value: Tensor = torch.linalg.vector_norm(g).square_().div_(g.numel())
+            g.mul_(2 / g.numel())
+        else:
+            log_p = torch.log_softmax(z, 0)
+            value = log_p.gather(0, label).mean().neg_()
+            g = log_p.exp_().scatter_(0, label, -1.0, reduce="add").div_(len(y))
+        for place in range(len(layers) - 1, -1, -1):
+            weight, bias = layers[place]
+            a = activations[place]
+            _add(weight, g.mm(a.t()))
+            _add(bias, g.sum(1))
+            if place:
+                g = torch.ops.aten.threshold_backward(weight.t().mm(g), a, 0)  # relu's own backward
     return value
 
 
-def _accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
+@lru_cache(maxsize=1)
+def _affine(net: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of each linear layer, looked up once a net."""
+    if any(not isinstance(layer, nn.Flatten | nn.Linear | nn.ReLU) for layer in net.children()):
+        raise ConfigError("objective by_hand differentiates linear models and MLPs only; use `objective: supervised`")
+    return [(layer.weight, layer.bias) for layer in net.children() if isinstance(layer, nn.Linear)]
+
+
+def _add(parameter: Tensor, gradient: Tensor) -> None:
     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

@@ -5,6 +5,6 @@ from torch import Tensor, nn
 from stresslens.core.types import Loss
 
 
-def supervised(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss = "cross_entropy") -> Tensor:  # type: ignore[assignment]
-    """The loss of the model's logits against the labels; `loss` is `train.loss` unless given here."""
-    return loss(model(x), y)
+def supervised(net: nn.Module, inputs: Tensor, y: Tensor, *, loss: Loss = "cross_entropy") -> Tensor:  # type: ignore[assignment]
+    """The loss of the net's logits against the labels; `loss` is `train.loss` unless given here."""
+    return loss(net(inputs), y)

@@ -14,15 +14,15 @@ def sgd(parameters: list[nn.Parameter], lr: float, *, weight_decay: float = 0.0)
 class _Plain(torch.optim.Optimizer):
     """torch.optim.SGD without its bookkeeping, which costs a small model more than its gradient does."""
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         loss = closure() if closure else None
-        for group in self.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None]
-            gradients: list[Tensor] = [p.grad for p in moved]
-            if group["weight_decay"]:
-                gradients = list(torch._foreach_add(gradients, moved, alpha=group["weight_decay"]))
-            torch._foreach_add_(moved, gradients, alpha=-group["lr"])
+        with torch.no_grad():
+            for group in self.param_groups:
+                moved = [p for p in group["params"] if p.grad is not None]
+                gradients: list[Tensor] = [p.grad for p in moved]
+                if group["weight_decay"]:
+                    gradients = list(torch._foreach_add(gradients, moved, alpha=group["weight_decay"]))
+                torch._foreach_add_(moved, gradients, alpha=-group["lr"])
         return loss
 
     step.hooked = True  # type: ignore[attr-defined]  # keeps torch from wrapping it in the profiler's record

@@ -1,0 +1,157 @@
+"""From a recipe to a data set and a model, and from a run's folder back to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import yaml
+from torch import Tensor, nn
+
+from stresslens import find
+from stresslens import study as studies
+from stresslens.core import layers
+from stresslens.core.data import Data, Split
+from stresslens.core.errors import ConfigError
+from stresslens.core.results import RunFolder, UnreadableRun
+
+
+@dataclass(frozen=True)
+class Task:
+    """One seed of one recipe and the folder it goes to. `data` and `module` are the caller's own, if not named by the recipe."""
+
+    study: str
+    run: str
+    seed: int
+    recipe: studies.Recipe
+    base: Path
+    folder: Path
+    data: Data | None = None
+    module: nn.Module | None = None
+
+
+def configuration(task: Task) -> dict[str, Any]:
+    """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named as their copies."""
+    values = studies.as_values(task.recipe)
+    copies = {name: f"plugins/{Path(name.rpartition(':')[0]).name}:{name.rpartition(':')[2]}" for name in studies.own_files(values)}
+    return {"study": task.study, **studies.renamed(values, copies), "runs": {task.run: {}}, "repeats": [task.seed]}
+
+
+def load_data(task: Task) -> Data:
+    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it."""
+    if task.data is not None:
+        return task.data
+    return _loaded(json.dumps(task.recipe.data, sort_keys=True), task.base)
+
+
+@lru_cache(maxsize=2)
+def _loaded(value: str, base: Path) -> Data:
+    data = find.resolve("datasets", json.loads(value), path=("data",), base=base)()
+    if not isinstance(data, Data):
+        raise ConfigError(f"the dataset {value} returned a {type(data).__name__}; expected a stresslens.Data")
+    return data
+
+
+def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
+    """The data set a run was trained on, loaded again by its config.yaml; own plug-ins only with `trust`."""
+    try:
+        value = yaml.safe_load(folder.config.read_text(encoding="utf-8"))["data"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UnreadableRun(f"{folder.config} cannot be read ({error})") from error
+    if isinstance(value, str) and value.startswith("own data"):
+        raise UnreadableRun(f"{folder.path} was trained on your {value}; evaluate it from Python, with stresslens.evaluate")
+    data: Data = find.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
+    return data
+
+
+def build_model(task: Task, data: Data) -> nn.Sequential:
+    """The net, initialised from the task's seed, behind its input layers. Raises ConfigError when it cannot take the images."""
+    size = input_size(task.recipe.input.size)
+    seen = (data.shape[0], *size) if size else data.shape
+    torch.manual_seed(task.seed)
+    if task.module is not None:
+        net, name = task.module, type(task.module).__name__
+    else:
+        name = find.named("models", task.recipe.model)[0]
+        net = _net(task.recipe.model, seen, data.classes, data.train, task.base)
+    return _behind_input(net, _normalization(task.recipe.input, data.train), size, data, name)
+
+
+def _behind_input(
+    net: nn.Module, normalize: layers.Normalize, size: tuple[int, int] | None, data: Data, name: str
+) -> nn.Sequential:
+    model = layers.build(net, normalize, size)
+    layers.check_output(model, data.shape, len(data.classes), name)
+    return model
+
+
+def _net(value: Any, shape: Any, classes: Any, train: Split | None, base: Path, trust: bool = True) -> nn.Module:
+    name = find.named("models", value)[0]
+    bound = find.resolve("models", value, path=("model",), base=base, trust=trust)
+    try:
+        net = bound(shape, len(classes), tuple(classes), train)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"model {name} cannot be built for images of shape {shape} (channels, height, width): {error}") from error
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"model {name} returned a {type(net).__name__}; expected a torch.nn.Module")
+    return net
+
+
+def input_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _normalization(inputs: studies.Input, train: Split) -> layers.Normalize:
+    how = inputs.normalize
+    if isinstance(how, str):
+        return layers.Normalize.fitted(train, how)
+    channels = train.shape[0]
+    if not len(how.mean) == len(how.std) == channels:
+        raise ConfigError(f"input.normalize: {len(how.mean)} means and {len(how.std)} deviations for images of {channels} channels")
+    return layers.Normalize.by_moments(how.mean, how.std)
+
+
+def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
+    """A run's trained model: [0,1] images to logits, in float32, on the CPU.
+
+    `module` is the architecture, for a run that was trained on the caller's own. Only built-in plug-ins are executed unless
+    `trust`. Raises UnreadableRun when files are missing, damaged, or do not belong together.
+    """
+    card = folder.load_card()
+    if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
+        raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
+    shape = (card.shape[0], *card.size) if card.size else card.shape
+    try:
+        weights = safetensors.torch.load_file(folder.weights)
+    except FileNotFoundError:
+        raise UnreadableRun(f"there is no {folder.weights}; the run has not finished training") from None
+    except Exception as error:
+        raise UnreadableRun(f"{folder.weights} cannot be read: {error}") from error
+    try:
+        if module is None:  # compared without allocating: a card may ask for more memory than there is
+            with torch.device("meta"):
+                _matching(_net(card.model, shape, card.classes, None, folder.path, trust), weights)
+        net = module if module is not None else _net(card.model, shape, card.classes, None, folder.path, trust)
+        net.load_state_dict(weights)
+        normalize = layers.Normalize(torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32))
+        model = layers.build(net.float(), normalize, card.size)
+        layers.check_output(model, card.shape, len(card.classes), str(card.model))
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        raise UnreadableRun(f"{folder.card} and {folder.weights.name} do not belong together: {error}") from error
+    return model
+
+
+def _matching(net: nn.Module, weights: dict[str, Tensor]) -> None:
+    expected = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        name = differing[0]
+        raise ValueError(
+            f"{len(differing)} tensors differ, first {name}: {expected.get(name)} by the card, {found.get(name)} in the file"
+        )

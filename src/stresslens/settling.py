@@ -1,0 +1,136 @@
+"""What was left to choose (device, precision, threads, memory format) is decided once: by the run's folder, else by measuring."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from stresslens import find, study
+from stresslens.building import Task, build_model, configuration, load_data
+from stresslens.core import devices, layers
+from stresslens.core.devices import Arithmetic
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError
+from stresslens.core.results import RunFolder, UnreadableRun
+from stresslens.core.types import Step
+from stresslens.training import rules
+
+
+def settle(tasks: list[Task], *, most_threads: int) -> list[Task]:
+    """The tasks with device, precision, threads and memory format decided: as a run's folder says, else by measuring.
+
+    Runs of one study are compared with each other, so one precision serves them all: bfloat16 where it is the faster for every
+    model that is left to choose, else float32. Raises ConfigError, naming every folder, where another configuration lies.
+    """
+    settled: dict[int, Task] = {}
+    conflicts: list[str] = []
+    for place, task in enumerate(tasks):
+        folder = RunFolder(task.folder)
+        if folder.config.exists():
+            kept, differing = _adopt(task, folder)
+            settled[place] = kept
+            if differing:
+                conflicts.append(f"{task.folder} holds another configuration ({differing})")
+    if conflicts:
+        ways = "keep both: --out ELSEWHERE, or another name for the study or the run; replace it: delete the folder"
+        raise ConfigError("\n".join(conflicts) + f"\n{ways}")
+    timings = {place: _timed(task, most_threads) for place, task in enumerate(tasks) if place not in settled}
+    choosing = [seconds for seconds in timings.values() if any(way.precision == "bfloat16" for way in seconds)]
+    free = [seconds for place, seconds in timings.items() if tasks[place].recipe.train.precision == "auto"]
+    precisions = {settled[p].recipe.train.precision for p in settled if tasks[p].recipe.train.precision == "auto"}
+    common = precisions.pop() if len(precisions) == 1 else None
+    if common is None and free:
+        wins = len(choosing) == len(free) and all(devices.fastest(seconds).precision == "bfloat16" for seconds in choosing)
+        common = "bfloat16" if wins else "float32"
+    for place, seconds in timings.items():
+        asked = tasks[place].recipe.train.precision
+        settled[place] = _with_arithmetic(tasks[place], devices.fastest(seconds, common if asked == "auto" else None))
+    return [settled[place] for place in range(len(tasks))]
+
+
+def _with_arithmetic(task: Task, way: Arithmetic) -> Task:
+    return replace(task, recipe=replace(task.recipe, train=replace(task.recipe.train, **asdict(way))))
+
+
+def arithmetic_of(task: Task) -> Arithmetic:
+    train = task.recipe.train
+    return Arithmetic(train.device, train.precision, train.threads, train.memory_format)  # type: ignore[arg-type]
+
+
+def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
+    """The task as its folder settled it, and in what else the two differ."""
+    try:
+        kept = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        settled = {key: kept["train"][key] for key in asdict(Arithmetic("", "float32", 1, "contiguous"))}
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise UnreadableRun(f"{folder.config} cannot be read ({error}); delete the folder to start anew") from error
+    asked = task.recipe.train
+    task = replace(
+        task,
+        recipe=replace(task.recipe, train=replace(asked, **{k: v for k, v in settled.items() if getattr(asked, k) == "auto"})),
+    )
+    mine = configuration(task)
+    differing = [
+        f"{key}: {_at(kept, key)!r} there, {_at(mine, key)!r} now"
+        for key in sorted(_leaves(kept) | _leaves(mine))
+        if _at(kept, key) != _at(mine, key) and key.rpartition(".")[2] not in study.OPERATIONAL
+    ]
+    return task, "; ".join(differing)
+
+
+def _leaves(values: Any, prefix: str = "") -> set[str]:
+    if not isinstance(values, dict) or not values:
+        return {prefix} if prefix else set()
+    return set().union(*(_leaves(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()))
+
+
+def _at(values: Any, dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+_timings: dict[str, dict[Arithmetic, float]] = {}
+
+
+def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
+    """Seconds of a training step of this recipe's model in each way worth trying; recipes with equal steps are timed once."""
+    train = task.recipe.train
+    device = devices.pick_device(train.device)
+    data = load_data(task)
+    of_step = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
+    settings = {key: study.as_values(task.recipe)["train"][key] for key in of_step}
+    model_of = study.as_values(task.recipe)["model"]
+    key = study.fingerprint([settings, model_of, study.as_values(task.recipe)["input"], data.shape, most_threads])
+    if key in _timings and task.module is None:
+        return _timings[key]
+    rules(train, data)
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(task, data)
+    threads = None if train.threads == "auto" else train.threads
+    ways = devices.candidates(model, device, train.precision, threads, most_threads)
+    if train.memory_format != "auto":
+        ways = [replace(way, memory_format=train.memory_format) for way in ways if way.memory_format == "contiguous"]
+    if len(ways) == 1:
+        return {ways[0]: 0.0}
+    objective = find.resolve("objectives", study.objective_of(train), base=task.base)
+    size = len(data.train) if train.batch_size == "full" else train.batch_size
+    rows = data.train.select(torch.arange(min(size, len(data.train)))).to(device)
+
+    def step(trial: nn.Module, way: Arithmetic) -> None:
+        x, y, index = next(rows.batches(size, dtype=way.dtype))
+        with way.autocast():
+            inputs = layers.input_layers(trial)(x)
+            loss = objective(trial, x, y, Step(Draws(0, index), 0, 0.0, {}), trial.get_submodule("net"), inputs)
+        if loss.requires_grad:
+            loss.backward()
+        for parameter in trial.parameters():
+            parameter.grad = None
+
+    with torch.random.fork_rng(devices=[]):
+        _timings[key] = devices.probe(model, step, ways)
+    return _timings[key]
