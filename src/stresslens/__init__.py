@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from stresslens.core.data import Data as Data
     from stresslens.core.data import Split as Split
     from stresslens.core.draws import Draws as Draws
+    from stresslens.core.errors import ConfigError as ConfigError
+    from stresslens.core.errors import DataError as DataError
+    from stresslens.core.errors import StresslensError as StresslensError
+    from stresslens.core.errors import TrainingDiverged as TrainingDiverged
     from stresslens.core.layers import layer_table as layer_table
     from stresslens.core.types import Estimate as Estimate
     from stresslens.python import Run as Run
@@ -24,6 +28,10 @@ _HOMES = {
     "Data": "core.data",
     "Split": "core.data",
     "Draws": "core.draws",
+    "ConfigError": "core.errors",
+    "DataError": "core.errors",
+    "StresslensError": "core.errors",
+    "TrainingDiverged": "core.errors",
     "layer_table": "core.layers",
     "Estimate": "core.types",
     "Run": "python",

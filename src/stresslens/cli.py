@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError
+from stresslens.terminal import print_json, print_scores, print_table, progress, silent
 
 if TYPE_CHECKING:
     from stresslens.building import Task
     from stresslens.core.types import Estimate
     from stresslens.stages import Record
     from stresslens.study import Study
-    from stresslens.training import Position, Show
 
 app = typer.Typer(
     name="stresslens",
@@ -126,9 +126,9 @@ def evaluate(
         write_json(folder.record, record)
     scores = {name: Estimate.from_json(values) for name, values in record["scores"][split].items()}
     if as_json:
-        _print_json({"run": str(run), "split": split, "scores": record["scores"][split]})
+        print_json({"run": str(run), "split": split, "scores": record["scores"][split]})
     else:
-        _print_scores(scores, f"{run}: {split}")
+        print_scores(scores, f"{run}: {split}")
     _gates(fail_under or [], {str(run): scores})
 
 
@@ -166,9 +166,9 @@ def predict(
             }
         )
     if as_json:
-        _print_json({"run": str(run), "pictures": rows, "unreadable": unreadable})
+        print_json({"run": str(run), "pictures": rows, "unreadable": unreadable})
     else:
-        _print_table(["picture", "class", "probability", "next"], [_prediction_row(row) for row in rows], "predictions")
+        print_table(["picture", "class", "probability", "next"], [_prediction_row(row) for row in rows], "predictions")
     if unreadable:
         raise DataError("\n".join(unreadable))
 
@@ -200,10 +200,10 @@ def list_(
         raise ConfigError(f"no kind is called {kind!r}; {closest(kind, [*find.VOCABULARY, 'runs'])}")
     found = {folder: {name: _described(folder, name) for name in find.names(folder)} for folder in kinds}
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for folder, plugins in found.items():
-        _print_table([folder, "options", "what it is"], [[n, d["options"], d["help"]] for n, d in plugins.items()], folder)
+        print_table([folder, "options", "what it is"], [[n, d["options"], d["help"]] for n, d in plugins.items()], folder)
 
 
 @app.command()
@@ -230,29 +230,24 @@ def doctor(as_json: Json = False) -> None:
     existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
     facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     rows = [
         [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
         for key, value in facts.items()
     ]
-    _print_table(["fact", "here"], rows, "doctor")
+    print_table(["fact", "here"], rows, "doctor")
 
 
 def main() -> None:
     """Runs the command line; everything stresslens raises on purpose becomes one message and its exit code."""
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
-        app(standalone_mode=False)
+        app()
     except StresslensError as error:
-        typer.echo(
-            f"stresslens: {error}" if "\n" not in str(error) else f"stresslens: {len(str(error).splitlines())} lines\n{error}",
-            err=True,
-        )
+        typer.echo(f"stresslens: {error}" if "\n" not in str(error) else str(error), err=True)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stresslens: stopped by SIGINT; what was finished is saved", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
 
@@ -286,7 +281,7 @@ def _carry_out(
         study = replace(study, seeds=[seed])
     if dry_run:
         resolved = {run.name: studies.as_values(run.recipe) for run in study.runs}
-        _print_json({"study": study.name, "seeds": study.seeds, "runs": resolved, "contrasts": study.contrasts})
+        print_json({"study": study.name, "seeds": study.seeds, "runs": resolved, "contrasts": study.contrasts})
         return
     finished: dict[str, dict[str, Estimate]] = {}
     total = len(study.runs) * len(study.seeds)
@@ -309,53 +304,16 @@ def _carry_out(
             )
 
     started = time.perf_counter()
-    folder = pipeline.run(study, out=out, jobs=jobs, show=lambda task: _progress(task, verbose) if talks else _silent, tell=tell)
+    folder = pipeline.run(study, out=out, jobs=jobs, show=lambda task: progress(task, verbose) if talks else silent, tell=tell)
     verdicts = json.loads((folder / "comparison.json").read_text())
     if as_json:
-        _print_json({"study": study.name, "folder": str(folder), "report": str(folder / "report.html"), "comparison": verdicts})
+        print_json({"study": study.name, "folder": str(folder), "report": str(folder / "report.html"), "comparison": verdicts})
     else:
         for verdict in verdicts["verdicts"]:
             typer.echo(verdict)
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
     _check_gates(gates, finished)
-
-
-def _silent(position: Position, epochs: int) -> None:
-    pass
-
-
-def _progress(task: Task, verbose: bool) -> Show:
-    """One line that is written over on a terminal; elsewhere a line every ten seconds (every second with -v)."""
-    began = time.perf_counter()
-    first: list[float] = []
-    last = [began]
-    terminal = sys.stderr.isatty()
-
-    def show(position: Position, epochs: int) -> None:
-        now = time.perf_counter()
-        done = position.epoch + (position.images > 0) * 0.5
-        first.append(done) if not first else None
-        if not terminal and now - last[0] < (1 if verbose else 10):
-            return
-        last[0] = now
-        rate = (done - first[0]) / (now - began)
-        left = f"{_duration((epochs - done) / rate)} left" if rate > 0 else "…"
-        line = f"{task.run} seed {task.seed}: epoch {position.epoch}/{epochs}, loss {position.last_loss:.4f}, {left}"
-        if terminal:
-            filled = round(24 * position.epoch / epochs)
-            sys.stderr.write(f"\r\x1b[K[{'█' * filled}{'·' * (24 - filled)}] {line}\r")
-            sys.stderr.flush()
-        else:
-            typer.echo(line, err=True)
-
-    return show
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def _parsed_gates(fail_under: list[str]) -> list[tuple[str, float]]:
@@ -396,22 +354,12 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-def _described(folder: str, name: str) -> dict[str, str]:
-    import inspect
-
-    from stresslens import find
-
-    function = find.plugin(folder, name)
-    options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in find.options_of(function).items())
-    return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
-
-
 def _list_runs(out: Path, as_json: bool) -> None:
     from stresslens.core.results import read_json, run_folders
 
     records = {str(folder.path): read_json(folder.record) for folder in run_folders(out)}
     if as_json:
-        _print_json(records)
+        print_json(records)
         return
     rows = []
     for path, record in records.items():
@@ -424,7 +372,17 @@ def _list_runs(out: Path, as_json: bool) -> None:
                 str(record.get("training", {}).get("epochs", "")),
             ]
         )
-    _print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")
+    print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")
+
+
+def _described(folder: str, name: str) -> dict[str, str]:
+    import inspect
+
+    from stresslens import find
+
+    function = find.plugin(folder, name)
+    options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in find.options_of(function).items())
+    return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
 
 
 def _prediction_row(row: dict[str, Any]) -> list[str]:
@@ -435,25 +393,3 @@ def _prediction_row(row: dict[str, Any]) -> list[str]:
         f"{first['probability'] * 100:.1f} %",
         ", ".join(f"{o['class']} {o['probability'] * 100:.1f} %" for o in others),
     ]
-
-
-def _print_scores(scores: dict[str, Estimate], title: str) -> None:
-    rows = [[name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}", str(e.n), e.method] for name, e in scores.items()]
-    _print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
-
-
-def _print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), title_justify="left")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -40,7 +40,7 @@ def run(
     folder = out / study.name
     tasks = settle(tasks_of(study, folder), most_threads=max(1, (os.cpu_count() or 1) // jobs))
     _describe(study, folder)
-    diverged = _carry_out(tasks, jobs, show or (lambda task: lambda position, epochs: None), tell)
+    diverged = _carry_out(tasks, jobs, show or (lambda task: lambda position, epochs, done: None), tell)
     conclude(folder, study.contrasts, tasks)
     if diverged:
         raise TrainingDiverged("\n".join(diverged))

@@ -39,7 +39,7 @@ THUMBNAIL = 96
 """Pixels of the longer side beyond which a picture kept for the report is made smaller."""
 
 
-def carry_out(task: Task, show: Show = lambda position, epochs: None) -> Record:
+def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
     """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after recording them."""
     folder = RunFolder(task.folder)
     with folder.locked():

@@ -145,6 +145,7 @@ class Study:
 
 
 _recipe, _frame = TypeAdapter(Recipe), TypeAdapter(_Frame)
+_DEFAULTS = {path: getattr(Recipe() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
 RECIPE_KEYS = ("data", "input", "model", "train")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
 
@@ -179,9 +180,10 @@ def expand(
         elif key not in (*RECIPE_KEYS, *STUDY_KEYS):
             found.append(Problem((key,), f"unknown key; {closest(str(key), [*RECIPE_KEYS, *STUDY_KEYS])}"))
     framing = {k: v for k, v in values.items() if k in STUDY_KEYS}
+    before = len(found)
     frame = _validated(_frame, framing, found)
     if frame is None:  # go on with the keys that are right, so that the mistakes in the runs are told as well
-        broken = {problem.path[0] for problem in found}
+        broken = {problem.path[0] for problem in found[before:]}
         frame = _validated(_frame, {k: v for k, v in framing.items() if k not in broken}, [])
     base_recipe = {k: v for k, v in values.items() if k in RECIPE_KEYS}
 
@@ -383,9 +385,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> find.Keys:
         if place == len(keys) - 1:
             break
         if at.get(key) is None:
-            if path in SLOTS:
-                raise ConfigError(f"there is no {'.'.join(map(str, path))} to set {'.'.join(keys[place + 1 :])} of")
-            at[key] = {}
+            at[key] = _DEFAULTS[path] if path in SLOTS else {}
         if path in SLOTS:
             if isinstance(at[key], str):
                 at[key] = {at[key]: {}}
@@ -419,7 +419,7 @@ def _label(value: Any) -> str:
 
 
 def _safe(name: str) -> str:
-    return re.sub(r"[^\w.,=+-]", "_", name).lstrip(".") or "_"
+    return re.sub(r"[^\w.,=+-]+", "_", name).lstrip(".") or "_"
 
 
 def _contrasts(frame: _Frame, runs: list[Run], suffix: str, found: list[Problem]) -> list[tuple[str, str, str]]:

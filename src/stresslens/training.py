@@ -29,8 +29,8 @@ from stresslens.core.results import RunFolder
 from stresslens.core.types import Augmentation, Scheduler, Step
 from stresslens.study import Train, objective_of
 
-Show = Callable[["Position", int], None]
-"""Called a few times a second with where training stands and how many epochs there are."""
+Show = Callable[["Position", int, float], None]
+"""Called a few times a second: where training stands, how many epochs there are, and the share of them that is done."""
 
 SHOW_SECONDS = 0.25
 
@@ -125,6 +125,10 @@ class Training:
         return self.position.epoch >= self.train.epochs or bool(self.position.stopped)
 
     @property
+    def share_done(self) -> float:
+        return (self.position.epoch + self.position.step / self.steps_per_epoch) / self.train.epochs
+
+    @property
     def evaluated(self) -> nn.Module:
         """The model that is watched, selected and kept: the moving average where there is one."""
         return self.average.module if self.average is not None else self.model
@@ -189,7 +193,7 @@ class Training:
         self._clock = now
         if now - self._shown_at > SHOW_SECONDS:
             self._shown_at = now
-            self.show(self.position, self.train.epochs)
+            self.show(self.position, self.train.epochs, self.share_done)
         if now - self._saved_at < self.train.checkpoint_seconds and self.caught is None:
             return
         if self.position.step % self.train.accumulate and self.position.step < self.steps_per_epoch:
@@ -331,8 +335,7 @@ class Training:
 
         def step(index: Tensor) -> Step:
             p = self.position
-            progress = (p.epoch + p.step / self.steps_per_epoch) / self.train.epochs
-            return Step(Draws(mix(self.seed, p.epoch, 1), index), p.epoch, progress, state)
+            return Step(Draws(mix(self.seed, p.epoch, 1), index), p.epoch, self.share_done, state)
 
         def of_inputs(batch: Batch) -> Tensor:
             loss: Tensor = objective(None, None, batch.y, step(batch.places) if ask["step"] else None, net, batch.x)

@@ -15,7 +15,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -63,7 +63,7 @@ def read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ModelCard:
     """How to build the net that `model.safetensors` belongs to (`model.json`), checked when it is read."""
 

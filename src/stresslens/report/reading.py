@@ -1,0 +1,311 @@
+"""The files of a study, read and checked; nothing here knows of HTML, and no model is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from stresslens.core.errors import ConfigError
+from stresslens.core.layers import LayerTable
+from stresslens.core.results import RunFolder, UnreadableRun, read_json, run_folders
+from stresslens.core.types import Estimate
+from stresslens.metrics.intervals import t_mean
+
+
+def _with_nan(values: Any) -> Any:
+    bounds = ("value", "low", "high")
+    return {k: math.nan if v is None and k in bounds else v for k, v in values.items()} if isinstance(values, dict) else values
+
+
+T = TypeVar("T", bound=BaseModel)
+
+Figure = Annotated[Estimate, BeforeValidator(_with_nan)]
+
+
+class _File(BaseModel):
+    """Keys that this version does not know are left alone: a later version may have written them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class DataFacts(_File):
+    name: str = ""
+    fingerprint: str = ""
+    sizes: dict[str, int] = {}
+    notes: list[str] = []
+
+
+class TrainingFacts(_File):
+    epochs: int | None = None
+    chosen_epoch: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+    stopped: str = ""
+    select: str = ""
+
+
+class PerClass(_File):
+    precision: list[Figure] = []
+    recall: list[Figure] = []
+    f1: list[Figure] = []
+    support: list[int] = []
+
+
+class Position(_File):
+    epoch: int = 0
+    step: int = 0
+
+
+class Record(_File):
+    """record.json; everything but the status may be missing while a run is not finished."""
+
+    format: Literal[1] = 1
+    version: str = ""
+    status: str
+    message: str = ""
+    study: str = ""
+    run: str | None = None
+    seed: int | None = None
+    classes: list[str] = []
+    shape: tuple[int, int, int] | None = None
+    data: DataFacts = DataFacts()
+    training: TrainingFacts = TrainingFacts()
+    layers: LayerTable | None = None
+    scores: dict[str, dict[str, Figure]] = {}
+    per_class: dict[str, PerClass] = {}
+    confusion: dict[str, list[list[int]]] = {}
+    reads_of_test: int = 0
+    watched_test: bool = False
+    resumed_from: list[Position] = []
+
+    @model_validator(mode="after")
+    def _one_row_per_class(self) -> Record:
+        k = len(self.classes)
+        for split, rows in self.confusion.items():
+            if [len(row) for row in rows] != [k] * k:
+                raise ValueError(f"the confusion matrix of {split} is not {k} by {k}, the number of classes")
+        for split, table in self.per_class.items():
+            if {len(table.precision), len(table.recall), len(table.f1), len(table.support)} != {k}:
+                raise ValueError(f"the table per class of {split} does not have {k} rows, the number of classes")
+        return self
+
+
+class Example(_File):
+    file: str
+    truth: int
+    predicted: int
+    probability: float
+    kind: str = "sample"
+    index: int | None = None
+
+
+class StudyFile(_File):
+    format: Literal[1] = 1
+    name: str
+    runs: list[str] = []
+    seeds: list[int] = []
+    command: list[str] = []
+    source: str | None = None
+    head: str = ""
+
+
+class Contrast(_File):
+    contrast: str
+    a: str
+    b: str
+    difference: Figure
+    p: float | None = None
+    p_holm: float | None = None
+    real: bool = False
+    verdict: str = ""
+
+
+class Comparison(_File):
+    format: Literal[1] = 1
+    split: str = "test"
+    metric: str = "accuracy"
+    recipes: dict[str, Figure] = {}
+    contrasts: list[Contrast] = []
+    verdicts: list[str] = []
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder of one seed, as far as it can be read."""
+
+    folder: RunFolder
+    name: str
+    seed: int
+    record: Record
+
+    @property
+    def finished(self) -> bool:
+        return self.record.status == "finished"
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that are whole."""
+        try:
+            return [line for line in self.folder.read_lines(self.folder.metrics) if isinstance(line, dict)]
+        except (ValueError, OSError):
+            return []
+
+    def curve(self, *keys: str) -> list[tuple[float, float]]:
+        """(epoch, value) of each logged epoch that has a finite value there."""
+        points = []
+        for line in self.metrics:
+            value: Any = line
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, int | float) and math.isfinite(value) and isinstance(line.get("epoch"), int):
+                points.append((float(line["epoch"]), float(value)))
+        return points
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """environment.json with dotted keys and everything as text."""
+        try:
+            values = read_json(self.folder.environment)
+        except UnreadableRun:
+            return {}
+        return dict(_flat("", values)) if isinstance(values, dict) else {}
+
+    @cached_property
+    def config(self) -> str:
+        path: Path = self.folder.config
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        try:
+            return [Example.model_validate(entry) for entry in read_json(self.folder.examples / "examples.json")]
+        except (UnreadableRun, ValidationError, TypeError):
+            return []
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The seeds of one run name. `listed` is False where study.json does not name it (any more)."""
+
+    name: str
+    runs: tuple[Run, ...]
+    place: int
+    pooled: Estimate | None = None
+    pooled_name: str = "accuracy"
+    listed: bool = True
+    missing: tuple[int, ...] = ()
+
+    @cached_property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run.finished]
+
+    @property
+    def shown(self) -> Run | None:
+        """The seed whose details are shown: the first finished one, else the first."""
+        return next(iter([*self.finished, *self.runs]), None)
+
+    def score(self, split: str, name: str) -> Estimate | None:
+        """The pooled estimate where the comparison has it; else the only seed's own, or the mean over the finished seeds."""
+        if name == self.pooled_name and self.pooled:
+            return self.pooled
+        found = [s for run in self.finished if (s := run.record.scores.get(split, {}).get(name)) and math.isfinite(s.value)]
+        if len(found) < 2 or name == "majority_baseline":  # the baseline is one of the images, whatever the seed
+            return found[0] if found else None
+        mean = t_mean(np.array([s.value for s in found]))
+        return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high)) if is_proportion(name) else mean
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    folder: Path
+    recipes: tuple[Recipe, ...]
+    split: str
+    file: StudyFile | None = None
+    comparison: Comparison | None = None
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        return [run for recipe in self.recipes for run in recipe.runs]
+
+
+def is_proportion(score: str) -> bool:
+    """Whether a score lies between 0 and 1 and is written in percent."""
+    return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith("top")
+
+
+def read_study(folder: Path) -> Study:
+    """Everything a report needs of a study's folder, or of a single run's.
+
+    Raises ConfigError where there is no run, and UnreadableRun where study.json or comparison.json is damaged.
+    """
+    found = [_read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
+    if not found:
+        raise ConfigError(f"there is no run in {folder}: expected {folder}/<run>/seed-<k>/record.json; `stresslens run` makes runs")
+    alone = (folder / "record.json").is_file()
+    file = None if alone else _optional(folder / "study.json", StudyFile)
+    comparison = None if alone else _optional(folder / "comparison.json", Comparison)
+    listed = list(dict.fromkeys(file.runs)) if file else []
+    names = list(dict.fromkeys([*listed, *(run.name for run in found)]))
+    recipes = []
+    for place, name in enumerate(names):
+        runs = tuple(sorted((run for run in found if run.name == name), key=lambda run: run.seed))
+        expected = file.seeds if file and name in listed else []
+        missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
+        recipes.append(Recipe(name, runs, place, listed=not file or name in listed, missing=missing))
+    if alone:
+        title = " · ".join(filter(None, [found[0].record.study, found[0].name, f"seed {found[0].seed}"]))
+    else:
+        title = file.name if file else found[0].record.study or folder.resolve().name
+    scored = any("test" in run.record.scores for run in found)
+    split = comparison.split if comparison else "test" if scored else "validation"
+    if comparison:
+        pooled = comparison.recipes
+        recipes = [replace(each, pooled=pooled.get(each.name), pooled_name=comparison.metric) for each in recipes]
+    return Study(title, folder, tuple(recipes), split, file, comparison)
+
+
+def _read_run(folder: RunFolder) -> Run:
+    """A run whose record cannot be read is still a run: its status says so."""
+    try:
+        record = Record.model_validate(read_json(folder.record))
+    except UnreadableRun as error:
+        record = Record(status="unreadable", message=str(error.__cause__ or error))
+    except ValidationError as error:
+        first = error.errors()[0]
+        record = Record(status="unreadable", message=f"record.json: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+    digits = folder.path.name.removeprefix("seed-")
+    seed = record.seed if record.seed is not None else int(digits) if digits.isdecimal() else 0
+    return Run(folder, record.run if record.run is not None else folder.path.resolve().parent.name, seed, record)
+
+
+def _optional(path: Path, kind: type[T]) -> T | None:
+    if not path.exists():
+        return None
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UnreadableRun(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            pairs += _flat(f"{name}.", value)
+        elif isinstance(value, list) and all(isinstance(part, str) for part in value):
+            pairs.append((name, shlex.join(value)))
+        else:
+            pairs.append((name, value if isinstance(value, str) else json.dumps(value)))
+    return pairs

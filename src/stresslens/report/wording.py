@@ -1,0 +1,83 @@
+"""Numbers as the report writes them; each is a filter of the templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+from stresslens.core.types import Estimate
+
+UNITS = {"images": "images", "seeds": "seeds", "both": "images and seeds"}
+
+
+def percent(estimate: Estimate | None) -> str:
+    """`98.2 (97.1 to 99.0)`; a missing figure is a dash, a missing interval is said."""
+    return _written(estimate, lambda value: f"{100 * value:.1f}")
+
+
+def plain(estimate: Estimate | None) -> str:
+    """`0.0712 (0.0605 to 0.0823)`, to four decimals or, from 10 up, fewer."""
+    return _written(estimate, number)
+
+
+def points(estimate: Estimate) -> str:
+    """A difference in percentage points, with its sign: `+1.2 (−0.3 to +2.7)`."""
+    return _written(estimate, lambda value: f"{100 * value:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0").replace("-", "−"))
+
+
+def number(value: float | None) -> str:
+    """Four decimals below 10, fewer above; powers of ten for the very small and the very large."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.2e}".replace("-", "−")
+    text = f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}".replace(",", " ")
+    return text.replace("-", "−")
+
+
+def count(value: int | None) -> str:
+    """Thousands apart by a narrow no-break space."""
+    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def p_value(p: float | None) -> str:
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def span(values: Iterable[int | None]) -> str:
+    """`5`, or `5–9` where they differ."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    return count(min(known)) if min(known) == max(known) else f"{count(min(known))}–{count(max(known))}"
+
+
+def over(estimate: Estimate) -> str:
+    return UNITS[estimate.unit]
+
+
+def footnote(estimates: Iterable[Estimate | None]) -> str:
+    """What the intervals of a table are: level, method, over what, and how many."""
+    kinds: dict[tuple[float, str, str], list[int]] = {}
+    for estimate in estimates:
+        if estimate and math.isfinite(estimate.low):
+            kinds.setdefault((estimate.level, estimate.method, estimate.unit), []).append(estimate.n)
+    said = [f"{100 * level:g}\u00a0%, {method}, over {UNITS[unit]} (n = {span(ns)})" for (level, method, unit), ns in kinds.items()]
+    return "; ".join(said)
+
+
+def _written(estimate: Estimate | None, write: Callable[[float], str]) -> str:
+    if estimate is None or not math.isfinite(estimate.value):
+        return "–"
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return f"{write(estimate.value)} (no interval, n = {estimate.n})"
+    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"

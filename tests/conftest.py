@@ -1,0 +1,55 @@
+"""What the tests share: a small data set, a task on it, and torch as the commands leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from stresslens import study as studies
+from stresslens.building import Task
+from stresslens.core.data import Data, balanced_subset
+from stresslens.datasets.digits import digits
+from stresslens.settling import settle
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests run side by side: one thread each. Downloads and caches go to a folder of the test session."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def small() -> Data:
+    """Digits with 120 training, 60 validation and 60 test images, class-balanced."""
+    data = digits()
+    assert data.validation is not None
+    assert data.test is not None
+    kept = {
+        name: split.select(balanced_subset(split.labels, size, seed=0))
+        for (name, split), size in zip(data.splits.items(), (120, 60, 60))
+    }
+    return replace(data, name="small digits", **kept)
+
+
+@pytest.fixture
+def task_of(small: Data, tmp_path: Path) -> Callable[..., Task]:
+    """A settled task on the small digits: `task_of("mlp", epochs=3, …)`, float32 on one thread unless said otherwise."""
+
+    def make(
+        model: Any = "linear", *, folder: Path = tmp_path / "run" / "seed-0", seed: int = 0, data: Data | None = None, **train: Any
+    ) -> Task:
+        settings = {"epochs": 3, "precision": "float32", "threads": 1, "memory_format": "contiguous", "device": "cpu", **train}
+        recipe = studies.recipe_from({"model": model, "train": settings, "data": "digits"}, tmp_path)
+        task = Task("tests", "run", seed, recipe, tmp_path, folder, data or small)
+        return settle([task], most_threads=1)[0]
+
+    return make

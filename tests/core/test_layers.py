@@ -1,0 +1,287 @@
+"""What a net is made of, against figures redone by hand, and the layers in front of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.data import Split
+from stresslens.core.errors import ConfigError
+from stresslens.core.layers import Normalize, build, check_output, evaluating, hooked, input_layers, layer_table
+from stresslens.models.lenet import lenet
+from stresslens.models.mlp import mlp
+from stresslens.models.simple_cnn import simple_cnn
+
+MNIST = (1, 28, 28)
+
+
+# --- figures of the labs ----------------------------------------------------------------------------------------------
+
+
+def test_the_labs_simple_cnn() -> None:
+    table = layer_table(simple_cnn(MNIST, 10), MNIST)
+    assert table.parameters == table.trainable == 799_078
+    assert table.neurons == 31_870
+    assert table.by_kind() == {
+        "conv": {"parameters": 9_568, "neurons": 31_360},
+        "linear": {"parameters": 789_510, "neurons": 510},
+    }
+    assert f"{table.input_megabytes:.2f} {table.activation_megabytes:.2f} {table.parameter_megabytes:.2f}" == "0.00 0.55 3.05"
+    assert f"{table.megabytes:.2f}" == "3.60"
+
+
+def test_batch_norm_adds_its_scales_and_shifts() -> None:
+    table = layer_table(simple_cnn(MNIST, 10, batch_norm=True), MNIST)
+    assert table.parameters == 800_206
+    assert table.by_kind()["norm"] == {"parameters": 2 * (32 + 32 + 500), "neurons": 0}
+    assert table.neurons == 31_870
+
+
+def test_the_labs_mlp_on_colour_images() -> None:
+    assert layer_table(mlp((3, 32, 32), 10, widths=[100]), (3, 32, 32)).parameters == 308_310
+
+
+def test_a_convolution_of_three_channels_to_eight() -> None:
+    (row,) = layer_table(nn.Sequential(nn.Conv2d(3, 8, 3)), (3, 9, 7)).layers
+    assert (row.parameters, row.output, row.neurons) == (224, (8, 7, 5), 280)
+    assert row.multiply_adds == 280 * 27
+    assert (row.name, row.type, row.kind) == ("0", "Conv2d", "conv")
+
+
+def test_lenet_on_mnist() -> None:
+    assert layer_table(lenet(MNIST, 10), MNIST).parameters == 61_706
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+
+def test_multiply_adds_by_hand() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 2 * 2, 3, bias=False))
+    table = layer_table(net, (2, 5, 5))
+    convolution = 4 * 2 * 2 * (1 * 3 * 3)  # outputs × (channels of a group × kernel)
+    assert [row.multiply_adds for row in table.layers] == [convolution, 0, 0, 16 * 3]
+    assert table.multiply_adds == convolution + 48
+    assert table.parameters == 4 * 9 + 4 + 48
+
+
+def test_activations_are_counted_twice_and_views_not_at_all() -> None:
+    table = layer_table(nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Dropout()), (1, 2, 3))
+    assert table.activation_megabytes == 2 * (5 + 5) * 4 / 2**20  # Flatten and, in evaluation, Dropout hand on what they got
+    assert table.input_megabytes == 6 * 4 / 2**20
+    assert table.parameter_megabytes == 35 * 4 / 2**20
+
+
+def test_a_module_used_twice_has_its_parameters_once() -> None:
+    shared = nn.Linear(4, 4)
+    table = layer_table(nn.Sequential(nn.Flatten(), shared, nn.ReLU(), shared), (1, 2, 2))
+    assert table.parameters == 20 == sum(row.parameters for row in table.layers)
+    assert table.neurons == 8
+
+
+def test_frozen_parameters_are_not_trainable() -> None:
+    net = mlp((1, 2, 2), 3, widths=[5])
+    net[1].requires_grad_(False)
+    table = layer_table(net, (1, 2, 2))
+    assert (table.parameters, table.trainable) == (43, 18)
+    assert [row.trainable for row in table.layers if row.kind == "linear"] == [0, 18]
+
+
+def test_a_table_is_plain_values() -> None:
+    import json
+
+    values = layer_table(mlp((1, 2, 2), 3, widths=[5]), (1, 2, 2)).as_json()
+    assert json.loads(json.dumps(values))["by_kind"] == {"linear": {"parameters": 43, "neurons": 8}}
+    assert {"neurons", "multiply_adds", "megabytes", "layers", "parameters"} <= values.keys()
+
+
+def test_a_table_of_a_net_in_float64() -> None:
+    assert layer_table(mlp((1, 2, 2), 3).double(), (1, 2, 2)).neurons == 103
+
+
+def test_a_leaf_that_is_called_by_keyword_is_counted_like_any_other() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inner(input=x.flatten(1))
+            return out
+
+    assert layer_table(Named(), (1, 2, 2)).neurons == 2
+
+
+# --- hooks and modes --------------------------------------------------------------------------------------------------
+
+
+class Bomb(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("boom")
+
+
+def hooks(net: nn.Module) -> int:
+    return sum(len(module._forward_hooks) for module in net.modules())
+
+
+def mixed_modes() -> nn.Sequential:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.BatchNorm1d(2), nn.Dropout())
+    net.train()
+    net[2].eval()  # a frozen batch norm must come back frozen
+    return net
+
+
+def modes(net: nn.Module) -> list[bool]:
+    return [module.training for module in net.modules()]
+
+
+def test_a_table_leaves_the_net_as_it_was() -> None:
+    net = mixed_modes()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    layer_table(net, (1, 2, 2))
+    assert modes(net) == [True, True, True, False, True]
+    assert hooks(net) == 0
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+
+
+def test_hooks_come_off_and_modes_come_back_after_an_exception() -> None:
+    net = mixed_modes().append(Bomb())
+    with pytest.raises(RuntimeError, match="boom"):
+        layer_table(net, (1, 2, 2))
+    assert hooks(net) == 0
+    assert modes(net) == [True, True, True, False, True, True]
+
+
+def test_evaluating_is_evaluation_mode_for_every_module() -> None:
+    net = mixed_modes()
+    with evaluating(net):
+        assert not any(modes(net))
+    assert modes(net) == [True, True, True, False, True]
+
+
+def test_hooked_reports_each_leaf_by_name_with_its_input_and_output() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 2), nn.ReLU()))
+    seen: list[tuple[str, str, tuple[int, ...], tuple[int, ...]]] = []
+
+    def hook(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        seen.append((name, type(module).__name__, tuple(inputs[0].shape), tuple(output.shape)))
+
+    with hooked(net, hook):
+        net(torch.zeros(3, 1, 2, 2))
+    net(torch.zeros(3, 1, 2, 2))
+    assert seen == [("0", "Flatten", (3, 1, 2, 2), (3, 4)), ("1.0", "Linear", (3, 4), (3, 2)), ("1.1", "ReLU", (3, 2), (3, 2))]
+
+
+# --- normalising ------------------------------------------------------------------------------------------------------
+
+
+def random_split(channels: int = 3) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 200, (50, channels, 4, 5), generator=generator, dtype=torch.uint8)
+    return Split(images, torch.arange(50) % 2)
+
+
+def test_standard_gives_each_channel_mean_0_and_deviation_1() -> None:
+    split = random_split()
+    y = Normalize.fitted(split, "standard")(split.floats(split.images)).double()
+    assert y.mean((0, 2, 3)).abs().max() < 1e-6
+    assert (y.var((0, 2, 3), correction=0) - 1).abs().max() < 1e-5
+
+
+def test_pixel_minmax_gives_each_pixel_its_own_range() -> None:
+    split = random_split()
+    split.images[:, 1, 2, 3] = 77
+    normalize = Normalize.fitted(split, "pixel_minmax")
+    y = normalize(split.floats(split.images))
+    low, high = y.aminmax(dim=0)
+    constant = torch.zeros(3, 4, 5, dtype=torch.bool)
+    constant[1, 2, 3] = True
+    assert torch.allclose(low, torch.zeros(3, 4, 5), atol=1e-6)
+    assert torch.allclose(high[~constant], torch.ones(59), atol=1e-6)
+    assert high[constant].item() == 0
+    unseen = normalize(torch.ones(1, 3, 4, 5))[0, 1, 2, 3]
+    assert unseen == 0  # whatever a pixel that never varied shows later
+
+
+def test_none_leaves_the_images_alone() -> None:
+    split = random_split()
+    x = split.floats(split.images)
+    assert torch.equal(Normalize.fitted(split, "none")(x), x)
+
+
+def test_given_moments() -> None:
+    normalize = Normalize.by_moments([0.5, 0.25], [0.5, 0.1])
+    y = normalize(torch.tensor([1.0, 0.35]).reshape(1, 2, 1, 1))
+    assert torch.allclose(y.flatten(), torch.tensor([1.0, 1.0]))
+    assert Normalize.by_moments([0.25], [0.0])(torch.full((1, 1, 1, 1), 0.75)).item() == 0.5
+
+
+@pytest.mark.parametrize("value", [0, 1, 5, 77, 255])
+def test_a_channel_that_never_varies_is_only_centred(value: int) -> None:
+    images = torch.full((7, 1, 5, 5), value, dtype=torch.uint8)
+    normalize = Normalize.fitted(Split(images, torch.zeros(7, dtype=torch.int64)), "standard")
+    assert normalize.gain.item() == 1
+    assert abs(normalize(torch.full((1, 1, 5, 5), value / 255))).max() < 1e-6
+
+
+def test_normalize_is_saved_as_buffers_and_not_trained() -> None:
+    normalize = Normalize.by_moments([0.5], [0.5])
+    assert not list(normalize.parameters())
+    assert set(normalize.state_dict()) == {"gain", "shift"}
+
+
+def test_build_puts_resizing_and_normalising_first() -> None:
+    net = mlp((1, 4, 6), 3)
+    model = build(net, Normalize.by_moments([0.5], [0.5]), (4, 6))
+    assert [name for name, _ in model.named_children()] == ["resize", "normalize", "net"]
+    assert model(torch.rand(2, 1, 9, 9)).shape == (2, 3)
+    x = torch.rand(2, 1, 9, 9)
+    assert torch.equal(net(input_layers(model)(x)), model(x))
+    assert [name for name, _ in build(net, Normalize.by_moments([0.5], [0.5])).named_children()] == ["normalize", "net"]
+
+
+# --- what a model may return ------------------------------------------------------------------------------------------
+
+
+class Returns(nn.Module):
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Any:
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("net", "says"),
+    [
+        pytest.param(Returns((torch.zeros(2, 3),)), "mine returns a tuple; expected a tensor of logits", id="tuple"),
+        pytest.param(Returns(torch.zeros(2, 4)), r"returns shape \(N, 4\); expected logits \(N, 3\)", id="classes"),
+        pytest.param(Returns(torch.zeros(2, 3, 1, 1)), r"returns shape \(N, 3, 1, 1\)", id="axes"),
+        pytest.param(Returns(torch.zeros(3, 3)), "expected logits", id="images"),
+        pytest.param(nn.Linear(9, 3), r"mine cannot take images of shape \(1, 2, 2\) \(channels, height, width\): ", id="shape"),
+        pytest.param(Returns(torch.full((2, 3), torch.nan)), "finite", id="not finite"),
+    ],
+)
+def test_check_output_says_what_is_wrong(net: nn.Module, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        check_output(net, (1, 2, 2), 3, "mine")
+
+
+@pytest.mark.parametrize("error", [AssertionError, IndexError, AttributeError, KeyError, ValueError])
+def test_check_output_turns_any_failure_into_a_message(error: type[Exception]) -> None:
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise error("height 2 is not 224")
+
+    with pytest.raises(ConfigError, match=r"mine cannot take images of shape.*height 2 is not 224"):
+        check_output(Fails(), (1, 2, 2), 3, "mine")
+
+
+def test_check_output_passes_a_model_and_leaves_its_modes() -> None:
+    net = mixed_modes()
+    check_output(net, (1, 2, 2), 2, "mine")
+    check_output(net.double(), (1, 2, 2), 2, "mine")
+    assert modes(net) == [True, True, True, False, True]

@@ -1,0 +1,161 @@
+"""Fast figures against scikit-learn's, on random cases with absent classes, and at the edges."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn import metrics as sklearn
+
+from stresslens.metrics import classification as measures
+
+QUICK = settings(max_examples=40, deadline=None)
+Case = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Scores (N, K) of which no two of an image are equal, and labels (N,), often with classes that are absent."""
+    n, k = draw(st.integers(1, 60)), draw(st.integers(2, 7))
+    present = draw(st.lists(st.integers(0, k - 1), min_size=1, max_size=k))
+    generator = np.random.default_rng(draw(st.integers(0, 10_000)))
+    scores = generator.normal(size=(n, k)) * 3
+    labels = generator.choice(present, size=n).astype(np.int64)
+    if draw(st.booleans()):  # a model that has learned something
+        scores[np.arange(n), labels] += 3
+    return scores, labels
+
+
+@QUICK
+@given(cases())
+def test_accuracy(case: Case) -> None:
+    scores, labels = case
+    found = measures.accuracy(scores, labels)
+    assert found.value == pytest.approx(sklearn.accuracy_score(labels, scores.argmax(1)))
+    assert found.n == len(labels)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@QUICK
+@given(cases(), st.integers(1, 7))
+def test_top_k(case: Case, k: int) -> None:
+    scores, labels = case
+    k = min(k, scores.shape[1])
+    order = np.argsort(-scores, axis=1)[:, :k]
+    slow = np.mean([label in best for label, best in zip(labels, order, strict=True)])
+    assert measures.top_k(scores, labels, k).value == pytest.approx(slow)
+    if 2 < scores.shape[1] != k:
+        expected = sklearn.top_k_accuracy_score(labels, scores, k=k, labels=np.arange(scores.shape[1]))
+        assert measures.top_k(scores, labels, k).value == pytest.approx(expected)
+    assert measures.top_k(scores, labels, 1).value == measures.accuracy(scores, labels).value
+    assert measures.top_k(scores, labels, scores.shape[1]).value == 1
+
+
+@pytest.mark.parametrize(("k", "value"), [(1, 1 / 3), (2, 2 / 3), (3, 1.0)])
+def test_ties_go_to_the_first_class_for_top_k_as_for_the_prediction(k: int, value: float) -> None:
+    scores = np.zeros((3, 3))
+    assert measures.predicted(scores).tolist() == [0, 0, 0]
+    assert measures.top_k(scores, np.arange(3), k).value == pytest.approx(value)
+
+
+@QUICK
+@given(cases())
+def test_confusion_matrix(case: Case) -> None:
+    scores, labels = case
+    expected = sklearn.confusion_matrix(labels, scores.argmax(1), labels=np.arange(scores.shape[1]))
+    assert np.array_equal(measures.confusion_matrix(scores, labels), expected)
+
+
+@QUICK
+@given(cases())
+def test_precision_recall_f1_and_support(case: Case) -> None:
+    scores, labels = case
+    confusion = measures.confusion_matrix(scores, labels)
+    precision, recall, f1, support = sklearn.precision_recall_fscore_support(
+        labels, scores.argmax(1), labels=np.arange(scores.shape[1]), zero_division=np.nan
+    )
+    found = measures.per_class(confusion)
+    assert [e.value for e in found["precision"]] == pytest.approx(precision.tolist(), nan_ok=True)
+    assert [e.value for e in found["recall"]] == pytest.approx(recall.tolist(), nan_ok=True)
+    assert [e.n for e in found["recall"]] == confusion.sum(1).tolist() == support.tolist()
+    assert [e.n for e in found["precision"]] == confusion.sum(0).tolist()
+    expected = np.where(confusion.sum(0) + confusion.sum(1) > 0, np.nan_to_num(f1), 0.0)
+    assert [e.value for e in found["f1"]] == pytest.approx(expected.tolist())
+    assert measures.recalls(confusion) == pytest.approx(np.nan_to_num(recall))
+
+
+@QUICK
+@given(cases())
+def test_balanced_accuracy(case: Case) -> None:
+    scores, labels = case
+    found = measures.balanced_accuracy(measures.confusion_matrix(scores, labels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn's, about classes that are predicted but absent
+        expected = sklearn.balanced_accuracy_score(labels, scores.argmax(1))
+    assert found.value == pytest.approx(expected)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@QUICK
+@given(cases())
+def test_cross_entropy(case: Case) -> None:
+    scores, labels = case
+    probabilities = np.exp(measures.log_softmax(scores))
+    assert probabilities.sum(1) == pytest.approx(np.ones(len(labels)))
+    expected = sklearn.log_loss(labels, probabilities, labels=np.arange(scores.shape[1]))
+    found = measures.cross_entropy(scores, labels)
+    assert found.value == pytest.approx(expected, rel=1e-6)
+    assert found.low <= found.value + 1e-12
+    assert found.high >= found.value - 1e-12
+
+
+def test_cross_entropy_of_large_logits_does_not_overflow() -> None:
+    scores = np.array([[1e4, 0.0], [0.0, 1e4]])
+    assert measures.cross_entropy(scores, np.array([0, 1])).value == 0
+    assert measures.cross_entropy(scores, np.array([1, 0])).value == 1e4
+
+
+def test_all_right_and_all_wrong() -> None:
+    labels = np.arange(30) % 3
+    right, wrong = np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]
+    for scores, value in ((right, 1.0), (wrong, 0.0)):
+        confusion = measures.confusion_matrix(scores, labels)
+        assert measures.accuracy(scores, labels).value == value
+        assert measures.balanced_accuracy(confusion).value == value
+        assert [e.value for e in measures.per_class(confusion)["f1"]] == [value] * 3
+    assert measures.accuracy(right, labels).high == 1
+    assert 0.8 < measures.accuracy(right, labels).low < 1  # 30 of 30 does not mean certainty
+    assert 0 < measures.accuracy(wrong, labels).high < 0.2
+
+
+def test_one_image() -> None:
+    scores, labels = np.array([[2.0, 1.0]]), np.array([0])
+    confusion = measures.confusion_matrix(scores, labels)
+    assert measures.accuracy(scores, labels).n == 1
+    assert measures.balanced_accuracy(confusion).value == 1
+    assert measures.cross_entropy(scores, labels).value == pytest.approx(math.log1p(math.exp(-1)))
+    assert math.isnan(measures.per_class(confusion)["recall"][1].value)
+    assert measures.per_class(confusion)["f1"][1].value == 0
+
+
+def test_a_model_is_not_punished_for_classes_without_images() -> None:
+    confusion = np.array([[8, 2, 0], [0, 0, 0], [0, 0, 10]])
+    assert measures.balanced_accuracy(confusion).value == pytest.approx(0.9)
+
+
+def test_the_majority_baseline_answers_what_was_frequent_in_training() -> None:
+    found = measures.majority_baseline(np.array([2, 2, 1, 0]), np.array([2, 1, 1, 1, 0]))
+    assert (found.value, found.n) == (0.2, 5)
+
+
+def test_estimates_do_not_depend_on_the_order_of_the_images() -> None:
+    generator = np.random.default_rng(3)
+    scores, labels = generator.normal(size=(50, 4)), generator.integers(0, 4, 50)
+    order = generator.permutation(50)
+    first, second = (measures.confusion_matrix(s, y) for s, y in ((scores, labels), (scores[order], labels[order])))
+    assert measures.balanced_accuracy(first) == measures.balanced_accuracy(second)

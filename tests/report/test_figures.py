@@ -1,0 +1,118 @@
+"""Charts: what is kept, what the axes cover, and that nothing odd breaks them."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stresslens.report.figures import (
+    COLOURS,
+    DASHES,
+    Interval,
+    Series,
+    decimate,
+    interval_chart,
+    line_chart,
+    linear_axis,
+    log_axis,
+)
+
+anything = st.floats(allow_nan=True, allow_infinity=True)
+finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e250, max_value=1e250)
+pairs = st.lists(st.tuples(anything, anything), max_size=30)
+
+
+@given(st.lists(finite, max_size=500), st.integers(min_value=4, max_value=100))
+def test_decimation_keeps_the_ends_the_extremes_and_the_order(ys: list[float], limit: int) -> None:
+    points = [(float(x), y) for x, y in enumerate(ys)]
+    kept = decimate(points, limit)
+    assert len(kept) <= limit
+    assert [x for x, _ in kept] == sorted({x for x, _ in kept})
+    assert set(kept) <= set(points)
+    if points:
+        assert (kept[0], kept[-1]) == (points[0], points[-1])
+        heights = [y for _, y in kept]
+        assert (min(heights), max(heights)) == (min(ys), max(ys))
+
+
+def test_decimation_leaves_out_what_is_not_finite() -> None:
+    assert decimate([(0, 1.0), (1, math.nan), (2, math.inf), (math.nan, 2.0), (4, 3.0)]) == [(0, 1.0), (4, 3.0)]
+
+
+@given(st.lists(finite, min_size=1, max_size=10))
+def test_linear_ticks_cover_the_data_in_steps_of_1_2_5(values: list[float]) -> None:
+    axis = linear_axis(values)
+    tolerance = 1e-9 * max(abs(axis.ticks[0]), abs(axis.ticks[-1]))
+    assert axis.ticks[0] <= min(values) + tolerance
+    assert axis.ticks[-1] >= max(values) - tolerance
+    assert 2 <= len(axis.ticks) <= 9
+    assert len(axis.labels) == len(axis.ticks)
+    assert all(-1e-6 <= axis.place(v) <= 1 + 1e-6 for v in values)
+
+
+def test_linear_ticks_by_hand() -> None:
+    assert list(linear_axis([0.2, 9.1]).ticks) == [0, 2, 4, 6, 8, 10]
+    assert list(linear_axis([97.2, 99.1]).labels) == ["97.0", "97.5", "98.0", "98.5", "99.0", "99.5"]
+    assert list(linear_axis([-0.4, 0.4]).labels) == ["−0.4", "−0.2", "0.0", "0.2", "0.4"]
+
+
+@given(st.lists(st.floats(min_value=1e-240, max_value=1e250), min_size=1, max_size=10))
+def test_log_ticks_cover_the_data(values: list[float]) -> None:
+    axis = log_axis(values)
+    assert 2 <= len(axis.ticks) <= 12
+    assert all(-1e-6 <= axis.place(v) <= 1 + 1e-6 for v in values)
+
+
+def test_log_ticks_by_hand() -> None:
+    assert list(log_axis([0.03, 2.0]).labels) == ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2"]
+    assert list(log_axis([1e-5, 1.0]).labels) == ["1e−05", "0.0001", "0.001", "0.01", "0.1", "1"]
+
+
+@given(pairs, pairs, st.lists(st.tuples(anything, anything, anything), max_size=10), st.booleans())
+def test_odd_series_are_harmless(points: list, marks: list, band: list, log: bool) -> None:
+    chart = str(line_chart([Series("a", points, 0, band, marks), Series("b", [], 1)], title="t", x_label="x", y_label="y", log=log))
+    HTMLParser().feed(chart)
+    assert not re.search(r"(?:[ML ]|[xy]=\")(?:nan|-?inf)", chart)
+
+
+@given(st.lists(st.tuples(anything, anything, anything), max_size=5), st.none() | anything)
+def test_odd_intervals_are_harmless(rows: list, reference: float | None) -> None:
+    intervals = [Interval(f"run {i}", *row, place=i, written="x") for i, row in enumerate(rows)]
+    line = None if reference is None else (reference, "baseline")
+    chart = str(interval_chart(intervals, title="t", x_label="x", reference=line))
+    assert not re.search(r"=\"(?:nan|-?inf)|[MH ](?:nan|-?inf)\b", chart)
+
+
+def test_names_are_escaped_everywhere() -> None:
+    hostile = "</title><script>\"'"
+    for chart in (
+        line_chart([Series(hostile, [(0, 1), (1, 2)], 0, marks=[(1, 2)])], title=hostile, x_label=hostile, y_label=hostile),
+        interval_chart([Interval(hostile, 1, 0, 2, 0, hostile)], title=hostile, x_label=hostile, reference=(1, hostile)),
+    ):
+        assert "<script" not in chart
+        assert str(chart).count("<title>") == str(chart).count("</title>")
+
+
+def test_series_differ_in_colour_or_dash() -> None:
+    assert math.gcd(COLOURS, DASHES) == 1
+    chart = line_chart([Series(str(i), [(0, i), (1, i)], i) for i in range(35)], title="t", x_label="x", y_label="y")
+    assert len(set(re.findall(r'class="line (c\d d\d)"', chart))) == 35
+
+
+def test_a_figure_says_what_it_is() -> None:
+    chart = line_chart([Series("adam", [(1, 0.5), (2, 0.7)], 0, marks=[(2, 0.7)])], title="Accuracy", x_label="epoch", y_label="%")
+    assert 'role="img" aria-label="Accuracy"' in chart
+    assert "adam: chosen: epoch 2: 0.7" in chart
+
+
+@pytest.mark.parametrize(("reference", "drawn"), [(94.0, True), (10.3, False)])
+def test_a_reference_far_away_is_named_not_drawn(reference: float, drawn: bool) -> None:
+    rows = [Interval("a", 95, 94, 96, 0), Interval("b", 97, 96, 98, 1)]
+    chart = interval_chart(rows, title="t", x_label="%", reference=(reference, "majority"))
+    assert ('class="reference"' in chart) is drawn
+    assert "majority" in chart

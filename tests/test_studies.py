@@ -1,0 +1,33 @@
+"""Every study file of the project reads, and the quickstart runs from the command line to its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stresslens import pipeline, study
+
+STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_study_reads_and_says_what_it_expects(file: Path) -> None:
+    found = study.read(file)
+    assert found.runs
+    assert found.contrasts
+    head = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert head[0].startswith(f"# stresslens run studies/{file.name}")
+    assert any("about" in line for line in head), "the head comment says how long it takes"
+    assert any("Expect (measured" in line for line in head), "the head comment says what was measured"
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_study_runs_for_a_moment(file: Path, tmp_path: Path) -> None:
+    found = study.read(file, ["train.epochs=1", "train.precision=float32"])
+    found.seeds = [0]
+    folder = pipeline.run(found, out=tmp_path)
+    page = (folder / "report.html").read_text()
+    for run in found.runs:
+        assert run.name in page
+    assert len(list(folder.glob("*/seed-0/model.safetensors"))) == len(found.runs)

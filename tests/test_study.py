@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stresslens import study
+from stresslens.core.errors import ConfigError
+
+
+def read(tmp_path: Path, text: str, *overrides: str) -> study.Study:
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    return study.read(file, overrides)
+
+
+def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text, *overrides)
+    return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+
+
+def test_every_mistake_at_once_with_its_line_and_a_hint(tmp_path: Path) -> None:
+    text = """\
+data: {digits: {tset: 3}}
+modle: mlp
+train:
+  epochs: -3
+  lr: fast
+  optimzer: sgd
+  loss: mze
+  augment: [flop]
+train: {}
+runs:
+  a: {train.batch_size: 0}
+  b: {train.lr: 0.1, train.lr: 0.2}
+repeats: 0
+"""
+    found = problems(tmp_path, text)
+    expected = [
+        "study.yaml:3: train: is given twice, on lines 3 and 9",
+        "study.yaml:2: modle: unknown key; did you mean 'model'?",
+        "study.yaml:13: repeats: ",
+        "study.yaml:1: data.digits.tset: digits has no option 'tset'; did you mean 'test'?",
+        "study.yaml:4: train.epochs: input should be greater than or equal to 1, got -3",
+        "study.yaml:5: train.lr: input should be a valid number, got 'fast'",
+        "study.yaml:6: train.optimzer: unknown key; did you mean 'optimizer'?",
+        "study.yaml:7: train.loss: no loss is called 'mze'; did you mean 'mse'?",
+        "study.yaml:8: train.augment.0: no augmentation is called 'flop'; did you mean 'flip'?",
+        "study.yaml:11: runs.a.train.batch_size: ",
+        "study.yaml:12: runs.b.train.lr: is given twice, on lines 12 and 12",
+    ]
+    for line in expected:
+        assert any(line in message for message in found), (line, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {epochs: 2.5}", "study.yaml:1: train.epochs: input should be a valid integer"),
+        ("train: {epochs: '3'}", "train.epochs: input should be a valid integer"),
+        ("train: {shuffle: no}", "train.shuffle: input should be a valid boolean, got 'no'"),
+        ("train: {lr: 0}", "train.lr: input should be greater than 0"),
+        ("train: {lr: .inf}", "train.lr: input should be a valid number, got '.inf'"),
+        ("model: {linear: {start: random}}", "model.linear.start: input should be 'library' or 'normal', got 'random'"),
+        ("model: {mlp: {widths: [0]}}", "model.mlp.widths: input should be greater than or equal to 1"),
+        ("model: [mlp]", "model: "),
+        ("train: {batch_size: full, accumulate: 2}", "train.accumulate: there is nothing to accumulate over"),
+        ("train: {stop: {patience: 3}, select: last}", "train.select: patience waits for a better epoch"),
+        ("train: {stop: {patience: 3, loss_change: 0.1}}", "train.stop: give either loss_change or patience"),
+        ("train: {select: accuracy, watch: []}", "train.watch: select: accuracy needs validation"),
+        ("train: {objective: by_hand, loss: {cross_entropy: {smoothing: 0.1}}}", "train.objective.by_hand.loss: "),
+        (
+            "train: {schedule: {warmup: {then: cosin}}}",
+            "train.schedule.warmup.then: no schedule is called 'cosin'; did you mean 'cosine'?",
+        ),
+        ("robustness: {norm: linf}", "robustness: is not part of this version yet"),
+        ("runs: {a: {model.widths: [3]}}", "runs.a.model.widths: simple_cnn has no option 'widths'"),
+        (
+            "model: mlp\nruns: {a: {model.batch_norm: true}}",
+            "study.yaml:2: runs.a.model.batch_norm: mlp has no option 'batch_norm'",
+        ),
+        ("runs: {a: {}}\ncontrasts: {c: {pairs: [[a, b]]}}", "study.yaml:2: contrasts.c.pairs.0: no run is called 'b'"),
+        ("contrasts: {c: {vary: train.lr}}", "contrasts.c.vary: no two runs differ in train.lr and in nothing else"),
+        ("study: a/b", "study: 'a/b' cannot name a folder"),
+        ("repeats: [1, 1]", "repeats: a list of seeds must hold at least one, and each once"),
+        ("input: {normalize: {mean: [0.5]}}", "input.normalize"),
+        ("data: digits\n  model: x", "not valid YAML"),
+        ("- a\n- b", "a study is a mapping"),
+        ("", "a study is a mapping"),
+    ],
+)
+def test_one_mistake_one_message(tmp_path: Path, text: str, message: str) -> None:
+    assert any(message in line for line in problems(tmp_path, text)), problems(tmp_path, text)
+
+
+def test_overrides_apply_to_every_run_and_show_in_the_folder_name(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        "runs: {a: {train.lr: 0.1}, b: {}}\ncontrasts: {c: {pairs: [[a, b]]}}",
+        "train.epochs=1",
+        "model={mlp: {widths: [3]}}",
+    )
+    assert [run.name for run in found.runs] == [f"{name},train.epochs=1,model=_mlp_widths_3_" for name in "ab"]
+    assert all(run.recipe.train.epochs == 1 and run.recipe.model == {"mlp": {"widths": [3]}} for run in found.runs)
+    assert found.contrasts == [("c", found.runs[0].name, found.runs[1].name)]
+    assert problems(tmp_path, "runs: {a: {}}", "train.epochs") == [
+        "command line: train.epochs: an override is written key.path=value, for example train.epochs=1"
+    ]
+    assert "command line: train.epochs=x" in problems(tmp_path, "runs: {a: {}}", "train.epochs=x")[0]
+
+
+def test_dotted_paths_pass_over_the_plugins_name(tmp_path: Path) -> None:
+    text = "model: {simple_cnn: {channels: 4}}\nruns: {a: {model.batch_norm: true}, b: {model.simple_cnn.hidden: 7}, c: {model: linear}, d: {train.optimizer.weight_decay: 0.1}}"
+    a, b, c, d = read(tmp_path, text).runs
+    assert a.recipe.model == {"simple_cnn": {"channels": 4, "batch_norm": True}}
+    assert b.recipe.model == {"simple_cnn": {"channels": 4, "hidden": 7}}
+    assert c.recipe.model == "linear"
+    assert d.recipe.train.optimizer == {"adam": {"weight_decay": 0.1}}
+
+
+def test_grid_crosses_values_and_vary_pairs_what_differs_in_one_thing(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        "grid: {train.lr: [1e-3, 0.1], train.optimizer: [sgd, adam]}\ncontrasts: {rate: {vary: train.lr}}\nrepeats: [3, 5]",
+    )
+    names = [run.name for run in found.runs]
+    assert names == ["lr=0.001,optimizer=sgd", "lr=0.001,optimizer=adam", "lr=0.1,optimizer=sgd", "lr=0.1,optimizer=adam"]
+    assert found.contrasts == [("rate", names[0], names[2]), ("rate", names[1], names[3])]
+    assert found.seeds == [3, 5]
+
+
+def test_without_contrasts_every_run_is_held_against_the_first(tmp_path: Path) -> None:
+    found = read(tmp_path, "runs: {a: {}, b: {train.lr: 0.1}, c: {train.lr: 0.2}}")
+    assert [(a, b) for _, a, b in found.contrasts] == [("a", "b"), ("a", "c")]
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "epochs": st.integers(1, 10**6),
+            "batch_size": st.one_of(st.integers(1, 4096), st.just("full")),
+            "lr": st.floats(1e-9, 1e3),
+            "shuffle": st.booleans(),
+            "clip": st.one_of(st.none(), st.floats(1e-6, 1e6)),
+            "watch": st.lists(st.sampled_from(["train", "validation", "test"]), unique=True),
+            "optimizer": st.sampled_from(["sgd", {"adam": {"weight_decay": 1e-4}}]),
+        },
+    )
+)
+def test_a_resolved_recipe_reads_back_as_itself(train: dict[str, object]) -> None:
+    recipe = study.recipe_from({"train": train}, Path())
+    text = yaml.safe_dump(study.as_values(recipe))
+    again = study.expand(yaml.safe_load(text), name="x", base=Path())
+    assert again.runs[0].recipe == recipe
+
+
+def test_objective_takes_the_loss_of_train(tmp_path: Path) -> None:
+    train = read(tmp_path, "train: {loss: mse}").runs[0].recipe.train
+    assert study.objective_of(train) == {"supervised": {"loss": "mse"}}
+    train = read(tmp_path, "train: {objective: {supervised: {loss: mse}}}").runs[0].recipe.train
+    assert study.objective_of(train) == {"supervised": {"loss": "mse"}}
