@@ -1,4 +1,4 @@
-"""Name → function: what is found, what is refused and how helpfully; and the contract that every plug-in's signature keeps."""
+"""Name → function: what is found, what is refused and how helpfully; and the contract of every plug-in's signature."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_what_the_program_supplies_is_not_an_option() -> None:
 
 @pytest.mark.parametrize("value", [None, 3, ["adam"], {}, {"adam": {}, "sgd": {}}, {"adam": 3}, {1: {}}], ids=repr)
 def test_a_plugin_is_a_name_or_one_name_with_options(value: Any) -> None:
-    with pytest.raises(Problems, match="expected the name of a optimizer|expected the name of an optimizer"):
+    with pytest.raises(Problems, match=r"expected the name of an optimizer, or one name with its options"):
         find.resolve("optimizers", value)
 
 
@@ -249,7 +249,7 @@ def test_what_is_wrong_with_an_own_plugin_is_said(tmp_path: Path, name: str, say
 def test_a_module_that_fails_when_it_is_imported_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "stresslens_test_broken.py", "def mine(shape): return None\nraise ValueError('no licence')")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match="stresslens_test_broken.*no licence"):
+    with pytest.raises(ConfigError, match=r"stresslens_test_broken.*no licence"):
         find.plugin("models", "stresslens_test_broken:mine")
 
 
@@ -275,9 +275,8 @@ def test_an_unusual_signature_works_or_is_refused_with_a_message(tmp_path: Path,
     try:
         found = find.resolve("models", {"mine.py:mine": {"depth": 4}}, base=tmp_path)((1, 2, 2), 3, (), None)
     except ConfigError as error:
-        assert "mine" in str(error)
-    else:
-        assert found == 4
+        found = str(error)
+    assert found == 4 or "mine" in found
 
 
 def test_somebody_elses_code_is_not_run_untrusted(tmp_path: Path) -> None:

@@ -114,7 +114,10 @@ def test_overrides_apply_to_every_run_and_show_in_the_folder_name(tmp_path: Path
 
 
 def test_dotted_paths_pass_over_the_plugins_name(tmp_path: Path) -> None:
-    text = "model: {simple_cnn: {channels: 4}}\nruns: {a: {model.batch_norm: true}, b: {model.simple_cnn.hidden: 7}, c: {model: linear}, d: {train.optimizer.weight_decay: 0.1}}"
+    runs = (
+        "{a: {model.batch_norm: true}, b: {model.simple_cnn.hidden: 7}, c: {model: linear}, d: {train.optimizer.weight_decay: 0.1}}"
+    )
+    text = "model: {simple_cnn: {channels: 4}}\nruns: " + runs
     a, b, c, d = read(tmp_path, text).runs
     assert a.recipe.model == {"simple_cnn": {"channels": 4, "batch_norm": True}}
     assert b.recipe.model == {"simple_cnn": {"channels": 4, "hidden": 7}}

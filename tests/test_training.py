@@ -5,6 +5,7 @@ import math
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_labs_stopping_rule(task_of: Make) -> None:
     )
     record = stages.carry_out(task)
     last = [line["last_loss"] for line in lines(task)]
-    changes = [abs(b - a) for a, b in zip(last, last[1:])]
+    changes = [abs(b - a) for a, b in pairwise(last)]
     assert record["training"]["epochs"] == len(last) < 5000
     assert changes[-1] < 1e-4 <= min(changes[:-1])
     assert "less than 0.0001" in record["training"]["stopped"]

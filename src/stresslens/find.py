@@ -120,8 +120,9 @@ def named(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, A
         name, options = next(iter(value.items()))
         if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
             return name, options or {}
-    what = _singular(folder)
-    raise Problems([Problem(path, f"expected the name of a {what}, or one name with its options ({{name: {{option: value}}}})")])
+    raise Problems(
+        [Problem(path, f"expected the name of {_a(folder)}, or one name with its options ({{name: {{option: value}}}})")]
+    )
 
 
 @cache
@@ -159,17 +160,25 @@ def _own(folder: str, name: str, base: Path) -> Plugin:
     else:
         try:
             module = importlib.import_module(where)
-        except ImportError as error:
-            raise ConfigError(f"{name!r}: cannot import {where} ({error})") from None
+        except Exception as error:
+            raise ConfigError(f"{name!r}: cannot import {where or 'nothing'} ({type(error).__name__}: {error})") from None
     found = getattr(module, function, None)
     if not inspect.isfunction(found):
         functions = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__]
         raise ConfigError(f"{where} defines no function {function!r}; {closest(function, functions)}")
-    parameters = inspect.signature(found).parameters.values()
+    try:
+        parameters = inspect.signature(found, eval_str=True).parameters.values()
+    except Exception as error:
+        raise ConfigError(f"{name!r}: its annotations cannot be read ({type(error).__name__}: {error})") from None
+    odd = [p.name for p in parameters if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    bare = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.annotation is p.empty]
+    if odd or bare:
+        what = f"{odd[0]} is neither a plain parameter nor an option after *" if odd else f"the option {bare[0]} has no annotation"
+        raise ConfigError(f"{name!r}: {what}")
     alien = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in VOCABULARY[folder]]
     if alien:
         allowed = ", ".join(VOCABULARY[folder]) or "none"
-        raise ConfigError(f"{name!r} asks for {', '.join(alien)}; a {_singular(folder)} may ask for: {allowed} (options after *)")
+        raise ConfigError(f"{name!r} asks for {', '.join(alien)}; {_a(folder)} may ask for: {allowed} (options after *)")
     return found
 
 
@@ -185,6 +194,11 @@ def _module(file: Path) -> types.ModuleType:
     except Exception as error:
         raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
     return module
+
+
+def _a(folder: str) -> str:
+    word = _singular(folder)
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _singular(folder: str) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stresslens import evaluation, pipeline, stages
 from stresslens import study as studies
 from stresslens.building import Task, open_model
-from stresslens.core.data import Data, Split
+from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate
@@ -105,7 +105,7 @@ def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = 
 
 def predict(model: nn.Module, images: Tensor | np.ndarray) -> np.ndarray:
     """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was."""
-    x = torch.as_tensor(images)
+    x = as_tensor(images)
     split = _split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
     return evaluation.predictions_of(model, split).probabilities
 
@@ -123,7 +123,7 @@ def evaluate(
     else:
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
-        split = _split(torch.as_tensor(images), torch.as_tensor(labels))
+        split = _split(as_tensor(images), as_tensor(labels))
     predictions = evaluation.predictions_of(model, split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())

@@ -208,7 +208,7 @@ def _save_examples(folder: RunFolder, images: Split, predictions: evaluation.Pre
     for entry in entries:
         picture = Image.fromarray(as_picture(images, entry["index"]))
         picture.thumbnail((THUMBNAIL, THUMBNAIL))
-        write_atomically(folder.examples / entry["file"], lambda file, picture=picture: picture.save(file, "PNG"))  # type: ignore[misc]
+        picture.save(folder.examples / entry["file"])
     write_json(folder.examples / "examples.json", entries)
 
 

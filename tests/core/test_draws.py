@@ -114,6 +114,9 @@ def test_the_numbers_stay_what_they_were() -> None:
     states = torch.tensor([_signed(_GOLDEN * k) for k in (1, 2, 3)])
     published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert _mixed(states).tolist() == [_signed(value) for value in published]
+    assert [mix(0), mix(1, 2), mix(42, 0, 7)] == [8147104208329303767, 4621389727991781446, 5250758336739332380]
+    drawn = Draws(1, torch.tensor([0, 5])).integers(2**62, 2)  # recorded when the first results were
+    assert drawn.tolist() == [[4067379884195845026, 2361480742076992101], [3450983596627707007, 2059110665219884615]]
 
 
 @QUICK

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stresslens.core.draws import Draws
+from stresslens.core.types import Natural
 
 
-def crop(x: Tensor, y: Tensor, draws: Draws, *, padding: int = 4) -> tuple[Tensor, Tensor]:
+def crop(x: Tensor, y: Tensor, draws: Draws, *, padding: Natural = 4) -> tuple[Tensor, Tensor]:
     """Shifts each image by up to `padding` pixels each way: pads with black, then crops to the same size at random."""
     n, _, height, width = x.shape
     shift = draws.integers(2 * padding + 1, 2)  # (N, 2)

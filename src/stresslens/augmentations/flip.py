@@ -3,9 +3,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from stresslens.core.draws import Draws
+from stresslens.core.types import Chance
 
 
-def flip(x: Tensor, y: Tensor, draws: Draws, *, chance: float = 0.5) -> tuple[Tensor, Tensor]:
+def flip(x: Tensor, y: Tensor, draws: Draws, *, chance: Chance = 0.5) -> tuple[Tensor, Tensor]:
     """Mirrors each image left to right with the given chance."""
     mirrored = draws.uniform()[:, None, None, None] < chance
     return x.where(~mirrored, x.flip(-1)), y

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stresslens.core.draws import Draws
+from stresslens.core.types import Positive
 
 
-def mixup(x: Tensor, y: Tensor, draws: Draws, classes: int, *, alpha: float = 0.2) -> tuple[Tensor, Tensor]:
+def mixup(x: Tensor, y: Tensor, draws: Draws, classes: int, *, alpha: Positive = 0.2) -> tuple[Tensor, Tensor]:
     """Blends each image, and its label, with another of the batch by a share from Beta(alpha, alpha) (Zhang et al. 2018).
 
     Returns labels (N, K) as probabilities. An image's share is its own draw; its partner is the next image in the order of a

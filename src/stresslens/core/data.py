@@ -87,7 +87,7 @@ class Split:
 
     def floats(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Some of this split's images as `batches` gives them."""
-        return images.to(dtype).div_(self.scale) if self.scale != 1 or images.dtype != dtype else images
+        return images.to(dtype, copy=True).div_(self.scale) if self.scale != 1 or images.dtype != dtype else images
 
     @cached_property
     def _resident(self) -> Tensor | None:
@@ -219,7 +219,7 @@ class Data:
         `images` are (N,C,H,W) or (N,H,W), uint8 in 0 … 255 or float in [0,1]; `labels` (N,) integers from 0. A share below 1
         or a count sets the size of `validation` and `test`.
         """
-        x, y = torch.as_tensor(images), torch.as_tensor(labels)
+        x, y = as_tensor(images), as_tensor(labels)
         if x.ndim == 3:
             x = x[:, None]
         if y.dtype in (torch.int8, torch.int16, torch.int32, torch.uint8):
@@ -233,6 +233,13 @@ class Data:
         named = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(y.max()) + 1))
         parts = divide(y, {"test": test, "validation": validation}, seed=seed, names=named)
         return Data(whole.select(parts["train"]), _part(whole, parts["validation"]), _part(whole, parts["test"]), named, name)
+
+
+def as_tensor(values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
+    """A tensor of somebody's array, copied only where torch cannot share it (read-only, negative strides)."""
+    if isinstance(values, np.ndarray) and (not values.flags.writeable or any(stride < 0 for stride in values.strides)):
+        values = values.copy()
+    return torch.as_tensor(values)
 
 
 def _part(split: Split, rows: Tensor) -> Split | None:

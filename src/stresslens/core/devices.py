@@ -19,12 +19,12 @@ from stresslens.core.errors import ConfigError
 Precision = Literal["float32", "bfloat16", "float64"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 
-PROBE_SECONDS = 0.04
+PROBE_SECONDS = 0.02
 """How long each way of running a step is timed."""
 SMALL_STEP = 1e-3
 """Seconds of a plain step below which bfloat16 is not tried: there the conversions cost more than the arithmetic."""
-GAIN = 1.1
-"""How many times faster another precision or thread count must be to be chosen over the plain one."""
+GAIN = 1.2
+"""How many times faster than one float32 thread another way must be: a small gain turns into a loss on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,18 @@ def candidates(model: nn.Module, device: str, precision: str, threads: int | Non
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     precisions: list[Precision] = ["float32", "bfloat16"] if precision == "auto" else [precision]  # type: ignore[list-item]
     formats: list[MemoryFormat] = ["contiguous", "channels_last"] if convolutional else ["contiguous"]
-    counts = [threads] if threads else ([most, 1] if device == "cpu" and most > 1 else [most])
+    counts = [threads] if threads else ([1, most] if device == "cpu" and most > 1 else [most])
     return [Arithmetic(device, p, t, f) for p in precisions for f in formats for t in counts]
 
 
 def probe(model: nn.Module, step: Callable[[nn.Module, Arithmetic], None], ways: list[Arithmetic]) -> dict[Arithmetic, float]:
     """Seconds a step takes in each of the ways, on a copy of the model: the best of what fits into `PROBE_SECONDS`.
 
-    Fewer threads are not timed again where they already lost in the plain way, nor bfloat16 for a step that is small anyway.
+    More threads are not timed again where they gained nothing in the plain way, nor is bfloat16 for a step that is small anyway.
     """
     seconds: dict[Arithmetic, float] = {}
     for way in ways:
-        lost = len(seconds) > 1 and way.threads < ways[0].threads and seconds[ways[1]] > seconds[ways[0]] * GAIN
+        lost = len(seconds) > 1 and way.threads > ways[0].threads and seconds[ways[1]] * GAIN > seconds[ways[0]]
         if lost or (way.precision == "bfloat16" and min(seconds.values(), default=1.0) < SMALL_STEP):
             continue
         trial = way.place(copy.deepcopy(model))

@@ -40,6 +40,10 @@ def mix(*values: int) -> int:
     return state >> 1
 
 
+def _below(value: float) -> float:
+    return float(torch.nextafter(torch.tensor(value), torch.tensor(-math.inf)))
+
+
 class Draws:
     """A stream of random numbers for each image of a batch.
 
@@ -62,7 +66,8 @@ class Draws:
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """(N, *shape) float32, uniform on [low, high)."""
-        return _shift(self._bits(shape), 40).to(torch.float32) * (2.0**-24 * (high - low)) + low
+        share = _shift(self._bits(shape), 40).to(torch.float32) * 2.0**-24
+        return share if (low, high) == (0.0, 1.0) else (share * (high - low) + low).clamp_max(_below(high))
 
     def normal(self, *shape: int) -> Tensor:
         """(N, *shape) float32, standard normal (Box and Muller 1958)."""

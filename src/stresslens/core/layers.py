@@ -48,7 +48,9 @@ class Normalize(nn.Module):
             x = split.images[start : start + 4096].double() / split.scale
             total += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]).cpu()
         mean, square = total / (len(split) * split.shape[1] * split.shape[2])
-        return Normalize.by_moments(mean.tolist(), (square - mean.square()).clamp_min(0).sqrt().tolist())
+        low, high = split.images.transpose(0, 1).flatten(1).aminmax(dim=1)
+        spread = (square - mean.square()).clamp_min(0).sqrt() * (high > low).cpu()  # a constant channel's is rounding
+        return Normalize.by_moments(mean.tolist(), spread.tolist())
 
     @staticmethod
     def by_moments(mean: Sequence[float], deviation: Sequence[float]) -> Normalize:
@@ -95,10 +97,12 @@ def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> Non
     try:
         with evaluating(model), torch.no_grad():
             output = model(torch.zeros(2, *shape, device=device, dtype=dtype))
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # a module of the user's own may raise anything
         raise ConfigError(f"{name} cannot take images of shape {shape} (channels, height, width): {error}") from error
     if not isinstance(output, Tensor):
         raise ConfigError(f"{name} returns a {type(output).__name__}; expected a tensor of logits (N, {classes})")
+    if output.shape == (2, classes) and not torch.isfinite(output).all():
+        raise ConfigError(f"{name} returns logits that are not finite for a black image")
     if output.shape != (2, classes):
         got = f"({', '.join(['N', *map(str, output.shape[1:])])})"
         raise ConfigError(f"{name} returns shape {got}; expected logits (N, {classes}), one for each class")
@@ -196,7 +200,7 @@ def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
         kind = _kind(module)
         outputs = output.numel() if isinstance(output, Tensor) else 0
         counted = outputs if kind in ("conv", "linear") else 0
-        view = isinstance(output, Tensor) and isinstance(inputs[0], Tensor) and output.data_ptr() == inputs[0].data_ptr()
+        view = isinstance(output, Tensor) and any(isinstance(x, Tensor) and x.data_ptr() == output.data_ptr() for x in inputs)
         stored += 0 if view else outputs
         size = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
         total, trainable = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)

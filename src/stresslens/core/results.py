@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -42,11 +42,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        partial.unlink(missing_ok=True)
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        reason = error.strerror if isinstance(error, OSError) else _first_line(error)
         raise StresslensError(
             f"cannot write {path}: {reason}. What was there before is unharmed; free or change the place (--out)"
         ) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -59,7 +61,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnreadableRun(f"there is no {path}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
@@ -138,7 +140,7 @@ class RunFolder:
                     return state, passed_over
                 reason = "not a checkpoint of stresslens"
             except Exception as error:
-                reason = str(error).splitlines()[0][:200]
+                reason = _first_line(error)[:200]
             passed_over = f"{path.name} could not be read ({reason})"
         return None, passed_over
 
@@ -154,19 +156,26 @@ class RunFolder:
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:
         path = self.predictions(split)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return dict(file)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
         except FileNotFoundError:
             raise UnreadableRun(f"{self.path} has no predictions for {split}; `stresslens evaluate` makes them") from None
-        except (OSError, ValueError) as error:
-            raise UnreadableRun(f"{path} cannot be read: {error}") from error
+        except Exception as error:  # zip, numpy and zlib each raise their own
+            raise UnreadableRun(f"{path} cannot be read: {_first_line(error)}") from error
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
         """A jsonl file's objects; a last line that was cut off by a kill is left out."""
         if not path.exists():
             return []
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = path.read_bytes().split(b"\n")[:-1]
+        try:
+            return [json.loads(line) for line in lines]
+        except (ValueError, RecursionError) as error:
+            raise UnreadableRun(f"{path} is damaged: {error}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def run_folders(root: Path) -> list[RunFolder]:

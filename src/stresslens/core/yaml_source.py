@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,19 @@ _NAMED: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": Non
 _NAMED |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 
 
+LONGEST = 400
+"""Digits of an integer; a longer one stays a word, which no setting takes."""
+
+
 def scalar(text: str) -> Any:
     """What a plain scalar means in YAML 1.2's core schema; infinities and NaN stay words, since no setting takes them."""
     if text in _NAMED:
         return _NAMED[text]
-    if _INT.fullmatch(text):
+    if _INT.fullmatch(text) and len(text) <= LONGEST:
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    return float(text) if _FLOAT.fullmatch(text) else text
+    if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    return text
 
 
 def parse_value(text: str) -> Any:
@@ -33,7 +40,7 @@ def parse_value(text: str) -> Any:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return Source(Path("command line"))._value(node, ()) if node else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return text
 
 

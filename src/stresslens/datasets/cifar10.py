@@ -5,9 +5,10 @@ import torch
 from stresslens.core.data import Data, Split, cache_root, data_root, divided
 from stresslens.core.errors import DataError
 from stresslens.core.torchvision_cure import torchvision
+from stresslens.core.types import Count, NonNegative, Seed
 
 
-def cifar10(*, validation: float = 10_000, subset: int | None = None, seed: int = 42) -> Data:
+def cifar10(*, validation: NonNegative = 10_000, subset: Count | None = None, seed: Seed = 42) -> Data:
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32 pixels, ten classes.
 
     `validation` (a count or a share) is drawn from the 50,000, `subset` keeps that many training images, class-balanced.

@@ -3,9 +3,10 @@ from __future__ import annotations
 import torch
 
 from stresslens.core.data import Data, Split, divide, divided
+from stresslens.core.types import Count, NonNegative, Seed
 
 
-def digits(*, test: float = 0.2, validation: float = 0.2, subset: int | None = None, seed: int = 42) -> Data:
+def digits(*, test: NonNegative = 0.2, validation: NonNegative = 0.2, subset: Count | None = None, seed: Seed = 42) -> Data:
     """scikit-learn's digits: 1,797 grey images of 8×8 pixels with values 0 to 16, ten classes; embedded, no download.
 
     `test` and `validation` are counts or shares of all images, drawn with every class in proportion; `subset` keeps that many

@@ -3,11 +3,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from pathlib import Path
 
 from stresslens.core.data import Data, Split, cache_root, data_root, divided
 from stresslens.core.errors import DataError
 from stresslens.core.torchvision_cure import torchvision
+from stresslens.core.types import Count, NonNegative, Seed
 
 # md5 of the decompressed bytes: a recompressed archive has another checksum, the images in it are the same.
 FILES = {
@@ -18,7 +20,7 @@ FILES = {
 }
 
 
-def mnist(*, validation: float = 10_000, subset: int | None = None, seed: int = 42) -> Data:
+def mnist(*, validation: NonNegative = 10_000, subset: Count | None = None, seed: Seed = 42) -> Data:
     """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey images of 28×28 pixels, ten classes.
 
     `validation` (a count or a share) is drawn from the 60,000, `subset` keeps that many training images, class-balanced.
@@ -30,7 +32,10 @@ def mnist(*, validation: float = 10_000, subset: int | None = None, seed: int = 
 
 
 def _read(root: Path, train: bool) -> Split:
-    part = torchvision().datasets.MNIST(root, train=train)
+    try:
+        part = torchvision().datasets.MNIST(root, train=train)
+    except (ValueError, AssertionError, RuntimeError, OSError) as error:
+        raise DataError(f"the files in {root / 'MNIST' / 'raw'} are damaged ({error}); remove them and run again") from error
     return Split(part.data[:, None], part.targets.long())
 
 
@@ -60,7 +65,7 @@ def _decompressed(source: Path) -> Path:
             continue
         try:
             content = gzip.decompress((source / f"{name}.gz").read_bytes())
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{source / f'{name}.gz'} cannot be decompressed ({error}); fetch it again") from error
         if hashlib.md5(content).hexdigest() != md5:
             raise DataError(f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); fetch it again")

@@ -1,22 +1,23 @@
 from __future__ import annotations
 
-from typing import Annotated
-
+import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
+
+from stresslens.core.types import Decay
 
 MANY = 256
 """Images from which on the softmax runs class-major on the CPU: torch's kernel over a short last axis takes ten times longer."""
 
 
-def cross_entropy(logits: Tensor, y: Tensor, *, smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0) -> Tensor:
+def cross_entropy(logits: Tensor, y: Tensor, *, smoothing: Decay = 0.0) -> Tensor:
     """Mean cross-entropy. logits (N, K); y (N,) labels or (N, K) probabilities; `smoothing` spreads that much over all classes.
 
     Equal to torch.nn.functional.cross_entropy to rounding.
     """
     if len(logits) < MANY or logits.is_cuda:
         return F.cross_entropy(logits, y, label_smoothing=smoothing)
-    log_p = F.log_softmax(logits.t().contiguous(), 0)  # (K, N)
+    wide = logits if logits.dtype == torch.float64 else logits.float()  # what autocast does for the softmax
+    log_p = F.log_softmax(wide.t().contiguous(), 0)  # (K, N)
     of_label = -log_p.gather(0, y[None]).mean() if y.ndim == 1 else -(y.t() * log_p).sum(0).mean()
     return of_label if smoothing == 0 else of_label.lerp(-log_p.mean(), smoothing)

@@ -12,7 +12,7 @@ from stresslens.core.types import Estimate
 
 Floats = NDArray[np.float64]
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 
 def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:

@@ -2,17 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated
 
-from pydantic import Field
 from torch import nn
 
-from stresslens.core.types import Shape
-
-Width = Annotated[int, Field(ge=1)]
+from stresslens.core.types import Count, Shape
 
 
-def mlp(shape: Shape, classes: int, *, widths: Sequence[Width] = (100,)) -> nn.Module:
+def mlp(shape: Shape, classes: int, *, widths: Sequence[Count] = (100,)) -> nn.Module:
     """Fully connected layers with ReLU between them; `widths` are the hidden ones."""
     channels, height, width = shape
     sizes = [channels * height * width, *widths]

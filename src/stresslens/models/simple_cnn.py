@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import nn
 
-from stresslens.core.types import Shape
-
-Width = Annotated[int, Field(ge=1)]
+from stresslens.core.types import Count, Shape
 
 
-def simple_cnn(shape: Shape, classes: int, *, batch_norm: bool = False, channels: Width = 32, hidden: Width = 500) -> nn.Module:
+def simple_cnn(shape: Shape, classes: int, *, batch_norm: bool = False, channels: Count = 32, hidden: Count = 500) -> nn.Module:
     """Two 3×3 convolutions, each with ReLU and 2×2 max pooling, then two linear layers; optionally batch norm before each ReLU.
 
     On MNIST: 799,078 parameters, 800,206 with batch norm. Raises ValueError below 4×4 pixels.

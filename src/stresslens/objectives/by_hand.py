@@ -17,7 +17,7 @@ def by_hand(net: nn.Module, inputs: Tensor, y: Tensor, *, loss: Literal["mse", "
     where its ReLU was open, and takes g·aᵀ for its weight and the sum of g for its bias. Returns the loss without a graph,
     which tells the loop that the gradients are in place.
 
-    Raises ConfigError for a net of other layers than Flatten, Linear and ReLU, and for mixed labels.
+    Raises ConfigError for any other net than Linear, ReLU, Linear, …, Linear behind a Flatten, and for mixed labels.
     """
     if y.ndim != 1:
         raise ConfigError("objective by_hand takes one label an image; leave mixup out, or use `objective: supervised`")
@@ -52,9 +52,12 @@ def by_hand(net: nn.Module, inputs: Tensor, y: Tensor, *, loss: Literal["mse", "
 @lru_cache(maxsize=1)
 def _affine(net: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of each linear layer, looked up once a net."""
-    if any(not isinstance(layer, nn.Flatten | nn.Linear | nn.ReLU) for layer in net.children()):
+    layers = [layer for layer in net.children() if not isinstance(layer, nn.Flatten)]
+    kinds = [type(layer) for layer in layers]
+    alternating = len(kinds) % 2 == 1 and kinds == [(nn.Linear, nn.ReLU)[place % 2] for place in range(len(kinds))]
+    if type(net) is not nn.Sequential or not alternating or any(layer.bias is None for layer in layers[::2]):
         raise ConfigError("objective by_hand differentiates linear models and MLPs only; use `objective: supervised`")
-    return [(layer.weight, layer.bias) for layer in net.children() if isinstance(layer, nn.Linear)]
+    return [(layer.weight, layer.bias) for layer in layers[::2]]  # type: ignore[misc]
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:

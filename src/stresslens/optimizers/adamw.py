@@ -3,15 +3,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from stresslens.core.types import Decay, NonNegative, Positive
+
 
 def adamw(
     parameters: list[nn.Parameter],
     lr: float,
     *,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.01,
+    beta1: Decay = 0.9,
+    beta2: Decay = 0.999,
+    eps: Positive = 1e-8,
+    weight_decay: NonNegative = 0.01,
 ) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019): Adam with weight decay applied to the weights, not to the gradient."""
     return torch.optim.AdamW(parameters, lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.types import NonNegative
 
-def sgd(parameters: list[nn.Parameter], lr: float, *, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+
+def sgd(parameters: list[nn.Parameter], lr: float, *, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:
     """Stochastic gradient descent without momentum: p ← p - lr·(gradient + weight_decay·p)."""
     return _Plain(parameters, {"lr": lr, "weight_decay": weight_decay})
 
@@ -19,6 +21,8 @@ class _Plain(torch.optim.Optimizer):
         with torch.no_grad():
             for group in self.param_groups:
                 moved = [p for p in group["params"] if p.grad is not None]
+                if not moved:
+                    continue
                 gradients: list[Tensor] = [p.grad for p in moved]
                 if group["weight_decay"]:
                     gradients = list(torch._foreach_add(gradients, moved, alpha=group["weight_decay"]))

@@ -7,10 +7,12 @@ from stresslens.core.types import Scheduler
 
 def constant() -> Scheduler:
     """The learning rate as given, all along."""
-    return _Constant()
+    return Constant()
 
 
-class _Constant:
+class Constant:
+    """A schedule that never moves, without a torch scheduler's cost at every step."""
+
     def step(self) -> None:
         pass
 

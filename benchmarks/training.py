@@ -1,0 +1,244 @@
+"""Training speed, side by side in one process: the notebook's loop, float32 tensors in memory, and stresslens.
+
+    python benchmarks/training.py            # everything, about 15 minutes on two cores
+    python benchmarks/training.py mnist      # images per second on MNIST
+    python benchmarks/training.py digits     # lab A's seven runs, to their own stop
+    python benchmarks/training.py overhead   # what the quickstart costs beyond training
+
+Prints ratios with n. The contestants take turns, so that a busy machine slows all of them; the median of the turns is compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from stresslens import pipeline, stages
+from stresslens import study as studies
+from stresslens.building import Task, build_model, load_data
+from stresslens.core import devices
+from stresslens.core.results import RunFolder
+from stresslens.core.torchvision_cure import torchvision
+from stresslens.settling import arithmetic_of, settle
+from stresslens.training import Training
+
+STUDIES = Path(__file__).parents[1] / "studies"
+TURNS = 5
+STEPS = {64: 150, 512: 20}
+
+
+def notebook_loop(net: nn.Module, loader: Any, steps: int) -> int:
+    """The labs' loop: DataLoader with ToTensor, float32, Adam; returns the images it trained on."""
+    optimizer, criterion = torch.optim.Adam(net.parameters(), lr=0.001), nn.CrossEntropyLoss()
+    images, running = 0, 0.0
+    net.train()
+    for step, (x, y) in enumerate(loader):
+        if step == steps:
+            break
+        optimizer.zero_grad()
+        loss = criterion(net(x), y)
+        loss.backward()
+        optimizer.step()
+        running += loss.item()
+        images += len(y)
+    return images
+
+
+class InMemory:
+    """Float32 tensors, shuffled by index: the strongest plain loop."""
+
+    def __init__(self, x: Tensor, y: Tensor, size: int) -> None:
+        self.x, self.y, self.size = x, y, size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.x))
+        for start in range(0, len(self.x), self.size):
+            rows = order[start : start + self.size]
+            yield self.x[rows], self.y[rows]
+
+
+def stresslens_steps(training: Training, steps: int) -> int:
+    """The steps of the loop itself (training.fit), stopped after so many."""
+    images = 0
+    training.model.train()
+    for step, batch in enumerate(training.batches()):
+        if step == steps:
+            break
+        loss = training.loss_of(batch)
+        training.differentiate(loss)
+        training.check(loss, batch)
+        training.update()
+        training.keep()
+        images += len(batch.y)
+    training.position.step = 0
+    return images
+
+
+def in_turns(contestants: dict[str, Callable[[], int]], *, turns: int = TURNS) -> dict[str, float]:
+    """Median images per second of each, after one turn to warm up."""
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(turns + 1):
+        for name, run in contestants.items():
+            # glibc's own thresholds for the peers: what stresslens gains by keeping memory is its own
+            devices.keep_memory() if name.startswith("stresslens") else devices.forget_kept_memory()
+            start = time.perf_counter()
+            images = run()
+            if turn:
+                rates[name].append(images / (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def task_of(model: Any, size: int, folder: Path, **train: Any) -> Task:
+    recipe = studies.recipe_from(
+        {"data": "mnist", "model": model, "input": {"normalize": "none"}, "train": {"batch_size": size, **train}}, STUDIES
+    )
+    return settle([Task("benchmark", "run", 0, recipe, STUDIES, folder)], most_threads=torch.get_num_threads())[0]
+
+
+def training_of(task: Task) -> Training:
+    data = load_data(task)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    training = Training(
+        build_model(task, data),
+        data,
+        task.recipe.train,
+        arithmetic=arithmetic_of(task),
+        seed=0,
+        folder=RunFolder(task.folder),
+        base=STUDIES,
+        show=lambda position, epochs, done: None,
+    )
+    return training
+
+
+def mnist() -> None:
+    data_folder = tempfile.mkdtemp()
+    for model, size in (("simple_cnn", 64), ("simple_cnn", 512), ("lenet", 64)):
+        chosen = task_of(model, size, Path(data_folder) / f"{model}-{size}")
+        plain = task_of(model, size, Path(data_folder) / f"{model}-{size}-f32", precision="float32")
+        data = load_data(chosen)
+        transform = torchvision().transforms.ToTensor()
+        from stresslens.datasets.mnist import _complete_root
+
+        dataset = torchvision().datasets.MNIST(_complete_root(), train=True, transform=transform)
+        floats = data.train.floats(data.train.images)
+
+        def fresh_net(task: Task = chosen) -> nn.Module:
+            torch.manual_seed(0)
+            return build_model(task, load_data(task)).get_submodule("net")
+
+        loader = DataLoader(dataset, size, shuffle=True)
+        memory = InMemory(floats, data.train.labels, size)
+        steps = STEPS[size]
+        nets = [fresh_net(), fresh_net()]
+        ours, ours_f32 = training_of(chosen), training_of(plain)
+        rates = in_turns(
+            {
+                "notebook": lambda: notebook_loop(nets[0], loader, steps),
+                "float32 in memory": lambda: notebook_loop(nets[1], memory, steps),
+                "stresslens float32": lambda: stresslens_steps(ours_f32, steps),
+                "stresslens": lambda: stresslens_steps(ours, steps),
+            }
+        )
+        way = arithmetic_of(chosen)
+        print(f"\n{model}, batch {size}, {torch.get_num_threads()} threads; median of n = {TURNS} turns of {steps} steps")
+        for name, rate in rates.items():
+            detail = f"  ({way.precision}, {way.memory_format})" if name == "stresslens" else ""
+            print(
+                f"  {name:20} {rate:8.0f} images/s   {rate / rates['notebook']:5.2f} × notebook   {rate / rates['float32 in memory']:5.2f} × in memory{detail}"
+            )
+
+
+def plain_lab_a(task: Task, epochs: int) -> tuple[int, float]:
+    """One of lab A's runs in the notebook's own loop: epochs to its stop, and test accuracy."""
+    data = load_data(task)
+    assert data.test is not None
+    torch.manual_seed(task.seed)
+    net = build_model(task, data).get_submodule("net")
+    x, y = data.train.images.flatten(1), data.train.labels
+    squared = task.recipe.train.loss == "mse"
+    target = nn.functional.one_hot(y, 10).float() if squared else y
+    criterion: nn.Module = nn.MSELoss() if squared else nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    size = len(x) if task.recipe.train.batch_size == "full" else int(task.recipe.train.batch_size)
+    before = float("inf")
+    for epoch in range(epochs):
+        for start in range(0, len(x), size):
+            optimizer.zero_grad()
+            loss = criterion(net(x[start : start + size]), target[start : start + size])
+            loss.backward()
+            optimizer.step()
+        last = loss.item()
+        if abs(last - before) < 1e-6:
+            break
+        before = last
+    with torch.no_grad():
+        right = net(data.test.images.flatten(1)).argmax(1) == data.test.labels
+    return epoch + 1, float(right.float().mean())
+
+
+def digits() -> None:
+    study = studies.read(STUDIES / "digits-losses-as-published.yaml")
+    folder = Path(tempfile.mkdtemp())
+    tasks = settle([task for task in pipeline.tasks_of(study, folder) if task.seed == 0], most_threads=torch.get_num_threads())
+    total_plain = total_ours = 0.0
+    print("\nlab A's seven runs, one seed, each to its own stop (n = 1 each)")
+    for task in tasks:
+        devices.forget_kept_memory()
+        start = time.perf_counter()
+        epochs, accuracy = plain_lab_a(task, task.recipe.train.epochs if isinstance(task.recipe.train.epochs, int) else 0)
+        plain = time.perf_counter() - start
+        start = time.perf_counter()
+        record = stages.carry_out(task)
+        ours = time.perf_counter() - start
+        total_plain, total_ours = total_plain + plain, total_ours + ours
+        mine = record["scores"]["test"]["accuracy"]["value"]
+        print(
+            f"  {task.run:16} plain {plain:6.1f} s, {epochs:6} epochs, {accuracy:.4f}   "
+            f"stresslens {ours:6.1f} s, {record['training']['epochs']:6} epochs, {mine:.4f}   ratio {plain / ours:4.2f}"
+        )
+    print(
+        f"  {'all seven':16} plain {total_plain:6.1f} s   stresslens {total_ours:6.1f} s (with checkpoints, evaluation, files)   ratio {total_plain / total_ours:4.2f}"
+    )
+
+
+def overhead() -> None:
+    """Everything of the quickstart that is not a training step, start of the process included."""
+    import json
+    import subprocess
+
+    spent = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as out:
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "stresslens", "run", str(STUDIES / "quickstart.yaml"), "--out", out, "-q"], check=True
+            )
+            wall = time.perf_counter() - start
+            records = [json.loads(file.read_text()) for file in Path(out).rglob("record.json")]
+            steps = sum(record["training"]["seconds"] for record in records)
+            spent.append((wall - steps, wall, steps))
+    beyond, wall, steps = sorted(spent)[1]
+    print(f"\nquickstart: {wall:.1f} s, of which {steps:.1f} s in training steps and {beyond:.1f} s beyond them (median of n = 3)")
+
+
+def main(parts: list[str]) -> None:
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    known = {"mnist": mnist, "digits": digits, "overhead": overhead}
+    for part in parts or list(known):
+        known[part]()
+
+
+if __name__ == "__main__":
+    parts = sys.argv[1:]
+    main(parts)

@@ -1,0 +1,106 @@
+"""What every model keeps to, whatever it is; tests/test_find.py checks the signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stresslens import find
+from stresslens.building import _net
+from stresslens.core.errors import ConfigError
+from stresslens.core.layers import Normalize, build, check_output
+
+CASES = [((1, 28, 28), 10), ((3, 16, 20), 2), ((2, 13, 12), 5)]
+VARIANTS = {
+    "linear": [{"start": "normal"}],
+    "mlp": [{"widths": []}, {"widths": [7, 5]}],
+    "simple_cnn": [{"batch_norm": True}, {"channels": 3, "hidden": 8}],
+}
+MODELS = [
+    pytest.param(value, id=str(value).replace("'", ""))
+    for name in find.names("models")
+    for value in [name, *({name: options} for options in VARIANTS.get(name, []))]
+]
+SHAPES = pytest.mark.parametrize(("shape", "classes"), CASES, ids=lambda value: str(value).replace(" ", ""))
+pytestmark = pytest.mark.parametrize("value", MODELS)
+
+
+def model(value: Any, shape: tuple[int, int, int], classes: int, *, seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _net(value, shape, [str(k) for k in range(classes)], None, find.Path.cwd())
+
+
+def images(shape: tuple[int, int, int], n: int = 4) -> Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@SHAPES
+def test_logits_are_finite_and_every_parameter_learns(value: Any, shape: tuple[int, int, int], classes: int) -> None:
+    net = model(value, shape, classes).train()
+    logits = net(images(shape, 8))
+    assert logits.shape == (8, classes)
+    assert logits.dtype == torch.float32
+    assert torch.isfinite(logits).all()
+    nn.functional.cross_entropy(logits, torch.arange(8) % classes).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+    untouched = [n for n, p in net.named_parameters() if not p.grad.abs().sum() > 0]
+    assert all("norm" in n or n.endswith("bias") for n in untouched)  # a bias before batch norm has no gradient, but a weight has
+
+
+@SHAPES
+def test_the_seed_decides_the_weights_and_images_do_not_mix(value: Any, shape: tuple[int, int, int], classes: int) -> None:
+    first, again, other = (model(value, shape, classes, seed=seed).eval() for seed in (3, 3, 4))
+    x = images(shape)
+    assert torch.equal(first(x), again(x))
+    assert not torch.equal(first(x), other(x))
+    alone = torch.cat([first(x[k : k + 1]) for k in range(len(x))])  # a batch of one, in evaluation mode
+    assert torch.allclose(alone, first(x), atol=1e-5)
+
+
+def test_logits_are_not_probabilities(value: Any) -> None:
+    logits = model(value, (1, 28, 28), 10).eval()(images((1, 28, 28), 16))
+    assert logits.min() < 0
+    assert (logits.sum(1) - 1).abs().max() > 1e-3
+    assert (logits.exp().sum(1) - 1).abs().max() > 1e-3  # nor their logarithms
+
+
+def test_a_state_dict_goes_round(value: Any) -> None:
+    first, second = (model(value, (3, 14, 15), 4, seed=seed) for seed in (1, 2))
+    first.train()(images((3, 14, 15)))  # so that running statistics differ as well
+    second.load_state_dict({name: entry.clone() for name, entry in first.state_dict().items()})
+    x = images((3, 14, 15))
+    assert torch.equal(first.eval()(x), second.eval()(x))
+
+
+def test_only_the_card_and_the_weights_are_needed(value: Any) -> None:
+    """Building on the meta device, as opening a run does, gives the same tensors by name and shape."""
+    with torch.device("meta"):
+        meta = model(value, (1, 12, 12), 3)
+    assert {n: v.shape for n, v in meta.state_dict().items()} == {
+        n: v.shape for n, v in model(value, (1, 12, 12), 3).state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 64), (3, 2, 2), (1, 7, 7), (1, 11, 12)], ids=str)
+def test_images_that_are_too_small_are_a_clear_error(value: Any, shape: tuple[int, int, int]) -> None:
+    try:
+        net = model(value, shape, 3)
+    except ConfigError as error:
+        message = str(error)
+    else:
+        check_output(build(net, Normalize.by_moments([0.0] * shape[0], [1.0] * shape[0])), shape, 3, "it")
+        return
+    assert f"cannot be built for images of shape {shape}" in message
+    assert "at least" in message
+    assert f"{shape[1]}×{shape[2]}" in message
+
+
+def test_float64_works_as_well(value: Any) -> None:
+    net = model(value, (1, 12, 12), 3).double()
+    assert net(images((1, 12, 12)).double()).dtype == torch.float64

@@ -1,0 +1,146 @@
+"""Every optimizer against torch's own; tests/test_find.py checks the signatures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stresslens import find
+
+Make = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
+REFERENCES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, {}, {}),
+    "momentum": (torch.optim.SGD, {"momentum": 0.9}, {"momentum": 0.8}),
+    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.8}),
+    "adam": (torch.optim.Adam, {}, {"eps": 1e-6}),
+    "adamw": (torch.optim.AdamW, {}, {"eps": 1e-6}),
+    "rmsprop": (torch.optim.RMSprop, {}, {"alpha": 0.9, "momentum": 0.5}),
+}
+"""Of each optimizer: torch's class, what its name implies, and options that both know by the same name."""
+every = pytest.mark.parametrize("name", find.names("optimizers"))
+known = pytest.mark.parametrize("name", REFERENCES)
+
+
+def network(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
+
+
+def take(net: nn.Sequential, optimizer: torch.optim.Optimizer, steps: range) -> list[torch.Tensor]:
+    dtype = next(net.parameters()).dtype
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        x, y = torch.randn(16, 6, generator=generator, dtype=dtype), torch.randint(3, (16,), generator=generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def ours(name: str, net: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
+    made: torch.optim.Optimizer = find.resolve("optimizers", {name: options})(list(net.parameters()), lr)
+    return made
+
+
+def test_every_optimizer_has_its_reference_here() -> None:
+    assert set(REFERENCES) == set(find.names("optimizers"))
+
+
+@known
+@pytest.mark.parametrize("weight_decay", [None, 0.0, 0.03])
+@pytest.mark.parametrize("varied", [False, True], ids=["defaults", "options"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_twenty_steps_are_torchs(name: str, weight_decay: float | None, varied: bool, dtype: torch.dtype) -> None:
+    kind, implied, options = REFERENCES[name]
+    options = {**(options if varied else {}), **({} if weight_decay is None else {"weight_decay": weight_decay})}
+    net, reference = network(dtype), network(dtype)
+    found = take(net, ours(name, net, **options), range(20))
+    expected = take(reference, kind(reference.parameters(), lr=0.05, **{**implied, **options}), range(20))  # type: ignore[call-arg]
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-13
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, rtol=10 * tolerance, atol=tolerance)
+    assert not torch.equal(found[0], next(network(dtype).parameters()))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.03])
+def test_plain_sgd_is_torchs_bit_for_bit(weight_decay: float) -> None:
+    net, reference = network(), network()
+    found = take(net, ours("sgd", net, weight_decay=weight_decay), range(20))
+    expected = take(reference, torch.optim.SGD(reference.parameters(), 0.05, weight_decay=weight_decay, foreach=True), range(20))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_betas_reach_torch(name: str) -> None:
+    assert ours(name, network(), beta1=0.5, beta2=0.7).param_groups[0]["betas"] == (0.5, 0.7)
+
+
+@every
+def test_a_saved_state_goes_on_identically(name: str) -> None:
+    """Through a file that is read without executing anything, as checkpoints are."""
+    net = network()
+    optimizer = ours(name, net, weight_decay=0.01)
+    take(net, optimizer, range(7))
+    file = io.BytesIO()
+    torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    uninterrupted = take(net, optimizer, range(7, 14))
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    other = network()
+    resumed = ours(name, other, lr=123.0)  # the saved learning rate counts
+    other.load_state_dict(saved["net"])
+    resumed.load_state_dict(saved["optimizer"])
+    assert all(torch.equal(a, b) for a, b in zip(uninterrupted, take(other, resumed, range(7, 14)), strict=True))
+
+
+@every
+def test_the_learning_rate_is_read_at_every_step(name: str) -> None:
+    net = network()
+    optimizer = ours(name, net)
+    take(net, optimizer, range(2))
+    optimizer.param_groups[0]["lr"] = 0.0
+    before = [p.detach().clone() for p in net.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, take(net, optimizer, range(2, 4)), strict=True))
+
+
+@every
+def test_parameters_without_a_gradient_stay(name: str) -> None:
+    net = network()
+    optimizer = ours(name, net)
+    before = [p.detach().clone() for p in net.parameters()]
+    optimizer.step()  # none has one
+    net[0].weight.grad = torch.ones_like(net[0].weight)
+    optimizer.step()
+    after = [p.detach() for p in net.parameters()]
+    assert not torch.equal(before[0], after[0])
+    assert all(torch.equal(a, b) for a, b in zip(before[1:], after[1:], strict=True))
+
+
+@every
+def test_a_closure_is_called_and_its_loss_returned(name: str) -> None:
+    net = network()
+    optimizer = ours(name, net)
+
+    def closure() -> float:
+        loss = net(torch.ones(2, 6)).square().sum()
+        loss.backward()
+        return float(loss.detach())
+
+    assert optimizer.step(closure) == pytest.approx(network()(torch.ones(2, 6)).square().sum().item())
+
+
+@every
+def test_steps_leave_gradients_and_graph_alone(name: str) -> None:
+    net = network()
+    optimizer = ours(name, net, weight_decay=0.5)
+    net(torch.ones(2, 6)).square().sum().backward()
+    gradients = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    optimizer.step()
+    assert all(p.requires_grad and p.is_leaf for p in net.parameters())
+    assert all(torch.equal(p.grad, g) for p, g in zip(net.parameters(), gradients, strict=True) if p.grad is not None)

@@ -1,0 +1,167 @@
+"""Every schedule, step by step; warnings are errors, so torch's about the order of calls would fail here."""
+
+from __future__ import annotations
+
+import io
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from stresslens import find
+from stresslens.core.errors import ConfigError
+
+LR = 0.4
+VALUES: list[Any] = [
+    *find.names("schedules"),
+    {"cosine": {"floor": 0.1}},
+    {"step": {"every": 2, "factor": 0.5}},
+    {"one_cycle": {"rise": 0.5}},
+    *({"warmup": {"share": 0.3, "then": name}} for name in find.names("schedules") if name != "warmup"),
+]
+every = pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value).replace("'", ""))
+
+
+def started(value: Any, steps: int, per_epoch: int = 5, optimizer: str = "sgd") -> tuple[torch.optim.Optimizer, Any]:
+    made = find.resolve("optimizers", optimizer)([nn.Parameter(torch.zeros(2))], LR)
+    return made, find.resolve("schedules", value)(made, steps, per_epoch)
+
+
+def rates(optimizer: torch.optim.Optimizer, schedule: Any, steps: int) -> list[float]:
+    """The learning rate of each update, as the loop makes them: optimizer, then schedule."""
+    found = []
+    for _ in range(steps):
+        found.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.param_groups[0]["params"][0].grad = torch.ones(2)
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def course(value: Any, steps: int, per_epoch: int = 5) -> list[float]:
+    return rates(*started(value, steps, per_epoch), steps)
+
+
+@every
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 9, 19, 50])
+def test_rates_are_finite_and_never_above_the_one_given(value: Any, steps: int) -> None:
+    found = course(value, steps)
+    assert all(math.isfinite(rate) and 0 <= rate <= LR * (1 + 1e-9) for rate in found)
+    assert max(found) > 0
+
+
+@every
+@pytest.mark.parametrize("optimizer", find.names("optimizers"))
+def test_a_schedule_drives_every_optimizer(value: Any, optimizer: str) -> None:
+    assert rates(*started(value, 8, optimizer=optimizer), 8) == pytest.approx(course(value, 8))
+
+
+@every
+@pytest.mark.parametrize("stop", [1, 6, 14])
+def test_a_saved_state_goes_on_identically(value: Any, stop: int) -> None:
+    """Through a file that is read without executing anything, as checkpoints are."""
+    optimizer, schedule = started(value, 20)
+    first = rates(optimizer, schedule, stop)
+    file = io.BytesIO()
+    torch.save([optimizer.state_dict(), schedule.state_dict()], file)
+    file.seek(0)
+    states = torch.load(file, weights_only=True)
+    resumed_optimizer, resumed = started(value, 20)
+    resumed_optimizer.load_state_dict(states[0])
+    resumed.load_state_dict(states[1])
+    assert first + rates(resumed_optimizer, resumed, 20 - stop) == course(value, 20)
+
+
+@pytest.mark.parametrize("steps", [2, 9, 40])
+@pytest.mark.parametrize("rise", [0.1, 0.2, 0.25, 0.3, 0.5, 0.9])
+def test_one_cycle_works_for_every_rise(steps: int, rise: float) -> None:
+    found = course({"one_cycle": {"rise": rise}}, steps)
+    assert all(0 <= rate <= LR * (1 + 1e-9) for rate in found)
+
+
+@pytest.mark.parametrize(("rise", "steps"), [(0.5, 1), (0.25, 3), (0.2, 4), (0.1, 9)])
+def test_one_cycle_works_where_the_rise_is_one_step(rise: float, steps: int) -> None:
+    assert all(math.isfinite(rate) for rate in course({"one_cycle": {"rise": rise}}, steps))
+
+
+def test_constant_stays() -> None:
+    assert course("constant", 30) == [LR] * 30
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_cosine_is_half_a_cosine(floor: float) -> None:
+    steps = 40
+    optimizer, schedule = started({"cosine": {"floor": floor}}, steps)
+    found = [*rates(optimizer, schedule, steps), optimizer.param_groups[0]["lr"]]
+    expected = [floor + (LR - floor) * (1 + math.cos(math.pi * t / steps)) / 2 for t in range(steps + 1)]
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_step_falls_after_every_so_many_epochs() -> None:
+    found = course({"step": {"every": 2, "factor": 0.5}}, 30, per_epoch=5)
+    assert found == pytest.approx([LR * 0.5 ** (t // 10) for t in range(30)])
+    assert course("step", 40, per_epoch=1) == pytest.approx([LR] * 30 + [LR / 10] * 10)
+
+
+@pytest.mark.parametrize(("rise", "start"), [(0.3, 25.0), (0.5, 10.0)])
+def test_one_cycle_rises_to_its_peak_and_falls_to_nearly_nothing(rise: float, start: float) -> None:
+    steps = 99
+    optimizer, schedule = started({"one_cycle": {"rise": rise, "start": start}}, steps)
+    found = rates(optimizer, schedule, steps)
+    peak = max(range(steps), key=lambda t: found[t])
+    assert found[0] == pytest.approx(LR / start)
+    assert abs(peak - (rise * (steps + 1) - 1)) < 1
+    assert found[peak] == pytest.approx(LR, rel=1e-2)
+    assert all(a < b for a, b in pairwise(found[: peak + 1]))
+    assert all(a > b for a, b in pairwise(found[peak:]))
+    assert optimizer.param_groups[0]["lr"] < LR / start / 1000
+
+
+def test_warmup_rises_in_a_line_then_the_other_takes_over() -> None:
+    steps, rising = 50, 10
+    found = course({"warmup": {"share": 0.2, "then": "cosine"}}, steps)
+    assert found[: rising + 1] == pytest.approx([LR * (t + 1) / (rising + 1) for t in range(rising + 1)])
+    expected = [LR * (1 + math.cos(math.pi * t / (steps - rising))) / 2 for t in range(steps - rising)]
+    assert found[rising:] == pytest.approx(expected, abs=1e-9)
+
+
+def test_warmup_then_constant_stays_at_the_learning_rate() -> None:
+    found = course({"warmup": {"share": 0.2, "then": "constant"}}, 50)
+    assert found[9] < found[10]
+    assert found[10:] == pytest.approx([LR] * 40)
+
+
+def test_warmup_then_step_counts_from_the_end_of_the_rise() -> None:
+    found = course({"warmup": {"share": 0.2, "then": {"step": {"every": 4}}}}, 50, per_epoch=5)
+    assert found[10:] == pytest.approx([LR] * 20 + [LR / 10] * 20)
+
+
+def test_warmup_has_at_least_one_step() -> None:
+    found = course({"warmup": {"share": 0.01}}, 10)
+    assert found[0] == pytest.approx(LR / 2)
+    assert found[1] == pytest.approx(LR)
+
+
+def test_warmup_follows_ones_own_schedule_or_refuses_it(tmp_path: Any) -> None:
+    text = """
+class Third:
+    def __init__(self, optimizer): self.optimizer = optimizer
+    def step(self): self.optimizer.param_groups[0]["lr"] /= 3
+    def state_dict(self): return {}
+    def load_state_dict(self, state): pass
+
+def third(optimizer):
+    "A third of it after each step."
+    return Third(optimizer)
+"""
+    (tmp_path / "own.py").write_text(text)
+    optimizer, _ = started("constant", 10)
+    bound = find.resolve("schedules", {"warmup": {"share": 0.2, "then": "own.py:third"}}, base=tmp_path)
+    try:
+        found = rates(optimizer, bound(optimizer, 10, 5), 10)
+    except ConfigError:
+        found = [1.0, 0.0]
+    assert found[-1] < found[-2]  # not silently the learning rate all along
