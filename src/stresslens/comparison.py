@@ -43,7 +43,7 @@ class Difference:
         points = f"{abs(d.value) * 100:.1f} points"
         better, worse = (self.b, self.a) if d.value > 0 else (self.a, self.b)
         low, high = sorted((d.low * 100, d.high * 100)) if d.value > 0 else sorted((-d.high * 100, -d.low * 100))
-        over = f"({low:.1f} to {high:.1f}; {self._over})"
+        over = f"({round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}; {self._over})"  # + 0.0: no "-0.0"
         if self.real:
             tail = "" if self.p is not None else "; one seed each, so this is about these weights, not about the recipes"
             return f"{better} is better than {worse} by {points} {over}{tail}"

@@ -185,6 +185,8 @@ def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Sh
     for split in ("validation", "test"):
         if split in data.splits:
             predict_split(folder, model, data, split, record)
+    seen = evaluation.predictions_of(model, data.train)
+    record.setdefault("scores", {})["train"] = evaluation.summary(seen, seen.labels)["scores"]
 
 
 def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, record: Record) -> evaluation.Predictions:

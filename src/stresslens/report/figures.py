@@ -45,6 +45,8 @@ class Interval:
     high: float
     place: int
     written: str = ""
+    beside: float = math.nan
+    """A second value, drawn as an open circle."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
 def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, reference: tuple[float, str] | None = None) -> Markup:
     """A dot with its whisker for each row, from top to bottom. A reference too far off is named at its side, not drawn."""
     width, top, line = 440, 22, 24
-    known = [v for row in rows for v in (row.value, row.low, row.high) if _drawable(v)]
+    known = [v for row in rows for v in (row.value, row.low, row.high, row.beside) if _drawable(v)]
     reference = reference if reference and _drawable(reference[0]) else None
     near = reference is not None and _near(reference[0], known)
     axis = linear_axis([*known, reference[0]] if near and reference else known)
@@ -198,6 +200,8 @@ def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, refere
         if _drawable(row.low) and _drawable(row.high):
             low, high = at(row.low), at(row.high)
             svg.append(f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}m0 -4v8M{low:.1f} {y - 4:.1f}v8"/>')
+        if _drawable(row.beside):
+            svg.append(f'<circle class="ring" cx="{at(row.beside):.1f}" cy="{y:.1f}" r="4.5"/>')
         if _drawable(row.value):
             svg.append(f'<circle class="solid" cx="{at(row.value):.1f}" cy="{y:.1f}" r="4.5"/>')
         svg.append(f'<text class="end" x="{width - 2}" y="{y:.1f}" dy=".33em">{escape(row.written)}</text></g>')

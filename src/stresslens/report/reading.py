@@ -200,7 +200,8 @@ class Recipe:
     runs: tuple[Run, ...]
     place: int
     pooled: Estimate | None = None
-    pooled_name: str = "accuracy"
+    pooled_as: tuple[str, str] = ("test", "accuracy")
+    """The split and the score that `pooled` is of."""
     listed: bool = True
     missing: tuple[int, ...] = ()
 
@@ -214,14 +215,20 @@ class Recipe:
         return next(iter([*self.finished, *self.runs]), None)
 
     def score(self, split: str, name: str) -> Estimate | None:
-        """The pooled estimate where the comparison has it; else the only seed's own, or the mean over the finished seeds."""
-        if name == self.pooled_name and self.pooled:
+        """The pooled estimate where the comparison has it; else the only seed's own, or the mean over the
+        finished seeds, with an interval no narrower than theirs over the images."""
+        if (split, name) == self.pooled_as and self.pooled:
             return self.pooled
         found = [s for run in self.finished if (s := run.record.scores.get(split, {}).get(name)) and math.isfinite(s.value)]
         if len(found) < 2 or name == "majority_baseline":  # the baseline is one of the images, whatever the seed
             return found[0] if found else None
         mean = t_mean(np.array([s.value for s in found]))
-        return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high)) if is_proportion(name) else mean
+        low = min(mean.low, sum(s.low for s in found) / len(found))
+        high = max(mean.high, sum(s.high for s in found) / len(found))
+        if is_proportion(name):
+            low, high = max(0.0, low), min(1.0, high)
+        n = sum(s.n for s in found)
+        return Estimate(mean.value, low, high, n, "wider of t over seeds and a run's own over images", mean.level, "both")
 
 
 @dataclass(frozen=True)
@@ -270,7 +277,8 @@ def read_study(folder: Path) -> Study:
     split = comparison.split if comparison else "test" if scored else "validation"
     if comparison:
         pooled = comparison.recipes
-        recipes = [replace(each, pooled=pooled.get(each.name), pooled_name=comparison.metric) for each in recipes]
+        of = (comparison.split, comparison.metric)
+        recipes = [replace(each, pooled=pooled.get(each.name), pooled_as=of) for each in recipes]
     return Study(title, folder, tuple(recipes), split, file, comparison)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -128,7 +128,9 @@ def accuracy_chart(study: Study) -> Markup | None:
     for recipe in headline(study):
         estimate = recipe.score(study.split, metric)
         if estimate and math.isfinite(estimate.value):
-            rows.append(_interval(recipe.name, estimate, recipe.place, f"{100 * estimate.value:.1f}"))
+            row = _interval(recipe.name, estimate, recipe.place, f"{100 * estimate.value:.1f}")
+            seen = recipe.score("train", metric) if study.split != "train" else None
+            rows.append(replace(row, beside=100 * seen.value) if seen else row)
     if not rows:
         return None
     baselines = (
@@ -136,7 +138,8 @@ def accuracy_chart(study: Study) -> Markup | None:
     )
     reference = (100 * baselines[0], f"majority class {100 * baselines[0]:.1f}") if baselines else None
     title = f"{_title(metric)} on the {study.split} split, with its interval"
-    return interval_chart(rows, title=title, x_label=f"{metric}, %", reference=reference)
+    key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
+    return interval_chart(rows, title=title, x_label=f"{metric}, %{key}", reference=reference)
 
 
 def contrasts_chart(study: Study) -> Markup | None:
