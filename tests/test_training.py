@@ -253,6 +253,23 @@ def test_signals_save_and_the_same_task_goes_on(task_of: Make, tmp_path: Path, n
     assert (stopped.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
 
 
+def test_a_signal_in_the_last_evaluation_is_not_lost(task_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of("linear", epochs=2)
+    end_epoch = Training.end_epoch
+
+    def signalled(self: Training) -> None:
+        end_epoch(self)
+        if self.over and not self.caught:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "end_epoch", signalled)
+        with pytest.raises(Stopped, match="after 2 epochs"):
+            stages.carry_out(task)
+    assert stages.carry_out(task)["status"] == "finished"
+    assert [line["epoch"] for line in lines(task)] == [1, 2]
+
+
 def test_finished_stages_are_skipped_and_another_configuration_is_refused(task_of: Make) -> None:
     task = task_of("linear")
     stages.carry_out(task)

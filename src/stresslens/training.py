@@ -50,6 +50,7 @@ def fit(t: Training) -> None:
             t.keep()
         t.end_epoch()
     t.save()
+    t.obey()
 
 
 @dataclass
@@ -199,11 +200,13 @@ class Training:
         if self.position.step % self.train.accumulate and self.position.step < self.steps_per_epoch:
             return
         self.save()
+        self.obey()
+
+    def obey(self) -> None:
+        """Raises Stopped if a signal came; what is done is saved by then."""
         if self.caught is not None:
-            name = signal.Signals(self.caught).name
-            raise Stopped(
-                f"stopped by {name} in epoch {self.position.epoch + 1}; saved, the same command goes on from here", self.caught
-            )
+            name, epoch = signal.Signals(self.caught).name, self.position.epoch
+            raise Stopped(f"stopped by {name} after {epoch} epochs; saved, the same command goes on from here", self.caught)
 
     def end_epoch(self) -> None:
         """Closes the epoch: evaluation and a line of metrics where they are due, the best weights, the stopping rules."""
