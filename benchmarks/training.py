@@ -215,8 +215,9 @@ def digits() -> None:
             f"  {task.run:16} plain {plain:6.1f} s, {epochs:6} epochs, {accuracy:.4f}   "
             f"stresslens {ours:6.1f} s, {record['training']['epochs']:6} epochs, {mine:.4f}   ratio {plain / ours:4.2f}"
         )
+    ratio = total_plain / total_ours
     print(
-        f"  all seven: plain {total_plain:.1f} s, stresslens {total_ours:.1f} s (files and evaluation included), ratio {total_plain / total_ours:.2f}"
+        f"  all seven: plain {total_plain:.1f} s, stresslens {total_ours:.1f} s (files and evaluation included), ratio {ratio:.2f}"
     )
 
 

@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 
 from stresslens import cli
+from stresslens.core.errors import ConfigError
+from stresslens.core.results import RunFolder
 
 Type = Callable[..., tuple[int, str, str]]
 
@@ -163,7 +165,7 @@ def test_own_plugin_is_copied_and_needs_trust_to_open(type_: Type, tiny: Path, t
     )
     assert type_("run", "own.yaml", "-q")[0] == 0
     run = tmp_path / "runs" / "own" / "run" / "seed-0"
-    assert (run / "plugins" / "mine.py").is_file()
+    assert len(list((run / "plugins").glob("mine-*.py"))) == 1
     (tmp_path / "mine.py").rename(tmp_path / "elsewhere.py")
     code, _, err = type_("evaluate", str(run))
     assert code == 2
@@ -201,6 +203,26 @@ def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str
     assert json.loads((metrics.parent / "record.json").read_text())["status"] == "stopped"
 
 
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(
+        "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 2\n"
+    )
+    command = [sys.executable, "-m", "stresslens", "run", "long.yaml", "--jobs", "2"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        run = tmp_path / "runs" / "long" / "run" / "seed-0"
+        deadline = time.monotonic() + 120
+        while not (run / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    for _ in range(200):
+        try:
+            with RunFolder(run).locked():
+                return
+        except ConfigError:
+            time.sleep(0.05)
+    pytest.fail("the worker outlived the command by ten seconds and still holds the folder")
+
+
 def test_usage_mistakes_exit_2(type_: Type, tiny: Path) -> None:
     for words in (
         ["run"],
@@ -212,3 +234,54 @@ def test_usage_mistakes_exit_2(type_: Type, tiny: Path) -> None:
         code, _, err = type_(*words)
         assert code == 2, (words, err)
         assert "Traceback" not in err
+
+
+def test_evaluate_refuses_other_data(type_: Type, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from pathlib import Path\n\nimport numpy as np\nfrom stresslens import Data\n\n\ndef mine():\n"
+        "    n = int(Path('size.txt').read_text())\n"
+        "    return Data.from_arrays(np.arange(n * 64, dtype=np.uint8).reshape(n, 8, 8), np.arange(n) % 2)\n"
+    )
+    (tmp_path / "size.txt").write_text("100")
+    (tmp_path / "own.yaml").write_text("data: own.py:mine\nmodel: linear\ntrain: {epochs: 1, precision: float32}\n")
+    assert type_("run", "own.yaml", "-q")[0] == 0
+    run = tmp_path / "runs" / "own" / "run" / "seed-0"
+    before = (run / "record.json").read_bytes()
+    (tmp_path / "size.txt").write_text("140")
+    code, _, err = type_("evaluate", str(run), "--trust")
+    assert code == 2
+    assert "the data set has changed" in err
+    assert (run / "record.json").read_bytes() == before
+
+
+def test_one_run_of_a_study_again_leaves_the_study_whole(type_: Type, tiny: Path, tmp_path: Path) -> None:
+    assert type_("run", "tiny.yaml", "-q")[0] == 0
+    before = json.loads((tmp_path / "runs" / "tiny" / "comparison.json").read_text())
+    assert type_("run", "runs/tiny/mlp/seed-1/config.yaml", "-q")[0] == 0
+    assert type_("run", "tiny.yaml", "-q", "--seed", "0")[0] == 0
+    assert json.loads((tmp_path / "runs" / "tiny" / "comparison.json").read_text()) == before
+
+
+def test_list_and_evaluate_survive_damaged_records(type_: Type, tiny: Path, tmp_path: Path) -> None:
+    assert type_("run", "tiny.yaml", "-q")[0] == 0
+    for seed, text in enumerate(("[]", "{")):
+        (tmp_path / "runs" / "tiny" / "mlp" / f"seed-{seed}" / "record.json").write_text(text)
+        assert type_("evaluate", f"runs/tiny/mlp/seed-{seed}")[0] == 2
+    code, out, _ = type_("list", "runs", "--json")
+    assert code == 0
+    assert sorted(record["status"] for record in json.loads(out).values()) == ["finished", "finished", "unreadable", "unreadable"]
+
+
+def test_batch_norm_and_a_last_batch_of_one_image(type_: Type) -> None:
+    code, _, err = type_(
+        "train", "{digits: {subset: 97}}", "{simple_cnn: {batch_norm: true}}", "train.batch_size=16", "train.epochs=1"
+    )
+    assert code == 2
+    assert "set train.batch_size to 17" in err
+
+
+def test_a_signal_is_never_taken_for_an_error(tmp_path: Path) -> None:
+    from stresslens.core.errors import Stopped, StresslensError
+
+    assert not issubclass(Stopped, Exception)
+    assert not issubclass(Stopped, StresslensError)

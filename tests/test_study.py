@@ -167,3 +167,24 @@ def test_objective_takes_the_loss_of_train(tmp_path: Path) -> None:
     assert study.objective_of(train) == {"supervised": {"loss": "mse"}}
     train = read(tmp_path, "train: {objective: {supervised: {loss: mse}}}").runs[0].recipe.train
     assert study.objective_of(train) == {"supervised": {"loss": "mse"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {stop: {patience: 2}, watch: [train]}", "train.watch: patience needs validation"),
+        ("runs: {a: {}}\ncontrasts: {c: {pairs: [[a, a]]}}", "a is held against itself"),
+        ("runs: {'a b': {}, a_b: {}}", "another run has the same folder name"),
+        ("repeats: 1000000000000", "repeats: "),
+        ("runs: {a: {train.lr: -1}, b: {}}\ncontrasts: {c: {pairs: [[a, x]]}}", "no run is called 'x'; valid: a, b"),
+    ],
+)
+def test_what_a_reviewer_found(tmp_path: Path, text: str, message: str) -> None:
+    found = problems(tmp_path, text)
+    assert any(message in line for line in found), found
+    assert not any("no run is called 'a'" in line for line in found)
+
+
+def test_a_grid_over_a_plugins_options_names_each_run(tmp_path: Path) -> None:
+    found = read(tmp_path, "grid: {model: [{mlp: {widths: [8]}}, {mlp: {widths: [16]}}, linear]}")
+    assert len({run.name for run in found.runs}) == 3

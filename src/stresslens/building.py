@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,8 +39,19 @@ class Task:
 def configuration(task: Task) -> dict[str, Any]:
     """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named as their copies."""
     values = studies.as_values(task.recipe)
-    copies = {name: f"plugins/{Path(name.rpartition(':')[0]).name}:{name.rpartition(':')[2]}" for name in studies.own_files(values)}
+    copies = {name: f"plugins/{copy}:{name.rpartition(':')[2]}" for name, (_, copy) in own_sources(task).items() if ".py:" in name}
     return {"study": task.study, **studies.renamed(values, copies), "runs": {task.run: {}}, "repeats": [task.seed]}
+
+
+def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
+    """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells its content."""
+    sources: dict[str, tuple[Path, str]] = {}
+    for name in studies.own_plugins(studies.as_values(task.recipe)):
+        file = find.source_of(name, base=task.base)
+        if file is not None:
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+            sources[name] = file, file.name if file.stem.endswith(digest) else f"{file.stem}-{digest}.py"
+    return sources
 
 
 def load_data(task: Task) -> Data:

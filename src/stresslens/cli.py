@@ -6,15 +6,13 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError
+from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError, closest
 from stresslens.terminal import print_json, print_scores, print_table, progress, silent
 
 if TYPE_CHECKING:
@@ -22,6 +20,9 @@ if TYPE_CHECKING:
     from stresslens.core.types import Estimate
     from stresslens.stages import Record
     from stresslens.study import Study
+
+GATES = ("accuracy", "top5", "balanced_accuracy")
+"""Scores that `--fail-under` takes: those of which more is better."""
 
 app = typer.Typer(
     name="stresslens",
@@ -42,7 +43,9 @@ Seed = Annotated[int | None, typer.Option("--seed", min=0, help="This one seed i
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
 Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the verdict.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="A line for every logged epoch where there is no progress bar.")]
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Where there is no progress bar, a line every second instead of every ten.")
+]
 FailUnder = Annotated[
     list[str] | None,
     typer.Option("--fail-under", help="score=value, for example accuracy=0.97; exit code 5 if a run is below.", show_default=False),
@@ -110,16 +113,21 @@ def evaluate(
     """Score a trained run on a split of its own data; reading test is counted in its record."""
     from stresslens import stages
     from stresslens.building import data_of, open_model
-    from stresslens.core.results import RunFolder, read_json, write_json
+    from stresslens.core.results import RunFolder, read_record, write_json
     from stresslens.core.types import Estimate
 
     folder = RunFolder(run)
     if split not in ("train", "validation", "test"):
         raise ConfigError(f"--split {split}: expected train, validation or test")
-    with folder.locked() if run.is_dir() else _missing(run):
-        record = read_json(folder.record)
+    gates = _parsed_gates(fail_under or [])
+    _check_is_run(run)
+    read_record(folder)
+    with folder.locked():
+        record = read_record(folder)
         model = open_model(folder, trust=trust)
         data = data_of(folder, trust=trust)
+        if data.fingerprint != record["data"]["fingerprint"]:
+            raise ConfigError(f"{run}: the data set has changed since the run was trained, so its figures stay as they are")
         if split not in data.splits:
             raise ConfigError(f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}")
         stages.predict_split(folder, model, data, split, record)
@@ -129,7 +137,7 @@ def evaluate(
         print_json({"run": str(run), "split": split, "scores": record["scores"][split]})
     else:
         print_scores(scores, f"{run}: {split}")
-    _gates(fail_under or [], {str(run): scores})
+    _check_gates(gates, {str(run): scores})
 
 
 @app.command()
@@ -147,8 +155,8 @@ def predict(
     from stresslens.python import predict as probabilities_of
 
     folder = RunFolder(run)
-    with _missing(run) if not run.is_dir() else _nothing():
-        card = folder.load_card()
+    _check_is_run(run)
+    card = folder.load_card()
     model = open_model(folder, trust=trust)
     rows: list[dict[str, Any]] = []
     unreadable: list[str] = []
@@ -195,8 +203,6 @@ def list_(
         return
     kinds = [kind] if kind else list(find.VOCABULARY)
     if kind and kind not in find.VOCABULARY:
-        from stresslens.core.errors import closest
-
         raise ConfigError(f"no kind is called {kind!r}; {closest(kind, [*find.VOCABULARY, 'runs'])}")
     found = {folder: {name: _described(folder, name) for name in find.names(folder)} for folder in kinds}
     if as_json:
@@ -245,7 +251,7 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         app()
-    except StresslensError as error:
+    except (StresslensError, Stopped) as error:
         typer.echo(f"stresslens: {error}" if "\n" not in str(error) else str(error), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
@@ -320,10 +326,14 @@ def _parsed_gates(fail_under: list[str]) -> list[tuple[str, float]]:
     gates = []
     for gate in fail_under:
         name, _, value = gate.partition("=")
+        if name not in GATES:
+            raise ConfigError(f"--fail-under {gate}: {closest(name, list(GATES))}")
         try:
             gates.append((name, float(value)))
         except ValueError:
             raise ConfigError(f"--fail-under {gate}: expected score=value, for example accuracy=0.97") from None
+        if not 0 <= gates[-1][1] <= 1:
+            raise ConfigError(f"--fail-under {gate}: {name} lies between 0 and 1")
     return gates
 
 
@@ -339,25 +349,20 @@ def _check_gates(gates: list[tuple[str, float]], finished: dict[str, dict[str, E
         raise GateNotMet("\n".join(missed))
 
 
-def _gates(fail_under: list[str], finished: dict[str, dict[str, Estimate]]) -> None:
-    _check_gates(_parsed_gates(fail_under), finished)
-
-
-@contextmanager
-def _missing(run: Path) -> Iterator[None]:
-    raise ConfigError(f"there is no run folder {run}; `stresslens list runs` shows those that there are")
-    yield
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _check_is_run(run: Path) -> None:
+    if not (run / "record.json").is_file():
+        raise ConfigError(f"{run} is not the folder of a run (…/seed-0); `stresslens list runs` shows those that there are")
 
 
 def _list_runs(out: Path, as_json: bool) -> None:
-    from stresslens.core.results import read_json, run_folders
+    from stresslens.core.results import UnreadableRun, read_record, run_folders
 
-    records = {str(folder.path): read_json(folder.record) for folder in run_folders(out)}
+    records: dict[str, Any] = {}
+    for folder in run_folders(out):
+        try:
+            records[str(folder.path)] = read_record(folder)
+        except UnreadableRun as error:
+            records[str(folder.path)] = {"status": "unreadable", "message": str(error)}
     if as_json:
         print_json(records)
         return

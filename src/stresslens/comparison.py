@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens.core.results import RunFolder
+from stresslens.core.results import RunFolder, read_record
 from stresslens.core.types import Estimate
-from stresslens.metrics.intervals import Floats, t_mean
+from stresslens.metrics.intervals import Floats, t_mean, wilson
 
 LEVEL = 0.95
 RESAMPLES = 4000
@@ -22,20 +22,22 @@ Right = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of b minus accuracy of a; `p` is of the paired t test over seeds, `p_holm` after Holm over the study."""
+    """Accuracy of b minus accuracy of a; `p` is the larger of two tests (over seeds, over images), `p_holm` after Holm."""
 
     contrast: str
     a: str
     b: str
     difference: Estimate
-    p: float | None
-    p_holm: float | None = None
+    p: float
+    seeds: int
+    images: int
+    p_holm: float = 1.0
 
     @property
     def real(self) -> bool:
-        """Zero lies outside the interval and, where there are seeds to test over, Holm's p is below 1 - level."""
+        """Zero lies outside the interval, and Holm's p is below 1 - level."""
         outside = self.difference.low > 0 or self.difference.high < 0
-        return outside and (self.p_holm is None or self.p_holm < 1 - self.difference.level)
+        return outside and self.p_holm < 1 - self.difference.level
 
     @property
     def verdict(self) -> str:
@@ -43,68 +45,82 @@ class Difference:
         points = f"{abs(d.value) * 100:.1f} points"
         better, worse = (self.b, self.a) if d.value > 0 else (self.a, self.b)
         low, high = sorted((d.low * 100, d.high * 100)) if d.value > 0 else sorted((-d.high * 100, -d.low * 100))
+        if d.value == 0:
+            return f"{self.a} and {self.b} are not distinguishable: no difference was seen ({self._over})"
         over = f"({round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}; {self._over})"  # + 0.0: no "-0.0"
         if self.real:
-            tail = "" if self.p is not None else "; one seed each, so this is about these weights, not about the recipes"
+            tail = "" if self.seeds > 1 else "; one seed each, so this is about these weights, not about the recipes"
             return f"{better} is better than {worse} by {points} {over}{tail}"
         return f"{self.a} and {self.b} are not distinguishable: {better} is ahead by {points} {over}"
 
-    _over: str = ""
+    @property
+    def _over(self) -> str:
+        return f"{self.seeds} seeds, {self.images} images" if self.seeds > 1 else f"{self.images} images"
 
 
 def accuracy_of(right: Right) -> Estimate:
-    """A recipe's accuracy over its seeds and images: crossed bootstrap and t over seeds, the wider reported."""
+    """A recipe's accuracy over its seeds and images: the widest of crossed bootstrap, t over seeds, and Wilson's over the images.
+
+    With one seed it is Wilson's interval. `n` is the number of images.
+    """
+    seeds, images = right.shape
     mean = float(right.mean())
+    one = wilson(round(mean * images), images, level=LEVEL)
+    if seeds == 1:
+        return one
     low, high = _crossed_bootstrap(right)
-    unit = "images"
-    method = "bootstrap over images"
-    if len(right) > 1:
-        t = t_mean(right.mean(1), level=LEVEL)
-        low, high = min(low, t.low), max(high, t.high)
-        unit, method = "both", "wider of crossed bootstrap and t over seeds"
-    return Estimate(mean, max(0.0, low), min(1.0, high), right.size, method, LEVEL, unit)  # type: ignore[arg-type]
+    t = t_mean(right.mean(1), level=LEVEL)
+    low, high = min(low, t.low, mean - (one.value - one.low)), max(high, t.high, mean + (one.high - one.value))
+    method = f"widest of crossed bootstrap, t over {seeds} seeds, Wilson"
+    return Estimate(mean, max(0.0, low), min(1.0, high), images, method, LEVEL, "both")
 
 
 def difference_of(contrast: str, a: str, b: str, right_a: Right, right_b: Right) -> Difference:
-    """Two recipes on the same images and seeds, paired over both; the wider of crossed bootstrap and paired t is reported."""
+    """Two recipes on the same images and seeds, paired over both; the wider of crossed bootstrap and paired t is reported.
+
+    `p` is the larger of the paired t test's over seeds (with more than one) and a sign-flip test's over images, which for one
+    seed is McNemar's exact test. `n` is the number of images.
+    """
     delta = right_b - right_a
     low, high = _crossed_bootstrap(delta)
     seeds, images = delta.shape
-    p = None
+    p = _sign_flip_p(delta.mean(0))
     if seeds > 1:
         t = t_mean(delta.mean(1), level=LEVEL)
         low, high = min(low, t.low), max(high, t.high)
-        p = _paired_t_p(delta.mean(1))
-    method = "wider of crossed bootstrap and paired t over seeds" if seeds > 1 else "paired bootstrap over images"
-    estimate = Estimate(float(delta.mean()), low, high, delta.size, method, LEVEL, "both" if seeds > 1 else "images")
-    over = f"{seeds} seeds, {images} images" if seeds > 1 else f"{images} images"
-    return Difference(contrast, a, b, estimate, p, _over=over)
+        p = max(p, _paired_t_p(delta.mean(1)))
+    method = f"wider of crossed bootstrap and paired t over {seeds} seeds" if seeds > 1 else "paired bootstrap over images"
+    estimate = Estimate(float(delta.mean()), low, high, images, method, LEVEL, "both" if seeds > 1 else "images")
+    return Difference(contrast, a, b, estimate, p, seeds, images)
 
 
 def with_holm(differences: list[Difference]) -> list[Difference]:
     """Holm's (1979) step-down correction over every tested pair of the study; one pair in several contrasts counts once."""
-    tested = sorted({(d.p, d.a, d.b) for d in differences if d.p is not None})
+    tested = sorted({(d.p, d.a, d.b) for d in differences})
     adjusted: dict[tuple[str, str], float] = {}
     highest = 0.0
     for rank, (p, a, b) in enumerate(tested):
         highest = max(highest, min(1.0, p * (len(tested) - rank)))
         adjusted[a, b] = highest
-    return [Difference(d.contrast, d.a, d.b, d.difference, d.p, adjusted.get((d.a, d.b)), _over=d._over) for d in differences]
+    return [replace(d, p_holm=adjusted[d.a, d.b]) for d in differences]
 
 
 def compare(folders: dict[str, list[RunFolder]], contrasts: list[tuple[str, str, str]], *, split: str = "test") -> dict[str, Any]:
     """What comparison.json holds: each recipe's accuracy and each contrast's difference, from finished runs' predictions.
 
-    `folders` are each recipe's finished seeds. A contrast is taken over the seeds that both recipes have finished.
+    `folders` are each recipe's finished seeds. A contrast is taken over the seeds that both recipes have finished, and only
+    where both were tested on the same images; otherwise the verdict says that it was not.
     """
     right = {name: {folder.path.name: _right(folder, split) for folder in seeds} for name, seeds in folders.items() if seeds}
-    recipes = {name: accuracy_of(np.stack(list(seeds.values()))) for name, seeds in right.items()}
-    differences = []
+    recipes = {name: accuracy_of(np.stack(list(seeds.values()))) for name, seeds in right.items() if _alike(seeds)}
+    tested_on = {name: {_images(folder, split) for folder in seeds} for name, seeds in folders.items()}
+    differences, refused = [], []
     for contrast, a, b in contrasts:
         shared = [seed for seed in right.get(a, {}) if seed in right.get(b, {})]
-        same = [seed for seed in shared if right[a][seed].shape == right[b][seed].shape]
-        if same:
-            stacked = [np.stack([right[name][seed] for seed in same]) for name in (a, b)]
+        if shared and len(tested_on[a] | tested_on[b]) > 1:
+            refused.append(f"{a} and {b} were not compared: their {split} images differ")
+        elif shared:
+            stacked = [np.stack([right[name][seed] for seed in shared]) for name in (a, b)]
             differences.append(difference_of(contrast, a, b, *stacked))
     differences = with_holm(differences)
     return {
@@ -126,8 +142,17 @@ def compare(folders: dict[str, list[RunFolder]], contrasts: list[tuple[str, str,
             }
             for d in differences
         ],
-        "verdicts": [_headline(recipes), *(d.verdict for d in differences)] if recipes else [],
+        "verdicts": [_headline(recipes), *(d.verdict for d in differences), *refused] if recipes else [],
     }
+
+
+def _alike(seeds: dict[str, Floats]) -> bool:
+    return len({values.shape for values in seeds.values()}) == 1
+
+
+def _images(folder: RunFolder, split: str) -> str:
+    """What tells a run's images of a split from another's."""
+    return str(read_record(folder)["data"].get("splits", {}).get(split))
 
 
 def _headline(recipes: dict[str, Estimate]) -> str:
@@ -153,6 +178,23 @@ def _crossed_bootstrap(values: Floats, *, seed: int = 0) -> tuple[float, float]:
         means[start : start + 500] = np.einsum("rs,rs->r", of_seeds[start : start + 500], of_images @ values.T) / (seeds * images)
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return float(low), float(high)
+
+
+def _sign_flip_p(differences: Floats) -> float:
+    """Two-sided p over images that a has and b has the same chance on each (Fisher's randomisation of signs).
+
+    One mean difference an image. Exact where all that differ differ by the same (McNemar), else from 9,999 random flips.
+    """
+    from scipy.stats import binomtest
+
+    sizes = np.abs(differences[differences != 0])
+    if len(sizes) == 0:
+        return 1.0
+    if np.ptp(sizes) < 1e-12:
+        return float(binomtest(int((differences > 0).sum()), len(sizes)).pvalue)
+    flips = np.random.default_rng(0).integers(0, 2, (9999, len(sizes)), dtype=np.int8) * 2.0 - 1.0
+    as_far = np.abs(flips @ sizes) >= abs(differences.sum()) - 1e-9
+    return float((as_far.sum() + 1) / 10_000)
 
 
 def _paired_t_p(differences: Floats) -> float:

@@ -112,6 +112,18 @@ def resolve(folder: str, value: Any, *, path: Keys = (), base: Path | None = Non
     return Bound(function, checked, tuple(VOCABULARY[folder].index(name) for name in asked))
 
 
+def source_of(name: str, *, base: Path) -> Path | None:
+    """The file of a user's own plug-in, `file.py:function` or `module:function`; None if there is none."""
+    where = name.rpartition(":")[0]
+    if where.endswith(".py"):
+        return base / where if (base / where).is_file() else None
+    try:
+        spec = importlib.util.find_spec(where)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
 def named(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:
     """A plug-in's name and its options, from either of the two ways to write them."""
     if isinstance(value, str):

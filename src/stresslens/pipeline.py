@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from stresslens import comparison, stages
 from stresslens import study as studies
 from stresslens.building import Task
-from stresslens.core.errors import Stopped, TrainingDiverged
-from stresslens.core.results import RunFolder, write_json
+from stresslens.core.errors import Stopped, StresslensError, TrainingDiverged
+from stresslens.core.results import RunFolder, read_json, write_json
 from stresslens.settling import settle
 from stresslens.stages import Record
 from stresslens.training import Show
@@ -41,7 +44,7 @@ def run(
     tasks = settle(tasks_of(study, folder), most_threads=max(1, (os.cpu_count() or 1) // jobs))
     _describe(study, folder)
     diverged = _carry_out(tasks, jobs, show or (lambda task: lambda position, epochs, done: None), tell)
-    conclude(folder, study.contrasts, tasks)
+    conclude(folder)
     if diverged:
         raise TrainingDiverged("\n".join(diverged))
     return folder
@@ -56,36 +59,62 @@ def tasks_of(study: studies.Study, folder: Path) -> list[Task]:
     ]
 
 
-def conclude(folder: Path, contrasts: list[tuple[str, str, str]], tasks: Sequence[Task]) -> None:
-    """Writes comparison.json and report.html from the files of the finished runs."""
+def conclude(folder: Path) -> None:
+    """Writes comparison.json and report.html from the files of the study's finished runs."""
     from stresslens.report.page import write_report
 
-    finished: dict[str, list[RunFolder]] = {}
-    for task in tasks:
-        run_folder = RunFolder(task.folder)
-        if run_folder.predictions("test").exists():
-            finished.setdefault(task.run, []).append(run_folder)
-    write_json(folder / "comparison.json", comparison.compare(finished, contrasts))
+    described = read_json(folder / "study.json")
+    seeds = {run: [RunFolder(folder / run / f"seed-{seed}") for seed in described["seeds"]] for run in described["runs"]}
+    finished = {run: [each for each in folders if each.predictions("test").exists()] for run, folders in seeds.items()}
+    contrasts = [(name, a, b) for name, a, b in described["contrasts"]]
+    write_json(folder / "comparison.json", comparison.compare({run: f for run, f in finished.items() if f}, contrasts))
     write_report(folder)
 
 
 def _describe(study: studies.Study, folder: Path) -> None:
-    head = ""
-    if study.source is not None:
-        lines = study.source.read_text(encoding="utf-8").splitlines()
-        comments = lines[: next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))]
+    """Writes study.json. What the folder holds besides (other seeds, other runs, their contrasts) stays part of the study."""
+    file, head = folder / "study.json", ""
+    source = str(study.source.resolve()) if study.source is not None else None
+    kept = read_json(file) if file.exists() else {"runs": [], "seeds": [], "contrasts": [], "source": source, "head": ""}
+    inside = study.source is not None and folder.resolve() in study.source.resolve().parents
+    if study.source is not None and not inside:
+        comments = itertools.takewhile(lambda line: line.startswith("#"), study.source.read_text(encoding="utf-8").splitlines())
         head = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comments)
+    names = [run.name for run in study.runs]
+    runs = (
+        [*kept["runs"], *(n for n in names if n not in kept["runs"])]
+        if inside
+        else [*names, *(r for r in kept["runs"] if r not in names)]
+    )
+    own = [list(contrast) for contrast in study.contrasts]
+    others = (
+        kept["contrasts"]
+        if inside or kept["source"] != source
+        else [c for c in kept["contrasts"] if not {c[1], c[2]} <= set(names)]
+    )
     described = {
         "format": 1,
         "name": study.name,
-        "runs": [run.name for run in study.runs],
-        "seeds": study.seeds,
-        "contrasts": study.contrasts,
+        "runs": runs,
+        "seeds": sorted({*kept["seeds"], *study.seeds}),
+        "contrasts": [*others, *(c for c in own if c not in others)] if inside else [*own, *(c for c in others if c not in own)],
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "source": str(study.source) if study.source is not None else None,
-        "head": head,
+        "source": kept["source"] if inside else source,
+        "head": kept["head"] if inside else head,
     }
-    write_json(folder / "study.json", described)
+    write_json(file, described)
+
+
+def _end_with_parent() -> None:
+    """In a worker: ends it when the process that started it is gone, even by kill -9, so that the run's folder is free again."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell: Tell) -> list[str]:
@@ -98,7 +127,7 @@ def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell:
             except TrainingDiverged as error:
                 diverged.append(f"{task.folder}: {error}")
         return diverged
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
         try:
             waiting = {pool.submit(stages.carry_out, task): task for task in tasks}
             for done in as_completed(waiting):
@@ -107,6 +136,8 @@ def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell:
                     tell(task, done.result())
                 except TrainingDiverged as error:
                     diverged.append(f"{task.folder}: {error}")
+        except BrokenProcessPool as error:
+            raise StresslensError("a process was ended from outside (out of memory?); the same command goes on") from error
         except BaseException as error:  # a worker's error, or a signal to this process: the workers save and end
             pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():

@@ -74,6 +74,14 @@ def train(
     `data` is a plug-in by name or Data.from_arrays(images, labels). Called again with the same arguments it returns the finished
     run at once, or goes on with an interrupted one. Raises ConfigError, DataError, TrainingDiverged.
     """
+    if not isinstance(model, str | Mapping | nn.Module):
+        raise ConfigError(f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module")
+    if not isinstance(data, str | Mapping | Data):
+        raise ConfigError(
+            f"data is a {type(data).__name__}; expected a plug-in by name or stresslens.Data.from_arrays(images, labels)"
+        )
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
     values = {
         "data": "digits" if own_data else data,

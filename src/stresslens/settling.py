@@ -12,7 +12,7 @@ from torch import nn
 from stresslens import find, study
 from stresslens.building import Task, build_model, configuration, load_data
 from stresslens.core import devices, layers
-from stresslens.core.devices import Arithmetic
+from stresslens.core.devices import Arithmetic, Precision
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
@@ -42,7 +42,7 @@ def settle(tasks: list[Task], *, most_threads: int) -> list[Task]:
     choosing = [seconds for seconds in timings.values() if any(way.precision == "bfloat16" for way in seconds)]
     free = [seconds for place, seconds in timings.items() if tasks[place].recipe.train.precision == "auto"]
     precisions = {settled[p].recipe.train.precision for p in settled if tasks[p].recipe.train.precision == "auto"}
-    common = precisions.pop() if len(precisions) == 1 else None
+    common: Precision | None = precisions.pop() if len(precisions) == 1 else None  # type: ignore[assignment]
     if common is None and free:
         wins = len(choosing) == len(free) and all(devices.fastest(seconds).precision == "bfloat16" for seconds in choosing)
         common = "bfloat16" if wins else "float32"

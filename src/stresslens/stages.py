@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,17 +14,16 @@ from torch import nn
 
 import stresslens
 from stresslens import evaluation, study
-from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model
+from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
 from stresslens.core import devices, layers
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.results import (
     FORMAT,
     RunFolder,
-    UnreadableRun,
-    as_float32,
     environment,
-    read_json,
+    on_cpu,
+    read_record,
     write_atomically,
     write_json,
 )
@@ -46,7 +43,10 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         devices.keep_memory()
         data = load_data(task)
         record = _begin(task, folder, data)
+        if all(record["stages"].get(stage) == record["fingerprint"] for stage in ("training", "predictions")):
+            return record
         arithmetic = arithmetic_of(task)
+        devices.pick_device(arithmetic.device)
         cuda = [torch.device(arithmetic.device)] if torch.device(arithmetic.device).type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), arithmetic.active():
             for stage, do in (("training", _train), ("predictions", _predict)):
@@ -70,13 +70,11 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code."""
     comparable = configuration(task)
     comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in study.OPERATIONAL}
-    sources = _own_sources(task)
-    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in sources.values()}
+    sources = own_sources(task)
+    hashes = {name: copy for name, (_, copy) in sources.items() if ".py:" not in name}
     fingerprint = study.fingerprint([comparable, data.fingerprint, hashes])
     if folder.record.exists():
-        kept: Record = read_json(folder.record)
-        if kept.get("format") != FORMAT or "stages" not in kept:
-            raise UnreadableRun(f"{folder.record} is not a record of format {FORMAT}; delete the folder to start anew")
+        kept: Record = read_record(folder)
         if kept["fingerprint"] != fingerprint:
             what = (
                 "the data set" if kept["data"]["fingerprint"] != data.fingerprint else "the configuration or the code of a plug-in"
@@ -84,10 +82,9 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
             raise ConfigError(f"{task.folder}: {what} has changed since; use --out ELSEWHERE, or delete the folder to start anew")
         kept["status"] = "finished" if kept["status"] == "finished" else "running"
         return kept
-    for file in sources.values():
-        target = folder.path / "plugins" / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+    for file, copy in sources.values():
+        (folder.path / "plugins").mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, folder.path / "plugins" / copy)
     header = "# stresslens run on this file repeats the run\n"
     text = header + yaml.safe_dump(configuration(task), sort_keys=False, allow_unicode=True)
     write_atomically(folder.config, lambda file: file.write(text.encode()))
@@ -101,12 +98,13 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
         "run": task.run,
         "seed": task.seed,
         "fingerprint": fingerprint,
-        "plugins": hashes,
+        "plugins": sorted(copy for _, copy in sources.values()),
         "classes": list(data.classes),
         "shape": list(data.shape),
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,
+            "splits": {name: data.fingerprint_of(name) for name in data.splits},
             "sizes": {name: len(split) for name, split in data.splits.items()},
             "notes": list(data.notes),
         },
@@ -118,11 +116,6 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     }
     write_json(folder.record, record)
     return record
-
-
-def _own_sources(task: Task) -> dict[str, Path]:
-    """The files of the user's own plug-ins, by their name in the configuration."""
-    return {name: task.base / name.rpartition(":")[0] for name in study.own_files(study.as_values(task.recipe))}
 
 
 def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
@@ -175,7 +168,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         "shift": normalize.shift.tolist(),  # type: ignore[operator]
         "seed": task.seed,
     }
-    weights = as_float32(training.chosen())
+    weights = on_cpu(training.chosen())
     write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(weights)))
     write_json(folder.card, card)
 

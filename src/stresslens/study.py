@@ -120,7 +120,7 @@ class _Frame:
     study: str | None = None
     runs: dict[str, dict[str, Any] | None] | None = None
     grid: dict[str, list[Any]] | None = None
-    repeats: Positive | list[Annotated[int, Field(ge=0)]] = 1
+    repeats: Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] = 1
     contrasts: dict[str, Contrast] | None = None
 
 
@@ -199,7 +199,9 @@ def expand(
     suffix = "".join(f",{text}" for text in overrides)
 
     runs: list[Run] = []
+    names: list[str] = []
     for run_name, changes in _crossed(frame):
+        names.append(run_name)
         merged = copy.deepcopy(base_recipe)
         origins: dict[find.Keys, find.Keys] = {}
         for key, value, origin in [*changes, *((k, v, ("command line", f"{k}={v}")) for k, v in given)]:
@@ -211,14 +213,16 @@ def expand(
         whole = _safe(run_name + suffix)
         if len(whole.encode()) > 200:
             found.append(Problem(("runs", run_name), "the name is too long for a folder (200 bytes with the overrides)"))
-        if recipe is not None:
+        if whole in (run.name for run in runs):
+            found.append(Problem(("runs", run_name), f"another run has the same folder name, {whole!r}; rename one"))
+        elif recipe is not None:
             runs.append(Run(whole, recipe, base))
     study_name = frame.study or name
     if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
         found.append(Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"))
     if isinstance(frame.repeats, list) and (not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)):
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
-    contrasts = _contrasts(frame, runs, suffix, found)
+    contrasts = _contrasts(frame, runs, names, found)
     if found:
         raise Problems(list(dict.fromkeys(found)))
     seeds = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats
@@ -253,13 +257,13 @@ def fingerprint(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def own_files(values: Any) -> set[str]:
-    """Every `file.py:function` in plain values, wherever it stands."""
+def own_plugins(values: Any) -> set[str]:
+    """Every `file.py:function` and `package.module:function` in plain values, wherever it stands."""
     if isinstance(values, Mapping):
-        return set().union(*(own_files(part) for item in values.items() for part in item))
+        return set().union(*(own_plugins(part) for item in values.items() for part in item))
     if isinstance(values, list):
-        return set().union(*(own_files(item) for item in values))
-    return {values} if isinstance(values, str) and ".py:" in values else set()
+        return set().union(*(own_plugins(item) for item in values))
+    return {values} if isinstance(values, str) and re.fullmatch(r".+\.py:\w+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", values) else set()
 
 
 def renamed(values: Any, names: Mapping[str, str]) -> Any:
@@ -278,11 +282,21 @@ def _dotted(path: find.Keys) -> str:
 def _validated(adapter: TypeAdapter[Any], values: Mapping[str, Any], found: list[Problem], origins: Mapping[Any, Any] = {}) -> Any:
     try:
         # Through JSON, where strictness still lets a list be a tuple; numbers that JSON lacks were refused when parsed.
-        return adapter.validate_json(json.dumps(values), strict=True)
+        return adapter.validate_json(json.dumps(values, default=_plain), strict=True)
+    except TypeError as error:
+        found.append(Problem((), str(error)))
+        return None
     except ValidationError as error:
         for path, messages in _grouped(error, values).items():
             found.append(Problem(_origin(path, origins), "; ".join(messages)))
         return None
+
+
+def _plain(value: Any) -> Any:
+    """numpy's scalars as Python's; anything else has no place in a study."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} ({_short(value)}) is not a setting that can be written down")
 
 
 def _grouped(error: ValidationError, values: Any) -> dict[find.Keys, list[str]]:
@@ -350,6 +364,8 @@ def _check_recipe(
         clash.append(
             (("train", "select"), "patience waits for a better epoch, and `select: last` takes the last one; drop one of them")
         )
+    if train.stop and train.stop.patience and "validation" not in train.watch:
+        clash.append((("train", "watch"), "patience needs validation among the splits watched"))
     if train.select in ("accuracy", "loss") and "validation" not in train.watch:
         clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
     try:
@@ -415,27 +431,30 @@ def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Key
 
 
 def _label(value: Any) -> str:
-    return str(next(iter(value))) + "…" if isinstance(value, dict) and value else str(value)
+    if not isinstance(value, dict):
+        return str(value)
+    return " ".join(f"{name} {' '.join(f'{k}={v}' for k, v in (options or {}).items())}" for name, options in value.items())
 
 
 def _safe(name: str) -> str:
     return re.sub(r"[^\w.,=+-]+", "_", name).lstrip(".") or "_"
 
 
-def _contrasts(frame: _Frame, runs: list[Run], suffix: str, found: list[Problem]) -> list[tuple[str, str, str]]:
-    by_name = {run.name: run for run in runs}
-    plain = [run.name.removesuffix(_safe(suffix)) if suffix else run.name for run in runs]
+def _contrasts(frame: _Frame, runs: list[Run], names: list[str], found: list[Problem]) -> list[tuple[str, str, str]]:
+    """The pairs to compare, by folder name; `names` are the runs' names as the file gives them, those with mistakes included."""
+    folders = dict(zip(names, (run.name for run in runs))) if len(runs) == len(names) else {}
     pairs: list[tuple[str, str, str]] = []
     for name, contrast in (frame.contrasts or {}).items():
         if (contrast.pairs is None) == (contrast.vary is None):
             found.append(Problem(("contrasts", name), "give either pairs or vary"))
         for place, pair in enumerate(contrast.pairs or []):
-            unknown = [run for run in pair if run not in plain]
-            found += [
-                Problem(("contrasts", name, "pairs", place), f"no run is called {run!r}; {closest(run, plain)}") for run in unknown
-            ]
-            if not unknown and len(by_name) == len(plain):
-                pairs.append((name, *(runs[plain.index(run)].name for run in pair)))  # type: ignore[arg-type]
+            path = ("contrasts", name, "pairs", place)
+            unknown = [run for run in pair if run not in names]
+            found += [Problem(path, f"no run is called {run!r}; {closest(run, names)}") for run in unknown]
+            if pair[0] == pair[1]:
+                found.append(Problem(path, f"{pair[0]} is held against itself"))
+            if folders and not unknown:
+                pairs.append((name, folders[pair[0]], folders[pair[1]]))
         if contrast.vary is not None:
             varied = [(name, a.name, b.name) for a, b in itertools.combinations(runs, 2) if _differ_only(a, b, contrast.vary)]
             if not varied and not found:
@@ -450,10 +469,9 @@ def _differ_only(a: Run, b: Run, dotted: str) -> bool:
     first, second = (as_values(run.recipe) for run in (a, b))
     if first == second:
         return False
-    absent = object()
-    for values in (first, second):
-        try:
+    try:
+        for values in (first, second):
             _set(values, dotted, None)
-        except (ConfigError, AttributeError):
-            return absent is None
+    except (ConfigError, AttributeError):
+        return False
     return first == second

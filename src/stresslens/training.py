@@ -103,14 +103,26 @@ class Training:
         self.steps_per_epoch = math.ceil(len(data.train) / self.size)
         self.select, self.watch = rules(train, data)
 
+        normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        if normed and (len(data.train) - 1) % self.size == 0:
+            raise ConfigError(
+                f"batch norm cannot train on a batch of one image, which {len(data.train)} images in batches of {self.size} leave; "
+                f"set train.batch_size to {self.size + 1}"
+            )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the model has no parameters to train")
         self.objective = find.resolve("objectives", objective_of(train), base=base)
         self.optimizer: torch.optim.Optimizer = find.resolve("optimizers", train.optimizer, base=base)(self.parameters, train.lr)
+        if not isinstance(self.optimizer, torch.optim.Optimizer):
+            raise ConfigError(
+                f"the optimizer {train.optimizer!r} returned {self.optimizer!r:.60}; expected a torch.optim.Optimizer"
+            )
         updates_per_epoch = math.ceil(self.steps_per_epoch / train.accumulate)
         schedule = find.resolve("schedules", train.schedule, base=base)
         self.schedule: Scheduler = schedule(self.optimizer, train.epochs * updates_per_epoch, updates_per_epoch)
+        if not all(hasattr(self.schedule, part) for part in ("step", "state_dict", "load_state_dict")):
+            raise ConfigError(f"the schedule {train.schedule!r} returned {self.schedule!r:.60}; expected a torch LRScheduler")
         self.loss: Any = find.resolve("losses", train.loss, base=base)
         self.augment = [self._augmentation(value, base) for value in train.augment]
         self.images, self.loss_of = self._prepared()
@@ -154,6 +166,8 @@ class Training:
 
     def check(self, loss: Tensor, batch: Batch) -> None:
         """Counts the loss in. Raises TrainingDiverged, before any weight is touched, unless it and every gradient are finite."""
+        if not isinstance(loss, Tensor) or loss.ndim:
+            raise ConfigError(f"the objective or the loss returned {loss!r:.60}; expected a scalar tensor")
         self._gradients = [g for p in self.parameters if (g := p.grad) is not None]
         norms = torch._foreach_norm(self._gradients)
         self._norms = torch.stack(norms).tolist() if loss.is_cuda else [norm.item() for norm in norms]
@@ -277,7 +291,7 @@ class Training:
             (self.folder.timings, self.position.timings_bytes),
         ):
             if path.exists():
-                os.truncate(path, size)
+                os.truncate(path, min(size, path.stat().st_size))
 
     def start_logs(self) -> None:
         """Empties what an attempt that never reached its first checkpoint may have logged."""
@@ -366,7 +380,14 @@ class Training:
 
     def _augmentation(self, value: Any, base: Path) -> Augmentation:
         bound = find.resolve("augmentations", value, base=base)
-        return lambda x, y, draws: bound(x, y, draws, len(self.data.classes))
+
+        def augmented(x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+            result = bound(x, y, draws, len(self.data.classes))
+            if not (isinstance(result, tuple) and len(result) == 2 and len(result[0]) == len(x)):
+                raise ConfigError(f"the augmentation {value!r} returned {result!r:.60}; expected images and labels (x, y)")
+            return result
+
+        return augmented
 
     def _diverged(self, loss: float, batch: Batch) -> None:
         p = self.position
@@ -377,7 +398,8 @@ class Training:
             self.save()
         raise TrainingDiverged(
             f"{what} in epoch {p.epoch + 1}, batch {p.step + 1}, at the training images {shown}. "
-            f"Lower train.lr (now {self.train.lr:g}) or set train.clip. The last good weights are in {self.folder.checkpoint}",
+            f"Lower train.lr (now {self.train.lr:g}) or set train.clip"
+            + (f". The last good weights are in {self.folder.checkpoint}" if self.folder.checkpoint.exists() else ""),
             images,
         )
 
@@ -389,6 +411,8 @@ def rules(train: Train, data: Data) -> tuple[str, Sequence[str]]:
     """
     absent = [name for name in train.watch if name not in data.splits]
     explicit = train.select in ("accuracy", "loss") or (train.stop is not None and train.stop.patience is not None)
+    if explicit and "validation" not in train.watch:
+        raise ConfigError("train.watch needs validation among its splits for this choice of train.select or train.stop")
     if absent and (absent != ["validation"] or explicit):
         wanted = f"train.select: {train.select}" if train.select != "auto" else "train.watch or train.stop"
         raise ConfigError(

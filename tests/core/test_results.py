@@ -21,8 +21,8 @@ from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.results import (
     RunFolder,
     UnreadableRun,
-    as_float32,
     environment,
+    on_cpu,
     read_json,
     run_folders,
     write_atomically,
@@ -156,9 +156,11 @@ def test_a_full_disk_keeps_both_checkpoints(folder: RunFolder, monkeypatch: pyte
 @pytest.mark.parametrize("value", [{"weights": 1}, [1, 2], torch.zeros(3)], ids=["dictionary", "list", "tensor"])
 def test_another_torch_file_is_not_a_checkpoint(folder: RunFolder, value: Any) -> None:
     torch.save(value, folder.checkpoint)
-    _, passed_over = folder.load_checkpoint()
-    assert step_of(folder) == 1
-    assert passed_over == "checkpoint.pt could not be read (not a checkpoint of stresslens)"
+    state, passed_over = folder.load_checkpoint()
+    assert state is not None
+    assert state["position"]["step"] == 1
+    assert str(passed_over).startswith("checkpoint.pt could not be read (not a checkpoint of stresslens)")
+    assert (folder.path / "checkpoint.pt.unreadable").is_file()
 
 
 class Hostile:
@@ -390,7 +392,7 @@ def test_the_environment_is_plain_values() -> None:
 
 def test_weights_are_saved_apart_from_the_graph() -> None:
     weight = torch.nn.Parameter(torch.randn(4, 3).t())
-    saved = as_float32({"w": weight})["w"]
+    saved = on_cpu({"w": weight})["w"]
     assert saved.is_contiguous()
     assert not saved.requires_grad
     assert torch.equal(saved, weight)

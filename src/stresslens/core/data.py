@@ -199,6 +199,14 @@ class Data:
                 digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
         return digest.hexdigest()[:16]
 
+    def fingerprint_of(self, split: str) -> str:
+        """16 hexadecimal digits of one split's images and labels."""
+        part = self.splits[split]
+        digest = hashlib.sha256(f"{part.scale} {part.images.dtype} {tuple(part.images.shape)}".encode())
+        for tensor in (part.images, part.labels):
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+        return digest.hexdigest()[:16]
+
     def to(self, device: torch.device | str) -> Data:
         moved: dict[str, Any] = {name: split.to(device) for name, split in self.splits.items()}
         return replace(self, **moved)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -65,10 +66,12 @@ def pick_device(asked: str) -> str:
     """The device asked for; `auto` is CUDA where there is one. Raises ConfigError for a device that is not here."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
+        raise ConfigError(f"device {asked!r}: expected auto, cpu, cuda, cuda:N or mps")
     try:
         torch.zeros(1, device=asked)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {asked!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"device {asked!r} cannot be used here: {str(error).splitlines()[0][:120]}") from error
     return asked
 
 
@@ -128,8 +131,10 @@ def probe(model: nn.Module, step: Callable[[nn.Module, Arithmetic], None], ways:
     return seconds
 
 
-def fastest(seconds: dict[Arithmetic, float], precision: str | None = None) -> Arithmetic:
+def fastest(seconds: dict[Arithmetic, float], precision: Precision | None = None) -> Arithmetic:
     """The quickest way, of one precision if given; the plain one unless another is at least `GAIN` times as fast."""
     ways = [way for way in seconds if precision in (None, way.precision)]
+    if not ways and precision is not None:  # not timed: a small step, or another machine's choice
+        return replace(fastest(seconds), precision=precision)
     best = min(ways, key=lambda way: seconds[way])
     return best if seconds[best] * GAIN < seconds[ways[0]] else ways[0]

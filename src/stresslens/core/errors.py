@@ -40,17 +40,16 @@ class GateNotMet(StresslensError):
     exit_code = 5
 
 
-class Stopped(StresslensError):
-    """A signal arrived; the work so far is saved and the same command goes on from there."""
+class Stopped(BaseException):
+    """A signal arrived; the work so far is saved and the same command goes on from there.
+
+    Not an Exception, like KeyboardInterrupt: no handler of errors may take it for one.
+    """
 
     def __init__(self, message: str, signal: int = signals.SIGTERM) -> None:
         super().__init__(message)
         self.signal = signal
         self.exit_code = 128 + signal
-
-    @property
-    def name(self) -> str:
-        return signals.Signals(self.signal).name
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import platform
@@ -118,6 +119,8 @@ class RunFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise ConfigError(f"{self.path} is being written by another process; wait for it, or use another --out") from None
+            for partial in self.path.rglob(".*.[0-9]*"):  # what a kill left of write_atomically
+                partial.unlink(missing_ok=True)
             yield
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -135,13 +138,18 @@ class RunFolder:
             if not path.exists():
                 continue
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                content = io.BytesIO(path.read_bytes())
+            except (OSError, MemoryError) as error:
+                raise StresslensError(f"{path} cannot be read: {_first_line(error)}; nothing was changed, try again") from error
+            try:
+                state = torch.load(content, map_location="cpu", weights_only=True)
                 if isinstance(state, dict) and "position" in state:
                     return state, passed_over
                 reason = "not a checkpoint of stresslens"
             except Exception as error:
                 reason = _first_line(error)[:200]
-            passed_over = f"{path.name} could not be read ({reason})"
+            passed_over = f"{path.name} could not be read ({reason}); it is kept as {path.name}.unreadable"
+            path.replace(path.with_name(f"{path.name}.unreadable"))
         return None, passed_over
 
     def load_card(self) -> ModelCard:
@@ -178,6 +186,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def read_record(folder: RunFolder) -> dict[str, Any]:
+    """A run's record.json. Raises UnreadableRun when it is not one of this format."""
+    record = read_json(folder.record)
+    if not isinstance(record, dict) or record.get("format") != FORMAT or not {"status", "stages", "data"} <= record.keys():
+        raise UnreadableRun(f"{folder.record} is not a record of format {FORMAT}; delete the folder to start anew")
+    return record
+
+
 def run_folders(root: Path) -> list[RunFolder]:
     """Every run below a folder, in the order of their names."""
     records = [root / "record.json"] if (root / "record.json").is_file() else sorted(root.glob("**/seed-*/record.json"))
@@ -206,10 +222,16 @@ def _commit() -> str | None:
         head = folder / ".git" / "HEAD"
         if head.is_file():
             text = head.read_text().strip()
-            reference = folder / ".git" / text.removeprefix("ref: ")
-            return reference.read_text().strip() if text.startswith("ref: ") and reference.is_file() else text
+            if not text.startswith("ref: "):
+                return text
+            name = text.removeprefix("ref: ")
+            loose, packed = folder / ".git" / name, folder / ".git" / "packed-refs"
+            if loose.is_file():
+                return loose.read_text().strip()
+            lines = packed.read_text().splitlines() if packed.is_file() else []
+            return next((line.split()[0] for line in lines if line.endswith(f" {name}")), None)
     return None
 
 
-def as_float32(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}

@@ -45,7 +45,14 @@ def _complete_root() -> Path:
         if all((raw / name).is_file() for name in FILES):
             return root
         if all((raw / f"{name}.gz").is_file() for name in FILES):
-            return _decompressed(raw)
+            try:
+                _decompress(raw)
+            except OSError as error:
+                place = cache_root() / "MNIST" / "raw"
+                raise DataError(
+                    f"MNIST cannot be decompressed into {place}: {error.strerror}; set XDG_CACHE_HOME to another folder"
+                ) from error
+            return cache_root()
     try:
         torchvision().datasets.MNIST(cache_root(), download=True)
     except Exception as error:
@@ -56,8 +63,8 @@ def _complete_root() -> Path:
     return cache_root()
 
 
-def _decompressed(source: Path) -> Path:
-    """The cache folder, with the four files of `source` decompressed into it and their bytes checked."""
+def _decompress(source: Path) -> None:
+    """The four files of `source`, decompressed into the cache folder, their bytes checked."""
     raw = cache_root() / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for name, md5 in FILES.items():
@@ -72,4 +79,3 @@ def _decompressed(source: Path) -> Path:
         partial = raw / f"{name}.{os.getpid()}"
         partial.write_bytes(content)
         partial.replace(raw / name)
-    return cache_root()

@@ -45,8 +45,10 @@ def bootstrap_confusion(
     Resampling n images with replacement is drawing the matrix anew from a multinomial, so no image is looked at again.
     """
     n = int(confusion.sum())
-    drawn = np.random.default_rng(seed).multinomial(n, confusion.ravel() / n, size=RESAMPLES)
-    statistics = statistic(drawn.reshape(-1, *confusion.shape))
+    random, shares = np.random.default_rng(seed), confusion.ravel() / n
+    at_once = max(1, min(RESAMPLES, 10**7 // confusion.size))  # 80 MB
+    sizes = [min(at_once, RESAMPLES - start) for start in range(0, RESAMPLES, at_once)]
+    statistics = np.concatenate([statistic(random.multinomial(n, shares, size=k).reshape(-1, *confusion.shape)) for k in sizes])
     low, high = np.nanquantile(statistics, [0.5 - level / 2, 0.5 + level / 2], axis=0)
     value = statistic(confusion)
     return [
