@@ -51,7 +51,8 @@ class Difference:
         if self.real:
             tail = "" if self.seeds > 1 else "; one seed each, so this is about these weights, not about the recipes"
             return f"{better} is better than {worse} by {points} {over}{tail}"
-        return f"{self.a} and {self.b} are not distinguishable: {better} is ahead by {points} {over}"
+        corrected = f"; p after Holm's correction {self.p_holm:.2f}" if d.low > 0 or d.high < 0 else ""
+        return f"{self.a} and {self.b} are not distinguishable: {better} is ahead by {points} {over}{corrected}"
 
     @property
     def _over(self) -> str:
