@@ -19,7 +19,7 @@ from stresslens.core.types import Estimate, Loss
 from stresslens.metrics import classification as measures
 from stresslens.metrics.intervals import Floats
 
-BATCH = 1024
+BATCH = 512
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
 
 
 def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
-    model = open_model(folder, trust=True, module=task.module).to(arithmetic_of(task).device)
+    model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
     for split in ("validation", "test"):
         if split in data.splits:
             predict_split(folder, model, data, split, record)
