@@ -91,7 +91,9 @@ def difference_of(contrast: str, a: str, b: str, right_a: Right, right_b: Right)
         low, high = min(low, t.low), max(high, t.high)
         p = max(p, _paired_t_p(delta.mean(1)))
     method = f"wider of crossed bootstrap and paired t over {seeds} seeds" if seeds > 1 else "paired bootstrap over images"
-    estimate = Estimate(float(delta.mean()), low, high, images, method, LEVEL, "both" if seeds > 1 else "images")
+    estimate = Estimate(
+        float(delta.mean()), max(-1.0, low), min(1.0, high), images, method, LEVEL, "both" if seeds > 1 else "images"
+    )
     return Difference(contrast, a, b, estimate, p, seeds, images)
 
 
@@ -172,9 +174,10 @@ def _crossed_bootstrap(values: Floats, *, seed: int = 0) -> tuple[float, float]:
     """Percentile interval of the mean of (seeds, images), both resampled (Owen 2007, the pigeonhole bootstrap)."""
     random = np.random.default_rng(seed)
     seeds, images = values.shape
-    of_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)  # (R, seeds)
-    means = np.empty(RESAMPLES)
-    for start in range(0, RESAMPLES, 500):  # bounds the memory: 500 × images counts
+    resamples = RESAMPLES if images <= 2000 else RESAMPLES // 4
+    of_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # (R, seeds)
+    means = np.empty(resamples)
+    for start in range(0, resamples, 500):  # bounds the memory: 500 × images counts
         of_images = random.multinomial(images, np.full(images, 1 / images), size=500)
         means[start : start + 500] = np.einsum("rs,rs->r", of_seeds[start : start + 500], of_images @ values.T) / (seeds * images)
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])

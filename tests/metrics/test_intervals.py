@@ -13,7 +13,7 @@ from scipy import stats
 
 from stresslens.core.types import Estimate
 from stresslens.metrics.classification import f1_scores
-from stresslens.metrics.intervals import bootstrap_confusion, bootstrap_mean, t_mean, wilson
+from stresslens.metrics.intervals import MANY, bootstrap_confusion, bootstrap_mean, t_mean, wilson
 
 QUICK = settings(max_examples=60, deadline=None)
 Counts = NDArray[np.int64]
@@ -149,3 +149,13 @@ def test_bootstrap_confusion_covers_its_own_value(cells: list[int]) -> None:
 def test_bootstrap_confusion_at_the_edges(confusion: list[list[int]]) -> None:
     (found,) = bootstrap_confusion(np.array(confusion), share_right)
     assert found.low == found.value == found.high
+
+
+def test_from_many_images_on_the_normal_interval_is_the_bootstraps() -> None:
+    values = np.random.default_rng(0).exponential(size=MANY)
+    normal = bootstrap_mean(values)
+    boot = stats.bootstrap(
+        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert normal.method == "normal"
+    assert (normal.low, normal.high) == pytest.approx((boot.low, boot.high), abs=0.005)
