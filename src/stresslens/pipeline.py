@@ -74,33 +74,22 @@ def conclude(folder: Path) -> None:
 def _describe(study: studies.Study, folder: Path) -> None:
     """Writes study.json. What the folder holds besides (other seeds, other runs, their contrasts) stays part of the study."""
     file, head = folder / "study.json", ""
-    source = str(study.source.resolve()) if study.source is not None else None
-    kept = read_json(file) if file.exists() else {"runs": [], "seeds": [], "contrasts": [], "source": source, "head": ""}
-    inside = study.source is not None and folder.resolve() in study.source.resolve().parents
-    if study.source is not None and not inside:
+    kept = read_json(file) if file.exists() else {"runs": [], "seeds": [], "contrasts": []}
+    if study.source is not None:
+        if file.exists() and folder.resolve() in study.source.resolve().parents:
+            return  # a run of this study, by its own config.yaml
         comments = itertools.takewhile(lambda line: line.startswith("#"), study.source.read_text(encoding="utf-8").splitlines())
         head = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comments)
     names = [run.name for run in study.runs]
-    runs = (
-        [*kept["runs"], *(n for n in names if n not in kept["runs"])]
-        if inside
-        else [*names, *(r for r in kept["runs"] if r not in names)]
-    )
-    own = [list(contrast) for contrast in study.contrasts]
-    others = (
-        kept["contrasts"]
-        if inside or kept["source"] != source
-        else [c for c in kept["contrasts"] if not {c[1], c[2]} <= set(names)]
-    )
     described = {
         "format": 1,
         "name": study.name,
-        "runs": runs,
+        "runs": [*names, *(run for run in kept["runs"] if run not in names)],
         "seeds": sorted({*kept["seeds"], *study.seeds}),
-        "contrasts": [*others, *(c for c in own if c not in others)] if inside else [*own, *(c for c in others if c not in own)],
+        "contrasts": [*study.contrasts, *(c for c in kept["contrasts"] if not {c[1], c[2]} <= set(names))],
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "source": kept["source"] if inside else source,
-        "head": kept["head"] if inside else head,
+        "source": str(study.source) if study.source is not None else None,
+        "head": head,
     }
     write_json(file, described)
 

@@ -319,7 +319,7 @@ def test_several_seeds_without_a_comparison_give_a_mean_over_seeds(tmp_path: Pat
         write_run(tmp_path, "adam", seed)
         write_run(tmp_path, "sgd", seed)
     _, page = page_of(tmp_path)
-    assert "wider of t over seeds and a run's own over images" in page.text
+    assert "wider of t over 3 seeds and a run's own" in page.text
     assert "No comparison has been made" in page.text
 
 

@@ -90,14 +90,6 @@ def keep_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def forget_kept_memory() -> None:
-    """Back to glibc's thresholds, for measuring the difference."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if sys.platform == "linux" and mallopt is not None:
-        mallopt(-3, 128 * 1024)
-        mallopt(-1, 128 * 1024)
-
-
 def candidates(model: nn.Module, device: str, precision: str, threads: int | None, most: int) -> list[Arithmetic]:
     """The ways to run a step that are worth timing, the plain one first."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())

@@ -227,8 +227,8 @@ class Recipe:
         high = max(mean.high, sum(s.high for s in found) / len(found))
         if is_proportion(name):
             low, high = max(0.0, low), min(1.0, high)
-        n = sum(s.n for s in found)
-        return Estimate(mean.value, low, high, n, "wider of t over seeds and a run's own over images", mean.level, "both")
+        method = f"wider of t over {len(found)} seeds and a run's own"
+        return Estimate(mean.value, low, high, max(s.n for s in found), method, mean.level, "both")
 
 
 @dataclass(frozen=True)
