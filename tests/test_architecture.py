@@ -18,7 +18,7 @@ PLUGINS = set(VOCABULARY)
 LEVELS = [
     {"core"},
     {"metrics", *PLUGINS},
-    {"find"},
+    {"find", "recipe"},
     {"study"},
     {"evaluation", "comparison", "pictures"},
     {"training"},

@@ -20,6 +20,7 @@ from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
+from stresslens.recipe import Input, Recipe
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Task:
     study: str
     run: str
     seed: int
-    recipe: studies.Recipe
+    recipe: Recipe
     base: Path
     folder: Path
     data: Data | None = None
@@ -118,7 +119,7 @@ def input_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (size, size) if isinstance(size, int) else size
 
 
-def _normalization(inputs: studies.Input, train: Split) -> layers.Normalize:
+def _normalization(inputs: Input, train: Split) -> layers.Normalize:
     how = inputs.normalize
     if isinstance(how, str):
         return layers.Normalize.fitted(train, how)

@@ -17,6 +17,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
 from stresslens.core.types import Step
+from stresslens.recipe import OPERATIONAL
 from stresslens.training import rules
 
 
@@ -77,7 +78,7 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
     differing = [
         f"{key}: {_at(kept, key)!r} there, {_at(mine, key)!r} now"
         for key in sorted(_leaves(kept) | _leaves(mine))
-        if _at(kept, key) != _at(mine, key) and key.rpartition(".")[2] not in study.OPERATIONAL
+        if _at(kept, key) != _at(mine, key) and key.rpartition(".")[2] not in OPERATIONAL
     ]
     return task, "; ".join(differing)
 

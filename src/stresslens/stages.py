@@ -27,6 +27,7 @@ from stresslens.core.results import (
     write_atomically,
     write_json,
 )
+from stresslens.recipe import OPERATIONAL
 from stresslens.settling import arithmetic_of
 from stresslens.training import Show, Training, fit
 
@@ -69,7 +70,7 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
 def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code."""
     comparable = configuration(task)
-    comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in study.OPERATIONAL}
+    comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in OPERATIONAL}
     sources = own_sources(task)
     hashes = {name: copy for name, (_, copy) in sources.items() if ".py:" not in name}
     fingerprint = study.fingerprint([comparable, data.fingerprint, hashes])

@@ -8,22 +8,16 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from stresslens import find
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
-
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-Plug = str | dict[str, Any]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Split = Literal["train", "validation", "test"]
+from stresslens.recipe import STRICT, Input, Moments, Plug, Recipe, Stop, Train
 
 SLOTS: dict[find.Keys, str] = {
     ("data",): "datasets",
@@ -37,72 +31,6 @@ SLOTS: dict[find.Keys, str] = {
 
 LATER = ("estimator", "sweep", "curve", "robustness", "corruptions", "explain", "views", "track", "executor")
 """Keys of a study that this version does not carry out yet."""
-
-OPERATIONAL = ("checkpoint_seconds",)
-"""Settings of `train` that change neither weights nor metrics, so they may differ when a run goes on."""
-
-
-@dataclass(config=STRICT)
-class Moments:
-    """Normalising by given channel means and deviations, on [0,1]."""
-
-    mean: list[float]
-    std: list[Annotated[float, Field(gt=0)]]
-
-
-@dataclass(config=STRICT)
-class Input:
-    """What happens to an image before the net: resizing to `size`, then normalising."""
-
-    size: Positive | tuple[Positive, Positive] | None = None
-    normalize: Literal["standard", "pixel_minmax", "none"] | Moments = "standard"
-
-
-@dataclass(config=STRICT)
-class Stop:
-    """Early stopping: when the last batch's loss changes by less than `loss_change` from one epoch to the next, or after
-    `patience` evaluations without a better one."""
-
-    loss_change: Annotated[float, Field(gt=0)] | None = None
-    patience: Positive | None = None
-
-
-@dataclass(config=STRICT)
-class Train:
-    """How a net is trained. Every option, its meaning and its default: docs/studies.md."""
-
-    epochs: Positive = 10
-    batch_size: Positive | Literal["full"] = 64
-    shuffle: bool = True
-    lr: Annotated[float, Field(gt=0)] = 0.001
-    optimizer: Plug = "adam"
-    schedule: Plug = "constant"
-    loss: Plug = "cross_entropy"
-    objective: Plug = "supervised"
-    augment: list[Plug] = field(default_factory=list)
-    accumulate: Positive = 1
-    clip: Annotated[float, Field(gt=0)] | None = None
-    ema: Share | None = None
-    stop: Stop | None = None
-    select: Literal["auto", "accuracy", "loss", "last"] = "auto"
-    watch: list[Split] = field(default_factory=lambda: ["validation"])
-    log_every: Positive = 1
-    evaluate_every: Positive = 1
-    device: str = "auto"
-    precision: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    threads: Positive | Literal["auto"] = "auto"
-    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    checkpoint_seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
-
-
-@dataclass(config=STRICT)
-class Recipe:
-    """One way of training one model on one data set; its seeds are its repeats."""
-
-    data: Plug = "digits"
-    model: Plug = "simple_cnn"
-    input: Input = field(default_factory=Input)
-    train: Train = field(default_factory=Train)
 
 
 @dataclass(config=STRICT)

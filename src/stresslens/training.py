@@ -27,7 +27,8 @@ from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Augmentation, Scheduler, Step
-from stresslens.study import Train, objective_of
+from stresslens.recipe import Train
+from stresslens.study import objective_of
 
 Show = Callable[["Position", int, float], None]
 """Called a few times a second: where training stands, how many epochs there are, and the share of them that is done."""
