@@ -26,6 +26,10 @@ Tell = Callable[[Task, Record], None]
 """Called when a run is finished, or found finished."""
 
 
+SAVING_SECONDS = 60
+"""How long a stopped study waits for its workers to save."""
+
+
 def run(
     study: studies.Study,
     *,
@@ -94,8 +98,12 @@ def _describe(study: studies.Study, folder: Path) -> None:
     write_json(file, described)
 
 
-def _end_with_parent() -> None:
-    """In a worker: ends it when the process that started it is gone, even by kill -9, so that the run's folder is free again."""
+def _start_worker() -> None:
+    """In a worker: it ends when the process that started it is gone, even by kill -9, so that the run's folder is free again.
+
+    Ctrl-C reaches it too; only training listens, and saves.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -116,7 +124,7 @@ def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell:
             except TrainingDiverged as error:
                 diverged.append(f"{task.folder}: {error}")
         return diverged
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _end_with_parent) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker) as pool:
         try:
             waiting = {pool.submit(stages.carry_out, task): task for task in tasks}
             for done in as_completed(waiting):
@@ -129,8 +137,11 @@ def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell:
             raise StresslensError("a process was ended from outside (out of memory?); the same command goes on") from error
         except BaseException as error:  # a worker's error, or a signal to this process: the workers save and end
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                if child.pid is not None:
-                    os.kill(child.pid, error.signal if isinstance(error, Stopped) else signal.SIGTERM)
+            workers = multiprocessing.active_children()
+            for worker in workers:
+                if worker.pid is not None:
+                    os.kill(worker.pid, error.signal if isinstance(error, Stopped) else signal.SIGTERM)
+            for worker in workers:  # they save first, and end with this process at the latest
+                worker.join(SAVING_SECONDS)
             raise
     return diverged
