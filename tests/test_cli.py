@@ -181,9 +181,7 @@ def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path) -> Non
         assert weights.read_bytes() == (tmp_path / "two" / weights.relative_to(tmp_path / "one")).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("number", "jobs"), [(signal.SIGTERM, "1"), (signal.SIGINT, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")]
-)
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGTERM, "1"), (signal.SIGINT, "1"), (signal.SIGTERM, "2")])
 def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str) -> None:
     (tmp_path / "long.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 2\n"

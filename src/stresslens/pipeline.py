@@ -16,7 +16,7 @@ from pathlib import Path
 from stresslens import comparison, stages
 from stresslens import study as studies
 from stresslens.building import Task
-from stresslens.core.errors import Stopped, StresslensError, TrainingDiverged
+from stresslens.core.errors import StresslensError, TrainingDiverged
 from stresslens.core.results import RunFolder, read_json, write_json
 from stresslens.settling import settle
 from stresslens.stages import Record
@@ -135,12 +135,12 @@ def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell:
                     diverged.append(f"{task.folder}: {error}")
         except BrokenProcessPool as error:
             raise StresslensError("a process was ended from outside (out of memory?); the same command goes on") from error
-        except BaseException as error:  # a worker's error, or a signal to this process: the workers save and end
+        except BaseException:  # a worker's error, or a signal to this process: the workers save and end
             pool.shutdown(wait=False, cancel_futures=True)
             workers = multiprocessing.active_children()
             for worker in workers:
                 if worker.pid is not None:
-                    os.kill(worker.pid, error.signal if isinstance(error, Stopped) else signal.SIGTERM)
+                    os.kill(worker.pid, signal.SIGTERM)
             for worker in workers:  # they save first, and end with this process at the latest
                 worker.join(SAVING_SECONDS)
             raise
