@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stresslens import find
 from stresslens import study as studies
 from stresslens.core import layers
-from stresslens.core.data import Data, Split
+from stresslens.core.data import Data, Division, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
 from stresslens.recipe import Input, Recipe
@@ -25,7 +25,10 @@ from stresslens.recipe import Input, Recipe
 
 @dataclass(frozen=True)
 class Task:
-    """One seed of one recipe and the folder it goes to. `data` and `module` are the caller's own, if not named by the recipe."""
+    """One seed of one recipe and the folder it goes to. `repeats` says how each seed divides the data, if not all alike.
+
+    `data` and `module` are the caller's own, if not named by the recipe.
+    """
 
     study: str
     run: str
@@ -35,13 +38,15 @@ class Task:
     folder: Path
     data: Data | None = None
     module: nn.Module | None = None
+    repeats: studies.Repeats | None = None
 
 
 def configuration(task: Task) -> dict[str, Any]:
     """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named as their copies."""
     values = studies.as_values(task.recipe)
     copies = {name: f"plugins/{copy}:{name.rpartition(':')[2]}" for name, (_, copy) in own_sources(task).items() if ".py:" in name}
-    return {"study": task.study, **studies.renamed(values, copies), "runs": {task.run: {}}, "repeats": [task.seed]}
+    divided = task.repeats and {k: v for k, v in asdict(task.repeats).items() if v is not None} | {"only": [task.seed]}
+    return {"study": task.study, **studies.renamed(values, copies), "runs": {task.run: {}}, "repeats": divided or [task.seed]}
 
 
 def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
@@ -59,7 +64,13 @@ def load_data(task: Task) -> Data:
     """The task's data set; the last one loaded is kept, since the runs of a study mostly share it."""
     if task.data is not None:
         return task.data
-    return _loaded(json.dumps(task.recipe.data, sort_keys=True), task.base)
+    value = json.dumps(task.recipe.data, sort_keys=True)
+    return _loaded(value, task.base) if task.repeats is None else _divided(value, task.base, task.repeats.division, task.seed)
+
+
+@lru_cache(maxsize=2)
+def _divided(value: str, base: Path, division: Division, seed: int) -> Data:
+    return division.of(_loaded(value, base), seed)
 
 
 @lru_cache(maxsize=2)
@@ -73,13 +84,14 @@ def _loaded(value: str, base: Path) -> Data:
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     """The data set a run was trained on, loaded again by its config.yaml; own plug-ins only with `trust`."""
     try:
-        value = yaml.safe_load(folder.config.read_text(encoding="utf-8"))["data"]
+        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        value, repeats = config["data"], config["repeats"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UnreadableRun(f"{folder.config} cannot be read ({error})") from error
     if isinstance(value, str) and value.startswith("own data"):
         raise UnreadableRun(f"{folder.path} was trained on your {value}; evaluate it from Python, with stresslens.evaluate")
     data: Data = find.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
-    return data
+    return data if isinstance(repeats, list) else studies.Repeats(**repeats).division.of(data, repeats["only"][0])
 
 
 def build_model(task: Task, data: Data) -> nn.Sequential:

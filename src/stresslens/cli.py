@@ -13,16 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError, closest
-from stresslens.terminal import print_json, print_scores, print_table, progress, silent
+from stresslens.core.progress import listening
+from stresslens.terminal import (
+    Advance,
+    plugin_help,
+    print_findings,
+    print_json,
+    print_runs,
+    print_scores,
+    print_table,
+    progress,
+    silent,
+)
 
 if TYPE_CHECKING:
     from stresslens.building import Task
+    from stresslens.core.data import Data
     from stresslens.core.types import Estimate
     from stresslens.stages import Record
     from stresslens.study import Study
-
-GATES = ("accuracy", "top5", "balanced_accuracy")
-"""Scores that `--fail-under` takes: those of which more is better."""
 
 app = typer.Typer(
     name="stresslens",
@@ -34,6 +43,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+DataSet = Annotated[
+    str, typer.Argument(help="A dataset: digits, mnist, …, {mnist: {validation: 5000}}, or the path of your own images.")
+]
+data_app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the studies' folders.")]
@@ -48,7 +63,12 @@ Verbose = Annotated[
 ]
 FailUnder = Annotated[
     list[str] | None,
-    typer.Option("--fail-under", help="score=value, for example accuracy=0.97; exit code 5 if a run is below.", show_default=False),
+    typer.Option(
+        "--fail-under",
+        help="score=value, for example accuracy=0.97, or accuracy.low=0.97 for the lower end of its interval; exit code 5 if a run "
+        "is below.",
+        show_default=False,
+    ),
 ]
 
 
@@ -74,7 +94,7 @@ def run(
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Argument(help="A dataset: digits, mnist, …, or {mnist: {validation: 5000}}.")],
+    data: DataSet,
     model: Annotated[str, typer.Argument(help="A model: linear, simple_cnn, …, or {mlp: {widths: [32, 16]}}.")],
     overrides: Overrides = None,
     name: Annotated[str, typer.Option("--name", help="Of the run's folder.")] = "run",
@@ -92,7 +112,7 @@ def train(
     from stresslens.core.errors import Problems
     from stresslens.core.yaml_source import parse_value
 
-    values = {"data": parse_value(data), "model": parse_value(model), "runs": {name: {}}}
+    values = {"data": _data_value(data), "model": parse_value(model), "runs": {name: {}}}
     try:
         described = studies.expand(values, overrides or [], name="train", base=Path.cwd())
     except Problems as error:
@@ -111,7 +131,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a trained run on a split of its own data; reading test is counted in its record."""
-    from stresslens import stages
+    from stresslens import gates, stages
     from stresslens.building import data_of, open_model
     from stresslens.core.results import RunFolder, read_record, write_json
     from stresslens.core.types import Estimate
@@ -119,7 +139,7 @@ def evaluate(
     folder = RunFolder(run)
     if split not in ("train", "validation", "test"):
         raise ConfigError(f"--split {split}: expected train, validation or test")
-    gates = _parsed_gates(fail_under or [])
+    asked = gates.parsed(fail_under or [])
     _check_is_run(run)
     read_record(folder)
     with folder.locked():
@@ -137,46 +157,50 @@ def evaluate(
         print_json({"run": str(run), "split": split, "scores": record["scores"][split]})
     else:
         print_scores(scores, f"{run}: {split}")
-    _check_gates(gates, {str(run): scores})
+    gates.check(asked, {str(run): scores})
 
 
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder (…/seed-0).")],
-    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
     trust: Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")] = False,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes shown for each picture.")] = 3,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, written as they come.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Classify pictures: each is made as large and as grey or coloured as the images the run was trained on."""
-    from stresslens.building import open_model
+    """Classify pictures, prepared as the run's own images were; say which are unlike its training images.
+
+    Probabilities are calibrated on the run's validation images. A picture is called unlike at a stated false-alarm rate. Files that
+    cannot be read are told at the end (exit code 3), the rest is done.
+    """
     from stresslens.core.errors import DataError
     from stresslens.core.results import RunFolder
-    from stresslens.pictures import read_picture
-    from stresslens.python import predict as probabilities_of
+    from stresslens.predicting import Classifier, picture_files
 
-    folder = RunFolder(run)
+    if csv and as_json:
+        raise ConfigError("give either --csv or --json")
     _check_is_run(run)
-    card = folder.load_card()
-    model = open_model(folder, trust=trust)
-    rows: list[dict[str, Any]] = []
-    unreadable: list[str] = []
-    for file in pictures:
-        try:
-            probabilities = probabilities_of(model, read_picture(file, card.shape)[None])[0]
-        except DataError as error:
-            unreadable.append(str(error))
-            continue
-        best = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])[:3]
-        rows.append(
-            {
-                "file": str(file),
-                "predictions": [{"class": card.classes[k], "probability": float(probabilities[k])} for k in best],
-            }
-        )
-    if as_json:
-        print_json({"run": str(run), "pictures": rows, "unreadable": unreadable})
+    classifier = Classifier(RunFolder(run), trust=trust)
+    found = classifier.classify(picture_files(pictures), top=top)
+    rate = classifier.likeness.rate if classifier.likeness else None
+    if csv:
+        unreadable = print_predictions_csv(found, top)
     else:
-        print_table(["picture", "class", "probability", "next"], [_prediction_row(row) for row in rows], "predictions")
+        rows = list(found)
+        unreadable = [f"{row.file}: {row.unreadable}" for row in rows if row.unreadable is not None]
+        if as_json:
+            facts = {"temperature": classifier.temperature, "calibrated_on": classifier.calibrated_on, "false_alarm_rate": rate}
+            print_json(
+                {
+                    "run": str(run),
+                    **facts,
+                    "pictures": [r.as_json() for r in rows if r.unreadable is None],
+                    "unreadable": unreadable,
+                }
+            )
+        else:
+            print_predictions([row for row in rows if row.unreadable is None], rate, classifier.calibrated_on)
     if unreadable:
         raise DataError("\n".join(unreadable))
 
@@ -189,6 +213,41 @@ def report(folder: Annotated[Path, typer.Argument(help="A study's folder (runs/N
     typer.echo(str(write_report(folder)))
 
 
+@data_app.command("check")
+def data_check(
+    data: DataSet,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if anything serious is found.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Look for duplicates, leaks between splits, wrong or rare labels, and shortcuts. The images are read, no model is."""
+    from stresslens.data_check import findings_of
+
+    found = findings_of(_load_data(data))
+    if as_json:
+        print_json([finding.as_json() for finding in found])
+    else:
+        print_findings(found)
+    serious = [finding.audit for finding in found if finding.severity == "serious"]
+    if strict and serious:
+        raise GateNotMet(f"serious: {', '.join(serious)}")
+
+
+@data_app.command("stats")
+def data_stats(data: DataSet, as_json: Json = False) -> None:
+    """Images of each class in each split, their shape, and what was left out."""
+    loaded = _load_data(data)
+    counts = {name: split.labels.bincount(minlength=len(loaded.classes)).tolist() for name, split in loaded.splits.items()}
+    if as_json:
+        shape, notes = list(loaded.shape), list(loaded.notes)
+        print_json({"name": loaded.name, "shape": shape, "classes": list(loaded.classes), "images": counts, "notes": notes})
+        return
+    rows = [[name, *(str(of_split[k]) for of_split in counts.values())] for k, name in enumerate(loaded.classes)]
+    rows.append(["all", *(str(sum(of_split)) for of_split in counts.values())])
+    print_table(["class", *counts], rows, f"{loaded.name}: images of {'×'.join(map(str, loaded.shape))} (channels, height, width)")
+    for note in loaded.notes:
+        typer.echo(note)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(help="datasets, models, losses, …, or runs.")] = "",
@@ -199,12 +258,12 @@ def list_(
     from stresslens import find
 
     if kind == "runs":
-        _list_runs(out, as_json)
+        print_runs(out, as_json)
         return
     kinds = [kind] if kind else list(find.VOCABULARY)
     if kind and kind not in find.VOCABULARY:
         raise ConfigError(f"no kind is called {kind!r}; {closest(kind, [*find.VOCABULARY, 'runs'])}")
-    found = {folder: {name: _described(folder, name) for name in find.names(folder)} for folder in kinds}
+    found = {folder: {name: plugin_help(folder, name) for name in find.names(folder)} for folder in kinds}
     if as_json:
         print_json(found)
         return
@@ -250,7 +309,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        app()
+        with listening(Advance()):
+            app()
     except (StresslensError, Stopped) as error:
         typer.echo(f"stresslens: {error}" if "\n" not in str(error) else str(error), err=True)
         sys.exit(error.exit_code)
@@ -276,10 +336,10 @@ def _carry_out(
 ) -> None:
     from dataclasses import replace
 
-    from stresslens import pipeline
+    from stresslens import gates, pipeline
     from stresslens import study as studies
 
-    gates = _parsed_gates(fail_under)
+    asked = gates.parsed(fail_under)
     if device is not None:
         runs = [replace(run, recipe=replace(run.recipe, train=replace(run.recipe.train, device=device))) for run in study.runs]
         study = replace(study, runs=runs)
@@ -319,82 +379,29 @@ def _carry_out(
             typer.echo(verdict)
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
-    _check_gates(gates, finished)
+    gates.check(asked, finished)
 
 
-def _parsed_gates(fail_under: list[str]) -> list[tuple[str, float]]:
-    gates = []
-    for gate in fail_under:
-        name, _, value = gate.partition("=")
-        if name not in GATES:
-            raise ConfigError(f"--fail-under {gate}: {closest(name, list(GATES))}")
-        try:
-            gates.append((name, float(value)))
-        except ValueError:
-            raise ConfigError(f"--fail-under {gate}: expected score=value, for example accuracy=0.97") from None
-        if not 0 <= gates[-1][1] <= 1:
-            raise ConfigError(f"--fail-under {gate}: {name} lies between 0 and 1")
-    return gates
+def _data_value(text: str) -> Any:
+    """A dataset's name with options, or the folder dataset for a path."""
+    from stresslens import find
+    from stresslens.core.yaml_source import parse_value
+
+    if text not in find.names("datasets") and ":" not in text and Path(text).expanduser().exists():
+        return {"folder": {"path": text}}
+    return parse_value(text)
 
 
-def _check_gates(gates: list[tuple[str, float]], finished: dict[str, dict[str, Estimate]]) -> None:
-    missed = []
-    for name, least in gates:
-        for run, scores in finished.items():
-            if name not in scores:
-                raise ConfigError(f"--fail-under {name}: {run} has no such score; it has {', '.join(scores) or 'none'}")
-            if scores[name].value < least:
-                missed.append(f"{run}: {name} {scores[name].value:.4f} is below {least:g}")
-    if missed:
-        raise GateNotMet("\n".join(missed))
+def _load_data(text: str) -> Data:
+    from stresslens import find
+    from stresslens.core.data import Data
+
+    data = find.resolve("datasets", _data_value(text), base=Path.cwd())()
+    if not isinstance(data, Data):
+        raise ConfigError(f"the dataset {text} returned a {type(data).__name__}; expected a stresslens.Data")
+    return data
 
 
 def _check_is_run(run: Path) -> None:
     if not (run / "record.json").is_file():
         raise ConfigError(f"{run} is not the folder of a run (…/seed-0); `stresslens list runs` shows those that there are")
-
-
-def _list_runs(out: Path, as_json: bool) -> None:
-    from stresslens.core.results import UnreadableRun, read_record, run_folders
-
-    records: dict[str, Any] = {}
-    for folder in run_folders(out):
-        try:
-            records[str(folder.path)] = read_record(folder)
-        except UnreadableRun as error:
-            records[str(folder.path)] = {"status": "unreadable", "message": str(error)}
-    if as_json:
-        print_json(records)
-        return
-    rows = []
-    for path, record in records.items():
-        accuracy = record.get("scores", {}).get("test", {}).get("accuracy")
-        rows.append(
-            [
-                path,
-                record["status"],
-                f"{accuracy['value'] * 100:.2f} %" if accuracy else "",
-                str(record.get("training", {}).get("epochs", "")),
-            ]
-        )
-    print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")
-
-
-def _described(folder: str, name: str) -> dict[str, str]:
-    import inspect
-
-    from stresslens import find
-
-    function = find.plugin(folder, name)
-    options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in find.options_of(function).items())
-    return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
-
-
-def _prediction_row(row: dict[str, Any]) -> list[str]:
-    first, *others = row["predictions"]
-    return [
-        row["file"],
-        first["class"],
-        f"{first['probability'] * 100:.1f} %",
-        ", ".join(f"{o['class']} {o['probability'] * 100:.1f} %" for o in others),
-    ]

@@ -57,7 +57,7 @@ def run(
 def tasks_of(study: studies.Study, folder: Path) -> list[Task]:
     """Every seed of every run, with the folder it goes to."""
     return [
-        Task(study.name, run.name, seed, run.recipe, run.base, folder / run.name / f"seed-{seed}")
+        Task(study.name, run.name, seed, run.recipe, run.base, folder / run.name / f"seed-{seed}", repeats=study.repeats)
         for run in study.runs
         for seed in study.seeds
     ]

@@ -56,6 +56,7 @@ class Train:
     loss: Plug = "cross_entropy"
     objective: Plug = "supervised"
     augment: list[Plug] = field(default_factory=list)
+    balance: Literal["none", "weights", "sampling"] = "none"
     accumulate: Positive = 1
     clip: Annotated[float, Field(gt=0)] | None = None
     ema: Share | None = None

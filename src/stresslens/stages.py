@@ -27,6 +27,7 @@ from stresslens.core.results import (
     write_atomically,
     write_json,
 )
+from stresslens.data_check import findings_of
 from stresslens.recipe import OPERATIONAL
 from stresslens.settling import arithmetic_of
 from stresslens.training import Show, Training, fit
@@ -108,6 +109,8 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
             "splits": {name: data.fingerprint_of(name) for name in data.splits},
             "sizes": {name: len(split) for name, split in data.splits.items()},
             "notes": list(data.notes),
+            "findings": [finding.as_json() for finding in findings_of(data)],
+            "division": dict(data.division) if data.division else None,
         },
         "reads_of_test": 0,
         "watched_test": "test" in task.recipe.train.watch,
@@ -143,6 +146,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
     if passed_over:
         record["findings"].append({"kind": "checkpoint", "message": passed_over})
     write_json(folder.record, record)
+    devices.start_watching_memory(arithmetic.device)
     with training.obeying_signals():
         fit(training)
     p = training.position
@@ -155,6 +159,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         "images_per_second": images / p.seconds if p.seconds else None,
         "stopped": p.stopped or "all epochs done",
         "select": training.select,
+        "peak_memory": devices.peak_memory(arithmetic.device),
     }
     record["layers"] = table.as_json()
     record["reads_of_test"] = p.reads_of_test
@@ -168,6 +173,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         "gain": normalize.gain.tolist(),  # type: ignore[operator]
         "shift": normalize.shift.tolist(),  # type: ignore[operator]
         "seed": task.seed,
+        "fit": data.fit,
     }
     weights = on_cpu(training.chosen())
     write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(weights)))

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from stresslens import find
+from stresslens.core.data import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
 from stresslens.recipe import STRICT, Input, Moments, Plug, Recipe, Stop, Train
@@ -42,13 +43,31 @@ class Contrast:
 
 
 @dataclass(config=STRICT)
+class Repeats:
+    """Another division of the data for every repeat: k-fold, `times` over, or so many random splits. `only` picks some of them."""
+
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = None
+    times: Annotated[int, Field(ge=1, le=1000)] = 1
+    splits: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    only: list[Annotated[int, Field(ge=0, lt=2**32)]] | None = None
+
+    @property
+    def division(self) -> Division:
+        return Division(self.folds, self.times)
+
+    @property
+    def seeds(self) -> list[int]:
+        return list(range((self.folds or 0) * self.times or self.splits or 1)) if self.only is None else self.only
+
+
+@dataclass(config=STRICT)
 class _Frame:
     """The keys of a study besides those of a recipe."""
 
     study: str | None = None
     runs: dict[str, dict[str, Any] | None] | None = None
     grid: dict[str, list[Any]] | None = None
-    repeats: Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] = 1
+    repeats: Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats = 1
     contrasts: dict[str, Contrast] | None = None
 
 
@@ -70,6 +89,8 @@ class Study:
     seeds: list[int]
     contrasts: list[tuple[str, str, str]]
     source: Path | None
+    repeats: Repeats | None = None
+    """How the data is divided anew for every seed, if it is."""
 
 
 _recipe, _frame = TypeAdapter(Recipe), TypeAdapter(_Frame)
@@ -150,9 +171,13 @@ def expand(
         found.append(Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"))
     if isinstance(frame.repeats, list) and (not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)):
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
+    if isinstance(frame.repeats, Repeats) and (frame.repeats.folds is None) == (frame.repeats.splits is None):
+        found.append(Problem(("repeats",), "give either folds or splits"))
     contrasts = _contrasts(frame, runs, names, found)
     if found:
         raise Problems(list(dict.fromkeys(found)))
+    if isinstance(frame.repeats, Repeats):
+        return Study(study_name, runs, frame.repeats.seeds, contrasts, source, frame.repeats)
     seeds = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats
     return Study(study_name, runs, seeds, contrasts, source)
 
@@ -296,6 +321,10 @@ def _check_recipe(
         clash.append((("train", "watch"), "patience needs validation among the splits watched"))
     if train.select in ("accuracy", "loss") and "validation" not in train.watch:
         clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
+    if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
+        clash.append(
+            (("train", "balance"), "sampling draws anew for each epoch; it needs shuffled batches smaller than all images")
+        )
     try:
         find.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
     except Problems as error:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stresslens.building import Task
-    from stresslens.core.types import Estimate
+    from stresslens.core.types import Estimate, Finding
+    from stresslens.predicting import Prediction
     from stresslens.training import Position, Show
 
 
@@ -70,3 +74,109 @@ def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
 def print_json(value: Any) -> None:
     """One document on standard output."""
     print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+class Advance:
+    """Listens to `core.progress`: one line that is written over on a terminal, elsewhere a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self.what, self.began, self.shown = "", 0.0, 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if what != self.what:
+            self.what, self.began, self.shown = what, now, now
+        terminal = sys.stderr.isatty()
+        ended = done >= total and self.shown > self.began
+        if not ended and now - self.shown < (0.2 if terminal else 10):
+            return
+        self.shown = now
+        left = f", {duration((now - self.began) * (total - done) / done)} left" if 0 < done < total else ""
+        line = f"{what}: {done:,} of {total:,}{left}"
+        sys.stderr.write(f"\r\x1b[K{line}{chr(10) if ended else chr(13)}" if terminal else f"{line}\n")
+        sys.stderr.flush()
+
+
+def print_findings(found: Sequence[Finding]) -> None:
+    """Signs of trouble first, the serious before the minor, each with its evidence and examples."""
+    order = {"serious": 0, "minor": 1, "none": 2}
+    marks = {"serious": "✗ serious", "minor": "! minor"}
+    for finding in sorted(found, key=lambda f: (order[f.severity], f.status == "not checked")):
+        mark = marks.get(finding.severity, "✓" if finding.status == "no sign" else "– not checked")
+        print(f"{mark}: {finding.audit}: {finding.evidence}")
+        if finding.remedy:
+            print(f"    {finding.remedy}")
+        for item in finding.items[:5]:
+            print(f"    {item}")
+        if len(finding.items) > 5:
+            print("    … (--json lists more)")
+
+
+def print_runs(out: Path, as_json: bool) -> None:
+    """The runs below a folder, with what they came to."""
+    from stresslens.core.results import UnreadableRun, read_record, run_folders
+
+    records: dict[str, Any] = {}
+    for folder in run_folders(out):
+        try:
+            records[str(folder.path)] = read_record(folder)
+        except UnreadableRun as error:
+            records[str(folder.path)] = {"status": "unreadable", "message": str(error)}
+    if as_json:
+        print_json(records)
+        return
+    rows = []
+    for path, record in records.items():
+        accuracy = record.get("scores", {}).get("test", {}).get("accuracy")
+        rows.append(
+            [
+                path,
+                record["status"],
+                f"{accuracy['value'] * 100:.2f} %" if accuracy else "",
+                str(record.get("training", {}).get("epochs", "")),
+            ]
+        )
+    print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")
+
+
+def plugin_help(folder: str, name: str) -> dict[str, str]:
+    """A plug-in's options and the first paragraph of its docstring."""
+    import inspect
+
+    from stresslens import find
+
+    function = find.plugin(folder, name)
+    options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in find.options_of(function).items())
+    return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
+
+
+def print_predictions(rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None) -> None:
+    """A table, and below it what the probabilities and the mark for unlike pictures mean."""
+    cells = []
+    for row in rows:
+        (first, probability), *others = row.classes
+        next_best = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
+        cells.append([row.file, first, f"{100 * probability:.1f} %", next_best, "unlike the training images" if row.unlike else ""])
+    print_table(["picture", "class", "probability", "next", ""], cells, "predictions")
+    on = f"calibrated on the {calibrated_on} images" if calibrated_on else "not calibrated: the run has no validation images"
+    flag = (
+        f"of pictures like the validation images {100 * rate:.2g} % are called unlike" if rate else "unlike pictures are not told"
+    )
+    print(f"Probabilities are {on}; {flag}.")
+
+
+def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
+    """One line a picture, as they come; returns what could not be read, which has no line."""
+    writer = csv.writer(sys.stdout)
+    ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
+    writer.writerow(["file", *ranks, "unlike", "p_like"])
+    unreadable = []
+    for row in rows:
+        if row.unreadable is not None:
+            unreadable.append(f"{row.file}: {row.unreadable}")
+            continue
+        ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")]
+        blank = [""] * (2 * top - len(ranked))
+        unlike, p_like = ("" if value is None else value for value in (row.unlike, row.p_like))
+        writer.writerow([row.file, *ranked, *blank, unlike, p_like])
+    return unreadable

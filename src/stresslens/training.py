@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stresslens import evaluation, find
-from stresslens.core import layers
-from stresslens.core.data import RESIDENT_BYTES, Batch, Data, Split
+from stresslens.batching import augmentation, objective_for, prepared
+from stresslens.core.data import Batch, Data
 from stresslens.core.devices import Arithmetic
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.results import RunFolder
-from stresslens.core.types import Augmentation, Scheduler, Step
+from stresslens.core.types import Scheduler, Step
 from stresslens.recipe import Train
-from stresslens.study import objective_of
 
 Show = Callable[["Position", int, float], None]
 """Called a few times a second: where training stands, how many epochs there are, and the share of them that is done."""
@@ -113,7 +112,6 @@ class Training:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the model has no parameters to train")
-        self.objective = find.resolve("objectives", objective_of(train), base=base)
         self.optimizer: torch.optim.Optimizer = find.resolve("optimizers", train.optimizer, base=base)(self.parameters, train.lr)
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise ConfigError(
@@ -125,8 +123,12 @@ class Training:
         if not all(hasattr(self.schedule, part) for part in ("step", "state_dict", "load_state_dict")):
             raise ConfigError(f"the schedule {train.schedule!r} returned {self.schedule!r:.60}; expected a torch LRScheduler")
         self.loss: Any = find.resolve("losses", train.loss, base=base)
-        self.augment = [self._augmentation(value, base) for value in train.augment]
-        self.images, self.loss_of = self._prepared()
+        classes = len(data.classes)
+        self.augment = [augmentation(value, base=base, classes=classes) for value in train.augment]
+        objective = objective_for(train, data.train.labels, base=base, classes=classes)
+        self.images, self.loss_of = prepared(
+            self.model, data.train, objective, arithmetic=arithmetic, augmented=bool(self.augment), step=self._step
+        )
         self.average = AveragedModel(self.model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         self.best: dict[str, Tensor] = {}
         self.caught: int | None = None
@@ -154,6 +156,7 @@ class Training:
             self.size,
             seed=self.seed,
             shuffle=self.train.shuffle,
+            balanced=self.train.balance == "sampling",
             epoch=p.epoch,
             start_step=p.step,
             dtype=self.arithmetic.dtype,
@@ -341,54 +344,9 @@ class Training:
         except OSError as error:
             raise StresslensError(f"cannot write {path}: {error.strerror}; the last checkpoint is unharmed") from error
 
-    def _prepared(self) -> tuple[Split, Callable[[Batch], Tensor]]:
-        """The images that batches are made of, and the loss of a batch.
-
-        Where nothing changes an image before the net, resizing and normalising give the same in every epoch: then they are done
-        once, if the result is small, and batches hold the net's inputs. That takes an objective that asks for nothing else.
-        """
-        train, front, net = self.data.train, layers.input_layers(self.model), self.model.get_submodule("net")
-        ask = {need: self.objective.asks_for("objectives", need) for need in find.VOCABULARY["objectives"]}
-        state, objective, autocast = self.objective_state, self.objective, self.arithmetic.autocast
-
-        def step(index: Tensor) -> Step:
-            p = self.position
-            return Step(Draws(mix(self.seed, p.epoch, 1), index), p.epoch, self.share_done, state)
-
-        def of_inputs(batch: Batch) -> Tensor:
-            loss: Tensor = objective(None, None, batch.y, step(batch.places) if ask["step"] else None, net, batch.x)
-            return loss
-
-        def of_images(batch: Batch) -> Tensor:
-            inputs = front(batch.x) if ask["inputs"] else None
-            loss: Tensor = objective(self.model, batch.x, batch.y, step(batch.places) if ask["step"] else None, net, inputs)
-            return loss
-
-        def narrowed(loss_of: Callable[[Batch], Tensor]) -> Callable[[Batch], Tensor]:
-            def loss_in_bfloat16(batch: Batch) -> Tensor:
-                with autocast():
-                    return loss_of(batch)
-
-            return loss_in_bfloat16 if self.arithmetic.precision == "bfloat16" else loss_of
-
-        with torch.no_grad():
-            pixels = front(next(train.batches(1, dtype=self.arithmetic.dtype)).x).numel()
-        if self.augment or ask["model"] or ask["x"] or pixels * len(train) * 4 > RESIDENT_BYTES:
-            return train, narrowed(of_images)
-        with torch.no_grad():
-            inputs = torch.cat([front(batch.x) for batch in train.batches(1024, dtype=self.arithmetic.dtype)])
-        return Split(inputs, train.labels, 1.0), narrowed(of_inputs)
-
-    def _augmentation(self, value: Any, base: Path) -> Augmentation:
-        bound = find.resolve("augmentations", value, base=base)
-
-        def augmented(x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-            result = bound(x, y, draws, len(self.data.classes))
-            if not (isinstance(result, tuple) and len(result) == 2 and len(result[0]) == len(x)):
-                raise ConfigError(f"the augmentation {value!r} returned {result!r:.60}; expected images and labels (x, y)")
-            return result
-
-        return augmented
+    def _step(self, index: Tensor) -> Step:
+        p = self.position
+        return Step(Draws(mix(self.seed, p.epoch, 1), index), p.epoch, self.share_done, self.objective_state)
 
     def _diverged(self, loss: float, batch: Batch) -> None:
         p = self.position

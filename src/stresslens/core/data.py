@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.types import Augmentation, Shape
+from stresslens.core.image_store import Stored
+from stresslens.core.pictures import Fit
+from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
 """A split whose float32 form is at most this large is converted once, not batch by batch."""
@@ -46,12 +49,15 @@ class Batch(NamedTuple):
 class Split:
     """images (N,C,H,W) uint8 or float, labels (N,) int64; `scale` is the value of white (255; digits 16; floats in [0,1]: 1).
 
-    Raises DataError on any other shape or type, on images that are not finite, and on lengths that differ.
+    `images` may lie on the disk (`Stored`): then they are read batch by batch. `columns` are facts about each image, (N,) by name:
+    of a folder's pictures "file", "group", "width", "height", "bytes" and the columns of its table. Raises DataError on any
+    other shape or type, on images that are not finite, and on lengths that differ.
     """
 
-    images: Tensor
+    images: Tensor | Stored
     labels: Tensor
     scale: float = 255.0
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         x, y = self.images, self.labels
@@ -63,7 +69,10 @@ class Split:
             raise DataError(f"labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 of shape (images,)")
         if len(x) != len(y):
             raise DataError(f"{len(x)} images but {len(y)} labels")
-        if x.is_floating_point():
+        for name, column in self.columns.items():
+            if len(column) != len(y):
+                raise DataError(f"{len(y)} images but {len(column)} values in the column {name!r}")
+        if isinstance(x, Tensor) and x.is_floating_point():
             finite = torch.isfinite(x.flatten(1)).all(1)
             if not finite.all():
                 bad = (~finite).nonzero().flatten().tolist()
@@ -80,7 +89,9 @@ class Split:
     def select(self, index: Tensor | Sequence[int]) -> Split:
         """Some of the images, in the order given."""
         rows = torch.as_tensor(index)
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        images = self.images.select(rows) if isinstance(self.images, Stored) else self.images[rows]
+        columns = {name: column[rows.cpu().numpy()] for name, column in self.columns.items()}
+        return replace(self, images=images, labels=self.labels[rows], columns=columns)
 
     def to(self, device: torch.device | str) -> Split:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -89,10 +100,24 @@ class Split:
         """Some of this split's images as `batches` gives them."""
         return images.to(dtype, copy=True).div_(self.scale) if self.scale != 1 or images.dtype != dtype else images
 
+    def pieces(self, size: int = 4096) -> Iterator[Tensor]:
+        """The images as they are kept, `size` at a time, in file order."""
+        for start in range(0, len(self), size):
+            yield self.images[start : start + size]
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """What tells this split's images and labels from others'."""
+        yield f"{self.scale} {self.images.dtype} {tuple(self.images.shape)}".encode()
+        if isinstance(self.images, Stored):
+            yield self.images.content()
+        else:
+            yield np.ascontiguousarray(self.images.cpu().numpy()).data
+        yield np.ascontiguousarray(self.labels.cpu().numpy()).data
+
     @cached_property
     def _resident(self) -> Tensor | None:
         small = self.images.numel() * 4 <= RESIDENT_BYTES
-        return self.floats(self.images) if small and self.images.dtype != torch.float64 else None
+        return self.floats(self.images[:]) if small and self.images.dtype != torch.float64 else None
 
     def batches(
         self,
@@ -100,6 +125,7 @@ class Split:
         *,
         seed: int | None = None,
         shuffle: bool = True,
+        balanced: bool = False,
         epoch: int = 0,
         start_step: int = 0,
         dtype: torch.dtype = torch.float32,
@@ -108,24 +134,29 @@ class Split:
         """One epoch's batches of `size` images (the last may be smaller), from `start_step` on, on the split's device.
 
         Stateless: order and random draws follow from (seed, epoch, index) alone. `seed=None` or `shuffle=False` is file order,
-        and so is one batch of everything.
+        and so is one batch of everything. `balanced` shows as many images of every class in an epoch of as many images: those of
+        small classes several times, each time with other draws.
         """
         ready = self._resident if dtype == torch.float32 else None
         if ready is not None and not augment and (seed is None or not shuffle or size >= len(self)):
             yield from self._in_file_order(size)[start_step:]
             return
         places = self._places
-        order = None if seed is None or not shuffle or size >= len(self) else _order(len(self), seed, epoch).to(self.images.device)
+        order = None
+        if seed is not None and shuffle and size < len(self):
+            order = _balanced_order(self.labels.cpu(), seed, epoch) if balanced else _order(len(self), seed, epoch)
+            order = order.to(self.images.device)
         for start in range(start_step * size, len(self), size):
             if order is None:
                 rows: Tensor | slice = slice(start, start + size)
-                index = places[rows]
+                index = ticket = places[rows]
             else:
-                rows = index = order[start : start + size]
+                ticket = order[start : start + size]
+                rows = index = ticket % len(self) if balanced else ticket
             x = ready[rows] if ready is not None else self.floats(self.images[rows], dtype)
             y = self.labels[rows]
             if augment:
-                draws = Draws(mix(seed or 0, epoch), index)
+                draws = Draws(mix(seed or 0, epoch), ticket)
                 for augmentation in augment:
                     x, y = augmentation(x, y, draws)
             yield Batch(x, y, index)
@@ -150,6 +181,18 @@ def _order(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch)))
 
 
+def _balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
+    """n tickets, as many for each class present: an image's place, plus n for every time it was drawn before."""
+    n, present = len(labels), torch.unique(labels)
+    tickets = []
+    for k, label in enumerate(present.tolist()):
+        own = (labels == label).nonzero().flatten()
+        slots = n // len(present) + (k < n % len(present))
+        rounds = range(-(-slots // len(own)))
+        tickets.append(torch.cat([own[_order(len(own), mix(seed, label, r), epoch)] + r * n for r in rounds])[:slots])
+    return torch.cat(tickets)[_order(n, seed, epoch)]
+
+
 @dataclass(frozen=True)
 class Data:
     """A data set: training, validation and test splits of one image shape, and what the labels mean.
@@ -162,7 +205,13 @@ class Data:
     test: Split | None
     classes: tuple[str, ...]
     name: str = "tensors"
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """What was noticed while the files were read."""
+    division: Mapping[str, Any] | None = None
+    """Which fold or random split this is, where a study repeats over divisions of the data."""
+    fit: Fit = "crop"
+    """How pictures were brought to this shape, and others will be."""
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -194,17 +243,16 @@ class Data:
         """16 hexadecimal digits that change with any pixel, label, division or class name."""
         digest = hashlib.sha256(repr((self.classes, self.shape)).encode())
         for name, split in self.splits.items():
-            digest.update(f"{name} {split.scale} {split.images.dtype}".encode())
-            for tensor in (split.images, split.labels):
-                digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+            digest.update(name.encode())
+            for part in split.content():
+                digest.update(part)
         return digest.hexdigest()[:16]
 
     def fingerprint_of(self, split: str) -> str:
         """16 hexadecimal digits of one split's images and labels."""
-        part = self.splits[split]
-        digest = hashlib.sha256(f"{part.scale} {part.images.dtype} {tuple(part.images.shape)}".encode())
-        for tensor in (part.images, part.labels):
-            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+        digest = hashlib.sha256()
+        for part in self.splits[split].content():
+            digest.update(part)
         return digest.hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> Data:
@@ -254,10 +302,18 @@ def _part(split: Split, rows: Tensor) -> Split | None:
     return split.select(rows) if len(rows) else None
 
 
-def divide(labels: Tensor, parts: Mapping[str, int | float], *, seed: int, names: Sequence[str] = ()) -> dict[str, Tensor]:
+def divide(
+    labels: Tensor,
+    parts: Mapping[str, int | float],
+    *,
+    seed: int,
+    names: Sequence[str] = (),
+    groups: NDArray[Any] | None = None,
+) -> dict[str, Tensor]:
     """Positions of each part and of the remaining "train", drawn at random with every class in proportion.
 
-    A part is a count (from 1 up) or a share of all images (below 1); 0 leaves it empty.
+    A part is a count (from 1 up) or a share of all images (below 1); 0 leaves it empty. Images with the same value in `groups`
+    stay on one side, so that sizes and proportions come only as near as the groups allow.
     """
     from sklearn.model_selection import train_test_split
 
@@ -268,7 +324,8 @@ def divide(labels: Tensor, parts: Mapping[str, int | float], *, seed: int, names
     rest = np.arange(len(labels))
     drawn: dict[str, Tensor] = {}
     for name, count in counts.items():
-        present, sizes = np.unique(labels.numpy()[rest], return_counts=True)
+        of_rest = labels.numpy()[rest]
+        present, sizes = np.unique(of_rest, return_counts=True)
         if count and (sizes.min() < 2 or count < len(present) or len(rest) - count < len(present)):
             rarest = int(present[sizes.argmin()])
             label = repr(names[rarest]) if rarest < len(names) else str(rarest)
@@ -277,11 +334,39 @@ def divide(labels: Tensor, parts: Mapping[str, int | float], *, seed: int, names
                 f"({label}) has {sizes.min()} image{'s' if sizes.min() > 1 else ''} of {len(rest)}"
             )
         part = np.arange(0)
-        if count:
-            rest, part = train_test_split(rest, test_size=count, random_state=seed, stratify=labels.numpy()[rest])
+        if count and groups is not None:
+            folds = max(2, round(len(rest) / count))
+            sides = fold_positions(torch.from_numpy(of_rest), folds, seed=seed, groups=groups[rest], names=names)
+            chosen = min(sides, key=lambda side: abs(len(side) - count)).numpy()
+            rest, part = np.delete(rest, chosen), rest[chosen]
+        elif count:
+            rest, part = train_test_split(rest, test_size=count, random_state=seed, stratify=of_rest)
         drawn[name] = torch.from_numpy(np.ascontiguousarray(part))
     drawn["train"] = torch.from_numpy(np.ascontiguousarray(rest))
     return drawn
+
+
+def fold_positions(
+    labels: Tensor, folds: int, *, seed: int, groups: NDArray[Any] | None = None, names: Sequence[str] = ()
+) -> list[Tensor]:
+    """The positions of each of `folds` parts that together are all images, every class in proportion, groups kept whole.
+
+    Raises DataError when a class has fewer images, or groups, than there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    y = labels.numpy()
+    for label in np.unique(y):
+        units = np.arange(len(y))[y == label] if groups is None else np.unique(groups[y == label])
+        if len(units) < folds:
+            called = repr(names[label]) if label < len(names) else str(label)
+            what = "image" if groups is None else "group"
+            raise DataError(
+                f"cannot divide into {folds} parts with every class in each: class {called} has {len(units)} {what}"
+                + ("s" if len(units) != 1 else "")
+            )
+    divider = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
+    return [torch.from_numpy(part) for _, part in divider.split(y, y, groups)]
 
 
 def _count(name: str, part: int | float, n: int) -> int:
@@ -313,8 +398,11 @@ def divided(
     subset: int | None,
     seed: int,
 ) -> Data:
-    """A data set whose test images are given: validation is drawn from the training images, then a balanced subset."""
-    parts = divide(train.labels, {"validation": validation}, seed=seed, names=classes)
+    """A data set whose test images are given: validation is drawn from the training images, then a balanced subset.
+
+    Images that share a value of the column "group" stay together.
+    """
+    parts = divide(train.labels, {"validation": validation}, seed=seed, names=classes, groups=train.columns.get("group"))
     rows, notes = parts["train"], ()
     if subset is not None:
         labels = train.labels[rows]
@@ -323,3 +411,51 @@ def divided(
         if subset > smallest * len(classes):
             notes = (f"a balanced subset of {subset} images is not to be had: the smallest class has {smallest}",)  # type: ignore[assignment]
     return Data(train.select(rows), _part(train, parts["validation"]), test, tuple(classes), name, notes)
+
+
+@dataclass(frozen=True)
+class Division:
+    """Another division of the same images for every seed: one of `folds` parts as test images, anew for each of `times`; or,
+    without folds, as many random test images as the data set has."""
+
+    folds: int | None = None
+    times: int = 1
+
+    def of(self, data: Data, seed: int) -> Data:
+        """The data set divided for a seed: its fold is seed % folds, of repetition seed // folds. Validation keeps its share."""
+        whole = _joined(list(data.splits.values()))
+        groups = whole.columns.get("group")
+        everything = torch.arange(len(whole))
+        if self.folds is not None:
+            fold, repetition = seed % self.folds, seed // self.folds
+            test = fold_positions(whole.labels, self.folds, seed=repetition, groups=groups, names=data.classes)[fold]
+            facts = {"kind": "folds", "folds": self.folds, "fold": fold, "repetition": repetition}
+        else:
+            if data.test is None:
+                raise ConfigError(
+                    f"repeats: splits: {data.name} has no test images, so there is no size to draw; set its `test:` option"
+                )
+            test = divide(whole.labels, {"test": len(data.test)}, seed=seed, names=data.classes, groups=groups)["test"]
+            facts = {"kind": "splits", "repetition": seed}
+        rest = everything[~torch.isin(everything, test)]
+        of_rest = whole.select(rest)
+        kept = len(data.train) + (len(data.validation) if data.validation else 0)
+        share = len(data.validation) / kept if data.validation else 0
+        rows = divide(of_rest.labels, {"validation": share}, seed=seed, names=data.classes, groups=of_rest.columns.get("group"))
+        train = of_rest.select(rows["train"])
+        return replace(
+            data,
+            train=train,
+            validation=_part(of_rest, rows["validation"]),
+            test=whole.select(test),
+            division={**facts, "train": len(train), "test": len(test)},
+        )
+
+
+def _joined(splits: Sequence[Split]) -> Split:
+    images = [split.images for split in splits]
+    stored = [part for part in images if isinstance(part, Stored)]
+    whole = stored[0].joined(stored[1:]) if stored else torch.cat([part for part in images if isinstance(part, Tensor)])
+    shared = [name for name in splits[0].columns if all(name in split.columns for split in splits)]
+    columns = {name: np.concatenate([split.columns[name] for split in splits]) for name in shared}
+    return Split(whole, torch.cat([split.labels for split in splits]), splits[0].scale, columns)

@@ -8,8 +8,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -88,6 +89,30 @@ def keep_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # malloc.h
         mallopt(mmap_threshold, 2**30)
         mallopt(trim_threshold, 2**31 - 1)
+
+
+def start_watching_memory(device: str) -> None:
+    """From here on `peak_memory` counts. Memory that was freed but kept for reuse is given back first, where glibc allows it."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+
+
+def peak_memory(device: str) -> int | None:
+    """Bytes at the highest: of the tensors on a GPU, else of the whole process; None where it cannot be measured."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return 1024 * int(found[1]) if found else None
 
 
 def candidates(model: nn.Module, device: str, precision: str, threads: int | None, most: int) -> list[Arithmetic]:

@@ -40,16 +40,19 @@ class Normalize(nn.Module):
         channels = split.shape[0]
         if how == "none":
             return Normalize(torch.ones(channels, 1, 1), torch.zeros(channels, 1, 1))
+        extremes = [torch.stack(piece.aminmax(dim=0)) for piece in split.pieces()]
+        low, high = (
+            torch.stack([e[side] for e in extremes]).aminmax(dim=0)[side].to(torch.float32) / split.scale for side in (0, 1)
+        )
         if how == "pixel_minmax":
-            low, high = (extreme.to(torch.float32) / split.scale for extreme in split.images.aminmax(dim=0))
             return Normalize.by_range(low, high)
         total = torch.zeros(2, channels, dtype=torch.float64)
-        for start in range(0, len(split), 4096):
-            x = split.images[start : start + 4096].double() / split.scale
+        for piece in split.pieces():
+            x = piece.double() / split.scale
             total += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]).cpu()
         mean, square = total / (len(split) * split.shape[1] * split.shape[2])
-        low, high = split.images.transpose(0, 1).flatten(1).aminmax(dim=1)
-        spread = (square - mean.square()).clamp_min(0).sqrt() * (high > low).cpu()  # a constant channel's is rounding
+        varies = high.flatten(1).amax(1) > low.flatten(1).amin(1)
+        spread = (square - mean.square()).clamp_min(0).sqrt() * varies.cpu()  # a constant channel's is rounding
         return Normalize.by_moments(mean.tolist(), spread.tolist())
 
     @staticmethod

@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.pictures import Fit
 
 FORMAT = 1
 
@@ -78,6 +79,8 @@ class ModelCard:
     gain: list[Any]
     shift: list[Any]
     seed: int
+    fit: Fit = "crop"
+    """How pictures of another shape are brought to this one."""
 
 
 _card = TypeAdapter(ModelCard)

@@ -87,3 +87,23 @@ class Estimate:
     def from_json(values: Mapping[str, Any]) -> Estimate:
         known: dict[str, Any] = {k: math.nan if v is None else v for k, v in values.items()}
         return Estimate(**known)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found: whether there is a sign of trouble, how bad, on what evidence over how many, and what to do about it."""
+
+    audit: str
+    status: Literal["sign", "no sign", "not checked"]
+    severity: Literal["none", "minor", "serious"]
+    evidence: str
+    n: int
+    remedy: str = ""
+    items: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Finding:
+        return Finding(**{**values, "items": tuple(values.get("items", ()))})

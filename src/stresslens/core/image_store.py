@@ -1,0 +1,341 @@
+"""Images on the disk, decoded once: a memory map of pixels or, above a limit, the files' bytes, in a cache keyed by content."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stresslens.core.errors import DataError, StresslensError
+from stresslens.core.pictures import FACTS, Fit, Frame, Group, Item, Unreadable, decode, decode_group, digest, quietly, read
+from stresslens.core.progress import advance
+from stresslens.core.results import read_json, write_atomically, write_json
+
+VERSION = 1
+"""Part of every key: pictures decoded in another way have another."""
+
+GROUP = 256
+"""Files decoded at a time by a process; fewer in all are decoded without starting one."""
+
+ROOM = 1.1
+"""How many times what is to be written must be free on the disk."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Picture files in the order of their names. `read` gives each with its position, as a path or as bytes, in any order.
+
+    `stamp` changes when a file is added, removed, renamed or written: while it is the same, nothing is read again.
+    """
+
+    names: Sequence[str]
+    total: int
+    """Bytes of all."""
+    stamp: str
+    read: Callable[[], Iterator[Item]]
+
+
+class Stored:
+    """uint8 images (N,C,H,W) on the disk, read when they are indexed: `stored[rows]` is a tensor on `device`."""
+
+    dtype = torch.uint8
+    ndim = 4
+
+    def __init__(self, folder: Path, frame: Frame, places: NDArray[np.int64], device: torch.device | str = "cpu") -> None:
+        """`places` (N,) are where the images stand in the folder's files."""
+        assert frame.size is not None
+        self.folder, self.frame, self.places = folder, frame, places
+        self.device = torch.device(device)
+        self.shape = torch.Size((len(places), frame.channels, *frame.size))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: slice | Tensor | Sequence[int]) -> Tensor:
+        places = self.places[rows if isinstance(rows, slice) else torch.as_tensor(rows).cpu().numpy()]
+        images = self._decoded(places) if self._pixels is None else self._pixels[places]
+        return torch.from_numpy(images).to(self.device)
+
+    def select(self, rows: Tensor) -> Stored:
+        """Some of the images, none of them read."""
+        return Stored(self.folder, self.frame, self.places[rows.cpu().numpy()], self.device)
+
+    def joined(self, others: Sequence[Stored]) -> Stored:
+        """These images and then others of the same folder."""
+        return Stored(self.folder, self.frame, np.concatenate([part.places for part in (self, *others)]), self.device)
+
+    def to(self, device: torch.device | str) -> Stored | Tensor:
+        """On a GPU that has room for them twice over, all of the images; else as they are, each batch moved when it is read."""
+        kind = torch.device(device)
+        moved = Stored(self.folder, self.frame, self.places, kind)
+        return moved[:] if kind.type == "cuda" and 2 * self.numel() < torch.cuda.mem_get_info(kind)[0] else moved
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def is_floating_point(self) -> bool:
+        return False
+
+    def content(self) -> bytes:
+        """16 bytes an image that change with any of its pixels."""
+        return bytes(self._facts["pixel_digest"][self.places].tobytes())
+
+    @cached_property
+    def _facts(self) -> NDArray[np.void]:
+        return _load_facts(self.folder)
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.uint8] | None:
+        path = self.folder / "pixels"
+        return np.asarray(np.memmap(path, np.uint8, "r").reshape(-1, *self.shape[1:])) if path.exists() else None
+
+    @cached_property
+    def _encoded(self) -> NDArray[np.uint8]:
+        return np.asarray(np.memmap(self.folder / "encoded", np.uint8, "r"))
+
+    def _decoded(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        starts, lengths = self._facts["start"], self._facts["bytes"]
+
+        def pixels(place: int) -> NDArray[np.uint8]:
+            return decode(self._encoded[starts[place] : starts[place] + lengths[place]].tobytes(), self.frame).pixels
+
+        images = np.empty((len(places), *self.shape[1:]), np.uint8)
+        with quietly(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for row, image in enumerate(pool.map(pixels, places)):
+                images[row] = image
+        return images
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+
+
+@dataclass(frozen=True)
+class Store:
+    """What was decoded: the images that could be read, their positions among the files and FACTS, and the others' reasons."""
+
+    images: Stored
+    positions: NDArray[np.int64]
+    facts: NDArray[np.void]
+    unreadable: list[tuple[int, str]]
+
+
+def decoded(
+    files: Files, cache: Path, *, size: tuple[int, int] | None, fit: Fit, channels: int | None, most_bytes: float, name: str
+) -> Store:
+    """Every file decoded whole, once; from the cache while the files are the same.
+
+    `size` None takes the pictures' own, which must then be one; `channels` None is 3 as soon as one picture has colours. Images
+    of more than `most_bytes` together are kept as their files' bytes and decoded again for each batch. Raises DataError.
+    """
+    asked = json.dumps([VERSION, size, fit, channels])
+    index = cache / "index" / f"{digest(f'{files.stamp} {asked}'.encode()).hex()}.json"
+    if index.exists():
+        folder = cache / str(read_json(index)["folder"])
+        if (folder / "meta.json").exists():
+            return _opened(folder)
+    cache.mkdir(parents=True, exist_ok=True)
+    known = _same_content(files, cache, asked)
+    folder = known if known is not None else _decode(files, cache, asked, size, fit, channels, most_bytes, name)
+    write_json(index, {"folder": folder.name})
+    return _opened(folder)
+
+
+def _opened(folder: Path) -> Store:
+    meta = read_json(folder / "meta.json")
+    frame = Frame(meta["frame"]["channels"], tuple(meta["frame"]["size"]), meta["frame"]["fit"])
+    facts = _load_facts(folder)
+    positions = np.flatnonzero(facts["bytes"])
+    unreadable = [(int(position), str(reason)) for position, reason in meta["unreadable"]]
+    return Store(Stored(folder, frame, positions), positions, facts[positions], unreadable)
+
+
+def _load_facts(folder: Path) -> NDArray[np.void]:
+    return np.load(folder / "facts.npy", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def _folder_name(files: Files, key: bytes) -> str:
+    return f"{len(files.names)}-{files.total}-{key.hex()}"
+
+
+def _key(asked: str, digests: bytes) -> bytes:
+    return digest(asked.encode() + digests)
+
+
+def _same_content(files: Files, cache: Path, asked: str) -> Path | None:
+    """The folder of the same pictures decoded from another place, or before they were touched: worth a look at every byte only
+    when there is one of as many files and bytes."""
+    candidates = list(cache.glob(_folder_name(files, b"") + "*"))
+    if not candidates:
+        return None
+    digests = dict.fromkeys(range(len(files.names)), digest(b""))
+    for position, file in files.read():
+        with suppress(OSError, Unreadable):
+            digests[position] = digest(read(file))
+    wanted = _folder_name(files, _key(asked, b"".join(digests.values())))
+    return next((folder for folder in candidates if folder.name == wanted), None)
+
+
+class _Recolour(Exception):
+    """The first pictures were grey, and now one has colours."""
+
+
+def _decode(
+    files: Files,
+    cache: Path,
+    asked: str,
+    size: tuple[int, int] | None,
+    fit: Fit,
+    channels: int | None,
+    most_bytes: float,
+    name: str,
+) -> Path:
+    frame, first_size = _first_frame(files, size, fit, channels, name)
+    try:
+        return _write(files, cache, asked, frame, first_size if size is None else None, channels is None, most_bytes, name)
+    except _Recolour:
+        frame = replace(frame, channels=3)
+        return _write(files, cache, asked, frame, first_size if size is None else None, False, most_bytes, name)
+
+
+def _first_frame(
+    files: Files, size: tuple[int, int] | None, fit: Fit, channels: int | None, name: str
+) -> tuple[Frame, tuple[int, int]]:
+    """The frame that the first readable picture suggests, and that picture's own size (height, width)."""
+    reasons = []
+    for position, file in files.read():
+        try:
+            content = read(file)
+            with quietly():
+                picture = decode(content, Frame(3, size, fit))
+        except (OSError, Unreadable) as error:
+            reasons.append(f"{files.names[position]}: {error}")
+            continue
+        own = (picture.height, picture.width)
+        return Frame(channels or (3 if picture.coloured else 1), size or own, fit), own
+    shown = "\n".join(reasons[:20]) + (f"\n… and {len(reasons) - 20} more" if len(reasons) > 20 else "")
+    raise DataError(f"{name}: none of the {len(reasons)} files can be read as a picture\n{shown}")
+
+
+def _write(
+    files: Files,
+    cache: Path,
+    asked: str,
+    frame: Frame,
+    one_size: tuple[int, int] | None,
+    may_recolour: bool,
+    most_bytes: float,
+    name: str,
+) -> Path:
+    assert frame.size is not None
+    n = len(files.names)
+    needed = n * frame.channels * frame.size[0] * frame.size[1]
+    as_pixels = needed <= most_bytes
+    _check_room(cache, needed if as_pixels else files.total, name)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=cache))
+    try:
+        pixels = partial / "pixels" if as_pixels else None
+        if pixels is not None:
+            with pixels.open("wb") as file:
+                file.truncate(needed)
+        facts = np.zeros(n, FACTS)
+        unreadable: list[tuple[int, str]] = []
+        done = 0
+        with (partial / "encoded").open("wb") as encoded:
+            for group in _groups(files, frame, pixels):
+                if may_recolour and any(group.facts["coloured"]):
+                    raise _Recolour
+                _check_one_size(group, files, one_size, name)
+                facts[group.positions] = group.facts
+                for position, content in zip(group.positions, group.contents):
+                    facts["start"][position] = encoded.tell()
+                    encoded.write(content)
+                for position, reason, of_file in group.unreadable:
+                    facts["file_digest"][position] = np.void(of_file)
+                    unreadable.append((position, reason))
+                done += len(group.positions) + len(group.unreadable)
+                advance(f"decoding {name}", done, n)
+        if as_pixels:
+            (partial / "encoded").unlink()
+        write_atomically(partial / "facts.npy", lambda file: np.save(file, facts))
+        write_json(partial / "meta.json", {"format": VERSION, "frame": asdict(frame), "unreadable": sorted(unreadable)})
+        folder = cache / _folder_name(files, _key(asked, facts["file_digest"].tobytes()))
+        if not folder.exists():  # another process may have been quicker
+            partial.rename(folder)
+        return folder
+    except OSError as error:
+        raise StresslensError(
+            f"cannot write the decoded images to {cache}: {error.strerror}; set XDG_CACHE_HOME to another folder"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[Group]:
+    """The groups as they are decoded, by as many processes as there are cores."""
+    batches = _batched(files.read(), GROUP)
+    if len(files.names) <= GROUP:
+        yield from (decode_group(batch, frame, pixels=pixels) for batch in batches)
+        return
+    from joblib import Parallel, delayed
+
+    abandoned = False
+
+    def wanted() -> Iterator[list[Item]]:
+        for batch in batches:
+            if abandoned:
+                return
+            yield batch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
+    groups = Parallel(n_jobs=cores, return_as="generator")(delayed(decode_group)(batch, frame, pixels=pixels) for batch in wanted())
+    try:
+        for group in groups:  # noqa: UP028 (`yield from` would close `groups` before it is emptied below)
+            yield group
+    except BrokenProcessPool as error:
+        raise StresslensError(
+            "a decoding process was ended from outside (out of memory?); the same command starts again"
+        ) from error
+    finally:
+        abandoned = True
+        deque(groups, maxlen=0)  # what is under way ends first: nothing may write into a folder that is removed
+
+
+def _batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def _check_one_size(group: Group, files: Files, one_size: tuple[int, int] | None, name: str) -> None:
+    if one_size is None:
+        return
+    for position, height, width in zip(group.positions, group.facts["height"], group.facts["width"]):
+        if (height, width) != one_size:
+            raise DataError(
+                f"{name}: the pictures differ in size (the first is {one_size[1]}×{one_size[0]} pixels, {files.names[position]} "
+                f"{width}×{height}); set `size`, and `fit` to crop, pad or stretch"
+            )
+
+
+def _check_room(cache: Path, needed: int, name: str) -> None:
+    free = shutil.disk_usage(cache).free
+    if needed * ROOM > free:
+        raise DataError(
+            f"{name}: the decoded images take {needed / 1e9:.1f} GB, and {cache} has {free / 1e9:.1f} GB free. Free some, set "
+            "XDG_CACHE_HOME to a folder on another disk, take a smaller `size`, or lower `cache_gb` to keep the files as they are"
+        )
