@@ -180,15 +180,22 @@ def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Sh
         if split in data.splits:
             predict_split(folder, model, data, split, record)
     seen = evaluation.predictions_of(model, data.train)
-    record.setdefault("scores", {})["train"] = evaluation.summary(seen, seen.labels)["scores"]
+    record.setdefault("scores", {})["train"] = evaluation.as_json(evaluation.scores_of(seen, seen.labels))
 
 
 def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, record: Record) -> evaluation.Predictions:
-    """Predictions of one split, saved beside the model, and its scores in the record; a read of test is counted."""
+    """Predictions of one split, saved beside the model, and its scores in the record; a read of test is counted.
+
+    Validation also gives the temperature that the probabilities of test are calibrated by.
+    """
     images = data.splits[split]
     predictions = evaluation.predictions_of(model, images)
     predictions.save(folder.predictions(split))
-    for name, values in evaluation.summary(predictions, data.train.labels.cpu().numpy()).items():
+    if split == "validation":
+        record["calibration"] = evaluation.calibration_of(predictions)
+    temperature = record["calibration"]["temperature"] if split == "test" and "calibration" in record else None
+    train_labels = data.train.labels.cpu().numpy()
+    for name, values in evaluation.summary(predictions, images, train_labels, temperature=temperature).items():
         record.setdefault(name, {})[split] = values
     if split == "test":
         record["reads_of_test"] += 1
