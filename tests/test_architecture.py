@@ -20,7 +20,7 @@ LEVELS = [
     {"metrics", *PLUGINS},
     {"find", "recipe"},
     {"study"},
-    {"evaluation", "comparison", "pictures"},
+    {"evaluation", "likeness", "comparison", "pictures"},
     {"training"},
     {"building"},
     {"settling"},

@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import evaluation, study
+from stresslens import evaluation, likeness, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
 from stresslens.core import devices, layers
 from stresslens.core.data import Data, Split
@@ -176,10 +176,16 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
 
 def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
     model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
-    for split in ("validation", "test"):
-        if split in data.splits:
-            predict_split(folder, model, data, split, record)
-    seen = evaluation.predictions_of(model, data.train)
+    seen, known = likeness.observed(model, data.train, lambda: evaluation.predictions_of(model, data.train))
+    if data.validation is not None:
+        _, held_out = likeness.observed(model, data.validation, lambda: predict_split(folder, model, data, "validation", record))
+        fitted = likeness.fit(known, held_out)
+        fitted.save(folder.likeness)
+        record["likeness"] = {"rate": fitted.rate, "n": len(held_out.labels), "fitted_on": len(known.labels)}
+    else:
+        record["likeness"] = {"rate": None, "why": "without a validation split no distance says how unlike is too unlike"}
+    if data.test is not None:
+        predict_split(folder, model, data, "test", record)
     record.setdefault("scores", {})["train"] = evaluation.as_json(evaluation.scores_of(seen, seen.labels))
 
 

@@ -104,7 +104,8 @@ def risk_coverage(scores: Floats, labels: Labels, *, points: int = 101) -> tuple
     """
     n = len(labels)
     risk = _risk(*_surest_first(scores, labels))
-    steps = np.unique(np.ceil(np.linspace(0, 1, min(points, n + 1))[1:] * n).astype(np.int64))
+    parts = max(1, min(points, n))
+    steps = -(-n * np.arange(1, min(points, n) + 1) // parts)
     return steps / n, risk[steps - 1]
 
 

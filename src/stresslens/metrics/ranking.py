@@ -39,7 +39,8 @@ def auprc(scores: Floats, labels: Labels) -> Ranking:
     """Average precision: the mean over the class's images of the precision at their score, tied images entering together.
 
     Intervals by influence functions on the logit scale; where those say nothing, as for `auroc`, Wilson's over as many trials as
-    the class has images (Boyd et al. 2013). Its baseline is the class's share of the images, not a half.
+    the class has images (Boyd et al. 2013). The figure is biased upwards, for each image counts itself among the right ones above
+    it: what leaving it out would take away is taken off the interval's lower end. The baseline is the class's share of the images.
     """
     return _one_against_rest(scores, labels, _average_precision, lambda own, others: own)
 
@@ -47,44 +48,49 @@ def auprc(scores: Floats, labels: Labels) -> Ranking:
 def _one_against_rest(
     scores: Floats,
     labels: Labels,
-    statistic: Callable[[Floats, NDArray[np.bool_]], tuple[float, Floats]],
+    statistic: Callable[[Floats, NDArray[np.bool_]], tuple[float, Floats, float]],
     trials: Callable[[int, int], int],
 ) -> Ranking:
-    """Class by class, so that only (N,) is held beside the scores."""
+    """Class by class, so that only (N,) is held beside the scores. `statistic` gives value, influences (N,) and upward bias."""
     n, classes = scores.shape
     each: list[Estimate] = []
     values: list[float] = []
-    influences = np.zeros(n)
+    influences, bias = np.zeros(n), 0.0
     for k in range(classes):
         own = labels == k
         count = int(own.sum())
         if count in (0, n):
             each.append(wilson(0, 0))
             continue
-        value, influence = statistic(scores[:, k], own)
+        value, influence, upward = statistic(scores[:, k], own)
         values.append(value)
         influences += influence
+        bias += upward
         if min(count, n - count) >= FEW and 0 < value < 1:
-            each.append(logit_normal(value, influence))
+            each.append(_lowered(logit_normal(value, influence), upward))
         else:
             few = trials(count, n - count)
             each.append(replace(wilson(value * few, few), n=n))
-    return Ranking(each, _mean(values, influences, [estimate for estimate in each if estimate.n]))
+    return Ranking(each, _mean(values, influences, bias, [estimate for estimate in each if estimate.n]))
 
 
-def _mean(values: list[float], influences: Floats, known: list[Estimate]) -> Estimate:
+def _lowered(estimate: Estimate, by: float) -> Estimate:
+    return replace(estimate, low=max(0.0, estimate.low - by))
+
+
+def _mean(values: list[float], influences: Floats, bias: float, known: list[Estimate]) -> Estimate:
     """The classes' mean with the interval of its influences, which know how the classes hang together; where every class is
     separated completely, the mean of their bounds."""
     if not known:
         return wilson(0, 0)
     value = float(np.mean(values))
     if 0 < value < 1 and influences.any():
-        return logit_normal(value, influences / len(known))
+        return _lowered(logit_normal(value, influences / len(known)), bias / len(known))
     low, high = (float(np.mean([getattr(estimate, end) for estimate in known])) for end in ("low", "high"))
     return Estimate(value, low, high, len(influences), "Wilson")
 
 
-def _area(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats]:
+def _area(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]:
     """The area and what each image adds to it: its placement among those of the other side, as DeLong's variance counts it."""
     from scipy.stats import rankdata
 
@@ -97,10 +103,10 @@ def _area(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats]:
     for side in (own, ~own):
         count = int(side.sum())
         influence[side] = (placements[side] - value) * len(scores) / math.sqrt(count * max(1, count - 1))
-    return value, influence
+    return value, influence, 0.0
 
 
-def _average_precision(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats]:
+def _average_precision(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]:
     """Average precision and what each image adds to it: by its own precision, and by moving that of the class's images below."""
     n, count = len(scores), int(own.sum())
     _, group, size = np.unique(-scores, return_inverse=True, return_counts=True)  # groups of equal scores, highest first
@@ -110,4 +116,5 @@ def _average_precision(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, F
     value = float(found @ precision) / count
     raised, lowered = (np.cumsum((found * part / taken**2)[::-1])[::-1] for part in (taken - hits, hits))
     influence = np.where(own, precision[group] - value + raised[group], -lowered[group]) * n / count
-    return value, influence
+    alone = found @ ((taken - hits) / (taken * np.maximum(taken - 1, 1)))
+    return value, influence, float(alone) / count
