@@ -20,7 +20,7 @@ LEVELS = [
     {"metrics", *PLUGINS},
     {"find", "recipe"},
     {"study"},
-    {"evaluation", "comparison", "data_check", "batching"},
+    {"evaluation", "likeness", "comparison", "data_check", "batching"},
     {"training"},
     {"building"},
     {"settling"},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,9 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.layers import evaluating
 from stresslens.core.results import write_atomically
 from stresslens.core.types import Estimate, Loss
+from stresslens.metrics import calibration, ranking
 from stresslens.metrics import classification as measures
+from stresslens.metrics import slices as slicing
 from stresslens.metrics.intervals import Floats
 
 BATCH = 512
@@ -44,6 +47,10 @@ class Predictions:
     def of_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
         kind: Literal["logits", "scores"] = "logits" if str(arrays["kind"]) == "logits" else "scores"
         return Predictions(arrays["scores"].astype(np.float64), arrays["labels"], arrays["index"], kind)
+
+    def calibrated(self, temperature: float) -> Predictions:
+        """Of logits: the same after division by a temperature, which leaves their order as it is."""
+        return replace(self, scores=self.scores / temperature)
 
     @property
     def probabilities(self) -> Floats:
@@ -93,29 +100,100 @@ def watched(model: nn.Module, split: Split, loss: Loss) -> dict[str, float]:
     return {"loss": float(loss(logits, labels)), "accuracy": right / len(labels)}
 
 
-def scores_of(predictions: Predictions, train_labels: measures.Labels) -> dict[str, Estimate]:
-    """Every named score of a split, with its n and interval."""
+def scores_of(predictions: Predictions, train_labels: measures.Labels, *, temperature: float | None = None) -> dict[str, Estimate]:
+    """Every named score of a split, with its n and interval; those of calibration also for the logits over `temperature`."""
+    return _scores_of(predictions, train_labels, temperature, _rankings_of(predictions))
+
+
+def _rankings_of(predictions: Predictions) -> dict[str, ranking.Ranking]:
+    probabilities, labels = predictions.probabilities, predictions.labels
+    return {"auroc": ranking.auroc(probabilities, labels), "auprc": ranking.auprc(probabilities, labels)}
+
+
+def _scores_of(
+    predictions: Predictions, train_labels: measures.Labels, temperature: float | None, rankings: dict[str, ranking.Ranking]
+) -> dict[str, Estimate]:
     scores, labels = predictions.scores, predictions.labels
-    classes = scores.shape[1]
     named = {"accuracy": measures.accuracy(scores, labels)}
-    if classes > 5:
+    if scores.shape[1] > 5:
         named["top5"] = measures.top_k(scores, labels, 5)
     named["balanced_accuracy"] = measures.balanced_accuracy(measures.confusion_matrix(scores, labels))
     if predictions.kind == "logits":
-        named["cross_entropy"] = measures.cross_entropy(scores, labels)
+        named |= _scores_of_probabilities(predictions)
+        if temperature is not None:
+            calibrated = _scores_of_probabilities(predictions.calibrated(temperature))
+            named |= {f"{name}_calibrated": estimate for name, estimate in calibrated.items()}
+    named |= {name: found.mean for name, found in rankings.items()}
+    named["aurc"] = calibration.aurc(predictions.probabilities, labels)
     named["majority_baseline"] = measures.majority_baseline(train_labels, labels)
     return named
 
 
-def summary(predictions: Predictions, train_labels: measures.Labels) -> dict[str, Any]:
-    """What a run's record holds of a split: scores, per-class table and confusion matrix as plain values."""
-    confusion = measures.confusion_matrix(predictions.scores, predictions.labels)
-    per_class = {name: [e.as_json() for e in estimates] for name, estimates in measures.per_class(confusion).items()}
+def _scores_of_probabilities(predictions: Predictions) -> dict[str, Estimate]:
+    probabilities, labels = predictions.probabilities, predictions.labels
     return {
-        "scores": {name: estimate.as_json() for name, estimate in scores_of(predictions, train_labels).items()},
-        "per_class": {**per_class, "support": confusion.sum(1).tolist()},
-        "confusion": confusion.tolist(),
+        "cross_entropy": measures.cross_entropy(predictions.scores, labels),
+        "brier": calibration.brier(probabilities, labels),
+        "ece": calibration.ece(probabilities, labels),
     }
+
+
+def calibration_of(validation: Predictions) -> dict[str, Any]:
+    """The temperature that makes probabilities fit the validation labels, as the record holds it."""
+    temperature = calibration.fit_temperature(validation.scores, validation.labels)
+    return {"temperature": temperature, "fitted_on": "validation", "n": len(validation.labels)}
+
+
+def summary(
+    predictions: Predictions,
+    split: Split,
+    train_labels: measures.Labels,
+    *,
+    temperature: float | None = None,
+    slices: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What a run's record holds of a split, as plain values: scores, per-class table, confusion matrix, curves and slices.
+
+    `slices` names columns of the split that are shown however many values they have.
+    """
+    labels = predictions.labels
+    confusion = measures.confusion_matrix(predictions.scores, labels)
+    rankings = _rankings_of(predictions)
+    per_class = measures.per_class(confusion) | {name: found.each for name, found in rankings.items()}
+    table = {name: [estimate.as_json() for estimate in each] for name, each in per_class.items()}
+    coverage, risk = calibration.risk_coverage(predictions.probabilities, labels)
+    facts = slicing.slices_of(split.columns, measures.predicted(predictions.scores) == labels, named=slices, **colours_of(split))
+    whole: dict[str, Any] = {
+        "scores": as_json(_scores_of(predictions, train_labels, temperature, rankings)),
+        "per_class": table | {"support": confusion.sum(1).tolist()},
+        "confusion": confusion.tolist(),
+        "risk_coverage": {"coverage": coverage.tolist(), "risk": risk.tolist()},
+        "slices": [each.as_json() for each in facts],
+    }
+    if predictions.kind == "logits":
+        calibrated = _bins_of(predictions.calibrated(temperature)) if temperature is not None else None
+        whole["reliability"] = {"bins": _bins_of(predictions), "calibrated": calibrated}
+    return whole
+
+
+def as_json(scores: dict[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.as_json() for name, estimate in scores.items()}
+
+
+def _bins_of(predictions: Predictions) -> list[dict[str, Any]]:
+    return [each.as_json() for each in calibration.reliability(predictions.probabilities, predictions.labels)]
+
+
+def colours_of(split: Split) -> dict[str, Floats]:
+    """(N,) brightness, the mean of the pixels in [0, 1], and of colour images the saturation, the mean of largest minus smallest
+    channel."""
+    parts: dict[str, list[Tensor]] = defaultdict(list)
+    for batch in split.batches(BATCH):
+        parts["brightness"].append(batch.x.mean((1, 2, 3)))
+        if split.shape[0] == 3:
+            low, high = batch.x.aminmax(dim=1)
+            parts["saturation"].append((high - low).mean((1, 2)))
+    return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}
 
 
 def examples_of(predictions: Predictions, count: int, *, seed: int = 0) -> list[dict[str, Any]]:

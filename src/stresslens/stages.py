@@ -13,7 +13,7 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import evaluation, study
+from stresslens import evaluation, likeness, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
 from stresslens.core import devices, layers
 from stresslens.core.data import Data, Split
@@ -182,19 +182,32 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
 
 def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
     model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
-    for split in ("validation", "test"):
-        if split in data.splits:
-            predict_split(folder, model, data, split, record)
-    seen = evaluation.predictions_of(model, data.train)
-    record.setdefault("scores", {})["train"] = evaluation.summary(seen, seen.labels)["scores"]
+    seen, known = likeness.observed(model, data.train, lambda: evaluation.predictions_of(model, data.train))
+    if data.validation is not None:
+        _, held_out = likeness.observed(model, data.validation, lambda: predict_split(folder, model, data, "validation", record))
+        fitted = likeness.fit(known, held_out)
+        fitted.save(folder.likeness)
+        record["likeness"] = {"rate": fitted.rate, "n": len(held_out.labels), "fitted_on": len(known.labels)}
+    else:
+        record["likeness"] = {"rate": None, "why": "without a validation split no distance says how unlike is too unlike"}
+    if data.test is not None:
+        predict_split(folder, model, data, "test", record)
+    record.setdefault("scores", {})["train"] = evaluation.as_json(evaluation.scores_of(seen, seen.labels))
 
 
 def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, record: Record) -> evaluation.Predictions:
-    """Predictions of one split, saved beside the model, and its scores in the record; a read of test is counted."""
+    """Predictions of one split, saved beside the model, and its scores in the record; a read of test is counted.
+
+    Validation also gives the temperature that the probabilities of test are calibrated by.
+    """
     images = data.splits[split]
     predictions = evaluation.predictions_of(model, images)
     predictions.save(folder.predictions(split))
-    for name, values in evaluation.summary(predictions, data.train.labels.cpu().numpy()).items():
+    if split == "validation":
+        record["calibration"] = evaluation.calibration_of(predictions)
+    temperature = record["calibration"]["temperature"] if split == "test" and "calibration" in record else None
+    train_labels = data.train.labels.cpu().numpy()
+    for name, values in evaluation.summary(predictions, images, train_labels, temperature=temperature).items():
         record.setdefault(name, {})[split] = values
     if split == "test":
         record["reads_of_test"] += 1

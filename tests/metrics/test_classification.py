@@ -84,9 +84,10 @@ def test_precision_recall_f1_and_support(case: Case) -> None:
     assert [e.value for e in found["recall"]] == pytest.approx(recall.tolist(), nan_ok=True)
     assert [e.n for e in found["recall"]] == confusion.sum(1).tolist() == support.tolist()
     assert [e.n for e in found["precision"]] == confusion.sum(0).tolist()
-    expected = np.where(confusion.sum(0) + confusion.sum(1) > 0, np.nan_to_num(f1), 0.0)
-    assert [e.value for e in found["f1"]] == pytest.approx(expected.tolist())
-    assert measures.recalls(confusion) == pytest.approx(np.nan_to_num(recall))
+    either = confusion.sum(0) + confusion.sum(1) - np.diagonal(confusion)
+    assert [e.value for e in found["f1"]] == pytest.approx(np.where(either > 0, np.nan_to_num(f1), np.nan).tolist(), nan_ok=True)
+    assert [e.n for e in found["f1"]] == either.tolist()
+    assert all(0 <= e.low <= e.value <= e.high <= 1 for e in found["f1"] if e.n)
 
 
 @QUICK
@@ -133,6 +134,14 @@ def test_all_right_and_all_wrong() -> None:
     assert 0 < measures.accuracy(wrong, labels).high < 0.2
 
 
+def test_f1s_interval_covers_about_as_often_as_it_says() -> None:
+    shares = np.array([[0.30, 0.04, 0.01], [0.05, 0.25, 0.05], [0.00, 0.02, 0.28]])
+    truth = [e.value for e in measures.f1_scores((shares * 10_000).astype(np.int64))]
+    drawn = np.random.default_rng(0).multinomial(120, shares.ravel(), size=1000).reshape(-1, 3, 3)
+    covered = [[e.low <= t <= e.high for e, t in zip(measures.f1_scores(matrix), truth, strict=True)] for matrix in drawn]
+    assert np.abs(np.mean(covered, axis=0) - 0.95).max() < 0.025
+
+
 def test_one_image() -> None:
     scores, labels = np.array([[2.0, 1.0]]), np.array([0])
     confusion = measures.confusion_matrix(scores, labels)
@@ -140,7 +149,7 @@ def test_one_image() -> None:
     assert measures.balanced_accuracy(confusion).value == 1
     assert measures.cross_entropy(scores, labels).value == pytest.approx(math.log1p(math.exp(-1)))
     assert math.isnan(measures.per_class(confusion)["recall"][1].value)
-    assert measures.per_class(confusion)["f1"][1].value == 0
+    assert math.isnan(measures.per_class(confusion)["f1"][1].value)
 
 
 def test_a_model_is_not_punished_for_classes_without_images() -> None:

@@ -8,19 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import stats
 
 from stresslens.core.types import Estimate
-from stresslens.metrics.classification import f1_scores
-from stresslens.metrics.intervals import MANY, bootstrap_confusion, bootstrap_mean, t_mean, wilson
+from stresslens.metrics.intervals import MANY, balanced, bootstrap_mean, logit_normal, t_mean, wilson
 
 QUICK = settings(max_examples=60, deadline=None)
-Counts = NDArray[np.int64]
-
-
-def share_right(confusion: Counts) -> NDArray[np.float64]:
-    return (np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum((-1, -2)))[..., None]
 
 
 @QUICK
@@ -117,38 +110,42 @@ def test_a_mean_of_equal_values_has_no_width(values: list[float]) -> None:
     assert (found.low, found.value, found.high) == pytest.approx((values[0],) * 3)
 
 
-def test_bootstrap_confusion_is_the_bootstrap_over_images() -> None:
-    """Drawing the matrix from a multinomial against resampling the images themselves, one by one."""
-    confusion = np.array([[30, 5, 1], [4, 25, 3], [0, 2, 20]])
-    found = bootstrap_confusion(confusion, f1_scores)
-    cells = np.repeat(np.arange(9), confusion.ravel())
-    generator = np.random.default_rng(9)
-    drawn = [np.bincount(generator.choice(cells, len(cells)), minlength=9).reshape(3, 3) for _ in range(2000)]
-    slow = np.quantile([f1_scores(matrix) for matrix in drawn], [0.025, 0.975], axis=0)
-    assert [e.low for e in found] == pytest.approx(slow[0].tolist(), abs=0.015)
-    assert [e.high for e in found] == pytest.approx(slow[1].tolist(), abs=0.015)
-    assert [e.n for e in found] == [90] * 3
-
-
-def test_bootstrap_confusion_of_a_share_is_about_wilsons() -> None:
-    found = bootstrap_confusion(np.array([[400, 50], [60, 490]]), share_right)[0]
-    expected = wilson(890, 1000)
-    assert found.value == expected.value
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.004)
+def test_the_mean_of_nothing_is_unknown() -> None:
+    found = bootstrap_mean(np.zeros(0))
+    assert (math.isnan(found.value), math.isnan(found.low), found.n) == (True, True, 0)
 
 
 @QUICK
-@given(st.lists(st.integers(0, 9), min_size=9, max_size=9).filter(any))
-def test_bootstrap_confusion_covers_its_own_value(cells: list[int]) -> None:
-    confusion = np.array(cells).reshape(3, 3)
-    for estimate, value in zip(bootstrap_confusion(confusion, f1_scores), f1_scores(confusion), strict=True):
-        assert estimate.low <= estimate.value == value <= estimate.high
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=6), st.integers(8, 40))
+def test_a_balanced_mean_lies_in_its_interval(successes: list[int], n: int) -> None:
+    parts = [wilson(k, n) for k in successes]
+    found = balanced(parts)
+    assert found.value == pytest.approx(np.mean(successes) / n)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert balanced([*parts, wilson(0, 0)]) == found  # a class without images changes nothing
 
 
-@pytest.mark.parametrize("confusion", [[[5, 0], [0, 5]], [[0, 5], [5, 0]], [[1, 0], [0, 0]]], ids=["right", "wrong", "one image"])
-def test_bootstrap_confusion_at_the_edges(confusion: list[list[int]]) -> None:
-    (found,) = bootstrap_confusion(np.array(confusion), share_right)
-    assert found.low == found.value == found.high
+def test_a_balanced_mean_of_one_part_is_the_part_and_of_none_unknown() -> None:
+    (part, found) = (wilson(9, 12), balanced([wilson(9, 12)]))
+    assert (found.value, found.low, found.high, found.n) == pytest.approx((part.value, part.low, part.high, part.n))
+    assert math.isnan(balanced([]).value)
+    assert balanced([wilson(10, 10)] * 3).low < 1  # 30 of 30 does not mean certainty
+
+
+@pytest.mark.parametrize("recalls", [(0.9, 0.5, 0.7), (0.99, 0.97, 1.0)], ids=["middling", "high"])
+def test_a_balanced_mean_covers_about_as_often_as_it_says(recalls: tuple[float, ...]) -> None:
+    draws = np.random.default_rng(0).binomial(36, recalls, size=(2000, len(recalls)))
+    covered = [e.low <= np.mean(recalls) <= e.high for e in (balanced([wilson(int(k), 36) for k in row]) for row in draws)]
+    assert abs(np.mean(covered) - 0.95) < 0.025
+
+
+def test_the_logit_interval_is_the_normal_one_where_that_is_narrow() -> None:
+    influence = np.random.default_rng(0).normal(size=40_000)
+    found = logit_normal(0.6, influence)
+    half = 1.96 * influence.std() / math.sqrt(len(influence))
+    assert (found.low, found.high) == pytest.approx((0.6 - half, 0.6 + half), abs=1e-4)
+    near = logit_normal(0.999, influence[:40] / 100)
+    assert 0 < near.low < 0.999 < near.high < 1
 
 
 def test_from_many_images_on_the_normal_interval_is_the_bootstraps() -> None:

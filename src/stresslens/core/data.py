@@ -70,8 +70,8 @@ class Split:
         if len(x) != len(y):
             raise DataError(f"{len(x)} images but {len(y)} labels")
         for name, column in self.columns.items():
-            if len(column) != len(y):
-                raise DataError(f"{len(y)} images but {len(column)} values in the column {name!r}")
+            if column.shape != (len(y),):
+                raise DataError(f"column {name!r} has shape {column.shape}; expected one value for each of {len(y)} images")
         if isinstance(x, Tensor) and x.is_floating_point():
             finite = torch.isfinite(x.flatten(1)).all(1)
             if not finite.all():

@@ -67,6 +67,17 @@ def read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
+def read_arrays(path: Path, advice: str) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises UnreadableRun when it is damaged, or with advice when there is none."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise UnreadableRun(f"there is no {path}; {advice}") from None
+    except Exception as error:  # zip, numpy and zlib each raise their own
+        raise UnreadableRun(f"{path} cannot be read: {_first_line(error)}") from error
+
+
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ModelCard:
     """How to build the net that `model.safetensors` belongs to (`model.json`), checked when it is read."""
@@ -100,6 +111,7 @@ class RunFolder:
     metrics = cached_property(lambda self: self.path / "metrics.jsonl")
     timings = cached_property(lambda self: self.path / "timings.jsonl")
     checkpoint = cached_property(lambda self: self.path / "checkpoint.pt")
+    likeness = cached_property(lambda self: self.path / "likeness.npz")
     previous_checkpoint = cached_property(lambda self: self.path / "checkpoint.previous.pt")
 
     def predictions(self, split: str) -> Path:
@@ -165,14 +177,7 @@ class RunFolder:
             raise UnreadableRun(f"{self.card} is not a model description of format {FORMAT}: {place}: {first['msg']}") from None
 
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:
-        path = self.predictions(split)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except FileNotFoundError:
-            raise UnreadableRun(f"{self.path} has no predictions for {split}; `stresslens evaluate` makes them") from None
-        except Exception as error:  # zip, numpy and zlib each raise their own
-            raise UnreadableRun(f"{path} cannot be read: {_first_line(error)}") from error
+        return read_arrays(self.predictions(split), "`stresslens evaluate` makes it")
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
         """A jsonl file's objects; a last line that was cut off by a kill is left out."""

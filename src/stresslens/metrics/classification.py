@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.core.types import Estimate
-from stresslens.metrics.intervals import Floats, bootstrap_confusion, bootstrap_mean, wilson
+from stresslens.metrics.intervals import Floats, balanced, bootstrap_mean, wilson
 
 Labels = NDArray[np.int64]
 
@@ -34,42 +36,39 @@ def confusion_matrix(scores: Floats, labels: Labels) -> Labels:
     return np.bincount(labels * classes + predicted(scores), minlength=classes * classes).reshape(classes, classes)
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
+def recalls(confusion: Labels) -> list[Estimate]:
+    """(K) share of each class found (Wilson); NaN for a class without images."""
+    return [wilson(int(right), int(n)) for right, n in zip(np.diagonal(confusion), confusion.sum(1))]
 
 
-def _diagonal(confusion: Labels) -> Floats:
-    return np.diagonal(confusion, axis1=-2, axis2=-1).astype(float)
+def precisions(confusion: Labels) -> list[Estimate]:
+    """(K) share of each class's predictions that are right (Wilson); NaN for a class never predicted."""
+    return [wilson(int(right), int(n)) for right, n in zip(np.diagonal(confusion), confusion.sum(0))]
 
 
-def recalls(confusion: Labels) -> Floats:
-    """(…, K) share of each class found; 0 for a class without images."""
-    return _ratio(_diagonal(confusion), confusion.sum(-1))
+def f1_scores(confusion: Labels) -> list[Estimate]:
+    """(K) harmonic mean of precision and recall; n is the images that are of the class or taken for it, NaN where none is.
+
+    F1 = 2J/(1 + J) of J, the share of those n images that are both: Wilson's interval of J, carried over.
+    """
+    right = np.diagonal(confusion)
+    either = confusion.sum(0) + confusion.sum(1) - right
+    found = [wilson(int(r), int(n)) for r, n in zip(right, either)]
+    return [replace(j, value=_f1(j.value), low=_f1(j.low), high=_f1(j.high)) for j in found]
 
 
-def f1_scores(confusion: Labels) -> Floats:
-    """(…, K) harmonic mean of precision and recall; 0 where both are."""
-    return _ratio(2 * _diagonal(confusion), confusion.sum(-1) + confusion.sum(-2))
+def _f1(jaccard: float) -> float:
+    return 2 * jaccard / (1 + jaccard)
 
 
 def balanced_accuracy(confusion: Labels) -> Estimate:
     """Mean recall over the classes that have images."""
-
-    def mean_recall(matrix: Labels) -> Floats:
-        support = matrix.sum(-1)
-        return _ratio(recalls(matrix).sum(-1), (support > 0).sum(-1))[..., None]
-
-    return bootstrap_confusion(confusion, mean_recall)[0]
+    return balanced(recalls(confusion))
 
 
 def per_class(confusion: Labels) -> dict[str, list[Estimate]]:
-    """Precision and recall (Wilson) and F1 (bootstrap) of each class."""
-    right, truth, claimed = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)
-    return {
-        "precision": [wilson(int(r), int(n)) for r, n in zip(right, claimed)],
-        "recall": [wilson(int(r), int(n)) for r, n in zip(right, truth)],
-        "f1": bootstrap_confusion(confusion, f1_scores),
-    }
+    """Precision, recall and F1 of each class."""
+    return {"precision": precisions(confusion), "recall": recalls(confusion), "f1": f1_scores(confusion)}
 
 
 def log_softmax(logits: Floats) -> Floats:
@@ -77,9 +76,13 @@ def log_softmax(logits: Floats) -> Floats:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
 
 
+def cross_entropy_of_each(logits: Floats, labels: Labels) -> Floats:
+    """(N,) negative log-probability of the truth."""
+    return np.asarray(-np.take_along_axis(log_softmax(logits), labels[:, None], 1)[:, 0])
+
+
 def cross_entropy(logits: Floats, labels: Labels) -> Estimate:
-    """Mean negative log-probability of the truth."""
-    return bootstrap_mean(-np.take_along_axis(log_softmax(logits), labels[:, None], 1)[:, 0])
+    return bootstrap_mean(cross_entropy_of_each(logits, labels))
 
 
 def majority_baseline(train_labels: Labels, labels: Labels) -> Estimate:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ RESAMPLES = 1000
 MANY = 5000
 
 
-def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
+def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
     """A proportion with Wilson's (1927) score interval; without images, NaN in [0, 1]."""
     from scipy.special import ndtri
 
@@ -29,41 +30,56 @@ def wilson(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     return Estimate(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), n, "Wilson", level)
 
 
+def balanced(parts: Sequence[Estimate]) -> Estimate:
+    """The mean of independent proportions, such as the recalls of the classes; those without images (NaN) are left out.
+
+    The parts' own intervals are combined by the method of variance estimates recovery (Zou & Donner 2008), so that a mean of 1
+    is not mistaken for certainty.
+    """
+    known = [part for part in parts if part.n]
+    if not known:
+        return Estimate(math.nan, 0.0, 1.0, 0, "MOVER")
+    value = sum(part.value for part in known) / len(known)
+    below = math.hypot(*(part.value - part.low for part in known)) / len(known)
+    above = math.hypot(*(part.high - part.value for part in known)) / len(known)
+    n = sum(part.n for part in known)
+    return Estimate(value, max(0.0, value - below), min(1.0, value + above), n, "MOVER", known[0].level)
+
+
+def logit_normal(value: float, influence: Floats, *, level: float = 0.95) -> Estimate:
+    """A statistic strictly between 0 and 1 with the normal interval on the logit scale, which cannot leave that range.
+
+    `influence` (N,) is what each image adds to it, of mean 0: the variance is Σ influence² / N² (Hampel 1974).
+    """
+    from scipy.special import expit, logit, ndtri
+
+    half = float(ndtri(0.5 + level / 2)) * float(np.linalg.norm(influence)) / (len(influence) * value * (1 - value))
+    low, high = (float(expit(logit(value) + step)) for step in (-half, half))
+    return Estimate(value, min(low, value), max(high, value), len(influence), "influence function", level)
+
+
+@lru_cache(maxsize=4)
+def _resampled(n: int, seed: int) -> Floats:
+    """(RESAMPLES, n) how often each image is drawn, the same for every score of a split."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float)
+
+
 def bootstrap_mean(values: Floats, *, level: float = 0.95, seed: int = 0) -> Estimate:
-    """The mean of one value per image, with the percentile bootstrap over images (Efron & Tibshirani 1993).
+    """The mean of one value per image, with the percentile bootstrap over images (Efron & Tibshirani 1993); of none, NaN.
 
     From `MANY` images on the normal interval, which it then equals to the digits shown.
     """
     n = len(values)
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0, "bootstrap", level)
     if n >= MANY:
         from scipy.special import ndtri
 
         mean, half = float(values.mean()), float(ndtri(0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
         return Estimate(mean, mean - half, mean + half, n, "normal", level)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    means = counts @ values / n
+    means = _resampled(n, seed) @ values / n
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return Estimate(float(values.mean()), float(low), float(high), n, "bootstrap", level)
-
-
-def bootstrap_confusion(
-    confusion: NDArray[np.int64], statistic: Callable[[NDArray[np.int64]], Floats], *, level: float = 0.95, seed: int = 0
-) -> list[Estimate]:
-    """Statistics of a confusion matrix (…, K, K) → (…, m), with the percentile bootstrap over its images.
-
-    Resampling n images with replacement is drawing the matrix anew from a multinomial, so no image is looked at again.
-    """
-    n = int(confusion.sum())
-    random, shares = np.random.default_rng(seed), confusion.ravel() / n
-    at_once = max(1, min(RESAMPLES, 10**7 // confusion.size))  # 80 MB
-    sizes = [min(at_once, RESAMPLES - start) for start in range(0, RESAMPLES, at_once)]
-    statistics = np.concatenate([statistic(random.multinomial(n, shares, size=k).reshape(-1, *confusion.shape)) for k in sizes])
-    low, high = np.nanquantile(statistics, [0.5 - level / 2, 0.5 + level / 2], axis=0)
-    value = statistic(confusion)
-    return [
-        Estimate(float(v), min(float(v), float(a)), max(float(v), float(b)), n, "bootstrap", level)
-        for v, a, b in zip(value, low, high)
-    ]
 
 
 def t_mean(values: Floats, *, level: float = 0.95) -> Estimate:
