@@ -19,6 +19,8 @@ from stresslens.terminal import (
     plugin_help,
     print_findings,
     print_json,
+    print_predictions,
+    print_predictions_csv,
     print_runs,
     print_scores,
     print_table,
@@ -191,14 +193,8 @@ def predict(
         unreadable = [f"{row.file}: {row.unreadable}" for row in rows if row.unreadable is not None]
         if as_json:
             facts = {"temperature": classifier.temperature, "calibrated_on": classifier.calibrated_on, "false_alarm_rate": rate}
-            print_json(
-                {
-                    "run": str(run),
-                    **facts,
-                    "pictures": [r.as_json() for r in rows if r.unreadable is None],
-                    "unreadable": unreadable,
-                }
-            )
+            readable = [row.as_json() for row in rows if row.unreadable is None]
+            print_json({"run": str(run), **facts, "pictures": readable, "unreadable": unreadable})
         else:
             print_predictions([row for row in rows if row.unreadable is None], rate, classifier.calibrated_on)
     if unreadable:

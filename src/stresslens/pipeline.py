@@ -16,7 +16,7 @@ from pathlib import Path
 from stresslens import comparison, stages
 from stresslens import study as studies
 from stresslens.building import Task
-from stresslens.core.errors import StresslensError, TrainingDiverged
+from stresslens.core.errors import Stopped, StresslensError, TrainingDiverged
 from stresslens.core.results import RunFolder, read_json, write_json
 from stresslens.settling import settle
 from stresslens.stages import Record
@@ -114,6 +114,14 @@ def _start_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _carry_out_in_worker(task: Task) -> Record:
+    """In a worker: a run that was stopped has been saved, and the worker ends with it instead of taking up the next."""
+    try:
+        return stages.carry_out(task)
+    except Stopped as stopped:
+        os._exit(stopped.exit_code)
+
+
 def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell: Tell) -> list[str]:
     """Runs every task and returns the messages of those that diverged."""
     diverged: list[str] = []
@@ -126,7 +134,7 @@ def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell:
         return diverged
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker) as pool:
         try:
-            waiting = {pool.submit(stages.carry_out, task): task for task in tasks}
+            waiting = {pool.submit(_carry_out_in_worker, task): task for task in tasks}
             for done in as_completed(waiting):
                 task = waiting[done]
                 try:

@@ -97,7 +97,7 @@ class Classifier:
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:
-    """The files given, and of folders every file below them that is a picture by its name, in order. Raises DataError without any."""
+    """The files given, and of folders every file below that is a picture by its name, in order. Raises DataError without any."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():

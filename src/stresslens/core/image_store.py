@@ -205,12 +205,12 @@ def _decode(
     most_bytes: float,
     name: str,
 ) -> Path:
-    frame, first_size = _first_frame(files, size, fit, channels, name)
+    frame, own = _first_frame(files, size, fit, channels, name)
+    one_size = own if size is None else None
     try:
-        return _write(files, cache, asked, frame, first_size if size is None else None, channels is None, most_bytes, name)
+        return _write(files, cache, asked, frame, one_size, channels is None and frame.channels == 1, most_bytes, name)
     except _Recolour:
-        frame = replace(frame, channels=3)
-        return _write(files, cache, asked, frame, first_size if size is None else None, False, most_bytes, name)
+        return _write(files, cache, asked, replace(frame, channels=3), one_size, False, most_bytes, name)
 
 
 def _first_frame(

@@ -36,9 +36,9 @@ from stresslens.core.errors import DataError
 
 Fit = Literal["crop", "pad", "stretch"]
 
-FORMATS = [
+FORMATS = tuple(
     name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO") if name in Image.OPEN
-]
+)
 """What is decoded, whatever the file's name says, where Pillow was built with it. Formats that run programs (EPS) are left out."""
 
 SUFFIXES = {
