@@ -188,3 +188,19 @@ def test_what_a_reviewer_found(tmp_path: Path, text: str, message: str) -> None:
 def test_a_grid_over_a_plugins_options_names_each_run(tmp_path: Path) -> None:
     found = read(tmp_path, "grid: {model: [{mlp: {widths: [8]}}, {mlp: {widths: [16]}}, linear]}")
     assert len({run.name for run in found.runs}) == 3
+
+
+def test_repeats_over_folds_and_splits(tmp_path: Path) -> None:
+    def read(repeats: str) -> study.Study:
+        (tmp_path / "s.yaml").write_text(f"data: digits\nmodel: linear\nrepeats: {repeats}\n")
+        return study.read(tmp_path / "s.yaml")
+
+    assert read("{folds: 5, times: 2}").seeds == list(range(10))
+    assert read("{splits: 4}").seeds == [0, 1, 2, 3]
+    assert read("{folds: 5, only: [3]}").seeds == [3]
+    assert read("3").repeats is None
+    for wrong in ("{}", "{folds: 5, splits: 3}", "{times: 2}"):
+        with pytest.raises(ConfigError, match="give either folds or splits"):
+            read(wrong)
+    with pytest.raises(ConfigError, match="repeats"):
+        read("{folds: 1}")

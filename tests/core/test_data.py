@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stresslens.core import data as module
-from stresslens.core.data import Batch, Data, Split, balanced_subset, data_root, divide
+from stresslens.core.data import Batch, Data, Division, Split, balanced_subset, data_root, divide, fold_positions
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
 
@@ -397,3 +399,75 @@ def test_data_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, t
     assert str(data_root()) == str(tmp_path)
     monkeypatch.setenv("STRESSLENS_DATA", "")
     assert data_root() == module.cache_root()
+
+
+# --- groups, folds, repeated splits -----------------------------------------------------------------------------------
+
+
+@given(
+    labels=st.lists(st.integers(0, 2), min_size=30, max_size=90),
+    groups=st.lists(st.integers(0, 14), min_size=90, max_size=90),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_groups_stay_on_one_side(labels: list[int], groups: list[int], seed: int) -> None:
+    y, of_image = torch.tensor(labels), np.array(groups[: len(labels)])
+    try:
+        parts = divide(y, {"test": 0.25, "validation": 0.2}, seed=seed, groups=of_image)
+    except DataError:
+        return
+    sides = [set(of_image[rows.numpy()].tolist()) for rows in parts.values()]
+    assert not any(a & b for k, a in enumerate(sides) for b in sides[k + 1 :])
+    assert sorted(torch.cat(list(parts.values())).tolist()) == list(range(len(labels)))
+
+
+@pytest.mark.parametrize("groups", [None, np.arange(200) // 4])
+def test_folds_are_all_images_once_with_every_class_in_proportion(groups: np.ndarray | None) -> None:
+    y = (torch.arange(200) * 7) % 4
+    folds = fold_positions(y, 5, seed=3, groups=groups)
+    assert sorted(torch.cat(folds).tolist()) == list(range(200))
+    for fold in folds:
+        assert y[fold].bincount(minlength=4).min() >= 6
+    assert all(torch.equal(a, b) for a, b in zip(folds, fold_positions(y, 5, seed=3, groups=groups)))
+    assert not all(torch.equal(a, b) for a, b in zip(folds, fold_positions(y, 5, seed=4, groups=groups)))
+
+
+def test_a_class_with_fewer_images_than_folds() -> None:
+    y = torch.tensor([0] * 20 + [1] * 3)
+    with pytest.raises(DataError, match=r"5 parts with every class in each: class 'rare' has 3 images"):
+        fold_positions(y, 5, seed=0, names=("common", "rare"))
+    with pytest.raises(DataError, match="class 1 has 1 group"):
+        fold_positions(torch.tensor([0] * 20 + [1] * 10), 2, seed=0, groups=np.array([*range(20), *[99] * 10]))
+
+
+def whole_data() -> Data:
+    images = torch.arange(100, dtype=torch.uint8)[:, None, None, None].expand(100, 1, 2, 2).contiguous()
+    return Data.from_arrays(images, torch.arange(100) % 4, validation=20, test=20)
+
+
+def numbers(split: Split | None) -> set[int]:
+    assert split is not None
+    return set(split.images[:][:, 0, 0, 0].tolist())
+
+
+def test_each_seed_of_a_division_by_folds_tests_on_another_fold() -> None:
+    data, division = whole_data(), Division(folds=5, times=2)
+    divided = [division.of(data, seed) for seed in range(10)]
+    for repetition in (divided[:5], divided[5:]):
+        assert sorted(k for each in repetition for k in numbers(each.test)) == list(range(100))
+    assert numbers(divided[0].test) != numbers(divided[5].test)
+    for seed, each in enumerate(divided):
+        parts = [numbers(split) for split in each.splits.values()]
+        assert [len(part) for part in parts] == [60, 20, 20]
+        assert set.union(*parts) == set(range(100))
+        assert each.division == {"kind": "folds", "folds": 5, "fold": seed % 5, "repetition": seed // 5, "train": 60, "test": 20}
+        assert each.fingerprint == division.of(data, seed).fingerprint
+
+
+def test_repeated_splits_keep_the_sizes() -> None:
+    data, division = whole_data(), Division()
+    divided = [division.of(data, seed) for seed in range(3)]
+    assert [{name: len(s) for name, s in each.splits.items()} for each in divided] == [{"train": 60, "validation": 20, "test": 20}] * 3
+    assert len({frozenset(numbers(each.test)) for each in divided}) == 3
+    with pytest.raises(ConfigError, match="no test images"):
+        division.of(replace(data, test=None), 0)
