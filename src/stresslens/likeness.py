@@ -60,11 +60,13 @@ class Cloud:
 
     @staticmethod
     def fitted(values: Floats32, labels: NDArray[np.int64], *, axes: int) -> Cloud:
-        from sklearn.decomposition import PCA
+        from sklearn.utils.extmath import randomized_svd
 
-        pca = PCA(min(axes, *values.shape), random_state=0).fit(values)
-        basis = pca.components_.T
-        placed = (values - pca.mean_) @ basis
+        mean, width = values.mean(0), values.shape[1]
+        basis = np.eye(width)
+        if width > axes:
+            basis = randomized_svd(values - mean, n_components=min(axes, len(values)), random_state=0)[2].T
+        placed = (values - mean) @ basis
         present, own = np.unique(labels, return_inverse=True)
         centres = np.stack([placed[own == k].mean(0) for k in range(len(present))])
         inside = placed - centres[own]
@@ -72,7 +74,7 @@ class Cloud:
         sphere = max(float(np.trace(covariance)) / len(covariance), 1e-12)
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * sphere * np.eye(len(covariance))
         whiten = np.linalg.cholesky(np.linalg.inv(shrunk))
-        return Cloud(*(a.astype(np.float32) for a in (pca.mean_, basis, whiten, centres @ whiten)))
+        return Cloud(*(a.astype(np.float32) for a in (mean, basis, whiten, centres @ whiten)))
 
     def distances(self, values: Floats32) -> Floats32:
         """(N, 2) Mahalanobis' distance to the nearest class, and the distance from the space of the axes."""
@@ -169,7 +171,7 @@ def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, S
     kept[np.random.default_rng(0).permutation(len(split))[:most]] = True
     with _watched(model, layer, torch.from_numpy(kept)) as (features, coarse):
         result = run()
-    of_features, of_coarse = (torch.cat(list(parts.values())).float().cpu().numpy() for parts in (features, coarse))
+    of_features, of_coarse = (torch.cat(list(parts.values())).detach().float().cpu().numpy() for parts in (features, coarse))
     return result, Sample(of_features, of_coarse, split.labels.cpu().numpy()[kept])
 
 

@@ -397,3 +397,12 @@ def test_data_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, t
     assert str(data_root()) == str(tmp_path)
     monkeypatch.setenv("STRESSLENS_DATA", "")
     assert data_root() == module.cache_root()
+
+
+def test_columns_follow_the_images() -> None:
+    images, labels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4)
+    split = Split(images, labels, columns={"camera": np.array(["a", "b", "c", "d"])})
+    assert split.select([2, 0]).columns["camera"].tolist() == ["c", "a"]
+    assert split.select(torch.tensor([3])).to("cpu").columns["camera"].tolist() == ["d"]
+    with pytest.raises(DataError, match="column 'camera' has shape"):
+        Split(images, labels, columns={"camera": np.array(["a"])})
