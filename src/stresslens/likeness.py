@@ -1,9 +1,10 @@
 """Is an image like those that the model was trained on? A distance, and how often it would be called unlike by mistake.
 
 Three distances, because a model may map what it has never seen into the midst of what it knows: of the features in front of its
-last linear layer, Mahalanobis' to the nearest class (Lee et al. 2018) and what their principal axes leave over; and Mahalanobis' of
-the picture itself, shrunk to 8×8 pixels. Each is put on the scale of the training images, the largest counts, and its rank among
-the validation images is a conformal p-value (Vovk et al. 2005): of images drawn as those were, at most a share a has p ≤ a.
+last linear layer, Mahalanobis' to the nearest class (Lee et al. 2018) and, of more than 64, what their principal axes leave over;
+and Mahalanobis' of the picture itself, shrunk to 8×8 pixels. Each is put on the scale of the training images, and the largest
+counts. Its rank among the validation images is a conformal p-value (Vovk et al. 2005): of images drawn as those were, at most a
+share a has p ≤ a.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Cloud:
         mean, width = values.mean(0), values.shape[1]
         basis = np.eye(width)
         if width > axes:
-            basis = randomized_svd(values - mean, n_components=min(axes, len(values)), random_state=0)[2].T
+            basis = randomized_svd(values - mean, n_components=min(axes, len(values)), n_iter=2, random_state=0)[2].T
         placed = (values - mean) @ basis
         present, own = np.unique(labels, return_inverse=True)
         centres = np.stack([placed[own == k].mean(0) for k in range(len(present))])
@@ -77,19 +78,22 @@ class Cloud:
         return Cloud(*(a.astype(np.float32) for a in (mean, basis, whiten, centres @ whiten)))
 
     def distances(self, values: Floats32) -> Floats32:
-        """(N, 2) Mahalanobis' distance to the nearest class, and the distance from the space of the axes."""
+        """(N, 1) Mahalanobis' distance to the nearest class; of fewer axes than values (N, 2), with that from their space."""
         centred = values - self.mean
         placed = centred @ self.basis
         white = placed @ self.whiten
         squares = np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + np.square(self.centres).sum(1)
+        nearest = squares.min(1).clip(0)
+        if self.basis.shape[0] == self.basis.shape[1]:
+            return np.asarray(np.sqrt(nearest)[:, None])
         length = np.square(centred).sum(1)
-        rest = length - np.square(placed).sum(1)
-        return np.asarray(np.sqrt(np.stack([squares.min(1).clip(0), rest.clip(1e-6 * length)], axis=1)))  # below it is rounding
+        rest = (length - np.square(placed).sum(1)).clip(1e-6 * length)  # below it is rounding
+        return np.asarray(np.sqrt(np.stack([nearest, rest], axis=1)))
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """What was fitted: the clouds, location and scale (3,) of the training images' log distances, validation distances sorted."""
+    """The clouds, centre and spread (2 or 3,) of the training images' log distances, and the validation images' combined, sorted."""
 
     features: Cloud
     coarse: Cloud
@@ -120,7 +124,8 @@ class Likeness:
     @staticmethod
     def load(path: Path) -> Likeness:
         """Raises UnreadableRun when there is none, as for a run without validation images, or when it is damaged."""
-        arrays = read_arrays(path, "a run with a validation split leaves one, and without it unlike images cannot be told")
+        absent = f"there is no {path}: a run with a validation split leaves one, and without it unlike images cannot be told"
+        arrays = read_arrays(path, absent)
         try:
             features, coarse = (
                 Cloud(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(Cloud)}) for name in ("features", "coarse")
@@ -140,7 +145,7 @@ def fit(train: Sample, validation: Sample) -> Likeness:
 
 
 def _log_distances(features: Cloud, coarse: Cloud, sample: Sample) -> Floats32:
-    columns = [features.distances(sample.features), coarse.distances(sample.coarse)[:, :1]]
+    columns = [features.distances(sample.features), coarse.distances(sample.coarse)]
     return np.asarray(np.log(np.concatenate(columns, axis=1) + 1e-12))
 
 
