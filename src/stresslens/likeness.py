@@ -93,7 +93,7 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Likeness:
-    """The clouds, centre and spread (2 or 3,) of the training images' log distances, and the validation images' combined, sorted."""
+    """The clouds, centre and spread (2 or 3,) of the training images' log distances, the validation images' combined, sorted."""
 
     features: Cloud
     coarse: Cloud
@@ -137,11 +137,14 @@ class Likeness:
 
 def fit(train: Sample, validation: Sample) -> Likeness:
     """Distances from the training images, calibrated on validation images that took no part in training."""
-    features = Cloud.fitted(train.features, train.labels, axes=AXES)
-    coarse = Cloud.fitted(train.coarse, train.labels, axes=train.coarse.shape[1])
-    logs = _log_distances(features, coarse, train)
-    raw = Likeness(features, coarse, logs.mean(0), np.maximum(logs.std(0), 1e-6), np.zeros(0, np.float32))
-    return replace(raw, calibration=np.sort(raw._distance(validation)))
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    with threadpool_limits(torch.get_num_threads(), user_api="blas"):  # numpy's too: more threads than cores wait for each other
+        features = Cloud.fitted(train.features, train.labels, axes=AXES)
+        coarse = Cloud.fitted(train.coarse, train.labels, axes=train.coarse.shape[1])
+        logs = _log_distances(features, coarse, train)
+        raw = Likeness(features, coarse, logs.mean(0), np.maximum(logs.std(0), 1e-6), np.zeros(0, np.float32))
+        return replace(raw, calibration=np.sort(raw._distance(validation)))
 
 
 def _log_distances(features: Cloud, coarse: Cloud, sample: Sample) -> Floats32:
