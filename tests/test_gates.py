@@ -49,7 +49,12 @@ def test_a_score_that_is_not_known_meets_no_gate() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("acuracy=0.9", "did you mean 'accuracy'"), ("accuracy", "expected score=value"), ("accuracy=97", "between 0 and 1"), ("accuracy=nan", "between")],
+    [
+        ("acuracy=0.9", "did you mean 'accuracy'"),
+        ("accuracy", "expected score=value"),
+        ("accuracy=97", "between 0 and 1"),
+        ("accuracy=nan", "between"),
+    ],
 )
 def test_a_gate_that_is_none(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

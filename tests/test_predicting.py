@@ -48,7 +48,12 @@ def pictures(tmp_path: Path, small: Data) -> Path:
 def test_folders_are_looked_into_and_nothing_is_lost(run: Path, pictures: Path) -> None:
     files = picture_files([pictures, pictures / "missing.png"])
     found = list(Classifier(RunFolder(run)).classify(files))
-    assert [Path(row.file).name for row in found] == [*(f"{k:02d}.png" for k in range(20)), "broken.png", "noise.jpg", "missing.png"]
+    assert [Path(row.file).name for row in found] == [
+        *(f"{k:02d}.png" for k in range(20)),
+        "broken.png",
+        "noise.jpg",
+        "missing.png",
+    ]
     assert {Path(row.file).name for row in found if row.unreadable} == {"broken.png", "missing.png"}
     for row in found:
         if not row.unreadable:

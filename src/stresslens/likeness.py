@@ -1,9 +1,10 @@
 """Is an image like those that the model was trained on? A distance, and how often it would be called unlike by mistake.
 
 Three distances, because a model may map what it has never seen into the midst of what it knows: of the features in front of its
-last linear layer, Mahalanobis' to the nearest class (Lee et al. 2018) and what their principal axes leave over; and Mahalanobis' of
-the picture itself, shrunk to 8×8 pixels. Each is put on the scale of the training images, the largest counts, and its rank among
-the validation images is a conformal p-value (Vovk et al. 2005): of images drawn as those were, at most a share a has p ≤ a.
+last linear layer, Mahalanobis' to the nearest class (Lee et al. 2018) and, of more than 64, what their principal axes leave over;
+and Mahalanobis' of the picture itself, shrunk to 8×8 pixels. Each is put on the scale of the training images, and the largest
+counts. Its rank among the validation images is a conformal p-value (Vovk et al. 2005): of images drawn as those were, at most a
+share a has p ≤ a.
 """
 
 from __future__ import annotations
@@ -60,11 +61,13 @@ class Cloud:
 
     @staticmethod
     def fitted(values: Floats32, labels: NDArray[np.int64], *, axes: int) -> Cloud:
-        from sklearn.decomposition import PCA
+        from sklearn.utils.extmath import randomized_svd
 
-        pca = PCA(min(axes, *values.shape), random_state=0).fit(values)
-        basis = pca.components_.T
-        placed = (values - pca.mean_) @ basis
+        mean, width = values.mean(0), values.shape[1]
+        basis = np.eye(width)
+        if width > axes:
+            basis = randomized_svd(values - mean, n_components=min(axes, len(values)), n_iter=2, random_state=0)[2].T
+        placed = (values - mean) @ basis
         present, own = np.unique(labels, return_inverse=True)
         centres = np.stack([placed[own == k].mean(0) for k in range(len(present))])
         inside = placed - centres[own]
@@ -72,22 +75,25 @@ class Cloud:
         sphere = max(float(np.trace(covariance)) / len(covariance), 1e-12)
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * sphere * np.eye(len(covariance))
         whiten = np.linalg.cholesky(np.linalg.inv(shrunk))
-        return Cloud(*(a.astype(np.float32) for a in (pca.mean_, basis, whiten, centres @ whiten)))
+        return Cloud(*(a.astype(np.float32) for a in (mean, basis, whiten, centres @ whiten)))
 
     def distances(self, values: Floats32) -> Floats32:
-        """(N, 2) Mahalanobis' distance to the nearest class, and the distance from the space of the axes."""
+        """(N, 1) Mahalanobis' distance to the nearest class; of fewer axes than values (N, 2), with that from their space."""
         centred = values - self.mean
         placed = centred @ self.basis
         white = placed @ self.whiten
         squares = np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + np.square(self.centres).sum(1)
+        nearest = squares.min(1).clip(0)
+        if self.basis.shape[0] == self.basis.shape[1]:
+            return np.asarray(np.sqrt(nearest)[:, None])
         length = np.square(centred).sum(1)
-        rest = length - np.square(placed).sum(1)
-        return np.asarray(np.sqrt(np.stack([squares.min(1).clip(0), rest.clip(1e-6 * length)], axis=1)))  # below it is rounding
+        rest = (length - np.square(placed).sum(1)).clip(1e-6 * length)  # below it is rounding
+        return np.asarray(np.sqrt(np.stack([nearest, rest], axis=1)))
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """What was fitted: the clouds, location and scale (3,) of the training images' log distances, validation distances sorted."""
+    """The clouds, centre and spread (2 or 3,) of the training images' log distances, the validation images' combined, sorted."""
 
     features: Cloud
     coarse: Cloud
@@ -118,7 +124,8 @@ class Likeness:
     @staticmethod
     def load(path: Path) -> Likeness:
         """Raises UnreadableRun when there is none, as for a run without validation images, or when it is damaged."""
-        arrays = read_arrays(path, "a run with a validation split leaves one, and without it unlike images cannot be told")
+        absent = f"there is no {path}: a run with a validation split leaves one, and without it unlike images cannot be told"
+        arrays = read_arrays(path, absent)
         try:
             features, coarse = (
                 Cloud(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(Cloud)}) for name in ("features", "coarse")
@@ -130,15 +137,18 @@ class Likeness:
 
 def fit(train: Sample, validation: Sample) -> Likeness:
     """Distances from the training images, calibrated on validation images that took no part in training."""
-    features = Cloud.fitted(train.features, train.labels, axes=AXES)
-    coarse = Cloud.fitted(train.coarse, train.labels, axes=train.coarse.shape[1])
-    logs = _log_distances(features, coarse, train)
-    raw = Likeness(features, coarse, logs.mean(0), np.maximum(logs.std(0), 1e-6), np.zeros(0, np.float32))
-    return replace(raw, calibration=np.sort(raw._distance(validation)))
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    with threadpool_limits(torch.get_num_threads(), user_api="blas"):  # numpy's too: more threads than cores wait for each other
+        features = Cloud.fitted(train.features, train.labels, axes=AXES)
+        coarse = Cloud.fitted(train.coarse, train.labels, axes=train.coarse.shape[1])
+        logs = _log_distances(features, coarse, train)
+        raw = Likeness(features, coarse, logs.mean(0), np.maximum(logs.std(0), 1e-6), np.zeros(0, np.float32))
+        return replace(raw, calibration=np.sort(raw._distance(validation)))
 
 
 def _log_distances(features: Cloud, coarse: Cloud, sample: Sample) -> Floats32:
-    columns = [features.distances(sample.features), coarse.distances(sample.coarse)[:, :1]]
+    columns = [features.distances(sample.features), coarse.distances(sample.coarse)]
     return np.asarray(np.log(np.concatenate(columns, axis=1) + 1e-12))
 
 
@@ -169,7 +179,7 @@ def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, S
     kept[np.random.default_rng(0).permutation(len(split))[:most]] = True
     with _watched(model, layer, torch.from_numpy(kept)) as (features, coarse):
         result = run()
-    of_features, of_coarse = (torch.cat(list(parts.values())).float().cpu().numpy() for parts in (features, coarse))
+    of_features, of_coarse = (torch.cat(list(parts.values())).detach().float().cpu().numpy() for parts in (features, coarse))
     return result, Sample(of_features, of_coarse, split.labels.cpu().numpy()[kept])
 
 

@@ -467,7 +467,17 @@ def test_each_seed_of_a_division_by_folds_tests_on_another_fold() -> None:
 def test_repeated_splits_keep_the_sizes() -> None:
     data, division = whole_data(), Division()
     divided = [division.of(data, seed) for seed in range(3)]
-    assert [{name: len(s) for name, s in each.splits.items()} for each in divided] == [{"train": 60, "validation": 20, "test": 20}] * 3
+    for each in divided:
+        assert {name: len(split) for name, split in each.splits.items()} == {"train": 60, "validation": 20, "test": 20}
     assert len({frozenset(numbers(each.test)) for each in divided}) == 3
     with pytest.raises(ConfigError, match="no test images"):
         division.of(replace(data, test=None), 0)
+
+
+def test_columns_follow_the_images() -> None:
+    images, labels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4)
+    split = Split(images, labels, columns={"camera": np.array(["a", "b", "c", "d"])})
+    assert split.select([2, 0]).columns["camera"].tolist() == ["c", "a"]
+    assert split.select(torch.tensor([3])).to("cpu").columns["camera"].tolist() == ["d"]
+    with pytest.raises(DataError, match="column 'camera' has shape"):
+        Split(images, labels, columns={"camera": np.array(["a"])})

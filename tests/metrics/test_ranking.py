@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn import metrics as sklearn
 
+from stresslens.core.types import Estimate
 from stresslens.metrics import ranking
 
 QUICK = settings(max_examples=40, deadline=None)
 Case = tuple[NDArray[np.float64], NDArray[np.int64]]
+Figure = Callable[[NDArray[np.float64], NDArray[np.int64]], ranking.Ranking]
 
 
 @st.composite
@@ -37,9 +40,9 @@ def cases(draw: st.DrawFn) -> Case:
     [(ranking.auroc, sklearn.roc_auc_score), (ranking.auprc, sklearn.average_precision_score)],
     ids=["auroc", "auprc"],
 )
-def test_each_class_and_the_mean_are_scikit_learns(figure: ranking.Ranking, expected: object, case: Case) -> None:
+def test_each_class_and_the_mean_are_scikit_learns(figure: Figure, expected: Callable[..., float], case: Case) -> None:
     scores, labels = case
-    found = figure(scores, labels)  # type: ignore[operator]
+    found = figure(scores, labels)
     known = []
     for k, estimate in enumerate(found.each):
         own = labels == k
@@ -47,7 +50,7 @@ def test_each_class_and_the_mean_are_scikit_learns(figure: ranking.Ranking, expe
             assert math.isnan(estimate.value)
             assert estimate.n == 0
         else:
-            known.append(expected(own, scores[:, k]))  # type: ignore[operator]
+            known.append(expected(own, scores[:, k]))
             assert estimate.value == pytest.approx(known[-1], abs=1e-12)
             assert estimate.n == len(labels)
             assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
@@ -68,22 +71,22 @@ def test_nothing_depends_on_the_order_of_the_images_or_the_scale_of_the_scores(c
         assert (first.value, first.low, first.high) == pytest.approx((second.value, second.low, second.high), nan_ok=True, abs=1e-9)
 
 
-def spread_of(estimate: ranking.Estimate) -> float:
+def spread_of(estimate: Estimate) -> float:
     """The standard error that its interval on the logit scale was made of, by the upper end."""
     half = logit(estimate.high) - logit(estimate.value)
     return float(half / 1.959964 * estimate.value * (1 - estimate.value))
 
 
 @pytest.mark.parametrize("figure", [ranking.auroc, ranking.auprc], ids=["auroc", "auprc"])
-def test_variances_are_the_bootstraps(figure: ranking.Ranking) -> None:
+def test_variances_are_the_bootstraps(figure: Figure) -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 600)
     scores = np.round(generator.normal(size=(600, 3)) + 1.2 * np.eye(3)[labels], 1)
-    found = figure(scores, labels)  # type: ignore[operator]
+    found = figure(scores, labels)
     drawn = []
     for _ in range(400):
         rows = generator.integers(0, 600, 600)
-        again = figure(scores[rows], labels[rows])  # type: ignore[operator]
+        again = figure(scores[rows], labels[rows])
         drawn.append([again.mean.value, *(e.value for e in again.each)])
     slow = np.std(drawn, axis=0)
     assert [spread_of(e) for e in (found.mean, *found.each)] == pytest.approx(slow.tolist(), rel=0.12)
@@ -141,15 +144,15 @@ def test_one_class_alone_cannot_be_ranked(labels: list[int]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("separation", [0.5, 1.5, 2.5])
 @pytest.mark.parametrize("figure", [ranking.auroc, ranking.auprc], ids=["auroc", "auprc"])
-def test_intervals_cover_about_as_often_as_they_say(figure: ranking.Ranking, separation: float) -> None:
+def test_intervals_cover_about_as_often_as_they_say(figure: Figure, separation: float) -> None:
     generator = np.random.default_rng(3)
 
     def draw(n: int) -> Case:
         labels = generator.integers(0, 4, n)
         return generator.normal(size=(n, 4)) + separation * np.eye(4)[labels], labels
 
-    truth = figure(*draw(400_000)).mean.value  # type: ignore[operator]  # of classes alike
-    found = [figure(*draw(200)) for _ in range(500)]  # type: ignore[operator]
+    truth = figure(*draw(400_000)).mean.value
+    found = [figure(*draw(200)) for _ in range(500)]
     assert abs(np.mean([f.mean.low <= truth <= f.mean.high for f in found]) - 0.95) < 0.035
     of_classes = np.mean([[e.low <= truth <= e.high for e in f.each] for f in found])
     assert 0.91 < of_classes < 0.99

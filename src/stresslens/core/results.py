@@ -67,13 +67,13 @@ def read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
-def read_arrays(path: Path, advice: str) -> dict[str, np.ndarray]:
-    """The arrays of an npz file. Raises UnreadableRun when it is damaged, or with advice when there is none."""
+def read_arrays(path: Path, absent: str) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises UnreadableRun when it is damaged, or saying `absent` when there is none."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except FileNotFoundError:
-        raise UnreadableRun(f"there is no {path}; {advice}") from None
+        raise UnreadableRun(absent) from None
     except Exception as error:  # zip, numpy and zlib each raise their own
         raise UnreadableRun(f"{path} cannot be read: {_first_line(error)}") from error
 
@@ -177,7 +177,8 @@ class RunFolder:
             raise UnreadableRun(f"{self.card} is not a model description of format {FORMAT}: {place}: {first['msg']}") from None
 
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:
-        return read_arrays(self.predictions(split), "`stresslens evaluate` makes it")
+        absent = f"{self.path} has no predictions for {split}; `stresslens evaluate` makes them"
+        return read_arrays(self.predictions(split), absent)
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
         """A jsonl file's objects; a last line that was cut off by a kill is left out."""
