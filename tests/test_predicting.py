@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -99,12 +99,12 @@ def test_a_folder_without_pictures(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def invoke(run: Path, pictures: Path) -> Iterator[Callable[..., tuple[str, str]]]:
+def invoke(run: Path, pictures: Path) -> Callable[..., tuple[str, str]]:
     def typed(*options: str) -> tuple[str, str]:
         result = CliRunner().invoke(app, ["predict", str(run), str(pictures), *options])
         return result.stdout, str(result.exception)
 
-    yield typed
+    return typed
 
 
 def test_as_csv_and_json_and_a_table(invoke: Callable[..., tuple[str, str]]) -> None:
