@@ -21,7 +21,7 @@ LEVELS = [
     {"find", "recipe"},
     {"study"},
     {"evaluation", "comparison", "pictures"},
-    {"training"},
+    {"training", "examples"},
     {"building"},
     {"settling"},
     {"stages"},

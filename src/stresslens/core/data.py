@@ -46,12 +46,15 @@ class Batch(NamedTuple):
 class Split:
     """images (N,C,H,W) uint8 or float, labels (N,) int64; `scale` is the value of white (255; digits 16; floats in [0,1]: 1).
 
+    `columns` are facts of each image, (N,) each: "file", "group", …
+
     Raises DataError on any other shape or type, on images that are not finite, and on lengths that differ.
     """
 
     images: Tensor
     labels: Tensor
     scale: float = 255.0
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         x, y = self.images, self.labels
@@ -63,6 +66,9 @@ class Split:
             raise DataError(f"labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 of shape (images,)")
         if len(x) != len(y):
             raise DataError(f"{len(x)} images but {len(y)} labels")
+        for name, column in self.columns.items():
+            if len(column) != len(y):
+                raise DataError(f"the column {name} has {len(column)} entries; there are {len(y)} images")
         if x.is_floating_point():
             finite = torch.isfinite(x.flatten(1)).all(1)
             if not finite.all():
@@ -80,7 +86,8 @@ class Split:
     def select(self, index: Tensor | Sequence[int]) -> Split:
         """Some of the images, in the order given."""
         rows = torch.as_tensor(index)
-        return replace(self, images=self.images[rows], labels=self.labels[rows])
+        columns = {name: column[rows.cpu().numpy()] for name, column in self.columns.items()}
+        return replace(self, images=self.images[rows], labels=self.labels[rows], columns=columns)
 
     def to(self, device: torch.device | str) -> Split:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))

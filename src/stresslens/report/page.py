@@ -14,6 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from stresslens.core.durations import duration
 from stresslens.core.results import write_atomically
 from stresslens.report import sections, wording
 from stresslens.report.reading import Study, read_study
@@ -80,9 +81,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = ("percent", "plain", "points", "number", "count", "p_value", "duration", "span", "over", "footnote")
+    filters = ("percent", "plain", "points", "number", "count", "p_value", "span", "over", "footnote")
     environment.filters.update({name: getattr(wording, name) for name in filters})
-    environment.filters["command"] = shlex.join
+    environment.filters |= {"duration": duration, "command": shlex.join}
     environment.tests["finite"] = math.isfinite
     return environment
 
