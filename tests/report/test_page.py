@@ -83,7 +83,7 @@ def test_every_section_of_a_study_in_order(tmp_path: Path) -> None:
         "Is adam better?",
         "95.4 (93.4 to 97.4)",
         "+0.4 (−1.6 to +2.4)",
-        "pooled over 2 seeds",
+        "720 predictions of 2 seeds",
         "0.420",
         "crossed bootstrap",
         "2.10 (1.90 to 2.30)",

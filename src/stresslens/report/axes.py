@@ -73,11 +73,15 @@ def epoch_axis(xs: Sequence[float]) -> Axis:
     low, high = (min(xs), max(xs)) if xs else (0.0, 1.0)
     if low == high:
         pad = max(0.5, abs(low) / 10)
-        return Axis([low - pad, low, low + pad], ["", f"{low:g}", ""])
+        return Axis([low - pad, low, low + pad], ["", _epoch(low), ""])
     nice = [t for t in linear_axis([low, high], count=6).ticks if low < t < high and t == round(t)]
     gap = (high - low) / 12
     inner = [t for t in nice if t - low > gap and high - t > gap]
-    return Axis([low, *inner, high], [f"{t:g}" for t in (low, *inner, high)])
+    return Axis([low, *inner, high], [_epoch(t) for t in (low, *inner, high)])
+
+
+def _epoch(value: float) -> str:
+    return short(value) if value >= 1e4 and value % 100 == 0 else f"{value:g}"
 
 
 def short(value: float) -> str:

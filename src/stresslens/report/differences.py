@@ -93,9 +93,8 @@ def contrasts_chart(study: Study) -> Markup | None:
         )
         for c in contrasts
     ]
-    return interval_chart(
-        rows, title="Differences, with their intervals", x_label="percentage points", reference=(0.0, "no difference")
-    )
+    said = "Differences, with their intervals"
+    return interval_chart(rows, title=said, x_label="percentage points", reference=(0.0, "no difference"), label=44)
 
 
 def cost_rows(study: Study) -> tuple[list[Cost], int]:

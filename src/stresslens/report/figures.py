@@ -23,6 +23,9 @@ POINTS_A_LINE = 400
 POINTS_A_CHART = 8_000
 DOTS = 120
 """Points of a chart up to which each is drawn as a dot."""
+WIDTH = 440
+"""Of a chart, in the drawing's units; at most 14.2 of them to a rem."""
+
 LABEL = 22
 LABELLED = 14
 """Marks of a scatter chart that still get their names written beside them."""
@@ -72,7 +75,7 @@ class _Frame:
 
     x: Axis
     y: Axis
-    width: int = 440
+    width: int = WIDTH
     height: int = 280
     top: int = 34
     bottom: int = 44
@@ -191,14 +194,26 @@ def legend(series: Sequence[Series], reference: str = "") -> Markup:
     return Markup(f'<ul class="legend">{"".join(items)}</ul>')
 
 
-def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, reference: tuple[float, str] | None = None) -> Markup:
-    """A dot with its whisker for each row, from top to bottom. A reference too far off is named at its side, not drawn."""
-    width, top, line = 440, 22, 24
+def interval_chart(
+    rows: Sequence[Interval],
+    *,
+    title: str,
+    x_label: str,
+    reference: tuple[float, str] | None = None,
+    label: int = LABEL,
+) -> Markup:
+    """A dot with its whisker for each row, from top to bottom. A reference too far off is named at its side, not drawn.
+
+    Names are cut to `label` letters; the chart grows wider for those beyond `LABEL`.
+    """
+    names = [brief(row.name, label) for row in rows]
+    longest = max(map(len, names), default=0)
+    width, top, line = WIDTH + round(7.6 * max(0, longest - LABEL)), 22, 24
     known = [v for row in rows for v in (row.value, row.low, row.high, row.beside) if _drawable(v)]
     reference = reference if reference and _drawable(reference[0]) else None
     near = reference is not None and _near(reference[0], known)
     axis = linear_axis([*known, reference[0]] if near and reference else known)
-    left = 20 + 7.6 * max((min(len(row.name), LABEL) for row in rows), default=0)
+    left = 20 + 7.6 * longest
     right = 14 + 7.2 * max((len(row.written) for row in rows), default=0)
     inside, tall = width - left - right, line * len(rows)
 
@@ -206,9 +221,9 @@ def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, refere
         return left + inside * axis.place(value)
 
     svg = []
-    for tick, label in zip(axis.ticks, axis.labels):
+    for tick, written in zip(axis.ticks, axis.labels):
         svg.append(f'<path class="grid" d="M{at(tick):.1f} {top}v{tall}"/>')
-        svg.append(f'<text class="mid" x="{at(tick):.1f}" y="{top + tall + 16}">{label}</text>')
+        svg.append(f'<text class="mid" x="{at(tick):.1f}" y="{top + tall + 16}">{written}</text>')
     svg.append(f'<text class="mid" x="{left + inside / 2:.1f}" y="{top + tall + 34}">{escape(x_label)}</text>')
     if reference and near:
         x = at(reference[0])
@@ -223,7 +238,7 @@ def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, refere
     for i, row in enumerate(rows):
         y = top + line * (i + 0.5)
         svg.append(f'<g class="{_style(row.place)}"><title>{escape(row.name)}: {escape(row.written)}</title>')
-        svg.append(f'<text class="end name" x="{left - 12:.1f}" y="{y:.1f}" dy=".33em">{escape(brief(row.name, LABEL))}</text>')
+        svg.append(f'<text class="end name" x="{left - 12:.1f}" y="{y:.1f}" dy=".33em">{escape(names[i])}</text>')
         if _drawable(row.low) and _drawable(row.high):
             low, high = at(row.low), at(row.high)
             svg.append(f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}m0 -4v8M{low:.1f} {y - 4:.1f}v8"/>')
@@ -259,26 +274,31 @@ def scatter_chart(marks: Sequence[Mark], *, title: str, x_label: str, y_label: s
 
 
 def _labels(marks: Sequence[Mark], frame: _Frame) -> list[str]:
-    """Each mark's name on the side where there is room, moved down until it covers no other."""
-    taken: list[tuple[float, float, float]] = []
-    labels = dict.fromkeys(range(len(marks)), "")
-    for i in sorted(labels, key=lambda i: -marks[i].y):
-        name, x, y = brief(marks[i].name, LABEL), frame.across(marks[i].x), frame.down(marks[i].y)
-        long = 6.8 * len(name) + 9
-        right = x + long <= frame.width
-        start, stop = (x, x + long) if right else (x - long, x)
-        while any(start < other[1] and other[0] < stop and abs(y - other[2]) < 12 for other in taken):
-            y += 2
-        taken.append((start, stop, y))
-        side = f'class="name start" x="{x + 9:.1f}"' if right else f'class="name end" x="{x - 9:.1f}"'
-        labels[i] = f'<text {side} y="{y:.1f}" dy=".33em">{escape(name)}</text>'
-    return list(labels.values())
+    """Each mark's name beside it where that covers no dot and no other name, else a little lower or higher."""
+    places = [(frame.across(mark.x), frame.down(mark.y)) for mark in marks]
+    taken = [(x - 6, x + 6, y) for x, y in places]
+    labels = []
+    for mark, (x, y) in zip(marks, places):
+        name = brief(mark.name, LABEL)
+        long = 6.5 * len(name) + 9
+        right, left = (x + 7, x + long, "start", x + 9), (x - long, x - 7, "end", x - 9)
+        ways = [(way, y + down) for down in (0, 12, -12, 24, -24, 36, -36) for way in (right, left)]
+        free = (
+            (way, at)
+            for way, at in ways
+            if frame.left < way[0] and way[1] < frame.width
+            if not any(way[0] < stop and start < way[1] and abs(at - other) < 12 for start, stop, other in taken)
+        )
+        (start, stop, anchor, edge), at = next(free, ways[0])
+        taken.append((start, stop, at))
+        labels.append(f'<text class="name {anchor}" x="{edge:.1f}" y="{at:.1f}" dy=".33em">{escape(name)}</text>')
+    return labels
 
 
 def _figure(svg: Sequence[str], width: int, height: float, title: str, keys: str = "", data: str = "") -> Markup:
     said = escape(title)
     return Markup(
-        f'<figure class="chart"><figcaption>{said}</figcaption>'
+        f'<figure class="chart" style="max-width:{width / 14.2:.1f}rem"><figcaption>{said}</figcaption>'
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}"{data}>{"".join(svg)}</svg>{keys}</figure>'
     )
 

@@ -71,9 +71,9 @@ _NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def with_asides(text: str) -> list[tuple[bool, str]]:
-    """A sentence in parts, True for those in parentheses that hold figures; negative numbers get their sign."""
+    """A sentence in parts, True for those in parentheses that hold figures; numbers keep their % and their sign."""
     parts = _ASIDE.split(text)
-    return [(place % 2 == 1, _NEGATIVE.sub("−", part)) for place, part in enumerate(parts) if part]
+    return [(place % 2 == 1, _NEGATIVE.sub("−", part).replace(" %", "\u00a0%")) for place, part in enumerate(parts) if part]
 
 
 def p_value(p: float | None) -> str:
