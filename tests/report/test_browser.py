@@ -88,6 +88,17 @@ def test_charts_read_out_their_values_by_keyboard(browser: Chromium, pages: tupl
     assert browser.evaluate("document.activeElement.getAttribute('aria-valuetext')") == said
 
 
+def test_charts_name_the_line_under_the_pointer(browser: Chromium, pages: tuple[Path, Path]) -> None:
+    browser.open(pages[1])
+    browser.evaluate("document.querySelector('#curves').scrollIntoView()")
+    corner = "(() => { const box = document.querySelector('#curves svg').getBoundingClientRect(); return [box.right, box.top]; })()"
+    right, top = browser.evaluate(corner)
+    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=right - 20, y=top + 200)
+    assert browser.evaluate("document.querySelector('#curves .readout bdi').textContent").startswith(
+        "epoch 30: during the epoch 0."
+    )
+
+
 def test_everything_is_there_without_javascript(browser: Chromium, pages: tuple[Path, Path]) -> None:
     browser.send("Emulation.setScriptExecutionDisabled", value=True)
     try:

@@ -157,7 +157,9 @@ def test_the_same_files_give_the_same_page(tmp_path: Path) -> None:
 def test_real_verdicts_come_first_and_the_others_say_what_it_would_take(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["sgd", "adam", "adam-bn", "lion"])
     head = page_of(study)[1].text.split("Results on the test split")[0]
-    places = [head.index(said) for said in ("Highest", "optimizer 1 real", "adam-bn is better than sgd", "sgd and adam are not")]
+    places = [
+        head.index(said) for said in ("Highest", "optimizer 1 of 3 real", "adam-bn is better than sgd", "sgd and adam are not")
+    ]
     assert places == sorted(places)
     assert head.count(PLAN) == 2
 
@@ -171,7 +173,7 @@ def test_names_of_contrasts_group_the_verdicts(tmp_path: Path) -> None:
     html, page = page_of(study)
     assert html.count('<div class="question">') == 2
     head = page.text.split("Results on")[0]
-    assert head.index("clear 1 real") < head.index("unclear nothing can be told apart")
+    assert head.index("clear 1 of 1 real") < head.index("unclear nothing can be told apart")
 
 
 def test_many_verdicts_are_shortened_at_the_head_and_whole_in_the_table(tmp_path: Path) -> None:
@@ -179,12 +181,14 @@ def test_many_verdicts_are_shortened_at_the_head_and_whole_in_the_table(tmp_path
     _, page = page_of(study)
     head, rest = page.text.split("Results on the test split")
     assert head.count("is better than r00") == 20
-    assert "19 more in the table of contrasts" in head
+    assert head.count("are not distinguishable") == 4
+    assert "20 of 59 real" in head
+    assert "35 more in the table of contrasts" in head
     assert rest.count("are not distinguishable") == 39
     assert "Holm corrects" in rest
 
 
-def test_the_matrix_shades_what_is_real(tmp_path: Path) -> None:
+def test_the_matrix_shades_what_is_real_and_puts_the_best_first(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["a", "b", "c"])
     comparison = json.loads((study / "comparison.json").read_text())
     third = [[None, 0.02, -0.03], [-0.02, None, 0.001], [0.03, -0.001, None]]
@@ -192,12 +196,12 @@ def test_the_matrix_shades_what_is_real(tmp_path: Path) -> None:
     write_json(study / "comparison.json", comparison)
     table = page_of(study)[0].split('<table class="matrix">')[1].split("</table>")[0]
     assert re.findall(r'<td title="[^"]*"(?: class="(\w+)")?>([^< ]*)', table) == [
-        ("ahead", "+2.0"),
-        ("behind", "−3.0"),
-        ("behind", "−2.0"),
-        ("", "+0.1"),
         ("ahead", "+3.0"),
         ("", "−0.1"),
+        ("behind", "−3.0"),
+        ("ahead", "+2.0"),
+        ("", "+0.1"),
+        ("behind", "−2.0"),
     ]
 
 

@@ -26,6 +26,10 @@ def test_figures_in_parentheses_are_asides() -> None:
     assert said == [(False, "b (new) is better than a-1 by 1.9 points"), (True, " (−0.6 to 3.2; 3 seeds)"), (False, ", 98\u00a0%")]
 
 
+def test_a_name_cannot_turn_the_rest_of_a_sentence_around() -> None:
+    assert with_asides("a\u202eb\u2067 is better") == [(False, "ab is better")]
+
+
 def test_memory_and_long_names() -> None:
     assert (memory(812_000_000), memory(1_900_000_000), memory(None)) == ("812 MB", "1.9 GB", "–")
     assert (brief("abc", 3), brief("abcd", 3)) == ("abc", "ab…")

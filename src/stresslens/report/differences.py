@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from stresslens.report.reading import Study
 from stresslens.report.summary import headline, scored
 from stresslens.report.wording import p_value, points, signed
 
-SENTENCES = 40
+SENTENCES = 24
 """Verdicts that are said at the head of the page; each contrast says three at least."""
 ROWS = 600
 SPELLED_OUT = 8
@@ -29,12 +30,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Question:
-    """What one contrast of the study asks, with its verdicts, the real differences first; `left_out` are in the table alone."""
+    """What one contrast of the study asks: how many of its pairs differ, and verdicts, the real ones first, as far as there is room."""
 
     name: str
     verdicts: Sequence[Verdict]
     real: int
-    left_out: int
+    pairs: int
 
 
 def opening(study: Study) -> list[str]:
@@ -42,7 +43,7 @@ def opening(study: Study) -> list[str]:
     if study.comparison and study.comparison.verdicts:
         of_contrasts = {c.verdict for c in study.comparison.contrasts}
         rest = [sentence for sentence in study.comparison.verdicts if sentence not in of_contrasts]
-        names = tuple(recipe.name for recipe in study.recipes)
+        names = tuple(recipe.name for recipe in study.recipes if recipe.name)
         return [each if each.startswith(names) else each[:1].upper() + each[1:] for each in rest]
     said = []
     recipes = headline(study)
@@ -65,7 +66,7 @@ def questions(study: Study) -> list[Question]:
     for name, contrasts in together.items():
         ordered = sorted(contrasts, key=lambda c: not c.real)
         said = [Verdict(c.verdict, c.real, "" if c.real else c.plan or "") for c in ordered[:room]]
-        found.append(Question(name, said, sum(c.real for c in contrasts), max(0, len(ordered) - room)))
+        found.append(Question(name, said, sum(c.real for c in contrasts), len(contrasts)))
     return sorted(found, key=lambda question: not question.real)
 
 
@@ -114,15 +115,17 @@ class Cell:
 
 
 def matrix(study: Study) -> tuple[list[str], list[list[Cell | None]]] | None:
-    """Names, and a cell for each pair; None on the diagonal and where a pair was not compared."""
+    """Names, the best first, and a cell for each pair; None on the diagonal and where a pair was not compared."""
     found = study.comparison.matrix if study.comparison else None
     if not found or len(found.recipes) < 2:
         return None
     names = found.recipes
+    order = sorted(range(len(names)), key=lambda i: -math.fsum(d or 0.0 for d in found.difference[i]))
     rows: list[list[Cell | None]] = []
-    for i, row in enumerate(found.difference):
+    for i in order:
         cells: list[Cell | None] = []
-        for j, value in enumerate(row):
+        for j in order:
+            value = found.difference[i][j]
             if i == j or value is None:
                 cells.append(None)
                 continue
@@ -132,4 +135,4 @@ def matrix(study: Study) -> tuple[list[str], list[list[Cell | None]]] | None:
             said = f"{names[i]} minus {names[j]}: {signed(value)} {interval}, p {p_value(p)} after Holm"
             cells.append(Cell(signed(value), interval if len(names) <= SPELLED_OUT else "", said, kind))
         rows.append(cells)
-    return names, rows
+    return [names[i] for i in order], rows

@@ -137,7 +137,7 @@ class Record(File):
     study: str = ""
     run: str | None = None
     seed: int | None = None
-    classes: list[str] = []
+    classes: list[Annotated[str, BeforeValidator(lambda name: name or "(no name)")]] = []
     shape: tuple[int, int, int] | None = None
     data: DataFacts = DataFacts()
     training: TrainingFacts = TrainingFacts()

@@ -22,6 +22,7 @@ import stresslens
 from stresslens.core.durations import duration
 from stresslens.core.results import RunFolder, write_atomically
 from stresslens.report import classes, curves, differences, provenance, summary, wording
+from stresslens.report.figures import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.reading import Run, Study, read_run, read_study, split_of
 from stresslens.report.summary import HEADLINE
@@ -112,6 +113,7 @@ def render_study(study: Study) -> str:
         any_memory=any(run.record.training.peak_memory is not None for run in study.runs),
         links=[link(study.folder, run.folder.path / PAGE) for run in study.runs],
         items=provenance.ITEMS,
+        distinct=COLOURS * DASHES,
         **found,
     )
 

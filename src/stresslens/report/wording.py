@@ -67,12 +67,16 @@ def brief(name: str, length: int = 60) -> str:
 
 
 _ASIDE = re.compile(r"( \([^()]*\d[^()]*\))")
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def with_asides(text: str) -> list[tuple[bool, str]]:
-    """A sentence in parts, True for those in parentheses that hold figures; numbers keep their % and their sign."""
-    parts = _ASIDE.split(text)
+    """A sentence in parts, True for those in parentheses that hold figures; numbers keep their % and their sign.
+
+    What would turn the direction of the text, from a name in it, is left out.
+    """
+    parts = _ASIDE.split(_TURNING.sub("", text))
     return [(place % 2 == 1, _NEGATIVE.sub("−", part).replace(" %", "\u00a0%")) for place, part in enumerate(parts) if part]
 
 

@@ -25,7 +25,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 // Charts: a slider and the pointer read values off.
 const short = (value) => String(Number(value.toPrecision(4))).replace("-", "−");
-const atPointer = (svg, event) => ((event.clientX - svg.getBoundingClientRect().left) / svg.getBoundingClientRect().width) * svg.viewBox.baseVal.width;
+const atPointer = (svg, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
 
 function stopsOfLines(svg) {
   const [left, top, inside, tall] = svg.dataset.box.split(" ").map(Number);
@@ -40,8 +40,9 @@ function stopsOfLines(svg) {
   const said = of[of.length - 1].textContent;
   return [...new Set(lines.flatMap((line) => line.points.map((point) => point[0])))].sort((a, b) => a - b).map((x) => ({
     x,
-    say: () => {
+    say: (height) => {
       const there = lines.flatMap((line) => line.points.filter((point) => point[0] === x).map((point) => [line.name, point[1]]));
+      if (height !== undefined) there.sort((a, b) => Math.abs(a[1] - height) - Math.abs(b[1] - height));
       const values = there.slice(0, 6).map(([name, y]) => `${lines.length > 1 ? name + " " : ""}${short(between(y0, y1, yLog, 1 - (y - top) / tall))}${unit.endsWith("%") ? " %" : ""}`);
       return `${said.replace(/, %$/, "")} ${short(whole(between(x0, x1, xLog, (x - left) / inside), x1 - x0))}${said.endsWith("%") ? " %" : ""}: ${values.join(" · ")}${there.length > 6 ? ` · ${there.length - 6} more` : ""}`;
     },
@@ -64,19 +65,19 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   const cursor = document.createElementNS("http://www.w3.org/2000/svg", "path");
   cursor.setAttribute("class", "cursor");
   svg.append(cursor);
-  const show = (place) => {
+  const show = (place, height) => {
     const stop = stops[place];
-    text.textContent = stop.say();
+    text.textContent = stop.say(height);
     slider.setAttribute("aria-valuetext", text.textContent);
     stops.forEach((other) => other.mark?.classList.toggle("now", other === stop));
     if (!stop.mark) cursor.setAttribute("d", `M${stop.x} 34V${svg.viewBox.baseVal.height - 44}`);
   };
   slider.addEventListener("input", () => show(Number(slider.value)));
   svg.addEventListener("pointermove", (event) => {
-    const x = atPointer(svg, event);
+    const { x, y } = atPointer(svg, event);
     const nearest = stops.reduce((best, stop, place) => (Math.abs(stop.x - x) < Math.abs(stops[best].x - x) ? place : best), 0);
     slider.value = nearest;
-    show(nearest);
+    show(nearest, y);
   });
 }
 
