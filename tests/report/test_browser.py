@@ -90,13 +90,13 @@ def test_charts_read_out_their_values_by_keyboard(browser: Chromium, pages: tupl
 
 def test_charts_name_the_line_under_the_pointer(browser: Chromium, pages: tuple[Path, Path]) -> None:
     browser.open(pages[1])
-    browser.evaluate("document.querySelector('#curves').scrollIntoView()")
-    corner = "(() => { const box = document.querySelector('#curves svg').getBoundingClientRect(); return [box.right, box.top]; })()"
-    right, top = browser.evaluate(corner)
-    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=right - 20, y=top + 200)
-    assert browser.evaluate("document.querySelector('#curves .readout bdi').textContent").startswith(
-        "epoch 30: during the epoch 0."
-    )
+    browser.evaluate("document.querySelector('#curves').scrollIntoView({behavior: 'instant'})")
+    box = "document.querySelector('#curves svg').getBoundingClientRect()"
+    right, top, bottom = browser.evaluate(f"[{box}.right, {box}.top, {box}.bottom]")
+    for y, names in ((top + 40, "validation"), (bottom - 50, "during the epoch")):
+        browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=right - 20, y=y)
+        said = browser.evaluate("document.querySelector('#curves .readout bdi').textContent")
+        assert said.startswith(f"epoch 30: {names} 0.2")
 
 
 def test_everything_is_there_without_javascript(browser: Chromium, pages: tuple[Path, Path]) -> None:

@@ -30,7 +30,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Question:
-    """What one contrast of the study asks: how many of its pairs differ, and verdicts, the real ones first, as far as there is room."""
+    """What one contrast asks: how many of its pairs really differ, and verdicts, these first, as far as there is room."""
 
     name: str
     verdicts: Sequence[Verdict]
