@@ -25,6 +25,8 @@ CURVES = (
 SPLITS = (("during the epoch", ()), ("training split", ("train",)), ("validation", ("validation",)), ("test", ("test",)))
 SHARED_LEGEND = 8
 """From this many recipes on, the charts of a section have one legend together."""
+FEW = 5
+"""Images of a bin below which its accuracy is not drawn."""
 PERCENT = linear_axis([0, 100])
 IDEAL = ("right as often as it says", ((0.0, 0.0), (100.0, 100.0)))
 
@@ -142,7 +144,7 @@ def run_risk(run: Run, split: str) -> Markup | None:
 
 
 def _of_bins(name: str, bins: Sequence[Bin], place: int) -> Series:
-    filled = [(100 * b.confidence, b.accuracy) for b in bins if b.accuracy and b.confidence is not None]
+    filled = [(100 * b.confidence, b.accuracy) for b in bins if b.n >= FEW and b.accuracy and b.confidence is not None]
     points = [(x, 100 * e.value) for x, e in filled]
     return Series(name, points, place, [(x, 100 * e.low, 100 * e.high) for x, e in filled])
 
@@ -154,7 +156,7 @@ def _reliability(recipe: Recipe, split: str) -> Series | None:
     for same in zip(*seeds):
         filled = [(b.n, b.confidence, b.accuracy.value) for b in same if b.n and b.accuracy and b.confidence is not None]
         n = sum(each[0] for each in filled)
-        if n:
+        if n >= FEW:
             points.append((100 * sum(m * x for m, x, _ in filled) / n, 100 * sum(m * y for m, _, y in filled) / n))
     return Series(recipe.name, points, recipe.place) if points else None
 

@@ -21,7 +21,7 @@ INK = 20
 
 POINTS_A_LINE = 400
 POINTS_A_CHART = 8_000
-DOTS = 120
+DOTS = 90
 """Points of a chart up to which each is drawn as a dot."""
 WIDTH = 440
 """Of a chart, in the drawing's units; at most 14.2 of them to a rem."""

@@ -106,6 +106,7 @@ class Slice(File):
 class SliceTable(File):
     by: str
     p: float | None = None
+    p_holm: float | None = None
     rows: list[Slice]
 
 

@@ -114,6 +114,7 @@ def render_study(study: Study) -> str:
         links=[link(study.folder, run.folder.path / PAGE) for run in study.runs],
         items=provenance.ITEMS,
         distinct=COLOURS * DASHES,
+        few=curves.FEW,
         **found,
     )
 
@@ -173,6 +174,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         bins=[b for b in reliability.bins if b.n] if reliability else [],
         slice_notes=wording.footnote(row.accuracy for each in slices for row in each.rows),
         items=provenance.ITEMS,
+        few=curves.FEW,
         config=provenance.config(run),
         **found,
     )

@@ -88,7 +88,7 @@ def score_notes(columns: Sequence[Score]) -> list[str]:
 
 
 def _lower(title: str) -> str:
-    return title if title[:2].isupper() else title[0].lower() + title[1:]
+    return title if title[:2].isupper() or title.startswith("Brier") else title[0].lower() + title[1:]
 
 
 def headline(study: Study) -> list[Recipe]:
