@@ -37,7 +37,7 @@ def write_report(folder: Path) -> Path:
     A run's page is left alone when the files that it was made from have not changed. Raises ConfigError where there is no run.
     """
     if (folder / "record.json").is_file():
-        home = folder.resolve().parents[1]
+        home = folder.resolve().parent.parent
         return _write_run(read_run(RunFolder(folder)), home if (home / "study.json").is_file() else None)
     study = read_study(folder)
     for run in study.runs:
