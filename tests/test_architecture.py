@@ -21,7 +21,7 @@ LEVELS = [
     {"find", "recipe"},
     {"study"},
     {"evaluation", "likeness", "comparison", "data_check", "batching"},
-    {"training"},
+    {"training", "examples"},
     {"building"},
     {"settling"},
     {"predicting", "stages"},

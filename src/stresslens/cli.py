@@ -203,7 +203,7 @@ def predict(
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A study's folder (runs/NAME), or a run's (…/seed-0).")]) -> None:
-    """Write report.html anew from the files of the runs, without a model."""
+    """Write report.html anew, for a study and each of its runs or for one run, from their files, without a model."""
     from stresslens.report.page import write_report
 
     typer.echo(str(write_report(folder)))

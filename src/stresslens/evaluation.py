@@ -194,28 +194,3 @@ def colours_of(split: Split) -> dict[str, Floats]:
             low, high = batch.x.aminmax(dim=1)
             parts["saturation"].append((high - low).mean((1, 2)))
     return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}
-
-
-def examples_of(predictions: Predictions, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Images worth showing: `count` drawn at random, then the `count` mistakes the model was surest of."""
-    probabilities = predictions.probabilities
-    guess = probabilities.argmax(1)
-    sure = probabilities.max(1)
-    sample = np.random.default_rng(seed).permutation(len(guess))[:count]
-    wrong = np.flatnonzero(guess != predictions.labels)
-    worst = wrong[np.argsort(-sure[wrong], kind="stable")][:count]
-
-    def entries(rows: Sequence[int] | np.ndarray, kind: str) -> list[dict[str, Any]]:
-        return [
-            {
-                "file": f"{int(predictions.index[row]):06d}.png",
-                "index": int(predictions.index[row]),
-                "truth": int(predictions.labels[row]),
-                "predicted": int(guess[row]),
-                "probability": float(sure[row]),
-                "kind": kind,
-            }
-            for row in rows
-        ]
-
-    return entries(np.sort(sample), "sample") + entries(worst, "mistake")

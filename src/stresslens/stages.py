@@ -6,7 +6,6 @@ import shutil
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 import yaml
@@ -16,7 +15,7 @@ import stresslens
 from stresslens import evaluation, likeness, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
 from stresslens.core import devices, layers
-from stresslens.core.data import Data, Split
+from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.results import (
     FORMAT,
@@ -28,14 +27,12 @@ from stresslens.core.results import (
     write_json,
 )
 from stresslens.data_check import findings_of
+from stresslens.examples import save_examples
 from stresslens.recipe import OPERATIONAL
 from stresslens.settling import arithmetic_of
 from stresslens.training import Show, Training, fit
 
 Record = dict[str, Any]
-EXAMPLES = 18
-THUMBNAIL = 96
-"""Pixels of the longer side beyond which a picture kept for the report is made smaller."""
 
 
 def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
@@ -211,23 +208,5 @@ def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, r
         record.setdefault(name, {})[split] = values
     if split == "test":
         record["reads_of_test"] += 1
-        _save_examples(folder, images, predictions)
+        save_examples(folder.examples, images, predictions)
     return predictions
-
-
-def _save_examples(folder: RunFolder, images: Split, predictions: evaluation.Predictions) -> None:
-    from PIL import Image
-
-    entries = evaluation.examples_of(predictions, EXAMPLES)
-    folder.examples.mkdir(exist_ok=True)
-    for entry in entries:
-        picture = Image.fromarray(as_picture(images, entry["index"]))
-        picture.thumbnail((THUMBNAIL, THUMBNAIL))
-        picture.save(folder.examples / entry["file"])
-    write_json(folder.examples / "examples.json", entries)
-
-
-def as_picture(split: Split, index: int) -> np.ndarray:
-    """One image as uint8 (H, W) or (H, W, 3) for saving; of other channel counts the first."""
-    x = split.floats(split.images[index : index + 1])[0].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
-    return x.transpose(1, 2, 0) if len(x) == 3 else x[0]

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stresslens.core.durations import duration
+
 if TYPE_CHECKING:
     from stresslens.building import Task
     from stresslens.core.types import Estimate, Finding
@@ -45,12 +47,6 @@ def progress(task: Task, verbose: bool) -> Show:
             print(line, file=sys.stderr)
 
     return show
-
-
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stresslens.report.axes import epoch_axis, linear_axis, log_axis, short
 from stresslens.report.figures import (
     COLOURS,
     DASHES,
     Interval,
+    Mark,
     Series,
     decimate,
     interval_chart,
     line_chart,
-    linear_axis,
-    log_axis,
+    scatter_chart,
 )
 
 anything = st.floats(allow_nan=True, allow_infinity=True)
@@ -59,6 +60,13 @@ def test_linear_ticks_by_hand() -> None:
     assert list(linear_axis([0.2, 9.1]).ticks) == [0, 2, 4, 6, 8, 10]
     assert list(linear_axis([97.2, 99.1]).labels) == ["97.0", "97.5", "98.0", "98.5", "99.0", "99.5"]
     assert list(linear_axis([-0.4, 0.4]).labels) == ["−0.4", "−0.2", "0.0", "0.2", "0.4"]
+    assert (
+        list(linear_axis([0, 60_000]).labels)
+        == [short(t) for t in (0, 2e4, 4e4, 6e4)]
+        == ["0", "20\u202fk", "40\u202fk", "60\u202fk"]
+    )
+    assert len(set(linear_axis([100_000, 100_004]).labels)) == 5
+    assert list(epoch_axis([50, 100_000]).labels) == ["50", "20\u202fk", "40\u202fk", "60\u202fk", "80\u202fk", "100\u202fk"]
 
 
 @given(st.lists(st.floats(min_value=1e-240, max_value=1e250), min_size=1, max_size=10))
@@ -88,10 +96,45 @@ def test_odd_intervals_are_harmless(rows: list, reference: float | None) -> None
     assert not re.search(r"=\"(?:nan|-?inf)|[MH ](?:nan|-?inf)\b", chart)
 
 
+@given(st.lists(st.tuples(anything, anything, anything, anything), max_size=8), st.booleans())
+def test_odd_marks_are_harmless(rows: list, log: bool) -> None:
+    marks = [Mark(f"run {i}", *row, place=i) for i, row in enumerate(rows)]
+    chart = str(scatter_chart(marks, title="t", x_label="x", y_label="y", log=log))
+    assert not re.search(r"=\"(?:nan|-?inf)|[MVH ](?:nan|-?inf)\b", chart)
+
+
+def test_labels_of_marks_do_not_cover_each_other() -> None:
+    marks = [Mark("a name", x, y, y - 1, y + 1, 0) for x in (10, 11, 300) for y in (90, 90.1)]
+    chart = str(scatter_chart(marks, title="t", x_label="x", y_label="y"))
+    found = re.findall(r'class="name (start|end)" x="([\d.]+)" y="([\d.]+)"', chart)
+    boxes = [(float(x) - (38 if side == "end" else 0), float(y)) for side, x, y in found]
+    assert len(boxes) == 6
+    for i, (x, y) in enumerate(boxes):
+        assert all(abs(x - other) >= 38 or abs(y - height) >= 11 for other, height in boxes[:i])
+
+
+def test_a_reference_line_is_drawn_and_named() -> None:
+    chart = line_chart(
+        [Series("a", [(10, 20), (90, 70)], 0, band=[(10, 10, 30), (90, 60, 80)])],
+        title="t",
+        x_label="x",
+        y_label="y",
+        axes=(linear_axis([0, 100]), linear_axis([0, 100])),
+        reference=("ideal", [(0, 0), (100, 100)]),
+    )
+    (line,) = re.findall(r'<path class="reference" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"><title>ideal', chart)
+    left, bottom, right, top = map(float, line)
+    assert left < right
+    assert bottom > top
+    assert f'data-box="{left:.1f} {top:.0f} ' in chart
+    assert 'data-ends="0 100 0 0 100 0"' in chart
+
+
 def test_names_are_escaped_everywhere() -> None:
     hostile = "</title><script>\"'"
     for chart in (
         line_chart([Series(hostile, [(0, 1), (1, 2)], 0, marks=[(1, 2)])], title=hostile, x_label=hostile, y_label=hostile),
+        scatter_chart([Mark(hostile, 1, 2, 1, 3, 0, hostile)], title=hostile, x_label=hostile, y_label=hostile),
         interval_chart([Interval(hostile, 1, 0, 2, 0, hostile)], title=hostile, x_label=hostile, reference=(1, hostile)),
     ):
         assert "<script" not in chart

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
+
+from stresslens.report.axes import HUGE, Axis, epoch_axis, linear_axis, log_axis
+from stresslens.report.wording import brief
 
 Point = tuple[float, float]
 
@@ -17,11 +20,15 @@ INK = 20
 """The place whose colour is the text's own and whose dash is none, for what is not a run."""
 
 POINTS_A_LINE = 400
-POINTS_A_CHART = 16_000
-HOVER_POINTS = 150
+POINTS_A_CHART = 8_000
+DOTS = 90
+"""Points of a chart up to which each is drawn as a dot."""
+WIDTH = 440
+"""Of a chart, in the drawing's units; at most 14.2 of them to a rem."""
+
 LABEL = 22
-HUGE = 1e250
-"""What lies beyond is not drawn, so that no sum, quotient or power of what is drawn overflows."""
+LABELLED = 14
+"""Marks of a scatter chart that still get their names written beside them."""
 
 
 @dataclass(frozen=True)
@@ -50,55 +57,68 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """Ticks with their labels, and where a value lies between the first and the last tick (0 to 1)."""
+class Mark:
+    """One dot of a scatter chart, with the interval of its height."""
 
-    ticks: Sequence[float]
-    labels: Sequence[str] = field(default=())
-    log: bool = False
-
-    def place(self, value: float) -> float:
-        low, high = self.ticks[0], self.ticks[-1]
-        if self.log:
-            return (math.log10(value) - math.log10(low)) / (math.log10(high) - math.log10(low))
-        return (value - low) / (high - low)
+    name: str
+    x: float
+    y: float
+    low: float
+    high: float
+    place: int
+    written: str = ""
 
 
-def linear_axis(values: Sequence[float], *, count: int = 5) -> Axis:
-    """Ticks at 1, 2 or 5 times a power of ten, the first and last enclosing the values; without any, 0 to 1."""
-    finite = [min(max(v, -HUGE), HUGE) for v in values if math.isfinite(v)]
-    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    size = max(abs(low), abs(high))
-    if high - low <= 1e-9 * size or high - low < 1 / HUGE:
-        pad = size / 10 if size > 1 / HUGE else 0.5
-        low, high = low - pad, high + pad
-    raw = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    first -= first * step > low
-    last += last * step < high
-    ticks = [k * step for k in range(first, last + 1)]
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    far = max(abs(ticks[0]), abs(ticks[-1])) >= 1e5 or decimals > 4
-    return Axis(ticks, [_minus(f"{tick:.3g}" if far else f"{tick:.{decimals}f}") for tick in ticks])
+@dataclass(frozen=True)
+class _Frame:
+    """The box that the axes span, in the drawing's units."""
 
+    x: Axis
+    y: Axis
+    width: int = WIDTH
+    height: int = 280
+    top: int = 34
+    bottom: int = 44
 
-def log_axis(values: Sequence[float]) -> Axis:
-    """Ticks at 1, 2 and 5 (or only at powers of ten where there are many) enclosing the positive values."""
-    positive = [min(max(v, 1 / HUGE), HUGE) for v in values if math.isfinite(v) and v > 0] or [1.0]
-    first, last = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
-    last = max(last, first + 1)
-    if last - first > 3:
-        stride = math.ceil((last - first) / 6)
-        last = first + stride * math.ceil((last - first) / stride)
-        ticks = [10.0**k for k in range(first, last + 1, stride)]
-    else:
-        fine = [nice * 10.0**k for k in range(first, last + 1) for nice in (1, 2, 5)]
-        start = max(i for i, tick in enumerate(fine) if tick <= min(positive) or i == 0)
-        stop = min(i for i, tick in enumerate(fine) if tick >= max(positive) and i > start)
-        ticks = fine[start : stop + 1]
-    return Axis(ticks, [_minus(f"{tick:.3g}") for tick in ticks], log=True)
+    @property
+    def left(self) -> float:
+        return 12 + 7.2 * max(map(len, self.y.labels))
+
+    @property
+    def inside(self) -> float:
+        return self.width - self.left - 16
+
+    @property
+    def tall(self) -> int:
+        return self.height - self.top - self.bottom
+
+    def across(self, x: float) -> float:
+        return self.left + self.inside * self.x.place(x)
+
+    def down(self, y: float) -> float:
+        return self.top + self.tall * (1 - self.y.place(y))
+
+    def at(self, x: float, y: float) -> str:
+        return f"{self.across(x):.1f} {self.down(y):.1f}"
+
+    def axes(self, x_label: str, y_label: str) -> list[str]:
+        svg = [f'<text class="unit" x="2" y="14">{escape(y_label)}</text>']
+        for tick, label in zip(self.y.ticks, self.y.labels):
+            y = f"{self.down(tick):.1f}"
+            svg.append(f'<path class="grid" d="M{self.left:.1f} {y}h{self.inside:.1f}"/>')
+            svg.append(f'<text class="end" x="{self.left - 6:.1f}" y="{y}" dy=".33em">{label}</text>')
+        floor = self.height - self.bottom + 17
+        for tick, label in zip(self.x.ticks, self.x.labels):
+            svg.append(f'<text class="mid" x="{self.across(tick):.1f}" y="{floor}">{label}</text>')
+        svg.append(f'<text class="mid" x="{self.left + self.inside / 2:.1f}" y="{self.height - 8}">{escape(x_label)}</text>')
+        return svg
+
+    @property
+    def scales(self) -> str:
+        """What a read-out needs to turn places in the drawing back into values: `data-` attributes."""
+        box = f"{self.left:.1f} {self.top} {self.inside:.1f} {self.tall}"
+        ends = " ".join(f"{axis.ticks[0]:.8g} {axis.ticks[-1]:.8g} {int(axis.log)}" for axis in (self.x, self.y))
+        return f' data-box="{box}" data-ends="{ends}"'
 
 
 def decimate(points: Sequence[Point], limit: int = POINTS_A_LINE) -> list[Point]:
@@ -116,61 +136,84 @@ def decimate(points: Sequence[Point], limit: int = POINTS_A_LINE) -> list[Point]
     return [finite[i] for i in sorted(kept)]
 
 
-def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: str, log: bool = False) -> Markup:
-    """A chart of several lines with its legend, as a `<figure>`; a log axis leaves out what is not positive."""
-    width, height, top, bottom = 440, 280, 34, 44
-    drawn = [_clean(each, log) for each in series]
-    ys = [y for s in drawn for y in _heights(s)]
-    y_axis = log_axis(ys) if log else linear_axis(ys)
+def line_chart(
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    log: bool = False,
+    axes: tuple[Axis, Axis] | None = None,
+    reference: tuple[str, Sequence[Point]] | None = None,
+    with_legend: bool = True,
+) -> Markup:
+    """A chart of several lines with its legend, as a `<figure>`; a log axis leaves out what is not positive.
+
+    `axes` (x, y) are given where they do not follow from the data; `reference` is a named line to hold the others against.
+    """
+    scale = axes or (epoch_axis([]), log_axis([1.0]) if log else linear_axis([]))
+    drawn = [_clean(each, *scale) for each in series]
     xs = [p[0] for s in drawn for p in (*s.points, *s.marks, *s.band)]
-    x_axis = _epochs(xs)
-    left = 12 + 7.2 * max(map(len, y_axis.labels))
-    inside, tall = width - left - 14, height - top - bottom
-
-    def at(x: float, y: float) -> str:
-        return f"{left + inside * x_axis.place(x):.1f} {top + tall * (1 - y_axis.place(y)):.1f}"
-
-    svg = [f'<text class="unit" x="2" y="14">{escape(y_label)}</text>']
-    for tick, label in zip(y_axis.ticks, y_axis.labels):
-        y = f"{top + tall * (1 - y_axis.place(tick)):.1f}"
-        svg.append(f'<path class="grid" d="M{left:.1f} {y}h{inside:.1f}"/>')
-        svg.append(f'<text class="end" x="{left - 6:.1f}" y="{y}" dy=".33em">{label}</text>')
-    for tick, label in zip(x_axis.ticks, x_axis.labels):
-        svg.append(f'<text class="mid" x="{left + inside * x_axis.place(tick):.1f}" y="{height - bottom + 17}">{label}</text>')
-    svg.append(f'<text class="mid" x="{left + inside / 2:.1f}" y="{height - 8}">{escape(x_label)}</text>')
-    limit = max(8, min(POINTS_A_LINE, POINTS_A_CHART // (3 * max(1, len(drawn)))))
+    ys = [y for s in drawn for y in _heights(s)]
+    frame = _Frame(*(axes or (epoch_axis(xs), log_axis(ys) if log else linear_axis(ys))))
+    at = frame.at
+    svg = frame.axes(x_label, y_label)
+    if reference:
+        line = "L".join(at(x, y) for x, y in reference[1])
+        svg.append(f'<path class="reference" d="M{line}"><title>{escape(reference[0])}</title></path>')
+    lines = sum(3 if len(s.band) > 1 else 1 for s in drawn)
+    limit = max(8, min(POINTS_A_LINE, POINTS_A_CHART // max(1, lines)))
     for s in drawn:
         if len(s.band) > 1:
             upper, lower = (decimate([(b[0], b[side]) for b in s.band], limit) for side in (2, 1))
             outline = "L".join(at(x, y) for x, y in [*upper, *reversed(lower)])
             svg.append(f'<path class="band {_style(s.place)}" d="M{outline}Z"/>')
-    hover = sum(len(s.points) for s in drawn) <= HOVER_POINTS
+    few = sum(len(s.points) for s in drawn) <= DOTS
     for s in drawn:
-        name, kept = escape(s.name), decimate(s.points, limit)
+        kept = decimate(s.points, limit)
         if kept:
             path = "L".join(at(x, y) for x, y in kept)
-            svg.append(f'<path class="line {_style(s.place)}" d="M{path}"><title>{name}</title></path>')
-        if hover or len(s.points) == 1:
-            svg += [_dot("dot", 2.2, at(x, y), s, f"{x_label} {x:g}: {y:.4g}") for x, y in s.points]
-        svg += [_dot("ring", 4.5, at(x, y), s, f"chosen: {x_label} {x:g}: {y:.4g}") for x, y in s.marks]
+            svg.append(f'<path class="line {_style(s.place)}" d="M{path}"><title>{escape(s.name)}</title></path>')
+        if few or len(s.points) == 1:
+            svg += [_dot("dot", 2.2, at(x, y), s, f"{x_label} {x:.4g}: {y:.4g}") for x, y in s.points]
+        svg += [_dot("ring", 4.5, at(x, y), s, f"chosen: {x_label} {x:.4g}: {y:.4g}") for x, y in s.marks]
     if not xs:
-        svg.append(f'<text class="mid" x="{width / 2}" y="{height / 2}">nothing to draw</text>')
-    legend = "".join(
-        f'<li><svg class="key" viewBox="0 0 30 8" aria-hidden="true"><path class="line {_style(s.place)}" d="M1 4h28"/></svg>'
-        f"<bdi>{escape(s.name)}</bdi></li>"
-        for s in drawn
+        svg.append(f'<text class="mid" x="{frame.width / 2}" y="{frame.height / 2}">nothing to draw</text>')
+    keys = legend(series, reference[0] if reference else "") if with_legend else Markup("")
+    return _figure(svg, frame.width, frame.height, title, keys, frame.scales if xs else "")
+
+
+def legend(series: Sequence[Series], reference: str = "") -> Markup:
+    """The lines' keys with their names."""
+    keys = [(f"line {_style(s.place)}", s.name) for s in series] + ([("reference", reference)] if reference else [])
+    items = (
+        f'<li><svg class="key" viewBox="0 0 30 8" aria-hidden="true"><path class="{kind}" d="M1 4h28"/></svg>'
+        f"<bdi>{escape(name)}</bdi></li>"
+        for kind, name in keys
     )
-    return _figure(svg, width, height, title, f'<ul class="legend">{legend}</ul>')
+    return Markup(f'<ul class="legend">{"".join(items)}</ul>')
 
 
-def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, reference: tuple[float, str] | None = None) -> Markup:
-    """A dot with its whisker for each row, from top to bottom. A reference too far off is named at its side, not drawn."""
-    width, top, line = 440, 22, 24
+def interval_chart(
+    rows: Sequence[Interval],
+    *,
+    title: str,
+    x_label: str,
+    reference: tuple[float, str] | None = None,
+    label: int = LABEL,
+) -> Markup:
+    """A dot with its whisker for each row, from top to bottom. A reference too far off is named at its side, not drawn.
+
+    Names are cut to `label` letters; the chart grows wider for those beyond `LABEL`.
+    """
+    names = [brief(row.name, label) for row in rows]
+    longest = max(map(len, names), default=0)
+    width, top, line = WIDTH + round(7.6 * max(0, longest - LABEL)), 22, 24
     known = [v for row in rows for v in (row.value, row.low, row.high, row.beside) if _drawable(v)]
     reference = reference if reference and _drawable(reference[0]) else None
     near = reference is not None and _near(reference[0], known)
     axis = linear_axis([*known, reference[0]] if near and reference else known)
-    left = 20 + 7.6 * max((min(len(row.name), LABEL) for row in rows), default=0)
+    left = 20 + 7.6 * longest
     right = 14 + 7.2 * max((len(row.written) for row in rows), default=0)
     inside, tall = width - left - right, line * len(rows)
 
@@ -178,9 +221,9 @@ def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, refere
         return left + inside * axis.place(value)
 
     svg = []
-    for tick, label in zip(axis.ticks, axis.labels):
+    for tick, written in zip(axis.ticks, axis.labels):
         svg.append(f'<path class="grid" d="M{at(tick):.1f} {top}v{tall}"/>')
-        svg.append(f'<text class="mid" x="{at(tick):.1f}" y="{top + tall + 16}">{label}</text>')
+        svg.append(f'<text class="mid" x="{at(tick):.1f}" y="{top + tall + 16}">{written}</text>')
     svg.append(f'<text class="mid" x="{left + inside / 2:.1f}" y="{top + tall + 34}">{escape(x_label)}</text>')
     if reference and near:
         x = at(reference[0])
@@ -194,9 +237,8 @@ def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, refere
         svg.append(f'<text {side} y="12">{escape(note)}</text>')
     for i, row in enumerate(rows):
         y = top + line * (i + 0.5)
-        short = row.name if len(row.name) <= LABEL else f"{row.name[: LABEL - 1]}…"
         svg.append(f'<g class="{_style(row.place)}"><title>{escape(row.name)}: {escape(row.written)}</title>')
-        svg.append(f'<text class="end name" x="{left - 12:.1f}" y="{y:.1f}" dy=".33em">{escape(short)}</text>')
+        svg.append(f'<text class="end name" x="{left - 12:.1f}" y="{y:.1f}" dy=".33em">{escape(names[i])}</text>')
         if _drawable(row.low) and _drawable(row.high):
             low, high = at(row.low), at(row.high)
             svg.append(f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}m0 -4v8M{low:.1f} {y - 4:.1f}v8"/>')
@@ -205,14 +247,59 @@ def interval_chart(rows: Sequence[Interval], *, title: str, x_label: str, refere
         if _drawable(row.value):
             svg.append(f'<circle class="solid" cx="{at(row.value):.1f}" cy="{y:.1f}" r="4.5"/>')
         svg.append(f'<text class="end" x="{width - 2}" y="{y:.1f}" dy=".33em">{escape(row.written)}</text></g>')
-    return _figure(svg, width, top + tall + 42, title, "")
+    return _figure(svg, width, top + tall + 42, title)
 
 
-def _figure(svg: Sequence[str], width: int, height: int, title: str, legend: str) -> Markup:
+def scatter_chart(marks: Sequence[Mark], *, title: str, x_label: str, y_label: str, log: bool = False) -> Markup:
+    """Dots with the intervals of their heights; up to `LABELLED` of them have their names beside them."""
+    scale = (log_axis([1.0]) if log else linear_axis([]), linear_axis([]))
+    drawn = [m for m in marks if scale[0].holds(m.x) and scale[1].holds(m.y)]
+    heights = [y for m in drawn for y in (m.y, m.low, m.high) if _drawable(y)]
+    xs = [m.x for m in drawn] or [1.0]
+    gap = (max(xs) - min(xs)) / 16
+    x_axis = log_axis([min(xs) / 1.2, max(xs) * 1.2]) if log else linear_axis([min(xs) - min(gap, abs(min(xs))), max(xs) + gap])
+    frame = _Frame(x_axis, linear_axis(heights))
+    svg = frame.axes(x_label, y_label)
+    labels = _labels(drawn, frame) if len(drawn) <= LABELLED else [""] * len(drawn)
+    for m, label in sorted(zip(drawn, labels), key=lambda pair: pair[0].x):
+        x, y = frame.across(m.x), frame.down(m.y)
+        svg.append(f'<g class="mark {_style(m.place)}" data-x="{x:.1f}"><title>{escape(m.name)}: {escape(m.written)}</title>')
+        if _drawable(m.low) and _drawable(m.high):
+            high, low = frame.down(m.high), frame.down(m.low)
+            svg.append(f'<path class="whisker" d="M{x:.1f} {high:.1f}V{low:.1f}m-4 0h8M{x - 4:.1f} {high:.1f}h8"/>')
+        svg.append(f'<circle class="solid" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>{label}</g>')
+    if not drawn:
+        svg.append(f'<text class="mid" x="{frame.width / 2}" y="{frame.height / 2}">nothing to draw</text>')
+    return _figure(svg, frame.width, frame.height, title)
+
+
+def _labels(marks: Sequence[Mark], frame: _Frame) -> list[str]:
+    """Each mark's name beside it where that covers no dot and no other name, else a little lower or higher."""
+    places = [(frame.across(mark.x), frame.down(mark.y)) for mark in marks]
+    taken = [(x - 6, x + 6, y) for x, y in places]
+    labels = []
+    for mark, (x, y) in zip(marks, places):
+        name = brief(mark.name, LABEL)
+        long = 6.5 * len(name) + 9
+        right, left = (x + 7, x + long, "start", x + 9), (x - long, x - 7, "end", x - 9)
+        ways = [(way, y + down) for down in (0, 12, -12, 24, -24, 36, -36) for way in (right, left)]
+        free = (
+            (way, at)
+            for way, at in ways
+            if frame.left < way[0] and way[1] < frame.width
+            if not any(way[0] < stop and start < way[1] and abs(at - other) < 12 for start, stop, other in taken)
+        )
+        (start, stop, anchor, edge), at = next(free, ways[0])
+        taken.append((start, stop, at))
+        labels.append(f'<text class="name {anchor}" x="{edge:.1f}" y="{at:.1f}" dy=".33em">{escape(name)}</text>')
+    return labels
+
+
+def _figure(svg: Sequence[str], width: int, height: float, title: str, keys: str = "", data: str = "") -> Markup:
     said = escape(title)
     return Markup(
-        f'<figure class="chart"><figcaption>{said}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{"".join(svg)}</svg>{legend}</figure>'
+        f'<figure class="chart" style="max-width:{width / 14.2:.1f}rem"><figcaption>{said}</figcaption>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}"{data}>{"".join(svg)}</svg>{keys}</figure>'
     )
 
 
@@ -226,15 +313,15 @@ def _dot(kind: str, radius: float, at: str, series: Series, said: str) -> str:
     return f'<circle class="{kind} {_style(series.place)}" cx="{x}" cy="{y}" r="{radius}">{title}</circle>'
 
 
-def _clean(series: Series, log: bool) -> Series:
+def _clean(series: Series, x_axis: Axis, y_axis: Axis) -> Series:
     """Without what cannot be drawn."""
 
     def fits(x: float, *heights: float) -> bool:
-        return _drawable(x) and all(_drawable(y) and (not log or y >= 1 / HUGE) for y in heights)
+        return x_axis.holds(x) and all(y_axis.holds(y) for y in heights)
 
     band = [b for b in series.band if fits(*b)]
     points, marks = ([p for p in some if fits(*p)] for some in (series.points, series.marks))
-    return Series(series.name, points, series.place, band, marks)
+    return replace(series, points=points, band=band, marks=marks)
 
 
 def _drawable(value: float) -> bool:
@@ -245,25 +332,9 @@ def _heights(series: Series) -> list[float]:
     return [*(p[1] for p in series.points), *(m[1] for m in series.marks), *(y for b in series.band for y in b[1:])]
 
 
-def _epochs(xs: Sequence[float]) -> Axis:
-    """From the first to the last x, with ticks at whole numbers between them."""
-    low, high = (min(xs), max(xs)) if xs else (0.0, 1.0)
-    if low == high:
-        pad = max(0.5, abs(low) / 10)
-        return Axis([low - pad, low, low + pad], ["", f"{low:g}", ""])
-    nice = [t for t in linear_axis([low, high], count=6).ticks if low < t < high and t == round(t)]
-    gap = (high - low) / 12
-    inner = [t for t in nice if t - low > gap and high - t > gap]
-    return Axis([low, *inner, high], [f"{t:g}" for t in (low, *inner, high)])
-
-
 def _near(value: float, others: Sequence[float]) -> bool:
     """Whether an axis that reaches to the value still gives the others a fifth of its length."""
     if not others:
         return True
     spread = max(others) - min(others)
     return spread >= 0.2 * (max(*others, value) - min(*others, value))
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")

@@ -1,74 +1,229 @@
-"""The page of a study: one offline HTML file, made from the files of its runs alone."""
+"""The pages of a study: offline HTML files, one for the study and one for each run, made from the runs' files alone."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import math
+import os
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stresslens.core.results import write_atomically
-from stresslens.report import sections, wording
-from stresslens.report.reading import Study, read_study
+import stresslens
+from stresslens.core.durations import duration
+from stresslens.core.results import RunFolder, write_atomically
+from stresslens.report import classes, curves, differences, provenance, summary, wording
+from stresslens.report.figures import COLOURS, DASHES
+from stresslens.report.gallery import gallery
+from stresslens.report.reading import Run, Study, read_run, read_study, split_of
+from stresslens.report.summary import HEADLINE
+
+PAGE = "report.html"
+TEMPLATES = ("base.html.j2", "parts.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
 
 
-def write_report(study: Path) -> Path:
-    """Writes `report.html` into a study's folder, or into a single run's, and returns its path.
+def write_report(folder: Path) -> Path:
+    """Writes `report.html` for a study and for each of its runs, or for a single run, and returns the path of the first.
 
-    Raises ConfigError where there is no run.
+    A run's page is left alone when the files that it was made from have not changed. Raises ConfigError where there is no run.
     """
-    content = render(read_study(study)).encode("utf-8", errors="replace")
-    path = study / "report.html"
+    if (folder / "record.json").is_file():
+        home = folder.resolve().parent.parent
+        return _write_run(read_run(RunFolder(folder)), home if (home / "study.json").is_file() else None)
+    study = read_study(folder)
+    for run in study.runs:
+        _write_run(run, folder)
+    return _write(folder / PAGE, render_study(study))
+
+
+def render_study(study: Study) -> str:
+    """The study's page as text. Sections without data are left out."""
+    scores = summary.scores(study)
+    contrasts, contrasts_left_out = differences.contrast_rows(study)
+    costs, costs_left_out = differences.cost_rows(study)
+    watched = [run for run in study.runs if run.record.watched_test]
+    recipes = summary.headline(study)
+    cards = provenance.data_cards(study.runs)
+    found: dict[str, Any] = {
+        "unfinished": summary.unfinished(study),
+        "expectation": provenance.expectation(study),
+        "recipes": recipes,
+        "contrasts": contrasts,
+        "costs": costs,
+        "matrix": differences.matrix(study),
+        "cost_charts": summary.cost_charts(study),
+        "curves": curves.learning_curves(study),
+        "confusions": classes.confusions(study),
+        "recalls": classes.recalls(study),
+        "confidence": curves.confidence_charts(study),
+        "data_cards": cards,
+        "environment": provenance.environment(study.runs),
+    }
+    contents = [
+        ("verdicts", "Verdicts", True),
+        ("results", "Results", recipes),
+        ("contrasts", "Contrasts", contrasts or costs),
+        ("matrix", "Every pair", found["matrix"]),
+        ("cost", "Cost", found["cost_charts"]),
+        ("curves", "Curves", found["curves"]),
+        ("confusion", "Confusion", found["confusions"]),
+        ("classes", "Classes", found["recalls"]),
+        ("confidence", "Confidence", found["confidence"]),
+        ("data", "Data", cards),
+        ("runs", "Runs", True),
+        ("environment", "Environment", found["environment"]),
+        ("reproduce", "Reproduce", True),
+    ]
+    head = [score for score in scores if score.name in HEADLINE]
+    rest = [score for score in scores if score.name not in HEADLINE]
+    return _render(
+        "study.html.j2",
+        title=study.name,
+        contents=[(id, name) for id, name, there in contents if there],
+        made_from="",
+        study=study,
+        when=_when(study.runs),
+        versions=sorted({run.record.version for run in study.runs} - {""}),
+        opening=differences.opening(study),
+        questions=differences.questions(study),
+        watched=bool(watched),
+        reads=sum(run.record.reads_of_test for run in watched),
+        serious=[f for card in cards for f in card.findings if (f.status, f.severity) == ("sign", "serious")],
+        scores=head,
+        more_scores=rest,
+        score_notes=summary.score_notes(head),
+        more_notes=summary.score_notes(rest),
+        units={e.unit for score in head[:1] for e in score.estimates if e},
+        contrast_units={c.difference.unit for c in contrasts},
+        training_seconds=lambda run: run.record.training.seconds,
+        accuracy_chart=summary.accuracy_chart(study),
+        contrasts_left_out=contrasts_left_out,
+        contrasts_chart=differences.contrasts_chart(study),
+        costs_left_out=costs_left_out,
+        accuracies=[run.record.scores.get(study.split, {}).get("accuracy") for run in study.runs],
+        any_memory=any(run.record.training.peak_memory is not None for run in study.runs),
+        links=[link(study.folder, run.folder.path / PAGE) for run in study.runs],
+        items=provenance.ITEMS,
+        distinct=COLOURS * DASHES,
+        few=curves.FEW,
+        **found,
+    )
+
+
+def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
+    """A run's page as text, with a link to the page of the study in `home`."""
+    split = split_of([run])
+    record = run.record
+    splits, scores = summary.run_scores(run)
+    pictures = gallery(run) if split == "test" else None
+    counts = record.confusion.get(split, [])
+    reliability = record.reliability.get(split)
+    slices = record.slices.get(split, [])
+    found: dict[str, Any] = {
+        "scores": scores,
+        "curves": curves.run_curves(run),
+        "confusion": classes.run_confusion(run, split, pictures.pairs if pictures else ()),
+        "gallery": pictures,
+        "class_table": classes.class_table(run, split),
+        "reliability": curves.run_reliability(run, split),
+        "risk": curves.run_risk(run, split),
+        "slices": slices,
+        "data_cards": provenance.data_cards([run]),
+        "environment": provenance.environment([run]),
+    }
+    contents = [
+        ("scores", "Scores", scores),
+        ("curves", "Curves", found["curves"]),
+        ("confusion", "Confusion", found["confusion"]),
+        ("pictures", "Pictures", pictures),
+        ("classes", "Classes", found["class_table"]),
+        ("confidence", "Confidence", found["reliability"] or found["risk"]),
+        ("slices", "Slices", slices),
+        ("layers", "Layers", record.layers),
+        ("data", "Data", found["data_cards"]),
+        ("history", "On the way", record.findings or record.resumed_from),
+        ("environment", "Environment", found["environment"]),
+        ("reproduce", "Reproduce", True),
+    ]
+    own = record.scores.get(split, {})
+    return _render(
+        "run.html.j2",
+        title=run.title,
+        contents=[(id, name) for id, name, there in contents if there],
+        made_from=made_from,
+        run=run,
+        training=record.training,
+        home=link(run.folder.path, home / PAGE) if home else None,
+        when=_when([run]),
+        reason=summary.reason(run),
+        opening=summary.scored(run.name, split, own.get("accuracy"), own.get("majority_baseline")),
+        split=split,
+        splits=splits,
+        score_notes=summary.score_notes(scores),
+        errors=sum(map(sum, counts)) - sum(row[i] for i, row in enumerate(counts)),
+        reduced=max((record.shape or (0, 0, 0))[1:]) > 96,
+        bins=[b for b in reliability.bins if b.n] if reliability else [],
+        slice_notes=wording.footnote(row.accuracy for each in slices for row in each.rows),
+        items=provenance.ITEMS,
+        few=curves.FEW,
+        config=provenance.config(run),
+        **found,
+    )
+
+
+def link(start: Path, target: Path) -> str:
+    """A relative address from a page's folder to another page."""
+    return quote(os.fsencode(os.path.relpath(target.resolve(), start.resolve())))
+
+
+def _write_run(run: Run, home: Path | None) -> Path:
+    path = run.folder.path / PAGE
+    digest = _digest(run, link(run.folder.path, home / PAGE) if home else "")
+    if not _is_made_from(path, digest):
+        _write(path, render_run(run, home, digest))
+    return path
+
+
+def _digest(run: Run, home: str) -> str:
+    """16 hexadecimal digits that change with anything that the run's page shows."""
+    folder = run.folder
+    examples = sorted(folder.examples.iterdir()) if folder.examples.is_dir() else []
+    sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples]
+    digest = hashlib.sha256("\0".join([stresslens.__version__, home, *map(_asset, TEMPLATES)]).encode())
+    for source in sources:
+        content = source.read_bytes() if source.is_file() else b""
+        digest.update(f"{source.name} {len(content)} ".encode(errors="replace") + content)
+    return digest.hexdigest()[:16]
+
+
+def _is_made_from(path: Path, digest: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f'<meta name="made-from" content="{digest}">'.encode() in file.read(2000)
+
+
+def _write(path: Path, text: str) -> Path:
+    content = text.encode("utf-8", errors="replace")
     write_atomically(path, lambda file: file.write(content))
     return path
 
 
-def render(study: Study) -> str:
-    """The page as text. Sections without data are left out."""
+def _render(template: str, **context: Any) -> str:
     script = _asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    recipes = sections.headline(study)
-    scores = sections.scores(study)
-    watched = [run for run in study.runs if run.record.watched_test]
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            study=study,
-            when=_when(study),
-            versions=sorted({run.record.version for run in study.runs} - {""}),
-            style=Markup(_asset("report.css")),
-            script=Markup(script),
-            policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-            watched=bool(watched),
-            reads=sum(run.record.reads_of_test for run in watched),
-            verdicts=sections.verdicts(study),
-            unfinished=sections.unfinished(study),
-            recipes=recipes,
-            several_seeds=any(len(recipe.finished) > 1 for recipe in recipes),
-            scores=scores,
-            score_notes=sections.score_notes(scores),
-            accuracy_chart=sections.accuracy_chart(study),
-            contrasts=study.comparison.contrasts if study.comparison else [],
-            contrasts_chart=sections.contrasts_chart(study),
-            curves=sections.curves(study),
-            confusions=sections.confusions(study),
-            class_tables=sections.class_tables(study),
-            galleries=sections.galleries(study),
-            layer_tables=sections.layer_tables(study),
-            data_cards=sections.data_cards(study),
-            accuracies=[run.record.scores.get(study.split, {}).get("accuracy") for run in study.runs],
-            environment=sections.environment(study),
-            configs=sections.configs(study),
-        )
-    )
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    page = _environment().get_template(template)
+    return page.render(style=Markup(_asset("report.css")), script=Markup(script), policy=policy, **context)
 
 
 @cache
@@ -80,18 +235,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = ("percent", "plain", "points", "number", "count", "p_value", "duration", "span", "over", "footnote")
-    environment.filters.update({name: getattr(wording, name) for name in filters})
-    environment.filters["command"] = shlex.join
+    filters = "percent plain points ratio number count memory brief with_asides p_value over footnote"
+    environment.filters.update({name: getattr(wording, name) for name in filters.split()})
+    environment.filters |= {"duration": duration, "command": shlex.join}
     environment.tests["finite"] = math.isfinite
     return environment
 
 
+@cache
 def _asset(name: str) -> str:
     return (files("stresslens.report") / "templates" / name).read_text(encoding="utf-8")
 
 
-def _when(study: Study) -> str:
+def _when(runs: Sequence[Run]) -> str:
     """When the newest record was written, so that the same files give the same page."""
-    newest = max(run.folder.record.stat().st_mtime for run in study.runs)
+    newest = max(run.folder.record.stat().st_mtime for run in runs)
     return datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M UTC")

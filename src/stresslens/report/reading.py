@@ -1,141 +1,26 @@
-"""The files of a study, read and checked; nothing here knows of HTML, and no model is loaded."""
+"""The runs of a study, read from their files; nothing here knows of HTML, and no model is loaded."""
 
 from __future__ import annotations
 
 import json
 import math
 import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import LayerTable
 from stresslens.core.results import RunFolder, UnreadableRun, read_json, run_folders
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import t_mean
-
-
-def _with_nan(values: Any) -> Any:
-    bounds = ("value", "low", "high")
-    return {k: math.nan if v is None and k in bounds else v for k, v in values.items()} if isinstance(values, dict) else values
-
+from stresslens.report.files import Comparison, Example, Record, StudyFile
 
 T = TypeVar("T", bound=BaseModel)
-
-Figure = Annotated[Estimate, BeforeValidator(_with_nan)]
-
-
-class _File(BaseModel):
-    """Keys that this version does not know are left alone: a later version may have written them."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class DataFacts(_File):
-    name: str = ""
-    fingerprint: str = ""
-    sizes: dict[str, int] = {}
-    notes: list[str] = []
-
-
-class TrainingFacts(_File):
-    epochs: int | None = None
-    chosen_epoch: int | None = None
-    steps: int | None = None
-    seconds: float | None = None
-    images_per_second: float | None = None
-    stopped: str = ""
-    select: str = ""
-
-
-class PerClass(_File):
-    precision: list[Figure] = []
-    recall: list[Figure] = []
-    f1: list[Figure] = []
-    support: list[int] = []
-
-
-class Position(_File):
-    epoch: int = 0
-    step: int = 0
-
-
-class Record(_File):
-    """record.json; everything but the status may be missing while a run is not finished."""
-
-    format: Literal[1] = 1
-    version: str = ""
-    status: str
-    message: str = ""
-    study: str = ""
-    run: str | None = None
-    seed: int | None = None
-    classes: list[str] = []
-    shape: tuple[int, int, int] | None = None
-    data: DataFacts = DataFacts()
-    training: TrainingFacts = TrainingFacts()
-    layers: LayerTable | None = None
-    scores: dict[str, dict[str, Figure]] = {}
-    per_class: dict[str, PerClass] = {}
-    confusion: dict[str, list[list[int]]] = {}
-    reads_of_test: int = 0
-    watched_test: bool = False
-    resumed_from: list[Position] = []
-
-    @model_validator(mode="after")
-    def _one_row_per_class(self) -> Record:
-        k = len(self.classes)
-        for split, rows in self.confusion.items():
-            if [len(row) for row in rows] != [k] * k:
-                raise ValueError(f"the confusion matrix of {split} is not {k} by {k}, the number of classes")
-        for split, table in self.per_class.items():
-            if {len(table.precision), len(table.recall), len(table.f1), len(table.support)} != {k}:
-                raise ValueError(f"the table per class of {split} does not have {k} rows, the number of classes")
-        return self
-
-
-class Example(_File):
-    file: str
-    truth: int
-    predicted: int
-    probability: float
-    kind: str = "sample"
-    index: int | None = None
-
-
-class StudyFile(_File):
-    format: Literal[1] = 1
-    name: str
-    runs: list[str] = []
-    seeds: list[int] = []
-    command: list[str] = []
-    source: str | None = None
-    head: str = ""
-
-
-class Contrast(_File):
-    contrast: str
-    a: str
-    b: str
-    difference: Figure
-    p: float | None = None
-    p_holm: float | None = None
-    real: bool = False
-    verdict: str = ""
-
-
-class Comparison(_File):
-    format: Literal[1] = 1
-    split: str = "test"
-    metric: str = "accuracy"
-    recipes: dict[str, Figure] = {}
-    contrasts: list[Contrast] = []
-    verdicts: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -179,6 +64,10 @@ class Run:
             return {}
         return dict(_flat("", values)) if isinstance(values, dict) else {}
 
+    @property
+    def title(self) -> str:
+        return " · ".join(filter(None, [self.record.study, self.name, f"seed {self.seed}"]))
+
     @cached_property
     def config(self) -> str:
         path: Path = self.folder.config
@@ -220,15 +109,30 @@ class Recipe:
         if (split, name) == self.pooled_as and self.pooled:
             return self.pooled
         found = [s for run in self.finished if (s := run.record.scores.get(split, {}).get(name)) and math.isfinite(s.value)]
-        if len(found) < 2 or name == "majority_baseline":  # the baseline is one of the images, whatever the seed
-            return found[0] if found else None
-        mean = t_mean(np.array([s.value for s in found]))
-        low = min(mean.low, sum(s.low for s in found) / len(found))
-        high = max(mean.high, sum(s.high for s in found) / len(found))
-        if is_proportion(name):
-            low, high = max(0.0, low), min(1.0, high)
-        method = f"wider of t over {len(found)} seeds and a run's own"
-        return Estimate(mean.value, low, high, max(s.n for s in found), method, mean.level, "both")
+        if name == "majority_baseline":  # of the images, whatever the seed
+            found = found[:1]
+        return over_seeds(found, bounded=is_proportion(name) or name in WITHIN_ONE)
+
+    def mean(self, of: Callable[[Run], float | None]) -> float | None:
+        """The mean of a plain number over the finished seeds that have it."""
+        known = [value for run in self.finished if (value := of(run)) is not None]
+        return math.fsum(known) / len(known) if known else None
+
+
+def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | None:
+    """The only seed's own estimate; of several their mean, with an interval no narrower than theirs over the images.
+
+    `bounded` keeps the interval within 0 and 1.
+    """
+    if len(estimates) < 2:
+        return next(iter(estimates), None)
+    mean = t_mean(np.array([s.value for s in estimates]))
+    low = min(mean.low, sum(s.low for s in estimates) / len(estimates))
+    high = max(mean.high, sum(s.high for s in estimates) / len(estimates))
+    if bounded:
+        low, high = max(0.0, low), min(1.0, high)
+    method = f"wider of t over {len(estimates)} seeds and a run's own"
+    return Estimate(mean.value, low, high, max(s.n for s in estimates), method, mean.level, "both")
 
 
 @dataclass(frozen=True)
@@ -245,22 +149,25 @@ class Study:
         return [run for recipe in self.recipes for run in recipe.runs]
 
 
+WITHIN_ONE = ("ece", "ece_calibrated", "auroc", "auprc", "aurc")
+"""Scores between 0 and 1 that are written as they are."""
+
+
 def is_proportion(score: str) -> bool:
     """Whether a score lies between 0 and 1 and is written in percent."""
     return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith("top")
 
 
 def read_study(folder: Path) -> Study:
-    """Everything a report needs of a study's folder, or of a single run's.
+    """Everything a report needs of a study's folder.
 
     Raises ConfigError where there is no run, and UnreadableRun where study.json or comparison.json is damaged.
     """
-    found = [_read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
+    found = [read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
     if not found:
         raise ConfigError(f"there is no run in {folder}: expected {folder}/<run>/seed-<k>/record.json; `stresslens run` makes runs")
-    alone = (folder / "record.json").is_file()
-    file = None if alone else _optional(folder / "study.json", StudyFile)
-    comparison = None if alone else _optional(folder / "comparison.json", Comparison)
+    file = _optional(folder / "study.json", StudyFile)
+    comparison = _optional(folder / "comparison.json", Comparison)
     listed = list(dict.fromkeys(file.runs)) if file else []
     names = list(dict.fromkeys([*listed, *(run.name for run in found)]))
     recipes = []
@@ -269,12 +176,8 @@ def read_study(folder: Path) -> Study:
         expected = file.seeds if file and name in listed else []
         missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
         recipes.append(Recipe(name, runs, place, listed=not file or name in listed, missing=missing))
-    if alone:
-        title = " · ".join(filter(None, [found[0].record.study, found[0].name, f"seed {found[0].seed}"]))
-    else:
-        title = file.name if file else found[0].record.study or folder.resolve().name
-    scored = any("test" in run.record.scores for run in found)
-    split = comparison.split if comparison else "test" if scored else "validation"
+    title = file.name if file else found[0].record.study or folder.resolve().name
+    split = comparison.split if comparison else split_of(found)
     if comparison:
         pooled = comparison.recipes
         of = (comparison.split, comparison.metric)
@@ -282,7 +185,12 @@ def read_study(folder: Path) -> Study:
     return Study(title, folder, tuple(recipes), split, file, comparison)
 
 
-def _read_run(folder: RunFolder) -> Run:
+def split_of(runs: Sequence[Run]) -> str:
+    """The split whose scores count: test, where any run has it."""
+    return "test" if any("test" in run.record.scores for run in runs) else "validation"
+
+
+def read_run(folder: RunFolder) -> Run:
     """A run whose record cannot be read is still a run: its status says so."""
     try:
         record = Record.model_validate(read_json(folder.record))

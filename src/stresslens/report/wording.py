@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 
 from stresslens.core.types import Estimate
@@ -22,7 +23,22 @@ def plain(estimate: Estimate | None) -> str:
 
 def points(estimate: Estimate) -> str:
     """A difference in percentage points, with its sign: `+1.2 (−0.3 to +2.7)`."""
-    return _written(estimate, lambda value: f"{100 * value:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0").replace("-", "−"))
+    return _written(estimate, signed)
+
+
+def signed(share: float) -> str:
+    """A share as percentage points with its sign: `+1.2`, `0.0`, `−0.3`."""
+    return f"{100 * share:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0").replace("-", "−")
+
+
+def ratio(estimate: Estimate) -> str:
+    """`8.2 (7.9 to 8.5)`, or `8.2` alone where it is exact or has one seed."""
+    value, low, high = (_factor(x) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low} to {high})" if math.isfinite(estimate.low) and math.isfinite(estimate.high) else value
+
+
+def _factor(value: float) -> str:
+    return f"{value:.2f}" if 0.1 <= value < 10 else f"{value:,.0f}".replace(",", "\u202f") if value >= 100 else f"{value:.3g}"
 
 
 def number(value: float | None) -> str:
@@ -40,17 +56,32 @@ def count(value: int | None) -> str:
     return "–" if value is None else f"{value:,}".replace(",", "\u202f")
 
 
+def memory(size: int | None) -> str:
+    """Bytes as `812 MB` or `1.9 GB`."""
+    return "–" if size is None else f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def brief(name: str, length: int = 60) -> str:
+    """A name that somebody chose, cut where it is very long."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+_ASIDE = re.compile(r"( \([^()]*\d[^()]*\))")
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
+
+
+def with_asides(text: str) -> list[tuple[bool, str]]:
+    """A sentence in parts, True for those in parentheses that hold figures; numbers keep their % and their sign.
+
+    What would turn the direction of the text, from a name in it, is left out.
+    """
+    parts = _ASIDE.split(_TURNING.sub("", text))
+    return [(place % 2 == 1, _NEGATIVE.sub("−", part).replace(" %", "\u00a0%")) for place, part in enumerate(parts) if part]
+
+
 def p_value(p: float | None) -> str:
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def span(values: Iterable[int | None]) -> str:

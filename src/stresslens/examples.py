@@ -1,0 +1,132 @@
+"""Pictures that a report shows of a run: which images, and their pixels in one sheet."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from stresslens.core.data import Split
+from stresslens.core.results import write_atomically, write_json
+from stresslens.evaluation import Predictions
+from stresslens.metrics.classification import Labels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SAMPLES = 18
+MISTAKES = 60
+A_CELL = 4
+IN_CELLS = 160
+LIKELIEST = 3
+THUMBNAIL = 96
+"""Pixels of the longer side beyond which a picture is made smaller."""
+LOSSLESS = 48
+"""Pixels of the longer side up to which the sheet loses nothing."""
+SHEET_BYTES = 800_000
+COLUMNS = 16
+
+
+def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Images worth showing, at most 238, as entries of examples.json without their pixels.
+
+    `SAMPLES` drawn at random ("sample"), the `MISTAKES` that the model was surest of ("mistake"), and further mistakes ("cell")
+    until each pair of truth and prediction has up to `A_CELL` of its own, the surest first and one for every pair before a second.
+    """
+    probabilities = predictions.probabilities
+    guess, labels = probabilities.argmax(1), predictions.labels
+    sure = probabilities.max(1)
+    sample = np.sort(np.random.default_rng(seed).permutation(len(guess))[:SAMPLES])
+    wrong = np.flatnonzero(guess != labels)
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    rank = _rank_within(labels[wrong] * probabilities.shape[1] + guess[wrong])
+    further = np.flatnonzero((np.arange(len(wrong)) >= MISTAKES) & (rank < A_CELL))
+    further = further[np.argsort(rank[further], kind="stable")][:IN_CELLS]
+    chosen = {"sample": sample, "mistake": wrong[:MISTAKES], "cell": wrong[further]}
+    likeliest = {row: np.argsort(-probabilities[row], kind="stable")[:LIKELIEST] for rows in chosen.values() for row in rows}
+    return [
+        {
+            "index": int(predictions.index[row]),
+            "truth": int(labels[row]),
+            "predicted": int(guess[row]),
+            "probability": float(sure[row]),
+            "probabilities": [[int(k), float(probabilities[row, k])] for k in likeliest[row]],
+            "kind": kind,
+        }
+        for kind, rows in chosen.items()
+        for row in rows
+    ]
+
+
+def _rank_within(groups: Labels) -> Labels:
+    """(N,) how many earlier members each member's group has."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    rank = np.empty(len(groups), np.int64)
+    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+    return rank
+
+
+def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
+    """Writes examples.json and the sheet of pictures that its `file` and `box` (left, top, width, height) point into.
+
+    `source` is the name of the image's file, where the split knows it.
+    """
+    entries = examples_of(predictions)
+    indices = sorted({entry["index"] for entry in entries})
+    pictures = thumbnails(split, indices)
+    height, width = pictures.shape[1:3]
+    name, content = _encoded(_sheet(pictures))
+    place = {index: k for k, index in enumerate(indices)}
+    files = split.columns.get("file")
+    for entry in entries:
+        row, column = divmod(place[entry["index"]], COLUMNS)
+        entry |= {"file": name, "box": [column * width, row * height, width, height]}
+        if files is not None:
+            entry["source"] = str(files[entry["index"]])
+    write_atomically(folder / name, lambda file: file.write(content))
+    write_json(folder / "examples.json", entries)
+
+
+def thumbnails(split: Split, indices: list[int]) -> np.ndarray:
+    """Some images as uint8 (N, H, W) or (N, H, W, 3), no side longer than `THUMBNAIL`; of other channel counts the first."""
+    x = split.floats(split.images[torch.as_tensor(indices)].cpu()).float().clamp(0, 1)
+    if x.shape[1] != 3:
+        x = x[:, :1]
+    height, width = x.shape[2:]
+    if max(height, width) > THUMBNAIL:
+        scale = THUMBNAIL / max(height, width)
+        size = (max(1, round(scale * height)), max(1, round(scale * width)))
+        x = interpolate(x, size=size, mode="bilinear", antialias=True)
+    pixels = x.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return pixels if pixels.shape[3] == 3 else pixels[..., 0]
+
+
+def _sheet(pictures: np.ndarray) -> Image:
+    """Every picture in a grid of `COLUMNS`, row by row."""
+    from PIL import Image
+
+    n, height, width = pictures.shape[:3]
+    rows = -(-n // COLUMNS)
+    grid = np.zeros((rows * COLUMNS, *pictures.shape[1:]), np.uint8)
+    grid[:n] = pictures
+    grid = grid.reshape(rows, COLUMNS, *pictures.shape[1:]).swapaxes(1, 2)
+    return Image.fromarray(grid.reshape(rows * height, COLUMNS * width, *pictures.shape[3:]))
+
+
+def _encoded(sheet: Image) -> tuple[str, bytes]:
+    """The file's name and content: PNG for small pictures; WebP, which loses a little, where that is too large."""
+    ways: list[tuple[str, dict[str, Any]]] = [("webp", {"quality": quality, "method": 2}) for quality in (80, 50, 20)]
+    if sheet.width <= COLUMNS * LOSSLESS:
+        ways.insert(0, ("png", {}))
+    for kind, options in ways:
+        content = io.BytesIO()
+        sheet.save(content, format=kind, **options)
+        if content.tell() <= SHEET_BYTES:
+            break
+    return f"pictures.{kind}", content.getvalue()

@@ -1,0 +1,199 @@
+"""What is drawn as lines: training, how far a probability can be believed, and what leaving out the unsure would gain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from stresslens.report.axes import linear_axis
+from stresslens.report.figures import Point, Series, legend, line_chart
+from stresslens.report.files import Bin
+from stresslens.report.reading import Recipe, Run, Study
+
+CURVES = (
+    ("Training loss", ("loss",)),
+    ("Training split, loss after the epoch", ("train", "loss")),
+    ("Validation loss", ("validation", "loss")),
+    ("Test loss: shown, never used", ("test", "loss")),
+    ("Training split, accuracy after the epoch", ("train", "accuracy")),
+    ("Validation accuracy", ("validation", "accuracy")),
+    ("Test accuracy: shown, never used", ("test", "accuracy")),
+)
+SPLITS = (("during the epoch", ()), ("training split", ("train",)), ("validation", ("validation",)), ("test", ("test",)))
+SHARED_LEGEND = 8
+"""From this many recipes on, the charts of a section have one legend together."""
+FEW = 5
+"""Images of a bin below which its accuracy is not drawn."""
+PERCENT = linear_axis([0, 100])
+IDEAL = ("right as often as it says", ((0.0, 0.0), (100.0, 100.0)))
+
+
+@dataclass(frozen=True)
+class Charts:
+    """Charts of one section, and their legend where they share it."""
+
+    charts: Sequence[Markup]
+    legend: Markup | None = None
+
+
+def learning_curves(study: Study) -> Charts | None:
+    """One chart for each thing that was logged, all recipes overlaid, seeds as bands."""
+    charts = []
+    drawn_ever: dict[int, Series] = {}
+    shared = len(study.recipes) >= SHARED_LEGEND
+    for title, keys in CURVES:
+        scale = 100.0 if keys[-1] == "accuracy" else 1.0
+        drawn = [each for recipe in study.recipes if (each := _over_seeds(recipe, keys, scale))]
+        if drawn:
+            drawn_ever |= {series.place: series for series in drawn}
+            charts.append(_curve_chart(drawn, title, scale == 100, with_legend=not shared))
+    if not charts:
+        return None
+    return Charts(charts, legend([drawn_ever[place] for place in sorted(drawn_ever)]) if shared else None)
+
+
+def run_curves(run: Run) -> Charts | None:
+    """Loss and accuracy of one run, the splits overlaid; the chosen epoch is ringed on the split that chose."""
+    charts = []
+    for title, key in (("Loss", "loss"), ("Accuracy", "accuracy")):
+        scale = 100.0 if key == "accuracy" else 1.0
+        drawn = []
+        for place, (name, split) in enumerate(SPLITS):
+            points = [(x, scale * y) for x, y in run.curve(*split, key)]
+            marks = [p for p in points if p[0] == run.record.training.chosen_epoch] if split == ("validation",) else []
+            if points:
+                drawn.append(Series(name, points, place, marks=marks))
+        if drawn:
+            charts.append(_curve_chart(drawn, title, scale == 100))
+    return Charts(charts) if charts else None
+
+
+def _curve_chart(drawn: Sequence[Series], title: str, is_percent: bool, *, with_legend: bool = True) -> Markup:
+    ys = [y for series in drawn for _, y in series.points]
+    log = bool(ys) and not is_percent and min(ys) > 0 and max(ys) / min(ys) > 30
+    unit = "%" if is_percent else "loss, logarithmic" if log else "loss"
+    return line_chart(drawn, title=title, x_label="epoch", y_label=unit, log=log, with_legend=with_legend)
+
+
+def _over_seeds(recipe: Recipe, keys: tuple[str, ...], scale: float) -> Series | None:
+    """A single seed's line; or the mean over seeds, as far as all finished ones go, in the band from lowest to highest."""
+    lines: list[dict[float, float]] = []
+    averaged: list[dict[float, float]] = []
+    marks: list[Point] = []
+    for run in recipe.runs:
+        line = {x: scale * y for x, y in run.curve(*keys)}
+        if not line:
+            continue
+        lines.append(line)
+        if run.finished or not recipe.finished:
+            averaged.append(line)
+        chosen = run.record.training.chosen_epoch
+        if run.finished and chosen is not None and chosen in line:
+            marks.append((chosen, line[chosen]))
+    if not lines:
+        return None
+    mean, band = _mean_and_band(averaged or lines, lines)
+    return Series(recipe.name, mean, recipe.place, band, marks)
+
+
+def _mean_and_band(
+    averaged: Sequence[dict[float, float]], lines: Sequence[dict[float, float]]
+) -> tuple[list[Point], list[tuple[float, float, float]]]:
+    """The mean where all of `averaged` have a value; with several lines the band from the lowest to the highest of them."""
+    shared = sorted(set.intersection(*(set(line) for line in averaged)))
+    mean = [(x, math.fsum(line[x] for line in averaged) / len(averaged)) for x in shared]
+    band = []
+    if len(lines) > 1:
+        for x in sorted(set.union(*(set(line) for line in lines))):
+            there = [line[x] for line in lines if x in line]
+            band.append((x, min(there), max(there)))
+    return mean, band
+
+
+def confidence_charts(study: Study) -> Charts | None:
+    """Reliability and risk–coverage of every recipe, overlaid; seeds are pooled, as bands in the second."""
+    reliability = [each for recipe in study.recipes if (each := _reliability(recipe, study.split))]
+    risk = [each for recipe in study.recipes if (each := _risk(recipe, study.split))]
+    drawn = reliability or risk
+    shared = len(drawn) >= SHARED_LEGEND
+    charts = []
+    if reliability:
+        charts.append(_reliability_chart(reliability, with_legend=not shared))
+    if risk:
+        charts.append(_risk_chart(risk, with_legend=not shared))
+    return Charts(charts, legend(drawn, IDEAL[0]) if shared else None) if charts else None
+
+
+def run_reliability(run: Run, split: str) -> Markup | None:
+    """Before and, where a temperature was fitted, after scaling; bands are the intervals of a bin's accuracy."""
+    found = run.record.reliability.get(split)
+    if found is None:
+        return None
+    drawn = [_of_bins("as trained", found.bins, 0)]
+    if found.calibrated:
+        drawn.append(_of_bins("after temperature scaling", found.calibrated, 1))
+    return _reliability_chart(drawn)
+
+
+def run_risk(run: Run, split: str) -> Markup | None:
+    line = _risk_line(run, split)
+    return _risk_chart([Series("errors", sorted(line.items()), 0)], with_legend=False) if line else None
+
+
+def _of_bins(name: str, bins: Sequence[Bin], place: int) -> Series:
+    filled = [(100 * b.confidence, b.accuracy) for b in bins if b.n >= FEW and b.accuracy and b.confidence is not None]
+    points = [(x, 100 * e.value) for x, e in filled]
+    return Series(name, points, place, [(x, 100 * e.low, 100 * e.high) for x, e in filled])
+
+
+def _reliability(recipe: Recipe, split: str) -> Series | None:
+    """The bins of every finished seed put together."""
+    seeds = [run.record.reliability[split].bins for run in recipe.finished if split in run.record.reliability]
+    points = []
+    for same in zip(*seeds):
+        filled = [(b.n, b.confidence, b.accuracy.value) for b in same if b.n and b.accuracy and b.confidence is not None]
+        n = sum(each[0] for each in filled)
+        if n >= FEW:
+            points.append((100 * sum(m * x for m, x, _ in filled) / n, 100 * sum(m * y for m, _, y in filled) / n))
+    return Series(recipe.name, points, recipe.place) if points else None
+
+
+def _risk(recipe: Recipe, split: str) -> Series | None:
+    lines = [line for run in recipe.finished if (line := _risk_line(run, split))]
+    if not lines:
+        return None
+    mean, band = _mean_and_band(lines, lines)
+    return Series(recipe.name, mean, recipe.place, band)
+
+
+def _risk_line(run: Run, split: str) -> dict[float, float]:
+    """Coverage to risk, both in percent."""
+    found = run.record.risk_coverage.get(split)
+    return {100 * c: 100 * r for c, r in zip(found.coverage, found.risk) if r is not None} if found else {}
+
+
+def _reliability_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> Markup:
+    return line_chart(
+        drawn,
+        title="Reliability: how often it is right when it says so",
+        x_label="probability it gave to its answer, %",
+        y_label="right, %",
+        axes=(PERCENT, PERCENT),
+        reference=IDEAL,
+        with_legend=with_legend,
+    )
+
+
+def _risk_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> Markup:
+    heights = [y for s in drawn for y in (*(p[1] for p in s.points), *(b[2] for b in s.band))]
+    return line_chart(
+        drawn,
+        title="Risk and coverage: errors if it may abstain",
+        x_label="images answered, the most confident first, %",
+        y_label="errors among them, %",
+        axes=(PERCENT, linear_axis([0, *heights])),
+        with_legend=with_legend,
+    )

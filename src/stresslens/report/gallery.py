@@ -1,0 +1,124 @@
+"""The pictures of a run: cut by the browser from the sheet that the run keeps, which goes into the page once."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from stresslens.report.files import Example
+from stresslens.report.reading import Run
+from stresslens.report.wording import brief
+
+BYTES = 1_200_000
+"""Of all sheets of a page, as text."""
+SIDE = 96
+"""Pixels of the longer side that a picture is magnified to, by a whole number."""
+NAME = 40
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`style` shows its part of a sheet; `anchor` is set on the first picture of a confused pair."""
+
+    style: Markup
+    truth: str
+    predicted: str
+    right: bool
+    likeliest: Sequence[tuple[str, float]]
+    source: str
+    pair: str
+    anchor: bool
+    further: bool
+
+
+@dataclass(frozen=True)
+class Gallery:
+    sheets: Sequence[Markup]
+    samples: Sequence[Picture]
+    mistakes: Sequence[Picture]
+    left_out: int
+    pairs: frozenset[tuple[int, int]]
+
+
+def gallery(run: Run) -> Gallery | None:
+    """Samples in their order, then mistakes, the surest first; pictures that cannot be shown are counted."""
+    sheets: dict[str, _Sheet | None] = {}
+    room = BYTES
+    shown: dict[bool, list[Picture]] = {False: [], True: []}
+    pairs: set[tuple[int, int]] = set()
+    left_out = 0
+    ordered = sorted(run.examples, key=lambda e: (e.kind != "sample", -e.probability if e.kind != "sample" else 0.0))
+    for example in ordered:
+        if example.file not in sheets:
+            read = sheets[example.file] = _read(run.folder.examples, example.file, len(sheets), room)
+            room -= len(read.uri) if read else 0
+        sheet = sheets[example.file]
+        if sheet is None:
+            left_out += 1
+            continue
+        pair = (example.truth, example.predicted)
+        mistake = example.kind != "sample"
+        shown[mistake].append(_picture(run, example, sheet, first=mistake and pair not in pairs))
+        if mistake:
+            pairs.add(pair)
+    rules = [sheet.rule for sheet in sheets.values() if sheet]
+    return Gallery(rules, shown[False], shown[True], left_out, frozenset(pairs)) if ordered else None
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    place: int
+    width: int
+    height: int
+    uri: str
+
+    @property
+    def rule(self) -> Markup:
+        return Markup(f".sheet{self.place}{{--w:{self.width};--h:{self.height};background-image:url({self.uri})}}")
+
+    def part(self, box: Box | None) -> Markup:
+        left, top, width, height = box or (0, 0, self.width, self.height)
+        zoom = max(1, SIDE // max(width, height, 1))
+        return Markup(f"--z:{zoom};--x:{left};--y:{top};--pw:{width};--ph:{height}")
+
+
+def _picture(run: Run, example: Example, sheet: _Sheet, *, first: bool) -> Picture:
+    likeliest = example.probabilities or [(example.predicted, example.probability)]
+    return Picture(
+        style=Markup(f'class="picture sheet{sheet.place}" style="{sheet.part(example.box)}"'),
+        truth=_class(run, example.truth),
+        predicted=_class(run, example.predicted),
+        right=example.truth == example.predicted,
+        likeliest=[(_class(run, k), p) for k, p in likeliest],
+        source=example.source or "",
+        pair=f"{example.truth}-{example.predicted}",
+        anchor=first,
+        further=example.kind == "cell",
+    )
+
+
+def _class(run: Run, index: int) -> str:
+    return brief(run.record.classes[index], NAME) if 0 <= index < len(run.record.classes) else str(index)
+
+
+def _read(folder: Path, name: str, place: int, room: int) -> _Sheet | None:
+    """The sheet, unless it is missing, no PNG or WebP, outside the folder of examples or beyond the budget."""
+    from PIL import Image
+
+    path = folder / name
+    try:
+        if path.resolve().parent != folder.resolve() or path.stat().st_size * 4 / 3 > room:
+            return None
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=("PNG", "WEBP")) as opened:
+            kind, (width, height) = str(opened.format).lower(), opened.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return _Sheet(place, width, height, f"data:image/{kind};base64,{base64.b64encode(content).decode()}")

@@ -1,0 +1,84 @@
+"""What the results rest on: data and what its check found, environment, configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stresslens.report.files import DataFacts, Finding
+from stresslens.report.reading import Run, Study
+
+ITEMS = 12
+"""Files or images that are named under a finding."""
+CONFIG_BYTES = 300_000
+
+_RANK = {("sign", "serious"): 0, ("sign", "minor"): 1, ("sign", "none"): 2}
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """A data set, the recipes trained on it, and how many divisions of it there were."""
+
+    recipes: Sequence[str]
+    facts: DataFacts
+    shape: tuple[int, int, int] | None
+    classes: Sequence[str]
+    divisions: int
+    findings: Sequence[Finding]
+
+
+def data_cards(runs: Sequence[Run]) -> list[DataCard]:
+    """Every different data set once; the folds of one data set are one, with the findings of all."""
+    together: dict[object, list[Run]] = {}
+    for run in runs:
+        data = run.record.data
+        if data.name:
+            own = (data.name, sum(data.sizes.values())) if data.division else (data.name, data.fingerprint)
+            together.setdefault(own, []).append(run)
+    cards = []
+    for members in together.values():
+        data = members[0].record.data
+        found = {f.model_dump_json(): f for run in members for f in run.record.data.findings}
+        findings = sorted(found.values(), key=lambda f: _RANK.get((f.status, f.severity), 4 if f.status == "no sign" else 3))
+        names = list(dict.fromkeys(run.name for run in members))
+        divisions = len({run.record.data.fingerprint for run in members}) if data.division else 1
+        cards.append(DataCard(names, data, members[0].record.shape, members[0].record.classes, divisions, findings))
+    return cards
+
+
+def environment(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Every key with its value; where runs differ, the different values and no more than four of them."""
+    values: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for key, value in run.environment.items():
+            values.setdefault(key, {})[value] = None
+    rows = []
+    for key, different in values.items():
+        more = f" · and {len(different) - 4} more" if len(different) > 4 else ""
+        rows.append((key, " · ".join(list(different)[:4]) + more))
+    return rows
+
+
+def config(run: Run) -> str:
+    """The resolved configuration, cut where it is very long."""
+    text = run.config
+    return text if len(text) <= CONFIG_BYTES else text[:CONFIG_BYTES] + "\n… (cut here; the whole is in config.yaml)"
+
+
+def expectation(study: Study) -> list[tuple[bool, str]]:
+    """The study file's head comment without its command: paragraphs, and what is laid out in columns (True) as it stands."""
+    lines = study.file.head.splitlines() if study.file else []
+    if lines and lines[0].lstrip("# ").startswith("stresslens "):
+        lines = lines[1:]
+    blocks: list[tuple[bool, list[str]]] = []
+    fresh = True
+    for line in lines:
+        if not line.strip():
+            fresh = True
+            continue
+        columns = "   " in line.rstrip() or line.startswith("  ")
+        if fresh or blocks[-1][0] != columns:
+            blocks.append((columns, []))
+        blocks[-1][1].append(line)
+        fresh = False
+    return [(columns, ("\n" if columns else " ").join(block)) for columns, block in blocks]

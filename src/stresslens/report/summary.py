@@ -1,0 +1,200 @@
+"""What a study found, run by run: headline scores, what did not finish, and what accuracy costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
+
+from stresslens.core.durations import duration
+from stresslens.core.types import Estimate
+from stresslens.report.figures import Interval, Mark, interval_chart, scatter_chart
+from stresslens.report.reading import Recipe, Run, Study, is_proportion
+from stresslens.report.wording import count, footnote, percent
+
+HEADLINE = ("accuracy", "majority_baseline")
+ORDER = (
+    *HEADLINE,
+    "balanced_accuracy",
+    "top5",
+    "cross_entropy",
+    "cross_entropy_calibrated",
+    "brier",
+    "brier_calibrated",
+    "ece",
+    "ece_calibrated",
+    "auroc",
+    "auprc",
+    "aurc",
+)
+TITLES = {
+    "majority_baseline": "Majority-class baseline",
+    "cross_entropy": "Cross-entropy",
+    "cross_entropy_calibrated": "Calibrated cross-entropy",
+    "brier": "Brier score",
+    "brier_calibrated": "Calibrated Brier score",
+    "ece": "Expected calibration error",
+    "ece_calibrated": "Calibrated ECE",
+    "auroc": "Mean AUROC",
+    "auprc": "Mean AUPRC",
+    "aurc": "Area under risk–coverage",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score with one estimate for each row or column of its table."""
+
+    name: str
+    title: str
+    is_percent: bool
+    estimates: Sequence[Estimate | None]
+
+    @property
+    def written(self) -> str:
+        return self.title + (", %" if self.is_percent else "")
+
+
+def scores(study: Study) -> list[Score]:
+    """The scores any finished run has, accuracy first, then the baseline beside it; one estimate for each of `headline`."""
+    names = {name for run in study.runs if run.finished for name in run.record.scores.get(study.split, {})}
+    return [_score(name, [recipe.score(study.split, name) for recipe in headline(study)]) for name in in_order(names)]
+
+
+def run_scores(run: Run) -> tuple[list[str], list[Score]]:
+    """A run's splits, test first, and every score with one estimate for each of them."""
+    splits: list[str] = [split for split in ("test", "validation", "train") if split in run.record.scores]
+    names = {name for split in splits for name in run.record.scores[split]}
+    return splits, [_score(name, [run.record.scores[split].get(name) for split in splits]) for name in in_order(names)]
+
+
+def in_order(names: set[str]) -> list[str]:
+    return [*(name for name in ORDER if name in names), *sorted(names.difference(ORDER))]
+
+
+def _score(name: str, estimates: Sequence[Estimate | None]) -> Score:
+    return Score(name, title(name), is_proportion(name), estimates)
+
+
+def score_notes(columns: Sequence[Score]) -> list[str]:
+    """A sentence for each kind of interval, naming the columns that have it."""
+    together: dict[str, list[str]] = {}
+    for column in columns:
+        if note := footnote(column.estimates):
+            together.setdefault(note, []).append(column.title)
+    return [f"Intervals of {', '.join(map(_lower, titles))}: {note}." for note, titles in together.items()]
+
+
+def _lower(title: str) -> str:
+    return title if title[:2].isupper() or title.startswith("Brier") else title[0].lower() + title[1:]
+
+
+def headline(study: Study) -> list[Recipe]:
+    """The recipes with a finished run; the others are in `unfinished`."""
+    return [recipe for recipe in study.recipes if recipe.finished]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    run: str
+    seed: int
+    status: str
+    message: str
+    epochs: int
+
+
+def unfinished(study: Study) -> list[Unfinished]:
+    """Every run that was begun or is listed, and did not finish."""
+    rows = []
+    for recipe in study.recipes:
+        rows += [
+            Unfinished(recipe.name, run.seed, run.record.status, reason(run), len(run.metrics))
+            for run in recipe.runs
+            if not run.finished
+        ]
+        rows += [Unfinished(recipe.name, seed, "not started", "no record in its folder", 0) for seed in recipe.missing]
+    return rows
+
+
+def reason(run: Run) -> str:
+    """Why it did not finish."""
+    if run.record.status == "running" and not run.record.message:
+        return "still running when this page was written, or killed before it could say so"
+    return run.record.message or "no reason was recorded"
+
+
+def scored(name: str, split: str, estimate: Estimate | None, baseline: Estimate | None) -> list[str]:
+    """One sentence on one accuracy, if there is any."""
+    if not estimate:
+        return []
+    instead = f", against {100 * baseline.value:.1f} for always naming the commonest class" if baseline else ""
+    return [f"{name}: {percent(estimate)} % of the {split} split is classified correctly{instead}."]
+
+
+def accuracy_chart(study: Study) -> Markup | None:
+    """Accuracy of every recipe with its interval, against the majority-class baseline."""
+    rows = []
+    metric = study.comparison.metric if study.comparison else "accuracy"
+    for recipe in headline(study):
+        estimate = recipe.score(study.split, metric)
+        if estimate and math.isfinite(estimate.value):
+            row = Interval(
+                recipe.name,
+                100 * estimate.value,
+                100 * estimate.low,
+                100 * estimate.high,
+                recipe.place,
+                f"{100 * estimate.value:.1f}",
+            )
+            seen = recipe.score("train", metric) if study.split != "train" else None
+            rows.append(replace(row, beside=100 * seen.value) if seen else row)
+    if not rows:
+        return None
+    baselines = (
+        [b.value for r in headline(study) if (b := r.score(study.split, "majority_baseline"))] if metric == "accuracy" else []
+    )
+    reference = (100 * baselines[0], f"majority class {100 * baselines[0]:.1f}") if baselines else None
+    said = f"{title(metric)} on the {study.split} split, with its interval"
+    key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
+    return interval_chart(rows, title=said, x_label=f"{metric.replace('_', ' ')}, %{key}", reference=reference)
+
+
+def cost_charts(study: Study) -> list[Markup]:
+    """Accuracy against what it took: time, the net's work and its size. A measure that is the same for all says nothing."""
+    charts = []
+    for said, unit, measure, write in COSTS:
+        marks = []
+        for recipe in headline(study):
+            cost, e = recipe.mean(measure), recipe.score(study.split, "accuracy")
+            if cost is not None and e:
+                written = f"{percent(e)} %, {write(cost)}"
+                marks.append(Mark(recipe.name, cost, 100 * e.value, 100 * e.low, 100 * e.high, recipe.place, written))
+        xs = [mark.x for mark in marks]
+        if len(set(xs)) > 1:
+            log = min(xs) > 0 and max(xs) / min(xs) > 20
+            label = f"{unit}, logarithmic" if log else unit
+            charts.append(scatter_chart(marks, title=said, x_label=label, y_label="accuracy, %", log=log))
+    return charts
+
+
+def _multiply_adds(run: Run) -> float | None:
+    return run.record.layers.multiply_adds if run.record.layers else None
+
+
+def _parameters(run: Run) -> float | None:
+    return run.record.layers.parameters if run.record.layers else None
+
+
+COSTS: Sequence[tuple[str, str, Callable[[Run], float | None], Callable[[float], str]]] = (
+    ("Accuracy against time", "seconds of training, mean of a run", lambda run: run.record.training.seconds, duration),
+    ("Accuracy against work", "multiply-adds for one image", _multiply_adds, lambda n: f"{count(round(n))} multiply-adds"),
+    ("Accuracy against size", "parameters", _parameters, lambda n: f"{count(round(n))} parameters"),
+)
+
+
+def title(name: str) -> str:
+    if name.startswith("top") and name[3:].isdecimal():
+        return f"Top-{name[3:]}"
+    return TITLES.get(name, name.replace("_", " ").capitalize())
