@@ -293,7 +293,7 @@ def _plan(table: crossed.Crossed, images: int, ask: float) -> str:
             return f"these {present} are enough to tell {asked_for} apart"
         return f"telling {asked_for} apart would take about {seeds} seeds on these {images:,} images"
     if math.isinf(needed):
-        return f"no {crossed.MOST_SEEDS:,} seeds and {crossed.MOST_IMAGES:,} images would tell {asked_for} apart"
+        return f"telling {asked_for} apart would take more than {crossed.MOST_SEEDS:,} seeds or {crossed.MOST_IMAGES:,} images"
     if seeds == 1:
         return f"telling {asked_for} apart would take about {_rounded_up(needed)} images, for these weights alone"
     return f"telling {asked_for} apart would take about {_rounded_up(needed)} images and {seeds} seeds"

@@ -57,11 +57,10 @@ class Ratio:
         if r.n == 1:
             return f"{statement} (one seed, so without an interval)"
         over = f"({_times(min(ends))} to {_times(max(ends))}; {r.n} seeds)"
-        return (
-            f"{statement} {over}"
-            if self.real
-            else f"{self.a} and {self.b} are not distinguishable in {self.measure}: {statement} {over}"
-        )
+        if self.real:
+            return f"{statement} {over}"
+        seen = statement if _times(times) != "1" else "no difference was seen"
+        return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}"
 
     def as_json(self) -> dict[str, Any]:
         return {

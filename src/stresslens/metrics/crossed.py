@@ -7,6 +7,7 @@ Leading axes, written `…`, are tables of their own, so that many pairs are com
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,9 +54,8 @@ class Crossed:
         from scipy.special import ndtri, stdtrit
 
         shown = self.ms_seeds / (self.seeds * self.images)
-        added = self.var_image / self.images
-        t = stdtrit(max(self.seeds - 1, 1), np.divide(p, 2))
-        margin: Floats = np.sqrt(t**2 * shown + ndtri(np.divide(p, 2)) ** 2 * added)
+        t, z = stdtrit(max(self.seeds - 1, 1), np.divide(p, 2)), ndtri(np.divide(p, 2))
+        margin: Floats = np.sqrt(t**2 * shown + z**2 * self.var_image / self.images)
         return margin
 
     @property
@@ -84,16 +84,20 @@ def moments(values: NDArray[np.floating]) -> Moments:
     return Moments(values.mean(-1, dtype=np.float64), values.mean(-2, dtype=np.float64), square)
 
 
-def crossed(of: Moments, *, ends: tuple[Floats | float, Floats | float] = (0.0, 0.0), weight: float = 0) -> Crossed:
+def crossed(
+    of: Moments, *, ends: tuple[Floats | float, Floats | float] = (0.0, 0.0), weight: float = 0, answer: float = 0
+) -> Crossed:
     """The mean with its mean squares.
 
-    `weight` pseudo-images at each of the two `ends`, the same in every seed, keep small counts from making false certainty.
+    Two additions keep small counts from making false certainty: `weight` pseudo-images at each of the two `ends`, the same in every
+    seed; and one `answer` more of this size in one seed, because seeds that agree to the image do so by chance.
     """
     seeds, n = of.of_seeds.shape[-1], of.of_images.shape[-1]
     mean = of.of_seeds.mean(-1)
     squares = (of.of_images**2).sum(-1)
     between_seeds = n * ((of.of_seeds - mean[..., None]) ** 2).sum(-1)
     rest = np.maximum(of.square - seeds * squares - between_seeds, 0)
+    between_seeds += answer**2 * (1 - 1 / seeds) / n
     images = n + 2 * weight
     mean = (n * mean + weight * (ends[0] + ends[1])) / images
     between_images = seeds * np.maximum(squares + weight * (np.square(ends[0]) + np.square(ends[1])) - images * mean**2, 0)
@@ -115,22 +119,22 @@ def paired(of: Moments) -> Crossed:
     """
     total = np.abs(of.of_images).sum(-1)
     typical = np.where(total > 0, (of.of_images**2).sum(-1) / np.where(total > 0, total, 1), 1.0)
-    return crossed(of, ends=(-typical, typical), weight=1)
+    return crossed(of, ends=(-typical, typical), weight=1, answer=1)
 
 
 def proportion_bounds(of: Moments, *, level: float = 0.95) -> tuple[Floats, Floats]:
     """Low and high (…) of a share of ones: Wilson's interval with the number of images that would give the same margin.
 
-    The margin is `Crossed`'s, half an image right and half an image wrong added. One seed is Wilson's interval itself.
+    The margin is `Crossed`'s, half an image right and half an image wrong added; the number is at most seeds × images. One seed is
+    Wilson's interval itself.
     """
     from scipy.special import ndtri
 
-    mean = of.of_seeds.mean(-1)
-    if of.of_seeds.shape[-1] == 1:
-        share = np.square(ndtri(0.5 + level / 2)) / of.of_images.shape[-1] + np.zeros_like(mean)
-    else:
+    mean, (seeds, images) = of.of_seeds.mean(-1), (of.of_seeds.shape[-1], of.of_images.shape[-1])
+    share = np.square(ndtri(0.5 + level / 2)) / (seeds * images) + np.zeros_like(mean)  # z² / n, as in Wilson's formula
+    if seeds > 1:
         table = crossed(of, ends=(0.0, 1.0), weight=0.5)
-        share = table.margin(1 - level) ** 2 / (table.mean * (1 - table.mean))  # z² / n of a plain proportion
+        share = np.maximum(share, table.margin(1 - level) ** 2 / (table.mean * (1 - table.mean)))
     centre = (mean + share / 2) / (1 + share)
     half = np.sqrt(share * mean * (1 - mean) + share**2 / 4) / (1 + share)
     return np.clip(centre - half, 0, mean), np.clip(centre + half, mean, 1)
@@ -179,10 +183,11 @@ def plan(table: Crossed, difference: float, *, level: float = 0.95) -> tuple[int
     def needed(seeds: int) -> float:
         return images_needed(table, difference, seeds, level=level)
 
-    for seeds in range(table.seeds, max(4 * table.seeds, 10) + 1 if table.seeds > 1 else 2):
-        if needed(seeds) <= table.images:
-            return seeds, None
-    for seeds in range(table.seeds, MOST_SEEDS + 1):
-        if math.isfinite(images := needed(seeds)) and (table.seeds == 1 or needed(2 * seeds) >= 0.4 * images):
-            return seeds, images
-    return table.seeds, math.inf
+    if table.seeds == 1:
+        return 1, images if (images := needed(1)) > table.images else None
+    choices = range(table.seeds, MOST_SEEDS + 1)
+    alone = table.seeds + bisect_left(choices, True, key=lambda seeds: needed(seeds) <= table.images)
+    balanced = table.seeds + bisect_left(choices, True, key=lambda seeds: needed(2 * seeds) >= 0.4 * needed(seeds))
+    if alone <= max(balanced, 4 * table.seeds, 10) and alone <= MOST_SEEDS:
+        return alone, None
+    return min(balanced, MOST_SEEDS), needed(min(balanced, MOST_SEEDS))
