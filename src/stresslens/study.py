@@ -15,31 +15,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from stresslens import find
+from stresslens.contrasts import Contrast, pairs_of
 from stresslens.core.data import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
+from stresslens.dotted import SLOTS, set_dotted
 from stresslens.recipe import STRICT, Input, Moments, Plug, Recipe, Stop, Train
-
-SLOTS: dict[find.Keys, str] = {
-    ("data",): "datasets",
-    ("model",): "models",
-    ("train", "optimizer"): "optimizers",
-    ("train", "schedule"): "schedules",
-    ("train", "loss"): "losses",
-    ("train", "objective"): "objectives",
-}
-"""Where a plug-in stands; `train.augment` is a list of them."""
 
 LATER = ("estimator", "sweep", "curve", "robustness", "corruptions", "explain", "views", "track", "executor")
 """Keys of a study that this version does not carry out yet."""
-
-
-@dataclass(config=STRICT)
-class Contrast:
-    """Which runs are held against each other: named pairs, or all pairs that differ in one setting only."""
-
-    pairs: list[tuple[str, str]] | None = None
-    vary: str | None = None
 
 
 @dataclass(config=STRICT)
@@ -94,7 +78,6 @@ class Study:
 
 
 _recipe, _frame = TypeAdapter(Recipe), TypeAdapter(_Frame)
-_DEFAULTS = {path: getattr(Recipe() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
 RECIPE_KEYS = ("data", "input", "model", "train")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
 
@@ -155,7 +138,7 @@ def expand(
         origins: dict[find.Keys, find.Keys] = {}
         for key, value, origin in [*changes, *((k, v, ("command line", f"{k}={v}")) for k, v in given)]:
             try:
-                origins[_set(merged, key, value)] = origin
+                origins[set_dotted(merged, key, value)] = origin
             except ConfigError as error:
                 found.append(Problem(origin, str(error)))
         recipe = _check_recipe(merged, (), base, found, origins)
@@ -173,7 +156,8 @@ def expand(
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
     if isinstance(frame.repeats, Repeats) and (frame.repeats.folds is None) == (frame.repeats.splits is None):
         found.append(Problem(("repeats",), "give either folds or splits"))
-    contrasts = _contrasts(frame, runs, names, found)
+    recipes = {run.name: as_values(run.recipe) for run in runs}
+    contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
     if found:
         raise Problems(list(dict.fromkeys(found)))
     if isinstance(frame.repeats, Repeats):
@@ -348,34 +332,6 @@ def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[find.Keys, str, Any]
             yield ("train", "augment", place), "augmentations", value
 
 
-def _set(values: dict[str, Any], dotted: str, value: Any) -> find.Keys:
-    """Sets one dotted key, passing over a plug-in's name (`model.batch_norm`), and returns the full path it set."""
-    keys = dotted.split(".")
-    path: find.Keys = ()
-    at: Any = values
-    for place, key in enumerate(keys):
-        path += (key,)
-        if place == len(keys) - 1:
-            break
-        if at.get(key) is None:
-            at[key] = _DEFAULTS[path] if path in SLOTS else {}
-        if path in SLOTS:
-            if isinstance(at[key], str):
-                at[key] = {at[key]: {}}
-            name = next(iter(at[key]), None) if isinstance(at[key], dict) else None
-            if name is None:
-                raise ConfigError(f"{'.'.join(map(str, path))} names no plug-in to set {'.'.join(keys[place + 1 :])} of")
-            if keys[place + 1] != name:
-                at[key][name] = at[key][name] or {}
-                at, path = at[key][name], (*path, name)
-                continue
-        if not isinstance(at[key], dict):
-            raise ConfigError(f"{'.'.join(map(str, path))} has no settings of its own, so {dotted} cannot be set")
-        at = at[key]
-    at[keys[-1]] = value
-    return path
-
-
 def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Keys]]]]:
     """Each run's name with its changes (key, value, where written): the named runs crossed with the grid."""
     named = frame.runs or {"run" if not frame.grid else "": {}}
@@ -395,40 +351,3 @@ def _label(value: Any) -> str:
 
 def _safe(name: str) -> str:
     return re.sub(r"[^\w.,=+-]+", "_", name).lstrip(".") or "_"
-
-
-def _contrasts(frame: _Frame, runs: list[Run], names: list[str], found: list[Problem]) -> list[tuple[str, str, str]]:
-    """The pairs to compare, by folder name; `names` are the runs' names as the file gives them, those with mistakes included."""
-    folders = dict(zip(names, (run.name for run in runs))) if len(runs) == len(names) else {}
-    pairs: list[tuple[str, str, str]] = []
-    for name, contrast in (frame.contrasts or {}).items():
-        if (contrast.pairs is None) == (contrast.vary is None):
-            found.append(Problem(("contrasts", name), "give either pairs or vary"))
-        for place, pair in enumerate(contrast.pairs or []):
-            path = ("contrasts", name, "pairs", place)
-            unknown = [run for run in pair if run not in names]
-            found += [Problem(path, f"no run is called {run!r}; {closest(run, names)}") for run in unknown]
-            if pair[0] == pair[1]:
-                found.append(Problem(path, f"{pair[0]} is held against itself"))
-            if folders and not unknown:
-                pairs.append((name, folders[pair[0]], folders[pair[1]]))
-        if contrast.vary is not None:
-            varied = [(name, a.name, b.name) for a, b in itertools.combinations(runs, 2) if _differ_only(a, b, contrast.vary)]
-            if not varied and not found:
-                found.append(Problem(("contrasts", name, "vary"), f"no two runs differ in {contrast.vary} and in nothing else"))
-            pairs += varied
-    if not frame.contrasts and len(runs) > 1:
-        pairs = [("against the first run", runs[0].name, run.name) for run in runs[1:]]
-    return pairs
-
-
-def _differ_only(a: Run, b: Run, dotted: str) -> bool:
-    first, second = (as_values(run.recipe) for run in (a, b))
-    if first == second:
-        return False
-    try:
-        for values in (first, second):
-            _set(values, dotted, None)
-    except (ConfigError, AttributeError):
-        return False
-    return first == second

@@ -1,0 +1,49 @@
+"""Dotted keys of a recipe (`train.lr`, `model.batch_norm`): where plug-ins stand, and setting one value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stresslens.core.errors import ConfigError
+from stresslens.find import Keys
+from stresslens.recipe import Recipe, Train
+
+SLOTS: dict[Keys, str] = {
+    ("data",): "datasets",
+    ("model",): "models",
+    ("train", "optimizer"): "optimizers",
+    ("train", "schedule"): "schedules",
+    ("train", "loss"): "losses",
+    ("train", "objective"): "objectives",
+}
+"""Where a plug-in stands; `train.augment` is a list of them."""
+
+_DEFAULTS = {path: getattr(Recipe() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
+
+
+def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
+    """Sets one dotted key, passing over a plug-in's name (`model.batch_norm`), and returns the full path it set."""
+    keys = dotted.split(".")
+    path: Keys = ()
+    at: Any = values
+    for place, key in enumerate(keys):
+        path += (key,)
+        if place == len(keys) - 1:
+            break
+        if at.get(key) is None:
+            at[key] = _DEFAULTS[path] if path in SLOTS else {}
+        if path in SLOTS:
+            if isinstance(at[key], str):
+                at[key] = {at[key]: {}}
+            name = next(iter(at[key]), None) if isinstance(at[key], dict) else None
+            if name is None:
+                raise ConfigError(f"{'.'.join(map(str, path))} names no plug-in to set {'.'.join(keys[place + 1 :])} of")
+            if keys[place + 1] != name:
+                at[key][name] = at[key][name] or {}
+                at, path = at[key][name], (*path, name)
+                continue
+        if not isinstance(at[key], dict):
+            raise ConfigError(f"{'.'.join(map(str, path))} has no settings of its own, so {dotted} cannot be set")
+        at = at[key]
+    at[keys[-1]] = value
+    return path
