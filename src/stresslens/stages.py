@@ -54,8 +54,7 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
                 try:
                     do(task, folder, data, record, show)
                 except (Stopped, TrainingDiverged) as error:
-                    record |= {"status": "stopped" if isinstance(error, Stopped) else "diverged", "message": str(error)}
-                    write_json(folder.record, record)
+                    _record_end(folder, record, error)
                     raise
                 record["stages"][stage] = record["fingerprint"]
                 write_json(folder.record, record)
@@ -63,6 +62,11 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
             record |= {"status": "finished", "message": ""}
             write_json(folder.record, record)
         return record
+
+
+def _record_end(folder: RunFolder, record: Record, error: Stopped | TrainingDiverged) -> None:
+    record |= {"status": "stopped" if isinstance(error, Stopped) else "diverged", "message": str(error)}
+    write_json(folder.record, record)
 
 
 def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
@@ -145,7 +149,11 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
     write_json(folder.record, record)
     devices.start_watching_memory(arithmetic.device)
     with training.obeying_signals():
-        fit(training)
+        try:
+            fit(training)
+        except Stopped as error:  # recorded while a second signal still does no harm
+            _record_end(folder, record, error)
+            raise
     p = training.position
     images = p.epoch * len(data.train)
     record["training"] = {
