@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError, closest
-from stresslens.terminal import print_json, print_scores, print_table, progress, silent
+from stresslens.terminal import print_comparison, print_json, print_scores, print_table, print_verdicts, progress, silent
 
 if TYPE_CHECKING:
     from stresslens.building import Task
@@ -138,6 +138,45 @@ def evaluate(
     else:
         print_scores(scores, f"{run}: {split}")
     _check_gates(gates, {str(run): scores})
+
+
+@app.command()
+def compare(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Runs (…/seed-0), or recipes (runs/STUDY/RUN), the first being the baseline; or one study (runs/STUDY)."
+        ),
+    ],
+    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    metric: Annotated[str, typer.Option("--metric", help="accuracy.")] = "accuracy",
+    plan: Annotated[bool, typer.Option("--plan", help="Say for every pair how many images and seeds it would take.")] = False,
+    difference: Annotated[
+        float | None,
+        typer.Option("--difference", help="Percentage points that the plan is to tell apart; default: those seen, at least 0.5."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether runs or recipes differ from the first, or a study's recipes by its contrasts, and what it would take to tell.
+
+    Runs: do these weight files differ? McNemar's exact test over the images. Recipes: over the seeds that both have. p is corrected
+    by Holm. Exit code 5 when a run or recipe is really worse than the first (a study's own contrasts have no baseline, and pass).
+    """
+    from stresslens import head_to_head
+
+    if split not in ("test", "validation"):
+        raise ConfigError(f"--split {split}: expected test or validation")
+    if metric != "accuracy":
+        raise ConfigError(f"--metric {metric}: only accuracy is compared in this version")
+    if difference is not None and not 0 < difference <= 100:
+        raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
+    compared = head_to_head.compare(folders, split=split, ask=None if difference is None else difference / 100)
+    if as_json:
+        print_json(compared)
+    else:
+        print_comparison(compared, plans=plan or difference is not None)
+    if compared["regressions"]:
+        raise GateNotMet("\n".join(compared["regressions"]))
 
 
 @app.command()
@@ -315,8 +354,7 @@ def _carry_out(
     if as_json:
         print_json({"study": study.name, "folder": str(folder), "report": str(folder / "report.html"), "comparison": verdicts})
     else:
-        for verdict in verdicts["verdicts"]:
-            typer.echo(verdict)
+        print_verdicts(verdicts)
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
     _check_gates(gates, finished)

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens.core.results import RunFolder, read_record
+from stresslens import costs
+from stresslens.core.results import RunFolder, read_json, read_record
 from stresslens.core.types import Estimate
-from stresslens.metrics.intervals import Floats, t_mean, wilson
+from stresslens.metrics import crossed
+from stresslens.metrics.intervals import Floats
+from stresslens.metrics.paired import holm, mcnemar, resampled, resampled_reach
 
 LEVEL = 0.95
-RESAMPLES = 4000
+LARGEST_MATRIX = 24
 
-Right = NDArray[np.float64]
+Right = NDArray[np.floating]
 """(seeds, images): 1 where a seed's model answers an image correctly, else 0."""
+
+Recipes = Mapping[str, Mapping[str, RunFolder]]
+"""Each recipe's finished runs; those of two recipes that are named alike (`seed-0`) are a pair."""
+
+Contrasts = Sequence[tuple[str, str, str]]
+"""What is compared: the contrast's name, a and b."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of b minus accuracy of a; `p` is the larger of two tests (over seeds, over images), `p_holm` after Holm."""
+    """Accuracy of b minus accuracy of a, with p before and after Holm, and what it would take to tell a difference.
+
+    `divisions` says that each seed is another division of the same images, with `images` test images each.
+    """
 
     contrast: str
     a: str
@@ -31,6 +46,8 @@ class Difference:
     p: float
     seeds: int
     images: int
+    plan: str = ""
+    divisions: bool = False
     p_holm: float = 1.0
 
     @property
@@ -56,156 +73,238 @@ class Difference:
 
     @property
     def _over(self) -> str:
+        if self.divisions:
+            return f"{self.seeds} divisions, {self.images} test images each"
         return f"{self.seeds} seeds, {self.images} images" if self.seeds > 1 else f"{self.images} images"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "contrast": self.contrast,
+            "a": self.a,
+            "b": self.b,
+            "difference": self.difference.as_json(),
+            "p": self.p,
+            "p_holm": self.p_holm,
+            "real": self.real,
+            "verdict": self.verdict,
+            "plan": self.plan,
+        }
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What one run answered on a split: right and labels (images,), with the record it comes from."""
+
+    right: NDArray[np.bool_]
+    labels: NDArray[np.int64]
+    split: str
+    record: dict[str, Any]
+
+    @property
+    def division(self) -> dict[str, Any] | None:
+        """How the images were divided into training and test for this seed alone; None where all seeds have the same test."""
+        division: dict[str, Any] | None = self.record["data"].get("division")
+        return division if self.split == "test" else None
+
+    def unlike(self, other: Tested) -> str | None:
+        """How this run's images differ from another's, in words; None where they are the same."""
+        mine, theirs = (str(each.record["data"].get("name")) for each in (self, other))
+        both = mine if mine == theirs else f"{mine} and {theirs}"
+        if len(self.labels) != len(other.labels):
+            return f"{len(self.labels)} {self.split} images of {mine} against {len(other.labels)} of {theirs}"
+        if len(changed := np.flatnonzero(self.labels != other.labels)):
+            return f"{len(changed)} of {len(self.labels)} images of {both} differ in label, the first at {changed[0]}"
+        first, second = (each.record["data"].get("splits", {}).get(self.split) for each in (self, other))
+        if first and second and first != second:
+            return f"as many images and the same labels, but other pixels: {both}, fingerprints {first} and {second}"
+        return None
+
+
+def tested_of(folder: RunFolder, split: str) -> Tested:
+    """A run's answers from its saved predictions. Raises UnreadableRun."""
+    arrays = folder.load_predictions(split)
+    return Tested(arrays["scores"].argmax(1) == arrays["labels"], arrays["labels"], split, read_record(folder))
 
 
 def accuracy_of(right: Right) -> Estimate:
-    """A recipe's accuracy over its seeds and images: the widest of crossed bootstrap, t over seeds, and Wilson's over the images.
+    """A recipe's accuracy over its seeds and images (Wilson's interval with one seed); `n` is the number of images."""
+    return crossed.proportion(right, level=LEVEL)
 
-    With one seed it is Wilson's interval. `n` is the number of images.
+
+def difference_of(contrast: str, a: str, b: str, right_a: Right, right_b: Right, *, ask: float | None = None) -> Difference:
+    """Two recipes on the same images and seeds, paired over both; with one seed, two sets of weights.
+
+    Over several seeds interval and p are `crossed.paired`'s, and agree. Over one, p is McNemar's exact test and the interval
+    Bonett & Price's, widened to zero where the test does not reject. `ask` is the difference the plan is for; None is `asked` of
+    the one seen. `n` is the number of images.
     """
-    seeds, images = right.shape
-    mean = float(right.mean())
-    one = wilson(round(mean * images), images, level=LEVEL)
-    if seeds == 1:
-        return one
-    low, high = _crossed_bootstrap(right)
-    t = t_mean(right.mean(1), level=LEVEL)
-    low, high = min(low, t.low, mean - (one.value - one.low)), max(high, t.high, mean + (one.high - one.value))
-    method = f"widest of crossed bootstrap, t over {seeds} seeds, Wilson"
-    return Estimate(mean, max(0.0, low), min(1.0, high), images, method, LEVEL, "both")
-
-
-def difference_of(contrast: str, a: str, b: str, right_a: Right, right_b: Right) -> Difference:
-    """Two recipes on the same images and seeds, paired over both; the wider of crossed bootstrap and paired t is reported.
-
-    `p` is the larger of the paired t test's over seeds (with more than one) and a sign-flip test's over images, which for one
-    seed is McNemar's exact test. `n` is the number of images.
-    """
-    delta = right_b - right_a
-    low, high = _crossed_bootstrap(delta)
+    delta = np.subtract(right_b, right_a, dtype=np.float32)
     seeds, images = delta.shape
-    p = _sign_flip_p(delta.mean(0))
+    table, value = crossed.paired(crossed.moments(delta)), float(delta.mean(dtype=np.float64))
+    margin = float(table.margin(1 - LEVEL))
+    low, high = max(-1.0, float(table.mean) - margin), min(1.0, float(table.mean) + margin)
     if seeds > 1:
-        t = t_mean(delta.mean(1), level=LEVEL)
-        low, high = min(low, t.low), max(high, t.high)
-        p = max(p, _paired_t_p(delta.mean(1)))
-    method = f"wider of crossed bootstrap and paired t over {seeds} seeds" if seeds > 1 else "paired bootstrap over images"
-    estimate = Estimate(
-        float(delta.mean()), max(-1.0, low), min(1.0, high), images, method, LEVEL, "both" if seeds > 1 else "images"
-    )
-    return Difference(contrast, a, b, estimate, p, seeds, images)
+        p, method = float(table.p), f"t over {seeds} seeds and normal over images, margins added as variances"
+    else:
+        p, method = mcnemar(int((delta < 0).sum()), int((delta > 0).sum())), "Bonett & Price, paired"
+        low, high = (min(low, 0.0), max(high, 0.0)) if p >= 1 - LEVEL else (low, high)
+    estimate = Estimate(value, min(low, value), max(high, value), images, method, LEVEL, "both" if seeds > 1 else "images")
+    return Difference(contrast, a, b, estimate, p, seeds, images, _plan(table, images, ask or asked(value)))
+
+
+def divided_difference_of(
+    contrast: str, a: str, b: str, difference: Floats, divisions: Sequence[Mapping[str, Any]], *, ask: float | None = None
+) -> Difference:
+    """Two recipes over J divisions of the same images: their accuracies' differences (J,), by the corrected resampled t test."""
+    estimate, p = _over_divisions(difference, divisions)
+    estimate = replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
+    train, test = (sum(division[part] for division in divisions) / len(divisions) for part in ("train", "test"))
+    ask = ask or asked(estimate.value)
+    needed = (train + test) * (resampled_reach(difference, test / train, level=LEVEL) / ask) ** 2
+    enough = f"these {len(difference)} divisions of {round(train + test):,} images are enough to tell {_points(ask)} apart"
+    more = f"telling {_points(ask)} apart would take about {_rounded_up(needed)} images in all, divided in the same way"
+    plan = enough if needed <= train + test else more
+    return Difference(contrast, a, b, estimate, p, len(difference), round(test), plan, divisions=True)
+
+
+def asked(seen: float) -> float:
+    """What a plan is for when nothing is asked: the difference seen, to half a point (from 5 on to a whole one), at least half."""
+    step = 0.005 if abs(seen) < 0.05 else 0.01
+    return max(0.005, round(abs(seen) / step) * step)
 
 
 def with_holm(differences: list[Difference]) -> list[Difference]:
     """Holm's (1979) step-down correction over every tested pair of the study; one pair in several contrasts counts once."""
-    tested = sorted({(d.p, d.a, d.b) for d in differences})
-    adjusted: dict[tuple[str, str], float] = {}
-    highest = 0.0
-    for rank, (p, a, b) in enumerate(tested):
-        highest = max(highest, min(1.0, p * (len(tested) - rank)))
-        adjusted[a, b] = highest
-    return [replace(d, p_holm=adjusted[d.a, d.b]) for d in differences]
+    corrected = holm({(d.a, d.b): d.p for d in differences})
+    return [replace(d, p_holm=corrected[d.a, d.b]) for d in differences]
 
 
-def compare(folders: dict[str, list[RunFolder]], contrasts: list[tuple[str, str, str]], *, split: str = "test") -> dict[str, Any]:
-    """What comparison.json holds: each recipe's accuracy and each contrast's difference, from finished runs' predictions.
+def compare(recipes: Recipes, contrasts: Contrasts, *, split: str = "test", ask: float | None = None) -> dict[str, Any]:
+    """What comparison.json holds: each recipe's accuracy, each contrast's difference and costs, and all pairs of up to 24 recipes.
 
-    `folders` are each recipe's finished seeds. A contrast is taken over the seeds that both recipes have finished, and only
-    where both were tested on the same images; otherwise the verdict says that it was not.
+    A contrast is taken over the seeds that both recipes have finished, and only where each was tested on the same images;
+    otherwise the verdict says that it was not. `ask` is the difference the plans are for.
     """
-    right = {name: {folder.path.name: _right(folder, split) for folder in seeds} for name, seeds in folders.items() if seeds}
-    recipes = {name: accuracy_of(np.stack(list(seeds.values()))) for name, seeds in right.items() if _alike(seeds)}
-    tested_on = {name: {_images(folder, split) for folder in seeds} for name, seeds in folders.items()}
+    tested = {
+        name: {seed: tested_of(folder, split) for seed, folder in folders.items()} for name, folders in recipes.items() if folders
+    }
+    accuracies = {name: accuracy for name, seeds in tested.items() if (accuracy := _accuracy(list(seeds.values())))}
     differences, refused = [], []
     for contrast, a, b in contrasts:
-        shared = [seed for seed in right.get(a, {}) if seed in right.get(b, {})]
-        if shared and len(tested_on[a] | tested_on[b]) > 1:
-            refused.append(f"{a} and {b} were not compared: their {split} images differ")
-        elif shared:
-            stacked = [np.stack([right[name][seed] for seed in shared]) for name in (a, b)]
-            differences.append(difference_of(contrast, a, b, *stacked))
+        if a in tested and b in tested:
+            found = _difference(contrast, a, b, tested, ask)
+            differences.append(found) if isinstance(found, Difference) else refused.append(found)
     differences = with_holm(differences)
-    return {
+    records = {name: {seed: each.record for seed, each in seeds.items()} for name, seeds in tested.items()}
+    compared = {
         "format": 1,
         "split": split,
         "metric": "accuracy",
         "level": LEVEL,
-        "recipes": {name: estimate.as_json() for name, estimate in recipes.items()},
-        "contrasts": [
-            {
-                "contrast": d.contrast,
-                "a": d.a,
-                "b": d.b,
-                "difference": d.difference.as_json(),
-                "p": d.p,
-                "p_holm": d.p_holm,
-                "real": d.real,
-                "verdict": d.verdict,
-            }
-            for d in differences
-        ],
-        "verdicts": [_headline(recipes), *(d.verdict for d in differences), *refused] if recipes else [],
+        "recipes": {name: estimate.as_json() for name, estimate in accuracies.items()},
+        "contrasts": [difference.as_json() for difference in differences],
+        "costs": [ratio.as_json() for ratio in costs.compare(records, contrasts, level=LEVEL)],
+        "refused": refused,
+        "verdicts": [_headline(accuracies), *(d.verdict for d in differences), *refused] if accuracies else [],
     }
+    if 3 <= len(accuracies) <= LARGEST_MATRIX:
+        compared["matrix"] = _matrix(list(accuracies), tested)
+    return compared
 
 
-def _alike(seeds: dict[str, Floats]) -> bool:
-    return len({values.shape for values in seeds.values()}) == 1
+def of_study(folder: Path, *, split: str = "test", ask: float | None = None) -> dict[str, Any]:
+    """`compare` of a study's folder: the runs, seeds and contrasts of its study.json, as far as they are finished."""
+    described = read_json(folder / "study.json")
+    folders = {run: [RunFolder(folder / run / f"seed-{seed}") for seed in described["seeds"]] for run in described["runs"]}
+    recipes = {run: {each.path.name: each for each in seeds if each.predictions(split).exists()} for run, seeds in folders.items()}
+    return compare(recipes, [(name, a, b) for name, a, b in described["contrasts"]], split=split, ask=ask)
 
 
-def _images(folder: RunFolder, split: str) -> str:
-    """What tells a run's images of a split from another's."""
-    return str(read_record(folder)["data"].get("splits", {}).get(split))
+def _accuracy(seeds: list[Tested]) -> Estimate | None:
+    """None where the seeds were tested on different images, and not by design."""
+    if not any(seeds[0].unlike(other) for other in seeds[1:]):
+        return accuracy_of(np.stack([each.right for each in seeds]).astype(np.float32))
+    divisions = [each.division for each in seeds if each.division]
+    if len(divisions) < len(seeds):
+        return None
+    estimate, _ = _over_divisions(np.array([each.right.mean() for each in seeds]), divisions)
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
-def _headline(recipes: dict[str, Estimate]) -> str:
+def _over_divisions(values: Floats, divisions: Sequence[Mapping[str, Any]]) -> tuple[Estimate, float]:
+    """The mean of one value a division with its interval and p; `n` is the number of test images of a division."""
+    train, test = (sum(division[part] for division in divisions) for part in ("train", "test"))
+    margin, p = resampled(values, test / train, level=LEVEL)
+    value, method = float(values.mean()), f"corrected resampled t over {len(values)} divisions"
+    return Estimate(value, value - margin, value + margin, round(test / len(values)), method, LEVEL, "both"), p
+
+
+def _difference(contrast: str, a: str, b: str, tested: Mapping[str, Mapping[str, Tested]], ask: float | None) -> Difference | str:
+    """The difference over the seeds both have, or why there is none."""
+    pairs = [(tested[a][seed], tested[b][seed]) for seed in tested[a] if seed in tested[b]]
+    if not pairs:
+        return f"{a} and {b} were not compared: they have no finished seed in common"
+    split = pairs[0][0].split
+    for one, other in pairs:
+        if why := one.unlike(other):
+            return f"{a} and {b} were not compared: their {split} images differ ({why})"
+    if not any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
+        right = [np.stack([pair[side].right for pair in pairs]).astype(np.float32) for side in (0, 1)]
+        return difference_of(contrast, a, b, *right, ask=ask)
+    divisions = [one.division for one, _ in pairs if one.division]
+    if len(divisions) < len(pairs):
+        return f"{a} and {b} were not compared: their seeds were tested on different {split} images"
+    accuracies = np.array([[each.right.mean() for each in pair] for pair in pairs])
+    return divided_difference_of(contrast, a, b, accuracies[:, 1] - accuracies[:, 0], divisions, ask=ask)
+
+
+def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> dict[str, Any]:
+    """Every pair, the row minus the column, Holm over the pairs; null where a pair cannot be compared."""
+    pairs = [_difference("", b, a, tested, None) for a, b in itertools.combinations(names, 2)]
+    differences = with_holm([pair for pair in pairs if isinstance(pair, Difference)])
+    place = {name: k for k, name in enumerate(names)}
+    empty: list[list[Any]] = [[None] * len(names) for _ in names]
+    cells = {key: [list(row) for row in empty] for key in ("difference", "low", "high", "p_holm", "real")}
+    for d in differences:
+        row, column, e = place[d.b], place[d.a], d.difference
+        for key, above, below in (
+            ("difference", e.value, -e.value),
+            ("low", e.low, -e.high),
+            ("high", e.high, -e.low),
+            ("p_holm", d.p_holm, d.p_holm),
+            ("real", d.real, d.real),
+        ):
+            cells[key][row][column], cells[key][column][row] = above, below
+    return {"recipes": names, **cells}
+
+
+def _headline(recipes: Mapping[str, Estimate]) -> str:
     best = max(recipes, key=lambda name: recipes[name].value)
     e = recipes[best]
     return f"highest mean accuracy: {best}, {e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"
 
 
-def _right(folder: RunFolder, split: str) -> Floats:
-    arrays = folder.load_predictions(split)
-    right: Floats = (arrays["scores"].argmax(1) == arrays["labels"]).astype(np.float64)
-    return right
+def _plan(table: crossed.Crossed, images: int, ask: float) -> str:
+    seeds, needed = crossed.plan(table, ask, level=LEVEL)
+    asked_for = _points(ask)
+    present = f"{table.seeds} seeds and {images:,} images" if table.seeds > 1 else f"{images:,} images"
+    if needed is None:
+        if seeds == table.seeds:
+            return f"these {present} are enough to tell {asked_for} apart"
+        return f"telling {asked_for} apart would take about {seeds} seeds on these {images:,} images"
+    if math.isinf(needed):
+        return f"telling {asked_for} apart would take more than {crossed.MOST_SEEDS:,} seeds or {crossed.MOST_IMAGES:,} images"
+    if seeds == 1:
+        return f"telling {asked_for} apart would take about {_rounded_up(needed)} images, for these weights alone"
+    return f"telling {asked_for} apart would take about {_rounded_up(needed)} images and {seeds} seeds"
 
 
-def _crossed_bootstrap(values: Floats, *, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean of (seeds, images), both resampled (Owen 2007, the pigeonhole bootstrap)."""
-    random = np.random.default_rng(seed)
-    seeds, images = values.shape
-    resamples = RESAMPLES if images <= 2000 else RESAMPLES // 4
-    of_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)  # (R, seeds)
-    means = np.empty(resamples)
-    for start in range(0, resamples, 500):  # bounds the memory: 500 × images counts
-        of_images = random.multinomial(images, np.full(images, 1 / images), size=500)
-        means[start : start + 500] = np.einsum("rs,rs->r", of_seeds[start : start + 500], of_images @ values.T) / (seeds * images)
-    low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    return float(low), float(high)
+def _points(difference: float) -> str:
+    points = f"{difference * 100:.3g}"
+    return f"{points} point{'' if points == '1' else 's'}"
 
 
-def _sign_flip_p(differences: Floats) -> float:
-    """Two-sided p over images that a has and b has the same chance on each (Fisher's randomisation of signs).
-
-    One mean difference an image. Exact where all that differ differ by the same (McNemar), else from 9,999 random flips.
-    """
-    from scipy.stats import binomtest
-
-    sizes = np.abs(differences[differences != 0])
-    if len(sizes) == 0:
-        return 1.0
-    if np.ptp(sizes) < 1e-12:
-        return float(binomtest(int((differences > 0).sum()), len(sizes)).pvalue)
-    flips = np.random.default_rng(0).integers(0, 2, (9999, len(sizes)), dtype=np.int8) * 2.0 - 1.0
-    as_far = np.abs(flips @ sizes) >= abs(differences.sum()) - 1e-9
-    return float((as_far.sum() + 1) / 10_000)
-
-
-def _paired_t_p(differences: Floats) -> float:
-    """Two-sided p of the mean over seeds being zero; no difference in any seed is p = 1."""
-    from scipy.special import stdtr
-
-    n, mean, deviation = len(differences), float(differences.mean()), float(differences.std(ddof=1))
-    if deviation == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stdtr(n - 1, -abs(mean) / (deviation / math.sqrt(n))))
+def _rounded_up(count: float) -> str:
+    """To two digits."""
+    step = 10 ** max(0, math.floor(math.log10(count)) - 1)
+    return f"{math.ceil(count / step) * step:,}"

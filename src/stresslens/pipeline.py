@@ -17,7 +17,7 @@ from stresslens import comparison, stages
 from stresslens import study as studies
 from stresslens.building import Task
 from stresslens.core.errors import StresslensError, TrainingDiverged
-from stresslens.core.results import RunFolder, read_json, write_json
+from stresslens.core.results import read_json, write_json
 from stresslens.settling import settle
 from stresslens.stages import Record
 from stresslens.training import Show
@@ -67,11 +67,7 @@ def conclude(folder: Path) -> None:
     """Writes comparison.json and report.html from the files of the study's finished runs."""
     from stresslens.report.page import write_report
 
-    described = read_json(folder / "study.json")
-    seeds = {run: [RunFolder(folder / run / f"seed-{seed}") for seed in described["seeds"]] for run in described["runs"]}
-    finished = {run: [each for each in folders if each.predictions("test").exists()] for run, folders in seeds.items()}
-    contrasts = [(name, a, b) for name, a, b in described["contrasts"]]
-    write_json(folder / "comparison.json", comparison.compare({run: f for run, f in finished.items() if f}, contrasts))
+    write_json(folder / "comparison.json", comparison.of_study(folder))
     write_report(folder)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -52,6 +53,28 @@ def duration(seconds: float) -> str:
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
     rows = [[name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}", str(e.n), e.method] for name, e in scores.items()]
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
+
+
+def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
+    """The headline, and each contrast's verdict; below those not distinguishable (with `plans`, below all) what it would take."""
+    contrasts = {contrast["verdict"]: contrast for contrast in compared["contrasts"]}
+    for verdict in compared["verdicts"]:
+        print(verdict)
+        contrast = contrasts.get(verdict)
+        if contrast and (plans or not contrast["real"]):
+            print(f"    {contrast['plan']}")
+
+
+def print_comparison(compared: Mapping[str, Any], *, plans: bool) -> None:
+    """Accuracies as a table, then the verdicts on them, and on what each costs."""
+    rows = [
+        [name, f"{e['value'] * 100:.2f} %", f"{e['low'] * 100:.2f} to {e['high'] * 100:.2f}", str(e["n"]), e["method"]]
+        for name, e in compared["recipes"].items()
+    ]
+    print_table([compared["kind"], "accuracy", "95 % interval", "images", "method"], rows, f"{compared['split']} accuracy")
+    print_verdicts(compared, plans=plans)
+    for cost in compared["costs"]:
+        print(cost["verdict"])
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:

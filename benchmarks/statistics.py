@@ -1,0 +1,323 @@
+"""Do the intervals and verdicts hold? Simulated studies whose truth is known, judged by stresslens's own statistics.
+
+    python benchmarks/statistics.py            # every cell, 2,000 studies each; minutes on two cores
+    python benchmarks/statistics.py --quick    # 200 studies a cell, up to 2,000 images
+    python benchmarks/statistics.py --cells    # also one line for every cell
+
+A recipe's seed answers an image correctly when  ease + seed + image + recipe × image + noise > 0,  all normal: the image's part is
+shared by all recipes, the seed's by all images of one trained model, the noise is each seed's own. Expected accuracies are then
+known in closed form. The three parts of an image's variance are mixed in three ways (`MIXTURES`): mostly shared difficulty, as
+measured on digits; every seed of a recipe erring on the same images; every seed on its own.
+
+Printed: the share of false verdicts where there is no true difference (target: at most 5 %), the share of intervals that cover the
+truth (target: 95 ± 1.5 %), and power. What cannot meet the target, and why:
+- One seed says nothing about recipes. Its interval and test are about these weights, and are judged against their own truth.
+- Two or three seeds hardly show how much seeds vary. What is safe where they vary much (t with one or two degrees of freedom) is
+  too wide where they do not: coverage lies above 96.5 % there.
+- Where fewer than some ten images differ, counts are so coarse that no interval covers 95 %; these err to the wide side. Wilson's
+  interval of one model's accuracy near 1 on 100 images is the exception: it may cover 90 % (Brown, Cai & DasGupta 2001).
+- Five or ten seeds that vary much below a ceiling near 100 % are skewed, and Student's t over them covers 91 to 93 %.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, ndtr, ndtri, stdtrit
+
+from stresslens.metrics.crossed import Crossed, Moments, crossed, moments, paired, plan, proportion_bounds
+from stresslens.metrics.paired import holm, resampled
+
+Array = NDArray[np.floating[Any]]
+
+SEEDS = (1, 2, 3, 5, 10)
+IMAGES = (100, 360, 2000, 10_000)
+ACCURACIES = ((0.7, 0.75), (0.95, 0.97), (0.99, 0.995))
+"""Of a, and of b where the two differ."""
+SEED_DEVIATIONS = {"none": 0.0, "small": 0.05, "large": 0.3}
+"""Of a seed's part, where the rest has deviation 1; large is 3 points of an accuracy of 95 %, and 10 of one of 70 %."""
+MIXTURES = {"mostly shared": (0.7, 0.1, 0.2), "seeds alike": (0.7, 0.3, 0.0), "seeds apart": (0.7, 0.0, 0.3)}
+"""Shares of an image's variance: common to all recipes, the recipe's own, each seed's own."""
+LEVEL, ALPHA = 0.95, 0.05
+AT_ONCE = 2 * 10**7
+METHODS = ("stresslens", "wider of bootstrap and t", "t over seeds", "images alone")
+
+
+@dataclass(frozen=True)
+class Cell:
+    mixture: str
+    images: int
+    deviation: str
+    accuracies: tuple[float, float]
+    seeds: int
+
+    @property
+    def difference(self) -> float:
+        return self.accuracies[1] - self.accuracies[0]
+
+
+def worlds(mixture: str, images: int, recipes: int, seeds: int, studies: int, random: np.random.Generator) -> Array:
+    """What of an answer is no recipe's merit and no seed's: (studies, recipes, seeds, images), of variance 1."""
+    shared, own, noise = (np.float32(share**0.5) for share in MIXTURES[mixture])
+    world = noise * random.standard_normal((studies, recipes, seeds, images), np.float32)
+    world += own * random.standard_normal((studies, recipes, 1, images), np.float32)
+    world += shared * random.standard_normal((studies, 1, 1, images), np.float32)
+    return world
+
+
+def ease(accuracies: tuple[float, ...], deviation: float, seeds: int, studies: int, random: np.random.Generator) -> Array:
+    """(studies, recipes, seeds): how easy a seed finds images; its mean over seeds gives the recipe's expected accuracy."""
+    middle = ndtri(accuracies)[:, None] * (1 + deviation**2) ** 0.5
+    return (middle + deviation * random.standard_normal((studies, len(accuracies), seeds))).astype(np.float32)
+
+
+def cells_of(mixture: str, images: int, studies: int) -> list[tuple[Cell, dict[str, Any]]]:
+    """Every cell of a mixture and number of images, from the same simulated images: figures by cell."""
+    random = np.random.default_rng([list(MIXTURES).index(mixture), images])
+    conditions = [(d, (a, c)) for d in SEED_DEVIATIONS for a, b in ACCURACIES for c in (a, b)]
+    cells = [[Cell(mixture, images, d, accuracies, seeds) for seeds in SEEDS] for d, accuracies in conditions]
+    judged: dict[Cell, list[dict[str, Array]]] = {cell: [] for row in cells for cell in row}
+    left = studies
+    while left:
+        batch = min(left, max(1, AT_ONCE // (2 * max(SEEDS) * images)))
+        left -= batch
+        world = worlds(mixture, images, 2, max(SEEDS), batch, random)
+        for (deviation, accuracies), row in zip(conditions, cells):
+            seedwise = ease(accuracies, SEED_DEVIATIONS[deviation], max(SEEDS), batch, random)
+            right = world > -seedwise[..., None]
+            delta = right[:, 1].astype(np.float32)
+            alone = delta.copy() if accuracies[0] == accuracies[1] else None
+            delta -= right[:, 0]
+            for cell in row:
+                judged[cell].append(judge(delta[:, : cell.seeds], alone, seedwise, cell))
+    return [
+        (cell, {key: np.concatenate([part[key] for part in parts]).mean() for key in parts[0]}) for cell, parts in judged.items()
+    ]
+
+
+def judge(delta: Array, alone: Array | None, seedwise: Array, cell: Cell) -> dict[str, Array]:
+    """For a batch of studies: which intervals cover the truth, which verdicts are "real", by method."""
+    of = moments(delta)
+    truth = ndtr(seedwise[:, 1, 0]) - ndtr(seedwise[:, 0, 0]) if cell.seeds == 1 else np.float64(cell.difference)
+    found: dict[str, Array] = {}
+    for method, (low, high, real) in verdicts(of, cell.seeds).items():
+        found[f"{method}: covers"] = (low <= truth + 1e-9) & (truth <= high + 1e-9)
+        found[f"{method}: real"] = real
+        found[f"{method}: width"] = high - low
+    if alone is not None:
+        low, high = proportion_bounds(moments(alone[:, : cell.seeds]), level=LEVEL)
+        accuracy = ndtr(seedwise[:, 1, 0]) if cell.seeds == 1 else np.float64(cell.accuracies[1])
+        found["accuracy: covers"] = (low <= accuracy) & (accuracy <= high)
+    return found
+
+
+def verdicts(of: Moments, seeds: int) -> Iterator[tuple[str, tuple[Array, Array, Array]]] | Any:
+    """Low, high and "real" of each method for one contrast."""
+    table, plain = paired(of), crossed(of)
+    low, high = table.mean - table.margin(ALPHA), table.mean + table.margin(ALPHA)
+    n = plain.images
+    if seeds == 1:
+        differ, more = of.square, np.round(plain.mean * n)
+        p = np.minimum(1, 2 * bdtr((differ - np.abs(more)) / 2, differ.astype(int), 0.5))
+        low, high = np.where(p >= ALPHA, np.minimum(low, 0), low), np.where(p >= ALPHA, np.maximum(high, 0), high)
+        z = -ndtri(ALPHA / 2) * np.sqrt(plain.ms_images / n)
+        return {"stresslens": (low, high, p < ALPHA), "images alone": around(plain.mean, z)}
+    over_seeds = -stdtrit(seeds - 1, ALPHA / 2) * np.sqrt(plain.ms_seeds / (seeds * n))
+    pigeonhole = (  # the variance that a crossed bootstrap estimates (Owen 2007)
+        plain.ms_seeds * (seeds - 1) / seeds + plain.ms_images * (n - 1) / n + plain.ms_rest * (seeds - 1) * (n - 1) / (seeds * n)
+    ) / (seeds * n)
+    return {
+        "stresslens": (low, high, table.p < ALPHA),
+        "wider of bootstrap and t": around(plain.mean, np.maximum(over_seeds, -ndtri(ALPHA / 2) * np.sqrt(pigeonhole))),
+        "t over seeds": around(plain.mean, over_seeds),
+        "images alone": around(plain.mean, -ndtri(ALPHA / 2) * np.sqrt(plain.ms_images / (seeds * n))),
+    }
+
+
+def around(mean: Array, margin: Array) -> tuple[Array, Array, Array]:
+    return mean - margin, mean + margin, np.abs(mean) > margin
+
+
+def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every: bool) -> None:
+    error = 100 * (LEVEL * ALPHA / studies) ** 0.5
+    print(f"\n{len(results):,} cells of {studies:,} studies; a share of 5 % is known to ± {error:.1f} points (one standard error)")
+    print("false: verdicts where nothing differs, %. cover: intervals that cover, %; in: cells within 95 ± 1.5, then below, above")
+    print("power: verdicts where b is better. width: of the interval, points (geometric mean)\n")
+    print("seeds method                     false: mean   max  cover: mean   min     in  below  above  power  width")
+    for seeds in SEEDS:
+        for method in METHODS:
+            of = [(cell, found) for cell, found in results if cell.seeds == seeds and f"{method}: real" in found]
+            if not of:
+                continue
+            # One seed is asked about its weights; only where seeds do not vary are equal recipes equal weights.
+            null = [f[f"{method}: real"] for c, f in of if not c.difference and (seeds > 1 or c.deviation == "none")]
+            cover = np.array([f[f"{method}: covers"] for _, f in of])
+            power = np.mean([f[f"{method}: real"] for c, f in of if c.difference])
+            width = np.exp(np.mean([np.log(f[f"{method}: width"] + 1e-12) for _, f in of]))
+            below, above = (cover < 0.935).mean(), (cover > 0.965).mean()
+            print(
+                f"{seeds:5} {method:26} {100 * np.mean(null):11.1f} {100 * max(null):5.1f} {100 * cover.mean():12.1f} "
+                f"{100 * cover.min():5.1f} {1 - below - above:6.0%} {below:6.0%} {above:6.0%} {power:6.0%} {100 * width:6.2f}"
+            )
+    one = [f["stresslens: real"] for c, f in results if c.seeds == 1 and not c.difference and c.deviation == "large"]
+    print(f"\nOne seed, were it asked about recipes whose seeds vary much: {100 * np.mean(one):.0f} % false verdicts")
+    print("\nA recipe's own accuracy: seeds, mean, least, and cells within 95 ± 1.5, below, above")
+    for seeds in SEEDS:
+        cover = np.array([f["accuracy: covers"] for c, f in results if c.seeds == seeds and "accuracy: covers" in f])
+        below, above = (cover < 0.935).mean(), (cover > 0.965).mean()
+        print(f"{seeds:5} {100 * cover.mean():6.1f} {100 * cover.min():6.1f} {1 - below - above:6.0%} {below:6.0%} {above:6.0%}")
+    print("\nstresslens by images and seed variation: coverage, mean over cells (false verdicts, mean), %")
+    print(f"{'images':>7} {'seeds vary':>10} " + "".join(f"{f'{seeds} seeds':>15}" for seeds in SEEDS))
+    for images, deviation in itertools.product(sorted({c.images for c, _ in results}), SEED_DEVIATIONS):
+        line = f"{images:7,} {deviation:>10} "
+        for seeds in SEEDS:
+            of = [(c, f) for c, f in results if (c.images, c.deviation, c.seeds) == (images, deviation, seeds)]
+            cover, false = (
+                np.mean([f["stresslens: covers"] for _, f in of]),
+                np.mean([f["stresslens: real"] for c, f in of if not c.difference]),
+            )
+            told = "–" if seeds == 1 and deviation != "none" else f"{100 * false:.1f}"
+            line += f"{f'{100 * cover:.1f} ({told})':>15}"
+        print(line)
+    for cell, found in results if every else ():
+        print(cell, {key: round(float(value), 4) for key, value in found.items() if key.startswith(("stresslens", "accuracy"))})
+
+
+def families(studies: int) -> None:
+    """Studies of four equal recipes, each against the first: the share with any false verdict after Holm."""
+    print("\nFour equal recipes of 95 %, three contrasts, 360 images: studies with a false verdict after Holm, % (before)")
+    random = np.random.default_rng(1)
+    for seeds, deviation in itertools.product(SEEDS, SEED_DEVIATIONS):
+        if seeds == 1 and deviation != "none":
+            continue
+        p = []
+        for _ in range(studies // 200):
+            world = worlds("mostly shared", 360, 4, seeds, 200, random)
+            right = (world > -ease((0.95,) * 4, SEED_DEVIATIONS[deviation], seeds, 200, random)[..., None]).astype(np.float32)
+            p.append(paired(moments(right[:, 1:] - right[:, :1])).p)
+        tested = np.concatenate(p)
+        after = np.mean([min(holm(dict(enumerate(row))).values()) < ALPHA for row in tested])
+        print(f"{seeds:5} seeds, varying {deviation:6} {100 * after:5.1f}  ({100 * (tested < ALPHA).any(1).mean():.1f})")
+
+
+FIRST, OTHER, ALL = slice(0, 10), slice(10, 20), slice(0, 20)
+"""Features that a classifier sees of 20, each as good as the next."""
+
+
+def centroids(x: Array, y: Array, train: NDArray[np.bool_], features: slice) -> NDArray[np.bool_]:
+    """Nearest class centroid fitted on `train` (images,): whether each image is right."""
+    kept = x[:, features]
+    low, high = (kept[train & (y == k)].mean(0) for k in (0, 1))
+    right: NDArray[np.bool_] = ((kept - (high + low) / 2) @ (high - low) > 0) == (y == 1)
+    return right
+
+
+def folds(studies: int) -> None:
+    """k-fold with real classifiers on small data: two that see other, equally good features, or one that sees more."""
+    print(
+        "\nNearest centroid on two Gaussians, 5-fold × repetitions: false verdicts, coverage, power %; in brackets the plain t test"
+    )
+    random = np.random.default_rng(2)
+    for n, repetitions in itertools.product((60, 100, 300), (1, 2, 3)):
+        y = np.arange(n) % 2
+        equal, better, plain = [], [], []
+        truth = expected_difference(n - n // 5)
+        for _ in range(studies):
+            x = random.standard_normal((n, 20)) + 0.4 * y[:, None]
+            other: list[float] = []
+            more: list[float] = []
+            for _ in range(repetitions):
+                fold = random.permutation(n) % 5
+                for k in range(5):
+                    a, b, c = (centroids(x, y, fold != k, part)[fold == k].mean() for part in (FIRST, OTHER, ALL))
+                    other.append(b - a)
+                    more.append(c - a)
+            margin, p = resampled(np.array(other), 1 / 4, level=LEVEL)
+            equal.append((p < ALPHA, abs(np.mean(other)) <= margin))
+            plain.append(resampled(np.array(other), 0.0, level=LEVEL)[1] < ALPHA)
+            margin, p = resampled(np.array(more), 1 / 4, level=LEVEL)
+            better.append((p < ALPHA, abs(np.mean(more) - truth) <= margin))
+        (false, covers), (power, covers_better) = (np.mean(each, 0) for each in (equal, better))
+        print(
+            f"{n:5} images × {repetitions}: false {100 * false:4.1f} ({100 * np.mean(plain):4.1f}), cover {100 * covers:.1f} and "
+            f"{100 * covers_better:.1f}, power {100 * power:3.0f} (b better by {100 * truth:.1f} points)"
+        )
+
+
+def expected_difference(train: int) -> float:
+    """Accuracy with 20 features minus with 10, over training sets of this size, each scored in closed form."""
+    random, y = np.random.default_rng(3), np.arange(train) % 2
+    x = random.standard_normal((20_000, train, 20)).astype(np.float32) + np.float32(0.4) * y[:, None].astype(np.float32)
+    low, high = (x[:, y == k].mean(1) for k in (0, 1))
+    accuracy = []
+    for features in (FIRST, ALL):
+        towards, middle = (high - low)[:, features], ((high + low) / 2)[:, features]
+        size = np.linalg.norm(towards, axis=1)
+        sides = [sign * (towards * (at - middle)).sum(1) / size for sign, at in ((-1, 0.0), (1, np.float32(0.4)))]
+        accuracy.append(np.mean([ndtr(side).mean() for side in sides]))
+    return float(accuracy[1] - accuracy[0])
+
+
+def as_if(table: Crossed, seeds: int, images: int) -> Crossed:
+    """The same variances, as a smaller table would show them on average."""
+    return Crossed(
+        table.mean,
+        seeds,
+        images,
+        table.ms_rest + images * table.var_seed,
+        table.ms_rest + seeds * table.var_image,
+        table.ms_rest,
+    )
+
+
+def plans(studies: int) -> None:
+    """The power that a plan made from well-known variances has; 80 % is promised."""
+    print("\nPlans for the true difference, of variances known from 200 seeds × 10,000 images: power at the planned size, %")
+    random = np.random.default_rng(4)
+    for (a, b), deviation in itertools.product(((0.7, 0.75), (0.95, 0.97)), SEED_DEVIATIONS):
+        for present in (2, 3, 5):
+
+            def answers(
+                seeds: int, images: int, batch: int, pair: tuple[float, float] = (a, b), deviation: str = deviation
+            ) -> Array:
+                world = worlds("mostly shared", images, 2, seeds, batch, random)
+                right = (world > -ease(pair, SEED_DEVIATIONS[deviation], seeds, batch, random)[..., None]).astype(np.float32)
+                delta: Array = right[:, 1] - right[:, 0]
+                return delta
+
+            known = as_if(paired(moments(answers(200, 10_000, 1)[0])), present, 100)
+            seeds, images = plan(known, b - a, level=LEVEL)
+            size = round(images or 100)
+            if not np.isfinite(size) or seeds * size > 10**6:
+                print(f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds} seeds × {size:,} images, not simulated")
+                continue
+            batch = max(1, AT_ONCE // (2 * seeds * size))
+            p = [paired(moments(answers(seeds, size, batch))).p for _ in range(max(1, studies // batch))]
+            power = (np.concatenate(p) < ALPHA).mean()
+            print(f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds:3} seeds × {size:6,} images: {100 * power:.0f}")
+
+
+def main(words: list[str]) -> None:
+    quick = "--quick" in words
+    studies, images = (200, IMAGES[:3]) if quick else (2000, IMAGES)
+    started = time.perf_counter()
+    tasks = list(itertools.product(MIXTURES, sorted(images, reverse=True), (studies,)))
+    with ProcessPoolExecutor(2) as pool:
+        results = [each for part in pool.map(cells_of, *zip(*tasks, strict=True)) for each in part]
+    print_cells(results, studies, "--cells" in words)
+    families(studies)
+    folds(studies // 2)
+    plans(studies)
+    print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,54 @@
+"""Tests of paired differences: two sets of weights on the same images, two recipes on the same divisions, many at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
+
+from stresslens.metrics.intervals import Floats
+
+Pair = TypeVar("Pair", bound=Hashable)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """McNemar's exact two-sided p of images that only a and only b answers correctly (binomial)."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def resampled(values: Floats, ratio: float, *, level: float = 0.95) -> tuple[float, float]:
+    """Half the width of the interval, and p, of a mean over J divisions of the same images into training and test.
+
+    The corrected resampled t test (Nadeau & Bengio 2003): variance s² (1/J + ratio), ratio = test / training images, with J - 1
+    degrees of freedom, because the training sets overlap. values: (J,), J at least 2.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    mean, error = float(values.mean()), _resampled_error(values, ratio)
+    if error == 0:
+        return 0.0, 1.0 if mean == 0 else 0.0
+    degrees = len(values) - 1
+    return float(stdtrit(degrees, 0.5 + level / 2)) * error, float(2 * stdtr(degrees, -abs(mean) / error))
+
+
+def resampled_reach(values: Floats, ratio: float, *, level: float = 0.95, power: float = 0.8) -> float:
+    """The least difference that `resampled` finds with this power, were the values' variance the true one."""
+    from scipy.special import ndtri, stdtrit
+
+    return float(stdtrit(len(values) - 1, 0.5 + level / 2) + ndtri(power)) * _resampled_error(values, ratio)
+
+
+def holm(p: Mapping[Pair, float]) -> dict[Pair, float]:
+    """Holm's (1979) step-down correction of a family of p-values."""
+    adjusted: dict[Pair, float] = {}
+    highest = 0.0
+    for rank, pair in enumerate(sorted(p, key=lambda pair: p[pair])):
+        highest = max(highest, min(1.0, p[pair] * (len(p) - rank)))
+        adjusted[pair] = highest
+    return adjusted
+
+
+def _resampled_error(values: Floats, ratio: float) -> float:
+    return float(values.std(ddof=1)) * math.sqrt(1 / len(values) + ratio)
