@@ -148,16 +148,19 @@ def test_divisions_are_compared_by_the_corrected_t(made: Make) -> None:
     found = compare(recipes, [("c", "a", "b")])
     contrast = found["contrasts"][0]
     delta = accuracy[1] - accuracy[0]
-    half = stats.t.ppf(0.975, 4) * np.sqrt(delta.var(ddof=1) * (1 / 5 + 20 / 80))
+    half = stats.t.ppf(0.975, 4) * np.sqrt((delta.var(ddof=1) + (0.5 / 20) ** 2 / 5) * (1 / 5 + 20 / 80))
     assert contrast["difference"]["value"] == pytest.approx(delta.mean())
     assert contrast["difference"]["low"] == pytest.approx(delta.mean() - half)
     assert "5 divisions, 20 test images each" in contrast["verdict"]
     assert "images in all" in contrast["plan"] or "are enough" in contrast["plan"]
-    own = stats.t.ppf(0.975, 4) * np.sqrt(accuracy[0].var(ddof=1) * (1 / 5 + 20 / 80))
+    own = stats.t.ppf(0.975, 4) * np.sqrt((accuracy[0].var(ddof=1) + (0.5 / 20) ** 2 / 5) * (1 / 5 + 20 / 80))
     assert found["recipes"]["a"]["low"] == pytest.approx(accuracy[0].mean() - own)
     assert "corrected resampled t" in found["recipes"]["a"]["method"]
     again = divided_difference_of("c", "a", "b", delta, [{"train": 80, "test": 20}] * 5)
     assert again.p == pytest.approx(contrast["p"])
+    same = divided_difference_of("c", "a", "b", np.full(5, 0.05), [{"train": 80, "test": 20}] * 5)
+    assert same.difference.low < 0.05 < same.difference.high
+    assert same.p > 1e-4
 
 
 def test_seeds_tested_on_other_images_by_no_design_are_not_pooled(made: Make) -> None:

@@ -158,13 +158,13 @@ def divided_difference_of(
     """Two recipes over J divisions of the same images: their accuracies' differences (J,), by the corrected resampled t test."""
     estimate, p = _over_divisions(difference, divisions)
     estimate = replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
-    train, test = (sum(division[part] for division in divisions) / len(divisions) for part in ("train", "test"))
+    train, test = _sizes(divisions)
     ask = ask or asked(estimate.value)
-    needed = (train + test) * (resampled_reach(difference, test / train, level=LEVEL) / ask) ** 2
+    needed = (train + test) * (resampled_reach(difference, test / train, grain=1 / test, level=LEVEL) / ask) ** 2
     enough = f"these {len(difference)} divisions of {round(train + test):,} images are enough to tell {_points(ask)} apart"
     more = f"telling {_points(ask)} apart would take about {_rounded_up(needed)} images in all, divided in the same way"
     plan = enough if needed <= train + test else more
-    return Difference(contrast, a, b, estimate, p, len(difference), round(test), plan, divisions=True)
+    return Difference(contrast, a, b, estimate, p, len(difference), estimate.n, plan, divisions=True)
 
 
 def asked(seen: float) -> float:
@@ -233,10 +233,16 @@ def _accuracy(seeds: list[Tested]) -> Estimate | None:
 
 def _over_divisions(values: Floats, divisions: Sequence[Mapping[str, Any]]) -> tuple[Estimate, float]:
     """The mean of one value a division with its interval and p; `n` is the number of test images of a division."""
-    train, test = (sum(division[part] for division in divisions) for part in ("train", "test"))
-    margin, p = resampled(values, test / train, level=LEVEL)
+    train, test = _sizes(divisions)
+    margin, p = resampled(values, test / train, grain=1 / test, level=LEVEL)
     value, method = float(values.mean()), f"corrected resampled t over {len(values)} divisions"
-    return Estimate(value, value - margin, value + margin, round(test / len(values)), method, LEVEL, "both"), p
+    return Estimate(value, value - margin, value + margin, round(test), method, LEVEL, "both"), p
+
+
+def _sizes(divisions: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Training and test images of a division, on average."""
+    train, test = (sum(division[part] for division in divisions) / len(divisions) for part in ("train", "test"))
+    return train, test
 
 
 def _difference(contrast: str, a: str, b: str, tested: Mapping[str, Mapping[str, Tested]], ask: float | None) -> Difference | str:

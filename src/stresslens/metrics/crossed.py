@@ -115,11 +115,11 @@ def paired(of: Moments) -> Crossed:
     """The mean of paired differences (…, seeds, images), each in [-1, 1].
 
     Two pseudo-images are added that differ by as much as a typical one that differs (Σd² / Σ|d| over the images' means d; 1 where
-    none differs), one for either side. Where all seeds answer alike, and with one seed, this is Bonett & Price's (2012) interval.
+    none differs), one for either side, and half an answer in one seed. With one seed this is Bonett & Price's (2012) interval.
     """
     total = np.abs(of.of_images).sum(-1)
     typical = np.where(total > 0, (of.of_images**2).sum(-1) / np.where(total > 0, total, 1), 1.0)
-    return crossed(of, ends=(-typical, typical), weight=1, answer=1)
+    return crossed(of, ends=(-typical, typical), weight=1, answer=0.5)
 
 
 def proportion_bounds(of: Moments, *, level: float = 0.95) -> tuple[Floats, Floats]:

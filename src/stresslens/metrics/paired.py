@@ -18,26 +18,27 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def resampled(values: Floats, ratio: float, *, level: float = 0.95) -> tuple[float, float]:
+def resampled(values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95) -> tuple[float, float]:
     """Half the width of the interval, and p, of a mean over J divisions of the same images into training and test.
 
     The corrected resampled t test (Nadeau & Bengio 2003): variance s² (1/J + ratio), ratio = test / training images, with J - 1
-    degrees of freedom, because the training sets overlap. values: (J,), J at least 2.
+    degrees of freedom, because the training sets overlap. values: (J,), J at least 2. Where they move in steps of `grain`, half a
+    step in one of them is added to s², because equal counts are so by chance.
     """
     from scipy.special import stdtr, stdtrit
 
-    mean, error = float(values.mean()), _resampled_error(values, ratio)
+    mean, error = float(values.mean()), _resampled_error(values, ratio, grain)
     if error == 0:
         return 0.0, 1.0 if mean == 0 else 0.0
     degrees = len(values) - 1
     return float(stdtrit(degrees, 0.5 + level / 2)) * error, float(2 * stdtr(degrees, -abs(mean) / error))
 
 
-def resampled_reach(values: Floats, ratio: float, *, level: float = 0.95, power: float = 0.8) -> float:
+def resampled_reach(values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95, power: float = 0.8) -> float:
     """The least difference that `resampled` finds with this power, were the values' variance the true one."""
     from scipy.special import ndtri, stdtrit
 
-    return float(stdtrit(len(values) - 1, 0.5 + level / 2) + ndtri(power)) * _resampled_error(values, ratio)
+    return float(stdtrit(len(values) - 1, 0.5 + level / 2) + ndtri(power)) * _resampled_error(values, ratio, grain)
 
 
 def holm(p: Mapping[Pair, float]) -> dict[Pair, float]:
@@ -50,5 +51,5 @@ def holm(p: Mapping[Pair, float]) -> dict[Pair, float]:
     return adjusted
 
 
-def _resampled_error(values: Floats, ratio: float) -> float:
-    return float(values.std(ddof=1)) * math.sqrt(1 / len(values) + ratio)
+def _resampled_error(values: Floats, ratio: float, grain: float) -> float:
+    return math.sqrt((float(values.var(ddof=1)) + (grain / 2) ** 2 / len(values)) * (1 / len(values) + ratio))
