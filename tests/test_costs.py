@@ -46,6 +46,7 @@ def test_every_measure_and_its_words() -> None:
     assert found["peak memory"].verdict == "b takes 3 times as much memory as a (3 to 3; 3 seeds)"
     assert found["parameters"].verdict == "b has 2.5 times as many parameters as a"
     assert all(each.real for each in found.values())
+    assert found["parameters"].ratio.value == 2.5
     assert found["parameters"].as_json()["ratio"]["low"] is None
     assert found["parameters"].as_json()["p_holm"] is None
 

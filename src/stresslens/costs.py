@@ -92,11 +92,14 @@ def cost_of(record: Record, measure: str) -> float | None:
 
 def ratio_of(contrast: str, a: str, b: str, measure: str, logs: Floats, *, level: float = 0.95) -> Ratio:
     """The geometric mean of b / a over the seeds, from its logarithms (seeds,), with Student's t interval and p on that scale."""
-    mean, margin, p = float(logs.mean()), math.nan, math.nan
-    if len(logs) > 1 and measure not in EXACT:
-        margin, p = resampled(logs, 0.0, level=level)
+    mean, seeds = float(logs.mean()), len(logs)
+    if measure in EXACT:
+        return Ratio(
+            contrast, a, b, measure, Estimate(round(math.exp(mean), 12), math.nan, math.nan, seeds, "exact", level, "seeds")
+        )
+    margin, p = resampled(logs, 0.0, level=level) if seeds > 1 else (math.nan, math.nan)
     low, value, high = (math.exp(mean + d) for d in (-margin, 0.0, margin))
-    return Ratio(contrast, a, b, measure, Estimate(value, low, high, len(logs), "t of logarithms", level, "seeds"), p)
+    return Ratio(contrast, a, b, measure, Estimate(value, low, high, seeds, "t of logarithms", level, "seeds"), p)
 
 
 def compare(
