@@ -22,7 +22,7 @@ LEVELS = [
     {"dotted"},
     {"contrasts"},
     {"study"},
-    {"costs"},
+    {"claims", "costs"},
     {"evaluation", "likeness", "comparison", "data_check", "batching"},
     {"head_to_head"},
     {"training", "examples"},

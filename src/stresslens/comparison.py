@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens import costs
+from stresslens import claims, costs
 from stresslens.core.results import RunFolder, read_json, read_record
 from stresslens.core.types import Estimate
 from stresslens.metrics import crossed
@@ -217,7 +217,8 @@ def of_study(folder: Path, *, split: str = "test", ask: float | None = None) -> 
     described = read_json(folder / "study.json")
     folders = {run: [RunFolder(folder / run / f"seed-{seed}") for seed in described["seeds"]] for run in described["runs"]}
     recipes = {run: {each.path.name: each for each in seeds if each.predictions(split).exists()} for run, seeds in folders.items()}
-    return compare(recipes, [(name, a, b) for name, a, b in described["contrasts"]], split=split, ask=ask)
+    compared = compare(recipes, [(name, a, b) for name, a, b in described["contrasts"]], split=split, ask=ask)
+    return compared | {"claims": claims.judged(described.get("claims", []), compared["contrasts"], folder.parent)}
 
 
 def _accuracy(seeds: list[Tested]) -> Estimate | None:

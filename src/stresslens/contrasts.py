@@ -19,10 +19,15 @@ Pairs = list[tuple[str, str, str]]
 
 @dataclass(config=STRICT)
 class Contrast:
-    """Which runs are held against each other: named pairs, or all pairs that differ in one setting only."""
+    """Which runs are held against each other: named pairs, or all pairs that differ in one setting only.
+
+    `claim` is what somebody concluded, that the second of each pair is better; `protocol` names the study that does it their way.
+    """
 
     pairs: list[tuple[str, str]] | None = None
     vary: str | None = None
+    claim: str | None = None
+    protocol: str | None = None
 
 
 def pairs_of(
@@ -56,6 +61,14 @@ def pairs_of(
         runs = list(recipes)
         return [("against the first run", runs[0], other) for other in runs[1:]]
     return pairs
+
+
+def claims_of(contrasts: Mapping[str, Contrast], found: list[Problem]) -> list[dict[str, str | None]]:
+    """What the contrasts claim, as study.json holds it."""
+    for name, contrast in contrasts.items():
+        if contrast.protocol is not None and contrast.claim is None:
+            found.append(Problem(("contrasts", name, "protocol"), "a protocol belongs to a claim; give `claim` as well"))
+    return [{"contrast": n, "claim": c.claim, "protocol": c.protocol} for n, c in contrasts.items() if c.claim is not None]
 
 
 def differ_only(first: Mapping[str, Any], second: Mapping[str, Any], dotted: str) -> bool:

@@ -87,6 +87,7 @@ def _describe(study: studies.Study, folder: Path) -> None:
         "runs": [*names, *(run for run in kept["runs"] if run not in names)],
         "seeds": sorted({*kept["seeds"], *study.seeds}),
         "contrasts": [*study.contrasts, *(c for c in kept["contrasts"] if not {c[1], c[2]} <= set(names))],
+        "claims": study.claims,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "source": str(study.source) if study.source is not None else None,
         "head": head,

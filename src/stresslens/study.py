@@ -8,6 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from stresslens import find
-from stresslens.contrasts import Contrast, pairs_of
+from stresslens.contrasts import Contrast, claims_of, pairs_of
 from stresslens.core.data import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
@@ -73,6 +74,7 @@ class Study:
     seeds: list[int]
     contrasts: list[tuple[str, str, str]]
     source: Path | None
+    claims: list[dict[str, str | None]] = field(default_factory=list)
     repeats: Repeats | None = None
     """How the data is divided anew for every seed, if it is."""
 
@@ -158,12 +160,13 @@ def expand(
         found.append(Problem(("repeats",), "give either folds or splits"))
     recipes = {run.name: as_values(run.recipe) for run in runs}
     contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
+    claims = claims_of(frame.contrasts or {}, found)
     if found:
         raise Problems(list(dict.fromkeys(found)))
     if isinstance(frame.repeats, Repeats):
-        return Study(study_name, runs, frame.repeats.seeds, contrasts, source, frame.repeats)
+        return Study(study_name, runs, frame.repeats.seeds, contrasts, source, claims, frame.repeats)
     seeds = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats
-    return Study(study_name, runs, seeds, contrasts, source)
+    return Study(study_name, runs, seeds, contrasts, source, claims)
 
 
 def recipe_from(values: Mapping[str, Any], base: Path) -> Recipe:
@@ -259,7 +262,8 @@ def _grouped(error: ValidationError, values: Any) -> dict[find.Keys, list[str]]:
 
 def _fields(path: find.Keys) -> list[str]:
     owner = _OWNERS.get(".".join(map(str, path)))
-    return list(owner.__dataclass_fields__) if owner else ["pairs", "vary"]
+    owner = owner or (Repeats if path[:1] == ("repeats",) else Contrast)
+    return list(owner.__dataclass_fields__)
 
 
 _OWNERS: dict[str, Any] = {"": Recipe, "input": Input, "train": Train, "train.stop": Stop, "input.normalize": Moments}

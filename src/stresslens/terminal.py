@@ -62,6 +62,8 @@ def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
         contrast = contrasts.get(verdict)
         if contrast and (plans or not contrast["real"]):
             print(f"    {contrast['plan']}")
+    for claim in compared.get("claims", []):
+        print(f"claim: {claim['claim']}. {claim['sentence']}")
 
 
 def print_comparison(compared: Mapping[str, Any], *, plans: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.report.figures import INK, Interval, interval_chart
-from stresslens.report.files import Contrast, Cost
+from stresslens.report.files import Claim, Contrast, Cost
 from stresslens.report.reading import Study
 from stresslens.report.summary import headline, scored
 from stresslens.report.wording import p_value, points, signed
@@ -30,12 +30,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Question:
-    """What one contrast asks: how many of its pairs really differ, and verdicts, these first, as far as there is room."""
+    """What one contrast asks: how many of its pairs really differ, and verdicts, these first, as far as there is room.
+
+    `claim` is what somebody concluded from it, and what is found of that.
+    """
 
     name: str
     verdicts: Sequence[Verdict]
     real: int
     pairs: int
+    claim: Claim | None = None
 
 
 def opening(study: Study) -> list[str]:
@@ -66,7 +70,8 @@ def questions(study: Study) -> list[Question]:
     for name, contrasts in together.items():
         ordered = sorted(contrasts, key=lambda c: not c.real)
         said = [Verdict(c.verdict, c.real, "" if c.real else c.plan or "") for c in ordered[:room]]
-        found.append(Question(name, said, sum(c.real for c in contrasts), len(contrasts)))
+        claim = next((each for each in study.comparison.claims if each.contrast == name), None) if study.comparison else None
+        found.append(Question(name, said, sum(c.real for c in contrasts), len(contrasts), claim))
     return sorted(found, key=lambda question: not question.real)
 
 

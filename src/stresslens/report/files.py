@@ -128,6 +128,14 @@ class Position(File):
     step: int = 0
 
 
+class Likeness(File):
+    """At what rate images like the training images are called unlike; `rate` None where that cannot be told."""
+
+    rate: float | None = None
+    n: int = 0
+    fitted_on: str = ""
+
+
 class Record(File):
     """record.json; everything but the status may be missing while a run is not finished."""
 
@@ -150,6 +158,7 @@ class Record(File):
     risk_coverage: dict[str, RiskCoverage] = {}
     slices: dict[str, list[SliceTable]] = {}
     calibration: Calibration | None = None
+    likeness: Likeness | None = None
     findings: list[Note] = []
     reads_of_test: int = 0
     watched_test: bool = False
@@ -214,6 +223,14 @@ class Cost(File):
     verdict: str = ""
 
 
+class Claim(File):
+    """What somebody concluded from a contrast, and what is found of it."""
+
+    contrast: str
+    claim: str
+    sentence: str
+
+
 class Matrix(File):
     """Row minus column for every pair of recipes; nothing on the diagonal, or where a pair was not compared."""
 
@@ -240,4 +257,5 @@ class Comparison(File):
     contrasts: list[Contrast] = []
     costs: list[Cost] = []
     matrix: Matrix | None = None
+    claims: list[Claim] = []
     verdicts: list[str] = []
