@@ -33,6 +33,7 @@ LEVELS = [
     {"pipeline"},
     {"python"},
     {"gates", "terminal"},
+    {"data_verbs"},
     {"cli"},
     {"__main__", ""},
 ]

@@ -31,11 +31,8 @@ def _judged(claim: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], runs: 
     counts = {kind: found.count(kind) for kind in FINDINGS if kind in found}
     several = len(pairs) > 1
     parts = [f"{FINDINGS[kind]}{f' for {n} of {len(pairs)} pairs' if several else ''}" for kind, n in counts.items()]
-    artefacts = [
-        f"{pair['a']} to {pair['b']}: {_points(there[pair['a'], pair['b']]['value'])} there, {_with_interval(pair['difference'])} here"
-        for pair, kind in zip(pairs, found)
-        if kind == "artefact"
-    ]
+    made = [(pair, there[pair["a"], pair["b"]]["value"]) for pair, kind in zip(pairs, found) if kind == "artefact"]
+    artefacts = [f"{p['a']} to {p['b']}: {_points(value)} there, {_with_interval(p['difference'])} here" for p, value in made]
     sentence = "; it ".join(parts) + (f" ({'; '.join(artefacts)})" if artefacts else "")
     said = f"It {sentence}." if parts else "Its runs have not been compared."
     return {"contrast": claim["contrast"], "claim": claim["claim"], "pairs": found, "sentence": said}

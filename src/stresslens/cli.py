@@ -8,17 +8,18 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError, closest
 from stresslens.core.progress import listening
+from stresslens.data_verbs import DataSet, Json, data_value
+from stresslens.data_verbs import app as data_app
 from stresslens.terminal import (
     Advance,
     plugin_help,
     print_comparison,
-    print_findings,
     print_json,
     print_predictions,
     print_predictions_csv,
@@ -32,7 +33,6 @@ from stresslens.terminal import (
 
 if TYPE_CHECKING:
     from stresslens.building import Task
-    from stresslens.core.data import Data
     from stresslens.core.types import Estimate
     from stresslens.stages import Record
     from stresslens.study import Study
@@ -48,10 +48,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DataSet = Annotated[
-    str, typer.Argument(help="A dataset: digits, mnist, …, {mnist: {validation: 5000}}, or the path of your own images.")
-]
-data_app = typer.Typer(help="Look at a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
@@ -60,7 +56,6 @@ Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Runs trained at a time
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; default: CUDA where there is one.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="This one seed instead of the study's.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
-Json = Annotated[bool, typer.Option("--json", help="For machines: one JSON document on standard output.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only the verdict.")]
 Verbose = Annotated[
     bool, typer.Option("-v", "--verbose", help="Where there is no progress bar, a line every second instead of every ten.")
@@ -116,7 +111,7 @@ def train(
     from stresslens.core.errors import Problems
     from stresslens.core.yaml_source import parse_value
 
-    values = {"data": _data_value(data), "model": parse_value(model), "runs": {name: {}}}
+    values = {"data": data_value(data), "model": parse_value(model), "runs": {name: {}}}
     try:
         described = studies.expand(values, overrides or [], name="train", base=Path.cwd())
     except Problems as error:
@@ -250,41 +245,6 @@ def report(folder: Annotated[Path, typer.Argument(help="A study's folder (runs/N
     typer.echo(str(write_report(folder)))
 
 
-@data_app.command("check")
-def data_check(
-    data: DataSet,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if anything serious is found.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Look for duplicates, leaks between splits, wrong or rare labels, and shortcuts. The images are read, no model is."""
-    from stresslens.data_check import findings_of
-
-    found = findings_of(_load_data(data))
-    if as_json:
-        print_json([finding.as_json() for finding in found])
-    else:
-        print_findings(found)
-    serious = [finding.audit for finding in found if finding.severity == "serious"]
-    if strict and serious:
-        raise GateNotMet(f"serious: {', '.join(serious)}")
-
-
-@data_app.command("stats")
-def data_stats(data: DataSet, as_json: Json = False) -> None:
-    """Images of each class in each split, their shape, and what was left out."""
-    loaded = _load_data(data)
-    counts = {name: split.labels.bincount(minlength=len(loaded.classes)).tolist() for name, split in loaded.splits.items()}
-    if as_json:
-        shape, notes = list(loaded.shape), list(loaded.notes)
-        print_json({"name": loaded.name, "shape": shape, "classes": list(loaded.classes), "images": counts, "notes": notes})
-        return
-    rows = [[name, *(str(of_split[k]) for of_split in counts.values())] for k, name in enumerate(loaded.classes)]
-    rows.append(["all", *(str(sum(of_split)) for of_split in counts.values())])
-    print_table(["class", *counts], rows, f"{loaded.name}: images of {'×'.join(map(str, loaded.shape))} (channels, height, width)")
-    for note in loaded.notes:
-        typer.echo(note)
-
-
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(help="datasets, models, losses, …, or runs.")] = "",
@@ -416,26 +376,6 @@ def _carry_out(
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
     gates.check(asked, finished)
-
-
-def _data_value(text: str) -> Any:
-    """A dataset's name with options, or the folder dataset for a path."""
-    from stresslens import find
-    from stresslens.core.yaml_source import parse_value
-
-    if text not in find.names("datasets") and ":" not in text and Path(text).expanduser().exists():
-        return {"folder": {"path": text}}
-    return parse_value(text)
-
-
-def _load_data(text: str) -> Data:
-    from stresslens import find
-    from stresslens.core.data import Data
-
-    data = find.resolve("datasets", _data_value(text), base=Path.cwd())()
-    if not isinstance(data, Data):
-        raise ConfigError(f"the dataset {text} returned a {type(data).__name__}; expected a stresslens.Data")
-    return data
 
 
 def _check_is_run(run: Path) -> None:
