@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from stresslens.core.errors import TrainingDiverged as TrainingDiverged
     from stresslens.core.layers import layer_table as layer_table
     from stresslens.core.types import Estimate as Estimate
+    from stresslens.core.types import Finding as Finding
     from stresslens.python import Run as Run
+    from stresslens.python import check_data as check_data
     from stresslens.python import evaluate as evaluate
     from stresslens.python import load as load
     from stresslens.python import predict as predict
@@ -34,7 +36,9 @@ _HOMES = {
     "TrainingDiverged": "core.errors",
     "layer_table": "core.layers",
     "Estimate": "core.types",
+    "Finding": "core.types",
     "Run": "python",
+    "check_data": "python",
     "evaluate": "python",
     "load": "python",
     "predict": "python",

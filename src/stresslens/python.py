@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens import evaluation, pipeline, stages
+from stresslens import evaluation, find, pipeline, stages
 from stresslens import study as studies
 from stresslens.building import Task, open_model
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import RunFolder
-from stresslens.core.types import Estimate
+from stresslens.core.types import Estimate, Finding
+from stresslens.data_check import findings_of
 from stresslens.report.page import write_report as _write_report
 from stresslens.settling import settle
 
@@ -100,6 +101,14 @@ def train(
     task = Task(Path(out).name, name, seed, recipe, Path.cwd(), folder, own, module)
     (task,) = settle([task], most_threads=os.cpu_count() or 1)
     return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
+
+
+def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
+    """Duplicates, leaks between splits, wrong or rare labels, and shortcuts; `data` as in `train`. No model is involved.
+
+    The findings on the same images and labels are kept in the cache folder. Raises ConfigError and DataError.
+    """
+    return findings_of(data if isinstance(data, Data) else find.resolve("datasets", data, base=Path.cwd())())
 
 
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:

@@ -129,11 +129,10 @@ class Position(File):
 
 
 class Likeness(File):
-    """At what rate images like the training images are called unlike; `rate` None where that cannot be told."""
+    """At what rate images like the training images are called unlike, by `n` validation images; None where it cannot be told."""
 
     rate: float | None = None
     n: int = 0
-    fitted_on: str = ""
 
 
 class Record(File):
