@@ -42,6 +42,12 @@ def found(tmp_path: Path, here: list[dict[str, Any]], there: list[dict[str, Any]
             "It is an artefact of the protocol (full to mini: 2.6 points there, 0.0 (-0.1 to 0.1) here).",
         ),
         (pair(0.0, -0.001, 0.001, real=False), pair(0.026, -0.009, 0.042, real=False), "noise", "It is inside noise."),
+        (
+            pair(0.022, -0.001, 0.044, real=False),
+            pair(0.045, 0.025, 0.064, real=True),
+            "partly",
+            "It is in part an artefact of the protocol (full to mini: 4.5 points there, 2.2 (-0.1 to 4.4) here).",
+        ),
     ],
 )
 def test_one_pair(tmp_path: Path, here: dict[str, Any], there: dict[str, Any] | None, finding: str, sentence: str) -> None:

@@ -12,6 +12,7 @@ FINDINGS = {
     "holds": "holds",
     "opposite": "is contradicted",
     "artefact": "is an artefact of the protocol",
+    "partly": "is in part an artefact of the protocol",
     "noise": "is inside noise",
 }
 
@@ -20,7 +21,8 @@ def judged(claims: Iterable[Mapping[str, Any]], contrasts: Sequence[Mapping[str,
     """Each claim, that the second run of a contrast's pairs is better, with what is found of it pair by pair, and one sentence.
 
     A pair's difference is an artefact when a study that repeats the claim's own protocol (`protocol`, in the same folder of runs)
-    finds it really better, this one does not, and what that one found lies beyond this one's interval.
+    finds it really better, this one does not, and what that one found lies beyond this one's interval; in part, where this interval
+    still reaches half of it.
     """
     return [_judged(claim, [c for c in contrasts if c["contrast"] == claim["contrast"]], runs) for claim in claims]
 
@@ -31,7 +33,7 @@ def _judged(claim: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], runs: 
     counts = {kind: found.count(kind) for kind in FINDINGS if kind in found}
     several = len(pairs) > 1
     parts = [f"{FINDINGS[kind]}{f' for {n} of {len(pairs)} pairs' if several else ''}" for kind, n in counts.items()]
-    made = [(pair, there[pair["a"], pair["b"]]["value"]) for pair, kind in zip(pairs, found) if kind == "artefact"]
+    made = [(pair, there[pair["a"], pair["b"]]["value"]) for pair, kind in zip(pairs, found) if kind in ("artefact", "partly")]
     artefacts = [f"{p['a']} to {p['b']}: {_points(value)} there, {_with_interval(p['difference'])} here" for p, value in made]
     sentence = "; it ".join(parts) + (f" ({'; '.join(artefacts)})" if artefacts else "")
     said = f"It {sentence}." if parts else "Its runs have not been compared."
@@ -42,7 +44,9 @@ def _finding(pair: Mapping[str, Any], there: Mapping[str, Any] | None) -> str:
     here = pair["difference"]
     if pair["real"]:
         return "holds" if here["value"] > 0 else "opposite"
-    return "artefact" if there is not None and there["real"] and there["value"] > here["high"] else "noise"
+    if there is None or not there["real"] or there["value"] <= here["high"]:
+        return "noise"
+    return "partly" if here["high"] >= there["value"] / 2 else "artefact"
 
 
 def _differences(runs: Path, study: str | None, contrast: str) -> dict[tuple[str, str], dict[str, Any]]:
