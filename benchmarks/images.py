@@ -14,8 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader
@@ -112,7 +112,7 @@ def main() -> None:
         starts["first start"].append(first)
         starts["second start"].append(second)
         starts["decoding alone"].append(decoding_alone(given.path))
-    mid = {name: median(values) for name, values in starts.items()}
+    mid = {name: np.median(values) for name, values in starts.items()}
     print(f"{len(dataset):,} files, {os.cpu_count()} cores; medians of n = {given.turns} turns")
     for name, value in mid.items():
         print(f"  {name:24} {value:6.2f} s   ({', '.join(f'{v:.2f}' for v in starts[name])})")
@@ -133,7 +133,7 @@ def main() -> None:
             rates["DataLoader"].append(rate_of(lambda: epoch_from_files(dataset, given.size, 0)))
             rates["DataLoader, 2 workers"].append(rate_of(lambda: epoch_from_files(dataset, given.size, 2)))
             rates["cache"].append(rate_of(lambda turn=turn: epoch_from_cache(data, given.size, turn)))  # type: ignore[misc]
-        middle = {name: median(values) for name, values in rates.items()}
+        middle = {name: np.median(values) for name, values in rates.items()}
         print(f"{kind}, batches of {given.size}, images a second; medians of n = {given.turns} turns of {given.images:,} images")
         for name, value in middle.items():
             print(f"  {name:24} {value:9,.0f}   cache / this: {middle['cache'] / value:.1f}")

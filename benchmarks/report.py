@@ -8,11 +8,12 @@ report with nothing changed, "changed" with one run's record changed. Prints meg
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "report"))
 
@@ -50,7 +51,7 @@ def main() -> None:
             names = [f"recipe-{k:03d}" for k in range(recipes)]
             study = write_study(Path(root) / name, names, seeds, epochs=200, pictures=238, accuracy=0.9, **options)
             first = seconds_to_write(study)
-            again = statistics.median(seconds_to_write(study) for _ in range(TURNS))
+            again = float(np.median([seconds_to_write(study) for _ in range(TURNS)]))
             (study / "run0" / "seed-0" / "config.yaml").write_text("lr: 0.1")
             changed = seconds_to_write(study)
             pages = [study / "report.html", study / "run0" / "seed-0" / "report.html"]
@@ -59,7 +60,7 @@ def main() -> None:
             if tab:
                 times = []
                 for page in pages:
-                    times.append(statistics.median(tab.open(page, width=1440) for _ in range(TURNS)))
+                    times.append(float(np.median([tab.open(page, width=1440) for _ in range(TURNS)])))
                     assert tab.errors == [], tab.errors
                     assert tab.requests == [page.as_uri()], tab.requests
                 opened = " ".join(f"{t:.2f}" for t in times)

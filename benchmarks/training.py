@@ -11,7 +11,6 @@ Prints ratios with n. The contestants take turns, so that a busy machine slows a
 from __future__ import annotations
 
 import ctypes
-import statistics
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -104,7 +104,7 @@ def in_turns(contestants: dict[str, Callable[[], int]], *, turns: int = TURNS) -
             images = run()
             if turn:
                 rates[name].append(images / (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in rates.items()}
+    return {name: np.median(values) for name, values in rates.items()}
 
 
 def task_of(model: Any, size: int, folder: Path, **train: Any) -> Task:

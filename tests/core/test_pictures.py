@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -140,6 +140,30 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_the_same_picture() -> None:
     whole = np.asarray(Image.open(io.BytesIO(content)).resize((48, 32), Image.Resampling.BICUBIC))
     assert (small.width, small.height) == (1200, 800)
     assert np.abs(small.pixels.transpose(1, 2, 0).astype(int) - whole).max() <= 3
+
+
+@given(
+    size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    grey=st.booleans(),
+    quality=st.integers(5, 100),
+    subsampling=st.integers(0, 2),
+    progressive=st.booleans(),
+    frame=st.sampled_from(
+        [Frame(1, None), Frame(3, None), Frame(3, (20, 30)), Frame(1, (24, 24), "pad"), Frame(3, (16, 16), "stretch")]
+    ),
+)
+@settings(deadline=None)
+def test_the_fast_way_to_decode_a_jpeg_gives_pillows_bits(
+    size: tuple[int, int], grey: bool, quality: int, subsampling: int, progressive: bool, frame: Frame
+) -> None:
+    pixels = np.random.default_rng(size).integers(0, 256, (*size, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).convert("L" if grey else "RGB")
+    content = encoded(picture, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive)
+    fast, slow = pictures._plain_jpeg(content, frame), pictures._by_pillow(content, frame)
+    if fast is not None:
+        assert np.array_equal(fast.pixels, slow.pixels)
+        assert fast[1:] == slow[1:]
+    assert fast is not None or pictures._reduction(size[1], size[0], frame) > 1
 
 
 def test_a_picture_is_read_by_its_content_whatever_its_name(tmp_path: Path) -> None:

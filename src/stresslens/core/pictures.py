@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import (  # importing a plug-in of Pillow's makes its format known
     AvifImagePlugin,  # noqa: F401
@@ -60,6 +61,9 @@ SUFFIXES = {
 
 MOST_PIXELS = 178_956_970
 """Beyond it a picture is taken for a decompression bomb: twice Pillow's own warning, half a gigabyte as RGB."""
+
+HEAD = 2**18
+"""Bytes within which a JPEG says how it is to be turned."""
 
 GREY = {"1", "L", "LA", "La", "I"}
 
@@ -111,6 +115,35 @@ def decode(content: bytes, frame: Frame) -> Picture:
     """
     if not content:
         raise Unreadable("the file is empty")
+    plain = _plain_jpeg(content, frame)
+    return plain if plain is not None else _by_pillow(content, frame)
+
+
+def _plain_jpeg(content: bytes, frame: Frame) -> Picture | None:
+    """A small grey or RGB JPEG without EXIF or XMP: five times as fast as by Pillow, to the same bits. None leaves it to Pillow."""
+    turned = any(content.find(mark, 0, HEAD) >= 0 for mark in (b"Exif\0", b"ns.adobe.com/xap"))
+    if not content.startswith(b"\xff\xd8\xff") or turned:
+        return None
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(content, strict=True)
+        if space not in ("Gray", "YCbCr") or width * height > MOST_PIXELS or _reduction(width, height, frame) > 1:
+            return None
+        pixels = simplejpeg.decode_jpeg(content, "GRAY" if space == "Gray" else "RGB", strict=True)
+    except ValueError:  # damaged, or odd: Pillow decides
+        return None
+    channels = pixels.shape[2]
+    if channels != frame.channels or frame.size not in (None, (height, width)):
+        shown = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        pixels = _as_array(_fitted(_eight_bit(shown, frame.channels), frame))
+    return Picture(pixels.transpose(2, 0, 1), width, height, space == "YCbCr", "JPEG")
+
+
+def _reduction(width: int, height: int, frame: Frame) -> int:
+    """How many times smaller, at most, a JPEG may be decoded and still be twice as large as the frame."""
+    return min(width, height) // (2 * max(frame.size)) if frame.size is not None else 1
+
+
+def _by_pillow(content: bytes, frame: Frame) -> Picture:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
@@ -125,7 +158,7 @@ def decode(content: bytes, frame: Frame) -> Picture:
             if (picture.size[0] > picture.size[1]) != (scaled[0] > scaled[1]):
                 width, height = height, width
             coloured = picture.mode not in GREY and not picture.mode.startswith("I;16")
-            shown = _fitted(_eight_bit(picture, frame.channels), frame)
+            pixels = _as_array(_fitted(_eight_bit(picture, frame.channels), frame))
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -134,8 +167,13 @@ def decode(content: bytes, frame: Frame) -> Picture:
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels: taken for a decompression bomb") from None
     except Exception as error:  # a decoder fed with damaged bytes may raise anything
         raise Unreadable((str(error).splitlines() or [type(error).__name__])[0]) from None
-    pixels = np.asarray(shown)
-    return Picture(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), width, height, coloured, kind)
+    return Picture(pixels.transpose(2, 0, 1), width, height, coloured, kind)
+
+
+def _as_array(picture: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, channels)."""
+    pixels = np.asarray(picture)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _eight_bit(picture: Image.Image, channels: int) -> Image.Image:
