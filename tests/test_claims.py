@@ -17,7 +17,8 @@ def pair(value: float, low: float, high: float, *, real: bool, a: str = "full", 
     return {"contrast": "batches", "a": a, "b": b, "real": real, "difference": {"value": value, "low": low, "high": high}}
 
 
-CLAIM = {"contrast": "batches", "claim": "mini-batches are better", "protocol": "published"}
+PAIRS = [["full", "mini"], ["a", "b"], ["c", "d"], ["e", "f"]]
+CLAIM = {"contrast": "batches", "claim": "mini-batches are better", "protocol": "published", "pairs": PAIRS}
 
 
 def found(tmp_path: Path, here: list[dict[str, Any]], there: list[dict[str, Any]] | None = None) -> dict[str, Any]:
@@ -75,7 +76,8 @@ def test_a_contrast_without_pairs_that_were_compared(tmp_path: Path) -> None:
 def test_claims_of_a_study_file(tmp_path: Path) -> None:
     text = "runs: {a: {model: linear}, b: {model: mlp}}\ncontrasts:\n  depth: {pairs: [[a, b]], %s}\n"
     (tmp_path / "s.yaml").write_text(text % "claim: deeper is better, protocol: other")
-    assert study.read(tmp_path / "s.yaml").claims == [{"contrast": "depth", "claim": "deeper is better", "protocol": "other"}]
+    expected = {"contrast": "depth", "claim": "deeper is better", "protocol": "other", "pairs": [["a", "b"]]}
+    assert study.read(tmp_path / "s.yaml").claims == [expected]
     (tmp_path / "s.yaml").write_text(text % "protocol: other")
     with pytest.raises(ConfigError, match="a protocol belongs to a claim"):
         study.read(tmp_path / "s.yaml")

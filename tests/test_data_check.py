@@ -216,3 +216,37 @@ def test_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "p" / "b" / "copy.png").write_bytes((tmp_path / "p" / "a" / "3.png").read_bytes())
     sign = found(folder(path=str(tmp_path / "p")))["one image, two labels"]
     assert set(sign.items[0].replace(" (a)", "").replace(" (b)", "").split(" = ")) == {"a/3.png", "b/copy.png"}
+
+
+def test_findings_change_with_the_columns_and_with_what_was_noticed_while_reading() -> None:
+    data = photographs(seed=9)
+    grouped = replace(
+        data,
+        **{
+            name: replace(split, columns={"group": np.array(["all"] * len(split), dtype=object)})
+            for name, split in data.splits.items()
+        },
+    )  # type: ignore[arg-type]
+    statuses = [{f.audit: f.status for f in findings_of(each)}["group leakage"] for each in (data, grouped)]
+    assert statuses == ["not checked", "sign"]
+    noticed = Finding("unreadable files", "sign", "minor", "1 of 9 files", 9)
+    assert findings_of(replace(data, findings=(noticed,)))[0] == noticed
+
+
+def test_copies_within_a_split_of_an_image_that_stands_in_another_too() -> None:
+    data = photographs()
+    assert isinstance(data.train.images, torch.Tensor)
+    both = data.train.images[[7, 7]]
+    signs = found(with_images(data, "test", [0, 1], both, data.train.labels[[7, 7]]))
+    assert signs["exact duplicates within a split"].items == ("test[1] = test[0]",)
+    assert signs["exact duplicates across splits"].items == ("test[0] = train[7]", "test[1] = train[7]")
+
+
+def test_a_camera_that_does_not_move() -> None:
+    """Every picture is nearly the same: copies cannot be told, and looking for them takes no longer."""
+    random = torch.Generator().manual_seed(0)
+    background = torch.randint(0, 256, (1, 3, 32, 32), generator=random)
+    images = (background + torch.randint(-9, 10, (400, 3, 32, 32), generator=random)).clamp(0, 255).to(torch.uint8)
+    data = Data.from_arrays(images, torch.arange(400) % 2)
+    (near,) = [finding for finding in check(data) if finding.audit.startswith("near duplicates")]
+    assert near.status == "not checked"

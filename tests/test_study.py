@@ -204,3 +204,26 @@ def test_repeats_over_folds_and_splits(tmp_path: Path) -> None:
             read(wrong)
     with pytest.raises(ConfigError, match="repeats"):
         read("{folds: 1}")
+
+
+def test_one_repeat_is_the_same_however_many_there_are() -> None:
+    assert (
+        study.Repeats(folds=5, times=2).alone(3)
+        == study.Repeats(folds=5, times=9).alone(3)
+        == {"folds": 5, "times": 1, "only": [3]}
+    )
+    assert study.Repeats(splits=10).alone(4) == study.Repeats(splits=99).alone(4)
+    for repeats in (study.Repeats(folds=5, times=3), study.Repeats(splits=12)):
+        for seed in repeats.seeds:
+            alone = study.Repeats(**repeats.alone(seed))
+            assert alone.wrong() is None
+            assert alone.seeds == [seed]
+
+
+@pytest.mark.parametrize(
+    "text", ["{splits: 2, times: 3}", "{folds: 3, only: []}", "{folds: 3, only: [1, 1]}", "{folds: 3, only: [99]}"], ids=str
+)
+def test_repeats_that_cannot_be(tmp_path: Path, text: str) -> None:
+    (tmp_path / "s.yaml").write_text(f"data: digits\nrepeats: {text}\n")
+    with pytest.raises(ConfigError, match=r"repeats: (only|times)"):
+        study.read(tmp_path / "s.yaml")

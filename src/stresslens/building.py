@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ def configuration(task: Task) -> dict[str, Any]:
     """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named as their copies."""
     values = studies.as_values(task.recipe)
     copies = {name: f"plugins/{copy}:{name.rpartition(':')[2]}" for name, (_, copy) in own_sources(task).items() if ".py:" in name}
-    divided = task.repeats and {k: v for k, v in asdict(task.repeats).items() if v is not None} | {"only": [task.seed]}
-    return {"study": task.study, **studies.renamed(values, copies), "runs": {task.run: {}}, "repeats": divided or [task.seed]}
+    repeats = task.repeats.alone(task.seed) if task.repeats else [task.seed]
+    return {"study": task.study, **studies.renamed(values, copies), "runs": {task.run: {}}, "repeats": repeats}
 
 
 def own_sources(task: Task) -> dict[str, tuple[Path, str]]:

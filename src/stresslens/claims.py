@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ FINDINGS = {
 }
 
 
-def judged(claims: Iterable[Mapping[str, Any]], contrasts: Sequence[Mapping[str, Any]], runs: Path) -> list[dict[str, Any]]:
+def judged(claims: Sequence[Mapping[str, Any]], contrasts: Sequence[Mapping[str, Any]], runs: Path) -> list[dict[str, Any]]:
     """Each claim, that the second run of a contrast's pairs is better, with what is found of it pair by pair, and one sentence.
 
     A pair's difference is an artefact when a study that repeats the claim's own protocol (`protocol`, in the same folder of runs)
     finds it really better, this one does not, and what that one found lies beyond this one's interval; in part, where this interval
     still reaches half of it.
     """
-    return [_judged(claim, [c for c in contrasts if c["contrast"] == claim["contrast"]], runs) for claim in claims]
+    own = [[c for c in contrasts if c["contrast"] == claim["contrast"] and [c["a"], c["b"]] in claim["pairs"]] for claim in claims]
+    return [_judged(claim, pairs, runs) for claim, pairs in zip(claims, own)]
 
 
 def _judged(claim: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], runs: Path) -> dict[str, Any]:

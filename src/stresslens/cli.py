@@ -25,6 +25,7 @@ from stresslens.terminal import (
     print_predictions_csv,
     print_runs,
     print_scores,
+    print_serious,
     print_table,
     print_verdicts,
     progress,
@@ -96,7 +97,7 @@ def train(
     data: DataSet,
     model: Annotated[str, typer.Argument(help="A model: linear, simple_cnn, …, or {mlp: {widths: [32, 16]}}.")],
     overrides: Overrides = None,
-    name: Annotated[str, typer.Option("--name", help="Of the run's folder.")] = "run",
+    name: Annotated[str, typer.Option("--name", help="Of the run's folder, to which overrides are added.")] = "run",
     out: Out = Path("runs"),
     device: Device = None,
     seed: Seed = None,
@@ -289,6 +290,9 @@ def doctor(as_json: Json = False) -> None:
     )
     facts["torchvision imports"] = bool(torchvision().__version__)
     facts["data folder"] = str(data_root())
+    pictures = cache_root() / "pictures"
+    facts["decoded pictures, GB"] = round(sum(f.stat().st_size for f in pictures.rglob("*") if f.is_file()) / 1e9, 1)
+    facts["cache folder"] = str(cache_root())
     existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
     facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
     if as_json:
@@ -347,6 +351,7 @@ def _carry_out(
         print_json({"study": study.name, "seeds": study.seeds, "runs": resolved, "contrasts": study.contrasts})
         return
     finished: dict[str, dict[str, Estimate]] = {}
+    serious: dict[str, None] = {}
     total = len(study.runs) * len(study.seeds)
     talks = not (quiet or as_json)
 
@@ -355,6 +360,7 @@ def _carry_out(
 
         scores = {name: Estimate.from_json(v) for name, v in record.get("scores", {}).get("test", {}).items()}
         finished[f"{task.run}/seed-{task.seed}"] = scores
+        serious.update(dict.fromkeys(f["evidence"] for f in record["data"]["findings"] if f["severity"] == "serious"))
         if talks:
             accuracy = (
                 f"{scores['accuracy'].value * 100:6.2f} % of {scores['accuracy'].n} test images" if scores else "no test split"
@@ -373,6 +379,7 @@ def _carry_out(
         print_json({"study": study.name, "folder": str(folder), "report": str(folder / "report.html"), "comparison": verdicts})
     else:
         print_verdicts(verdicts)
+        print_serious(list(serious))
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
     gates.check(asked, finished)

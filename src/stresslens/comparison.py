@@ -194,6 +194,9 @@ def compare(recipes: Recipes, contrasts: Contrasts, *, split: str = "test", ask:
         if a in tested and b in tested:
             found = _difference(contrast, a, b, tested, ask)
             differences.append(found) if isinstance(found, Difference) else refused.append(found)
+        else:
+            missing = " and ".join(name for name in (a, b) if name not in tested)
+            refused.append(f"{a} and {b} were not compared: {missing} has no finished run")
     differences = with_holm(differences)
     records = {name: {seed: each.record for seed, each in seeds.items()} for name, seeds in tested.items()}
     compared = {
@@ -205,7 +208,7 @@ def compare(recipes: Recipes, contrasts: Contrasts, *, split: str = "test", ask:
         "contrasts": [difference.as_json() for difference in differences],
         "costs": [ratio.as_json() for ratio in costs.compare(records, contrasts, level=LEVEL)],
         "refused": refused,
-        "verdicts": [_headline(accuracies), *(d.verdict for d in differences), *refused] if accuracies else [],
+        "verdicts": [*_headline(accuracies, tested), *(d.verdict for d in differences), *refused] if accuracies else [],
     }
     if 3 <= len(accuracies) <= LARGEST_MATRIX:
         compared["matrix"] = _matrix(list(accuracies), tested)
@@ -285,10 +288,17 @@ def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> dic
     return {"recipes": names, **cells}
 
 
-def _headline(recipes: Mapping[str, Estimate]) -> str:
+def _headline(recipes: Mapping[str, Estimate], tested: Mapping[str, Mapping[str, Tested]]) -> list[str]:
+    """Which recipe scored highest, if they can be ranked at all."""
     best = max(recipes, key=lambda name: recipes[name].value)
     e = recipes[best]
-    return f"highest mean accuracy: {best}, {e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"
+    scored = f"{best}, {e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"
+    if len(recipes) == 1:
+        return [f"accuracy: {scored}"]
+    first, *others = (next(iter(tested[name].values())) for name in recipes)
+    if any(first.unlike(other) and first.division is None for other in others):
+        return ["the runs were tested on different images, so that no ranking is to be had"]
+    return [f"highest mean accuracy: {scored}"]
 
 
 def _plan(table: crossed.Crossed, images: int, ask: float) -> str:
@@ -297,7 +307,7 @@ def _plan(table: crossed.Crossed, images: int, ask: float) -> str:
     present = f"{table.seeds} seeds and {images:,} images" if table.seeds > 1 else f"{images:,} images"
     if needed is None:
         if seeds == table.seeds:
-            return f"these {present} are enough to tell {asked_for} apart"
+            return f"these {present} are enough to tell {asked_for} apart in a single comparison"
         return f"telling {asked_for} apart would take about {seeds} seeds on these {images:,} images"
     if math.isinf(needed):
         return f"telling {asked_for} apart would take more than {crossed.MOST_SEEDS:,} seeds or {crossed.MOST_IMAGES:,} images"

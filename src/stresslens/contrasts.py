@@ -63,12 +63,16 @@ def pairs_of(
     return pairs
 
 
-def claims_of(contrasts: Mapping[str, Contrast], found: list[Problem]) -> list[dict[str, str | None]]:
-    """What the contrasts claim, as study.json holds it."""
+def claims_of(contrasts: Mapping[str, Contrast], pairs: Pairs, found: list[Problem]) -> list[dict[str, Any]]:
+    """What the contrasts claim of their pairs, as study.json holds it."""
     for name, contrast in contrasts.items():
         if contrast.protocol is not None and contrast.claim is None:
             found.append(Problem(("contrasts", name, "protocol"), "a protocol belongs to a claim; give `claim` as well"))
-    return [{"contrast": n, "claim": c.claim, "protocol": c.protocol} for n, c in contrasts.items() if c.claim is not None]
+    return [
+        {"contrast": name, "claim": c.claim, "protocol": c.protocol, "pairs": [[a, b] for of, a, b in pairs if of == name]}
+        for name, c in contrasts.items()
+        if c.claim is not None
+    ]
 
 
 def differ_only(first: Mapping[str, Any], second: Mapping[str, Any], dotted: str) -> bool:

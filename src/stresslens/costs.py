@@ -60,7 +60,8 @@ class Ratio:
         if self.real:
             return f"{statement} {over}"
         seen = statement if _times(times) != "1" else "no difference was seen"
-        return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}"
+        corrected = f"; p after Holm's correction {self.p_holm:.2f}" if r.low > 1 or r.high < 1 else ""
+        return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}{corrected}"
 
     def as_json(self) -> dict[str, Any]:
         return {

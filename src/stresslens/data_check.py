@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -32,6 +33,10 @@ every one of the 70 looked at was the same photograph."""
 LOOK_ALIKE, MOST_LOOK_ALIKES = 0.85, 0.005
 """Correlation of look-alikes, and the share of random pairs of one class that may be such without being copies: of photographs
 0.0004 (CIFAR-10), of handwriting 0.03 (MNIST) and 0.16 (digits), where copies cannot be told from look-alikes."""
+MOST_ALIKE = 0.1
+"""The share of random pairs of one class that may be as alike as copies (a camera that does not move: all of them are)."""
+NEIGHBOURS = 200
+"""Pictures with a quarter of their hash in common that each is held against."""
 TINY = 20
 """Training images below which a class is tiny; a test class with fewer has a recall known to ±20 points at best."""
 IMBALANCE = (3, 10)
@@ -43,20 +48,23 @@ PROBED = 20_000
 
 
 def findings_of(data: Data) -> list[Finding]:
-    """What `check` finds, from the cache if these very images and labels were checked before."""
-    file = cache_root() / "checks" / f"{data.fingerprint}-{VERSION}.json"
+    """What was noticed while reading a data set, and what `check` finds: from the cache if these very images, labels, file names,
+    groups and sizes were checked before."""
+    columns = {name: {fact: c.tolist() for fact, c in split.columns.items()} for name, split in data.splits.items()}
+    facts = digest(json.dumps(columns, sort_keys=True, default=str).encode()).hex()
+    file = cache_root() / "checks" / f"{data.fingerprint}-{facts}-{VERSION}.json"
     if file.exists():
         try:
-            return [Finding.from_json(each) for each in read_json(file)]
+            return [*data.findings, *(Finding.from_json(each) for each in read_json(file))]
         except (StresslensError, TypeError):
             file.unlink()
     found = check(data)
     write_json(file, [finding.as_json() for finding in found])
-    return found
+    return [*data.findings, *found]
 
 
 def check(data: Data) -> list[Finding]:
-    """Every finding on a data set: those noticed while reading it, then duplicates, labels, classes, groups and shortcuts."""
+    """Every finding on images and labels: duplicates, two labels, constant images, classes, groups and shortcuts."""
     names, splits = _names(data), list(data.splits)
     sizes = [len(split) for split in data.splits.values()]
     part = np.repeat(np.arange(len(splits)), sizes)  # (N,) which split each image is in
@@ -64,12 +72,11 @@ def check(data: Data) -> list[Finding]:
     digests = np.concatenate([_digests(split) for split in data.splits.values()])
     features = [_looked_at(split, f"checking {data.name}, {name}") for name, split in data.splits.items()]
     hashes, thumbnails, colours, spans = (np.concatenate(each) for each in zip(*features))
-    exact = _exact_pairs(digests)
+    exact = _exact_pairs(digests, part)
     told = _can_be_told(thumbnails, labels)
     near = _near_pairs(hashes, thumbnails, exact) if told else np.empty((0, 2), np.int64)
     labelled = [data.classes[label] for label in labels]
     return [
-        *data.findings,
         *_duplicates("exact duplicates", exact, part, splits, names, "identical pixels"),
         *(
             _duplicates("near duplicates", near, part, splits, names, "nearly identical pictures")
@@ -112,7 +119,7 @@ def _looked_at(split: Split, what: str) -> tuple[NDArray[Any], NDArray[Any], NDA
         small = F.adaptive_avg_pool2d(grey, 16).flatten(1) if min(grey.shape[2:]) > 16 else F.interpolate(grey, (16, 16)).flatten(1)
         thumbnails.append(F.normalize(small - small.mean(1, keepdim=True)).numpy())
         colours.append(x.mean((2, 3)).numpy())
-        spans.append((x.flatten(1).amax(1) - x.flatten(1).amin(1)).numpy())
+        spans.append((x.amax((2, 3)) - x.amin((2, 3))).amax(1).numpy())
         done += len(x)
         advance(what, done, len(split))
     return tuple(np.concatenate(each) for each in (hashes, thumbnails, colours, spans))  # type: ignore[return-value]
@@ -133,13 +140,17 @@ Pairs = NDArray[np.int64]
 """(P, 2) positions over all splits together, the smaller first."""
 
 
-def _exact_pairs(digests: NDArray[np.void]) -> Pairs:
-    """Each image with the first that has the same pixels."""
-    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
-    earliest = np.full(len(first), len(digests))
-    np.minimum.at(earliest, group, np.arange(len(digests)))
-    later = np.flatnonzero(earliest[group] != np.arange(len(digests)))
-    return np.stack([earliest[group[later]], later], 1)
+def _exact_pairs(digests: NDArray[np.void], part: NDArray[np.int64]) -> Pairs:
+    """Each image with the first that has the same pixels, and with the first such of its own split."""
+    _, alike = np.unique(digests, return_inverse=True)
+    _, alike_here = np.unique(np.stack([alike, part]), axis=1, return_inverse=True)
+    everyone = np.arange(len(digests))
+    pairs = []
+    for group in (alike, alike_here):
+        earliest = np.full(group.max() + 1, len(digests))
+        np.minimum.at(earliest, group, everyone)
+        pairs.append(np.stack([earliest[group], everyone], 1)[earliest[group] != everyone])
+    return np.unique(np.concatenate(pairs), axis=0)
 
 
 def _near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.float32], exact: Pairs) -> Pairs:
@@ -151,7 +162,7 @@ def _near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.float32], exa
         key = (hashes[varied] >> np.uint64(16 * quarter)) & np.uint64(0xFFFF)
         order = varied[np.argsort(key, kind="stable")]
         sorted_keys = np.sort(key, kind="stable")
-        for apart in range(1, len(order)):
+        for apart in range(1, min(len(order), NEIGHBOURS)):
             together = np.flatnonzero(sorted_keys[apart:] == sorted_keys[:-apart])
             if not len(together):
                 break
@@ -168,14 +179,15 @@ def _can_be_told(thumbnails: NDArray[np.float32], labels: NDArray[np.int64]) -> 
     random = np.random.default_rng(0)
     order = random.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
-    look_alikes = pairs = 0
+    look_alikes = copies = pairs = 0
     for shift in range(1, 1 + max(1, 200_000 // len(labels))):
         a, b = order[shift:], order[:-shift]
         same = labels[a] == labels[b]
         alike = np.einsum("nd,nd->n", thumbnails[a[same]], thumbnails[b[same]])
         look_alikes += int(((alike >= LOOK_ALIKE) & (alike < ALIKE)).sum())
+        copies += int((alike >= ALIKE).sum())
         pairs += int(same.sum())
-    return look_alikes <= MOST_LOOK_ALIKES * pairs
+    return look_alikes <= MOST_LOOK_ALIKES * pairs and copies <= MOST_ALIKE * pairs
 
 
 def _untold(n: int) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,6 +55,8 @@ def stats(data: DataSet, as_json: Json = False) -> None:
     print_table(["class", *counts], rows, f"{loaded.name}: images of {'×'.join(map(str, loaded.shape))} (channels, height, width)")
     for note in loaded.notes:
         typer.echo(note)
+    if loaded.findings:
+        print_findings(loaded.findings)
 
 
 def data_value(text: str) -> Any:
@@ -61,8 +64,10 @@ def data_value(text: str) -> Any:
     from stresslens import find
     from stresslens.core.yaml_source import parse_value
 
-    if text not in find.names("datasets") and Path(text).expanduser().exists():
-        return {"folder": {"path": text}}
+    if text not in find.names("datasets") and not text.lstrip().startswith("{"):
+        with suppress(OSError, RuntimeError):  # no path at all
+            if Path(text).expanduser().exists():
+                return {"folder": {"path": text}}
     return parse_value(text)
 
 

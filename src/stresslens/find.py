@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -76,7 +77,8 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
     if name in names(folder):
         function: Plugin = getattr(importlib.import_module(f"stresslens.{folder}.{name}"), name)
         return function
-    raise ConfigError(f"no {_singular(folder)} is called {name!r}; {closest(name, names(folder))}")
+    path = f"; for the images at that path: {{folder: {{path: {name}}}}}" if folder == "datasets" and Path(name).exists() else ""
+    raise ConfigError(f"no {_singular(folder)} is called {name!r}{path}; {closest(name, names(folder))}")
 
 
 def resolve(folder: str, value: Any, *, path: Keys = (), base: Path | None = None, trust: bool = True) -> Bound:
@@ -148,7 +150,11 @@ def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: 
     if annotation in NESTED:
         return resolve(NESTED[annotation], value, path=path, base=base, trust=trust)
     try:
-        return _adapter(annotation).validate_python(value, strict=True)
+        adapter = _adapter(annotation)
+        try:  # through JSON, where strictness still lets a list be a tuple
+            return adapter.validate_json(json.dumps(value), strict=True)
+        except TypeError:
+            return adapter.validate_python(value, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise Problems([Problem(path, f"{first['msg'].lower()}, got {value!r}")]) from None

@@ -64,9 +64,10 @@ class Cloud:
         from sklearn.utils.extmath import randomized_svd
 
         mean, width = values.mean(0), values.shape[1]
-        basis = np.eye(width)
         if width > axes:
             basis = randomized_svd(values - mean, n_components=min(axes, len(values)), n_iter=2, random_state=0)[2].T
+        else:
+            basis = np.eye(width)
         placed = (values - mean) @ basis
         present, own = np.unique(labels, return_inverse=True)
         centres = np.stack([placed[own == k].mean(0) for k in range(len(present))])

@@ -6,7 +6,6 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,7 +16,7 @@ from stresslens import comparison, stages
 from stresslens import study as studies
 from stresslens.building import Task
 from stresslens.core.errors import Stopped, StresslensError, TrainingDiverged
-from stresslens.core.results import read_json, write_json
+from stresslens.core.results import command_line, read_json, write_json
 from stresslens.settling import settle
 from stresslens.stages import Record
 from stresslens.training import Show
@@ -68,7 +67,7 @@ def conclude(folder: Path) -> None:
     from stresslens.report.page import write_report
 
     write_json(folder / "comparison.json", comparison.of_study(folder))
-    write_report(folder)
+    write_report(folder, anew=False)
 
 
 def _describe(study: studies.Study, folder: Path) -> None:
@@ -88,7 +87,7 @@ def _describe(study: studies.Study, folder: Path) -> None:
         "seeds": sorted({*kept["seeds"], *study.seeds}),
         "contrasts": [*study.contrasts, *(c for c in kept["contrasts"] if not {c[1], c[2]} <= set(names))],
         "claims": study.claims,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command_line(),
         "source": str(study.source) if study.source is not None else None,
         "head": head,
     }

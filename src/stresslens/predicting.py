@@ -17,7 +17,7 @@ from stresslens import evaluation, likeness
 from stresslens.building import open_model
 from stresslens.core.data import Split
 from stresslens.core.errors import DataError
-from stresslens.core.pictures import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read
+from stresslens.core.pictures import SUFFIXES, Frame, Unreadable, decode, files_below, printable, quietly, read
 from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, UnreadableRun, read_record
 from stresslens.metrics.classification import log_softmax
@@ -73,9 +73,9 @@ class Classifier:
                 found = iter(self._classes(np.stack(images), top) if images else [])
                 for file, picture in zip(batch, pictures):
                     if isinstance(picture, str):
-                        yield Prediction(str(file), unreadable=picture)
+                        yield Prediction(printable(str(file)), unreadable=picture)
                     else:
-                        yield Prediction(str(file), *next(found))
+                        yield Prediction(printable(str(file)), *next(found))
 
     def _read(self, file: Path) -> np.ndarray | str:
         try:

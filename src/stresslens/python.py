@@ -122,6 +122,8 @@ def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = 
 
 def predict(model: nn.Module, images: Tensor | np.ndarray) -> np.ndarray:
     """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was."""
+    if not isinstance(images, Tensor | np.ndarray):
+        raise ConfigError(f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`")
     x = as_tensor(images)
     split = _split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
     return evaluation.predictions_of(model, split).probabilities

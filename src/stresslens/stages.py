@@ -212,7 +212,7 @@ def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, r
         record["calibration"] = evaluation.calibration_of(predictions)
     temperature = record["calibration"]["temperature"] if split == "test" and "calibration" in record else None
     train_labels = data.train.labels.cpu().numpy()
-    for name, values in evaluation.summary(predictions, images, train_labels, temperature=temperature).items():
+    for name, values in evaluation.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices).items():
         record.setdefault(name, {})[split] = values
     if split == "test":
         record["reads_of_test"] += 1

@@ -40,6 +40,22 @@ class Repeats:
     def division(self) -> Division:
         return Division(self.folds, self.times)
 
+    def alone(self, seed: int) -> dict[str, Any]:
+        """What defines one repeat and nothing else, so that more of them change nothing about it."""
+        if self.folds is not None:
+            return {"folds": self.folds, "times": seed // self.folds + 1, "only": [seed]}
+        return {"splits": max(2, seed + 1), "only": [seed]}
+
+    def wrong(self) -> str | None:
+        if (self.folds is None) == (self.splits is None):
+            return "give either folds or splits"
+        if self.splits is not None and self.times != 1:
+            return "times belongs to folds; give more splits"
+        most = (self.folds or 0) * self.times or self.splits or 0
+        if self.only is not None and (not self.only or len(set(self.only)) < len(self.only) or max(self.only) >= most):
+            return f"only: expected some of the repeats 0 to {most - 1}, each once"
+        return None
+
     @property
     def seeds(self) -> list[int]:
         return list(range((self.folds or 0) * self.times or self.splits or 1)) if self.only is None else self.only
@@ -74,7 +90,7 @@ class Study:
     seeds: list[int]
     contrasts: list[tuple[str, str, str]]
     source: Path | None
-    claims: list[dict[str, str | None]] = field(default_factory=list)
+    claims: list[dict[str, Any]] = field(default_factory=list)
     repeats: Repeats | None = None
     """How the data is divided anew for every seed, if it is."""
 
@@ -156,11 +172,11 @@ def expand(
         found.append(Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"))
     if isinstance(frame.repeats, list) and (not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)):
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
-    if isinstance(frame.repeats, Repeats) and (frame.repeats.folds is None) == (frame.repeats.splits is None):
-        found.append(Problem(("repeats",), "give either folds or splits"))
+    if isinstance(frame.repeats, Repeats) and (wrong := frame.repeats.wrong()) is not None:
+        found.append(Problem(("repeats",), wrong))
     recipes = {run.name: as_values(run.recipe) for run in runs}
     contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
-    claims = claims_of(frame.contrasts or {}, found)
+    claims = claims_of(frame.contrasts or {}, contrasts, found)
     if found:
         raise Problems(list(dict.fromkeys(found)))
     if isinstance(frame.repeats, Repeats):

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresslens.core.durations import duration
+from stresslens.core.pictures import printable
 
 if TYPE_CHECKING:
     from stresslens.building import Task
     from stresslens.core.types import Estimate, Finding
     from stresslens.predicting import Prediction
     from stresslens.training import Position, Show
+
+
+VERDICTS = 24
+"""Of more, those of real differences alone are printed."""
 
 
 def silent(position: Position, epochs: int, done: float) -> None:
@@ -57,11 +62,18 @@ def print_scores(scores: dict[str, Estimate], title: str) -> None:
 def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
     """The headline, and each contrast's verdict; below those not distinguishable (with `plans`, below all) what it would take."""
     contrasts = {contrast["verdict"]: contrast for contrast in compared["contrasts"]}
-    for verdict in compared["verdicts"]:
+    told = compared["verdicts"]
+    if len(told) > VERDICTS:
+        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict]["real"]][:VERDICTS]
+    for verdict in told:
         print(verdict)
         contrast = contrasts.get(verdict)
         if contrast and (plans or not contrast["real"]):
             print(f"    {contrast['plan']}")
+    if len(told) < len(compared["verdicts"]):
+        print(
+            f"{len(compared['verdicts']) - len(told)} more, most of them not distinguishable, are in the report and in comparison.json"
+        )
     for claim in compared.get("claims", []):
         print(f"claim: {claim['claim']}. {claim['sentence']}")
 
@@ -87,7 +99,7 @@ def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
@@ -115,6 +127,12 @@ class Advance:
         line = f"{what}: {done:,} of {total:,}{left}"
         sys.stderr.write(f"\r\x1b[K{line}{chr(10) if ended else chr(13)}" if terminal else f"{line}\n")
         sys.stderr.flush()
+
+
+def print_serious(evidence: Sequence[str]) -> None:
+    """What the data check found, of what may make the figures above worthless."""
+    for each in evidence:
+        print(f"data: serious: {each}")
 
 
 def print_findings(found: Sequence[Finding]) -> None:

@@ -368,6 +368,11 @@ def rules(train: Train, data: Data) -> tuple[str, Sequence[str]]:
 
     Raises ConfigError when a rule needs a split that the data set does not have.
     """
+    if train.balance == "sampling" and train.batch_size != "full" and train.batch_size >= len(data.train):
+        raise ConfigError(
+            f"balance: sampling needs batches smaller than the {len(data.train)} training images; lower train.batch_size "
+            f"(now {train.batch_size})"
+        )
     absent = [name for name in train.watch if name not in data.splits]
     explicit = train.select in ("accuracy", "loss") or (train.stop is not None and train.stop.patience is not None)
     if explicit and "validation" not in train.watch:

@@ -481,3 +481,16 @@ def test_columns_follow_the_images() -> None:
     assert split.select(torch.tensor([3])).to("cpu").columns["camera"].tolist() == ["d"]
     with pytest.raises(DataError, match="column 'camera' has shape"):
         Split(images, labels, columns={"camera": np.array(["a"])})
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.6, 0.9])
+def test_parts_of_whole_groups_come_near_the_size_asked_for(share: float) -> None:
+    y, groups = torch.arange(1000) % 2, np.arange(1000) // 20
+    part = divide(y, {"test": share}, seed=0, groups=groups)["test"]
+    assert len(part) == pytest.approx(1000 * share, abs=60)
+
+
+def test_few_groups_are_divided_as_well_as_they_can_be() -> None:
+    y, groups = torch.arange(60) % 2, np.arange(60) // 10
+    part = divide(y, {"test": 0.05}, seed=0, groups=groups)["test"]
+    assert len(part) == 10

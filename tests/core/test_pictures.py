@@ -218,7 +218,7 @@ def test_no_bytes_whatever_give_anything_but_a_picture_or_a_reason(junk: bytes, 
         for content in (junk, bytes(damaged)):
             group = decode_group([(0, content)], Frame(3, (8, 8)), pixels=None)
             assert len(group.positions) + len(group.unreadable) == 1
-            assert all(reason for _, reason, _ in group.unreadable)
+            assert all(reason for _, reason, *_ in group.unreadable)
 
 
 JPEG = encoded(noise(), "JPEG")
@@ -230,7 +230,7 @@ def test_a_group_writes_each_image_to_its_place_and_names_the_others(tmp_path: P
     files: list[pictures.Item] = [(2, encoded(Image.fromarray(CORNERS))), (0, b""), (1, str(tmp_path / "missing.png"))]
     group = decode_group(files, Frame(3, (2, 2)), pixels=target)
     assert group.positions == [2]
-    assert [(position, reason) for position, reason, _ in group.unreadable] == [
+    assert [(position, reason) for position, reason, *_ in group.unreadable] == [
         (0, "the file is empty"),
         (1, "No such file or directory"),
     ]

@@ -432,3 +432,95 @@ def test_a_killed_decoding_leaves_nothing_that_is_taken_for_whole(
             folder(path=str(root))
     assert not list(cache.rglob("meta.json"))
     assert len(folder(path=str(root)).train) == 18
+
+
+def test_an_error_of_the_disk_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stresslens.core import pictures
+
+    root, original = fill(tmp_path / "pets"), pictures.read
+
+    def failing(file: Any) -> bytes:
+        if str(file).endswith("dog/003.png"):
+            raise OSError(5, "Input/output error")
+        return original(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "read", failing)
+        with pytest.raises(DataError, match=r"dog/003.png: Input/output error"):
+            folder(path=str(root))
+    assert len(folder(path=str(root)).train) == 18
+
+
+def test_a_higher_limit_is_obeyed_later(tmp_path: Path) -> None:
+    root = fill(tmp_path / "pets")
+    first = folder(path=str(root), cache_gb=1e-9)
+    assert isinstance(first.train.images, Stored)
+    assert not (first.train.images.folder / "pixels").exists()
+    second = folder(path=str(root))
+    assert isinstance(second.train.images, Stored)
+    assert (second.train.images.folder / "pixels").exists()
+    assert second.fingerprint == first.fingerprint
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, cache: Path) -> None:
+    root = fill(tmp_path / "pets")
+    pictures = Path(folder(path=str(root)).train.images.folder).parent  # type: ignore[union-attr]
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for pid in (gone.pid, os.getpid()):
+        (pictures / f".partial-{pid}-x").mkdir()
+    folder(path=str(root), size=3)
+    assert [path.name for path in pictures.glob(".partial-*")] == [f".partial-{os.getpid()}-x"]
+
+
+def test_links_and_later_members_of_a_tar(tmp_path: Path) -> None:
+    root = fill(tmp_path / "pets")
+    (root / "cat" / "link.png").symlink_to("000.png")
+    with tarfile.open(tmp_path / "pets.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("pets/cat/000.png"), io.BytesIO(b""))  # superseded by the next of its name
+        for file in sorted(root.rglob("*.png")):
+            archive.add(file, f"pets/{file.relative_to(root).as_posix()}")
+    assert folder(path=str(tmp_path / "pets.tar")).fingerprint == folder(path=str(root)).fingerprint
+
+
+def test_a_link_to_itself_is_passed_over(tmp_path: Path) -> None:
+    root = fill(tmp_path / "pets")
+    (root / "cat" / "loop.png").symlink_to("loop.png")
+    assert len(folder(path=str(root)).train) == 18
+
+
+def test_a_class_of_which_nothing_can_be_read_stays_a_class(tmp_path: Path) -> None:
+    root = fill(tmp_path / "pets", ("cat", "dog"))
+    (root / "owl").mkdir()
+    (root / "owl" / "1.png").write_bytes(b"")
+    data = folder(path=str(root), unreadable="skip")
+    assert data.classes == ("cat", "dog", "owl")
+
+
+def test_a_damaged_zip_is_told(tmp_path: Path) -> None:
+    archive = zipped(fill(tmp_path / "pets"), tmp_path / "pets.zip")
+    content = bytearray(archive.read_bytes())
+    place = content.rfind(b"PK\x01\x02")
+    content[place : place + 4] = b"????"
+    archive.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        folder(path=str(archive))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["path,label,label", "cat/000.png,cat,cat"], "column 'label' more than once"),
+        (["path,label,group", "cat/000.png,cat,", "dog/000.png,dog,a"], "n.csv:2: no group"),
+    ],
+)
+def test_tables_with_gaps(tmp_path: Path, rows: list[str], message: str) -> None:
+    root = fill(tmp_path / "pets")
+    with pytest.raises(DataError, match=message):
+        folder(path=table(root, [row.split(",") for row in rows], "n.csv"))
+
+
+def test_slices_that_are_named_are_told_by_whatever_their_number(tmp_path: Path) -> None:
+    assert folder(path=str(fill(tmp_path / "pets")), slices=[]).slices == ()
+    rows = [["path", "label", "house"], *([f"{n}/00{k}.png", n, f"house {k}"] for n in ("cat", "dog") for k in range(10))]
+    assert folder(path=table(tmp_path / "pets", rows), slices=["house"]).slices == ("house",)

@@ -212,6 +212,8 @@ class Data:
     """Which fold or random split this is, where a study repeats over divisions of the data."""
     fit: Fit = "crop"
     """How pictures were brought to this shape, and others will be."""
+    slices: tuple[str, ...] = ()
+    """Columns that scores are told by, however many values they have; of the others those with few."""
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -267,27 +269,29 @@ class Data:
         classes: Sequence[str] | None = None,
         validation: int | float = 0.2,
         test: int | float = 0.2,
+        groups: Sequence[Any] | np.ndarray | None = None,
         seed: int = 42,
         name: str = "tensors",
     ) -> Data:
         """A data set from one's own arrays, divided at random with every class in proportion.
 
         `images` are (N,C,H,W) or (N,H,W), uint8 in 0 … 255 or float in [0,1]; `labels` (N,) integers from 0. A share below 1
-        or a count sets the size of `validation` and `test`.
+        or a count sets the size of `validation` and `test`. Images with the same value in `groups` (N,) stay on one side.
         """
         x, y = as_tensor(images), as_tensor(labels)
         if x.ndim == 3:
             x = x[:, None]
         if y.dtype in (torch.int8, torch.int16, torch.int32, torch.uint8):
             y = y.long()
-        whole = Split(x, y, 255.0 if x.dtype == torch.uint8 else 1.0)
+        columns = {} if groups is None else {"group": np.asarray(groups)}
+        whole = Split(x, y, 255.0 if x.dtype == torch.uint8 else 1.0, columns)
         if x.is_floating_point() and (x.min() < 0 or x.max() > 1):
             raise DataError(
                 f"float images lie in [{float(x.min()):g}, {float(x.max()):g}]; expected [0, 1]. Divide by the value of white, "
                 "and leave normalising to the model's first layer (`input: {normalize: …}`)"
             )
         named = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(y.max()) + 1))
-        parts = divide(y, {"test": test, "validation": validation}, seed=seed, names=named)
+        parts = divide(y, {"test": test, "validation": validation}, seed=seed, names=named, groups=columns.get("group"))
         return Data(whole.select(parts["train"]), _part(whole, parts["validation"]), _part(whole, parts["test"]), named, name)
 
 
@@ -335,15 +339,27 @@ def divide(
             )
         part = np.arange(0)
         if count and groups is not None:
-            folds = max(2, round(len(rest) / count))
-            sides = fold_positions(torch.from_numpy(of_rest), folds, seed=seed, groups=groups[rest], names=names)
-            chosen = min(sides, key=lambda side: abs(len(side) - count)).numpy()
+            chosen = _whole_groups(of_rest, count, seed=seed, groups=groups[rest], names=names)
             rest, part = np.delete(rest, chosen), rest[chosen]
         elif count:
             rest, part = train_test_split(rest, test_size=count, random_state=seed, stratify=of_rest)
         drawn[name] = torch.from_numpy(np.ascontiguousarray(part))
     drawn["train"] = torch.from_numpy(np.ascontiguousarray(rest))
     return drawn
+
+
+def _whole_groups(
+    labels: NDArray[np.int64], count: int, *, seed: int, groups: NDArray[Any], names: Sequence[str]
+) -> NDArray[np.int64]:
+    """About `count` positions: folds of whole groups, as fine as the rarest class allows, until another would lead farther away."""
+    fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    folds = min(max(10, round(len(labels) / min(count, len(labels) - count))), max(2, fewest))
+    chosen = np.arange(0)
+    for side in fold_positions(torch.from_numpy(labels), folds, seed=seed, groups=groups, names=names)[:-1]:
+        if len(chosen) and abs(len(chosen) + len(side) - count) >= abs(len(chosen) - count):
+            break
+        chosen = np.concatenate([chosen, side.numpy()])
+    return chosen
 
 
 def fold_positions(

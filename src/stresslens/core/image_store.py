@@ -30,8 +30,8 @@ from stresslens.core.results import read_json, write_atomically, write_json
 VERSION = 1
 """Part of every key: pictures decoded in another way have another."""
 
-GROUP = 256
-"""Files decoded at a time by a process; fewer in all are decoded without starting one."""
+GROUP, GROUP_BYTES = 256, 2**25
+"""Files decoded at a time by a process, and about how many bytes at most; a single group is decoded without starting one."""
 
 ROOM = 1.1
 """How many times what is to be written must be free on the disk."""
@@ -147,13 +147,34 @@ def decoded(
     index = cache / "index" / f"{digest(f'{files.stamp} {asked}'.encode()).hex()}.json"
     if index.exists():
         folder = cache / str(read_json(index)["folder"])
-        if (folder / "meta.json").exists():
+        if (folder / "meta.json").exists() and _as_asked(folder, most_bytes):
             return _opened(folder)
     cache.mkdir(parents=True, exist_ok=True)
-    known = _same_content(files, cache, asked)
+    _remove_what_was_killed(cache)
+    known = _same_content(files, cache, asked, most_bytes)
     folder = known if known is not None else _decode(files, cache, asked, size, fit, channels, most_bytes, name)
-    write_json(index, {"folder": folder.name})
+    if read_json(folder / "meta.json")["lasting"]:
+        write_json(index, {"folder": folder.name})
     return _opened(folder)
+
+
+def _as_asked(folder: Path, most_bytes: float) -> bool:
+    """Whether the images lie there as pixels, or are too many for it."""
+    if (folder / "pixels").exists():
+        return True
+    frame = read_json(folder / "meta.json")["frame"]
+    return len(_load_facts(folder)) * int(np.prod([frame["channels"], *frame["size"]])) > most_bytes
+
+
+def _remove_what_was_killed(cache: Path) -> None:
+    """Folders half written by processes that are gone."""
+    for partial in cache.glob(".partial-*"):
+        try:
+            os.kill(int(partial.name.split("-")[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(partial, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
 
 
 def _opened(folder: Path) -> Store:
@@ -173,11 +194,11 @@ def _folder_name(files: Files, key: bytes) -> str:
     return f"{len(files.names)}-{files.total}-{key.hex()}"
 
 
-def _key(asked: str, digests: bytes) -> bytes:
-    return digest(asked.encode() + digests)
+def _key(asked: str, as_pixels: bool, digests: bytes) -> bytes:
+    return digest(f"{asked} {as_pixels}".encode() + digests)
 
 
-def _same_content(files: Files, cache: Path, asked: str) -> Path | None:
+def _same_content(files: Files, cache: Path, asked: str, most_bytes: float) -> Path | None:
     """The folder of the same pictures decoded from another place, or before they were touched: worth a look at every byte only
     when there is one of as many files and bytes."""
     candidates = list(cache.glob(_folder_name(files, b"") + "*"))
@@ -187,8 +208,8 @@ def _same_content(files: Files, cache: Path, asked: str) -> Path | None:
     for position, file in files.read():
         with suppress(OSError, Unreadable):
             digests[position] = digest(read(file))
-    wanted = _folder_name(files, _key(asked, b"".join(digests.values())))
-    return next((folder for folder in candidates if folder.name == wanted), None)
+    wanted = {_folder_name(files, _key(asked, as_pixels, b"".join(digests.values()))) for as_pixels in (True, False)}
+    return next((folder for folder in candidates if folder.name in wanted and _as_asked(folder, most_bytes)), None)
 
 
 class _Recolour(Exception):
@@ -247,7 +268,7 @@ def _write(
     needed = n * frame.channels * frame.size[0] * frame.size[1]
     as_pixels = needed <= most_bytes
     _check_room(cache, needed if as_pixels else files.total, name)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=cache))
+    partial = Path(tempfile.mkdtemp(prefix=f".partial-{os.getpid()}-", dir=cache))
     try:
         pixels = partial / "pixels" if as_pixels else None
         if pixels is not None:
@@ -255,6 +276,7 @@ def _write(
                 file.truncate(needed)
         facts = np.zeros(n, FACTS)
         unreadable: list[tuple[int, str]] = []
+        lasting = True
         done = 0
         with (partial / "encoded").open("wb") as encoded:
             for group in _groups(files, frame, pixels):
@@ -265,22 +287,27 @@ def _write(
                 for position, content in zip(group.positions, group.contents):
                     facts["start"][position] = encoded.tell()
                     encoded.write(content)
-                for position, reason, of_file in group.unreadable:
+                for position, reason, of_file, again in group.unreadable:
                     facts["file_digest"][position] = np.void(of_file)
                     unreadable.append((position, reason))
+                    lasting = lasting and again
                 done += len(group.positions) + len(group.unreadable)
                 advance(f"decoding {name}", done, n)
         if as_pixels:
             (partial / "encoded").unlink()
         write_atomically(partial / "facts.npy", lambda file: np.save(file, facts))
-        write_json(partial / "meta.json", {"format": VERSION, "frame": asdict(frame), "unreadable": sorted(unreadable)})
-        folder = cache / _folder_name(files, _key(asked, facts["file_digest"].tobytes()))
-        if not folder.exists():  # another process may have been quicker
+        meta = {"format": VERSION, "frame": asdict(frame), "unreadable": sorted(unreadable), "lasting": lasting}
+        write_json(partial / "meta.json", meta)
+        folder = cache / _folder_name(files, _key(asked, as_pixels, facts["file_digest"].tobytes()))
+        try:
             partial.rename(folder)
+        except OSError:
+            if not (folder / "meta.json").exists():  # else another process was quicker
+                raise
         return folder
     except OSError as error:
         raise StresslensError(
-            f"cannot write the decoded images to {cache}: {error.strerror}; set XDG_CACHE_HOME to another folder"
+            f"{name} cannot be decoded into {cache}: {error.strerror or error}; XDG_CACHE_HOME moves that folder"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -288,7 +315,7 @@ def _write(
 
 def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[Group]:
     """The groups as they are decoded, by as many processes as there are cores."""
-    batches = _batched(files.read(), GROUP)
+    batches = _batched(files.read(), max(1, min(GROUP, GROUP_BYTES * len(files.names) // max(1, files.total))))
     if len(files.names) <= GROUP:
         yield from (decode_group(batch, frame, pixels=pixels) for batch in batches)
         return
@@ -303,7 +330,8 @@ def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[Group]:
             yield batch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
-    groups = Parallel(n_jobs=cores, return_as="generator")(delayed(decode_group)(batch, frame, pixels=pixels) for batch in wanted())
+    pool = Parallel(n_jobs=cores, return_as="generator", pre_dispatch="2*n_jobs")
+    groups = pool(delayed(decode_group)(batch, frame, pixels=pixels) for batch in wanted())
     try:
         for group in groups:  # noqa: UP028 (`yield from` would close `groups` before it is emptied below)
             yield group

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -65,6 +66,9 @@ MOST_PIXELS = 178_956_970
 HEAD = 2**18
 """Bytes within which a JPEG says how it is to be turned."""
 
+MOST_BYTES = 2**29
+"""A file that is larger is no picture that could be decoded."""
+
 GREY = {"1", "L", "LA", "La", "I"}
 
 
@@ -101,6 +105,11 @@ def read(file: str | bytes | Unreadable) -> bytes:
         raise file
     if isinstance(file, bytes):
         return file
+    facts = os.stat(file)
+    if not stat.S_ISREG(facts.st_mode):
+        raise Unreadable("no regular file")
+    if facts.st_size > MOST_BYTES:
+        raise Unreadable(f"larger than {MOST_BYTES // 2**20} MB")
     with open(file, "rb") as opened:
         return opened.read()
 
@@ -154,7 +163,8 @@ def _by_pillow(content: bytes, frame: Frame) -> Picture:
                 picture.draft(None, (2 * max(frame.size), 2 * max(frame.size)))
             picture.load()
             scaled = picture.size
-            ImageOps.exif_transpose(picture, in_place=True)
+            with suppress(Exception):  # damaged EXIF: a viewer shows the picture as it lies
+                ImageOps.exif_transpose(picture, in_place=True)
             if (picture.size[0] > picture.size[1]) != (scaled[0] > scaled[1]):
                 width, height = height, width
             coloured = picture.mode not in GREY and not picture.mode.startswith("I;16")
@@ -180,7 +190,7 @@ def _eight_bit(picture: Image.Image, channels: int) -> Image.Image:
     """L or RGB."""
     if picture.mode.startswith("I"):
         values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 65_535:
+        if values.min() < 0 or values.max() > 65_535 or (picture.mode == "I" and values.max() <= 255):
             raise Unreadable(f"its values run from {values.min()} to {values.max()}; what white is cannot be known")
         picture = Image.fromarray((values >> 8).astype(np.uint8))
     elif picture.mode == "F":
@@ -219,9 +229,13 @@ def files_below(folder: str, above: frozenset[tuple[int, int]] = frozenset()) ->
             for entry in entries:
                 if hidden(entry.name):
                     continue
-                if entry.is_dir():
+                try:
+                    is_folder, is_file = entry.is_dir(), entry.is_file()
+                except OSError:  # a link to itself
+                    continue
+                if is_folder:
                     yield from files_below(entry.path, above | {here})
-                elif entry.is_file():
+                elif is_file:
                     yield entry
     except PermissionError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from None
@@ -259,13 +273,13 @@ file, and where its file begins among those that are kept."""
 class Group(NamedTuple):
     """What some of the files came to: of those that could be read their positions, FACTS (n,) and, if kept, their bytes.
 
-    Of the others: position, reason, and the digest of the file.
+    Of the others: position, reason, the digest of the file, and whether the same bytes would fail again.
     """
 
     positions: list[int]
     facts: NDArray[np.void]
     contents: list[bytes]
-    unreadable: list[tuple[int, str, bytes]]
+    unreadable: list[tuple[int, str, bytes, bool]]
 
 
 def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) -> Group:
@@ -282,7 +296,8 @@ def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) ->
                 picture = decode(content, frame)
             except (OSError, Unreadable) as error:
                 reason = error.strerror if isinstance(error, OSError) else None
-                unreadable.append((position, reason or str(error), digest(content)))
+                lasting = isinstance(error, Unreadable | FileNotFoundError)
+                unreadable.append((position, reason or str(error), digest(content), lasting))
                 continue
             image = picture.pixels.tobytes()
             if target is not None:

@@ -209,6 +209,12 @@ def run_folders(root: Path) -> list[RunFolder]:
     return [RunFolder(record.parent) for record in records]
 
 
+def command_line() -> list[str]:
+    """What was typed; `python -m stresslens` is the command stresslens."""
+    program = Path(sys.argv[0])
+    return ["stresslens" if program.name == "__main__.py" else program.name, *sys.argv[1:]]
+
+
 def environment(arithmetic: dict[str, Any]) -> dict[str, Any]:
     """What a run ran on, for its environment.json."""
     from importlib.metadata import version
@@ -219,7 +225,7 @@ def environment(arithmetic: dict[str, Any]) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor_count": os.cpu_count(),
         "packages": {name: version(name) for name in packages},
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command_line(),
         "commit": _commit(),
         **arithmetic,
     }

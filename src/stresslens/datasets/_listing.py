@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import lzma
 import os
 import tarfile
@@ -17,8 +18,8 @@ from typing import Any
 from stresslens.core.data import cache_root
 from stresslens.core.errors import DataError, closest
 from stresslens.core.image_store import Files
-from stresslens.core.pictures import SUFFIXES, Item, Unreadable, digest, files_below, hidden
-from stresslens.core.results import read_json, write_json
+from stresslens.core.pictures import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden, printable
+from stresslens.core.results import read_json, write_atomically
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -28,8 +29,6 @@ PARTS = {
 """Names of folders, and values of the column `split`, that say which part an image belongs to."""
 
 TABLES = (".csv", ".tsv", ".parquet")
-MOST_BYTES = 2**29
-"""A file in an archive that is larger is not unpacked."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,8 @@ def listing(path: Path) -> Listing:
             return _of_zip(path)
         if tarfile.is_tarfile(path):
             return _of_tar(path)
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path} is damaged ({error}); fetch it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     raise DataError(f"{path} is neither a folder, a zip or tar archive, nor a table ({', '.join(TABLES)})")
@@ -72,7 +73,7 @@ def _of_directory(root: Path) -> Listing:
         suffix = os.path.splitext(entry.name)[1].lower()
         if suffix in SUFFIXES:
             facts = entry.stat()
-            name = _printable(entry.path[cut:].replace(os.sep, "/"))
+            name = printable(entry.path[cut:].replace(os.sep, "/"))
             found.append((name, entry.path, facts.st_size, facts.st_mtime_ns))
         else:
             ignored[suffix] += 1
@@ -109,24 +110,35 @@ def _of_tar(path: Path) -> Listing:
     def members() -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         try:
             with tarfile.open(path) as archive:
-                yield from ((archive, member) for member in archive if member.isfile())
+                yield from ((archive, member) for member in archive if not (member.isdir() or member.isdev()))
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise DataError(f"{path} is damaged ({error}); fetch it again") from error
 
     index = cache_root() / "pictures" / "index" / f"{_stamp(path)}.members.json"
     if index.exists():  # to list a compressed tar takes unpacking it
-        sizes = read_json(index)
-    else:
-        sizes = {member.name: member.size for _, member in members()}
-        write_json(index, sizes)
+        listed = read_json(index)
+    else:  # of several members of one name the last counts
+        listed = {member.name: (member.size, place) for place, (_, member) in enumerate(members())}
+        write_atomically(index, lambda file: file.write(json.dumps(listed).encode()))
+    sizes = {name: size for name, (size, _) in listed.items()}
 
     def read(wanted: dict[str, int]) -> Iterator[Item]:
-        for archive, member in members():
-            if member.name in wanted:
-                content = archive.extractfile(member) if member.size <= MOST_BYTES else None
-                yield wanted[member.name], content.read() if content else Unreadable("larger than 512 MB unpacked")
+        for place, (archive, member) in enumerate(members()):
+            if member.name in wanted and place == listed[member.name][1]:
+                yield wanted[member.name], _member(archive, member)
 
     return _of_archive(path, sizes, read)
+
+
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Unreadable:
+    """What a member holds; links are followed inside the archive."""
+    if member.size > MOST_BYTES:
+        return Unreadable("larger than 512 MB unpacked")
+    try:
+        content = archive.extractfile(member)
+    except KeyError:
+        content = None
+    return content.read() if content is not None else Unreadable("a link to something that is not in the archive")
 
 
 def _of_archive(path: Path, sizes: dict[str, int], read: Any) -> Listing:
@@ -135,13 +147,17 @@ def _of_archive(path: Path, sizes: dict[str, int], read: Any) -> Listing:
     seen = {name: p for name, p in inside.items() if not any(hidden(part) for part in p.parts if part != ".")}
     ignored = Counter(p.suffix.lower() for name, p in seen.items() if not _is_picture(name))
     pictures = {name: p for name, p in seen.items() if _is_picture(name)}
+    passed_over = []
     while len({p.parts[0] for p in pictures.values()}) == 1 and all(len(p.parts) > 2 for p in pictures.values()):
-        pictures = {name: PurePosixPath(*p.parts[1:]) for name, p in pictures.items()}  # the archive of a folder holds it
-    found = sorted((_printable(str(p)), name) for name, p in pictures.items())
+        passed_over.append(
+            f"everything in the archive lies in one folder, {next(iter(pictures.values())).parts[0]!r}, which was passed over"
+        )
+        pictures = {name: PurePosixPath(*p.parts[1:]) for name, p in pictures.items()}
+    found = sorted((printable(str(p)), name) for name, p in pictures.items())
     kept, labels, parts, notes = _by_folders([name for name, _ in found], str(path))
     positions = {found[k][1]: position for position, k in enumerate(kept)}
     files = Files([found[k][0] for k in kept], sum(sizes[name] for name in positions), _stamp(path), lambda: read(positions))
-    return Listing(files, labels, parts, {}, [*notes, *_ignored_note(ignored)])
+    return Listing(files, labels, parts, {}, [*passed_over, *notes, *_ignored_note(ignored)])
 
 
 def _stamp(path: Path) -> str:
@@ -178,7 +194,7 @@ def _of_table(path: Path) -> Listing:
     _check_rows(path, rows)
     rows.sort(key=lambda row: row[1]["path"])
     paths = [path.parent / row["path"] for _, row in rows]
-    stats = [(p.stat().st_size, p.stat().st_mtime_ns) if p.is_file() else (0, 0) for p in paths]
+    stats = [_size_and_time(p) for p in paths]
     stamp = digest(repr((str(path.resolve()), [str(p) for p in paths], stats)).encode()).hex()
 
     def read() -> Iterator[Item]:
@@ -188,6 +204,14 @@ def _of_table(path: Path) -> Listing:
     others = [name for name in columns if name not in ("path", "label", "split")]
     parts = [PARTS[row["split"].lower()] if "split" in row else None for _, row in rows]
     return Listing(files, [row["label"] for _, row in rows], parts, {name: [row[name] for _, row in rows] for name in others})
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    try:
+        facts = file.stat()
+    except OSError:  # told when it is to be decoded
+        return 0, 0
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _csv_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -222,13 +246,18 @@ def _parquet_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from None
     _check_columns(path, table.column_names)
-    return [(line, {k: "" if v is None else str(v) for k, v in row.items()}) for line, row in enumerate(table.to_pylist(), 1)]
+    return [
+        (line, {k: "" if v is None else str(v).strip() for k, v in row.items()}) for line, row in enumerate(table.to_pylist(), 1)
+    ]
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}: {closest(missing[0], list(columns))}; it needs path and label")
+    double = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
+    if double:
+        raise DataError(f"{path} has the column {double[0]!r} more than once")
     taken = [name for name in columns if name in ("file", "width", "height", "bytes")]
     if taken:
         raise DataError(f"{path}: the column {taken[0]!r} has the name of something that is measured; rename it")
@@ -242,6 +271,10 @@ def _check_rows(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
         if not row["path"] or not row["label"]:
             wrong.append(f"{path}:{line}: no {'path' if not row['path'] else 'label'}")
             continue
+        if "\0" in row["path"]:
+            wrong.append(f"{path}:{line}: the path holds a zero byte")
+        if row.get("group") == "":
+            wrong.append(f"{path}:{line}: no group; an image of its own needs a group of its own")
         if "split" in row and row["split"].lower() not in PARTS:
             wrong.append(f"{path}:{line}: split {row['split']!r}: expected train, validation or test")
         first, label = seen.setdefault(os.path.normpath(row["path"]), (line, row["label"]))
@@ -256,11 +289,6 @@ def _check_rows(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
 
 def _is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
-
-
-def _printable(name: str) -> str:
-    """A file's name as text; bytes that are no UTF-8 become replacement characters."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _ignored_note(ignored: Counter[str]) -> Iterable[str]:

@@ -60,12 +60,14 @@ def folder(
             "Repair or remove them, or leave them out with `unreadable: skip`"
         )
     labels = [listed.labels[position] for position in store.positions]
-    classes = sorted(set(labels))
+    classes = sorted(set(listed.labels))
     number = {label: k for k, label in enumerate(classes)}
     columns = _columns(listed, store, group, slices, name)
     whole = Split(store.images, torch.tensor([number[label] for label in labels]), columns=columns)
     data = _divided(whole, [listed.parts[position] for position in store.positions], classes, name, test, validation, subset, seed)
-    return replace(data, notes=(*listed.notes, *data.notes), findings=tuple(_findings(listed, store)), fit=fit)
+    return replace(
+        data, notes=(*listed.notes, *data.notes), findings=tuple(_findings(listed, store)), fit=fit, slices=tuple(slices or ())
+    )
 
 
 def _columns(listed: Listing, store: Store, group: str | None, slices: list[str] | None, name: str) -> dict[str, NDArray[Any]]:

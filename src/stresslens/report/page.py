@@ -31,17 +31,18 @@ PAGE = "report.html"
 TEMPLATES = ("base.html.j2", "parts.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, *, anew: bool = True) -> Path:
     """Writes `report.html` for a study and for each of its runs, or for a single run, and returns the path of the first.
 
-    A run's page is left alone when the files that it was made from have not changed. Raises ConfigError where there is no run.
+    Unless `anew`, a run's page is left alone when the files that it was made from have not changed. Raises ConfigError where there
+    is no run, or the folder is no study's.
     """
     if (folder / "record.json").is_file():
         home = folder.resolve().parent.parent
-        return _write_run(read_run(RunFolder(folder)), home if (home / "study.json").is_file() else None)
+        return _write_run(read_run(RunFolder(folder)), home if (home / "study.json").is_file() else None, anew=anew)
     study = read_study(folder)
     for run in study.runs:
-        _write_run(run, folder)
+        _write_run(run, folder, anew=anew)
     return _write(folder / PAGE, render_study(study))
 
 
@@ -185,10 +186,10 @@ def link(start: Path, target: Path) -> str:
     return quote(os.fsencode(os.path.relpath(target.resolve(), start.resolve())))
 
 
-def _write_run(run: Run, home: Path | None) -> Path:
+def _write_run(run: Run, home: Path | None, *, anew: bool) -> Path:
     path = run.folder.path / PAGE
     digest = _digest(run, link(run.folder.path, home / PAGE) if home else "")
-    if not _is_made_from(path, digest):
+    if anew or not _is_made_from(path, digest):
         _write(path, render_run(run, home, digest))
     return path
 

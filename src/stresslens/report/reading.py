@@ -166,6 +166,10 @@ def read_study(folder: Path) -> Study:
     found = [read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
     if not found:
         raise ConfigError(f"there is no run in {folder}: expected {folder}/<run>/seed-<k>/record.json; `stresslens run` makes runs")
+    if strangers := [run.folder.path for run in found if run.folder.path.resolve().parent.parent != folder.resolve()]:
+        raise ConfigError(
+            f"{folder} is no study's folder: {strangers[0]} belongs to {strangers[0].resolve().parent.parent}; give that"
+        )
     file = _optional(folder / "study.json", StudyFile)
     comparison = _optional(folder / "comparison.json", Comparison)
     listed = list(dict.fromkeys(file.runs)) if file else []
