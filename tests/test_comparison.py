@@ -125,7 +125,7 @@ def test_the_plan_says_what_it_would_take() -> None:
     a, b = (random.random((2, 1, 360)) + 0.02 * random.random((2, 3, 360)) < 0.9).astype(float)
     assert "telling 0.5 points apart would take about" in difference_of("c", "a", "b", a, b, ask=0.005).plan
     enough = difference_of("c", "a", "b", a, b, ask=0.2).plan
-    assert enough == "these 3 seeds and 360 images are enough to tell 20 points apart"
+    assert enough == "these 3 seeds and 360 images are enough to tell 20 points apart in a single comparison"
     alone = difference_of("c", "a", "b", a[:1], b[:1], ask=0.01).plan
     assert alone.startswith("telling 1 point apart would take about")
     assert alone.endswith("images, for these weights alone")

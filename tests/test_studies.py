@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from stresslens import pipeline, study
 
@@ -22,8 +24,19 @@ def test_study_reads_and_says_what_it_expects(file: Path) -> None:
     assert any("Expect (measured" in line for line in head), "the head comment says what was measured"
 
 
+def photos(folder: Path) -> None:
+    """What a user's own images may be, where a study asks for them."""
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for k in range(30):
+            pixels = np.random.default_rng([k, ord(label[0])]).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{k}.jpg")
+
+
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
-def test_study_runs_for_a_moment(file: Path, tmp_path: Path) -> None:
+def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
     found = study.read(file, ["train.epochs=1", "train.precision=float32"])
     found.seeds = [0]
     folder = pipeline.run(found, out=tmp_path)

@@ -17,7 +17,8 @@ from stresslens import evaluation, likeness
 from stresslens.building import open_model
 from stresslens.core.data import Split
 from stresslens.core.errors import DataError
-from stresslens.core.pictures import SUFFIXES, Frame, Unreadable, decode, files_below, printable, quietly, read
+from stresslens.core.pictures import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read
+from stresslens.core.printing import printable
 from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, UnreadableRun, read_record
 from stresslens.metrics.classification import log_softmax

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresslens.core.durations import duration
-from stresslens.core.pictures import printable
+from stresslens.core.printing import printable
 
 if TYPE_CHECKING:
     from stresslens.building import Task
@@ -71,9 +71,8 @@ def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
         if contrast and (plans or not contrast["real"]):
             print(f"    {contrast['plan']}")
     if len(told) < len(compared["verdicts"]):
-        print(
-            f"{len(compared['verdicts']) - len(told)} more, most of them not distinguishable, are in the report and in comparison.json"
-        )
+        more = len(compared["verdicts"]) - len(told)
+        print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
     for claim in compared.get("claims", []):
         print(f"claim: {claim['claim']}. {claim['sentence']}")
 

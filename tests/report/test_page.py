@@ -140,13 +140,24 @@ def test_a_page_is_made_again_only_when_its_files_have_changed(tmp_path: Path) -
     first, second = (study / f"run{k}" / "seed-0" / "report.html" for k in (0, 1))
     before = [path.stat().st_mtime_ns for path in (first, second)]
     (second.parent / "config.yaml").write_text("train: {lr: 7}")
-    write_report(study)
+    write_report(study, anew=False)
     assert first.stat().st_mtime_ns == before[0]
     assert second.stat().st_mtime_ns > before[1]
     assert "lr: 7" in second.read_text()
     first.write_text("damaged")
-    write_report(study)
+    write_report(study, anew=False)
     assert "Scores" in first.read_text()
+    before = second.stat().st_mtime_ns
+    write_report(study)
+    assert second.stat().st_mtime_ns > before
+
+
+def test_a_folder_of_several_studies_is_refused(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "a", ["sgd"])
+    write_study(tmp_path / "b", ["sgd"])
+    for folder in (tmp_path, study / "run0"):
+        with pytest.raises(ConfigError, match="is no study's folder"):
+            write_report(folder)
 
 
 def test_the_same_files_give_the_same_page(tmp_path: Path) -> None:

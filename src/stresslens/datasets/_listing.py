@@ -18,7 +18,8 @@ from typing import Any
 from stresslens.core.data import cache_root
 from stresslens.core.errors import DataError, closest
 from stresslens.core.image_store import Files
-from stresslens.core.pictures import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden, printable
+from stresslens.core.pictures import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden
+from stresslens.core.printing import printable
 from stresslens.core.results import read_json, write_atomically
 
 PARTS = {
