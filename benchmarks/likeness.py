@@ -1,0 +1,78 @@
+"""How often pictures are called unlike the training images: of the test split (false alarms), and of kinds that are unlike them.
+
+    python benchmarks/likeness.py RUN [PHOTOGRAPHS]     # a finished run (…/seed-0) of digits or mnist; a folder of photographs
+
+Prints the share marked at the run's stated rate, with Wilson's interval and n.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from stresslens import likeness
+from stresslens.building import data_of, open_model
+from stresslens.core.pictures import Frame, decode, files_below, read
+from stresslens.core.results import RunFolder
+from stresslens.core.types import Shape
+from stresslens.metrics.intervals import wilson
+
+MANY = 300
+
+
+def letters(shape: Shape) -> Tensor:
+    """White letters on black, of three sizes, drawn with Pillow's own font."""
+    drawn = []
+    for size in (20, 24, 28):
+        for letter in "ABCDEFGHJKLMNPRTUVWXYabdefhkmnpqrtwxyäöüß":
+            picture = Image.new("L", (28, 28))
+            ImageDraw.Draw(picture).text((14, 14), letter, 255, ImageFont.load_default(size), anchor="mm")
+            drawn.append(np.asarray(picture))
+    x = torch.from_numpy(np.stack(drawn)).float()[:, None] / 255
+    return F.interpolate(x, shape[1:], mode="bilinear", antialias=True).expand(-1, shape[0], -1, -1)
+
+
+def photographs(folder: Path, shape: Shape) -> Tensor:
+    """Every so many-th picture below a folder, from all over it."""
+    files = sorted(entry.path for entry in files_below(str(folder)))
+    some = files[:: max(1, len(files) // MANY)][:MANY]
+    frame = Frame(shape[0], (shape[1], shape[2]))
+    return torch.from_numpy(np.stack([decode(read(file), frame).pixels for file in some])).float() / 255
+
+
+def foreign(shape: Shape, random: torch.Generator) -> dict[str, Tensor]:
+    grey = torch.linspace(0, 1, MANY)[:, None, None, None].expand(MANY, *shape)
+    noise = torch.rand(MANY, *shape, generator=random)
+    return {
+        "uniform noise": noise,
+        "20 % white pixels": (noise < 0.2).float(),
+        "one grey all over": grey,
+        "letters": letters(shape),
+    }
+
+
+def main() -> None:
+    folder = RunFolder(Path(sys.argv[1]))
+    model, data = open_model(folder).eval(), data_of(folder)
+    fitted = likeness.Likeness.load(folder.likeness)
+    assert data.test is not None
+    test = data.test.floats(data.test.images[:])
+    kinds = {"test images (false alarms)": test, **foreign(data.shape, torch.Generator().manual_seed(0)), "inverted": 1 - test}
+    kinds["turned by 90°"] = test.rot90(1, (2, 3))
+    if len(sys.argv) > 2:
+        kinds["photographs"] = photographs(Path(sys.argv[2]), data.shape)
+    print(f"{sys.argv[1]}: stated rate {fitted.rate:.3f}, {len(fitted.calibration)} validation images")
+    for name, x in kinds.items():
+        marked = likeness.unlike(fitted, model, x) <= fitted.rate
+        share = wilson(int(marked.sum()), len(x))
+        print(f"  {name:28} {100 * share.value:5.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}), n = {share.n}")
+
+
+if __name__ == "__main__":
+    main()
