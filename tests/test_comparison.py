@@ -221,3 +221,23 @@ def test_recipes_tested_on_different_images_are_not_compared(tmp_path: Path) -> 
     assert [(c["a"], c["b"]) for c in found["contrasts"]] == [("a", "c")]
     assert found["verdicts"][-1].startswith("a and b were not compared: their test images differ (")
     assert "of 360 images of digits differ in label, the first at" in found["verdicts"][-1]
+
+
+def test_runs_that_are_missing_and_seeds_without_a_partner_are_told(made: Make) -> None:
+    random = np.random.default_rng(0)
+    a, b = (
+        {f"seed-{k}": made(run, k, (random.random(40) < 0.8).astype(float)) for k in range(n)} for run, n in (("a", 3), ("b", 2))
+    )
+    found = compare({"a": a, "b": b, "c": {}}, [("x", "a", "b"), ("y", "a", "c")])
+    assert found["refused"] == ["a and c were not compared: c has no finished run"]
+    assert found["verdicts"][-1] == "left out of a against b, for want of a partner: a/seed-2"
+    assert "2 seeds, 40 images" in found["contrasts"][0]["verdict"]
+
+
+def test_recipes_tested_on_different_images_are_not_ranked(made: Make) -> None:
+    a = {"seed-0": made("a", 0, np.ones(40))}
+    b = {"seed-0": made("b", 0, np.ones(30))}
+    assert compare({"a": a, "b": b}, [])["verdicts"] == [
+        "the runs were tested on different images, so that no ranking is to be had"
+    ]
+    assert compare({"a": a}, [])["verdicts"][0].startswith("accuracy: a, 100.0 %")

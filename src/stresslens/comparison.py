@@ -189,11 +189,16 @@ def compare(recipes: Recipes, contrasts: Contrasts, *, split: str = "test", ask:
         name: {seed: tested_of(folder, split) for seed, folder in folders.items()} for name, folders in recipes.items() if folders
     }
     accuracies = {name: accuracy for name, seeds in tested.items() if (accuracy := _accuracy(list(seeds.values())))}
-    differences, refused = [], []
+    differences, refused, left_out = [], [], []
     for contrast, a, b in contrasts:
         if a in tested and b in tested:
             found = _difference(contrast, a, b, tested, ask)
             differences.append(found) if isinstance(found, Difference) else refused.append(found)
+            alone = sorted(
+                {f"{name}/{seed}" for name, other in ((a, b), (b, a)) for seed in tested[name].keys() - tested[other].keys()}
+            )
+            if alone and isinstance(found, Difference):
+                left_out.append(f"left out of {a} against {b}, for want of a partner: {', '.join(alone)}")
         else:
             missing = " and ".join(name for name in (a, b) if name not in tested)
             refused.append(f"{a} and {b} were not compared: {missing} has no finished run")
@@ -208,7 +213,7 @@ def compare(recipes: Recipes, contrasts: Contrasts, *, split: str = "test", ask:
         "contrasts": [difference.as_json() for difference in differences],
         "costs": [ratio.as_json() for ratio in costs.compare(records, contrasts, level=LEVEL)],
         "refused": refused,
-        "verdicts": [*_headline(accuracies, tested), *(d.verdict for d in differences), *refused] if accuracies else [],
+        "verdicts": [*_headline(accuracies, tested), *(d.verdict for d in differences), *refused, *left_out] if accuracies else [],
     }
     if 3 <= len(accuracies) <= LARGEST_MATRIX:
         compared["matrix"] = _matrix(list(accuracies), tested)
