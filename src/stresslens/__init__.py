@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stresslens.core.types import Finding as Finding
     from stresslens.python import Run as Run
     from stresslens.python import check_data as check_data
+    from stresslens.python import compare as compare
     from stresslens.python import evaluate as evaluate
     from stresslens.python import load as load
     from stresslens.python import predict as predict
@@ -39,6 +40,7 @@ _HOMES = {
     "Finding": "core.types",
     "Run": "python",
     "check_data": "python",
+    "compare": "python",
     "evaluate": "python",
     "load": "python",
     "predict": "python",

@@ -345,6 +345,10 @@ def _carry_out(
         runs = [replace(run, recipe=replace(run.recipe, train=replace(run.recipe.train, device=device))) for run in study.runs]
         study = replace(study, runs=runs)
     if seed is not None:
+        if study.repeats is not None and seed not in study.seeds:
+            raise ConfigError(
+                f"--seed {seed}: this study's repeats are {study.seeds[0]} to {study.seeds[-1]}, one for each division"
+            )
         study = replace(study, seeds=[seed])
     if dry_run:
         resolved = {run.name: studies.as_values(run.recipe) for run in study.runs}

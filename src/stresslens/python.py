@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens import evaluation, find, pipeline, stages
+from stresslens import evaluation, find, head_to_head, pipeline, stages
 from stresslens import study as studies
 from stresslens.building import Task, open_model
 from stresslens.core.data import Data, Split, as_tensor
@@ -109,6 +109,16 @@ def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
     The findings on the same images and labels are kept in the cache folder. Raises ConfigError and DataError.
     """
     return findings_of(data if isinstance(data, Data) else find.resolve("datasets", data, base=Path.cwd())())
+
+
+def compare(*folders: str | Path, split: str = "test", difference: float | None = None) -> dict[str, Any]:
+    """Whether runs (…/seed-0) or recipes (runs/STUDY/RUN) differ from the first, or a study's recipes by its contrasts.
+
+    What `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences, intervals, p before and after Holm,
+    "plan", "costs", and "regressions". `difference` (a share, 0.01 for a point) is what the plans are to tell apart. Raises
+    ConfigError for folders that cannot be compared.
+    """
+    return head_to_head.compare([Path(folder) for folder in folders], split=split, ask=difference)
 
 
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:

@@ -483,10 +483,13 @@ def test_links_and_later_members_of_a_tar(tmp_path: Path) -> None:
     assert folder(path=str(tmp_path / "pets.tar")).fingerprint == folder(path=str(root)).fingerprint
 
 
-def test_a_link_to_itself_is_passed_over(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     root = fill(tmp_path / "pets")
     (root / "cat" / "loop.png").symlink_to("loop.png")
-    assert len(folder(path=str(root)).train) == 18
+    (root / "dog" / "dangling.png").symlink_to("gone.png")
+    with pytest.raises(DataError, match=r"(?s)cat/loop.png: Too many levels .*dog/dangling.png: No such file"):
+        folder(path=str(root))
+    assert len(folder(path=str(root), unreadable="skip").train) == 18
 
 
 def test_a_class_of_which_nothing_can_be_read_stays_a_class(tmp_path: Path) -> None:

@@ -465,6 +465,7 @@ class Division:
             validation=_part(of_rest, rows["validation"]),
             test=whole.select(test),
             division={**facts, "train": len(train), "test": len(test)},
+            notes=(*data.notes, f"all {len(whole)} images, those of every split, were pooled and divided anew for this repeat"),
         )
 
 

@@ -230,9 +230,9 @@ def files_below(folder: str, above: frozenset[tuple[int, int]] = frozenset()) ->
                 if hidden(entry.name):
                     continue
                 try:
-                    is_folder, is_file = entry.is_dir(), entry.is_file()
+                    is_folder, is_file = entry.is_dir(), entry.is_file() or entry.is_symlink()
                 except OSError:  # a link to itself
-                    continue
+                    is_folder, is_file = False, True
                 if is_folder:
                     yield from files_below(entry.path, above | {here})
                 elif is_file:

@@ -73,9 +73,8 @@ def _of_directory(root: Path) -> Listing:
     for entry in files_below(str(root)):
         suffix = os.path.splitext(entry.name)[1].lower()
         if suffix in SUFFIXES:
-            facts = entry.stat()
             name = printable(entry.path[cut:].replace(os.sep, "/"))
-            found.append((name, entry.path, facts.st_size, facts.st_mtime_ns))
+            found.append((name, entry.path, *_size_and_time(entry)))
         else:
             ignored[suffix] += 1
     found.sort()
@@ -207,7 +206,7 @@ def _of_table(path: Path) -> Listing:
     return Listing(files, [row["label"] for _, row in rows], parts, {name: [row[name] for _, row in rows] for name in others})
 
 
-def _size_and_time(file: Path) -> tuple[int, int]:
+def _size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
     try:
         facts = file.stat()
     except OSError:  # told when it is to be decoded

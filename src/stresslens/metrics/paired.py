@@ -52,4 +52,5 @@ def holm(p: Mapping[Pair, float]) -> dict[Pair, float]:
 
 
 def _resampled_error(values: Floats, ratio: float, grain: float) -> float:
-    return math.sqrt((float(values.var(ddof=1)) + (grain / 2) ** 2 / len(values)) * (1 / len(values) + ratio))
+    variance = float(values.var(ddof=1)) if np.ptp(values) else 0.0  # of equal values it is rounding
+    return math.sqrt((variance + (grain / 2) ** 2 / len(values)) * (1 / len(values) + ratio))
