@@ -6,6 +6,8 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
+import numpy as np
+
 from stresslens.metrics.intervals import Floats
 
 Pair = TypeVar("Pair", bound=Hashable)
