@@ -77,7 +77,14 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
     if name in names(folder):
         function: Plugin = getattr(importlib.import_module(f"stresslens.{folder}.{name}"), name)
         return function
-    path = f"; for the images at that path: {{folder: {{path: {name}}}}}" if folder == "datasets" and Path(name).exists() else ""
+    path = ""
+    if folder == "datasets":
+        here = Path(name).exists()
+        path = (
+            f"; for the images at that path: {{folder: {{path: {name}}}}}"
+            if here
+            else ", and there is no file or folder of that name"
+        )
     raise ConfigError(f"no {_singular(folder)} is called {name!r}{path}; {closest(name, names(folder))}")
 
 

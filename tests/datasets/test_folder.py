@@ -23,6 +23,8 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.image_store import Stored
 from stresslens.datasets.folder import folder
 
+REAL = os.environ.get("STRESSLENS_DATA")
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -527,3 +529,36 @@ def test_slices_that_are_named_are_told_by_whatever_their_number(tmp_path: Path)
     assert folder(path=str(fill(tmp_path / "pets")), slices=[]).slices == ()
     rows = [["path", "label", "house"], *([f"{n}/00{k}.png", n, f"house {k}"] for n in ("cat", "dog") for k in range(10))]
     assert folder(path=table(tmp_path / "pets", rows), slices=["house"]).slices == ("house",)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (REAL and (Path(REAL) / "cifar10-jpeg.tar.xz").is_file()), reason="needs cifar10-jpeg.tar.xz under STRESSLENS_DATA"
+)
+def test_sixty_thousand_real_photographs(tmp_path: Path) -> None:
+    archive = Path(str(REAL)) / "cifar10-jpeg.tar.xz"
+    data = folder(path=str(archive))
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 40_000, "validation": 10_000, "test": 10_000}
+    assert len(data.classes) == 10
+    assert data.shape == (3, 32, 32)
+    assert data.findings == ()
+    assert data.test is not None
+    assert data.test.labels.bincount().tolist() == [1000] * 10
+    place = {str(file): k for k, file in enumerate(data.test.columns["file"])}
+    with tarfile.open(archive) as members:
+        for member in members:
+            if member.name in place and place[member.name] % 50 == 0:
+                content = members.extractfile(member)
+                assert content is not None
+                with Image.open(io.BytesIO(content.read())) as opened:
+                    expected = np.asarray(opened.convert("RGB"))
+                k = place[member.name]
+                assert np.array_equal(data.test.images[k : k + 1][0].permute(1, 2, 0).numpy(), expected)
+                assert data.classes[int(data.test.labels[k])] == member.name.split("/")[1]
+
+
+def test_a_size_of_two_numbers_from_a_study_or_the_command_line(tmp_path: Path) -> None:
+    from stresslens import find
+
+    root = fill(tmp_path / "pets")
+    assert find.resolve("datasets", {"folder": {"path": str(root), "size": [4, 8]}})().shape == (3, 4, 8)
