@@ -363,6 +363,7 @@ def _carry_out(
         from stresslens.core.types import Estimate
 
         scores = {name: Estimate.from_json(v) for name, v in record.get("scores", {}).get("test", {}).items()}
+        gates.check_known(asked, f"{task.run}/seed-{task.seed}", scores)  # before the other runs are trained in vain
         finished[f"{task.run}/seed-{task.seed}"] = scores
         serious.update(dict.fromkeys(f["evidence"] for f in record["data"]["findings"] if f["severity"] == "serious"))
         if talks:

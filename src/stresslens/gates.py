@@ -51,14 +51,18 @@ def parsed(texts: Sequence[str]) -> list[Gate]:
     return gates
 
 
+def check_known(gates: Sequence[Gate], run: str, scores: Mapping[str, Estimate]) -> None:
+    """Raises ConfigError for a score that a run does not have, as top5 of two classes, or any without a test split."""
+    for gate in gates:
+        if gate.score not in scores:
+            raise ConfigError(f"--fail-under {gate.score}: {run} has no such score; it has {', '.join(scores) or 'none'}")
+
+
 def check(gates: Sequence[Gate], finished: Mapping[str, Mapping[str, Estimate]]) -> None:
     """Raises GateNotMet, naming every run that misses one, and ConfigError for a score that a run does not have."""
-    missed = []
-    for gate in gates:
-        for run, scores in finished.items():
-            if gate.score not in scores:
-                raise ConfigError(f"--fail-under {gate.score}: {run} has no such score; it has {', '.join(scores) or 'none'}")
-            if (sentence := gate.missed(run, scores[gate.score])) is not None:
-                missed.append(sentence)
+    for run, scores in finished.items():
+        check_known(gates, run, scores)
+    sentences = [gate.missed(run, scores[gate.score]) for gate in gates for run, scores in finished.items()]
+    missed = [sentence for sentence in sentences if sentence is not None]
     if missed:
         raise GateNotMet("\n".join(missed))
