@@ -12,7 +12,8 @@ import torch
 
 from stresslens import study as studies
 from stresslens.building import Task
-from stresslens.core.data import Data, balanced_subset
+from stresslens.core.data import Data
+from stresslens.core.positions import balanced_subset
 from stresslens.datasets.digits import digits
 from stresslens.settling import settle
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from stresslens import find
 from stresslens import study as studies
 from stresslens.core import layers
-from stresslens.core.data import Data, Division, Split
+from stresslens.core.data import Data, Split
+from stresslens.core.division import Division
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
 from stresslens.recipe import Input, Recipe

@@ -88,8 +88,9 @@ class Classifier:
 
     def _classes(self, images: np.ndarray, top: int) -> Iterator[tuple[tuple[tuple[str, float], ...], float | None, bool | None]]:
         x = torch.from_numpy(images).float() / 255
-        logits = evaluation.logits_of(self.model, Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)).double().numpy()
-        likes = likeness.unlike(self.likeness, self.model, x) if self.likeness else [None] * len(x)
+        split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
+        logits, sample = likeness.observed(self.model, split, lambda: evaluation.logits_of(self.model, split).double().numpy())
+        likes = self.likeness.p_values(sample) if self.likeness else [None] * len(x)
         for row, p_like in zip(np.exp(log_softmax(logits / self.temperature)), likes):
             best = np.argsort(-row, kind="stable")[:top]
             ranked = tuple((self.card.classes[k], float(row[k])) for k in best)

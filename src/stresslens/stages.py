@@ -107,7 +107,7 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
         "data": {
             "name": data.name,
             "fingerprint": data.fingerprint,
-            "splits": {name: data.fingerprint_of(name) for name in data.splits},
+            "splits": {name: split.fingerprint for name, split in data.splits.items()},
             "sizes": {name: len(split) for name, split in data.splits.items()},
             "notes": list(data.notes),
             "findings": [finding.as_json() for finding in findings_of(data)],

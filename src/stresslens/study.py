@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from stresslens import find
 from stresslens.contrasts import Contrast, claims_of, pairs_of
-from stresslens.core.data import Division
+from stresslens.core.division import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
 from stresslens.dotted import SLOTS, set_dotted

@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from stresslens import Data, Split
-from stresslens.core.data import divide
+from stresslens.core.positions import divide
 
 
 def digits_as_published() -> Data:

@@ -1,4 +1,4 @@
-"""Images and labels: splits that stay uint8 until a batch is made, and how a data set is divided."""
+"""Images and labels: splits that stay uint8 until a batch is made, and the data set they make up."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stresslens.core.draws import Draws, mix
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import DataError
 from stresslens.core.image_store import Stored
 from stresslens.core.pictures import Fit
+from stresslens.core.positions import divide, shuffled
 from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
@@ -105,14 +106,16 @@ class Split:
         for start in range(0, len(self), size):
             yield self.images[start : start + size]
 
-    def content(self) -> Iterator[bytes | memoryview]:
-        """What tells this split's images and labels from others'."""
-        yield f"{self.scale} {self.images.dtype} {tuple(self.images.shape)}".encode()
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any pixel or label."""
+        digest = hashlib.sha256(f"{self.scale} {self.images.dtype} {tuple(self.images.shape)}".encode())
         if isinstance(self.images, Stored):
-            yield self.images.content()
+            digest.update(self.images.content())
         else:
-            yield np.ascontiguousarray(self.images.cpu().numpy()).data
-        yield np.ascontiguousarray(self.labels.cpu().numpy()).data
+            digest.update(np.ascontiguousarray(self.images.cpu().numpy()).data)
+        digest.update(np.ascontiguousarray(self.labels.cpu().numpy()).data)
+        return digest.hexdigest()[:16]
 
     @cached_property
     def _resident(self) -> Tensor | None:
@@ -144,7 +147,7 @@ class Split:
         places = self._places
         order = None
         if seed is not None and shuffle and size < len(self):
-            order = _balanced_order(self.labels.cpu(), seed, epoch) if balanced else _order(len(self), seed, epoch)
+            order = _balanced_order(self.labels.cpu(), seed, epoch) if balanced else shuffled(len(self), seed, epoch)
             order = order.to(self.images.device)
         for start in range(start_step * size, len(self), size):
             if order is None:
@@ -177,10 +180,6 @@ class Split:
         return torch.arange(len(self), device=self.images.device)
 
 
-def _order(n: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch)))
-
-
 def _balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
     """n tickets, as many for each class present: an image's place, plus n for every time it was drawn before."""
     n, present = len(labels), torch.unique(labels)
@@ -189,8 +188,8 @@ def _balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
         own = (labels == label).nonzero().flatten()
         slots = n // len(present) + (k < n % len(present))
         rounds = range(-(-slots // len(own)))
-        tickets.append(torch.cat([own[_order(len(own), mix(seed, label, r), epoch)] + r * n for r in rounds])[:slots])
-    return torch.cat(tickets)[_order(n, seed, epoch)]
+        tickets.append(torch.cat([own[shuffled(len(own), mix(seed, label, r), epoch)] + r * n for r in rounds])[:slots])
+    return torch.cat(tickets)[shuffled(n, seed, epoch)]
 
 
 @dataclass(frozen=True)
@@ -243,19 +242,8 @@ class Data:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change with any pixel, label, division or class name."""
-        digest = hashlib.sha256(repr((self.classes, self.shape)).encode())
-        for name, split in self.splits.items():
-            digest.update(name.encode())
-            for part in split.content():
-                digest.update(part)
-        return digest.hexdigest()[:16]
-
-    def fingerprint_of(self, split: str) -> str:
-        """16 hexadecimal digits of one split's images and labels."""
-        digest = hashlib.sha256()
-        for part in self.splits[split].content():
-            digest.update(part)
-        return digest.hexdigest()[:16]
+        splits = [(name, split.fingerprint) for name, split in self.splits.items()]
+        return hashlib.sha256(repr((self.classes, self.shape, splits)).encode()).hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> Data:
         moved: dict[str, Any] = {name: split.to(device) for name, split in self.splits.items()}
@@ -292,7 +280,7 @@ class Data:
             )
         named = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(y.max()) + 1))
         parts = divide(y, {"test": test, "validation": validation}, seed=seed, names=named, groups=columns.get("group"))
-        return Data(whole.select(parts["train"]), _part(whole, parts["validation"]), _part(whole, parts["test"]), named, name)
+        return Data(whole.select(parts["train"]), part_of(whole, parts["validation"]), part_of(whole, parts["test"]), named, name)
 
 
 def as_tensor(values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
@@ -302,177 +290,6 @@ def as_tensor(values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
     return torch.as_tensor(values)
 
 
-def _part(split: Split, rows: Tensor) -> Split | None:
+def part_of(split: Split, rows: Tensor) -> Split | None:
+    """Some of a split's images; None of none."""
     return split.select(rows) if len(rows) else None
-
-
-def divide(
-    labels: Tensor,
-    parts: Mapping[str, int | float],
-    *,
-    seed: int,
-    names: Sequence[str] = (),
-    groups: NDArray[Any] | None = None,
-) -> dict[str, Tensor]:
-    """Positions of each part and of the remaining "train", drawn at random with every class in proportion.
-
-    A part is a count (from 1 up) or a share of all images (below 1); 0 leaves it empty. Images with the same value in `groups`
-    stay on one side, so that sizes and proportions come only as near as the groups allow.
-    """
-    from sklearn.model_selection import train_test_split
-
-    counts = {name: _count(name, part, len(labels)) for name, part in parts.items()}
-    if sum(counts.values()) >= len(labels):
-        wanted = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ConfigError(f"nothing is left to train on: {len(labels)} images, {wanted}")
-    rest = np.arange(len(labels))
-    drawn: dict[str, Tensor] = {}
-    for name, count in counts.items():
-        of_rest = labels.numpy()[rest]
-        present, sizes = np.unique(of_rest, return_counts=True)
-        if count and (sizes.min() < 2 or count < len(present) or len(rest) - count < len(present)):
-            rarest = int(present[sizes.argmin()])
-            label = repr(names[rarest]) if rarest < len(names) else str(rarest)
-            raise DataError(
-                f"cannot draw {count} {name} images with every class on both sides: {len(present)} classes, the smallest "
-                f"({label}) has {sizes.min()} image{'s' if sizes.min() > 1 else ''} of {len(rest)}"
-            )
-        part = np.arange(0)
-        if count and groups is not None:
-            chosen = _whole_groups(of_rest, count, seed=seed, groups=groups[rest], names=names)
-            rest, part = np.delete(rest, chosen), rest[chosen]
-        elif count:
-            rest, part = train_test_split(rest, test_size=count, random_state=seed, stratify=of_rest)
-        drawn[name] = torch.from_numpy(np.ascontiguousarray(part))
-    drawn["train"] = torch.from_numpy(np.ascontiguousarray(rest))
-    return drawn
-
-
-def _whole_groups(
-    labels: NDArray[np.int64], count: int, *, seed: int, groups: NDArray[Any], names: Sequence[str]
-) -> NDArray[np.int64]:
-    """About `count` positions: folds of whole groups, as fine as the rarest class allows, until another would lead farther away."""
-    fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
-    folds = min(max(10, round(len(labels) / min(count, len(labels) - count))), max(2, fewest))
-    chosen = np.arange(0)
-    for side in fold_positions(torch.from_numpy(labels), folds, seed=seed, groups=groups, names=names)[:-1]:
-        if len(chosen) and abs(len(chosen) + len(side) - count) >= abs(len(chosen) - count):
-            break
-        chosen = np.concatenate([chosen, side.numpy()])
-    return chosen
-
-
-def fold_positions(
-    labels: Tensor, folds: int, *, seed: int, groups: NDArray[Any] | None = None, names: Sequence[str] = ()
-) -> list[Tensor]:
-    """The positions of each of `folds` parts that together are all images, every class in proportion, groups kept whole.
-
-    Raises DataError when a class has fewer images, or groups, than there are folds.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    y = labels.numpy()
-    for label in np.unique(y):
-        units = np.arange(len(y))[y == label] if groups is None else np.unique(groups[y == label])
-        if len(units) < folds:
-            called = repr(names[label]) if label < len(names) else str(label)
-            what = "image" if groups is None else "group"
-            raise DataError(
-                f"cannot divide into {folds} parts with every class in each: class {called} has {len(units)} {what}"
-                + ("s" if len(units) != 1 else "")
-            )
-    divider = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
-    return [torch.from_numpy(part) for _, part in divider.split(y, y, groups)]
-
-
-def _count(name: str, part: int | float, n: int) -> int:
-    if part < 0 or (part >= 1 and part != int(part)):
-        raise ConfigError(f"{name}: {part} is neither a count of images (0, 1, 2, …) nor a share of them (below 1)")
-    return int(np.ceil(part * n)) if 0 < part < 1 else int(part)
-
-
-def balanced_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
-    """`size` positions, as many of each class as it has; a larger subset with the same seed contains a smaller one."""
-    if not 0 < size <= len(labels):
-        raise ConfigError(f"a subset of {size} images was asked for; there are {len(labels)}")
-    order = _order(len(labels), seed, 0)
-    classes = labels[order]
-    rank = torch.zeros_like(order)
-    for label in torch.unique(classes):
-        of_class = (classes == label).nonzero().flatten()
-        rank[of_class] = torch.arange(len(of_class))
-    return order[torch.argsort(rank, stable=True)[:size]]
-
-
-def divided(
-    train: Split,
-    test: Split | None,
-    classes: Sequence[str],
-    name: str,
-    *,
-    validation: int | float,
-    subset: int | None,
-    seed: int,
-) -> Data:
-    """A data set whose test images are given: validation is drawn from the training images, then a balanced subset.
-
-    Images that share a value of the column "group" stay together.
-    """
-    parts = divide(train.labels, {"validation": validation}, seed=seed, names=classes, groups=train.columns.get("group"))
-    rows, notes = parts["train"], ()
-    if subset is not None:
-        labels = train.labels[rows]
-        rows = rows[balanced_subset(labels, subset, seed=seed)]
-        smallest = int(labels.bincount(minlength=len(classes)).min())
-        if subset > smallest * len(classes):
-            notes = (f"a balanced subset of {subset} images is not to be had: the smallest class has {smallest}",)  # type: ignore[assignment]
-    return Data(train.select(rows), _part(train, parts["validation"]), test, tuple(classes), name, notes)
-
-
-@dataclass(frozen=True)
-class Division:
-    """Another division of the same images for every seed: one of `folds` parts as test images, anew for each of `times`; or,
-    without folds, as many random test images as the data set has."""
-
-    folds: int | None = None
-    times: int = 1
-
-    def of(self, data: Data, seed: int) -> Data:
-        """The data set divided for a seed: its fold is seed % folds, of repetition seed // folds. Validation keeps its share."""
-        whole = _joined(list(data.splits.values()))
-        groups = whole.columns.get("group")
-        everything = torch.arange(len(whole))
-        if self.folds is not None:
-            fold, repetition = seed % self.folds, seed // self.folds
-            test = fold_positions(whole.labels, self.folds, seed=repetition, groups=groups, names=data.classes)[fold]
-            facts = {"kind": "folds", "folds": self.folds, "fold": fold, "repetition": repetition}
-        else:
-            if data.test is None:
-                raise ConfigError(
-                    f"repeats: splits: {data.name} has no test images, so there is no size to draw; set its `test:` option"
-                )
-            test = divide(whole.labels, {"test": len(data.test)}, seed=seed, names=data.classes, groups=groups)["test"]
-            facts = {"kind": "splits", "repetition": seed}
-        rest = everything[~torch.isin(everything, test)]
-        of_rest = whole.select(rest)
-        kept = len(data.train) + (len(data.validation) if data.validation else 0)
-        share = len(data.validation) / kept if data.validation else 0
-        rows = divide(of_rest.labels, {"validation": share}, seed=seed, names=data.classes, groups=of_rest.columns.get("group"))
-        train = of_rest.select(rows["train"])
-        return replace(
-            data,
-            train=train,
-            validation=_part(of_rest, rows["validation"]),
-            test=whole.select(test),
-            division={**facts, "train": len(train), "test": len(test)},
-            notes=(*data.notes, f"all {len(whole)} images, those of every split, were pooled and divided anew for this repeat"),
-        )
-
-
-def _joined(splits: Sequence[Split]) -> Split:
-    images = [split.images for split in splits]
-    stored = [part for part in images if isinstance(part, Stored)]
-    whole = stored[0].joined(stored[1:]) if stored else torch.cat([part for part in images if isinstance(part, Tensor)])
-    shared = [name for name in splits[0].columns if all(name in split.columns for split in splits)]
-    columns = {name: np.concatenate([split.columns[name] for split in splits]) for name in shared}
-    return Split(whole, torch.cat([split.labels for split in splits]), splits[0].scale, columns)

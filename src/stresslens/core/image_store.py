@@ -135,24 +135,39 @@ class Store:
     unreadable: list[tuple[int, str]]
 
 
-def decoded(
-    files: Files, cache: Path, *, size: tuple[int, int] | None, fit: Fit, channels: int | None, most_bytes: float, name: str
-) -> Store:
-    """Every file decoded whole, once; from the cache while the files are the same.
+@dataclass(frozen=True)
+class Order:
+    """What is to be decoded, and how: `size` None takes the pictures' own, which must then be one; `channels` None is 3 as soon as
+    one picture has colours. Images of more than `most_bytes` together are kept as their files' bytes and decoded for each batch."""
 
-    `size` None takes the pictures' own, which must then be one; `channels` None is 3 as soon as one picture has colours. Images
-    of more than `most_bytes` together are kept as their files' bytes and decoded again for each batch. Raises DataError.
-    """
-    asked = json.dumps([VERSION, size, fit, channels])
-    index = cache / "index" / f"{digest(f'{files.stamp} {asked}'.encode()).hex()}.json"
+    files: Files
+    name: str
+    size: tuple[int, int] | None
+    fit: Fit
+    channels: int | None
+    most_bytes: float
+
+    @property
+    def asked(self) -> str:
+        """What the result depends on besides the files."""
+        return json.dumps([VERSION, self.size, self.fit, self.channels])
+
+    def folder_name(self, digests: bytes = b"", *, as_pixels: bool = True) -> str:
+        """Where the result lies, by the files' digests; without them, how that begins."""
+        key = digest(f"{self.asked} {as_pixels}".encode() + digests).hex() if digests else ""
+        return f"{len(self.files.names)}-{self.files.total}-{key}"
+
+
+def decoded(order: Order, cache: Path) -> Store:
+    """Every file decoded whole, once; from the cache while the files are the same. Raises DataError."""
+    index = cache / "index" / f"{digest(f'{order.files.stamp} {order.asked}'.encode()).hex()}.json"
     if index.exists():
         folder = cache / str(read_json(index)["folder"])
-        if (folder / "meta.json").exists() and _as_asked(folder, most_bytes):
+        if (folder / "meta.json").exists() and _as_asked(folder, order.most_bytes):
             return _opened(folder)
     cache.mkdir(parents=True, exist_ok=True)
     _remove_what_was_killed(cache)
-    known = _same_content(files, cache, asked, most_bytes)
-    folder = known if known is not None else _decode(files, cache, asked, size, fit, channels, most_bytes, name)
+    folder = _same_content(order, cache) or _decode(order, cache)
     if read_json(folder / "meta.json")["lasting"]:
         write_json(index, {"folder": folder.name})
     return _opened(folder)
@@ -190,84 +205,53 @@ def _load_facts(folder: Path) -> NDArray[np.void]:
     return np.load(folder / "facts.npy", allow_pickle=False)  # type: ignore[no-any-return]
 
 
-def _folder_name(files: Files, key: bytes) -> str:
-    return f"{len(files.names)}-{files.total}-{key.hex()}"
-
-
-def _key(asked: str, as_pixels: bool, digests: bytes) -> bytes:
-    return digest(f"{asked} {as_pixels}".encode() + digests)
-
-
-def _same_content(files: Files, cache: Path, asked: str, most_bytes: float) -> Path | None:
+def _same_content(order: Order, cache: Path) -> Path | None:
     """The folder of the same pictures decoded from another place, or before they were touched: worth a look at every byte only
     when there is one of as many files and bytes."""
-    candidates = list(cache.glob(_folder_name(files, b"") + "*"))
+    candidates = list(cache.glob(f"{order.folder_name()}*"))
     if not candidates:
         return None
-    digests = dict.fromkeys(range(len(files.names)), digest(b""))
-    for position, file in files.read():
+    digests = [digest(b"")] * len(order.files.names)
+    for position, file in order.files.read():
         with suppress(OSError, Unreadable):
             digests[position] = digest(read(file))
-    wanted = {_folder_name(files, _key(asked, as_pixels, b"".join(digests.values()))) for as_pixels in (True, False)}
-    return next((folder for folder in candidates if folder.name in wanted and _as_asked(folder, most_bytes)), None)
+    wanted = {order.folder_name(b"".join(digests), as_pixels=as_pixels) for as_pixels in (True, False)}
+    return next((folder for folder in candidates if folder.name in wanted and _as_asked(folder, order.most_bytes)), None)
 
 
 class _Recolour(Exception):
     """The first pictures were grey, and now one has colours."""
 
 
-def _decode(
-    files: Files,
-    cache: Path,
-    asked: str,
-    size: tuple[int, int] | None,
-    fit: Fit,
-    channels: int | None,
-    most_bytes: float,
-    name: str,
-) -> Path:
-    frame, own = _first_frame(files, size, fit, channels, name)
-    one_size = own if size is None else None
+def _decode(order: Order, cache: Path) -> Path:
+    frame = _first_frame(order)
     try:
-        return _write(files, cache, asked, frame, one_size, channels is None and frame.channels == 1, most_bytes, name)
+        return _write(order, cache, frame)
     except _Recolour:
-        return _write(files, cache, asked, replace(frame, channels=3), one_size, False, most_bytes, name)
+        return _write(order, cache, replace(frame, channels=3))
 
 
-def _first_frame(
-    files: Files, size: tuple[int, int] | None, fit: Fit, channels: int | None, name: str
-) -> tuple[Frame, tuple[int, int]]:
-    """The frame that the first readable picture suggests, and that picture's own size (height, width)."""
+def _first_frame(order: Order) -> Frame:
+    """The frame that the first readable picture suggests, where the order leaves it open."""
     reasons = []
-    for position, file in files.read():
+    for position, file in order.files.read():
         try:
-            content = read(file)
             with quietly():
-                picture = decode(content, Frame(3, size, fit))
+                picture = decode(read(file), Frame(3, order.size, order.fit))
         except (OSError, Unreadable) as error:
-            reasons.append(f"{files.names[position]}: {error}")
+            reasons.append(f"{order.files.names[position]}: {error}")
             continue
-        own = (picture.height, picture.width)
-        return Frame(channels or (3 if picture.coloured else 1), size or own, fit), own
+        return Frame(order.channels or (3 if picture.coloured else 1), order.size or (picture.height, picture.width), order.fit)
     shown = "\n".join(reasons[:20]) + (f"\n… and {len(reasons) - 20} more" if len(reasons) > 20 else "")
-    raise DataError(f"{name}: none of the {len(reasons)} files can be read as a picture\n{shown}")
+    raise DataError(f"{order.name}: none of the {len(reasons)} files can be read as a picture\n{shown}")
 
 
-def _write(
-    files: Files,
-    cache: Path,
-    asked: str,
-    frame: Frame,
-    one_size: tuple[int, int] | None,
-    may_recolour: bool,
-    most_bytes: float,
-    name: str,
-) -> Path:
+def _write(order: Order, cache: Path, frame: Frame) -> Path:
     assert frame.size is not None
-    n = len(files.names)
+    files, n = order.files, len(order.files.names)
     needed = n * frame.channels * frame.size[0] * frame.size[1]
-    as_pixels = needed <= most_bytes
-    _check_room(cache, needed if as_pixels else files.total, name)
+    as_pixels = needed <= order.most_bytes
+    _check_room(cache, needed if as_pixels else files.total, order.name)
     partial = Path(tempfile.mkdtemp(prefix=f".partial-{os.getpid()}-", dir=cache))
     try:
         pixels = partial / "pixels" if as_pixels else None
@@ -280,9 +264,10 @@ def _write(
         done = 0
         with (partial / "encoded").open("wb") as encoded:
             for group in _groups(files, frame, pixels):
-                if may_recolour and any(group.facts["coloured"]):
+                if order.channels is None and frame.channels == 1 and any(group.facts["coloured"]):
                     raise _Recolour
-                _check_one_size(group, files, one_size, name)
+                if order.size is None:
+                    _check_one_size(group, frame.size, order)
                 facts[group.positions] = group.facts
                 for position, content in zip(group.positions, group.contents):
                     facts["start"][position] = encoded.tell()
@@ -292,13 +277,13 @@ def _write(
                     unreadable.append((position, reason))
                     lasting = lasting and again
                 done += len(group.positions) + len(group.unreadable)
-                advance(f"decoding {name}", done, n)
+                advance(f"decoding {order.name}", done, n)
         if as_pixels:
             (partial / "encoded").unlink()
         write_atomically(partial / "facts.npy", lambda file: np.save(file, facts))
         meta = {"format": VERSION, "frame": asdict(frame), "unreadable": sorted(unreadable), "lasting": lasting}
         write_json(partial / "meta.json", meta)
-        folder = cache / _folder_name(files, _key(asked, as_pixels, facts["file_digest"].tobytes()))
+        folder = cache / order.folder_name(facts["file_digest"].tobytes(), as_pixels=as_pixels)
         try:
             partial.rename(folder)
         except OSError:
@@ -307,7 +292,7 @@ def _write(
         return folder
     except OSError as error:
         raise StresslensError(
-            f"{name} cannot be decoded into {cache}: {error.strerror or error}; XDG_CACHE_HOME moves that folder"
+            f"{order.name} cannot be decoded into {cache}: {error.strerror or error}; XDG_CACHE_HOME moves that folder"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -349,14 +334,12 @@ def _batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _check_one_size(group: Group, files: Files, one_size: tuple[int, int] | None, name: str) -> None:
-    if one_size is None:
-        return
+def _check_one_size(group: Group, size: tuple[int, int], order: Order) -> None:
     for position, height, width in zip(group.positions, group.facts["height"], group.facts["width"]):
-        if (height, width) != one_size:
+        if (height, width) != size:
             raise DataError(
-                f"{name}: the pictures differ in size (the first is {one_size[1]}×{one_size[0]} pixels, {files.names[position]} "
-                f"{width}×{height}); set `size`, and `fit` to crop, pad or stretch"
+                f"{order.name}: the pictures differ in size (the first is {size[1]}×{size[0]} pixels, "
+                f"{order.files.names[position]} {width}×{height}); set `size`, and `fit` to crop, pad or stretch"
             )
 
 

@@ -40,16 +40,17 @@ class Normalize(nn.Module):
         channels = split.shape[0]
         if how == "none":
             return Normalize(torch.ones(channels, 1, 1), torch.zeros(channels, 1, 1))
-        extremes = [torch.stack(piece.aminmax(dim=0)) for piece in split.pieces()]
-        low, high = (
-            torch.stack([e[side] for e in extremes]).aminmax(dim=0)[side].to(torch.float32) / split.scale for side in (0, 1)
-        )
-        if how == "pixel_minmax":
-            return Normalize.by_range(low, high)
+        extremes: list[Tensor] = []
         total = torch.zeros(2, channels, dtype=torch.float64)
         for piece in split.pieces():
-            x = piece.double() / split.scale
-            total += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]).cpu()
+            extremes.append(torch.stack(piece.aminmax(dim=0)))
+            if how == "standard":
+                x = piece.double() / split.scale
+                total += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]).cpu()
+        lowest, highest = torch.stack(extremes, 1)  # (pieces, C, H, W) each
+        low, high = (extreme.to(torch.float32) / split.scale for extreme in (lowest.amin(0), highest.amax(0)))
+        if how == "pixel_minmax":
+            return Normalize.by_range(low, high)
         mean, square = total / (len(split) * split.shape[1] * split.shape[2])
         varies = high.flatten(1).amax(1) > low.flatten(1).amin(1)
         spread = (square - mean.square()).clamp_min(0).sqrt() * varies.cpu()  # a constant channel's is rounding

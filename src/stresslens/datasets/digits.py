@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from stresslens.core.data import Data, Split, divide, divided
+from stresslens.core.data import Data, Split
+from stresslens.core.division import drawn
 from stresslens.core.types import Count, NonNegative, Seed
 
 
@@ -18,7 +19,4 @@ def digits(*, test: NonNegative = 0.2, validation: NonNegative = 0.2, subset: Co
     bunch = load_digits()
     whole = Split(torch.from_numpy(bunch.images).to(torch.uint8)[:, None], torch.from_numpy(bunch.target).long(), scale=16.0)
     names = [str(name) for name in bunch.target_names]
-    parts = divide(whole.labels, {"test": test}, seed=seed, names=names)
-    count = round(validation * len(whole)) if 0 < validation < 1 else validation
-    held_out = whole.select(parts["test"]) if len(parts["test"]) else None
-    return divided(whole.select(parts["train"]), held_out, names, "digits", validation=count, subset=subset, seed=seed)
+    return drawn(whole, names, "digits", test=test, validation=validation, subset=subset, seed=seed)

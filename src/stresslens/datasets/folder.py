@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stresslens.core.data import Data, Split, cache_root, divide, divided
+from stresslens.core.data import Data, Split, cache_root
+from stresslens.core.division import divided, drawn
 from stresslens.core.errors import ConfigError, DataError, closest
-from stresslens.core.image_store import Store, decoded
+from stresslens.core.image_store import Order, Store, decoded
 from stresslens.core.pictures import SUFFIXES, Fit
 from stresslens.core.types import Count, Finding, NonNegative, Positive, Seed
 from stresslens.datasets._listing import Listing, listing
@@ -50,9 +51,7 @@ def folder(
     name = source.resolve().name
     wanted = (size, size) if isinstance(size, int) else size
     channels = {"auto": None, "grey": 1, "rgb": 3}[colours]
-    store = decoded(
-        listed.files, cache_root() / "pictures", size=wanted, fit=fit, channels=channels, most_bytes=cache_gb * 1e9, name=name
-    )
+    store = decoded(Order(listed.files, name, wanted, fit, channels, cache_gb * 1e9), cache_root() / "pictures")
     if store.unreadable and unreadable == "error":
         each = "\n".join(f"{listed.files.names[position]}: {reason}" for position, reason in store.unreadable)
         raise DataError(
@@ -113,34 +112,24 @@ def _divided(
 ) -> Data:
     """The parts as the files give them; what they do not give is drawn."""
     rows = {part: torch.tensor([k for k, own in enumerate(parts) if own == part], dtype=torch.int64) for part in set(parts)}
+    share = 0.2 if validation is None else validation
+    if None in rows:
+        return drawn(whole, classes, name, test=0.2 if test is None else test, validation=share, subset=subset, seed=seed)
     for part, option in (("test", test), ("validation", validation)):
         if option is not None and part in rows:
             raise ConfigError(f"{name} has a {part} part of its own ({len(rows[part])} images); leave the option `{part}` out")
-    if None in rows:
-        drawn = divide(
-            whole.labels, {"test": 0.2 if test is None else test}, seed=seed, names=classes, groups=whole.columns.get("group")
-        )
-        rows = {part: places for part, places in drawn.items() if len(places)}
-        share = 0.2 if validation is None else validation
-        count = round(share * len(whole)) if 0 < share < 1 else share
-    else:
-        count = 0 if "validation" in rows else 0.2 if validation is None else validation
-        if test:
-            raise ConfigError(
-                f"{name} has parts of its own, and no test among them; add a test folder (or rows), or take `test` out"
-            )
-    train = whole.select(rows["train"])
-    for drawn_part, places in rows.items():
-        unknown = set(whole.labels[places].tolist()) - set(train.labels.tolist())
+    if test:
+        raise ConfigError(f"{name} has parts of its own, and no test among them; add a test folder (or rows), or take `test` out")
+    given = {str(part): whole.select(places) for part, places in rows.items()}
+    for part, split in given.items():
+        unknown = set(split.labels.tolist()) - set(given["train"].labels.tolist())
         if unknown:
             raise DataError(
-                f"{name}: the {drawn_part} part has images of {classes[min(unknown)]!r}, and the train part has none to learn from"
+                f"{name}: the {part} part has images of {classes[min(unknown)]!r}, and the train part has none to learn from"
             )
-    held_out = whole.select(rows["test"]) if "test" in rows else None
-    data = divided(train, held_out, classes, name, validation=count, subset=subset, seed=seed)
-    if "validation" in rows:
-        return replace(data, validation=whole.select(rows["validation"]))
-    return data
+    count = 0 if "validation" in given else share
+    data = divided(given["train"], given.get("test"), classes, name, validation=count, subset=subset, seed=seed)
+    return replace(data, validation=given["validation"]) if "validation" in given else data
 
 
 def _findings(listed: Listing, store: Store) -> list[Finding]:

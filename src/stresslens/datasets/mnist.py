@@ -6,7 +6,8 @@ import os
 import zlib
 from pathlib import Path
 
-from stresslens.core.data import Data, Split, cache_root, data_root, divided
+from stresslens.core.data import Data, Split, cache_root, data_root
+from stresslens.core.division import divided
 from stresslens.core.errors import DataError
 from stresslens.core.torchvision_cure import torchvision
 from stresslens.core.types import Count, NonNegative, Seed
