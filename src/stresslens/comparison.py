@@ -161,7 +161,7 @@ def divided_difference_of(
     train, test = _sizes(divisions)
     ask = ask or asked(estimate.value)
     needed = (train + test) * (resampled_reach(difference, test / train, grain=1 / test, level=LEVEL) / ask) ** 2
-    enough = f"these {len(difference)} divisions of {round(train + test):,} images are enough to tell {_points(ask)} apart"
+    enough = f"these {len(difference)} divisions of {round(train + test):,} images {_enough(ask)}"
     more = f"telling {_points(ask)} apart would take about {_rounded_up(needed)} images in all, divided in the same way"
     plan = enough if needed <= train + test else more
     return Difference(contrast, a, b, estimate, p, len(difference), estimate.n, plan, divisions=True)
@@ -312,13 +312,17 @@ def _plan(table: crossed.Crossed, images: int, ask: float) -> str:
     present = f"{table.seeds} seeds and {images:,} images" if table.seeds > 1 else f"{images:,} images"
     if needed is None:
         if seeds == table.seeds:
-            return f"these {present} are enough to tell {asked_for} apart in a single comparison"
+            return f"these {present} {_enough(ask)}"
         return f"telling {asked_for} apart would take about {seeds} seeds on these {images:,} images"
     if math.isinf(needed):
         return f"telling {asked_for} apart would take more than {crossed.MOST_SEEDS:,} seeds or {crossed.MOST_IMAGES:,} images"
     if seeds == 1:
         return f"telling {asked_for} apart would take about {_rounded_up(needed)} images, for these weights alone"
     return f"telling {asked_for} apart would take about {_rounded_up(needed)} images and {seeds} seeds"
+
+
+def _enough(ask: float) -> str:
+    return f"are enough to tell {_points(ask)} apart in a single comparison"
 
 
 def _points(difference: float) -> str:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stresslens.metrics.slices import ROWS, holm, p_of_no_difference, slices_of
+from stresslens.metrics.paired import holm
+from stresslens.metrics.slices import ROWS, p_of_no_difference, slices_of
 
 QUICK = settings(max_examples=40, deadline=None)
 
@@ -100,8 +101,9 @@ def test_p_of_groups_alike_is_seldom_small() -> None:
 @QUICK
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_holm(ps: list[float]) -> None:
-    found = holm(ps)
-    assert all(p <= adjusted <= 1 for p, adjusted in zip(ps, found, strict=True))
+    found = holm(dict(enumerate(ps)))
+    assert len(found) == len(ps)
+    assert all(p <= adjusted <= 1 for p, adjusted in ((ps[k], found[k]) for k in range(len(ps))))
     ranked = sorted(range(len(ps)), key=lambda k: ps[k])
     slow = [min(1.0, max(ps[ranked[j]] * (len(ps) - j) for j in range(place + 1))) for place in range(len(ps))]
     assert [found[k] for k in ranked] == pytest.approx(slow)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import Floats, wilson
+from stresslens.metrics.paired import holm
 
 ROWS = 20
 """Values of a column that get a row each; the rarest beyond are one row, "other"."""
@@ -63,10 +64,11 @@ def slices_of(
         if name in named or (name not in NOT_SLICED and len(np.unique(column)) <= ROWS):
             groups[name] = _by_value(column)
     groups = {by: (names, place) for by, (names, place) in groups.items() if len(names) > 1}
-    ps = [p_of_no_difference(right, place) for _, place in groups.values()]
+    p = {by: p_of_no_difference(right, place) for by, (_, place) in groups.items()}
+    corrected = holm(p)
     return [
-        Slice(by, p, adjusted, tuple(_row(name, right[place == k]) for k, name in enumerate(names)))
-        for (by, (names, place)), p, adjusted in zip(groups.items(), ps, holm(ps))
+        Slice(by, p[by], corrected[by], tuple(_row(name, right[place == k]) for k, name in enumerate(names)))
+        for by, (names, place) in groups.items()
     ]
 
 
@@ -91,15 +93,6 @@ def _by_value(column: Values) -> tuple[list[str], Values]:
     row = np.full(len(values), ROWS - 1)
     row[frequent] = np.arange(ROWS - 1)
     return [names[k] for k in frequent] + ["other"], row[place]
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """Each p after Holm's (1979) step-down correction for having looked at all of them."""
-    order = np.argsort(ps, kind="stable")
-    stepped = np.maximum.accumulate(np.asarray(ps)[order] * np.arange(len(ps), 0, -1))
-    adjusted = np.empty(len(ps))
-    adjusted[order] = np.minimum(stepped, 1)
-    return [float(p) for p in adjusted]
 
 
 def p_of_no_difference(right: NDArray[np.bool_], place: Values, *, seed: int = 0) -> float:
