@@ -25,7 +25,7 @@ LEVELS = [
     {"claims", "costs"},
     {"evaluation", "likeness", "comparison", "data_check", "batching"},
     {"head_to_head"},
-    {"training", "examples"},
+    {"training", "examples", "search"},
     {"building"},
     {"settling"},
     {"predicting", "stages"},

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
-from stresslens.core.types import Augmentation, Loss, Objective, Optimizer, Schedule
+from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
     "datasets": (),
@@ -28,10 +28,15 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "optimizers": ("parameters", "lr"),
     "schedules": ("optimizer", "steps", "steps_per_epoch"),
     "objectives": ("model", "x", "y", "step", "net", "inputs"),
+    "attacks": ("model", "x", "y", "ball", "draws", "watch", "target", "start", "surrogate"),
+    "audits": ("table", "curve", "trace", "model", "images", "probe"),
+    "corruptions": ("x", "draws", "severity"),
+    "certificates": ("model", "x", "y", "draws"),
 }
 """Each folder and the positional parameters its functions may ask for."""
 
 NESTED: dict[Any, str] = {
+    Attack: "attacks",
     Augmentation: "augmentations",
     Loss: "losses",
     Objective: "objectives",

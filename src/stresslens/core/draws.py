@@ -81,3 +81,7 @@ class Draws:
     def select(self, keep: Tensor) -> Draws:
         """The streams of some of the images: `keep` is a mask or positions in the batch."""
         return Draws(self.seed, self.index[keep], position=self.position)
+
+    def fork(self, *values: int) -> Draws:
+        """Other streams for the same images, one for each way to call it, at their beginning."""
+        return Draws(mix(self.seed, *values), self.index)

@@ -50,6 +50,27 @@ class Objective(Protocol):
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor: ...
 
 
+class Attack(Protocol):
+    """An attack with its options: images x (N, C, H, W) in [0, 1] and their labels → x_adv, inside the ball and the box.
+
+    `watch` sees every iterate and says which images to go on with; `target` (N,) is the class to drive at, `start` where the
+    search begins, `surrogate` a model whose gradients are used instead.
+    """
+
+    def __call__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        ball: Any,
+        draws: Draws,
+        watch: Any,
+        target: Tensor | None,
+        start: Tensor | None,
+        surrogate: nn.Module | None,
+    ) -> Tensor: ...
+
+
 class Optimizer(Protocol):
     def __call__(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer: ...
 

@@ -1,0 +1,173 @@
+"""A batch of images while attacks go on: who is broken, by which image, and what the attacks showed on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.attacking import MULTIPLE
+from stresslens.core.ball import Ball
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError
+from stresslens.core.evidence import Trace
+from stresslens.find import Bound
+
+Judge = Callable[[Tensor], Tensor]
+"""Images (n, C, H, W) in float32 → logits (n, K), in the settings of an evaluation."""
+
+
+class Search:
+    """x (N, C, H, W) float32 in [0, 1], y (N,). An image counts as broken once a float32 forward pass over the very tensor that is
+    kept, which lies in ball and box, answers anything but y (with `success="target"`: the target)."""
+
+    def __init__(
+        self, judge: Judge, x: Tensor, y: Tensor, ball: Ball, *, target: Tensor | None = None, aimed: bool = False, drop: bool = True
+    ) -> None:
+        """`aimed`: only the target counts as success. Without `drop` every attack runs to its end."""
+        self.judge, self.x, self.y, self.ball, self.target, self.aimed, self.drop = judge, x, y, ball, target, aimed, drop
+        self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.x_adv = x.clone()
+        self.steps = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        """Iterates that were seen of an image up to the one that broke it, over all attacks."""
+
+    def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """(n,) whether these logits are what the attack is after; not finite ones are not."""
+        finite = torch.isfinite(logits).all(1)
+        guess = logits.argmax(1)
+        if self.aimed and self.target is not None:
+            return finite & (guess == self.target[rows])
+        return finite & (guess != self.y[rows])
+
+    def check(self, rows: Tensor, x_adv: Tensor) -> Tensor:
+        """(n,) whether each candidate holds in float32, inside ball and box; those that do are kept as their images' adversarials."""
+        inside = self.ball.select(rows).holds(x_adv, self.x[rows])
+        held = inside & self.fooled(judged(self.judge, x_adv), rows)
+        fresh = held & ~self.broken[rows]
+        self.x_adv[rows[fresh]] = x_adv[fresh].to(self.x_adv.dtype)
+        self.broken[rows[fresh]] = True
+        return held
+
+    def attempt(
+        self,
+        attack: Bound,
+        model: nn.Module,
+        draws: Draws,
+        *,
+        name: str,
+        start: Tensor | None = None,
+        surrogate: nn.Module | None = None,
+    ) -> tuple[Trace, Tensor]:
+        """One attack on the images that are not broken yet; `model` is what it sees, `draws` belong to all N images.
+
+        Returns what it showed, and (N, C, H, W) its images as it returned them, those of the rest as they were.
+        """
+        rows = (~self.broken).nonzero().flatten()
+        trace = Trace(name, dict(attack.options), float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0, len(rows))
+        returned = self.x_adv.clone()
+        if not len(rows):
+            return trace, returned
+        began = time.perf_counter()
+        watch = _Watch(self, rows, trace)
+        x, y = self.x[rows], self.y[rows]
+        target = None if self.target is None else self.target[rows]
+        needs = (model, x, y, self.ball.select(rows), draws.select(rows), watch, target, None if start is None else start[rows], surrogate)
+        before = self.x[rows].clone()
+        with watch.listening(model) if not attack.asks_for("attacks", "watch") else _nothing():
+            result = attack(*needs)
+        if not isinstance(result, Tensor) or result.shape != before.shape:
+            got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
+            raise ConfigError(f"the attack {name} returned {got}; expected images of shape {tuple(before.shape)}")
+        result = result.detach().to(before.dtype)
+        around = self.ball.select(rows)
+        trace.outside = int((~around.holds(result, before)).sum())
+        size, radius = around.size(result - before), around.radius(before).flatten()
+        trace.excess = float((size / radius.clamp_min(1e-12)).nan_to_num(torch.inf, torch.inf).max())
+        trace.unchecked = int(self.fooled(judged(self.judge, result), rows).sum())
+        on_the_way = self.broken[rows].clone()
+        held = self.check(rows, result)
+        if not self.drop or not attack.asks_for("attacks", "watch"):
+            trace.silent = int((on_the_way & ~held).sum())
+        trace.broke = int(self.broken[rows].sum())
+        trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.flat_at.sum(1))
+        left = ~self.broken[rows]
+        self.steps[rows[left]] += watch.seen[left]
+        trace.seconds = time.perf_counter() - began
+        returned[rows] = result
+        return trace, returned
+
+
+class _Watch:
+    """One attack's view of a search: its rows are places among those that were not broken when it began."""
+
+    def __init__(self, search: Search, rows: Tensor, trace: Trace) -> None:
+        self.search, self.rows, self.trace = search, rows, trace
+        self.seen = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+        self.flat_at = torch.zeros(2, len(rows), dtype=torch.bool, device=rows.device)
+        """Whose gradient was exactly zero at the first iterate; at a later one."""
+        self.first = True
+
+    def __call__(
+        self, rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None = None, grad: Tensor | None = None
+    ) -> Tensor:
+        search, own, trace = self.search, self.rows[rows], self.trace
+        trace.forwards += len(rows)
+        self.seen.scatter_add_(0, rows, torch.ones_like(rows))
+        if grad is not None:
+            trace.gradients += len(rows)
+            flat = ~grad.flatten(1).any(1) & ~search.broken[own]
+            self.flat_at[0 if self.first else 1, rows[flat]] = True
+            self.first = False
+        if loss is not None:
+            trace.losses.append((own, loss))
+        candidates = (search.fooled(logits, own) & ~search.broken[own]).nonzero().flatten()
+        if len(candidates):
+            held = candidates[search.check(own[candidates], x_adv[candidates])]
+            search.steps[own[held]] += self.seen[rows[held]]
+        return ~search.broken[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
+
+    @contextmanager
+    def listening(self, model: nn.Module) -> Iterator[None]:
+        """For an attack that shows nothing: every batch of all its images that it passes through the model is an iterate."""
+
+        def see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            if isinstance(output, Tensor) and len(inputs[0]) == len(self.rows):
+                everything = torch.arange(len(self.rows), device=self.rows.device)
+                with torch.no_grad():
+                    self(everything, inputs[0].detach().float(), output.detach())
+
+        handle = model.register_forward_hook(see)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def judged(judge: Judge, x: Tensor) -> Tensor:
+    """(n, K) logits, the batch filled up to a multiple of `MULTIPLE` so that few shapes are met."""
+    n = len(x)
+    short = -n % MULTIPLE
+    if not short or not n:
+        return judge(x)
+    return judge(torch.cat([x, x[:1].expand(short, *x.shape[1:])]))[:n]
+
+
+def judge_of(model: nn.Module, *, passes: int = 1, batch: int = 256) -> Judge:
+    """The verdict of a model in float32, over `passes` where it is random; the model must be held still (`attacked`)."""
+
+    def judge(x: Tensor) -> Tensor:
+        parts = x.split(batch)
+        with torch.no_grad():
+            sums = [sum(model(part) for _ in range(passes)) / passes for part in parts]
+        return torch.cat(sums).float()  # type: ignore[arg-type]
+
+    return judge
