@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from stresslens.core.ball import Ball as Ball
+    from stresslens.python import verify as verify
+    from stresslens.python import attack as attack
+    from stresslens.verification import Verification as Verification
+    from stresslens.robustness import Robust as Robust
     from stresslens.core.data import Data as Data
     from stresslens.core.data import Split as Split
     from stresslens.core.draws import Draws as Draws
@@ -28,6 +33,11 @@ if TYPE_CHECKING:
     from stresslens.python import write_report as write_report
 
 _HOMES = {
+    "Ball": "core.ball",
+    "verify": "python",
+    "attack": "python",
+    "Verification": "verification",
+    "Robust": "robustness",
     "Data": "core.data",
     "Split": "core.data",
     "Draws": "core.draws",

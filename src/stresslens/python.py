@@ -14,16 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens import evaluation, find, head_to_head, pipeline, stages
+from stresslens import evaluation, find, head_to_head, pipeline, stages, verification
+from stresslens.admission import admitted
 from stresslens import study as studies
 from stresslens.building import Task, open_model
+from stresslens.core.ball import Norm
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.data_check import findings_of
 from stresslens.report.page import write_report as _write_report
+from stresslens.robustness import Robust, measure
 from stresslens.settling import settle
+from stresslens.stress import asked_of, audited, resolved
+from stresslens.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,62 @@ def train(
     task = Task(Path(out).name, name, seed, recipe, Path.cwd(), folder, own, module)
     (task,) = settle([task], most_threads=os.cpu_count() or 1)
     return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
+
+
+def attack(
+    model: nn.Module,
+    images: Tensor | np.ndarray | Split,
+    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    *,
+    radii: str | float | Sequence[float | str],
+    norm: str = "linf",
+    protocol: str | Sequence[Any] = "fast",
+    out: str | Path | None = None,
+    surrogate: nn.Module | None = None,
+    **options: Any,
+) -> Robust:
+    """Every image's smallest broken radius, for any nn.Module from [0,1] images to logits; the model comes back as it was.
+
+    `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255, [0, 0.05, 0.1] or
+    "0:0.1:0.01". `options` are those of `robustness:` in a study file (alone, target, success, passes, bpda, audit, seed; images: how
+    many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on. Raises ConfigError and
+    DataError, before any computing, for what cannot be attacked.
+    """
+    split = admitted(model, images, None if labels is None else as_tensor(labels))
+    asked = asked_of(
+        {
+            "images": "all",
+            **options,
+            "radii": list(radii) if isinstance(radii, Sequence) and not isinstance(radii, str) else radii,
+            "norm": norm,
+            "protocol": protocol if isinstance(protocol, str) else list(protocol),
+        }
+    )
+    threat = resolved(asked, Path.cwd())
+    robust, place = measure(model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate)
+    if asked.audit and not robust.facts["audited"]:
+        robust = audited(robust, model, split, threat, surrogate=surrogate)
+        if place is not None:
+            robust.save(place)
+    return robust
+
+
+def verify(
+    model: nn.Module,
+    adversarials: Tensor | np.ndarray,
+    images: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray | Sequence[int],
+    *,
+    eps: float | Tensor | np.ndarray,
+    norm: Norm = "linf",
+    claimed: float | None = None,
+) -> Verification:
+    """Anybody's adversarial images counted again: inside ball and box, and what the model answers in float32 and evaluation mode.
+
+    All arrays have one entry an image; `eps` is a radius or one for each; `claimed` a published robust accuracy to hold against.
+    Raises ConfigError and DataError for what cannot be read.
+    """
+    return verification.verify(model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed)
 
 
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:

@@ -17,7 +17,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
 from stresslens.core.types import Step
-from stresslens.recipe import OPERATIONAL
+from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL
 from stresslens.training import rules
 
 
@@ -78,7 +78,9 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
     differing = [
         f"{key}: {_at(kept, key)!r} there, {_at(mine, key)!r} now"
         for key in sorted(_leaves(kept) | _leaves(mine))
-        if _at(kept, key) != _at(mine, key) and key.rpartition(".")[2] not in OPERATIONAL
+        if _at(kept, key) != _at(mine, key)
+        and key.rpartition(".")[2] not in OPERATIONAL
+        and key.partition(".")[0] not in EVALUATION_KEYS
     ]
     return task, "; ".join(differing)
 

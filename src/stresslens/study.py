@@ -21,9 +21,10 @@ from stresslens.core.division import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
 from stresslens.dotted import SLOTS, set_dotted
-from stresslens.recipe import STRICT, Input, Moments, Plug, Recipe, Stop, Train
+from stresslens.recipe import STRICT, Input, Moments, Plug, Recipe, Robustness, Stop, Train
+from stresslens.threat import threat_of
 
-LATER = ("estimator", "sweep", "curve", "robustness", "corruptions", "explain", "views", "track", "executor")
+LATER = ("estimator", "sweep", "curve", "corruptions", "explain", "views", "track", "executor")
 """Keys of a study that this version does not carry out yet."""
 
 
@@ -96,7 +97,7 @@ class Study:
 
 
 _recipe, _frame = TypeAdapter(Recipe), TypeAdapter(_Frame)
-RECIPE_KEYS = ("data", "input", "model", "train")
+RECIPE_KEYS = ("data", "input", "model", "train", "robustness")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
 
 
@@ -282,7 +283,14 @@ def _fields(path: find.Keys) -> list[str]:
     return list(owner.__dataclass_fields__)
 
 
-_OWNERS: dict[str, Any] = {"": Recipe, "input": Input, "train": Train, "train.stop": Stop, "input.normalize": Moments}
+_OWNERS: dict[str, Any] = {
+    "": Recipe,
+    "input": Input,
+    "train": Train,
+    "train.stop": Stop,
+    "input.normalize": Moments,
+    "robustness": Robustness,
+}
 """The dataclass behind each section of a recipe."""
 
 
@@ -329,6 +337,11 @@ def _check_recipe(
         clash.append(
             (("train", "balance"), "sampling draws anew for each epoch; it needs shuffled batches smaller than all images")
         )
+    if recipe.robustness is not None:
+        try:
+            threat_of(recipe.robustness, base=base)
+        except Problems as error:
+            clash += [(p.path, p.message) for p in error.problems]
     try:
         find.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
     except Problems as error:

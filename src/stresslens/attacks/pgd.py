@@ -40,7 +40,9 @@ def pgd(
     attempt = 0
     while attempt < restarts and len(alive):
         together = min(restarts - attempt, max(1, STACK // len(alive)))
-        begins = [_begin(x, ball, draws, start if attempt + i == 0 else None, attempt + i, alive, random_start) for i in range(together)]
+        begins = [
+            _begin(x, ball, draws, start if attempt + i == 0 else None, attempt + i, alive, random_start) for i in range(together)
+        ]
         rows, z = alive.repeat(together), torch.cat(begins)
         origin, around, velocity = x[rows], ball.select(rows), torch.zeros_like(z)
         survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -69,9 +71,7 @@ def pgd(
     return best.x_adv
 
 
-def _begin(
-    x: Tensor, ball: Ball, draws: Draws, start: Tensor | None, attempt: int, alive: Tensor, random_start: bool
-) -> Tensor:
+def _begin(x: Tensor, ball: Ball, draws: Draws, start: Tensor | None, attempt: int, alive: Tensor, random_start: bool) -> Tensor:
     if start is not None:
         return start[alive]
     if not random_start:

@@ -89,7 +89,7 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """(N, K) logits without a graph; of a `Steered` model in its pieces, averaged over its passes."""
     size, passes = _pieces(model, x)
     with torch.no_grad():
-        return torch.cat([sum(model(part) for _ in range(passes)) / passes for part in x.split(size)])  # type: ignore[misc]
+        return torch.cat([torch.stack([model(part) for _ in range(passes)]).mean(0) for part in torch.split(x, size)])
 
 
 def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,9 +104,7 @@ def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tu
     return logits, values, grad
 
 
-def _gradient(
-    model: nn.Module, x: Tensor, loss: PerImage, labels: list[Tensor], passes: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient(model: nn.Module, x: Tensor, loss: PerImage, labels: list[Tensor], passes: int) -> tuple[Tensor, Tensor, Tensor]:
     found = []
     for _ in range(passes):
         point = x.detach().requires_grad_()
@@ -170,7 +168,8 @@ def narrowed(keep: Tensor) -> Tensor | None:
     wanted = min(len(keep), -(-left // MULTIPLE) * MULTIPLE)
     if wanted >= len(keep):
         return None
-    return torch.sort((~keep).to(torch.uint8), stable=True).indices[:wanted].sort().values
+    first = torch.sort((~keep).to(torch.uint8), stable=True).indices[:wanted]
+    return torch.sort(first).values
 
 
 def targets_of(rule: TargetRule | Tensor, logits: Tensor, y: Tensor, draws: Draws) -> Tensor | None:

@@ -44,7 +44,7 @@ class Ball:
     def size(self, delta: Tensor) -> Tensor:
         """(N,) the norm of each perturbation."""
         flat = delta.flatten(1)
-        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, 1 if self.norm == "l1" else 2, dim=1)
+        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, int(self.norm[1]), dim=1)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The nearest images inside the ball around x and inside [0, 1]; in l2 a point of both, not always the nearest.
@@ -88,7 +88,7 @@ class Ball:
         return (x + direction / size * share * radius).clamp(0, 1)
 
     def holds(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """(N,) whether each image lies in [0, 1] and in the ball around its original, up to rounding; False where it is not finite."""
+        """(N,) whether each image lies in [0, 1] and, up to rounding, in the ball around its original; not finite ones do not."""
         size = self.size((x_adv - x).double())
         radius = self.radius(x).flatten().double()
         flat = x_adv.flatten(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -82,11 +83,15 @@ class Trace:
     """Gradients taken, counted by image; `forwards` counts every image that went through the model."""
     forwards: int = 0
     seconds: float = 0.0
-    losses: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
-    """(rows, loss) of every iterate that had a loss, in order; not saved."""
+    course: list[float] = field(default_factory=list, repr=False)
+    """The mean loss at each iterate over the images that this attack did not break, restarts and targets one after another."""
 
     def as_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "losses"}
+        return asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Trace:
+        return Trace(**{**values, "excess": math.inf if values["excess"] is None else values["excess"]})
 
 
 class Probe(Protocol):
