@@ -26,7 +26,7 @@ LEVELS = [
     {"evaluation", "likeness", "comparison", "data_check", "batching"},
     {"head_to_head"},
     {"training", "examples", "search"},
-    {"building"},
+    {"building", "adversarial_examples"},
     {"settling"},
     {"predicting", "stages"},
     {"report"},

@@ -21,14 +21,14 @@ from markupsafe import Markup
 import stresslens
 from stresslens.core.durations import duration
 from stresslens.core.results import RunFolder, write_atomically
-from stresslens.report import classes, curves, differences, provenance, summary, wording
+from stresslens.report import classes, curves, differences, provenance, robustness, summary, wording
 from stresslens.report.figures import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.reading import Run, Study, read_run, read_study, split_of
 from stresslens.report.summary import HEADLINE
 
 PAGE = "report.html"
-TEMPLATES = ("base.html.j2", "parts.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
+TEMPLATES = ("base.html.j2", "parts.html.j2", "robustness.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
 
 
 def write_report(folder: Path, *, anew: bool = True) -> Path:
@@ -62,6 +62,9 @@ def render_study(study: Study) -> str:
         "costs": costs,
         "matrix": differences.matrix(study),
         "cost_charts": summary.cost_charts(study),
+        "threats": robustness.sections(study),
+        "audits": robustness.audits(study),
+        "damaged": robustness.damaged(study),
         "curves": curves.learning_curves(study),
         "confusions": classes.confusions(study),
         "recalls": classes.recalls(study),
@@ -75,6 +78,7 @@ def render_study(study: Study) -> str:
         ("contrasts", "Contrasts", contrasts or costs),
         ("matrix", "Every pair", found["matrix"]),
         ("cost", "Cost", found["cost_charts"]),
+        ("robustness", "Robustness", found["threats"] or found["damaged"]),
         ("curves", "Curves", found["curves"]),
         ("confusion", "Confusion", found["confusions"]),
         ("classes", "Classes", found["recalls"]),
@@ -236,7 +240,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = "percent plain points ratio number count memory brief with_asides p_value over footnote"
+    filters = "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over footnote"
     environment.filters.update({name: getattr(wording, name) for name in filters.split()})
     environment.filters |= {"duration": duration, "command": shlex.join}
     environment.tests["finite"] = math.isfinite

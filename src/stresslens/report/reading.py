@@ -19,6 +19,7 @@ from stresslens.core.results import RunFolder, UnreadableRun, read_json, run_fol
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import t_mean
 from stresslens.report.files import Comparison, Example, Record, StudyFile
+from stresslens.report.robust_files import Stress, stress_of
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -72,6 +73,11 @@ class Run:
     def config(self) -> str:
         path: Path = self.folder.config
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    @cached_property
+    def stress(self) -> Stress:
+        """What it went through under attack, corruption and certification."""
+        return stress_of(self.folder)
 
     @cached_property
     def examples(self) -> list[Example]:
