@@ -57,6 +57,7 @@ class Train:
 
     epochs: Positive = 10
     batch_size: Positive | Literal["full"] = 64
+    replay: Positive = 1
     shuffle: bool = True
     lr: Annotated[float, Field(gt=0)] = 0.001
     optimizer: Plug = "adam"
@@ -69,7 +70,7 @@ class Train:
     clip: Annotated[float, Field(gt=0)] | None = None
     ema: Share | None = None
     stop: Stop | None = None
-    select: Literal["auto", "accuracy", "loss", "last"] = "auto"
+    select: Literal["auto", "accuracy", "loss", "robust", "last"] = "auto"
     watch: list[Split] = field(default_factory=lambda: ["validation"])
     log_every: Positive = 1
     evaluate_every: Positive = 1

@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import evaluation, likeness, study
+from stresslens import evaluation, likeness, overfitting, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
 from stresslens.core import devices, layers
 from stresslens.core.data import Data
@@ -176,8 +176,9 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         except Stopped as error:  # recorded while a second signal still does no harm
             _record_end(folder, record, error)
             raise
+    record["findings"] += overfitting.findings(folder.read_lines(folder.metrics))
     p = training.position
-    images = p.epoch * len(data.train)
+    images = p.epoch * len(data.train) * task.recipe.train.replay
     record["training"] = {
         "epochs": p.epoch,
         "chosen_epoch": training.chosen_epoch,

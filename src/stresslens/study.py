@@ -331,7 +331,7 @@ def _check_recipe(
         )
     if train.stop and train.stop.patience and "validation" not in train.watch:
         clash.append((("train", "watch"), "patience needs validation among the splits watched"))
-    if train.select in ("accuracy", "loss") and "validation" not in train.watch:
+    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
         clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
     if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
         clash.append(
