@@ -47,8 +47,8 @@ Tell = Callable[[int, int], None]
 class Robust:
     """What attacking a model found: arrays with one entry an image, and the facts about them as JSON writes them.
 
-    arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked, infinite where unbroken), by (place
-    in names, -1 unbroken), steps; of the broken ones, rows, adversarials (m, C, H, W), adversarial_prediction,
+    arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked, infinite where unbroken), by
+    (place in names, -1 unbroken), steps; of the broken ones, rows, adversarials (m, C, H, W), adversarial_prediction,
     adversarial_confidence, size. ladder (attacks alone, radii, C, H, W): the first image as each attack by itself returned it.
     """
 

@@ -76,7 +76,11 @@ def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.K
         if isinstance(each, dict) and "attack" in each:
             keys = list(Alone.__dataclass_fields__)
             wrong = next((key for key in each if key not in keys), None)
-            why = f"unknown key {wrong!r}; {closest(str(wrong), keys)}" if wrong else "expected {attack: …, target: …, radii: …, name: …}"
+            why = (
+                f"unknown key {wrong!r}; {closest(str(wrong), keys)}"
+                if wrong
+                else "expected {attack: …, target: …, radii: …, name: …}"
+            )
             found.append(Problem(at, why))
             continue
         try:
