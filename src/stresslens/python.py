@@ -124,8 +124,8 @@ def attack(
 
     `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255, [0, 0.05] or
     "0:0.1:0.01". `options` are those of `robustness:` in a study file (alone, target, success, passes, bpda, audit, seed;
-    images: how many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on. Raises ConfigError and
-    DataError, before any computing, for what cannot be attacked.
+    images: how many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on.
+    Raises ConfigError and DataError, before any computing, for what cannot be attacked.
     """
     split = admitted(model, images, None if labels is None else as_tensor(labels))
     asked = asked_of(
