@@ -25,8 +25,8 @@ LEVELS = [
     {"claims", "costs"},
     {"evaluation", "likeness", "comparison", "data_check", "batching"},
     {"head_to_head"},
-    {"training", "examples", "search"},
-    {"building"},
+    {"training", "examples", "search", "tables"},
+    {"building", "auditing"},
     {"settling"},
     {"predicting", "stages"},
     {"report"},
@@ -34,6 +34,7 @@ LEVELS = [
     {"python"},
     {"gates", "terminal"},
     {"data_verbs"},
+    {"audit_verbs"},
     {"cli"},
     {"__main__", ""},
 ]

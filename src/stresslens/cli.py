@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stresslens.audit_verbs import audit
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError, closest
 from stresslens.core.progress import listening
 from stresslens.data_verbs import DataSet, Json, data_value
@@ -49,6 +50,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+app.command("audit")(audit)
 app.add_typer(data_app, name="data")
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
