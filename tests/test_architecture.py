@@ -17,7 +17,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 PLUGINS = set(VOCABULARY)
 LEVELS = [
     {"core"},
-    {"metrics", *PLUGINS},
+    {"metrics"},
+    PLUGINS,
     {"find", "recipe"},
     {"dotted"},
     {"contrasts"},
