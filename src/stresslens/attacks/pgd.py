@@ -27,7 +27,7 @@ def pgd(
     momentum: Decay = 0.0,
     loss: Loss = "cross_entropy",  # type: ignore[assignment]
 ) -> Tensor:
-    """Projected gradient descent (Madry et al. 2018): steps in the steepest direction, each followed by the projection onto the ball.
+    """Projected gradient descent (Madry et al. 2018): steps in the steepest direction, each then projected onto ball and box.
 
     `step_size` is in pixel units, `relative_step` a share of the radius; by default 2.5 radii over all steps, which crosses the
     ball. `momentum` averages the gradients, each scaled to mean size 1 (Dong et al. 2018). The first restart begins at `start`
@@ -40,7 +40,9 @@ def pgd(
     attempt = 0
     while attempt < restarts and len(alive):
         together = min(restarts - attempt, max(1, STACK // len(alive)))
-        begins = [_begin(x, ball, draws, start if attempt + i == 0 else None, attempt + i, alive, random_start) for i in range(together)]
+        begins = [
+            _begin(x, ball, draws, start if attempt + i == 0 else None, attempt + i, alive, random_start) for i in range(together)
+        ]
         rows, z = alive.repeat(together), torch.cat(begins)
         origin, around, velocity = x[rows], ball.select(rows), torch.zeros_like(z)
         survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -69,9 +71,7 @@ def pgd(
     return best.x_adv
 
 
-def _begin(
-    x: Tensor, ball: Ball, draws: Draws, start: Tensor | None, attempt: int, alive: Tensor, random_start: bool
-) -> Tensor:
+def _begin(x: Tensor, ball: Ball, draws: Draws, start: Tensor | None, attempt: int, alive: Tensor, random_start: bool) -> Tensor:
     if start is not None:
         return start[alive]
     if not random_start:
