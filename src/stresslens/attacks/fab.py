@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from stresslens.attacks._losses import margin_targeted
 from stresslens.attacks._plane import onto_plane
-from stresslens.core.attacking import STACK, Best, Watch, gradient, likely_others, logits_of, narrowed
+from stresslens.attacks._smallest import Smallest
+from stresslens.core.attacking import STACK, Watch, gradient, likely_others, logits_of, narrowed
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Count, Decay, Positive
@@ -47,13 +48,11 @@ def fab(
     and the exact step to the plane there. So for a linear model the radius is exact, in all three norms, whether or not the box is
     active, provided that all other classes are among the targets.
     """
-    best, alive = Best(x, y, target), torch.arange(len(x), device=x.device)
+    smallest, alive = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
     if not len(x):
-        return best.x_adv
+        return x.clone()
     clean = logits_of(model, x)
     keep = watch(alive, x, clean)
-    best.update(alive, x, clean)
-    smallest = _Smallest(x, y, ball, target, best)
     smallest.see(alive, x, clean)
     alive = alive[keep]
     aims = [target] if target is not None else likely_others(clean, y, targets)
@@ -125,7 +124,7 @@ def _refine(
     size: Tensor,
     ball: Ball,
     watch: Watch,
-    smallest: _Smallest,
+    smallest: Smallest,
     survives: Tensor,
 ) -> None:
     """Bisection between image and adversarial, then the smallest step to the plane at the boundary."""
@@ -153,30 +152,3 @@ def _refine(
     for beyond in BEYOND:
         z = (origin + onto_plane(origin, grad, (1 + beyond) * rise, ball.norm)).clamp(0, 1)
         show(z, logits_of(model, z))
-
-
-class _Smallest:
-    """The smallest adversarial of each image, and the best iterate inside the ball for those that have none there."""
-
-    def __init__(self, x: Tensor, y: Tensor, ball: Ball, target: Tensor | None, best: Best) -> None:
-        self.x, self.y, self.ball, self.target, self.best = x, y, ball, target, best
-        self.found, self.size = x.clone(), torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
-
-    def see(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
-        """(n,) which iterates fool the model; `rows` may name an image several times."""
-        guess = logits.argmax(1)
-        fooled = guess != self.y[rows] if self.target is None else guess == self.target[rows]
-        fooled &= logits.isfinite().all(1)
-        size = self.ball.size(z - self.x[rows])
-        inside = size <= self.ball.radius(self.x).flatten()[rows]
-        self.best.update(rows[inside], z[inside], logits[inside])
-        now = torch.where(fooled, size, torch.inf)
-        lowest = self.size.scatter_reduce(0, rows, now, "amin")
-        better = (now < self.size[rows]) & (now == lowest[rows])
-        self.found[rows[better]] = z[better]
-        self.size = lowest
-        return fooled
-
-    def x_adv(self) -> Tensor:
-        inside = self.size <= self.ball.radius(self.x).flatten()
-        return torch.where(inside.reshape(-1, 1, 1, 1), self.found, self.best.x_adv)

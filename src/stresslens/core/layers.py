@@ -83,6 +83,27 @@ class Resize(nn.Module):
         return f"{self.size[0]}×{self.size[1]}"
 
 
+class StraightThrough(nn.Module):
+    """The value of `forward`, with the gradient of `backward`, by default of the identity: for a step in front of a net that has no
+    useful gradient of its own, such as quantising or JPEG (backward pass differentiable approximation; Athalye et al. 2018).
+
+    Both take images (N, C, H, W) and return the same shape; wrap that step of your model in this before you attack it. Raises
+    ConfigError where the shapes differ.
+    """
+
+    def __init__(self, forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__()
+        self.value, self.approximation = forward, backward
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            value = self.value(x)
+        smooth = x if self.approximation is None else self.approximation(x)
+        if value.shape != smooth.shape:
+            raise ConfigError(f"StraightThrough: forward gives shape {tuple(value.shape)}, its approximation {tuple(smooth.shape)}")
+        return value.detach() + (smooth - smooth.detach())
+
+
 def build(net: nn.Module, normalize: Normalize, size: tuple[int, int] | None = None) -> nn.Sequential:
     """`net` behind its resizing and normalising, so that everything outside speaks of the images as given, in [0,1]."""
     first: list[tuple[str, nn.Module]] = [("resize", Resize(size))] if size else []
