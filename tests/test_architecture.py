@@ -17,7 +17,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 PLUGINS = set(VOCABULARY)
 LEVELS = [
     {"core"},
-    {"metrics", *PLUGINS},
+    {"metrics"},
+    PLUGINS,
     {"find", "recipe"},
     {"dotted"},
     {"contrasts"},
@@ -25,8 +26,8 @@ LEVELS = [
     {"claims", "costs"},
     {"evaluation", "likeness", "overfitting", "comparison", "data_check", "batching"},
     {"head_to_head", "selecting"},
-    {"training", "examples", "search"},
-    {"building", "adversarial_examples"},
+    {"training", "examples", "search", "tables"},
+    {"building", "adversarial_examples", "auditing", "steering", "smallest"},
     {"settling"},
     {"predicting", "stages"},
     {"report"},
@@ -34,6 +35,7 @@ LEVELS = [
     {"python"},
     {"gates", "terminal"},
     {"data_verbs"},
+    {"audit_verbs"},
     {"cli"},
     {"__main__", ""},
 ]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stresslens import attack_verbs
+from stresslens.attack_verbs import attack, verify
+from stresslens.audit_verbs import audit
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError, closest
 from stresslens.core.progress import listening
 from stresslens.data_verbs import DataSet, Json, data_value
@@ -51,8 +52,8 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-app.command("attack")(attack_verbs.attack)
-app.command("verify")(attack_verbs.verify)
+for verb in (attack, verify, audit):
+    app.command()(verb)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the studies' folders.")]

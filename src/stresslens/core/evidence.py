@@ -36,6 +36,10 @@ class Row:
     trained: str = ""
     """On what the model was hardened, if a table tells ("fgsm", "pgd", …)."""
     line: int | None = None
+    grain: float = 0.0
+    """The unit of the last digit in which the accuracy is given."""
+    score: str = ""
+    """Which of several accuracies of the same model this is ("top-5"), where a table has several."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +110,19 @@ class Probe(Protocol):
     radii: tuple[float, ...]
     protocol: Sequence[Any]
     """The attacks that the result rests on, by name and options."""
+    longer: Sequence[Any]
+    """Those of them that take steps or queries, with twice as many."""
     surrogate: Any
     """Another model for the same images, or None."""
     spent: float
+    """Seconds."""
+    disturbed: list[str]
+    """What attacks left behind that was not so before, in words."""
 
-    def broken(self, attacks: Sequence[Any], eps: float) -> tuple[NDArray[np.bool_], list[Trace]]:
+    def broken(self, attacks: Sequence[Any], eps: float, *, to_end: bool = False) -> tuple[NDArray[np.bool_], list[Trace]]:
         """(m,) which images these attacks break at a radius, each on those that the ones before left, and what each showed.
 
-        An infinite radius allows every image of the box. Nothing that the result found before is made use of.
+        An infinite radius allows every image of the box. With `to_end` no image is dropped once broken, so that what an attack
+        returns can be compared with what it met. Nothing that the result found before is made use of.
         """
         ...
