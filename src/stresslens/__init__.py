@@ -8,10 +8,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from stresslens.core.ball import Ball as Ball
-    from stresslens.python import verify as verify
-    from stresslens.python import attack as attack
-    from stresslens.verification import Verification as Verification
-    from stresslens.robustness import Robust as Robust
     from stresslens.core.data import Data as Data
     from stresslens.core.data import Split as Split
     from stresslens.core.draws import Draws as Draws
@@ -23,6 +19,7 @@ if TYPE_CHECKING:
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
     from stresslens.python import Run as Run
+    from stresslens.python import attack as attack
     from stresslens.python import check_data as check_data
     from stresslens.python import compare as compare
     from stresslens.python import evaluate as evaluate
@@ -30,7 +27,10 @@ if TYPE_CHECKING:
     from stresslens.python import predict as predict
     from stresslens.python import run as run
     from stresslens.python import train as train
+    from stresslens.python import verify as verify
     from stresslens.python import write_report as write_report
+    from stresslens.robustness import Robust as Robust
+    from stresslens.verification import Verification as Verification
 
 _HOMES = {
     "Ball": "core.ball",

@@ -97,6 +97,6 @@ def _check_logits(model: nn.Module, split: Split) -> None:
     sums = logits.double().sum(1)
     if bool((logits >= 0).all()) and bool((logits <= 1).all()) and bool(((sums - 1).abs() < SUM).all()):
         raise ConfigError(
-            f"{name} returns probabilities (rows in [0, 1] that add up to 1), whose gradients vanish where it is sure; take the softmax "
-            "out, so that it returns logits"
+            f"{name} returns probabilities (rows in [0, 1] that add up to 1), whose gradients vanish where it is sure; "
+            "take the softmax out, so that it returns logits"
         )

@@ -148,10 +148,10 @@ def verify(
             }
         )
     else:
-        n, robust = len(recount.broken), recount.robust
+        n, robust, held = len(recount.broken), recount.robust, int(recount.broken.sum())
         typer.echo(
-            f"{int(recount.broken.sum())} of {n} adversarial images hold ({recount.norm}, radius at most {recount.eps:.4g}, the largest "
-            f"needed {recount.largest:.4g}). Of these {n} images {100 * recount.clean.value:.1f} % are right unattacked and "
+            f"{held} of {n} adversarial images hold ({recount.norm}, radius at most {recount.eps:.4g}; they need up to "
+            f"{recount.largest:.4g}). Of these {n} images {100 * recount.clean.value:.1f} % are right unattacked, and "
             f"{100 * robust.value:.1f} % ({100 * robust.low:.1f} to {100 * robust.high:.1f}) still are."
         )
         print_findings(recount.findings)

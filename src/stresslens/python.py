@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from stresslens import evaluation, find, head_to_head, pipeline, stages, verification
-from stresslens.admission import admitted
 from stresslens import study as studies
+from stresslens.admission import admitted
 from stresslens.building import Task, open_model
 from stresslens.core.ball import Norm
 from stresslens.core.data import Data, Split, as_tensor
@@ -122,10 +122,10 @@ def attack(
 ) -> Robust:
     """Every image's smallest broken radius, for any nn.Module from [0,1] images to logits; the model comes back as it was.
 
-    `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255, [0, 0.05, 0.1] or
-    "0:0.1:0.01". `options` are those of `robustness:` in a study file (alone, target, success, passes, bpda, audit, seed; images: how
-    many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on. Raises ConfigError and
-    DataError, before any computing, for what cannot be attacked.
+    `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255, [0, 0.05] or
+    "0:0.1:0.01". `options` are those of `robustness:` in a study file (alone, target, success, passes, bpda, audit, seed;
+    images: how many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on.
+    Raises ConfigError and DataError, before any computing, for what cannot be attacked.
     """
     split = admitted(model, images, None if labels is None else as_tensor(labels))
     asked = asked_of(

@@ -98,7 +98,7 @@ class Robustness:
     radii: str | float | list[float | str]
     norm: Norm = "linf"
     protocol: Literal["fast", "standard", "none"] | list[Plug] = "fast"
-    alone: list[Plug | Alone] = field(default_factory=list)
+    alone: list[Annotated[Alone | Plug, Field(union_mode="left_to_right")]] = field(default_factory=list)
     images: Positive | Literal["all"] = 1000
     split: Literal["test", "validation"] = "test"
     seed: Seed = 0

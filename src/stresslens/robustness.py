@@ -1,4 +1,4 @@
-"""Robustness of a model: attacks × radii → every image's smallest broken radius → curve, table and traces, gone on with after a kill."""
+"""Robustness of a model: attacks × radii → every image's smallest broken radius → curve, table and traces; resumable."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ Tell = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Robust:
-    """What a study of a model's robustness found: arrays with one entry an image, and the facts about them as JSON writes them.
+    """What attacking a model found: arrays with one entry an image, and the facts about them as JSON writes them.
 
-    arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked, infinite where unbroken), by (place
-    in names, -1 unbroken), steps; of the broken ones, rows, adversarials (m, C, H, W), adversarial_prediction,
+    arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked, infinite where unbroken), by
+    (place in names, -1 unbroken), steps; of the broken ones, rows, adversarials (m, C, H, W), adversarial_prediction,
     adversarial_confidence, size. ladder (attacks alone, radii, C, H, W): the first image as each attack by itself returned it.
     """
 
@@ -117,10 +117,10 @@ def measure(
     threads: int | None = None,
     tell: Tell = lambda decided, total: None,
 ) -> tuple[Robust, Path | None]:
-    """Attacks the model and returns what was found, with its folder below `home` where one is given; found there finished, it is read.
+    """Attacks the model and returns what was found, with its folder below `home` where one is given; finished there, it is read.
 
-    `split` holds the images and their labels; `reported` says what accuracy the model's record has for the images at these places. Raises
-    ConfigError and DataError, before any computing, for a model or images that cannot be attacked.
+    `split` holds the images and their labels; `reported` says what accuracy the model's record has for the images at some places.
+    Raises ConfigError and DataError, before any computing, for a model or images that cannot be attacked.
     """
     admitted(model, split)
     if threat.radii and any(_asks(each.bound, "surrogate") for each in (*threat.attempts, *threat.alone)) and surrogate is None:

@@ -53,7 +53,7 @@ class Search:
         return finite & (guess != self.y[rows])
 
     def check(self, rows: Tensor, x_adv: Tensor) -> Tensor:
-        """(n,) whether each candidate holds in float32, inside ball and box; those that do are kept as their images' adversarials."""
+        """(n,) whether each candidate holds in float32, inside ball and box; the first that does is kept as the adversarial."""
         inside = self.ball.select(rows).holds(x_adv, self.x[rows])
         held = inside & self.fooled(judged(self.judge, x_adv), rows)
         fresh = held & ~self.broken[rows]
@@ -195,7 +195,7 @@ def judged(judge: Judge, x: Tensor) -> Tensor:
 
 
 def judge_of(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> Judge:
-    """The verdict of a model in its own precision, the mean over `passes` where it is random; it must be held still (`attacked`)."""
+    """The verdict of a model held still (`attacked`), in its own precision; the mean over `passes` where it is random."""
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
     def judge(x: Tensor) -> Tensor:

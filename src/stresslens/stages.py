@@ -68,7 +68,7 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
 
 def _due(task: Task, record: Record) -> dict[str, str]:
     """The stages that are left to do, with what they will have been done for."""
-    due = dict.fromkeys(("training", "predictions"), record["fingerprint"])
+    due = {stage: str(record["fingerprint"]) for stage in ("training", "predictions")}
     for key in EVALUATION_KEYS:
         asked = configuration(task).get(key)
         if asked is not None:

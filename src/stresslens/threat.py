@@ -9,7 +9,7 @@ from typing import Any
 
 from stresslens import find
 from stresslens.core.ball import Norm, parse_radii
-from stresslens.core.errors import ConfigError, Problem, Problems
+from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.recipe import Alone, Plug, Robustness, Target
 
 FAST: tuple[Plug, ...] = ("fgsm", {"pgd": {"steps": 20}}, {"apgd": {"loss": "ce", "steps": 50}}, {"apgd": {"steps": 50}})
@@ -73,6 +73,16 @@ def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.K
     for place, each in enumerate(asked.alone):
         own = each if isinstance(each, Alone) else Alone(each)
         at = (*path, "alone", place)
+        if isinstance(each, dict) and "attack" in each:
+            keys = list(Alone.__dataclass_fields__)
+            wrong = next((key for key in each if key not in keys), None)
+            why = (
+                f"unknown key {wrong!r}; {closest(str(wrong), keys)}"
+                if wrong
+                else "expected {attack: …, target: …, radii: …, name: …}"
+            )
+            found.append(Problem(at, why))
+            continue
         try:
             own_radii = tuple(parse_radii(own.radii, asked.norm)) if own.radii is not None else tuple(radii)
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""Anybody's adversarial images counted again: inside the ball and the box, labels, dropped images, and what the model says in float32."""
+"""Anybody's adversarial images counted again: ball and box, labels, dropped images, and the model's answers in float32."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EIGHT_BIT = 1 / 255
 
 @dataclass(frozen=True)
 class Verification:
-    """A recount. `broken` (m,) which of the adversarial images hold; `robust` the share of all n images that none of them breaks."""
+    """A recount. `broken` (m,) which of the adversarial images hold; `robust` the share of the images that none breaks."""
 
     broken: np.ndarray
     robust: Estimate
@@ -53,9 +53,8 @@ def read_adversarials(path: Path) -> dict[str, Any]:
     arrays = read_arrays(path, f"there is no {path}")
     found = {what: arrays[name] for what, names in NAMES.items() for name in reversed(names) if name in arrays}
     if "adversarials" not in found:
-        raise ConfigError(
-            f"{path} holds {', '.join(arrays) or 'nothing'}; expected an array of one of these names: {', '.join(NAMES['adversarials'])}"
-        )
+        names = ", ".join(NAMES["adversarials"])
+        raise ConfigError(f"{path} holds {', '.join(arrays) or 'nothing'}; expected an array of one of these names: {names}")
     return found
 
 

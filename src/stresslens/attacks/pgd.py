@@ -27,7 +27,7 @@ def pgd(
     momentum: Decay = 0.0,
     loss: Loss = "cross_entropy",  # type: ignore[assignment]
 ) -> Tensor:
-    """Projected gradient descent (Madry et al. 2018): steps in the steepest direction, each followed by the projection onto the ball.
+    """Projected gradient descent (Madry et al. 2018): steps in the steepest direction, each then projected onto ball and box.
 
     `step_size` is in pixel units, `relative_step` a share of the radius; by default 2.5 radii over all steps, which crosses the
     ball. `momentum` averages the gradients, each scaled to mean size 1 (Dong et al. 2018). The first restart begins at `start`

@@ -89,7 +89,8 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     """(N, K) logits without a graph; of a `Steered` model in its pieces, averaged over its passes."""
     size, passes = _pieces(model, x)
     with torch.no_grad():
-        return torch.cat([torch.stack([model(part) for _ in range(passes)]).mean(0) for part in torch.split(x, size)])
+        parts = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in torch.split(x, size)]
+    return torch.cat(parts)
 
 
 def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,7 +137,7 @@ def shortfall(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     are still taken for y last."""
     if target is None:
         return margins(logits, y)
-    return -margins(logits, target) + 1e6 * (logits.argmax(1) == y)
+    return -margins(logits, target).double() + 1e6 * (logits.argmax(1) == y)
 
 
 class Best:
@@ -144,7 +145,7 @@ class Best:
 
     def __init__(self, x: Tensor, y: Tensor, target: Tensor | None) -> None:
         self.x_adv, self.y, self.target = x.clone(), y, target
-        self.lowest = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+        self.lowest = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
 
     def update(self, rows: Tensor, x_adv: Tensor, logits: Tensor) -> None:
         """`rows` may name an image several times (restarts side by side)."""
@@ -162,14 +163,20 @@ def narrowed(keep: Tensor) -> Tensor | None:
     """
     left = int(keep.sum())
     if left == 0:
-        return keep.nonzero().flatten()
+        return torch.arange(0, device=keep.device)
     if left >= WORTH * len(keep):
         return None
     wanted = min(len(keep), -(-left // MULTIPLE) * MULTIPLE)
     if wanted >= len(keep):
         return None
-    first = torch.sort((~keep).to(torch.uint8), stable=True).indices[:wanted]
-    return torch.sort(first).values
+    kept_first: Tensor = torch.sort((~keep).to(torch.uint8), stable=True).indices
+    return kept_first[:wanted].sort().values
+
+
+def likely_others(logits: Tensor, y: Tensor, count: int | None = None) -> list[Tensor]:
+    """The most likely classes besides y, best first, (N,) each: `count` of them, by default nine, at most all."""
+    others = min(9 if count is None else count, logits.shape[1] - 1)
+    return list(logits.scatter(1, y[:, None], -torch.inf).topk(others, 1).indices.unbind(1))
 
 
 def targets_of(rule: TargetRule | Tensor, logits: Tensor, y: Tensor, draws: Draws) -> Tensor | None:
@@ -189,7 +196,7 @@ def targets_of(rule: TargetRule | Tensor, logits: Tensor, y: Tensor, draws: Draw
     target: Any = torch.as_tensor(rule, device=y.device)
     if target.is_floating_point() or target.ndim > 1 or (target.ndim == 1 and len(target) != len(y)):
         raise ConfigError(f"target: expected a class number, or a whole number for each of the {len(y)} images")
-    target = target.long().expand(len(y))
-    if len(target) and (int(target.min()) < 0 or int(target.max()) >= classes):
-        raise ConfigError(f"target: the classes are 0 to {classes - 1}, got {int(target.min())} to {int(target.max())}")
-    return target
+    driven: Tensor = target.long().expand(len(y))
+    if len(y) and (int(driven.min()) < 0 or int(driven.max()) >= classes):
+        raise ConfigError(f"target: the classes are 0 to {classes - 1}, got {int(driven.min())} to {int(driven.max())}")
+    return driven

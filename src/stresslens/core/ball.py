@@ -44,21 +44,31 @@ class Ball:
     def size(self, delta: Tensor) -> Tensor:
         """(N,) the norm of each perturbation."""
         flat = delta.flatten(1)
-        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, int(self.norm[1]), dim=1)
+        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, 1 if self.norm == "l1" else 2, dim=1)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """The nearest images inside the ball around x and inside [0, 1]; in l2 a point of both, not always the nearest.
-
-        l1: onto the intersection, exactly (Croce & Hein 2021, "Mind the box", proposition 2.1).
-        """
+        """The nearest images inside the ball around x and inside [0, 1], exactly: projecting and then clamping would in l2 and l1
+        give a point of both that is not the nearest (Croce & Hein 2021, "Mind the box", proposition 2.1 for l1)."""
         radius = self.radius(x)
         if self.norm == "linf":
             return torch.minimum(torch.maximum(x_adv, x - radius), x + radius).clamp(0, 1)
         delta = x_adv - x
+        onto = _onto_l2 if self.norm == "l2" else _onto_l1
+        return (x + onto(delta.flatten(1), x.flatten(1), radius.flatten()).reshape(x.shape)).clamp(0, 1)
+
+    def farthest(self, grad: Tensor, x: Tensor) -> Tensor:
+        """The image in ball and box farthest along the gradient: where a linear loss is highest."""
+        radius = self.radius(x)
+        if self.norm == "linf":
+            return self.project(x + radius * grad.sign(), x)
+        along, origin = self.steepest(grad).flatten(1) if self.norm == "l2" else grad.flatten(1), x.flatten(1)
         if self.norm == "l2":
-            size = self.size(delta).clamp_min(torch.finfo(x.dtype).tiny).reshape(radius.shape)
-            return (x + delta * (radius / size).clamp_max(1)).clamp(0, 1)
-        return (x + _onto_l1(delta.flatten(1), x.flatten(1), radius.flatten()).reshape(x.shape)).clamp(0, 1)
+            return (x + _onto_l2(along, origin, radius.flatten(), most=torch.inf).reshape(x.shape)).clamp(0, 1)
+        room = torch.where(along > 0, 1 - origin, origin) * (along != 0)
+        order = along.abs().sort(dim=1, descending=True, stable=True).indices
+        wide = room.gather(1, order)
+        moved = torch.minimum((radius.flatten()[:, None] - (wide.cumsum(1) - wide)).clamp_min(0), wide)
+        return (x + (along.sign() * torch.zeros_like(wide).scatter_(1, order, moved)).reshape(x.shape)).clamp(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """The perturbation of size 1 along which a loss of this gradient rises fastest: the gradient's sign in linf, the
@@ -69,7 +79,8 @@ class Ball:
         if self.norm == "l2":
             largest = flat.abs().amax(1, keepdim=True).clamp_min(torch.finfo(grad.dtype).tiny)
             scaled = flat / largest  # the squares of tiny gradients would be zero
-            return (scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp_min(1e-12)).reshape(grad.shape)
+            length: Tensor = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+            return (scaled / length.clamp_min(1e-12)).reshape(grad.shape)
         place = flat.abs().argmax(1, keepdim=True)
         return torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place).sign()).reshape(grad.shape)
 
@@ -88,7 +99,7 @@ class Ball:
         return (x + direction / size * share * radius).clamp(0, 1)
 
     def holds(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """(N,) whether each image lies in [0, 1] and, up to rounding, in the ball around its original; not finite ones do not."""
+        """(N,) whether each image lies in [0, 1] and in the ball around its original, up to rounding; False where not finite."""
         size = self.size((x_adv - x).double())
         radius = self.radius(x).flatten().double()
         flat = x_adv.flatten(1)
@@ -102,7 +113,7 @@ class Ball:
 def check_radius(norm: str, eps: float) -> None:
     """Raises ConfigError for a radius that cannot be meant; warns of one that reaches everything."""
     if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 <= eps < float("inf"):
-        raise ConfigError(f"radius {eps!r}: expected a number from 0 up, in pixel units of [0, 1] (8/255 is 0.0314)")
+        raise ConfigError(f"radius {eps!r}: expected a finite number from 0 up, in pixel units of [0, 1] (8/255 is 0.0314)")
     if norm == "linf" and eps > 1:
         raise ConfigError(f"radius {eps:g} in linf: images lie in [0, 1], so a radius is at most 1; did you mean {eps:g}/255?")
     if norm == "l2" and eps > 100:
@@ -141,6 +152,29 @@ def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[
     for eps in found:
         check_radius(norm, eps)
     return sorted(set(found))
+
+
+def _onto_l2(delta: Tensor, x: Tensor, radius: Tensor, most: float = 1.0) -> Tensor:
+    """(N, D) the nearest perturbations of length ≤ radius with x + δ in [0, 1].
+
+    The answer is sign(δ)·min(s|δ|, room), with s ≤ `most` as large as the radius allows. Newton's method from below: with those
+    entries at their room that are there already, s follows; more of them reach their room, until none does.
+    """
+    length = delta.abs()
+    room, square = torch.where(delta > 0, 1 - x, x), length.square()
+    limit, tiny = radius.square(), torch.finfo(x.dtype).tiny
+    share = (limit / square.sum(1).clamp_min(tiny)).sqrt().clamp_max(most)
+    for _ in range(delta.shape[1]):
+        full = length * share[:, None] > room
+        if not full.any():
+            break
+        left = (limit - (room.square() * full).sum(1)).clamp_min(0)
+        longer = (left / (square * ~full).sum(1).clamp_min(tiny)).sqrt().clamp_max(most)
+        grows = longer > share
+        share = torch.where(grows, longer, share)
+        if not grows.any():
+            break
+    return delta.sign() * torch.minimum((length * share[:, None]).nan_to_num(torch.inf), room)
 
 
 def _onto_l1(delta: Tensor, x: Tensor, radius: Tensor) -> Tensor:
