@@ -23,7 +23,7 @@ LEVELS = [
     {"contrasts"},
     {"study"},
     {"claims", "costs"},
-    {"evaluation", "likeness", "overfitting", "comparison", "data_check", "batching"},
+    {"evaluation", "likeness", "overfitting", "corrupting", "certifying", "comparison", "data_check", "batching"},
     {"head_to_head", "selecting"},
     {"training", "examples", "search"},
     {"building", "adversarial_examples"},

@@ -41,12 +41,14 @@ def corrupt(
 ) -> dict[str, Any]:
     """Passes the images through every corruption at every severity, and through the model; returns what `folder/result.json` holds.
 
-    `of` names the model and the images (a fingerprint): a result of the same is read, a part of it gone on with. `folder/result.npz`
-    has for every image whether it was answered right: index (n,), labels (n,), clean (n,), right (corruptions, severities, n).
+    `of` names the model and the images (a fingerprint): a result of the same is read, a part of it gone on with. Whether each
+    image was answered right is in `folder/result.npz`: index (n,), labels (n,), clean (n,), right (corruptions, severities, n).
     Raises ConfigError for a corruption that returns anything but such images.
     """
     settings = asked if isinstance(asked, Corruptions) else Corruptions(list(asked))
     bound = {_name(value): find.resolve("corruptions", value, base=base) for value in settings.kinds}
+    if len(bound) < len(settings.kinds):
+        raise ConfigError("corruptions: each kind of corruption once")
     whole = settings.images == "all" or settings.images >= len(split)
     index = torch.arange(len(split)) if whole else shuffled(len(split), settings.seed, 0)[: settings.images].sort().values
     fingerprint = study.fingerprint([of, settings.split, settings.kinds, settings.seed, index.tolist()])
