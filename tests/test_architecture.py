@@ -24,7 +24,7 @@ LEVELS = [
     {"contrasts"},
     {"study"},
     {"claims", "costs"},
-    {"evaluation", "likeness", "overfitting", "comparison", "data_check", "batching"},
+    {"evaluation", "likeness", "overfitting", "corrupting", "certifying", "comparison", "data_check", "batching"},
     {"head_to_head", "selecting"},
     {"training", "examples", "search", "tables"},
     {"building", "adversarial_examples", "auditing", "steering", "smallest"},

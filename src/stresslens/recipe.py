@@ -112,6 +112,16 @@ class Robustness:
 
 
 @dataclass(config=STRICT)
+class Corruptions:
+    """How images are spoiled: each kind at five severities."""
+
+    kinds: Annotated[list[Plug], Field(min_length=1)]
+    images: Positive | Literal["all"] = 1000
+    split: Literal["test", "validation"] = "test"
+    seed: Seed = 0
+
+
+@dataclass(config=STRICT)
 class Recipe:
     """One way of training one model on one data set; its seeds are its repeats."""
 
@@ -120,3 +130,4 @@ class Recipe:
     input: Input = field(default_factory=Input)
     train: Train = field(default_factory=Train)
     robustness: Robustness | None = None
+    corruptions: Annotated[list[Plug], Field(min_length=1)] | Corruptions | None = None

@@ -14,11 +14,12 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import evaluation, likeness, overfitting, study
+from stresslens import corrupting, evaluation, likeness, overfitting, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
 from stresslens.core import devices, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+from stresslens.core.progress import advance
 from stresslens.core.results import (
     FORMAT,
     RunFolder,
@@ -30,7 +31,7 @@ from stresslens.core.results import (
 )
 from stresslens.data_check import findings_of
 from stresslens.examples import save_examples
-from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL
+from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Corruptions
 from stresslens.settling import arithmetic_of
 from stresslens.stress import resolved, stress
 from stresslens.training import Show, Training, fit
@@ -262,9 +263,28 @@ def _surrogate(task: Task, name: str | None) -> nn.Module | None:
     return open_model(other, trust=True)
 
 
+def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
+    asked = task.recipe.corruptions
+    assert asked is not None
+    settings = asked if isinstance(asked, Corruptions) else Corruptions(asked)
+    if settings.split not in data.splits:
+        raise ConfigError(f"corruptions.split: {data.name} has no {settings.split} split here; it has {', '.join(data.splits)}")
+    corrupting.corrupt(
+        folder.path / "corruptions",
+        arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
+        data.splits[settings.split],
+        settings,
+        of=record["fingerprint"],
+        base=task.base,
+        tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
+    )
+    record["reads_of_test"] += settings.split == "test"
+
+
 STAGES: dict[str, Callable[[Task, RunFolder, Data, Record, Show], None]] = {
     "training": _train,
     "predictions": _predict,
     "robustness": _attack,
+    "corruptions": _corrupt,
 }
 """What is done with a run, in this order."""

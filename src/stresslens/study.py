@@ -21,10 +21,10 @@ from stresslens.core.division import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
 from stresslens.dotted import SLOTS, set_dotted
-from stresslens.recipe import STRICT, Input, Moments, Plug, Recipe, Robustness, Stop, Train
+from stresslens.recipe import STRICT, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Train
 from stresslens.threat import threat_of
 
-LATER = ("estimator", "sweep", "curve", "corruptions", "explain", "views", "track", "executor")
+LATER = ("estimator", "sweep", "curve", "explain", "views", "track", "executor")
 """Keys of a study that this version does not carry out yet."""
 
 
@@ -97,7 +97,7 @@ class Study:
 
 
 _recipe, _frame = TypeAdapter(Recipe), TypeAdapter(_Frame)
-RECIPE_KEYS = ("data", "input", "model", "train", "robustness")
+RECIPE_KEYS = ("data", "input", "model", "train", "robustness", "corruptions")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
 
 
@@ -290,6 +290,7 @@ _OWNERS: dict[str, Any] = {
     "train.stop": Stop,
     "input.normalize": Moments,
     "robustness": Robustness,
+    "corruptions": Corruptions,
 }
 """The dataclass behind each section of a recipe."""
 
@@ -363,6 +364,11 @@ def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[find.Keys, str, Any]
     for place, value in enumerate(augment if isinstance(augment, list) else []):
         if isinstance(value, str | Mapping):
             yield ("train", "augment", place), "augmentations", value
+    spoiled = values.get("corruptions")
+    path, kinds = (("corruptions", "kinds"), spoiled.get("kinds")) if isinstance(spoiled, Mapping) else (("corruptions",), spoiled)
+    for place, value in enumerate(kinds if isinstance(kinds, list) else []):
+        if isinstance(value, str | Mapping):
+            yield (*path, place), "corruptions", value
 
 
 def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Keys]]]]:

@@ -237,6 +237,15 @@ def test_the_guard_looks_once_an_epoch_at_the_same_images(name: str, batch: int,
         assert figures == {} or figures["attack_accuracy"] == figures["guard_accuracy"]
 
 
+def test_noisy_images_have_their_deviation_and_leave_the_box() -> None:
+    model, (x, y) = Recorder(), images(400)
+    find.resolve("objectives", {"noisy": {"sigma": 0.5}})(model, x, y, at(n=400), None, None)
+    added = model.seen[0] - x
+    assert float(added.std()) == pytest.approx(0.5, rel=0.05)
+    assert abs(float(added.mean())) < 0.03
+    assert float(model.seen[0].min()) < 0
+
+
 @pytest.mark.parametrize("wrong", ["8/0", -0.1, "much", [0.1]], ids=str)
 @pytest.mark.parametrize("name", ["adversarial", "free", "trades"])
 def test_a_radius_that_cannot_be_is_refused_where_it_is_written(name: str, wrong: Any) -> None:
