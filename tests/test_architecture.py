@@ -28,7 +28,7 @@ LEVELS = [
     {"training", "examples", "search"},
     {"building", "adversarial_examples"},
     {"settling"},
-    {"predicting", "stages"},
+    {"predicting", "stages", "transfers"},
     {"report"},
     {"pipeline"},
     {"python"},

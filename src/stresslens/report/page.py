@@ -21,7 +21,7 @@ from markupsafe import Markup
 import stresslens
 from stresslens.core.durations import duration
 from stresslens.core.results import RunFolder, write_atomically
-from stresslens.report import classes, curves, differences, provenance, robustness, summary, wording
+from stresslens.report import classes, curves, differences, provenance, robustness, summary, under_attack, wording
 from stresslens.report.figures import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.reading import Run, Study, read_run, read_study, split_of
@@ -29,6 +29,10 @@ from stresslens.report.summary import HEADLINE
 
 PAGE = "report.html"
 TEMPLATES = ("base.html.j2", "parts.html.j2", "robustness.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
+
+
+STRESS = ("robustness/*/result.json", "robustness/*/examples/*", "corruptions/result.json", "certificates/*/result.json")
+"""What the page of a run rests on besides; a result's arrays are written before its result.json."""
 
 
 def write_report(folder: Path, *, anew: bool = True) -> Path:
@@ -138,6 +142,9 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "curves": curves.run_curves(run),
         "confusion": classes.run_confusion(run, split, pictures.pairs if pictures else ()),
         "gallery": pictures,
+        "attacked": under_attack.sections(run),
+        "audits": robustness.findings_of(run),
+        "damaged": run.stress.damaged,
         "class_table": classes.class_table(run, split),
         "reliability": curves.run_reliability(run, split),
         "risk": curves.run_risk(run, split),
@@ -150,6 +157,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         ("curves", "Curves", found["curves"]),
         ("confusion", "Confusion", found["confusion"]),
         ("pictures", "Pictures", pictures),
+        ("robustness", "Robustness", found["attacked"] or found["damaged"]),
         ("classes", "Classes", found["class_table"]),
         ("confidence", "Confidence", found["reliability"] or found["risk"]),
         ("slices", "Slices", slices),
@@ -202,7 +210,8 @@ def _digest(run: Run, home: str) -> str:
     """16 hexadecimal digits that change with anything that the run's page shows."""
     folder = run.folder
     examples = sorted(folder.examples.iterdir()) if folder.examples.is_dir() else []
-    sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples]
+    stress = sorted(file for pattern in STRESS for file in folder.path.glob(pattern))
+    sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
     digest = hashlib.sha256("\0".join([stresslens.__version__, home, *map(_asset, TEMPLATES)]).encode())
     for source in sources:
         content = source.read_bytes() if source.is_file() else b""

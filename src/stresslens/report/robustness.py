@@ -93,21 +93,22 @@ def threats(study: Study) -> list[Threat]:
     for recipe in study.recipes:
         for run in recipe.finished:
             for robust in run.stress.robust:
-                _, seeds = together.setdefault(_threat(robust), {}).setdefault(recipe.name, (recipe, []))
+                _, seeds = together.setdefault(threat_of(robust), {}).setdefault(recipe.name, (recipe, []))
                 seeds.append(robust)
     groups = [[Member(recipe, seeds) for recipe, seeds in members.values()] for _, members in sorted(together.items())]
-    titles = [_title(group[0].seeds[0]) for group in groups]
+    titles = [title_of(group[0].seeds[0]) for group in groups]
     keys = [f" · {group[0].seeds[0].result.key}" if titles.count(title) > 1 else "" for group, title in zip(groups, titles)]
     return [Threat(title + key, group[0].seeds[0].result.norm, group) for group, title, key in zip(groups, titles, keys)]
 
 
-def _threat(robust: Robust) -> str:
+def threat_of(robust: Robust) -> str:
+    """Equal where two results come from the same kind of attack; the order is that of the page."""
     r = robust.result
     attacks = [(each.name, each.label, each.options) for each in r.attacks]
     return json.dumps([list(NORMS).index(r.norm), r.protocol, attacks, r.target, r.aimed, r.split], sort_keys=True, default=str)
 
 
-def _title(robust: Robust) -> str:
+def title_of(robust: Robust) -> str:
     r = robust.result
     protocol = f"protocol {r.protocol}" if r.protocol != "own" else "attacks of its own"
     aim = "" if r.target is None else f", {'only' if r.aimed else 'driven at'} target {str(r.target).replace('_', ' ')}"
@@ -209,19 +210,22 @@ def _by_eps(rows: Sequence[AloneRow]) -> list[tuple[float, Estimate]]:
 
 
 def _oddities(member: Member) -> Iterator[str]:
-    """What the figures of the attacks themselves say against them."""
     for k, each in enumerate(member.seeds):
-        who = member.recipe.name + (f" (seed {k + 1} of {len(member.seeds)})" if len(member.seeds) > 1 else "")
-        for alone in each.by_itself:
-            where = f"{alone.label} on {who}"
-            if outside := [row for row in alone.rows if row.outside]:
-                worst = max(outside, key=lambda row: row.outside)
-                said = f"{where} returned images outside the ball or the box: {worst.outside} at radius {radius(worst.eps)}"
-                yield f"{said}, where it would be {percent(worst.valid)} % without them" if worst.valid else said
-            if silent := sum(row.silent for row in alone.rows):
-                yield f"{where} passed over {silent} adversarial image{'s' if silent > 1 else ''} on its way and returned others"
-            yield from _rises(where, alone)
-            yield from _above_one_step(who, alone, each.by_itself)
+        yield from oddities(member.recipe.name + (f" (seed {k + 1} of {len(member.seeds)})" if len(member.seeds) > 1 else ""), each)
+
+
+def oddities(who: str, robust: Robust) -> Iterator[str]:
+    """What the figures of a result's attacks by themselves say against them."""
+    for alone in robust.by_itself:
+        where = f"{alone.label} on {who}"
+        if outside := [row for row in alone.rows if row.outside]:
+            worst = max(outside, key=lambda row: row.outside)
+            said = f"{where} returned images outside the ball or the box: {worst.outside} at radius {radius(worst.eps)}"
+            yield f"{said}, where it would be {percent(worst.valid)} % without them" if worst.valid else said
+        if silent := sum(row.silent for row in alone.rows):
+            yield f"{where} passed over {silent} adversarial image{'s' if silent > 1 else ''} on its way and returned others"
+        yield from _rises(where, alone)
+        yield from _above_one_step(who, alone, robust.by_itself)
 
 
 def _rises(where: str, alone: Alone) -> Iterator[str]:
