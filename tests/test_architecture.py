@@ -24,6 +24,7 @@ LEVELS = [
     {"study"},
     {"claims", "costs"},
     {"evaluation", "likeness", "comparison", "data_check", "batching"},
+    {"robust_comparison"},
     {"head_to_head"},
     {"training", "examples", "search"},
     {"building", "adversarial_examples"},
