@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup
 
+from stresslens import robust_comparison
 from stresslens.core.types import Estimate
 from stresslens.metrics import crossed
 from stresslens.report.axes import linear_axis
@@ -20,12 +20,12 @@ from stresslens.report.files import Finding
 from stresslens.report.reading import Recipe, Run, Study, over_seeds
 from stresslens.report.robust_files import Alone, AloneRow, Robust
 from stresslens.report.wording import footnote, percent, radius
+from stresslens.robust_comparison import NORMS
 
 COLUMNS = 6
 """Radii of a table; of more, the first and the last and four between them."""
 ONE_STEP = ("fgsm",)
 SENTENCES = 12
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,7 @@ def threats(study: Study) -> list[Threat]:
 
 def threat_of(robust: Robust) -> str:
     """Equal where two results come from the same kind of attack; the order is that of the page."""
-    r = robust.result
-    attacks = [(each.name, each.label, each.options) for each in r.attacks]
-    return json.dumps([list(NORMS).index(r.norm), r.protocol, attacks, r.target, r.aimed, r.split], sort_keys=True, default=str)
+    return robust_comparison.threat_of(robust.result.model_dump())
 
 
 def title_of(robust: Robust) -> str:
@@ -309,22 +307,29 @@ class Audits:
 def audits(study: Study) -> Audits | None:
     """What the audits of all results found, the worst of a recipe's seeds and threats in its cell."""
     together: dict[str, dict[str, list[Finding]]] = {}
-    signs: dict[str, tuple[Finding, list[str]]] = {}
-    several = any(len(recipe.finished) > 1 for recipe in study.recipes)
+    signs: dict[str, tuple[Finding, dict[str, list[Run]]]] = {}
     for recipe in study.recipes:
         for run in recipe.finished:
             for finding in findings_of(run):
                 together.setdefault(finding.audit, {}).setdefault(recipe.name, []).append(finding)
                 if finding.status == "sign":
-                    runs = signs.setdefault(finding.model_dump_json(), (finding, []))[1]
-                    runs.append(f"{run.name} seed {run.seed}" if several else run.name)
+                    signs.setdefault(finding.model_dump_json(), (finding, {}))[1].setdefault(recipe.name, []).append(run)
     if not together:
         return None
     recipes = [recipe.name for recipe in study.recipes if any(recipe.name in found for found in together.values())]
     rows = [(audit, [_cell(found.get(name, [])) for name in recipes]) for audit, found in together.items()]
     rows.sort(key=lambda row: min(_SHOWN.index(kind) for kind, _ in row[1]))
     ordered = sorted(signs.values(), key=lambda pair: RANK.get((pair[0].status, pair[0].severity), 4))
-    return Audits(recipes, rows, [(finding, list(dict.fromkeys(runs))) for finding, runs in ordered])
+    finished = {recipe.name: len(recipe.finished) for recipe in study.recipes}
+    return Audits(recipes, rows, [(finding, _names(runs, finished)) for finding, runs in ordered])
+
+
+def _names(runs: Mapping[str, Sequence[Run]], finished: Mapping[str, int]) -> list[str]:
+    """The recipes; of those not all of whose seeds are meant, the seeds."""
+    return [
+        name if len(of_recipe) == finished[name] else f"{name} seed {', '.join(str(run.seed) for run in of_recipe)}"
+        for name, of_recipe in runs.items()
+    ]
 
 
 _SHOWN = ("serious", "minor", "none", "unchecked", "clean", "")
