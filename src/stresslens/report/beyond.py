@@ -139,8 +139,8 @@ def _corrupted(members: Sequence[tuple[str, int, Sequence[Corruptions]]]) -> Cor
         charts.append(line_chart(drawn, title=title, x_label="severity", y_label="right, %", axes=axes, with_legend=False))
     means = []
     for recipe, _, seeds in members:
-        clean, mean = [e for seed in seeds if (e := seed.clean)], [e for seed in seeds if (e := seed.mean)]
-        means.append((recipe, over_seeds(clean, bounded=True), over_seeds(mean, bounded=True)))
+        before, after = [seed.clean for seed in seeds if seed.clean], [seed.mean for seed in seeds if seed.mean]
+        means.append((recipe, over_seeds(before, bounded=True), over_seeds(after, bounded=True)))
     grids = [_grid(name, tables[name]) for name in names]
     note = footnote(e for _, clean, mean in means for e in (clean, mean))
     keys = legend([Series(recipe, [], place) for recipe, place, _ in members]) if len(members) > 1 else None
