@@ -172,14 +172,14 @@ def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
     return findings_of(data if isinstance(data, Data) else find.resolve("datasets", data, base=Path.cwd())())
 
 
-def compare(*folders: str | Path, split: str = "test", difference: float | None = None) -> dict[str, Any]:
+def compare(*folders: str | Path, split: str = "test", difference: float | None = None, metric: str = "accuracy") -> dict[str, Any]:
     """Whether runs (…/seed-0) or recipes (runs/STUDY/RUN) differ from the first, or a study's recipes by its contrasts.
 
     What `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences, intervals, p before and after Holm,
-    "plan", "costs", and "regressions". `difference` (a share, 0.01 for a point) is what the plans are to tell apart. Raises
-    ConfigError for folders that cannot be compared.
+    "plan", "costs", and "regressions". `difference` (a share, 0.01 for a point) is what the plans are to tell apart; `metric` is
+    "accuracy", or "robust@0.05" for runs that were attacked. Raises ConfigError for folders that cannot be compared.
     """
-    return head_to_head.compare([Path(folder) for folder in folders], split=split, ask=difference)
+    return head_to_head.compare([Path(folder) for folder in folders], split=split, ask=difference, metric=metric)
 
 
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:

@@ -182,11 +182,11 @@ class Robust:
     @cached_property
     def arrays(self) -> Arrays | None:
         try:
-            arrays = read_arrays(self.folder / "result.npz", "no arrays")
+            arrays = read_arrays(self.folder / "result.npz", "no arrays", NEEDED)
         except UnreadableRun:
             return None
-        whole = set(NEEDED) <= arrays.keys() and len(arrays["smallest"]) == len(arrays["by"]) == len(arrays["index"])
-        return arrays if whole and len(arrays["smallest"]) == self.result.n else None
+        lengths = {len(arrays[name]) for name in NEEDED if name != "names"}
+        return arrays if lengths == {self.result.n} else None
 
     @property
     def by_itself(self) -> list[Alone]:

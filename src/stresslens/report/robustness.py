@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from markupsafe import Markup
 
+from stresslens import robust_comparison
 from stresslens.core.types import Estimate
 from stresslens.metrics import crossed
 from stresslens.report.axes import linear_axis
@@ -20,12 +20,12 @@ from stresslens.report.files import Finding
 from stresslens.report.reading import Recipe, Run, Study, over_seeds
 from stresslens.report.robust_files import Alone, AloneRow, Robust
 from stresslens.report.wording import footnote, percent, radius
+from stresslens.robust_comparison import NORMS
 
 COLUMNS = 6
 """Radii of a table; of more, the first and the last and four between them."""
 ONE_STEP = ("fgsm",)
 SENTENCES = 12
-NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
 @dataclass(frozen=True)
@@ -93,21 +93,20 @@ def threats(study: Study) -> list[Threat]:
     for recipe in study.recipes:
         for run in recipe.finished:
             for robust in run.stress.robust:
-                _, seeds = together.setdefault(_threat(robust), {}).setdefault(recipe.name, (recipe, []))
+                _, seeds = together.setdefault(threat_of(robust), {}).setdefault(recipe.name, (recipe, []))
                 seeds.append(robust)
     groups = [[Member(recipe, seeds) for recipe, seeds in members.values()] for _, members in sorted(together.items())]
-    titles = [_title(group[0].seeds[0]) for group in groups]
+    titles = [title_of(group[0].seeds[0]) for group in groups]
     keys = [f" · {group[0].seeds[0].result.key}" if titles.count(title) > 1 else "" for group, title in zip(groups, titles)]
     return [Threat(title + key, group[0].seeds[0].result.norm, group) for group, title, key in zip(groups, titles, keys)]
 
 
-def _threat(robust: Robust) -> str:
-    r = robust.result
-    attacks = [(each.name, each.label, each.options) for each in r.attacks]
-    return json.dumps([list(NORMS).index(r.norm), r.protocol, attacks, r.target, r.aimed, r.split], sort_keys=True, default=str)
+def threat_of(robust: Robust) -> str:
+    """Equal where two results come from the same kind of attack; the order is that of the page."""
+    return robust_comparison.threat_of(robust.result.model_dump())
 
 
-def _title(robust: Robust) -> str:
+def title_of(robust: Robust) -> str:
     r = robust.result
     protocol = f"protocol {r.protocol}" if r.protocol != "own" else "attacks of its own"
     aim = "" if r.target is None else f", {'only' if r.aimed else 'driven at'} target {str(r.target).replace('_', ' ')}"
@@ -209,19 +208,22 @@ def _by_eps(rows: Sequence[AloneRow]) -> list[tuple[float, Estimate]]:
 
 
 def _oddities(member: Member) -> Iterator[str]:
-    """What the figures of the attacks themselves say against them."""
     for k, each in enumerate(member.seeds):
-        who = member.recipe.name + (f" (seed {k + 1} of {len(member.seeds)})" if len(member.seeds) > 1 else "")
-        for alone in each.by_itself:
-            where = f"{alone.label} on {who}"
-            if outside := [row for row in alone.rows if row.outside]:
-                worst = max(outside, key=lambda row: row.outside)
-                said = f"{where} returned images outside the ball or the box: {worst.outside} at radius {radius(worst.eps)}"
-                yield f"{said}, where it would be {percent(worst.valid)} % without them" if worst.valid else said
-            if silent := sum(row.silent for row in alone.rows):
-                yield f"{where} passed over {silent} adversarial image{'s' if silent > 1 else ''} on its way and returned others"
-            yield from _rises(where, alone)
-            yield from _above_one_step(who, alone, each.by_itself)
+        yield from oddities(member.recipe.name + (f" (seed {k + 1} of {len(member.seeds)})" if len(member.seeds) > 1 else ""), each)
+
+
+def oddities(who: str, robust: Robust) -> Iterator[str]:
+    """What the figures of a result's attacks by themselves say against them."""
+    for alone in robust.by_itself:
+        where = f"{alone.label} on {who}"
+        if outside := [row for row in alone.rows if row.outside]:
+            worst = max(outside, key=lambda row: row.outside)
+            said = f"{where} returned images outside the ball or the box: {worst.outside} at radius {radius(worst.eps)}"
+            yield f"{said}, where it would be {percent(worst.valid)} % without them" if worst.valid else said
+        if silent := sum(row.silent for row in alone.rows):
+            yield f"{where} passed over {silent} adversarial image{'s' if silent > 1 else ''} on its way and returned others"
+        yield from _rises(where, alone)
+        yield from _above_one_step(who, alone, robust.by_itself)
 
 
 def _rises(where: str, alone: Alone) -> Iterator[str]:
@@ -305,22 +307,29 @@ class Audits:
 def audits(study: Study) -> Audits | None:
     """What the audits of all results found, the worst of a recipe's seeds and threats in its cell."""
     together: dict[str, dict[str, list[Finding]]] = {}
-    signs: dict[str, tuple[Finding, list[str]]] = {}
-    several = any(len(recipe.finished) > 1 for recipe in study.recipes)
+    signs: dict[str, tuple[Finding, dict[str, list[Run]]]] = {}
     for recipe in study.recipes:
         for run in recipe.finished:
             for finding in findings_of(run):
                 together.setdefault(finding.audit, {}).setdefault(recipe.name, []).append(finding)
                 if finding.status == "sign":
-                    runs = signs.setdefault(finding.model_dump_json(), (finding, []))[1]
-                    runs.append(f"{run.name} seed {run.seed}" if several else run.name)
+                    signs.setdefault(finding.model_dump_json(), (finding, {}))[1].setdefault(recipe.name, []).append(run)
     if not together:
         return None
     recipes = [recipe.name for recipe in study.recipes if any(recipe.name in found for found in together.values())]
     rows = [(audit, [_cell(found.get(name, [])) for name in recipes]) for audit, found in together.items()]
     rows.sort(key=lambda row: min(_SHOWN.index(kind) for kind, _ in row[1]))
     ordered = sorted(signs.values(), key=lambda pair: RANK.get((pair[0].status, pair[0].severity), 4))
-    return Audits(recipes, rows, [(finding, list(dict.fromkeys(runs))) for finding, runs in ordered])
+    finished = {recipe.name: len(recipe.finished) for recipe in study.recipes}
+    return Audits(recipes, rows, [(finding, _names(runs, finished)) for finding, runs in ordered])
+
+
+def _names(runs: Mapping[str, Sequence[Run]], finished: Mapping[str, int]) -> list[str]:
+    """The recipes; of those not all of whose seeds are meant, the seeds."""
+    return [
+        name if len(of_recipe) == finished[name] else f"{name} seed {', '.join(str(run.seed) for run in of_recipe)}"
+        for name, of_recipe in runs.items()
+    ]
 
 
 _SHOWN = ("serious", "minor", "none", "unchecked", "clean", "")
