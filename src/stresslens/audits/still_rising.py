@@ -14,8 +14,8 @@ AUDIT = "still rising"
 def still_rising(trace: Sequence[Trace], *, last: int = 10, flat: float = 0.05, least: int = 20) -> Finding:
     """The loss of images that an attack could not break was still rising when it ended (Pintor et al. 2022, indicator 4).
 
-    Of each survivor the best loss so far, scaled to [0, 1] over its path; over the `last` steps (of fewer than 50, over a fifth of
-    them) it should rise by at most `flat`.
+    Of each survivor the best loss so far, a positive one (cross-entropy) by its logarithm, scaled to [0, 1] over its path; over the
+    `last` steps (of fewer than 50, over a fifth of them) it should rise by at most `flat`.
     Attempts of fewer than `least` iterates are left out. Minor, from two images and a tenth of the survivors on: how much it costs
     is shown by doubling the steps.
     """
@@ -51,6 +51,8 @@ def _rising(trace: Trace, last: int, flat: float, least: int) -> tuple[int, int]
     path = path[:, torch.isfinite(path).all(0)]
     if not path.shape[1]:
         return None
+    if bool((path > 0).all()):
+        path = path.log()  # of an image that is right cross-entropy falls exponentially with the margin
     spread = (path[-1] - path[0]).clamp_min(1e-12)
     last = min(last, len(path) // 5)
     late = (path[-1] - path[-last - 1]) / spread
