@@ -126,7 +126,8 @@ def bound(attack: Any) -> Bound:
 
 
 def attempts(scene: Scene, attacks: Sequence[Bound], eps: float, right: Tensor) -> tuple[list[Tensor], list[Trace]]:
-    """The attacks one after the other at one radius, each on what the ones before left: what is broken after each, what each showed."""
+    """The attacks one after the other at one radius, each on what the ones before left: what is broken after each, and what each
+    showed."""
     x, y = scene.images
     draws = Draws(0, torch.arange(len(x)))
     broken, traces = [], []

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from stresslens.core.attacking import margins
+
+LossAt = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(logits, y, aim) → what is raised."""
 
 TINY = 1e-12
 
@@ -22,6 +29,11 @@ def margin_targeted(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
     return _of(logits, aim) - _of(logits, y)
 
 
+def margin_towards(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
+    """z_aim less the highest other: for images that are to be taken for that class, whichever they are taken for meanwhile."""
+    return margins(logits, aim)
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """The difference of logits ratio −(z_y − max z_k≠y)/(z_π1 − z_π3), of three classes or more (Croce & Hein 2020, equation 6).
 
@@ -34,8 +46,17 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
 
 def dlr_targeted(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
     """−(z_y − z_aim)/(z_π1 − (z_π3 + z_π4)/2), of four classes or more (Croce & Hein 2020, equation 7)."""
+    return margin_targeted(logits, y, aim) / _spread(logits)
+
+
+def dlr_towards(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
+    """`margin_towards` over the spread of dlr_targeted, which it is while y ranks first."""
+    return margins(logits, aim) / _spread(logits)
+
+
+def _spread(logits: Tensor) -> Tensor:
     best, _, third, fourth = logits.topk(4, 1).values.unbind(1)
-    return margin_targeted(logits, y, aim) / (best - (third + fourth) / 2 + TINY)
+    return best - (third + fourth) / 2 + TINY
 
 
 def _of(logits: Tensor, y: Tensor) -> Tensor:

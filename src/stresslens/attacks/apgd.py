@@ -1,20 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from stresslens.attacks._losses import dlr, dlr_targeted, log_odds, margin_targeted
+from stresslens.attacks._losses import LossAt, dlr, dlr_targeted, dlr_towards, log_odds, margin_targeted, margin_towards
 from stresslens.core.attacking import STACK, Best, Watch, gradient, likely_others, logits_of, narrowed
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Count, Share
 
 Choice = Literal["auto", "ce", "dlr", "dlr_targeted", "margin_targeted"]
-LossAt = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 MOMENTUM = 0.25
 """The share of the last move in the next (1 − α of the paper)."""
@@ -42,7 +40,8 @@ def apgd(
     `loss`: `ce`, whose directions are those of cross-entropy without vanishing where the model is sure; `dlr`; `dlr_targeted` and
     `margin_targeted` drive each image at its likeliest other classes one by one, `targets` of them (by default nine, at most all).
     `auto` is dlr_targeted, which needs four classes; below that, and for dlr below three, it is margin_targeted. With a `target`
-    there is only that class. The first restart begins at `start` where one is given, else at random points of the ball.
+    there is only that class, which is raised over all others. The first restart begins at `start` where one is given, else at
+    random points of the ball.
 
     Where the paper is left: the first step (in l1 the last) goes to the point of ball and box that is farthest along the gradient;
     in linf that is the paper's own step of twice the radius. So for a linear model margin_targeted over all other classes finds the
@@ -96,8 +95,10 @@ def _plan(loss: Choice, clean: Tensor, y: Tensor, target: Tensor | None, count: 
         return (lambda logits, y, aim: log_odds(logits, y)), [y]
     if loss == "dlr":
         return (lambda logits, y, aim: dlr(logits, y)), [y]
-    aims = [target] if target is not None else likely_others(clean, y, count)
-    return dlr_targeted if loss == "dlr_targeted" else margin_targeted, aims
+    scaled = loss == "dlr_targeted"
+    if target is not None:
+        return dlr_towards if scaled else margin_towards, [target]
+    return dlr_targeted if scaled else margin_targeted, likely_others(clean, y, count)
 
 
 @dataclass

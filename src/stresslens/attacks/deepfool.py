@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.attacks._losses import margin_targeted
+from stresslens.attacks._losses import margin_targeted, margin_towards
 from stresslens.attacks._plane import onto_plane
 from stresslens.attacks._smallest import Smallest
 from stresslens.core.attacking import Watch, gradient, likely_others, logits_of, narrowed
@@ -38,12 +38,13 @@ def deepfool(
     logits = logits_of(model, x)
     keep = watch(rows, x, logits)
     smallest.see(rows, x, logits)
+    above = margin_targeted if target is None else margin_towards
     aims = torch.stack([target] if target is not None else likely_others(logits, y, targets))  # (T, N)
-    origin, last = x, x.clone()
+    origin, last, dropped = x, x.clone(), ~keep
     way = z - x
-    for _ in range(steps):
+    for _ in range(steps if not dropped.all() else 0):
         every = len(aims)
-        stacked, values, grads = gradient(model, z.repeat(every, 1, 1, 1), margin_targeted, y[rows].repeat(every), aims.flatten())
+        stacked, values, grads = gradient(model, z.repeat(every, 1, 1, 1), above, y[rows].repeat(every), aims.flatten())
         logits = stacked[: len(rows)]
         values, grads = values.reshape(every, -1), grads.reshape(every, *z.shape)
         ways = torch.stack([onto_plane(z, grad, -value, ball.norm) for grad, value in zip(grads, values)])
@@ -53,6 +54,7 @@ def deepfool(
         nearest = torch.where(short, torch.finfo(z.dtype).max, distance).argmin(0)
         each = torch.arange(len(rows), device=x.device)
         keep = watch(rows, z, logits, values[nearest, each], grads[nearest, each])
+        dropped[rows[~keep]] = True
         going = keep & ~smallest.see(rows, z, logits)
         way = way + ways[nearest, each]
         last[rows] = z
@@ -63,9 +65,9 @@ def deepfool(
             break
         z = torch.where(going.reshape(-1, 1, 1, 1), (origin + (1 + overshoot) * way).clamp(0, 1), z)
         last[rows] = z
-    everything = torch.arange(len(x), device=x.device)
-    cut = ball.project(last, x)
+    rows = (~dropped).nonzero().flatten()
+    cut = ball.select(rows).project(last[rows], x[rows])
     logits = logits_of(model, cut)
-    watch(everything, cut, logits)
-    smallest.see(everything, cut, logits)
+    watch(rows, cut, logits)
+    smallest.see(rows, cut, logits)
     return smallest.x_adv()

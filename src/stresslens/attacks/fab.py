@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.attacks._losses import margin_targeted
+from stresslens.attacks._losses import LossAt, margin_targeted, margin_towards
 from stresslens.attacks._plane import onto_plane
 from stresslens.attacks._smallest import Smallest
 from stresslens.core.attacking import STACK, Watch, gradient, likely_others, logits_of, narrowed
@@ -55,6 +55,7 @@ def fab(
     keep = watch(alive, x, clean)
     smallest.see(alive, x, clean)
     alive = alive[keep]
+    above = margin_targeted if target is None else margin_towards
     aims = [target] if target is not None else likely_others(clean, y, targets)
     jobs = [(restart, aim) for restart in range(restarts) for aim in aims]
     while jobs and len(alive):
@@ -65,7 +66,7 @@ def fab(
         found, size = z.clone(), torch.full((len(z),), torch.inf, dtype=x.dtype, device=x.device)
         origin = x[rows]
         for _ in range(steps):
-            logits, value, grad = gradient(model, z, margin_targeted, y[rows], aim)
+            logits, value, grad = gradient(model, z, above, y[rows], aim)
             keep = watch(rows, z, logits, value, grad)
             survives[rows[~keep]] = False
             fooled = smallest.see(rows, z, logits)
@@ -80,7 +81,7 @@ def fab(
             if not len(rows):
                 break
             z = _step(z, origin, value, grad, fooled, ball, alpha_max, overshoot, backward)
-        _refine(model, x, y, rows, aim, found, size, ball, watch, smallest, survives)
+        _refine(model, x, y, rows, aim, found, size, ball, watch, smallest, above, survives)
         alive = alive[survives[alive]]
     return smallest.x_adv()
 
@@ -125,6 +126,7 @@ def _refine(
     ball: Ball,
     watch: Watch,
     smallest: Smallest,
+    above: LossAt,
     survives: Tensor,
 ) -> None:
     """Bisection between image and adversarial, then the smallest step to the plane at the boundary."""
@@ -146,7 +148,7 @@ def _refine(
         fooled = show(z, logits_of(model, z))
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
     z = origin + high.reshape(-1, 1, 1, 1) * (found - origin)
-    logits, value, grad = gradient(model, z, margin_targeted, y[rows], aim)
+    logits, value, grad = gradient(model, z, above, y[rows], aim)
     show(z, logits, value, grad)
     rise = (grad * (z - origin)).flatten(1).sum(1) - value
     for beyond in BEYOND:

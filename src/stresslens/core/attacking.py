@@ -100,7 +100,9 @@ def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tu
     over the batch gives the same gradient, and the batch's mean for every image.
     """
     size, passes = _pieces(model, x)
-    parts = [_gradient(model, x[i : i + size], loss, [y[i : i + size] for y in labels], passes) for i in range(0, len(x), size)]
+    parts = [
+        _gradient(model, x[i : i + size], loss, [y[i : i + size] for y in labels], passes) for i in range(0, max(1, len(x)), size)
+    ]
     logits, values, grad = (torch.cat(column) for column in zip(*parts))
     return logits, values, grad
 
@@ -114,7 +116,7 @@ def _gradient(model: nn.Module, x: Tensor, loss: PerImage, labels: list[Tensor],
             value = loss(logits, *labels)
             total = value.sum() if value.ndim else value * len(x)
         grad = torch.autograd.grad(total, point, allow_unused=True)[0] if total.requires_grad else None
-        finite = torch.zeros_like(x) if grad is None else grad.nan_to_num_(0, 0, 0)
+        finite = torch.zeros_like(x) if grad is None else grad.nan_to_num(0, 0, 0)
         found.append((logits.detach(), value.detach().expand(len(x)), finite))
     if passes == 1:
         return found[0]

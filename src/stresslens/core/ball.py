@@ -86,7 +86,7 @@ class Ball:
 
     def sample(self, x: Tensor, draws: Draws) -> Tensor:
         """An image drawn uniformly from the ball around each, then brought into [0, 1]."""
-        shape, dimensions = x.shape[1:], x[0].numel()
+        shape, dimensions = x.shape[1:], x.shape[1:].numel()
         radius = self.radius(x)
         if self.norm == "linf":
             return (x + (2 * draws.uniform(*shape).to(x.dtype) - 1) * radius).clamp(0, 1)

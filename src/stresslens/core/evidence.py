@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,11 +87,17 @@ class Trace:
     """Gradients taken, counted by image; `forwards` counts every image that went through the model."""
     forwards: int = 0
     seconds: float = 0.0
-    losses: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
-    """(rows, loss) of every iterate that had a loss, in order; not saved."""
+    followed: int = 0
+    """Images that were not broken and whose loss was seen at every iterate; 0 where there are too few iterates to say more."""
+    rising: int = 0
+    """Those of them whose best loss still rose in the last iterates."""
 
     def as_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "losses"}
+        return asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Trace:
+        return Trace(**{**values, "excess": math.inf if values["excess"] is None else values["excess"]})
 
 
 class Probe(Protocol):

@@ -1,0 +1,299 @@
+"""What every attack keeps to, over norms, types, shapes, batch sizes and numbers of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stresslens import find
+from stresslens.core.attacking import Steered, attacked, margins, unwatched
+from stresslens.core.ball import Ball, Norm
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError
+
+every = pytest.mark.parametrize("name", find.names("attacks"))
+norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+cases = pytest.mark.parametrize(
+    ("dtype", "shape", "n", "classes"),
+    [
+        (torch.float32, (1, 8, 8), 33, 10),
+        (torch.float64, (3, 5, 7), 5, 3),
+        (torch.float32, (3, 5, 7), 1, 2),
+        (torch.float64, (1, 8, 8), 1, 10),
+        (torch.float32, (1, 1, 2), 5, 5),
+    ],
+    ids=str,
+)
+QUICK = {"steps": 6, "queries": 30, "searches": 2, "tries": 3}
+RADII: dict[Norm, float] = {"linf": 0.1, "l2": 0.7, "l1": 3.0}
+
+
+def net(shape: tuple[int, int, int], classes: int, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A smooth net with batch norm, whose running statistics are its own, and dropout."""
+    with torch.random.fork_rng():
+        torch.manual_seed(len(shape) + classes)
+        inside = nn.Sequential(nn.Conv2d(shape[0], 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5))
+        model = nn.Sequential(*inside, nn.Linear(6 * shape[1] * shape[2], classes)).to(dtype)
+        with torch.no_grad():
+            for _ in range(3):
+                model(torch.rand(64, *shape, dtype=dtype))
+    return model
+
+
+def linear(shape: tuple[int, int, int], classes: int, dtype: torch.dtype = torch.float64) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(classes)
+        return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes)).to(dtype)
+
+
+def images(shape: tuple[int, int, int], n: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """In [0, 1], many of their pixels black or white."""
+    drawn = torch.rand(n, *shape, generator=torch.Generator().manual_seed(n), dtype=dtype)
+    return (1.6 * drawn - 0.3).clamp(0, 1)
+
+
+def answers(model: nn.Module, x: Tensor) -> Tensor:
+    with attacked(model), torch.no_grad():
+        return model(x)
+
+
+def run(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, watch: Any = unwatched, target: Any = None, index: Any = None
+) -> Tensor:
+    """The attack with few steps; skips where it says that it does not know the norm."""
+    function = find.plugin("attacks", name)
+    options = {option: value for option, value in QUICK.items() if option in find.options_of(function)}
+    draws = Draws(3, torch.arange(len(x)) if index is None else index)
+    try:
+        with attacked(model):
+            result: Tensor = find.resolve("attacks", {name: options})(model, x, y, ball, draws, watch, target, None, model)
+    except ConfigError as error:
+        if f"not of {ball.norm}" not in str(error):
+            raise
+        pytest.skip(f"{name} does not know {ball.norm}")
+    return result
+
+
+@every
+@norms
+@cases
+def test_what_is_returned_lies_in_ball_and_box(
+    name: str, norm: Norm, dtype: torch.dtype, shape: tuple[int, int, int], n: int, classes: int
+) -> None:
+    model, x = net(shape, classes, dtype), images(shape, n, dtype)
+    y, before = answers(model, x).argmax(1), x.clone()
+    y[::3] = (y[::3] + 1) % classes  # some are wrong before anything is attacked
+    eps = RADII[norm] * torch.linspace(0, 1, n, dtype=dtype) if n > 1 else RADII[norm]
+    ball = Ball(norm, eps)
+    x_adv = run(name, model, x, y, ball)
+    assert x_adv.shape == x.shape
+    assert x_adv.dtype == dtype
+    assert not x_adv.requires_grad
+    assert ball.holds(x_adv, x).all()
+    assert torch.equal(x, before)
+    if n > 1:
+        assert torch.equal(x_adv[0], x[0])  # its radius is 0
+
+
+@every
+@norms
+def test_no_image_fools_less_than_it_did(name: str, norm: Norm) -> None:
+    model, x = linear((1, 8, 8), 10), images((1, 8, 8), 33, torch.float64)
+    z = answers(model, x)
+    y = z.argmax(1)
+    y[::4] = z.topk(3).indices[::4, 2]
+    x_adv = run(name, model, x, y, Ball(norm, RADII[norm]))
+    after = margins(answers(model, x_adv), y)
+    assert (after[margins(z, y) < 0] < 0).all()
+    assert after.mean() < margins(z, y).mean()
+
+
+@every
+@norms
+def test_a_target_is_driven_at(name: str, norm: Norm) -> None:
+    model, x = linear((1, 8, 8), 5), images((1, 8, 8), 17, torch.float64)
+    z = answers(model, x)
+    y, target = z.argmax(1), z.argmin(1)
+    x_adv = run(name, model, x, y, Ball(norm, 10 * RADII[norm]), target=target)
+    after = answers(model, x_adv)
+    assert margins(after, target).mean() > margins(z, target).mean()
+    if name not in ("noise", "square", "carlini_wagner") and norm != "l1":  # with more steps than these few, or in l1 one pixel's
+        assert (after.argmax(1) == target).float().mean() > 0.9
+
+
+@every
+@norms
+def test_what_is_shown_is_what_was_computed(name: str, norm: Norm) -> None:
+    """Rows name places of the batch, and the logits, of the images shown, are the model's."""
+    model, x = net((1, 8, 8), 4), images((1, 8, 8), 6)
+    y = answers(model, x).argmax(1)
+    shown = 0
+
+    def watch(rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None = None, grad: Tensor | None = None) -> Tensor:
+        nonlocal shown
+        shown += 1
+        assert len(rows) == len(x_adv) == len(logits)
+        assert loss is None or loss.shape == rows.shape
+        assert grad is None or grad.shape == x_adv.shape
+        assert ((rows >= 0) & (rows < len(x))).all()
+        with torch.no_grad():
+            assert torch.allclose(model(x_adv), logits, atol=1e-5)
+        return torch.ones(len(rows), dtype=torch.bool)
+
+    run(name, model, x, y, Ball(norm, RADII[norm]), watch=watch)
+    assert shown
+
+
+@every
+@norms
+def test_an_attack_ends_when_everything_is_dropped(name: str, norm: Norm) -> None:
+    model, x = net((1, 8, 8), 4), images((1, 8, 8), 40)
+    y = answers(model, x).argmax(1)
+    passes = 0
+
+    def drop(rows: Tensor, *_: Any) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return torch.zeros(len(rows), dtype=torch.bool)
+
+    x_adv = run(name, model, x, y, Ball(norm, RADII[norm]), watch=drop)
+    assert 1 <= passes <= 2
+    assert Ball(norm, RADII[norm]).holds(x_adv, x).all()
+
+
+@every
+def test_decided_images_change_nothing_for_the_rest(name: str) -> None:
+    """Most images are dropped early, so that the batch is compacted: the rest are searched as before."""
+    model, x = linear((1, 8, 8), 10), images((1, 8, 8), 96, torch.float64)
+    y = answers(model, x).argmax(1)
+    ball = Ball("linf" if name != "carlini_wagner" else "l2", 0.03)
+
+    def watch(rows: Tensor, *_: Any) -> Tensor:
+        return rows % 8 == 0
+
+    kept = torch.arange(96) % 8 == 0
+    alone, together = (answers(model, run(name, model, x, y, ball, watch=w))[kept] for w in (unwatched, watch))
+    assert torch.allclose(margins(alone, y[kept]), margins(together, y[kept]), atol=1e-9)
+
+
+@every
+@norms
+def test_verdicts_do_not_depend_on_batch_or_order(name: str, norm: Norm) -> None:
+    model, x = net((1, 8, 8), 10), images((1, 8, 8), 33)
+    y = answers(model, x).argmax(1)
+    ball = Ball(norm, torch.linspace(0.2, 1, 33) * RADII[norm])
+    whole = run(name, model, x, y, ball)
+    order = torch.randperm(33, generator=torch.Generator().manual_seed(1))
+    pieces = torch.empty_like(x)
+    for rows in order.split(10):
+        pieces[rows] = run(name, model, x[rows], y[rows], ball.select(rows), index=rows)
+    first, second = (margins(answers(model, x_adv), y) for x_adv in (whole, pieces))
+    clear = (first.abs() > 1e-4) & (second.abs() > 1e-4)
+    assert ((first < 0) == (second < 0))[clear].all()
+    again = run(name, model, x, y, ball)
+    assert torch.equal(whole, again)
+
+
+class Constant(nn.Module):
+    def __init__(self, logits: list[float]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+class NoGradient(Constant):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits.detach().expand(len(x), -1).clone()
+
+
+STUCK: dict[str, Callable[[], nn.Module]] = {
+    "zero gradient": lambda: Constant([3.0, 1.0, 0.0, -2.0]),
+    "no gradient": lambda: NoGradient([3.0, 1.0, 0.0, -2.0]),
+    "all equal": lambda: Constant([0.0] * 4),
+    "NaN": lambda: Constant([torch.nan] * 4),
+    "infinite": lambda: Constant([torch.inf, 0.0, -torch.inf, 1.0]),
+}
+
+
+@every
+@norms
+@pytest.mark.parametrize("stuck", list(STUCK))
+def test_models_that_show_nothing_crash_nothing(name: str, norm: Norm, stuck: str) -> None:
+    model, x = STUCK[stuck](), images((1, 8, 8), 5)
+    ball = Ball(norm, RADII[norm])
+    x_adv = run(name, model, x, torch.zeros(5, dtype=torch.int64), ball)
+    assert ball.holds(x_adv, x).all()
+
+
+@every
+@norms
+def test_no_images_are_no_trouble(name: str, norm: Norm) -> None:
+    x = images((1, 8, 8), 5)[:0]
+    assert run(name, net((1, 8, 8), 4), x, torch.zeros(0, dtype=torch.int64), Ball(norm, 0.1)).shape == x.shape
+
+
+@every
+@norms
+def test_a_steered_model_is_attacked_like_any(name: str, norm: Norm) -> None:
+    """In pieces of 4 images, which must not change the draws."""
+    model, x = net((1, 8, 8), 4, torch.float64), images((1, 8, 8), 9, torch.float64)
+    y = answers(model, x).argmax(1)
+    ball = Ball(norm, RADII[norm])
+    whole, pieces = (run(name, seen, x, y, ball) for seen in (model, Steered(model, batch=4)))
+    assert torch.allclose(*(margins(answers(model, x_adv), y) for x_adv in (whole, pieces)), atol=1e-6)
+
+
+class Breaks(nn.Module):
+    """Raises at its second pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        if self.passes == 2:
+            raise RuntimeError("no more")
+        return x
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Iterator[None]:
+    """Weights, buffers, modes, requires_grad, gradients and the global random state are afterwards as they were."""
+
+    def state() -> tuple[Any, ...]:
+        values = {name: value.clone() for name, value in model.state_dict().items()}
+        asked = [(p.requires_grad, p.grad is None) for p in model.parameters()]
+        return values, [module.training for module in model.modules()], asked, torch.random.get_rng_state()
+
+    before = state()
+    yield
+    after = state()
+    assert before[1:3] == after[1:3]
+    assert torch.equal(before[3], after[3])
+    assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
+
+
+@every
+@pytest.mark.parametrize("breaks", [False, True], ids=["to its end", "after an exception"])
+def test_the_model_is_afterwards_as_it_was(name: str, breaks: bool) -> None:
+    inside = net((1, 8, 8), 4)
+    model = nn.Sequential(Breaks() if breaks else nn.Identity(), inside)
+    inside[0].weight.requires_grad_(False)
+    inside[1].eval()
+    x = images((1, 8, 8), 5)
+    ball = Ball("l2", 0.5)
+    torch.rand(1)
+    with unchanged(model):
+        if breaks:
+            with pytest.raises(RuntimeError, match="no more"):
+                run(name, model, x, torch.zeros(5, dtype=torch.int64), ball)
+        else:
+            run(name, model, x, torch.zeros(5, dtype=torch.int64), ball)
