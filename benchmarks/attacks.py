@@ -108,7 +108,9 @@ def foolbox_pgd(model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) 
 def art_pgd(model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) -> Attack:
     estimators = importlib.import_module("art.estimators.classification")
     evasion = importlib.import_module("art.attacks.evasion")
-    classifier = estimators.PyTorchClassifier(model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type="cpu")
+    classifier = estimators.PyTorchClassifier(
+        model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type="cpu"
+    )
 
     def attack(eps: float) -> np.ndarray:
         pgd = evasion.ProjectedGradientDescent(
