@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stresslens.python import train as train
     from stresslens.python import verify as verify
     from stresslens.python import write_report as write_report
-    from stresslens.robustness import Robust as Robust
+    from stresslens.robust_result import Robust as Robust
     from stresslens.verification import Verification as Verification
 
 _HOMES = {
@@ -37,7 +37,7 @@ _HOMES = {
     "verify": "python",
     "attack": "python",
     "Verification": "verification",
-    "Robust": "robustness",
+    "Robust": "robust_result",
     "Data": "core.data",
     "Split": "core.data",
     "Draws": "core.draws",

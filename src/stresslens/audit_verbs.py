@@ -16,8 +16,8 @@ def audit(
     table: Annotated[
         Path,
         typer.Argument(
-            help="CSV, TSV or Markdown with columns such as model, attack, eps, accuracy, n, norm, steps, step size, trained on; or "
-            "a row for each model and columns like clean, FGSM eps=0.05."
+            help="CSV, TSV or Markdown with columns such as model, attack, eps, accuracy, n, norm, steps, step size, trained on; "
+            "or a row for each model and columns like clean, FGSM eps=0.05."
         ),
     ],
     eps: Annotated[

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from stresslens import comparison, stages
+from stresslens import comparison, stages, transfers
 from stresslens import study as studies
 from stresslens.building import Task
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
@@ -85,6 +85,10 @@ def conclude(folder: Path) -> None:
     """Writes comparison.json and report.html from the files of the study's finished runs."""
     from stresslens.report.page import write_report
 
+    file = folder / "transfers.json"
+    passed_on = transfers.of_study(folder, trust=True, known=read_json(file) if file.exists() else None)
+    if passed_on is not None:
+        write_json(file, passed_on)
     write_json(folder / "comparison.json", comparison.of_study(folder))
     write_report(folder, anew=False)
 

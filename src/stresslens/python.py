@@ -25,7 +25,8 @@ from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.data_check import findings_of
 from stresslens.report.page import write_report as _write_report
-from stresslens.robustness import Robust, measure
+from stresslens.robust_result import Robust
+from stresslens.robustness import measure
 from stresslens.settling import settle
 from stresslens.stress import asked_of, audited, resolved
 from stresslens.verification import Verification

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,9 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Trace
 from stresslens.find import Bound
+
+LAST, FLAT, LEAST = 10, 0.05, 20
+"""The last iterates of an attack, the share of its path that the loss may rise in them, and the iterates that this takes."""
 
 Judge = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) in float32 → logits (n, K), in the settings of an evaluation."""
@@ -117,7 +119,7 @@ class Search:
         trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.flat_at.sum(1))
         left = ~self.broken[rows]
         self.steps[rows[left]] += watch.seen[left]
-        trace.course = watch.course(left)
+        trace.rising, trace.followed = watch.rising(left)
         trace.seconds = time.perf_counter() - began
         returned[rows] = result
         return trace, returned
@@ -153,10 +155,24 @@ class _Watch:
             search.steps[own[held]] += self.seen[rows[held]]
         return ~search.broken[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
 
-    def course(self, left: Tensor) -> list[float]:
-        """The mean loss at each iterate over the images that were never broken, in order; without those where it has none."""
-        means = [loss[left[rows]].mean() for rows, loss in self.losses]
-        return [value for value in torch.stack(means).tolist() if math.isfinite(value)] if means else []
+    def rising(self, left: Tensor) -> tuple[int, int]:
+        """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the end, and how many these are.
+
+        Of each the best loss so far, scaled to [0, 1] over its path, rises in the last `LAST` iterates (of fewer than fifty, in a
+        fifth) by more than `FLAT` (Pintor et al. 2022, indicator 4). Nothing is said of fewer than `LEAST` iterates.
+        """
+        if len(self.losses) < LEAST or not bool(left.any()):
+            return 0, 0
+        best = torch.full_like(left, -torch.inf, dtype=torch.float64)
+        path = []
+        for rows, loss in self.losses:
+            best = best.scatter_reduce(0, rows, loss.double(), "amax")
+            path.append(best[left])
+        course = torch.stack(path)
+        course = course[:, torch.isfinite(course).all(0)]
+        first, final = course[0], course[-1]
+        late = (final - course[-min(LAST, len(course) // 5) - 1]) / (final - first).clamp_min(1e-12)
+        return int(((late > FLAT) & (final > first + 1e-6)).sum()), course.shape[1]
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:

@@ -14,16 +14,18 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from stresslens import auditing
+from stresslens import auditing, study
 from stresslens.adversarial_examples import examples_of, save_adversarial_examples
 from stresslens.building import data_of, open_model
+from stresslens.certifying import certify
 from stresslens.core.ball import parse_radius
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, GateNotMet, Problems
 from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, UnreadableRun, read_record, write_json
 from stresslens.recipe import Robustness
-from stresslens.robustness import Robust, measure
+from stresslens.robust_result import Robust
+from stresslens.robustness import measure
 from stresslens.threat import Threat, threat_of
 
 _asked = TypeAdapter(Robustness)
@@ -104,6 +106,19 @@ def stress(
         robust.save(place)
     if not (place / "examples").is_dir():
         _save_examples(place, split, robust)
+    if asked.certificates:
+        certify(
+            folder.path / "certificates",
+            model,
+            split,
+            asked.certificates,
+            of=study.fingerprint([record["fingerprint"], split.fingerprint]),
+            base=threat.base,
+            split_name=asked.split,
+            images=asked.images,
+            seed=asked.seed,
+            tell=lambda done, total: advance(f"certifying {folder.path.parent.name} {folder.path.name}", done, total),
+        )
     keys = record.setdefault("robustness", [])
     if robust.facts["key"] not in keys:
         keys.append(robust.facts["key"])
@@ -119,7 +134,7 @@ def audited(robust: Robust, model: nn.Module, split: Split, threat: Threat, *, s
     first = next((p for p in model.parameters()), torch.empty(0))
     x, y = own.floats(own.images[:]).to(first.device, torch.float32), own.labels.to(first.device)
     values = [each.value for each in threat.attempts] or [each.value for each in threat.alone]
-    probe = auditing.Probe(
+    probe: Any = auditing.Probe(
         model,
         x,
         y,

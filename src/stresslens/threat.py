@@ -48,6 +48,8 @@ class Threat:
     seed: int = 0
     target: Target | None = None
     aimed: bool = False
+    base: Path = Path()
+    """The folder that paths to the user's own plug-ins start from."""
 
     @property
     def names(self) -> list[str]:
@@ -104,6 +106,7 @@ def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.K
         asked.seed,
         asked.target,
         asked.success == "target",
+        base,
     )
 
 

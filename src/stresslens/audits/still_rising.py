@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.core.evidence import Trace
 from stresslens.core.types import Finding
@@ -11,21 +9,21 @@ from stresslens.core.types import Finding
 AUDIT = "still rising"
 
 
-def still_rising(trace: Sequence[Trace], *, last: int = 10, flat: float = 0.05, least: int = 20) -> Finding:
+def still_rising(trace: Sequence[Trace]) -> Finding:
     """The loss of images that an attack could not break was still rising when it ended (Pintor et al. 2022, indicator 4).
 
-    Of each survivor the best loss so far, scaled to [0, 1] over its path; over the `last` steps (of fewer than 50, over a fifth of
-    them) it should rise by at most `flat`.
-    Attempts of fewer than `least` iterates are left out. Minor, from two images and a tenth of the survivors on: how much it costs
-    is shown by doubling the steps.
+    Of each survivor the best loss so far, scaled to [0, 1] over its path; over the last ten steps (of fewer than 50, over a fifth
+    of them) it should rise by at most 0.05. Attempts of fewer than 20 iterates are left out. Minor, from two images and a tenth of the
+    survivors on: how much it costs is shown by doubling the steps.
     """
-    rising = [(one, *found) for one in trace if (found := _rising(one, last, flat, least)) is not None]
-    if not rising:
-        return not_checked(AUDIT, f"no attack showed its loss over {least} iterates of an image that survived")
-    n = max(of for _, _, of in rising)
-    worst, count, of = max(rising, key=lambda found: found[1] / found[2])
-    said = f"{worst.attack} at {worst.eps:g}: the loss of {count:,} of {of:,} survivors still rose in the last steps"
-    if count < 2 or count < 0.1 * of:
+    followed = [one for one in trace if one.followed]
+    if not followed:
+        return not_checked(AUDIT, "no attack showed its loss over 20 iterates of an image that survived")
+    n = max(one.followed for one in followed)
+    worst = max(followed, key=lambda one: one.rising / one.followed)
+    still = f"{worst.rising:,} of {worst.followed:,} survivors"
+    said = f"{worst.attack} at {worst.eps:g}: the loss of {still} still rose in the last steps"
+    if worst.rising < 2 or worst.rising < 0.1 * worst.followed:
         return no_sign(AUDIT, said, n)
     return sign(
         AUDIT,
@@ -33,25 +31,5 @@ def still_rising(trace: Sequence[Trace], *, last: int = 10, flat: float = 0.05, 
         n,
         "Take more steps, and see whether the robust accuracy falls (doubled steps).",
         serious=False,
-        items=[f"{one.attack} at {one.eps:g}: {count:,} of {of:,}" for one, count, of in rising if count],
+        items=[f"{one.attack} at {one.eps:g}: {one.rising:,} of {one.followed:,}" for one in followed if one.rising],
     )
-
-
-def _rising(trace: Trace, last: int, flat: float, least: int) -> tuple[int, int] | None:
-    """Of how many survivors the loss was still rising, and how many there are."""
-    if len(trace.losses) < least:
-        return None
-    final = torch.unique(trace.losses[-1][0])
-    paths = []
-    for rows, loss in trace.losses:
-        at = torch.full((int(max(final.max(), rows.max())) + 1,), -torch.inf, dtype=torch.float64, device=rows.device)
-        at.scatter_reduce_(0, rows, loss.double(), "amax")
-        paths.append(at[final])
-    path = torch.stack(paths).cummax(0).values  # (iterates, survivors)
-    path = path[:, torch.isfinite(path).all(0)]
-    if not path.shape[1]:
-        return None
-    spread = (path[-1] - path[0]).clamp_min(1e-12)
-    last = min(last, len(path) // 5)
-    late = (path[-1] - path[-last - 1]) / spread
-    return int(((late > flat) & (path[-1] > path[0] + 1e-6)).sum()), path.shape[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -87,8 +87,10 @@ class Trace:
     """Gradients taken, counted by image; `forwards` counts every image that went through the model."""
     forwards: int = 0
     seconds: float = 0.0
-    course: list[float] = field(default_factory=list, repr=False)
-    """The mean loss at each iterate over the images that this attack did not break, restarts and targets one after another."""
+    followed: int = 0
+    """Images that were not broken and whose loss was seen at every iterate; 0 where there are too few iterates to say more."""
+    rising: int = 0
+    """Those of them whose best loss still rose in the last iterates."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
