@@ -306,10 +306,13 @@ RANK = {("sign", "serious"): 0, ("sign", "minor"): 1, ("sign", "none"): 2, ("not
 
 @dataclass(frozen=True)
 class Audits:
-    """`rows`: (audit, for each recipe (kind of cell, words)); `signs` every distinct finding with the runs that have it."""
+    """`rows`: (audit, for each recipe (kind of cell, words)) where some run shows a sign; `clean` found none on any run,
+    `unchecked` were not carried out on some; `signs` every distinct finding with the runs that have it."""
 
     recipes: Sequence[str]
     rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    clean: Sequence[str]
+    unchecked: Sequence[str]
     signs: Sequence[tuple[Finding, Sequence[str]]]
 
     @property
@@ -330,11 +333,15 @@ def audits(study: Study) -> Audits | None:
     if not together:
         return None
     recipes = [recipe.name for recipe in study.recipes if any(recipe.name in found for found in together.values())]
-    rows = [(audit, [_cell(found.get(name, [])) for name in recipes]) for audit, found in together.items()]
+    cells = {audit: [_cell(found.get(name, [])) for name in recipes] for audit, found in together.items()}
+    kinds = {audit: {kind for kind, _ in row} for audit, row in cells.items()}
+    rows = [(audit, row) for audit, row in cells.items() if kinds[audit] & {"serious", "minor", "none"}]
     rows.sort(key=lambda row: min(_SHOWN.index(kind) for kind, _ in row[1]))
+    clean = [audit for audit in cells if kinds[audit] <= {"clean", ""}]
+    unchecked = [audit for audit in cells if audit not in clean and audit not in dict(rows)]
     ordered = sorted(signs.values(), key=lambda pair: RANK.get((pair[0].status, pair[0].severity), 4))
     finished = {recipe.name: len(recipe.finished) for recipe in study.recipes}
-    return Audits(recipes, rows, [(finding, _names(runs, finished)) for finding, runs in ordered])
+    return Audits(recipes, rows, clean, unchecked, [(finding, _names(runs, finished)) for finding, runs in ordered])
 
 
 def _names(runs: Mapping[str, Sequence[Run]], finished: Mapping[str, int]) -> list[str]:
