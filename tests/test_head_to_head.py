@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stresslens import cli
 from stresslens.core.results import RunFolder, read_json, write_atomically, write_json
 
 Type = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def type_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Type:
-    """Types `stresslens compare …` in the folder of the runs: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
-
-    def typed(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stresslens", "compare", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return typed
 
 
 @pytest.fixture
@@ -128,7 +107,7 @@ def test_plan_and_difference(type_: Type, studies: Path) -> None:
         (["runs/first", "runs/second"], "compare takes one study"),
         (["runs"], "runs is not the folder of a run"),
         (["runs/first/good", "nowhere"], "nowhere is not the folder of a run"),
-        (["runs/first", "--metric", "f1"], "only accuracy"),
+        (["runs/first", "--metric", "f1"], "expected accuracy, or robust@RADIUS"),
         (["runs/first", "--split", "train"], "expected test or validation"),
         (["runs/first", "--difference", "0"], "above 0"),
         (["runs/first", "--difference", "nan"], "above 0"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from stresslens.core.ball import Ball as Ball
     from stresslens.core.data import Data as Data
     from stresslens.core.data import Split as Split
     from stresslens.core.draws import Draws as Draws
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
     from stresslens.python import Run as Run
+    from stresslens.python import attack as attack
     from stresslens.python import check_data as check_data
     from stresslens.python import compare as compare
     from stresslens.python import evaluate as evaluate
@@ -25,9 +27,17 @@ if TYPE_CHECKING:
     from stresslens.python import predict as predict
     from stresslens.python import run as run
     from stresslens.python import train as train
+    from stresslens.python import verify as verify
     from stresslens.python import write_report as write_report
+    from stresslens.robust_result import Robust as Robust
+    from stresslens.verification import Verification as Verification
 
 _HOMES = {
+    "Ball": "core.ball",
+    "verify": "python",
+    "attack": "python",
+    "Verification": "verification",
+    "Robust": "robust_result",
     "Data": "core.data",
     "Split": "core.data",
     "Draws": "core.draws",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stresslens.attack_verbs import attack, verify
+from stresslens.audit_verbs import audit
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError, closest
 from stresslens.core.progress import listening
 from stresslens.data_verbs import DataSet, Json, data_value
@@ -50,6 +52,8 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
+for verb in (attack, verify, audit):
+    app.command()(verb)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the studies' folders.")]
@@ -169,7 +173,7 @@ def compare(
         ),
     ],
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
-    metric: Annotated[str, typer.Option("--metric", help="accuracy.")] = "accuracy",
+    metric: Annotated[str, typer.Option("--metric", help="accuracy, or robust@RADIUS (robust@8/255).")] = "accuracy",
     plan: Annotated[bool, typer.Option("--plan", help="Say for every pair how many images and seeds it would take.")] = False,
     difference: Annotated[
         float | None,
@@ -186,11 +190,9 @@ def compare(
 
     if split not in ("test", "validation"):
         raise ConfigError(f"--split {split}: expected test or validation")
-    if metric != "accuracy":
-        raise ConfigError(f"--metric {metric}: only accuracy is compared in this version")
     if difference is not None and not 0 < difference <= 100:
         raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
-    compared = head_to_head.compare(folders, split=split, ask=None if difference is None else difference / 100)
+    compared = head_to_head.compare(folders, split=split, ask=None if difference is None else difference / 100, metric=metric)
     if as_json:
         print_json(compared)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ Contrasts = Sequence[tuple[str, str, str]]
 class Difference:
     """Accuracy of b minus accuracy of a, with p before and after Holm, and what it would take to tell a difference.
 
-    `divisions` says that each seed is another division of the same images, with `images` test images each.
+    `divisions` says that each seed is another division of the same images, with `images` test images each; `under` what the
+    images went through before they were answered.
     """
 
     contrast: str
@@ -48,6 +49,7 @@ class Difference:
     images: int
     plan: str = ""
     divisions: bool = False
+    under: str = ""
     p_holm: float = 1.0
 
     @property
@@ -62,14 +64,15 @@ class Difference:
         points = f"{abs(d.value) * 100:.1f} points"
         better, worse = (self.b, self.a) if d.value > 0 else (self.a, self.b)
         low, high = sorted((d.low * 100, d.high * 100)) if d.value > 0 else sorted((-d.high * 100, -d.low * 100))
+        under = f" under {self.under}" if self.under else ""
         if d.value == 0:
-            return f"{self.a} and {self.b} are not distinguishable: no difference was seen ({self._over})"
+            return f"{self.a} and {self.b} are not distinguishable{under}: no difference was seen ({self._over})"
         over = f"({round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}; {self._over})"  # + 0.0: no "-0.0"
         if self.real:
             tail = "" if self.seeds > 1 else "; one seed each, so this is about these weights, not about the recipes"
-            return f"{better} is better than {worse} by {points} {over}{tail}"
+            return f"{better} is {'more robust' if self.under else 'better'} than {worse}{under} by {points} {over}{tail}"
         corrected = f"; p after Holm's correction {self.p_holm:.2f}" if d.low > 0 or d.high < 0 else ""
-        return f"{self.a} and {self.b} are not distinguishable: {better} is ahead by {points} {over}{corrected}"
+        return f"{self.a} and {self.b} are not distinguishable{under}: {better} is ahead by {points} {over}{corrected}"
 
     @property
     def _over(self) -> str:
@@ -101,13 +104,22 @@ class Tested:
     record: dict[str, Any]
 
     @property
+    def under(self) -> str:
+        """What the images went through before they were answered."""
+        return ""
+
+    @property
     def division(self) -> dict[str, Any] | None:
         """How the images were divided into training and test for this seed alone; None where all seeds have the same test."""
         division: dict[str, Any] | None = self.record["data"].get("division")
         return division if self.split == "test" else None
 
     def unlike(self, other: Tested) -> str | None:
-        """How this run's images differ from another's, in words; None where they are the same."""
+        """How what this run was tested on differs from another's, in words; None where it is the same."""
+        why = self._other_images(other)
+        return f"their {self.split} images differ ({why})" if why else None
+
+    def _other_images(self, other: Tested) -> str | None:
         mine, theirs = (str(each.record["data"].get("name")) for each in (self, other))
         both = mine if mine == theirs else f"{mine} and {theirs}"
         if len(self.labels) != len(other.labels):
@@ -175,24 +187,30 @@ def asked(seen: float) -> float:
 
 def with_holm(differences: list[Difference]) -> list[Difference]:
     """Holm's (1979) step-down correction over every tested pair of the study; one pair in several contrasts counts once."""
-    corrected = holm({(d.a, d.b): d.p for d in differences})
-    return [replace(d, p_holm=corrected[d.a, d.b]) for d in differences]
+    corrected = holm({(d.a, d.b, d.under): d.p for d in differences})
+    return [replace(d, p_holm=corrected[d.a, d.b, d.under]) for d in differences]
 
 
-def compare(recipes: Recipes, contrasts: Contrasts, *, split: str = "test", ask: float | None = None) -> dict[str, Any]:
+def compare(
+    recipes: Recipes,
+    contrasts: Contrasts,
+    *,
+    split: str = "test",
+    ask: float | None = None,
+    metric: str = "accuracy",
+    read: Callable[[RunFolder, str], Tested] = tested_of,
+) -> dict[str, Any]:
     """What comparison.json holds: each recipe's accuracy, each contrast's difference and costs, and all pairs of up to 24 recipes.
 
     A contrast is taken over the seeds that both recipes have finished, and only where each was tested on the same images;
-    otherwise the verdict says that it was not. `ask` is the difference the plans are for.
+    otherwise the verdict says that it was not. `ask` is the difference the plans are for; `read` gives a run's answers on a split.
     """
-    tested = {
-        name: {seed: tested_of(folder, split) for seed, folder in folders.items()} for name, folders in recipes.items() if folders
-    }
+    tested = {name: {seed: read(folder, split) for seed, folder in folders.items()} for name, folders in recipes.items() if folders}
     accuracies = {name: accuracy for name, seeds in tested.items() if (accuracy := _accuracy(list(seeds.values())))}
     differences, refused, left_out = [], [], []
     for contrast, a, b in contrasts:
         if a in tested and b in tested:
-            found = _difference(contrast, a, b, tested, ask)
+            found = paired(contrast, a, b, tested, ask)
             differences.append(found) if isinstance(found, Difference) else refused.append(found)
             alone = sorted(
                 {f"{name}/{seed}" for name, other in ((a, b), (b, a)) for seed in tested[name].keys() - tested[other].keys()}
@@ -207,7 +225,7 @@ def compare(recipes: Recipes, contrasts: Contrasts, *, split: str = "test", ask:
     compared = {
         "format": 1,
         "split": split,
-        "metric": "accuracy",
+        "metric": metric,
         "level": LEVEL,
         "recipes": {name: estimate.as_json() for name, estimate in accuracies.items()},
         "contrasts": [difference.as_json() for difference in differences],
@@ -220,11 +238,17 @@ def compare(recipes: Recipes, contrasts: Contrasts, *, split: str = "test", ask:
     return compared
 
 
+def recipes_of(folder: Path, there: Callable[[RunFolder], bool]) -> Recipes:
+    """The runs and seeds of a study's study.json, those for which there is something to compare."""
+    described = read_json(folder / "study.json")
+    folders = {run: [RunFolder(folder / run / f"seed-{seed}") for seed in described["seeds"]] for run in described["runs"]}
+    return {run: {each.path.name: each for each in seeds if there(each)} for run, seeds in folders.items()}
+
+
 def of_study(folder: Path, *, split: str = "test", ask: float | None = None) -> dict[str, Any]:
     """`compare` of a study's folder: the runs, seeds and contrasts of its study.json, as far as they are finished."""
     described = read_json(folder / "study.json")
-    folders = {run: [RunFolder(folder / run / f"seed-{seed}") for seed in described["seeds"]] for run in described["runs"]}
-    recipes = {run: {each.path.name: each for each in seeds if each.predictions(split).exists()} for run, seeds in folders.items()}
+    recipes = recipes_of(folder, lambda each: each.predictions(split).exists())
     compared = compare(recipes, [(name, a, b) for name, a, b in described["contrasts"]], split=split, ask=ask)
     return compared | {"claims": claims.judged(described.get("claims", []), compared["contrasts"], folder.parent)}
 
@@ -254,7 +278,7 @@ def _sizes(divisions: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     return train, test
 
 
-def _difference(contrast: str, a: str, b: str, tested: Mapping[str, Mapping[str, Tested]], ask: float | None) -> Difference | str:
+def paired(contrast: str, a: str, b: str, tested: Mapping[str, Mapping[str, Tested]], ask: float | None) -> Difference | str:
     """The difference over the seeds both have, or why there is none."""
     pairs = [(tested[a][seed], tested[b][seed]) for seed in tested[a] if seed in tested[b]]
     if not pairs:
@@ -262,20 +286,21 @@ def _difference(contrast: str, a: str, b: str, tested: Mapping[str, Mapping[str,
     split = pairs[0][0].split
     for one, other in pairs:
         if why := one.unlike(other):
-            return f"{a} and {b} were not compared: their {split} images differ ({why})"
+            return f"{a} and {b} were not compared: {why}"
     if not any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
         right = [np.stack([pair[side].right for pair in pairs]).astype(np.float32) for side in (0, 1)]
-        return difference_of(contrast, a, b, *right, ask=ask)
+        return replace(difference_of(contrast, a, b, *right, ask=ask), under=pairs[0][0].under)
     divisions = [one.division for one, _ in pairs if one.division]
     if len(divisions) < len(pairs):
         return f"{a} and {b} were not compared: their seeds were tested on different {split} images"
     accuracies = np.array([[each.right.mean() for each in pair] for pair in pairs])
-    return divided_difference_of(contrast, a, b, accuracies[:, 1] - accuracies[:, 0], divisions, ask=ask)
+    found = divided_difference_of(contrast, a, b, accuracies[:, 1] - accuracies[:, 0], divisions, ask=ask)
+    return replace(found, under=pairs[0][0].under)
 
 
 def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> dict[str, Any]:
     """Every pair, the row minus the column, Holm over the pairs; null where a pair cannot be compared."""
-    pairs = [_difference("", b, a, tested, None) for a, b in itertools.combinations(names, 2)]
+    pairs = [paired("", b, a, tested, None) for a, b in itertools.combinations(names, 2)]
     differences = with_holm([pair for pair in pairs if isinstance(pair, Difference)])
     place = {name: k for k, name in enumerate(names)}
     empty: list[list[Any]] = [[None] * len(names) for _ in names]
@@ -298,12 +323,14 @@ def _headline(recipes: Mapping[str, Estimate], tested: Mapping[str, Mapping[str,
     best = max(recipes, key=lambda name: recipes[name].value)
     e = recipes[best]
     scored = f"{best}, {e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"
+    under = next(iter(tested[best].values())).under
+    measured = f"robust accuracy under {under}" if under else "accuracy"
     if len(recipes) == 1:
-        return [f"accuracy: {scored}"]
+        return [f"{measured}: {scored}"]
     first, *others = (next(iter(tested[name].values())) for name in recipes)
     if any(first.unlike(other) and first.division is None for other in others):
         return ["the runs were tested on different images, so that no ranking is to be had"]
-    return [f"highest mean accuracy: {scored}"]
+    return [f"highest mean {measured}: {scored}"]
 
 
 def _plan(table: crossed.Crossed, images: int, ask: float) -> str:

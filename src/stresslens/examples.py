@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,11 @@ LOSSLESS = 48
 """Pixels of the longer side up to which the sheet loses nothing."""
 SHEET_BYTES = 800_000
 COLUMNS = 16
+
+Way = tuple[str, Mapping[str, Any]]
+"""A kind of picture file, with how to write it."""
+PNG: Way = ("png", {})
+LOSSY: tuple[Way, ...] = tuple(("webp", {"quality": quality, "method": 2}) for quality in (80, 50, 20))
 
 
 def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -81,7 +87,7 @@ def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
     indices = sorted({entry["index"] for entry in entries})
     pictures = thumbnails(split, indices)
     height, width = pictures.shape[1:3]
-    name, content = _encoded(_sheet(pictures))
+    name, content = encoded(sheet_of(pictures), LOSSY if max(height, width) > LOSSLESS else (PNG, *LOSSY), SHEET_BYTES)
     place = {index: k for k, index in enumerate(indices)}
     files = split.columns.get("file")
     for entry in entries:
@@ -107,8 +113,8 @@ def thumbnails(split: Split, indices: list[int]) -> np.ndarray:
     return pixels if pixels.shape[3] == 3 else pixels[..., 0]
 
 
-def _sheet(pictures: np.ndarray) -> Image:
-    """Every picture in a grid of `COLUMNS`, row by row."""
+def sheet_of(pictures: np.ndarray) -> Image:
+    """Every picture, (N, H, W) or (N, H, W, 3), in a grid of `COLUMNS`, row by row."""
     from PIL import Image
 
     n, height, width = pictures.shape[:3]
@@ -119,14 +125,11 @@ def _sheet(pictures: np.ndarray) -> Image:
     return Image.fromarray(grid.reshape(rows * height, COLUMNS * width, *pictures.shape[3:]))
 
 
-def _encoded(sheet: Image) -> tuple[str, bytes]:
-    """The file's name and content: PNG for small pictures; WebP, which loses a little, where that is too large."""
-    ways: list[tuple[str, dict[str, Any]]] = [("webp", {"quality": quality, "method": 2}) for quality in (80, 50, 20)]
-    if sheet.width <= COLUMNS * LOSSLESS:
-        ways.insert(0, ("png", {}))
+def encoded(sheet: Image, ways: Sequence[Way], limit: int) -> tuple[str, bytes]:
+    """The file's name and content, by the first of the ways that keeps within `limit` bytes, else by the last."""
     for kind, options in ways:
         content = io.BytesIO()
         sheet.save(content, format=kind, **options)
-        if content.tell() <= SHEET_BYTES:
+        if content.tell() <= limit:
             break
     return f"pictures.{kind}", content.getvalue()

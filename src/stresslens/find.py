@@ -118,7 +118,7 @@ def resolve(folder: str, value: Any, *, path: Keys = (), base: Path | None = Non
     missing = [o for o, p in declared.items() if p.default is p.empty and o not in options]
     problems += [Problem((*path, name), f"{name} needs the option {option!r}") for option in missing]
     for option, parameter in declared.items():
-        if option not in options and parameter.annotation in NESTED and isinstance(parameter.default, str):
+        if option not in options and parameter.annotation in NESTED and isinstance(parameter.default, str | Mapping):
             checked[option] = resolve(NESTED[parameter.annotation], parameter.default, base=base, trust=trust)
     if problems:
         raise Problems(problems)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from stresslens import comparison
+from stresslens import comparison, robust_comparison
 from stresslens.core.errors import ConfigError
-from stresslens.core.results import RunFolder, read_record
+from stresslens.core.results import RunFolder, read_json, read_record
 
 Kind = Literal["run", "recipe", "study"]
 
 
-def compare(paths: Sequence[Path], *, split: str = "test", ask: float | None = None) -> dict[str, Any]:
+def compare(paths: Sequence[Path], *, split: str = "test", ask: float | None = None, metric: str = "accuracy") -> dict[str, Any]:
     """What comparison.json holds, of the folders of runs or recipes against the first, or of one study; besides, what was compared.
+
+    `metric` is accuracy, or robust@RADIUS: the share of the attacked images that nothing broke at any radius up to this.
 
     `kind` says whether the paths are runs (then the question is whether these weights differ), recipes (over the seeds that both
     have finished), or a study. `regressions` are the verdicts on runs or recipes that are really worse than the first. Raises
@@ -28,17 +30,35 @@ def compare(paths: Sequence[Path], *, split: str = "test", ask: float | None = N
     if kind == "study":
         if len(paths) > 1:
             raise ConfigError("compare takes one study, whose contrasts it makes again; to compare recipes, give their folders")
-        return {"kind": kind, **comparison.of_study(paths[0], split=split, ask=ask), "regressions": []}
+        if metric == "accuracy":
+            return {"kind": kind, **comparison.of_study(paths[0], split=split, ask=ask), "regressions": []}
+        recipes = comparison.recipes_of(paths[0], lambda each: any(each.path.glob("robustness/*/result.json")))
+        contrasts = [(name, a, b) for name, a, b in read_json(paths[0] / "study.json")["contrasts"]]
+        read = _reader(metric)
+        return {
+            "kind": kind,
+            **comparison.compare(recipes, contrasts, split=split, ask=ask, metric=metric, read=read),
+            "regressions": [],
+        }
     if len(paths) < 2:
         raise ConfigError(f"{paths[0]} is a {kind}; give at least one more to compare it with")
     names = _names(paths, kind)
     recipes = {name: _seeds(path, kind, split) for name, path in zip(names, paths)}
     first, *others = recipes
-    compared = comparison.compare(recipes, [("against the first", first, other) for other in others], split=split, ask=ask)
+    contrasts = [("against the first", first, other) for other in others]
+    compared = comparison.compare(recipes, contrasts, split=split, ask=ask, metric=metric, read=_reader(metric))
     if compared["refused"]:
         raise ConfigError("\n".join(compared["refused"]))
     worse = [each["verdict"] for each in compared["contrasts"] if each["real"] and each["difference"]["value"] < 0]
     return {"kind": kind, **compared, "regressions": worse}
+
+
+def _reader(metric: str) -> Callable[[RunFolder, str], comparison.Tested]:
+    """What a metric takes from a run. Raises ConfigError."""
+    if metric == "accuracy":
+        return comparison.tested_of
+    eps, key = robust_comparison.robust_at(metric)
+    return lambda folder, split: robust_comparison.attacked_of(folder, eps, key, split=split)
 
 
 def kind_of(path: Path) -> Kind:

@@ -7,15 +7,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from stresslens import comparison, stages
+from stresslens import comparison, robust_comparison, stages, transfers
 from stresslens import study as studies
 from stresslens.building import Task
-from stresslens.core.errors import Stopped, StresslensError, TrainingDiverged
+from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.results import command_line, read_json, write_json
 from stresslens.settling import settle
 from stresslens.stages import Record
@@ -46,7 +46,9 @@ def run(
     folder = out / study.name
     tasks = settle(tasks_of(study, folder), most_threads=max(1, (os.cpu_count() or 1) // jobs))
     _describe(study, folder)
-    diverged = _carry_out(tasks, jobs, show or (lambda task: lambda position, epochs, done: None), tell)
+    diverged: list[str] = []
+    for wave in waves(tasks):
+        diverged += _carry_out(wave, jobs, show or (lambda task: lambda position, epochs, done: None), tell)
     conclude(folder)
     if diverged:
         raise TrainingDiverged("\n".join(diverged))
@@ -62,11 +64,33 @@ def tasks_of(study: studies.Study, folder: Path) -> list[Task]:
     ]
 
 
+def waves(tasks: Sequence[Task]) -> list[list[Task]]:
+    """The tasks in the order that their surrogates ask for: a run comes after the one whose gradients it is attacked with.
+
+    Raises ConfigError where runs wait for each other.
+    """
+    surrogates = {task.run: task.recipe.robustness.surrogate if task.recipe.robustness else None for task in tasks}
+
+    def depth(run: str, seen: tuple[str, ...] = ()) -> int:
+        other = surrogates.get(run)
+        if run in seen:
+            raise ConfigError(f"robustness.surrogate: the runs {' → '.join((*seen, run))} wait for each other")
+        return 0 if other is None or other not in surrogates else 1 + depth(other, (*seen, run))
+
+    depths = {run: depth(run) for run in surrogates}
+    return [[task for task in tasks if depths[task.run] == level] for level in sorted(set(depths.values()))]
+
+
 def conclude(folder: Path) -> None:
     """Writes comparison.json and report.html from the files of the study's finished runs."""
     from stresslens.report.page import write_report
 
-    write_json(folder / "comparison.json", comparison.of_study(folder))
+    file = folder / "transfers.json"
+    passed_on = transfers.of_study(folder, trust=True, known=read_json(file) if file.exists() else None)
+    if passed_on is not None:
+        write_json(file, passed_on)
+    robustness = robust_comparison.of_study(folder)
+    write_json(folder / "comparison.json", comparison.of_study(folder) | {"robustness": robustness})
     write_report(folder, anew=False)
 
 

@@ -14,16 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens import evaluation, find, head_to_head, pipeline, stages
+from stresslens import evaluation, find, head_to_head, pipeline, stages, verification
 from stresslens import study as studies
+from stresslens.admission import admitted
 from stresslens.building import Task, open_model
+from stresslens.core.ball import Norm
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.data_check import findings_of
 from stresslens.report.page import write_report as _write_report
+from stresslens.robust_result import Robust
+from stresslens.robustness import measure
 from stresslens.settling import settle
+from stresslens.stress import asked_of, audited, resolved
+from stresslens.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,62 @@ def train(
     return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
 
 
+def attack(
+    model: nn.Module,
+    images: Tensor | np.ndarray | Split,
+    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    *,
+    radii: str | float | Sequence[float | str],
+    norm: str = "linf",
+    protocol: str | Sequence[Any] = "fast",
+    out: str | Path | None = None,
+    surrogate: nn.Module | None = None,
+    **options: Any,
+) -> Robust:
+    """Every image's smallest broken radius, for any nn.Module from [0,1] images to logits; the model comes back as it was.
+
+    `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255, [0, 0.05] or
+    "0:0.1:0.01". `options` are those of `robustness:` in a study file (alone, target, success, passes, bpda, audit, seed;
+    images: how many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on.
+    Raises ConfigError and DataError, before any computing, for what cannot be attacked.
+    """
+    split = admitted(model, images, None if labels is None else as_tensor(labels))
+    asked = asked_of(
+        {
+            "images": "all",
+            **options,
+            "radii": list(radii) if isinstance(radii, Sequence) and not isinstance(radii, str) else radii,
+            "norm": norm,
+            "protocol": protocol if isinstance(protocol, str) else list(protocol),
+        }
+    )
+    threat = resolved(asked, Path.cwd())
+    robust, place = measure(model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate)
+    if asked.audit and not robust.facts["audited"]:
+        robust = audited(robust, model, split, threat, surrogate=surrogate)
+        if place is not None:
+            robust.save(place)
+    return robust
+
+
+def verify(
+    model: nn.Module,
+    adversarials: Tensor | np.ndarray,
+    images: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray | Sequence[int],
+    *,
+    eps: float | Tensor | np.ndarray,
+    norm: Norm = "linf",
+    claimed: float | None = None,
+) -> Verification:
+    """Anybody's adversarial images counted again: inside ball and box, and what the model answers in float32 and evaluation mode.
+
+    All arrays have one entry an image; `eps` is a radius or one for each; `claimed` a published robust accuracy to hold against.
+    Raises ConfigError and DataError for what cannot be read.
+    """
+    return verification.verify(model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed)
+
+
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
     """Duplicates, leaks between splits, wrong or rare labels, and shortcuts; `data` as in `train`. No model is involved.
 
@@ -111,14 +173,14 @@ def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
     return findings_of(data if isinstance(data, Data) else find.resolve("datasets", data, base=Path.cwd())())
 
 
-def compare(*folders: str | Path, split: str = "test", difference: float | None = None) -> dict[str, Any]:
+def compare(*folders: str | Path, split: str = "test", difference: float | None = None, metric: str = "accuracy") -> dict[str, Any]:
     """Whether runs (…/seed-0) or recipes (runs/STUDY/RUN) differ from the first, or a study's recipes by its contrasts.
 
     What `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences, intervals, p before and after Holm,
-    "plan", "costs", and "regressions". `difference` (a share, 0.01 for a point) is what the plans are to tell apart. Raises
-    ConfigError for folders that cannot be compared.
+    "plan", "costs", and "regressions". `difference` (a share, 0.01 for a point) is what the plans are to tell apart; `metric` is
+    "accuracy", or "robust@0.05" for runs that were attacked. Raises ConfigError for folders that cannot be compared.
     """
-    return head_to_head.compare([Path(folder) for folder in folders], split=split, ask=difference)
+    return head_to_head.compare([Path(folder) for folder in folders], split=split, ask=difference, metric=metric)
 
 
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:

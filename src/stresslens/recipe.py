@@ -8,11 +8,19 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from stresslens.core.ball import Norm
+
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Plug = str | dict[str, Any]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Target = Literal["least_likely", "random"] | Annotated[int, Field(ge=0)]
+"""Which class an attack drives an image to."""
 Split = Literal["train", "validation", "test"]
+
+EVALUATION_KEYS = ("robustness", "corruptions")
+"""Keys of a recipe that say what is done with a trained model: they change nothing about its training."""
 
 OPERATIONAL = ("checkpoint_seconds",)
 """Settings of `train` that change neither weights nor metrics, so they may differ when a run goes on."""
@@ -49,6 +57,7 @@ class Train:
 
     epochs: Positive = 10
     batch_size: Positive | Literal["full"] = 64
+    replay: Positive = 1
     shuffle: bool = True
     lr: Annotated[float, Field(gt=0)] = 0.001
     optimizer: Plug = "adam"
@@ -61,7 +70,7 @@ class Train:
     clip: Annotated[float, Field(gt=0)] | None = None
     ema: Share | None = None
     stop: Stop | None = None
-    select: Literal["auto", "accuracy", "loss", "last"] = "auto"
+    select: Literal["auto", "accuracy", "loss", "robust", "last"] = "auto"
     watch: list[Split] = field(default_factory=lambda: ["validation"])
     log_every: Positive = 1
     evaluate_every: Positive = 1
@@ -73,6 +82,46 @@ class Train:
 
 
 @dataclass(config=STRICT)
+class Alone:
+    """One attack by itself, at its own radii if it has any; `name` is what the report calls it."""
+
+    attack: Plug
+    name: str | None = None
+    target: Target | None = None
+    radii: str | list[float | str] | None = None
+
+
+@dataclass(config=STRICT)
+class Robustness:
+    """How runs are attacked. `protocol` is the worst case over several attacks; `alone` are attacks with a curve of their own."""
+
+    radii: str | float | list[float | str]
+    norm: Norm = "linf"
+    protocol: Literal["fast", "standard", "none"] | list[Plug] = "fast"
+    alone: list[Annotated[Alone | Plug, Field(union_mode="left_to_right")]] = field(default_factory=list)
+    images: Positive | Literal["all"] = 1000
+    split: Literal["test", "validation"] = "test"
+    seed: Seed = 0
+    target: Target | None = None
+    success: Literal["untargeted", "target"] = "untargeted"
+    passes: Positive | Literal["auto"] = "auto"
+    bpda: list[str] = field(default_factory=list)
+    surrogate: str | None = None
+    audit: bool = True
+    certificates: list[Plug] = field(default_factory=list)
+
+
+@dataclass(config=STRICT)
+class Corruptions:
+    """How images are spoiled: each kind at five severities."""
+
+    kinds: Annotated[list[Plug], Field(min_length=1)]
+    images: Positive | Literal["all"] = 1000
+    split: Literal["test", "validation"] = "test"
+    seed: Seed = 0
+
+
+@dataclass(config=STRICT)
 class Recipe:
     """One way of training one model on one data set; its seeds are its repeats."""
 
@@ -80,3 +129,5 @@ class Recipe:
     model: Plug = "simple_cnn"
     input: Input = field(default_factory=Input)
     train: Train = field(default_factory=Train)
+    robustness: Robustness | None = None
+    corruptions: Annotated[list[Plug], Field(min_length=1)] | Corruptions | None = None

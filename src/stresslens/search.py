@@ -17,6 +17,9 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Trace
 from stresslens.find import Bound
 
+LAST, FLAT, LEAST = 10, 0.05, 20
+"""The last iterates of an attack, the share of its path that the loss may rise in them, and the iterates that this takes."""
+
 Judge = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) in float32 → logits (n, K), in the settings of an evaluation."""
 
@@ -26,7 +29,15 @@ class Search:
     kept, which lies in ball and box, answers anything but y (with `success="target"`: the target)."""
 
     def __init__(
-        self, judge: Judge, x: Tensor, y: Tensor, ball: Ball, *, target: Tensor | None = None, aimed: bool = False, drop: bool = True
+        self,
+        judge: Judge,
+        x: Tensor,
+        y: Tensor,
+        ball: Ball,
+        *,
+        target: Tensor | None = None,
+        aimed: bool = False,
+        drop: bool = True,
     ) -> None:
         """`aimed`: only the target counts as success. Without `drop` every attack runs to its end."""
         self.judge, self.x, self.y, self.ball, self.target, self.aimed, self.drop = judge, x, y, ball, target, aimed, drop
@@ -44,7 +55,7 @@ class Search:
         return finite & (guess != self.y[rows])
 
     def check(self, rows: Tensor, x_adv: Tensor) -> Tensor:
-        """(n,) whether each candidate holds in float32, inside ball and box; those that do are kept as their images' adversarials."""
+        """(n,) whether each candidate holds in float32, inside ball and box; the first that does is kept as the adversarial."""
         inside = self.ball.select(rows).holds(x_adv, self.x[rows])
         held = inside & self.fooled(judged(self.judge, x_adv), rows)
         fresh = held & ~self.broken[rows]
@@ -67,7 +78,9 @@ class Search:
         Returns what it showed, and (N, C, H, W) its images as it returned them, those of the rest as they were.
         """
         rows = (~self.broken).nonzero().flatten()
-        trace = Trace(name, dict(attack.options), float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0, len(rows))
+        trace = Trace(
+            name, _plain(attack), float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0, len(rows)
+        )
         returned = self.x_adv.clone()
         if not len(rows):
             return trace, returned
@@ -75,7 +88,17 @@ class Search:
         watch = _Watch(self, rows, trace)
         x, y = self.x[rows], self.y[rows]
         target = None if self.target is None else self.target[rows]
-        needs = (model, x, y, self.ball.select(rows), draws.select(rows), watch, target, None if start is None else start[rows], surrogate)
+        needs = (
+            model,
+            x,
+            y,
+            self.ball.select(rows),
+            draws.select(rows),
+            watch,
+            target,
+            None if start is None else start[rows],
+            surrogate,
+        )
         before = self.x[rows].clone()
         with watch.listening(model) if not attack.asks_for("attacks", "watch") else _nothing():
             result = attack(*needs)
@@ -96,6 +119,7 @@ class Search:
         trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.flat_at.sum(1))
         left = ~self.broken[rows]
         self.steps[rows[left]] += watch.seen[left]
+        trace.rising, trace.followed = watch.rising(left)
         trace.seconds = time.perf_counter() - began
         returned[rows] = result
         return trace, returned
@@ -110,6 +134,7 @@ class _Watch:
         self.flat_at = torch.zeros(2, len(rows), dtype=torch.bool, device=rows.device)
         """Whose gradient was exactly zero at the first iterate; at a later one."""
         self.first = True
+        self.losses: list[tuple[Tensor, Tensor]] = []
 
     def __call__(
         self, rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None = None, grad: Tensor | None = None
@@ -123,12 +148,34 @@ class _Watch:
             self.flat_at[0 if self.first else 1, rows[flat]] = True
             self.first = False
         if loss is not None:
-            trace.losses.append((own, loss))
+            self.losses.append((rows, loss))
         candidates = (search.fooled(logits, own) & ~search.broken[own]).nonzero().flatten()
         if len(candidates):
             held = candidates[search.check(own[candidates], x_adv[candidates])]
             search.steps[own[held]] += self.seen[rows[held]]
         return ~search.broken[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
+
+    def rising(self, left: Tensor) -> tuple[int, int]:
+        """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the end, and how many these are.
+
+        Of each the best loss so far (one above 0 by its logarithm), scaled to [0, 1] over its path, rises in the last `LAST`
+        iterates (of fewer than fifty, in a fifth) by more than `FLAT` (Pintor et al. 2022, indicator 4). Nothing is said of fewer
+        than `LEAST` iterates.
+        """
+        if len(self.losses) < LEAST or not bool(left.any()):
+            return 0, 0
+        best = torch.full_like(left, -torch.inf, dtype=torch.float64)
+        path = []
+        for rows, loss in self.losses:
+            best = best.scatter_reduce(0, rows, loss.double(), "amax")
+            path.append(best[left])
+        course = torch.stack(path)
+        course = course[:, torch.isfinite(course).all(0)]
+        if bool((course > 0).all()):
+            course = course.log()  # while an image is right, cross-entropy falls exponentially with its margin
+        first, final = course[0], course[-1]
+        late = (final - course[-min(LAST, len(course) // 5) - 1]) / (final - first).clamp_min(1e-12)
+        return int(((late > FLAT) & (final > first + 1e-6)).sum()), course.shape[1]
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:
@@ -147,6 +194,11 @@ class _Watch:
             handle.remove()
 
 
+def _plain(attack: Bound) -> dict[str, Any]:
+    """Its options, plug-ins among them by their names."""
+    return {key: value.function.__name__ if isinstance(value, Bound) else value for key, value in attack.options.items()}
+
+
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
@@ -161,13 +213,16 @@ def judged(judge: Judge, x: Tensor) -> Tensor:
     return judge(torch.cat([x, x[:1].expand(short, *x.shape[1:])]))[:n]
 
 
-def judge_of(model: nn.Module, *, passes: int = 1, batch: int = 256) -> Judge:
-    """The verdict of a model in float32, over `passes` where it is random; the model must be held still (`attacked`)."""
+def judge_of(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> Judge:
+    """The verdict of a model held still (`attacked`), in its own precision; the mean over `passes` where it is random."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
     def judge(x: Tensor) -> Tensor:
-        parts = x.split(batch)
-        with torch.no_grad():
-            sums = [sum(model(part) for _ in range(passes)) / passes for part in parts]
-        return torch.cat(sums).float()  # type: ignore[arg-type]
+        with torch.no_grad(), torch.random.fork_rng(devices=[], enabled=passes > 1):
+            if passes > 1:
+                torch.manual_seed(seed)
+            parts = torch.split(x.to(first.dtype), batch)
+            means = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in parts]
+        return torch.cat(means).to(x.dtype)
 
     return judge

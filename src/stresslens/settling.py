@@ -17,8 +17,8 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
 from stresslens.core.types import Step
-from stresslens.recipe import OPERATIONAL
-from stresslens.training import rules
+from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL
+from stresslens.selecting import rules
 
 
 def settle(tasks: list[Task], *, most_threads: int) -> list[Task]:
@@ -78,7 +78,9 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
     differing = [
         f"{key}: {_at(kept, key)!r} there, {_at(mine, key)!r} now"
         for key in sorted(_leaves(kept) | _leaves(mine))
-        if _at(kept, key) != _at(mine, key) and key.rpartition(".")[2] not in OPERATIONAL
+        if _at(kept, key) != _at(mine, key)
+        and key.rpartition(".")[2] not in OPERATIONAL
+        and key.partition(".")[0] not in EVALUATION_KEYS
     ]
     return task, "; ".join(differing)
 
@@ -109,7 +111,7 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
     key = study.fingerprint([settings, model_of, study.as_values(task.recipe)["input"], data.shape, most_threads])
     if key in _timings and task.module is None:
         return _timings[key]
-    rules(train, data)
+    rules(train, data, base=task.base)
     with torch.random.fork_rng(devices=[]):
         model = build_model(task, data)
     threads = None if train.threads == "auto" else train.threads
@@ -123,10 +125,12 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
     rows = data.train.select(torch.arange(min(size, len(data.train)))).to(device)
 
     def step(trial: nn.Module, way: Arithmetic) -> None:
+        """In the midst of an epoch, an objective's radius at its full size."""
         x, y, index = next(rows.batches(size, dtype=way.dtype))
         with way.autocast():
             inputs = layers.input_layers(trial)(x)
-            loss = objective(trial, x, y, Step(Draws(0, index), 0, 0.0, {}), trial.get_submodule("net"), inputs)
+            now = Step(Draws(0, index), 0, 1.0, {}, batches=3)
+            loss = objective(trial, x, y, now, trial.get_submodule("net"), inputs)
         if loss.requires_grad:
             loss.backward()
         for parameter in trial.parameters():

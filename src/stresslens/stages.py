@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -12,11 +14,12 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import evaluation, likeness, study
+from stresslens import corrupting, evaluation, likeness, overfitting, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
 from stresslens.core import devices, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+from stresslens.core.progress import advance
 from stresslens.core.results import (
     FORMAT,
     RunFolder,
@@ -28,8 +31,9 @@ from stresslens.core.results import (
 )
 from stresslens.data_check import findings_of
 from stresslens.examples import save_examples
-from stresslens.recipe import OPERATIONAL
+from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Corruptions
 from stresslens.settling import arithmetic_of
+from stresslens.stress import resolved, stress
 from stresslens.training import Show, Training, fit
 
 Record = dict[str, Any]
@@ -42,26 +46,35 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         devices.keep_memory()
         data = load_data(task)
         record = _begin(task, folder, data)
-        if all(record["stages"].get(stage) == record["fingerprint"] for stage in ("training", "predictions")):
+        due = _due(task, record)
+        if not due:
             return record
         arithmetic = arithmetic_of(task)
         devices.pick_device(arithmetic.device)
         cuda = [torch.device(arithmetic.device)] if torch.device(arithmetic.device).type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), arithmetic.active():
-            for stage, do in (("training", _train), ("predictions", _predict)):
-                if record["stages"].get(stage) == record["fingerprint"]:
-                    continue
+            for stage, fingerprint in due.items():
                 try:
-                    do(task, folder, data, record, show)
+                    STAGES[stage](task, folder, data, record, show)
                 except (Stopped, TrainingDiverged) as error:
                     _record_end(folder, record, error)
                     raise
-                record["stages"][stage] = record["fingerprint"]
+                record["stages"][stage] = fingerprint
                 write_json(folder.record, record)
         if record["status"] != "finished":
             record |= {"status": "finished", "message": ""}
             write_json(folder.record, record)
         return record
+
+
+def _due(task: Task, record: Record) -> dict[str, str]:
+    """The stages that are left to do, with what they will have been done for."""
+    due = {stage: str(record["fingerprint"]) for stage in ("training", "predictions")}
+    for key in EVALUATION_KEYS:
+        asked = configuration(task).get(key)
+        if asked is not None:
+            due[key] = study.fingerprint([record["fingerprint"], asked])
+    return {stage: fingerprint for stage, fingerprint in due.items() if record["stages"].get(stage) != fingerprint}
 
 
 def _record_end(folder: RunFolder, record: Record, error: Stopped | TrainingDiverged) -> None:
@@ -73,6 +86,8 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code."""
     comparable = configuration(task)
     comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in OPERATIONAL}
+    for key in EVALUATION_KEYS:
+        comparable.pop(key, None)
     sources = own_sources(task)
     hashes = {name: copy for name, (_, copy) in sources.items() if ".py:" not in name}
     fingerprint = study.fingerprint([comparable, data.fingerprint, hashes])
@@ -84,13 +99,9 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
             )
             raise ConfigError(f"{task.folder}: {what} has changed since; use --out ELSEWHERE, or delete the folder to start anew")
         kept["status"] = "finished" if kept["status"] == "finished" else "running"
+        _describe(task, folder, sources)
         return kept
-    for file, copy in sources.values():
-        (folder.path / "plugins").mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, folder.path / "plugins" / copy)
-    header = "# stresslens run on this file repeats the run\n"
-    text = header + yaml.safe_dump(configuration(task), sort_keys=False, allow_unicode=True)
-    write_atomically(folder.config, lambda file: file.write(text.encode()))
+    _describe(task, folder, sources)
     write_json(folder.environment, environment(asdict(arithmetic_of(task))))
     record: Record = {
         "format": FORMAT,
@@ -121,6 +132,18 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     }
     write_json(folder.record, record)
     return record
+
+
+def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, str]]) -> None:
+    """Writes config.yaml and copies of the user's own plug-ins, where they are not there yet."""
+    for file, copy in sources.values():
+        if not (folder.path / "plugins" / copy).exists():
+            (folder.path / "plugins").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder.path / "plugins" / copy)
+    header = "# stresslens run on this file repeats the run\n"
+    text = header + yaml.safe_dump(configuration(task), sort_keys=False, allow_unicode=True)
+    if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != text:
+        write_atomically(folder.config, lambda file: file.write(text.encode()))
 
 
 def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
@@ -154,8 +177,9 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         except Stopped as error:  # recorded while a second signal still does no harm
             _record_end(folder, record, error)
             raise
+    record["findings"] += overfitting.findings(folder.read_lines(folder.metrics))
     p = training.position
-    images = p.epoch * len(data.train)
+    images = p.epoch * len(data.train) * task.recipe.train.replay
     record["training"] = {
         "epochs": p.epoch,
         "chosen_epoch": training.chosen_epoch,
@@ -218,3 +242,49 @@ def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, r
         record["reads_of_test"] += 1
         save_examples(folder.examples, images, predictions)
     return predictions
+
+
+def _attack(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
+    asked = task.recipe.robustness
+    assert asked is not None
+    model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
+    stress(folder, model, data, asked, resolved(asked, task.base), record, surrogate=_surrogate(task, asked.surrogate))
+
+
+def _surrogate(task: Task, name: str | None) -> nn.Module | None:
+    """The model of another run of the same study and seed."""
+    if name is None:
+        return None
+    other = RunFolder(task.folder.parent.parent / name / task.folder.name)
+    if not other.weights.is_file():
+        raise ConfigError(
+            f"robustness.surrogate: {other.path} has no trained model; the surrogate is another run of the same study"
+        )
+    return open_model(other, trust=True)
+
+
+def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
+    asked = task.recipe.corruptions
+    assert asked is not None
+    settings = asked if isinstance(asked, Corruptions) else Corruptions(asked)
+    if settings.split not in data.splits:
+        raise ConfigError(f"corruptions.split: {data.name} has no {settings.split} split here; it has {', '.join(data.splits)}")
+    corrupting.corrupt(
+        folder.path / "corruptions",
+        arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
+        data.splits[settings.split],
+        settings,
+        of=record["fingerprint"],
+        base=task.base,
+        tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
+    )
+    record["reads_of_test"] += settings.split == "test"
+
+
+STAGES: dict[str, Callable[[Task, RunFolder, Data, Record, Show], None]] = {
+    "training": _train,
+    "predictions": _predict,
+    "robustness": _attack,
+    "corruptions": _corrupt,
+}
+"""What is done with a run, in this order."""

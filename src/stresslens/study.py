@@ -21,9 +21,10 @@ from stresslens.core.division import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
 from stresslens.dotted import SLOTS, set_dotted
-from stresslens.recipe import STRICT, Input, Moments, Plug, Recipe, Stop, Train
+from stresslens.recipe import STRICT, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Train
+from stresslens.threat import threat_of
 
-LATER = ("estimator", "sweep", "curve", "robustness", "corruptions", "explain", "views", "track", "executor")
+LATER = ("estimator", "sweep", "curve", "explain", "views", "track", "executor")
 """Keys of a study that this version does not carry out yet."""
 
 
@@ -96,7 +97,7 @@ class Study:
 
 
 _recipe, _frame = TypeAdapter(Recipe), TypeAdapter(_Frame)
-RECIPE_KEYS = ("data", "input", "model", "train")
+RECIPE_KEYS = ("data", "input", "model", "train", "robustness", "corruptions")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
 
 
@@ -282,7 +283,15 @@ def _fields(path: find.Keys) -> list[str]:
     return list(owner.__dataclass_fields__)
 
 
-_OWNERS: dict[str, Any] = {"": Recipe, "input": Input, "train": Train, "train.stop": Stop, "input.normalize": Moments}
+_OWNERS: dict[str, Any] = {
+    "": Recipe,
+    "input": Input,
+    "train": Train,
+    "train.stop": Stop,
+    "input.normalize": Moments,
+    "robustness": Robustness,
+    "corruptions": Corruptions,
+}
 """The dataclass behind each section of a recipe."""
 
 
@@ -323,12 +332,17 @@ def _check_recipe(
         )
     if train.stop and train.stop.patience and "validation" not in train.watch:
         clash.append((("train", "watch"), "patience needs validation among the splits watched"))
-    if train.select in ("accuracy", "loss") and "validation" not in train.watch:
+    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
         clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
     if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
         clash.append(
             (("train", "balance"), "sampling draws anew for each epoch; it needs shuffled batches smaller than all images")
         )
+    if recipe.robustness is not None:
+        try:
+            threat_of(recipe.robustness, base=base)
+        except Problems as error:
+            clash += [(p.path, p.message) for p in error.problems]
     try:
         find.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
     except Problems as error:
@@ -350,6 +364,11 @@ def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[find.Keys, str, Any]
     for place, value in enumerate(augment if isinstance(augment, list) else []):
         if isinstance(value, str | Mapping):
             yield ("train", "augment", place), "augmentations", value
+    spoiled = values.get("corruptions")
+    path, kinds = (("corruptions", "kinds"), spoiled.get("kinds")) if isinstance(spoiled, Mapping) else (("corruptions",), spoiled)
+    for place, value in enumerate(kinds if isinstance(kinds, list) else []):
+        if isinstance(value, str | Mapping):
+            yield (*path, place), "corruptions", value
 
 
 def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Keys]]]]:

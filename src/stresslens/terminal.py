@@ -217,3 +217,37 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
         unlike, p_like = ("" if value is None else value for value in (row.unlike, row.p_like))
         writer.writerow([row.file, *ranked, *blank, unlike, p_like])
     return unreadable
+
+
+def print_robustness(facts: Mapping[str, Any], title: str) -> None:
+    """Robust accuracy at each radius and what broke the images, each attack by itself, and the audits."""
+    from stresslens.core.types import Finding
+
+    rows = []
+    for point in facts["curve"]:
+        robust = point["robust"]
+        by = ", ".join(f"{name} {count}" for name, count in point["newly_broken_by"].items())
+        rows.append(
+            [
+                f"{point['eps']:.4g}",
+                f"{100 * robust['value']:.1f} %",
+                f"{100 * robust['low']:.1f} to {100 * robust['high']:.1f}",
+                by,
+            ]
+        )
+    n, norm = facts["n"], facts["norm"]
+    heading = f"{title}: robust accuracy, {norm}, {facts['protocol']} protocol, n = {n} ({facts['split']})"
+    print_table(["radius", "still right", "95 % interval (Wilson)", "broken at this radius first, by"], rows, heading)
+    for alone in facts["alone"]:
+        cells = []
+        for row in alone["rows"]:
+            top5 = f"{100 * row['top5']['value']:.1f} %" if row["top5"] else ""
+            odd = [f"{row['outside']} outside the ball" if row["outside"] else "", f"{row['silent']} lost" if row["silent"] else ""]
+            cells.append([f"{row['eps']:.4g}", f"{100 * row['accuracy']['value']:.1f} %", top5, ", ".join(filter(None, odd))])
+        print_table(["radius", "right", "among the first 5", ""], cells, f"{alone['label']} by itself, as it returned them")
+    cost = facts["cost"]
+    print(
+        f"{duration(cost['seconds'])} for the attacks ({cost['gradients']:,} gradients, {cost['forwards']:,} forward passes), "
+        f"{duration(cost['audit_seconds'])} for the audits"
+    )
+    print_findings([Finding.from_json(finding) for finding in facts["findings"]])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from stresslens import evaluation, find
+from stresslens import evaluation, find, selecting
 from stresslens.batching import augmentation, objective_for, prepared
 from stresslens.core.data import Batch, Data
 from stresslens.core.devices import Arithmetic
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.results import RunFolder
-from stresslens.core.types import Scheduler, Step
+from stresslens.core.types import Scheduler, Step, reported
 from stresslens.recipe import Train
 
 Show = Callable[["Position", int, float], None]
@@ -100,8 +101,8 @@ class Training:
         self.position = Position()
         self.objective_state: dict[str, Tensor] = {}
         self.size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
-        self.steps_per_epoch = math.ceil(len(data.train) / self.size)
-        self.select, self.watch = rules(train, data)
+        self.steps_per_epoch = math.ceil(len(data.train) / self.size) * train.replay
+        self.select, self.watch = selecting.rules(train, data, base=base)
 
         normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
         if normed and (len(data.train) - 1) % self.size == 0:
@@ -126,6 +127,7 @@ class Training:
         classes = len(data.classes)
         self.augment = [augmentation(value, base=base, classes=classes) for value in train.augment]
         objective = objective_for(train, data.train.labels, base=base, classes=classes)
+        self.robust_accuracy = selecting.robust_accuracy(objective, data.validation) if self.select == "robust" else None
         self.images, self.loss_of = prepared(
             self.model, data.train, objective, arithmetic=arithmetic, augmented=bool(self.augment), step=self._step
         )
@@ -150,18 +152,22 @@ class Training:
         return self.average.module if self.average is not None else self.model
 
     def batches(self) -> Iterator[Batch]:
-        """What is left of the running epoch."""
-        p = self.position
-        return self.images.batches(
+        """What is left of the running epoch, each batch `replay` times in a row."""
+        p, replay = self.position, self.train.replay
+        done, again = divmod(p.step, replay)
+        fresh = self.images.batches(
             self.size,
             seed=self.seed,
             shuffle=self.train.shuffle,
             balanced=self.train.balance == "sampling",
             epoch=p.epoch,
-            start_step=p.step,
+            start_step=done,
             dtype=self.arithmetic.dtype,
             augment=self.augment,
         )
+        for batch in fresh:
+            yield from itertools.repeat(batch, replay - again)
+            again = 0
 
     def differentiate(self, loss: Tensor) -> None:
         """Adds to the gradients; an objective that wrote them itself returns a loss without a graph."""
@@ -238,9 +244,9 @@ class Training:
         seen = self._evaluate() if due else {}
         if due or p.epoch % train.log_every == 0 or self.over:
             lr = self.optimizer.param_groups[0]["lr"]
-            self._append(
-                "metrics", {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": float(lr), **seen}
-            )
+            line = {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": float(lr), **seen}
+            figures = reported(self.objective_state)
+            self._append("metrics", {**line, "objective": figures} if figures else line)
             self._append("timings", {"epoch": p.epoch, "seconds": p.seconds})
         p.loss_sum, p.images = 0.0, 0
         self._clock = time.perf_counter()
@@ -324,15 +330,16 @@ class Training:
         seen = {name: evaluation.watched(self.evaluated, self.data.splits[name], self.loss) for name in self.watch}
         p.reads_of_test += "test" in seen
         if self.select != "last":
-            now = seen["validation"]
-            rank = (now["accuracy"], -now["loss"]) if self.select == "accuracy" else (-now["loss"], now["accuracy"])
+            if self.robust_accuracy is not None:
+                seen["validation"]["robust"] = self.robust_accuracy(self.evaluated)
+            rank = selecting.rank(self.select, seen["validation"])
             p.evaluations_since_best += 1
             if rank > p.best:
                 p.best, p.best_epoch, p.evaluations_since_best = rank, p.epoch, 0
                 self.best = _copied(self.evaluated)
             patience = self.train.stop.patience if self.train.stop else None
             if patience is not None and p.evaluations_since_best >= patience:
-                p.stopped = f"no better {self.select} on validation in {patience} evaluations"
+                p.stopped = f"no better {selecting.NAMES[self.select]} on validation in {patience} evaluations"
         return seen
 
     def _append(self, log: str, line: dict[str, Any]) -> None:
@@ -346,7 +353,8 @@ class Training:
 
     def _step(self, index: Tensor) -> Step:
         p = self.position
-        return Step(Draws(mix(self.seed, p.epoch, 1), index), p.epoch, self.share_done, self.objective_state)
+        draws = Draws(mix(self.seed, p.epoch, 1, p.step % self.train.replay), index)
+        return Step(draws, p.epoch, self.share_done, self.objective_state, p.step, self.steps_per_epoch)
 
     def _diverged(self, loss: float, batch: Batch) -> None:
         p = self.position
@@ -361,31 +369,6 @@ class Training:
             + (f". The last good weights are in {self.folder.checkpoint}" if self.folder.checkpoint.exists() else ""),
             images,
         )
-
-
-def rules(train: Train, data: Data) -> tuple[str, Sequence[str]]:
-    """How the epoch is chosen and which splits are watched, once it is known which splits there are.
-
-    Raises ConfigError when a rule needs a split that the data set does not have.
-    """
-    if train.balance == "sampling" and train.batch_size != "full" and train.batch_size >= len(data.train):
-        raise ConfigError(
-            f"balance: sampling needs batches smaller than the {len(data.train)} training images; lower train.batch_size "
-            f"(now {train.batch_size})"
-        )
-    absent = [name for name in train.watch if name not in data.splits]
-    explicit = train.select in ("accuracy", "loss") or (train.stop is not None and train.stop.patience is not None)
-    if explicit and "validation" not in train.watch:
-        raise ConfigError("train.watch needs validation among its splits for this choice of train.select or train.stop")
-    if absent and (absent != ["validation"] or explicit):
-        wanted = f"train.select: {train.select}" if train.select != "auto" else "train.watch or train.stop"
-        raise ConfigError(
-            f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; set its `{absent[0]}:` option"
-        )
-    watch = [name for name in train.watch if name in data.splits]
-    if train.select != "auto":
-        return train.select, watch
-    return ("accuracy" if "validation" in watch else "last"), watch
 
 
 def _ema(decay: float) -> Any:

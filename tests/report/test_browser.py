@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attacked import attack, certify, corrupt
 from chromium import BINARY, Chromium
 from folders import write_study
 
@@ -27,6 +28,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("runs")
     classes = [long, *(f"class {i}" for i in range(9))]
     study = write_study(root, ["sgd", "adam", long.replace(" ", "-")], seeds=2, epochs=30, pictures=90, classes=classes)
+    for k in range(3):
+        for seed in range(2):
+            run = study / f"run{k}" / f"seed-{seed}"
+            attack(run, side=28)
+            corrupt(run)
+            certify(run)
     return write_report(study), study / "run1" / "seed-0" / "report.html"
 
 

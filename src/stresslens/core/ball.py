@@ -192,7 +192,8 @@ def _onto_l1(delta: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     count, total = sign.cumsum(1), (sign * value).cumsum(1)
     reached = total - count * value  # Σ of the answer with λ at this breakpoint
     first = (reached < radius[:, None]).sum(1, keepdim=True).clamp(1, value.shape[1]) - 1  # the last one that stays below
-    slope = count.gather(1, first).clamp_min(1)
-    shrink = ((total.gather(1, first) - radius[:, None]) / slope).clamp_min(0)
+    slope = count.gather(1, first)
+    between = (total.gather(1, first) - radius[:, None]) / slope.clamp_min(1)
+    shrink = torch.where(slope > 0, between, value.gather(1, first)).clamp_min(0)  # where it is level, any λ there will do
     shrunk = torch.minimum((length - shrink).clamp_min(0), room)
     return delta.sign() * torch.where((inside.sum(1) <= radius)[:, None], inside, shrunk)

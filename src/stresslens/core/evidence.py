@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +36,10 @@ class Row:
     trained: str = ""
     """On what the model was hardened, if a table tells ("fgsm", "pgd", …)."""
     line: int | None = None
+    grain: float = 0.0
+    """The unit of the last digit in which the accuracy is given."""
+    score: str = ""
+    """Which of several accuracies of the same model this is ("top-5"), where a table has several."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,17 @@ class Trace:
     """Gradients taken, counted by image; `forwards` counts every image that went through the model."""
     forwards: int = 0
     seconds: float = 0.0
-    losses: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
-    """(rows, loss) of every iterate that had a loss, in order; not saved."""
+    followed: int = 0
+    """Images that were not broken and whose loss was seen at every iterate; 0 where there are too few iterates to say more."""
+    rising: int = 0
+    """Those of them whose best loss still rose in the last iterates."""
 
     def as_json(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "losses"}
+        return asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Trace:
+        return Trace(**{**values, "excess": math.inf if values["excess"] is None else values["excess"]})
 
 
 class Probe(Protocol):
@@ -101,13 +112,19 @@ class Probe(Protocol):
     radii: tuple[float, ...]
     protocol: Sequence[Any]
     """The attacks that the result rests on, by name and options."""
+    longer: Sequence[Any]
+    """Those of them that take steps or queries, with twice as many."""
     surrogate: Any
     """Another model for the same images, or None."""
     spent: float
+    """Seconds."""
+    disturbed: list[str]
+    """What attacks left behind that was not so before, in words."""
 
-    def broken(self, attacks: Sequence[Any], eps: float) -> tuple[NDArray[np.bool_], list[Trace]]:
+    def broken(self, attacks: Sequence[Any], eps: float, *, to_end: bool = False) -> tuple[NDArray[np.bool_], list[Trace]]:
         """(m,) which images these attacks break at a radius, each on those that the ones before left, and what each showed.
 
-        An infinite radius allows every image of the box. Nothing that the result found before is made use of.
+        An infinite radius allows every image of the box. With `to_end` no image is dropped once broken, so that what an attack
+        returns can be compared with what it met. Nothing that the result found before is made use of.
         """
         ...

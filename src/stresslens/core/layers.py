@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, closest
 from stresslens.core.types import Shape
 
 Normalization = Literal["standard", "pixel_minmax", "none"]
@@ -102,6 +103,23 @@ class StraightThrough(nn.Module):
         if value.shape != smooth.shape:
             raise ConfigError(f"StraightThrough: forward gives shape {tuple(value.shape)}, its approximation {tuple(smooth.shape)}")
         return value.detach() + (smooth - smooth.detach())
+
+
+def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
+    """The model with these submodules, by their dotted names, taken for the identity on the backward pass; without any, itself.
+
+    Raises ConfigError for a name that no submodule has.
+    """
+    if not names:
+        return model
+    own = copy.deepcopy(model)
+    parts = dict(own.named_modules())
+    for name in names:
+        if name not in parts or not name:
+            raise ConfigError(f"bpda: the model has no submodule {name!r}; {closest(name, [part for part in parts if part])}")
+        parent, _, last = name.rpartition(".")
+        setattr(parts[parent], last, StraightThrough(parts[name]))
+    return own
 
 
 def build(net: nn.Module, normalize: Normalize, size: tuple[int, int] | None = None) -> nn.Sequential:

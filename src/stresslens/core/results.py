@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -67,11 +67,11 @@ def read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
-def read_arrays(path: Path, absent: str) -> dict[str, np.ndarray]:
-    """The arrays of an npz file. Raises UnreadableRun when it is damaged, or saying `absent` when there is none."""
+def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, or `only` some. Raises UnreadableRun when it is damaged, or saying `absent` when there is none."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+            return {name: arrays[name] for name in (arrays.files if only is None else only)}
     except FileNotFoundError:
         raise UnreadableRun(absent) from None
     except Exception as error:  # zip, numpy and zlib each raise their own

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
+from stresslens.core.ball import parse_radius
 from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError
 
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -23,6 +25,19 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """Options with a range: what lies outside is refused before anything is computed."""
+
+
+def _radius(value: Any) -> Any:
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    try:
+        return parse_radius(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+Radius = Annotated[float, BeforeValidator(_radius), Field(ge=0)]
+"""A radius in pixel units of images in [0, 1], as a number or a fraction such as "8/255"."""
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -36,6 +51,21 @@ class Step:
     epoch: int
     progress: float
     state: dict[str, Tensor]
+    batch: int = 0
+    """Which batch of the epoch this is, of so many `batches`; one that is shown several times counts as often."""
+    batches: int = 1
+
+    def report(self, **figures: float) -> None:
+        """Figures of the running epoch for metrics.jsonl, kept in the state until others take their place."""
+        self.state.update({_REPORTED + name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()})
+
+
+_REPORTED = "reported: "
+
+
+def reported(state: Mapping[str, Tensor]) -> dict[str, float]:
+    """What an objective last reported of itself, by name."""
+    return {name.removeprefix(_REPORTED): float(value) for name, value in state.items() if name.startswith(_REPORTED)}
 
 
 class Loss(Protocol):

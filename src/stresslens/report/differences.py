@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.report.figures import INK, Interval, interval_chart
-from stresslens.report.files import Claim, Contrast, Cost
+from stresslens.report.files import Claim, Contrast, Cost, RobustContrast
 from stresslens.report.reading import Study
 from stresslens.report.summary import headline, scored
 from stresslens.report.wording import p_value, points, signed
@@ -40,6 +40,8 @@ class Question:
     real: int
     pairs: int
     claim: Claim | None = None
+    section: str = "contrasts"
+    """Where the page has the rest."""
 
 
 def opening(study: Study) -> list[str]:
@@ -62,16 +64,22 @@ def opening(study: Study) -> list[str]:
 
 def questions(study: Study) -> list[Question]:
     """The contrasts by name; those with a real difference first."""
-    together: dict[str, list[Contrast]] = {}
-    for contrast in study.comparison.contrasts if study.comparison else []:
-        together.setdefault(contrast.contrast, []).append(contrast)
+    together: dict[tuple[str, str], list[Contrast | RobustContrast]] = {}
+    if study.comparison:
+        for contrast in study.comparison.contrasts:
+            together.setdefault(("contrasts", contrast.contrast), []).append(contrast)
+        for robust in study.comparison.robustness:
+            if robust.difference:
+                together.setdefault(("robustness", robust.contrast), []).append(robust)
     room = max(3, SENTENCES // max(1, len(together)))
     found = []
-    for name, contrasts in together.items():
+    for (section, name), contrasts in together.items():
         ordered = sorted(contrasts, key=lambda c: not c.real)
         said = [Verdict(c.verdict, c.real, "" if c.real else c.plan or "") for c in ordered[:room]]
-        claim = next((each for each in study.comparison.claims if each.contrast == name), None) if study.comparison else None
-        found.append(Question(name, said, sum(c.real for c in contrasts), len(contrasts), claim))
+        claims = study.comparison.claims if study.comparison and section == "contrasts" else []
+        claim = next((each for each in claims if each.contrast == name), None)
+        title = name if section == "contrasts" else f"{name}: robustness"
+        found.append(Question(title, said, sum(c.real for c in contrasts), len(contrasts), claim, section))
     return sorted(found, key=lambda question: not question.real)
 
 

@@ -303,6 +303,13 @@ def _figure(svg: Sequence[str], width: int, height: float, title: str, keys: str
     )
 
 
+def place_of(colour: int, dash: int) -> int:
+    """The place with the colour of one place and the dash of another (Chinese remainders of `COLOURS` and `DASHES`)."""
+    return next(
+        place for place in range(COLOURS * DASHES) if place % COLOURS == colour % COLOURS and place % DASHES == dash % DASHES
+    )
+
+
 def _style(place: int) -> str:
     return f"c{place % COLOURS} d{place % DASHES}"
 

@@ -210,6 +210,29 @@ class Contrast(File):
     plan: str | None = None
 
 
+class RobustContrast(File):
+    """A contrast in robustness at one radius; `curve` has the differences at all of them. Without a difference a reason alone."""
+
+    contrast: str
+    a: str
+    b: str
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    protocol: str = ""
+    eps: float = 0.0
+    difference: Figure | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    real: bool = False
+    verdict: str = ""
+    plan: str | None = None
+    curve: list[DifferenceAt] = []
+
+
+class DifferenceAt(File):
+    eps: float
+    difference: Figure
+
+
 class Cost(File):
     """A measure of b over the same of a."""
 
@@ -255,6 +278,7 @@ class Comparison(File):
     recipes: dict[str, Figure] = {}
     contrasts: list[Contrast] = []
     costs: list[Cost] = []
+    robustness: list[RobustContrast] = []
     matrix: Matrix | None = None
     claims: list[Claim] = []
     verdicts: list[str] = []

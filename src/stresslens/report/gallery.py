@@ -49,7 +49,7 @@ class Gallery:
 
 def gallery(run: Run) -> Gallery | None:
     """Samples in their order, then mistakes, the surest first; pictures that cannot be shown are counted."""
-    sheets: dict[str, _Sheet | None] = {}
+    sheets: dict[str, Sheet | None] = {}
     room = BYTES
     shown: dict[bool, list[Picture]] = {False: [], True: []}
     pairs: set[tuple[int, int]] = set()
@@ -57,7 +57,7 @@ def gallery(run: Run) -> Gallery | None:
     ordered = sorted(run.examples, key=lambda e: (e.kind != "sample", -e.probability if e.kind != "sample" else 0.0))
     for example in ordered:
         if example.file not in sheets:
-            read = sheets[example.file] = _read(run.folder.examples, example.file, len(sheets), room)
+            read = sheets[example.file] = read_sheet(run.folder.examples, example.file, len(sheets), room)
             room -= len(read.uri) if read else 0
         sheet = sheets[example.file]
         if sheet is None:
@@ -73,7 +73,7 @@ def gallery(run: Run) -> Gallery | None:
 
 
 @dataclass(frozen=True)
-class _Sheet:
+class Sheet:
     place: int
     width: int
     height: int
@@ -83,20 +83,24 @@ class _Sheet:
     def rule(self) -> Markup:
         return Markup(f".sheet{self.place}{{--w:{self.width};--h:{self.height};background-image:url({self.uri})}}")
 
+    def style(self, box: Box | None) -> Markup:
+        """The attributes of an element that shows a part of the sheet."""
+        return Markup(f'class="picture sheet{self.place}" style="{self.part(box)}"')
+
     def part(self, box: Box | None) -> Markup:
         left, top, width, height = box or (0, 0, self.width, self.height)
         zoom = max(1, SIDE // max(width, height, 1))
         return Markup(f"--z:{zoom};--x:{left};--y:{top};--pw:{width};--ph:{height}")
 
 
-def _picture(run: Run, example: Example, sheet: _Sheet, *, first: bool) -> Picture:
+def _picture(run: Run, example: Example, sheet: Sheet, *, first: bool) -> Picture:
     likeliest = example.probabilities or [(example.predicted, example.probability)]
     return Picture(
-        style=Markup(f'class="picture sheet{sheet.place}" style="{sheet.part(example.box)}"'),
-        truth=_class(run, example.truth),
-        predicted=_class(run, example.predicted),
+        style=sheet.style(example.box),
+        truth=class_name(run, example.truth),
+        predicted=class_name(run, example.predicted),
         right=example.truth == example.predicted,
-        likeliest=[(_class(run, k), p) for k, p in likeliest],
+        likeliest=[(class_name(run, k), p) for k, p in likeliest],
         source=example.source or "",
         pair=f"{example.truth}-{example.predicted}",
         anchor=first,
@@ -104,11 +108,11 @@ def _picture(run: Run, example: Example, sheet: _Sheet, *, first: bool) -> Pictu
     )
 
 
-def _class(run: Run, index: int) -> str:
+def class_name(run: Run, index: int) -> str:
     return brief(run.record.classes[index], NAME) if 0 <= index < len(run.record.classes) else str(index)
 
 
-def _read(folder: Path, name: str, place: int, room: int) -> _Sheet | None:
+def read_sheet(folder: Path, name: str, place: int, room: int) -> Sheet | None:
     """The sheet, unless it is missing, no PNG or WebP, outside the folder of examples or beyond the budget."""
     from PIL import Image
 
@@ -121,4 +125,4 @@ def _read(folder: Path, name: str, place: int, room: int) -> _Sheet | None:
             kind, (width, height) = str(opened.format).lower(), opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    return _Sheet(place, width, height, f"data:image/{kind};base64,{base64.b64encode(content).decode()}")
+    return Sheet(place, width, height, f"data:image/{kind};base64,{base64.b64encode(content).decode()}")

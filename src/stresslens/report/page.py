@@ -21,14 +21,21 @@ from markupsafe import Markup
 import stresslens
 from stresslens.core.durations import duration
 from stresslens.core.results import RunFolder, write_atomically
-from stresslens.report import classes, curves, differences, provenance, summary, wording
+from stresslens.report import beyond, classes, curves, differences, provenance, robustness, summary, under_attack, wording
 from stresslens.report.figures import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.reading import Run, Study, read_run, read_study, split_of
 from stresslens.report.summary import HEADLINE
 
 PAGE = "report.html"
-TEMPLATES = ("base.html.j2", "parts.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
+TEMPLATES = ("base.html.j2", "parts.html.j2", "robustness.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
+
+
+BEYOND = ("threats", "robust_contrasts", "transfers", "corruptions", "certificates", "damaged")
+RUN_BEYOND = ("attacked", "corruptions", "certificates", "damaged")
+"""Any of these makes a section on robustness."""
+STRESS = ("robustness/*/result.json", "robustness/*/examples/*", "corruptions/result.json", "certificates/*/result.json")
+"""What the page of a run rests on besides; a result's arrays are written before its result.json."""
 
 
 def write_report(folder: Path, *, anew: bool = True) -> Path:
@@ -62,6 +69,13 @@ def render_study(study: Study) -> str:
         "costs": costs,
         "matrix": differences.matrix(study),
         "cost_charts": summary.cost_charts(study),
+        "threats": robustness.sections(study),
+        "audits": robustness.audits(study),
+        "damaged": robustness.damaged(study),
+        "robust_contrasts": beyond.contrasts(study),
+        "transfers": beyond.transfers(study),
+        "corruptions": beyond.corruptions(study),
+        "certificates": beyond.certificates(study),
         "curves": curves.learning_curves(study),
         "confusions": classes.confusions(study),
         "recalls": classes.recalls(study),
@@ -75,6 +89,7 @@ def render_study(study: Study) -> str:
         ("contrasts", "Contrasts", contrasts or costs),
         ("matrix", "Every pair", found["matrix"]),
         ("cost", "Cost", found["cost_charts"]),
+        ("robustness", "Robustness", any(found[part] for part in BEYOND)),
         ("curves", "Curves", found["curves"]),
         ("confusion", "Confusion", found["confusions"]),
         ("classes", "Classes", found["recalls"]),
@@ -92,6 +107,7 @@ def render_study(study: Study) -> str:
         contents=[(id, name) for id, name, there in contents if there],
         made_from="",
         study=study,
+        beyond=any(found[part] for part in BEYOND),
         when=_when(study.runs),
         versions=sorted({run.record.version for run in study.runs} - {""}),
         opening=differences.opening(study),
@@ -134,6 +150,11 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "curves": curves.run_curves(run),
         "confusion": classes.run_confusion(run, split, pictures.pairs if pictures else ()),
         "gallery": pictures,
+        "attacked": under_attack.sections(run),
+        "audits": robustness.findings_of(run),
+        "damaged": run.stress.damaged,
+        "corruptions": beyond.run_corruptions(run),
+        "certificates": beyond.run_certificates(run),
         "class_table": classes.class_table(run, split),
         "reliability": curves.run_reliability(run, split),
         "risk": curves.run_risk(run, split),
@@ -146,6 +167,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         ("curves", "Curves", found["curves"]),
         ("confusion", "Confusion", found["confusion"]),
         ("pictures", "Pictures", pictures),
+        ("robustness", "Robustness", any(found[part] for part in RUN_BEYOND)),
         ("classes", "Classes", found["class_table"]),
         ("confidence", "Confidence", found["reliability"] or found["risk"]),
         ("slices", "Slices", slices),
@@ -162,6 +184,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         contents=[(id, name) for id, name, there in contents if there],
         made_from=made_from,
         run=run,
+        beyond=any(found[part] for part in RUN_BEYOND),
         training=record.training,
         home=link(run.folder.path, home / PAGE) if home else None,
         when=_when([run]),
@@ -198,7 +221,8 @@ def _digest(run: Run, home: str) -> str:
     """16 hexadecimal digits that change with anything that the run's page shows."""
     folder = run.folder
     examples = sorted(folder.examples.iterdir()) if folder.examples.is_dir() else []
-    sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples]
+    stress = sorted(file for pattern in STRESS for file in folder.path.glob(pattern))
+    sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
     digest = hashlib.sha256("\0".join([stresslens.__version__, home, *map(_asset, TEMPLATES)]).encode())
     for source in sources:
         content = source.read_bytes() if source.is_file() else b""
@@ -236,7 +260,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = "percent plain points ratio number count memory brief with_asides p_value over footnote"
+    filters = "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over footnote"
     environment.filters.update({name: getattr(wording, name) for name in filters.split()})
     environment.filters |= {"duration": duration, "command": shlex.join}
     environment.tests["finite"] = math.isfinite

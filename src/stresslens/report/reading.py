@@ -19,6 +19,7 @@ from stresslens.core.results import RunFolder, UnreadableRun, read_json, run_fol
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import t_mean
 from stresslens.report.files import Comparison, Example, Record, StudyFile
+from stresslens.report.robust_files import Stress, Transfers, stress_of
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -72,6 +73,11 @@ class Run:
     def config(self) -> str:
         path: Path = self.folder.config
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    @cached_property
+    def stress(self) -> Stress:
+        """What it went through under attack, corruption and certification."""
+        return stress_of(self.folder)
 
     @cached_property
     def examples(self) -> list[Example]:
@@ -143,6 +149,7 @@ class Study:
     split: str
     file: StudyFile | None = None
     comparison: Comparison | None = None
+    transfers: Transfers | None = None
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -161,7 +168,7 @@ def is_proportion(score: str) -> bool:
 def read_study(folder: Path) -> Study:
     """Everything a report needs of a study's folder.
 
-    Raises ConfigError where there is no run, and UnreadableRun where study.json or comparison.json is damaged.
+    Raises ConfigError where there is no run, and UnreadableRun where study.json, comparison.json or transfers.json is damaged.
     """
     found = [read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
     if not found:
@@ -186,7 +193,7 @@ def read_study(folder: Path) -> Study:
         pooled = comparison.recipes
         of = (comparison.split, comparison.metric)
         recipes = [replace(each, pooled=pooled.get(each.name), pooled_as=of) for each in recipes]
-    return Study(title, folder, tuple(recipes), split, file, comparison)
+    return Study(title, folder, tuple(recipes), split, file, comparison, _optional(folder / "transfers.json", Transfers))
 
 
 def split_of(runs: Sequence[Run]) -> str:

@@ -51,6 +51,17 @@ def number(value: float | None) -> str:
     return text.replace("-", "−")
 
 
+def radius(eps: float) -> str:
+    """A radius in pixel units: `0.05`, or `8/255` where it is a whole number of grey levels and no short decimal."""
+    decimal, levels = f"{eps:.4g}", 255 * eps
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-3 and abs(float(decimal) - eps) > 1e-9 else decimal
+
+
+def other_radius(eps: float) -> str:
+    """The same radius as `radius` does not write it: `12.75/255`, or `0.03137`."""
+    return f"{eps:.4g}" if "/" in radius(eps) else f"{255 * eps:.4g}/255"
+
+
 def count(value: int | None) -> str:
     """Thousands apart by a narrow no-break space."""
     return "–" if value is None else f"{value:,}".replace(",", "\u202f")

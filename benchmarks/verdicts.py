@@ -1,8 +1,8 @@
 """Do the intervals and verdicts hold? Simulated studies whose truth is known, judged by stresslens's own statistics.
 
-    python benchmarks/statistics.py            # every cell, 2,000 studies each; minutes on two cores
-    python benchmarks/statistics.py --quick    # 200 studies a cell, up to 2,000 images
-    python benchmarks/statistics.py --cells    # also one line for every cell
+    python benchmarks/verdicts.py            # every cell, 2,000 studies each; minutes on two cores
+    python benchmarks/verdicts.py --quick    # 200 studies a cell, up to 2,000 images
+    python benchmarks/verdicts.py --cells    # also one line for every cell
 
 A recipe's seed answers an image correctly when  ease + seed + image + recipe × image + noise > 0,  all normal: the image's part is
 shared by all recipes, the seed's by all images of one trained model, the noise is each seed's own. Expected accuracies are then

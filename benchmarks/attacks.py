@@ -1,0 +1,239 @@
+"""Attack speed, side by side in one process with torchattacks, foolbox and ART, on weights that this benchmark trains itself.
+
+    python benchmarks/attacks.py             # everything, about 40 minutes on two cores
+    python benchmarks/attacks.py pgd         # PGD-40 of simple_cnn on 1,000 MNIST test images at three radii
+    python benchmarks/attacks.py standard    # the protocol `standard` against torchattacks' AutoAttack
+    python benchmarks/attacks.py curve       # eleven radii against the largest alone, and against one by one
+
+The peers are optional (pip install torchattacks foolbox adversarial-robustness-toolbox, in an environment of their own); those that
+are missing are left out. Each is given its best batch size. The contestants take turns; medians are compared, answers too.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import stresslens as sl
+from stresslens import find
+from stresslens.core import devices
+from stresslens.core.attacking import attacked
+from stresslens.core.ball import Ball
+from stresslens.core.data import Split
+from stresslens.core.draws import Draws
+from stresslens.recipe import Robustness
+from stresslens.robustness import measure
+from stresslens.search import Search, judge_of
+from stresslens.steering import steer
+from stresslens.threat import threat_of
+
+IMAGES = 1000
+TURNS = 3
+RADII = (0.1, 0.2, 0.3)
+STEPS = 40
+BATCHES = (64, 128, 256, 512, 1000)
+FEW = 250
+"""Images for AutoAttack, which takes over a second for each."""
+
+Attack = Callable[[float], np.ndarray]
+"""A radius → (n,) which images are still answered right."""
+
+
+@functools.cache
+def trained() -> tuple[nn.Module, Tensor, Tensor]:
+    """simple_cnn after two epochs of MNIST, and the first test images in file order."""
+    data = find.resolve("datasets", {"mnist": {"validation": 10000}})()
+    with tempfile.TemporaryDirectory() as folder:
+        model = sl.train("simple_cnn", data, epochs=2, out=folder).model()
+    assert data.test is not None
+    x = data.test.floats(data.test.images[:IMAGES])
+    return model, x, data.test.labels[:IMAGES]
+
+
+def survivors(model: nn.Module, x_adv: Tensor, y: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return (model(x_adv).argmax(1) == y).numpy()
+
+
+def ours(model: nn.Module, x: Tensor, y: Tensor, protocol: Any, radii: Any) -> np.ndarray:
+    """(n,) every image's smallest broken radius, by the engine."""
+    threat = threat_of(Robustness(radii=radii, protocol=protocol, images="all"), base=Path.cwd())
+    return measure(model, Split(x, y, 1.0), threat)[0].smallest
+
+
+def undropped(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> np.ndarray:
+    """PGD as the engine runs it, except that no image is dropped."""
+    bound = find.resolve("attacks", {"pgd": {"steps": STEPS, "relative_step": 0.1}})
+    with attacked(model):
+        steering = steer(model, x, passes=1)
+        search = Search(judge_of(model), x, y, Ball("linf", eps), drop=False)
+        with steering.active():
+            search.attempt(bound, steering.model(model), Draws(0, torch.arange(len(x))), name="pgd")
+    return (~search.broken).numpy()
+
+
+def torchattacks_pgd(model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) -> Attack:
+    torchattacks = importlib.import_module("torchattacks")
+
+    def attack(eps: float) -> np.ndarray:
+        pgd = torchattacks.PGD(model, eps=eps, alpha=eps / 10, steps=steps, random_start=True)
+        return survivors(model, torch.cat([pgd(a, b) for a, b in zip(x.split(batch), y.split(batch))]), y)
+
+    return attack
+
+
+def foolbox_pgd(model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) -> Attack:
+    foolbox = importlib.import_module("foolbox")
+    wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1))
+
+    def attack(eps: float) -> np.ndarray:
+        pgd = foolbox.attacks.LinfPGD(rel_stepsize=0.1, steps=steps, random_start=True)
+        return survivors(model, torch.cat([pgd(wrapped, a, b, epsilons=eps)[1] for a, b in zip(x.split(batch), y.split(batch))]), y)
+
+    return attack
+
+
+def art_pgd(model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) -> Attack:
+    estimators = importlib.import_module("art.estimators.classification")
+    evasion = importlib.import_module("art.attacks.evasion")
+    classifier = estimators.PyTorchClassifier(
+        model, nn.CrossEntropyLoss(), tuple(x.shape[1:]), 10, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+
+    def attack(eps: float) -> np.ndarray:
+        pgd = evasion.ProjectedGradientDescent(
+            classifier, eps=eps, eps_step=eps / 10, max_iter=steps, num_random_init=1, batch_size=batch, verbose=False
+        )
+        return survivors(model, torch.from_numpy(pgd.generate(x.numpy(), y.numpy())), y)
+
+    return attack
+
+
+PEERS = {"torchattacks": torchattacks_pgd, "foolbox": foolbox_pgd, "art": art_pgd}
+
+
+def best_batch(make: Any, model: nn.Module, x: Tensor, y: Tensor) -> int:
+    """The batch size at which five steps are quickest."""
+
+    def seconds(batch: int) -> float:
+        attack = make(model, x, y, batch, 5)
+        attack(0.1)
+        began = time.perf_counter()
+        attack(0.1)
+        return time.perf_counter() - began
+
+    return min(BATCHES, key=seconds)
+
+
+def take_turns(contestants: dict[str, Attack], eps: float, turns: int = TURNS) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Median seconds of each, and its last answer."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    answers: dict[str, np.ndarray] = {}
+    for _ in range(turns):
+        for name, attack in contestants.items():
+            began = time.perf_counter()
+            answers[name] = attack(eps)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}, answers
+
+
+def available() -> dict[str, Any]:
+    found = {}
+    for name, make in PEERS.items():
+        try:
+            importlib.import_module(name)
+            found[name] = make
+        except ImportError:
+            print(f"{name} is not installed; left out")
+    return found
+
+
+def pgd() -> None:
+    model, x, y = trained()
+    peers = available()
+    batches = {name: best_batch(make, model, x, y) for name, make in peers.items()}
+    contestants: dict[str, Attack] = {name: make(model, x, y, batches[name], STEPS) for name, make in peers.items()}
+    contestants["stresslens"] = lambda eps: ours(model, x, y, [{"pgd": {"steps": STEPS, "relative_step": 0.1}}], eps) > eps
+    contestants["stresslens, nothing dropped"] = lambda eps: undropped(model, x, y, eps)
+    contestants["stresslens"](0.1)  # measures its steering once
+    for eps in RADII:
+        seconds, answers = take_turns(contestants, eps)
+        fastest = min((seconds[name] for name in peers), default=float("nan"))
+        print(f"\nPGD-{STEPS}, step ε/10, random start, ε = {eps}, n = {len(x)} images, median of {TURNS} turns")
+        for name in contestants:
+            agree = (answers[name] == answers["stresslens"]).mean()
+            batch = f", batch {batches[name]}" if name in batches else ""
+            print(
+                f"  {name + batch:32} {seconds[name]:6.2f} s   {fastest / seconds[name]:5.2f}x the fastest peer   "
+                f"{int(answers[name].sum()):4} robust, {100 * agree:.1f} % as stresslens"
+            )
+
+
+def standard() -> None:
+    model, x, y = trained()
+    x, y, eps = x[:FEW], y[:FEW], 0.05
+    began = time.perf_counter()
+    robust = ours(model, x, y, "standard", eps) > eps
+    own = time.perf_counter() - began
+    print(f"\nstandard, ε = {eps}, n = {FEW}: stresslens {own:.0f} s, {int(robust.sum())} robust")
+    try:
+        torchattacks = importlib.import_module("torchattacks")
+    except ImportError:
+        print("torchattacks is not installed; left out")
+        return
+    began = time.perf_counter()
+    attack = torchattacks.AutoAttack(model, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0)
+    theirs = survivors(model, attack(x, y), y)
+    other = time.perf_counter() - began
+    print(
+        f"torchattacks' AutoAttack {other:.0f} s, {int(theirs.sum())} robust; stresslens is {other / own:.2f} times as fast, "
+        f"{100 * (theirs == robust).mean():.1f} % of the images alike"
+    )
+
+
+def curve() -> None:
+    model, x, y = trained()
+    protocol = [{"pgd": {"steps": STEPS, "relative_step": 0.1}}, {"apgd": {"steps": 50}}]
+    for stop in (0.1, 0.3):
+        radii = [round(stop * i / 10, 4) for i in range(11)]
+        began = time.perf_counter()
+        whole = ours(model, x, y, protocol, radii)
+        together = time.perf_counter() - began
+        alone: list[float] = []
+        robust = []
+        for eps in radii[1:]:
+            began = time.perf_counter()
+            robust.append(int((ours(model, x, y, protocol, eps) > eps).sum()))
+            alone.append(time.perf_counter() - began)
+        print(
+            f"\neleven radii to {stop}, n = {len(x)}, {int((whole > stop).sum())} survive the largest: {together:.1f} s, "
+            f"{together / alone[-1]:.2f} times the largest alone ({alone[-1]:.1f} s), {together / sum(alone):.2f} of one by one "
+            f"({sum(alone):.1f} s)"
+        )
+        print("  robust, together: ", [int((whole > eps).sum()) for eps in radii[1:]])
+        print("  robust, one by one:", robust)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    devices.keep_memory()
+    parts = {"pgd": pgd, "standard": standard, "curve": curve}
+    for name in sys.argv[1:] or parts:
+        parts[name]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What the audits of a table share: which rows are comparable, and from when on a difference counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from stresslens.core.evidence import CLEAN, Row
+
+UNKNOWN = 0.01
+"""Where a table does not say over how many images, a difference counts from one point on."""
+MANY_IMAGES, MANY_POINTS = 5, 0.005
+"""A difference of five images one way (sign test p = 2⁻⁵) that is also half a point is called serious."""
+
+
+def least(*rows: Row) -> float:
+    """The difference from which two accuracies count as different: two images, or one point where n is not known, and always more
+    than the rounding of the figures."""
+    known = [row.n for row in rows if row.n]
+    images = 2 / min(known) if len(known) == len(rows) else UNKNOWN
+    return max(images, *(1.5 * row.grain for row in rows)) - 1e-9
+
+
+def serious(difference: float, *rows: Row) -> bool:
+    """Whether a difference that counts is beyond chance, too."""
+    known = [row.n for row in rows if row.n]
+    if len(known) < len(rows):
+        return difference >= UNKNOWN
+    return difference * min(known) > MANY_IMAGES - 0.5 and difference >= MANY_POINTS
+
+
+def clean_of(table: Sequence[Row], model: str) -> Row | None:
+    """The row of a model that nothing attacked."""
+    return next((row for row in table if row.model == model and row.attack == CLEAN), None)
+
+
+def attacked_rows(table: Sequence[Row]) -> list[Row]:
+    return [row for row in table if row.attack != CLEAN]
+
+
+def ladders(table: Sequence[Row]) -> Iterator[list[Row]]:
+    """The rows of one model under one attack in one norm, by ascending radius."""
+
+    def key(row: Row) -> tuple[str, str, str]:
+        return row.model, row.attack, row.norm or ""
+
+    for _, rows in groupby(sorted(attacked_rows(table), key=key), key=key):
+        yield sorted(rows, key=lambda row: row.eps)
+
+
+def said(row: Row) -> str:
+    """A row's figure in words: "mlp under pgd at 0.05: 77.95 % (line 2)"."""
+    what = "unattacked" if row.attack == CLEAN else f"under {row.attack} at {row.eps:g}"
+    name = f"{row.model} " if row.model else ""
+    return f"{name}{what}: {100 * row.accuracy:.2f} %{f' (line {row.line})' if row.line else ''}"
+
+
+def stalls(clean: float, near: float, far: float, ratio: float) -> bool:
+    """Whether accuracy, after a fall from `clean` to `near`, stays there although the radius grows by `ratio`, and is still more
+    than half of what it was: a fourth of the first fall in a ball at least four times as large."""
+    fall, more = clean - near, near - far
+    return ratio >= 4 and fall >= UNKNOWN and more < 0.25 * fall and far > clean / 2

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stresslens.audits._finding import no_sign, sign
+from stresslens.audits._forward import answers, apart, few
+from stresslens.core.attacking import attacked
+from stresslens.core.types import Finding
+
+AUDIT = "deterministic"
+
+
+def deterministic(model: nn.Module, images: tuple[Tensor, Tensor], *, passes: int = 5, tolerance: float = 1e-4) -> Finding:
+    """Forward passes over the same images disagree, by more than `tolerance` of the range of an image's logits (AutoAttack's
+    check).
+
+    Then one gradient and one verdict are samples: an attack must average over passes (expectation over transformation, Athalye et
+    al. 2018).
+    """
+    x, _ = few(images)
+    with attacked(model):
+        first, *others = [answers(model, x) for _ in range(passes)]
+    far = torch.stack([apart(first, other) for other in others]).amax(0)
+    moved = int((far > tolerance).sum())
+    if not moved:
+        return no_sign(AUDIT, f"{passes} passes over {len(x)} images agree within {tolerance:g}", len(x))
+    other = torch.stack([answer.argmax(1) != first.argmax(1) for answer in others]).any(0)
+    return sign(
+        AUDIT,
+        f"{passes} passes over the same {len(x)} images differ on {moved}, up to {float(far.max()):.3g} of the logits' range; "
+        f"{int(other.sum())} images are taken for different classes",
+        len(x),
+        "Find what is random (dropout left on, random resizing, noise on the input). If it is not meant, turn it off; if it is the "
+        "defence, average gradients and verdicts over about 20 passes and say so.",
+    )

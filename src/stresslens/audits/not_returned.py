@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from stresslens.audits._finding import no_sign, sign
+from stresslens.audits._probing import middle
+from stresslens.audits.silent_success import silent_success
+from stresslens.core.evidence import Probe
+from stresslens.core.types import Finding
+
+AUDIT = "not returned"
+
+
+def not_returned(probe: Probe) -> Finding:
+    """`silent_success` where attacks stop at success: the protocol is run to its end, and what it returns compared with what it met
+    (Pintor et al. 2022, indicator 2). A sign from two images on."""
+    eps, n = middle(probe), len(probe.labels)
+    _, traces = probe.broken(probe.protocol, eps, to_end=True)
+    found = silent_success(traces)
+    if found.status == "sign":
+        return sign(AUDIT, found.evidence, n, found.remedy, items=found.items)
+    return no_sign(AUDIT, f"run to their end at radius {eps:g}, {len(traces)} attacks return what they found", n)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stresslens.audits._finding import no_sign, not_checked, sign
+from stresslens.audits._kinds import aimed, kind_of
+from stresslens.audits._tables import least, said, serious
+from stresslens.core.evidence import Row
+from stresslens.core.types import Finding
+
+AUDIT = "single step wins"
+
+
+def single_step_wins(table: Sequence[Row]) -> Finding:
+    """An iterative attack leaves more right than one step at the same radius (Athalye et al. 2018, section 3; Carlini et al. 2019).
+
+    A sign from two images on (one point where n is not known): many steps can always do what one step does.
+    """
+    pairs = [
+        (one, many)
+        for one in table
+        for many in table
+        if kind_of(one.attack) == "single step"
+        and kind_of(many.attack) == "iterative"
+        and (one.model, one.eps) == (many.model, many.eps)
+        and one.eps > 0
+        and not (one.norm and many.norm and one.norm != many.norm)
+        and (many.steps or 2) > 1
+        and not aimed(many.attack)
+    ]
+    if not pairs:
+        return not_checked(AUDIT, "the table has no single-step and iterative attack on the same model at the same radius")
+    wrong = [(one, many) for one, many in pairs if many.accuracy - one.accuracy >= least(one, many)]
+    if not wrong:
+        return no_sign(AUDIT, f"in {len(pairs)} pairs the iterative attack leaves no more right than the single step", len(pairs))
+    one, many = max(wrong, key=lambda pair: pair[1].accuracy - pair[0].accuracy)
+    return sign(
+        AUDIT,
+        f"in {len(wrong)} of {len(pairs)} pairs the iterative attack is weaker than the single step, by up to "
+        f"{100 * (many.accuracy - one.accuracy):.2f} points",
+        len(pairs),
+        "Check what the iterative attack keeps between its steps: the perturbation, or (a known mistake) the attacked image in its "
+        "place; that it steps up the loss, is projected onto the ball around the clean image, and returns its best iterate. Its "
+        "figures, and those of models trained with it, do not hold until then.",
+        serious=any(serious(many.accuracy - one.accuracy, one, many) for one, many in wrong),
+        items=[f"{said(many)}; {said(one)}" for one, many in wrong],
+    )

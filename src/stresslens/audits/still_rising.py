@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stresslens.audits._finding import no_sign, not_checked, sign
+from stresslens.core.evidence import Trace
+from stresslens.core.types import Finding
+
+AUDIT = "still rising"
+
+
+def still_rising(trace: Sequence[Trace]) -> Finding:
+    """The loss of images that an attack could not break was still rising when it ended (Pintor et al. 2022, indicator 4).
+
+    Of each survivor the best loss so far (cross-entropy by its logarithm), scaled to [0, 1] over its path; over the last ten steps
+    (of fewer than 50, over a fifth of them) it should rise by at most 0.05. Attempts of fewer than 20 iterates are left out. Minor,
+    from two images and a tenth of the survivors on: how much it costs is shown by doubling the steps.
+    """
+    followed = [one for one in trace if one.followed]
+    if not followed:
+        return not_checked(AUDIT, "no attack showed its loss over 20 iterates of an image that survived")
+    n = max(one.followed for one in followed)
+    worst = max(followed, key=lambda one: one.rising / one.followed)
+    still = f"{worst.rising:,} of {worst.followed:,} survivors"
+    said = f"{worst.attack} at {worst.eps:g}: the loss of {still} still rose in the last steps"
+    if worst.rising < 2 or worst.rising < 0.1 * worst.followed:
+        return no_sign(AUDIT, said, n)
+    return sign(
+        AUDIT,
+        said,
+        n,
+        "Take more steps, and see whether the robust accuracy falls (doubled steps).",
+        serious=False,
+        items=[f"{one.attack} at {one.eps:g}: {one.rising:,} of {one.followed:,}" for one in followed if one.rising],
+    )

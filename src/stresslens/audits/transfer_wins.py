@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from stresslens.audits._finding import no_sign, not_checked, sign
+from stresslens.audits._probing import listed, middle, only_by
+from stresslens.core.evidence import Probe
+from stresslens.core.types import Finding
+
+AUDIT = "transfer wins"
+
+
+def transfer_wins(probe: Probe) -> Finding:
+    """Adversarials made on another model break images that the attack on this model itself does not (Athalye et al. 2018; Carlini
+    et al. 2019). A sign from two images on."""
+    if probe.surrogate is None:
+        return not_checked(AUDIT, "needs another model for the same images (a surrogate)")
+    eps, n = middle(probe), len(probe.labels)
+    _, images = only_by(probe, ["transfer"], eps)
+    said = f"at radius {eps:g} adversarials of another model break {len(images)} of {n} images that the protocol leaves"
+    if len(images) < 2:
+        return no_sign(AUDIT, said, n)
+    return sign(
+        AUDIT,
+        said,
+        n,
+        "The model hides its gradients: attack it through the surrogate as well (transfer in the protocol), and see the findings "
+        "on gradients.",
+        items=[f"image {listed(images)}"],
+    )

@@ -1,0 +1,173 @@
+"""Robustness of a model: attacks × radii → every image's smallest broken radius → curve, table and traces; resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from stresslens import study
+from stresslens.admission import admitted
+from stresslens.core.attacking import attacked
+from stresslens.core.data import Split
+from stresslens.core.errors import ConfigError
+from stresslens.core.layers import straight_through
+from stresslens.core.positions import shuffled
+from stresslens.core.results import read_json, write_json
+from stresslens.robust_result import Robust, arrays_of, facts_of, plain
+from stresslens.search import judge_of
+from stresslens.smallest import Chunk, SmallestRadius, save
+from stresslens.steering import Steering, steer
+from stresslens.threat import Attempt, Threat
+
+RANDOM_PASSES = 20
+"""Passes that the verdict and the gradients of a random model are averaged over."""
+AGREE = 1e-4
+"""How far apart the normalised logits of one image may lie in several passes of a model that counts as deterministic."""
+CHUNK_SECONDS = 20.0
+"""What the costliest attack may take on a chunk."""
+SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
+
+Tell = Callable[[int, int], None]
+"""How many images are decided, of how many."""
+
+
+def measure(
+    model: nn.Module,
+    split: Split,
+    threat: Threat,
+    *,
+    home: Path | None = None,
+    reported: Callable[[np.ndarray], float | None] = lambda index: None,
+    surrogate: nn.Module | None = None,
+    threads: int | None = None,
+    tell: Tell = lambda decided, total: None,
+) -> tuple[Robust, Path | None]:
+    """Attacks the model and returns what was found, with its folder below `home` where one is given; finished there, it is read.
+
+    `split` holds the images and their labels; `reported` says what accuracy the model's record has for the images at some places.
+    Raises ConfigError and DataError, before any computing, for a model or images that cannot be attacked.
+    """
+    admitted(model, split)
+    if threat.radii and any(_asks(each.bound, "surrogate") for each in (*threat.attempts, *threat.alone)) and surrogate is None:
+        raise ConfigError(
+            "the attack transfer needs a surrogate: another model for the same images (surrogate=…, or --surrogate RUN)"
+        )
+    index = _chosen(threat.settings.get("images", "all"), len(split), threat.seed)
+    images = split.select(index) if len(index) < len(split) else split
+    model = straight_through(model, threat.settings["bpda"])
+    with attacked(model, seed=threat.seed):
+        asked = study.fingerprint([plain(threat), images.fingerprint])
+        fingerprint = study.fingerprint([asked, _digest(model), None if surrogate is None else _digest(surrogate)])
+        key = f"{threat.norm}-{threat.protocol}-{asked[:8]}"
+        folder = home / key if home is not None else None
+        if folder is not None and (folder / "result.json").is_file():
+            if read_json(folder / "result.json").get("fingerprint") != fingerprint:
+                raise ConfigError(f"{folder} holds the result of another model; choose another folder, or delete it")
+            return Robust.load(folder), folder
+        began = time.perf_counter()
+        steering, size = _settled(model, images, threat, folder, fingerprint, threads)
+        judge = judge_of(model, passes=steering.passes, seed=threat.seed)
+        decided = 0
+        search = SmallestRadius(
+            model,
+            judge,
+            threat,
+            steering,
+            surrogate=surrogate,
+            tell=lambda some: tell(min(decided + some, len(images)), len(images)),
+        )
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        chunks = []
+        with steering.active():
+            for start in range(0, len(images), size):
+                x = images.floats(images.images[start : start + size]).to(device, torch.float32)
+                y, places = images.labels[start : start + size].to(device), index[start : start + size].to(device)
+                chunks.append(_chunk(search, x, y, places, folder, start))
+                decided = start + len(x)
+                tell(decided, len(images))
+            arrays = arrays_of(chunks, threat, judge)
+    seconds = time.perf_counter() - began
+    robust = Robust(
+        arrays, facts_of(arrays, chunks, threat, key, fingerprint, len(index), reported(index.numpy()), steering, seconds)
+    )
+    if folder is not None:
+        robust.save(folder)
+        shutil.rmtree(folder / "chunks", ignore_errors=True)
+    return robust, folder
+
+
+def _chunk(search: SmallestRadius, x: Any, y: Any, places: Any, folder: Path | None, start: int) -> Chunk:
+    if folder is None:
+        return search.of(x, y, places)
+    done, state = folder / "chunks" / f"{start:07d}.npz", folder / "chunks" / f"{start:07d}.under-way.npz"
+    if done.exists():
+        return search.begun(x, y, places, done)
+    chunk = search.of(x, y, places, state=state)
+    save(done, chunk)
+    state.unlink(missing_ok=True)
+    return chunk
+
+
+def _settled(
+    model: nn.Module, images: Split, threat: Threat, folder: Path | None, fingerprint: str, threads: int | None
+) -> tuple[Steering, int]:
+    """How the search runs and how many images a chunk has: as an earlier attempt settled it, else by measuring."""
+    file = folder / "chunks" / "settled.json" if folder is not None else None
+    if file is not None and file.exists():
+        kept = read_json(file)
+        if kept["fingerprint"] == fingerprint:
+            return Steering(**kept["steering"]), int(kept["chunk"])
+        shutil.rmtree(file.parent)  # of another model
+    first = next((p for p in model.parameters()), torch.empty(0))
+    x = images.floats(images.images[:512]).to(first.device, torch.float32)
+    asked = threat.settings.get("passes", "auto")
+    passes = (1 if deterministic(model, x[:32]) else RANDOM_PASSES) if asked == "auto" else int(asked)
+    with torch.random.fork_rng(devices=[]):
+        steering = steer(model, x, passes=passes, threads=threads)
+    each = steering.seconds * max([_gradients(a, threat, model, x) for a in (*threat.attempts, *threat.alone)], default=1)
+    size = int(CHUNK_SECONDS / max(each, 1e-9)) // 32 * 32
+    size = min(max(size, SMALLEST_CHUNK), LARGEST_CHUNK)
+    if file is not None:
+        write_json(file, {"fingerprint": fingerprint, "steering": steering.as_json(), "chunk": size})
+    return steering, size
+
+
+def deterministic(model: nn.Module, x: Any) -> bool:
+    """Whether five passes agree, logits taken relative to their largest size (AutoAttack's check for randomness)."""
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    with torch.no_grad():
+        passes = torch.stack([model(x.to(first.dtype)).double() for _ in range(5)])
+    return float((passes - passes[0]).abs().max() / passes[0].abs().max().clamp_min(1e-30)) < AGREE
+
+
+def _gradients(each: Attempt, threat: Threat, model: nn.Module, x: Any) -> float:
+    """About how many gradients an attack takes for an image that it does not break; a forward pass counts a third."""
+    options = each.bound.options
+    targeted = each.bound.function.__name__ == "fab" or options.get("loss") in ("auto", "dlr_targeted", "margin_targeted")
+    steps = float(options.get("steps") or 1) * float(options.get("restarts") or 1) * (9 if targeted else 1)
+    return max(steps, float(options.get("queries") or 0) / 3, 1.0)
+
+
+def _chosen(asked: Any, n: int, seed: int) -> torch.Tensor:
+    """Places of the images to attack: a random sample in file order, or all."""
+    return torch.arange(n) if asked == "all" or asked >= n else shuffled(n, seed, 0)[:asked].sort().values
+
+
+def _digest(model: nn.Module) -> str:
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).data)
+    return digest.hexdigest()[:16]
+
+
+def _asks(bound: Any, need: str) -> bool:
+    return bool(bound.asks_for("attacks", need)) or any(_asks(o, need) for o in bound.options.values() if hasattr(o, "asks_for"))

@@ -1,0 +1,229 @@
+"""A run under attack: its model and images opened, its robustness measured and audited, its files written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from stresslens import auditing, study
+from stresslens.adversarial_examples import examples_of, save_adversarial_examples
+from stresslens.building import data_of, open_model
+from stresslens.certifying import certify
+from stresslens.core.ball import parse_radius
+from stresslens.core.data import Data, Split
+from stresslens.core.errors import ConfigError, GateNotMet, Problems
+from stresslens.core.progress import advance
+from stresslens.core.results import RunFolder, UnreadableRun, read_record, write_json
+from stresslens.recipe import Robustness
+from stresslens.robust_result import Robust
+from stresslens.robustness import measure
+from stresslens.threat import Threat, threat_of
+
+_asked = TypeAdapter(Robustness)
+
+
+def asked_of(values: Mapping[str, Any]) -> Robustness:
+    """A `robustness:` section from plain values. Raises ConfigError naming every setting that is wrong."""
+    try:
+        return _asked.validate_json(json.dumps(dict(values)), strict=True)
+    except ValidationError as error:
+        told = {".".join(str(part) for part in item["loc"][:1]): item["msg"].lower() for item in error.errors()}
+        raise ConfigError("\n".join(f"{key}: {message}, got {values.get(key)!r}" for key, message in told.items())) from None
+
+
+def opened(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
+    """A run's model and the data it was trained on. Raises ConfigError where the data has changed since."""
+    record = read_record(folder)
+    model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
+    if data.fingerprint != record["data"]["fingerprint"]:
+        raise ConfigError(
+            f"{folder.path}: the data set has changed since the run was trained; its robustness cannot be measured on it"
+        )
+    return model, data
+
+
+def attack_run(folder: RunFolder, asked: Robustness, *, trust: bool = False, base: Path) -> Robust:
+    """Measures a finished run's robustness, or goes on with it, and writes it to the run's folder and its page.
+
+    Raises ConfigError, before any computing, for what cannot be done.
+    """
+    if not folder.record.is_file():
+        raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
+    threat = resolved(asked, base, trust)
+    with folder.locked():
+        model, data = opened(folder, trust=trust)
+        record = read_record(folder)
+        found = stress(folder, model, data, asked, threat, record, surrogate=_surrogate(asked, trust))
+        write_json(folder.record, record)
+    return found
+
+
+def resolved(asked: Robustness, base: Path, trust: bool = True) -> Threat:
+    try:
+        return threat_of(asked, base=base, trust=trust, path=())
+    except Problems as error:
+        raise ConfigError("\n".join(f"{p.path[0]}: {p.message}" if p.path else p.message for p in error.problems)) from None
+
+
+def stress(
+    folder: RunFolder,
+    model: nn.Module,
+    data: Data,
+    asked: Robustness,
+    threat: Threat,
+    record: dict[str, Any],
+    *,
+    surrogate: nn.Module | None = None,
+    threads: int | None = None,
+) -> Robust:
+    """The stage of a run: measures, audits, keeps pictures, and names the result in the record."""
+    if asked.split not in data.splits:
+        raise ConfigError(f"robustness.split: {data.name} has no {asked.split} split here; it has {', '.join(data.splits)}")
+    split = data.splits[asked.split]
+    name = f"attacking {folder.path.parent.name} {folder.path.name}"
+    robust, place = measure(
+        model,
+        split,
+        threat,
+        home=folder.path / "robustness",
+        reported=lambda index: _reported(folder, asked.split, index),
+        surrogate=surrogate,
+        threads=threads,
+        tell=lambda decided, total: advance(name, decided, total),
+    )
+    assert place is not None
+    if asked.audit and not robust.facts["audited"]:
+        robust = audited(robust, model, split, threat, surrogate=surrogate)
+        robust.save(place)
+    if not (place / "examples").is_dir():
+        _save_examples(place, split, robust)
+    if asked.certificates:
+        certify(
+            folder.path / "certificates",
+            model,
+            split,
+            asked.certificates,
+            of=study.fingerprint([record["fingerprint"], split.fingerprint]),
+            base=threat.base,
+            split_name=asked.split,
+            images=asked.images,
+            seed=asked.seed,
+            tell=lambda done, total: advance(f"certifying {folder.path.parent.name} {folder.path.name}", done, total),
+        )
+    keys = record.setdefault("robustness", [])
+    if robust.facts["key"] not in keys:
+        keys.append(robust.facts["key"])
+        if asked.split == "test":
+            record["reads_of_test"] += 1
+    return robust
+
+
+def audited(robust: Robust, model: nn.Module, split: Split, threat: Threat, *, surrogate: nn.Module | None = None) -> Robust:
+    """The result with what the audits found."""
+    arrays, began = robust.arrays, time.perf_counter()
+    own = split.select(torch.as_tensor(arrays["index"]))
+    first = next((p for p in model.parameters()), torch.empty(0))
+    x, y = own.floats(own.images[:]).to(first.device, torch.float32), own.labels.to(first.device)
+    values = [each.value for each in threat.attempts] or [each.value for each in threat.alone]
+    probe: Any = auditing.Probe(
+        model,
+        x,
+        y,
+        threat.norm,
+        threat.radii,
+        values,
+        seed=threat.seed,
+        surrogate=surrogate,
+        passes=robust.facts["steering"]["passes"],
+        batch=robust.facts["steering"]["batch"],
+    )
+    found = auditing.audit(table=robust.table(), curve=robust.curve, trace=robust.traces, model=model, images=(x, y), probe=probe)
+    cost = robust.facts["cost"] | {"audit_seconds": time.perf_counter() - began}
+    return replace(robust, facts={**robust.facts, "findings": [f.as_json() for f in found], "audited": True, "cost": cost})
+
+
+def _reported(folder: RunFolder, split: str, index: np.ndarray) -> float | None:
+    """The share of these images that the run's saved predictions have right."""
+    try:
+        kept = folder.load_predictions(split)
+    except UnreadableRun:
+        return None
+    right = dict(zip(kept["index"].tolist(), (kept["scores"].argmax(1) == kept["labels"]).tolist()))
+    known = [right[place] for place in index.tolist() if place in right]
+    return sum(known) / len(known) if len(known) == len(index) else None
+
+
+def _save_examples(place: Path, split: Split, robust: Robust) -> None:
+    """Pictures of some of the broken images, and of the first image as each attack by itself left it at each radius."""
+    arrays = robust.arrays
+    chosen, facts = examples_of(arrays)
+    broken, first = (split.images[torch.as_tensor(arrays["index"][rows])] for rows in (arrays["rows"][chosen], slice(0, 1)))
+    pairs = [(arrays["ladder"][a, level], fact) for (a, level), fact in _ladder_facts(robust)]
+    originals = split.floats(torch.cat([broken, *[first] * len(pairs)]).cpu())
+    adversarials = np.concatenate([arrays["adversarials"][chosen], *(image[None] for image, _ in pairs)])
+    save_adversarial_examples(place / "examples", originals, adversarials, [*facts, *(fact for _, fact in pairs)])
+
+
+def _ladder_facts(robust: Robust) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+    """Where each picture of the first image stands in `ladder`, and what is known of it."""
+    arrays = robust.arrays
+    for a, alone in enumerate(robust.facts["alone"]):
+        for level, row in enumerate(alone["rows"]):
+            yield (
+                (a, level),
+                {
+                    "kind": "ladder",
+                    "index": int(arrays["index"][0]),
+                    "truth": int(arrays["labels"][0]),
+                    "clean_prediction": int(arrays["clean_prediction"][0]),
+                    "clean_confidence": float(arrays["clean_confidence"][0]),
+                    "prediction": int(arrays["ladder_prediction"][a, level]),
+                    "confidence": float(arrays["ladder_confidence"][a, level]),
+                    "eps": row["eps"],
+                    "size": row["eps"],
+                    "steps": 0,
+                    "attack": alone["label"],
+                },
+            )
+
+
+def _surrogate(asked: Robustness, trust: bool) -> nn.Module | None:
+    return None if asked.surrogate is None else open_model(RunFolder(Path(asked.surrogate)), trust=trust)
+
+
+def gates_of(texts: Sequence[str]) -> list[tuple[float, float]]:
+    """Radius and least robust accuracy of `robust@RADIUS=SHARE`. Raises ConfigError."""
+    gates = []
+    for text in texts:
+        name, _, least = text.partition("=")
+        kind, at, eps = name.partition("@")
+        try:
+            if kind != "robust" or not at:
+                raise ValueError
+            gates.append((parse_radius(eps), float(least)))
+        except (ValueError, TypeError):
+            raise ConfigError(f"--fail-under {text}: expected robust@RADIUS=SHARE, for example robust@8/255=0.4") from None
+    return gates
+
+
+def check_gates(gates: Sequence[tuple[float, float]], run: str, robust: Robust) -> None:
+    """Raises GateNotMet where less is robust than was asked for, ConfigError for a radius that was not attacked."""
+    missed = []
+    for eps, least in gates:
+        known = [radius for radius in robust.facts["radii"] if abs(radius - eps) < 1e-9]
+        if not known:
+            raise ConfigError(f"--fail-under robust@{eps:g}: that radius was not attacked; give it with --radii")
+        estimate = robust.robust(known[0])
+        if estimate.value < least:
+            missed.append(f"{run}: robust accuracy at {eps:g} is {estimate.value:.4f} (n = {estimate.n}), below {least:g}")
+    if missed:
+        raise GateNotMet("\n".join(missed))

@@ -1,0 +1,96 @@
+"""The transfer matrix against passes made by hand over the saved adversarial images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from attacked_study import KEY, attack_run, make_study
+
+import stresslens as sl
+from stresslens import transfers
+from stresslens.core.results import RunFolder
+
+MODELS = {"linear": "linear", "mlp": {"mlp": {"widths": [32]}}, "wide": {"mlp": {"widths": [64]}}}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("transfers"), MODELS)
+
+
+@pytest.fixture
+def study(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "study"))
+
+
+def test_every_cell_by_hand(study: Path) -> None:
+    found = transfers.of_study(study)
+    assert found is not None
+    assert found["left_out"] == []
+    (group,) = found["groups"]
+    assert (group["norm"], group["protocol"], group["eps"]) == ("linf", "own", 0.1)
+    names = list(MODELS)
+    assert group["sources"] == group["targets"] == names
+    for i, source in enumerate(names):
+        with np.load(study / source / "seed-0" / "robustness" / KEY / "result.npz") as arrays:
+            index, labels = arrays["index"][arrays["rows"]], torch.from_numpy(arrays["labels"][arrays["rows"]])
+            images = torch.from_numpy(arrays["adversarials"])
+        for j, target in enumerate(names):
+            model = sl.load(study / target / "seed-0")
+            predicted = RunFolder(study / target / "seed-0").load_predictions("test")
+            clean = (predicted["scores"].argmax(1) == predicted["labels"])[index]
+            with torch.no_grad():
+                right = (model(images).argmax(1) == labels).numpy()
+            cell = group["accuracy"][i][j]
+            assert cell["n"] == (len(index) if i == j else clean.sum())
+            assert cell["value"] == (0 if i == j else pytest.approx(right[clean].mean()))
+    (finding,) = found["findings"]
+    assert finding["status"] == "no sign"
+    json.dumps(found, allow_nan=False)
+
+
+def test_nothing_is_computed_again_until_something_changes(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = transfers.of_study(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(transfers, "open_model", lambda *a, **k: pytest.fail("a model was opened"))
+        assert transfers.of_study(study, known=found) == found
+    attack_run(study / "mlp" / "seed-0", steps=2)
+    again = transfers.of_study(study, known=found)
+    assert again is not None
+    assert again["fingerprint"] != (found or {})["fingerprint"]
+
+
+def test_replaced_weights_are_found(study: Path) -> None:
+    for name in ("model.safetensors", "model.json"):
+        shutil.copy(study / "wide" / "seed-0" / name, study / "mlp" / "seed-0" / name)
+    found = transfers.of_study(study)
+    assert found is not None
+    (finding,) = found["findings"]
+    assert (finding["status"], finding["severity"]) == ("sign", "serious")
+    assert finding["items"][0].startswith("mlp: ")
+
+
+def test_what_cannot_be_opened_or_compared_is_left_out(study: Path) -> None:
+    card = study / "wide" / "seed-0" / "model.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"model": "evil.py:model"}))
+    record = study / "mlp" / "seed-0" / "record.json"
+    content = json.loads(record.read_text())
+    content["data"]["splits"]["test"] = "other"
+    record.write_text(json.dumps(content))
+    found = transfers.of_study(study)
+    assert found is not None
+    assert "--trust" in found["left_out"][0]
+    (group,) = found["groups"]
+    assert group["sources"] == ["linear", "mlp"]
+    assert group["accuracy"][0][1] is group["accuracy"][1][0] is None
+
+
+def test_a_single_attacked_run_has_no_matrix(study: Path) -> None:
+    for name in ("mlp", "wide"):
+        shutil.rmtree(study / name / "seed-0" / "robustness")
+    assert transfers.of_study(study) is None
