@@ -33,7 +33,7 @@ def test_every_cell_by_hand(study: Path) -> None:
     assert found is not None
     assert found["left_out"] == []
     (group,) = found["groups"]
-    assert (group["norm"], group["eps"], group["key"]) == ("linf", 0.1, KEY)
+    assert (group["norm"], group["protocol"], group["eps"]) == ("linf", "own", 0.1)
     names = list(MODELS)
     assert group["sources"] == group["targets"] == names
     for i, source in enumerate(names):

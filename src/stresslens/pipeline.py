@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from stresslens import comparison, stages, transfers
+from stresslens import comparison, robust_comparison, stages, transfers
 from stresslens import study as studies
 from stresslens.building import Task
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
@@ -89,7 +89,8 @@ def conclude(folder: Path) -> None:
     passed_on = transfers.of_study(folder, trust=True, known=read_json(file) if file.exists() else None)
     if passed_on is not None:
         write_json(file, passed_on)
-    write_json(folder / "comparison.json", comparison.of_study(folder))
+    robustness = robust_comparison.of_study(folder)
+    write_json(folder / "comparison.json", comparison.of_study(folder) | {"robustness": robustness})
     write_report(folder, anew=False)
 
 

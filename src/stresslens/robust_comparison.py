@@ -61,17 +61,26 @@ class Attacked(Tested):
 
 
 def threat_of(result: Result) -> str:
-    """Equal where two results come from the same kind of attack."""
+    """Equal where two results come from the same kind of attack; the order is by norm, then protocol."""
     attacks = [[each.get("name"), each.get("label"), each.get("options")] for each in result.get("attacks", ())]
+    alone = [[each["label"], each.get("attack"), each.get("target")] for each in result.get("alone", ())]
     parts = [
         list(NORMS).index(result["norm"]),
         result["protocol"],
         attacks,
+        alone,
         result.get("target"),
         result.get("aimed"),
         result["split"],
     ]
     return json.dumps(parts, sort_keys=True, default=str)
+
+
+def family_of(result: Result) -> str:
+    """Equal where two results come from the same kind of attack, were asked for the same radii and drew their images alike."""
+    settings = result.get("settings") or {}
+    asked = [[f"{radius:.9g}" for radius in result["radii"]], settings.get("images"), result.get("seed")]
+    return threat_of(result) + json.dumps(asked)
 
 
 def _unequal(mine: Result, theirs: Result) -> str:
@@ -159,7 +168,7 @@ def _by_threat(recipes: Recipes) -> list[dict[str, dict[str, Attacked]]]:
     for name, seeds in recipes.items():
         for seed, folder in seeds.items():
             for key, result in _results(folder).items():
-                together.setdefault(threat_of(result), {}).setdefault(name, {})[seed] = _read(folder, key, result)
+                together.setdefault(family_of(result), {}).setdefault(name, {})[seed] = _read(folder, key, result)
     return [members for _, members in sorted(together.items())]
 
 

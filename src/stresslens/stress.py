@@ -166,12 +166,11 @@ def _save_examples(place: Path, split: Split, robust: Robust) -> None:
     """Pictures of some of the broken images, and of the first image as each attack by itself left it at each radius."""
     arrays = robust.arrays
     chosen, facts = examples_of(arrays)
-    broken = split.select(torch.as_tensor(arrays["index"][arrays["rows"][chosen]]))
-    first = split.select(torch.as_tensor(arrays["index"][:1]))
-    pairs = [(first, arrays["ladder"][a, level], fact) for (a, level), fact in _ladder_facts(robust)]
-    originals = torch.cat([broken.floats(broken.images[:]), *(one.floats(one.images[:]) for one, _, _ in pairs)])
-    adversarials = np.concatenate([arrays["adversarials"][chosen], *(image[None] for _, image, _ in pairs)])
-    save_adversarial_examples(place / "examples", originals, adversarials, [*facts, *(fact for _, _, fact in pairs)])
+    broken, first = (split.images[torch.as_tensor(arrays["index"][rows])] for rows in (arrays["rows"][chosen], slice(0, 1)))
+    pairs = [(arrays["ladder"][a, level], fact) for (a, level), fact in _ladder_facts(robust)]
+    originals = split.floats(torch.cat([broken, *[first] * len(pairs)]).cpu())
+    adversarials = np.concatenate([arrays["adversarials"][chosen], *(image[None] for image, _ in pairs)])
+    save_adversarial_examples(place / "examples", originals, adversarials, [*facts, *(fact for _, fact in pairs)])
 
 
 def _ladder_facts(robust: Robust) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:

@@ -20,6 +20,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, read_arrays, read_json, read_record
 from stresslens.core.types import Finding
 from stresslens.metrics.intervals import wilson
+from stresslens.robust_comparison import family_of
 from stresslens.search import judge_of, judged
 
 FEWEST = 20
@@ -68,12 +69,14 @@ def of_study(folder: Path, *, trust: bool = False, known: Mapping[str, Any] | No
     if known is not None and known.get("fingerprint") == fingerprint:
         return dict(known)
     models, left_out = _models({source.name: source.folder for source in sources}, trust)
-    keys = list(dict.fromkeys(source.key for source in sources))
+    families: dict[str, dict[str, Source]] = {}
+    for source in sources:
+        if source.name in models:
+            families.setdefault(family_of(source.result), {})[source.name] = source
     groups, findings = [], []
-    for key in keys:
-        members = [source for source in sources if source.key == key and source.name in models]
+    for _, members in sorted(families.items()):
         if len(members) > 1:
-            group, found = _matrix(members, models)
+            group, found = _matrix(list(members.values()), models)
             groups.append(group)
             findings.append(found)
     return {
@@ -136,8 +139,7 @@ def _matrix(members: Sequence[Source], models: Mapping[str, nn.Module]) -> tuple
             row.append(wilson(int((lead > 0).sum()), len(lead)).as_json() if len(lead) >= FEWEST else None)
         rows.append(row)
     result, names = members[0].result, [member.name for member in members]
-    radius = max(max(member.result["radii"]) for member in members)
-    group = {"norm": result["norm"], "protocol": result["protocol"], "key": members[0].key, "eps": radius}
+    group = {"norm": result["norm"], "protocol": result["protocol"], "eps": max(result["radii"], default=0.0)}
     return group | {"sources": names, "targets": names, "accuracy": rows}, _finding(unmoved, checked, items)
 
 

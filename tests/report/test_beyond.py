@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from attacked import attack, certify, corrupt
 from folders import PLAN, estimate, write_json, write_study
@@ -96,7 +97,8 @@ def test_corruptions_and_certificates_of_every_recipe(tmp_path: Path) -> None:
     for k in range(2):
         for seed in range(2):
             corrupt(study / f"run{k}" / f"seed-{seed}", start=0.9 - 0.1 * k)
-    certify(study / "run1" / "seed-0")
+    radius = certify(study / "run1" / "seed-0", top=0.93)
+    certify(study / "run0" / "seed-0", top=0.4)
     _, page = page_of(study)
     assert "Corruptions" in page.text
     assert "Certified accuracy, Smoothing, L2 (sigma 0.25)" in page.text
@@ -107,11 +109,20 @@ def test_corruptions_and_certificates_of_every_recipe(tmp_path: Path) -> None:
     assert len(found.charts.charts) == len(found.grids) == 4
     assert [len(cells) for _, cells in found.grids[0].rows] == [5, 5]
     (certified,) = certificates(read)
-    ((name, n, abstained, smoothed, estimates),) = certified.rows
-    assert (name, n, abstained) == ("b", 100, 7)
-    assert smoothed is not None
-    assert len(estimates) == len(certified.radii) == 8
-    assert (certified.radii[0], certified.radii[-1]) == (0, 1)
+    assert [row[:3] for row in certified.rows] == [("a", 100, 7), ("b", 100, 7)]
+    assert certified.radii == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
+    for r, found_at, lower in zip(certified.radii, certified.rows[1][4], certified.rows[0][4]):
+        assert found_at is not None
+        assert lower is not None
+        assert found_at.value == np.mean(radius > r) >= lower.value
+
+
+def test_certificates_without_arrays_have_the_radii_of_their_curve(tmp_path: Path) -> None:
+    study = write_study(tmp_path, ["a"])
+    certify(study / "run0" / "seed-0", top=0.93)
+    (study / "run0" / "seed-0" / "certificates" / "smoothing-0a1b2c3d" / "result.npz").unlink()
+    (certified,) = certificates(read_study(study))
+    assert [estimate is None for estimate in certified.rows[0][4]] == [False, True, True, True, True, True]
 
 
 def everything(root: Path, runs: list[str], *, seeds: int = 1, **options: Any) -> Path:

@@ -214,12 +214,9 @@ def test_serious_findings_are_told_at_the_head_with_their_runs(tmp_path: Path) -
     assert found is not None
     assert found.recipes == ["a", "b"]
     cells = {audit: [said for _, said in row] for audit, row in found.rows}
-    assert cells == {
-        "gradients": ["–", "sign"],
-        "converged": ["sign", "sign"],
-        "evaluation mode": ["no sign", "no sign"],
-        "transfer": ["not checked", "not checked"],
-    }
+    assert cells == {"gradients": ["–", "sign"], "converged": ["sign", "sign"]}
+    assert (found.clean, found.unchecked) == (["evaluation mode"], ["transfer"])
+    assert "with no sign on any run: evaluation mode." in rest
 
 
 def test_damaged_results_are_told_and_harmless(tmp_path: Path) -> None:
@@ -249,3 +246,41 @@ def test_runs_that_did_not_finish_are_left_out(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     write_run(study, "b", 0, folder="run1", status="stopped")
     assert [m.recipe.name for m in threats(read_study(study))[0].members] == ["a"]
+
+
+def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Path) -> None:
+    study = write_study(tmp_path, ["a"])
+    run = study / "run0" / "seed-0"
+    attack(run)
+    first = {"eps": 0.1, "accuracy": estimate(0.4), "top5": estimate(0.65)}
+    second = {"eps": 0.05, "accuracy": estimate(0.41), "top5": None}
+    alone = [{"label": "pgd 10", "attack": "pgd", "rows": [first]}, {"label": "pgd 20", "attack": "pgd", "rows": [second]}]
+    rewrite(run, alone=alone)
+    table = sections(read_study(study))[0].alone
+    assert table is not None
+    assert table.rows == []
+    found = [(label, eps, e.value, five.value if five else None) for _, label, eps, e, five in table.long]
+    assert found == [("pgd 10", 0.1, 0.4, 0.65), ("pgd 20", 0.05, 0.41, None)]
+    text = page_of(study)[1].text
+    assert "Among the first five, %" in text
+    assert "65.0 (63.0 to 67.0)" in text
+
+
+def test_attacks_by_themselves_need_no_protocol(tmp_path: Path) -> None:
+    study = write_study(tmp_path, ["a"])
+    attack(study / "run0" / "seed-0", radii=[], protocol="none")
+    rewrite(study / "run0" / "seed-0", key="linf-none-0a1b2c3d", alone=SOUND, attacks=[])
+    (section,) = sections(read_study(study))
+    assert section.threat.title == "L∞, attacks by themselves"
+    assert section.radii == []
+    for folder in (study, study / "run0" / "seed-0"):
+        assert "pgd 40" in page_of(folder)[1].text
+
+
+def test_results_asked_for_differently_are_not_mixed(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ["a", "b"])
+    attack(study / "run0" / "seed-0", key="linf-fast-ffffffff", n=100, settings={"images": 100})
+    attack(study / "run0" / "seed-0", key="linf-fast-eeeeeeee", radii=[0.05])
+    found = threats(read_study(study))
+    assert sorted([m.recipe.name for m in threat.members] for threat in found) == [["a"], ["a"], ["a", "b"]]
+    assert len({threat.title for threat in found}) == 3

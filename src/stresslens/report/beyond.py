@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.core.types import Estimate
+from stresslens.metrics.intervals import wilson
 from stresslens.report.axes import linear_axis
 from stresslens.report.curves import PERCENT, Charts
 from stresslens.report.figures import Series, legend, line_chart
 from stresslens.report.files import RobustContrast
 from stresslens.report.reading import Recipe, Run, Study, over_seeds
-from stresslens.report.robust_files import Certificates, Corruptions
+from stresslens.report.robust_files import Certificate, Corruptions
 from stresslens.report.robustness import series
 from stresslens.report.wording import footnote
 from stresslens.robust_comparison import NORMS
@@ -194,33 +195,45 @@ def run_certificates(run: Run) -> list[Certified]:
 
 
 def _certified(runs: Sequence[tuple[Recipe, Run]]) -> list[Certified]:
-    together: dict[str, dict[str, tuple[Recipe, list[Certificates]]]] = {}
+    together: dict[str, dict[str, tuple[Recipe, list[Certificate]]]] = {}
     for recipe, run in runs:
         for each in run.stress.certificates:
-            options = ", ".join(f"{name} {value}" for name, value in sorted(each.options.items()))
-            title = f"{each.certificate.replace('_', ' ').capitalize()}, {each.norm.upper()}{f' ({options})' if options else ''}"
+            result = each.result
+            options = ", ".join(f"{name} {value}" for name, value in sorted(result.options.items()))
+            norm = NORMS.get(result.norm, result.norm)
+            title = f"{result.certificate.replace('_', ' ').capitalize()}, {norm}{f' ({options})' if options else ''}"
             together.setdefault(title, {}).setdefault(recipe.name, (recipe, []))[1].append(each)
     return [_certificate(title, list(members.values())) for title, members in sorted(together.items())]
 
 
-def _certificate(title: str, members: Sequence[tuple[Recipe, Sequence[Certificates]]]) -> Certified:
-    drawn: list[Series] = []
-    curves: list[dict[float, Estimate]] = []
+def _certificate(title: str, members: Sequence[tuple[Recipe, Sequence[Certificate]]]) -> Certified:
+    drawn = []
     for recipe, seeds in members:
-        at: dict[float, list[Estimate]] = {}
-        for seed in seeds:
-            for point in seed.curve:
-                at.setdefault(point.radius, []).append(point.certified)
-        curves.append({r: e for r, some in sorted(at.items()) if (e := over_seeds(some, bounded=True))})
-        drawn.append(series(recipe.name, list(curves[-1].items()), recipe.place))
-    radii = sorted({r for curve in curves for r in curve})
-    shown = radii if len(radii) <= DRAWN else [radii[round(k * (len(radii) - 1) / (DRAWN - 1))] for k in range(DRAWN)]
+        radii = sorted({point.radius for seed in seeds for point in seed.result.curve})
+        found = [(r, e) for r in radii if (e := _certified_at(seeds, r))]
+        drawn.append(series(recipe.name, found, recipe.place))
+    axis = linear_axis([0, *(x for each in drawn for x, _ in each.points)])
+    shown = [tick for tick in axis.ticks if tick >= 0][:DRAWN]
     rows = []
-    for (recipe, seeds), curve in zip(members, curves):
-        smoothed = over_seeds([e for seed in seeds if (e := seed.smoothed_accuracy)], bounded=True)
-        counts = sum(seed.n for seed in seeds), sum(seed.abstained for seed in seeds)
-        rows.append((recipe.name, *counts, smoothed, [curve.get(r) for r in shown]))
-    axes = (linear_axis([0, *radii]), PERCENT)
-    label = f"radius in {title.split(', ')[1].split(' ')[0]}, pixels from 0 to 1"
-    chart = line_chart(drawn, title=f"Certified accuracy, {title}", x_label=label, y_label="certified right, %", axes=axes)
+    for recipe, seeds in members:
+        smoothed = over_seeds([e for seed in seeds if (e := seed.result.smoothed_accuracy)], bounded=True)
+        counts = sum(seed.result.n for seed in seeds), sum(seed.result.abstained for seed in seeds)
+        rows.append((recipe.name, *counts, smoothed, [_certified_at(seeds, r) for r in shown]))
+    norm = members[0][1][0].result.norm
+    label = f"radius in {NORMS.get(norm, norm)}, pixels from 0 to 1"
+    chart = line_chart(
+        drawn, title=f"Certified accuracy, {title}", x_label=label, y_label="certified right, %", axes=(axis, PERCENT)
+    )
     return Certified(title, chart, shown, rows, footnote(e for _, _, _, smoothed, some in rows for e in (smoothed, *some)))
+
+
+def _certified_at(seeds: Sequence[Certificate], r: float) -> Estimate | None:
+    """The share certified beyond a radius (at 0: right), over the seeds; without arrays only at the radii of the curve."""
+    found = []
+    for seed in seeds:
+        at = [point.certified for point in seed.result.curve if math.isclose(point.radius, r, abs_tol=1e-9)]
+        if seed.radius is not None:
+            held = seed.radius > r if r > 0 else seed.radius >= 0
+            at = [wilson(int(held.sum()), len(held))]
+        found += at[:1]
+    return over_seeds(found, bounded=True) if len(found) == len(seeds) else None

@@ -51,6 +51,7 @@ class Alone(File):
 
     label: str
     attack: str | dict[str, Any] = ""
+    target: Any = None
     rows: Sequence[AloneRow] = ()
 
     @property
@@ -87,6 +88,7 @@ class Result(File):
     alone: Sequence[Alone] = ()
     findings: Sequence[Finding] = ()
     cost: Cost = Cost()
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class AttackedExample(File):
@@ -189,6 +191,13 @@ class Robust:
         return arrays if lengths == {self.result.n} else None
 
     @property
+    def attempts(self) -> list[str]:
+        """Everything that may break an image, in order: the attacks by themselves, then the protocol's."""
+        if self.arrays is not None:
+            return [str(name) for name in self.arrays["names"]]
+        return [*(each.label for each in self.result.alone), *(each.label or each.name for each in self.result.attacks)]
+
+    @property
     def by_itself(self) -> list[Alone]:
         return [each for each in self.result.alone if each.rows]
 
@@ -201,12 +210,28 @@ class Robust:
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """One result of one run; `radius` (n,) is what each image is certified for, negative where wrong, NaN where it abstained."""
+
+    folder: Path
+    result: Certificates
+
+    @cached_property
+    def radius(self) -> NDArray[Any] | None:
+        try:
+            found = read_arrays(self.folder / "result.npz", "no arrays", ("radius",))["radius"]
+        except UnreadableRun:
+            return None
+        return found if len(found) == self.result.n else None
+
+
+@dataclass(frozen=True)
 class Stress:
     """What a run went through besides its own images; `damaged` says which files could not be read."""
 
     robust: list[Robust]
     corruptions: Corruptions | None
-    certificates: list[Certificates]
+    certificates: list[Certificate]
     damaged: list[str]
 
 
@@ -229,7 +254,11 @@ def stress_of(folder: RunFolder) -> Stress:
         result = read(file, Result)
         return Robust(file.parent, result) if result else None
 
+    def certificate(file: Path) -> Certificate | None:
+        result = read(file, Certificates)
+        return Certificate(file.parent, result) if result else None
+
     results = under("robustness", robust)
-    certificates = under("certificates", lambda file: read(file, Certificates))
+    certificates = under("certificates", certificate)
     corrupted = folder.path / "corruptions" / "result.json"
     return Stress(results, read(corrupted, Corruptions) if corrupted.is_file() else None, certificates, damaged)

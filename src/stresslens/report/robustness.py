@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -84,31 +84,33 @@ class Threat:
 
     @property
     def attempts(self) -> list[str]:
-        return [each.label or each.name for each in self.first.result.attacks]
+        return self.first.attempts
 
 
 def threats(study: Study) -> list[Threat]:
     """Results of finished runs by norm, protocol, its attacks and target, in that order."""
-    together: dict[str, dict[str, tuple[Recipe, list[Robust]]]] = {}
+    together: dict[str, dict[str, tuple[Recipe, dict[int, Robust]]]] = {}
     for recipe in study.recipes:
         for run in recipe.finished:
             for robust in run.stress.robust:
-                _, seeds = together.setdefault(threat_of(robust), {}).setdefault(recipe.name, (recipe, []))
-                seeds.append(robust)
-    groups = [[Member(recipe, seeds) for recipe, seeds in members.values()] for _, members in sorted(together.items())]
+                _, seeds = together.setdefault(family_of(robust), {}).setdefault(recipe.name, (recipe, {}))
+                seeds[run.seed] = robust
+    groups = [
+        [Member(recipe, list(seeds.values())) for recipe, seeds in members.values()] for _, members in sorted(together.items())
+    ]
     titles = [title_of(group[0].seeds[0]) for group in groups]
     keys = [f" · {group[0].seeds[0].result.key}" if titles.count(title) > 1 else "" for group, title in zip(groups, titles)]
     return [Threat(title + key, group[0].seeds[0].result.norm, group) for group, title, key in zip(groups, titles, keys)]
 
 
-def threat_of(robust: Robust) -> str:
-    """Equal where two results come from the same kind of attack; the order is that of the page."""
-    return robust_comparison.threat_of(robust.result.model_dump())
+def family_of(robust: Robust) -> str:
+    """Equal where two results are shown together; the order is that of the page."""
+    return robust_comparison.family_of(robust.result.model_dump())
 
 
 def title_of(robust: Robust) -> str:
     r = robust.result
-    protocol = f"protocol {r.protocol}" if r.protocol != "own" else "attacks of its own"
+    protocol = {"own": "attacks of its own", "none": "attacks by themselves"}.get(r.protocol, f"protocol {r.protocol}")
     aim = "" if r.target is None else f", {'only' if r.aimed else 'driven at'} target {str(r.target).replace('_', ' ')}"
     return f"{NORMS[r.norm]}, {protocol}{aim}"
 
@@ -133,7 +135,7 @@ def sections(study: Study) -> list[Section]:
         rows = [(m.recipe, m.at(0.0), [m.at(eps) for eps in radii], m.n, len(m.seeds)) for m in threat.members]
         curves = [_curve(member, threat.radii) for member in threat.members]
         shared = len(curves) >= SHARED_LEGEND
-        charts = [robust_chart(curves, threat.norm, f"Robust accuracy, {threat.title}", with_legend=not shared)]
+        charts = [robust_chart(curves, threat.norm, f"Robust accuracy, {threat.title}", with_legend=not shared)] if radii else []
         alone = _alone(threat)
         if alone:
             charts.append(robust_chart(alone.lines, threat.norm, "Each attack by itself, as it returned its images"))
@@ -170,41 +172,52 @@ def robust_chart(drawn: Sequence[Series], norm: str, title: str, *, with_legend:
 
 @dataclass(frozen=True)
 class AloneTable:
-    """Every attack by itself: (recipe, attack, one estimate for each of `radii`); `told` is what is odd about them."""
+    """Every attack by itself: `rows` are (recipe, attack, one estimate for each of `radii`); where the attacks have radii of their
+    own or there is a top-5, `long` instead: (recipe, attack, radius, accuracy, top-5). `told` is what is odd about them."""
 
     lines: Sequence[Series]
     radii: Sequence[float]
     rows: Sequence[tuple[str, str, Sequence[Estimate | None]]]
+    long: Sequence[tuple[str, str, float, Estimate, Estimate | None]]
     told: Sequence[str]
     more: int
     note: str
+
+    @property
+    def top5(self) -> bool:
+        return any(five for *_, five in self.long)
 
 
 def _alone(threat: Threat) -> AloneTable | None:
     labels = list(dict.fromkeys(a.label for m in threat.members for each in m.seeds for a in each.by_itself))
     if not labels:
         return None
-    lines, rows, radii = [], [], set[float]()
+    lines: list[Series] = []
+    found: list[tuple[str, str, dict[float, Estimate], dict[float, Estimate]]] = []
     for member in threat.members:
         for dash, label in enumerate(labels):
-            found = _by_eps([row for each in member.seeds for a in each.by_itself if a.label == label for row in a.rows])
-            if found:
-                radii |= {eps for eps, _ in found if eps > 0}
-                lines.append(series(f"{member.recipe.name} · {label}", found, place_of(member.recipe.place, dash)))
-                rows.append((member.recipe.name, label, dict(found)))
-    columns = chosen(sorted(radii))
-    table = [(name, label, [found.get(eps) for eps in columns]) for name, label, found in rows]
+            rows = [row for each in member.seeds for a in each.by_itself if a.label == label for row in a.rows]
+            right, five = _by_eps(rows, lambda row: row.accuracy), _by_eps(rows, lambda row: row.top5)
+            if right:
+                found.append((member.recipe.name, label, right, five))
+                lines.append(series(f"{member.recipe.name} · {label}", list(right.items()), place_of(member.recipe.place, dash)))
+    radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in found}
+    alike = len(radii) <= 1 and not any(five for *_, five in found)
+    columns = chosen(next(iter(radii), ())) if alike else []
+    table = [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in found] if alike else []
+    long = [] if alike else [(name, label, eps, e, five.get(eps)) for name, label, right, five in found for eps, e in right.items()]
     told = [said for member in threat.members for said in _oddities(member)]
-    note = footnote(e for _, _, estimates in table for e in estimates)
-    return AloneTable(lines, columns, table, told[:SENTENCES], max(0, len(told) - SENTENCES), note)
+    note = footnote(e for _, _, right, _ in found for e in right.values())
+    return AloneTable(lines, columns, table, long, told[:SENTENCES], max(0, len(told) - SENTENCES), note)
 
 
-def _by_eps(rows: Sequence[AloneRow]) -> list[tuple[float, Estimate]]:
+def _by_eps(rows: Sequence[AloneRow], of: Callable[[AloneRow], Estimate | None]) -> dict[float, Estimate]:
+    """The radii in their order, each with its figure over the seeds."""
     together: dict[float, list[Estimate]] = {}
     for row in rows:
-        if math.isfinite(row.accuracy.value):
-            together.setdefault(float(f"{row.eps:.9g}"), []).append(row.accuracy)
-    return [(eps, e) for eps, found in sorted(together.items()) if (e := over_seeds(found, bounded=True))]
+        if (estimate := of(row)) and math.isfinite(estimate.value):
+            together.setdefault(float(f"{row.eps:.9g}"), []).append(estimate)
+    return {eps: e for eps, found in sorted(together.items()) if (e := over_seeds(found, bounded=True))}
 
 
 def _oddities(member: Member) -> Iterator[str]:
@@ -293,10 +306,13 @@ RANK = {("sign", "serious"): 0, ("sign", "minor"): 1, ("sign", "none"): 2, ("not
 
 @dataclass(frozen=True)
 class Audits:
-    """`rows`: (audit, for each recipe (kind of cell, words)); `signs` every distinct finding with the runs that have it."""
+    """`rows`: (audit, for each recipe (kind of cell, words)) where some run shows a sign; `clean` found none on any run,
+    `unchecked` were not carried out on some; `signs` every distinct finding with the runs that have it."""
 
     recipes: Sequence[str]
     rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    clean: Sequence[str]
+    unchecked: Sequence[str]
     signs: Sequence[tuple[Finding, Sequence[str]]]
 
     @property
@@ -317,11 +333,15 @@ def audits(study: Study) -> Audits | None:
     if not together:
         return None
     recipes = [recipe.name for recipe in study.recipes if any(recipe.name in found for found in together.values())]
-    rows = [(audit, [_cell(found.get(name, [])) for name in recipes]) for audit, found in together.items()]
+    cells = {audit: [_cell(found.get(name, [])) for name in recipes] for audit, found in together.items()}
+    kinds = {audit: {kind for kind, _ in row} for audit, row in cells.items()}
+    rows = [(audit, row) for audit, row in cells.items() if kinds[audit] & {"serious", "minor", "none"}]
     rows.sort(key=lambda row: min(_SHOWN.index(kind) for kind, _ in row[1]))
+    clean = [audit for audit in cells if kinds[audit] <= {"clean", ""}]
+    unchecked = [audit for audit in cells if audit not in clean and audit not in dict(rows)]
     ordered = sorted(signs.values(), key=lambda pair: RANK.get((pair[0].status, pair[0].severity), 4))
     finished = {recipe.name: len(recipe.finished) for recipe in study.recipes}
-    return Audits(recipes, rows, [(finding, _names(runs, finished)) for finding, runs in ordered])
+    return Audits(recipes, rows, clean, unchecked, [(finding, _names(runs, finished)) for finding, runs in ordered])
 
 
 def _names(runs: Mapping[str, Sequence[Run]], finished: Mapping[str, int]) -> list[str]:

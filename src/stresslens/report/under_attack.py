@@ -15,7 +15,7 @@ from stresslens.report.figures import INK, Series
 from stresslens.report.gallery import Sheet, class_name, read_sheet
 from stresslens.report.reading import Run
 from stresslens.report.robust_files import Arrays, AttackedExample, Result, Robust
-from stresslens.report.robustness import oddities, robust_chart, series, threat_of, title_of
+from stresslens.report.robustness import family_of, oddities, robust_chart, series, title_of
 from stresslens.report.wording import count, footnote, radius
 
 BYTES = 450_000
@@ -83,7 +83,7 @@ class Section:
 def sections(run: Run) -> list[Section]:
     """One for each result."""
     found, room, place = [], BYTES, FIRST_SHEET
-    for robust in sorted(run.stress.robust, key=threat_of):
+    for robust in sorted(run.stress.robust, key=family_of):
         pictures, used = _pictures(run, robust, place, room)
         room, place = room - used, place + (len(pictures.sheets) if pictures else 0)
         found.append(_section(run, robust, pictures))
@@ -95,13 +95,12 @@ def _section(run: Run, robust: Robust, pictures: Pictures | None) -> Section:
     curve = [(0.0, result.clean), *((level.eps, level.robust) for level in result.curve if level.eps > 0)]
     lines = [series("worst case of all attempts", [(x, e) for x, e in curve if math.isfinite(e.value)], INK)]
     lines += [_alone(k, each.label, [(row.eps, row.accuracy) for row in each.rows]) for k, each in enumerate(robust.by_itself)]
-    attempts = [str(name) for name in arrays["names"]] if arrays is not None else []
     return Section(
         title_of(robust),
         result,
         [robust_chart(lines, result.norm, "Robust accuracy" + (", and each attack by itself" if len(lines) > 1 else ""))],
         _radii(result, arrays),
-        attempts,
+        robust.attempts,
         int(np.isinf(arrays["smallest"]).sum()) if arrays is not None else None,
         _steps(arrays) if arrays is not None else [],
         footnote(e for _, e in curve),
