@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,7 @@ def test_single_steps_at_a_large_radius_are_found_out_and_pgd_is_not(task_of: Ma
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("STRESSLENS_DATA" not in os.environ, reason="needs MNIST under STRESSLENS_DATA")
 def test_textbook_collapse_on_mnist(task_of: Make) -> None:
     """FGSM without a random start: within a few epochs nearly all images withstand it, and none PGD-5."""
     from stresslens.datasets.mnist import mnist

@@ -25,10 +25,10 @@ def findings(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     own, guard, n, radius = (worst[name] for name in ("attack_accuracy", "guard_accuracy", "guarded", "radius"))
     message = (
         f"in epoch {epoch} the model answers {own:.0%} of {n:.0f} training images right under the attack it is trained on, and "
-        f"{guard:.0%} under PGD in the same ball, of radius {radius:.3g} (PGD at best: {height:.0%} in epoch {best}; so far "
-        f"apart in {len(bad)} of the {len(seen)} epochs logged, first in {bad[0][0]}). This is catastrophic overfitting, or an attack "
-        "too weak to stand for the ball: train with several steps that cross it (pgd), untargeted; a single step wants a random start and "
-        "at most 1.25 radii ({fgsm: {random_start: true, relative_step: 1.25}}), or a smaller radius"
+        f"{guard:.0%} under PGD in the same ball, of radius {radius:.3g} (PGD at best: {height:.0%} in epoch {best}; so far apart "
+        f"in {len(bad)} of the {len(seen)} epochs logged, first in {bad[0][0]}). This is catastrophic overfitting, or an attack "
+        "too weak to stand for the ball: train with several steps that cross it (pgd), untargeted; a single step wants a "
+        "random start and at most 1.25 radii ({fgsm: {random_start: true, relative_step: 1.25}}), or a smaller radius"
     )
     return [{"kind": KIND, "message": message}]
 
