@@ -157,14 +157,15 @@ def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: An
 
 
 def epoch(number: int, attack: float, guard: float, n: int = 128) -> dict[str, Any]:
-    return {"epoch": number, "objective": {"attack_accuracy": attack, "guard_accuracy": guard, "guarded": n}}
+    figures = {"attack_accuracy": attack, "guard_accuracy": guard, "guarded": n, "radius": 0.1}
+    return {"epoch": number, "objective": figures}
 
 
 def test_a_fall_of_the_guards_accuracy_alone_is_catastrophic_overfitting() -> None:
     (found,) = overfitting.findings([epoch(1, 0.3, 0.28), epoch(2, 0.4, 0.36), epoch(3, 0.8, 0.01), epoch(4, 0.9, 0.0)])
     assert found["kind"] == "catastrophic overfitting"
     assert "in epoch 3 (and 2 of 4" in found["message"]
-    assert "where it was 36% before" in found["message"]
+    assert "where it was 36% before, at 0.1" in found["message"]
     assert "random_start" in found["message"]
 
 

@@ -19,18 +19,19 @@ def findings(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     if not bad:
         return []
     epoch, figures = seen[bad[0]]
-    before = max((earlier["guard_accuracy"] for _, earlier in seen[: bad[0]]), default=0.0)
-    own, guard, n = (figures[name] for name in ("attack_accuracy", "guard_accuracy", "guarded"))
+    own, guard, n, radius = (figures[name] for name in ("attack_accuracy", "guard_accuracy", "guarded", "radius"))
     told = (
         f"in epoch {epoch} (and {len(bad)} of {len(seen)} that were logged) the model answers {own:.0%} of {n:.0f} training images "
-        f"right under the attack it is trained on, and {guard:.0%} under PGD in the same ball"
+        f"right under the attack it is trained on, and {guard:.0%} under PGD in the same ball, of radius {radius:.3g}"
     )
-    if _apart(before, figures):
+    before = max((earlier for _, earlier in seen[: bad[0]]), key=lambda earlier: earlier["guard_accuracy"], default=figures)
+    if _apart(before["guard_accuracy"], figures):
         remedy = (
             "Train with a random start and a step of at most 1.25 radii ({fgsm: {random_start: true, relative_step: 1.25}}), with "
             "more steps (pgd), or a smaller radius; select: robust keeps an epoch before it"
         )
-        return [{"kind": "catastrophic overfitting", "message": f"{told}, where it was {before:.0%} before. {remedy}"}]
+        was = f"where it was {before['guard_accuracy']:.0%} before, at {before['radius']:.3g}"
+        return [{"kind": "catastrophic overfitting", "message": f"{told}, {was}. {remedy}"}]
     remedy = "Train with a stronger attack: untargeted, in several steps that can cross the ball (pgd)"
     return [{"kind": "weak training attack", "message": f"{told}. {remedy}"}]
 

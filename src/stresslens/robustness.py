@@ -21,7 +21,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.layers import straight_through
 from stresslens.core.positions import shuffled
 from stresslens.core.results import read_json, write_json
-from stresslens.robust_result import Robust, arrays_of, plain
+from stresslens.robust_result import Robust, arrays_of, facts_of, plain
 from stresslens.search import judge_of
 from stresslens.smallest import Chunk, SmallestRadius, save
 from stresslens.steering import Steering, steer

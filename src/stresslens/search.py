@@ -158,8 +158,9 @@ class _Watch:
     def rising(self, left: Tensor) -> tuple[int, int]:
         """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the end, and how many these are.
 
-        Of each the best loss so far, scaled to [0, 1] over its path, rises in the last `LAST` iterates (of fewer than fifty, in a
-        fifth) by more than `FLAT` (Pintor et al. 2022, indicator 4). Nothing is said of fewer than `LEAST` iterates.
+        Of each the best loss so far (one above 0 by its logarithm), scaled to [0, 1] over its path, rises in the last `LAST`
+        iterates (of fewer than fifty, in a fifth) by more than `FLAT` (Pintor et al. 2022, indicator 4). Nothing is said of fewer
+        than `LEAST` iterates.
         """
         if len(self.losses) < LEAST or not bool(left.any()):
             return 0, 0
@@ -170,6 +171,8 @@ class _Watch:
             path.append(best[left])
         course = torch.stack(path)
         course = course[:, torch.isfinite(course).all(0)]
+        if bool((course > 0).all()):
+            course = course.log()  # while an image is right, cross-entropy falls exponentially with its margin
         first, final = course[0], course[-1]
         late = (final - course[-min(LAST, len(course) // 5) - 1]) / (final - first).clamp_min(1e-12)
         return int(((late > FLAT) & (final > first + 1e-6)).sum()), course.shape[1]

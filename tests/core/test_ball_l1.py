@@ -9,7 +9,7 @@ from stresslens.core.ball import Ball
 
 
 @pytest.mark.parametrize("eps", [0.25, 1.0, 2.0, 4.0])
-@pytest.mark.parametrize("scale", [0.5, 1.0, 5.0, 50.0])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 5.0])
 def test_images_of_few_levels_are_projected_into_the_ball(eps: float, scale: float) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(17, (2000, 1, 8, 8), generator=generator) / 16

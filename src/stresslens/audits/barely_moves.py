@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stresslens.audits._finding import no_sign, not_checked, sign
+from stresslens.audits._kinds import kind_of
 from stresslens.audits._tables import clean_of, ladders, least, said, stalls
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
@@ -22,7 +23,7 @@ def barely_moves(table: Sequence[Row]) -> Finding:
     looked = 0
     for rows in ladders(table):
         clean = clean_of(table, rows[0].model)
-        if clean is None:
+        if clean is None or (rows[0].norm == "l1" and kind_of(rows[0].attack) == "single step"):  # which moves one pixel only
             continue
         for place, far in enumerate(rows):
             if far.norm == "linf" and far.eps >= 0.5:

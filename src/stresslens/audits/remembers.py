@@ -16,8 +16,11 @@ AUDIT = "remembers"
 
 def remembers(model: nn.Module, images: tuple[Tensor, Tensor], *, size: float = 0.05, tolerance: float = 1e-4) -> Finding:
     """Answers depend on what the model has seen before: a copy that has just seen an image answers a changed one (by `size`, random
-    signs) otherwise than a copy that has not, or a pass in evaluation mode changes the model's buffers."""
-    x, _ = few(images, 32)
+    signs) otherwise than a copy that has not, or a pass in evaluation mode changes the model's buffers.
+
+    The images are turned by half a turn, since the model may have seen them as they are.
+    """
+    x = few(images, 32)[0].flip(-1, -2)
     draws = Draws(1, torch.arange(len(x), device=x.device))
     near = (x + size * (2.0 * draws.integers(2, *x.shape[1:]) - 1).to(x.dtype)).clamp(0, 1)
     try:

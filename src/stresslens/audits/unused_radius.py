@@ -5,23 +5,24 @@ from collections.abc import Sequence
 
 from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.audits._kinds import kind_of
-from stresslens.core.evidence import Trace
+from stresslens.core.evidence import Curve, Trace
 from stresslens.core.types import Finding
 
 AUDIT = "unused radius"
 
 
-def unused_radius(trace: Sequence[Trace], *, least: float = 0.8, images: int = 8) -> Finding:
+def unused_radius(curve: Curve, trace: Sequence[Trace], *, least: float = 0.8, images: int = 8) -> Finding:
     """Attacks that fill their ball returned no perturbation near its edge: the largest one is below `least` of the radius.
 
     Steps along the gradient end at the edge, so an attack inside it was given a smaller radius than is reported (ε times the
     deviation is a known mistake), or cannot get there. Attacks for the smallest perturbation, and those on fewer than `images`
-    images, are left out; so are runs in which all fell on the way.
+    images, are left out, as is a single step in l1, which moves one pixel, at most to the edge of the box.
     """
+    kinds = ("iterative",) if curve.norm == "l1" else ("single step", "iterative")
     told = [
         one
         for one in trace
-        if one.n - one.broke >= images and one.eps > 0 and kind_of(one.attack) in ("single step", "iterative") and _bounded(one)
+        if one.n - one.broke >= images and one.eps > 0 and kind_of(one.attack) in kinds and math.isfinite(one.excess)
     ]
     if not told:
         return not_checked(AUDIT, f"no attack along the gradient left {images} images unbroken")
@@ -40,7 +41,3 @@ def unused_radius(trace: Sequence[Trace], *, least: float = 0.8, images: int = 8
         "zero.",
         items=[f"{one.attack} at {one.eps:g}: at most {one.excess:.3g} of the radius" for one in inside],
     )
-
-
-def _bounded(trace: Trace) -> bool:
-    return math.isfinite(trace.eps) and math.isfinite(trace.excess)

@@ -26,7 +26,7 @@ def guarded(model: nn.Module, x: Tensor, y: Tensor, own: Callable[[], Tensor], s
     draws = step.draws.fork(2).select(torch.arange(len(x), device=x.device))
     found = guard(model, x, y, ball, draws, unwatched, None, None, None)
     of_own, of_guard = (float((logits_of(model, images).argmax(1) == y).double().mean()) for images in (own(), found))
-    step.report(attack_accuracy=of_own, guard_accuracy=of_guard, guarded=len(x))
+    step.report(attack_accuracy=of_own, guard_accuracy=of_guard, guarded=len(x), radius=float(ball.eps))
 
 
 def hard(y: Tensor) -> Tensor:
