@@ -184,6 +184,7 @@ def test_from_the_command_line(type_: Callable[..., tuple[int, str, str]], study
     assert "highest mean robust accuracy under L∞ 0.04 (fast): strong" in out
     assert "strong is more robust than weak under L∞ 0.04 (fast) by" in out
     assert " apart" in out
+    assert "test robust@0.04" in out
     code, _, err = type_("runs/study/strong", "runs/study/weak", "--metric", "robust@0.04")
     assert code == 5
     assert "strong is more robust than weak" in err
