@@ -3,6 +3,7 @@
     python benchmarks/agreement.py mnist             # PGD-40 against torchattacks, foolbox and ART; 1,000 images, ε = .1, .2, .3
     python benchmarks/agreement.py mnist standard    # APGD-CE, APGD-T, FAB, Square against torchattacks' AutoAttack, ε = .05 to .1
     python benchmarks/agreement.py FOLDER            # the same on colour photographs (train/ and test/ of a folder per class)
+    python benchmarks/agreement.py mnist standard 100 0.05       # that many images, these radii
 
 The peers (pip install torchattacks foolbox adversarial-robustness-toolbox) are imported when they are met; one that is missing is
 told and left out. Trains simple_cnn for two epochs itself, kept below runs/agreement. Prints robust accuracy as counts with n, how
@@ -25,7 +26,7 @@ import stresslens as sl
 from stresslens import find
 from stresslens.building import data_of
 from stresslens.core.attacking import attacked, unwatched
-from stresslens.core.ball import Ball
+from stresslens.core.ball import Ball, parse_radius
 from stresslens.core.draws import Draws
 from stresslens.core.results import RunFolder
 from stresslens.search import Search, judge_of
@@ -168,12 +169,12 @@ def standard(case: Case, radii: list[float]) -> None:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    where, what = sys.argv[1], sys.argv[2:]
-    mnist = where == "mnist"
-    if "standard" in what:
-        standard(Case.of(where, 250), [0.05, 0.075, 0.1] if mnist else [2 / 255, 4 / 255])
-    else:
-        pgd(Case.of(where, 1000 if mnist else 500), [0.1, 0.2, 0.3] if mnist else [2 / 255, 4 / 255])
+    where, *rest = sys.argv[1:]
+    mnist, whole = where == "mnist", rest[:1] == ["standard"]
+    numbers = rest[1:] if whole else rest
+    n = int(numbers[0]) if numbers else 250 if whole else 1000 if mnist else 500
+    usual = ([0.05, 0.075, 0.1] if whole else [0.1, 0.2, 0.3]) if mnist else [2 / 255, 4 / 255]
+    (standard if whole else pgd)(Case.of(where, n), [parse_radius(text) for text in numbers[1:]] or usual)
 
 
 if __name__ == "__main__":

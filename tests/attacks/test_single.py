@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stresslens import find
 from stresslens.attacks._plane import onto_plane
+from stresslens.attacks.apgd import _check_progress, _State
 from stresslens.attacks.square import HALVED_AT, _bump, _side
 from stresslens.core.attacking import attacked, margins, unwatched
 from stresslens.core.ball import Ball
@@ -96,6 +97,56 @@ def test_apgd_attacks_what_is_sure_beyond_float32() -> None:
     assert broken["pgd"] < broken["auto"]
 
 
+class Hill(nn.Module):
+    """Class 1 is highest at one image: its logit falls with the square of the distance to it."""
+
+    def __init__(self, top: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("top", top)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([torch.zeros(len(x), dtype=x.dtype), -(x - self.top).flatten(1).square().sum(1)], 1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_apgd_shortens_its_steps_to_reach_a_top_inside_the_ball(norm: Any) -> None:
+    """Steps of twice the radius jump over it for ever."""
+    x = torch.full((4, 1, 4, 4), 0.5, dtype=torch.float64)
+    around = Ball(norm, 0.3 if norm == "linf" else 1.2)
+    top = around.sample(x[:1], Draws(1, torch.arange(1)))
+    away = [around.size(run({"apgd": {"steps": n}}, Hill(top), x, x[:, 0, 0, 0].long(), around) - top) for n in (5, 100)]
+    assert (away[1] < 0.05 * away[0]).all()
+
+
+def test_apgd_goes_on_from_its_peak_with_half_the_step() -> None:
+    """Of three rows the first rose often enough; the second too seldom; of the third the peak did not move."""
+    images, none = torch.arange(3.0).reshape(3, 1, 1, 1), torch.zeros(3, dtype=torch.int64)
+    state = _State(
+        none, images, none, none, images, images, images, none.double(), 10 + images, 20 + images, torch.tensor([5.0, 5.0, 5.0]),
+        torch.ones(3, 1, 1, 1), torch.tensor([9, 2, 9]), torch.tensor([4.0, 4.0, 5.0]), none > 0, none, none,
+    )  # fmt: skip
+    _check_progress(state, enough=7.5)
+    assert state.z.flatten().tolist() == [0, 11, 12]
+    assert state.grad.flatten().tolist() == [0, 21, 22]
+    assert state.length.flatten().tolist() == [1, 0.5, 0.5]
+    assert state.risen.tolist() == [0, 0, 0]
+    _check_progress(state, enough=0)
+    assert state.shortened.tolist() == [True, False, False]  # a step that was just shortened is given its time
+
+
+def test_deepfool_passes_over_a_class_that_has_no_boundary() -> None:
+    """Class 2 follows class 0 a little below it: its plane has no normal, and its distance of nothing is none."""
+
+    class Shadow(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            first = x.flatten(1).sum(1) - 8
+            return torch.stack([first, -first, first - 0.01], 1)
+
+    x = torch.full((2, 1, 4, 4), 0.6)
+    x_adv = run("deepfool", Shadow(), x, torch.zeros(2, dtype=torch.int64), Ball("l2", 4.0))
+    assert torch.equal(labels(Shadow(), x_adv), torch.ones(2, dtype=torch.int64))
+
+
 def test_carlini_wagner_moves_black_and_white_pixels() -> None:
     """Nothing but pixels at exactly 0 and 1, where an arc tangent of the tanh is infinite."""
     model, x = net(), images().round()
@@ -142,8 +193,13 @@ def test_square_changes_something_at_every_query() -> None:
 
     run({"square": {"queries": 60}}, model, x, labels(model, x), Ball("linf", 0.2), watch=watch)
     reached, value = seen[1], lowest(model, seen[1], labels(model, x))
-    for z in seen[2:]:
-        assert (z != reached).flatten(1).any(1).all()
+    for query, z in enumerate(seen[2:], 1):
+        differs = (z != reached)[:, 0]
+        side = _side(0.8, query / 60, x.shape, 1)
+        for line in (differs.any(1), differs.any(2)):  # (4, 8): columns, rows, of one square around the best so far
+            places = torch.arange(8).expand(4, 8)
+            first, last = torch.where(line, places, 8).amin(1), torch.where(line, places, -1).amax(1)
+            assert ((last - first >= 0) & (last - first < side)).all()
         now = lowest(model, z, labels(model, x))
         better = now < value
         reached, value = torch.where(better.reshape(-1, 1, 1, 1), z, reached), torch.where(better, now, value)
