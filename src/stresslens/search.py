@@ -56,8 +56,10 @@ class Search:
 
     def check(self, rows: Tensor, x_adv: Tensor) -> Tensor:
         """(n,) whether each candidate holds in float32, inside ball and box; the first that does is kept as the adversarial."""
-        inside = self.ball.select(rows).holds(x_adv, self.x[rows])
-        held = inside & self.fooled(judged(self.judge, x_adv), rows)
+        held = self.ball.select(rows).holds(x_adv, self.x[rows])
+        inside = held.nonzero().flatten()  # only these are worth a pass: attacks of smallest perturbation come from outside
+        if len(inside):
+            held[inside] = self.fooled(judged(self.judge, x_adv[inside]), rows[inside])
         fresh = held & ~self.broken[rows]
         self.x_adv[rows[fresh]] = x_adv[fresh].to(self.x_adv.dtype)
         self.broken[rows[fresh]] = True

@@ -167,6 +167,26 @@ def test_an_attack_ends_when_everything_is_dropped(name: str, norm: Norm) -> Non
 
 
 @every
+@norms
+@pytest.mark.parametrize("at", [2, 4])
+def test_an_attack_ends_when_everything_is_dropped_on_the_way(name: str, norm: Norm, at: int) -> None:
+    """Also the targets and restarts that are still to come: no batch is made of dropped images alone."""
+    model, x = net((1, 8, 8), 10), images((1, 8, 8), 120)
+    y = answers(model, x).argmax(1)
+    dropped = torch.zeros(120, dtype=torch.bool)
+    passes = 0
+
+    def drop(rows: Tensor, *_: Any) -> Tensor:
+        nonlocal passes
+        assert not len(rows) or not dropped[rows].all()
+        passes += 1
+        dropped[rows] |= passes >= at
+        return ~dropped[rows]
+
+    run(name, model, x, y, Ball(norm, RADII[norm]), watch=drop)
+
+
+@every
 def test_decided_images_change_nothing_for_the_rest(name: str) -> None:
     """Most images are dropped early, so that the batch is compacted: the rest are searched as before."""
     model, x = linear((1, 8, 8), 10), images((1, 8, 8), 96, torch.float64)

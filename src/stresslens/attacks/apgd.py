@@ -43,9 +43,10 @@ def apgd(
     there is only that class, which is raised over all others. The first restart begins at `start` where one is given, else at
     random points of the ball.
 
-    Where the paper is left: the first step (in l1 the last) goes to the point of ball and box that is farthest along the gradient;
-    in linf that is the paper's own step of twice the radius. So for a linear model margin_targeted over all other classes finds the
-    lowest margin exactly, in all three norms, whether or not the box is active; dlr_targeted finds whether the margin can be lost.
+    Where the paper is left: the first step (not in l1) and the last, from the peak, go to the point of ball and box that is
+    farthest along the gradient; in linf that is the paper's own first step, of twice the radius. So for a linear model
+    margin_targeted over all other classes finds the lowest margin exactly, in all three norms, whether or not the box is active;
+    dlr_targeted finds whether the margin can be lost.
     """
     best, alive = Best(x, y, target), torch.arange(len(x), device=x.device)
     if not len(x):
@@ -183,8 +184,10 @@ def _climb(
             state, around = state.select(go_on), around.select(go_on)
         if not len(state.rows):
             break
-        if sparse:
-            z = around.farthest(state.peak_grad, state.origin) if step == steps else _sparse(state, around)
+        if step == steps:
+            z = around.farthest(state.peak_grad, state.origin)
+        elif sparse:
+            z = _sparse(state, around)
         else:
             z = around.farthest(state.grad, state.origin) if step == 1 else _with_momentum(state, around)
         if step == steps:

@@ -66,7 +66,7 @@ def carlini_wagner(
             bent = torch.tanh(w)
             z = ((bent / STRETCH + 1) / 2).clamp(0, 1)
             logits, value, grad = gradient(model, z, hinge, driven[rows])
-            keep = watch(rows, z, logits, -value, grad)
+            keep = watch(rows, z, logits, None, grad)
             survives[rows[~keep]] = False
             fooled_with[rows[smallest.see(rows, z, logits) & (value <= 0)]] = True
             slope = (2 * (z - origin) + weight[rows].reshape(-1, 1, 1, 1) * grad) * (1 - bent.square())

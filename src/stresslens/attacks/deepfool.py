@@ -53,7 +53,7 @@ def deepfool(
         short = reached < -values * (1 - 1e-4)  # the box or a gradient of zero keeps it from the plane
         nearest = torch.where(short, torch.finfo(z.dtype).max, distance).argmin(0)
         each = torch.arange(len(rows), device=x.device)
-        keep = watch(rows, z, logits, values[nearest, each], grads[nearest, each])
+        keep = watch(rows, z, logits, None, grads[nearest, each])
         dropped[rows[~keep]] = True
         going = keep & ~smallest.see(rows, z, logits)
         way = way + ways[nearest, each]

@@ -67,7 +67,7 @@ def fab(
         origin = x[rows]
         for _ in range(steps):
             logits, value, grad = gradient(model, z, above, y[rows], aim)
-            keep = watch(rows, z, logits, value, grad)
+            keep = watch(rows, z, logits, None, grad)
             survives[rows[~keep]] = False
             fooled = smallest.see(rows, z, logits)
             now = torch.where(fooled, ball.size(z - origin), torch.inf)
@@ -137,8 +137,8 @@ def _refine(
         return
     origin = x[rows]
 
-    def show(z: Tensor, logits: Tensor, value: Tensor | None = None, grad: Tensor | None = None) -> Tensor:
-        survives[rows[~watch(rows, z, logits, value, grad)]] = False
+    def show(z: Tensor, logits: Tensor, grad: Tensor | None = None) -> Tensor:
+        survives[rows[~watch(rows, z, logits, None, grad)]] = False
         return smallest.see(rows, z, logits)
 
     low, high = torch.zeros_like(size[near]), torch.ones_like(size[near])
@@ -149,7 +149,7 @@ def _refine(
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
     z = origin + high.reshape(-1, 1, 1, 1) * (found - origin)
     logits, value, grad = gradient(model, z, above, y[rows], aim)
-    show(z, logits, value, grad)
+    show(z, logits, grad)
     rise = (grad * (z - origin)).flatten(1).sum(1) - value
     for beyond in BEYOND:
         z = (origin + onto_plane(origin, grad, (1 + beyond) * rise, ball.norm)).clamp(0, 1)
