@@ -28,6 +28,10 @@ from stresslens.search import Search, judge_of, judged
 
 PROBED = 128
 """Images of a probe."""
+TO_END = 32
+"""Of those, the ones that attacks are run to their end on."""
+TARGETS = 3
+"""Classes that a targeted attack of a probe drives each image at, the likeliest; with twice the steps the likeliest one."""
 ORDER = {"serious": 0, "minor": 1, "none": 2}
 NEEDS = {
     "table": "a table of accuracies",
@@ -116,11 +120,12 @@ class Probe:
         batch: int = 128,
     ) -> None:
         """x (n, C, H, W) float32 in [0, 1] and y (n,) on the model's device; `protocol` names attacks as a study does, or is bound
-        ones (`find.Bound`). `passes` is over how many a random model is averaged."""
+        ones (`find.Bound`); their targeted attacks drive at `TARGETS` classes. `passes` is over how many a random model is
+        averaged."""
         began = time.perf_counter()
         self.model, self.norm, self.seed, self.surrogate = model, norm, seed, surrogate
         self.radii = tuple(eps for eps in radii if eps > 0)
-        self.protocol = tuple(_bound(value) for value in protocol)
+        self.protocol = tuple(_at_fewer(_bound(value), TARGETS) for value in protocol)
         self.longer = tuple(more for bound in self.protocol if (more := _doubled(bound)) is not None)
         self.passes, self.batch = passes, batch
         self.disturbed: list[str] = []
@@ -140,7 +145,9 @@ class Probe:
     def broken(self, attacks: Sequence[Any], eps: float, *, to_end: bool = False) -> tuple[NDArray[np.bool_], list[Trace]]:
         """See `core.evidence.Probe`."""
         search, traces = self._after(tuple(attacks), eps, to_end)
-        return search.broken.cpu().numpy().copy(), traces
+        broken = np.zeros(len(self.labels), dtype=bool)
+        broken[: len(search.broken)] = search.broken.cpu().numpy()
+        return broken, traces
 
     def adversarials(self, attacks: Sequence[Any], eps: float) -> Tensor:
         """(m, C, H, W) the images that `broken` rests on; those not broken as they were."""
@@ -154,7 +161,9 @@ class Probe:
         if not attacks:
             ball = Ball(self.norm, torch.tensor(eps if math.isfinite(eps) else _everything(self.norm, self.images)))
             judge = judge_of(self.model, passes=self.passes, batch=self.batch)
-            found: tuple[Search, list[Trace]] = (Search(judge, self.images, self.labels, ball, drop=not to_end), [])
+            most = TO_END if to_end else len(self.labels)
+            search = Search(judge, self.images[:most], self.labels[:most], ball, drop=not to_end)
+            found: tuple[Search, list[Trace]] = (search, [])
         else:
             before, traces = self._after(attacks[:-1], eps, to_end)
             search = Search(before.judge, before.x, before.y, before.ball, drop=not to_end)
@@ -165,7 +174,7 @@ class Probe:
 
     def _attempt(self, search: Search, bound: Bound) -> Trace:
         began, name = time.perf_counter(), bound.function.__name__
-        draws = Draws(self.seed, torch.arange(len(self.labels), device=self.images.device))
+        draws = Draws(self.seed, torch.arange(len(search.y), device=self.images.device))
         with attacked(self.model, self.seed):
             modes = {module: module.training for module in self.model.modules()}
             steered = Steered(self.model, batch=self.batch, passes=self.passes).eval()
@@ -211,5 +220,13 @@ def _doubled(bound: Bound) -> Bound | None:
     for option in ("steps", "queries"):
         if option in declared:
             count = bound.options.get(option, declared[option].default)
-            return replace(bound, options={**bound.options, option: 2 * count})
+            return _at_fewer(replace(bound, options={**bound.options, option: 2 * count}), 1)
     return None
+
+
+def _at_fewer(bound: Bound, most: int) -> Bound:
+    """The same attack driving at no more than so many targets, where it has them."""
+    if "targets" not in find.options_of(bound.function):
+        return bound
+    asked = bound.options.get("targets") or most
+    return replace(bound, options={**bound.options, "targets": min(asked, most)})

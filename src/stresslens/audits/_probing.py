@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.evidence import Probe
 
-RUNGS = 5
+RUNGS = 4
 
 
 def ladder(probe: Probe) -> dict[float, NDArray[np.bool_]]:

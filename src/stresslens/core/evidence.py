@@ -124,7 +124,8 @@ class Probe(Protocol):
     def broken(self, attacks: Sequence[Any], eps: float, *, to_end: bool = False) -> tuple[NDArray[np.bool_], list[Trace]]:
         """(m,) which images these attacks break at a radius, each on those that the ones before left, and what each showed.
 
-        An infinite radius allows every image of the box. With `to_end` no image is dropped once broken, so that what an attack
-        returns can be compared with what it met. Nothing that the result found before is made use of.
+        An infinite radius allows every image of the box. With `to_end` no image is dropped once broken (and only the first few are
+        attacked), so that what an attack returns can be compared with what it met. Nothing that the result found before is made use
+        of.
         """
         ...
