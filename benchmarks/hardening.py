@@ -3,8 +3,8 @@
     python benchmarks/hardening.py           # about ten minutes on two cores
     python benchmarks/hardening.py quick     # the speed alone, without training to an accuracy
 
-The notebook's loop has float32 tensors in memory and an attack written as the common libraries write it: PGD in evaluation mode, each
-step a forward and a backward pass. Prints ratios with n. The contestants take turns, so that a busy machine slows all of them;
+The notebook's loop has float32 tensors in memory and an attack written as the common libraries write it: PGD in evaluation mode,
+each step a forward and a backward pass. Prints ratios with n. The contestants take turns, so that a busy machine slows all of them;
 the median of the turns is compared. Then both train for the same epochs, and PGD-40 attacks both on the same test images.
 """
 

@@ -113,3 +113,14 @@ def test_none_to_show_writes_nothing_and_unequal_lengths_are_refused(tmp_path: P
     assert not (tmp_path / "a").exists()
     with pytest.raises(ValueError, match="1 originals, 1 adversarials and 2 facts"):
         save_adversarial_examples(tmp_path, np.zeros((1, 1, 2, 2)), np.zeros((1, 1, 2, 2)), [{}, {}])
+
+
+def test_the_same_picture_is_kept_once(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    original = np.repeat(random.random((1, 1, 6, 6)), 10, axis=0)
+    adversarials = np.clip(original + np.arange(10).reshape(10, 1, 1, 1) / 20, 0, 1)
+    save_adversarial_examples(tmp_path, original, adversarials, [{"kind": "ladder"}] * 10)
+    entries = json.loads((tmp_path / "examples.json").read_text())
+    assert len({tuple(entry["original"]) for entry in entries}) == 1
+    assert entries[0]["adversarial"] == entries[0]["original"]
+    assert len({tuple(entry["adversarial"]) for entry in entries}) == 10

@@ -15,7 +15,8 @@ from stresslens import head_to_head, robust_comparison
 from stresslens.comparison import difference_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, read_json, write_json
-from stresslens.robust_comparison import attacked_of, robust_at
+from stresslens.metrics.paired import mcnemar
+from stresslens.robust_comparison import Attacked, attacked_of, radius_that_tells, robust_at
 
 RADII = [0.0, 0.02, 0.04, 0.06, 0.08, 8 / 255 + 0.06]
 ATTACKS = [{"name": "pgd", "label": "pgd", "options": {"steps": 20}}]
@@ -184,9 +185,29 @@ def test_from_the_command_line(type_: Callable[..., tuple[int, str, str]], study
     assert "highest mean robust accuracy under L∞ 0.04 (fast): strong" in out
     assert "strong is more robust than weak under L∞ 0.04 (fast) by" in out
     assert " apart" in out
+    assert "test robust@0.04" in out
     code, _, err = type_("runs/study/strong", "runs/study/weak", "--metric", "robust@0.04")
     assert code == 5
     assert "strong is more robust than weak" in err
     code, _, err = type_("runs/study/strong", "runs/study/weak", "--metric", "robust@0.3")
     assert code == 2
     assert "was not attacked at radius 0.3" in err
+
+
+def test_choosing_the_radius_raises_no_false_alarm() -> None:
+    """Pairs of runs of equal robustness: p below 0.05 in no more than 5 of 100, as if the radius had been given."""
+    random = np.random.default_rng(0)
+    radii, studies, alarms, chosen = RADII[1:], 600, 0, set()
+    for _ in range(studies):
+        hard = 0.04 * np.exp(random.normal(0, 0.5) * 0.5 + random.normal(0, 0.4, 120))
+        runs = []
+        for _ in range(2):
+            margin = hard * np.exp(random.normal(0, 0.3, 120))
+            smallest = np.array([*radii, np.inf])[np.searchsorted(radii, margin, side="right")]
+            runs.append(Attacked(smallest > 0, np.zeros(120, np.int64), "test", {}, np.arange(120), smallest, {}, 0.0))
+        eps = radius_that_tells(runs, radii)
+        chosen.add(eps)
+        a, b = (run.at(eps).right for run in runs)
+        alarms += mcnemar(int((a & ~b).sum()), int((b & ~a).sum())) < 0.05
+    assert len(chosen) > 1
+    assert alarms / studies <= 0.05 + 3 * (0.05 * 0.95 / studies) ** 0.5

@@ -97,13 +97,16 @@ def save_adversarial_examples(
     pixels = cells.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     pixels = pixels if pixels.shape[3] == 3 else pixels[..., 0]
     height, width = pixels.shape[1:3]
-    name, content = encoded(sheet_of(pixels), WEBP if max(height, width) > LOSSLESS else (PNG, *WEBP), SHEET_BYTES)
-    height_of, width_of = originals.shape[2:]
-    entries = []
-    for k, (fact, scale) in enumerate(zip(facts, scales)):
-        boxes = [[(3 * k + j) % COLUMNS * width, (3 * k + j) // COLUMNS * height, width, height] for j in range(3)]
-        places = dict(zip(("original", "change", "adversarial"), boxes))
-        entries.append({**fact, "file": name, **places, "scale": scale, "reduced": (height, width) != (height_of, width_of)})
+    place: dict[bytes, int] = {}  # the same picture, such as the original of a ladder, once
+    cell_of = [place.setdefault(cell.tobytes(), len(place)) for cell in pixels]
+    sheet = sheet_of(pixels[[cell_of.index(k) for k in range(len(place))]])
+    name, content = encoded(sheet, WEBP if max(height, width) > LOSSLESS else (PNG, *WEBP), SHEET_BYTES)
+    boxes = [[cell % COLUMNS * width, cell // COLUMNS * height, width, height] for cell in cell_of]
+    reduced = (height, width) != tuple(originals.shape[2:])
+    entries = [
+        {**fact, "file": name, "original": a, "change": b, "adversarial": c, "scale": scale, "reduced": reduced}
+        for fact, scale, a, b, c in zip(facts, scales, boxes[::3], boxes[1::3], boxes[2::3])
+    ]
     write_atomically(folder / name, lambda file: file.write(content))
     write_json(folder / "examples.json", entries)
 

@@ -81,6 +81,8 @@ def _one(name: str, given: Mapping[str, Any]) -> Finding:
     probe = given["probe"]
     if "probe" in needs_of(name) and len(probe.labels) < 2:
         return Finding(spoken, "not checked", "none", "fewer than two of the images are right unattacked", len(probe.labels))
+    if "probe" in needs_of(name) and not (probe.radii and probe.protocol):
+        return Finding(spoken, "not checked", "none", "there is no radius above 0, or no attack", 0)
     before = probe.spent if probe is not None else 0.0
     try:
         finding: Finding = find.resolve("audits", name)(*given.values())

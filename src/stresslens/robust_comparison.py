@@ -142,7 +142,7 @@ def of_study(folder: Path, *, ask: float | None = None) -> list[dict[str, Any]]:
         radii = sorted(set.intersection(*({float(r) for r in each.result["radii"] if r > 0} for each in everyone)))
         if not radii:
             continue
-        eps = _telling(everyone, radii)
+        eps = radius_that_tells(everyone, radii)
         tested = {name: {seed: each.at(eps) for seed, each in seeds.items()} for name, seeds in recipes.items()}
         for contrast, a, b in contrasts:
             if a in tested and b in tested:
@@ -172,7 +172,7 @@ def _by_threat(recipes: Recipes) -> list[dict[str, dict[str, Attacked]]]:
     return [members for _, members in sorted(together.items())]
 
 
-def _telling(everyone: Sequence[Attacked], radii: Sequence[float]) -> float:
+def radius_that_tells(everyone: Sequence[Attacked], radii: Sequence[float]) -> float:
     """The radius at which all runs together are nearest to half of what they are unattacked; of equals the smallest."""
     half = np.mean([(each.smallest > 0).mean() for each in everyone]) / 2
     return min(radii, key=lambda eps: abs(np.mean([each.at(eps).right.mean() for each in everyone]) - half))

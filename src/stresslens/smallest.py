@@ -113,8 +113,9 @@ class SmallestRadius:
         right = clean.argmax(1) == y
         high = torch.where(right, levels, 0)
         target = targets_of(self.threat.target, clean, y, Draws(mix(self.threat.seed, 99), places))
-        if self.threat.aimed and target is not None:
-            high = torch.where(target == y, levels, high)  # nobody can be driven to where he is
+        low = torch.where(right, -1, levels)
+        if self.threat.aimed and target is not None:  # nobody can be driven to where he is
+            low = torch.where(right & (target == y), levels - 1, low)
         ranks = torch.full((len(alone), widest, n), -1, dtype=torch.int64, device=x.device)
         chunk = Chunk(
             x,
@@ -123,7 +124,7 @@ class SmallestRadius:
             clean,
             target,
             high,
-            torch.where(right, -1, levels),
+            low,
             x.clone(),
             torch.full((n,), -1, dtype=torch.int64, device=x.device),
             torch.zeros(n, dtype=torch.int64, device=x.device),

@@ -269,6 +269,8 @@ def _grouped(error: ValidationError, values: Any) -> dict[find.Keys, list[str]]:
         if item["type"] == "unexpected_keyword_argument":
             parent = tuple(path[:-1])
             message = f"unknown key; {closest(str(path[-1]) if path else '', _fields(parent))}"
+        elif item["type"] in ("missing", "missing_argument"):
+            message = f"the key {item['loc'][-1]!r} is missing"
         else:
             message = f"{item['msg'][0].lower()}{item['msg'][1:]}, got {_short(item['input'])}"
         messages = grouped.setdefault(tuple(path), [])

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stresslens.core.ball import Norm, parse_radius
+from stresslens.core.ball import Norm, check_radius, parse_radius
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.evidence import CLEAN, Row
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "model": ("model", "network", "net", "architecture", "run", "defense", "defence"),
+    "model": ("model", "network", "net", "architecture", "run", "defense", "defence", "method"),
     "trained": ("trained", "trained on", "training", "hardened on"),
     "attack": ("attack", "attacked by", "under"),
     "eps": ("eps", "epsilon", "ε", "ϵ", "radius"),
@@ -173,6 +173,8 @@ def _row(
             raise DataError(f"{path}:{line}: no radius for {column.name!r}; add a column eps, or give --eps for the whole table")
     count = values.get("n", "").replace(",", "").replace("_", "")
     norm = _norm_in(values.get("norm", "")) or column.norm or _norm_in(values.get("attack", "")) or defaults["norm"]
+    if norm == "linf" and (eps or 0) > 1:
+        raise DataError(f"{path}:{line}: a radius of {eps:g} in linf: images lie in [0, 1]; is it {eps:g}/255?")
     trained = values.get("trained", "")
     score = "" if column.score == "accuracy" else column.score
     model = values.get("model") or trained
@@ -242,7 +244,9 @@ def _radius(path: Path, line: int, cell: str) -> float | None:
     if _plain(cell) in NO_ATTACK:
         return None
     try:
-        return parse_radius(cell.replace(" ", ""))
+        value = parse_radius(cell.replace(" ", ""))
+        check_radius("l1", value)  # any size, but a number from 0 up
+        return value
     except ConfigError as error:
         raise DataError(f"{path}:{line}: {error}") from None
 

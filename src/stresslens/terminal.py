@@ -83,7 +83,8 @@ def print_comparison(compared: Mapping[str, Any], *, plans: bool) -> None:
         [name, f"{e['value'] * 100:.2f} %", f"{e['low'] * 100:.2f} to {e['high'] * 100:.2f}", str(e["n"]), e["method"]]
         for name, e in compared["recipes"].items()
     ]
-    print_table([compared["kind"], "accuracy", "95 % interval", "images", "method"], rows, f"{compared['split']} accuracy")
+    metric = compared["metric"]
+    print_table([compared["kind"], metric, "95 % interval", "images", "method"], rows, f"{compared['split']} {metric}")
     print_verdicts(compared, plans=plans)
     for cost in compared["costs"]:
         print(cost["verdict"])

@@ -264,6 +264,13 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
     text = page_of(study)[1].text
     assert "Among the first five, %" in text
     assert "65.0 (63.0 to 67.0)" in text
+    rewrite(run, alone=[each | {"rows": [first]} for each in alone])
+    table = sections(read_study(study))[0].alone
+    assert table is not None
+    assert (table.long, table.radii) == ([], [0.1])
+    assert [(label, e and e.value) for _, label, (e,) in table.rows] == [("pgd 10", 0.4), ("pgd 20", 0.4)]
+    assert [(label, e and e.value) for _, label, (e,) in table.rows5] == [("pgd 10", 0.65), ("pgd 20", 0.65)]
+    assert "The same, the true class among the first five" in page_of(study)[1].text
 
 
 def test_attacks_by_themselves_need_no_protocol(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ import numpy as np
 from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.audits._kinds import kind_of
 from stresslens.core.evidence import Curve
-from stresslens.core.types import Finding
+from stresslens.core.types import Chance, Finding
 
 AUDIT = "black box wins"
 
 
-def black_box_wins(curve: Curve, *, share: float = 0.002) -> Finding:
+def black_box_wins(curve: Curve, *, share: Chance = 0.002) -> Finding:
     """Images that fell only to an attack without gradients, after those with gradients had failed (Athalye et al. 2018, section 3;
     AutoAttack flags Square lowering the robust accuracy by more than 0.2 point).
 

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 from stresslens.audits._finding import no_sign, sign
 from stresslens.audits._forward import answers, apart, few
 from stresslens.core.attacking import attacked
-from stresslens.core.types import Finding
+from stresslens.core.types import Count, Finding, Positive
 
 AUDIT = "deterministic"
 
 
-def deterministic(model: nn.Module, images: tuple[Tensor, Tensor], *, passes: int = 5, tolerance: float = 1e-4) -> Finding:
-    """Forward passes over the same images disagree, by more than `tolerance` of the range of an image's logits (AutoAttack's
-    check).
+def deterministic(model: nn.Module, images: tuple[Tensor, Tensor], *, passes: Count = 5, tolerance: Positive = 1e-4) -> Finding:
+    """Forward passes over the same images disagree: a sign where they do by more than `tolerance` of the range of an image's logits
+    (AutoAttack's check).
 
     Then one gradient and one verdict are samples: an attack must average over passes (expectation over transformation, Athalye et
     al. 2018).

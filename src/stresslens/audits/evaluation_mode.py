@@ -5,15 +5,16 @@ from torch import Tensor, nn
 from stresslens.audits._finding import no_sign, sign
 from stresslens.audits._forward import answers, apart, few
 from stresslens.core.attacking import attacked
-from stresslens.core.types import Finding
+from stresslens.core.types import Finding, Positive
 
 AUDIT = "evaluation mode"
 
 
-def evaluation_mode(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: float = 1e-4) -> Finding:
+def evaluation_mode(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-4) -> Finding:
     """The model arrives in training mode and answers otherwise in it, or parts of it stay in training mode after eval().
 
-    Dropout and batch statistics then take part in figures that are said to be of the model.
+    Dropout and batch statistics then take part in figures that are said to be of the model. A sign where any logits differ by more
+    than `tolerance` of their range, or where any part stays.
     """
     x, _ = few(images)
     modes = {module: module.training for module in model.modules()}
@@ -42,4 +43,4 @@ def evaluation_mode(model: nn.Module, images: tuple[Tensor, Tensor], *, toleranc
             "Call model.eval() before evaluating and before attacking, and again after anything that may have called train().",
         )
     how = "in evaluation mode" if not training else "in a mode that makes no difference"
-    return no_sign(AUDIT, f"the model is {how}, and eval() reaches every part", len(x))
+    return no_sign(AUDIT, f"the model is {how}, and eval() reaches all its {len(modes)} parts", len(x))

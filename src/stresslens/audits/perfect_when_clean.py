@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.core.evidence import Curve
-from stresslens.core.types import Finding
+from stresslens.core.types import Count, Finding
 
 AUDIT = "perfect when clean"
 
 
-def perfect_when_clean(curve: Curve, *, least: int = 100) -> Finding:
+def perfect_when_clean(curve: Curve, *, least: Count = 100) -> Finding:
     """Every image is right unattacked. Minor: it may be so; it is also what labels taken from the model's own answers look like,
     and then the errors of the model are missing from the robust accuracy."""
     n = len(curve.smallest)

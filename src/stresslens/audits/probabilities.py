@@ -6,14 +6,15 @@ from torch import Tensor, nn
 from stresslens.audits._finding import no_sign, sign
 from stresslens.audits._forward import answers, few
 from stresslens.core.attacking import attacked
-from stresslens.core.types import Finding
+from stresslens.core.types import Finding, Positive
 
 AUDIT = "probabilities"
 
 
-def probabilities(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: float = 1e-5) -> Finding:
-    """The model returns probabilities, not logits: rows in [0, 1] that sum to 1 within `tolerance` (AutoAttack's check), or their
-    logarithms. Cross-entropy then takes a softmax of a softmax, whose gradient is small and soon zero."""
+def probabilities(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-5) -> Finding:
+    """The model returns probabilities, not logits: rows in [0, 1] that sum to 1 within `tolerance` (AutoAttack's check).
+    Cross-entropy then takes a softmax of a softmax, whose gradient is small and soon zero. Logarithms of probabilities are no
+    sign."""
     x, _ = few(images)
     with attacked(model):
         logits = answers(model, x)

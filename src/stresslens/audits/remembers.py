@@ -9,16 +9,16 @@ from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.audits._forward import answers, apart, few
 from stresslens.core.attacking import attacked
 from stresslens.core.draws import Draws
-from stresslens.core.types import Finding
+from stresslens.core.types import Finding, Positive
 
 AUDIT = "remembers"
 
 
-def remembers(model: nn.Module, images: tuple[Tensor, Tensor], *, size: float = 0.05, tolerance: float = 1e-4) -> Finding:
+def remembers(model: nn.Module, images: tuple[Tensor, Tensor], *, size: Positive = 0.05, tolerance: Positive = 1e-4) -> Finding:
     """Answers depend on what the model has seen before: a copy that has just seen an image answers a changed one (by `size`, random
     signs) otherwise than a copy that has not, or a pass in evaluation mode changes the model's buffers.
 
-    The images are turned by half a turn, since the model may have seen them as they are.
+    One such image or buffer is a sign. The images are turned by half a turn, since the model may have seen them as they are.
     """
     x = few(images, 32)[0].flip(-1, -2)
     draws = Draws(1, torch.arange(len(x), device=x.device))

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.audits._forward import answers, few, slopes
 from stresslens.core.attacking import attacked, margins
-from stresslens.core.types import Finding
+from stresslens.core.types import Finding, Positive
 
 AUDIT = "saturated loss"
 
 
-def saturated_loss(model: nn.Module, images: tuple[Tensor, Tensor], *, gap: float = 40.0) -> Finding:
+def saturated_loss(model: nn.Module, images: tuple[Tensor, Tensor], *, gap: Positive = 40.0) -> Finding:
     """Logits so far apart that cross-entropy underflows in float32: its gradient is exactly zero where the margin's is not
     (Carlini & Wagner 2017 on distillation). Serious from two images and 1 % on; a median margin above `gap` is a minor sign, since
     only the last digits of the gradient are left there."""

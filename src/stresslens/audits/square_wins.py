@@ -3,12 +3,12 @@ from __future__ import annotations
 from stresslens.audits._finding import no_sign, sign
 from stresslens.audits._probing import listed, middle, only_by
 from stresslens.core.evidence import Probe
-from stresslens.core.types import Finding
+from stresslens.core.types import Count, Finding
 
 AUDIT = "square wins"
 
 
-def square_wins(probe: Probe, *, queries: int = 500) -> Finding:
+def square_wins(probe: Probe, *, queries: Count = 500) -> Finding:
     """The Square attack (Andriushchenko et al. 2020), which takes no gradients, breaks images that the protocol does not.
 
     White-box attacks know more and should break more, image by image. A sign from two images on, serious from 3 %.

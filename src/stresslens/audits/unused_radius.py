@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.audits._kinds import kind_of
 from stresslens.core.evidence import Curve, Trace
-from stresslens.core.types import Finding
+from stresslens.core.types import Chance, Count, Finding
 
 AUDIT = "unused radius"
 
 
-def unused_radius(curve: Curve, trace: Sequence[Trace], *, least: float = 0.8, images: int = 8) -> Finding:
-    """Attacks that fill their ball returned no perturbation near its edge: the largest one is below `least` of the radius.
+def unused_radius(curve: Curve, trace: Sequence[Trace], *, least: Chance = 0.8, images: Count = 8) -> Finding:
+    """Attacks that fill their ball returned no perturbation near its edge. A sign where the largest is below `least` of the radius.
 
     Steps along the gradient end at the edge, so an attack inside it was given a smaller radius than is reported (ε times the
     deviation is a known mistake), or cannot get there. Attacks for the smallest perturbation, and those on fewer than `images`

@@ -172,12 +172,14 @@ def robust_chart(drawn: Sequence[Series], norm: str, title: str, *, with_legend:
 
 @dataclass(frozen=True)
 class AloneTable:
-    """Every attack by itself: `rows` are (recipe, attack, one estimate for each of `radii`); where the attacks have radii of their
-    own or there is a top-5, `long` instead: (recipe, attack, radius, accuracy, top-5). `told` is what is odd about them."""
+    """Every attack by itself: `rows` are (recipe, attack, one estimate for each of `radii`), `rows5` the same of the true class
+    among the first five; where the attacks have radii of their own, `long` instead: (recipe, attack, radius, accuracy, top-5).
+    `told` is what is odd about them."""
 
     lines: Sequence[Series]
     radii: Sequence[float]
     rows: Sequence[tuple[str, str, Sequence[Estimate | None]]]
+    rows5: Sequence[tuple[str, str, Sequence[Estimate | None]]]
     long: Sequence[tuple[str, str, float, Estimate, Estimate | None]]
     told: Sequence[str]
     more: int
@@ -202,13 +204,14 @@ def _alone(threat: Threat) -> AloneTable | None:
                 found.append((member.recipe.name, label, right, five))
                 lines.append(series(f"{member.recipe.name} · {label}", list(right.items()), place_of(member.recipe.place, dash)))
     radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in found}
-    alike = len(radii) <= 1 and not any(five for *_, five in found)
+    alike = len(radii) <= 1
     columns = chosen(next(iter(radii), ())) if alike else []
     table = [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in found] if alike else []
+    table5 = [(name, label, [five.get(eps) for eps in columns]) for name, label, _, five in found if five] if alike else []
     long = [] if alike else [(name, label, eps, e, five.get(eps)) for name, label, right, five in found for eps, e in right.items()]
     told = [said for member in threat.members for said in _oddities(member)]
     note = footnote(e for _, _, right, _ in found for e in right.values())
-    return AloneTable(lines, columns, table, long, told[:SENTENCES], max(0, len(told) - SENTENCES), note)
+    return AloneTable(lines, columns, table, table5, long, told[:SENTENCES], max(0, len(told) - SENTENCES), note)
 
 
 def _by_eps(rows: Sequence[AloneRow], of: Callable[[AloneRow], Estimate | None]) -> dict[float, Estimate]:

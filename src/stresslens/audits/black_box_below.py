@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stresslens.audits._finding import no_sign, not_checked, sign
+from stresslens.audits._kinds import aimed, kind_of
+from stresslens.audits._tables import least, said, serious
+from stresslens.core.evidence import Row
+from stresslens.core.types import Finding
+
+AUDIT = "black box below"
+
+
+def black_box_below(table: Sequence[Row]) -> Finding:
+    """An attack without gradients, from another model or at random leaves less right than the best with gradients at the same
+    radius (Athalye et al. 2018, section 3). A sign from two images on (one point where n is not known)."""
+    pairs = []
+    for blind in table:
+        if kind_of(blind.attack) not in ("black box", "random") or blind.eps == 0:
+            continue
+        sighted = [
+            row
+            for row in table
+            if kind_of(row.attack) == "iterative"
+            and not aimed(row.attack)
+            and (row.model, row.eps) == (blind.model, blind.eps)
+            and not (row.norm and blind.norm and row.norm != blind.norm)
+        ]
+        if sighted:
+            pairs.append((blind, min(sighted, key=lambda row: row.accuracy)))
+    if not pairs:
+        return not_checked(AUDIT, "the table has no attack with and without gradients on the same model at the same radius")
+    below = [(blind, best) for blind, best in pairs if best.accuracy - blind.accuracy >= least(blind, best)]
+    if not below:
+        return no_sign(AUDIT, f"in {len(pairs)} pairs the best attack with gradients leaves no more right", len(pairs))
+    blind, best = max(below, key=lambda pair: pair[1].accuracy - pair[0].accuracy)
+    return sign(
+        AUDIT,
+        f"in {len(below)} of {len(pairs)} pairs the attack without gradients is the stronger one, by up to "
+        f"{100 * (best.accuracy - blind.accuracy):.2f} points",
+        len(pairs),
+        "Gradients mislead on that model, or the attack that uses them is weak: take more steps and restarts, a margin or dlr "
+        "loss, APGD; see whether the model rounds, is random, or saturates.",
+        serious=any(serious(best.accuracy - blind.accuracy, blind, best) for blind, best in below),
+        items=[f"{said(blind)}; {said(best)}" for blind, best in below],
+    )

@@ -1,0 +1,25 @@
+"""docs/hardening.md: every block is a study that can be carried out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from stresslens import study as studies
+
+PAGE = (Path(__file__).parents[1] / "docs" / "hardening.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_a_block_is_a_study(block: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(block)
+    for run in studies.read(file).runs:
+        assert run.recipe.train.objective != "supervised" or run.recipe.corruptions
+
+
+def test_the_page_has_blocks() -> None:
+    assert len(BLOCKS) == 6

@@ -1,0 +1,376 @@
+"""The engine against closed forms, against itself one radius at a time, and against kill -9."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import stresslens as sl
+from stresslens import find, robustness, smallest, stress
+from stresslens.core.attacking import gradient, unwatched
+from stresslens.core.ball import Ball
+from stresslens.core.data import Split
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError, Problems
+from stresslens.core.results import RunFolder
+from stresslens.recipe import Robustness
+from stresslens.robust_result import Robust
+from stresslens.robustness import measure
+from stresslens.steering import Steering, step_of
+from stresslens.threat import threat_of
+
+PLAIN = Steering("float32", "contiguous", 1, 64, 1, 1e-5)
+EXACT: list[Any] = ["fgsm", {"apgd": {"loss": "margin_targeted", "steps": 30}}]
+
+
+def plainly(model: nn.Module, x: Tensor, *, passes: int, threads: int | None = None) -> Steering:
+    return replace(PLAIN, passes=passes)
+
+
+@pytest.fixture(autouse=True)
+def _steered_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        robustness, "steer", lambda model, x, *, passes, threads=None: Steering("float32", "contiguous", 1, 64, passes, 1e-5)
+    )
+
+
+def linear(classes: int, pixels: int = 16, seed: int = 0) -> tuple[nn.Module, Tensor]:
+    """A linear model of images (1, 4, 4), and its weights."""
+    generator = torch.Generator().manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes))
+    weights = torch.randn(classes, pixels, generator=generator)
+    with torch.no_grad():
+        model[1].weight.copy_(weights)
+        model[1].bias.copy_(-0.5 * weights.sum(1))  # undecided at grey
+    return model, weights
+
+
+def inner_images(n: int, seed: int = 1) -> Tensor:
+    """Far enough from black and white that the box plays no part."""
+    return 0.4 + 0.2 * torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+
+
+def attacked(model: nn.Module, x: Tensor, y: Tensor, home: Path | None = None, **asked: Any) -> Robust:
+    threat = threat_of(stress.asked_of({"images": "all", **asked}), base=Path.cwd())
+    return measure(model, Split(x, y, 1.0), threat, home=home)[0]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+@pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str, dual: int) -> None:
+    model, w = linear(classes)
+    x = inner_images(150)
+    with torch.no_grad():
+        z = model(x)
+    y = torch.where(torch.arange(150) % 5 == 0, (z.argmax(1) + 1) % classes, z.argmax(1))  # every fifth is wrong unattacked
+    gap = z.gather(1, y[:, None]) - z
+    slope = torch.linalg.vector_norm(w[y][:, None] - w[None], dual, dim=2)
+    margin = (gap / slope).scatter(1, y[:, None], torch.inf).amin(1)
+    radii = [0.0, *(round(float(q), 4) for q in margin[margin > 0].quantile(torch.tensor([0.2, 0.5, 0.8])))]
+    clear = ((margin[:, None] - torch.tensor(radii)).abs() > 1e-4).all(1)
+    found = attacked(model, x, y, norm=norm, radii=radii, protocol=EXACT)
+    for eps in radii:
+        wanted = (margin > eps).numpy()
+        assert ((found.smallest > eps) == wanted)[clear.numpy()].all(), (norm, eps)
+    assert found.facts["clean"]["value"] == pytest.approx(float((margin > 0).float().mean()))
+    assert 0.3 < found.robust(radii[2]).value < 0.5
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> sl.Run:
+    torch.set_num_threads(1)
+    return sl.train(
+        {"simple_cnn": {"channels": 4, "hidden": 16}},
+        "digits",
+        epochs=8,
+        lr=0.01,
+        out=tmp_path_factory.mktemp("runs"),
+        threads=1,
+        precision="float32",
+    )
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[Tensor, Tensor]:
+    data = find.resolve("datasets", "digits")()
+    return data.test.floats(data.test.images[:96]), data.test.labels[:96]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_all_radii_together_are_each_alone(digits_run: sl.Run, images: tuple[Tensor, Tensor], norm: str) -> None:
+    radii = {"linf": [0.05, 0.1, 0.15, 0.2], "l2": [0.3, 0.6, 0.9, 1.2], "l1": [1.0, 2.0, 3.0, 4.0]}[norm]
+    model, (x, y) = digits_run.model(), images
+    protocol = ["fgsm", {"apgd": {"steps": 25}}]
+    together = attacked(model, x, y, norm=norm, radii=radii, protocol=protocol)
+    for eps in radii:
+        alone = attacked(model, x, y, norm=norm, radii=eps, protocol=protocol)
+        differing = int(((together.smallest > eps) != (alone.smallest > eps)).sum())
+        assert differing <= (6 if norm == "l1" else 2), (norm, eps)
+        assert int((together.smallest > eps).sum()) <= int((alone.smallest > eps).sum()) + 1
+    assert len(set(together.smallest)) > 3
+
+
+def test_what_is_kept_holds_when_counted_again(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    model, (x, y) = digits_run.model(), images
+    found = attacked(model, x, y, radii="0:0.2:0.05", protocol="fast")
+    rows = found.arrays["rows"]
+    assert len(rows) > 30
+    again = sl.verify(model, found.arrays["adversarials"], x[rows], y[rows], eps=found.smallest[rows])
+    assert again.broken.all()
+    assert [finding.audit for finding in again.findings if finding.status == "sign"] == []
+    guess = model(torch.from_numpy(found.arrays["adversarials"])).argmax(1).numpy()
+    assert (guess == found.arrays["adversarial_prediction"]).all()
+    assert (found.arrays["size"] <= found.smallest[rows] * (1 + 1e-5) + 1e-6).all()
+
+
+def test_robust_accuracy_never_rises_and_begins_at_clean(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    found = attacked(digits_run.model(), *images, radii="0:0.3:0.05", protocol="fast")
+    values = [point["robust"]["value"] for point in found.facts["curve"]]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == found.facts["clean"]["value"]
+    counts = sum(sum(point["newly_broken_by"].values()) for point in found.facts["curve"])
+    assert counts == len(found.arrays["rows"])
+
+
+def test_nothing_decided_is_computed_again(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    """Whoever survives the largest radius is attacked once; whoever is wrong unattacked, never."""
+    model, (x, y) = digits_run.model(), images
+    seen = 0
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal seen
+        seen += len(inputs[0]) if torch.is_grad_enabled() else 0
+
+    handle = model.register_forward_hook(count)
+    found = attacked(model, x, y, radii=[0.001, 0.002, 0.003, 0.004], protocol=[{"pgd": {"steps": 10, "restarts": 2}}])
+    handle.remove()
+    survivors, broken = int(np.isinf(found.smallest).sum()), int((np.isfinite(found.smallest) & (found.smallest > 0)).sum())
+    assert survivors > 70
+    assert 20 * survivors <= seen <= 20 * (survivors + 4 * broken)
+
+
+def test_an_attack_by_itself_is_shown_as_it_returns(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    model, (x, y) = digits_run.model(), images
+    outside = "tests/plugins_of_tests.py:ten_times_too_far"
+    found = attacked(
+        model, x, y, radii=[0, 0.05, 0.1], protocol="none", alone=["fgsm", {"attack": outside, "radii": [0.05], "name": "too far"}]
+    )
+    fgsm, far = found.facts["alone"]
+    clean = found.facts["clean"]["value"]
+    assert [row["eps"] for row in fgsm["rows"]] == [0, 0.05, 0.1]
+    assert fgsm["rows"][0]["accuracy"]["value"] == clean
+    assert [row["outside"] for row in fgsm["rows"]] == [0, 0, 0]
+    needs = (model, x, y, Ball("linf", 0.1), Draws(0, torch.arange(len(x))), unwatched, None, None, None)
+    x_adv = find.resolve("attacks", "fgsm")(*needs)
+    assert fgsm["rows"][2]["accuracy"]["value"] == pytest.approx(float((model(x_adv).argmax(1) == y).float().mean()))
+    assert far["rows"][0]["outside"] == len(x)
+    assert far["rows"][0]["accuracy"]["value"] < fgsm["rows"][1]["accuracy"]["value"]
+    assert far["rows"][0]["valid"]["value"] == clean  # outside the ball nothing counts
+    assert (found.smallest[found.arrays["rows"]] <= 0.1).all()
+
+
+def test_a_target_may_be_a_proxy_or_the_aim(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    model, (x, y) = digits_run.model(), images
+    proxy = attacked(model, x, y, radii=0.2, protocol=["pgd"], target=3)
+    aimed = attacked(model, x, y, radii=0.2, protocol=["pgd"], target=3, success="target")
+    rows = aimed.arrays["rows"]
+    assert len(rows) > 5
+    assert (aimed.arrays["adversarial_prediction"] == 3).all()
+    assert np.isinf(aimed.smallest[(y == 3).numpy() & (aimed.arrays["clean_prediction"] == 3)]).all()
+    assert aimed.robust(0.2).value >= proxy.robust(0.2).value
+
+
+def test_a_random_model_is_averaged_and_told(images: tuple[Tensor, Tensor], digits_run: sl.Run) -> None:
+    class Noisy(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.net(x + 0.1 * torch.randn_like(x))
+            return out
+
+    model, (x, y) = Noisy(digits_run.model()), images
+    found = attacked(model, x[:24], y[:24], radii=0.1, protocol=["fgsm"])
+    again = attacked(model, x[:24], y[:24], radii=0.1, protocol=["fgsm"])
+    assert found.facts["steering"]["passes"] == robustness.RANDOM_PASSES
+    assert (found.smallest == again.smallest).all()
+
+
+def test_the_model_comes_back_as_it_was(images: tuple[Tensor, Tensor]) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10), nn.Dropout(0.5))
+    model[1].eval()
+    model[2].bias.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modes, random_before = [m.training for m in model.modules()], torch.get_rng_state()
+    attacked(model, *images, radii=0.05, protocol=["fgsm", "pgd"])
+    assert modes == [m.training for m in model.modules()]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [p.requires_grad for p in model.parameters()] == [True, True, True, False]
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(random_before, torch.get_rng_state())
+
+
+def test_a_part_without_gradient_is_passed_straight_through(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    class Rounded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 8).round() / 8
+
+    model, (x, y) = nn.Sequential(Rounded(), digits_run.model()), images
+    asked = {"radii": 0.2, "protocol": [{"pgd": {"random_start": False}}]}
+    blocked, through = attacked(model, x, y, **asked), attacked(model, x, y, bpda=["0"], **asked)
+    assert blocked.robust(0.2).value == blocked.facts["clean"]["value"]
+    assert through.robust(0.2).value < 0.5 * blocked.robust(0.2).value
+    with pytest.raises(ConfigError, match="no submodule 'round'"):
+        attacked(model, x, y, bpda=["round"], **asked)
+
+
+def test_a_stopped_search_goes_on_to_the_same_bits(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robustness, "LARGEST_CHUNK", 32)
+    monkeypatch.setattr(smallest, "SAVE_SECONDS", 0.0)
+    model, (x, y) = digits_run.model(), images
+    asked: dict[str, Any] = {"radii": "0:0.2:0.05", "protocol": [{"pgd": {"steps": 5}}, {"apgd": {"steps": 10}}], "alone": ["fgsm"]}
+    whole = attacked(model, x, y, **asked)
+    stops = 0
+    original = smallest.SmallestRadius._attempt
+    for limit in range(1, 60):
+        calls = 0
+
+        def sometimes(self: Any, *given: Any, limit: int = limit) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > limit % 7 + 1:
+                raise KeyboardInterrupt
+            return original(self, *given)
+
+        monkeypatch.setattr(smallest.SmallestRadius, "_attempt", sometimes)
+        try:
+            found = attacked(model, x, y, home=tmp_path, **asked)
+            break
+        except KeyboardInterrupt:
+            stops += 1
+    monkeypatch.setattr(smallest.SmallestRadius, "_attempt", original)
+    assert stops > 3
+    for name, values in whole.arrays.items():
+        assert np.array_equal(values, found.arrays[name]), name
+    again = attacked(model, x, y, home=tmp_path, **asked)
+    assert again.facts == json.loads(json.dumps(found.facts))
+    assert not list(tmp_path.glob("*/chunks"))
+
+
+PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def attack_in_process(run: Path) -> None:
+    torch.set_num_threads(1)
+    robustness.steer = plainly
+    robustness.LARGEST_CHUNK, smallest.SAVE_SECONDS = 32, 0.0
+    asked = Robustness(radii="0:0.2:0.05", protocol=[{"pgd": {"steps": 20}}, {"apgd": {"steps": 30}}], audit=False)
+    stress.attack_run(RunFolder(run), asked, base=run)
+
+
+def _saved(run: Path) -> float:
+    """Changes whenever a chunk has been saved, whole or under way."""
+    times = []
+    for file in run.glob("robustness/*/chunks/*.npz"):
+        with suppress(FileNotFoundError):
+            times.append(file.stat().st_mtime)
+    return max(times, default=0)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_finds_the_same(digits_run: sl.Run, tmp_path: Path) -> None:
+    import shutil
+
+    whole, killed = tmp_path / "whole" / "run" / "seed-0", tmp_path / "killed" / "run" / "seed-0"
+    for place in (whole, killed):
+        shutil.copytree(digits_run.folder, place)
+    reference = PROCESSES.Process(target=attack_in_process, args=(whole,))
+    reference.start()
+    reference.join(240)
+    assert reference.exitcode == 0
+    kills, seen = 0, 0
+    while True:  # killed as soon as something new has been saved
+        process = PROCESSES.Process(target=attack_in_process, args=(killed,))
+        process.start()
+        while process.exitcode is None and _saved(killed) <= seen:
+            time.sleep(0.005)
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        seen, kills = _saved(killed), kills + 1
+    assert process.exitcode == 0
+    assert kills > 5
+    (first,), (second,) = (sorted((place / "robustness").glob("*/result.npz")) for place in (whole, killed))
+    a, b = np.load(first), np.load(second)
+    assert set(a) == set(b)
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_folder_of_another_model_is_not_taken_for_this_one(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    attacked(digits_run.model(), *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
+    other = digits_run.model()
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.5)
+    with pytest.raises(ConfigError, match="another model"):
+        attacked(other, *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
+
+
+def test_the_length_of_steps_is_known_where_it_is_fixed() -> None:
+    lengths = {
+        0.1: {"pgd": {"relative_step": 0.1}},
+        0.01: {"pgd": {"step_size": 0.01}},
+        2.5 / 20: {"pgd": {"steps": 20}},
+        1.0: "fgsm",
+        None: "apgd",
+    }
+    for wanted, value in lengths.items():
+        found = step_of(find.resolve("attacks", value), 1.0)
+        assert found == pytest.approx(wanted) if wanted is not None else found is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"radii": "0:0.1"}, "START:STOP:STEP"),
+        ({"radii": [8]}, "did you mean 8/255"),
+        ({"radii": -0.1}, "from 0 up"),
+        ({"radii": [0.1], "protocol": ["pgf"]}, "did you mean 'pgd'"),
+        ({"radii": [0.1], "protocol": [{"pgd": {"step": 1}}]}, "no option 'step'"),
+        ({"radii": [0.1], "protocol": "none"}, "nothing to do"),
+        ({"radii": [0.1], "success": "target"}, "needs a target"),
+        ({"radii": [0.1], "alone": [{"attack": "pgd", "taget": 1}]}, "unknown key 'taget'"),
+        ({"radii": [0.1], "alone": [{"attack": "pgd", "radii": "a"}]}, "radius 'a'"),
+    ],
+)
+def test_a_threat_that_cannot_be_is_told(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(Problems, match=said):
+        threat_of(stress.asked_of(asked), base=Path.cwd())
+
+
+def test_transfer_without_a_surrogate_is_refused_at_once(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(ConfigError, match="surrogate"):
+        attacked(digits_run.model(), *images, radii=0.1, protocol=["transfer"])
+
+
+def test_gradients_of_a_mean_are_those_of_each_image(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    model, (x, y) = digits_run.model(), images
+    _, values, mean = gradient(model, x, nn.functional.cross_entropy, y)
+    _, each, own = gradient(model, x, lambda z, t: nn.functional.cross_entropy(z, t, reduction="none"), y)
+    assert torch.allclose(mean, own, atol=1e-6)
+    assert torch.allclose(values, each.mean().expand(len(x)), atol=1e-6)
