@@ -15,6 +15,7 @@ from torch import nn
 
 from stresslens import study
 from stresslens.admission import admitted
+from stresslens.core import devices
 from stresslens.core.attacking import attacked
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
@@ -56,6 +57,7 @@ def measure(
     Raises ConfigError and DataError, before any computing, for a model or images that cannot be attacked.
     """
     admitted(model, split)
+    devices.keep_memory()
     if threat.radii and any(_asks(each.bound, "surrogate") for each in (*threat.attempts, *threat.alone)) and surrogate is None:
         raise ConfigError(
             "the attack transfer needs a surrogate: another model for the same images (surrogate=…, or --surrogate RUN)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,10 +42,11 @@ class Steering:
 
     def model(self, model: nn.Module, precision: str | None = None) -> Steered:
         """What an attack sees; with another precision than `steering`'s where its steps are too short for it."""
-        narrow = (precision or self.precision) == "bfloat16"
-        own = copy.deepcopy(model).to(torch.bfloat16) if narrow else model
-        first = next((p.dtype for p in own.parameters() if p.is_floating_point()), None)
         last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+        own = _pooled_first(copy.deepcopy(model)).to(memory_format=last)  # type: ignore[call-overload]
+        if (precision or self.precision) == "bfloat16":
+            own = own.to(torch.bfloat16)
+        first = next((p.dtype for p in own.parameters() if p.is_floating_point()), None)
         return Steered(own, batch=self.batch, passes=self.passes, dtype=first, memory_format=last)
 
     @contextmanager
@@ -56,6 +58,18 @@ class Steering:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def _pooled_first(model: nn.Module) -> nn.Module:
+    """The model with max pooling before a ReLU instead of behind it: the same function, on a quarter of the numbers."""
+    for part in model.modules():
+        if type(part) is not nn.Sequential:
+            continue
+        layers = part._modules
+        for first, second in itertools.pairwise(list(layers)):
+            if type(layers[first]) is nn.ReLU and type(layers[second]) is nn.MaxPool2d and not layers[second].return_indices:
+                layers[first], layers[second] = layers[second], layers[first]
+    return model
 
 
 _measured: dict[tuple[Any, ...], Steering] = {}
