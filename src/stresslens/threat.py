@@ -133,7 +133,8 @@ def _attempt(
 ) -> Attempt | None:
     try:
         bound = find.resolve("attacks", value, path=path, base=base, trust=trust)
-        return Attempt(name or label_of(value), value, bound, target, radii)
+        toward = f" toward {target}".replace("_", " ") if target is not None else ""
+        return Attempt(name or label_of(value) + toward, value, bound, target, radii)
     except Problems as error:
         found += error.problems
         return None
