@@ -124,7 +124,6 @@ def test_images_outside_ball_or_box_break_nothing() -> None:
         assert returned.shape == x.shape
     search = search_of(net, x)
     trace, _ = attempt(search, net, bound(outside))
-    assert trace.unchecked > trace.broke
     assert trace.excess > 2
 
 

@@ -97,7 +97,7 @@ def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str
     broken = np.flatnonzero((by >= 0) & ~wrong & np.isfinite(smallest))
     clean = torch.cat([c.clean for c in chunks]).double().softmax(1).cpu()
     x_adv, x = torch.cat([c.x_adv for c in chunks])[broken], torch.cat([c.x for c in chunks])[broken]
-    after = judged(judge, x_adv).double().softmax(1).cpu() if len(broken) else torch.zeros(0, clean.shape[1])
+    after = torch.cat([c.after for c in chunks])[broken].double().softmax(1).cpu()
     by[wrong | ~np.isfinite(smallest)] = -1
     ladder = chunks[0].ladder
     of_ladder = judged(judge, ladder.flatten(0, 1)).double().softmax(1).cpu() if ladder.numel() else torch.zeros(0, clean.shape[1])
@@ -112,8 +112,8 @@ def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str
         "steps": joined(lambda c: c.steps),
         "rows": broken,
         "adversarials": x_adv.cpu().numpy(),
-        "adversarial_prediction": after.argmax(1).numpy() if len(broken) else np.zeros(0, np.int64),
-        "adversarial_confidence": after.amax(1).numpy().astype(np.float32) if len(broken) else np.zeros(0, np.float32),
+        "adversarial_prediction": after.argmax(1).numpy(),
+        "adversarial_confidence": after.amax(1).numpy().astype(np.float32),
         "ladder": ladder.cpu().numpy(),
         "ladder_prediction": of_ladder.argmax(1).reshape(ladder.shape[:2]).numpy()
         if ladder.numel()
@@ -216,7 +216,7 @@ def _merged(traces: Sequence[Trace]) -> list[Trace]:
         if known is None:
             together[trace.attack, trace.eps] = replace(trace)
             continue
-        counted = ("n", "broke", "outside", "unchecked", "silent", "zero_at_start", "zero_on_path", "gradients", "forwards")
+        counted = ("n", "broke", "outside", "silent", "zero_at_start", "zero_on_path", "gradients", "forwards")
         for name in (*counted, "followed", "rising", "seconds"):
             setattr(known, name, getattr(known, name) + getattr(trace, name))
         known.excess = max(known.excess, trace.excess)

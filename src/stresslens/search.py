@@ -43,6 +43,8 @@ class Search:
         self.judge, self.x, self.y, self.ball, self.target, self.aimed, self.drop = judge, x, y, ball, target, aimed, drop
         self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.x_adv = x.clone()
+        self.logits: Tensor | None = None
+        """(N, K) the verdict on each image that broke its original."""
         self.steps = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         """Iterates that were seen of an image up to the one that broke it, over all attacks."""
 
@@ -59,11 +61,17 @@ class Search:
         held = self.ball.select(rows).holds(x_adv, self.x[rows])
         inside = held.nonzero().flatten()  # only these are worth a pass: attacks of smallest perturbation come from outside
         if len(inside):
-            held[inside] = self.fooled(judged(self.judge, x_adv[inside]), rows[inside])
-        fresh = held & ~self.broken[rows]
-        self.x_adv[rows[fresh]] = x_adv[fresh].to(self.x_adv.dtype)
-        self.broken[rows[fresh]] = True
+            logits = judged(self.judge, x_adv[inside])
+            held[inside] = self.fooled(logits, rows[inside])
+            self._keep(rows[inside], x_adv[inside], logits, held[inside])
         return held
+
+    def _keep(self, rows: Tensor, x_adv: Tensor, logits: Tensor, held: Tensor) -> None:
+        fresh = held & ~self.broken[rows]
+        if self.logits is None:
+            self.logits = torch.zeros(len(self.x), logits.shape[1], dtype=logits.dtype, device=logits.device)
+        self.x_adv[rows[fresh]], self.logits[rows[fresh]] = x_adv[fresh].to(self.x_adv.dtype), logits[fresh]
+        self.broken[rows[fresh]] = True
 
     def attempt(
         self,
@@ -109,14 +117,16 @@ class Search:
             raise ConfigError(f"the attack {name} returned {got}; expected images of shape {tuple(before.shape)}")
         result = result.detach().to(before.dtype)
         around = self.ball.select(rows)
-        trace.outside = int((~around.holds(result, before)).sum())
+        inside = around.holds(result, before)
+        trace.outside = int((~inside).sum())
         size, radius = around.size(result - before), around.radius(before).flatten()
         trace.excess = float((size / radius.clamp_min(1e-12)).nan_to_num(torch.inf, torch.inf).max())
-        trace.unchecked = int(self.fooled(judged(self.judge, result), rows).sum())
         on_the_way = self.broken[rows].clone()
-        held = self.check(rows, result)
-        if not self.drop or not attack.asks_for("attacks", "watch"):
-            trace.silent = int((on_the_way & ~held).sum())
+        final = torch.ones_like(on_the_way) if not self.drop or not attack.asks_for("attacks", "watch") else ~on_the_way
+        logits = judged(self.judge, result[final])  # whoever was dropped on the way has had his verdict
+        held = self.fooled(logits, rows[final]) & inside[final]
+        self._keep(rows[final], result[final], logits, held)
+        trace.silent = int((on_the_way[final] & ~held).sum())
         trace.broke = int(self.broken[rows].sum())
         trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.flat_at.sum(1))
         left = ~self.broken[rows]
@@ -210,8 +220,8 @@ def judged(judge: Judge, x: Tensor) -> Tensor:
     """(n, K) logits, the batch filled up to a multiple of `MULTIPLE` so that few shapes are met."""
     n = len(x)
     short = -n % MULTIPLE
-    if not short or not n:
-        return judge(x)
+    if not short:
+        return judge(x) if n else judge(x.new_zeros(1, *x.shape[1:]))[:0]
     return judge(torch.cat([x, x[:1].expand(short, *x.shape[1:])]))[:n]
 
 

@@ -22,7 +22,7 @@ from stresslens.search import Judge, Search, judged
 from stresslens.steering import RESOLVED, Steering, step_of
 from stresslens.threat import Attempt, Threat
 
-KEPT = ("clean", "high", "low", "x_adv", "by", "steps", "ranks", "valid", "ladder")
+KEPT = ("clean", "high", "low", "x_adv", "after", "by", "steps", "ranks", "valid", "ladder")
 SAVE_SECONDS = 10.0
 """How long an attack may take before what it found is saved within a chunk."""
 
@@ -43,6 +43,8 @@ class Chunk:
     low: Tensor
     """(n,) place of the largest radius that an image is known to survive, -1 where none."""
     x_adv: Tensor
+    after: Tensor
+    """(n, K) the verdict on x_adv where the image is broken."""
     by: Tensor
     steps: Tensor
     ranks: Tensor
@@ -126,6 +128,7 @@ class SmallestRadius:
             high,
             low,
             x.clone(),
+            clean.clone(),
             torch.full((n,), -1, dtype=torch.int64, device=x.device),
             torch.zeros(n, dtype=torch.int64, device=x.device),
             ranks,
@@ -180,6 +183,8 @@ class SmallestRadius:
                 break
             if state is not None and time.perf_counter() - began > SAVE_SECONDS:
                 found = {"broken": search.broken, "x_adv": search.x_adv, "steps": search.steps, "by": by}
+                if search.logits is not None:
+                    found["logits"] = search.logits
                 chunk.under_way = {"next": place + 1, **found}
                 save(state, chunk)
                 chunk.under_way = {}
@@ -194,6 +199,7 @@ class SmallestRadius:
         if not kept:
             return 0
         search.broken, search.x_adv, search.steps = kept["broken"], kept["x_adv"], kept["steps"]
+        search.logits = kept.get("logits")
         by.copy_(kept["by"])
         return int(kept["next"])
 
@@ -212,6 +218,8 @@ class SmallestRadius:
         at = rows[broken]
         chunk.high[at], chunk.by[at] = level, by[broken]
         chunk.x_adv[at], chunk.steps[at] = search.x_adv[broken], search.steps[broken]
+        if search.logits is not None:
+            chunk.after[at] = search.logits[broken]
 
     def _level_of(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """(n,) the place of the smallest radius whose ball holds the image, the number of radii where none does."""
@@ -229,6 +237,8 @@ class SmallestRadius:
             nearer = ball.project(chunk.x_adv[rows], chunk.x[rows])
             rows = rows[search.check(torch.arange(len(rows), device=rows.device), nearer)]
             chunk.x_adv[rows] = search.x_adv[search.broken]
+            if search.logits is not None:
+                chunk.after[rows] = search.logits[search.broken]
             chunk.high[rows] -= 1
 
     def _draws(self, chunk: Chunk, *path: int) -> Draws:

@@ -76,8 +76,6 @@ class Trace:
     """Returned images that lie outside the ball or the box."""
     excess: float = 0.0
     """The largest size of a returned perturbation over the radius."""
-    unchecked: int = 0
-    """Returned images that are not answered right, wherever they lie."""
     silent: int = 0
     """Images of which an iterate inside ball and box fooled the model and the returned image does not."""
     zero_at_start: int = 0
