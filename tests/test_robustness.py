@@ -33,15 +33,13 @@ PLAIN = Steering("float32", "contiguous", 1, 64, 1, 1e-5)
 EXACT: list[Any] = ["fgsm", {"apgd": {"loss": "margin_targeted", "steps": 30}}]
 
 
-def plainly(model: nn.Module, x: Tensor, *, passes: int, threads: int | None = None) -> Steering:
+def plainly(model: nn.Module, x: Tensor, *, passes: int) -> Steering:
     return replace(PLAIN, passes=passes)
 
 
 @pytest.fixture(autouse=True)
 def _steered_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        robustness, "steer", lambda model, x, *, passes, threads=None: Steering("float32", "contiguous", 1, 64, passes, 1e-5)
-    )
+    monkeypatch.setattr(robustness, "steer", plainly)
 
 
 def linear(classes: int, pixels: int = 16, seed: int = 0) -> tuple[nn.Module, Tensor]:
@@ -374,3 +372,65 @@ def test_gradients_of_a_mean_are_those_of_each_image(digits_run: sl.Run, images:
     _, each, own = gradient(model, x, lambda z, t: nn.functional.cross_entropy(z, t, reduction="none"), y)
     assert torch.allclose(mean, own, atol=1e-6)
     assert torch.allclose(values, each.mean().expand(len(x)), atol=1e-6)
+
+
+def test_what_an_attack_by_itself_breaks_does_not_change_the_others() -> None:
+    """A radial model: nothing breaks from the clean centre, everything from beside it; half the images fall to FGSM."""
+
+    class Radial(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            far = (x - 0.5).square().flatten(1).sum(1)
+            return torch.stack([0.3 - far, torch.zeros_like(far)], 1)
+
+    x = torch.full((2, 1, 4, 4), 0.5)
+    x[1] += 0.05
+    y = torch.zeros(2, dtype=torch.int64)
+    asked: dict[str, Any] = {"radii": [0.05, 0.1, 0.2], "protocol": [{"pgd": {"steps": 10}}]}
+    plain, beside = attacked(Radial(), x, y, **asked), attacked(Radial(), x, y, alone=["fgsm"], **asked)
+    assert np.isfinite(plain.smallest).all()
+    assert (beside.smallest <= plain.smallest).all()
+
+
+def test_another_model_of_the_same_weights_is_another_model(
+    tmp_path: Path, digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
+    class Quantised(nn.Module):
+        def __init__(self, net: nn.Module, levels: int) -> None:
+            super().__init__()
+            self.net, self.levels = net, levels
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.net((x * self.levels).round() / self.levels)
+            return out
+
+    attacked(Quantised(digits_run.model(), 255), *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
+    with pytest.raises(ConfigError, match="another model"):
+        attacked(Quantised(digits_run.model(), 2), *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
+
+
+def test_a_changed_attack_of_ones_own(tmp_path: Path, digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    file = tmp_path / "mine.py"
+    asked: dict[str, Any] = {"radii": 0.1, "protocol": [f"{file}:mine"]}
+    keys = set()
+    for share in (0.5, 1.0):
+        file.write_text(f"def mine(model, x, y, ball):\n    return (x + {share} * ball.radius(x)).clamp(0, 1)\n")
+        keys.add(attacked(digits_run.model(), *images, home=tmp_path / "out", **asked).facts["key"])
+    assert len(keys) == 2
+
+
+def test_a_radius_that_was_not_attacked_has_no_figure(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    found = attacked(digits_run.model(), *images, radii=["8/255"], protocol=["fgsm"])
+    assert found.robust(8 / 255).value == found.facts["curve"][0]["robust"]["value"]
+    with pytest.raises(ConfigError, match="not attacked"):
+        found.robust(0.5)
+
+
+def test_audits_look_at_the_model_that_was_attacked(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+    class Rounded(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 8).round() / 8
+
+    model = nn.Sequential(Rounded(), digits_run.model())
+    found = sl.attack(model, *images, radii=0.2, protocol=["fgsm", {"pgd": {"steps": 20}}], bpda=["0"])
+    signs = {finding.audit for finding in found.findings if finding.status == "sign"}
+    assert "gradient exists" not in signs

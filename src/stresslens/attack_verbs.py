@@ -50,6 +50,7 @@ def attack(
         list[str] | None, typer.Option("--certificate", help="{smoothing: {sigma: 0.25}}; may be repeated.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
     audit: Annotated[bool, typer.Option("--audit/--no-audit", help="Check the result for the known ways to fool oneself.")] = True,
     trust: Trust = False,
     fail_under: Annotated[
@@ -66,6 +67,7 @@ def attack(
     from stresslens import stress
     from stresslens.core.results import RunFolder
     from stresslens.core.yaml_source import parse_value
+    from stresslens.report.page import write_report
     from stresslens.stress import asked_of
     from stresslens.terminal import print_json, print_robustness
 
@@ -88,7 +90,10 @@ def attack(
         "audit": audit,
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
-    found = stress.attack_run(RunFolder(run), asked_of(values), trust=trust, base=Path.cwd())
+    found = stress.attack_run(RunFolder(run), asked_of(values), base=Path.cwd(), trust=trust, device=device)
+    for folder in (run, run.resolve().parents[1]):
+        if (folder / "record.json").is_file() or (folder / "study.json").is_file():
+            write_report(folder)
     if as_json:
         print_json({"run": str(run), **found.facts})
     else:

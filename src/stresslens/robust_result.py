@@ -12,6 +12,7 @@ import torch
 
 import stresslens
 from stresslens.core.ball import Ball
+from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace
 from stresslens.core.results import FORMAT, read_arrays, read_json, write_atomically, write_json
 from stresslens.core.types import Estimate, Finding
@@ -40,8 +41,15 @@ class Robust:
         return self.arrays["smallest"]
 
     def robust(self, eps: float) -> Estimate:
-        """The share of images that nothing broke at any radius up to this, with Wilson's interval."""
-        return wilson(int((self.smallest > eps).sum()), len(self.smallest))
+        """The share of images that nothing broke at any radius up to this, with Wilson's interval.
+
+        Raises ConfigError for a radius that was not attacked.
+        """
+        known = [radius for radius in (0.0, *self.facts["radii"]) if abs(radius - eps) <= 1e-6 * max(eps, radius)]
+        if not known:
+            asked = ", ".join(f"{radius:g}" for radius in self.facts["radii"])
+            raise ConfigError(f"radius {eps:g} was not attacked; known are {asked}")
+        return wilson(int((self.smallest > known[0]).sum()), len(self.smallest))
 
     @property
     def findings(self) -> list[Finding]:
@@ -115,6 +123,7 @@ def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str
         "adversarial_prediction": after.argmax(1).numpy(),
         "adversarial_confidence": after.amax(1).numpy().astype(np.float32),
         "ladder": ladder.cpu().numpy(),
+        "ladder_size": Ball(threat.norm, 0.0).size((ladder - chunks[0].x[0]).flatten(0, 1)).reshape(ladder.shape[:2]).cpu().numpy(),
         "ladder_prediction": of_ladder.argmax(1).reshape(ladder.shape[:2]).numpy()
         if ladder.numel()
         else np.zeros((0, 0), np.int64),
@@ -172,7 +181,7 @@ def facts_of(
         "traces": [trace.as_json() for trace in traces],
         "steering": steering.as_json(),
         "cost": {
-            "seconds": seconds,
+            "seconds": max(seconds, sum(trace.seconds for trace in traces)),
             "forwards": sum(trace.forwards for trace in traces),
             "gradients": sum(trace.gradients for trace in traces),
             "audit_seconds": 0.0,

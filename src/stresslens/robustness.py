@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stresslens import study
+from stresslens import find, study
 from stresslens.admission import admitted
 from stresslens.core import devices
 from stresslens.core.attacking import attacked
@@ -48,7 +48,6 @@ def measure(
     home: Path | None = None,
     reported: Callable[[np.ndarray], float | None] = lambda index: None,
     surrogate: nn.Module | None = None,
-    threads: int | None = None,
     tell: Tell = lambda decided, total: None,
 ) -> tuple[Robust, Path | None]:
     """Attacks the model and returns what was found, with its folder below `home` where one is given; finished there, it is read.
@@ -66,7 +65,7 @@ def measure(
     images = split.select(index) if len(index) < len(split) else split
     model = straight_through(model, threat.settings["bpda"])
     with attacked(model, seed=threat.seed):
-        asked = study.fingerprint([plain(threat), images.fingerprint])
+        asked = study.fingerprint([plain(threat), _sources(threat), images.fingerprint])
         fingerprint = study.fingerprint([asked, _digest(model), None if surrogate is None else _digest(surrogate)])
         key = f"{threat.norm}-{threat.protocol}-{asked[:8]}"
         folder = home / key if home is not None else None
@@ -75,7 +74,7 @@ def measure(
                 raise ConfigError(f"{folder} holds the result of another model; choose another folder, or delete it")
             return Robust.load(folder), folder
         began = time.perf_counter()
-        steering, size = _settled(model, images, threat, folder, fingerprint, threads)
+        steering, size = _settled(model, images, threat, folder, fingerprint)
         judge = judge_of(model, passes=steering.passes, seed=threat.seed)
         decided = 0
         search = SmallestRadius(
@@ -118,23 +117,21 @@ def _chunk(search: SmallestRadius, x: Any, y: Any, places: Any, folder: Path | N
     return chunk
 
 
-def _settled(
-    model: nn.Module, images: Split, threat: Threat, folder: Path | None, fingerprint: str, threads: int | None
-) -> tuple[Steering, int]:
+def _settled(model: nn.Module, images: Split, threat: Threat, folder: Path | None, fingerprint: str) -> tuple[Steering, int]:
     """How the search runs and how many images a chunk has: as an earlier attempt settled it, else by measuring."""
     file = folder / "chunks" / "settled.json" if folder is not None else None
     if file is not None and file.exists():
         kept = read_json(file)
         if kept["fingerprint"] == fingerprint:
             return Steering(**kept["steering"]), int(kept["chunk"])
-        shutil.rmtree(file.parent)  # of another model
+        raise ConfigError(f"{folder} holds a search that was begun on another model; choose another folder, or delete it")
     first = next((p for p in model.parameters()), torch.empty(0))
     x = images.floats(images.images[:512]).to(first.device, torch.float32)
     asked = threat.settings.get("passes", "auto")
     passes = (1 if deterministic(model, x[:32]) else RANDOM_PASSES) if asked == "auto" else int(asked)
     with torch.random.fork_rng(devices=[]):
-        steering = steer(model, x, passes=passes, threads=threads)
-    each = steering.seconds * max([_gradients(a, threat, model, x) for a in (*threat.attempts, *threat.alone)], default=1)
+        steering = steer(model, x, passes=passes)
+    each = steering.seconds * max([_gradients(each) for each in (*threat.attempts, *threat.alone)], default=1.0)
     size = int(CHUNK_SECONDS / max(each, 1e-9)) // 32 * 32
     size = min(max(size, SMALLEST_CHUNK), LARGEST_CHUNK)
     if file is not None:
@@ -150,9 +147,10 @@ def deterministic(model: nn.Module, x: Any) -> bool:
     return float((passes - passes[0]).abs().max() / passes[0].abs().max().clamp_min(1e-30)) < AGREE
 
 
-def _gradients(each: Attempt, threat: Threat, model: nn.Module, x: Any) -> float:
+def _gradients(each: Attempt) -> float:
     """About how many gradients an attack takes for an image that it does not break; a forward pass counts a third."""
-    options = each.bound.options
+    declared = find.options_of(each.bound.function)
+    options = {name: each.bound.options.get(name, option.default) for name, option in declared.items()}
     targeted = each.bound.function.__name__ == "fab" or options.get("loss") in ("auto", "dlr_targeted", "margin_targeted")
     steps = float(options.get("steps") or 1) * float(options.get("restarts") or 1) * (9 if targeted else 1)
     return max(steps, float(options.get("queries") or 0) / 3, 1.0)
@@ -164,11 +162,22 @@ def _chosen(asked: Any, n: int, seed: int) -> torch.Tensor:
 
 
 def _digest(model: nn.Module) -> str:
-    digest = hashlib.sha256(type(model).__name__.encode())
+    """Changes with the architecture, the plain attributes of every module, and every parameter and buffer."""
+    digest = hashlib.sha256()
+    for name, module in model.named_modules():
+        plain_ones = {k: v for k, v in vars(module).items() if k != "training" and isinstance(v, bool | int | float | str | tuple)}
+        digest.update(f"{name} {type(module).__module__}.{type(module).__qualname__} {sorted(plain_ones.items())!r}".encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.detach().cpu().float().numpy()).data)
+        digest.update(np.ascontiguousarray(value.detach().cpu().double().numpy()).data)
     return digest.hexdigest()[:16]
+
+
+def _sources(threat: Threat) -> dict[str, str]:
+    """What the user's own attacks were when they were asked for."""
+    names = study.own_plugins([each.value for each in (*threat.attempts, *threat.alone)])
+    files = {name: find.source_of(name, base=threat.base) for name in sorted(names)}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file is not None}
 
 
 def _asks(bound: Any, need: str) -> bool:

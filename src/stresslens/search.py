@@ -230,7 +230,7 @@ def judge_of(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int =
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
     def judge(x: Tensor) -> Tensor:
-        with torch.no_grad(), torch.random.fork_rng(devices=[], enabled=passes > 1):
+        with torch.no_grad(), torch.random.fork_rng(devices=[x.device] if x.is_cuda else [], enabled=passes > 1):
             if passes > 1:
                 torch.manual_seed(seed)
             parts = torch.split(x.to(first.dtype), batch)

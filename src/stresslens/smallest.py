@@ -24,7 +24,7 @@ from stresslens.threat import Attempt, Threat
 
 KEPT = ("clean", "high", "low", "x_adv", "after", "by", "steps", "ranks", "valid", "ladder")
 SAVE_SECONDS = 10.0
-"""How long an attack may take before what it found is saved within a chunk."""
+"""After so long what was found is saved within a chunk, as soon as an attack is done."""
 
 
 @dataclass
@@ -95,15 +95,18 @@ class SmallestRadius:
         self.judge, self.threat, self.steering, self.surrogate, self.tell = judge, threat, steering, surrogate, tell
         self.plain = steering.model(model, "float32")
         self.narrow = steering.model(model) if steering.precision == "bfloat16" else self.plain
+        self._saved_at = 0.0
         self.levels = torch.tensor([eps for eps in threat.radii if eps > 0], dtype=torch.float32)
 
     def of(self, x: Tensor, y: Tensor, places: Tensor, *, state: Path | None = None) -> Chunk:
         """The whole search. With `state`, a file, what is done is saved there on the way, and gone on with."""
         chunk = self.begun(x, y, places, state)
-        self._alone(chunk)
+        self._saved_at = time.perf_counter()
+        self._alone(chunk, state)
         self._slip(chunk, torch.arange(len(x), device=x.device)[chunk.high < len(self.levels)])
         while len(open_ := self._open(chunk)) and self.threat.attempts:
-            self._round(chunk, open_, state)
+            unbroken = open_[chunk.high[open_] == len(self.levels)]  # by themselves: they have no adversarial to start from
+            self._round(chunk, unbroken if len(unbroken) else open_, state)
             self.tell(int(len(x) - len(self._open(chunk))))
         return chunk
 
@@ -143,7 +146,7 @@ class SmallestRadius:
         """The images with a radius left between what they survive and what breaks them."""
         return (chunk.high - chunk.low > 1).nonzero().flatten()
 
-    def _alone(self, chunk: Chunk) -> None:
+    def _alone(self, chunk: Chunk, state: Path | None) -> None:
         """Each attack by itself at each of its radii, run to its end on every image."""
         for place, each in enumerate(self.threat.alone):
             for level, eps in enumerate(each.radii):
@@ -162,6 +165,8 @@ class SmallestRadius:
                 if not self.threat.aimed:
                     everything = torch.arange(len(chunk.x), device=chunk.x.device)
                     self._keep(chunk, everything, search, torch.full_like(everything, place))
+                if self._due(state):
+                    self._save(state, chunk)
 
     def _round(self, chunk: Chunk, rows: Tensor, state: Path | None) -> None:
         """The protocol on images that are still open, each at the radius below the one that is known to break it."""
@@ -169,29 +174,36 @@ class SmallestRadius:
         ball = Ball(self.threat.norm, self.levels.to(rows.device)[level])
         target = None if chunk.target is None else chunk.target[rows]
         search = Search(self.judge, chunk.x[rows], chunk.y[rows], ball, target=target, aimed=self.threat.aimed)
-        top = bool((chunk.high[rows] == len(self.levels)).all())
-        start = None if top else ball.project(chunk.x_adv[rows], chunk.x[rows])
+        start = None if chunk.high[rows[0]] == len(self.levels) else ball.project(chunk.x_adv[rows], chunk.x[rows])
         by = torch.full_like(rows, -1)
         first = self._gone_on(chunk, search, by)
         for place, each in list(enumerate(self.threat.attempts))[first:]:
-            began, before = time.perf_counter(), search.broken.clone()
+            before = search.broken.clone()
             draws = Draws(mix(self.threat.seed, place), chunk.places[rows])
             trace, _ = self._attempt(each, search, draws, float(self.levels[level].min()), start)
             chunk.traces.append(trace)
             by[search.broken & ~before] = len(self.threat.alone) + place
             if bool(search.broken.all()):
                 break
-            if state is not None and time.perf_counter() - began > SAVE_SECONDS:
+            if self._due(state):
                 found = {"broken": search.broken, "x_adv": search.x_adv, "steps": search.steps, "by": by}
                 if search.logits is not None:
                     found["logits"] = search.logits
                 chunk.under_way = {"next": place + 1, **found}
-                save(state, chunk)
+                self._save(state, chunk)
                 chunk.under_way = {}
         self._keep(chunk, rows, search, by)
         survived = rows[~search.broken]
         chunk.low[survived] = chunk.high[survived] - 1
         self._slip(chunk, rows[search.broken])
+
+    def _due(self, state: Path | None) -> bool:
+        return state is not None and time.perf_counter() - self._saved_at > SAVE_SECONDS
+
+    def _save(self, state: Path | None, chunk: Chunk) -> None:
+        if state is not None:
+            save(state, chunk)
+            self._saved_at = time.perf_counter()
 
     def _gone_on(self, chunk: Chunk, search: Search, by: Tensor) -> int:
         """Takes up a round that was saved half-way; returns the attack to go on with."""

@@ -43,7 +43,10 @@ class Steering:
     def model(self, model: nn.Module, precision: str | None = None) -> Steered:
         """What an attack sees; with another precision than `steering`'s where its steps are too short for it."""
         last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
-        own = _pooled_first(copy.deepcopy(model)).to(memory_format=last)  # type: ignore[call-overload]
+        try:
+            own = _pooled_first(copy.deepcopy(model)).to(memory_format=last)  # type: ignore[call-overload]
+        except Exception:  # a module of the user's own may hold what cannot be copied
+            return Steered(model, batch=self.batch, passes=self.passes)
         if (precision or self.precision) == "bfloat16":
             own = own.to(torch.bfloat16)
         first = next((p.dtype for p in own.parameters() if p.is_floating_point()), None)
@@ -75,23 +78,23 @@ def _pooled_first(model: nn.Module) -> nn.Module:
 _measured: dict[tuple[Any, ...], Steering] = {}
 
 
-def steer(model: nn.Module, x: Tensor, *, passes: int, threads: int | None = None) -> Steering:
+def steer(model: nn.Module, x: Tensor, *, passes: int) -> Steering:
     """The quickest way to a gradient on images like x (n, C, H, W); the model must be held still (`attacked`).
 
     Measured once for each architecture and shape of images, in about half a second.
     """
-    most = threads or torch.get_num_threads()
+    most = torch.get_num_threads()
     key = (repr(model), tuple(x.shape), str(x.device), most, passes)
     if key not in _measured:
-        _measured[key] = _quickest(model, x, passes, most, threads)
+        _measured[key] = _quickest(model, x, passes, most)
     return _measured[key]
 
 
-def _quickest(model: nn.Module, x: Tensor, passes: int, most: int, threads: int | None) -> Steering:
+def _quickest(model: nn.Module, x: Tensor, passes: int, most: int) -> Steering:
     formats = ["contiguous", "channels_last"] if any(isinstance(m, nn.Conv2d) for m in model.modules()) else ["contiguous"]
     best = Steering("float32", "contiguous", most, min(128, max(1, len(x))), passes, 0.0)
     best = _timed(best, model, x)
-    counts = [most] if threads or most == 1 else [most, 1]
+    counts = [most] if most == 1 else [most, 1]
     for precision in ("float32", "bfloat16"):
         for memory_format in formats:
             for count in counts:

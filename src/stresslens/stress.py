@@ -20,7 +20,9 @@ from stresslens.building import data_of, open_model
 from stresslens.certifying import certify
 from stresslens.core.ball import parse_radius
 from stresslens.core.data import Data, Split
+from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError, GateNotMet, Problems
+from stresslens.core.layers import straight_through
 from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, UnreadableRun, read_record, write_json
 from stresslens.recipe import Robustness
@@ -51,8 +53,8 @@ def opened(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Da
     return model, data
 
 
-def attack_run(folder: RunFolder, asked: Robustness, *, trust: bool = False, base: Path) -> Robust:
-    """Measures a finished run's robustness, or goes on with it, and writes it to the run's folder and its page.
+def attack_run(folder: RunFolder, asked: Robustness, *, base: Path, trust: bool = False, device: str = "auto") -> Robust:
+    """Measures a finished run's robustness, or goes on with it, and writes it to the run's folder.
 
     Raises ConfigError, before any computing, for what cannot be done.
     """
@@ -61,8 +63,11 @@ def attack_run(folder: RunFolder, asked: Robustness, *, trust: bool = False, bas
     threat = resolved(asked, base, trust)
     with folder.locked():
         model, data = opened(folder, trust=trust)
+        place = pick_device(device)
+        other = _surrogate(asked, trust)
         record = read_record(folder)
-        found = stress(folder, model, data, asked, threat, record, surrogate=_surrogate(asked, trust))
+        surrogate = None if other is None else other.to(place)
+        found = stress(folder, model.to(place), data, asked, threat, record, surrogate=surrogate)
         write_json(folder.record, record)
     return found
 
@@ -83,7 +88,6 @@ def stress(
     record: dict[str, Any],
     *,
     surrogate: nn.Module | None = None,
-    threads: int | None = None,
 ) -> Robust:
     """The stage of a run: measures, audits, keeps pictures, and names the result in the record."""
     if asked.split not in data.splits:
@@ -97,14 +101,13 @@ def stress(
         home=folder.path / "robustness",
         reported=lambda index: _reported(folder, asked.split, index),
         surrogate=surrogate,
-        threads=threads,
         tell=lambda decided, total: advance(name, decided, total),
     )
     assert place is not None
     if asked.audit and not robust.facts["audited"]:
         robust = audited(robust, model, split, threat, surrogate=surrogate)
         robust.save(place)
-    if not (place / "examples").is_dir():
+    if not (place / "examples" / "examples.json").is_file():
         _save_examples(place, split, robust)
     if asked.certificates:
         certify(
@@ -133,14 +136,15 @@ def audited(robust: Robust, model: nn.Module, split: Split, threat: Threat, *, s
     own = split.select(torch.as_tensor(arrays["index"]))
     first = next((p for p in model.parameters()), torch.empty(0))
     x, y = own.floats(own.images[:]).to(first.device, torch.float32), own.labels.to(first.device)
-    values = [each.value for each in threat.attempts] or [each.value for each in threat.alone]
+    model = straight_through(model, threat.settings["bpda"])
+    attacks = [each.bound for each in threat.attempts or threat.alone]
     probe: Any = auditing.Probe(
         model,
         x,
         y,
         threat.norm,
         threat.radii,
-        values,
+        attacks,
         seed=threat.seed,
         surrogate=surrogate,
         passes=robust.facts["steering"]["passes"],
@@ -189,7 +193,7 @@ def _ladder_facts(robust: Robust) -> Iterator[tuple[tuple[int, int], dict[str, A
                     "prediction": int(arrays["ladder_prediction"][a, level]),
                     "confidence": float(arrays["ladder_confidence"][a, level]),
                     "eps": row["eps"],
-                    "size": row["eps"],
+                    "size": float(arrays["ladder_size"][a, level]),
                     "steps": 0,
                     "attack": alone["label"],
                 },

@@ -40,15 +40,20 @@ def unwatched(rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None =
 
 @contextmanager
 def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Evaluation mode, and no gradient for any parameter. Modes, requires_grad, buffers and torch's random state are as before
-    afterwards, also after an exception; `seed` is what a random model draws from meanwhile."""
+    """Evaluation mode, float32 that is no TF32, and no gradient for any parameter.
+
+    Modes, requires_grad, buffers and torch's random state are as before afterwards, also after an exception; `seed` is what a
+    random model draws from meanwhile.
+    """
     modes = {module: module.training for module in model.modules()}
     asked = [p for p in model.parameters() if p.requires_grad]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = [(m, name, own, own.clone()) for m in modes for name, own in m.named_buffers(recurse=False)]
+    tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     devices = list({p.device for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         try:
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             model.eval()
             for parameter in asked:
                 parameter.requires_grad_(False)
@@ -59,8 +64,9 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
             for parameter in asked:
                 parameter.requires_grad_(True)
             with torch.no_grad():
-                for buffer, before in buffers:
-                    buffer.copy_(before)
+                for module, name, own, before in buffers:
+                    module._buffers[name] = own.copy_(before)
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 class Steered(nn.Module):
