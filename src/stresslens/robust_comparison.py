@@ -22,8 +22,21 @@ METRIC = (
     "expected accuracy, or robust@RADIUS (robust@0.05, robust@8/255), or robust@RADIUS:KEY with the start of a result's folder name"
 )
 
+SAME = 1e-6
+"""Radii that differ by a smaller share of themselves are the same, once rounded to be written."""
+
 Result = Mapping[str, Any]
 Pair = tuple[str, str, str]
+
+
+def unbroken(smallest: NDArray[np.floating], eps: float) -> NDArray[np.bool_]:
+    """Which images nothing broke at any radius up to `eps`, of the smallest radii that broke each."""
+    return smallest > eps * (1 + SAME)
+
+
+def same_radius(a: float, b: float) -> bool:
+    """Whether two radii are one, but for the rounding of a name or a JSON file."""
+    return math.isclose(a, b, rel_tol=SAME, abs_tol=1e-9)
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Attacked(Tested):
 
     def at(self, eps: float) -> Attacked:
         return Attacked(
-            self.smallest > eps * (1 + 1e-9), self.labels, self.split, self.record, self.index, self.smallest, self.result, eps
+            unbroken(self.smallest, eps), self.labels, self.split, self.record, self.index, self.smallest, self.result, eps
         )
 
     def unlike(self, other: Tested) -> str | None:
@@ -112,7 +125,7 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
         raise ConfigError(f"{folder.path} was not attacked on its {split} images; `stresslens attack {folder.path}` does it")
     fitting = {}
     for name, result in results.items():
-        near = [r for r in result["radii"] if math.isclose(r, eps, rel_tol=1e-6, abs_tol=1e-9)]
+        near = [r for r in result["radii"] if same_radius(r, eps)]
         if near and name.startswith(key):
             fitting[name] = float(near[0])
     if not fitting:

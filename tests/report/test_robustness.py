@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from stresslens.report.robustness import audits, chosen, sections, threats
 from stresslens.report.wording import other_radius, radius
 
 
-def study_of(root: Path, runs: list[str], seeds: int = 1, **options: Any) -> Path:
+def study_of(
+    root: Path, runs: list[str], seeds: int = 1, strength_of: Callable[[int], float] = lambda k: 0.03 + 0.02 * k, **options: Any
+) -> Path:
     study = write_study(root, runs, seeds=seeds)
     for k in range(len(runs)):
         for seed in range(seeds):
-            attack(study / f"run{k}" / f"seed-{seed}", strength=0.03 + 0.02 * k, seed=10 * k + seed, **options)
+            attack(study / f"run{k}" / f"seed-{seed}", strength=strength_of(k), seed=10 * k + seed, **options)
     return study
 
 
@@ -72,6 +75,18 @@ def test_figures_of_one_seed_are_wilsons_and_of_several_are_crossed(tmp_path: Pa
     clean = threat.members[0].at(0.0)
     assert clean is not None
     assert clean.value == pytest.approx((arrays_of(alone)["smallest"] > 0).mean())
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8, 16])
+def test_an_image_broken_exactly_at_a_radius_is_not_robust_there(tmp_path: Path, k: int) -> None:
+    study = study_of(tmp_path, ["a"], radii=[0.0, k / 255, 2 * k / 255], strength_of=lambda _: 1.2 * k / 255)
+    smallest = arrays_of(study)["smallest"]
+    assert (smallest == k / 255).any()
+    (section,) = sections(read_study(study))
+    (_, clean, estimates, *_) = section.rows[0]
+    assert clean is not None
+    assert clean.value == pytest.approx((smallest > 0).mean())
+    assert [e and e.value for e in estimates] == pytest.approx([(smallest > eps).mean() for eps in (k / 255, 2 * k / 255)])
 
 
 def test_without_arrays_or_with_other_images_the_estimates_are_averaged(tmp_path: Path) -> None:

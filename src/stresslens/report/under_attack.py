@@ -17,6 +17,7 @@ from stresslens.report.reading import Run
 from stresslens.report.robust_files import Arrays, AttackedExample, Result, Robust
 from stresslens.report.robustness import family_of, oddities, robust_chart, series, title_of
 from stresslens.report.wording import count, footnote, radius
+from stresslens.robust_comparison import SAME
 
 BYTES = 450_000
 """Of all sheets of attacked images of a page, as text."""
@@ -118,7 +119,7 @@ def _radii(result: Result, arrays: Arrays | None) -> list[Bar]:
     """Unattacked first, then every radius with how many images it was the smallest for."""
     rows: list[Bar] = []
     for eps, estimate in [(0.0, result.clean), *((level.eps, level.robust) for level in result.curve if level.eps > 0)]:
-        here = np.isclose(arrays["smallest"], eps, rtol=1e-9, atol=1e-12) if arrays is not None else np.zeros(0, bool)
+        here = np.isclose(arrays["smallest"], eps, rtol=SAME, atol=1e-12) if arrays is not None else np.zeros(0, bool)
         parts = [int((here & (arrays["by"] == k)).sum()) for k in range(len(arrays["names"]))] if arrays is not None else []
         rows.append(Bar(radius(eps) if eps else "unattacked", int(here.sum()), 0.0, parts if eps else [0] * len(parts), estimate))
     return _with_shares(rows)
