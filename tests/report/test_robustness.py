@@ -159,8 +159,8 @@ def rows(accuracies: list[float], **more: Any) -> list[dict[str, Any]]:
     return [{"eps": r, "accuracy": estimate(a, n=1000), "valid": estimate(a), **more} for r, a in zip(RADII, accuracies)]
 
 
-def single(label: str, accuracies: list[float], **more: Any) -> dict[str, Any]:
-    return {"label": label, "attack": {label.split()[0]: {}}, "target": None, "rows": rows(accuracies, **more)}
+def single(label: str, accuracies: list[float], target: str | int | None = None, **more: Any) -> dict[str, Any]:
+    return {"label": label, "attack": {label.split()[0]: {}}, "target": target, "rows": rows(accuracies, **more)}
 
 
 SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.2, 0.1])]
@@ -174,6 +174,8 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
             [SOUND[0], single("pgd 40", [0.9, 0.85, 0.6, 0.5, 0.4, 0.3])],
             ["pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against 80.0 % at radius 0.02"],
         ),
+        ([SOUND[0], single("pgd 40 toward least likely", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target="least_likely")], []),
+        ([SOUND[0], single("pgd 40 toward 0", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target=0)], []),
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.4, 0.1])],
             ["pgd 40 on a breaks fewer images at a larger radius: right are 30.0 % at 0.06, 40.0 % at 0.08"],

@@ -252,8 +252,8 @@ def _rises(where: str, alone: Alone) -> Iterator[str]:
 
 
 def _above_one_step(who: str, alone: Alone, others: Sequence[Alone]) -> Iterator[str]:
-    if alone.name in ONE_STEP or alone.name == "noise":
-        return
+    if alone.name in ONE_STEP or alone.name == "noise" or alone.target is not None:
+        return  # driven at a target, an attack gives up the classes that are nearest
     for other in others:
         if other.name in ONE_STEP:
             at = {row.eps: row.accuracy for row in other.rows}
