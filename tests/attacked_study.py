@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import stresslens as sl
 from stresslens import find
-from stresslens.core.attacking import attacked
+from stresslens.core.attacking import Steered, attacked
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.results import write_json
@@ -37,23 +39,32 @@ def make_study(root: Path, models: dict[str, Any], *, seeds: int = 1, n: int = 1
 
 
 def attack_run(
-    folder: Path, *, n: int = 120, radii: tuple[float, ...] = RADII, key: str = KEY, steps: int = 5, first: int = 0
+    folder: Path,
+    *,
+    n: int = 120,
+    radii: tuple[float, ...] = RADII,
+    key: str = KEY,
+    steps: int = 5,
+    first: int = 0,
+    passes: int = 1,
+    wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
 ) -> None:
-    """Each radius on the images that the smaller ones left, by the search that every attack is checked by."""
+    """Each radius on the images that the smaller ones left, by the search that every attack is checked by; `wrap` makes of the
+    run's model the one that is attacked."""
     test = digits().test
     assert test is not None
     index = np.arange(first, first + n)
     x, y = test.floats(test.images[index]).float(), test.labels[index]
-    model = sl.load(folder)
+    model = wrap(sl.load(folder))
     smallest, adversarials = torch.full((n,), torch.inf, dtype=torch.float64), x.clone()
     with attacked(model):
-        judge = judge_of(model)
+        judge = judge_of(model, passes=passes)
         smallest[judge(x).argmax(1) != y] = 0
         for eps in radii:
             left = torch.isinf(smallest).nonzero().flatten()
             search = Search(judge, x[left], y[left], Ball("linf", eps))
             bound = find.resolve("attacks", {"pgd": {"steps": steps}})
-            search.attempt(bound, model, Draws(0, left), name="pgd")
+            search.attempt(bound, Steered(model, passes=passes), Draws(0, left), name="pgd")
             smallest[left[search.broken]] = eps
             adversarials[left[search.broken]] = search.x_adv[search.broken]
     broken = torch.isfinite(smallest) & (smallest > 0)
@@ -68,4 +79,5 @@ def attack_run(
     result = {"format": 1, "key": key, "fingerprint": f"{key} {steps}", "norm": "linf", "radii": [0.0, *radii], "protocol": "own"}
     result |= {"attacks": attacks, "split": "test", "n": n, "asked": n, "seed": 0, "target": None, "aimed": False, "curve": curve}
     clean = wilson(int((smallest > 0).sum()), n).as_json()
-    write_json(where / "result.json", result | {"clean": clean, "alone": [], "findings": []})
+    steering = {"passes": passes}
+    write_json(where / "result.json", result | {"clean": clean, "alone": [], "findings": [], "steering": steering})

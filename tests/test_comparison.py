@@ -100,6 +100,13 @@ def test_holm_is_the_step_down_correction_and_counts_a_pair_once() -> None:
     assert [d.p_holm for d in corrected] == pytest.approx([0.03, 0.06, 0.06, 0.03])
 
 
+def test_holm_counts_every_threat_even_where_they_are_described_alike() -> None:
+    zero = Estimate(0.0, -1.0, 1.0, 1, "")
+    tested = [("", "", 0.04), ("L∞ 0.1 (own)", "pgd", 0.01), ("L∞ 0.1 (own)", "square", 0.03)]
+    corrected = with_holm([Difference("c", "a", "b", zero, p, 3, 100, under=under, threat=threat) for under, threat, p in tested])
+    assert [d.p_holm for d in corrected] == pytest.approx([0.06, 0.03, 0.06])
+
+
 @pytest.mark.parametrize(("seeds", "spread"), [(2, 0.0), (2, 0.05), (5, 0.0), (5, 0.03)])
 def test_equal_recipes_are_seldom_called_different(seeds: int, spread: float) -> None:
     """300 studies of three recipes equal in expectation, with images that all find hard: 5 % false verdicts, give or take."""

@@ -16,7 +16,7 @@ from stresslens.comparison import difference_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, read_json, write_json
 from stresslens.metrics.paired import mcnemar
-from stresslens.robust_comparison import Attacked, attacked_of, radius_that_tells, robust_at
+from stresslens.robust_comparison import Attacked, attacked_of, family_of, radius_that_tells, robust_at
 
 RADII = [0.0, 0.02, 0.04, 0.06, 0.08, 8 / 255 + 0.06]
 ATTACKS = [{"name": "pgd", "label": "pgd", "options": {"steps": 20}}]
@@ -101,6 +101,31 @@ def test_every_threat_is_tested_and_holm_counts_them_all(study: Path) -> None:
     assert rows[1]["p_holm"] == pytest.approx(min(1, 3 * rows[1]["p"]))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"protocol": "own", "attacks": [{"name": "square", "label": "square", "options": {}}]},
+        {"target": "least_likely"},
+        {"settings": {"images": 250}},
+        {"settings": {"bpda": ["features.0"]}},
+        {"settings": {"passes": 20}},
+        {"settings": {"surrogate": "runs/other/seed-0"}},
+    ],
+)
+def test_threats_described_alike_keep_their_own_p(study: Path, changes: dict[str, Any]) -> None:
+    """Two ways of attacking at the same radii, one telling and one not: neither overwrites or joins the other."""
+    protocol = changes.get("protocol", "fast")
+    for k, run in enumerate(("weak", "alike", "strong")):
+        for seed in range(3):
+            make(study / run / f"seed-{seed}", margins((0.03, 0.0301, 0.05)[k], 10 * k + seed), protocol=protocol)
+            make(study / run / f"seed-{seed}", margins(0.03, 10 * k + seed), key="linf-other-1", **changes)
+    rows = [row for row in robust_comparison.of_study(study) if row["b"] == "strong"]
+    assert len({row["eps"] for row in rows}) == 1
+    assert len({row["p"] for row in rows}) == 2
+    assert all(row["p_holm"] >= row["p"] for row in rows)
+    assert sorted(row["real"] for row in rows) == [False, True]
+
+
 def test_one_seed_is_mcnemars_test(study: Path) -> None:
     runs = [study / run / "seed-1" for run in ("weak", "strong")]
     found = head_to_head.compare(runs, metric="robust@0.04")
@@ -129,6 +154,9 @@ def test_a_pair_that_was_not_attacked_alike_is_told_and_left_out(study: Path) ->
             {"attacks": [ATTACKS[0] | {"options": {"steps": 5}}]},
             "they were attacked in different ways (the options of the attacks differ)",
         ),
+        ({"settings": {"bpda": ["features.0"]}}, "they were attacked in different ways (bpda None and ['features.0'])"),
+        ({"settings": {"passes": 5}}, "they were attacked in different ways (passes None and 5)"),
+        ({"settings": {"surrogate": "runs/s"}}, "they were attacked in different ways (surrogate None and runs/s)"),
         ({"radii": [0.0, 0.03, 0.04, 0.06]}, "they were attacked at different radii up to 0.04 ([0.02, 0.04] and [0.03, 0.04])"),
     ],
 )
@@ -137,6 +165,23 @@ def test_other_attacks_are_refused(study: Path, changes: dict[str, Any], why: st
     with pytest.raises(ConfigError) as error:
         head_to_head.compare([study / "weak" / "seed-0", other], metric="robust@0.04")
     assert str(error.value) == f"weak/seed-0 and other/seed-0 were not compared: {why}"
+
+
+def test_radii_of_attacks_by_themselves_are_compared_up_to_the_one_asked_for(study: Path) -> None:
+    """They break images too, and images broken by them count at the next radius of the protocol."""
+
+    def alone(*radii: float) -> dict[str, Any]:
+        return {"alone": [{"label": "fgsm", "attack": "fgsm", "target": None, "rows": [{"eps": eps} for eps in radii]}]}
+
+    one, near, far = (
+        make(study / name / "seed-0", margins(0.04, 1), **alone(*radii))
+        for name, radii in {"one": [0.01, 0.03], "near": [0.02, 0.03], "far": [0.01, 0.03, 0.09]}.items()
+    )
+    assert head_to_head.compare([one, far], metric="robust@0.04")["contrasts"][0]["difference"]["value"] == 0
+    with pytest.raises(ConfigError, match=r"by fgsm at different radii up to 0\.04 \(\[0\.01, 0\.03\] and \[0\.02, 0\.03\]\)"):
+        head_to_head.compare([one, near], metric="robust@0.04")
+    results = [read_json(folder / "robustness" / "linf-fast-00000000" / "result.json") for folder in (one, near, far)]
+    assert len({family_of(result) for result in results}) == 3
 
 
 def test_other_labels_are_refused_before_other_attacks(study: Path) -> None:

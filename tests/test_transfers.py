@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from attacked_study import KEY, attack_run, make_study
+from torch import Tensor, nn
 
 import stresslens as sl
 from stresslens import transfers
@@ -71,6 +72,47 @@ def test_replaced_weights_are_found(study: Path) -> None:
     found = transfers.of_study(study)
     assert found is not None
     (finding,) = found["findings"]
+    assert (finding["status"], finding["severity"]) == ("sign", "serious")
+    assert finding["items"][0].startswith("mlp: ")
+
+
+class Noisy(nn.Module):
+    """Answers an image with noise added, fresh at every pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x + 0.1 * torch.randn_like(x))
+        return logits
+
+
+@pytest.fixture
+def random_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Models that are random, each attacked as the mean of 20 passes."""
+    monkeypatch.setattr(transfers, "open_model", lambda folder, trust: Noisy(sl.load(folder.path)))
+    for name in MODELS:
+        attack_run(study / name / "seed-0", passes=20, wrap=Noisy)
+    return study
+
+
+def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None:
+    found = transfers.of_study(random_study)
+    assert found is not None
+    (finding,) = found["findings"]
+    assert finding["status"] == "no sign"
+    assert finding["evidence"].endswith("do, but for what the draws of random models explain")
+    (group,) = found["groups"]
+    own = [group["accuracy"][k][k]["value"] for k in range(len(MODELS))]
+    assert 0 < max(own) < 0.6  # other draws answer some right that were only just broken
+    assert transfers.of_study(random_study) == found
+
+
+def test_replaced_weights_of_a_random_model_are_found(random_study: Path) -> None:
+    for name in ("model.safetensors", "model.json"):
+        shutil.copy(random_study / "wide" / "seed-0" / name, random_study / "mlp" / "seed-0" / name)
+    (finding,) = (transfers.of_study(random_study) or {})["findings"]
     assert (finding["status"], finding["severity"]) == ("sign", "serious")
     assert finding["items"][0].startswith("mlp: ")
 

@@ -37,7 +37,7 @@ class Difference:
     """Accuracy of b minus accuracy of a, with p before and after Holm, and what it would take to tell a difference.
 
     `divisions` says that each seed is another division of the same images, with `images` test images each; `under` what the
-    images went through before they were answered.
+    images went through before they were answered, and `threat` sets apart what `under` describes alike.
     """
 
     contrast: str
@@ -50,6 +50,7 @@ class Difference:
     plan: str = ""
     divisions: bool = False
     under: str = ""
+    threat: str = ""
     p_holm: float = 1.0
 
     @property
@@ -106,6 +107,11 @@ class Tested:
     @property
     def under(self) -> str:
         """What the images went through before they were answered."""
+        return ""
+
+    @property
+    def threat(self) -> str:
+        """All of what the images went through: equal where `under` is the same and nothing that it leaves out differs."""
         return ""
 
     @property
@@ -187,8 +193,8 @@ def asked(seen: float) -> float:
 
 def with_holm(differences: list[Difference]) -> list[Difference]:
     """Holm's (1979) step-down correction over every tested pair of the study; one pair in several contrasts counts once."""
-    corrected = holm({(d.a, d.b, d.under): d.p for d in differences})
-    return [replace(d, p_holm=corrected[d.a, d.b, d.under]) for d in differences]
+    corrected = holm({(d.a, d.b, d.under, d.threat): d.p for d in differences})
+    return [replace(d, p_holm=corrected[d.a, d.b, d.under, d.threat]) for d in differences]
 
 
 def compare(
@@ -289,13 +295,13 @@ def paired(contrast: str, a: str, b: str, tested: Mapping[str, Mapping[str, Test
             return f"{a} and {b} were not compared: {why}"
     if not any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
         right = [np.stack([pair[side].right for pair in pairs]).astype(np.float32) for side in (0, 1)]
-        return replace(difference_of(contrast, a, b, *right, ask=ask), under=pairs[0][0].under)
+        return replace(difference_of(contrast, a, b, *right, ask=ask), under=pairs[0][0].under, threat=pairs[0][0].threat)
     divisions = [one.division for one, _ in pairs if one.division]
     if len(divisions) < len(pairs):
         return f"{a} and {b} were not compared: their seeds were tested on different {split} images"
     accuracies = np.array([[each.right.mean() for each in pair] for pair in pairs])
     found = divided_difference_of(contrast, a, b, accuracies[:, 1] - accuracies[:, 0], divisions, ask=ask)
-    return replace(found, under=pairs[0][0].under)
+    return replace(found, under=pairs[0][0].under, threat=pairs[0][0].threat)
 
 
 def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> dict[str, Any]:

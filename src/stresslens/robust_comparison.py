@@ -22,8 +22,23 @@ METRIC = (
     "expected accuracy, or robust@RADIUS (robust@0.05, robust@8/255), or robust@RADIUS:KEY with the start of a result's folder name"
 )
 
+SAME = 1e-6
+"""Radii that differ by a smaller share of themselves are the same, once rounded to be written."""
+
+ASKED = ("bpda", "passes", "surrogate")
+"""What else was asked for that changes what an attack can see, by its key in a result's settings."""
+
 Result = Mapping[str, Any]
-Pair = tuple[str, str, str]
+
+
+def unbroken(smallest: NDArray[np.floating], eps: float) -> NDArray[np.bool_]:
+    """Which images nothing broke at any radius up to `eps`, of the smallest radii that broke each."""
+    return smallest > eps * (1 + SAME)
+
+
+def same_radius(a: float, b: float) -> bool:
+    """Whether two radii are one, but for the rounding of a name or a JSON file."""
+    return math.isclose(a, b, rel_tol=SAME, abs_tol=1e-9)
 
 
 @dataclass(frozen=True)
@@ -39,9 +54,13 @@ class Attacked(Tested):
     def under(self) -> str:
         return f"{NORMS[self.result['norm']]} {self.eps:.4g} ({self.result['protocol']})"
 
+    @property
+    def threat(self) -> str:
+        return family_of(self.result)
+
     def at(self, eps: float) -> Attacked:
         return Attacked(
-            self.smallest > eps * (1 + 1e-9), self.labels, self.split, self.record, self.index, self.smallest, self.result, eps
+            unbroken(self.smallest, eps), self.labels, self.split, self.record, self.index, self.smallest, self.result, eps
         )
 
     def unlike(self, other: Tested) -> str | None:
@@ -53,15 +72,20 @@ class Attacked(Tested):
         if not np.array_equal(self.index, other.index):
             shared = len(np.intersect1d(self.index, other.index))
             return f"they were attacked on different images ({shared} of {len(self.index)} and {len(other.index)} are the same)"
-        mine, theirs = (threat_of(each.result) for each in (self, other))
+        mine, theirs = (described_threat(each.result) for each in (self, other))
         if mine != theirs:
             return f"they were attacked in different ways ({_unequal(self.result, other.result)})"
-        mine, theirs = (json.dumps([r for r in each.result["radii"] if 0 < r <= self.eps * (1 + 1e-9)]) for each in (self, other))
-        return None if mine == theirs else f"they were attacked at different radii up to {self.eps:g} ({mine} and {theirs})"
+        for name, own in _radii(self.result, self.eps).items():
+            against = _radii(other.result, self.eps)[name]
+            if own != against:
+                by = f" by {name}" if name else ""
+                return f"they were attacked{by} at different radii up to {self.eps:g} ({_listed(own)} and {_listed(against)})"
+        return None
 
 
-def threat_of(result: Result) -> str:
-    """Equal where two results come from the same kind of attack; the order is by norm, then protocol."""
+def described_threat(result: Result) -> str:
+    """Equal where two results come from the same kind of attack, whatever the radii; the order is by norm, then protocol."""
+    settings = result.get("settings") or {}
     attacks = [[each.get("name"), each.get("label"), each.get("options")] for each in result.get("attacks", ())]
     alone = [[each["label"], each.get("attack"), each.get("target")] for each in result.get("alone", ())]
     parts = [
@@ -72,6 +96,7 @@ def threat_of(result: Result) -> str:
         result.get("target"),
         result.get("aimed"),
         result["split"],
+        [settings.get(key) for key in ASKED],
     ]
     return json.dumps(parts, sort_keys=True, default=str)
 
@@ -79,14 +104,29 @@ def threat_of(result: Result) -> str:
 def family_of(result: Result) -> str:
     """Equal where two results come from the same kind of attack, were asked for the same radii and drew their images alike."""
     settings = result.get("settings") or {}
-    asked = [[f"{radius:.9g}" for radius in result["radii"]], settings.get("images"), result.get("seed")]
-    return threat_of(result) + json.dumps(asked)
+    asked = [_radii(result, math.inf), settings.get("images"), result.get("seed")]
+    return described_threat(result) + json.dumps(asked)
+
+
+def _radii(result: Result, most: float) -> dict[str, list[str]]:
+    """The positive radii up to `most` of the protocol (named "") and of each attack by itself, to nine digits."""
+    asked = {"": result["radii"]}
+    asked |= {each["label"]: [row["eps"] for row in each.get("rows", ())] for each in result.get("alone", ())}
+    return {name: [f"{r:.9g}" for r in radii if 0 < r <= most * (1 + SAME)] for name, radii in asked.items()}
+
+
+def _listed(radii: Sequence[str]) -> str:
+    return f"[{', '.join(radii)}]"
 
 
 def _unequal(mine: Result, theirs: Result) -> str:
     for part in ("norm", "protocol", "target", "aimed", "split"):
         if mine.get(part) != theirs.get(part):
             return f"{part} {mine.get(part)} and {theirs.get(part)}"
+    asked, of_other = (each.get("settings") or {} for each in (mine, theirs))
+    for part in ASKED:
+        if asked.get(part) != of_other.get(part):
+            return f"{part} {asked.get(part)} and {of_other.get(part)}"
     return "the options of the attacks differ"
 
 
@@ -112,7 +152,7 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
         raise ConfigError(f"{folder.path} was not attacked on its {split} images; `stresslens attack {folder.path}` does it")
     fitting = {}
     for name, result in results.items():
-        near = [r for r in result["radii"] if math.isclose(r, eps, rel_tol=1e-6, abs_tol=1e-9)]
+        near = [r for r in result["radii"] if same_radius(r, eps)]
         if near and name.startswith(key):
             fitting[name] = float(near[0])
     if not fitting:

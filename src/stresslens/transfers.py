@@ -29,6 +29,9 @@ MOST_RUNS = 24
 """Of more, only the first seed of each."""
 ROUNDING = 1e-4
 """How far logits of the same image may lie apart from batch to batch."""
+DRAWS, SPREADS = 5, 5.0
+"""Verdicts of a random model by other draws, and by how many of their standard deviations the true class must lead in the mean of
+them before a saved image counts as answered right: it was kept for the first of many draws that it fooled."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -54,13 +57,24 @@ class Source:
     def split(self) -> str:
         return str(self.result["split"])
 
+    @property
+    def passes(self) -> int:
+        """Over how many passes its verdicts were the mean; above 1 the model is random, or was asked to be treated so."""
+        return int(self.result.get("steering", {}).get("passes", 1))
+
+    @property
+    def seed(self) -> int:
+        return int(self.result.get("seed", 0))
+
 
 def of_study(folder: Path, *, trust: bool = False, known: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """What transfers.json holds; None without two runs that were attacked. `known` is returned where nothing has changed since.
 
     For every norm and protocol, each pair of runs: the accuracy of the target's model (column) on the images with which the source
-    (row) was fooled, each at the smallest radius that it needed, among those that both answer right unattacked. Of itself it is 0;
-    that is checked, and a finding says where it is not so. Runs that cannot be opened without `trust` are left out by name.
+    (row) was fooled, each at the smallest radius that it needed, among those that both answer right unattacked. A random model is
+    judged by the mean of as many passes as in the attack on it. Of itself a model's accuracy is 0, a random one's what other draws
+    answer right; that is checked, and a finding says where it is not so. Runs that cannot be opened without `trust` are left out
+    by name.
     """
     sources = _sources(folder)
     if len({source.name for source in sources}) < 2:
@@ -132,20 +146,24 @@ def _matrix(members: Sequence[Source], models: Mapping[str, nn.Module]) -> tuple
         row: list[dict[str, Any] | None] = []
         for target in members:
             shared = fooling if target is source else _right_for(target, source, fooling)
-            lead = _lead(models[target.name], shared)
+            model = models[target.name]
+            lead = _lead(model, shared, target.passes, target.seed)
             if target is source:
-                unmoved, checked = unmoved + int((lead > ROUNDING).sum()), checked + len(lead)
-                items += [f"{source.name}: {n} of {len(lead)}"] if (n := int((lead > ROUNDING).sum())) else []
+                n = _unmoved(model, shared, target, lead)
+                unmoved, checked = unmoved + n, checked + len(lead)
+                items += [f"{source.name}: {n} of {len(lead)}"] if n else []
             row.append(wilson(int((lead > 0).sum()), len(lead)).as_json() if len(lead) >= FEWEST else None)
         rows.append(row)
     result, names = members[0].result, [member.name for member in members]
     group = {"norm": result["norm"], "protocol": result["protocol"], "eps": max(result["radii"], default=0.0)}
-    return group | {"sources": names, "targets": names, "accuracy": rows}, _finding(unmoved, checked, items)
+    drawn = any(member.passes > 1 for member in members)
+    return group | {"sources": names, "targets": names, "accuracy": rows}, _finding(unmoved, checked, items, drawn)
 
 
-def _finding(unmoved: int, checked: int, items: Sequence[str]) -> Finding:
+def _finding(unmoved: int, checked: int, items: Sequence[str], drawn: bool) -> Finding:
     if not unmoved:
-        return Finding("saved adversarials fool their own model", "no sign", "none", f"all {checked} do", checked)
+        said = f"all {checked} do{', but for what the draws of random models explain' if drawn else ''}"
+        return Finding("saved adversarials fool their own model", "no sign", "none", said, checked)
     return Finding(
         "saved adversarials fool their own model",
         "sign",
@@ -166,10 +184,20 @@ def _right_for(target: Source, source: Source, fooling: Arrays) -> Arrays:
     return {name: values[shared] for name, values in fooling.items()}
 
 
-def _lead(model: nn.Module, arrays: Arrays) -> NDArray[np.floating]:
+def _unmoved(model: nn.Module, own: Arrays, source: Source, lead: NDArray[np.floating]) -> int:
+    """How many of its own adversarials a model answers right: by more than rounding, and by more than a random one's draws vary."""
+    if source.passes == 1 or not len(lead):
+        return int((lead > ROUNDING).sum())
+    leads = np.stack([lead, *(_lead(model, own, source.passes, source.seed + k) for k in range(1, DRAWS))]).astype(np.float64)
+    spread = leads.std(0, ddof=1)
+    spread = np.maximum(spread, np.sqrt((spread**2).mean()))  # of few draws one image's may be small by chance
+    return int((leads.mean(0) > np.maximum(ROUNDING, SPREADS * spread)).sum())
+
+
+def _lead(model: nn.Module, arrays: Arrays, passes: int, seed: int) -> NDArray[np.floating]:
     """(m,) how far the true class lies above the others for each image, in float32."""
     if not len(arrays["labels"]):
         return np.zeros(0)
     x, y = torch.from_numpy(arrays["images"]).float(), torch.from_numpy(arrays["labels"]).long()
-    with attacked(model), torch.no_grad():
-        return margins(judged(judge_of(model), x), y).numpy()
+    with attacked(model, seed=seed), torch.no_grad():
+        return margins(judged(judge_of(model, passes=passes, seed=seed), x), y).numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from stresslens.report.robustness import audits, chosen, sections, threats
 from stresslens.report.wording import other_radius, radius
 
 
-def study_of(root: Path, runs: list[str], seeds: int = 1, **options: Any) -> Path:
+def study_of(
+    root: Path, runs: list[str], seeds: int = 1, strength_of: Callable[[int], float] = lambda k: 0.03 + 0.02 * k, **options: Any
+) -> Path:
     study = write_study(root, runs, seeds=seeds)
     for k in range(len(runs)):
         for seed in range(seeds):
-            attack(study / f"run{k}" / f"seed-{seed}", strength=0.03 + 0.02 * k, seed=10 * k + seed, **options)
+            attack(study / f"run{k}" / f"seed-{seed}", strength=strength_of(k), seed=10 * k + seed, **options)
     return study
 
 
@@ -72,6 +75,18 @@ def test_figures_of_one_seed_are_wilsons_and_of_several_are_crossed(tmp_path: Pa
     clean = threat.members[0].at(0.0)
     assert clean is not None
     assert clean.value == pytest.approx((arrays_of(alone)["smallest"] > 0).mean())
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8, 16])
+def test_an_image_broken_exactly_at_a_radius_is_not_robust_there(tmp_path: Path, k: int) -> None:
+    study = study_of(tmp_path, ["a"], radii=[0.0, k / 255, 2 * k / 255], strength_of=lambda _: 1.2 * k / 255)
+    smallest = arrays_of(study)["smallest"]
+    assert (smallest == k / 255).any()
+    (section,) = sections(read_study(study))
+    (_, clean, estimates, *_) = section.rows[0]
+    assert clean is not None
+    assert clean.value == pytest.approx((smallest > 0).mean())
+    assert [e and e.value for e in estimates] == pytest.approx([(smallest > eps).mean() for eps in (k / 255, 2 * k / 255)])
 
 
 def test_without_arrays_or_with_other_images_the_estimates_are_averaged(tmp_path: Path) -> None:
@@ -144,8 +159,8 @@ def rows(accuracies: list[float], **more: Any) -> list[dict[str, Any]]:
     return [{"eps": r, "accuracy": estimate(a, n=1000), "valid": estimate(a), **more} for r, a in zip(RADII, accuracies)]
 
 
-def single(label: str, accuracies: list[float], **more: Any) -> dict[str, Any]:
-    return {"label": label, "attack": {label.split()[0]: {}}, "target": None, "rows": rows(accuracies, **more)}
+def single(label: str, accuracies: list[float], target: str | int | None = None, **more: Any) -> dict[str, Any]:
+    return {"label": label, "attack": {label.split()[0]: {}}, "target": target, "rows": rows(accuracies, **more)}
 
 
 SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.2, 0.1])]
@@ -159,6 +174,8 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
             [SOUND[0], single("pgd 40", [0.9, 0.85, 0.6, 0.5, 0.4, 0.3])],
             ["pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against 80.0 % at radius 0.02"],
         ),
+        ([SOUND[0], single("pgd 40 toward least likely", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target="least_likely")], []),
+        ([SOUND[0], single("pgd 40 toward 0", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target=0)], []),
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.4, 0.1])],
             ["pgd 40 on a breaks fewer images at a larger radius: right are 30.0 % at 0.06, 40.0 % at 0.08"],

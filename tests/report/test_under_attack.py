@@ -112,6 +112,29 @@ def test_one_image_at_each_radius_is_a_row_of_its_own(tmp_path: Path) -> None:
     assert "From left to right" not in text
 
 
+@pytest.mark.parametrize("kind", ["ladder", "spread"])
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        (0.1001, "size 0.1001, outside the ball"),
+        (0.2, "size 0.2, outside the ball"),
+        (0.1, ""),
+        (float(np.float32(0.1)), ""),
+        (0.099, ""),
+        (0.05, "size 0.05"),
+        (None, ""),
+    ],
+)
+def test_a_picture_from_outside_the_ball_is_called_so(tmp_path: Path, kind: str, size: float | None, said: str) -> None:
+    run = attacked_run(tmp_path)
+    fact = {"kind": kind, "index": 0, "truth": 0, "clean_prediction": 0, "clean_confidence": 0.9, "attack": "pgd", "eps": 0.1}
+    fact |= {"prediction": 1, "confidence": 0.5, "size": size}
+    original = pictures(1, 8, 1)
+    save_adversarial_examples(run / "robustness" / KEY / "examples", original, np.clip(original + 0.1, 0, 1), [fact])
+    text = page_of(run)[1].text
+    assert re.findall(r"size [\d.]+(?:, outside the ball)?", text) == ([said] if said else [])
+
+
 def test_large_sheets_stay_in_the_budget_and_are_counted(tmp_path: Path) -> None:
     run = write_run(tmp_path, "cnn", 0, pictures=240, side=64, channels=3)
     random = np.random.default_rng(0)

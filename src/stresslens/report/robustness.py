@@ -20,7 +20,7 @@ from stresslens.report.files import Finding
 from stresslens.report.reading import Recipe, Run, Study, over_seeds
 from stresslens.report.robust_files import Alone, AloneRow, Robust
 from stresslens.report.wording import footnote, percent, radius
-from stresslens.robust_comparison import NORMS
+from stresslens.robust_comparison import NORMS, same_radius, unbroken
 
 COLUMNS = 6
 """Radii of a table; of more, the first and the last and four between them."""
@@ -37,10 +37,10 @@ class Member:
 
     def at(self, eps: float) -> Estimate | None:
         """Robust accuracy over seeds and images, paired where the seeds were attacked on the same images; at 0 the clean one."""
-        right = [each.arrays["smallest"] > eps for each in self.seeds if each.arrays is not None]
+        right = [unbroken(each.arrays["smallest"], eps) for each in self.seeds if each.arrays is not None]
         if len(right) == len(self.seeds) and self._same_images:
             return crossed.proportion(np.stack(right).astype(np.float32))
-        found = [level.robust for each in self.seeds for level in each.result.curve if math.isclose(level.eps, eps, abs_tol=1e-9)]
+        found = [level.robust for each in self.seeds for level in each.result.curve if same_radius(level.eps, eps)]
         if eps == 0:
             found = [each.result.clean for each in self.seeds]
         return over_seeds(found, bounded=True) if len(found) == len(self.seeds) else None
@@ -252,8 +252,8 @@ def _rises(where: str, alone: Alone) -> Iterator[str]:
 
 
 def _above_one_step(who: str, alone: Alone, others: Sequence[Alone]) -> Iterator[str]:
-    if alone.name in ONE_STEP or alone.name == "noise":
-        return
+    if alone.name in ONE_STEP or alone.name == "noise" or alone.target is not None:
+        return  # driven at a target, an attack gives up the classes that are nearest
     for other in others:
         if other.name in ONE_STEP:
             at = {row.eps: row.accuracy for row in other.rows}

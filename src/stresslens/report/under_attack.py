@@ -10,6 +10,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from markupsafe import Markup
 
+from stresslens.core.ball import ABSOLUTE, RELATIVE
 from stresslens.core.types import Estimate
 from stresslens.report.figures import INK, Series
 from stresslens.report.gallery import Sheet, class_name, read_sheet
@@ -17,6 +18,7 @@ from stresslens.report.reading import Run
 from stresslens.report.robust_files import Arrays, AttackedExample, Result, Robust
 from stresslens.report.robustness import family_of, oddities, robust_chart, series, title_of
 from stresslens.report.wording import count, footnote, radius
+from stresslens.robust_comparison import SAME
 
 BYTES = 450_000
 """Of all sheets of attacked images of a page, as text."""
@@ -118,7 +120,7 @@ def _radii(result: Result, arrays: Arrays | None) -> list[Bar]:
     """Unattacked first, then every radius with how many images it was the smallest for."""
     rows: list[Bar] = []
     for eps, estimate in [(0.0, result.clean), *((level.eps, level.robust) for level in result.curve if level.eps > 0)]:
-        here = np.isclose(arrays["smallest"], eps, rtol=1e-9, atol=1e-12) if arrays is not None else np.zeros(0, bool)
+        here = np.isclose(arrays["smallest"], eps, rtol=SAME, atol=1e-12) if arrays is not None else np.zeros(0, bool)
         parts = [int((here & (arrays["by"] == k)).sum()) for k in range(len(arrays["names"]))] if arrays is not None else []
         rows.append(Bar(radius(eps) if eps else "unattacked", int(here.sum()), 0.0, parts if eps else [0] * len(parts), estimate))
     return _with_shares(rows)
@@ -191,17 +193,19 @@ def _pictures(run: Run, robust: Robust, place: int, room: int) -> tuple[Pictures
     return Pictures(rules, [group for group in groups if group[1]], ladders, reduced, left_out), used
 
 
+def _size(example: AttackedExample) -> str:
+    """The size of a perturbation, where it is not about the radius or is beyond it."""
+    if example.size is None:
+        return ""
+    if example.size > example.eps * (1 + RELATIVE) + ABSOLUTE:
+        return f"size {example.size:.4g}, outside the ball"
+    return "" if math.isclose(example.size, example.eps, rel_tol=0.02) else f"size {example.size:.3g}"
+
+
 def _attacked(run: Run, result: Result, example: AttackedExample, sheet: Sheet) -> Attacked:
-    size = (
-        f"size {example.size:.3g}" if example.size is not None and not math.isclose(example.size, example.eps, rel_tol=0.02) else ""
-    )
     steps = f"{count(example.steps)} iterate{'' if example.steps == 1 else 's'}" if example.steps else ""
-    facts = [
-        size,
-        steps,
-        example.attack if example.kind != "ladder" else "",
-        f"image {example.index}" if example.index is not None else "",
-    ]
+    named = [example.attack, f"image {example.index}" if example.index is not None else ""] if example.kind != "ladder" else []
+    facts = [_size(example), steps, *named]  # a ladder's heading has the names
     truth, before, after = (class_name(run, k) for k in (example.truth, example.clean_prediction, example.prediction))
     return Attacked(
         sheet.style(example.original),
