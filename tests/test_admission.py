@@ -62,6 +62,22 @@ def test_images_and_labels(images: Any, labels: Any, said: str) -> None:
         sl.attack(MODEL, images, labels, radii=0.1)
 
 
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        (Split(X * 5 - 2, Y, 1.0), "put the normalisation into the model"),
+        (Split(X * 255, Y, 1.0), "divide by 255"),
+        (Split(spoiled(1.5), Y, 1.0), r"1 images leave \[0, 1\] \(.* to 1.5\), first at index 5"),
+        (Split((X * 255).to(torch.uint8), Y, 1.0), "divide by 255"),
+        (np.full((12, 1, 4, 4), "x"), "images are not an array of numbers"),
+    ],
+)
+def test_a_split_out_of_range(split: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stresslens.admission.PIECE", 4)
+    with pytest.raises(sl.DataError, match=said):
+        sl.attack(MODEL, split, Y if isinstance(split, np.ndarray) else None, radii=0.1)
+
+
 MODELS: list[tuple[Any, str]] = [
     (Returns(lambda z: z.softmax(1)), "returns probabilities"),
     (Returns(lambda z: (z, z)), "returns a tuple"),

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 import stresslens as sl
 from stresslens.cli import app
+from stresslens.core.data import Split
+from stresslens.verification import of_run, verify
 
 EPS = 0.1
 
@@ -66,8 +68,6 @@ def test_eight_bits_a_claim_and_missing_images_are_told(case: tuple[nn.Module, T
     model, x, y, x_adv = case
     recount = sl.verify(model, (x_adv * 255).to(torch.uint8), x, y, eps=EPS, claimed=0.01)
     assert {"8 bits", "claimed accuracy"} <= set(signs(recount))
-    from stresslens.verification import verify
-
     assert "dropped images" in signs(verify(model, x_adv, x, y, eps=EPS, asked=48))
 
 
@@ -85,6 +85,100 @@ def test_what_cannot_be_read_is_told(
     model, x, y, _ = case
     with pytest.raises(sl.StresslensError, match=said):
         sl.verify(model, adversarials, x, y, eps=eps)
+
+
+@pytest.mark.parametrize(("eps", "norm"), [([0.1] * 39 + [8.0], "linf"), ([0.1] * 39 + [-0.1], "l2"), ("wide", "linf")])
+def test_radii_out_of_range_are_told(case: tuple[nn.Module, Tensor, Tensor, Tensor], eps: Any, norm: Any) -> None:
+    model, x, y, x_adv = case
+    with pytest.raises(sl.ConfigError, match=r"radius|eps is"):
+        sl.verify(model, x_adv, x, y, eps=eps, norm=norm)
+
+
+def kept(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> tuple[Split, dict[str, Any]]:
+    """The split, and what a result of stresslens keeps of it: two images wrong unattacked, adversarials of the broken ones only."""
+    model, x, y, x_adv = case
+    labels = y.clone()
+    labels[:2] = (y[:2] + 1) % 3
+    rows = ((model(x_adv).argmax(1) != labels) & (model(x).argmax(1) == labels)).nonzero().flatten()
+    smallest = np.full(40, np.inf)
+    smallest[:2], smallest[rows] = 0, EPS
+    found = {"adversarials": x_adv[rows].numpy(), "rows": rows.numpy(), "index": np.arange(40)[::-1].copy(), "radius": smallest}
+    backwards = Split(x.flip(0).contiguous(), labels.flip(0).contiguous(), 1.0)
+    return backwards, {**found, "labels": labels.numpy()}
+
+
+def test_a_result_is_counted_over_all_of_its_images(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> None:
+    split, found = kept(case)
+    m = len(found["rows"])
+    recount = of_run(case[0], split, found, norm="linf", eps=None, claimed=(38 - m) / 40)
+    assert (recount.given, recount.robust.n, recount.robust.value) == (m, 40, (38 - m) / 40)
+    assert recount.clean.value == 38 / 40
+    assert recount.broken.nonzero()[0].tolist() == found["rows"].tolist()
+    assert signs(recount) == []
+    assert signs(of_run(case[0], split, found, norm="linf", eps=None, claimed=1.0)) == ["claimed accuracy"]
+    nearer = of_run(case[0], split, found, norm="linf", eps=EPS / 2)
+    assert (nearer.robust.value, signs(nearer)) == (38 / 40, [])
+
+
+def test_a_result_in_which_nothing_broke(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> None:
+    split, found = kept(case)
+    nothing = {**found, "adversarials": found["adversarials"][:0], "rows": np.zeros(0, np.int64)}
+    recount = of_run(case[0], split, nothing, norm="linf", eps=None)
+    assert (recount.given, recount.robust.value, signs(recount)) == (0, 38 / 40, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rows": np.array([0.0, 1.0])}, "rows is float64"),
+        ({"rows": np.array([0, 40])}, "rows runs from 0 to 40"),
+        ({"rows": np.array([1, 1])}, "more than once"),
+        ({"rows": np.array([1, 2, 3])}, "2 adversarial images but 3 rows"),
+        ({"index": np.linspace(0, 1, 40)}, "index is float64"),
+        ({"index": np.arange(40) + 1}, "index runs from 1 to 40"),
+        ({"radius": np.ones(7)}, "radii have shape"),
+        ({"labels": np.zeros((40, 1), np.int64)}, r"labels have shape \(40, 1\)"),
+        ({"adversarials": np.full((2, 1, 4, 4), "x")}, "not an array of numbers"),
+    ],
+)
+def test_a_spoiled_result_is_told(case: tuple[nn.Module, Tensor, Tensor, Tensor], change: dict[str, Any], said: str) -> None:
+    split, found = kept(case)
+    found = {**found, "adversarials": found["adversarials"][:2], "rows": found["rows"][:2], **change}
+    with pytest.raises(sl.DataError, match=said):
+        of_run(case[0], split, found, norm="linf", eps=None)
+
+
+def test_a_file_with_images_and_labels_of_its_own(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> None:
+    """In another order than the split's, and more of them than it has."""
+    model, x, y, x_adv = case
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    found = {"adversarials": x_adv[order].numpy(), "images": x[order].numpy(), "labels": y[order].numpy(), "radius": EPS}
+    for split in (Split(x, y, 1.0), Split(x[:30], y[:30], 1.0)):
+        recount = of_run(model, split, found, norm="linf", eps=None)
+        assert recount.broken.tolist() == sl.verify(model, x_adv, x, y, eps=EPS).broken[order].tolist()
+        assert signs(recount) == []
+    predicted = {**found, "index": order.numpy(), "labels": (y[order].numpy() + 1) % 3}
+    assert "labels" in signs(of_run(model, Split(x, y, 1.0), predicted, norm="linf", eps=None))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": np.zeros((40, 1, 4, 4), np.int64)}, "images are torch.int64"),
+        ({"images": np.full((40, 1, 4, 4), 255.0)}, "divide by 255"),
+        ({"labels": np.zeros((40, 1), np.int64)}, "labels are"),
+        ({"labels": np.zeros(40)}, "labels are torch.float64"),
+        ({"images": None}, "40 adversarial images but 30 places"),
+        ({"index": np.arange(40)}, "index runs from 0 to 39"),
+    ],
+)
+def test_spoiled_images_of_its_own_are_told(
+    case: tuple[nn.Module, Tensor, Tensor, Tensor], change: dict[str, Any], said: str
+) -> None:
+    model, x, y, x_adv = case
+    found = {"adversarials": x_adv.numpy(), "images": x.numpy(), "labels": y.numpy(), "radius": EPS, **change}
+    with pytest.raises(sl.DataError, match=said):
+        of_run(model, Split(x[:30], y[:30], 1.0), found, norm="linf", eps=None)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +208,15 @@ def test_attack_then_verify_by_command(run: Path, tmp_path: Path) -> None:
     code, text = command("verify", str(run), str(result), "--norm", "linf", "--json")
     recount = json.loads(text)
     assert code == 0
-    assert recount["broken"] == recount["n"] == len(np.load(result)["rows"])
+    assert recount["broken"] == recount["given"] == len(np.load(result)["rows"])
+    assert recount["n"] == 100
+    assert recount["robust"]["value"] == facts["curve"][-1]["robust"]["value"]
+    assert [finding["audit"] for finding in recount["findings"] if finding["status"] == "sign"] == []
+    claimed = str(recount["robust"]["value"])
+    assert command("verify", str(run), str(result), "--norm", "linf", "--claimed", claimed)[0] == 0
+    code, text = command("verify", str(run), str(result), "--norm", "linf", "--eps", "0.05", "--json")
+    assert code == 0
+    assert json.loads(text)["robust"]["value"] == facts["curve"][1]["robust"]["value"]
     images = np.load(result)
     far = tmp_path / "far.npz"
     np.savez(far, adversarials=1 - images["adversarials"], index=images["index"][images["rows"]], eps=0.05, norm="linf")

@@ -14,6 +14,8 @@ from stresslens.core.errors import ConfigError, DataError
 
 SUM = 1e-5
 """How near to 1 the outputs of a softmax add up."""
+PIECE = 4096
+"""Images whose range is looked at together."""
 
 
 def admitted(model: Any, images: Any, labels: Any = None) -> Split:
@@ -30,6 +32,7 @@ def admitted(model: Any, images: Any, labels: Any = None) -> Split:
             f"model is a {kind}; expected a torch.nn.Module from images (N, C, H, W) in [0, 1] to logits (N, classes)"
         )
     split = images if isinstance(images, Split) else _split(images, labels)
+    _check_range(split)
     _check_place(model)
     _check_logits(model, split)
     return split
@@ -40,25 +43,40 @@ def _split(images: Any, labels: Any) -> Split:
         raise DataError(f"images are a {type(images).__name__}; expected a tensor or an array (N, C, H, W)")
     if labels is None:
         raise ConfigError("labels are missing; an attack needs the true class of every image")
-    x, y = as_tensor(images), as_tensor(labels)
+    x, y = numbers(images, "images"), numbers(labels, "labels")
     if x.ndim == 4 and x.shape[0] == 0:
         raise DataError("there are no images")
     if not x.is_floating_point() and x.dtype != torch.uint8:
         raise DataError(f"images are {x.dtype}; expected floats in [0, 1], or uint8 where 255 is white")
     if x.is_floating_point():
         x = x.detach().to(torch.float32)
-        finite = torch.isfinite(x.flatten(1)).all(1) if x.ndim > 1 else torch.isfinite(x)
-        if not bool(finite.all()):
-            bad = (~finite).nonzero().flatten()
-            raise DataError(f"{len(bad)} images hold NaN or infinity, first at index {int(bad[0])}")
-        low, high = float(x.min()), float(x.max())
-        if low < 0 or high > 1:
-            outside = ((x < 0) | (x > 1)).flatten(1).any(1).nonzero().flatten()
-            hint = "; divide by 255" if high > 2 and low >= 0 else "; put the normalisation into the model, behind images in [0, 1]"
-            raise DataError(f"{len(outside)} images leave [0, 1] ({low:g} to {high:g}), first at index {int(outside[0])}{hint}")
     if y.is_floating_point() or y.dtype == torch.bool:
         raise DataError(f"labels are {y.dtype}; expected whole numbers, one class for each image")
     return Split(x, y.long(), 255.0 if x.dtype == torch.uint8 else 1.0)
+
+
+def numbers(values: Any, what: str) -> Tensor:
+    """A tensor of somebody's array. Raises DataError where it holds anything but numbers."""
+    try:
+        return as_tensor(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} are not an array of numbers: {str(error).splitlines()[0]}") from error
+
+
+def _check_range(split: Split) -> None:
+    """Raises DataError for images that leave [0, 1] as a model is given them; NaN and infinity a Split refuses by itself."""
+    if split.images.dtype == torch.uint8 and split.scale >= 255:
+        return
+    low, high, outside, first = torch.inf, -torch.inf, 0, -1
+    for start, piece in zip(range(0, len(split), PIECE), split.pieces(PIECE)):
+        x = split.floats(piece)
+        low, high = min(low, float(x.min())), max(high, float(x.max()))
+        wrong = ((x < 0) | (x > 1)).flatten(1).any(1).nonzero().flatten()
+        if len(wrong):
+            outside, first = outside + len(wrong), first if first >= 0 else start + int(wrong[0])
+    if outside:
+        hint = "; divide by 255" if high > 2 and low >= 0 else "; put the normalisation into the model, behind images in [0, 1]"
+        raise DataError(f"{outside} images leave [0, 1] ({low:g} to {high:g}), first at index {first}{hint}")
 
 
 def _check_place(model: nn.Module) -> None:

@@ -143,6 +143,7 @@ def verify(
                 "run": str(run),
                 "file": str(adversarials),
                 "broken": int(recount.broken.sum()),
+                "given": recount.given,
                 "n": len(recount.broken),
                 "robust": recount.robust.as_json(),
                 "clean": recount.clean.as_json(),
@@ -155,8 +156,8 @@ def verify(
     else:
         n, robust, held = len(recount.broken), recount.robust, int(recount.broken.sum())
         typer.echo(
-            f"{held} of {n} adversarial images hold ({recount.norm}, radius at most {recount.eps:.4g}; they need up to "
-            f"{recount.largest:.4g}). Of these {n} images {100 * recount.clean.value:.1f} % are right unattacked, and "
+            f"{held} of {recount.given} adversarial images hold ({recount.norm}, radius at most {recount.eps:.4g}; they need up to "
+            f"{recount.largest:.4g}). Of {n} images {100 * recount.clean.value:.1f} % are right unattacked, and "
             f"{100 * robust.value:.1f} % ({100 * robust.low:.1f} to {100 * robust.high:.1f}) still are."
         )
         print_findings(recount.findings)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens.admission import admitted
+from stresslens.admission import admitted, numbers
 from stresslens.core.attacking import attacked
-from stresslens.core.ball import Ball, Norm
-from stresslens.core.data import Split, as_tensor
+from stresslens.core.ball import Ball, Norm, check_radius
+from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import read_arrays
 from stresslens.core.types import Estimate, Finding
@@ -36,9 +36,12 @@ EIGHT_BIT = 1 / 255
 
 @dataclass(frozen=True)
 class Verification:
-    """A recount. `broken` (m,) which of the adversarial images hold; `robust` the share of the images that none breaks."""
+    """A recount. `broken` (n,) which images are broken by an adversarial that holds; `robust` the share of the images that none
+    breaks."""
 
     broken: np.ndarray
+    given: int
+    """Adversarial images that were counted again: n, or fewer where a result keeps only those that broke something."""
     robust: Estimate
     clean: Estimate
     findings: list[Finding]
@@ -76,44 +79,10 @@ def verify(
     evaluation mode, answers anything but the label. Raises ConfigError and DataError for what cannot be read.
     """
     originals = admitted(model, images, labels)
-    candidates, as_bytes = _candidates(adversarials, originals)
-    radius = torch.as_tensor(eps, dtype=torch.float64)
-    if radius.ndim and radius.shape != (len(originals),):
-        raise ConfigError(
-            f"eps has shape {tuple(radius.shape)}; expected one radius, or one for each of the {len(originals)} images"
-        )
-    ball = Ball(norm, radius if radius.ndim else float(radius))
-    first = next((p for p in model.parameters()), torch.empty(0))
-    x = originals.floats(originals.images[:]).to(first.device, torch.float32)
-    y, candidates = originals.labels.to(first.device), candidates.to(first.device)
-    finite = torch.isfinite(candidates.flatten(1)).all(1)
-    safe = torch.where(finite[:, None, None, None], candidates, x)
-    with attacked(model):
-        judge = judge_of(model)
-        clean, logits = judged(judge, x), judged(judge, safe)
-    right, fooled = clean.argmax(1) == y, finite & (logits.argmax(1) != y)
-    in_box = finite & (safe >= 0).flatten(1).all(1) & (safe <= 1).flatten(1).all(1)
-    inside = finite & in_box & ball.holds(safe, x)
-    broken = right & fooled & inside
-    size = ball.size(safe.double() - x.double())
-    n = max(asked or 0, len(x))
-    robust = wilson(int((right & ~broken).sum()), len(x))
-    counts = {
-        "m": len(x),
-        "n": n,
-        "bytes": as_bytes,
-        "not finite": int((~finite).sum()),
-        "outside the box": int((finite & ~in_box).sum()),
-        "outside the ball": int((in_box & ~inside).sum()),
-        "fooled outside": int((right & fooled & ~inside).sum()),
-        "largest": float((size - radius.to(size.device)).max()),
-        "claimed": claimed,
-        "robust": robust,
-        "unmoved": int((size == 0).sum()),
-    }
-    largest = float(size[broken].max()) if bool(broken.any()) else 0.0
-    return Verification(
-        broken.cpu().numpy(), robust, wilson(int(right.sum()), len(x)), _findings(counts), norm, float(radius.max()), largest
+    candidates, as_bytes = _candidates(adversarials, (len(originals), *originals.shape))
+    listed = torch.ones(len(originals), dtype=torch.bool)
+    return _recounted(
+        model, originals, candidates, listed, Ball(norm, _radius(norm, eps, len(originals))), asked, claimed, as_bytes
     )
 
 
@@ -121,63 +90,165 @@ def of_run(
     model: nn.Module, split: Split, found: Mapping[str, Any], *, norm: Norm | None, eps: float | None, claimed: float | None = None
 ) -> Verification:
     """The adversarials of a file against a run's model and split: the originals by the file's own `images`, else by its `index`
-    into the split, else in file order."""
-    adversarials = found["adversarials"]
-    index = np.asarray(found["index"]) if "index" in found else np.arange(min(len(adversarials), len(split)))
-    if "rows" in found:  # a result of stresslens: adversarials of the broken images among those of index
-        rows = np.asarray(found["rows"])
-        radius = np.asarray(found["radius"])[rows] if eps is None and "radius" in found else eps
-        index, asked = index[rows], len(index)
-    else:
-        radius, asked = (found.get("radius") if eps is None else eps), len(split)
-    if radius is None:
-        raise ConfigError("the file names no radius; give --eps")
+    into the split, else in file order.
+
+    With `rows` it is a result of stresslens: every image of `index` is judged, and adversarials are kept of those at `rows` alone.
+    Raises ConfigError and DataError for what cannot be read.
+    """
     norm = norm or (str(found["norm"]) if "norm" in found else None)  # type: ignore[assignment]
     if norm is None:
         raise ConfigError("the file names no norm; give --norm linf, l2 or l1")
-    if len(index) != len(adversarials):
-        raise DataError(
-            f"{len(adversarials)} adversarial images but {len(index)} places in the split; add `images` and `labels`, or `index`"
-        )
-    if index.size and (index.min() < 0 or index.max() >= len(split)):
-        raise DataError(f"index runs from {index.min()} to {index.max()}; the split has {len(split)} images")
-    own = split.select(torch.as_tensor(index))
-    images: Any = own
-    labels = own.labels
-    if "images" in found and len(found["images"]) == len(adversarials):
-        images, labels = found["images"], torch.as_tensor(found["labels"]) if "labels" in found else own.labels
-        images = Split(
-            as_tensor(images).float() if as_tensor(images).dtype != torch.uint8 else as_tensor(images),
-            labels.long(),
-            255.0 if as_tensor(images).dtype == torch.uint8 else 1.0,
-        )
-    result = verify(model, adversarials, images, None, norm=norm, eps=radius, asked=asked, claimed=claimed)
-    given = found.get("labels")
-    if (
-        given is not None
-        and "rows" not in found
-        and len(given) == len(own)
-        and (wrong := int((torch.as_tensor(given) != own.labels).sum()))
-    ):
-        result.findings.insert(
-            0,
-            Finding(
-                "labels",
-                "sign",
-                "serious",
-                f"{wrong} of {len(own)} labels in the file differ from the split's: they may be the model's own predictions",
-                len(own),
-                "Attack the true labels; an image that was wrong unattacked counts as broken.",
-            ),
-        )
+    if eps is None and "radius" not in found:
+        raise ConfigError("the file names no radius; give --eps")
+    index = _places(found["index"], "index", len(split)) if "index" in found else None
+    if "rows" in found:
+        own = split.select(torch.arange(len(split)) if index is None else index)
+        result = _of_result(model, own, found, norm, eps, claimed)
+    else:
+        adversarials, radius = found["adversarials"], found["radius"] if eps is None else eps
+        m = len(adversarials) if np.ndim(adversarials) else 0
+        images, labels = (found.get(what) for what in ("images", "labels"))
+        if images is not None and (np.ndim(images) < 3 or len(images) != m):
+            images = None
+        places = torch.arange(min(m, len(split))) if index is None else index
+        if len(places) != m and (images is None or labels is None or index is not None):
+            raise DataError(f"{m} adversarial images but {len(places)} places in the split; add `images` and `labels`, or `index`")
+        own = split.select(places)
+        originals: Any = own
+        if images is not None:
+            originals, labels = np.asarray(images), own.labels if labels is None else labels
+            originals = originals[:, None] if originals.ndim == 3 else originals
+        result = verify(model, adversarials, originals, labels, norm=norm, eps=radius, asked=len(split), claimed=claimed)
+        if images is not None and index is None:
+            return result  # whose place in the split nothing tells
+    if found.get("labels") is not None:
+        _compare(result, numbers(found["labels"], "labels"), own.labels)
     return result
 
 
-def _candidates(adversarials: Any, originals: Split) -> tuple[Tensor, bool]:
-    candidates = as_tensor(adversarials)
+def _of_result(
+    model: nn.Module, own: Split, found: Mapping[str, Any], norm: Norm, eps: float | None, claimed: float | None
+) -> Verification:
+    """A result of stresslens at a radius, by default at its largest; adversarials of larger radii break nothing at that."""
+    originals, rows = admitted(model, own), _places(found["rows"], "rows", len(own))
+    if len(set(rows.tolist())) != len(rows):
+        raise DataError("rows name an image more than once")
+    if len(rows) != len(found["adversarials"]):
+        raise DataError(f"{len(found['adversarials'])} adversarial images but {len(rows)} rows")
+    told = numbers(np.atleast_1d(found.get("radius", eps)), "radii")
+    if told.shape not in ((1,), (len(own),)):
+        raise DataError(f"radii have shape {tuple(told.shape)}; expected one, or one for each of the {len(own)} images")
+    smallest = torch.as_tensor(_radius(norm, told.expand(len(own))[rows], len(rows)))
+    x = originals.floats(originals.images[:]).to(torch.float32)
+    candidates, as_bytes, radius = x.clone(), False, torch.zeros(len(own), dtype=torch.float64)
+    listed = torch.zeros(len(own), dtype=torch.bool)
+    if len(rows):
+        kept, as_bytes = _candidates(found["adversarials"], (len(rows), *own.shape))
+        within = torch.ones_like(smallest, dtype=torch.bool) if eps is None else smallest <= eps * (1 + 1e-9)
+        candidates[rows[within]], listed[rows[within]] = kept[within], True
+        radius[rows[within]] = smallest[within] if eps is None else eps
+    if eps is not None:
+        check_radius(norm, eps)
+    return _recounted(model, originals, candidates, listed, Ball(norm, radius), None, claimed, as_bytes)
+
+
+def _recounted(
+    model: nn.Module,
+    originals: Split,
+    candidates: Tensor,
+    listed: Tensor,
+    ball: Ball,
+    asked: int | None,
+    claimed: float | None,
+    as_bytes: bool,
+) -> Verification:
+    """`candidates` (n, C, H, W) of the originals that are `listed` (n,); of the rest nothing but the original is judged."""
+    first = next((p for p in model.parameters()), torch.empty(0))
+    x = originals.floats(originals.images[:]).to(first.device, torch.float32)
+    y, candidates, listed = originals.labels.to(first.device), candidates.to(first.device), listed.to(first.device)
+    finite = torch.isfinite(candidates.flatten(1)).all(1)
+    safe = torch.where(finite[:, None, None, None], candidates, x)
+    with attacked(model):
+        judge = judge_of(model)
+        clean, logits = judged(judge, x), judged(judge, safe)
+    right, fooled = clean.argmax(1) == y, listed & finite & (logits.argmax(1) != y)
+    in_box = finite & (safe >= 0).flatten(1).all(1) & (safe <= 1).flatten(1).all(1)
+    inside = finite & in_box & ball.holds(safe, x)
+    broken = right & fooled & inside
+    size, radius = ball.size(safe.double() - x.double()), torch.as_tensor(ball.eps, dtype=torch.float64, device=x.device)
+    robust = wilson(int((right & ~broken).sum()), len(x))
+    given = int(listed.sum())
+    counts = {
+        "m": given,
+        "images": len(x),
+        "n": max(asked or 0, len(x)),
+        "bytes": as_bytes,
+        "not finite": int((~finite).sum()),
+        "outside the box": int((finite & ~in_box).sum()),
+        "outside the ball": int((in_box & ~inside).sum()),
+        "fooled outside": int((right & fooled & ~inside).sum()),
+        "largest": float((size - radius).max()),
+        "claimed": claimed,
+        "robust": robust,
+    }
+    largest = float(size[broken].max()) if bool(broken.any()) else 0.0
+    return Verification(
+        broken.cpu().numpy(),
+        given,
+        robust,
+        wilson(int(right.sum()), len(x)),
+        _findings(counts),
+        ball.norm,
+        float(radius.max()),
+        largest,
+    )
+
+
+def _radius(norm: Norm, eps: Any, n: int) -> float | Tensor:
+    """One radius, or one for each of n images. Raises ConfigError."""
+    try:
+        radius = torch.as_tensor(eps, dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"eps is {eps!r}; expected a radius, or one for each of the {n} images") from None
+    if radius.ndim and radius.shape != (n,):
+        raise ConfigError(f"eps has shape {tuple(radius.shape)}; expected one radius, or one for each of the {n} images")
+    for extreme in (radius.min(), radius.max()) if radius.numel() else ():
+        check_radius(norm, float(extreme))
+    return radius if radius.ndim else float(radius)
+
+
+def _places(values: Any, what: str, n: int) -> Tensor:
+    """(m,) places among n images. Raises DataError."""
+    places = np.asarray(values)
+    if places.ndim != 1 or places.dtype.kind not in "iu":
+        raise DataError(f"{what} is {places.dtype} of shape {places.shape}; expected whole numbers, one for each image")
+    if places.size and (places.min() < 0 or places.max() >= n):
+        raise DataError(f"{what} runs from {places.min()} to {places.max()}; there are {n} images (0 to {n - 1})")
+    return torch.as_tensor(places.astype(np.int64))
+
+
+def _compare(result: Verification, given: Tensor, labels: Tensor) -> None:
+    """Adds a finding where a file's labels are others than the split's for the same images. Raises DataError."""
+    if given.shape != labels.shape:
+        raise DataError(f"labels have shape {tuple(given.shape)}; expected one for each image, ({len(labels)},)")
+    wrong = int((given.to(labels.device) != labels).sum())
+    if wrong:
+        finding = Finding(
+            "labels",
+            "sign",
+            "serious",
+            f"{wrong} of {len(labels)} labels in the file differ from the split's: they may be the model's own predictions",
+            len(labels),
+            "Attack the true labels; an image that was wrong unattacked counts as broken.",
+        )
+        result.findings.insert(0, finding)
+
+
+def _candidates(adversarials: Any, expected: tuple[int, ...]) -> tuple[Tensor, bool]:
+    """Floats (m, C, H, W), and whether they were stored in 8 bits."""
+    candidates = numbers(adversarials, "adversarial images")
     if candidates.ndim == 3:
         candidates = candidates[:, None]
-    expected = (len(originals), *originals.shape)
     if tuple(candidates.shape) != expected:
         raise DataError(f"adversarial images have shape {tuple(candidates.shape)}; their originals {expected}")
     if candidates.dtype == torch.uint8:
@@ -188,7 +259,7 @@ def _candidates(adversarials: Any, originals: Split) -> tuple[Tensor, bool]:
 
 
 def _findings(counts: Mapping[str, Any]) -> list[Finding]:
-    m, n, found = counts["m"], counts["n"], []
+    m, images, n, found = counts["m"], counts["images"], counts["n"], []
 
     def add(audit: str, wrong: bool, evidence: str, remedy: str, severity: Any = "serious") -> None:
         found.append(
@@ -211,8 +282,8 @@ def _findings(counts: Mapping[str, Any]) -> list[Finding]:
     )
     add(
         "dropped images",
-        m < n,
-        f"{m} images of {n} asked for" if m < n else f"all {n} images are there",
+        images < n,
+        f"{images} images of {n} asked for" if images < n else f"all {n} images are there",
         "A last partial batch, or failures left out: attack every image and count the missing as not robust or not attacked.",
         "minor",
     )
@@ -229,11 +300,11 @@ def _findings(counts: Mapping[str, Any]) -> list[Finding]:
         )
     claimed, robust = counts["claimed"], counts["robust"]
     if claimed is not None:
-        differs = abs(claimed - robust.value) * m >= 2
+        differs = abs(claimed - robust.value) * images >= 2
         add(
             "claimed accuracy",
             differs,
-            f"claimed {100 * claimed:.1f} %, recounted {100 * robust.value:.1f} % of {m} images",
+            f"claimed {100 * claimed:.1f} %, recounted {100 * robust.value:.1f} % of {images} images",
             "Publish the recounted figure, or the images that the claim rests on.",
         )
     return found
