@@ -74,6 +74,17 @@ def resolved(asked: Robustness, base: Path, trust: bool = True) -> Threat:
         raise ConfigError("\n".join(f"{p.path[0]}: {p.message}" if p.path else p.message for p in error.problems)) from None
 
 
+def check_data(asked: Robustness, threat: Threat, data: Data) -> None:
+    """Raises ConfigError for a split that the data does not have, or a target that is none of its classes."""
+    if asked.split not in data.splits:
+        raise ConfigError(f"robustness.split: {data.name} has no {asked.split} split here; it has {', '.join(data.splits)}")
+    for target in (threat.target, *(each.target for each in threat.alone)):
+        if isinstance(target, int) and target >= len(data.classes):
+            raise ConfigError(
+                f"robustness: the target {target} is no class of {data.name}, whose classes are 0 to {len(data.classes) - 1}"
+            )
+
+
 def stress(
     folder: RunFolder,
     model: nn.Module,
@@ -86,8 +97,7 @@ def stress(
     threads: int | None = None,
 ) -> Robust:
     """The stage of a run: measures, audits, keeps pictures, and names the result in the record."""
-    if asked.split not in data.splits:
-        raise ConfigError(f"robustness.split: {data.name} has no {asked.split} split here; it has {', '.join(data.splits)}")
+    check_data(asked, threat, data)
     split = data.splits[asked.split]
     name = f"attacking {folder.path.parent.name} {folder.path.name}"
     robust, place = measure(
