@@ -238,7 +238,10 @@ def test_repeats_that_cannot_be(tmp_path: Path, text: str) -> None:
         ("robustness: {radii: 0.1, certificates: [interval, smothing]}", "robustness.certificates.1: .*did you mean 'smoothing'"),
         ("robustness: {radii: 0.1, surrogate: nope}", "robustness.surrogate: no run of the study is called 'nope'; valid: a, b"),
         ("robustness: {radii: 0.1, protocol: [transfer]}", "robustness.surrogate: the attack transfer needs one"),
-        ("robustness: {radii: 0.1, protocol: [carlini_wagner]}", "robustness.protocol: carlini_wagner is an attack of l2, not of linf"),
+        (
+            "robustness: {radii: 0.1, protocol: [carlini_wagner]}",
+            "robustness.protocol: carlini_wagner is an attack of l2, not of linf",
+        ),
         (
             "robustness: {radii: 0.1, surrogate: b, alone: [{transfer: {attack: carlini_wagner}}]}",
             "robustness.alone.0: carlini_wagner is an attack of l2",

@@ -88,7 +88,9 @@ def attack(
         "audit": audit,
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
-    found = stress.attack_run(RunFolder(run), asked_of(values), trust=trust, base=Path.cwd())
+    asked = asked_of(values)
+    stress.gated(gates, stress.resolved(asked, Path.cwd(), trust).radii)
+    found = stress.attack_run(RunFolder(run), asked, trust=trust, base=Path.cwd())
     if as_json:
         print_json({"run": str(run), **found.facts})
     else:
