@@ -106,7 +106,10 @@ def test_every_public_name_is_there() -> None:
         _ = sl.trian  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("radii", [np.linspace(0, 0.1, 3), list(np.linspace(0, 0.1, 3)), torch.tensor([0.0, 0.05, 0.1], dtype=torch.float64)])
+ARRAYS = [np.linspace(0, 0.1, 3), list(np.linspace(0, 0.1, 3)), torch.tensor([0, 0.05, 0.1], dtype=torch.float64)]
+
+
+@pytest.mark.parametrize("radii", ARRAYS)
 def test_settings_of_an_attack_may_be_arrays(radii: Any) -> None:
     asked = asked_of({"radii": radii, "seed": np.int64(3), "protocol": [{"pgd": {"steps": np.int32(5)}}]})
     assert asked == asked_of({"radii": [0.0, 0.05, 0.1], "seed": 3, "protocol": [{"pgd": {"steps": 5}}]})
