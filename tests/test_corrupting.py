@@ -86,6 +86,23 @@ def test_killed_between_passes_it_goes_on_and_finished_it_is_read(small: Data, t
     assert passes == 9 + 16
 
 
+def test_an_earlier_result_stays_whole_until_the_next_is_finished(small: Data, tmp_path: Path) -> None:
+    assert small.test is not None
+    corrupting.corrupt(tmp_path, net(), small.test, KINDS, of="a", base=tmp_path)
+    before = [(tmp_path / name).read_bytes() for name in ("result.json", "result.npz")]
+
+    def killing(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        corrupting.corrupt(tmp_path, net(), small.test, ["fog"], of="a", base=tmp_path, tell=killing)
+    assert [(tmp_path / name).read_bytes() for name in ("result.json", "result.npz")] == before
+    corrupting.corrupt(tmp_path, net(), small.test, ["fog"], of="a", base=tmp_path)
+    assert np.load(tmp_path / "result.npz")["right"].shape == (1, 5, 60)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["result.json", "result.npz"]
+
+
 def test_fewer_images_are_some_of_the_same(small: Data, tmp_path: Path) -> None:
     assert small.test is not None
     rights = {}

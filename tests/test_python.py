@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 import stresslens as sl
+from stresslens.core.errors import ConfigError
+from stresslens.stress import asked_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,3 +104,25 @@ def test_every_public_name_is_there() -> None:
         assert getattr(sl, name) is getattr(sl, name)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = sl.trian  # type: ignore[attr-defined]
+
+
+ARRAYS = [np.linspace(0, 0.1, 3), list(np.linspace(0, 0.1, 3)), torch.tensor([0, 0.05, 0.1], dtype=torch.float64)]
+
+
+@pytest.mark.parametrize("radii", ARRAYS)
+def test_settings_of_an_attack_may_be_arrays(radii: Any) -> None:
+    asked = asked_of({"radii": radii, "seed": np.int64(3), "protocol": [{"pgd": {"steps": np.int32(5)}}]})
+    assert asked == asked_of({"radii": [0.0, 0.05, 0.1], "seed": 3, "protocol": [{"pgd": {"steps": 5}}]})
+    assert asked_of({"radii": np.float32(0.25)}).radii == 0.25
+
+
+@pytest.mark.parametrize("values", [{"radii": object()}, {"radii": 0.1, "alone": [{"pgd": {(1, 2): 3}}]}])
+def test_settings_that_cannot_be_written_down_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="setting of an attack"):
+        asked_of(values)
+
+
+@pytest.mark.parametrize("option", [{"certificates": ["interval"]}, {"split": "validation"}])
+def test_attack_refuses_what_it_would_leave_out(option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"attack has no option '{next(iter(option))}'"):
+        sl.attack(torch.nn.Flatten(), torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64), radii=0.1, **option)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -229,3 +230,43 @@ def test_repeats_that_cannot_be(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_text(f"data: digits\nrepeats: {text}\n")
     with pytest.raises(ConfigError, match=r"repeats: (only|times)"):
         study.read(tmp_path / "s.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("robustness: {radii: 0.1, certificates: [interval, smothing]}", "robustness.certificates.1: .*did you mean 'smoothing'"),
+        ("robustness: {radii: 0.1, surrogate: nope}", "robustness.surrogate: no run of the study is called 'nope'; valid: a, b"),
+        ("robustness: {radii: 0.1, protocol: [transfer]}", "robustness.surrogate: the attack transfer needs one"),
+        (
+            "robustness: {radii: 0.1, protocol: [carlini_wagner]}",
+            "robustness.protocol: carlini_wagner is an attack of l2, not of linf",
+        ),
+        (
+            "robustness: {radii: 0.1, surrogate: b, alone: [{transfer: {attack: carlini_wagner}}]}",
+            "robustness.alone.0: carlini_wagner is an attack of l2",
+        ),
+    ],
+)
+def test_what_could_not_be_attacked_is_told_before_anything_is_trained(tmp_path: Path, text: str, message: str) -> None:
+    (told,) = problems(tmp_path, f"{text}\nruns: {{a: {{}}, b: {{}}}}\n")
+    assert re.search(rf"study\.yaml:1: {message}", told), told
+
+
+def test_a_surrogate_is_known_by_its_run_and_goes_by_its_folder(tmp_path: Path) -> None:
+    text = "robustness: {radii: 0.1, norm: l2, protocol: [carlini_wagner, transfer]}\n"
+    text += "runs: {a b: {robustness.protocol: fast}, c: {robustness.surrogate: a b}}\n"
+    for overrides, folder in (((), "a_b"), (("train.epochs=1",), "a_b,train.epochs=1")):
+        _, run = read(tmp_path, text, *overrides).runs
+        assert run.recipe.robustness is not None
+        assert run.recipe.robustness.surrogate == folder
+
+
+def test_the_config_of_one_run_may_name_a_folder_beside_it_as_surrogate(tmp_path: Path) -> None:
+    file = tmp_path / "whole" / "c" / "seed-0" / "config.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("robustness: {radii: 0.1, surrogate: a}\nruns: {c: {}}\n")
+    with pytest.raises(ConfigError, match="no run of the study is called 'a'"):
+        study.read(file)
+    (tmp_path / "whole" / "a").mkdir()
+    assert study.read(file).runs[0].recipe.robustness.surrogate == "a"  # type: ignore[union-attr]

@@ -90,7 +90,9 @@ def attack(
         "audit": audit,
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
-    found = stress.attack_run(RunFolder(run), asked_of(values), base=Path.cwd(), trust=trust, device=device)
+    asked = asked_of(values)
+    stress.gated(gates, stress.resolved(asked, Path.cwd(), trust).radii)
+    found = stress.attack_run(RunFolder(run), asked, base=Path.cwd(), trust=trust, device=device)
     for folder in (run, run.resolve().parents[1]):
         if (folder / "record.json").is_file() or (folder / "study.json").is_file():
             write_report(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -47,13 +48,22 @@ def configuration(task: Task) -> dict[str, Any]:
     values = studies.as_values(task.recipe)
     copies = {name: f"plugins/{copy}:{name.rpartition(':')[2]}" for name, (_, copy) in own_sources(task).items() if ".py:" in name}
     repeats = task.repeats.alone(task.seed) if task.repeats else [task.seed]
-    return {"study": task.study, **studies.renamed(values, copies), "runs": {task.run: {}}, "repeats": repeats}
+    return {"study": task.study, **_renamed(values, copies), "runs": {task.run: {}}, "repeats": repeats}
+
+
+def _renamed(values: Any, names: Mapping[str, str]) -> Any:
+    """Plain values with some names replaced, wherever they stand."""
+    if isinstance(values, Mapping):
+        return {_renamed(key, names): _renamed(value, names) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_renamed(item, names) for item in values]
+    return names.get(values, values) if isinstance(values, str) else values
 
 
 def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
     """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells its content."""
     sources: dict[str, tuple[Path, str]] = {}
-    for name in studies.own_plugins(studies.as_values(task.recipe)):
+    for name in find.own_plugins(studies.as_values(task.recipe)):
         file = find.source_of(name, base=task.base)
         if file is not None:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]

@@ -21,6 +21,7 @@ from stresslens.core.positions import shuffled
 from stresslens.core.results import read_arrays, read_json, write_atomically, write_json
 from stresslens.metrics.intervals import Floats, wilson
 from stresslens.recipe import Plug
+from stresslens.threat import norm_of
 
 CHUNK = 4
 """Images certified between two looks at the clock."""
@@ -52,13 +53,15 @@ def certify(
     answers another class. Raises ConfigError, before any computing, for a certificate that does not say its norm.
     """
     bound = [(value, find.resolve("certificates", value, base=base)) for value in certificates]
-    norms = [_norm(value, each) for value, each in bound]
+    norms = [norm_of(value, each) for value, each in bound]
     whole = images == "all" or int(images) >= len(split)
     index = torch.arange(len(split)) if whole else shuffled(len(split), seed, 0)[: int(images)].sort().values
     results = []
     for place, ((value, certificate), norm) in enumerate(zip(bound, norms)):
         name, options = find.named("certificates", value)
-        fingerprint = study.fingerprint([of, split_name, name, dict(options), seed, index.tolist()])
+        fingerprint = study.fingerprint(
+            [of, split_name, name, dict(options), seed, index.tolist(), *find.digests(value, base=base)]
+        )
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         if (folder / "result.json").is_file() and (kept := read_json(folder / "result.json"))["fingerprint"] == fingerprint:
             results.append(kept)
@@ -91,14 +94,6 @@ def certify(
         (folder / "partial.npz").unlink(missing_ok=True)
         results.append(result)
     return results
-
-
-def _norm(value: Plug, certificate: find.Bound) -> str:
-    declared = find.options_of(certificate.function)
-    if "norm" not in declared:
-        name = find.named("certificates", value)[0]
-        raise ConfigError(f"the certificate {name} does not say in which norm its radii are: give it an option `norm`")
-    return str(certificate.options.get("norm", declared["norm"].default))
 
 
 def _radii(

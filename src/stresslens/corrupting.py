@@ -51,11 +51,13 @@ def corrupt(
         raise ConfigError("corruptions: each kind of corruption once")
     whole = settings.images == "all" or settings.images >= len(split)
     index = torch.arange(len(split)) if whole else shuffled(len(split), settings.seed, 0)[: settings.images].sort().values
-    fingerprint = study.fingerprint([of, settings.split, settings.kinds, settings.seed, index.tolist()])
+    fingerprint = study.fingerprint(
+        [of, settings.split, settings.kinds, settings.seed, index.tolist(), *find.digests(settings.kinds, base=base)]
+    )
     if (folder / "result.json").is_file() and (kept := read_json(folder / "result.json"))["fingerprint"] == fingerprint:
         return kept  # type: ignore[no-any-return]
     began, images = time.perf_counter(), split.select(index)
-    done = _begun(folder / "result.npz", fingerprint)
+    done = _begun(folder / "partial.npz", fingerprint)
     seconds = float(done.pop("seconds", np.zeros(())))
     passes = [("clean", None, 0), *((name, value, severity) for name, value in bound.items() for severity in SEVERITIES)]
     for place, (name, value, severity) in enumerate(passes):
@@ -63,7 +65,7 @@ def corrupt(
         if (key := f"{name} {severity}") not in done:
             done[key] = _right(model, _spoiled(images, index, value, severity, name, mix(settings.seed, *name.encode())))
             spent = np.array(seconds + time.perf_counter() - began)
-            _save(folder / "result.npz", {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
+            _save(folder / "partial.npz", {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
     tell(len(passes), len(passes))
     right = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
     result = {
@@ -87,6 +89,7 @@ def corrupt(
     arrays = {"index": index.numpy(), "labels": images.labels.cpu().numpy(), "clean": done["clean 0"], "right": right}
     _save(folder / "result.npz", {**arrays, "fingerprint": np.array(fingerprint)})
     write_json(folder / "result.json", result)
+    (folder / "partial.npz").unlink(missing_ok=True)
     return result
 
 
@@ -101,7 +104,7 @@ def _begun(file: Path, fingerprint: str) -> dict[str, Any]:
     if not file.is_file():
         return {}
     kept = read_arrays(file, f"there is no {file}")
-    return kept if str(kept.pop("fingerprint", "")) == fingerprint and "right" not in kept else {}
+    return kept if str(kept.pop("fingerprint", "")) == fingerprint else {}
 
 
 def _save(file: Path, arrays: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import json
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -136,6 +137,21 @@ def source_of(name: str, *, base: Path) -> Path | None:
     except (ImportError, ValueError):
         return None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def own_plugins(values: Any) -> set[str]:
+    """Every `file.py:function` and `package.module:function` in plain values, wherever it stands."""
+    if isinstance(values, Mapping):
+        return set().union(*(own_plugins(part) for item in values.items() for part in item))
+    if isinstance(values, list | tuple):
+        return set().union(*(own_plugins(item) for item in values))
+    return {values} if isinstance(values, str) and re.fullmatch(r".+\.py:\w+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", values) else set()
+
+
+def digests(values: Any, *, base: Path) -> list[str]:
+    """What tells the content of the files of the user's own plug-ins in plain values; none where there are none."""
+    files = {source_of(name, base=base) for name in own_plugins(values)} - {None}
+    return sorted(hashlib.sha256(file.read_bytes()).hexdigest()[:8] for file in files if file is not None)
 
 
 def named(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:

@@ -40,18 +40,22 @@ def run(
     """Carries out a study and returns its folder, `out/<study>`, with report.html and comparison.json in it.
 
     Finished stages are skipped, interrupted ones go on. `jobs` runs are trained at a time, each in a process of its own with its
-    share of the processor's cores. A run that diverges is recorded and reported, and the others go on; TrainingDiverged is
-    raised at the end. Raises Stopped after a signal, with everything saved.
+    share of the processor's cores. A run that diverges is recorded and reported, and the others go on, but for those that are to
+    be attacked with its gradients; TrainingDiverged is raised at the end, and names them all. Raises Stopped after a signal, with
+    everything saved.
     """
     folder = out / study.name
     tasks = settle(tasks_of(study, folder), most_threads=max(1, (os.cpu_count() or 1) // jobs))
     _describe(study, folder)
-    diverged: list[str] = []
+    failed: dict[Path, str] = {}
     for wave in waves(tasks):
-        diverged += _carry_out(wave, jobs, show or (lambda task: lambda position, epochs, done: None), tell)
+        orphans = {task.folder: other for task in wave if (other := _surrogate(task)) in failed}
+        failed |= {where: f"left out, since its surrogate {other} has no model" for where, other in orphans.items()}
+        ready = [task for task in wave if task.folder not in failed]
+        failed |= _carry_out(ready, jobs, show or (lambda task: lambda position, epochs, done: None), tell)
     conclude(folder)
-    if diverged:
-        raise TrainingDiverged("\n".join(diverged))
+    if failed:
+        raise TrainingDiverged("\n".join(f"{where}: {why}" for where, why in failed.items()))
     return folder
 
 
@@ -79,6 +83,12 @@ def waves(tasks: Sequence[Task]) -> list[list[Task]]:
 
     depths = {run: depth(run) for run in surrogates}
     return [[task for task in tasks if depths[task.run] == level] for level in sorted(set(depths.values()))]
+
+
+def _surrogate(task: Task) -> Path | None:
+    """The folder of the run whose gradients this one is attacked with."""
+    asked = task.recipe.robustness
+    return task.folder.parent.parent / asked.surrogate / task.folder.name if asked and asked.surrogate else None
 
 
 def conclude(folder: Path) -> None:
@@ -142,15 +152,15 @@ def _carry_out_in_worker(task: Task) -> Record:
         os._exit(stopped.exit_code)
 
 
-def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell: Tell) -> list[str]:
-    """Runs every task and returns the messages of those that diverged."""
-    diverged: list[str] = []
-    if jobs == 1 or len(tasks) == 1:
+def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell: Tell) -> dict[Path, str]:
+    """Runs every task and returns the folders of those that diverged, with the message of each."""
+    diverged: dict[Path, str] = {}
+    if jobs == 1 or len(tasks) <= 1:
         for task in tasks:
             try:
                 tell(task, stages.carry_out(task, show(task)))
             except TrainingDiverged as error:
-                diverged.append(f"{task.folder}: {error}")
+                diverged[task.folder] = str(error)
         return diverged
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker) as pool:
         try:
@@ -160,7 +170,7 @@ def _carry_out(tasks: list[Task], jobs: int, show: Callable[[Task], Show], tell:
                 try:
                     tell(task, done.result())
                 except TrainingDiverged as error:
-                    diverged.append(f"{task.folder}: {error}")
+                    diverged[task.folder] = str(error)
         except BrokenProcessPool as error:
             raise StresslensError("a process was ended from outside (out of memory?); the same command goes on") from error
         except BaseException:  # a worker's error, or a signal to this process: the workers save and end

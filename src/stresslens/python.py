@@ -128,6 +128,12 @@ def attack(
     images: how many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on.
     Raises ConfigError and DataError, before any computing, for what cannot be attacked.
     """
+    for name, instead in (
+        ("split", "give the images themselves"),
+        ("certificates", "they belong to runs: stresslens attack --certificate"),
+    ):
+        if name in options:
+            raise ConfigError(f"attack has no option {name!r}: {instead}")
     split = admitted(model, images, None if labels is None else as_tensor(labels))
     asked = asked_of(
         {

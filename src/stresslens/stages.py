@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import corrupting, evaluation, likeness, overfitting, study
+from stresslens import corrupting, evaluation, find, likeness, overfitting, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
 from stresslens.core import devices, layers
 from stresslens.core.data import Data
@@ -33,7 +33,7 @@ from stresslens.data_check import findings_of
 from stresslens.examples import save_examples
 from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Corruptions
 from stresslens.settling import arithmetic_of
-from stresslens.stress import resolved, stress
+from stresslens.stress import check_data, resolved, stress
 from stresslens.training import Show, Training, fit
 
 Record = dict[str, Any]
@@ -73,7 +73,8 @@ def _due(task: Task, record: Record) -> dict[str, str]:
     for key in EVALUATION_KEYS:
         asked = configuration(task).get(key)
         if asked is not None:
-            due[key] = study.fingerprint([record["fingerprint"], asked])
+            own = find.digests(study.as_values(task.recipe)[key], base=task.base)
+            due[key] = study.fingerprint([record["fingerprint"], asked, *own])
     return {stage: fingerprint for stage, fingerprint in due.items() if record["stages"].get(stage) != fingerprint}
 
 
@@ -83,13 +84,16 @@ def _record_end(folder: RunFolder, record: Record, error: Stopped | TrainingDive
 
 
 def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
-    """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code."""
+    """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code, and an
+    evaluation that this data does not allow."""
+    _check_evaluation(task, data)
     comparable = configuration(task)
     comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in OPERATIONAL}
     for key in EVALUATION_KEYS:
         comparable.pop(key, None)
     sources = own_sources(task)
-    hashes = {name: copy for name, (_, copy) in sources.items() if ".py:" not in name}
+    trained_with = find.own_plugins({k: v for k, v in study.as_values(task.recipe).items() if k not in EVALUATION_KEYS})
+    hashes = {name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name}
     fingerprint = study.fingerprint([comparable, data.fingerprint, hashes])
     if folder.record.exists():
         kept: Record = read_record(folder)
@@ -132,6 +136,20 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     }
     write_json(folder.record, record)
     return record
+
+
+def _check_evaluation(task: Task, data: Data) -> None:
+    """Raises ConfigError, before any training, for what could not be done with the trained model."""
+    if (asked := task.recipe.robustness) is not None:
+        check_data(asked, resolved(asked, task.base), data)
+        _surrogate(task, asked.surrogate)
+    if (spoiled := _corruptions(task)) is not None and spoiled.split not in data.splits:
+        raise ConfigError(f"corruptions.split: {data.name} has no {spoiled.split} split here; it has {', '.join(data.splits)}")
+
+
+def _corruptions(task: Task) -> Corruptions | None:
+    asked = task.recipe.corruptions
+    return Corruptions(asked) if isinstance(asked, list) else asked
 
 
 def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, str]]) -> None:
@@ -248,28 +266,29 @@ def _attack(task: Task, folder: RunFolder, data: Data, record: Record, show: Sho
     asked = task.recipe.robustness
     assert asked is not None
     model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
-    stress(folder, model, data, asked, resolved(asked, task.base), record, surrogate=_surrogate(task, asked.surrogate))
+    other = _surrogate(task, asked.surrogate)
+    surrogate = None if other is None else open_model(other, trust=True)
+    stress(folder, model, data, asked, resolved(asked, task.base), record, surrogate=surrogate)
 
 
-def _surrogate(task: Task, name: str | None) -> nn.Module | None:
-    """The model of another run of the same study and seed."""
+def _surrogate(task: Task, name: str | None) -> RunFolder | None:
+    """Another run of the same study and seed; of a run that is repeated by its config.yaml, the one beside that.
+
+    Raises ConfigError where it is not trained.
+    """
     if name is None:
         return None
-    other = RunFolder(task.folder.parent.parent / name / task.folder.name)
-    if not other.weights.is_file():
-        raise ConfigError(
-            f"robustness.surrogate: {other.path} has no trained model; the surrogate is another run of the same study"
-        )
-    return open_model(other, trust=True)
+    here, origin = (RunFolder(home / name / task.folder.name) for home in (task.folder.parent.parent, task.base.parent.parent))
+    for folder in (here, origin):
+        if folder.weights.is_file():
+            return folder
+    raise ConfigError(f"robustness.surrogate: {here.path} has no trained model; the surrogate is another run of the same study")
 
 
 def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
-    asked = task.recipe.corruptions
-    assert asked is not None
-    settings = asked if isinstance(asked, Corruptions) else Corruptions(asked)
-    if settings.split not in data.splits:
-        raise ConfigError(f"corruptions.split: {data.name} has no {settings.split} split here; it has {', '.join(data.splits)}")
-    corrupting.corrupt(
+    settings = _corruptions(task)
+    assert settings is not None
+    result = corrupting.corrupt(
         folder.path / "corruptions",
         arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
         data.splits[settings.split],
@@ -278,7 +297,9 @@ def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Sh
         base=task.base,
         tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
     )
-    record["reads_of_test"] += settings.split == "test"
+    if record.get("corruptions") != result["fingerprint"]:
+        record["corruptions"] = result["fingerprint"]
+        record["reads_of_test"] += settings.split == "test"
 
 
 STAGES: dict[str, Callable[[Task, RunFolder, Data, Record, Show], None]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,10 +37,21 @@ _asked = TypeAdapter(Robustness)
 def asked_of(values: Mapping[str, Any]) -> Robustness:
     """A `robustness:` section from plain values. Raises ConfigError naming every setting that is wrong."""
     try:
-        return _asked.validate_json(json.dumps(dict(values)), strict=True)
+        return _asked.validate_json(json.dumps(dict(values), default=_plain), strict=True)
+    except TypeError as error:
+        raise ConfigError(f"this cannot be a setting of an attack: {error}") from None
     except ValidationError as error:
         told = {".".join(str(part) for part in item["loc"][:1]): item["msg"].lower() for item in error.errors()}
         raise ConfigError("\n".join(f"{key}: {message}, got {values.get(key)!r}" for key, message in told.items())) from None
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of numpy and torch as Python's."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise ConfigError(
+        f"a {type(value).__name__} is no setting of an attack; expected numbers, names and lists of them, got {value!r:.60}"
+    )
 
 
 def opened(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
@@ -79,6 +91,17 @@ def resolved(asked: Robustness, base: Path, trust: bool = True) -> Threat:
         raise ConfigError("\n".join(f"{p.path[0]}: {p.message}" if p.path else p.message for p in error.problems)) from None
 
 
+def check_data(asked: Robustness, threat: Threat, data: Data) -> None:
+    """Raises ConfigError for a split that the data does not have, or a target that is none of its classes."""
+    if asked.split not in data.splits:
+        raise ConfigError(f"robustness.split: {data.name} has no {asked.split} split here; it has {', '.join(data.splits)}")
+    for target in (threat.target, *(each.target for each in threat.alone)):
+        if isinstance(target, int) and target >= len(data.classes):
+            raise ConfigError(
+                f"robustness: the target {target} is no class of {data.name}, whose classes are 0 to {len(data.classes) - 1}"
+            )
+
+
 def stress(
     folder: RunFolder,
     model: nn.Module,
@@ -90,8 +113,7 @@ def stress(
     surrogate: nn.Module | None = None,
 ) -> Robust:
     """The stage of a run: measures, audits, keeps pictures, and names the result in the record."""
-    if asked.split not in data.splits:
-        raise ConfigError(f"robustness.split: {data.name} has no {asked.split} split here; it has {', '.join(data.splits)}")
+    check_data(asked, threat, data)
     split = data.splits[asked.split]
     name = f"attacking {folder.path.parent.name} {folder.path.name}"
     robust, place = measure(
@@ -110,7 +132,7 @@ def stress(
     if not (place / "examples" / "examples.json").is_file():
         _save_examples(place, split, robust)
     if asked.certificates:
-        certify(
+        certified = certify(
             folder.path / "certificates",
             model,
             split,
@@ -122,12 +144,17 @@ def stress(
             seed=asked.seed,
             tell=lambda done, total: advance(f"certifying {folder.path.parent.name} {folder.path.name}", done, total),
         )
-    keys = record.setdefault("robustness", [])
-    if robust.facts["key"] not in keys:
-        keys.append(robust.facts["key"])
-        if asked.split == "test":
-            record["reads_of_test"] += 1
+        _count(record, "certificates", [each["fingerprint"] for each in certified], asked.split)
+    _count(record, "robustness", [robust.facts["key"]], asked.split)
     return robust
+
+
+def _count(record: dict[str, Any], kind: str, results: Sequence[str], split: str) -> None:
+    """Names results in the record; each that is not there yet has read its split once."""
+    kept = record.setdefault(kind, [])
+    new = [result for result in dict.fromkeys(results) if result not in kept]
+    kept += new
+    record["reads_of_test"] += len(new) if split == "test" else 0
 
 
 def audited(robust: Robust, model: nn.Module, split: Split, threat: Threat, *, surrogate: nn.Module | None = None) -> Robust:
@@ -213,20 +240,31 @@ def gates_of(texts: Sequence[str]) -> list[tuple[float, float]]:
         try:
             if kind != "robust" or not at:
                 raise ValueError
-            gates.append((parse_radius(eps), float(least)))
-        except (ValueError, TypeError):
+            radius, share = parse_radius(eps), float(least)
+        except (ValueError, ConfigError):
             raise ConfigError(f"--fail-under {text}: expected robust@RADIUS=SHARE, for example robust@8/255=0.4") from None
+        if not 0 <= radius < math.inf or not 0 <= share <= 1:
+            raise ConfigError(f"--fail-under {text}: a radius is finite and at least 0, a share lies from 0 to 1 (60 % is 0.6)")
+        gates.append((radius, share))
     return gates
+
+
+def gated(gates: Sequence[tuple[float, float]], radii: Sequence[float]) -> list[tuple[float, float]]:
+    """The gates with their radii as they were asked for. Raises ConfigError for one that is not among them."""
+    found = []
+    for eps, least in gates:
+        known = [radius for radius in radii if abs(radius - eps) < 1e-9]
+        if not known:
+            raise ConfigError(f"--fail-under robust@{eps:g}: that radius was not attacked; give it with --radii")
+        found.append((known[0], least))
+    return found
 
 
 def check_gates(gates: Sequence[tuple[float, float]], run: str, robust: Robust) -> None:
     """Raises GateNotMet where less is robust than was asked for, ConfigError for a radius that was not attacked."""
     missed = []
-    for eps, least in gates:
-        known = [radius for radius in robust.facts["radii"] if abs(radius - eps) < 1e-9]
-        if not known:
-            raise ConfigError(f"--fail-under robust@{eps:g}: that radius was not attacked; give it with --radii")
-        estimate = robust.robust(known[0])
+    for eps, least in gated(gates, robust.facts["radii"]):
+        estimate = robust.robust(eps)
         if estimate.value < least:
             missed.append(f"{run}: robust accuracy at {eps:g} is {estimate.value:.4f} (n = {estimate.n}), below {least:g}")
     if missed:

@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,6 +151,7 @@ def expand(
 
     runs: list[Run] = []
     names: list[str] = []
+    written: dict[str, find.Keys] = {}
     for run_name, changes in _crossed(frame):
         names.append(run_name)
         merged = copy.deepcopy(base_recipe)
@@ -168,6 +169,10 @@ def expand(
             found.append(Problem(("runs", run_name), f"another run has the same folder name, {whole!r}; rename one"))
         elif recipe is not None:
             runs.append(Run(whole, recipe, base))
+            written[whole] = _origin(("robustness", "surrogate"), origins)
+    folders = {name: _safe(name + suffix) for name in names}
+    beside = base.parent.parent if source is not None and source.name == "config.yaml" else None
+    runs = [_with_surrogate(run, folders, beside, written[run.name], found) for run in runs]
     study_name = frame.study or name
     if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
         found.append(Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"))
@@ -184,6 +189,20 @@ def expand(
         return Study(study_name, runs, frame.repeats.seeds, contrasts, source, claims, frame.repeats)
     seeds = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats
     return Study(study_name, runs, seeds, contrasts, source, claims)
+
+
+def _with_surrogate(run: Run, folders: Mapping[str, str], beside: Path | None, at: find.Keys, found: list[Problem]) -> Run:
+    """The run with its surrogate by the name of its folder, which the overrides are part of.
+
+    The surrogate is another run of the study, or, for the config.yaml of a single run, a folder that lies `beside` it.
+    """
+    asked = run.recipe.robustness
+    if asked is None or asked.surrogate is None:
+        return run
+    name = folders.get(asked.surrogate, asked.surrogate)
+    if name not in folders.values() and (beside is None or not (beside / name).is_dir()):
+        found.append(Problem(at, f"no run of the study is called {asked.surrogate!r}; {closest(asked.surrogate, list(folders))}"))
+    return replace(run, recipe=replace(run.recipe, robustness=replace(asked, surrogate=name)))
 
 
 def recipe_from(values: Mapping[str, Any], base: Path) -> Recipe:
@@ -212,24 +231,6 @@ def objective_of(train: Train) -> Plug:
 def fingerprint(values: Any) -> str:
     """16 hexadecimal digits of plain values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def own_plugins(values: Any) -> set[str]:
-    """Every `file.py:function` and `package.module:function` in plain values, wherever it stands."""
-    if isinstance(values, Mapping):
-        return set().union(*(own_plugins(part) for item in values.items() for part in item))
-    if isinstance(values, list):
-        return set().union(*(own_plugins(item) for item in values))
-    return {values} if isinstance(values, str) and re.fullmatch(r".+\.py:\w+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", values) else set()
-
-
-def renamed(values: Any, names: Mapping[str, str]) -> Any:
-    """Plain values with some names replaced, wherever they stand."""
-    if isinstance(values, Mapping):
-        return {renamed(key, names): renamed(value, names) for key, value in values.items()}
-    if isinstance(values, list):
-        return [renamed(item, names) for item in values]
-    return names.get(values, values) if isinstance(values, str) else values
 
 
 def _dotted(path: find.Keys) -> str:
@@ -342,7 +343,9 @@ def _check_recipe(
         )
     if recipe.robustness is not None:
         try:
-            threat_of(recipe.robustness, base=base)
+            threat = threat_of(recipe.robustness, base=base)
+            if threat.needs_surrogate and recipe.robustness.surrogate is None:
+                clash.append((("robustness", "surrogate"), "the attack transfer needs one: another run of the study, by its name"))
         except Problems as error:
             clash += [(p.path, p.message) for p in error.problems]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +57,10 @@ class Threat:
         """Everything that may break an image, the attacks on their own first."""
         return [each.label for each in (*self.alone, *self.attempts)]
 
+    @property
+    def needs_surrogate(self) -> bool:
+        return any(each.asks_for("attacks", "surrogate") for one in (*self.attempts, *self.alone) for each in _nested(one.bound))
+
 
 def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.Keys = ("robustness",)) -> Threat:
     """Raises Problems, one for each setting that cannot be carried out."""
@@ -70,7 +75,7 @@ def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.K
     values = [] if asked.protocol == "none" else asked.protocol if isinstance(asked.protocol, list) else PROTOCOLS[asked.protocol]
     if not values and not asked.alone:
         found.append(Problem((*path, "protocol"), "nothing to do: give a protocol, or attacks under `alone`"))
-    attempts = [_attempt(value, (*path, "protocol"), base, trust, found) for value in values]
+    attempts = [_attempt(value, (*path, "protocol"), base, trust, asked.norm, found) for value in values]
     alone = []
     for place, each in enumerate(asked.alone):
         own = each if isinstance(each, Alone) else Alone(each)
@@ -90,11 +95,20 @@ def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.K
         except ConfigError as error:
             found.append(Problem((*at, "radii"), str(error)))
             continue
-        alone.append(_attempt(own.attack, at, base, trust, found, own.name, own.target, own_radii))
+        alone.append(_attempt(own.attack, at, base, trust, asked.norm, found, own.name, own.target, own_radii))
+    for place, value in enumerate(asked.certificates):
+        try:
+            norm_of(value, find.resolve("certificates", value, path=(*path, "certificates", place), base=base, trust=trust))
+        except Problems as error:
+            found += error.problems
+        except ConfigError as error:
+            found.append(Problem((*path, "certificates", place), str(error)))
     if found:
         raise Problems(found)
     labelled = _distinct([each for each in (*alone, *attempts) if each is not None])
     settings = {key: getattr(asked, key) for key in ("images", "split", "passes", "bpda", "surrogate", "target", "success", "seed")}
+    if code := find.digests([each.value for each in labelled], base=base):
+        settings["plugins"] = code
     name = asked.protocol if isinstance(asked.protocol, str) else "own"
     return Threat(
         asked.norm,
@@ -117,6 +131,15 @@ def label_of(value: Plug) -> str:
     return " ".join([short, *(f"{'' if key == 'loss' else f'{key} '}{_short(given)}" for key, given in options.items())])
 
 
+def norm_of(value: Plug, certificate: find.Bound) -> str:
+    """The norm that a certificate's radii are in. Raises ConfigError for one that does not say it."""
+    declared = find.options_of(certificate.function)
+    if "norm" not in declared:
+        name = find.named("certificates", value)[0]
+        raise ConfigError(f"the certificate {name} does not say in which norm its radii are: give it an option `norm`")
+    return str(certificate.options.get("norm", declared["norm"].default))
+
+
 def _short(given: Any) -> str:
     return label_of(given) if isinstance(given, dict) else f"{given:g}" if isinstance(given, float) else str(given)
 
@@ -126,6 +149,7 @@ def _attempt(
     path: find.Keys,
     base: Path,
     trust: bool,
+    norm: Norm,
     found: list[Problem],
     name: str | None = None,
     target: Target | None = None,
@@ -134,10 +158,23 @@ def _attempt(
     try:
         bound = find.resolve("attacks", value, path=path, base=base, trust=trust)
         toward = f" toward {target}".replace("_", " ") if target is not None else ""
+        others = [each for each in _nested(bound) if _only_norm(each) not in (None, norm)]
+        found += [Problem(path, f"{e.function.__name__} is an attack of {_only_norm(e)}, not of {norm}") for e in others]
         return Attempt(name or label_of(value) + toward, value, bound, target, radii)
     except Problems as error:
         found += error.problems
         return None
+
+
+def _nested(bound: find.Bound) -> list[find.Bound]:
+    """An attack and those that it is made of."""
+    return [bound, *(each for option in bound.options.values() if isinstance(option, find.Bound) for each in _nested(option))]
+
+
+def _only_norm(bound: find.Bound) -> str | None:
+    """The norm that the attack's ball is annotated with (`L2Ball`), if it knows only one."""
+    ball = inspect.signature(bound.function, eval_str=True).parameters.get("ball")
+    return getattr(ball.annotation, "__metadata__", (None,))[0] if ball is not None else None
 
 
 def _distinct(attempts: list[Attempt]) -> list[Attempt]:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from stresslens.attacks._smallest import Smallest
 from stresslens.core.attacking import Watch, gradient, logits_of, margins, narrowed
-from stresslens.core.ball import Ball
+from stresslens.core.ball import L2Ball
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Count, NonNegative, Positive
 
@@ -20,7 +20,7 @@ def carlini_wagner(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
-    ball: Ball,
+    ball: L2Ball,
     watch: Watch,
     target: Tensor | None,
     start: Tensor | None,

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -108,6 +108,10 @@ class Ball:
     def select(self, rows: Tensor) -> Ball:
         """The ball of some of the images."""
         return replace(self, eps=self.eps[rows]) if isinstance(self.eps, Tensor) and self.eps.ndim else self
+
+
+L2Ball = Annotated[Ball, "l2"]
+"""What an attack annotates its ball with that knows only one norm; others are refused before anything is computed."""
 
 
 def check_radius(norm: str, eps: float) -> None:
