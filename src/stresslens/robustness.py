@@ -175,7 +175,7 @@ def _digest(model: nn.Module) -> str:
 
 def _sources(threat: Threat) -> dict[str, str]:
     """What the user's own attacks were when they were asked for."""
-    names = study.own_plugins([each.value for each in (*threat.attempts, *threat.alone)])
+    names = find.own_plugins([each.value for each in (*threat.attempts, *threat.alone)])
     files = {name: find.source_of(name, base=threat.base) for name in sorted(names)}
     return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file is not None}
 
