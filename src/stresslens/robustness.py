@@ -65,7 +65,8 @@ def measure(
     images = split.select(index) if len(index) < len(split) else split
     model = straight_through(model, threat.settings["bpda"])
     with attacked(model, seed=threat.seed):
-        asked = study.fingerprint([plain(threat), _sources(threat), images.fingerprint])
+        own = find.digests([each.value for each in (*threat.attempts, *threat.alone)], base=threat.base)
+        asked = study.fingerprint([plain(threat), own, images.fingerprint])
         fingerprint = study.fingerprint([asked, _digest(model), None if surrogate is None else _digest(surrogate)])
         key = f"{threat.norm}-{threat.protocol}-{asked[:8]}"
         folder = home / key if home is not None else None
@@ -171,13 +172,6 @@ def _digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value.detach().cpu().double().numpy()).data)
     return digest.hexdigest()[:16]
-
-
-def _sources(threat: Threat) -> dict[str, str]:
-    """What the user's own attacks were when they were asked for."""
-    names = find.own_plugins([each.value for each in (*threat.attempts, *threat.alone)])
-    files = {name: find.source_of(name, base=threat.base) for name in sorted(names)}
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file is not None}
 
 
 def _asks(bound: Any, need: str) -> bool:
