@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 def test_study_reads_and_says_what_it_expects(file: Path) -> None:
     found = study.read(file)
     assert found.runs
-    assert found.contrasts
+    assert found.contrasts or len(found.runs) == 1
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
     assert head[0].startswith(f"# stresslens run studies/{file.name}")
     assert any("about" in line for line in head), "the head comment says how long it takes"
@@ -37,7 +38,15 @@ def photos(folder: Path) -> None:
 def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
-    found = study.read(file, ["train.epochs=1", "train.precision=float32"])
+    text = file.read_text()
+    if "data: {mnist" in text and not os.environ.get("STRESSLENS_DATA"):
+        pytest.skip("needs MNIST (STRESSLENS_DATA)")
+    changes = ["train.epochs=1", "train.precision=float32"]
+    changes += ["data.subset=600"] * ("data: {mnist" in text) + ["data={folder: {path: photos, size: 32}}"] * (
+        "data: cifar10" in text
+    )
+    changes += ["robustness.images=16", "robustness.protocol=[fgsm]"] * ("\nrobustness:" in text)
+    found = study.read(file, changes)
     found.seeds = [0]
     folder = pipeline.run(found, out=tmp_path)
     page = (folder / "report.html").read_text()
