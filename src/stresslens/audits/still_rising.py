@@ -12,9 +12,10 @@ AUDIT = "still rising"
 def still_rising(trace: Sequence[Trace]) -> Finding:
     """The loss of images that an attack could not break was still rising when it ended (Pintor et al. 2022, indicator 4).
 
-    Of each survivor the best loss so far (cross-entropy by its logarithm), scaled to [0, 1] over its path; over the last ten steps
-    (of fewer than 50, over a fifth of them) it should rise by at most 0.05. Attempts of fewer than 20 iterates are left out. Minor,
-    from two images and a tenth of the survivors on: how much it costs is shown by doubling the steps.
+    Of each survivor the best loss so far (cross-entropy by its logarithm; where an attack tells only the mean over a batch, the
+    image's own cross-entropy in its place), scaled to [0, 1] over its path; over the last ten steps (of fewer than 50, over a fifth
+    of them) it should rise by at most 0.05. Attempts of fewer than 20 iterates are left out. Minor, from two images and a tenth of
+    the survivors on: how much it costs is shown by doubling the steps.
     """
     followed = [one for one in trace if one.followed]
     if not followed:
