@@ -93,6 +93,7 @@ def of_trace(*some: Trace) -> set[str]:
         ("short steps", trace(options={"steps": 10, "step_size": 0.01})),
         ("short steps", trace(options={"steps": 10, "relative_step": 0.1})),
         ("still rising", trace(followed=400, rising=60)),
+        ("still rising", trace(followed=8, rising=4)),
     ],
 )
 def test_each_sign_of_a_trace(expected: str, some: Trace) -> None:
@@ -110,6 +111,7 @@ def test_each_sign_of_a_trace(expected: str, some: Trace) -> None:
         trace(excess=0.5, n=100, broke=97),  # hardly any image left
         trace(options={"steps": 20, "step_size": 0.01}),
         trace(followed=400, rising=39),
+        trace(followed=8, rising=2),
         trace(silent=50, passes=20),  # of a random model: other draws
     ],
 )
