@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from stresslens import find
+from stresslens.auditing import audit
 from stresslens.core.attacking import Steered, attacked
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
+from stresslens.core.evidence import Trace
 from stresslens.find import VOCABULARY, Bound
-from stresslens.search import Search, judge_of
+from stresslens.search import Search, _Watch, judge_of
 
 BALL = Ball("linf", 0.1)
 
@@ -165,6 +167,55 @@ def test_gradients_of_zero_are_counted() -> None:
     assert trace.zero_on_path == trace.n - trace.broke
     trace, _ = attempt(search_of(model(), x), model(), "pgd")
     assert trace.zero_at_start == trace.zero_on_path == 0
+
+
+@pytest.mark.parametrize("attack", ["fgsm", {"pgd": {"steps": 30}}, {"pgd": {"steps": 30, "momentum": 0.5}}])
+@pytest.mark.parametrize("aimed", [False, True])
+def test_each_image_has_a_loss_of_its_own_where_the_attack_tells_a_mean(attack: Any, aimed: bool) -> None:
+    net, x = model(), images()
+    target = (net(x).argmax(1) + 1) % 4 if aimed else None
+    search = search_of(net, x, target=target, drop=False)
+    watch = _Watch(search, torch.arange(50), Trace("it", {}, 0.1, 50))
+    with attacked(net):
+        seen = Steered(net, batch=20)
+        find.resolve("attacks", attack)(seen, x, search.y, BALL, Draws(0, torch.arange(50)), watch, target, None, None)
+    rows, first = watch.losses[0]
+    assert len(first.unique()) == len(rows) == 50
+    if attack == "fgsm":
+        with torch.no_grad():
+            logits = net(x).double()
+        label, sign = (search.y, 1) if target is None else (target, -1)
+        expected = sign * nn.functional.cross_entropy(logits, label, reduction="none")
+        torch.testing.assert_close(first, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_loss_of_each_image_is_followed_as_it_is() -> None:
+    net, x = model(), images()
+    search = search_of(net, x, drop=False)
+    watch, loss = _Watch(search, torch.arange(50), Trace("it", {}, 0.1, 50)), torch.rand(50)
+    watch(torch.arange(50), x, net(x).detach(), loss, torch.ones_like(x))
+    assert watch.losses[0][1] is loss
+
+
+def test_whose_loss_still_rises_is_the_same_alone_and_in_a_batch() -> None:
+    """Half of the images reach the edge of their ball before the last steps, the others go on."""
+    net, x, steps = model(), images(24), {"pgd": {"steps": 30, "step_size": 0.0005, "random_start": False}}
+    eps = torch.linspace(0.002, 0.04, 24)
+    together, _ = attempt(search_of(net, x, ball=Ball("linf", eps)), net, steps)
+    alone = [attempt(search_of(net, one[None], ball=Ball("linf", float(r))), net, steps)[0] for one, r in zip(x, eps)]
+    assert together.rising == sum(one.rising for one in alone)
+    assert together.followed == sum(one.followed for one in alone) > together.rising > 0
+
+
+def test_a_trace_names_every_option_and_the_passes() -> None:
+    net, x = model(), images()
+    trace, _ = attempt(search_of(net, x), Steered(net, passes=3), {"pgd": {"step_size": 1e-5}})
+    assert trace.options["steps"] == 40
+    assert (trace.options["step_size"], trace.options["loss"], trace.passes) == (1e-5, "cross_entropy", 3)
+    assert Trace.from_json(trace.as_json()) == trace
+    (found,) = audit(trace=[trace], only=["short steps"])
+    assert found.severity == "serious"
+    assert "40 steps reach" in found.evidence
 
 
 def test_only_the_target_counts_where_it_is_aimed_at() -> None:

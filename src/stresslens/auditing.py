@@ -149,10 +149,6 @@ class Probe:
         broken[: len(search.broken)] = search.broken.cpu().numpy()
         return broken, traces
 
-    def adversarials(self, attacks: Sequence[Any], eps: float) -> Tensor:
-        """(m, C, H, W) the images that `broken` rests on; those not broken as they were."""
-        return self._after(tuple(attacks), eps, False)[0].x_adv
-
     def _after(self, attacks: tuple[Any, ...], eps: float, to_end: bool) -> tuple[Search, list[Trace]]:
         attacks = tuple(_bound(value) for value in attacks)
         key = (eps, to_end, *((bound.function, repr(bound.options)) for bound in attacks))

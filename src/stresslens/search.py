@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresslens.core.attacking import MULTIPLE
+from stresslens.core.attacking import MULTIPLE, Steered
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Trace
-from stresslens.find import Bound
+from stresslens.find import Bound, options_of
 
 LAST, FLAT, LEAST = 10, 0.05, 20
 """The last iterates of an attack, the share of its path that the loss may rise in them, and the iterates that this takes."""
@@ -89,7 +90,11 @@ class Search:
         """
         rows = (~self.broken).nonzero().flatten()
         trace = Trace(
-            name, _plain(attack), float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0, len(rows)
+            name,
+            _plain(attack),
+            float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0,
+            len(rows),
+            passes=model.passes if isinstance(model, Steered) else 1,
         )
         returned = self.x_adv.clone()
         if not len(rows):
@@ -147,6 +152,9 @@ class _Watch:
         """Whose gradient was exactly zero at the first iterate; at a later one."""
         self.first = True
         self.losses: list[tuple[Tensor, Tensor]] = []
+        """Places and what the attack raises of each image."""
+        self.mean: bool | None = None
+        """Whether its loss is told as one figure for many images; settled by the first iterate."""
 
     def __call__(
         self, rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None = None, grad: Tensor | None = None
@@ -160,12 +168,23 @@ class _Watch:
             self.flat_at[0 if self.first else 1, rows[flat]] = True
             self.first = False
         if loss is not None:
-            self.losses.append((rows, loss))
+            if self.mean is None:
+                self.mean = len(loss) > 1 and bool((loss[1:] == loss[:-1]).double().mean() > 0.5)
+            self.losses.append((rows, self._cross_entropy(own, logits) if self.mean else loss))
         candidates = (search.fooled(logits, own) & ~search.broken[own]).nonzero().flatten()
         if len(candidates):
             held = candidates[search.check(own[candidates], x_adv[candidates])]
             search.steps[own[held]] += self.seen[rows[held]]
         return ~search.broken[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
+
+    def _cross_entropy(self, own: Tensor, logits: Tensor) -> Tensor:
+        """(n,) of each image, to be raised, in place of a batch's mean: that of y, or of the target, to be lowered, negative."""
+        target = self.search.target
+        label = self.search.y[own] if target is None else target[own]
+        z = logits.double()
+        others = z.scatter(1, label[:, None], -torch.inf).logsumexp(1)
+        value = F.softplus(others - z.gather(1, label[:, None]).squeeze(1))  # exact where one logit is far above the rest
+        return value if target is None else -value
 
     def rising(self, left: Tensor) -> tuple[int, int]:
         """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the end, and how many these are.
@@ -207,8 +226,10 @@ class _Watch:
 
 
 def _plain(attack: Bound) -> dict[str, Any]:
-    """Its options, plug-ins among them by their names."""
-    return {key: value.function.__name__ if isinstance(value, Bound) else value for key, value in attack.options.items()}
+    """Its options, also those left at their defaults; plug-ins among them by their names."""
+    declared = {name: option.default for name, option in options_of(attack.function).items() if option.default is not option.empty}
+    options = {**declared, **attack.options}
+    return {key: value.function.__name__ if isinstance(value, Bound) else value for key, value in options.items()}
 
 
 @contextmanager

@@ -93,6 +93,7 @@ def of_trace(*some: Trace) -> set[str]:
         ("short steps", trace(options={"steps": 10, "step_size": 0.01})),
         ("short steps", trace(options={"steps": 10, "relative_step": 0.1})),
         ("still rising", trace(followed=400, rising=60)),
+        ("still rising", trace(followed=8, rising=4)),
     ],
 )
 def test_each_sign_of_a_trace(expected: str, some: Trace) -> None:
@@ -110,10 +111,17 @@ def test_each_sign_of_a_trace(expected: str, some: Trace) -> None:
         trace(excess=0.5, n=100, broke=97),  # hardly any image left
         trace(options={"steps": 20, "step_size": 0.01}),
         trace(followed=400, rising=39),
+        trace(followed=8, rising=2),
+        trace(silent=50, passes=20),  # of a random model: other draws
     ],
 )
 def test_what_is_no_sign_of_a_trace(some: Trace) -> None:
     assert of_trace(some) == set()
+
+
+def test_nothing_silent_is_told_of_a_random_model() -> None:
+    (found,) = audit(trace=[trace(silent=50, passes=20)], only=["silent success"])
+    assert (found.status, "random" in found.evidence) == ("not checked", True)
 
 
 # More attacks
@@ -175,6 +183,8 @@ def test_what_was_met_and_not_returned_is_seen_where_attacks_stop_early(nets: tu
         return x
 
     assert signs(audit(probe=probed(nets[0], (bound(forgets),)), only=["not returned"])) == {"not returned"}
+    (found,) = audit(probe=probed(nets[0], (bound(forgets),), passes=2), only=["not returned"])
+    assert (found.status, "random" in found.evidence) == ("not checked", True)
 
 
 def test_a_probe_shares_what_it_found_and_counts_its_time(nets: tuple[nn.Module, nn.Module]) -> None:

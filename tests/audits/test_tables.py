@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stresslens import find
 from stresslens.auditing import audit, needs_of
+from stresslens.audits._kinds import kind_of
 from stresslens.cli import main
 from stresslens.core.errors import DataError
 from stresslens.core.evidence import CLEAN, Row
@@ -214,3 +215,33 @@ def test_wrong_options_are_usage_errors(options: list[str], monkeypatch: pytest.
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("clean", [CLEAN]),
+        (
+            "iterative",
+            ["pgd 40", "PGD-20", "PGD40", "apgd ce", "apgd dlr_targeted", "APGD-T", "AutoAttack", "AA", "standard", "LinfPGD"],
+        ),
+        (
+            "iterative",
+            ["PGD line search", "PGD-CW", "PGD (CW loss)", "AutoAttack (APGD, FAB, Square)", "random-start PGD", "AutoPGD"],
+        ),
+        (
+            "iterative",
+            ["projected gradient descent", "ProjectedGradientDescent", "I-FGSM", "MI-FGSM", "iterative fast gradient sign"],
+        ),
+        ("single step", ["fgsm", "FGSM-RS", "One-step", "single-step", "fast gradient sign", "FastGradientMethod", "R+FGSM"]),
+        ("black box", ["square", "SquareAttack", "NES", "transfer", "PGD transfer", "black-box PGD", "HopSkipJump", "SimBA"]),
+        (
+            "smallest",
+            ["deepfool", "DeepFool", "carlini_wagner", "C&W", "CW-L2", "CarliniL2Method", "fab", "fast adaptive boundary"],
+        ),
+        ("random", ["noise", "random noise", "gaussian", "uniform"]),
+        ("other", ["ours", "lines", "fabric", "scw", "unknown"]),
+    ],
+)
+def test_what_kind_of_attack_a_name_means(kind: str, names: list[str]) -> None:
+    assert {name: kind_of(name) for name in names} == dict.fromkeys(names, kind)

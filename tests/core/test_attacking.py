@@ -14,6 +14,8 @@ from stresslens.core.attacking import (
     WORTH,
     Best,
     Steered,
+    agrees_with_itself,
+    apart,
     attacked,
     gradient,
     likely_others,
@@ -93,6 +95,33 @@ def test_a_random_model_draws_the_same_each_time_it_is_attacked() -> None:
             found.append(logits_of(Noisy(), x))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+class Jittering(nn.Module):
+    """Logits (0, x), and a little noise on those of images below 1/2 alone."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = x.flatten(1).mean(1)
+        noise = self.size * torch.rand(len(x), dtype=x.dtype) * (score < 0.5)
+        return torch.stack([torch.zeros_like(score), score * torch.where(score < 0.5, 1, 1e6) + noise], 1)
+
+
+def test_a_model_that_is_random_on_images_of_small_logits_disagrees_with_itself() -> None:
+    """However large the logits of others in the batch are."""
+    x = torch.tensor([0.1, 0.9]).expand(3, 4, 1, 2).permute(0, 3, 1, 2).reshape(6, 1, 2, 2).contiguous()
+    assert agrees_with_itself(Jittering(0.0), x) == 0
+    assert 0.01 < agrees_with_itself(Jittering(0.1), x) < 2
+    assert agrees_with_itself(Jittering(0.0), x[1:2], passes=2) == 0
+
+
+def test_answers_lie_apart_by_a_share_of_each_images_range() -> None:
+    first = torch.tensor([[0.0, 10.0], [-1.0, 1.0], [0.0, 1.0]])
+    second, third = first + torch.tensor([[1.0, 0], [0, 0.2], [0, 0]]), first + torch.tensor([[0.0, -2], [0, 0], [0, torch.nan]])
+    torch.testing.assert_close(apart(first, second, third), torch.tensor([0.2, 0.1, torch.inf]))
 
 
 def test_steering_computes_in_its_precision_and_answers_in_the_images() -> None:

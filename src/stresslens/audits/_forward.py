@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from stresslens.core.attacking import PerImage, Steered, gradient, logits_of
@@ -24,9 +23,3 @@ def answers(model: nn.Module, x: Tensor) -> Tensor:
 def slopes(model: nn.Module, x: Tensor, loss: PerImage, y: Tensor) -> Tensor:
     """(N, C, H, W) the gradient of each image's loss at the image, zero where the model passes none on."""
     return gradient(Steered(model, batch=PIECE), x, loss, y)[2]
-
-
-def apart(a: Tensor, b: Tensor) -> Tensor:
-    """(N,) the largest difference of two answers for the same images, as a share of the range of the logits of the image."""
-    span = (a.amax(1) - a.amin(1)).clamp_min(1e-12)
-    return ((a - b).abs().amax(1) / span).nan_to_num(torch.inf, torch.inf)

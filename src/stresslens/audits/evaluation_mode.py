@@ -3,8 +3,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stresslens.audits._finding import no_sign, sign
-from stresslens.audits._forward import answers, apart, few
-from stresslens.core.attacking import attacked
+from stresslens.audits._forward import answers, few
+from stresslens.core.attacking import apart, attacked
 from stresslens.core.types import Finding, Positive
 
 AUDIT = "evaluation mode"

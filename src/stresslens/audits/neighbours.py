@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.audits._finding import no_sign, not_checked, sign
-from stresslens.audits._forward import answers, apart, few
-from stresslens.core.attacking import attacked
+from stresslens.audits._forward import answers, few
+from stresslens.core.attacking import apart, attacked
 from stresslens.core.types import Finding, Positive
 
 AUDIT = "neighbours"

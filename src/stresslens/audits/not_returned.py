@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stresslens.audits._finding import no_sign, sign
+from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.audits._probing import middle
 from stresslens.audits.silent_success import silent_success
 from stresslens.core.evidence import Probe
@@ -16,6 +16,8 @@ def not_returned(probe: Probe) -> Finding:
     _, traces = probe.broken(probe.protocol, eps, to_end=True)
     n = max((one.n for one in traces), default=0)
     found = silent_success(traces)
+    if found.status == "not checked":
+        return not_checked(AUDIT, found.evidence)
     if found.status == "sign":
         return sign(AUDIT, found.evidence, n, found.remedy, items=found.items)
     return no_sign(AUDIT, f"run to their end at radius {eps:g}, {len(traces)} attacks return what they found", n)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from stresslens.audits._finding import no_sign, not_checked, sign
 from stresslens.core.evidence import Trace
 from stresslens.core.types import Finding
+from stresslens.metrics.intervals import wilson
 
 AUDIT = "still rising"
 
@@ -12,18 +13,20 @@ AUDIT = "still rising"
 def still_rising(trace: Sequence[Trace]) -> Finding:
     """The loss of images that an attack could not break was still rising when it ended (Pintor et al. 2022, indicator 4).
 
-    Of each survivor the best loss so far (cross-entropy by its logarithm), scaled to [0, 1] over its path; over the last ten steps
-    (of fewer than 50, over a fifth of them) it should rise by at most 0.05. Attempts of fewer than 20 iterates are left out. Minor,
-    from two images and a tenth of the survivors on: how much it costs is shown by doubling the steps.
+    Of each survivor the best loss so far (cross-entropy by its logarithm; where an attack tells only the mean over a batch, the
+    image's own cross-entropy in its place), scaled to [0, 1] over its path; over the last ten steps (of fewer than 50, over a fifth
+    of them) it should rise by at most 0.05. Attempts of fewer than 20 iterates are left out. Minor, from two images on, where
+    it is beyond chance (the lower end of the 95 % interval) more than a tenth of the survivors: of a sound attack a few images find
+    a better way late. How much it costs is shown by doubling the steps.
     """
     followed = [one for one in trace if one.followed]
     if not followed:
         return not_checked(AUDIT, "no attack showed its loss over 20 iterates of an image that survived")
     n = max(one.followed for one in followed)
-    worst = max(followed, key=lambda one: one.rising / one.followed)
+    worst = max(followed, key=_least)
     still = f"{worst.rising:,} of {worst.followed:,} survivors"
     said = f"{worst.attack} at {worst.eps:g}: the loss of {still} still rose in the last steps"
-    if worst.rising < 2 or worst.rising < 0.1 * worst.followed:
+    if worst.rising < 2 or _least(worst) <= 0.1:
         return no_sign(AUDIT, said, n)
     return sign(
         AUDIT,
@@ -33,3 +36,7 @@ def still_rising(trace: Sequence[Trace]) -> Finding:
         serious=False,
         items=[f"{one.attack} at {one.eps:g}: {one.rising:,} of {one.followed:,}" for one in followed if one.rising],
     )
+
+
+def _least(trace: Trace) -> float:
+    return wilson(trace.rising, trace.followed).low

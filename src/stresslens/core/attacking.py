@@ -99,6 +99,22 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def apart(first: Tensor, *others: Tensor) -> Tensor:
+    """(N,) the largest difference of other answers (N, K) for the same images from the first, as a share of the range of each
+    image's own logits; infinite where any is not finite."""
+    span = (first.amax(1) - first.amin(1)).clamp_min(1e-12)
+    far = torch.stack([(other - first).abs().amax(1) for other in others]).amax(0)
+    return (far / span).nan_to_num(torch.inf, torch.inf)
+
+
+def agrees_with_itself(model: nn.Module, x: Tensor, passes: int = 5) -> float:
+    """The largest difference (`apart`) of at least two passes over the same images (N, C, H, W): 0, or about 1e-7 by rounding, for
+    a model that is not random (AutoAttack's check for randomness). The model must be held still (`attacked`)."""
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+    seen = Steered(model, batch=MULTIPLE, dtype=dtype)
+    return float(apart(*[logits_of(seen, x) for _ in range(passes)]).max())
+
+
 def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, K), loss (N,) and the gradient of each image's loss at the image (N, C, H, W), finite.
 

@@ -89,6 +89,8 @@ class Trace:
     """Images that were not broken and whose loss was seen at every iterate; 0 where there are too few iterates to say more."""
     rising: int = 0
     """Those of them whose best loss still rose in the last iterates."""
+    passes: int = 1
+    """That the model's answers were averaged over; more than one where it is random."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
