@@ -45,7 +45,7 @@ def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest
     changes += ["data.subset=600"] * ("data: {mnist" in text) + ["data={folder: {path: photos, size: 32}}"] * (
         "data: cifar10" in text
     )
-    changes += ["robustness.images=16", "robustness.protocol=[fgsm]"] * ("\nrobustness:" in text)
+    changes += ["robustness.images=16", "robustness.protocol=[fgsm]", "robustness.audit=false"] * ("\nrobustness:" in text)
     found = study.read(file, changes)
     found.seeds = [0]
     folder = pipeline.run(found, out=tmp_path)
