@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.core.attacking import MULTIPLE, Steered
@@ -152,7 +151,7 @@ class _Watch:
         """Whose gradient was exactly zero at the first iterate; at a later one."""
         self.first = True
         self.losses: list[tuple[Tensor, Tensor]] = []
-        """Places and what the attack raises of each image."""
+        """Places and what the attack raises of each image; not where it tells only the mean over a batch."""
         self.mean: bool | None = None
         """Whether its loss is told as one figure for many images; settled by the first iterate."""
 
@@ -170,21 +169,13 @@ class _Watch:
         if loss is not None:
             if self.mean is None:
                 self.mean = len(loss) > 1 and bool((loss[1:] == loss[:-1]).double().mean() > 0.5)
-            self.losses.append((rows, self._cross_entropy(own, logits) if self.mean else loss))
+            if not self.mean:
+                self.losses.append((rows, loss))
         candidates = (search.fooled(logits, own) & ~search.broken[own]).nonzero().flatten()
         if len(candidates):
             held = candidates[search.check(own[candidates], x_adv[candidates])]
             search.steps[own[held]] += self.seen[rows[held]]
         return ~search.broken[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
-
-    def _cross_entropy(self, own: Tensor, logits: Tensor) -> Tensor:
-        """(n,) of each image, to be raised, in place of a batch's mean: that of y, or of the target, to be lowered, negative."""
-        target = self.search.target
-        label = self.search.y[own] if target is None else target[own]
-        z = logits.double()
-        others = z.scatter(1, label[:, None], -torch.inf).logsumexp(1)
-        value = F.softplus(others - z.gather(1, label[:, None]).squeeze(1))  # exact where one logit is far above the rest
-        return value if target is None else -value
 
     def rising(self, left: Tensor) -> tuple[int, int]:
         """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the end, and how many these are.

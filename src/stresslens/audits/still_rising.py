@@ -8,16 +8,17 @@ from stresslens.core.types import Finding
 from stresslens.metrics.intervals import wilson
 
 AUDIT = "still rising"
+MOST = 0.1
 
 
 def still_rising(trace: Sequence[Trace]) -> Finding:
     """The loss of images that an attack could not break was still rising when it ended (Pintor et al. 2022, indicator 4).
 
-    Of each survivor the best loss so far (cross-entropy by its logarithm; where an attack tells only the mean over a batch, the
-    image's own cross-entropy in its place), scaled to [0, 1] over its path; over the last ten steps (of fewer than 50, over a fifth
-    of them) it should rise by at most 0.05. Attempts of fewer than 20 iterates are left out. Minor, from two images on, where
-    it is beyond chance (the lower end of the 95 % interval) more than a tenth of the survivors: of a sound attack a few images find
-    a better way late. How much it costs is shown by doubling the steps.
+    Of each survivor the best loss so far (cross-entropy by its logarithm), scaled to [0, 1] over its path; over the last ten steps
+    (of fewer than 50, over a fifth of them) it should rise by at most 0.05. Left out are attempts of fewer than 20 iterates, and
+    attacks that tell only the mean loss of a batch, as PGD does: steps that do not shrink find better ways until the end. Minor,
+    from two images on, where it is beyond chance (the lower end of the 95 % interval) more than a tenth of the survivors. How much
+    it costs is shown by doubling the steps.
     """
     followed = [one for one in trace if one.followed]
     if not followed:
@@ -26,7 +27,7 @@ def still_rising(trace: Sequence[Trace]) -> Finding:
     worst = max(followed, key=_least)
     still = f"{worst.rising:,} of {worst.followed:,} survivors"
     said = f"{worst.attack} at {worst.eps:g}: the loss of {still} still rose in the last steps"
-    if worst.rising < 2 or _least(worst) <= 0.1:
+    if worst.rising < 2 or _least(worst) <= MOST:
         return no_sign(AUDIT, said, n)
     return sign(
         AUDIT,
