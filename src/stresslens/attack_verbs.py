@@ -91,7 +91,7 @@ def attack(
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
     asked = asked_of(values)
-    stress.gated(gates, stress.resolved(asked, Path.cwd(), trust).radii)
+    stress.gated(gates, stress.resolved(asked, Path.cwd()).radii)
     found = stress.attack_run(RunFolder(run), asked, base=Path.cwd(), trust=trust, device=device)
     for folder in (run, run.resolve().parents[1]):
         if (folder / "record.json").is_file() or (folder / "study.json").is_file():

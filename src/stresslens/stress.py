@@ -72,7 +72,7 @@ def attack_run(folder: RunFolder, asked: Robustness, *, base: Path, trust: bool 
     """
     if not folder.record.is_file():
         raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
-    threat = resolved(asked, base, trust)
+    threat = resolved(asked, base)  # what was typed is trusted; the run that is opened need not be
     with folder.locked():
         model, data = opened(folder, trust=trust)
         place = pick_device(device)
@@ -84,9 +84,9 @@ def attack_run(folder: RunFolder, asked: Robustness, *, base: Path, trust: bool 
     return found
 
 
-def resolved(asked: Robustness, base: Path, trust: bool = True) -> Threat:
+def resolved(asked: Robustness, base: Path) -> Threat:
     try:
-        return threat_of(asked, base=base, trust=trust, path=())
+        return threat_of(asked, base=base, path=())
     except Problems as error:
         raise ConfigError("\n".join(f"{p.path[0]}: {p.message}" if p.path else p.message for p in error.problems)) from None
 
