@@ -12,11 +12,12 @@ from stresslens import find
 from stresslens.attacks._plane import onto_plane
 from stresslens.attacks.apgd import _check_progress, _State
 from stresslens.attacks.square import HALVED_AT, _bump, _side
-from stresslens.core.attacking import attacked, margins, unwatched
+from stresslens.core.attacking import Steered, attacked, margins, unwatched
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import StraightThrough
+from stresslens.search import Search, judge_of
 
 
 def run(attack: Any, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, **needs: Any) -> Tensor:
@@ -265,3 +266,16 @@ def test_what_has_no_gradient_is_attacked_straight_through() -> None:
     assert torch.allclose(point.grad, 2 * x)
     with pytest.raises(ConfigError, match="StraightThrough"):
         StraightThrough(lambda z: z[:, :, :4])(x)
+
+
+def test_deepfool_returns_what_it_brought_to_the_edge() -> None:
+    """The way cut off at the ball's edge lies there up to rounding, and counts."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 5))
+    x = torch.rand(60, 1, 8, 8)
+    y = model(x).argmax(1)
+    with attacked(model):
+        search = Search(judge_of(model), x, y, Ball("linf", 0.03), drop=False)
+        trace, _ = search.attempt(find.resolve("attacks", "deepfool"), Steered(model), Draws(0, torch.arange(60)), name="deepfool")
+    assert trace.broke > 5
+    assert trace.silent == 0

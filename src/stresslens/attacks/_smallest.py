@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stresslens.core.attacking import Best
-from stresslens.core.ball import Ball
+from stresslens.core.ball import ABSOLUTE, RELATIVE, Ball
 
 
 class Smallest:
@@ -17,6 +17,7 @@ class Smallest:
     def __init__(self, x: Tensor, y: Tensor, ball: Ball, target: Tensor | None) -> None:
         self.x, self.y, self.ball, self.target, self.best = x, y, ball, target, Best(x, y, target)
         self.found, self.size = x.clone(), torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+        self.reach = ball.radius(x).flatten() * (1 + RELATIVE) + ABSOLUTE
 
     def see(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
         """(n,) which iterates fool the model; `rows` may name an image several times."""
@@ -24,7 +25,7 @@ class Smallest:
         fooled = guess != self.y[rows] if self.target is None else guess == self.target[rows]
         fooled &= logits.isfinite().all(1)
         size = self.ball.size(z - self.x[rows])
-        inside = size <= self.ball.radius(self.x).flatten()[rows]
+        inside = size <= self.reach[rows]
         self.best.update(rows[inside], z[inside], logits[inside])
         now = torch.where(fooled, size, torch.inf)
         lowest = self.size.scatter_reduce(0, rows, now, "amin")
@@ -34,5 +35,5 @@ class Smallest:
         return fooled
 
     def x_adv(self) -> Tensor:
-        inside = self.size <= self.ball.radius(self.x).flatten()
+        inside = self.size <= self.reach
         return torch.where(inside.reshape(-1, 1, 1, 1), self.found, self.best.x_adv)
