@@ -124,7 +124,8 @@ class Search:
         inside = around.holds(result, before)
         trace.outside = int((~inside).sum())
         size, radius = around.size(result - before), around.radius(before).flatten()
-        trace.excess = float((size / radius.clamp_min(1e-12)).nan_to_num(torch.inf, torch.inf).max())
+        share = torch.where(size == 0, 0, size / radius)  # of a radius of 0, infinite
+        trace.excess = float(share.nan_to_num(torch.inf, torch.inf).max())
         on_the_way = self.broken[rows].clone()
         final = torch.ones_like(on_the_way) if not self.drop or not attack.asks_for("attacks", "watch") else ~on_the_way
         logits = judged(self.judge, result[final])  # whoever was dropped on the way has had his verdict

@@ -154,7 +154,7 @@ class SmallestRadius:
                     continue
                 target = targets_of(each.target, chunk.clean, chunk.y, self._draws(chunk, place, level))
                 search = Search(self.judge, chunk.x, chunk.y, Ball(self.threat.norm, eps), target=target, drop=False)
-                trace, returned = self._attempt(each, search, self._draws(chunk, place, level), eps, None)
+                trace, returned = self._attempt(each, search, self._draws(chunk, place, level), eps, None, exact=True)
                 chunk.traces.append(trace)
                 logits = judged(self.judge, returned)
                 own = logits.gather(1, chunk.y[:, None])
@@ -215,8 +215,11 @@ class SmallestRadius:
         by.copy_(kept["by"])
         return int(kept["next"])
 
-    def _attempt(self, each: Attempt, search: Search, draws: Draws, eps: float, start: Tensor | None) -> tuple[Trace, Tensor]:
-        step = step_of(each.bound, eps)
+    def _attempt(
+        self, each: Attempt, search: Search, draws: Draws, eps: float, start: Tensor | None, *, exact: bool = False
+    ) -> tuple[Trace, Tensor]:
+        """`exact` is float32 throughout, for what is shown as it is returned."""
+        step = None if exact else step_of(each.bound, eps)
         model = self.narrow if step is not None and step >= RESOLVED else self.plain
         with attacked(model, seed=mix(self.threat.seed, draws.seed)):
             return search.attempt(each.bound, model, draws, name=each.label, start=start, surrogate=self.surrogate)

@@ -21,7 +21,7 @@ def outside_the_ball(trace: Sequence[Trace]) -> Finding:
     out = [one for one in trace if one.outside >= 2]
     if not out:
         return no_sign(AUDIT, f"{len(trace)} attempts returned images inside ball and box", n)
-    worst = max(out, key=lambda one: one.outside / one.n)
+    worst = max(out, key=lambda one: (one.outside / one.n, one.eps))
     beyond = (
         f"the largest perturbation is {worst.excess:.3g} radii"
         if worst.excess > 1.001
