@@ -31,6 +31,9 @@ check: .venv/.installed
 results: .venv/.installed
 	$(BIN)/stresslens run studies/digits-losses-as-published.yaml --jobs 2
 	$(BIN)/stresslens run studies/digits-losses.yaml --jobs 2
+	$(BIN)/stresslens run studies/mnist-adversarial-as-published.yaml --jobs 2
+	$(BIN)/stresslens run studies/mnist-adversarial.yaml --jobs 2
+	$(BIN)/stresslens run studies/digits-hardening.yaml --jobs 2
 
 clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
