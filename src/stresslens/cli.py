@@ -21,6 +21,7 @@ from stresslens.data_verbs import app as data_app
 from stresslens.terminal import (
     Advance,
     plugin_help,
+    print_audits,
     print_comparison,
     print_json,
     print_predictions,
@@ -387,6 +388,7 @@ def _carry_out(
     else:
         print_verdicts(verdicts)
         print_serious(list(serious))
+        print_audits(folder)
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
     gates.check(asked, finished)

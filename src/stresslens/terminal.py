@@ -73,6 +73,8 @@ def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
     if len(told) < len(compared["verdicts"]):
         more = len(compared["verdicts"]) - len(told)
         print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
+    for contrast in compared.get("robustness", []):
+        print(contrast["verdict"])
     for claim in compared.get("claims", []):
         print(f"claim: {claim['claim']}. {claim['sentence']}")
 
@@ -133,6 +135,21 @@ def print_serious(evidence: Sequence[str]) -> None:
     """What the data check found, of what may make the figures above worthless."""
     for each in evidence:
         print(f"data: serious: {each}")
+
+
+def print_audits(folder: Path) -> None:
+    """The signs that audits found on the robustness of a study's runs, each once with the runs that show it."""
+    from stresslens.core.results import read_json, run_folders
+
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in run_folders(folder):
+        for file in sorted(run.path.glob("robustness/*/result.json")):
+            for finding in read_json(file).get("findings", []):
+                if finding["status"] == "sign":
+                    name = f"{run.path.parent.name} {run.path.name} ({finding['evidence']})"
+                    found.setdefault((finding["severity"], finding["audit"]), []).append(name)
+    for (severity, audit), runs in sorted(found.items(), reverse=True):
+        print(f"attacks: {severity}: {audit}: {'; '.join(runs[:3])}{f'; and {len(runs) - 3} more' if len(runs) > 3 else ''}")
 
 
 def print_findings(found: Sequence[Finding]) -> None:
