@@ -23,7 +23,7 @@ from stresslens.core.ball import parse_radius
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError, GateNotMet, Problems
-from stresslens.core.layers import straight_through
+from stresslens.core.layers import evaluating, straight_through
 from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, UnreadableRun, read_record, write_json
 from stresslens.recipe import Robustness
@@ -165,19 +165,22 @@ def audited(robust: Robust, model: nn.Module, split: Split, threat: Threat, *, s
     x, y = own.floats(own.images[:]).to(first.device, torch.float32), own.labels.to(first.device)
     model = straight_through(model, threat.settings["bpda"])
     attacks = [each.bound for each in threat.attempts or threat.alone]
-    probe: Any = auditing.Probe(
-        model,
-        x,
-        y,
-        threat.norm,
-        threat.radii,
-        attacks,
-        seed=threat.seed,
-        surrogate=surrogate,
-        passes=robust.facts["steering"]["passes"],
-        batch=robust.facts["steering"]["batch"],
-    )
-    found = auditing.audit(table=robust.table(), curve=robust.curve, trace=robust.traces, model=model, images=(x, y), probe=probe)
+    with evaluating(model):  # as it was attacked
+        probe: Any = auditing.Probe(
+            model,
+            x,
+            y,
+            threat.norm,
+            threat.radii,
+            attacks,
+            seed=threat.seed,
+            surrogate=surrogate,
+            passes=robust.facts["steering"]["passes"],
+            batch=robust.facts["steering"]["batch"],
+        )
+        found = auditing.audit(
+            table=robust.table(), curve=robust.curve, trace=robust.traces, model=model, images=(x, y), probe=probe
+        )
     cost = robust.facts["cost"] | {"audit_seconds": time.perf_counter() - began}
     return replace(robust, facts={**robust.facts, "findings": [f.as_json() for f in found], "audited": True, "cost": cost})
 
