@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.core.attacking import Steered, gradient
+from stresslens.core.devices import on_threads
 from stresslens.find import Bound
 
 BATCHES = (64, 128, 256, 512)
@@ -52,15 +52,9 @@ class Steering:
         first = next((p.dtype for p in own.parameters() if p.is_floating_point()), None)
         return Steered(own, batch=self.batch, passes=self.passes, dtype=first, memory_format=last)
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> AbstractContextManager[None]:
         """These threads for the duration."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+        return on_threads(self.threads)
 
 
 def _pooled_first(model: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -47,20 +47,25 @@ class Arithmetic:
         last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
         return model.to(device=self.device, dtype=self.dtype, memory_format=last)  # type: ignore[call-overload, no-any-return]
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self) -> AbstractContextManager[None]:
         """These threads for the duration."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+        return on_threads(self.threads)
 
     def autocast(self) -> torch.autocast:
         """bfloat16 where the operation allows it, when that is the precision; otherwise nothing."""
         kind = torch.device(self.device).type
         return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """So many threads of torch's for the duration."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pick_device(asked: str) -> str:
