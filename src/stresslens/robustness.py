@@ -16,7 +16,7 @@ from torch import nn
 from stresslens import find, study
 from stresslens.admission import admitted
 from stresslens.core import devices
-from stresslens.core.attacking import attacked
+from stresslens.core.attacking import agrees_with_itself, attacked
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import straight_through
@@ -57,7 +57,7 @@ def measure(
     """
     admitted(model, split)
     devices.keep_memory()
-    if threat.radii and any(_asks(each.bound, "surrogate") for each in (*threat.attempts, *threat.alone)) and surrogate is None:
+    if threat.needs_surrogate and surrogate is None:
         raise ConfigError(
             "the attack transfer needs a surrogate: another model for the same images (surrogate=…, or --surrogate RUN)"
         )
@@ -129,7 +129,7 @@ def _settled(model: nn.Module, images: Split, threat: Threat, folder: Path | Non
     first = next((p for p in model.parameters()), torch.empty(0))
     x = images.floats(images.images[:512]).to(first.device, torch.float32)
     asked = threat.settings.get("passes", "auto")
-    passes = (1 if deterministic(model, x[:32]) else RANDOM_PASSES) if asked == "auto" else int(asked)
+    passes = (1 if agrees_with_itself(model, x[:32]) <= AGREE else RANDOM_PASSES) if asked == "auto" else int(asked)
     with torch.random.fork_rng(devices=[]):
         steering = steer(model, x, passes=passes)
     each = steering.seconds * max([_gradients(each) for each in (*threat.attempts, *threat.alone)], default=1.0)
@@ -138,14 +138,6 @@ def _settled(model: nn.Module, images: Split, threat: Threat, folder: Path | Non
     if file is not None:
         write_json(file, {"fingerprint": fingerprint, "steering": steering.as_json(), "chunk": size})
     return steering, size
-
-
-def deterministic(model: nn.Module, x: Any) -> bool:
-    """Whether five passes agree, logits taken relative to their largest size (AutoAttack's check for randomness)."""
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    with torch.no_grad():
-        passes = torch.stack([model(x.to(first.dtype)).double() for _ in range(5)])
-    return float((passes - passes[0]).abs().max() / passes[0].abs().max().clamp_min(1e-30)) < AGREE
 
 
 def _gradients(each: Attempt) -> float:
@@ -172,7 +164,3 @@ def _digest(model: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value.detach().cpu().double().numpy()).data)
     return digest.hexdigest()[:16]
-
-
-def _asks(bound: Any, need: str) -> bool:
-    return bool(bound.asks_for("attacks", need)) or any(_asks(o, need) for o in bound.options.values() if hasattr(o, "asks_for"))
