@@ -129,9 +129,9 @@ def test_the_farthest_point_is_where_huge_steps_end(norm: Norm, seed: int, shape
     assert ball.holds(far, x).all()
     assert torch.equal(far[1], x[1])
     rise = (grad * (far - x)).flatten(1).sum(1)
-    for factor in (1e2, 1e5):
+    for factor in (1e2, 1e5):  # whose rounding is 1e-16 of themselves
         other = ball.project(x + factor * grad, x)
-        assert (rise >= (grad * (other - x)).flatten(1).sum(1) - 1e-9).all()
+        assert (rise >= (grad * (other - x)).flatten(1).sum(1) - 1e-7).all()
 
 
 def test_l2_and_tiny_gradients() -> None:
