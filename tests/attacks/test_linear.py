@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stresslens import find
 from stresslens.core.attacking import attacked, margins, unwatched
-from stresslens.core.ball import Ball, Norm
+from stresslens.core.ball import ABSOLUTE, RELATIVE, Ball, Norm
 from stresslens.core.draws import Draws
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -77,7 +77,10 @@ def test_fab_inside_a_ball_finds_what_lies_there(k: int, norm: Norm, tight: bool
     case = Linear.of(k, tight=tight)
     eps = case.smallest_radii(norm) * torch.linspace(0.9, 1.1, len(case.x), dtype=torch.float64)
     found = margins_under(case, "fab", Ball(norm, eps), steps=15) < 0
-    assert torch.equal(found, case.smallest_radii(norm) < eps)
+    radii = case.smallest_radii(norm)
+    clear = (radii - eps).abs() > 2 * ABSOLUTE + RELATIVE * eps  # nearer than that, rounding decides
+    assert clear.sum() > len(radii) / 2
+    assert torch.equal(found[clear], (radii < eps)[clear])
 
 
 @classes
