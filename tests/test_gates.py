@@ -52,8 +52,8 @@ def test_a_score_that_is_not_known_meets_no_gate() -> None:
     [
         ("acuracy=0.9", "did you mean 'accuracy'"),
         ("accuracy", "expected score=value"),
-        ("accuracy=97", "between 0 and 1"),
-        ("accuracy=nan", "between"),
+        ("accuracy=97", "from 0 to 1"),
+        ("accuracy=nan", "from 0 to 1"),
     ],
 )
 def test_a_gate_that_is_none(text: str, message: str) -> None:
@@ -64,3 +64,17 @@ def test_a_gate_that_is_none(text: str, message: str) -> None:
 def test_a_score_the_run_does_not_have() -> None:
     with pytest.raises(ConfigError, match="a/seed-0 has no such score; it has accuracy"):
         gates.check(gates.parsed(["top5=0.9"]), FINISHED)
+
+
+@pytest.mark.parametrize(
+    "text", ["robust@0.1=60", "robust@0.1=nan", "robust@0.1=-0.1", "robust@nan=0.5", "robust@-1=0.5", "robust@0.1", "robust=0.5"]
+)
+def test_robust_gates_out_of_range_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--fail-under"):
+        gates.parsed_robust([text])
+
+
+def test_robust_gates_stand_at_radii_that_were_attacked() -> None:
+    gates.check_attacked(gates.parsed_robust(["robust@8/255=0.4"]), [0.0, round(8 / 255, 9)])
+    with pytest.raises(ConfigError, match=r"robust@0\.2: that radius was not attacked"):
+        gates.check_attacked(gates.parsed_robust(["robust@0.2=0.4"]), [0.1])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stresslens import find, pipeline, stages, stress, study
+from stresslens import find, pipeline, stages, study
 from stresslens.building import Task
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, TrainingDiverged
@@ -118,20 +118,6 @@ def test_runs_whose_surrogate_diverged_are_left_out_and_the_study_is_concluded(t
     folder = tmp_path / "runs" / "tiny"
     assert (folder / "report.html").is_file()
     assert read_json(folder / "sound" / "seed-0" / "record.json")["status"] == "finished"
-
-
-@pytest.mark.parametrize(
-    "text", ["robust@0.1=60", "robust@0.1=nan", "robust@0.1=-0.1", "robust@nan=0.5", "robust@-1=0.5", "robust@0.1"]
-)
-def test_gates_out_of_range_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--fail-under"):
-        stress.gates_of([text])
-
-
-def test_gates_stand_at_radii_that_are_asked_for() -> None:
-    assert stress.gated(stress.gates_of(["robust@8/255=0.4"]), [0.0, 8 / 255]) == [(8 / 255, 0.4)]
-    with pytest.raises(ConfigError, match=r"robust@0\.2: that radius was not attacked"):
-        stress.gated(stress.gates_of(["robust@0.2=0.4"]), [0.1])
 
 
 def test_digests_change_with_the_file(tmp_path: Path) -> None:

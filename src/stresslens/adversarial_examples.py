@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,29 @@ def _fact(arrays: Mapping[str, NDArray[Any]], place: int, kind: str) -> dict[str
         "steps": int(arrays["steps"][row]),
         "attack": str(arrays["names"][by]) if by >= 0 else "",
     }
+
+
+def ladder_facts(
+    arrays: Mapping[str, NDArray[Any]], alone: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+    """Where each picture of the first image stands in a result's `ladder`, and what is known of it; `alone` are the result's
+    attacks by themselves."""
+    for a, attack in enumerate(alone):
+        for level, row in enumerate(attack["rows"]):
+            fact = {
+                "kind": "ladder",
+                "index": int(arrays["index"][0]),
+                "truth": int(arrays["labels"][0]),
+                "clean_prediction": int(arrays["clean_prediction"][0]),
+                "clean_confidence": float(arrays["clean_confidence"][0]),
+                "prediction": int(arrays["ladder_prediction"][a, level]),
+                "confidence": float(arrays["ladder_confidence"][a, level]),
+                "eps": row["eps"],
+                "size": float(arrays["ladder_size"][a, level]),
+                "steps": 0,
+                "attack": attack["label"],
+            }
+            yield (a, level), fact
 
 
 def save_adversarial_examples(

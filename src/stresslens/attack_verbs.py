@@ -64,7 +64,7 @@ def attack(
     The same command goes on where it was stopped, even by kill -9. Adversarial images, figures and findings are kept in the run's
     folder (robustness/…) and shown in its report.
     """
-    from stresslens import stress
+    from stresslens import gates, stress
     from stresslens.core.results import RunFolder
     from stresslens.core.yaml_source import parse_value
     from stresslens.report.page import write_report
@@ -73,7 +73,7 @@ def attack(
 
     if not radii:
         raise ConfigError("give --radii in pixel units, for example --radii 0:0.1:0.01 or --radii 8/255")
-    gates = stress.gates_of(fail_under or [])
+    least = gates.parsed_robust(fail_under or [])
     values: dict[str, Any] = {
         "norm": norm,
         "radii": radii,
@@ -91,7 +91,7 @@ def attack(
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
     asked = asked_of(values)
-    stress.gated(gates, stress.resolved(asked, Path.cwd()).radii)
+    gates.check_attacked(least, [0.0, *stress.resolved(asked, Path.cwd()).radii])
     found = stress.attack_run(RunFolder(run), asked, base=Path.cwd(), trust=trust, device=device)
     for folder in (run, run.resolve().parents[1]):
         if (folder / "record.json").is_file() or (folder / "study.json").is_file():
@@ -100,7 +100,7 @@ def attack(
         print_json({"run": str(run), **found.facts})
     else:
         print_robustness(found.facts, str(run))
-    stress.check_gates(gates, str(run), found)
+    gates.check_robust(least, str(run), found)
 
 
 def verify(

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from stresslens.core.attacking import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.positions import shuffled
+from stresslens.core.positions import sampled
 from stresslens.core.results import read_arrays, read_json, write_atomically, write_json
 from stresslens.metrics.intervals import Floats, wilson
 from stresslens.recipe import Plug
@@ -41,7 +41,7 @@ def certify(
     of: str,
     base: Path,
     split_name: str = "test",
-    images: int | str = 1000,
+    images: int | Literal["all"] = 1000,
     radii: Sequence[float] | None = None,
     seed: int = 0,
     tell: Tell = lambda done, total: None,
@@ -54,8 +54,7 @@ def certify(
     """
     bound = [(value, find.resolve("certificates", value, base=base)) for value in certificates]
     norms = [norm_of(value, each) for value, each in bound]
-    whole = images == "all" or int(images) >= len(split)
-    index = torch.arange(len(split)) if whole else shuffled(len(split), seed, 0)[: int(images)].sort().values
+    index = sampled(len(split), images, seed)
     results = []
     for place, ((value, certificate), norm) in enumerate(zip(bound, norms)):
         name, options = find.named("certificates", value)

@@ -17,7 +17,7 @@ from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import evaluating
-from stresslens.core.positions import shuffled
+from stresslens.core.positions import sampled
 from stresslens.core.results import read_arrays, read_json, write_atomically, write_json
 from stresslens.metrics.intervals import bootstrap_mean, wilson
 from stresslens.recipe import Corruptions, Plug
@@ -49,8 +49,7 @@ def corrupt(
     bound = {_name(value): find.resolve("corruptions", value, base=base) for value in settings.kinds}
     if len(bound) < len(settings.kinds):
         raise ConfigError("corruptions: each kind of corruption once")
-    whole = settings.images == "all" or settings.images >= len(split)
-    index = torch.arange(len(split)) if whole else shuffled(len(split), settings.seed, 0)[: settings.images].sort().values
+    index = sampled(len(split), settings.images, settings.seed)
     fingerprint = study.fingerprint(
         [of, settings.split, settings.kinds, settings.seed, index.tolist(), *find.digests(settings.kinds, base=base)]
     )

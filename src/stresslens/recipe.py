@@ -9,12 +9,12 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from stresslens.core.ball import Norm
+from stresslens.core.types import Seed
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Plug = str | dict[str, Any]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Target = Literal["least_likely", "random"] | Annotated[int, Field(ge=0)]
 """Which class an attack drives an image to."""
 Split = Literal["train", "validation", "test"]

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.comparison import Difference, Recipes, Tested, difference_of, paired, recipes_of, with_holm
+from stresslens.core.ball import SAME, parse_radius, same_radius
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun, read_arrays, read_json, read_record
 
@@ -21,9 +21,6 @@ NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 METRIC = (
     "expected accuracy, or robust@RADIUS (robust@0.05, robust@8/255), or robust@RADIUS:KEY with the start of a result's folder name"
 )
-
-SAME = 1e-6
-"""Radii that differ by a smaller share of themselves are the same, once rounded to be written."""
 
 ASKED = ("bpda", "passes", "surrogate")
 """What else was asked for that changes what an attack can see, by its key in a result's settings."""
@@ -34,11 +31,6 @@ Result = Mapping[str, Any]
 def unbroken(smallest: NDArray[np.floating], eps: float) -> NDArray[np.bool_]:
     """Which images nothing broke at any radius up to `eps`, of the smallest radii that broke each."""
     return smallest > eps * (1 + SAME)
-
-
-def same_radius(a: float, b: float) -> bool:
-    """Whether two radii are one, but for the rounding of a name or a JSON file."""
-    return math.isclose(a, b, rel_tol=SAME, abs_tol=1e-9)
 
 
 @dataclass(frozen=True)
@@ -134,8 +126,8 @@ def robust_at(metric: str) -> tuple[float, str]:
     """The radius and the start of the key that `robust@RADIUS` or `robust@RADIUS:KEY` names. Raises ConfigError."""
     words, _, key = metric.removeprefix("robust@").partition(":")
     try:
-        eps = float(Fraction(words))
-    except (ValueError, ZeroDivisionError):
+        eps = parse_radius(words)
+    except ConfigError:
         eps = math.nan
     if not metric.startswith("robust@") or not 0 <= eps < math.inf:
         raise ConfigError(f"--metric {metric}: {METRIC}")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import stresslens
-from stresslens.core.ball import Ball
+from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace
 from stresslens.core.results import FORMAT, read_arrays, read_json, write_atomically, write_json
@@ -45,7 +45,7 @@ class Robust:
 
         Raises ConfigError for a radius that was not attacked.
         """
-        known = [radius for radius in (0.0, *self.facts["radii"]) if abs(radius - eps) <= 1e-6 * max(eps, radius)]
+        known = [radius for radius in (0.0, *self.facts["radii"]) if same_radius(radius, eps)]
         if not known:
             asked = ", ".join(f"{radius:g}" for radius in self.facts["radii"])
             raise ConfigError(f"radius {eps:g} was not attacked; known are {asked}")
@@ -108,7 +108,7 @@ def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str
     after = torch.cat([c.after for c in chunks])[broken].double().softmax(1).cpu()
     by[wrong | ~np.isfinite(smallest)] = -1
     ladder = chunks[0].ladder
-    of_ladder = judged(judge, ladder.flatten(0, 1)).double().softmax(1).cpu() if ladder.numel() else torch.zeros(0, clean.shape[1])
+    of_ladder = judged(judge, ladder.flatten(0, 1)).double().softmax(1).cpu()
     return {
         "index": joined(lambda c: c.places),
         "labels": joined(lambda c: c.y),
@@ -124,11 +124,9 @@ def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str
         "adversarial_confidence": after.amax(1).numpy().astype(np.float32),
         "ladder": ladder.cpu().numpy(),
         "ladder_size": Ball(threat.norm, 0.0).size((ladder - chunks[0].x[0]).flatten(0, 1)).reshape(ladder.shape[:2]).cpu().numpy(),
-        "ladder_prediction": of_ladder.argmax(1).reshape(ladder.shape[:2]).numpy()
-        if ladder.numel()
-        else np.zeros((0, 0), np.int64),
-        "ladder_confidence": of_ladder.amax(1).reshape(ladder.shape[:2]).numpy() if ladder.numel() else np.zeros((0, 0)),
-        "size": Ball(threat.norm, 0.0).size(x_adv - x).double().cpu().numpy() if len(broken) else np.zeros(0),
+        "ladder_prediction": of_ladder.argmax(1).reshape(ladder.shape[:2]).numpy(),
+        "ladder_confidence": of_ladder.amax(1).reshape(ladder.shape[:2]).numpy(),
+        "size": Ball(threat.norm, 0.0).size(x_adv - x).double().cpu().numpy(),
     }
 
 
@@ -233,6 +231,7 @@ def _merged(traces: Sequence[Trace]) -> list[Trace]:
 
 
 def plain(threat: Threat) -> dict[str, Any]:
+    """All that a result depends on besides the model and the images, as JSON writes it."""
     return {
         **{key: value for key, value in threat.settings.items() if key != "alone"},
         "radii": list(threat.radii),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from stresslens.core.attacking import agrees_with_itself, attacked
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import straight_through
-from stresslens.core.positions import shuffled
-from stresslens.core.results import read_json, write_json
+from stresslens.core.positions import sampled
+from stresslens.core.results import RunFolder, read_json, write_json
 from stresslens.robust_result import Robust, arrays_of, facts_of, plain
 from stresslens.search import judge_of
 from stresslens.smallest import Chunk, SmallestRadius, save
@@ -61,12 +62,11 @@ def measure(
         raise ConfigError(
             "the attack transfer needs a surrogate: another model for the same images (surrogate=…, or --surrogate RUN)"
         )
-    index = _chosen(threat.settings.get("images", "all"), len(split), threat.seed)
+    index = sampled(len(split), threat.settings.get("images", "all"), threat.seed)
     images = split.select(index) if len(index) < len(split) else split
     model = straight_through(model, threat.settings["bpda"])
     with attacked(model, seed=threat.seed):
-        own = find.digests([each.value for each in (*threat.attempts, *threat.alone)], base=threat.base)
-        asked = study.fingerprint([plain(threat), own, images.fingerprint])
+        asked = study.fingerprint([plain(threat), images.fingerprint])
         fingerprint = study.fingerprint([asked, _digest(model), None if surrogate is None else _digest(surrogate)])
         key = f"{threat.norm}-{threat.protocol}-{asked[:8]}"
         folder = home / key if home is not None else None
@@ -74,45 +74,42 @@ def measure(
             if read_json(folder / "result.json").get("fingerprint") != fingerprint:
                 raise ConfigError(f"{folder} holds the result of another model; choose another folder, or delete it")
             return Robust.load(folder), folder
-        began = time.perf_counter()
-        steering, size = _settled(model, images, threat, folder, fingerprint)
-        judge = judge_of(model, passes=steering.passes, seed=threat.seed)
-        decided = 0
-        search = SmallestRadius(
-            model,
-            judge,
-            threat,
-            steering,
-            surrogate=surrogate,
-            tell=lambda some: tell(min(decided + some, len(images)), len(images)),
-        )
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        chunks = []
-        with steering.active():
-            for start in range(0, len(images), size):
-                x = images.floats(images.images[start : start + size]).to(device, torch.float32)
-                y, places = images.labels[start : start + size].to(device), index[start : start + size].to(device)
-                chunks.append(_chunk(search, x, y, places, folder, start))
-                decided = start + len(x)
-                tell(decided, len(images))
-            arrays = arrays_of(chunks, threat, judge)
-    seconds = time.perf_counter() - began
-    robust = Robust(
-        arrays, facts_of(arrays, chunks, threat, key, fingerprint, len(index), reported(index.numpy()), steering, seconds)
-    )
-    if folder is not None:
-        robust.save(folder)
-        shutil.rmtree(folder / "chunks", ignore_errors=True)
+        with nullcontext() if folder is None else RunFolder(folder).locked():
+            began = time.perf_counter()
+            steering, size = _settled(model, images, threat, folder, fingerprint)
+            judge = judge_of(model, passes=steering.passes, seed=threat.seed)
+            search = SmallestRadius(model, judge, threat, steering, surrogate=surrogate)
+            with steering.active():
+                chunks = list(_chunks(search, images, index, size, folder, tell))
+                arrays = arrays_of(chunks, threat, judge)
+            seconds = time.perf_counter() - began
+            known = reported(index.numpy())
+            robust = Robust(arrays, facts_of(arrays, chunks, threat, key, fingerprint, len(index), known, steering, seconds))
+            if folder is not None:
+                robust.save(folder)
+                shutil.rmtree(folder / "chunks", ignore_errors=True)
     return robust, folder
 
 
-def _chunk(search: SmallestRadius, x: Any, y: Any, places: Any, folder: Path | None, start: int) -> Chunk:
+def _chunks(
+    search: SmallestRadius, images: Split, index: torch.Tensor, size: int, folder: Path | None, tell: Tell
+) -> Iterator[Chunk]:
+    for start in range(0, len(images), size):
+        x = images.floats(images.images[start : start + size]).to(search.device, torch.float32)
+        y, places = images.labels[start : start + size].to(x.device), index[start : start + size].to(x.device)
+        yield _chunk(search, x, y, places, folder, start, lambda some, before=start: tell(before + some, len(images)))  # type: ignore[misc]
+        tell(start + len(x), len(images))
+
+
+def _chunk(
+    search: SmallestRadius, x: Any, y: Any, places: Any, folder: Path | None, start: int, tell: Callable[[int], None]
+) -> Chunk:
     if folder is None:
-        return search.of(x, y, places)
+        return search.of(x, y, places, tell=tell)
     done, state = folder / "chunks" / f"{start:07d}.npz", folder / "chunks" / f"{start:07d}.under-way.npz"
     if done.exists():
         return search.begun(x, y, places, done)
-    chunk = search.of(x, y, places, state=state)
+    chunk = search.of(x, y, places, state=state, tell=tell)
     save(done, chunk)
     state.unlink(missing_ok=True)
     return chunk
@@ -132,7 +129,7 @@ def _settled(model: nn.Module, images: Split, threat: Threat, folder: Path | Non
     passes = (1 if agrees_with_itself(model, x[:32]) <= AGREE else RANDOM_PASSES) if asked == "auto" else int(asked)
     with torch.random.fork_rng(devices=[]):
         steering = steer(model, x, passes=passes)
-    each = steering.seconds * max([_gradients(each) for each in (*threat.attempts, *threat.alone)], default=1.0)
+    each = steering.seconds * max([_gradients(one) for one in (*threat.attempts, *threat.alone)], default=1.0)
     size = int(CHUNK_SECONDS / max(each, 1e-9)) // 32 * 32
     size = min(max(size, SMALLEST_CHUNK), LARGEST_CHUNK)
     if file is not None:
@@ -147,11 +144,6 @@ def _gradients(each: Attempt) -> float:
     targeted = each.bound.function.__name__ == "fab" or options.get("loss") in ("auto", "dlr_targeted", "margin_targeted")
     steps = float(options.get("steps") or 1) * float(options.get("restarts") or 1) * (9 if targeted else 1)
     return max(steps, float(options.get("queries") or 0) / 3, 1.0)
-
-
-def _chosen(asked: Any, n: int, seed: int) -> torch.Tensor:
-    """Places of the images to attack: a random sample in file order, or all."""
-    return torch.arange(n) if asked == "all" or asked >= n else shuffled(n, seed, 0)[:asked].sort().values
 
 
 def _digest(model: nn.Module) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -113,17 +113,17 @@ class Search:
             None if start is None else start[rows],
             surrogate,
         )
-        before = self.x[rows].clone()
-        with watch.listening(model) if not attack.asks_for("attacks", "watch") else _nothing():
+        with watch.listening(model) if not attack.asks_for("attacks", "watch") else nullcontext():
             result = attack(*needs)
-        if not isinstance(result, Tensor) or result.shape != before.shape:
+        if not isinstance(result, Tensor) or result.shape != x.shape:
             got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
-            raise ConfigError(f"the attack {name} returned {got}; expected images of shape {tuple(before.shape)}")
-        result = result.detach().to(before.dtype)
+            raise ConfigError(f"the attack {name} returned {got}; expected images of shape {tuple(x.shape)}")
+        result = result.detach().to(x.dtype)
+        x = self.x[rows]  # an attack may have written into what it was given
         around = self.ball.select(rows)
-        inside = around.holds(result, before)
+        inside = around.holds(result, x)
         trace.outside = int((~inside).sum())
-        size, radius = around.size(result - before), around.radius(before).flatten()
+        size, radius = around.size(result - x), around.radius(x).flatten()
         share = torch.where(size == 0, 0, size / radius)  # of a radius of 0, infinite
         trace.excess = float(share.nan_to_num(torch.inf, torch.inf).max())
         on_the_way = self.broken[rows].clone()
@@ -222,11 +222,6 @@ def _plain(attack: Bound) -> dict[str, Any]:
     declared = {name: option.default for name, option in options_of(attack.function).items() if option.default is not option.empty}
     options = {**declared, **attack.options}
     return {key: value.function.__name__ if isinstance(value, Bound) else value for key, value in options.items()}
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def judged(judge: Judge, x: Tensor) -> Tensor:

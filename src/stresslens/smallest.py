@@ -89,17 +89,26 @@ class SmallestRadius:
         steering: Steering,
         *,
         surrogate: nn.Module | None = None,
-        tell: Callable[[int], None] = lambda decided: None,
     ) -> None:
-        """`model` is held still and on its device; `tell` is told how many images of the chunk are decided."""
-        self.judge, self.threat, self.steering, self.surrogate, self.tell = judge, threat, steering, surrogate, tell
+        """`model` is held still and on its device."""
+        self.judge, self.threat, self.steering, self.surrogate = judge, threat, steering, surrogate
+        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.plain = steering.model(model, "float32")
         self.narrow = steering.model(model) if steering.precision == "bfloat16" else self.plain
         self._saved_at = 0.0
         self.levels = torch.tensor([eps for eps in threat.radii if eps > 0], dtype=torch.float32)
 
-    def of(self, x: Tensor, y: Tensor, places: Tensor, *, state: Path | None = None) -> Chunk:
-        """The whole search. With `state`, a file, what is done is saved there on the way, and gone on with."""
+    def of(
+        self,
+        x: Tensor,
+        y: Tensor,
+        places: Tensor,
+        *,
+        state: Path | None = None,
+        tell: Callable[[int], None] = lambda decided: None,
+    ) -> Chunk:
+        """The whole search. With `state`, a file, what is done is saved there on the way, and gone on with; `tell` is told how many
+        images are decided."""
         chunk = self.begun(x, y, places, state)
         self._saved_at = time.perf_counter()
         self._alone(chunk, state)
@@ -107,7 +116,7 @@ class SmallestRadius:
         while len(open_ := self._open(chunk)) and self.threat.attempts:
             unbroken = open_[chunk.high[open_] == len(self.levels)]  # by themselves: they have no adversarial to start from
             self._round(chunk, unbroken if len(unbroken) else open_, state)
-            self.tell(int(len(x) - len(self._open(chunk))))
+            tell(int(len(x) - len(self._open(chunk))))
         return chunk
 
     def begun(self, x: Tensor, y: Tensor, places: Tensor, state: Path | None) -> Chunk:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from stresslens import auditing, study
-from stresslens.adversarial_examples import examples_of, save_adversarial_examples
+from stresslens.adversarial_examples import examples_of, ladder_facts, save_adversarial_examples
 from stresslens.building import data_of, open_model
 from stresslens.certifying import certify
-from stresslens.core.ball import parse_radius
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
-from stresslens.core.errors import ConfigError, GateNotMet, Problems
+from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.layers import evaluating, straight_through
 from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, UnreadableRun, read_record, write_json
@@ -201,74 +199,11 @@ def _save_examples(place: Path, split: Split, robust: Robust) -> None:
     arrays = robust.arrays
     chosen, facts = examples_of(arrays)
     broken, first = (split.images[torch.as_tensor(arrays["index"][rows])] for rows in (arrays["rows"][chosen], slice(0, 1)))
-    pairs = [(arrays["ladder"][a, level], fact) for (a, level), fact in _ladder_facts(robust)]
+    pairs = [(arrays["ladder"][a, level], fact) for (a, level), fact in ladder_facts(arrays, robust.facts["alone"])]
     originals = split.floats(torch.cat([broken, *[first] * len(pairs)]).cpu())
     adversarials = np.concatenate([arrays["adversarials"][chosen], *(image[None] for image, _ in pairs)])
     save_adversarial_examples(place / "examples", originals, adversarials, [*facts, *(fact for _, fact in pairs)])
 
 
-def _ladder_facts(robust: Robust) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-    """Where each picture of the first image stands in `ladder`, and what is known of it."""
-    arrays = robust.arrays
-    for a, alone in enumerate(robust.facts["alone"]):
-        for level, row in enumerate(alone["rows"]):
-            yield (
-                (a, level),
-                {
-                    "kind": "ladder",
-                    "index": int(arrays["index"][0]),
-                    "truth": int(arrays["labels"][0]),
-                    "clean_prediction": int(arrays["clean_prediction"][0]),
-                    "clean_confidence": float(arrays["clean_confidence"][0]),
-                    "prediction": int(arrays["ladder_prediction"][a, level]),
-                    "confidence": float(arrays["ladder_confidence"][a, level]),
-                    "eps": row["eps"],
-                    "size": float(arrays["ladder_size"][a, level]),
-                    "steps": 0,
-                    "attack": alone["label"],
-                },
-            )
-
-
 def _surrogate(asked: Robustness, trust: bool) -> nn.Module | None:
     return None if asked.surrogate is None else open_model(RunFolder(Path(asked.surrogate)), trust=trust)
-
-
-def gates_of(texts: Sequence[str]) -> list[tuple[float, float]]:
-    """Radius and least robust accuracy of `robust@RADIUS=SHARE`. Raises ConfigError."""
-    gates = []
-    for text in texts:
-        name, _, least = text.partition("=")
-        kind, at, eps = name.partition("@")
-        try:
-            if kind != "robust" or not at:
-                raise ValueError
-            radius, share = parse_radius(eps), float(least)
-        except (ValueError, ConfigError):
-            raise ConfigError(f"--fail-under {text}: expected robust@RADIUS=SHARE, for example robust@8/255=0.4") from None
-        if not 0 <= radius < math.inf or not 0 <= share <= 1:
-            raise ConfigError(f"--fail-under {text}: a radius is finite and at least 0, a share lies from 0 to 1 (60 % is 0.6)")
-        gates.append((radius, share))
-    return gates
-
-
-def gated(gates: Sequence[tuple[float, float]], radii: Sequence[float]) -> list[tuple[float, float]]:
-    """The gates with their radii as they were asked for. Raises ConfigError for one that is not among them."""
-    found = []
-    for eps, least in gates:
-        known = [radius for radius in radii if abs(radius - eps) < 1e-9]
-        if not known:
-            raise ConfigError(f"--fail-under robust@{eps:g}: that radius was not attacked; give it with --radii")
-        found.append((known[0], least))
-    return found
-
-
-def check_gates(gates: Sequence[tuple[float, float]], run: str, robust: Robust) -> None:
-    """Raises GateNotMet where less is robust than was asked for, ConfigError for a radius that was not attacked."""
-    missed = []
-    for eps, least in gated(gates, robust.facts["radii"]):
-        estimate = robust.robust(eps)
-        if estimate.value < least:
-            missed.append(f"{run}: robust accuracy at {eps:g} is {estimate.value:.4f} (n = {estimate.n}), below {least:g}")
-    if missed:
-        raise GateNotMet("\n".join(missed))

@@ -62,7 +62,7 @@ class Threat:
         return any(each.asks_for("attacks", "surrogate") for one in (*self.attempts, *self.alone) for each in _nested(one.bound))
 
 
-def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.Keys = ("robustness",)) -> Threat:
+def threat_of(asked: Robustness, *, base: Path, path: find.Keys = ("robustness",)) -> Threat:
     """Raises Problems, one for each setting that cannot be carried out."""
     found: list[Problem] = []
     radii: list[float] = []
@@ -75,7 +75,7 @@ def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.K
     values = [] if asked.protocol == "none" else asked.protocol if isinstance(asked.protocol, list) else PROTOCOLS[asked.protocol]
     if not values and not asked.alone:
         found.append(Problem((*path, "protocol"), "nothing to do: give a protocol, or attacks under `alone`"))
-    attempts = [_attempt(value, (*path, "protocol"), base, trust, asked.norm, found) for value in values]
+    attempts = [_attempt(value, (*path, "protocol"), base, asked.norm, found) for value in values]
     alone = []
     for place, each in enumerate(asked.alone):
         own = each if isinstance(each, Alone) else Alone(each)
@@ -95,10 +95,10 @@ def threat_of(asked: Robustness, *, base: Path, trust: bool = True, path: find.K
         except ConfigError as error:
             found.append(Problem((*at, "radii"), str(error)))
             continue
-        alone.append(_attempt(own.attack, at, base, trust, asked.norm, found, own.name, own.target, own_radii))
+        alone.append(_attempt(own.attack, at, base, asked.norm, found, own.name, own.target, own_radii))
     for place, value in enumerate(asked.certificates):
         try:
-            norm_of(value, find.resolve("certificates", value, path=(*path, "certificates", place), base=base, trust=trust))
+            norm_of(value, find.resolve("certificates", value, path=(*path, "certificates", place), base=base))
         except Problems as error:
             found += error.problems
         except ConfigError as error:
@@ -148,7 +148,6 @@ def _attempt(
     value: Plug,
     path: find.Keys,
     base: Path,
-    trust: bool,
     norm: Norm,
     found: list[Problem],
     name: str | None = None,
@@ -156,7 +155,7 @@ def _attempt(
     radii: tuple[float, ...] = (),
 ) -> Attempt | None:
     try:
-        bound = find.resolve("attacks", value, path=path, base=base, trust=trust)
+        bound = find.resolve("attacks", value, path=path, base=base)
         toward = f" toward {target}".replace("_", " ") if target is not None else ""
         others = [each for each in _nested(bound) if _only_norm(each) not in (None, norm)]
         found += [Problem(path, f"{e.function.__name__} is an attack of {_only_norm(e)}, not of {norm}") for e in others]

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stresslens.audits._finding import no_sign, sign
 from stresslens.core.evidence import Probe
+from stresslens.core.types import Finding
 
 RUNGS = 4
+FEWEST = 2
+"""A single image that another attack breaks may be chance."""
 
 
 def ladder(probe: Probe) -> dict[float, NDArray[np.bool_]]:
@@ -30,6 +34,13 @@ def only_by(probe: Probe, others: Sequence[Any], eps: float) -> tuple[list[tuple
     before, done = probe.broken(probe.protocol, eps)
     after, traces = probe.broken([*probe.protocol, *others], eps)
     return [(trace.attack, trace.broke) for trace in traces[len(done) :]], np.flatnonzero(after & ~before)
+
+
+def lost(audit: str, images: NDArray[np.int64], evidence: str, n: int, remedy: str, *, serious: bool = True) -> Finding:
+    """A sign where at least `FEWEST` images fell that should not have, by their places."""
+    if len(images) < FEWEST:
+        return no_sign(audit, evidence, n)
+    return sign(audit, evidence, n, remedy, serious=serious, items=[f"image {listed(images)}"])
 
 
 def listed(images: NDArray[np.int64], many: int = 8) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from stresslens.audits._finding import no_sign, sign
 from stresslens.core.evidence import CLEAN, Row
+from stresslens.core.types import Finding
 
 UNKNOWN = 0.01
 """Where a table does not say over how many images, a difference counts from one point on."""
@@ -46,6 +48,27 @@ def ladders(table: Sequence[Row]) -> Iterator[list[Row]]:
 
     for _, rows in groupby(sorted(attacked_rows(table), key=key), key=key):
         yield sorted(rows, key=lambda row: row.eps)
+
+
+Pair = tuple[Row, Row]
+"""A row, and one that should have no more right."""
+
+
+def out_of_order(
+    audit: str, pairs: Sequence[Pair], wrong: Sequence[Pair], holds: str, fails: str, remedy: str, *, serious: bool
+) -> Finding:
+    """A sign where in some of the pairs, `wrong`, the second row has more right than the first; told by how much at most."""
+    if not wrong:
+        return no_sign(audit, f"in {len(pairs)} pairs {holds}", len(pairs))
+    most = max(second.accuracy - first.accuracy for first, second in wrong)
+    return sign(
+        audit,
+        f"in {len(wrong)} of {len(pairs)} pairs {fails}, by up to {100 * most:.2f} points",
+        len(pairs),
+        remedy,
+        serious=serious,
+        items=[f"{said(first)}; {said(second)}" for first, second in wrong],
+    )
 
 
 def said(row: Row) -> str:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stresslens.audits._finding import no_sign, not_checked, sign
+from stresslens.audits._finding import not_checked
 from stresslens.audits._kinds import aimed, kind_of
-from stresslens.audits._tables import least, said, serious
+from stresslens.audits._tables import least, out_of_order, serious
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 
@@ -31,16 +31,13 @@ def black_box_below(table: Sequence[Row]) -> Finding:
     if not pairs:
         return not_checked(AUDIT, "the table has no attack with and without gradients on the same model at the same radius")
     below = [(blind, best) for blind, best in pairs if best.accuracy - blind.accuracy >= least(blind, best)]
-    if not below:
-        return no_sign(AUDIT, f"in {len(pairs)} pairs the best attack with gradients leaves no more right", len(pairs))
-    blind, best = max(below, key=lambda pair: pair[1].accuracy - pair[0].accuracy)
-    return sign(
+    return out_of_order(
         AUDIT,
-        f"in {len(below)} of {len(pairs)} pairs the attack without gradients is the stronger one, by up to "
-        f"{100 * (best.accuracy - blind.accuracy):.2f} points",
-        len(pairs),
+        pairs,
+        below,
+        "the best attack with gradients leaves no more right",
+        "the attack without gradients is the stronger one",
         "Gradients mislead on that model, or the attack that uses them is weak: take more steps and restarts, a margin or dlr "
         "loss, APGD; see whether the model rounds, is random, or saturates.",
         serious=any(serious(best.accuracy - blind.accuracy, blind, best) for blind, best in below),
-        items=[f"{said(blind)}; {said(best)}" for blind, best in below],
     )

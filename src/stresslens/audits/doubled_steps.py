@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from stresslens.audits._finding import no_sign, not_checked, sign
-from stresslens.audits._probing import listed, middle, only_by
+from stresslens.audits._finding import not_checked
+from stresslens.audits._probing import lost, middle, only_by
 from stresslens.core.evidence import Probe
 from stresslens.core.types import Finding
 
@@ -18,13 +18,11 @@ def doubled_steps(probe: Probe) -> Finding:
     eps, n = middle(probe), len(probe.labels)
     _, images = only_by(probe, probe.longer, eps)
     said = f"at radius {eps:g} twice the steps break {len(images)} of {n} images more"
-    if len(images) < 2:
-        return no_sign(AUDIT, said, n)
-    return sign(
+    return lost(
         AUDIT,
+        images,
         said,
         n,
         "Double the steps until fewer than two images more fall, or take an attack that sets its own step (apgd).",
         serious=len(images) >= max(3, 0.05 * n),
-        items=[f"image {listed(images)}"],
     )

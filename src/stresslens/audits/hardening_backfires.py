@@ -3,9 +3,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from stresslens.audits._finding import no_sign, not_checked, sign
+from stresslens.audits._finding import not_checked
 from stresslens.audits._kinds import kind_of
-from stresslens.audits._tables import attacked_rows, least, said
+from stresslens.audits._tables import attacked_rows, least, out_of_order
 from stresslens.core.evidence import CLEAN, Row
 from stresslens.core.types import Finding
 
@@ -35,19 +35,16 @@ def hardening_backfires(table: Sequence[Row]) -> Finding:
             AUDIT, "the table does not tell a model trained on clean images and a hardened one under the same attack"
         )
     worse = [(hard, base) for hard, base in pairs if base.accuracy - hard.accuracy > max(_noise(hard, base), least(hard, base))]
-    if not worse:
-        return no_sign(AUDIT, f"in {len(pairs)} pairs the hardened model is as robust as the plain one, or more", len(pairs))
-    hard, base = max(worse, key=lambda pair: pair[1].accuracy - pair[0].accuracy)
-    return sign(
+    return out_of_order(
         AUDIT,
-        f"in {len(worse)} of {len(pairs)} pairs the hardened model is less robust than the plain one, by up to "
-        f"{100 * (base.accuracy - hard.accuracy):.2f} points (trained on {hard.trained}, under {hard.attack})",
-        len(pairs),
+        pairs,
+        worse,
+        "the hardened model is as robust as the plain one, or more",
+        "the hardened model is less robust than the plain one",
         "Compare the clean accuracies and the training losses first: the hardened model may be under-trained (train until the "
         "loss is flat) or catastrophically overfitted (watch PGD during training). Then test the attack that it was trained with "
         "by itself.",
         serious=any(kind_of(hard.attack) == kind_of(hard.trained) for hard, _ in worse),
-        items=[f"{said(hard)}; {said(base)}" for hard, base in worse],
     )
 
 

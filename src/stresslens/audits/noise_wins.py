@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from stresslens.audits._finding import no_sign, sign
-from stresslens.audits._probing import listed, middle, only_by
+from stresslens.audits._probing import lost, middle, only_by
 from stresslens.core.evidence import Probe
 from stresslens.core.types import Finding
 
@@ -14,13 +13,11 @@ def noise_wins(probe: Probe) -> Finding:
     eps, n = middle(probe), len(probe.labels)
     _, images = only_by(probe, ["noise"], eps)
     said = f"at radius {eps:g} noise alone breaks {len(images)} of {n} images that the protocol leaves"
-    if len(images) < 2:
-        return no_sign(AUDIT, said, n)
-    return sign(
+    return lost(
         AUDIT,
+        images,
         said,
         n,
         "Gradients lead nowhere on this model, or the attack does not use its radius. See the findings on gradients and on the "
         "radius.",
-        items=[f"image {listed(images)}"],
     )

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from stresslens.audits._finding import no_sign, sign
-from stresslens.audits._probing import listed, middle, only_by
+from stresslens.audits._probing import lost, middle, only_by
 from stresslens.core.evidence import Probe
 from stresslens.core.types import Finding
 
@@ -22,14 +21,12 @@ def reference_wins(probe: Probe) -> Finding:
     said = f"at radius {eps:g} {len(images)} of {n} images that the protocol leaves fall to " + " or ".join(
         f"{name} ({broke})" for name, broke in each
     )
-    if len(images) < 2:
-        return no_sign(AUDIT, said, n)
-    return sign(
+    return lost(
         AUDIT,
+        images,
         said,
         n,
         "The protocol is weaker than the plainest attack. Check its loss and its sign, the labels and the model that it is given, "
         "its steps and its radius, and that it keeps each image's best iterate; or add pgd to it.",
         serious=len(images) >= max(3, 0.05 * n) or each[0][1] >= 3,
-        items=[f"image {listed(images)}"],
     )

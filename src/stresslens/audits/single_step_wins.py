@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stresslens.audits._finding import no_sign, not_checked, sign
+from stresslens.audits._finding import not_checked
 from stresslens.audits._kinds import aimed, kind_of
-from stresslens.audits._tables import least, said, serious
+from stresslens.audits._tables import least, out_of_order, serious
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 
@@ -31,17 +31,14 @@ def single_step_wins(table: Sequence[Row]) -> Finding:
     if not pairs:
         return not_checked(AUDIT, "the table has no single-step and iterative attack on the same model at the same radius")
     wrong = [(one, many) for one, many in pairs if many.accuracy - one.accuracy >= least(one, many)]
-    if not wrong:
-        return no_sign(AUDIT, f"in {len(pairs)} pairs the iterative attack leaves no more right than the single step", len(pairs))
-    one, many = max(wrong, key=lambda pair: pair[1].accuracy - pair[0].accuracy)
-    return sign(
+    return out_of_order(
         AUDIT,
-        f"in {len(wrong)} of {len(pairs)} pairs the iterative attack is weaker than the single step, by up to "
-        f"{100 * (many.accuracy - one.accuracy):.2f} points",
-        len(pairs),
+        pairs,
+        wrong,
+        "the iterative attack leaves no more right than the single step",
+        "the iterative attack is weaker than the single step",
         "Check what the iterative attack keeps between its steps: the perturbation, or (a known mistake) the attacked image in its "
         "place; that it steps up the loss, is projected onto the ball around the clean image, and returns its best iterate. Its "
         "figures, and those of models trained with it, do not hold until then.",
         serious=any(serious(many.accuracy - one.accuracy, one, many) for one, many in wrong),
-        items=[f"{said(many)}; {said(one)}" for one, many in wrong],
     )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from stresslens.audits._finding import no_sign, not_checked, sign
-from stresslens.audits._probing import listed, middle, only_by
+from stresslens.audits._finding import not_checked
+from stresslens.audits._probing import lost, middle, only_by
 from stresslens.core.evidence import Probe
 from stresslens.core.types import Finding
 
@@ -16,13 +16,11 @@ def transfer_wins(probe: Probe) -> Finding:
     eps, n = middle(probe), len(probe.labels)
     _, images = only_by(probe, ["transfer"], eps)
     said = f"at radius {eps:g} adversarials of another model break {len(images)} of {n} images that the protocol leaves"
-    if len(images) < 2:
-        return no_sign(AUDIT, said, n)
-    return sign(
+    return lost(
         AUDIT,
+        images,
         said,
         n,
         "The model hides its gradients: attack it through the surrogate as well (transfer in the protocol), and see the findings "
         "on gradients.",
-        items=[f"image {listed(images)}"],
     )

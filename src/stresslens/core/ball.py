@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -122,6 +123,15 @@ def check_radius(norm: str, eps: float) -> None:
         raise ConfigError(f"radius {eps:g} in linf: images lie in [0, 1], so a radius is at most 1; did you mean {eps:g}/255?")
     if norm == "l2" and eps > 100:
         warnings.warn(f"an l2 radius of {eps:g} lets most images become any other", stacklevel=2)
+
+
+SAME = 1e-6
+"""Radii that differ by a smaller share of themselves are the same, once rounded to be written."""
+
+
+def same_radius(a: float, b: float) -> bool:
+    """Whether two radii are one, but for the rounding of a name or a JSON file."""
+    return math.isclose(a, b, rel_tol=SAME, abs_tol=1e-9)
 
 
 def parse_radius(value: float | str) -> float:

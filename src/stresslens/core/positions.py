@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,11 @@ from stresslens.core.errors import ConfigError, DataError
 def shuffled(n: int, seed: int, epoch: int) -> Tensor:
     """0 … n - 1 in an order that follows from seed and epoch alone."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch)))
+
+
+def sampled(n: int, asked: int | Literal["all"], seed: int) -> Tensor:
+    """Positions of as many of n images as were asked for, drawn at random, in file order; all of them where there are no more."""
+    return torch.arange(n) if asked == "all" or asked >= n else shuffled(n, seed, 0)[:asked].sort().values
 
 
 def divide(

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from stresslens import robust_comparison
+from stresslens.core.ball import same_radius
 from stresslens.core.types import Estimate
 from stresslens.metrics import crossed
 from stresslens.report.axes import linear_axis
@@ -20,7 +21,7 @@ from stresslens.report.files import Finding
 from stresslens.report.reading import Recipe, Run, Study, over_seeds
 from stresslens.report.robust_files import Alone, AloneRow, Robust
 from stresslens.report.wording import footnote, percent, radius
-from stresslens.robust_comparison import NORMS, same_radius, unbroken
+from stresslens.robust_comparison import NORMS, unbroken
 
 COLUMNS = 6
 """Radii of a table; of more, the first and the last and four between them."""

@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from markupsafe import Markup
 
-from stresslens.core.ball import ABSOLUTE, RELATIVE
+from stresslens.core.ball import ABSOLUTE, RELATIVE, SAME
 from stresslens.core.types import Estimate
 from stresslens.report.figures import INK, Series
 from stresslens.report.gallery import Sheet, class_name, read_sheet
@@ -18,7 +18,6 @@ from stresslens.report.reading import Run
 from stresslens.report.robust_files import Arrays, AttackedExample, Result, Robust
 from stresslens.report.robustness import family_of, oddities, robust_chart, series, title_of
 from stresslens.report.wording import count, footnote, radius
-from stresslens.robust_comparison import SAME
 
 BYTES = 450_000
 """Of all sheets of attacked images of a page, as text."""

@@ -1,45 +1,23 @@
-"""The engine against closed forms, against itself one radius at a time, and against kill -9."""
+"""The engine against closed forms and against itself one radius at a time; what it refuses and what it leaves as it was."""
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import time
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from attacking_plainly import attacked
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens import find, robustness, smallest, stress
+from stresslens import find, robustness
 from stresslens.core.attacking import gradient, unwatched
 from stresslens.core.ball import Ball
-from stresslens.core.data import Split
 from stresslens.core.draws import Draws
-from stresslens.core.errors import ConfigError, Problems
-from stresslens.core.results import RunFolder
-from stresslens.recipe import Robustness
-from stresslens.robust_result import Robust
-from stresslens.robustness import measure
-from stresslens.steering import Steering, step_of
-from stresslens.threat import threat_of
+from stresslens.core.errors import ConfigError
 
-PLAIN = Steering("float32", "contiguous", 1, 64, 1, 1e-5)
 EXACT: list[Any] = ["fgsm", {"apgd": {"loss": "margin_targeted", "steps": 30}}]
-
-
-def plainly(model: nn.Module, x: Tensor, *, passes: int) -> Steering:
-    return replace(PLAIN, passes=passes)
-
-
-@pytest.fixture(autouse=True)
-def _steered_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robustness, "steer", plainly)
 
 
 def linear(classes: int, pixels: int = 16, seed: int = 0) -> tuple[nn.Module, Tensor]:
@@ -56,11 +34,6 @@ def linear(classes: int, pixels: int = 16, seed: int = 0) -> tuple[nn.Module, Te
 def inner_images(n: int, seed: int = 1) -> Tensor:
     """Far enough from black and white that the box plays no part."""
     return 0.4 + 0.2 * torch.rand(n, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
-
-
-def attacked(model: nn.Module, x: Tensor, y: Tensor, home: Path | None = None, **asked: Any) -> Robust:
-    threat = threat_of(stress.asked_of({"images": "all", **asked}), base=Path.cwd())
-    return measure(model, Split(x, y, 1.0), threat, home=home)[0]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 10])
@@ -82,26 +55,6 @@ def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str,
         assert ((found.smallest > eps) == wanted)[clear.numpy()].all(), (norm, eps)
     assert found.facts["clean"]["value"] == pytest.approx(float((margin > 0).float().mean()))
     assert 0.3 < found.robust(radii[2]).value < 0.5
-
-
-@pytest.fixture(scope="module")
-def digits_run(tmp_path_factory: pytest.TempPathFactory) -> sl.Run:
-    torch.set_num_threads(1)
-    return sl.train(
-        {"simple_cnn": {"channels": 4, "hidden": 16}},
-        "digits",
-        epochs=8,
-        lr=0.01,
-        out=tmp_path_factory.mktemp("runs"),
-        threads=1,
-        precision="float32",
-    )
-
-
-@pytest.fixture(scope="module")
-def images() -> tuple[Tensor, Tensor]:
-    data = find.resolve("datasets", "digits")()
-    return data.test.floats(data.test.images[:96]), data.test.labels[:96]
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -233,134 +186,6 @@ def test_a_part_without_gradient_is_passed_straight_through(digits_run: sl.Run, 
         attacked(model, x, y, bpda=["round"], **asked)
 
 
-def test_a_stopped_search_goes_on_to_the_same_bits(
-    digits_run: sl.Run, images: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(robustness, "LARGEST_CHUNK", 32)
-    monkeypatch.setattr(smallest, "SAVE_SECONDS", 0.0)
-    model, (x, y) = digits_run.model(), images
-    asked: dict[str, Any] = {"radii": "0:0.2:0.05", "protocol": [{"pgd": {"steps": 5}}, {"apgd": {"steps": 10}}], "alone": ["fgsm"]}
-    whole = attacked(model, x, y, **asked)
-    stops = 0
-    original = smallest.SmallestRadius._attempt
-    for limit in range(1, 60):
-        calls = 0
-
-        def sometimes(self: Any, *given: Any, limit: int = limit, **exact: bool) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls > limit % 7 + 1:
-                raise KeyboardInterrupt
-            return original(self, *given, **exact)
-
-        monkeypatch.setattr(smallest.SmallestRadius, "_attempt", sometimes)
-        try:
-            found = attacked(model, x, y, home=tmp_path, **asked)
-            break
-        except KeyboardInterrupt:
-            stops += 1
-    monkeypatch.setattr(smallest.SmallestRadius, "_attempt", original)
-    assert stops > 3
-    for name, values in whole.arrays.items():
-        assert np.array_equal(values, found.arrays[name]), name
-    again = attacked(model, x, y, home=tmp_path, **asked)
-    assert again.facts == json.loads(json.dumps(found.facts))
-    assert not list(tmp_path.glob("*/chunks"))
-
-
-PROCESSES = multiprocessing.get_context("forkserver")
-
-
-def attack_in_process(run: Path) -> None:
-    torch.set_num_threads(1)
-    robustness.steer = plainly
-    robustness.LARGEST_CHUNK, smallest.SAVE_SECONDS = 32, 0.0
-    asked = Robustness(radii="0:0.2:0.05", protocol=[{"pgd": {"steps": 20}}, {"apgd": {"steps": 30}}], audit=False)
-    stress.attack_run(RunFolder(run), asked, base=run)
-
-
-def _saved(run: Path) -> float:
-    """Changes whenever a chunk has been saved, whole or under way."""
-    times = []
-    for file in run.glob("robustness/*/chunks/*.npz"):
-        with suppress(FileNotFoundError):
-            times.append(file.stat().st_mtime)
-    return max(times, default=0)
-
-
-@pytest.mark.slow
-def test_killed_again_and_again_it_finds_the_same(digits_run: sl.Run, tmp_path: Path) -> None:
-    import shutil
-
-    whole, killed = tmp_path / "whole" / "run" / "seed-0", tmp_path / "killed" / "run" / "seed-0"
-    for place in (whole, killed):
-        shutil.copytree(digits_run.folder, place)
-    reference = PROCESSES.Process(target=attack_in_process, args=(whole,))
-    reference.start()
-    reference.join(240)
-    assert reference.exitcode == 0
-    kills, seen = 0, 0
-    while True:  # killed as soon as something new has been saved
-        process = PROCESSES.Process(target=attack_in_process, args=(killed,))
-        process.start()
-        while process.exitcode is None and _saved(killed) <= seen:
-            time.sleep(0.005)
-        if process.exitcode is not None:
-            break
-        process.kill()
-        process.join()
-        seen, kills = _saved(killed), kills + 1
-    assert process.exitcode == 0
-    assert kills > 5
-    (first,), (second,) = (sorted((place / "robustness").glob("*/result.npz")) for place in (whole, killed))
-    a, b = np.load(first), np.load(second)
-    assert set(a) == set(b)
-    assert all(np.array_equal(a[name], b[name]) for name in a)
-
-
-def test_a_folder_of_another_model_is_not_taken_for_this_one(
-    digits_run: sl.Run, images: tuple[Tensor, Tensor], tmp_path: Path
-) -> None:
-    attacked(digits_run.model(), *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
-    other = digits_run.model()
-    with torch.no_grad():
-        next(other.parameters()).mul_(1.5)
-    with pytest.raises(ConfigError, match="another model"):
-        attacked(other, *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
-
-
-def test_the_length_of_steps_is_known_where_it_is_fixed() -> None:
-    lengths = {
-        0.1: {"pgd": {"relative_step": 0.1}},
-        0.01: {"pgd": {"step_size": 0.01}},
-        2.5 / 20: {"pgd": {"steps": 20}},
-        1.0: "fgsm",
-        None: "apgd",
-    }
-    for wanted, value in lengths.items():
-        found = step_of(find.resolve("attacks", value), 1.0)
-        assert found == pytest.approx(wanted) if wanted is not None else found is None
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"radii": "0:0.1"}, "START:STOP:STEP"),
-        ({"radii": [8]}, "did you mean 8/255"),
-        ({"radii": -0.1}, "from 0 up"),
-        ({"radii": [0.1], "protocol": ["pgf"]}, "did you mean 'pgd'"),
-        ({"radii": [0.1], "protocol": [{"pgd": {"step": 1}}]}, "no option 'step'"),
-        ({"radii": [0.1], "protocol": "none"}, "nothing to do"),
-        ({"radii": [0.1], "success": "target"}, "needs a target"),
-        ({"radii": [0.1], "alone": [{"attack": "pgd", "taget": 1}]}, "unknown key 'taget'"),
-        ({"radii": [0.1], "alone": [{"attack": "pgd", "radii": "a"}]}, "radius 'a'"),
-    ],
-)
-def test_a_threat_that_cannot_be_is_told(asked: dict[str, Any], said: str) -> None:
-    with pytest.raises(Problems, match=said):
-        threat_of(stress.asked_of(asked), base=Path.cwd())
-
-
 def test_transfer_without_a_surrogate_is_refused_at_once(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(ConfigError, match="surrogate"):
         attacked(digits_run.model(), *images, radii=0.1, protocol=["transfer"])
@@ -389,33 +214,6 @@ def test_what_an_attack_by_itself_breaks_does_not_change_the_others() -> None:
     plain, beside = attacked(Radial(), x, y, **asked), attacked(Radial(), x, y, alone=["fgsm"], **asked)
     assert np.isfinite(plain.smallest).all()
     assert (beside.smallest <= plain.smallest).all()
-
-
-def test_another_model_of_the_same_weights_is_another_model(
-    tmp_path: Path, digits_run: sl.Run, images: tuple[Tensor, Tensor]
-) -> None:
-    class Quantised(nn.Module):
-        def __init__(self, net: nn.Module, levels: int) -> None:
-            super().__init__()
-            self.net, self.levels = net, levels
-
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.net((x * self.levels).round() / self.levels)
-            return out
-
-    attacked(Quantised(digits_run.model(), 255), *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
-    with pytest.raises(ConfigError, match="another model"):
-        attacked(Quantised(digits_run.model(), 2), *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
-
-
-def test_a_changed_attack_of_ones_own(tmp_path: Path, digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
-    file = tmp_path / "mine.py"
-    asked: dict[str, Any] = {"radii": 0.1, "protocol": [f"{file}:mine"]}
-    keys = set()
-    for share in (0.5, 1.0):
-        file.write_text(f"def mine(model, x, y, ball):\n    return (x + {share} * ball.radius(x)).clamp(0, 1)\n")
-        keys.add(attacked(digits_run.model(), *images, home=tmp_path / "out", **asked).facts["key"])
-    assert len(keys) == 2
 
 
 def test_a_radius_that_was_not_attacked_has_no_figure(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:

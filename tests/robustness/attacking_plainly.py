@@ -1,0 +1,27 @@
+"""An attack from plain settings, steered the same way on every machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from stresslens import stress
+from stresslens.core.data import Split
+from stresslens.robust_result import Robust
+from stresslens.robustness import measure
+from stresslens.steering import Steering
+from stresslens.threat import threat_of
+
+PLAIN = Steering("float32", "contiguous", 1, 64, 1, 1e-5)
+
+
+def plainly(model: nn.Module, x: Tensor, *, passes: int) -> Steering:
+    return replace(PLAIN, passes=passes)
+
+
+def attacked(model: nn.Module, x: Tensor, y: Tensor, home: Path | None = None, **asked: Any) -> Robust:
+    threat = threat_of(stress.asked_of({"images": "all", **asked}), base=Path.cwd())
+    return measure(model, Split(x, y, 1.0), threat, home=home)[0]
