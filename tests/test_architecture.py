@@ -21,7 +21,7 @@ LEVELS = [
     PLUGINS,
     {"find", "recipe", "admission"},
     {"dotted", "threat"},
-    {"contrasts"},
+    {"contrasts", "recipe_check"},
     {"study", "search", "steering", "tables"},
     {"claims", "costs", "smallest"},
     {"evaluation", "likeness", "overfitting", "corrupting", "certifying", "comparison", "data_check", "batching"},

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stresslens import study
 from stresslens.core.errors import ConfigError
+from stresslens.recipe_check import objective_of
 
 
 def read(tmp_path: Path, text: str, *overrides: str) -> study.Study:
@@ -167,9 +168,9 @@ def test_a_resolved_recipe_reads_back_as_itself(train: dict[str, object]) -> Non
 
 def test_objective_takes_the_loss_of_train(tmp_path: Path) -> None:
     train = read(tmp_path, "train: {loss: mse}").runs[0].recipe.train
-    assert study.objective_of(train) == {"supervised": {"loss": "mse"}}
+    assert objective_of(train) == {"supervised": {"loss": "mse"}}
     train = read(tmp_path, "train: {objective: {supervised: {loss: mse}}}").runs[0].recipe.train
-    assert study.objective_of(train) == {"supervised": {"loss": "mse"}}
+    assert objective_of(train) == {"supervised": {"loss": "mse"}}
 
 
 @pytest.mark.parametrize(

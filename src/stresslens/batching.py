@@ -18,7 +18,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Augmentation, Loss, Step
 from stresslens.recipe import Train
-from stresslens.study import objective_of
+from stresslens.recipe_check import objective_of
 
 LossOf = Callable[[Batch], Tensor]
 

@@ -16,7 +16,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.positions import balanced_subset
 from stresslens.recipe import Train
-from stresslens.study import objective_of
+from stresslens.recipe_check import objective_of
 
 ATTACK = {"pgd": {"steps": 10}}
 """What `select: robust` attacks with: PGD from a random start, ten steps of a quarter of the radius."""

@@ -18,6 +18,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
 from stresslens.core.types import Step
 from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL
+from stresslens.recipe_check import objective_of
 from stresslens.selecting import rules
 
 
@@ -120,7 +121,7 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
         ways = [replace(way, memory_format=train.memory_format) for way in ways if way.memory_format == "contiguous"]
     if len(ways) == 1:
         return {ways[0]: 0.0}
-    objective = find.resolve("objectives", study.objective_of(train), base=task.base)
+    objective = find.resolve("objectives", objective_of(train), base=task.base)
     size = len(data.train) if train.batch_size == "full" else train.batch_size
     rows = data.train.select(torch.arange(min(size, len(data.train)))).to(device)
 

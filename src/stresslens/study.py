@@ -12,7 +12,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from stresslens import find
@@ -20,9 +20,9 @@ from stresslens.contrasts import Contrast, claims_of, pairs_of
 from stresslens.core.division import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
-from stresslens.dotted import SLOTS, set_dotted
-from stresslens.recipe import STRICT, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Train
-from stresslens.threat import threat_of
+from stresslens.dotted import set_dotted
+from stresslens.recipe import STRICT, Recipe
+from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
 
 LATER = ("estimator", "sweep", "curve", "explain", "views", "track", "executor")
 """Keys of a study that this version does not carry out yet."""
@@ -96,7 +96,13 @@ class Study:
     """How the data is divided anew for every seed, if it is."""
 
 
-_recipe, _frame = TypeAdapter(Recipe), TypeAdapter(_Frame)
+_FRAME = TypeAdapter(_Frame)
+
+
+def _section_of(path: find.Keys) -> Any:
+    return Repeats if path[:1] == ("repeats",) else Contrast
+
+
 RECIPE_KEYS = ("data", "input", "model", "train", "robustness", "corruptions")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
 
@@ -132,10 +138,10 @@ def expand(
             found.append(Problem((key,), f"unknown key; {closest(str(key), [*RECIPE_KEYS, *STUDY_KEYS])}"))
     framing = {k: v for k, v in values.items() if k in STUDY_KEYS}
     before = len(found)
-    frame = _validated(_frame, framing, found)
+    frame = validated(_FRAME, framing, found, owner_of=_section_of)
     if frame is None:  # go on with the keys that are right, so that the mistakes in the runs are told as well
         broken = {problem.path[0] for problem in found[before:]}
-        frame = _validated(_frame, {k: v for k, v in framing.items() if k not in broken}, [])
+        frame = validated(_FRAME, {k: v for k, v in framing.items() if k not in broken}, [], owner_of=_section_of)
     base_recipe = {k: v for k, v in values.items() if k in RECIPE_KEYS}
 
     given: list[tuple[str, Any]] = []
@@ -161,7 +167,7 @@ def expand(
                 origins[set_dotted(merged, key, value)] = origin
             except ConfigError as error:
                 found.append(Problem(origin, str(error)))
-        recipe = _check_recipe(merged, (), base, found, origins)
+        recipe = check_recipe(merged, (), base, found, origins)
         whole = _safe(run_name + suffix)
         if len(whole.encode()) > 200:
             found.append(Problem(("runs", run_name), "the name is too long for a folder (200 bytes with the overrides)"))
@@ -169,7 +175,7 @@ def expand(
             found.append(Problem(("runs", run_name), f"another run has the same folder name, {whole!r}; rename one"))
         elif recipe is not None:
             runs.append(Run(whole, recipe, base))
-            written[whole] = _origin(("robustness", "surrogate"), origins)
+            written[whole] = origin_of(("robustness", "surrogate"), origins)
     folders = {name: _safe(name + suffix) for name in names}
     beside = base.parent.parent if source is not None and source.name == "config.yaml" else None
     runs = [_with_surrogate(run, folders, beside, written[run.name], found) for run in runs]
@@ -208,7 +214,7 @@ def _with_surrogate(run: Run, folders: Mapping[str, str], beside: Path | None, a
 def recipe_from(values: Mapping[str, Any], base: Path) -> Recipe:
     """A single recipe, for calls from Python. Raises Problems."""
     found: list[Problem] = []
-    recipe = _check_recipe(dict(values), (), base, found, {})
+    recipe = check_recipe(dict(values), (), base, found, {})
     if recipe is None or found:
         raise Problems(found)
     return recipe
@@ -216,16 +222,8 @@ def recipe_from(values: Mapping[str, Any], base: Path) -> Recipe:
 
 def as_values(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, as a study file writes them."""
-    plain: dict[str, Any] = _recipe.dump_python(recipe, mode="json")
+    plain: dict[str, Any] = RECIPE.dump_python(recipe, mode="json")
     return plain
-
-
-def objective_of(train: Train) -> Plug:
-    """The objective with `train.loss` as its loss, unless it names its own or has none."""
-    name, options = find.named("objectives", train.objective)
-    function = find.plugin("objectives", name)
-    takes_loss = "loss" in find.options_of(function) and "loss" not in options
-    return {name: {**options, "loss": train.loss}} if takes_loss else {name: dict(options)}
 
 
 def fingerprint(values: Any) -> str:
@@ -235,145 +233,6 @@ def fingerprint(values: Any) -> str:
 
 def _dotted(path: find.Keys) -> str:
     return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "
-
-
-def _validated(adapter: TypeAdapter[Any], values: Mapping[str, Any], found: list[Problem], origins: Mapping[Any, Any] = {}) -> Any:
-    try:
-        # Through JSON, where strictness still lets a list be a tuple; numbers that JSON lacks were refused when parsed.
-        return adapter.validate_json(json.dumps(values, default=_plain), strict=True)
-    except TypeError as error:
-        found.append(Problem((), str(error)))
-        return None
-    except ValidationError as error:
-        for path, messages in _grouped(error, values).items():
-            found.append(Problem(_origin(path, origins), "; ".join(messages)))
-        return None
-
-
-def _plain(value: Any) -> Any:
-    """numpy's scalars as Python's; anything else has no place in a study."""
-    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-        return value.item()
-    raise TypeError(f"a {type(value).__name__} ({_short(value)}) is not a setting that can be written down")
-
-
-def _grouped(error: ValidationError, values: Any) -> dict[find.Keys, list[str]]:
-    """Pydantic's errors by the path in `values`; the branches of a union are told in one line."""
-    grouped: dict[find.Keys, list[str]] = {}
-    for item in error.errors():
-        path: list[str | int] = []
-        at = values
-        for key in item["loc"]:
-            if (isinstance(at, Mapping) and key in at) or (isinstance(at, list) and isinstance(key, int) and key < len(at)):
-                path.append(key)
-                at = at[key]  # type: ignore[index]
-        if item["type"] == "unexpected_keyword_argument":
-            parent = tuple(path[:-1])
-            message = f"unknown key; {closest(str(path[-1]) if path else '', _fields(parent))}"
-        elif item["type"] in ("missing", "missing_argument"):
-            message = f"the key {item['loc'][-1]!r} is missing"
-        else:
-            message = f"{item['msg'][0].lower()}{item['msg'][1:]}, got {_short(item['input'])}"
-        messages = grouped.setdefault(tuple(path), [])
-        if message not in messages:
-            messages.append(message)
-    return grouped
-
-
-def _fields(path: find.Keys) -> list[str]:
-    owner = _OWNERS.get(".".join(map(str, path)))
-    owner = owner or (Repeats if path[:1] == ("repeats",) else Contrast)
-    return list(owner.__dataclass_fields__)
-
-
-_OWNERS: dict[str, Any] = {
-    "": Recipe,
-    "input": Input,
-    "train": Train,
-    "train.stop": Stop,
-    "input.normalize": Moments,
-    "robustness": Robustness,
-    "corruptions": Corruptions,
-}
-"""The dataclass behind each section of a recipe."""
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _origin(path: find.Keys, origins: Mapping[find.Keys, find.Keys]) -> find.Keys:
-    """Where a merged value was written: in the override that set it, else in the study's own section."""
-    for length in range(len(path), 0, -1):
-        if path[:length] in origins:
-            return origins[path[:length]]
-    return path
-
-
-def _check_recipe(
-    values: dict[str, Any], at: find.Keys, base: Path, found: list[Problem], origins: Mapping[find.Keys, find.Keys]
-) -> Recipe | None:
-    before = len(found)
-    recipe = _validated(_recipe, values, found, origins)
-    for path, folder, value in plugins_in(values):
-        try:
-            find.resolve(folder, value, path=path, base=base)
-        except Problems as error:
-            found += [Problem(_origin(p.path, origins), p.message) for p in error.problems]
-    if recipe is None or len(found) > before:
-        return None
-    train = recipe.train
-    clash: list[tuple[find.Keys, str]] = []
-    if train.batch_size == "full" and train.accumulate > 1:
-        clash.append((("train", "accumulate"), "there is nothing to accumulate over when batch_size is full"))
-    if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
-        clash.append((("train", "stop"), "give either loss_change or patience"))
-    if train.stop and train.stop.patience and train.select == "last":
-        clash.append(
-            (("train", "select"), "patience waits for a better epoch, and `select: last` takes the last one; drop one of them")
-        )
-    if train.stop and train.stop.patience and "validation" not in train.watch:
-        clash.append((("train", "watch"), "patience needs validation among the splits watched"))
-    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
-        clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
-    if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
-        clash.append(
-            (("train", "balance"), "sampling draws anew for each epoch; it needs shuffled batches smaller than all images")
-        )
-    if recipe.robustness is not None:
-        try:
-            threat = threat_of(recipe.robustness, base=base)
-            if threat.needs_surrogate and recipe.robustness.surrogate is None:
-                clash.append((("robustness", "surrogate"), "the attack transfer needs one: another run of the study, by its name"))
-        except Problems as error:
-            clash += [(p.path, p.message) for p in error.problems]
-    try:
-        find.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
-    except Problems as error:
-        clash += [(p.path, p.message) for p in error.problems]
-    found += [Problem(_origin(path, origins), message) for path, message in clash]
-    return None if clash else recipe
-
-
-def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[find.Keys, str, Any]]:
-    """Every plug-in a recipe's plain values name: its path, its folder, and the name with its options."""
-    for path, folder in SLOTS.items():
-        at: Any = values
-        for key in path:
-            at = at.get(key) if isinstance(at, Mapping) else None
-        if isinstance(at, str | Mapping):
-            yield path, folder, at
-    train = values.get("train")
-    augment = train.get("augment") if isinstance(train, Mapping) else None
-    for place, value in enumerate(augment if isinstance(augment, list) else []):
-        if isinstance(value, str | Mapping):
-            yield ("train", "augment", place), "augmentations", value
-    spoiled = values.get("corruptions")
-    path, kinds = (("corruptions", "kinds"), spoiled.get("kinds")) if isinstance(spoiled, Mapping) else (("corruptions",), spoiled)
-    for place, value in enumerate(kinds if isinstance(kinds, list) else []):
-        if isinstance(value, str | Mapping):
-            yield (*path, place), "corruptions", value
 
 
 def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Keys]]]]:

@@ -1,0 +1,171 @@
+"""Plain values → a validated recipe, or every mistake with its path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from stresslens import find
+from stresslens.core.errors import Problem, Problems, closest
+from stresslens.dotted import SLOTS
+from stresslens.recipe import Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Train
+from stresslens.threat import threat_of
+
+RECIPE = TypeAdapter(Recipe)
+
+
+def validated(
+    adapter: TypeAdapter[Any],
+    values: Mapping[str, Any],
+    found: list[Problem],
+    *,
+    origins: Mapping[find.Keys, find.Keys] = {},
+    owner_of: Callable[[find.Keys], Any],
+) -> Any:
+    """The values as their dataclass, or None with what is wrong added to `found`; `owner_of` gives the dataclass at a path."""
+    try:
+        # Through JSON, where strictness still lets a list be a tuple; numbers that JSON lacks were refused when parsed.
+        return adapter.validate_json(json.dumps(values, default=_plain), strict=True)
+    except TypeError as error:
+        found.append(Problem((), str(error)))
+        return None
+    except ValidationError as error:
+        for path, messages in _grouped(error, values, owner_of).items():
+            found.append(Problem(origin_of(path, origins), "; ".join(messages)))
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """numpy's scalars as Python's; anything else has no place in a study."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} ({short(value)}) is not a setting that can be written down")
+
+
+def _grouped(error: ValidationError, values: Any, owner_of: Callable[[find.Keys], Any]) -> dict[find.Keys, list[str]]:
+    """Pydantic's errors by the path in `values`; the branches of a union are told in one line."""
+    grouped: dict[find.Keys, list[str]] = {}
+    for item in error.errors():
+        path: list[str | int] = []
+        at = values
+        for key in item["loc"]:
+            if (isinstance(at, Mapping) and key in at) or (isinstance(at, list) and isinstance(key, int) and key < len(at)):
+                path.append(key)
+                at = at[key]  # type: ignore[index]
+        if item["type"] == "unexpected_keyword_argument":
+            parent = tuple(path[:-1])
+            message = f"unknown key; {closest(str(path[-1]) if path else '', list(owner_of(parent).__dataclass_fields__))}"
+        elif item["type"] in ("missing", "missing_argument"):
+            message = f"the key {item['loc'][-1]!r} is missing"
+        else:
+            message = f"{item['msg'][0].lower()}{item['msg'][1:]}, got {short(item['input'])}"
+        messages = grouped.setdefault(tuple(path), [])
+        if message not in messages:
+            messages.append(message)
+    return grouped
+
+
+_SECTIONS: dict[str, Any] = {
+    "": Recipe,
+    "input": Input,
+    "train": Train,
+    "train.stop": Stop,
+    "input.normalize": Moments,
+    "robustness": Robustness,
+    "corruptions": Corruptions,
+}
+
+
+def section_of(path: find.Keys) -> Any:
+    """The dataclass behind a section of a recipe."""
+    return _SECTIONS.get(".".join(map(str, path)), Alone)
+
+
+def short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def origin_of(path: find.Keys, origins: Mapping[find.Keys, find.Keys]) -> find.Keys:
+    """Where a merged value was written: in the override that set it, else in the study's own section."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in origins:
+            return origins[path[:length]]
+    return path
+
+
+def check_recipe(
+    values: dict[str, Any], at: find.Keys, base: Path, found: list[Problem], origins: Mapping[find.Keys, find.Keys]
+) -> Recipe | None:
+    before = len(found)
+    recipe = validated(RECIPE, values, found, origins=origins, owner_of=section_of)
+    for path, folder, value in plugins_in(values):
+        try:
+            find.resolve(folder, value, path=path, base=base)
+        except Problems as error:
+            found += [Problem(origin_of(p.path, origins), p.message) for p in error.problems]
+    if recipe is None or len(found) > before:
+        return None
+    train = recipe.train
+    clash: list[tuple[find.Keys, str]] = []
+    if train.batch_size == "full" and train.accumulate > 1:
+        clash.append((("train", "accumulate"), "there is nothing to accumulate over when batch_size is full"))
+    if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
+        clash.append((("train", "stop"), "give either loss_change or patience"))
+    if train.stop and train.stop.patience and train.select == "last":
+        clash.append(
+            (("train", "select"), "patience waits for a better epoch, and `select: last` takes the last one; drop one of them")
+        )
+    if train.stop and train.stop.patience and "validation" not in train.watch:
+        clash.append((("train", "watch"), "patience needs validation among the splits watched"))
+    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
+        clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
+    if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
+        clash.append(
+            (("train", "balance"), "sampling draws anew for each epoch; it needs shuffled batches smaller than all images")
+        )
+    if recipe.robustness is not None:
+        try:
+            threat = threat_of(recipe.robustness, base=base)
+            if threat.needs_surrogate and recipe.robustness.surrogate is None:
+                clash.append((("robustness", "surrogate"), "the attack transfer needs one: another run of the study, by its name"))
+        except Problems as error:
+            clash += [(p.path, p.message) for p in error.problems]
+    try:
+        find.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
+    except Problems as error:
+        clash += [(p.path, p.message) for p in error.problems]
+    found += [Problem(origin_of(path, origins), message) for path, message in clash]
+    return None if clash else recipe
+
+
+def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[find.Keys, str, Any]]:
+    """Every plug-in a recipe's plain values name: its path, its folder, and the name with its options."""
+    for path, folder in SLOTS.items():
+        at: Any = values
+        for key in path:
+            at = at.get(key) if isinstance(at, Mapping) else None
+        if isinstance(at, str | Mapping):
+            yield path, folder, at
+    train = values.get("train")
+    augment = train.get("augment") if isinstance(train, Mapping) else None
+    for place, value in enumerate(augment if isinstance(augment, list) else []):
+        if isinstance(value, str | Mapping):
+            yield ("train", "augment", place), "augmentations", value
+    spoiled = values.get("corruptions")
+    path, kinds = (("corruptions", "kinds"), spoiled.get("kinds")) if isinstance(spoiled, Mapping) else (("corruptions",), spoiled)
+    for place, value in enumerate(kinds if isinstance(kinds, list) else []):
+        if isinstance(value, str | Mapping):
+            yield (*path, place), "corruptions", value
+
+
+def objective_of(train: Train) -> Plug:
+    """The objective with `train.loss` as its loss, unless it names its own or has none."""
+    name, options = find.named("objectives", train.objective)
+    function = find.plugin("objectives", name)
+    takes_loss = "loss" in find.options_of(function) and "loss" not in options
+    return {name: {**options, "loss": train.loss}} if takes_loss else {name: dict(options)}
