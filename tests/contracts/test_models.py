@@ -17,6 +17,12 @@ CASES = [((1, 28, 28), 10), ((3, 16, 20), 2), ((2, 13, 12), 5)]
 VARIANTS = {
     "linear": [{"start": "normal"}],
     "mlp": [{"widths": []}, {"widths": [7, 5]}],
+    "first_cnn": [{"channels": 4, "hidden": 8}],
+    "lenet": [{"doubled": True}],
+    "vit": [
+        {"patch": 7, "depth": 1, "norm": "post", "activation": "relu", "dropout": 0.1, "position_std": 1, "head": [16]},
+        {"depth": 2, "width": 16, "heads": 2, "mlp": 8, "pool": "mean"},
+    ],
     "simple_cnn": [{"batch_norm": True}, {"channels": 3, "hidden": 8}],
 }
 MODELS = [

@@ -53,6 +53,8 @@ def test_a_convolution_of_three_channels_to_eight() -> None:
 
 def test_lenet_on_mnist() -> None:
     assert layer_table(lenet(MNIST, 10), MNIST).parameters == 61_706
+    more = (25 * 6 + 1) * 6 + (25 * 16 + 1) * 16
+    assert layer_table(lenet(MNIST, 10, doubled=True), MNIST).parameters == 61_706 + more == 69_028
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------
