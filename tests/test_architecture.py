@@ -21,7 +21,7 @@ LEVELS = [
     PLUGINS,
     {"find", "recipe", "admission"},
     {"dotted", "threat"},
-    {"contrasts", "recipe_check"},
+    {"contrasts", "recipe_check", "curve"},
     {"study", "search", "steering", "tables"},
     {"claims", "costs", "smallest"},
     {"evaluation", "likeness", "overfitting", "corrupting", "certifying", "comparison", "data_check", "batching"},

@@ -19,7 +19,7 @@ from stresslens import find
 from stresslens import study as studies
 from stresslens.core import layers
 from stresslens.core.data import Data, Split
-from stresslens.core.division import Division
+from stresslens.core.division import Division, fewer
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
 from stresslens.recipe import Input, Recipe
@@ -73,10 +73,15 @@ def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
 
 def load_data(task: Task) -> Data:
     """The task's data set; the last one loaded is kept, since the runs of a study mostly share it."""
-    if task.data is not None:
-        return task.data
     value = json.dumps(task.recipe.data, sort_keys=True)
-    return _loaded(value, task.base) if task.repeats is None else _divided(value, task.base, task.repeats.division, task.seed)
+    if task.data is not None:
+        data = task.data
+    elif task.repeats is not None:
+        data = _divided(value, task.base, task.repeats.division, task.seed)
+    else:
+        data = _loaded(value, task.base)
+    subset = task.recipe.train.subset
+    return data if subset is None else fewer(data, subset.images, balanced=subset.balanced, seed=task.seed)
 
 
 @lru_cache(maxsize=2)
@@ -96,13 +101,16 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     """The data set a run was trained on, loaded again by its config.yaml; own plug-ins only with `trust`."""
     try:
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        value, repeats = config["data"], config["repeats"]
+        value, repeats, subset = config["data"], config["repeats"], config["train"]["subset"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UnreadableRun(f"{folder.config} cannot be read ({error})") from error
     if isinstance(value, str) and value.startswith("own data"):
         raise UnreadableRun(f"{folder.path} was trained on your {value}; evaluate it from Python, with stresslens.evaluate")
     data: Data = find.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
-    return data if isinstance(repeats, list) else studies.Repeats(**repeats).division.of(data, repeats["only"][0])
+    seed = (repeats if isinstance(repeats, list) else repeats["only"])[0]
+    if not isinstance(repeats, list):
+        data = studies.Repeats(**repeats).division.of(data, seed)
+    return data if subset is None else fewer(data, subset["images"], balanced=subset["balanced"], seed=seed)
 
 
 def build_model(task: Task, data: Data) -> nn.Sequential:

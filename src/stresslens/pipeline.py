@@ -121,6 +121,7 @@ def _describe(study: studies.Study, folder: Path) -> None:
         "seeds": sorted({*kept["seeds"], *study.seeds}),
         "contrasts": [*study.contrasts, *(c for c in kept["contrasts"] if not {c[1], c[2]} <= set(names))],
         "claims": study.claims,
+        "curves": [{"name": name, "runs": runs} for name, runs in study.curves],
         "command": command_line(),
         "source": str(study.source) if study.source is not None else None,
         "head": head,

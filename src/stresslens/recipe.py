@@ -52,12 +52,21 @@ class Stop:
 
 
 @dataclass(config=STRICT)
+class Subset:
+    """So many of the training images; a larger subset with the same seed contains a smaller one."""
+
+    images: Positive
+    balanced: bool = True
+
+
+@dataclass(config=STRICT)
 class Train:
     """How a net is trained. Every option, its meaning and its default: docs/studies.md."""
 
     epochs: Positive = 10
     batch_size: Positive | Literal["full"] = 64
     replay: Positive = 1
+    subset: Subset | None = None
     shuffle: bool = True
     lr: Annotated[float, Field(gt=0)] = 0.001
     optimizer: Plug = "adam"

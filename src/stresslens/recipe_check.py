@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from stresslens import find
 from stresslens.core.errors import Problem, Problems, closest
 from stresslens.dotted import SLOTS
-from stresslens.recipe import Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Train
+from stresslens.recipe import Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
 from stresslens.threat import threat_of
 
 RECIPE = TypeAdapter(Recipe)
@@ -74,6 +74,7 @@ _SECTIONS: dict[str, Any] = {
     "input": Input,
     "train": Train,
     "train.stop": Stop,
+    "train.subset": Subset,
     "input.normalize": Moments,
     "robustness": Robustness,
     "corruptions": Corruptions,

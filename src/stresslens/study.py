@@ -20,11 +20,12 @@ from stresslens.contrasts import Contrast, claims_of, pairs_of
 from stresslens.core.division import Division
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.yaml_source import Source, parse_value
+from stresslens.curve import Curve, Point
 from stresslens.dotted import set_dotted
 from stresslens.recipe import STRICT, Recipe
 from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
 
-LATER = ("estimator", "sweep", "curve", "explain", "views", "track", "executor")
+LATER = ("estimator", "sweep", "explain", "views", "track", "executor")
 """Keys of a study that this version does not carry out yet."""
 
 
@@ -71,6 +72,7 @@ class _Frame:
     grid: dict[str, list[Any]] | None = None
     repeats: Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats = 1
     contrasts: dict[str, Contrast] | None = None
+    curve: Curve | None = None
 
 
 @dataclass(config=STRICT)
@@ -94,17 +96,19 @@ class Study:
     claims: list[dict[str, Any]] = field(default_factory=list)
     repeats: Repeats | None = None
     """How the data is divided anew for every seed, if it is."""
+    curves: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)
+    """Of each data-size curve its name, and its sizes with their runs."""
 
 
 _FRAME = TypeAdapter(_Frame)
 
 
 def _section_of(path: find.Keys) -> Any:
-    return Repeats if path[:1] == ("repeats",) else Contrast
+    return {"repeats": Repeats, "curve": Curve}.get(str(path[0]) if path else "", Contrast)
 
 
 RECIPE_KEYS = ("data", "input", "model", "train", "robustness", "corruptions")
-STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
+STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts", "curve")
 
 
 def read(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -155,10 +159,13 @@ def expand(
             given.append((key, parse_value(value)))
     suffix = "".join(f",{text}" for text in overrides)
 
+    study_name = frame.study or name
     runs: list[Run] = []
     names: list[str] = []
     written: dict[str, find.Keys] = {}
-    for run_name, changes in _crossed(frame):
+    curves: dict[str, list[tuple[int, str]]] = {}
+    for run_name, changes, stem, point in _crossed(frame):
+        whole = _safe(run_name + suffix)
         names.append(run_name)
         merged = copy.deepcopy(base_recipe)
         origins: dict[find.Keys, find.Keys] = {}
@@ -167,8 +174,12 @@ def expand(
                 origins[set_dotted(merged, key, value)] = origin
             except ConfigError as error:
                 found.append(Problem(origin, str(error)))
+        if frame.curve is not None and point is not None:
+            for curve in frame.curve.curves_of(stem or study_name, point):
+                curves.setdefault(curve, []).append((point.size, whole))
+            for key, value in frame.curve.at(point, merged.get("train") or {}).items():
+                origins[set_dotted(merged, key, value)] = ("curve", "sizes", frame.curve.sizes.index(point.size))
         recipe = check_recipe(merged, (), base, found, origins)
-        whole = _safe(run_name + suffix)
         if len(whole.encode()) > 200:
             found.append(Problem(("runs", run_name), "the name is too long for a folder (200 bytes with the overrides)"))
         if whole in (run.name for run in runs):
@@ -179,11 +190,12 @@ def expand(
     folders = {name: _safe(name + suffix) for name in names}
     beside = base.parent.parent if source is not None and source.name == "config.yaml" else None
     runs = [_with_surrogate(run, folders, beside, written[run.name], found) for run in runs]
-    study_name = frame.study or name
     if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
         found.append(Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"))
     if isinstance(frame.repeats, list) and (not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)):
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
+    if frame.curve is not None and len(set(frame.curve.sizes)) < len(frame.curve.sizes):
+        found.append(Problem(("curve", "sizes"), "each size once"))
     if isinstance(frame.repeats, Repeats) and (wrong := frame.repeats.wrong()) is not None:
         found.append(Problem(("repeats",), wrong))
     recipes = {run.name: as_values(run.recipe) for run in runs}
@@ -192,9 +204,9 @@ def expand(
     if found:
         raise Problems(list(dict.fromkeys(found)))
     if isinstance(frame.repeats, Repeats):
-        return Study(study_name, runs, frame.repeats.seeds, contrasts, source, claims, frame.repeats)
+        return Study(study_name, runs, frame.repeats.seeds, contrasts, source, claims, frame.repeats, list(curves.items()))
     seeds = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats
-    return Study(study_name, runs, seeds, contrasts, source, claims)
+    return Study(study_name, runs, seeds, contrasts, source, claims, curves=list(curves.items()))
 
 
 def _with_surrogate(run: Run, folders: Mapping[str, str], beside: Path | None, at: find.Keys, found: list[Problem]) -> Run:
@@ -235,15 +247,19 @@ def _dotted(path: find.Keys) -> str:
     return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "
 
 
-def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Keys]]]]:
-    """Each run's name with its changes (key, value, where written): the named runs crossed with the grid."""
-    named = frame.runs or {"run" if not frame.grid else "": {}}
+def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Keys]], str, Point | None]]:
+    """Each run's name with its changes (key, value, where written), and if there is a curve the name without its point, and that:
+    the named runs crossed with the grid and the curve."""
+    named = frame.runs or {"" if frame.grid or frame.curve else "run": {}}
+    points: list[Point | None] = list(frame.curve.points) if frame.curve else [None]
     axes = [[(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (frame.grid or {}).items()]
     for name, changes in named.items():
         own = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
-        for point in itertools.product(*axes):
-            label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in point)
-            yield ",".join(filter(None, [name, label])), [*own, *point]
+        for cell in itertools.product(*axes):
+            label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
+            stem = ",".join(filter(None, [name, label]))
+            for point in points:
+                yield ",".join(filter(None, [stem, point.label if point else ""])), [*own, *cell], stem, point
 
 
 def _label(value: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 from stresslens.core.data import Data, Split, part_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.image_store import Stored
-from stresslens.core.positions import balanced_subset, divide, fold_positions
+from stresslens.core.positions import balanced_subset, divide, fold_positions, shuffled
 
 
 def drawn(
@@ -50,14 +50,29 @@ def divided(
     Images that share a value of the column "group" stay together.
     """
     parts = divide(train.labels, {"validation": validation}, seed=seed, names=classes, groups=train.columns.get("group"))
-    rows, notes = parts["train"], ()
-    if subset is not None:
-        labels = train.labels[rows]
-        rows = rows[balanced_subset(labels, subset, seed=seed)]
-        smallest = int(labels.bincount(minlength=len(classes)).min())
-        if subset > smallest * len(classes):
-            notes = (f"a balanced subset of {subset} images is not to be had: the smallest class has {smallest}",)  # type: ignore[assignment]
-    return Data(train.select(rows), part_of(train, parts["validation"]), test, tuple(classes), name, notes)
+    data = Data(train.select(parts["train"]), part_of(train, parts["validation"]), test, tuple(classes), name)
+    return data if subset is None else fewer(data, subset, seed=seed)
+
+
+def fewer(data: Data, size: int, *, balanced: bool = True, seed: int) -> Data:
+    """The data set with `size` of its training images: drawn at random, or as many of each class as it has.
+
+    A larger subset with the same seed contains a smaller one. Raises ConfigError where there are not so many.
+    """
+    labels = data.train.labels.cpu()
+    if size > len(labels):
+        raise ConfigError(f"a subset of {size} training images was asked for; {data.name} has {len(labels)}")
+    rows = balanced_subset(labels, size, seed=seed) if balanced else shuffled(len(labels), seed, 0)[:size]
+    counts = labels.bincount(minlength=len(data.classes))
+    notes = data.notes
+    if balanced and size > int(counts.min()) * len(data.classes):
+        scarce = data.classes[int(counts.argmin())]
+        notes = (
+            *notes,
+            f"a balanced subset of {size} images is not to be had: the smallest class, {scarce}, has {int(counts.min())}; "
+            "the others fill up",
+        )
+    return replace(data, train=data.train.select(rows), notes=notes)
 
 
 @dataclass(frozen=True)

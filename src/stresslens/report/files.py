@@ -188,6 +188,13 @@ class Example(File):
     source: str | None = None
 
 
+class SizeCurve(File):
+    """The runs of a data-size curve, each with its size."""
+
+    name: str
+    runs: list[tuple[int, str]]
+
+
 class StudyFile(File):
     format: Literal[1] = 1
     name: str
@@ -196,6 +203,7 @@ class StudyFile(File):
     command: list[str] = []
     source: str | None = None
     head: str = ""
+    curves: list[SizeCurve] = []
 
 
 class Contrast(File):

@@ -21,7 +21,18 @@ from markupsafe import Markup
 import stresslens
 from stresslens.core.durations import duration
 from stresslens.core.results import RunFolder, write_atomically
-from stresslens.report import beyond, classes, curves, differences, provenance, robustness, summary, under_attack, wording
+from stresslens.report import (
+    beyond,
+    classes,
+    curves,
+    data_size,
+    differences,
+    provenance,
+    robustness,
+    summary,
+    under_attack,
+    wording,
+)
 from stresslens.report.figures import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.reading import Run, Study, read_run, read_study, split_of
@@ -76,6 +87,7 @@ def render_study(study: Study) -> str:
         "transfers": beyond.transfers(study),
         "corruptions": beyond.corruptions(study),
         "certificates": beyond.certificates(study),
+        "sizes": data_size.section(study),
         "curves": curves.learning_curves(study),
         "confusions": classes.confusions(study),
         "recalls": classes.recalls(study),
@@ -89,6 +101,7 @@ def render_study(study: Study) -> str:
         ("contrasts", "Contrasts", contrasts or costs),
         ("matrix", "Every pair", found["matrix"]),
         ("cost", "Cost", found["cost_charts"]),
+        ("data-size", "What data is worth", found["sizes"]),
         ("robustness", "Robustness", any(found[part] for part in BEYOND)),
         ("curves", "Curves", found["curves"]),
         ("confusion", "Confusion", found["confusions"]),

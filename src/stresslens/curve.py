@@ -1,0 +1,58 @@
+"""How much is data worth: every run of a study at several sizes of its training data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from stresslens.recipe import STRICT, Positive, Train
+
+SCALED = ("epochs", "evaluate_every", "log_every")
+"""Settings of training that count epochs."""
+
+
+@dataclass(config=STRICT, frozen=True)
+class Point:
+    """One size of a curve; `same_updates` gives it as many more epochs as make its updates those of the largest."""
+
+    size: int
+    same_updates: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"size={self.size}" + (",updates=same" if self.same_updates else "")
+
+
+@dataclass(config=STRICT)
+class Curve:
+    """Sizes of the training data. `updates`: with `epochs` each size is trained for the same epochs, so that more data means more
+    updates as well; with `same` for the updates of the largest; with `both` there are two curves, which share the largest size."""
+
+    sizes: Annotated[list[Positive], Field(min_length=2)]
+    balanced: bool = True
+    updates: Literal["epochs", "same", "both"] = "epochs"
+
+    @property
+    def points(self) -> list[Point]:
+        own = [Point(size, self.updates == "same") for size in self.sizes]
+        return own + [Point(size, True) for size in self.sizes if self.updates == "both" and size < max(self.sizes)]
+
+    def curves_of(self, name: str, point: Point) -> list[str]:
+        """The curves of a run that this point is on."""
+        if self.updates == "both" and point.size == max(self.sizes):
+            return [name, f"{name}, same updates"]
+        return [f"{name}, same updates" if point.same_updates else name]
+
+    def at(self, point: Point, train: Mapping[str, Any]) -> dict[str, Any]:
+        """What a run at this point sets; `train` holds its settings otherwise, those left out at their defaults."""
+        changes: dict[str, Any] = {"train.subset": {"images": point.size, "balanced": self.balanced}}
+        batch = train.get("batch_size", Train.batch_size)
+        if not point.same_updates or not isinstance(batch, int):
+            return changes
+        more = math.ceil(max(self.sizes) / batch) / math.ceil(point.size / batch)
+        scaled = {key: train.get(key, getattr(Train, key)) for key in SCALED}
+        return changes | {f"train.{key}": max(1, round(value * more)) for key, value in scaled.items() if isinstance(value, int)}

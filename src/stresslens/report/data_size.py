@@ -1,0 +1,126 @@
+"""What data is worth: accuracy against the size of the training data, and the law that the errors follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
+
+from stresslens.core.types import Estimate
+from stresslens.metrics.power_law import PowerLaw, power_law
+from stresslens.report.axes import linear_axis, log_axis
+from stresslens.report.figures import DASHES, Series, line_chart, place_of
+from stresslens.report.reading import Study
+from stresslens.report.wording import percent
+
+ODD = 0.01
+"""Below this p the points are said not to follow a power law."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A curve: accuracy at each size of the training data, ascending, with the updates that were made there."""
+
+    name: str
+    place: int
+    sizes: Sequence[int]
+    accuracies: Sequence[Estimate]
+    updates: Sequence[int | None]
+    law: PowerLaw | None
+
+    @property
+    def errors(self) -> list[Estimate]:
+        return [_error(e) for e in self.accuracies]
+
+    @property
+    def said(self) -> str:
+        """What more data did, in words."""
+        first, last = self.accuracies[0], self.accuracies[-1]
+        whole = f"{self.name}: {percent(first)} % with {self.sizes[0]:,} images, {percent(last)} % with {self.sizes[-1]:,}."
+        if self.law is None:
+            return whole
+        e, tenfold, more = self.law.exponent, self.law.tenfold, self.law.error(2 * self.sizes[-1])
+        law = (
+            f" The errors follow size^−{e.value:.2f} ({e.low:.2f} to {e.high:.2f}): ten times the data leaves "
+            f"{percent(tenfold)} % of them."
+        )
+        if self.law.p < ODD:
+            return whole + law + f" They do not follow it closely (p = {self.law.p:.2g}), so it says nothing of larger sizes."
+        return whole + law + f" If it goes on, {2 * self.sizes[-1]:,} images give {percent(_error(more))} %."
+
+
+def _error(accuracy: Estimate) -> Estimate:
+    return replace(accuracy, value=1 - accuracy.value, low=1 - accuracy.high, high=1 - accuracy.low)
+
+
+@dataclass(frozen=True)
+class DataSizes:
+    curves: Sequence[Sizes]
+    charts: Sequence[Markup]
+
+
+def section(study: Study) -> DataSizes | None:
+    """The data-size curves of a study with those of their runs that are finished; None where no curve has two."""
+    recipes = {recipe.name: recipe for recipe in study.recipes}
+    curves = []
+    for place, asked in enumerate(study.file.curves if study.file else []):
+        found = []
+        for size, name in sorted(asked.runs):
+            recipe = recipes.get(name)
+            accuracy = recipe.score(study.split, "accuracy") if recipe else None
+            if recipe and accuracy:
+                steps = recipe.mean(lambda run: run.record.training.steps)
+                found.append((size, accuracy, None if steps is None else round(steps)))
+        if len(found) > 1:
+            sizes, accuracies, updates = zip(*found)
+            law = power_law(sizes, [_error(e) for e in accuracies])
+            curves.append(Sizes(asked.name, place, sizes, accuracies, updates, law))
+    return DataSizes(curves, _charts(curves, study.split)) if curves else None
+
+
+def _charts(curves: Sequence[Sizes], split: str) -> list[Markup]:
+    x = log_axis([size for curve in curves for size in curve.sizes])
+    accuracy = [Series(c.name, _points(c.sizes, c.accuracies), c.place, band=_band(c.sizes, c.accuracies)) for c in curves]
+    lowest = min(100 * e.low for c in curves for e in c.accuracies)
+    charts = [
+        line_chart(
+            accuracy,
+            title=f"Accuracy on the {split} split against the size of the training data",
+            x_label="training images, logarithmic",
+            y_label="accuracy, %",
+            axes=(x, linear_axis([lowest, 100])),
+        )
+    ]
+    fitted = [c for c in curves if c.law is not None]
+    if fitted:
+        errors = [Series(c.name, _points(c.sizes, c.errors), c.place, band=_band(c.sizes, c.errors)) for c in fitted]
+        laws = [
+            Series(f"{c.name}: size^−{c.law.exponent.value:.2f}", _law(c), place_of(c.place, c.place % DASHES + 1))
+            for c in fitted
+            if c.law is not None
+        ]
+        heights = [100 * max(e.low, 1e-4) for c in fitted for e in c.errors] + [100 * e.high for c in fitted for e in c.errors]
+        charts.append(
+            line_chart(
+                [*errors, *laws],
+                title=f"Errors on the {split} split, with the fitted power laws",
+                x_label="training images, logarithmic",
+                y_label="errors, %, logarithmic",
+                axes=(x, log_axis(heights)),
+            )
+        )
+    return charts
+
+
+def _points(sizes: Sequence[int], estimates: Sequence[Estimate]) -> list[tuple[float, float]]:
+    return [(float(n), 100 * e.value) for n, e in zip(sizes, estimates)]
+
+
+def _band(sizes: Sequence[int], estimates: Sequence[Estimate]) -> list[tuple[float, float, float]]:
+    return [(float(n), 100 * e.low, 100 * e.high) for n, e in zip(sizes, estimates)]
+
+
+def _law(curve: Sizes) -> list[tuple[float, float]]:
+    assert curve.law is not None
+    return [(float(n), 100 * curve.law.error(n).value) for n in curve.sizes]
