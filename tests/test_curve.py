@@ -69,7 +69,7 @@ def test_every_run_at_every_size(tmp_path: Path) -> None:
 
 def test_the_same_updates(tmp_path: Path) -> None:
     found = read(tmp_path, "curve: {sizes: [60, 100, 1000], updates: same, balanced: false}\n")
-    assert [run.name for run in found.runs] == ["size=60,updates=same", "size=100,updates=same", "size=1000,updates=same"]
+    assert [run.name for run in found.runs] == ["size=60", "size=100", "size=1000"]
     updates = [run.recipe.train.epochs * -(-size // 50) for run, size in zip(found.runs, (60, 100, 1000))]
     assert updates == [40, 40, 40]
     assert [run.recipe.train.evaluate_every for run in found.runs] == [10, 10, 1]

@@ -22,10 +22,6 @@ class Point:
     size: int
     same_updates: bool = False
 
-    @property
-    def label(self) -> str:
-        return f"size={self.size}" + (",updates=same" if self.same_updates else "")
-
 
 @dataclass(config=STRICT)
 class Curve:
@@ -40,6 +36,10 @@ class Curve:
     def points(self) -> list[Point]:
         own = [Point(size, self.updates == "same") for size in self.sizes]
         return own + [Point(size, True) for size in self.sizes if self.updates == "both" and size < max(self.sizes)]
+
+    def label(self, point: Point) -> str:
+        """What the name of a run says of it."""
+        return f"size={point.size}" + (",updates=same" if self.updates == "both" and point.same_updates else "")
 
     def curves_of(self, name: str, point: Point) -> list[str]:
         """The curves of a run that this point is on."""

@@ -259,7 +259,12 @@ def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Key
             label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
             stem = ",".join(filter(None, [name, label]))
             for point in points:
-                yield ",".join(filter(None, [stem, point.label if point else ""])), [*own, *cell], stem, point
+                yield (
+                    ",".join(filter(None, [stem, frame.curve.label(point) if frame.curve and point else ""])),
+                    [*own, *cell],
+                    stem,
+                    point,
+                )
 
 
 def _label(value: Any) -> str:
