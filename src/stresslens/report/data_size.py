@@ -41,13 +41,17 @@ class Sizes:
         if self.law is None:
             return whole
         e, tenfold, more = self.law.exponent, self.law.tenfold, self.law.error(2 * self.sizes[-1])
-        law = (
-            f" The errors follow size^−{e.value:.2f} ({e.low:.2f} to {e.high:.2f}): ten times the data leaves "
-            f"{percent(tenfold)} % of them."
-        )
+        law = f" The errors go as size to the power {_signed(-e.value)} ({_signed(-e.high)} to {_signed(-e.low)})"
+        if e.low <= 0:
+            return whole + law + ": whether more data helps cannot be told from these."
+        law += f": ten times the data leaves {percent(tenfold)} % of them."
         if self.law.p < ODD:
             return whole + law + f" They do not follow it closely (p = {self.law.p:.2g}), so it says nothing of larger sizes."
         return whole + law + f" If it goes on, {2 * self.sizes[-1]:,} images give {percent(_error(more))} %."
+
+
+def _signed(power: float) -> str:
+    return f"{power:+.2f}".replace("-", "−")
 
 
 def _error(accuracy: Estimate) -> Estimate:
@@ -96,7 +100,7 @@ def _charts(curves: Sequence[Sizes], split: str) -> list[Markup]:
     if fitted:
         errors = [Series(c.name, _points(c.sizes, c.errors), c.place, band=_band(c.sizes, c.errors)) for c in fitted]
         laws = [
-            Series(f"{c.name}: size^−{c.law.exponent.value:.2f}", _law(c), place_of(c.place, c.place % DASHES + 1))
+            Series(f"{c.name}: power {_signed(-c.law.exponent.value)}", _law(c), place_of(c.place, c.place % DASHES + 1))
             for c in fitted
             if c.law is not None
         ]
