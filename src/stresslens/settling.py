@@ -114,7 +114,7 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
         return _timings[key]
     rules(train, data, base=task.base)
     with torch.random.fork_rng(devices=[]):
-        model = build_model(task, data)
+        model = layers.pooled_first(build_model(task, data))
     threads = None if train.threads == "auto" else train.threads
     ways = devices.candidates(model, device, train.precision, threads, most_threads)
     if train.memory_format != "auto":

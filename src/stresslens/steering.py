@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import time
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from stresslens.core.attacking import Steered, gradient
 from stresslens.core.devices import on_threads
+from stresslens.core.layers import pooled_first
 from stresslens.find import Bound
 
 BATCHES = (64, 128, 256, 512)
@@ -44,7 +44,7 @@ class Steering:
         """What an attack sees; with another precision than `steering`'s where its steps are too short for it."""
         last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
         try:
-            own = _pooled_first(copy.deepcopy(model)).to(memory_format=last)  # type: ignore[call-overload]
+            own = pooled_first(copy.deepcopy(model)).to(memory_format=last)  # type: ignore[call-overload]
         except Exception:  # a module of the user's own may hold what cannot be copied
             return Steered(model, batch=self.batch, passes=self.passes)
         if (precision or self.precision) == "bfloat16":
@@ -55,18 +55,6 @@ class Steering:
     def active(self) -> AbstractContextManager[None]:
         """These threads for the duration."""
         return on_threads(self.threads)
-
-
-def _pooled_first(model: nn.Module) -> nn.Module:
-    """The model with max pooling before a ReLU instead of behind it: the same function, on a quarter of the numbers."""
-    for part in model.modules():
-        if type(part) is not nn.Sequential:
-            continue
-        layers = part._modules
-        for first, second in itertools.pairwise(list(layers)):
-            if type(layers[first]) is nn.ReLU and type(layers[second]) is nn.MaxPool2d and not layers[second].return_indices:
-                layers[first], layers[second] = layers[second], layers[first]
-    return model
 
 
 _measured: dict[tuple[Any, ...], Steering] = {}

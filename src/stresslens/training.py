@@ -26,6 +26,7 @@ from stresslens.core.data import Batch, Data
 from stresslens.core.devices import Arithmetic
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
+from stresslens.core.layers import pooled_first
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Scheduler, Step, reported
 from stresslens.recipe import Train
@@ -129,7 +130,7 @@ class Training:
         objective = objective_for(train, data.train.labels, base=base, classes=classes)
         self.robust_accuracy = selecting.robust_accuracy(objective, data.validation) if self.select == "robust" else None
         self.images, self.loss_of = prepared(
-            self.model, data.train, objective, arithmetic=arithmetic, augmented=bool(self.augment), step=self._step
+            pooled_first(self.model), data.train, objective, arithmetic=arithmetic, augmented=bool(self.augment), step=self._step
         )
         self.average = AveragedModel(self.model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         self.best: dict[str, Tensor] = {}

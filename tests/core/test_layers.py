@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import Normalize, build, check_output, evaluating, hooked, input_layers, layer_table
+from stresslens.core.layers import Normalize, build, check_output, evaluating, hooked, input_layers, layer_table, pooled_first
 from stresslens.models.lenet import lenet
 from stresslens.models.mlp import mlp
 from stresslens.models.simple_cnn import simple_cnn
@@ -287,3 +287,35 @@ def test_check_output_passes_a_model_and_leaves_its_modes() -> None:
     check_output(net, (1, 2, 2), 2, "mine")
     check_output(net.double(), (1, 2, 2), 2, "mine")
     assert modes(net) == [True, True, True, False, True]
+
+
+class _Nested(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+        self.head = nn.Linear(3 * 6 * 6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pooling_before_relu_changes_no_bit(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = _Nested().to(dtype)
+    own = pooled_first(net)
+    assert [type(part).__name__ for part in own.features] == ["Conv2d", "MaxPool2d", "ReLU", "Flatten"]
+    assert [type(part).__name__ for part in net.features] == ["Conv2d", "ReLU", "MaxPool2d", "Flatten"]
+    assert list(own.state_dict()) == list(net.state_dict())
+    x = torch.randn(5, 1, 12, 12, generator=torch.Generator().manual_seed(1)).round(decimals=1).to(dtype)  # ties included
+    found = []
+    for model in (net, own):
+        point = x.clone().requires_grad_()
+        logits = model(point)
+        logits.square().sum().backward()
+        grads = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+        found.append([logits.detach(), point.grad, *grads])
+        net.zero_grad()
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    assert pooled_first(plain) is plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -119,6 +120,21 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
             raise ConfigError(f"bpda: the model has no submodule {name!r}; {closest(name, [part for part in parts if part])}")
         parent, _, last = name.rpartition(".")
         setattr(parts[parent], last, StraightThrough(parts[name]))
+    return own
+
+
+def pooled_first(model: nn.Module) -> nn.Module:
+    """The model with max pooling before a ReLU instead of behind it: bit for bit the same values and gradients, on a quarter of the
+    numbers. Layers, parameters and modes are shared with the model, which stays as it is."""
+    parts = {name: None if part is None else pooled_first(part) for name, part in model._modules.items()}
+    for first, second in itertools.pairwise(parts) if type(model) is nn.Sequential else ():
+        relu, pool = parts[first], parts[second]
+        if type(relu) is nn.ReLU and type(pool) is nn.MaxPool2d and not pool.return_indices:
+            parts[first], parts[second] = pool, relu
+    if all(parts[name] is part for name, part in model._modules.items()):
+        return model
+    own = copy.copy(model)
+    own._modules = parts
     return own
 
 
