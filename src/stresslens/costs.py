@@ -20,10 +20,11 @@ SAID = {
     "seconds to the stop": "as long to the stop as",
     "peak memory": "as much memory as",
     "parameters": "as many parameters as",
+    "multiply-adds": "as many multiply-adds for an image as",
 }
 """What is compared, and how its ratio is said."""
 
-EXACT = ("parameters",)
+EXACT = ("parameters", "multiply-adds")
 """Measures that no seed varies."""
 
 
@@ -87,7 +88,7 @@ def cost_of(record: Record, measure: str) -> float | None:
         case "peak memory":
             value = training.get("peak_memory")
         case _:
-            value = record.get("layers", {}).get(measure)
+            value = record.get("layers", {}).get(measure.replace("-", "_"))
     return float(value) if value else None
 
 

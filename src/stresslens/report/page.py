@@ -74,6 +74,7 @@ def render_study(study: Study) -> str:
     cards = provenance.data_cards(study.runs)
     found: dict[str, Any] = {
         "unfinished": summary.unfinished(study),
+        "restless": summary.restless(study),
         "expectation": provenance.expectation(study),
         "recipes": recipes,
         "contrasts": contrasts,

@@ -96,6 +96,26 @@ def headline(study: Study) -> list[Recipe]:
     return [recipe for recipe in study.recipes if recipe.finished]
 
 
+def restless(study: Study) -> list[str]:
+    """A sentence for each recipe whose seeds lie further apart in accuracy than their images explain: than the studentized range of
+    as many samples of n independent images, which those of one test split are no further apart than."""
+    from scipy.stats import studentized_range
+
+    said = []
+    for recipe in headline(study):
+        found = [e for run in recipe.finished if (e := run.record.scores.get(study.split, {}).get("accuracy"))]
+        if len(found) < 2:
+            continue
+        low, high, n = min(e.value for e in found), max(e.value for e in found), min(e.n for e in found)
+        mean = math.fsum(e.value for e in found) / len(found)
+        explained = float(studentized_range.ppf(0.95, len(found), math.inf)) * math.sqrt(mean * (1 - mean) / n)
+        if high - low > explained:
+            seen = f"{100 * low:.1f} to {100 * high:.1f} % over {len(found)} seeds"
+            beyond = f"further apart than {n:,} images explain ({100 * explained:.1f} points)"
+            said.append(f"{recipe.name} depends on its seed: {seen}, {beyond}.")
+    return said
+
+
 @dataclass(frozen=True)
 class Unfinished:
     run: str
