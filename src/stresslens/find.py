@@ -25,6 +25,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "datasets": (),
     "augmentations": ("x", "y", "draws", "classes"),
     "models": ("shape", "classes", "names", "train"),
+    "estimators": ("seed",),
     "losses": ("logits", "y"),
     "optimizers": ("parameters", "lr"),
     "schedules": ("optimizer", "steps", "steps_per_epoch"),
