@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -134,13 +135,16 @@ def test_a_fit_that_was_interrupted_starts_again(
 
 
 def test_corruptions_are_a_pass_over_images(task_of: Callable[..., Task]) -> None:
-    asked = Corruptions([{"noise": {"kind": "impulse"}}], images=30)
-    task = of_estimator(task_of(), "knn", corruptions=asked)
-    stages.carry_out(task)
-    result = read_json(task.folder / "corruptions" / "result.json")
-    accuracies = [each["accuracy"]["value"] for each in result["corruptions"][0]["severities"]]
-    assert accuracies[0] > 0.5
-    assert accuracies[-1] < accuracies[0]
+    task = of_estimator(task_of(), "knn", corruptions=Corruptions(["blur"], images=30))
+    record = stages.carry_out(task)
+    folder = RunFolder(task.folder)
+    with np.load(folder.path / "corruptions" / "result.npz") as kept:
+        index, clean, right = kept["index"], kept["clean"], kept["right"]
+    predicted = folder.load_predictions("test")
+    assert np.array_equal(clean, (predicted["scores"].argmax(1) == predicted["labels"])[index])
+    assert right.shape == (1, 5, 30)
+    assert right[0, 0].mean() > 0.6
+    assert record["reads_of_test"] == 2
 
 
 def test_warnings_of_the_library_are_told_in_the_record(task_of: Callable[..., Task]) -> None:
@@ -162,6 +166,16 @@ def test_from_python_and_on_picture_files(mixed: Path, small: Data, tmp_path: Pa
     assert classifier.calibrated_on == "validation"
     assert np.mean([row.classes[0][0] == str(int(y)) for row, y in zip(found, small.test.labels)]) > 0.7
     assert not any(row.unlike for row in found)
+
+
+BLOCKS = re.findall(r"```yaml\n(.*?)```", (Path(__file__).parents[1] / "docs" / "estimators.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_a_block_of_the_page_is_a_study(block: str, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(block)
+    assert any(run.recipe.estimator is not None for run in study.read(file).runs)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
