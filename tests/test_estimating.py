@@ -178,6 +178,15 @@ def test_a_block_of_the_page_is_a_study(block: str, tmp_path: Path) -> None:
     assert any(run.recipe.estimator is not None for run in study.read(file).runs)
 
 
+def test_one_estimator_by_its_name(tmp_path: Path, small: Data) -> None:
+    run = sl.train("knn", small, out=tmp_path / "runs", threads=1)
+    assert run.scores()["accuracy"].value > 0.7
+    assert isinstance(run.model()[0], estimating.Estimated)
+    for options, told in (({"epochs": 3}, "epochs"), ({"input": {"size": 16}}, "input")):
+        with pytest.raises(ConfigError, match=f"{told} means nothing to the estimator 'knn'"):
+            sl.train("knn", small, out=tmp_path / "runs", **options)  # type: ignore[arg-type]
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 

@@ -121,8 +121,7 @@ def train(
 
     what = parse_value(model)
     try:
-        kind = "estimator" if find.named("models", what)[0] in find.names("estimators") else "model"
-        values = {"data": data_value(data), kind: what, "runs": {name: {}}}
+        values = {"data": data_value(data), find.kind_of(what): what, "runs": {name: {}}}
         described = studies.expand(values, overrides or [], name="train", base=Path.cwd())
     except Problems as error:
         raise ConfigError(

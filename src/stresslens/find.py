@@ -149,6 +149,11 @@ def own_plugins(values: Any) -> set[str]:
     return {values} if isinstance(values, str) and re.fullmatch(r".+\.py:\w+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", values) else set()
 
 
+def kind_of(value: Any) -> str:
+    """`model` or `estimator`: the key of a recipe that a plug-in belongs under, where a command takes either."""
+    return "estimator" if named("models", value)[0] in names("estimators") else "model"
+
+
 def digests(values: Any, *, base: Path) -> list[str]:
     """What tells the content of the files of the user's own plug-ins in plain values; none where there are none."""
     files = {source_of(name, base=base) for name in own_plugins(values)} - {None}

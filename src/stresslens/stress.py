@@ -216,5 +216,6 @@ def _surrogate(asked: Robustness, trust: bool) -> nn.Module | None:
 
 def _check_gradients(folder: RunFolder, why: str) -> None:
     """Raises ConfigError where a run's model is an estimator."""
-    if folder.estimator_card.is_file() and isinstance(card := folder.load_card(), EstimatorCard):
+    card = folder.load_card()
+    if isinstance(card, EstimatorCard):
         raise ConfigError(f"{folder.path} is the estimator {find.named('estimators', card.estimator)[0]}, without gradients: {why}")

@@ -236,7 +236,7 @@ def environment(arithmetic: dict[str, Any]) -> dict[str, Any]:
     """What a run ran on, for its environment.json."""
     from importlib.metadata import version
 
-    packages = ("stresslens", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
+    packages = ("stresslens", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "opencv-python-headless")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
