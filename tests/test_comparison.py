@@ -208,7 +208,7 @@ def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
     recipes = {name: {f"seed-{k}": made(name, k, random.random(100) < 0.8) for k in range(2)} for name in "abc"}
     found = compare(recipes, [("c", "a", "b"), ("c", "a", "missing")])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    expected = {"format", "split", "metric", "level", "recipes", "contrasts", "costs", "refused", "verdicts", "matrix"}
+    expected = {"format", "split", "metric", "level", "recipes", "contrasts", "errors", "costs", "refused", "verdicts", "matrix"}
     assert found.keys() == expected
     assert found["contrasts"][0].keys() == {"contrast", "a", "b", "difference", "p", "p_holm", "real", "verdict", "plan"}
     assert found["costs"][0].keys() == {"contrast", "a", "b", "measure", "ratio", "p_holm", "real", "verdict"}

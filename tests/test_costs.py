@@ -85,3 +85,11 @@ def test_what_older_records_lack_is_left_out() -> None:
     old: dict[str, dict[str, Any]] = {"seed-0": {"training": {}, "layers": {"parameters": 3}}}
     assert [r.measure for r in costs.compare({"a": old, "b": old}, [("c", "a", "b")])] == ["parameters"]
     assert costs.compare({"a": {}, "b": {}}, [("c", "a", "b"), ("c", "a", "x")]) == []
+
+
+def test_scoring_is_compared_where_it_takes_long_enough_to_be_timed() -> None:
+    slow, slower, short = ({**record(1.0), "scoring": {"test": {"seconds": s, "images": 9}}} for s in (0.5, 2.0, 0.05))
+    found = {r.measure: r for r in costs.compare({"a": of(slow), "b": of(slower)}, [("c", "a", "b")])}
+    said = "b takes 4 times as long to score the test images as a (one seed, so without an interval)"
+    assert found["seconds to score"].verdict == said
+    assert "seconds to score" not in {r.measure for r in costs.compare({"a": of(slow), "b": of(short)}, [("c", "a", "b")])}

@@ -52,4 +52,4 @@ def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest
     page = (folder / "report.html").read_text()
     for run in found.runs:
         assert run.name in page
-    assert len(list(folder.glob("*/seed-0/model.safetensors"))) == len(found.runs)
+    assert len([*folder.glob("*/seed-0/model.safetensors"), *folder.glob("*/seed-0/estimator.npz")]) == len(found.runs)

@@ -15,14 +15,14 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from stresslens import find
+from stresslens import estimating, find
 from stresslens import study as studies
 from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.division import Division, fewer
 from stresslens.core.errors import ConfigError
-from stresslens.core.results import RunFolder, UnreadableRun
-from stresslens.recipe import Input, Recipe
+from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun
+from stresslens.recipe import ARITHMETIC, Input, Recipe
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,18 @@ class Task:
     repeats: studies.Repeats | None = None
 
 
+def settings_of(task: Task) -> dict[str, Any]:
+    """The recipe's plain values, without those that mean nothing to it: of a model's the estimator, and the other way round."""
+    values = studies.as_values(task.recipe)
+    if task.recipe.estimator is None:
+        return {key: value for key, value in values.items() if key != "estimator"}
+    arithmetic = {key: values["train"][key] for key in ARITHMETIC}
+    return {key: value for key, value in values.items() if key not in ("model", "input")} | {"train": arithmetic}
+
+
 def configuration(task: Task) -> dict[str, Any]:
     """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named as their copies."""
-    values = studies.as_values(task.recipe)
+    values = settings_of(task)
     copies = {name: f"plugins/{copy}:{name.rpartition(':')[2]}" for name, (_, copy) in own_sources(task).items() if ".py:" in name}
     repeats = task.repeats.alone(task.seed) if task.repeats else [task.seed]
     return {"study": task.study, **_renamed(values, copies), "runs": {task.run: {}}, "repeats": repeats}
@@ -63,7 +72,7 @@ def _renamed(values: Any, names: Mapping[str, str]) -> Any:
 def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
     """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells its content."""
     sources: dict[str, tuple[Path, str]] = {}
-    for name in find.own_plugins(studies.as_values(task.recipe)):
+    for name in find.own_plugins(settings_of(task)):
         file = find.source_of(name, base=task.base)
         if file is not None:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
@@ -161,12 +170,14 @@ def _normalization(inputs: Input, train: Split) -> layers.Normalize:
 
 
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
-    """A run's trained model: [0,1] images to logits, in float32, on the CPU.
+    """A run's trained model, or its estimator in a model's place: [0,1] images to logits, in float32, on the CPU.
 
     `module` is the architecture, for a run that was trained on the caller's own. Only built-in plug-ins are executed unless
     `trust`. Raises UnreadableRun when files are missing, damaged, or do not belong together.
     """
     card = folder.load_card()
+    if isinstance(card, EstimatorCard):
+        return nn.Sequential(estimating.opened(folder, card, trust=trust))
     if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
         raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
     shape = (card.shape[0], *card.size) if card.size else card.shape

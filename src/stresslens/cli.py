@@ -23,6 +23,7 @@ from stresslens.terminal import (
     plugin_help,
     print_audits,
     print_comparison,
+    print_finished,
     print_json,
     print_predictions,
     print_predictions_csv,
@@ -100,7 +101,7 @@ def run(
 @app.command()
 def train(
     data: DataSet,
-    model: Annotated[str, typer.Argument(help="A model: linear, simple_cnn, …, or {mlp: {widths: [32, 16]}}.")],
+    model: Annotated[str, typer.Argument(help="A model or an estimator: simple_cnn, knn, …, or {mlp: {widths: [32, 16]}}.")],
     overrides: Overrides = None,
     name: Annotated[str, typer.Option("--name", help="Of the run's folder, to which overrides are added.")] = "run",
     out: Out = Path("runs"),
@@ -112,13 +113,15 @@ def train(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train one model on one data set: a study of a single run, without a file."""
+    """Train one model, or fit one estimator, on one data set: a study of a single run, without a file."""
+    from stresslens import find
     from stresslens import study as studies
     from stresslens.core.errors import Problems
     from stresslens.core.yaml_source import parse_value
 
-    values = {"data": data_value(data), "model": parse_value(model), "runs": {name: {}}}
+    what = parse_value(model)
     try:
+        values = {"data": data_value(data), find.kind_of(what): what, "runs": {name: {}}}
         described = studies.expand(values, overrides or [], name="train", base=Path.cwd())
     except Problems as error:
         raise ConfigError(
@@ -370,15 +373,7 @@ def _carry_out(
         finished[f"{task.run}/seed-{task.seed}"] = scores
         serious.update(dict.fromkeys(f["evidence"] for f in record["data"]["findings"] if f["severity"] == "serious"))
         if talks:
-            accuracy = (
-                f"{scores['accuracy'].value * 100:6.2f} % of {scores['accuracy'].n} test images" if scores else "no test split"
-            )
-            trained = record["training"]
-            typer.echo(
-                f"[{len(finished):>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {accuracy}, "
-                f"{trained['epochs']} epochs in {trained['seconds']:.1f} s",
-                err=True,
-            )
+            print_finished(len(finished), total, task, record["training"], scores.get("accuracy"))
 
     started = time.perf_counter()
     folder = pipeline.run(study, out=out, jobs=jobs, show=lambda task: progress(task, verbose) if talks else silent, tell=tell)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens import claims, costs
+from stresslens import claims, costs, erring
 from stresslens.core.results import RunFolder, read_json, read_record
 from stresslens.core.types import Estimate
 from stresslens.metrics import crossed
@@ -206,17 +206,21 @@ def compare(
     metric: str = "accuracy",
     read: Callable[[RunFolder, str], Tested] = tested_of,
 ) -> dict[str, Any]:
-    """What comparison.json holds: each recipe's accuracy, each contrast's difference and costs, and all pairs of up to 24 recipes.
+    """What comparison.json holds: each recipe's accuracy, each contrast's difference, errors by class and costs, and all pairs of
+    up to 24 recipes.
 
     A contrast is taken over the seeds that both recipes have finished, and only where each was tested on the same images;
     otherwise the verdict says that it was not. `ask` is the difference the plans are for; `read` gives a run's answers on a split.
     """
     tested = {name: {seed: read(folder, split) for seed, folder in folders.items()} for name, folders in recipes.items() if folders}
     accuracies = {name: accuracy for name, seeds in tested.items() if (accuracy := _accuracy(list(seeds.values())))}
-    differences, refused, left_out = [], [], []
+    differences, errors, refused, left_out = [], [], [], []
     for contrast, a, b in contrasts:
         if a in tested and b in tested:
             found = paired(contrast, a, b, tested, ask)
+            if isinstance(found, Difference):
+                seeds = [(one.right, tested[b][seed].right, one.labels) for seed, one in tested[a].items() if seed in tested[b]]
+                errors.append({"contrast": contrast, "a": a, "b": b, "seeds": len(seeds), **erring.of_classes(seeds)})
             differences.append(found) if isinstance(found, Difference) else refused.append(found)
             alone = sorted(
                 {f"{name}/{seed}" for name, other in ((a, b), (b, a)) for seed in tested[name].keys() - tested[other].keys()}
@@ -235,6 +239,7 @@ def compare(
         "level": LEVEL,
         "recipes": {name: estimate.as_json() for name, estimate in accuracies.items()},
         "contrasts": [difference.as_json() for difference in differences],
+        "errors": errors,
         "costs": [ratio.as_json() for ratio in costs.compare(records, contrasts, level=LEVEL)],
         "refused": refused,
         "verdicts": [*_headline(accuracies, tested), *(d.verdict for d in differences), *refused, *left_out] if accuracies else [],

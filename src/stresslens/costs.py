@@ -18,11 +18,15 @@ Record = Mapping[str, Any]
 SAID = {
     "seconds per epoch": "as long per epoch as",
     "seconds to the stop": "as long to the stop as",
+    "seconds to score": "as long to score the test images as",
     "peak memory": "as much memory as",
     "parameters": "as many parameters as",
     "multiply-adds": "as many multiply-adds for an image as",
 }
 """What is compared, and how its ratio is said."""
+
+SHORTEST = 0.1
+"""Seconds of scoring below which what else the machine does decides."""
 
 EXACT = ("parameters", "multiply-adds")
 """Measures that no seed varies."""
@@ -85,6 +89,9 @@ def cost_of(record: Record, measure: str) -> float | None:
             value = training["seconds"] / training["epochs"] if training.get("epochs") else None
         case "seconds to the stop":
             value = training.get("seconds")
+        case "seconds to score":
+            seconds = record.get("scoring", {}).get("test", {}).get("seconds")
+            value = seconds if seconds and seconds >= SHORTEST else None
         case "peak memory":
             value = training.get("peak_memory")
         case _:

@@ -11,6 +11,7 @@ from stresslens.recipe import Recipe, Train
 SLOTS: dict[Keys, str] = {
     ("data",): "datasets",
     ("model",): "models",
+    ("estimator",): "estimators",
     ("train", "optimizer"): "optimizers",
     ("train", "schedule"): "schedules",
     ("train", "loss"): "losses",

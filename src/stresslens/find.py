@@ -25,6 +25,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "datasets": (),
     "augmentations": ("x", "y", "draws", "classes"),
     "models": ("shape", "classes", "names", "train"),
+    "estimators": ("seed",),
     "losses": ("logits", "y"),
     "optimizers": ("parameters", "lr"),
     "schedules": ("optimizer", "steps", "steps_per_epoch"),
@@ -146,6 +147,11 @@ def own_plugins(values: Any) -> set[str]:
     if isinstance(values, list | tuple):
         return set().union(*(own_plugins(item) for item in values))
     return {values} if isinstance(values, str) and re.fullmatch(r".+\.py:\w+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", values) else set()
+
+
+def kind_of(value: Any) -> str:
+    """`model` or `estimator`: the key of a recipe that a plug-in belongs under, where a command takes either."""
+    return "estimator" if named("models", value)[0] in names("estimators") else "model"
 
 
 def digests(values: Any, *, base: Path) -> list[str]:

@@ -77,7 +77,8 @@ def train(
 ) -> Run:
     """Trains one model and returns the finished run; `options` are those of `train:` in a study file (epochs, lr, …).
 
-    `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is copied and stays as it is.
+    `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is copied and stays as it is. The
+    name of an estimator (knn) fits that instead, without any options but `threads`.
     `data` is a plug-in by name or Data.from_arrays(images, labels). Called again with the same arguments it returns the finished
     run at once, or goes on with an interrupted one. Raises ConfigError, DataError, TrainingDiverged.
     """
@@ -90,9 +91,14 @@ def train(
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
+    kind = "model" if own_model else find.kind_of(model)
+    if kind == "estimator" and (meaningless := [*(set(options) - {"threads"}), *(["input"] if input else [])]):
+        raise ConfigError(
+            f"{sorted(meaningless)[0]} means nothing to the estimator {model!r}, which no gradient trains; leave it out"
+        )
     values = {
         "data": "digits" if own_data else data,
-        "model": "linear" if own_model else model,
+        kind: "linear" if own_model else model,
         "input": dict(input or {}),
         "train": options,
     }

@@ -22,6 +22,9 @@ Split = Literal["train", "validation", "test"]
 EVALUATION_KEYS = ("robustness", "corruptions")
 """Keys of a recipe that say what is done with a trained model: they change nothing about its training."""
 
+ARITHMETIC = ("device", "precision", "threads", "memory_format")
+"""Settings of `train` that the bits of any result depend on."""
+
 OPERATIONAL = ("checkpoint_seconds",)
 """Settings of `train` that change neither weights nor metrics, so they may differ when a run goes on."""
 
@@ -132,10 +135,12 @@ class Corruptions:
 
 @dataclass(config=STRICT)
 class Recipe:
-    """One way of training one model on one data set; its seeds are its repeats."""
+    """One way of training one model on one data set, or of fitting an estimator to it; its seeds are its repeats."""
 
     data: Plug = "digits"
     model: Plug = "simple_cnn"
+    estimator: Plug | None = None
+    """In the model's place; then `model`, `input` and, but for `ARITHMETIC`, `train` mean nothing."""
     input: Input = field(default_factory=Input)
     train: Train = field(default_factory=Train)
     robustness: Robustness | None = None

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from stresslens import find
 from stresslens.core.errors import Problem, Problems, closest
 from stresslens.dotted import SLOTS
-from stresslens.recipe import Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
+from stresslens.recipe import ARITHMETIC, Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
 from stresslens.threat import threat_of
 
 RECIPE = TypeAdapter(Recipe)
@@ -140,8 +140,25 @@ def check_recipe(
         find.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
     except Problems as error:
         clash += [(p.path, p.message) for p in error.problems]
+    if recipe.estimator is not None:
+        clash += _for_an_estimator(find.named("estimators", recipe.estimator)[0], recipe, origins)
     found += [Problem(origin_of(path, origins), message) for path, message in clash]
     return None if clash else recipe
+
+
+def _for_an_estimator(name: str, recipe: Recipe, origins: Mapping[find.Keys, find.Keys]) -> Iterator[tuple[find.Keys, str]]:
+    """What cannot be asked of an estimator, or means nothing to it though its run sets it; sections for all runs may be there."""
+    if recipe.robustness is not None:
+        own = any(path[0] == "robustness" for path in origins)
+        yield (
+            ("robustness",) if own else ("estimator",),
+            f"{name} is an estimator, without gradients for attacks to follow; attacked blindly alone it would look more robust "
+            "than it is. Take the attack away from this run (robustness: null)",
+        )
+    for path, origin in origins.items():
+        of_training = path[0] in ("model", "input") or (path[0] == "train" and path[1:2] not in [(key,) for key in ARITHMETIC])
+        if of_training and origin[0] != "command line":
+            yield path, f"means nothing to the estimator {name}, which no gradient trains; take it out of this run"
 
 
 def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[find.Keys, str, Any]]:

@@ -17,7 +17,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun
 from stresslens.core.types import Step
-from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL
+from stresslens.recipe import ARITHMETIC, EVALUATION_KEYS, OPERATIONAL
 from stresslens.recipe_check import objective_of
 from stresslens.selecting import rules
 
@@ -28,6 +28,7 @@ def settle(tasks: list[Task], *, most_threads: int) -> list[Task]:
     Runs of one study are compared with each other, so one precision serves them all: bfloat16 where it is the faster for every
     model that is left to choose, else float32. Raises ConfigError, naming every folder, where another configuration lies.
     """
+    tasks = [_with_one_way(task) if task.recipe.estimator is not None else task for task in tasks]
     settled: dict[int, Task] = {}
     conflicts: list[str] = []
     for place, task in enumerate(tasks):
@@ -58,6 +59,12 @@ def _with_arithmetic(task: Task, way: Arithmetic) -> Task:
     return replace(task, recipe=replace(task.recipe, train=replace(task.recipe.train, **asdict(way))))
 
 
+def _with_one_way(task: Task) -> Task:
+    """An estimator's task: scikit-learn and OpenCV leave nothing to choose but the threads."""
+    train = replace(task.recipe.train, device="cpu", precision="float32", memory_format="contiguous")
+    return replace(task, recipe=replace(task.recipe, train=train))
+
+
 def arithmetic_of(task: Task) -> Arithmetic:
     train = task.recipe.train
     return Arithmetic(train.device, train.precision, train.threads, train.memory_format)  # type: ignore[arg-type]
@@ -67,7 +74,7 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
     """The task as its folder settled it, and in what else the two differ."""
     try:
         kept = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        settled = {key: kept["train"][key] for key in asdict(Arithmetic("", "float32", 1, "contiguous"))}
+        settled = {key: kept["train"][key] for key in ARITHMETIC}
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UnreadableRun(f"{folder.config} cannot be read ({error}); delete the folder to start anew") from error
     asked = task.recipe.train
@@ -104,6 +111,9 @@ _timings: dict[str, dict[Arithmetic, float]] = {}
 def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
     """Seconds of a training step of this recipe's model in each way worth trying; recipes with equal steps are timed once."""
     train = task.recipe.train
+    if task.recipe.estimator is not None:
+        threads = most_threads if train.threads == "auto" else train.threads
+        return {Arithmetic("cpu", "float32", threads, "contiguous"): 0.0}
     device = devices.pick_device(train.device)
     data = load_data(task)
     of_step = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
@@ -115,8 +125,8 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
     rules(train, data, base=task.base)
     with torch.random.fork_rng(devices=[]):
         model = layers.pooled_first(build_model(task, data))
-    threads = None if train.threads == "auto" else train.threads
-    ways = devices.candidates(model, device, train.precision, threads, most_threads)
+    fixed = None if train.threads == "auto" else train.threads
+    ways = devices.candidates(model, device, train.precision, fixed, most_threads)
     if train.memory_format != "auto":
         ways = [replace(way, memory_format=train.memory_format) for way in ways if way.memory_format == "contiguous"]
     if len(ways) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +15,8 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import corrupting, evaluation, find, likeness, overfitting, study
-from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources
+from stresslens import corrupting, estimating, evaluation, find, likeness, overfitting, study
+from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources, settings_of
 from stresslens.core import devices, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
@@ -92,7 +93,7 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     for key in EVALUATION_KEYS:
         comparable.pop(key, None)
     sources = own_sources(task)
-    trained_with = find.own_plugins({k: v for k, v in study.as_values(task.recipe).items() if k not in EVALUATION_KEYS})
+    trained_with = find.own_plugins({k: v for k, v in settings_of(task).items() if k not in EVALUATION_KEYS})
     hashes = {name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name}
     fingerprint = study.fingerprint([comparable, data.fingerprint, hashes])
     if folder.record.exists():
@@ -129,7 +130,7 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
             "division": dict(data.division) if data.division else None,
         },
         "reads_of_test": 0,
-        "watched_test": "test" in task.recipe.train.watch,
+        "watched_test": task.recipe.estimator is None and "test" in task.recipe.train.watch,
         "resumed_from": [],
         "findings": [],
         "stages": {},
@@ -165,6 +166,9 @@ def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, s
 
 
 def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
+    if task.recipe.estimator is not None:
+        _fit_estimator(task, folder, data, record)
+        return
     arithmetic = arithmetic_of(task)
     model = build_model(task, data)
     size = input_size(task.recipe.input.size)
@@ -227,6 +231,25 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
     write_json(folder.card, card)
 
 
+def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) -> None:
+    assert task.recipe.estimator is not None
+    estimator = estimating.build(task.recipe.estimator, task.seed, base=task.base)
+    began = time.perf_counter()
+    told = estimating.fit(estimator, data)
+    seconds = time.perf_counter() - began
+    record["findings"] += [{"kind": "fitting", "message": message} for message in told]
+    record["training"] = {"seconds": seconds, "images": len(data.train), "stopped": "fitted"}
+    card = {
+        "format": FORMAT,
+        "estimator": configuration(task)["estimator"],
+        "shape": list(data.shape),
+        "classes": list(data.classes),
+        "seed": task.seed,
+        "fit": data.fit,
+    }
+    estimating.save(folder, estimator, card)
+
+
 def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
     model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
     seen, known = likeness.observed(model, data.train, lambda: evaluation.predictions_of(model, data.train))
@@ -248,7 +271,9 @@ def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, r
     Validation also gives the temperature that the probabilities of test are calibrated by.
     """
     images = data.splits[split]
+    began = time.perf_counter()
     predictions = evaluation.predictions_of(model, images)
+    record.setdefault("scoring", {})[split] = {"seconds": time.perf_counter() - began, "images": len(images)}
     predictions.save(folder.predictions(split))
     if split == "validation":
         record["calibration"] = evaluation.calibration_of(predictions)

@@ -14,7 +14,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from stresslens import auditing, study
+from stresslens import auditing, find, study
 from stresslens.adversarial_examples import examples_of, ladder_facts, save_adversarial_examples
 from stresslens.building import data_of, open_model
 from stresslens.certifying import certify
@@ -23,7 +23,7 @@ from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.layers import evaluating, straight_through
 from stresslens.core.progress import advance
-from stresslens.core.results import RunFolder, UnreadableRun, read_record, write_json
+from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_record, write_json
 from stresslens.recipe import Robustness
 from stresslens.robust_result import Robust
 from stresslens.robustness import measure
@@ -70,6 +70,7 @@ def attack_run(folder: RunFolder, asked: Robustness, *, base: Path, trust: bool 
     """
     if not folder.record.is_file():
         raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
+    _check_gradients(folder, "attacks follow gradients; attacked blindly alone it would look more robust than it is")
     threat = resolved(asked, base)  # what was typed is trusted; the run that is opened need not be
     with folder.locked():
         model, data = opened(folder, trust=trust)
@@ -206,4 +207,15 @@ def _save_examples(place: Path, split: Split, robust: Robust) -> None:
 
 
 def _surrogate(asked: Robustness, trust: bool) -> nn.Module | None:
-    return None if asked.surrogate is None else open_model(RunFolder(Path(asked.surrogate)), trust=trust)
+    if asked.surrogate is None:
+        return None
+    folder = RunFolder(Path(asked.surrogate))
+    _check_gradients(folder, "a surrogate lends its gradients; name a run that was trained")
+    return open_model(folder, trust=trust)
+
+
+def _check_gradients(folder: RunFolder, why: str) -> None:
+    """Raises ConfigError where a run's model is an estimator."""
+    card = folder.load_card()
+    if isinstance(card, EstimatorCard):
+        raise ConfigError(f"{folder.path} is the estimator {find.named('estimators', card.estimator)[0]}, without gradients: {why}")

@@ -25,7 +25,7 @@ from stresslens.dotted import set_dotted
 from stresslens.recipe import STRICT, Recipe
 from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
 
-LATER = ("estimator", "sweep", "explain", "views", "track", "executor")
+LATER = ("sweep", "explain", "views", "track", "executor")
 """Keys of a study that this version does not carry out yet."""
 
 
@@ -107,7 +107,7 @@ def _section_of(path: find.Keys) -> Any:
     return {"repeats": Repeats, "curve": Curve}.get(str(path[0]) if path else "", Contrast)
 
 
-RECIPE_KEYS = ("data", "input", "model", "train", "robustness", "corruptions")
+RECIPE_KEYS = ("data", "input", "model", "estimator", "train", "robustness", "corruptions")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts", "curve")
 
 
@@ -189,7 +189,8 @@ def expand(
             written[whole] = origin_of(("robustness", "surrogate"), origins)
     folders = {name: _safe(name + suffix) for name in names}
     beside = base.parent.parent if source is not None and source.name == "config.yaml" else None
-    runs = [_with_surrogate(run, folders, beside, written[run.name], found) for run in runs]
+    estimators = {run.name for run in runs if run.recipe.estimator is not None}
+    runs = [_with_surrogate(run, folders, beside, estimators, written[run.name], found) for run in runs]
     if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
         found.append(Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"))
     if isinstance(frame.repeats, list) and (not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)):
@@ -209,7 +210,9 @@ def expand(
     return Study(study_name, runs, seeds, contrasts, source, claims, curves=list(curves.items()))
 
 
-def _with_surrogate(run: Run, folders: Mapping[str, str], beside: Path | None, at: find.Keys, found: list[Problem]) -> Run:
+def _with_surrogate(
+    run: Run, folders: Mapping[str, str], beside: Path | None, estimators: set[str], at: find.Keys, found: list[Problem]
+) -> Run:
     """The run with its surrogate by the name of its folder, which the overrides are part of.
 
     The surrogate is another run of the study, or, for the config.yaml of a single run, a folder that lies `beside` it.
@@ -220,6 +223,10 @@ def _with_surrogate(run: Run, folders: Mapping[str, str], beside: Path | None, a
     name = folders.get(asked.surrogate, asked.surrogate)
     if name not in folders.values() and (beside is None or not (beside / name).is_dir()):
         found.append(Problem(at, f"no run of the study is called {asked.surrogate!r}; {closest(asked.surrogate, list(folders))}"))
+    if name in estimators:
+        found.append(
+            Problem(at, f"{asked.surrogate} is an estimator, without gradients to attack with; name a run that is trained")
+        )
     return replace(run, recipe=replace(run.recipe, robustness=replace(asked, surrogate=name)))
 
 

@@ -54,6 +54,14 @@ def progress(task: Task, verbose: bool) -> Show:
     return show
 
 
+def print_finished(place: int, total: int, task: Task, training: Mapping[str, Any], accuracy: Estimate | None) -> None:
+    """A line on a run that is done, the how manyth of how many."""
+    scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
+    how = f"{training['epochs']} epochs" if "epochs" in training else "fitted"
+    line = f"[{place:>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {scored}, {how} in {training['seconds']:.1f} s"
+    print(line, file=sys.stderr)
+
+
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
     rows = [[name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}", str(e.n), e.method] for name, e in scores.items()]
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)

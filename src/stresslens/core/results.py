@@ -94,7 +94,19 @@ class ModelCard:
     """How pictures of another shape are brought to this one."""
 
 
-_card = TypeAdapter(ModelCard)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class EstimatorCard:
+    """How to build the estimator that `estimator.npz` belongs to (`estimator.json`), checked when it is read."""
+
+    format: Literal[1]
+    estimator: str | dict[str, Any]
+    shape: tuple[int, int, int]
+    classes: list[str]
+    seed: int
+    fit: Fit = "crop"
+
+
+_model_card, _estimator_card = TypeAdapter(ModelCard), TypeAdapter(EstimatorCard)
 
 
 class RunFolder:
@@ -108,6 +120,8 @@ class RunFolder:
     environment = cached_property(lambda self: self.path / "environment.json")
     weights = cached_property(lambda self: self.path / "model.safetensors")
     card = cached_property(lambda self: self.path / "model.json")
+    estimator = cached_property(lambda self: self.path / "estimator.npz")
+    estimator_card = cached_property(lambda self: self.path / "estimator.json")
     metrics = cached_property(lambda self: self.path / "metrics.jsonl")
     timings = cached_property(lambda self: self.path / "timings.jsonl")
     checkpoint = cached_property(lambda self: self.path / "checkpoint.pt")
@@ -167,14 +181,17 @@ class RunFolder:
             path.replace(path.with_name(f"{path.name}.unreadable"))
         return None, passed_over
 
-    def load_card(self) -> ModelCard:
-        values = read_json(self.card)
+    def load_card(self) -> ModelCard | EstimatorCard:
+        """What was trained or fitted here."""
+        fitted = self.estimator_card.is_file()
+        card: Path = self.estimator_card if fitted else self.card
+        values = read_json(card)
         try:
-            return _card.validate_python(values)
+            return _estimator_card.validate_python(values) if fitted else _model_card.validate_python(values)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise UnreadableRun(f"{self.card} is not a model description of format {FORMAT}: {place}: {first['msg']}") from None
+            raise UnreadableRun(f"{card} is not a model description of format {FORMAT}: {place}: {first['msg']}") from None
 
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:
         absent = f"{self.path} has no predictions for {split}; `stresslens evaluate` makes them"
@@ -219,7 +236,7 @@ def environment(arithmetic: dict[str, Any]) -> dict[str, Any]:
     """What a run ran on, for its environment.json."""
     from importlib.metadata import version
 
-    packages = ("stresslens", "torch", "torchvision", "numpy", "scipy", "scikit-learn")
+    packages = ("stresslens", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "opencv-python-headless")
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

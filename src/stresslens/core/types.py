@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 
@@ -103,6 +105,24 @@ class Attack(Protocol):
 
 class Optimizer(Protocol):
     def __call__(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer: ...
+
+
+Arrays = dict[str, NDArray[Any]]
+"""Plain arrays by name, as an npz file holds them."""
+
+
+class Estimator(Protocol):
+    """A classifier that no gradient loop trains. `arrays` are all it has learned: with the same options and the same arrays another
+    one gives the same scores."""
+
+    arrays: Arrays
+
+    def fit(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+        """images (N,C,H,W) in [0,1] and labels (N,), every class 0 … K-1 among them."""
+
+    def scores(self, images: NDArray[np.float32]) -> NDArray[np.floating]:
+        """(N,K), finite: the larger, the likelier. They are used as logits: the softmax of them, divided by a temperature that is
+        fitted on validation, are the probabilities."""
 
 
 class Scheduler(Protocol):

@@ -17,6 +17,8 @@ from stresslens.report.wording import p_value, points, signed
 SENTENCES = 24
 """Verdicts that are said at the head of the page; each contrast says three at least."""
 ROWS = 600
+PAIRS, CLASSES = 12, 20
+"""Contrasts that say where each errs, and the classes they say it of."""
 SPELLED_OUT = 8
 """Recipes up to which a matrix has room for intervals."""
 
@@ -115,6 +117,35 @@ def cost_rows(study: Study) -> tuple[list[Cost], int]:
     costs = study.comparison.costs if study.comparison else []
     ranked = sorted(costs, key=lambda c: not c.real) if len(costs) > ROWS else costs
     return ranked[:ROWS], max(0, len(costs) - ROWS)
+
+
+@dataclass(frozen=True)
+class Erring:
+    """Where a pair errs: a row for each class with its images and those that only a, only b and both have wrong; and all summed."""
+
+    contrast: str
+    a: str
+    b: str
+    seeds: int
+    rows: Sequence[tuple[str, Sequence[int]]]
+    all: Sequence[int]
+    left_out: int
+
+
+def errors(study: Study) -> list[Erring]:
+    """One for each contrast of up to `PAIRS`; of many classes those that the two differ on most."""
+    found = study.comparison.errors[:PAIRS] if study.comparison else []
+    names = next((run.record.classes for run in study.runs if run.record.classes), [])
+    tables = []
+    for pair in found:
+        counts = list(zip(pair.images, pair.only_a, pair.only_b, pair.both))
+        if len(counts) > len(names) or not counts:
+            continue
+        most = sorted(range(len(counts)), key=lambda k: -(counts[k][1] + counts[k][2]))[:CLASSES]
+        rows = [(names[k], counts[k]) for k in sorted(most)]
+        whole = [sum(column) for column in zip(*counts)]
+        tables.append(Erring(pair.contrast, pair.a, pair.b, pair.seeds, rows, whole, len(counts) - len(rows)))
+    return tables
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,17 @@ class TrainingFacts(File):
     seconds: float | None = None
     peak_memory: int | None = None
     images_per_second: float | None = None
+    images: int | None = None
+    """Of an estimator, how many it was fitted on."""
     stopped: str = ""
     select: str = ""
+
+
+class Scoring(File):
+    """How long the model's pass over a split took."""
+
+    seconds: float
+    images: int
 
 
 class PerClass(File):
@@ -150,6 +159,7 @@ class Record(File):
     data: DataFacts = DataFacts()
     training: TrainingFacts = TrainingFacts()
     layers: LayerTable | None = None
+    scoring: dict[str, Scoring] = {}
     scores: dict[str, dict[str, Figure]] = {}
     per_class: dict[str, PerClass] = {}
     confusion: dict[str, list[list[int]]] = {}
@@ -253,6 +263,19 @@ class Cost(File):
     verdict: str = ""
 
 
+class Errors(File):
+    """Of each class's images, over the seeds: how many only a has wrong, only b, and both."""
+
+    contrast: str
+    a: str
+    b: str
+    seeds: int = 1
+    images: list[int]
+    only_a: list[int]
+    only_b: list[int]
+    both: list[int]
+
+
 class Claim(File):
     """What somebody concluded from a contrast, and what is found of it."""
 
@@ -285,6 +308,7 @@ class Comparison(File):
     metric: str = "accuracy"
     recipes: dict[str, Figure] = {}
     contrasts: list[Contrast] = []
+    errors: list[Errors] = []
     costs: list[Cost] = []
     robustness: list[RobustContrast] = []
     matrix: Matrix | None = None
