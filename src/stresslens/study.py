@@ -24,7 +24,7 @@ from stresslens.dotted import set_dotted
 from stresslens.recipe import STRICT, Recipe
 from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
 
-LATER = ("estimator", "sweep", "curve", "explain", "views", "track", "executor")
+LATER = ("estimator", "sweep", "curve", "explain", "views", "executor")
 """Keys of a study that this version does not carry out yet."""
 
 
@@ -103,7 +103,7 @@ def _section_of(path: find.Keys) -> Any:
     return Repeats if path[:1] == ("repeats",) else Contrast
 
 
-RECIPE_KEYS = ("data", "input", "model", "train", "robustness", "corruptions")
+RECIPE_KEYS = ("data", "input", "model", "train", "robustness", "corruptions", "track")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
 
 
@@ -153,7 +153,7 @@ def expand(
             found.append(Problem(("command line", text), f"{key} belongs to the study and cannot be overridden"))
         else:
             given.append((key, parse_value(value)))
-    suffix = "".join(f",{text}" for text in overrides)
+    suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
     runs: list[Run] = []
     names: list[str] = []
