@@ -18,8 +18,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import stresslens as sl
 from stresslens import stages
 from stresslens.building import Task
+from stresslens.core.data import Data
 from stresslens.core.errors import Notice, Problems
 from stresslens.core.results import RunFolder
 from stresslens.core.tracking import Histograms, Scalars
@@ -302,3 +304,18 @@ def test_settings_go_by_the_names_that_override_them(tmp_path: Path) -> None:
 def test_what_cannot_be_tracked_is_told_before_anything_is_trained(tmp_path: Path, track: Any, message: str) -> None:
     with pytest.raises(Problems, match=message):
         recipe_from({"track": track}, tmp_path)
+
+
+def test_from_python(small: Data, tmp_path: Path) -> None:
+    run = sl.train("linear", small, epochs=1, precision="float32", out=tmp_path, track="tensorboard")
+    assert "epoch/loss" in points(run.folder / "tensorboard")
+
+
+def test_the_tracker_of_the_manual_writes_its_table(task_of: Callable[..., Task], tmp_path: Path) -> None:
+    manual = (Path(__file__).parents[1] / "docs" / "trackers.md").read_text(encoding="utf-8")
+    (tmp_path / "ours.py").write_text(manual.partition("```python\n# ours.py\n")[2].partition("```")[0])
+    task = tracked(task_of("linear", epochs=2), {"ours.py:tsv": {"digits": 6}})
+    stages.carry_out(task)
+    lines = [json.loads(line) for line in (task.folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [row.split("\t") for row in (task.folder / "tracker-tsv" / "figures.tsv").read_text().splitlines()]
+    assert [row for row in rows if row[1] == "loss"] == [[str(k["epoch"]), "loss", f"{k['loss']:.6f}"] for k in lines]

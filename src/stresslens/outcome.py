@@ -37,7 +37,7 @@ def entries_of(
         yield Figure(f"confusion, {split}", confusion_matrix(np.array(counts), data.classes))
     split = data.validation if data.validation is not None else data.train
     rows = balanced_subset(split.labels.cpu(), min(EMBEDDED, len(split)), seed=0)
-    some = split.select(rows).to("cpu")
+    some = split.select(rows)
     predictions, sample = likeness.observed(model, some, lambda: evaluation.predictions_of(model, some))
     examples = examples_of(predictions)
     for kind in ("sample", "mistake"):

@@ -195,8 +195,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         record["findings"].append({"kind": "checkpoint", "message": passed_over})
     write_json(folder.record, record)
     epochs = task.recipe.train.epochs
-    place = {"epoch": training.position.epoch, "step": training.iteration}
-    tracking.begin(**place, epochs=epochs, steps=epochs * training.steps_per_epoch)
+    tracking.begin(epoch=training.position.epoch, step=training.iteration, epochs=epochs, steps=epochs * training.steps_per_epoch)
     devices.start_watching_memory(arithmetic.device)
     with training.obeying_signals():
         try:

@@ -186,7 +186,7 @@ def expand(
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
     if isinstance(frame.repeats, Repeats) and (wrong := frame.repeats.wrong()) is not None:
         found.append(Problem(("repeats",), wrong))
-    recipes = {run.name: as_values(run.recipe) for run in runs}
+    recipes = {run.name: {k: v for k, v in as_values(run.recipe).items() if k != "track"} for run in runs}
     contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
     claims = claims_of(frame.contrasts or {}, contrasts, found)
     if found:

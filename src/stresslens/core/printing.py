@@ -14,12 +14,14 @@ def printable(name: str) -> str:
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in text)
 
 
+_plain = warnings.formatwarning
+
+
 def notices_are_sentences() -> None:
     """From now on a Notice is shown as what it says, without the line of code that it came from; other warnings as ever."""
-    plain = warnings.formatwarning
 
     def shown(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
         sentence = issubclass(category, Notice)
-        return f"stresslens: {message}\n" if sentence else plain(message, category, filename, lineno, line)
+        return f"stresslens: {message}\n" if sentence else _plain(message, category, filename, lineno, line)
 
     warnings.formatwarning = shown
