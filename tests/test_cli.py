@@ -128,6 +128,27 @@ def test_train_evaluate_predict_report_list(type_: Type, tmp_path: Path) -> None
     assert str(run.relative_to(tmp_path)) in json.loads(out)
 
 
+def test_train_is_tracked(type_: Type, tmp_path: Path) -> None:
+    words = ("train", "{digits: {subset: 100}}", "linear", "train.epochs=1", "train.precision=float32")
+    assert type_(*words, "--track", "tensorboard", "--track", "{wandb: {mode: disabled}}")[0] == 0
+    run = next((tmp_path / "runs" / "train").glob("run*/seed-0"))
+    assert len(list((run / "tensorboard").glob("events.*"))) == 1
+    code, _, err = type_(*words, "--track", "tensorbord")
+    assert code == 2
+    assert "no tracker is called 'tensorbord'; did you mean 'tensorboard'?" in err
+
+
+def test_a_tracker_that_fails_is_one_sentence_a_run(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text("def away(folder):\n    raise OSError('no route to host')\n")
+    command = [sys.executable, "-m", "stresslens", "run", str(tiny), "--jobs", "2", "-q", "--seed", "0", "track=[ours.py:away]"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert sorted(done.stderr.splitlines()) == [
+        f"stresslens: runs/tiny/{run}/seed-0: the tracker ours.py:away is left out and the run goes on (OSError: no route to "
+        "host). Once that is mended, the same command tells it everything"
+        for run in ("linear", "mlp")
+    ]
+
+
 def test_list_shows_every_plugin_with_its_options(type_: Type) -> None:
     code, out, _ = type_("list", "--json")
     found = json.loads(out)

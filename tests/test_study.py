@@ -117,6 +117,17 @@ def test_overrides_apply_to_every_run_and_show_in_the_folder_name(tmp_path: Path
     assert "command line: train.epochs=x" in problems(tmp_path, "runs: {a: {}}", "train.epochs=x")[0]
 
 
+def test_trackers_leave_names_and_contrasts_alone(tmp_path: Path) -> None:
+    text = "runs: {a: {}, b: {train.lr: 0.1, track: [tensorboard]}}\ncontrasts: {c: {vary: train.lr}}"
+    assert [run.recipe.track for run in read(tmp_path, text).runs] == [None, ["tensorboard"]]
+    assert read(tmp_path, text).contrasts == [("c", "a", "b")]
+    found = read(tmp_path, text, "track=[{tensorboard: {graph: false}}]", "train.epochs=1")
+    assert [run.name for run in found.runs] == ["a,train.epochs=1", "b,train.epochs=1"]
+    assert all(run.recipe.track == [{"tensorboard": {"graph": False}}] for run in found.runs)
+    (problem,) = problems(tmp_path, "track: [tensorboard, tensorbord]")
+    assert "study.yaml:1: track.1: no tracker is called 'tensorbord'; did you mean 'tensorboard'?" in problem
+
+
 def test_dotted_paths_pass_over_the_plugins_name(tmp_path: Path) -> None:
     runs = (
         "{a: {model.batch_norm: true}, b: {model.simple_cnn.hidden: 7}, c: {model: linear}, d: {train.optimizer.weight_decay: 0.1}}"

@@ -15,9 +15,11 @@ import typer
 from stresslens.attack_verbs import attack, verify
 from stresslens.audit_verbs import audit
 from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensError, closest
+from stresslens.core.printing import notices_are_sentences
 from stresslens.core.progress import listening
 from stresslens.data_verbs import DataSet, Json, data_value
 from stresslens.data_verbs import app as data_app
+from stresslens.doctor_verb import doctor
 from stresslens.terminal import (
     Advance,
     plugin_help,
@@ -54,7 +56,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-for verb in (attack, verify, audit):
+for verb in (attack, verify, audit, doctor):
     app.command()(verb)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
@@ -105,6 +107,7 @@ def train(
     overrides: Overrides = None,
     name: Annotated[str, typer.Option("--name", help="Of the run's folder, to which overrides are added.")] = "run",
     out: Out = Path("runs"),
+    track: Annotated[list[str] | None, typer.Option("--track", help="A tracker: tensorboard, {wandb: {project: x}}, …")] = None,
     device: Device = None,
     seed: Seed = None,
     dry_run: DryRun = False,
@@ -120,8 +123,9 @@ def train(
     from stresslens.core.yaml_source import parse_value
 
     what = parse_value(model)
+    tracked = {"track": [parse_value(tracker) for tracker in track]} if track else {}
     try:
-        values = {"data": data_value(data), find.kind_of(what): what, "runs": {name: {}}}
+        values = {"data": data_value(data), find.kind_of(what): what, "runs": {name: {}}, **tracked}
         described = studies.expand(values, overrides or [], name="train", base=Path.cwd())
     except Problems as error:
         raise ConfigError(
@@ -275,46 +279,11 @@ def list_(
         print_table([folder, "options", "what it is"], [[n, d["options"], d["help"]] for n, d in plugins.items()], folder)
 
 
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """Check this installation: versions, processor, device, precision, disk, and where data is looked for."""
-    import shutil
-
-    import torch
-
-    from stresslens.core.data import cache_root, data_root
-    from stresslens.core.devices import pick_device
-    from stresslens.core.results import environment
-    from stresslens.core.torchvision_cure import torchvision
-
-    facts = environment({})
-    facts.pop("command")
-    facts["device"] = pick_device("auto")
-    facts["threads"] = torch.get_num_threads()
-    facts["bfloat16 in hardware"] = (
-        bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if facts["device"] == "cpu" else torch.cuda.is_bf16_supported()
-    )
-    facts["torchvision imports"] = bool(torchvision().__version__)
-    facts["data folder"] = str(data_root())
-    pictures = cache_root() / "pictures"
-    facts["decoded pictures, GB"] = round(sum(f.stat().st_size for f in pictures.rglob("*") if f.is_file()) / 1e9, 1)
-    facts["cache folder"] = str(cache_root())
-    existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
-    facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
-    if as_json:
-        print_json(facts)
-        return
-    rows = [
-        [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
-        for key, value in facts.items()
-    ]
-    print_table(["fact", "here"], rows, "doctor")
-
-
 def main() -> None:
     """Runs the command line; everything stresslens raises on purpose becomes one message and its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    notices_are_sentences()
     try:
         with listening(Advance()):
             app()

@@ -17,7 +17,15 @@ SLOTS: dict[Keys, str] = {
     ("train", "loss"): "losses",
     ("train", "objective"): "objectives",
 }
-"""Where a plug-in stands; `train.augment` is a list of them."""
+"""Where a plug-in stands."""
+
+LISTS: dict[Keys, str] = {
+    ("train", "augment"): "augmentations",
+    ("corruptions",): "corruptions",
+    ("corruptions", "kinds"): "corruptions",
+    ("track",): "trackers",
+}
+"""Where a list of them stands."""
 
 _DEFAULTS = {path: getattr(Recipe() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
 

@@ -16,6 +16,7 @@ from stresslens import comparison, robust_comparison, stages, transfers
 from stresslens import study as studies
 from stresslens.building import Task
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
+from stresslens.core.printing import notices_are_sentences
 from stresslens.core.results import command_line, read_json, write_json
 from stresslens.settling import settle
 from stresslens.stages import Record
@@ -135,6 +136,7 @@ def _start_worker() -> None:
     Ctrl-C reaches it too; only training listens, and saves.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    notices_are_sentences()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -73,14 +73,16 @@ def train(
     name: str = "run",
     seed: int = 0,
     input: Mapping[str, Any] | None = None,
+    track: str | Sequence[str | Mapping[str, Any]] = (),
     **options: Any,
 ) -> Run:
     """Trains one model and returns the finished run; `options` are those of `train:` in a study file (epochs, lr, …).
 
     `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is copied and stays as it is. The
     name of an estimator (knn) fits that instead, without any options but `threads`.
-    `data` is a plug-in by name or Data.from_arrays(images, labels). Called again with the same arguments it returns the finished
-    run at once, or goes on with an interrupted one. Raises ConfigError, DataError, TrainingDiverged.
+    `data` is a plug-in by name or Data.from_arrays(images, labels); `track` lists trackers (tensorboard, wandb). Called again with
+    the same arguments it returns the finished run at once, or goes on with an interrupted one. Raises ConfigError, DataError,
+    TrainingDiverged.
     """
     if not isinstance(model, str | Mapping | nn.Module):
         raise ConfigError(f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module")
@@ -101,6 +103,7 @@ def train(
         kind: "linear" if own_model else model,
         "input": dict(input or {}),
         "train": options,
+        "track": [track] if isinstance(track, str | Mapping) else list(track),
     }
     recipe = studies.recipe_from(values, Path.cwd())
     module = copy.deepcopy(model) if isinstance(model, nn.Module) else None

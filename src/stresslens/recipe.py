@@ -19,8 +19,8 @@ Target = Literal["least_likely", "random"] | Annotated[int, Field(ge=0)]
 """Which class an attack drives an image to."""
 Split = Literal["train", "validation", "test"]
 
-EVALUATION_KEYS = ("robustness", "corruptions")
-"""Keys of a recipe that say what is done with a trained model: they change nothing about its training."""
+EVALUATION_KEYS = ("robustness", "corruptions", "track")
+"""Keys of a recipe that say what is done with a trained model, or told of it: they change nothing about its training."""
 
 ARITHMETIC = ("device", "precision", "threads", "memory_format")
 """Settings of `train` that the bits of any result depend on."""
@@ -145,3 +145,4 @@ class Recipe:
     train: Train = field(default_factory=Train)
     robustness: Robustness | None = None
     corruptions: Annotated[list[Plug], Field(min_length=1)] | Corruptions | None = None
+    track: list[Plug] | None = None

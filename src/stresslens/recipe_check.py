@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from stresslens import find
 from stresslens.core.errors import Problem, Problems, closest
-from stresslens.dotted import SLOTS
+from stresslens.dotted import LISTS, SLOTS
 from stresslens.recipe import ARITHMETIC, Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
 from stresslens.threat import threat_of
 
@@ -113,6 +113,8 @@ def check_recipe(
         return None
     train = recipe.train
     clash: list[tuple[find.Keys, str]] = []
+    trackers = [find.named("trackers", value)[0].rpartition(":")[2] for value in recipe.track or []]
+    clash += [(("track", k), f"{name} is there already") for k, name in enumerate(trackers) if name in trackers[:k]]
     if train.batch_size == "full" and train.accumulate > 1:
         clash.append((("train", "accumulate"), "there is nothing to accumulate over when batch_size is full"))
     if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
@@ -164,21 +166,20 @@ def _for_an_estimator(name: str, recipe: Recipe, origins: Mapping[find.Keys, fin
 def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[find.Keys, str, Any]]:
     """Every plug-in a recipe's plain values name: its path, its folder, and the name with its options."""
     for path, folder in SLOTS.items():
-        at: Any = values
-        for key in path:
-            at = at.get(key) if isinstance(at, Mapping) else None
+        at = _at(values, path)
         if isinstance(at, str | Mapping):
             yield path, folder, at
-    train = values.get("train")
-    augment = train.get("augment") if isinstance(train, Mapping) else None
-    for place, value in enumerate(augment if isinstance(augment, list) else []):
-        if isinstance(value, str | Mapping):
-            yield ("train", "augment", place), "augmentations", value
-    spoiled = values.get("corruptions")
-    path, kinds = (("corruptions", "kinds"), spoiled.get("kinds")) if isinstance(spoiled, Mapping) else (("corruptions",), spoiled)
-    for place, value in enumerate(kinds if isinstance(kinds, list) else []):
-        if isinstance(value, str | Mapping):
-            yield (*path, place), "corruptions", value
+    for path, folder in LISTS.items():
+        listed = _at(values, path)
+        for place, value in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(value, str | Mapping):
+                yield (*path, place), folder, value
+
+
+def _at(values: Any, path: find.Keys) -> Any:
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
 
 
 def objective_of(train: Train) -> Plug:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import corrupting, estimating, evaluation, find, likeness, overfitting, study
+from stresslens import corrupting, estimating, evaluation, find, likeness, outcome, overfitting, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources, settings_of
 from stresslens.core import devices, layers
 from stresslens.core.data import Data
@@ -35,6 +36,7 @@ from stresslens.examples import save_examples
 from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Corruptions
 from stresslens.settling import arithmetic_of
 from stresslens.stress import check_data, resolved, stress
+from stresslens.tracking import Tracking
 from stresslens.training import Show, Training, fit
 
 Record = dict[str, Any]
@@ -53,16 +55,19 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         arithmetic = arithmetic_of(task)
         devices.pick_device(arithmetic.device)
         cuda = [torch.device(arithmetic.device)] if torch.device(arithmetic.device).type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda), arithmetic.active():
+        tracking = _tracking(task, folder)
+        with torch.random.fork_rng(devices=cuda), arithmetic.active(), closing(tracking):
             for stage, fingerprint in due.items():
                 try:
-                    STAGES[stage](task, folder, data, record, show)
+                    STAGES[stage](task, folder, data, record, show, tracking)
                 except (Stopped, TrainingDiverged) as error:
                     _record_end(folder, record, error)
                     raise
                 record["stages"][stage] = fingerprint
                 write_json(folder.record, record)
-        if record["status"] != "finished":
+        if tracking.failed:  # so that the same command tries again
+            record["stages"].pop("track", None)
+        if record["status"] != "finished" or tracking.failed:
             record |= {"status": "finished", "message": ""}
             write_json(folder.record, record)
         return record
@@ -73,7 +78,7 @@ def _due(task: Task, record: Record) -> dict[str, str]:
     due = {stage: str(record["fingerprint"]) for stage in ("training", "predictions")}
     for key in EVALUATION_KEYS:
         asked = configuration(task).get(key)
-        if asked is not None:
+        if asked:
             own = find.digests(study.as_values(task.recipe)[key], base=task.base)
             due[key] = study.fingerprint([record["fingerprint"], asked, *own])
     return {stage: fingerprint for stage, fingerprint in due.items() if record["stages"].get(stage) != fingerprint}
@@ -165,7 +170,7 @@ def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, s
         write_atomically(folder.config, lambda file: file.write(text.encode()))
 
 
-def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
+def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
     if task.recipe.estimator is not None:
         _fit_estimator(task, folder, data, record)
         return
@@ -182,6 +187,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         folder=folder,
         base=task.base,
         show=show,
+        tracking=tracking,
     )
     state, passed_over = folder.load_checkpoint()
     if state is not None:
@@ -192,6 +198,8 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
     if passed_over:
         record["findings"].append({"kind": "checkpoint", "message": passed_over})
     write_json(folder.record, record)
+    epochs = task.recipe.train.epochs
+    tracking.begin(epoch=training.position.epoch, step=training.iteration, epochs=epochs, steps=epochs * training.steps_per_epoch)
     devices.start_watching_memory(arithmetic.device)
     with training.obeying_signals():
         try:
@@ -250,7 +258,7 @@ def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) ->
     estimating.save(folder, estimator, card)
 
 
-def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
+def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
     model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
     seen, known = likeness.observed(model, data.train, lambda: evaluation.predictions_of(model, data.train))
     if data.validation is not None:
@@ -287,7 +295,7 @@ def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, r
     return predictions
 
 
-def _attack(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
+def _attack(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
     asked = task.recipe.robustness
     assert asked is not None
     model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
@@ -310,7 +318,7 @@ def _surrogate(task: Task, name: str | None) -> RunFolder | None:
     raise ConfigError(f"robustness.surrogate: {here.path} has no trained model; the surrogate is another run of the same study")
 
 
-def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Show) -> None:
+def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
     settings = _corruptions(task)
     assert settings is not None
     result = corrupting.corrupt(
@@ -327,10 +335,26 @@ def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Sh
         record["reads_of_test"] += settings.split == "test"
 
 
-STAGES: dict[str, Callable[[Task, RunFolder, Data, Record, Show], None]] = {
+def _tracking(task: Task, folder: RunFolder) -> Tracking:
+    """The run's trackers, not begun."""
+    trained = {key: value for key, value in study.as_values(task.recipe).items() if key not in EVALUATION_KEYS}
+    config = {"study": task.study, "run": task.run, "seed": task.seed, **trained}
+    return Tracking(task.recipe.track or (), folder, task.base, config)
+
+
+def _track(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
+    """Tells the trackers what the run came to, and those that were asked for later all that went before."""
+    tracking.begin()
+    model = open_model(folder, trust=True, module=task.module)
+    for entry in outcome.entries_of(folder, model, data, record, tracking.config):
+        tracking.tell(entry)
+
+
+STAGES: dict[str, Callable[[Task, RunFolder, Data, Record, Show, Tracking], None]] = {
     "training": _train,
     "predictions": _predict,
     "robustness": _attack,
     "corruptions": _corrupt,
+    "track": _track,
 }
 """What is done with a run, in this order."""

@@ -25,7 +25,7 @@ from stresslens.dotted import set_dotted
 from stresslens.recipe import STRICT, Recipe
 from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
 
-LATER = ("sweep", "explain", "views", "track", "executor")
+LATER = ("sweep", "explain", "views", "executor")
 """Keys of a study that this version does not carry out yet."""
 
 
@@ -107,7 +107,7 @@ def _section_of(path: find.Keys) -> Any:
     return {"repeats": Repeats, "curve": Curve}.get(str(path[0]) if path else "", Contrast)
 
 
-RECIPE_KEYS = ("data", "input", "model", "estimator", "train", "robustness", "corruptions")
+RECIPE_KEYS = ("data", "input", "model", "estimator", "train", "robustness", "corruptions", "track")
 STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts", "curve")
 
 
@@ -157,7 +157,7 @@ def expand(
             found.append(Problem(("command line", text), f"{key} belongs to the study and cannot be overridden"))
         else:
             given.append((key, parse_value(value)))
-    suffix = "".join(f",{text}" for text in overrides)
+    suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
     study_name = frame.study or name
     runs: list[Run] = []
@@ -199,7 +199,7 @@ def expand(
         found.append(Problem(("curve", "sizes"), "each size once"))
     if isinstance(frame.repeats, Repeats) and (wrong := frame.repeats.wrong()) is not None:
         found.append(Problem(("repeats",), wrong))
-    recipes = {run.name: as_values(run.recipe) for run in runs}
+    recipes = {run.name: {k: v for k, v in as_values(run.recipe).items() if k != "track"} for run in runs}
     contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
     claims = claims_of(frame.contrasts or {}, contrasts, found)
     if found:

@@ -30,6 +30,7 @@ from stresslens.core.layers import pooled_first
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Scheduler, Step, reported
 from stresslens.recipe import Train
+from stresslens.tracking import Tracking
 
 Show = Callable[["Position", int, float], None]
 """Called a few times a second: where training stands, how many epochs there are, and the share of them that is done."""
@@ -95,10 +96,12 @@ class Training:
         folder: RunFolder,
         base: Path,
         show: Show,
+        tracking: Tracking | None = None,
     ) -> None:
         """`model` is a net behind its input layers (core.layers.build). Raises ConfigError when a rule needs a missing split."""
         self.model = arithmetic.place(model)
         self.data, self.train, self.arithmetic, self.seed, self.folder, self.show = data, train, arithmetic, seed, folder, show
+        self.tracking = tracking or Tracking()
         self.position = Position()
         self.objective_state: dict[str, Tensor] = {}
         self.size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
@@ -142,6 +145,11 @@ class Training:
     @property
     def over(self) -> bool:
         return self.position.epoch >= self.train.epochs or bool(self.position.stopped)
+
+    @property
+    def iteration(self) -> int:
+        """Batches shown since the start."""
+        return self.position.epoch * self.steps_per_epoch + self.position.step
 
     @property
     def share_done(self) -> float:
@@ -217,6 +225,7 @@ class Training:
         now = time.perf_counter()
         self.position.seconds += now - self._clock
         self._clock = now
+        self.tracking.after_step(self.iteration, self.position.last_loss, self.optimizer.param_groups[0]["lr"])
         if now - self._shown_at > SHOW_SECONDS:
             self._shown_at = now
             self.show(self.position, self.train.epochs, self.share_done)
@@ -247,8 +256,10 @@ class Training:
             lr = self.optimizer.param_groups[0]["lr"]
             line = {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": float(lr), **seen}
             figures = reported(self.objective_state)
-            self._append("metrics", {**line, "objective": figures} if figures else line)
+            line |= {"objective": figures} if figures else {}
+            self._append("metrics", line)
             self._append("timings", {"epoch": p.epoch, "seconds": p.seconds})
+            self.tracking.after_epoch(self.iteration, line, self.evaluated.get_submodule("net"))
         p.loss_sum, p.images = 0.0, 0
         self._clock = time.perf_counter()
 

@@ -40,6 +40,10 @@ class GateNotMet(StresslensError):
     exit_code = 5
 
 
+class Notice(UserWarning):
+    """Something that a person should know, though the work goes on."""
+
+
 class Stopped(BaseException):
     """A signal arrived; the work so far is saved and the same command goes on from there.
 
@@ -66,6 +70,11 @@ class Problems(ConfigError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(f"{'.'.join(map(str, p.path))}: {p.message}" if p.path else p.message for p in problems))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its name where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def closest(name: str, valid: list[str]) -> str:

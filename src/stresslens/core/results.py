@@ -20,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.pictures import Fit
 
 FORMAT = 1
@@ -44,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        reason = error.strerror if isinstance(error, OSError) else _first_line(error)
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise StresslensError(
             f"cannot write {path}: {reason}. What was there before is unharmed; free or change the place (--out)"
         ) from error
@@ -75,7 +75,7 @@ def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> d
     except FileNotFoundError:
         raise UnreadableRun(absent) from None
     except Exception as error:  # zip, numpy and zlib each raise their own
-        raise UnreadableRun(f"{path} cannot be read: {_first_line(error)}") from error
+        raise UnreadableRun(f"{path} cannot be read: {first_line(error)}") from error
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -169,14 +169,14 @@ class RunFolder:
             try:
                 content = io.BytesIO(path.read_bytes())
             except (OSError, MemoryError) as error:
-                raise StresslensError(f"{path} cannot be read: {_first_line(error)}; nothing was changed, try again") from error
+                raise StresslensError(f"{path} cannot be read: {first_line(error)}; nothing was changed, try again") from error
             try:
                 state = torch.load(content, map_location="cpu", weights_only=True)
                 if isinstance(state, dict) and "position" in state:
                     return state, passed_over
                 reason = "not a checkpoint of stresslens"
             except Exception as error:
-                reason = _first_line(error)[:200]
+                reason = first_line(error)[:200]
             passed_over = f"{path.name} could not be read ({reason}); it is kept as {path.name}.unreadable"
             path.replace(path.with_name(f"{path.name}.unreadable"))
         return None, passed_over
@@ -206,10 +206,6 @@ class RunFolder:
             return [json.loads(line) for line in lines]
         except (ValueError, RecursionError) as error:
             raise UnreadableRun(f"{path} is damaged: {error}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_record(folder: RunFolder) -> dict[str, Any]:
