@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,18 @@ from stresslens.building import Task
 from stresslens.core.errors import Notice
 
 
+def left_by(task: Task) -> list[Record]:
+    """The records of the run's one file, once W&B's own process has written the last of them."""
+    (file,) = (task.folder / "wandb").glob("offline-run-*/run-*.wandb")
+    patience = time.monotonic() + 30
+    found: list[Record] = []
+    while "exit" not in {record.WhichOneof("record_type") for record in found}:
+        assert time.monotonic() < patience
+        time.sleep(0.05)
+        found = list(records(file))
+    return found
+
+
 def records(file: Path) -> Iterator[Record]:
     """Of a .wandb file, which is LevelDB's log: 7 bytes of header, then parts of (checksum, length, kind) in blocks of 32 KiB."""
     content, at, whole = file.read_bytes(), 7, b""
@@ -27,6 +40,8 @@ def records(file: Path) -> Iterator[Record]:
             at += left
             continue
         length, kind = struct.unpack_from("<HB", content, at + 4)
+        if at + 7 + length > len(content):
+            return  # being written
         whole += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last part
@@ -50,8 +65,7 @@ def test_an_offline_run_holds_settings_history_and_scores(
     task = tracked_by(task_of("linear", epochs=2), project="lab")
     record = stages.carry_out(task)
     assert capfd.readouterr() == ("", "")
-    (file,) = (task.folder / "wandb").glob("offline-run-*/run-*.wandb")
-    found = list(records(file))
+    found = left_by(task)
     (run,) = [r.run for r in found if r.WhichOneof("record_type") == "run" and r.run.project]
     assert (run.project, run.display_name, run.run_group) == ("lab", "run/seed-0", "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
@@ -71,6 +85,18 @@ def test_an_offline_run_holds_settings_history_and_scores(
     summaries = [r.summary for r in found if r.WhichOneof("record_type") == "summary"]
     final = {"/".join(i.nested_key) or i.key: i.value_json for summary in summaries for i in summary.update}
     assert json.loads(final["scores/test/accuracy"]) == record["scores"]["test"]["accuracy"]["value"]
+
+
+def test_told_again_it_starts_anew(task_of: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    task = task_of("linear", epochs=2)
+    found = []
+    for project in ("first", "second"):
+        stages.carry_out(tracked_by(task, project=project))
+        found.append(history(left_by(task)))
+    told = [[(s["_step"], s.get("step"), s.get("step/loss"), s.get("epoch/loss")) for s in steps] for steps in found]
+    assert told[0] == told[1]
+    assert [row[0] for row in told[0]] == list(range(len(told[0])))
 
 
 def test_without_wandb_the_run_goes_on_and_says_what_to_install(

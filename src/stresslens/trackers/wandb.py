@@ -44,7 +44,6 @@ def wandb(
     except ImportError as error:
         raise ImportError("wandb is not installed: pip install stresslens[wandb]") from error
 
-    name = f"{config['run']}/seed-{config['seed']}"
     quiet = client.Settings(
         silent=True, console="off", disable_git=True, save_code=False, x_disable_stats=True, x_disable_machine_info=True
     )
@@ -55,8 +54,8 @@ def wandb(
         mode=mode,
         config=dict(config),
         group=config["run"],
-        name=name,
-        id=hashlib.sha256(f"{project}/{config['study']}/{name}".encode()).hexdigest()[:16],
+        name=f"{config['run']}/seed-{config['seed']}",
+        id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16],
         resume="allow" if mode == "online" else None,
         reinit="create_new",
         settings=quiet,
