@@ -231,7 +231,10 @@ def test_what_all_runs_share_may_stand(tmp_path: Path, text: str) -> None:
     assert [run.recipe.estimator for run in study.read(file, ["train.lr=0.1"]).runs] == ["knn", None]
 
 
-def test_attacks_refuse_it_by_name(mixed: Path) -> None:
+def test_attacks_refuse_it_by_name(mixed: Path, small: Data) -> None:
+    assert small.test is not None
+    with pytest.raises(ConfigError, match="the model is an estimator, without gradients"):
+        sl.attack(sl.load(mixed / "nearest" / "seed-0"), small.test, radii=0.1)
     asked = asked_of({"radii": 0.1, "protocol": ["fgsm"]})
     with pytest.raises(ConfigError, match="is the estimator knn, without gradients"):
         attack_run(RunFolder(mixed / "nearest" / "seed-0"), asked, base=mixed)

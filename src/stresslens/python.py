@@ -24,6 +24,7 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.data_check import findings_of
+from stresslens.estimating import Estimated
 from stresslens.report.page import write_report as _write_report
 from stresslens.robust_result import Robust
 from stresslens.robustness import measure
@@ -143,6 +144,10 @@ def attack(
     ):
         if name in options:
             raise ConfigError(f"attack has no option {name!r}: {instead}")
+    if isinstance(model, nn.Module) and any(isinstance(part, Estimated) for part in model.modules()):
+        raise ConfigError(
+            "the model is an estimator, without gradients for attacks to follow; it would look more robust than it is"
+        )
     split = admitted(model, images, None if labels is None else as_tensor(labels))
     asked = asked_of(
         {
