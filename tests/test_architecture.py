@@ -31,6 +31,7 @@ LEVELS = [
     {"training", "examples"},
     {"building", "adversarial_examples", "auditing"},
     {"settling", "stress"},
+    {"processes"},
     {"predicting", "stages", "transfers"},
     {"report"},
     {"pipeline"},

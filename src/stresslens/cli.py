@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -308,13 +309,13 @@ def doctor(as_json: Json = False) -> None:
     print_table(["fact", "here"], rows, "doctor")
 
 
-def main() -> None:
+def main(command: Callable[[], object] = app) -> None:
     """Runs the command line; everything stresslens raises on purpose becomes one message and its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
         with listening(Advance()):
-            app()
+            command()
     except (StresslensError, Stopped) as error:
         typer.echo(f"stresslens: {error}" if "\n" not in str(error) else str(error), err=True)
         sys.exit(error.exit_code)
