@@ -26,7 +26,7 @@ from stresslens.core.signals import noted
 from stresslens.settling import arithmetic_of
 from stresslens.training import Show, Training, fit
 
-GRACE_SECONDS = 10
+GRACE_SECONDS = 5
 """How long a process that met an error waits to hear that the first met it too, and has told of it."""
 SAVING_SECONDS = 60
 """How long one that was stopped waits for the first to save."""
