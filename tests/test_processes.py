@@ -225,6 +225,7 @@ class Dropping(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10))
 
 
+@pytest.mark.slow
 def test_dropout_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -240,6 +241,19 @@ def test_dropout_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> No
     assert start(2, carry_out, parts).codes() == [0, 0]
     assert lines(parts) == lines(whole)
     assert (parts.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("later", [0, 0.1, 0.3])
+def test_a_signal_while_a_training_begins_leaves_nobody_waiting(task_of: Make, tmp_path: Path, later: float) -> None:
+    task = task_of("linear", folder=tmp_path / "run" / "seed-0", **LONG | {"epochs": 4000})
+    began = start(2, carry_out, task)
+    until = time.monotonic() + 60
+    while not (task.folder / "record.json").exists():
+        assert time.monotonic() < until
+    time.sleep(later)
+    for process in began.processes:
+        os.kill(process.pid or 0, signal.SIGTERM)
+    assert began.codes() == [143, 143]
 
 
 def test_divergence_is_told_once_and_the_other_runs_go_on(tmp_path: Path) -> None:
@@ -361,6 +375,7 @@ def place_of(run: Path) -> int:
     return int(state["position"]["updates"])
 
 
+@pytest.mark.slow
 def test_torchrun_ends_all_when_one_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> None:
     started, run = training_under_torchrun(tmp_path)
     children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()

@@ -131,16 +131,16 @@ def follow() -> None:
     After an error of the first it ends in peace, so that torchrun names the one that failed.
     """
     devices.keep_memory()
-    with distributed.joined() as group:
+    with distributed.joined() as group, noted() as signals:
         try:
-            while (order := group.order()) == distributed.TRAIN:
+            while (order := group.order(lambda: bool(signals), SAVING_SECONDS)) == distributed.TRAIN:
                 with suppress(TrainingDiverged):  # the first tells of it, and may go on with another run
-                    _take_part(group)
+                    _take_part(group, signals)
         except (Exception, Stopped) as error:
-            order = group.order(SAVING_SECONDS if isinstance(error, Stopped) else GRACE_SECONDS)
+            order = group.order(lambda: True, SAVING_SECONDS if isinstance(error, Stopped) else GRACE_SECONDS)
             if order in (None, distributed.TRAIN):
                 raise _alone(error, group.place.rank) from error
-        code = int(order or 0)
+        code = 128 + signals[-1] if order is None else int(order)
         sys.exit(code if code > 128 else 0)
 
 
@@ -151,7 +151,7 @@ def _alone(error: BaseException, rank: int) -> BaseException:
     return StresslensError(f"process {rank}: {error}") if isinstance(error, StresslensError) else error
 
 
-def _take_part(group: Several) -> None:
+def _take_part(group: Several, signals: list[int]) -> None:
     begun: Begun = group.meet()
     task = begun.task
     with group.together():
@@ -161,5 +161,5 @@ def _take_part(group: Several) -> None:
         training = _part(
             Following, task, data, build_model(task, data), begun.state, RunFolder(task.folder), lambda position, epochs, done: None
         )
-    with noted(training.hear):
-        train(training)
+    training.signals = signals
+    train(training)

@@ -173,18 +173,19 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
     size = input_size(task.recipe.input.size)
     table = layers.layer_table(model.get_submodule("net"), (data.shape[0], *size) if size else data.shape)
     state, passed_over = folder.load_checkpoint()
-    training = processes.begin(task, data, model, state, folder, show)
-    if state is not None:
-        training.cut_logs()
-        place = {"epoch": training.position.epoch, "step": training.position.step}
-        record["resumed_from"].append(place | training.group.facts(arithmetic.device))
-    else:
-        training.start_logs()
-    if passed_over:
-        record["findings"].append({"kind": "checkpoint", "message": passed_over})
-    write_json(folder.record, record)
-    devices.start_watching_memory(arithmetic.device)
-    with noted(training.hear):
+    with noted() as signals:
+        training = processes.begin(task, data, model, state, folder, show)
+        training.signals = signals
+        if state is not None:
+            training.cut_logs()
+            place = {"epoch": training.position.epoch, "step": training.position.step}
+            record["resumed_from"].append(place | training.group.facts(arithmetic.device))
+        else:
+            training.start_logs()
+        if passed_over:
+            record["findings"].append({"kind": "checkpoint", "message": passed_over})
+        write_json(folder.record, record)
+        devices.start_watching_memory(arithmetic.device)
         try:
             processes.train(training)
         except Stopped as error:  # recorded while a second signal still does no harm

@@ -138,7 +138,8 @@ class Training:
         self.loss_of = group.of_part(loss_of)
         self.average = AveragedModel(self.model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         self.best: dict[str, Tensor] = {}
-        self.caught: int | None = None
+        self.signals: list[int] = []
+        """Those that were noted, for `keep`, which saves first."""
         self._gradients: list[Tensor] = []
         self._norms: list[float] = []
         self._clock = self._saved_at = self._shown_at = time.perf_counter()
@@ -146,6 +147,10 @@ class Training:
     @property
     def over(self) -> bool:
         return self.position.epoch >= self.train.epochs or bool(self.position.stopped)
+
+    @property
+    def caught(self) -> int | None:
+        return self.signals[-1] if self.signals else None
 
     @property
     def share_done(self) -> float:
@@ -234,10 +239,6 @@ class Training:
         if caught is not None or due:
             self.save()
             self.obey(caught)
-
-    def hear(self, number: int) -> None:
-        """Notes a signal for `keep`, which saves first."""
-        self.caught = number
 
     def obey(self, caught: int | None) -> None:
         """Raises Stopped if a signal came; what is done is saved by then."""

@@ -123,14 +123,16 @@ class Several(Group):
         self._store.set(f"order {self._orders}", order)
         self._orders += 1
 
-    def order(self, seconds: float = math.inf) -> str | None:
-        """What the first process tells next, TRAIN or an exit code; None where it does not within so many seconds.
+    def order(self, hurried: Callable[[], bool] = lambda: False, seconds: float = 0) -> str | None:
+        """What the first process tells next, TRAIN or an exit code; None where it does not within so many seconds of a hurry.
 
         A store that is gone means that the first process is.
         """
-        until = time.monotonic() + seconds
+        until = math.inf
         try:
             while not self._store.check([f"order {self._orders}"]):
+                if hurried():
+                    until = min(until, time.monotonic() + seconds)
                 if time.monotonic() > until:
                     return None
                 time.sleep(POLL_SECONDS)

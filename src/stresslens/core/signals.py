@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
 @contextmanager
-def noted(note: Callable[[int], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM are told to `note` for the duration; only the main thread can listen."""
+def noted() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM are added to the list for the duration; only the main thread can listen."""
+    heard: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield heard
         return
 
-    def told(number: int, frame: FrameType | None) -> None:
-        note(number)
+    def note(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
