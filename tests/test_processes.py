@@ -295,6 +295,12 @@ def test_what_cannot_be_is_refused_before_training_by_the_first_alone(tmp_path: 
     assert not list(tmp_path.rglob("metrics.jsonl"))
 
 
+def test_any_other_command_is_the_firsts_alone(tmp_path: Path) -> None:
+    assert start(2, command, tmp_path, "list", "losses").codes() == [0, 0]
+    assert "cross_entropy" in (tmp_path / "said-0").read_text()
+    assert (tmp_path / "said-1").read_text() == ""
+
+
 OWN = """
 import os
 from torch.nn.functional import cross_entropy

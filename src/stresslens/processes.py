@@ -12,19 +12,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from stresslens.building import Task, build_model, load_data
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
-from stresslens.core.distributed import Several
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.results import RunFolder
 from stresslens.core.signals import noted
 from stresslens.settling import arithmetic_of
 from stresslens.training import Show, Training, fit
+
+if TYPE_CHECKING:
+    from stresslens.core.several import Several
 
 GRACE_SECONDS = 5
 """How long a process that met an error waits to hear that the first met it too, and has told of it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ from several import each, in_group, start
 from torch import Tensor, nn
 
 from stresslens.core import distributed
-from stresslens.core.distributed import ALONE, Several
+from stresslens.core.distributed import ALONE
 from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.several import Several
 from stresslens.core.torchrun import Place, place
 
 counts = pytest.mark.parametrize("count", [2, 3])
@@ -202,6 +205,11 @@ def test_a_group_must_be_joined_under_torchrun(launched: None, monkeypatch: pyte
     monkeypatch.delenv("LOCAL_RANK")
     assert place() == Place(0, 1, 0, 1)
     assert distributed.group() is ALONE
+
+
+def test_one_process_never_imports_what_joins_several() -> None:
+    code = "import sys, stresslens.pipeline; sys.exit('stresslens.core.several' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_alone_everything_is_as_it_was() -> None:
