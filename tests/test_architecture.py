@@ -42,7 +42,7 @@ LEVELS = [
     {"training", "examples"},
     {"building", "adversarial_examples", "auditing"},
     {"settling", "stress"},
-    {"outcome"},
+    {"outcome", "processes"},
     {"predicting", "stages", "transfers"},
     {"report"},
     {"pipeline"},

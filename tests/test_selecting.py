@@ -146,7 +146,7 @@ def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: An
         patch.setattr(Training, "keep", dying)
         with pytest.raises(Killed):
             stages.carry_out(killed)
-    assert stages.carry_out(killed)["resumed_from"] == [{"epoch": 1, "step": 4}]
+    assert stages.carry_out(killed)["resumed_from"] == [{"epoch": 1, "step": 4, "processes": 1}]
     for name in ("metrics.jsonl", "model.safetensors"):
         assert (killed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
     states = [torch.load(task.folder / "checkpoint.pt", weights_only=True) for task in (whole, killed)]

@@ -248,7 +248,7 @@ def test_signals_save_and_the_same_task_goes_on(task_of: Make, tmp_path: Path, n
     assert caught.value.exit_code == 128 + number
     assert read_json(stopped.folder / "record.json")["status"] == "stopped"
     record = stages.carry_out(stopped)
-    assert record["resumed_from"] == [{"epoch": 2, "step": 2}]
+    assert record["resumed_from"] == [{"epoch": 2, "step": 2, "processes": 1}]
     assert (stopped.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
     assert (stopped.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
 

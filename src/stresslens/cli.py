@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -279,14 +280,14 @@ def list_(
         print_table([folder, "options", "what it is"], [[n, d["options"], d["help"]] for n, d in plugins.items()], folder)
 
 
-def main() -> None:
+def main(command: Callable[[], object] = app) -> None:
     """Runs the command line; everything stresslens raises on purpose becomes one message and its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     notices_are_sentences()
     try:
         with listening(Advance()):
-            app()
+            command()
     except (StresslensError, Stopped) as error:
         typer.echo(f"stresslens: {error}" if "\n" not in str(error) else str(error), err=True)
         sys.exit(error.exit_code)

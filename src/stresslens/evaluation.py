@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
+from stresslens.core.distributed import ALONE, Group
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.layers import evaluating
 from stresslens.core.results import write_atomically
@@ -57,16 +58,17 @@ class Predictions:
         return np.exp(measures.log_softmax(self.scores)) if self.kind == "logits" else self.scores
 
 
-def logits_of(model: nn.Module, split: Split, *, size: int = BATCH) -> Tensor:
+def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Group = ALONE) -> Tensor:
     """(N, K) logits of a split on the CPU, in evaluation mode and the parameters' own precision, in batches of `size`.
 
-    The model's modes come back as they were. Raises DataError when a logit is not finite, and ConfigError when the model
-    cannot take the images or returns anything but logits.
+    Several processes share the images, and each gets all logits. The model's modes come back as they were. Raises DataError when a
+    logit is not finite, and ConfigError when the model cannot take the images or returns anything but logits.
     """
     first = next(model.parameters(), torch.empty(0))
+    batches = split.batches(size * group.part[1], dtype=first.dtype, part=group.part)
     with evaluating(model), torch.no_grad():
-        parts = [_logits(model, batch.x.to(first.device)).cpu() for batch in split.batches(size, dtype=first.dtype)]
-    logits = torch.cat(parts)
+        parts = [_logits(model, batch.x.to(first.device)).cpu() for batch in batches if len(batch.y)]
+    logits = group.whole(torch.cat(parts) if parts else first.new_empty(0))
     if not torch.isfinite(logits).all():
         bad = (~torch.isfinite(logits).all(1)).nonzero().flatten()
         raise DataError(f"the model returns NaN or infinity for {len(bad)} of {len(logits)} images, first for image {int(bad[0])}")
@@ -92,9 +94,9 @@ def predictions_of(model: nn.Module, split: Split) -> Predictions:
     return Predictions(logits, split.labels.cpu().numpy(), np.arange(len(split)))
 
 
-def watched(model: nn.Module, split: Split, loss: Loss) -> dict[str, float]:
+def watched(model: nn.Module, split: Split, loss: Loss, *, group: Group = ALONE) -> dict[str, float]:
     """Loss (by the given function, over the whole split at once) and accuracy: what training looks at between epochs."""
-    logits = logits_of(model, split)
+    logits = logits_of(model, split, group=group)
     labels = split.labels.cpu()
     right = int((logits.argmax(1) == labels).sum())
     return {"loss": float(loss(logits, labels)), "accuracy": right / len(labels)}

@@ -12,9 +12,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from stresslens import comparison, robust_comparison, stages, transfers
+from stresslens import comparison, processes, robust_comparison, stages, transfers
 from stresslens import study as studies
 from stresslens.building import Task
+from stresslens.core import distributed
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.printing import notices_are_sentences
 from stresslens.core.results import command_line, read_json, write_json
@@ -43,10 +44,13 @@ def run(
     Finished stages are skipped, interrupted ones go on. `jobs` runs are trained at a time, each in a process of its own with its
     share of the processor's cores. A run that diverges is recorded and reported, and the others go on, but for those that are to
     be attacked with its gradients; TrainingDiverged is raised at the end, and names them all. Raises Stopped after a signal, with
-    everything saved.
+    everything saved. Under torchrun each training is shared by all processes; this is the first of them.
     """
+    if jobs > 1 and distributed.group().place.world > 1:
+        raise ConfigError(f"--jobs {jobs}: under torchrun all processes train the same run; drop --jobs, or start without torchrun")
     folder = out / study.name
     tasks = settle(tasks_of(study, folder), most_threads=max(1, (os.cpu_count() or 1) // jobs))
+    processes.admit(tasks)
     _describe(study, folder)
     failed: dict[Path, str] = {}
     for wave in waves(tasks):

@@ -12,6 +12,7 @@ from stresslens import find
 from stresslens.core.attacking import attacked
 from stresslens.core.ball import Ball
 from stresslens.core.data import Data, Split
+from stresslens.core.distributed import ALONE, Group
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.positions import balanced_subset
@@ -70,9 +71,10 @@ def threat(objective: find.Bound) -> Ball | None:
     return Ball(norm, eps)
 
 
-def robust_accuracy(objective: find.Bound, validation: Split | None) -> Callable[[nn.Module], float]:
+def robust_accuracy(objective: find.Bound, validation: Split | None, *, group: Group = ALONE) -> Callable[[nn.Module], float]:
     """Model → the share of `IMAGES` validation images, as many of each class as there are, that it answers right unattacked and
-    at every iterate of `ATTACK`, in the parameters' own precision. The images and their draws are the same for every epoch."""
+    at every iterate of `ATTACK`, in the parameters' own precision. The images (shared by several processes) and their draws are the
+    same for every epoch."""
     ball = threat(objective)
     assert ball is not None
     assert validation is not None
@@ -83,8 +85,9 @@ def robust_accuracy(objective: find.Bound, validation: Split | None) -> Callable
     def measure(model: nn.Module) -> float:
         dtype = next(model.parameters()).dtype
         with attacked(model):
-            standing = [_standing(model, *batch) for batch in sample.batches(BATCH, dtype=dtype)]
-        return sum(standing) / len(sample)
+            batches = sample.batches(BATCH, dtype=dtype, part=group.part)
+            standing = [_standing(model, *batch) for batch in batches if len(batch.y)]
+        return group.total(sum(standing)) / len(sample)
 
     def _standing(model: nn.Module, x: Tensor, y: Tensor, places: Tensor) -> int:
         with torch.no_grad():

@@ -16,9 +16,9 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import corrupting, estimating, evaluation, find, likeness, outcome, overfitting, study
+from stresslens import corrupting, estimating, evaluation, find, likeness, outcome, overfitting, processes, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources, settings_of
-from stresslens.core import devices, layers
+from stresslens.core import devices, distributed, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.progress import advance
@@ -31,13 +31,14 @@ from stresslens.core.results import (
     write_atomically,
     write_json,
 )
+from stresslens.core.signals import noted
 from stresslens.data_check import findings_of
 from stresslens.examples import save_examples
 from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Corruptions
 from stresslens.settling import arithmetic_of
 from stresslens.stress import check_data, resolved, stress
 from stresslens.tracking import Tracking
-from stresslens.training import Show, Training, fit
+from stresslens.training import Show
 
 Record = dict[str, Any]
 
@@ -45,6 +46,7 @@ Record = dict[str, Any]
 def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
     """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after recording them."""
     folder = RunFolder(task.folder)
+    distributed.group()
     with folder.locked():
         devices.keep_memory()
         data = load_data(task)
@@ -112,7 +114,8 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
         _describe(task, folder, sources)
         return kept
     _describe(task, folder, sources)
-    write_json(folder.environment, environment(asdict(arithmetic_of(task))))
+    arithmetic = arithmetic_of(task)
+    write_json(folder.environment, environment(asdict(arithmetic) | distributed.group().facts(arithmetic.device)))
     record: Record = {
         "format": FORMAT,
         "version": stresslens.__version__,
@@ -178,32 +181,25 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
     model = build_model(task, data)
     size = input_size(task.recipe.input.size)
     table = layers.layer_table(model.get_submodule("net"), (data.shape[0], *size) if size else data.shape)
-    training = Training(
-        model,
-        data.to(arithmetic.device),
-        task.recipe.train,
-        arithmetic=arithmetic,
-        seed=task.seed,
-        folder=folder,
-        base=task.base,
-        show=show,
-        tracking=tracking,
-    )
     state, passed_over = folder.load_checkpoint()
-    if state is not None:
-        training.restore(state)
-        record["resumed_from"].append({"epoch": training.position.epoch, "step": training.position.step})
-    else:
-        training.start_logs()
-    if passed_over:
-        record["findings"].append({"kind": "checkpoint", "message": passed_over})
-    write_json(folder.record, record)
-    epochs = task.recipe.train.epochs
-    tracking.begin(epoch=training.position.epoch, step=training.iteration, epochs=epochs, steps=epochs * training.steps_per_epoch)
-    devices.start_watching_memory(arithmetic.device)
-    with training.obeying_signals():
+    with noted() as signals:
+        training = processes.begin(task, data, model, state, folder, show)
+        training.signals, training.tracking = signals, tracking
+        if state is not None:
+            training.cut_logs()
+            place = {"epoch": training.position.epoch, "step": training.position.step}
+            record["resumed_from"].append(place | training.group.facts(arithmetic.device))
+        else:
+            training.start_logs()
+        if passed_over:
+            record["findings"].append({"kind": "checkpoint", "message": passed_over})
+        write_json(folder.record, record)
+        epochs = task.recipe.train.epochs
+        steps = epochs * training.steps_per_epoch
+        tracking.begin(epoch=training.position.epoch, step=training.iteration, epochs=epochs, steps=steps)
+        devices.start_watching_memory(arithmetic.device)
         try:
-            fit(training)
+            processes.train(training)
         except Stopped as error:  # recorded while a second signal still does no harm
             _record_end(folder, record, error)
             raise

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -24,6 +20,7 @@ from stresslens import evaluation, find, selecting
 from stresslens.batching import augmentation, objective_for, prepared
 from stresslens.core.data import Batch, Data
 from stresslens.core.devices import Arithmetic
+from stresslens.core.distributed import ALONE, Group
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.layers import pooled_first
@@ -53,7 +50,7 @@ def fit(t: Training) -> None:
             t.keep()
         t.end_epoch()
     t.save()
-    t.obey()
+    t.obey(t.caught)
 
 
 @dataclass
@@ -96,14 +93,18 @@ class Training:
         folder: RunFolder,
         base: Path,
         show: Show,
-        tracking: Tracking | None = None,
+        group: Group = ALONE,
     ) -> None:
-        """`model` is a net behind its input layers (core.layers.build). Raises ConfigError when a rule needs a missing split."""
+        """`model` is a net behind its input layers (core.layers.build); `group` the processes that share each batch.
+
+        Raises ConfigError when a rule needs a missing split.
+        """
         self.model = arithmetic.place(model)
         self.data, self.train, self.arithmetic, self.seed, self.folder, self.show = data, train, arithmetic, seed, folder, show
-        self.tracking = tracking or Tracking()
+        self.group, self.tracking = group, Tracking()
         self.position = Position()
         self.objective_state: dict[str, Tensor] = {}
+        self.carried: dict[str, Tensor] = {}
         self.size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
         self.steps_per_epoch = math.ceil(len(data.train) / self.size) * train.replay
         self.select, self.watch = selecting.rules(train, data, base=base)
@@ -131,13 +132,16 @@ class Training:
         classes = len(data.classes)
         self.augment = [augmentation(value, base=base, classes=classes) for value in train.augment]
         objective = objective_for(train, data.train.labels, base=base, classes=classes)
-        self.robust_accuracy = selecting.robust_accuracy(objective, data.validation) if self.select == "robust" else None
-        self.images, self.loss_of = prepared(
+        robust = self.select == "robust"
+        self.robust_accuracy = selecting.robust_accuracy(objective, data.validation, group=group) if robust else None
+        self.images, loss_of = prepared(
             pooled_first(self.model), data.train, objective, arithmetic=arithmetic, augmented=bool(self.augment), step=self._step
         )
+        self.loss_of = group.of_part(loss_of)
         self.average = AveragedModel(self.model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         self.best: dict[str, Tensor] = {}
-        self.caught: int | None = None
+        self.signals: list[int] = []
+        """Those that were noted, for `keep`, which saves first."""
         self._gradients: list[Tensor] = []
         self._norms: list[float] = []
         self._clock = self._saved_at = self._shown_at = time.perf_counter()
@@ -150,6 +154,10 @@ class Training:
     def iteration(self) -> int:
         """Batches shown since the start."""
         return self.position.epoch * self.steps_per_epoch + self.position.step
+
+    @property
+    def caught(self) -> int | None:
+        return self.signals[-1] if self.signals else None
 
     @property
     def share_done(self) -> float:
@@ -173,9 +181,12 @@ class Training:
             start_step=done,
             dtype=self.arithmetic.dtype,
             augment=self.augment,
+            part=self.group.part,
         )
         for batch in fresh:
-            yield from itertools.repeat(batch, replay - again)
+            for _ in range(replay - again):
+                self.group.reseed(self.seed, p.epoch, p.step)
+                yield batch
             again = 0
 
     def differentiate(self, loss: Tensor) -> None:
@@ -184,19 +195,20 @@ class Training:
             loss.backward()  # type: ignore[no-untyped-call]
 
     def check(self, loss: Tensor, batch: Batch) -> None:
-        """Counts the loss in. Raises TrainingDiverged, before any weight is touched, unless it and every gradient are finite."""
+        """Counts the loss in, of the parts of all processes. Raises TrainingDiverged, before any weight is touched, unless it and
+        every gradient are finite."""
         if not isinstance(loss, Tensor) or loss.ndim:
             raise ConfigError(f"the objective or the loss returned {loss!r:.60}; expected a scalar tensor")
+        value, size = self.group.combine(self.parameters, loss, len(batch.y), self.objective_state)
         self._gradients = [g for p in self.parameters if (g := p.grad) is not None]
         norms = torch._foreach_norm(self._gradients)
         self._norms = torch.stack(norms).tolist() if loss.is_cuda else [norm.item() for norm in norms]
-        value = loss.item()
         if not math.isfinite(value) or not math.isfinite(sum(self._norms)):
             self._diverged(value, batch)
         p = self.position
         p.last_loss = value
-        p.loss_sum += value * len(batch.y)
-        p.images += len(batch.y)
+        p.loss_sum += value * size
+        p.images += size
         p.step += 1
 
     def update(self) -> None:
@@ -229,18 +241,18 @@ class Training:
         if now - self._shown_at > SHOW_SECONDS:
             self._shown_at = now
             self.show(self.position, self.train.epochs, self.share_done)
-        if now - self._saved_at < self.train.checkpoint_seconds and self.caught is None:
-            return
         if self.position.step % self.train.accumulate and self.position.step < self.steps_per_epoch:
             return
-        self.save()
-        self.obey()
+        caught, due = self.group.agreed(self.caught, now - self._saved_at >= self.train.checkpoint_seconds)
+        if caught is not None or due:
+            self.save()
+            self.obey(caught)
 
-    def obey(self) -> None:
+    def obey(self, caught: int | None) -> None:
         """Raises Stopped if a signal came; what is done is saved by then."""
-        if self.caught is not None:
-            name, epoch = signal.Signals(self.caught).name, self.position.epoch
-            raise Stopped(f"stopped by {name} after {epoch} epochs; saved, the same command goes on from here", self.caught)
+        if caught is not None:
+            name, epoch = signal.Signals(caught).name, self.position.epoch
+            raise Stopped(f"stopped by {name} after {epoch} epochs; saved, the same command goes on from here", caught)
 
     def end_epoch(self) -> None:
         """Closes the epoch: evaluation and a line of metrics where they are due, the best weights, the stopping rules."""
@@ -257,8 +269,8 @@ class Training:
             line = {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": float(lr), **seen}
             figures = reported(self.objective_state)
             line |= {"objective": figures} if figures else {}
-            self._append("metrics", line)
-            self._append("timings", {"epoch": p.epoch, "seconds": p.seconds})
+            self.append("metrics", line)
+            self.append("timings", {"epoch": p.epoch, "seconds": p.seconds})
             self.tracking.after_epoch(self.iteration, line, self.evaluated.get_submodule("net"))
         p.loss_sum, p.images = 0.0, 0
         self._clock = time.perf_counter()
@@ -272,15 +284,15 @@ class Training:
         return self.position.best_epoch if self.best else self.position.epoch
 
     def save(self) -> None:
-        average = self.average.state_dict() if self.average is not None else None
-        self.folder.save_checkpoint(
+        self.write(
             {
                 "position": asdict(self.position),
                 "net": self.model.get_submodule("net").state_dict(),
-                "average": average,
+                "average": self.average.state_dict() if self.average is not None else None,
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "objective": self.objective_state,
+                "carried": {k: self.group.whole(self.carried.get(k, torch.empty(0))) for k in self.group.agree([*self.carried])},
                 "best": self.best,
                 "random": torch.get_rng_state(),
                 "cuda_random": torch.cuda.get_rng_state() if torch.device(self.arithmetic.device).type == "cuda" else None,
@@ -288,8 +300,11 @@ class Training:
         )
         self._saved_at = self._clock = time.perf_counter()
 
+    def write(self, state: dict[str, Any]) -> None:
+        self.folder.save_checkpoint(state)
+
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to a checkpoint: tensors, position, and the logs cut to what they held then."""
+        """Goes back to a checkpoint, written by however many processes."""
         try:
             self.position = Position(**state["position"])
             self.position.best = tuple(self.position.best)  # type: ignore[assignment]
@@ -299,6 +314,8 @@ class Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
             self.objective_state.update({k: v.to(self.arithmetic.device) for k, v in state["objective"].items()})
+            rank, world = self.group.part
+            self.carried.update({k: v[rank::world].to(self.arithmetic.device) for k, v in state["carried"].items()})
             self.best = state["best"]
             torch.set_rng_state(state["random"])
             if state["cuda_random"] is not None and torch.cuda.is_available():
@@ -308,6 +325,9 @@ class Training:
             raise ConfigError(
                 f"{place} does not belong to this model and configuration ({error}); move it away to start anew"
             ) from error
+
+    def cut_logs(self) -> None:
+        """Back to what they held when the checkpoint was written."""
         for path, size in (
             (self.folder.metrics, self.position.metrics_bytes),
             (self.folder.timings, self.position.timings_bytes),
@@ -320,30 +340,16 @@ class Training:
         self.folder.metrics.unlink(missing_ok=True)
         self.folder.timings.unlink(missing_ok=True)
 
-    @contextmanager
-    def obeying_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM are noted for `keep`, which saves first; only the main thread can listen."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.caught = number
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _evaluate(self) -> dict[str, dict[str, float]]:
         p = self.position
-        seen = {name: evaluation.watched(self.evaluated, self.data.splits[name], self.loss) for name in self.watch}
+        self.group.same(self.evaluated.buffers())
+        splits = {name: self.data.splits[name] for name in self.watch}
+        seen = {name: evaluation.watched(self.evaluated, s, self.loss, group=self.group) for name, s in splits.items()}
         p.reads_of_test += "test" in seen
         if self.select != "last":
             if self.robust_accuracy is not None:
                 seen["validation"]["robust"] = self.robust_accuracy(self.evaluated)
+            seen = self.group.agree(seen)
             rank = selecting.rank(self.select, seen["validation"])
             p.evaluations_since_best += 1
             if rank > p.best:
@@ -354,7 +360,7 @@ class Training:
                 p.stopped = f"no better {selecting.NAMES[self.select]} on validation in {patience} evaluations"
         return seen
 
-    def _append(self, log: str, line: dict[str, Any]) -> None:
+    def append(self, log: str, line: dict[str, Any]) -> None:
         path: Path = getattr(self.folder, log)
         try:
             with path.open("ab") as file:
@@ -366,11 +372,11 @@ class Training:
     def _step(self, index: Tensor) -> Step:
         p = self.position
         draws = Draws(mix(self.seed, p.epoch, 1, p.step % self.train.replay), index)
-        return Step(draws, p.epoch, self.share_done, self.objective_state, p.step, self.steps_per_epoch)
+        return Step(draws, p.epoch, self.share_done, self.objective_state, p.step, self.steps_per_epoch, self.carried)
 
     def _diverged(self, loss: float, batch: Batch) -> None:
         p = self.position
-        images = sorted(batch.places.tolist())
+        images = sorted(self.group.whole(batch.places).tolist())
         shown = ", ".join(map(str, images[:8])) + (f", … ({len(images)} in all)" if len(images) > 8 else "")
         what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
         if all(bool(torch.isfinite(v).all()) for v in self.model.state_dict().values()) and p.step % self.train.accumulate == 0:

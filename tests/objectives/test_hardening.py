@@ -38,7 +38,7 @@ def images(n: int = 9, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def at(step: int = 0, n: int = 9, **settings: Any) -> Step:
-    return Step(Draws(7, torch.arange(n)), 0, settings.pop("progress", 1.0), settings.pop("state", {}), step, 1000)
+    return Step(Draws(7, torch.arange(n)), 0, settings.get("progress", 1.0), {}, step, 1000, settings.get("carried", {}))
 
 
 def worst_loss(net: nn.Sequential, x: Tensor, y: Tensor, norm: str) -> Tensor:
@@ -66,30 +66,30 @@ def test_adversarial_loss_and_gradient_are_the_closed_form(norm: str, attack: An
 @norms
 def test_free_reaches_the_closed_form_at_the_second_showing(norm: str) -> None:
     net, (x, y) = linear(), images()
-    state: dict[str, Tensor] = {}
+    carried: dict[str, Tensor] = {}
     objective = find.resolve("objectives", {"free": {"norm": norm, "eps": EPS[norm]}})
     losses = []
     for showing in range(3):
-        loss = objective(net, x, y, at(showing, state=state), None, None)
+        loss = objective(net, x, y, at(showing, carried=carried), None, None)
         loss.backward()
         losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(float(F.cross_entropy(net(x), y).detach()))
     assert losses[1] == losses[2] == pytest.approx(float(worst_loss(net, x, y, norm).detach()))
-    assert Ball(norm, EPS[norm]).holds(x + state["perturbation"], x).all()  # type: ignore[arg-type]
+    assert Ball(norm, EPS[norm]).holds(x + carried["perturbation"], x).all()  # type: ignore[arg-type]
 
 
 def test_free_carries_its_perturbation_place_by_place_through_a_smaller_batch() -> None:
-    net, state = linear(), {}
+    net, carried = linear(), {}
     objective = find.resolve("objectives", {"free": {"eps": 0.05}})
     (x, y), (few, of_few) = images(), images(4, seed=1)
-    objective(net, x, y, at(state=state), None, None).backward()
-    before = state["perturbation"].clone()
-    loss = objective(net, few, of_few, at(1, 4, state=state), None, None)
+    objective(net, x, y, at(carried=carried), None, None).backward()
+    before = carried["perturbation"].clone()
+    loss = objective(net, few, of_few, at(1, 4, carried=carried), None, None)
     assert float(loss.detach()) == pytest.approx(float(F.cross_entropy(net(few + before[:4]), of_few).detach()))
     loss.backward()
-    assert len(state["perturbation"]) == 9
-    assert state["perturbation"][4:].equal(before[4:])
-    assert not state["perturbation"][:4].equal(before[:4])
+    assert len(carried["perturbation"]) == 9
+    assert carried["perturbation"][4:].equal(before[4:])
+    assert not carried["perturbation"][:4].equal(before[:4])
 
 
 @norms

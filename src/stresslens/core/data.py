@@ -133,28 +133,32 @@ class Split:
         start_step: int = 0,
         dtype: torch.dtype = torch.float32,
         augment: Sequence[Augmentation] = (),
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """One epoch's batches of `size` images (the last may be smaller), from `start_step` on, on the split's device.
 
         Stateless: order and random draws follow from (seed, epoch, index) alone. `seed=None` or `shuffle=False` is file order,
         and so is one batch of everything. `balanced` shows as many images of every class in an epoch of as many images: those of
-        small classes several times, each time with other draws.
+        small classes several times, each time with other draws. Of a `part` (k, n) the images k, k + n, … of every batch are given;
+        they alone are read, unless an augmentation, which may mix images, must see the others.
         """
         ready = self._resident if dtype == torch.float32 else None
         if ready is not None and not augment and (seed is None or not shuffle or size >= len(self)):
-            yield from self._in_file_order(size)[start_step:]
+            yield from self._in_file_order(size, part)[start_step:]
             return
         places = self._places
+        first, apart = (0, 1) if augment else part
         order = None
         if seed is not None and shuffle and size < len(self):
             order = _balanced_order(self.labels.cpu(), seed, epoch) if balanced else shuffled(len(self), seed, epoch)
             order = order.to(self.images.device)
         for start in range(start_step * size, len(self), size):
+            taken = slice(start + first, start + size, apart)
             if order is None:
-                rows: Tensor | slice = slice(start, start + size)
+                rows: Tensor | slice = taken
                 index = ticket = places[rows]
             else:
-                ticket = order[start : start + size]
+                ticket = order[taken]
                 rows = index = ticket % len(self) if balanced else ticket
             x = ready[rows] if ready is not None else self.floats(self.images[rows], dtype)
             y = self.labels[rows]
@@ -162,17 +166,18 @@ class Split:
                 draws = Draws(mix(seed or 0, epoch), ticket)
                 for augmentation in augment:
                     x, y = augmentation(x, y, draws)
+                x, y, index = (each[part[0] :: part[1]] for each in (x, y, index))
             yield Batch(x, y, index)
 
-    def _in_file_order(self, size: int) -> list[Batch]:
-        """The batches of a resident split, views made once."""
-        if size not in self._sequences and self._resident is not None:
-            rows = [slice(start, start + size) for start in range(0, len(self), size)]
-            self._sequences[size] = [Batch(self._resident[r], self.labels[r], self._places[r]) for r in rows]
-        return self._sequences[size]
+    def _in_file_order(self, size: int, part: tuple[int, int]) -> list[Batch]:
+        """The batches of a resident split, or a part of each, views made once."""
+        if (size, part) not in self._sequences and self._resident is not None:
+            rows = [slice(start + part[0], start + size, part[1]) for start in range(0, len(self), size)]
+            self._sequences[size, part] = [Batch(self._resident[r], self.labels[r], self._places[r]) for r in rows]
+        return self._sequences[size, part]
 
     @cached_property
-    def _sequences(self) -> dict[int, list[Batch]]:
+    def _sequences(self) -> dict[tuple[int, tuple[int, int]], list[Batch]]:
         return {}
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -47,7 +47,10 @@ Shape = tuple[int, int, int]
 
 @dataclass
 class Step:
-    """Where training stands, for an objective. `state` is saved with the checkpoint; `progress` runs from 0 to 1."""
+    """Where training stands, for an objective. `progress` runs from 0 to 1. `state` and `carried` are saved with the checkpoint.
+
+    With several processes `state` is the first one's, and each has the rows of `carried` that belong to its part of the batch.
+    """
 
     draws: Draws
     epoch: int
@@ -56,6 +59,8 @@ class Step:
     batch: int = 0
     """Which batch of the epoch this is, of so many `batches`; one that is shown several times counts as often."""
     batches: int = 1
+    carried: dict[str, Tensor] = field(default_factory=dict)
+    """Tensors (n, …) with a row for every place in the batch."""
 
     def report(self, **figures: float) -> None:
         """Figures of the running epoch for metrics.jsonl, kept in the state until others take their place."""
@@ -68,6 +73,11 @@ _REPORTED = "reported: "
 def reported(state: Mapping[str, Tensor]) -> dict[str, float]:
     """What an objective last reported of itself, by name."""
     return {name.removeprefix(_REPORTED): float(value) for name, value in state.items() if name.startswith(_REPORTED)}
+
+
+def lasting(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An objective's state without what it reported of itself."""
+    return {name: value for name, value in state.items() if not name.startswith(_REPORTED)}
 
 
 class Loss(Protocol):

@@ -29,7 +29,7 @@ def free(
     guard's accuracy as `adversarial` does. Raises ConfigError for a radius that cannot be.
     """
     ball = Ball(norm, eps)
-    carried = step.state.get("perturbation", x[:0])
+    carried = step.carried.get("perturbation", x[:0])
     known = min(len(carried), len(x))
     begin = x.clone()
     begin[:known] += carried[:known].to(x.dtype)
@@ -40,7 +40,7 @@ def free(
     def ascend(grad: Tensor) -> None:
         at = x_adv.detach()
         moved = ball.project(at + ball.radius(x) * ball.steepest(grad.nan_to_num(0, 0, 0)), x) - x
-        step.state["perturbation"] = torch.cat([moved, carried[len(x) :]])
+        step.carried["perturbation"] = torch.cat([moved, carried[len(x) :]])
 
     x_adv.register_hook(ascend)  # type: ignore[no-untyped-call]
     return loss(model(x_adv), y)
