@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Task:
     data: Data | None = None
     module: nn.Module | None = None
     repeats: studies.Repeats | None = None
+    until: int | None = None
+    """A trial of a sweep: it goes so many epochs, and has no test split. None: a run."""
 
 
 def configuration(task: Task) -> dict[str, Any]:
@@ -72,11 +74,18 @@ def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
 
 
 def load_data(task: Task) -> Data:
-    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it."""
+    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it. Of a trial without test."""
     if task.data is not None:
         return task.data
     value = json.dumps(task.recipe.data, sort_keys=True)
-    return _loaded(value, task.base) if task.repeats is None else _divided(value, task.base, task.repeats.division, task.seed)
+    if task.repeats is not None:
+        return _divided(value, task.base, task.repeats.division, task.seed)
+    return _loaded(value, task.base) if task.until is None else _without_test(value, task.base)
+
+
+@lru_cache(maxsize=2)
+def _without_test(value: str, base: Path) -> Data:
+    return replace(_loaded(value, base), test=None)
 
 
 @lru_cache(maxsize=2)

@@ -18,6 +18,7 @@ from stresslens.core.errors import ConfigError, GateNotMet, Stopped, StresslensE
 from stresslens.core.progress import listening
 from stresslens.data_verbs import DataSet, Json, data_value
 from stresslens.data_verbs import app as data_app
+from stresslens.doctor_verb import doctor
 from stresslens.terminal import (
     Advance,
     plugin_help,
@@ -53,12 +54,15 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-for verb in (attack, verify, audit):
+for verb in (attack, verify, audit, doctor):
     app.command()(verb)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the studies' folders.")]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Runs trained at a time, each in its own process.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Runs trained at a time, each in its own process; on Ray by default one a core.")
+]
+Where = Annotated[str | None, typer.Option("--executor", help="local, or ray for a cluster; default: the study's, else local.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; default: CUDA where there is one.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="This one seed instead of the study's.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
@@ -82,7 +86,8 @@ def run(
     study: Annotated[Path, typer.Argument(help="A study file, or a run's config.yaml.")],
     overrides: Overrides = None,
     out: Out = Path("runs"),
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    executor: Where = None,
     device: Device = None,
     seed: Seed = None,
     dry_run: DryRun = False,
@@ -94,7 +99,8 @@ def run(
     """Carry out a study: every run and seed, their comparison, and a report. The same command again goes on where it stopped."""
     from stresslens import study as studies
 
-    _carry_out(studies.read(study, overrides or []), out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+    described = studies.carried_out_on(studies.read(study, overrides or []), executor)
+    _carry_out(described, out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
 
 
 @app.command()
@@ -124,7 +130,7 @@ def train(
         raise ConfigError(
             "\n".join(p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}" for p in error.problems)
         ) from None
-    _carry_out(described, out, 1, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+    _carry_out(described, out, None, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
 
 
 @app.command()
@@ -272,42 +278,6 @@ def list_(
         print_table([folder, "options", "what it is"], [[n, d["options"], d["help"]] for n, d in plugins.items()], folder)
 
 
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """Check this installation: versions, processor, device, precision, disk, and where data is looked for."""
-    import shutil
-
-    import torch
-
-    from stresslens.core.data import cache_root, data_root
-    from stresslens.core.devices import pick_device
-    from stresslens.core.results import environment
-    from stresslens.core.torchvision_cure import torchvision
-
-    facts = environment({})
-    facts.pop("command")
-    facts["device"] = pick_device("auto")
-    facts["threads"] = torch.get_num_threads()
-    facts["bfloat16 in hardware"] = (
-        bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if facts["device"] == "cpu" else torch.cuda.is_bf16_supported()
-    )
-    facts["torchvision imports"] = bool(torchvision().__version__)
-    facts["data folder"] = str(data_root())
-    pictures = cache_root() / "pictures"
-    facts["decoded pictures, GB"] = round(sum(f.stat().st_size for f in pictures.rglob("*") if f.is_file()) / 1e9, 1)
-    facts["cache folder"] = str(cache_root())
-    existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
-    facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
-    if as_json:
-        print_json(facts)
-        return
-    rows = [
-        [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
-        for key, value in facts.items()
-    ]
-    print_table(["fact", "here"], rows, "doctor")
-
-
 def main() -> None:
     """Runs the command line; everything stresslens raises on purpose becomes one message and its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -329,7 +299,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _carry_out(
     study: Study,
     out: Path,
-    jobs: int,
+    jobs: int | None,
     device: str | None,
     seed: int | None,
     dry_run: bool,
@@ -338,7 +308,7 @@ def _carry_out(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from stresslens import gates, pipeline
     from stresslens import study as studies
@@ -355,7 +325,8 @@ def _carry_out(
         study = replace(study, seeds=[seed])
     if dry_run:
         resolved = {run.name: studies.as_values(run.recipe) for run in study.runs}
-        print_json({"study": study.name, "seeds": study.seeds, "runs": resolved, "contrasts": study.contrasts})
+        swept = {} if study.sweep is None else {"sweep": {**asdict(study.sweep), "trials": study.sweep.size * len(study.runs)}}
+        print_json({"study": study.name, "seeds": study.seeds, "runs": resolved, "contrasts": study.contrasts, **swept})
         return
     finished: dict[str, dict[str, Estimate]] = {}
     serious: dict[str, None] = {}
@@ -381,7 +352,14 @@ def _carry_out(
             )
 
     started = time.perf_counter()
-    folder = pipeline.run(study, out=out, jobs=jobs, show=lambda task: progress(task, verbose) if talks else silent, tell=tell)
+    folder = pipeline.run(
+        study,
+        out=out,
+        jobs=jobs,
+        show=lambda task: progress(task, verbose) if talks else silent,
+        tell=tell,
+        say=lambda line: typer.echo(line, err=True) if talks else None,
+    )
     verdicts = json.loads((folder / "comparison.json").read_text())
     if as_json:
         print_json({"study": study.name, "folder": str(folder), "report": str(folder / "report.html"), "comparison": verdicts})

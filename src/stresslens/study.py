@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -23,9 +23,15 @@ from stresslens.core.yaml_source import Source, parse_value
 from stresslens.dotted import set_dotted
 from stresslens.recipe import STRICT, Recipe
 from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
+from stresslens.space_check import check_sweep
+from stresslens.spaces import Halving, Sweep
 
-LATER = ("estimator", "sweep", "curve", "explain", "views", "track", "executor")
+LATER = ("estimator", "curve", "explain", "views", "track")
 """Keys of a study that this version does not carry out yet."""
+
+
+Executor = Literal["local", "ray"]
+"""Where runs are carried out: on this machine, or on a Ray cluster."""
 
 
 @dataclass(config=STRICT)
@@ -71,6 +77,8 @@ class _Frame:
     grid: dict[str, list[Any]] | None = None
     repeats: Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats = 1
     contrasts: dict[str, Contrast] | None = None
+    sweep: Sweep | None = None
+    executor: Executor = "local"
 
 
 @dataclass(config=STRICT)
@@ -94,17 +102,22 @@ class Study:
     claims: list[dict[str, Any]] = field(default_factory=list)
     repeats: Repeats | None = None
     """How the data is divided anew for every seed, if it is."""
+    sweep: Sweep | None = None
+    """What is tried for each run before its best settings are trained for every seed and tested."""
+    executor: Executor = "local"
 
 
 _FRAME = TypeAdapter(_Frame)
 
 
 def _section_of(path: find.Keys) -> Any:
+    if path[:1] == ("sweep",):
+        return Halving if path[1:2] == ("halving",) else Sweep
     return Repeats if path[:1] == ("repeats",) else Contrast
 
 
 RECIPE_KEYS = ("data", "input", "model", "train", "robustness", "corruptions")
-STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts")
+STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "executor")
 
 
 def read(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -162,12 +175,15 @@ def expand(
         names.append(run_name)
         merged = copy.deepcopy(base_recipe)
         origins: dict[find.Keys, find.Keys] = {}
+        fixed = {key: origin for key, _, origin in changes} | {key: ("the", "command", "line") for key, _ in given}
         for key, value, origin in [*changes, *((k, v, ("command line", f"{k}={v}")) for k, v in given)]:
             try:
                 origins[set_dotted(merged, key, value)] = origin
             except ConfigError as error:
                 found.append(Problem(origin, str(error)))
         recipe = check_recipe(merged, (), base, found, origins)
+        if frame.sweep is not None and recipe is not None:
+            check_sweep(frame.sweep, recipe, fixed, base, found)
         whole = _safe(run_name + suffix)
         if len(whole.encode()) > 200:
             found.append(Problem(("runs", run_name), "the name is too long for a folder (200 bytes with the overrides)"))
@@ -186,15 +202,30 @@ def expand(
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
     if isinstance(frame.repeats, Repeats) and (wrong := frame.repeats.wrong()) is not None:
         found.append(Problem(("repeats",), wrong))
+    if isinstance(frame.repeats, Repeats) and frame.sweep is not None:
+        found.append(
+            Problem(("sweep",), "images that choose in one division are test images of another; repeat over seeds instead")
+        )
     recipes = {run.name: as_values(run.recipe) for run in runs}
     contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
     claims = claims_of(frame.contrasts or {}, contrasts, found)
     if found:
         raise Problems(list(dict.fromkeys(found)))
     if isinstance(frame.repeats, Repeats):
-        return Study(study_name, runs, frame.repeats.seeds, contrasts, source, claims, frame.repeats)
+        return Study(study_name, runs, frame.repeats.seeds, contrasts, source, claims, frame.repeats, executor=frame.executor)
     seeds = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats
-    return Study(study_name, runs, seeds, contrasts, source, claims)
+    return Study(study_name, runs, seeds, contrasts, source, claims, sweep=frame.sweep, executor=frame.executor)
+
+
+def carried_out_on(study: Study, executor: str | None) -> Study:
+    """The study on another executor than it names. Raises ConfigError for one that there is not."""
+    known: list[Executor] = ["local", "ray"]
+    if executor is None:
+        return study
+    for each in known:
+        if each == executor:
+            return replace(study, executor=each)
+    raise ConfigError(f"no executor is called {executor!r}; {closest(executor, list(known))}")
 
 
 def _with_surrogate(run: Run, folders: Mapping[str, str], beside: Path | None, at: find.Keys, found: list[Problem]) -> Run:

@@ -37,12 +37,12 @@ SHOW_SECONDS = 0.25
 
 
 def fit(t: Training) -> None:
-    """Trains until the last epoch, an early stop or a signal.
+    """Trains until the last epoch (or `until`), an early stop or a signal.
 
     Raises TrainingDiverged at the first loss or gradient that is not finite, and Stopped after saving when a signal came.
     """
     t.model.train()
-    while not t.over:
+    while not (t.over or t.position.epoch >= t.until):
         for batch in t.batches():
             loss = t.loss_of(batch)
             t.differentiate(loss)
@@ -94,10 +94,15 @@ class Training:
         folder: RunFolder,
         base: Path,
         show: Show,
+        until: int | None = None,
     ) -> None:
-        """`model` is a net behind its input layers (core.layers.build). Raises ConfigError when a rule needs a missing split."""
+        """`model` is a net behind its input layers (core.layers.build). Raises ConfigError when a rule needs a missing split.
+
+        With `until` training rests after so many epochs, of the `train.epochs` that schedules are laid out for.
+        """
         self.model = arithmetic.place(model)
         self.data, self.train, self.arithmetic, self.seed, self.folder, self.show = data, train, arithmetic, seed, folder, show
+        self.until = train.epochs if until is None else until
         self.position = Position()
         self.objective_state: dict[str, Tensor] = {}
         self.size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
