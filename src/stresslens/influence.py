@@ -34,9 +34,11 @@ def judged(settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing])
         for key in dict.fromkeys(key for each in settings for key in each)
         if (column := _column(key, settings)) is not None
     }
-    if n < LEAST or not columns:
+    if not columns:
+        return {"n": n, "rows": [], "said": ["no setting took more than one value"]}
+    if n < LEAST:
         few = f"{n} trials are too few to tell which settings matter; {LEAST} are the least, {FEW} are better"
-        return {"n": n, "rows": [], "said": [few if columns else "only one setting was tried, in one way"] if n else []}
+        return {"n": n, "rows": [], "said": [few]}
     order = {standing: place for place, standing in enumerate(sorted(set(standings)))}
     found = importances(columns, ranks(np.array([order[each] for each in standings], dtype=float)))
     rows = sorted(found.items(), key=lambda row: -row[1].share.value)

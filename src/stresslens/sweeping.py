@@ -135,7 +135,8 @@ class Trials:
             best = self.journal.best
             if best is None:
                 raise TrainingDiverged(f"{self.home}: every trial of the sweep diverged; lower train.lr or set train.clip")
-            self._write(ended=True)
+            for line in self._write(ended=True)["importance"]["said"]:
+                self.say(f"{self.run.name}: {line}")
             recipe = self.recipe(self.journal.settings(best))
             watch, evaluation = self.run.recipe.train.watch, {key: getattr(self.run.recipe, key) for key in EVALUATION_KEYS}
             if recipe.train.watch == watch:
@@ -163,7 +164,7 @@ class Trials:
         value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.recipe)
         self.journal.tell(number, value)
         self._write()
-        self._say(number, value, "")
+        self._say(number, value, f"{self.journal.ended} of {self.sweep.size} ended")
 
     def _halve(self, place: Place, show: Callable[[Task], Show]) -> None:
         """Successive halving (Jamieson & Talwalkar 2016), every rung after the one below it is complete.
@@ -172,30 +173,29 @@ class Trials:
         """
         while len(self.journal) < self.sweep.size:
             self.journal.ask()
-        epochs, worst = self.run.recipe.train.epochs, math.inf if self.metric == "loss" else -math.inf
+        epochs = self.run.recipe.train.epochs
         alive = list(range(self.sweep.size))
         for until in self.sweep.halving.rungs(epochs):
-            there = self.journal.at_rung(until)
-
-            def tell(task: Task, outcome: Record | TrainingDiverged, until: int = until) -> None:
-                number = int(task.folder.name)
-                value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.recipe, until)
-                self.journal.report(number, until, worst if value is None else value)
-                self._write()
-                self._say(number, value, f" after {until} of {epochs} epochs")
-
-            left = [number for number in alive if number not in there]
-            place.carry_out((self.task(n, self.recipe(self.journal.settings(n)), until) for n in left), tell, show)
+            left = [number for number in alive if number not in self.journal.at_rung(until)]
+            tasks = (self.task(number, self.recipe(self.journal.settings(number)), until) for number in left)
+            place.carry_out(tasks, partial(self._tell_rung, until, len(alive)), show)
             there = self.journal.at_rung(until)
             ranked = sorted(alive, key=lambda number: (-self._sign * there[number], number))
             keep = len(alive) if until == epochs else max(1, len(alive) // self.sweep.halving.factor)
-            going = sorted(number for number in ranked[:keep] if math.isfinite(there[number]))
+            alive = sorted(number for number in ranked[:keep] if math.isfinite(there[number]))
             for number in self.journal.running:
-                if number in alive and number not in going:
+                if number not in alive:
                     self.journal.tell(number, None)
-            alive = going
         for number in self.journal.running:
             self.journal.tell(number, there[number])
+
+    def _tell_rung(self, until: int, size: int, task: Task, outcome: Record | TrainingDiverged) -> None:
+        number = int(task.folder.name)
+        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.recipe, until)
+        self.journal.report(number, until, -self._sign * math.inf if value is None else value)
+        self._write()
+        there = len(self.journal.at_rung(until))
+        self._say(number, value, f"{there} of {size} at epoch {until} of {self.run.recipe.train.epochs}")
 
     @property
     def _sign(self) -> int:
@@ -219,22 +219,22 @@ class Trials:
                 content = (trial.path / name).read_bytes()
                 write_atomically(run.path / name, partial(_write_bytes, content))
 
-    def _say(self, number: int, value: float | None, when: str) -> None:
+    def _say(self, number: int, value: float | None, done: str) -> None:
         best = self.journal.best
         ahead = "" if best is None else f"; best so far trial {best}, {self._written(self.journal.value(best))}"
-        done = f"diverged{when}" if value is None else f"{self._written(value)}{when}"
-        self.say(f"{self.run.name}: trial {number} ({self.journal.ended} of {self.sweep.size} ended): {done}{ahead}")
+        how = "diverged" if value is None else f"{UNITS[self.metric]} {self._written(value)}"
+        self.say(f"{self.run.name}: trial {number} ({done}): {how}{ahead}")
 
     def _written(self, value: float | None) -> str:
-        shown = "–" if value is None else f"{value:.4f}" if self.metric == "loss" else f"{100 * value:.2f} %"
-        return f"{UNITS[self.metric]} {shown}"
+        return "–" if value is None else f"{value:.4f}" if self.metric == "loss" else f"{100 * value:.2f} %"
 
-    def _write(self, *, ended: bool = False) -> None:
-        """Writes sweep.json: what was asked, and every trial as it stands."""
+    def _write(self, *, ended: bool = False) -> dict[str, Any]:
+        """Writes sweep.json: what was asked, and every trial as it stands; once all have ended, the best and what matters."""
         rows = [self._row(number) for number in range(len(self.journal))]
         table = {
             "format": 1,
             "run": self.run.name,
+            "method": "listed" if self.sweep.settings is not None else self.sweep.method,
             "metric": self.metric,
             "size": self.sweep.size,
             "asked": self.asked,
@@ -244,6 +244,7 @@ class Trials:
             "importance": judged([row["settings"] for row in rows], [self._standing(row) for row in rows]) if ended else None,
         }
         write_json(self.home / FILE, table)
+        return table
 
     def _row(self, number: int) -> dict[str, Any]:
         settings, status = self.journal.settings(number), self.journal.status(number)

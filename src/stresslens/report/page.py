@@ -21,14 +21,23 @@ from markupsafe import Markup
 import stresslens
 from stresslens.core.durations import duration
 from stresslens.core.results import RunFolder, write_atomically
-from stresslens.report import beyond, classes, curves, differences, provenance, robustness, summary, under_attack, wording
+from stresslens.report import beyond, classes, curves, differences, provenance, robustness, summary, sweeps, under_attack, wording
 from stresslens.report.figures import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.reading import Run, Study, read_run, read_study, split_of
 from stresslens.report.summary import HEADLINE
 
 PAGE = "report.html"
-TEMPLATES = ("base.html.j2", "parts.html.j2", "robustness.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
+TEMPLATES = (
+    "base.html.j2",
+    "parts.html.j2",
+    "robustness.html.j2",
+    "sweeps.html.j2",
+    "study.html.j2",
+    "run.html.j2",
+    "report.css",
+    "report.js",
+)
 
 
 BEYOND = ("threats", "robust_contrasts", "transfers", "corruptions", "certificates", "damaged")
@@ -69,6 +78,7 @@ def render_study(study: Study) -> str:
         "costs": costs,
         "matrix": differences.matrix(study),
         "cost_charts": summary.cost_charts(study),
+        "sweeps": sweeps.sections(study),
         "threats": robustness.sections(study),
         "audits": robustness.audits(study),
         "damaged": robustness.damaged(study),
@@ -89,6 +99,7 @@ def render_study(study: Study) -> str:
         ("contrasts", "Contrasts", contrasts or costs),
         ("matrix", "Every pair", found["matrix"]),
         ("cost", "Cost", found["cost_charts"]),
+        ("settings", "Which settings matter", found["sweeps"]),
         ("robustness", "Robustness", any(found[part] for part in BEYOND)),
         ("curves", "Curves", found["curves"]),
         ("confusion", "Confusion", found["confusions"]),
