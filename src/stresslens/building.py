@@ -21,7 +21,7 @@ from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.division import Division
 from stresslens.core.errors import ConfigError
-from stresslens.core.results import RunFolder, UnreadableRun
+from stresslens.core.results import RunFolder, UnreadableRun, read_record
 from stresslens.recipe import Input, Recipe
 
 
@@ -102,7 +102,7 @@ def _loaded(value: str, base: Path) -> Data:
 
 
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
-    """The data set a run was trained on, loaded again by its config.yaml; own plug-ins only with `trust`."""
+    """The data set a run was trained on (of a trial without test), loaded by its config.yaml; own plug-ins only with `trust`."""
     try:
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         value, repeats = config["data"], config["repeats"]
@@ -111,6 +111,8 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     if isinstance(value, str) and value.startswith("own data"):
         raise UnreadableRun(f"{folder.path} was trained on your {value}; evaluate it from Python, with stresslens.evaluate")
     data: Data = find.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
+    if "test" not in read_record(folder)["data"].get("splits", ["test"]):
+        data = replace(data, test=None)
     return data if isinstance(repeats, list) else studies.Repeats(**repeats).division.of(data, repeats["only"][0])
 
 

@@ -207,7 +207,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         "steps": p.updates,
         "seconds": p.seconds,
         "images_per_second": images / p.seconds if p.seconds else None,
-        "stopped": p.stopped or ("all epochs done" if training.over else f"as a trial that goes {p.epoch} epochs"),
+        "stopped": p.stopped or ("all epochs done" if training.over else f"at epoch {p.epoch}, as a trial of a sweep"),
         "select": training.select,
         "peak_memory": devices.peak_memory(arithmetic.device),
     }

@@ -19,7 +19,7 @@ from stresslens.core.types import Estimate
 from stresslens.executing import Place
 from stresslens.influence import Standing, judged
 from stresslens.metrics.intervals import wilson
-from stresslens.recipe import EVALUATION_KEYS, Recipe
+from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Recipe
 from stresslens.settling import arithmetic_of, settle
 from stresslens.space_check import recipe_with
 from stresslens.spaces import settings_of
@@ -58,6 +58,8 @@ class Trials:
         self.values["train"]["watch"] = [split for split in run.recipe.train.watch if split != "test"]
         self.arithmetic: dict[str, Any] = {}
         """Device, precision, threads and memory format, settled once for all trials."""
+        self.rows: dict[int, dict[str, Any]] = {}
+        """Of sweep.json; that of a trial which was told stays."""
 
     def check(self) -> None:
         """Raises ConfigError unless every candidate can be judged by one metric, and the folder holds this sweep or none."""
@@ -94,15 +96,18 @@ class Trials:
     def asked(self) -> dict[str, Any]:
         """What makes it this sweep and no other."""
         code = find.digests([self.values, self.sweep.space, self.sweep.settings], base=self.run.base)
-        recipe = {**self.values, "code": code}
+        train = {key: value for key, value in self.values["train"].items() if key not in OPERATIONAL}
+        recipe = {**self.values, "train": train, "code": code}
         return {"sweep": asdict(self.sweep), "recipe": recipe, "seed": self.study.seeds[0], "data": self.data.fingerprint}
 
     @cached_property
     def known(self) -> dict[str, Any]:
         """sweep.json as an earlier attempt left it."""
         path = self.home / FILE
-        known: dict[str, Any] = read_json(path) if path.exists() else {}
-        if path.exists() and not {"asked", "arithmetic"} <= known.keys():
+        if not path.exists():
+            return {}
+        known = read_json(path)
+        if not isinstance(known, dict) or not {"asked", "arithmetic"} <= known.keys():
             raise UnreadableRun(f"{path} tells of no sweep; delete {self.home} to start anew")
         return known
 
@@ -230,7 +235,10 @@ class Trials:
 
     def _write(self, *, ended: bool = False) -> dict[str, Any]:
         """Writes sweep.json: what was asked, and every trial as it stands; once all have ended, the best and what matters."""
-        rows = [self._row(number) for number in range(len(self.journal))]
+        for number in range(len(self.journal)):
+            if number not in self.rows or self.rows[number]["status"] == "running":
+                self.rows[number] = self._row(number)
+        rows = list(self.rows.values())
         table = {
             "format": 1,
             "run": self.run.name,

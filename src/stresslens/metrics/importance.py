@@ -35,7 +35,7 @@ def importances(columns: Mapping[str, Floats], outcome: Floats, *, level: float 
     A forest (Breiman 2001) that has not seen a trial predicts it as it is, and with the setting as each of the n trials has it; the
     rise of the squared error over twice the variance is the total effect of Sobol (1993; Jansen 1999), as far as the forest can
     predict: too few trials make it too small. Mean and Student's t over the trials (Watson & Wright 2021). Five times five folds; n
-    at least `FOLDS`. Of three settings without influence, each was called real in ... of 150 tables of 20 trials.
+    at least `FOLDS`. benchmarks/importance.py simulates how often it errs.
     """
     from scipy.special import stdtr, stdtrit
 
