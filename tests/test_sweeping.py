@@ -225,8 +225,27 @@ def test_what_trials_do_not_share_with_the_run_is_trained_anew(tmp_path: Path) -
     assert all("test" in line for line in run.read_lines(run.metrics))
 
 
+def test_from_the_command_line(type_: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    written(tmp_path, sweep={"trials": 2})
+    code, out, _ = type_("run", "s.yaml", "--dry-run")
+    assert code == 0
+    assert json.loads(out)["sweep"]["space"]["train.lr"] == {"from": 1e-4, "to": 1.0, "log": True}
+    assert json.loads(out)["sweep"]["trials"] == 2
+    assert not (tmp_path / "runs").exists()
+    assert type_("run", "s.yaml", "--executor", "rai")[0] == 2
+    code, out, err = type_("run", "s.yaml")
+    assert code == 0
+    assert "run: trial 1 (2 of 2 ended): accuracy on validation " in err
+    assert "[1/1] run seed 0: " in err
+    trial = str(tmp_path / "runs" / "s" / "run" / "trials" / "000")
+    assert type_("evaluate", trial, "--split", "validation")[0] == 0
+    code, _, err = type_("evaluate", trial)
+    assert code == 2
+    assert "has no test split in this run; it has train, validation" in err
+
+
 PROCESSES = multiprocessing.get_context("forkserver")
-LONG = {"train": {"epochs": 400, "checkpoint_seconds": 0.05}, "sweep": {"trials": 6}}
+LONG = {"train": {"epochs": 200, "checkpoint_seconds": 0.05}, "sweep": {"trials": 5}}
 
 
 def carry_out(file: Path, out: Path, executor: str) -> None:
