@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,14 @@ def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest
     text = file.read_text()
     if "data: {mnist" in text and not os.environ.get("STRESSLENS_DATA"):
         pytest.skip("needs MNIST (STRESSLENS_DATA)")
-    changes = ["train.epochs=1", "train.precision=float32"]
+    changes = [f"train.epochs={2 if 'method: halving' in text else 1}", "train.precision=float32"]
     changes += ["data.subset=600"] * ("data: {mnist" in text) + ["data={folder: {path: photos, size: 32}}"] * (
         "data: cifar10" in text
     )
     changes += ["robustness.images=16", "robustness.protocol=[fgsm]", "robustness.audit=false"] * ("\nrobustness:" in text)
     found = study.read(file, changes)
     found.seeds = [0]
+    found.sweep = replace(found.sweep, trials=3) if found.sweep else None
     folder = pipeline.run(found, out=tmp_path)
     page = (folder / "report.html").read_text()
     for run in found.runs:

@@ -79,7 +79,7 @@ repeats: 0
             "train: {schedule: {warmup: {then: cosin}}}",
             "train.schedule.warmup.then: no schedule is called 'cosin'; did you mean 'cosine'?",
         ),
-        ("sweep: {train.lr: [0.1, 1]}", "sweep: is not part of this version yet"),
+        ("sweep: {train.lr: [0.1, 1]}", "sweep.train.lr: unknown key; valid: halving, method"),
         ("robustness: {norm: linf}", "robustness: the key 'radii' is missing"),
         ("robustness: {radii: 0.1, protocol: [pgf]}", "robustness.protocol: no attack is called 'pgf'; did you mean 'pgd'"),
         ("runs: {a: {model.widths: [3]}}", "runs.a.model.widths: simple_cnn has no option 'widths'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.division import Division, fewer
 from stresslens.core.errors import ConfigError
-from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun
+from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_record
 from stresslens.recipe import ARITHMETIC, Input, Recipe
 
 
@@ -41,6 +41,8 @@ class Task:
     data: Data | None = None
     module: nn.Module | None = None
     repeats: studies.Repeats | None = None
+    until: int | None = None
+    """A trial of a sweep: it goes so many epochs, and has no test split. None: a run."""
 
 
 def settings_of(task: Task) -> dict[str, Any]:
@@ -81,16 +83,21 @@ def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
 
 
 def load_data(task: Task) -> Data:
-    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it."""
+    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it. Of a trial without test."""
     value = json.dumps(task.recipe.data, sort_keys=True)
     if task.data is not None:
         data = task.data
     elif task.repeats is not None:
         data = _divided(value, task.base, task.repeats.division, task.seed)
     else:
-        data = _loaded(value, task.base)
+        data = _loaded(value, task.base) if task.until is None else _without_test(value, task.base)
     subset = task.recipe.train.subset
     return data if subset is None else fewer(data, subset.images, balanced=subset.balanced, seed=task.seed)
+
+
+@lru_cache(maxsize=2)
+def _without_test(value: str, base: Path) -> Data:
+    return replace(_loaded(value, base), test=None)
 
 
 @lru_cache(maxsize=2)
@@ -107,7 +114,7 @@ def _loaded(value: str, base: Path) -> Data:
 
 
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
-    """The data set a run was trained on, loaded again by its config.yaml; own plug-ins only with `trust`."""
+    """The data set a run was trained on (of a trial without test), loaded by its config.yaml; own plug-ins only with `trust`."""
     try:
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         value, repeats, subset = config["data"], config["repeats"], config["train"]["subset"]
@@ -119,6 +126,8 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     seed = (repeats if isinstance(repeats, list) else repeats["only"])[0]
     if not isinstance(repeats, list):
         data = studies.Repeats(**repeats).division.of(data, seed)
+    if "test" not in read_record(folder)["data"].get("splits", ["test"]):
+        data = replace(data, test=None)
     return data if subset is None else fewer(data, subset["images"], balanced=subset["balanced"], seed=seed)
 
 

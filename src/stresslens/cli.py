@@ -62,7 +62,10 @@ for verb in (attack, verify, audit, doctor):
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder that holds the studies' folders.")]
-Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Runs trained at a time, each in its own process.")]
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", min=1, help="Runs trained at a time, each in its own process; on Ray by default one a core.")
+]
+Where = Annotated[str | None, typer.Option("--executor", help="local, or ray for a cluster; default: the study's, else local.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, …; default: CUDA where there is one.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="This one seed instead of the study's.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")]
@@ -86,7 +89,8 @@ def run(
     study: Annotated[Path, typer.Argument(help="A study file, or a run's config.yaml.")],
     overrides: Overrides = None,
     out: Out = Path("runs"),
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
+    executor: Where = None,
     device: Device = None,
     seed: Seed = None,
     dry_run: DryRun = False,
@@ -98,7 +102,8 @@ def run(
     """Carry out a study: every run and seed, their comparison, and a report. The same command again goes on where it stopped."""
     from stresslens import study as studies
 
-    _carry_out(studies.read(study, overrides or []), out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+    described = studies.carried_out_on(studies.read(study, overrides or []), executor)
+    _carry_out(described, out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
 
 
 @app.command()
@@ -132,7 +137,7 @@ def train(
         raise ConfigError(
             "\n".join(p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}" for p in error.problems)
         ) from None
-    _carry_out(described, out, 1, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+    _carry_out(described, out, None, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
 
 
 @app.command()
@@ -302,7 +307,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def _carry_out(
     study: Study,
     out: Path,
-    jobs: int,
+    jobs: int | None,
     device: str | None,
     seed: int | None,
     dry_run: bool,
@@ -311,7 +316,7 @@ def _carry_out(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from stresslens import gates, pipeline
     from stresslens import study as studies
@@ -328,7 +333,8 @@ def _carry_out(
         study = replace(study, seeds=[seed])
     if dry_run:
         resolved = {run.name: studies.as_values(run.recipe) for run in study.runs}
-        print_json({"study": study.name, "seeds": study.seeds, "runs": resolved, "contrasts": study.contrasts})
+        swept = {} if study.sweep is None else {"sweep": {**asdict(study.sweep), "trials": study.sweep.size * len(study.runs)}}
+        print_json({"study": study.name, "seeds": study.seeds, "runs": resolved, "contrasts": study.contrasts, **swept})
         return
     finished: dict[str, dict[str, Estimate]] = {}
     serious: dict[str, None] = {}
@@ -346,7 +352,14 @@ def _carry_out(
             print_finished(len(finished), total, task, record["training"], scores.get("accuracy"))
 
     started = time.perf_counter()
-    folder = pipeline.run(study, out=out, jobs=jobs, show=lambda task: progress(task, verbose) if talks else silent, tell=tell)
+    folder = pipeline.run(
+        study,
+        out=out,
+        jobs=jobs,
+        show=lambda task: progress(task, verbose) if talks else silent,
+        tell=tell,
+        say=lambda line: typer.echo(line, err=True) if talks else None,
+    )
     verdicts = json.loads((folder / "comparison.json").read_text())
     if as_json:
         print_json({"study": study.name, "folder": str(folder), "report": str(folder / "report.html"), "comparison": verdicts})

@@ -1,4 +1,4 @@
-"""The verb that looks at the installation."""
+"""The verb that tells what this machine can do."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from stresslens.core.errors import ConfigError
@@ -56,3 +57,16 @@ def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
         at = at[key]
     at[keys[-1]] = value
     return path
+
+
+def get_dotted(values: Mapping[str, Any], dotted: str) -> Any:
+    """The value at a dotted key, passing over plug-ins' names as `set_dotted` does. Raises KeyError where nothing is set."""
+    at: Any = values
+    path: Keys = ()
+    for key in dotted.split("."):
+        if path in SLOTS and isinstance(at, Mapping) and len(at) == 1 and key not in at:
+            at = next(iter(at.values()))
+        if not isinstance(at, Mapping) or key not in at:
+            raise KeyError(dotted)
+        at, path = at[key], (*path, key)
+    return at

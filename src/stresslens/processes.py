@@ -87,6 +87,7 @@ def _part(
         base=task.base,
         show=show,
         group=group,
+        until=task.until,
     )
     smallest = (len(data.train) - 1) % training.size + 1
     if smallest < group.place.world and any(isinstance(module, nn.SyncBatchNorm) for module in training.model.modules()):

@@ -58,12 +58,14 @@ class Run:
         return open_model(RunFolder(self.folder), trust=True, module=module).eval()
 
 
-def run(study: str | Path, *overrides: str, out: str | Path = "runs", jobs: int = 1) -> Path:
+def run(study: str | Path, *overrides: str, out: str | Path = "runs", jobs: int | None = None, executor: str | None = None) -> Path:
     """Carries out a study file, with `key.path=value` overrides, and returns its folder (report.html is in it).
 
-    Raises ConfigError with every mistake of the file, DataError, TrainingDiverged, and Stopped after a signal.
+    `jobs` runs at a time (one; on Ray one a core); `executor` is "local" or "ray", the study's own unless given. Raises ConfigError
+    with every mistake of the file, DataError, TrainingDiverged, and Stopped after a signal.
     """
-    return pipeline.run(studies.read(Path(study), overrides), out=Path(out), jobs=jobs)
+    described = studies.carried_out_on(studies.read(Path(study), overrides), executor)
+    return pipeline.run(described, out=Path(out), jobs=jobs)
 
 
 def train(

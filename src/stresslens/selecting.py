@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -111,3 +112,11 @@ def rank(select: str, seen: Mapping[str, float]) -> tuple[float, float]:
     if select == "robust":
         return seen["robust"], seen["accuracy"]
     return (seen["accuracy"], -seen["loss"]) if select == "accuracy" else (-seen["loss"], seen["accuracy"])
+
+
+def chosen(select: str, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, float] | None:
+    """What the chosen epoch showed on validation, of the lines of metrics.jsonl; None where no epoch was evaluated."""
+    seen: list[Mapping[str, float]] = [line["validation"] for line in lines if "validation" in line]
+    if select == "last" or not seen:
+        return seen[-1] if seen else None
+    return max(seen, key=lambda each: rank(select, each))

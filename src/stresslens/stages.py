@@ -77,7 +77,8 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
 
 def _due(task: Task, record: Record) -> dict[str, str]:
     """The stages that are left to do, with what they will have been done for."""
-    due = {stage: str(record["fingerprint"]) for stage in ("training", "predictions")}
+    rung = "" if task.until is None else f" to epoch {task.until}"
+    due = dict.fromkeys(("training", "predictions"), f"{record['fingerprint']}{rung}")
     for key in EVALUATION_KEYS:
         asked = configuration(task).get(key)
         if asked:
@@ -203,7 +204,8 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         except Stopped as error:  # recorded while a second signal still does no harm
             _record_end(folder, record, error)
             raise
-    record["findings"] += overfitting.findings(folder.read_lines(folder.metrics))
+    found = overfitting.findings(folder.read_lines(folder.metrics))
+    record["findings"] = [f for f in record["findings"] if f["kind"] != overfitting.KIND] + found
     p = training.position
     images = p.epoch * len(data.train) * task.recipe.train.replay
     record["training"] = {
@@ -212,7 +214,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         "steps": p.updates,
         "seconds": p.seconds,
         "images_per_second": images / p.seconds if p.seconds else None,
-        "stopped": p.stopped or "all epochs done",
+        "stopped": p.stopped or ("all epochs done" if training.over else f"at epoch {p.epoch}, as a trial of a sweep"),
         "select": training.select,
         "peak_memory": devices.peak_memory(arithmetic.device),
     }
@@ -256,6 +258,9 @@ def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) ->
 
 def _predict(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
     model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
+    if task.until is not None:
+        predict_split(folder, model, data, "validation", record)
+        return
     seen, known = likeness.observed(model, data.train, lambda: evaluation.predictions_of(model, data.train))
     if data.validation is not None:
         _, held_out = likeness.observed(model, data.validation, lambda: predict_split(folder, model, data, "validation", record))

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -24,9 +24,15 @@ from stresslens.curve import Curve, Point
 from stresslens.dotted import set_dotted
 from stresslens.recipe import STRICT, Recipe
 from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
+from stresslens.space_check import check_sweep
+from stresslens.spaces import Halving, Sweep
 
-LATER = ("sweep", "explain", "views", "executor")
+LATER = ("explain", "views")
 """Keys of a study that this version does not carry out yet."""
+
+
+Executor = Literal["local", "ray"]
+"""Where runs are carried out: on this machine, or on a Ray cluster."""
 
 
 @dataclass(config=STRICT)
@@ -73,6 +79,8 @@ class _Frame:
     repeats: Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats = 1
     contrasts: dict[str, Contrast] | None = None
     curve: Curve | None = None
+    sweep: Sweep | None = None
+    executor: Executor = "local"
 
 
 @dataclass(config=STRICT)
@@ -98,17 +106,22 @@ class Study:
     """How the data is divided anew for every seed, if it is."""
     curves: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)
     """Of each data-size curve its name, and its sizes with their runs."""
+    sweep: Sweep | None = None
+    """What is tried for each run before its best settings are trained for every seed and tested."""
+    executor: Executor = "local"
 
 
 _FRAME = TypeAdapter(_Frame)
 
 
 def _section_of(path: find.Keys) -> Any:
+    if path[:1] == ("sweep",):
+        return Halving if path[1:2] == ("halving",) else Sweep
     return {"repeats": Repeats, "curve": Curve}.get(str(path[0]) if path else "", Contrast)
 
 
 RECIPE_KEYS = ("data", "input", "model", "estimator", "train", "robustness", "corruptions", "track")
-STUDY_KEYS = ("study", "runs", "grid", "repeats", "contrasts", "curve")
+STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "curve", "executor")
 
 
 def read(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -169,6 +182,7 @@ def expand(
         names.append(run_name)
         merged = copy.deepcopy(base_recipe)
         origins: dict[find.Keys, find.Keys] = {}
+        fixed = {key: origin for key, _, origin in changes} | {key: ("the", "command", "line") for key, _ in given}
         for key, value, origin in [*changes, *((k, v, ("command line", f"{k}={v}")) for k, v in given)]:
             try:
                 origins[set_dotted(merged, key, value)] = origin
@@ -180,6 +194,11 @@ def expand(
             for key, value in frame.curve.at(point, merged.get("train") or {}).items():
                 origins[set_dotted(merged, key, value)] = ("curve", "sizes", frame.curve.sizes.index(point.size))
         recipe = check_recipe(merged, (), base, found, origins)
+        if frame.sweep is not None and recipe is not None:
+            if recipe.estimator is not None or any(key.startswith("estimator") for key in frame.sweep.space or {}):
+                why = "trials are judged by what training tells of validation, and an estimator tells nothing; list its settings as runs"
+                found.append(Problem(("sweep",), why))
+            check_sweep(frame.sweep, recipe, fixed, base, found)
         if len(whole.encode()) > 200:
             found.append(Problem(("runs", run_name), "the name is too long for a folder (200 bytes with the overrides)"))
         if whole in (run.name for run in runs):
@@ -199,15 +218,32 @@ def expand(
         found.append(Problem(("curve", "sizes"), "each size once"))
     if isinstance(frame.repeats, Repeats) and (wrong := frame.repeats.wrong()) is not None:
         found.append(Problem(("repeats",), wrong))
+    if isinstance(frame.repeats, Repeats) and frame.sweep is not None:
+        found.append(
+            Problem(("sweep",), "images that choose in one division are test images of another; repeat over seeds instead")
+        )
     recipes = {run.name: {k: v for k, v in as_values(run.recipe).items() if k != "track"} for run in runs}
     contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
     claims = claims_of(frame.contrasts or {}, contrasts, found)
     if found:
         raise Problems(list(dict.fromkeys(found)))
     if isinstance(frame.repeats, Repeats):
-        return Study(study_name, runs, frame.repeats.seeds, contrasts, source, claims, frame.repeats, list(curves.items()))
-    seeds = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats
-    return Study(study_name, runs, seeds, contrasts, source, claims, curves=list(curves.items()))
+        seeds, repeats = frame.repeats.seeds, frame.repeats
+    else:
+        seeds, repeats = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats, None
+    points = list(curves.items())
+    return Study(study_name, runs, seeds, contrasts, source, claims, repeats, points, frame.sweep, frame.executor)
+
+
+def carried_out_on(study: Study, executor: str | None) -> Study:
+    """The study on another executor than it names. Raises ConfigError for one that there is not."""
+    known: list[Executor] = ["local", "ray"]
+    if executor is None:
+        return study
+    for each in known:
+        if each == executor:
+            return replace(study, executor=each)
+    raise ConfigError(f"no executor is called {executor!r}; {closest(executor, list(known))}")
 
 
 def _with_surrogate(

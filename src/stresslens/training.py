@@ -36,12 +36,12 @@ SHOW_SECONDS = 0.25
 
 
 def fit(t: Training) -> None:
-    """Trains until the last epoch, an early stop or a signal.
+    """Trains until the last epoch (or `until`), an early stop or a signal.
 
     Raises TrainingDiverged at the first loss or gradient that is not finite, and Stopped after saving when a signal came.
     """
     t.model.train()
-    while not t.over:
+    while not (t.over or t.position.epoch >= t.until):
         for batch in t.batches():
             loss = t.loss_of(batch)
             t.differentiate(loss)
@@ -94,14 +94,16 @@ class Training:
         base: Path,
         show: Show,
         group: Group = ALONE,
+        until: int | None = None,
     ) -> None:
         """`model` is a net behind its input layers (core.layers.build); `group` the processes that share each batch.
 
-        Raises ConfigError when a rule needs a missing split.
+        With `until` training rests after so many epochs, of the `train.epochs` that schedules are laid out for. Raises ConfigError
+        when a rule needs a missing split.
         """
         self.model = arithmetic.place(model)
         self.data, self.train, self.arithmetic, self.seed, self.folder, self.show = data, train, arithmetic, seed, folder, show
-        self.group, self.tracking = group, Tracking()
+        self.group, self.tracking, self.until = group, Tracking(), until or train.epochs
         self.position = Position()
         self.objective_state: dict[str, Tensor] = {}
         self.carried: dict[str, Tensor] = {}

@@ -314,3 +314,41 @@ class Comparison(File):
     matrix: Matrix | None = None
     claims: list[Claim] = []
     verdicts: list[str] = []
+
+
+class Trial(File):
+    """One trial of a sweep: its settings, and its value on validation at the epoch chosen."""
+
+    number: int
+    settings: dict[str, Any] = {}
+    status: Literal["running", "finished", "left out", "diverged"] = "running"
+    epochs: int | None = None
+    seconds: float | None = None
+    value: Figure | None = None
+
+
+class Influence(File):
+    """A setting's share of the differences between trials."""
+
+    setting: str
+    share: Figure
+    real: bool = False
+
+
+class ImportanceTable(File):
+    n: int
+    rows: list[Influence] = []
+    said: list[str] = []
+
+
+class SweepFile(File):
+    """sweep.json, which the sweep's owner writes beside a run's seeds."""
+
+    format: Literal[1] = 1
+    run: str = ""
+    method: str = ""
+    metric: Literal["accuracy", "loss", "robust"] = "accuracy"
+    size: int = 0
+    best: int | None = None
+    trials: list[Trial] = []
+    importance: ImportanceTable | None = None

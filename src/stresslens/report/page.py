@@ -30,6 +30,7 @@ from stresslens.report import (
     provenance,
     robustness,
     summary,
+    sweeps,
     under_attack,
     wording,
 )
@@ -39,7 +40,16 @@ from stresslens.report.reading import Run, Study, read_run, read_study, split_of
 from stresslens.report.summary import HEADLINE
 
 PAGE = "report.html"
-TEMPLATES = ("base.html.j2", "parts.html.j2", "robustness.html.j2", "study.html.j2", "run.html.j2", "report.css", "report.js")
+TEMPLATES = (
+    "base.html.j2",
+    "parts.html.j2",
+    "robustness.html.j2",
+    "sweeps.html.j2",
+    "study.html.j2",
+    "run.html.j2",
+    "report.css",
+    "report.js",
+)
 
 
 BEYOND = ("threats", "robust_contrasts", "transfers", "corruptions", "certificates", "damaged")
@@ -82,6 +92,7 @@ def render_study(study: Study) -> str:
         "errors": differences.errors(study),
         "matrix": differences.matrix(study),
         "cost_charts": summary.cost_charts(study),
+        "sweeps": sweeps.sections(study),
         "threats": robustness.sections(study),
         "audits": robustness.audits(study),
         "damaged": robustness.damaged(study),
@@ -104,6 +115,7 @@ def render_study(study: Study) -> str:
         ("matrix", "Every pair", found["matrix"]),
         ("cost", "Cost", found["cost_charts"]),
         ("data-size", "What data is worth", found["sizes"]),
+        ("settings", "Which settings matter", found["sweeps"]),
         ("robustness", "Robustness", any(found[part] for part in BEYOND)),
         ("curves", "Curves", found["curves"]),
         ("confusion", "Confusion", found["confusions"]),

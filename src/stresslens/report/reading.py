@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.results import RunFolder, UnreadableRun, read_json, run_folders
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import t_mean
-from stresslens.report.files import Comparison, Example, Record, StudyFile
+from stresslens.report.files import Comparison, Example, Record, StudyFile, SweepFile
 from stresslens.report.robust_files import Stress, Transfers, stress_of
 
 T = TypeVar("T", bound=BaseModel)
@@ -150,6 +150,8 @@ class Study:
     file: StudyFile | None = None
     comparison: Comparison | None = None
     transfers: Transfers | None = None
+    sweeps: Mapping[str, SweepFile] = field(default_factory=dict)
+    """What was tried before a recipe's settings were chosen, by its name."""
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -193,7 +195,9 @@ def read_study(folder: Path) -> Study:
         pooled = comparison.recipes
         of = (comparison.split, comparison.metric)
         recipes = [replace(each, pooled=pooled.get(each.name), pooled_as=of) for each in recipes]
-    return Study(title, folder, tuple(recipes), split, file, comparison, _optional(folder / "transfers.json", Transfers))
+    tried = {each.name: _optional(each.runs[0].folder.path.parent / "sweep.json", SweepFile) for each in recipes if each.runs}
+    sweeps = {name: sweep for name, sweep in tried.items() if sweep is not None}
+    return Study(title, folder, tuple(recipes), split, file, comparison, _optional(folder / "transfers.json", Transfers), sweeps)
 
 
 def split_of(runs: Sequence[Run]) -> str:

@@ -1,0 +1,75 @@
+"""Which settings matter: from trials with their settings and how well they did to shares with intervals, and to words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stresslens.metrics.importance import Importance, importances, ranks
+from stresslens.metrics.intervals import Floats
+
+LEAST = 8
+"""Trials below which nothing is said."""
+FEW = 20
+"""Trials below which only a setting that decides nearly everything can be told."""
+MOST = 0.5
+"""From this share on a setting explains most of the differences."""
+
+Standing = tuple[float, ...]
+"""How well a trial did: the higher of two is better."""
+
+
+def judged(settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing]) -> dict[str, Any]:
+    """What sweep.json holds of importance: `rows` from the most important down, and what they say.
+
+    Trials are compared by their order, so that one that diverged or was left out early counts as worse and not as a number, and a
+    few disasters do not drown the rest. Settings that were the same in every trial are left out.
+    """
+    n = len(settings)
+    columns = {
+        key: column
+        for key in dict.fromkeys(key for each in settings for key in each)
+        if (column := _column(key, settings)) is not None
+    }
+    if not columns:
+        return {"n": n, "rows": [], "said": ["no setting took more than one value"]}
+    if n < LEAST:
+        few = f"{n} trials are too few to tell which settings matter; {LEAST} are the least, {FEW} are better"
+        return {"n": n, "rows": [], "said": [few]}
+    order = {standing: place for place, standing in enumerate(sorted(set(standings)))}
+    found = importances(columns, ranks(np.array([order[each] for each in standings], dtype=float)))
+    rows = sorted(found.items(), key=lambda row: -row[1].share.value)
+    table = [{"setting": key, "share": i.share.as_json(), "p": i.p, "p_holm": i.p_holm, "real": i.real} for key, i in rows]
+    return {"n": n, "rows": table, "said": _said(rows, n)}
+
+
+def _said(rows: Sequence[tuple[str, Importance]], n: int) -> list[str]:
+    said = []
+    for key, each in rows:
+        share = each.share
+        interval = f"({share.value:.2f}, {share.low:.2f} to {share.high:.2f}, over {n} trials)"
+        if each.real and share.value >= MOST:
+            said.append(f"{key} explains most of the differences in how trials did {interval}")
+        elif each.real:
+            said.append(f"{key} explains a part of the differences in how trials did {interval}")
+    unclear = [key for key, each in rows if not each.real]
+    if unclear:
+        verb = "is" if len(unclear) == 1 else "are"
+        said.append(f"{', '.join(unclear)} {verb} not distinguishable from settings of no influence (over {n} trials)")
+    if n < FEW:
+        said.append(f"with {n} trials only a setting that decides nearly everything can be told; {FEW} or more tell the rest")
+    return said
+
+
+def _column(key: str, settings: Sequence[Mapping[str, Any]]) -> Floats | None:
+    """A setting as columns (n, k): numbers by their order, anything else one column for each value; None where it never varies."""
+    values = [each.get(key) for each in settings]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        numbers = np.array(values, dtype=float)
+        return ranks(numbers)[:, None] if len(set(values)) > 1 else None
+    words = [json.dumps(value, sort_keys=True) for value in values]
+    kinds = sorted(set(words))
+    return np.array([[word == kind for kind in kinds] for word in words], dtype=float) if len(kinds) > 1 else None

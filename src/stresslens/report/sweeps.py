@@ -1,0 +1,127 @@
+"""Sweeps: the trials of each run, which settings matter, and how well each value did, from sweep.json alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from markupsafe import Markup
+
+from stresslens.report.axes import log_axis
+from stresslens.report.figures import Interval, Mark, interval_chart, scatter_chart
+from stresslens.report.files import SweepFile, Trial
+from stresslens.report.reading import Study
+from stresslens.report.wording import brief, number, percent, plain
+
+UNITS = {"accuracy": "accuracy, %", "robust": "robust accuracy, %", "loss": "loss"}
+PLAIN, BEST = 0, 1
+"""Places of the colours of a chart."""
+ROWS = 200
+"""Trials of a table; of more the best are shown."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one sweep."""
+
+    name: str
+    file: SweepFile
+    keys: Sequence[str]
+    trials: Sequence[Trial]
+    left_out: int
+    slices: Sequence[Markup]
+    importance: Markup | None
+
+    @property
+    def said(self) -> Sequence[str]:
+        return self.file.importance.said if self.file.importance else ()
+
+    def written(self, trial: Trial, key: str) -> str:
+        return text(trial.settings[key]) if key in trial.settings else "as in the recipe"
+
+    def value(self, trial: Trial) -> str:
+        return (plain if self.file.metric == "loss" else percent)(trial.value)
+
+
+def sections(study: Study) -> list[Section]:
+    return [_section(name, file) for name, file in study.sweeps.items()]
+
+
+def _section(name: str, file: SweepFile) -> Section:
+    keys = list(dict.fromkeys(key for trial in file.trials for key in trial.settings))
+    ranked = sorted(file.trials, key=lambda trial: _rank(trial, file.metric))
+    slices = [chart for key in keys if (chart := _slice(key, file)) is not None]
+    return Section(name, file, keys, ranked[:ROWS], len(ranked[ROWS:]), slices, _importance(file))
+
+
+def _rank(trial: Trial, metric: str) -> tuple[float, ...]:
+    """Finished trials by value, then those left out by how far they came, then the others."""
+    if trial.value is None:
+        return (1.0, 0.0, trial.number)
+    reached = math.inf if trial.status == "finished" else trial.epochs or 0
+    return (-reached, trial.value.value * (1 if metric == "loss" else -1), trial.number)
+
+
+def text(value: Any) -> str:
+    """A setting's value as a study file writes it, in short."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else brief(json.dumps(value, ensure_ascii=False))
+
+
+def _importance(file: SweepFile) -> Markup | None:
+    rows = file.importance.rows if file.importance else []
+    drawn = [Interval(row.setting, s.value, s.low, s.high, PLAIN, f"{s.value:.2f}") for row in rows if (s := row.share)]
+    if not drawn:
+        return None
+    return interval_chart(
+        drawn, title="How much each setting explains", x_label="share of the differences between trials", label=32
+    )
+
+
+def _slice(key: str, file: SweepFile) -> Markup | None:
+    """Every trial against one setting: a dot each where it is a number, else the median and the extremes of each choice."""
+    ended = [trial for trial in file.trials if trial.value is not None and trial.status != "running"]
+    scale = 1.0 if file.metric == "loss" else 100.0
+    values = [trial.settings.get(key) for trial in ended]
+    if len({text(value) for value in values}) < 2:
+        return None
+    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        return _of_choices(key, ended, scale, UNITS[file.metric])
+    marks = [_mark(trial, x, scale, file) for trial, x in zip(ended, numbers)]
+    marks.sort(key=lambda mark: mark.place)  # the best is drawn over those of the same x
+    log = min(numbers) > 0 and max(numbers) / min(numbers) > 20
+    return scatter_chart(
+        marks,
+        title=f"Validation against {key}",
+        x_label=f"{key}, logarithmic" if log else key,
+        y_label=UNITS[file.metric],
+        log=log and log_axis(numbers).holds(min(numbers)),
+    )
+
+
+def _mark(trial: Trial, x: float, scale: float, file: SweepFile) -> Mark:
+    assert trial.value is not None
+    e, best = trial.value, trial.number == file.best
+    written = f"{number(scale * e.value)} at {x:g}"
+    name = f"best: trial {trial.number}" if best else f"trial {trial.number}"
+    return Mark(name, x, scale * e.value, scale * e.low, scale * e.high, BEST if best else PLAIN, written)
+
+
+def _of_choices(key: str, ended: Sequence[Trial], scale: float, unit: str) -> Markup:
+    together: dict[str, list[float]] = {}
+    for trial in ended:
+        if trial.value is not None:
+            written = text(trial.settings[key]) if key in trial.settings else "as in the recipe"
+            together.setdefault(written, []).append(scale * trial.value.value)
+    rows = [
+        Interval(f"{choice} ({len(there)})", median(there), min(there), max(there), PLAIN, number(median(there)))
+        for choice, there in sorted(together.items(), key=lambda pair: -median(pair[1]))
+    ]
+    title = f"Validation against {key}: median, lowest and highest (trials)"
+    return interval_chart(rows, title=title, x_label=unit, label=32)
