@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -195,8 +194,7 @@ def test_two_then_one_then_three_processes_end_at_the_same_weights(
     logged(task, 3)
     os.kill(two.processes[1].pid or 0, signal.SIGTERM)  # one hears it, both stop at the same batch
     assert two.codes() == [143, 143]
-    stopped = read_json(task.folder / "record.json")
-    assert stopped["status"] == "stopped"
+    assert read_json(task.folder / "record.json")["status"] == "stopped"
     assert len(lines(task)) < 40
 
     keep, calls = Training.keep, itertools.count()
@@ -396,7 +394,7 @@ def test_torchrun_ends_all_when_one_is_killed_and_the_same_command_goes_on(tmp_p
         time.sleep(0.05)
     again.send_signal(signal.SIGTERM)  # torchrun passes it on
     again.communicate(timeout=60)
-    record = json.loads((run / "record.json").read_text())
+    record = read_json(run / "record.json")
     assert record["status"] == "stopped"
     assert record["resumed_from"][0]["processes"] == 2
     assert place_of(run) > before
