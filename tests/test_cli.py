@@ -251,6 +251,28 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     pytest.fail("the worker outlived the command by ten seconds and still holds the folder")
 
 
+def test_a_sweep_from_the_command_line(type_: Type, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 2, precision: float32, threads: 1}\n"
+        "sweep: {trials: 2, space: {train.lr: {from: 1e-3, to: 0.1, log: true}}}\n"
+    )
+    code, out, _ = type_("run", "s.yaml", "--dry-run")
+    assert code == 0
+    assert json.loads(out)["sweep"]["space"]["train.lr"] == {"from": 1e-3, "to": 0.1, "log": True}
+    assert json.loads(out)["sweep"]["trials"] == 2
+    assert not (tmp_path / "runs").exists()
+    assert type_("run", "s.yaml", "--executor", "rai")[0] == 2
+    code, _, err = type_("run", "s.yaml")
+    assert code == 0
+    assert "run: trial 1 (2 of 2 ended): accuracy on validation " in err
+    assert "[1/1] run seed 0: " in err
+    trial = str(tmp_path / "runs" / "s" / "run" / "trials" / "000")
+    assert type_("evaluate", trial, "--split", "validation")[0] == 0
+    code, _, err = type_("evaluate", trial)
+    assert code == 2
+    assert "has no test split in this run; it has train, validation" in err
+
+
 def test_usage_mistakes_exit_2(type_: Type, tiny: Path) -> None:
     for words in (
         ["run"],

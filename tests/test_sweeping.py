@@ -92,6 +92,7 @@ def test_the_best_by_validation_is_trained_for_every_seed_and_only_it_is_tested(
     assert "trial-004" not in page
 
 
+@pytest.mark.slow
 def test_the_same_seed_asks_the_same_trials_however_many_at_a_time(tmp_path: Path) -> None:
     one = pipeline.run(written(tmp_path), out=tmp_path / "one")
     two = pipeline.run(written(tmp_path), out=tmp_path / "two", jobs=2)
@@ -105,7 +106,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing handles it."""
 
 
-@pytest.mark.parametrize("method", ["random", "tpe", "halving"])
+@pytest.mark.parametrize("method", ["random", pytest.param("tpe", marks=pytest.mark.slow), "halving"])
 def test_cut_off_anywhere_it_goes_on_to_the_same_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """Cut off before, between and after what a trial leaves: the journal, its folder, sweep.json."""
     sweep = {"method": method, "trials": 12 if method == "tpe" else 5}
@@ -223,25 +224,6 @@ def test_what_trials_do_not_share_with_the_run_is_trained_anew(tmp_path: Path) -
     assert all("test" not in line for line in lines.read_lines(lines.metrics))
     run = RunFolder(folder / "run" / "seed-0")
     assert all("test" in line for line in run.read_lines(run.metrics))
-
-
-def test_from_the_command_line(type_: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    written(tmp_path, sweep={"trials": 2})
-    code, out, _ = type_("run", "s.yaml", "--dry-run")
-    assert code == 0
-    assert json.loads(out)["sweep"]["space"]["train.lr"] == {"from": 1e-4, "to": 1.0, "log": True}
-    assert json.loads(out)["sweep"]["trials"] == 2
-    assert not (tmp_path / "runs").exists()
-    assert type_("run", "s.yaml", "--executor", "rai")[0] == 2
-    code, out, err = type_("run", "s.yaml")
-    assert code == 0
-    assert "run: trial 1 (2 of 2 ended): accuracy on validation " in err
-    assert "[1/1] run seed 0: " in err
-    trial = str(tmp_path / "runs" / "s" / "run" / "trials" / "000")
-    assert type_("evaluate", trial, "--split", "validation")[0] == 0
-    code, _, err = type_("evaluate", trial)
-    assert code == 2
-    assert "has no test split in this run; it has train, validation" in err
 
 
 PROCESSES = multiprocessing.get_context("forkserver")
