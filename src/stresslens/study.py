@@ -196,7 +196,7 @@ def expand(
         recipe = check_recipe(merged, (), base, found, origins)
         if frame.sweep is not None and recipe is not None:
             if recipe.estimator is not None or any(key.startswith("estimator") for key in frame.sweep.space or {}):
-                why = "trials are judged by what training tells of validation, and an estimator tells nothing; list its settings as runs"
+                why = "trials are judged by the epochs of training, and an estimator has none; list its settings as runs"
                 found.append(Problem(("sweep",), why))
             check_sweep(frame.sweep, recipe, fixed, base, found)
         if len(whole.encode()) > 200:
