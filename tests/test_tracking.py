@@ -25,8 +25,9 @@ from stresslens.core.data import Data
 from stresslens.core.errors import Notice, Problems
 from stresslens.core.results import RunFolder
 from stresslens.core.tracking import Histograms, Scalars
+from stresslens.dotted import settings
 from stresslens.study import recipe_from
-from stresslens.tracking import BINS, Journal, Tracking, histogram, settings
+from stresslens.tracking import BINS, Journal, Tracking, histogram
 from stresslens.training import Training
 
 OWN = """

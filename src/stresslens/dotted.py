@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stresslens.core.errors import ConfigError
-from stresslens.find import Keys
+from stresslens.find import Keys, named
 from stresslens.recipe import Recipe, Train
 
 SLOTS: dict[Keys, str] = {
@@ -70,3 +71,17 @@ def get_dotted(values: Mapping[str, Any], dotted: str) -> Any:
             raise KeyError(dotted)
         at, path = at[key], (*path, key)
     return at
+
+
+def settings(values: Mapping[str, Any], path: Keys = ()) -> Iterator[tuple[str, bool | int | float | str]]:
+    """Settings that are set, by their dotted names, as one overrides them: `model` and `model.batch_norm`, `train.lr`."""
+    for key, value in values.items():
+        here = (*path, key)
+        dotted = ".".join(map(str, here))
+        if here in SLOTS and value is not None:
+            name, value = named(SLOTS[here], value)
+            yield dotted, name
+        if isinstance(value, Mapping):
+            yield from settings(value, here)
+        elif value is not None:
+            yield dotted, value if isinstance(value, bool | int | float | str) else json.dumps(value)

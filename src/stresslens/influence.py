@@ -1,13 +1,17 @@
-"""Which settings matter: from trials with their settings and how well they did to shares with intervals, and to words."""
+"""Which settings matter: from trials or runs with their settings and how well they did to shares with intervals, and to words."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
+from stresslens.core.results import RunFolder, read_json, read_record
+from stresslens.dotted import settings
 from stresslens.metrics.importance import Importance, importances, ranks
 from stresslens.metrics.intervals import Floats
 
@@ -15,6 +19,8 @@ LEAST = 8
 """Trials below which nothing is said."""
 FEW = 20
 """Trials below which only a setting that decides nearly everything can be told."""
+TRAINED = ("data", "input", "model", "estimator", "train")
+"""The sections of a recipe that a trained model depends on."""
 MOST = 0.5
 """From this share on a setting explains most of the differences."""
 
@@ -44,6 +50,28 @@ def judged(settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing])
     rows = sorted(found.items(), key=lambda row: -row[1].share.value)
     table = [{"setting": key, "share": i.share.as_json(), "p": i.p, "p_holm": i.p_holm, "real": i.real} for key, i in rows]
     return {"n": n, "rows": table, "said": _said(rows, n)}
+
+
+def of_study(folder: Path) -> dict[str, Any] | None:
+    """The same for the runs of a study: which of the settings they differ in matter, by the mean over seeds of the accuracy on
+    validation at the epoch chosen. None where fewer than `LEAST` runs have one, or fewer than two settings differ.
+
+    Runs that are trained on unequal sizes of data, or on other data, differ in that as in a setting.
+    """
+    asked: list[dict[str, Any]] = []
+    standings: list[Standing] = []
+    for name in read_json(folder / "study.json")["runs"]:
+        found = [RunFolder(path.parent) for path in sorted((folder / name).glob("seed-*/record.json"))]
+        scores = [read_record(each).get("scores", {}).get("validation", {}).get("accuracy", {}).get("value") for each in found]
+        known = [score for score in scores if score is not None]
+        if known:
+            config = yaml.safe_load(found[0].config.read_text(encoding="utf-8"))
+            asked.append({key: value for key, value in settings(config) if key.partition(".")[0] in TRAINED})
+            standings.append((sum(known) / len(known),))
+    differing = [key for key in dict.fromkeys(key for each in asked for key in each) if len({str(a.get(key)) for a in asked}) > 1]
+    if len(asked) < LEAST or len(differing) < 2:
+        return None
+    return judged([{key: each.get(key) for key in differing} for each in asked], standings)
 
 
 def _said(rows: Sequence[tuple[str, Importance]], n: int) -> list[str]:

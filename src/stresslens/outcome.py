@@ -13,8 +13,8 @@ from stresslens.core.data import Data
 from stresslens.core.positions import balanced_subset
 from stresslens.core.results import RunFolder, read_json
 from stresslens.core.tracking import Embedding, Entry, Figure, Graph, Outcome, Pictures, Pixels, Text
+from stresslens.dotted import settings
 from stresslens.examples import examples_of, thumbnails
-from stresslens.tracking import settings
 
 SHOWN = 9
 """Pictures drawn at random, and as many of the mistakes that the model was surest of."""

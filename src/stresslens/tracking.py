@@ -20,7 +20,7 @@ from stresslens import find
 from stresslens.core.errors import Notice, first_line
 from stresslens.core.results import RunFolder, write_atomically
 from stresslens.core.tracking import Entry, Histogram, Histograms, Scalars, Text, Tracker
-from stresslens.dotted import SLOTS
+from stresslens.dotted import settings
 from stresslens.recipe import Plug
 
 POINTS = 1000
@@ -201,20 +201,6 @@ def slashed(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from slashed(value, f"{prefix}{key}/")
         else:
             yield prefix + key, value
-
-
-def settings(values: Mapping[str, Any], path: find.Keys = ()) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Settings that are set, by their dotted names, as one overrides them: `model` and `model.batch_norm`, `train.lr`."""
-    for key, value in values.items():
-        here = (*path, key)
-        dotted = ".".join(map(str, here))
-        if here in SLOTS and value is not None:
-            name, value = find.named(SLOTS[here], value)
-            yield dotted, name
-        if isinstance(value, Mapping):
-            yield from settings(value, here)
-        elif value is not None:
-            yield dotted, value if isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
 def table(rows: Mapping[str, Any]) -> str:

@@ -15,12 +15,12 @@ MANY_IMAGES, MANY_POINTS = 5, 0.005
 """A difference of five images one way (sign test p = 2⁻⁵) that is also half a point is called serious."""
 
 
-def least(*rows: Row) -> float:
-    """The difference from which two accuracies count as different: two images, or one point where n is not known, and always more
-    than the rounding of the figures."""
+def least(*rows: Row, images: int = 2) -> float:
+    """The difference from which two accuracies count as different: so many images, or one point where n is not known, and always
+    more than the rounding of the figures."""
     known = [row.n for row in rows if row.n]
-    images = 2 / min(known) if len(known) == len(rows) else UNKNOWN
-    return max(images, *(1.5 * row.grain for row in rows)) - 1e-9
+    share = images / min(known) if len(known) == len(rows) else UNKNOWN
+    return max(share, *(1.5 * row.grain for row in rows)) - 1e-9
 
 
 def serious(difference: float, *rows: Row) -> bool:

@@ -9,12 +9,14 @@ from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 
 AUDIT = "single step wins"
+FEWEST = 3
 
 
 def single_step_wins(table: Sequence[Row]) -> Finding:
     """An iterative attack leaves more right than one step at the same radius (Athalye et al. 2018, section 3; Carlini et al. 2019).
 
-    A sign from two images on (one point where n is not known): many steps can always do what one step does.
+    A sign from three images on (one point where n is not known): many steps can always do what one step does, but those that start
+    at random miss an image or two that it hits, as 1 of 200 sound results showed with two of 128.
     """
     pairs = [
         (one, many)
@@ -30,7 +32,7 @@ def single_step_wins(table: Sequence[Row]) -> Finding:
     ]
     if not pairs:
         return not_checked(AUDIT, "the table has no single-step and iterative attack on the same model at the same radius")
-    wrong = [(one, many) for one, many in pairs if many.accuracy - one.accuracy >= least(one, many)]
+    wrong = [(one, many) for one, many in pairs if many.accuracy - one.accuracy >= least(one, many, images=FEWEST)]
     return out_of_order(
         AUDIT,
         pairs,

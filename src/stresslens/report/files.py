@@ -302,31 +302,6 @@ class Matrix(File):
         return self
 
 
-class Comparison(File):
-    format: Literal[1] = 1
-    split: str = "test"
-    metric: str = "accuracy"
-    recipes: dict[str, Figure] = {}
-    contrasts: list[Contrast] = []
-    errors: list[Errors] = []
-    costs: list[Cost] = []
-    robustness: list[RobustContrast] = []
-    matrix: Matrix | None = None
-    claims: list[Claim] = []
-    verdicts: list[str] = []
-
-
-class Trial(File):
-    """One trial of a sweep: its settings, and its value on validation at the epoch chosen."""
-
-    number: int
-    settings: dict[str, Any] = {}
-    status: Literal["running", "finished", "left out", "diverged"] = "running"
-    epochs: int | None = None
-    seconds: float | None = None
-    value: Figure | None = None
-
-
 class Influence(File):
     """A setting's share of the differences between trials."""
 
@@ -339,6 +314,32 @@ class ImportanceTable(File):
     n: int
     rows: list[Influence] = []
     said: list[str] = []
+
+
+class Comparison(File):
+    format: Literal[1] = 1
+    split: str = "test"
+    metric: str = "accuracy"
+    recipes: dict[str, Figure] = {}
+    contrasts: list[Contrast] = []
+    errors: list[Errors] = []
+    costs: list[Cost] = []
+    robustness: list[RobustContrast] = []
+    matrix: Matrix | None = None
+    claims: list[Claim] = []
+    verdicts: list[str] = []
+    importance: ImportanceTable | None = None
+
+
+class Trial(File):
+    """One trial of a sweep: its settings, and its value on validation at the epoch chosen."""
+
+    number: int
+    settings: dict[str, Any] = {}
+    status: Literal["running", "finished", "left out", "diverged"] = "running"
+    epochs: int | None = None
+    seconds: float | None = None
+    value: Figure | None = None
 
 
 class SweepFile(File):

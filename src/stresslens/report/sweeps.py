@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from stresslens.report.axes import log_axis
 from stresslens.report.figures import Interval, Mark, interval_chart, scatter_chart
-from stresslens.report.files import SweepFile, Trial
+from stresslens.report.files import ImportanceTable, SweepFile, Trial
 from stresslens.report.reading import Study
 from stresslens.report.wording import brief, number, percent, plain
 
@@ -55,7 +55,7 @@ def _section(name: str, file: SweepFile) -> Section:
     keys = list(dict.fromkeys(key for trial in file.trials for key in trial.settings))
     ranked = sorted(file.trials, key=lambda trial: _rank(trial, file.metric))
     slices = [chart for key in keys if (chart := _slice(key, file)) is not None]
-    return Section(name, file, keys, ranked[:ROWS], len(ranked[ROWS:]), slices, _importance(file))
+    return Section(name, file, keys, ranked[:ROWS], len(ranked[ROWS:]), slices, _importance(file.importance))
 
 
 def _rank(trial: Trial, metric: str) -> tuple[float, ...]:
@@ -73,14 +73,26 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else brief(json.dumps(value, ensure_ascii=False))
 
 
-def _importance(file: SweepFile) -> Markup | None:
-    rows = file.importance.rows if file.importance else []
+@dataclass(frozen=True)
+class OfRuns:
+    """Which settings matter between the runs of a study."""
+
+    n: int
+    said: Sequence[str]
+    chart: Markup | None
+
+
+def of_runs(study: Study) -> OfRuns | None:
+    table = study.comparison.importance if study.comparison else None
+    return OfRuns(table.n, table.said, _importance(table)) if table else None
+
+
+def _importance(table: ImportanceTable | None) -> Markup | None:
+    rows = table.rows if table else []
     drawn = [Interval(row.setting, s.value, s.low, s.high, PLAIN, f"{s.value:.2f}") for row in rows if (s := row.share)]
     if not drawn:
         return None
-    return interval_chart(
-        drawn, title="How much each setting explains", x_label="share of the differences between trials", label=32
-    )
+    return interval_chart(drawn, title="How much each setting explains", x_label="share of the differences", label=32)
 
 
 def _slice(key: str, file: SweepFile) -> Markup | None:
