@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,21 @@ def photos(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / label / f"{k}.jpg")
 
 
-@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def with_small_sizes(text: str) -> str:
+    """The sizes of a data-size curve as 100, 200, …, also where contrasts name them."""
+    found = re.search(r"sizes: \[([\d, ]+)\]", text)
+    for place, size in enumerate(found[1].split(", ") if found else ()):
+        text = re.sub(rf"\b{size}\b", str(100 * (place + 1)), text)
+    return text
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(file, id=file.stem, marks=pytest.mark.slow if "mnist" in file.stem and file.stem != "mnist-lenet" else ())
+        for file in STUDIES
+    ],
+)
 def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos(tmp_path / "photos")
     monkeypatch.chdir(tmp_path)
@@ -47,7 +62,10 @@ def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest
         "data: cifar10" in text
     )
     changes += ["robustness.images=16", "robustness.protocol=[fgsm]", "robustness.audit=false"] * ("\nrobustness:" in text)
-    found = study.read(file, changes)
+    small = tmp_path / file.name
+    small.write_text(with_small_sizes(text))
+    (tmp_path / "plugins").symlink_to(file.parent / "plugins")
+    found = study.read(small, changes)
     found.seeds = [0]
     found.sweep = replace(found.sweep, trials=3) if found.sweep else None
     folder = pipeline.run(found, out=tmp_path)
