@@ -37,8 +37,9 @@ def run(
     be attacked with its gradients; TrainingDiverged is raised at the end, and names them all. Raises Stopped after a signal, with
     everything saved. Under torchrun each training is shared by all processes; this is the first of them.
     """
-    if (jobs or 1) > 1 and distributed.group().place.world > 1:
-        raise ConfigError(f"--jobs {jobs}: under torchrun all processes train the same run; drop --jobs, or start without torchrun")
+    if distributed.group().place.world > 1 and ((jobs or 1) > 1 or study.executor != "local"):
+        asked = f"--jobs {jobs}" if study.executor == "local" else f"the executor {study.executor}"
+        raise ConfigError(f"{asked}: under torchrun all processes train the same run; leave that out, or start without torchrun")
     folder = out / study.name
     failed: dict[Path, str] = {}
 
