@@ -81,3 +81,11 @@ def test_claims_of_a_study_file(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(text % "protocol: other")
     with pytest.raises(ConfigError, match="a protocol belongs to a claim"):
         study.read(tmp_path / "s.yaml")
+
+
+def test_one_seed_judges_weights_and_says_so(tmp_path: Path) -> None:
+    difference = {"value": 0.05, "low": 0.04, "high": 0.06, "unit": "images"}
+    made = {"contrast": "c", "a": "x", "b": "y", "difference": difference, "real": True}
+    claim = {"contrast": "c", "claim": "y is better", "protocol": None, "pairs": [["x", "y"]]}
+    (found,) = judged([claim], [made], tmp_path)
+    assert found["sentence"] == "It holds; one seed each, so of these weights."

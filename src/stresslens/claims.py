@@ -37,7 +37,8 @@ def _judged(claim: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], runs: 
     made = [(pair, there[pair["a"], pair["b"]]["value"]) for pair, kind in zip(pairs, found) if kind in ("artefact", "partly")]
     artefacts = [f"{p['a']} to {p['b']}: {_points(value)} there, {_with_interval(p['difference'])} here" for p, value in made]
     sentence = "; it ".join(parts) + (f" ({'; '.join(artefacts)})" if artefacts else "")
-    said = f"It {sentence}." if parts else "Its runs have not been compared."
+    of_weights = "; one seed each, so of these weights" if any(pair["difference"].get("unit") == "images" for pair in pairs) else ""
+    said = f"It {sentence}{of_weights}." if parts else "Its runs have not been compared."
     return {"contrast": claim["contrast"], "claim": claim["claim"], "pairs": found, "sentence": said}
 
 
