@@ -73,7 +73,9 @@ def test_the_same_updates(tmp_path: Path) -> None:
     updates = [run.recipe.train.epochs * -(-size // 50) for run, size in zip(found.runs, (60, 100, 1000))]
     assert updates == [40, 40, 40]
     assert [run.recipe.train.evaluate_every for run in found.runs] == [10, 10, 1]
-    assert Curve([10, 20]).at(Point(10, True), {"batch_size": "full"}) == {"train.subset": {"images": 10, "balanced": True}}
+    assert Curve([10, 20]).at(Point(10, True), {"train": {"batch_size": "full"}}) == {
+        "train.subset": {"images": 10, "balanced": True}
+    }
 
 
 def test_both_kinds_of_updates_share_the_largest(tmp_path: Path) -> None:
@@ -95,6 +97,10 @@ def test_both_kinds_of_updates_share_the_largest(tmp_path: Path) -> None:
         ("curve: {sizes: [100, 0]}", "curve.sizes.1: input should be greater than or equal to 1, got 0"),
         ("curve: {sizes: [1, 2], update: same}", "curve.update: unknown key; did you mean 'updates'"),
         ("runs: {a: {train.subset: {image: 3}}}", "unknown key; did you mean 'images'"),
+        ("runs: {a: {train.subset: {images: 3}}}\ncurve: {sizes: [9, 8]}", "sizes.yaml:5: runs.a.train.subset: the curve sets"),
+        ("curve: {sizes: [9, 8], updates: same}\nruns: {a: {train.schedule: {step: {every: 2}}}}", "counts epochs"),
+        ("curve: {sizes: [9, 8], updates: both}\nruns: {a: {estimator: knn}}", "curve.updates: an estimator makes no updates"),
+        ("curve: {sizes: [9, 8]}\nsweep: {space: {train.subset: [{images: 3}, {images: 4}]}}", "set by the curve"),
     ],
 )
 def test_curves_that_cannot_be(tmp_path: Path, text: str, said: str) -> None:
@@ -123,3 +129,13 @@ def test_a_size_that_is_not_there(tmp_path: Path) -> None:
     found = read(tmp_path, "curve: {sizes: [30, 5000]}\n")
     with pytest.raises(ConfigError, match=r"5000 training images was asked for; digits has"):
         pipeline.run(found, out=tmp_path / "runs")
+
+
+def test_an_estimator_has_a_curve_too(tmp_path: Path) -> None:
+    found = read(tmp_path, "runs: {a: {estimator: knn}}\ncurve: {sizes: [100, 300]}\n")
+    folder = pipeline.run(found, out=tmp_path / "runs")
+    run = RunFolder(folder / "a,size=100" / "seed-0")
+    assert len(data_of(run).train) == 100
+    again = pipeline.run(study.read(run.config), out=tmp_path / "again")
+    scores = [read_json(each / "a,size=100" / "seed-0" / "record.json")["scores"]["test"]["accuracy"] for each in (folder, again)]
+    assert scores[0] == scores[1]

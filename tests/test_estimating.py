@@ -65,7 +65,8 @@ def test_what_a_fitted_run_leaves(mixed: Path) -> None:
     assert "ece_calibrated" in record["scores"]["test"]
     config = yaml.safe_load(run.config.read_text())
     assert config["estimator"] == "knn"
-    assert config["train"] == {"device": "cpu", "precision": "float32", "threads": 1, "memory_format": "contiguous"}
+    arithmetic = {"device": "cpu", "precision": "float32", "threads": 1, "memory_format": "contiguous"}
+    assert config["train"] == {**arithmetic, "subset": None}
     assert not {"model", "input"} & config.keys()
 
 
@@ -206,7 +207,7 @@ def test_one_estimator_by_its_name(tmp_path: Path, small: Data) -> None:
         ("runs: {a: {estimator: knn, robustness: {radii: 0.1}}}", "runs.a.robustness: knn is an estimator, without gradients"),
         (
             "runs:\n  a: {estimator: knn}\n  b: {robustness: {radii: 0.1, protocol: [transfer], surrogate: a}}",
-            "s.yaml:3: runs.b.robustness: a is an estimator, without gradients to attack with",
+            "s.yaml:3: runs.b.robustness.surrogate: a is an estimator, without gradients to attack with",
         ),
     ],
 )

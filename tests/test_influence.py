@@ -21,10 +21,15 @@ def study(home: Path, rates: list[float], *, widths: tuple[int, ...] = (8, 16)) 
         for width in widths:
             name = f"{rate:g} {width}"
             names.append(name)
-            config = {"model": {"mlp": {"widths": width}}, "train": {"lr": rate, "optimizer": "adam"}, "runs": {name: {}}}
+            config = {
+                "model": {"mlp": {"widths": width}},
+                "train": {"lr": rate, "optimizer": "adam", "threads": len(names) % 2 + 1},
+                "runs": {name: {}},
+            }
             for seed in (0, 1):
                 folder = home / name / f"seed-{seed}"
                 folder.mkdir(parents=True)
+                (folder / "model.safetensors").touch()
                 (folder / "config.yaml").write_text(yaml.safe_dump(config))
                 accuracy = 0.5 + 0.05 * place + 0.001 * seed
                 record = {
@@ -52,3 +57,10 @@ def test_the_setting_that_decides_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rates", "widths"), [(RATES[:3], (8, 16)), ([*RATES, 0.1, 0.3], (8,))])
 def test_few_runs_or_one_setting_say_nothing(tmp_path: Path, rates: list[float], widths: tuple[int, ...]) -> None:
     assert study(tmp_path, rates, widths=widths) is None
+
+
+def test_the_same_settings_again_are_no_evidence() -> None:
+    settings = [{"train.shuffle": k % 2 == 0, "train.clip": k % 4 // 2} for k in range(24)]
+    found = influence.judged(settings, [(float(k % 2),) for k in range(24)])
+    assert found["n"] == 4
+    assert "4 different trials are too few" in found["said"][0]

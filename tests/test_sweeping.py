@@ -87,7 +87,7 @@ def test_the_best_by_validation_is_trained_for_every_seed_and_only_it_is_tested(
     assert len(lines) == 6
     assert lines[4].startswith("run: trial 4 (5 of 5 ended): accuracy on validation ")
     assert "best so far trial" in lines[4]
-    assert lines[5] == "run: 5 trials are too few to tell which settings matter; 8 are the least, 20 are better"
+    assert lines[5] == "run: 5 different trials are too few to tell which settings matter; 8 are the least, 20 are better"
     page = (folder / "report.html").read_text()
     assert "trial-004" not in page
 

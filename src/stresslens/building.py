@@ -22,7 +22,7 @@ from stresslens.core.data import Data, Split
 from stresslens.core.division import Division, fewer
 from stresslens.core.errors import ConfigError
 from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_record
-from stresslens.recipe import ARITHMETIC, Input, Recipe
+from stresslens.recipe import HEEDED, Input, Recipe
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def settings_of(task: Task) -> dict[str, Any]:
     values = studies.as_values(task.recipe)
     if task.recipe.estimator is None:
         return {key: value for key, value in values.items() if key != "estimator"}
-    arithmetic = {key: values["train"][key] for key in ARITHMETIC}
-    return {key: value for key, value in values.items() if key not in ("model", "input")} | {"train": arithmetic}
+    heeded = {key: values["train"][key] for key in HEEDED}
+    return {key: value for key, value in values.items() if key not in ("model", "input")} | {"train": heeded}
 
 
 def configuration(task: Task) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     """The data set a run was trained on (of a trial without test), loaded by its config.yaml; own plug-ins only with `trust`."""
     try:
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        value, repeats, subset = config["data"], config["repeats"], config["train"]["subset"]
+        value, repeats, subset = config["data"], config["repeats"], config["train"].get("subset")
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UnreadableRun(f"{folder.config} cannot be read ({error})") from error
     if isinstance(value, str) and value.startswith("own data"):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from stresslens.core.errors import Problem
 from stresslens.recipe import STRICT, Positive, Train
 
 SCALED = ("epochs", "evaluate_every", "log_every")
@@ -47,8 +48,28 @@ class Curve:
             return [name, f"{name}, same updates"]
         return [f"{name}, same updates" if point.same_updates else name]
 
-    def at(self, point: Point, train: Mapping[str, Any]) -> dict[str, Any]:
-        """What a run at this point sets; `train` holds its settings otherwise, those left out at their defaults."""
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The keys that no run, grid or sweep may set beside it."""
+        counted = ("batch_size", *SCALED) if self.updates != "epochs" else ()
+        return ("train.subset", *(f"train.{key}" for key in counted))
+
+    def clashes(self, recipe: Mapping[str, Any]) -> list[Problem]:
+        """What in a recipe's plain values does not go with the curve."""
+        train = recipe.get("train") or {}
+        found = []
+        if train.get("subset") is not None:
+            found.append(Problem(("train", "subset"), "the curve sets the size of the training data; take one of the two out"))
+        if self.updates != "epochs" and recipe.get("estimator") is not None:
+            found.append(Problem(("curve", "updates"), "an estimator makes no updates; leave `updates` at epochs"))
+        if self.updates != "epochs" and "step" in str(train.get("schedule", "")):
+            why = "the schedule step counts epochs, which smaller sizes have more of; take cosine or one_cycle"
+            found.append(Problem(("train", "schedule"), why))
+        return found
+
+    def at(self, point: Point, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """What a run at this point sets; `recipe` holds its plain values otherwise, those left out at their defaults."""
+        train = recipe.get("train") or {}
         changes: dict[str, Any] = {"train.subset": {"images": point.size, "balanced": self.balanced}}
         batch = train.get("batch_size", Train.batch_size)
         if not point.same_updates or not isinstance(batch, int):

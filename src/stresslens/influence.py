@@ -14,13 +14,16 @@ from stresslens.core.results import RunFolder, read_json, read_record
 from stresslens.dotted import settings
 from stresslens.metrics.importance import Importance, importances, ranks
 from stresslens.metrics.intervals import Floats
+from stresslens.recipe import ARITHMETIC, OPERATIONAL
 
 LEAST = 8
 """Trials below which nothing is said."""
 FEW = 20
 """Trials below which only a setting that decides nearly everything can be told."""
-TRAINED = ("data", "input", "model", "estimator", "train")
+TRAINED = ("data", "input", "model", "train")
 """The sections of a recipe that a trained model depends on."""
+LEFT_OUT = (*ARITHMETIC, *OPERATIONAL, "watch", "evaluate_every", "log_every")
+"""What is measured, or says how the work is done, is no setting to choose."""
 MOST = 0.5
 """From this share on a setting explains most of the differences."""
 
@@ -28,12 +31,17 @@ Standing = tuple[float, ...]
 """How well a trial did: the higher of two is better."""
 
 
-def judged(settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing]) -> dict[str, Any]:
+def judged(settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing], *, of: str = "trials") -> dict[str, Any]:
     """What sweep.json holds of importance: `rows` from the most important down, and what they say.
 
     Trials are compared by their order, so that one that diverged or was left out early counts as worse and not as a number, and a
     few disasters do not drown the rest. Settings that were the same in every trial are left out.
     """
+    distinct: dict[str, Standing] = {}  # the same settings, trained again from the same seed, are a copy and no evidence
+    for each, standing in zip(settings, standings):
+        key = json.dumps(each, sort_keys=True, default=str)
+        distinct[key] = max(standing, distinct.get(key, standing))
+    settings, standings = [json.loads(key) for key in distinct], list(distinct.values())
     n = len(settings)
     columns = {
         key: column
@@ -43,18 +51,18 @@ def judged(settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing])
     if not columns:
         return {"n": n, "rows": [], "said": ["no setting took more than one value"]}
     if n < LEAST:
-        few = f"{n} trials are too few to tell which settings matter; {LEAST} are the least, {FEW} are better"
+        few = f"{n} different {of} are too few to tell which settings matter; {LEAST} are the least, {FEW} are better"
         return {"n": n, "rows": [], "said": [few]}
     order = {standing: place for place, standing in enumerate(sorted(set(standings)))}
     found = importances(columns, ranks(np.array([order[each] for each in standings], dtype=float)))
     rows = sorted(found.items(), key=lambda row: -row[1].share.value)
     table = [{"setting": key, "share": i.share.as_json(), "p": i.p, "p_holm": i.p_holm, "real": i.real} for key, i in rows]
-    return {"n": n, "rows": table, "said": _said(rows, n)}
+    return {"n": n, "rows": table, "said": _said(rows, n, of)}
 
 
 def of_study(folder: Path) -> dict[str, Any] | None:
     """The same for the runs of a study: which of the settings they differ in matter, by the mean over seeds of the accuracy on
-    validation at the epoch chosen. None where fewer than `LEAST` runs have one, or fewer than two settings differ.
+    validation at the epoch chosen. None where fewer than `LEAST` networks have one, or fewer than two settings differ.
 
     Runs that are trained on unequal sizes of data, or on other data, differ in that as in a setting.
     """
@@ -64,31 +72,32 @@ def of_study(folder: Path) -> dict[str, Any] | None:
         found = [RunFolder(path.parent) for path in sorted((folder / name).glob("seed-*/record.json"))]
         scores = [read_record(each).get("scores", {}).get("validation", {}).get("accuracy", {}).get("value") for each in found]
         known = [score for score in scores if score is not None]
-        if known:
+        if known and found[0].weights.is_file():
             config = yaml.safe_load(found[0].config.read_text(encoding="utf-8"))
-            asked.append({key: value for key, value in settings(config) if key.partition(".")[0] in TRAINED})
+            own = {key: value for key, value in settings(config) if key.partition(".")[0] in TRAINED}
+            asked.append({key: value for key, value in own.items() if key.rpartition(".")[2] not in LEFT_OUT})
             standings.append((sum(known) / len(known),))
     differing = [key for key in dict.fromkeys(key for each in asked for key in each) if len({str(a.get(key)) for a in asked}) > 1]
     if len(asked) < LEAST or len(differing) < 2:
         return None
-    return judged([{key: each.get(key) for key in differing} for each in asked], standings)
+    return judged([{key: each.get(key) for key in differing} for each in asked], standings, of="runs")
 
 
-def _said(rows: Sequence[tuple[str, Importance]], n: int) -> list[str]:
+def _said(rows: Sequence[tuple[str, Importance]], n: int, of: str) -> list[str]:
     said = []
     for key, each in rows:
         share = each.share
-        interval = f"({share.value:.2f}, {share.low:.2f} to {share.high:.2f}, over {n} trials)"
-        if each.real and share.value >= MOST:
-            said.append(f"{key} explains most of the differences in how trials did {interval}")
+        interval = f"({share.value:.2f}, {share.low:.2f} to {share.high:.2f}, over {n} {of})"
+        if each.real and share.low >= MOST:
+            said.append(f"{key} explains most of the differences in how {of} did {interval}")
         elif each.real:
-            said.append(f"{key} explains a part of the differences in how trials did {interval}")
+            said.append(f"{key} explains a part of the differences in how {of} did {interval}")
     unclear = [key for key, each in rows if not each.real]
     if unclear:
         verb = "is" if len(unclear) == 1 else "are"
-        said.append(f"{', '.join(unclear)} {verb} not distinguishable from settings of no influence (over {n} trials)")
+        said.append(f"{', '.join(unclear)} {verb} not distinguishable from settings of no influence (over {n} {of})")
     if n < FEW:
-        said.append(f"with {n} trials only a setting that decides nearly everything can be told; {FEW} or more tell the rest")
+        said.append(f"with {n} {of} only a setting that decides nearly everything can be told; {FEW} or more tell the rest")
     return said
 
 

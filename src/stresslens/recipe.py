@@ -24,6 +24,8 @@ EVALUATION_KEYS = ("robustness", "corruptions", "track")
 
 ARITHMETIC = ("device", "precision", "threads", "memory_format")
 """Settings of `train` that the bits of any result depend on."""
+HEEDED = (*ARITHMETIC, "subset")
+"""What of `train` an estimator goes by."""
 
 OPERATIONAL = ("checkpoint_seconds",)
 """Settings of `train` that change neither weights nor metrics, so they may differ when a run goes on."""

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from stresslens import find
 from stresslens.core.errors import Problem, Problems, closest
 from stresslens.dotted import LISTS, SLOTS
-from stresslens.recipe import ARITHMETIC, Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
+from stresslens.recipe import HEEDED, Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
 from stresslens.threat import threat_of
 
 RECIPE = TypeAdapter(Recipe)
@@ -95,7 +95,8 @@ def origin_of(path: find.Keys, origins: Mapping[find.Keys, find.Keys]) -> find.K
     """Where a merged value was written: in the override that set it, else in the study's own section."""
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
-            return origins[path[:length]]
+            origin = origins[path[:length]]
+            return origin + path[length:] if origin[0] in ("runs", "grid") else origin
     return path
 
 
@@ -158,7 +159,7 @@ def _for_an_estimator(name: str, recipe: Recipe, origins: Mapping[find.Keys, fin
             "than it is. Take the attack away from this run (robustness: null)",
         )
     for path, origin in origins.items():
-        of_training = path[0] in ("model", "input") or (path[0] == "train" and path[1:2] not in [(key,) for key in ARITHMETIC])
+        of_training = path[0] in ("model", "input") or (path[0] == "train" and path[1:2] not in [(key,) for key in HEEDED])
         if of_training and origin[0] != "command line":
             yield path, f"means nothing to the estimator {name}, which no gradient trains; take it out of this run"
 

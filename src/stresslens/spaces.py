@@ -148,7 +148,9 @@ def settings_of(sweep: Sweep, found: list[Problem]) -> list[Setting]:
             found += [Problem((*at, k), f"unknown key; {closest(str(k), ['choices'])}") for k in given if k != "choices"]
             at, given = (*at, "choices"), given["choices"]
         if isinstance(given, list):
-            if given:
+            if len({str(choice) for choice in given}) < len(given):
+                found.append(Problem(at, "each choice once"))
+            elif given:
                 settings.append(Setting(key, at, given))
             else:
                 found.append(Problem(at, "there is nothing to choose from; give at least one value"))

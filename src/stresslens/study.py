@@ -166,8 +166,8 @@ def expand(
         key, equals, value = text.partition("=")
         if not equals:
             found.append(Problem(("command line", text), "an override is written key.path=value, for example train.epochs=1"))
-        elif key in STUDY_KEYS:
-            found.append(Problem(("command line", text), f"{key} belongs to the study and cannot be overridden"))
+        elif (first := key.partition(".")[0]) in STUDY_KEYS:
+            found.append(Problem(("command line", text), f"{first} belongs to the study and cannot be overridden"))
         else:
             given.append((key, parse_value(value)))
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
@@ -191,8 +191,10 @@ def expand(
         if frame.curve is not None and point is not None:
             for curve in frame.curve.curves_of(stem or study_name, point):
                 curves.setdefault(curve, []).append((point.size, whole))
-            for key, value in frame.curve.at(point, merged.get("train") or {}).items():
+            found += [Problem(origin_of(problem.path, origins), problem.message) for problem in frame.curve.clashes(merged)]
+            for key, value in frame.curve.at(point, merged).items():
                 origins[set_dotted(merged, key, value)] = ("curve", "sizes", frame.curve.sizes.index(point.size))
+            fixed |= dict.fromkeys(frame.curve.sets, ("the", "curve"))
         recipe = check_recipe(merged, (), base, found, origins)
         if frame.sweep is not None and recipe is not None:
             if recipe.estimator is not None or any(key.startswith("estimator") for key in frame.sweep.space or {}):

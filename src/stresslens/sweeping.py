@@ -71,6 +71,9 @@ class Trials:
         rules = {selecting.rules(self.recipe(each).train, self.data, base=self.run.base)[0] for each in tried}
         if self.sweep.metric == "auto" and "robust" in rules and len(rules) > 1:
             raise ConfigError("sweep.metric: some trials harden and others do not; say what all are judged by (accuracy, loss)")
+        losses = {str([self.recipe(each).train.loss, self.recipe(each).train.objective]) for each in tried}
+        if self.metric == "loss" and len(losses) > 1:
+            raise ConfigError("sweep.metric: loss holds trials to the loss each is trained by, and these differ; take accuracy")
         if self.sweep.metric == "robust" and rules != {"robust"}:
             raise ConfigError("sweep.metric: robust needs train.select: robust, or an objective that hardens, in every trial")
         other = [key for key in self.asked if self.known and self.known["asked"].get(key) != self.asked[key]]

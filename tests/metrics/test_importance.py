@@ -82,7 +82,7 @@ def test_in_words() -> None:
     few = influence.judged(settings[::2], standings[::2])["said"]
     assert few[-1] == "with 12 trials only a setting that decides nearly everything can be told; 20 or more tell the rest"
     (none,) = influence.judged(settings[:7], standings[:7])["said"]
-    assert none == "7 trials are too few to tell which settings matter; 8 are the least, 20 are better"
+    assert none == "7 different trials are too few to tell which settings matter; 8 are the least, 20 are better"
     same = influence.judged([{"train.lr": 0.1}] * 9, standings[:9])
     assert same["said"] == ["no setting took more than one value"]
 
