@@ -335,3 +335,9 @@ def test_a_signal_is_never_taken_for_an_error(tmp_path: Path) -> None:
 
     assert not issubclass(Stopped, Exception)
     assert not issubclass(Stopped, StresslensError)
+
+
+def test_overrides_that_mean_nothing_to_an_estimator_are_refused(type_: Type) -> None:
+    code, _, err = type_("train", "digits", "knn", "train.epochs=3")
+    assert code == 2
+    assert "train.epochs=3: means nothing to the estimator knn" in err
