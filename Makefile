@@ -37,6 +37,7 @@ results: .venv/.installed
 	$(BIN)/stresslens run studies/mnist-optimizers.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-lenet.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-settings.yaml --jobs 2
+	$(BIN)/stresslens run studies/mnist-depth.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-size.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-classical.yaml --jobs 2
 	$(BIN)/python benchmarks/results.py runs > docs/measured.md
