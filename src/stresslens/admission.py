@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stresslens.core.attacking import attacked
 from stresslens.core.data import Split, as_tensor
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError, DataError, first_line
 
 SUM = 1e-5
 """How near to 1 the outputs of a softmax add up."""
@@ -60,7 +60,7 @@ def numbers(values: Any, what: str) -> Tensor:
     try:
         return as_tensor(values)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{what} are not an array of numbers: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{what} are not an array of numbers: {first_line(error)}") from error
 
 
 def _check_range(split: Split) -> None:
@@ -94,7 +94,7 @@ def _check_logits(model: nn.Module, split: Split) -> None:
         with attacked(model), torch.no_grad():
             logits = model(x)
     except Exception as error:  # a model of the user's own may raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigError(f"{name} cannot take images of shape {split.shape} (channels, height, width): {reason}") from error
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__

@@ -127,14 +127,14 @@ def train(
     from stresslens import study as studies
     from stresslens.core.errors import Problems
     from stresslens.core.yaml_source import parse_value
-    from stresslens.recipe import HEEDED
+    from stresslens.recipe_check import heeded_by_estimators
 
     what = parse_value(model)
     tracked = {"track": [parse_value(tracker) for tracker in track]} if track else {}
     kind = find.kind_of(what)
-    heeded = ("estimator", "data", "corruptions", "track", *(f"train.{key}" for key in HEEDED))
-    if kind == "estimator" and (strange := [text for text in overrides or [] if not text.startswith(heeded)]):
-        raise ConfigError(f"{strange[0]}: means nothing to the estimator {find.named('estimators', what)[0]}; leave it out")
+    idle = [text for text in overrides or [] if kind == "estimator" and not heeded_by_estimators(text.partition("=")[0])]
+    if idle:
+        raise ConfigError(f"{idle[0]}: means nothing to the estimator {find.named('estimators', what)[0]}; leave it out")
     try:
         values = {"data": data_value(data), kind: what, "runs": {name: {}}, **tracked}
         described = studies.expand(values, overrides or [], name="train", base=Path.cwd())

@@ -62,7 +62,7 @@ class Curve:
             found.append(Problem(("train", "subset"), "the curve sets the size of the training data; take one of the two out"))
         if self.updates != "epochs" and recipe.get("estimator") is not None:
             found.append(Problem(("curve", "updates"), "an estimator makes no updates; leave `updates` at epochs"))
-        if self.updates != "epochs" and "step" in str(train.get("schedule", "")):
+        if self.updates != "epochs" and _counts_epochs(train.get("schedule", Train.schedule)):
             why = "the schedule step counts epochs, which smaller sizes have more of; take cosine or one_cycle"
             found.append(Problem(("train", "schedule"), why))
         return found
@@ -77,3 +77,10 @@ class Curve:
         more = math.ceil(max(self.sizes) / batch) / math.ceil(point.size / batch)
         scaled = {key: train.get(key, getattr(Train, key)) for key in SCALED}
         return changes | {f"train.{key}": max(1, round(value * more)) for key, value in scaled.items() if isinstance(value, int)}
+
+
+def _counts_epochs(schedule: Any) -> bool:
+    """Whether it is, or goes on with, the schedule `step`."""
+    options = next(iter(schedule.values())) if isinstance(schedule, Mapping) and schedule else None
+    name = next(iter(schedule), None) if isinstance(schedule, Mapping) else schedule
+    return name == "step" or (isinstance(options, Mapping) and _counts_epochs(options.get("then")))

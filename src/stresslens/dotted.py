@@ -78,7 +78,7 @@ def settings(values: Mapping[str, Any], path: Keys = ()) -> Iterator[tuple[str, 
     for key, value in values.items():
         here = (*path, key)
         dotted = ".".join(map(str, here))
-        if here in SLOTS and value is not None:
+        if here in SLOTS:
             name, value = named(SLOTS[here], value)
             yield dotted, name
         if isinstance(value, Mapping):

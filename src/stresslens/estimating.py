@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stresslens import find
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_arrays, write_atomically, write_json
 from stresslens.core.types import Estimator
 from stresslens.recipe import Plug
@@ -51,7 +51,7 @@ def fit(estimator: Estimator, data: Data) -> list[str]:
     with threadpool_limits(torch.get_num_threads()), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         estimator.fit(images, split.labels.cpu().numpy())
-    return [str(warning.message).splitlines()[0] for warning in told]
+    return [str(warning.message).partition("\n")[0] for warning in told]
 
 
 def save(folder: RunFolder, estimator: Estimator, card: dict[str, Any]) -> None:
@@ -69,8 +69,8 @@ def opened(folder: RunFolder, card: EstimatorCard, *, trust: bool = False) -> Es
     try:
         scores = model(torch.zeros(2, *card.shape))
     except Exception as error:  # whatever numpy or scikit-learn find wrong with arrays of another estimator
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnreadableRun(f"{folder.estimator_card} and {folder.estimator.name} do not belong together: {reason}") from error
+        files = f"{folder.estimator_card} and {folder.estimator.name}"
+        raise UnreadableRun(f"{files} do not belong together: {first_line(error)}") from error
     if scores.shape != (2, len(card.classes)):
         raise UnreadableRun(f"{folder.estimator} gives {scores.shape[1]} scores for the {len(card.classes)} classes of its card")
     return model

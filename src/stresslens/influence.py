@@ -14,7 +14,7 @@ from stresslens.core.results import RunFolder, read_json, read_record
 from stresslens.dotted import settings
 from stresslens.metrics.importance import Importance, importances, ranks
 from stresslens.metrics.intervals import Floats
-from stresslens.recipe import ARITHMETIC, OPERATIONAL
+from stresslens.recipe import ARITHMETIC, OPERATIONAL, WATCHING
 
 LEAST = 8
 """Trials below which nothing is said."""
@@ -22,7 +22,7 @@ FEW = 20
 """Trials below which only a setting that decides nearly everything can be told."""
 TRAINED = ("data", "input", "model", "train")
 """The sections of a recipe that a trained model depends on."""
-LEFT_OUT = (*ARITHMETIC, *OPERATIONAL, "watch", "evaluate_every", "log_every")
+LEFT_OUT = (*ARITHMETIC, *WATCHING, *OPERATIONAL)
 """What is measured, or says how the work is done, is no setting to choose."""
 MOST = 0.5
 """From this share on a setting explains most of the differences."""
@@ -37,11 +37,9 @@ def judged(settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing],
     Trials are compared by their order, so that one that diverged or was left out early counts as worse and not as a number, and a
     few disasters do not drown the rest. Settings that were the same in every trial are left out.
     """
-    distinct: dict[str, Standing] = {}  # the same settings, trained again from the same seed, are a copy and no evidence
-    for each, standing in zip(settings, standings):
-        key = json.dumps(each, sort_keys=True, default=str)
-        distinct[key] = max(standing, distinct.get(key, standing))
-    settings, standings = [json.loads(key) for key in distinct], list(distinct.values())
+    # the same settings, trained again from the same seed, are a copy and no evidence
+    distinct = {json.dumps(each, sort_keys=True, default=str): (each, standing) for each, standing in zip(settings, standings)}
+    settings, standings = [each for each, _ in distinct.values()], [standing for _, standing in distinct.values()]
     n = len(settings)
     columns = {
         key: column

@@ -25,6 +25,7 @@ from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.data_check import findings_of
 from stresslens.estimating import Estimated
+from stresslens.recipe_check import heeded_by_estimators
 from stresslens.report.page import write_report as _write_report
 from stresslens.robust_result import Robust
 from stresslens.robustness import measure
@@ -82,7 +83,7 @@ def train(
     """Trains one model and returns the finished run; `options` are those of `train:` in a study file (epochs, lr, …).
 
     `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is copied and stays as it is. The
-    name of an estimator (knn) fits that instead, without any options but `threads`.
+    name of an estimator (knn) fits that instead, without any options but `threads` and `subset`.
     `data` is a plug-in by name or Data.from_arrays(images, labels); `track` lists trackers (tensorboard, wandb). Called again with
     the same arguments it returns the finished run at once, or goes on with an interrupted one. Raises ConfigError, DataError,
     TrainingDiverged.
@@ -97,10 +98,11 @@ def train(
         raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
     kind = "model" if own_model else find.kind_of(model)
-    if kind == "estimator" and (meaningless := [*(set(options) - {"threads"}), *(["input"] if input else [])]):
-        raise ConfigError(
-            f"{sorted(meaningless)[0]} means nothing to the estimator {model!r}, which no gradient trains; leave it out"
-        )
+    given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
+    idle = [key for key in given if kind == "estimator" and not heeded_by_estimators(key)]
+    if idle:
+        name_of = idle[0].rpartition(".")[2]
+        raise ConfigError(f"{name_of} means nothing to the estimator {model!r}, which no gradient trains; leave it out")
     values = {
         "data": "digits" if own_data else data,
         kind: "linear" if own_model else model,

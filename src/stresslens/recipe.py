@@ -27,6 +27,9 @@ ARITHMETIC = ("device", "precision", "threads", "memory_format")
 HEEDED = (*ARITHMETIC, "subset")
 """What of `train` an estimator goes by."""
 
+WATCHING = ("watch", "log_every", "evaluate_every")
+"""Settings of `train` that say when training is looked at."""
+
 OPERATIONAL = ("checkpoint_seconds",)
 """Settings of `train` that change neither weights nor metrics, so they may differ when a run goes on."""
 

@@ -149,6 +149,12 @@ def check_recipe(
     return None if clash else recipe
 
 
+def heeded_by_estimators(key: str) -> bool:
+    """Whether a dotted key says anything to an estimator: nothing of a model, its input or its training does, but for `HEEDED`."""
+    section, _, name = key.partition(".")
+    return section not in ("model", "input", "train") or (section == "train" and name.partition(".")[0] in HEEDED)
+
+
 def _for_an_estimator(name: str, recipe: Recipe, origins: Mapping[find.Keys, find.Keys]) -> Iterator[tuple[find.Keys, str]]:
     """What cannot be asked of an estimator, or means nothing to it though its run sets it; sections for all runs may be there."""
     if recipe.robustness is not None:
@@ -159,8 +165,7 @@ def _for_an_estimator(name: str, recipe: Recipe, origins: Mapping[find.Keys, fin
             "than it is. Take the attack away from this run (robustness: null)",
         )
     for path, origin in origins.items():
-        of_training = path[0] in ("model", "input") or (path[0] == "train" and path[1:2] not in [(key,) for key in HEEDED])
-        if of_training and origin[0] != "command line":
+        if not heeded_by_estimators(".".join(map(str, path))) and origin[0] != "command line":
             yield path, f"means nothing to the estimator {name}, which no gradient trains; take it out of this run"
 
 

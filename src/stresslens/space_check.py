@@ -12,7 +12,7 @@ from typing import Any
 from stresslens.core.errors import ConfigError, Problem, closest
 from stresslens.dotted import set_dotted
 from stresslens.find import Keys
-from stresslens.recipe import Recipe
+from stresslens.recipe import ARITHMETIC, OPERATIONAL, WATCHING, Recipe
 from stresslens.recipe_check import RECIPE, check_recipe
 from stresslens.spaces import Constraint, Setting, Sweep, constraints_of, settings_of
 
@@ -20,7 +20,7 @@ DRAWS = 2000
 """Settings drawn at random to see whether any satisfies the constraints."""
 SECTIONS = ("model", "input", "train")
 """What trials may differ in; other data would be judged by other images."""
-SHARED = ("device", "precision", "threads", "memory_format", "watch", "select", "log_every", "evaluate_every", "checkpoint_seconds")
+SHARED = (*ARITHMETIC, *WATCHING, *OPERATIONAL, "select")
 """Settings of `train` that all trials have in common, since they say how trials are carried out and judged."""
 
 

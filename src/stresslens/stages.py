@@ -46,7 +46,7 @@ Record = dict[str, Any]
 def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
     """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after recording them."""
     folder = RunFolder(task.folder)
-    distributed.group()
+    distributed.group()  # refuses what torchrun started and nobody joined
     with folder.locked():
         devices.keep_memory()
         data = load_data(task)
@@ -338,7 +338,7 @@ def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Sh
 
 def _tracking(task: Task, folder: RunFolder) -> Tracking:
     """The run's trackers, not begun."""
-    trained = {key: value for key, value in study.as_values(task.recipe).items() if key not in EVALUATION_KEYS}
+    trained = {key: value for key, value in settings_of(task).items() if key not in EVALUATION_KEYS}
     config = {"study": task.study, "run": task.run, "seed": task.seed, **trained}
     return Tracking(task.recipe.track or (), folder, task.base, config)
 

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from stresslens.audits._finding import no_sign, sign
 from stresslens.audits._forward import few, slopes
 from stresslens.core.attacking import attacked, margins
+from stresslens.core.errors import first_line
 from stresslens.core.types import Finding
 
 AUDIT = "gradient exists"
@@ -23,7 +24,7 @@ def gradient_exists(model: nn.Module, images: tuple[Tensor, Tensor]) -> Finding:
         with attacked(model):
             grad = slopes(model, x, margins, y)
     except RuntimeError as error:  # what autograd raises; others are the model's own
-        return sign(AUDIT, f"the backward pass fails: {str(error).splitlines()[0]}", len(x), remedy)
+        return sign(AUDIT, f"the backward pass fails: {first_line(error)}", len(x), remedy)
     flat = int((~grad.flatten(1).any(1)).sum())
     said = f"the margin's gradient at the input is exactly zero for {flat} of {len(x)} images"
     return sign(AUDIT, said, len(x), remedy) if flat >= max(2, 0.01 * len(x)) else no_sign(AUDIT, said, len(x))

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, first_line
 
 Precision = Literal["float32", "bfloat16", "float64"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -77,7 +77,7 @@ def pick_device(asked: str) -> str:
     try:
         torch.zeros(1, device=asked)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(f"device {asked!r} cannot be used here: {str(error).splitlines()[0][:120]}") from error
+        raise ConfigError(f"device {asked!r} cannot be used here: {first_line(error)[:120]}") from error
     return asked
 
 

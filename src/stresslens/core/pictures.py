@@ -34,7 +34,7 @@ from PIL import (  # importing a plug-in of Pillow's makes its format known
     WebPImagePlugin,  # noqa: F401
 )
 
-from stresslens.core.errors import DataError
+from stresslens.core.errors import DataError, first_line
 
 Fit = Literal["crop", "pad", "stretch"]
 
@@ -176,7 +176,7 @@ def _by_pillow(content: bytes, frame: Frame) -> Picture:
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels: taken for a decompression bomb") from None
     except Exception as error:  # a decoder fed with damaged bytes may raise anything
-        raise Unreadable((str(error).splitlines() or [type(error).__name__])[0]) from None
+        raise Unreadable(first_line(error)) from None
     return Picture(pixels.transpose(2, 0, 1), width, height, coloured, kind)
 
 

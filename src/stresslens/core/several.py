@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 from stresslens.core import torchrun
 from stresslens.core.distributed import TRAIN, Group
 from stresslens.core.draws import mix
-from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.types import lasting
 
 PATIENCE = timedelta(days=1)
@@ -214,7 +214,7 @@ def _connected() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = (str(error).splitlines() or [""])[0][:160]
         raise StresslensError(
-            f"another process of this training has ended ({reason}); the same command goes on from the last checkpoint"
+            f"another process of this training has ended ({first_line(error)[:160]}); "
+            "the same command goes on from the last checkpoint"
         ) from error
