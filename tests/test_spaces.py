@@ -69,6 +69,10 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
             "{space: {train.lr: [0.1]}, method: halving, halving: {epochs: 10}}",
             "its epochs must be fewer than train.epochs (10), got 10",
         ),
+        (
+            "{space: {train.lr: [0.1]}, halving: {epochs: 2}}",
+            "sweep.halving: means nothing with the method random; leave it out, or",
+        ),
         ("{space: {train.epochs: [1, 5]}, method: halving}", "halving decides how many epochs a trial goes"),
         ("{space: {train.lr: [0.1]}, where: [train.lr]}", "sweep.where.0: 'train.lr' is no comparison; write"),
         ("{space: {train.lr: [0.1]}, where: ['train.lrr < 1']}", "sweep.where: 'train.lrr < 1': the recipe does not set train.lrr"),

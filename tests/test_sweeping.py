@@ -84,10 +84,11 @@ def test_the_best_by_validation_is_trained_for_every_seed_and_only_it_is_tested(
         assert config["train"]["lr"] == asked(folder)[table["best"]]["train.lr"]
         assert config["corruptions"] == ["noise"]
         assert json.loads((run / "record.json").read_text())["reads_of_test"] == 3
-    assert len(lines) == 6
+    assert len(lines) == 7
     assert lines[4].startswith("run: trial 4 (5 of 5 ended): accuracy on validation ")
     assert "best so far trial" in lines[4]
     assert lines[5] == "run: 5 different trials are too few to tell which settings matter; 8 are the least, 20 are better"
+    assert lines[6].startswith(f"run: goes on with trial {table['best']}, the best on validation: train.")
     page = (folder / "report.html").read_text()
     assert "trial-004" not in page
 

@@ -14,7 +14,7 @@ from stresslens.dotted import set_dotted
 from stresslens.find import Keys
 from stresslens.recipe import ARITHMETIC, OPERATIONAL, WATCHING, Recipe
 from stresslens.recipe_check import RECIPE, check_recipe
-from stresslens.spaces import Constraint, Setting, Sweep, constraints_of, settings_of
+from stresslens.spaces import Constraint, Halving, Setting, Sweep, constraints_of, settings_of
 
 DRAWS = 2000
 """Settings drawn at random to see whether any satisfies the constraints."""
@@ -94,6 +94,8 @@ def _shape(sweep: Sweep, recipe: Recipe) -> Iterator[tuple[Keys, str]]:
         yield ("halving",), f"its epochs must be fewer than train.epochs ({train.epochs}), got {rung}"
     if sweep.method == "halving" and rung < train.evaluate_every:
         yield ("halving",), f"its epochs must be at least train.evaluate_every ({train.evaluate_every}), got {rung}"
+    if sweep.method != "halving" and sweep.halving != Halving():
+        yield ("halving",), f"means nothing with the method {sweep.method}; leave it out, or set method: halving"
     if "validation" not in train.watch:
         yield (), "trials are judged by validation; put it among the splits watched (train.watch)"
 

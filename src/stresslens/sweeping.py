@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -145,6 +146,8 @@ class Trials:
                 raise TrainingDiverged(f"{self.home}: every trial of the sweep diverged; lower train.lr or set train.clip")
             for line in self._write(ended=True)["importance"]["said"]:
                 self.say(f"{self.run.name}: {line}")
+            chosen = ", ".join(f"{key}={json.dumps(value)}" for key, value in self.journal.settings(best).items())
+            self.say(f"{self.run.name}: goes on with trial {best}, the best on validation: {chosen}")
             recipe = self.recipe(self.journal.settings(best))
             watch, evaluation = self.run.recipe.train.watch, {key: getattr(self.run.recipe, key) for key in EVALUATION_KEYS}
             if recipe.train.watch == watch:

@@ -113,7 +113,7 @@ class Tracking:
         try:
             with torch.random.fork_rng(devices=[]):
                 return work()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # clients of some services end the process
             self.failed = True
             self._trackers.pop(name, None)
             what = f"{type(error).__name__}: {first_line(error)}"

@@ -18,6 +18,13 @@ def trial(number: int, settings: dict[str, Any], value: float | None, **changes:
     return {"number": number, "settings": settings, "status": "finished", "epochs": 5, "seconds": 2.5, "value": shown} | changes
 
 
+SPACE = {
+    "train.lr": {"from": 1e-5, "to": 1.0, "log": True},
+    "train.optimizer": {"choices": ["adam", {"momentum": {"weight_decay": 1e-4}}]},
+    "train.batch_size": {"from": 16, "to": 64, "step": 16},
+}
+
+
 def sweep(**changes: Any) -> dict[str, Any]:
     optimizers = ["adam", {"momentum": {"weight_decay": 1e-4}}]
     trials = [trial(k, {"train.lr": 10.0 ** (k - 5), "train.optimizer": optimizers[k % 2]}, 0.9 + k / 100) for k in range(5)]
@@ -25,7 +32,8 @@ def sweep(**changes: Any) -> dict[str, Any]:
     share = estimate(0.71, spread=0.15, n=6, method="t over trials")
     said = ["train.lr explains most of the differences in how trials did (0.71, 0.56 to 0.86, over 6 trials)"]
     table = {"n": 6, "rows": [{"setting": "train.lr", "share": share, "real": True}], "said": said}
-    best = {"format": 1, "run": "a", "method": "tpe", "metric": "accuracy", "size": 6, "best": 4}
+    asked = {"sweep": {"space": SPACE, "where": ["train.batch_size <= 32"]}}
+    best = {"format": 1, "run": "a", "method": "tpe", "metric": "accuracy", "size": 6, "asked": asked, "best": 4}
     return best | {"trials": trials, "importance": table} | changes
 
 
@@ -41,6 +49,8 @@ def test_the_page_says_which_settings_matter(tmp_path: Path) -> None:
     assert page.sections.index("settings") < page.sections.index("curves")
     assert "train.lr explains most of the differences in how trials did" in page.text
     assert "6 trials (tpe), judged by accuracy on validation" in page.text
+    assert "Drawn from: train.lr: 1e-05 to 1, evenly in its logarithm; train.optimizer: adam, " in page.text
+    assert "train.batch_size: 16 to 64 in steps of 16; train.batch_size <= 32." in page.text
     for title in ("How much each setting explains", "Validation against train.lr", "Validation against train.optimizer"):
         assert title in html
     assert "train.lr, logarithmic" in page.text

@@ -12,7 +12,7 @@ from stresslens.metrics.power_law import PowerLaw, power_law
 from stresslens.report.axes import linear_axis, log_axis
 from stresslens.report.figures import DASHES, Series, line_chart, place_of
 from stresslens.report.reading import Study
-from stresslens.report.wording import percent
+from stresslens.report.wording import footnote, percent
 
 ODD = 0.01
 """Below this p the points are said not to follow a power law."""
@@ -62,6 +62,10 @@ def _error(accuracy: Estimate) -> Estimate:
 class DataSizes:
     curves: Sequence[Sizes]
     charts: Sequence[Markup]
+
+    @property
+    def intervals(self) -> str:
+        return footnote(e for curve in self.curves for e in curve.accuracies)
 
 
 def section(study: Study) -> DataSizes | None:

@@ -342,6 +342,15 @@ class Trial(File):
     value: Figure | None = None
 
 
+class AskedSweep(File):
+    space: dict[str, Any] | None = None
+    where: list[str] = []
+
+
+class Asked(File):
+    sweep: AskedSweep = AskedSweep()
+
+
 class SweepFile(File):
     """sweep.json, which the sweep's owner writes beside a run's seeds."""
 
@@ -350,6 +359,7 @@ class SweepFile(File):
     method: str = ""
     metric: Literal["accuracy", "loss", "robust"] = "accuracy"
     size: int = 0
+    asked: Asked = Asked()
     best: int | None = None
     trials: list[Trial] = []
     importance: ImportanceTable | None = None

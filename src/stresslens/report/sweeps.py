@@ -40,6 +40,12 @@ class Section:
     def said(self) -> Sequence[str]:
         return self.file.importance.said if self.file.importance else ()
 
+    @property
+    def drawn(self) -> Sequence[str]:
+        """What each setting was drawn from, and what all had to satisfy."""
+        asked = self.file.asked.sweep
+        return [*(f"{key}: {_values(given)}" for key, given in (asked.space or {}).items()), *asked.where]
+
     def written(self, trial: Trial, key: str) -> str:
         return text(trial.settings[key]) if key in trial.settings else "as in the recipe"
 
@@ -49,6 +55,17 @@ class Section:
 
 def sections(study: Study) -> list[Section]:
     return [_section(name, file) for name, file in study.sweeps.items()]
+
+
+def _values(given: Any) -> str:
+    """The choices or the range of a setting, as `space:` of a study file gives them."""
+    if isinstance(given, dict) and "choices" not in given:
+        how = (
+            f" in steps of {text(given['step'])}" if given.get("step") else ", evenly in its logarithm" if given.get("log") else ""
+        )
+        return f"{text(given.get('from'))} to {text(given.get('to'))}{how}"
+    choices = given["choices"] if isinstance(given, dict) else given
+    return ", ".join(map(text, choices)) if isinstance(choices, list) else text(choices)
 
 
 def _section(name: str, file: SweepFile) -> Section:
