@@ -10,7 +10,17 @@ from torch import Tensor, nn
 
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import Normalize, build, check_output, evaluating, hooked, input_layers, layer_table, pooled_first
+from stresslens.core.layers import (
+    Dropout,
+    Normalize,
+    build,
+    check_output,
+    evaluating,
+    hooked,
+    input_layers,
+    layer_table,
+    pooled_first,
+)
 from stresslens.models.lenet import lenet
 from stresslens.models.mlp import mlp
 from stresslens.models.simple_cnn import simple_cnn
@@ -319,3 +329,26 @@ def test_pooling_before_relu_changes_no_bit(dtype: torch.dtype) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     plain = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     assert pooled_first(plain) is plain
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_drops_that_share_and_keeps_the_mean(p: float) -> None:
+    torch.manual_seed(0)
+    drop, x = Dropout(p), torch.ones(401, 1001, requires_grad=True)
+    y = drop(x)
+    dropped = float((y == 0).float().mean())
+    assert dropped == pytest.approx(p, abs=5 * (p * (1 - p) / x.numel()) ** 0.5)
+    assert torch.equal(y[y > 0], torch.full_like(y[y > 0], 1 / (1 - p)))
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(grad, y)
+    neighbours = (y[:, :-1] == 0) & (y[:, 1:] == 0)
+    assert float(neighbours.float().mean()) == pytest.approx(p * p, abs=0.003)
+    assert not torch.equal(drop(x), y)
+    assert torch.equal(drop.eval()(x), x)
+
+
+def test_dropout_of_nothing_and_of_everything() -> None:
+    x = torch.rand(3, 5)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.equal(Dropout(1.0)(x), torch.zeros(3, 5))
+    assert Dropout(0.3)(x[:0]).shape == (0, 5)

@@ -85,6 +85,18 @@ class Resize(nn.Module):
         return f"{self.size[0]}×{self.size[1]}"
 
 
+class Dropout(nn.Dropout):
+    """torch's, in less than half the time on a CPU: of each 64 random bits four values are decided, so that a value is dropped with
+    a chance that is p to within 2⁻¹⁷."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p in (0, 1) or x.device.type != "cpu":
+            return super().forward(x)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.int16)[: x.numel()].view(x.shape) >= round(2**16 * self.p) - 2**15
+        return x * kept.to(x.dtype).mul_(1 / (1 - self.p))
+
+
 class StraightThrough(nn.Module):
     """The value of `forward`, with the gradient of `backward`, by default of the identity: for a step in front of a net that has no
     useful gradient of its own, such as quantising or JPEG (backward pass differentiable approximation; Athalye et al. 2018).

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.core.layers import Dropout
 from stresslens.core.types import Count, Decay, Positive, Shape
 
 Norm = Literal["pre", "post"]
@@ -46,7 +48,7 @@ def vit(
     hidden = [layer for fan_in, fan_out in pairwise(sizes) for layer in (nn.Linear(fan_in, fan_out), nn.ReLU())]
     return nn.Sequential(
         _Tokens(shape, patch, width, pool == "token", position_std),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         *blocks,
         nn.LayerNorm(width) if norm == "pre" else nn.Identity(),
         _Token() if pool == "token" else _Mean(),
@@ -84,8 +86,8 @@ class _Block(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = _Attention(width, heads, dropout)
         act = nn.GELU() if activation == "gelu" else nn.ReLU()
-        self.mlp = nn.Sequential(nn.Linear(width, mlp), act, nn.Dropout(dropout), nn.Linear(mlp, width))
-        self.dropout1, self.dropout2 = nn.Dropout(dropout), nn.Dropout(dropout)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp), act, Dropout(dropout), nn.Linear(mlp, width))
+        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.before:
@@ -100,7 +102,7 @@ class _Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout = heads, Dropout(dropout)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         nn.init.xavier_uniform_(self.qkv.weight)
         nn.init.zeros_(self.qkv.bias)
@@ -109,7 +111,10 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, tokens, width = x.shape
         q, k, v = self.qkv(x).reshape(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # (N, heads, T, d) each
-        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        if self.training and self.dropout.p:
+            mixed = self.dropout(F.softmax(q @ k.mT / math.sqrt(width // self.heads), -1)) @ v
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v)
         return self.out(mixed.transpose(1, 2).reshape(n, tokens, width))  # type: ignore[no-any-return]
 
 
