@@ -25,6 +25,8 @@ LISTS: dict[Keys, str] = {
     ("train", "augment"): "augmentations",
     ("corruptions",): "corruptions",
     ("corruptions", "kinds"): "corruptions",
+    ("explain",): "explainers",
+    ("explain", "explainers"): "explainers",
     ("track",): "trackers",
 }
 """Where a list of them stands."""

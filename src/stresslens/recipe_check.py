@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from stresslens import find
 from stresslens.core.errors import Problem, Problems, closest
 from stresslens.dotted import LISTS, SLOTS
-from stresslens.recipe import HEEDED, Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
+from stresslens.recipe import HEEDED, Alone, Corruptions, Explain, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
 from stresslens.threat import threat_of
 
 RECIPE = TypeAdapter(Recipe)
@@ -78,6 +78,7 @@ _SECTIONS: dict[str, Any] = {
     "input.normalize": Moments,
     "robustness": Robustness,
     "corruptions": Corruptions,
+    "explain": Explain,
 }
 
 

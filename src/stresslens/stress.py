@@ -143,12 +143,12 @@ def stress(
             seed=asked.seed,
             tell=lambda done, total: advance(f"certifying {folder.path.parent.name} {folder.path.name}", done, total),
         )
-        _count(record, "certificates", [each["fingerprint"] for each in certified], asked.split)
-    _count(record, "robustness", [robust.facts["key"]], asked.split)
+        count_reads(record, "certificates", [each["fingerprint"] for each in certified], asked.split)
+    count_reads(record, "robustness", [robust.facts["key"]], asked.split)
     return robust
 
 
-def _count(record: dict[str, Any], kind: str, results: Sequence[str], split: str) -> None:
+def count_reads(record: dict[str, Any], kind: str, results: Sequence[str], split: str) -> None:
     """Names results in the record; each that is not there yet has read its split once."""
     kept = record.setdefault(kind, [])
     new = [result for result in dict.fromkeys(results) if result not in kept]

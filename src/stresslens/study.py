@@ -27,7 +27,7 @@ from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
 from stresslens.space_check import check_sweep
 from stresslens.spaces import Halving, Sweep
 
-LATER = ("explain", "views")
+LATER = ("views",)
 """Keys of a study that this version does not carry out yet."""
 
 
@@ -120,7 +120,7 @@ def _section_of(path: find.Keys) -> Any:
     return {"repeats": Repeats, "curve": Curve}.get(str(path[0]) if path else "", Contrast)
 
 
-RECIPE_KEYS = ("data", "input", "model", "estimator", "train", "robustness", "corruptions", "track")
+RECIPE_KEYS = ("data", "input", "model", "estimator", "train", "robustness", "corruptions", "explain", "track")
 STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "curve", "executor")
 
 

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.errors import ConfigError
+
 Of = Literal["logit", "probability", "log_probability"]
 """The model's answer that is explained: of one class its logit, its probability, or the logarithm of that."""
 
@@ -45,6 +47,9 @@ def slopes(model: nn.Module, x: Tensor, y: Tensor, of: Of) -> Tensor:
     for part, own in pieces(x, y):
         with torch.enable_grad():
             inside = part.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(score(model(inside), own, of).sum(), inside)
+            total = score(model(inside), own, of).sum()
+            if not total.requires_grad:
+                raise ConfigError("the model passes no gradient on to its input; occlusion needs none")
+            (slope,) = torch.autograd.grad(total, inside)
         found.append(slope)
     return torch.cat(found)

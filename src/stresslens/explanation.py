@@ -1,0 +1,220 @@
+"""Why a model answers as it does: explainers called on chosen images, their maps checked and saved."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stresslens import find, study
+from stresslens.choosing import chosen
+from stresslens.core.attacking import attacked
+from stresslens.core.colours import bar, coloured, limit_of
+from stresslens.core.data import Split
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError
+from stresslens.core.layers import pooled_first
+from stresslens.core.maps import Maps
+from stresslens.core.results import read_arrays, read_json, write_atomically, write_json
+from stresslens.evaluation import Predictions
+from stresslens.examples import thumbnails
+from stresslens.recipe import Answer, Explain
+from stresslens.worth import worth_of
+
+SIDE = 112
+"""Pixels of the longer side that a saved picture has at least."""
+
+Tell = Callable[[int, int], None]
+
+
+def maps_of(
+    model: nn.Module,
+    explainer: find.Bound,
+    x: Tensor,
+    y: Tensor,
+    *,
+    name: str,
+    index: Tensor | None = None,
+    train: Split | None = None,
+    seed: int = 0,
+    check: bool = True,
+) -> tuple[Maps, dict[str, Any] | None]:
+    """The maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and what they are worth.
+
+    The model is in evaluation mode and float32 meanwhile, and as before afterwards. `index` (N,) names the images, whose draws are
+    their own.
+    """
+    draws = Draws(seed, torch.arange(len(x)) if index is None else index)
+
+    def explained(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
+        found: Any = explainer(model, x, y, draws, train)
+        if not isinstance(found, Maps):
+            raise ConfigError(f"explainer {name} returned a {type(found).__name__}; expected Maps")
+        return found.checked(x, name)
+
+    with attacked(model):
+        maps = explained(model, x, Draws(draws.seed, draws.index))
+        worth = worth_of(maps, explained, model, x, y, draws).as_json() if check else None
+    return maps, worth
+
+
+def explain(
+    home: Path,
+    model: nn.Module,
+    split: Split,
+    predictions: Predictions,
+    asked: Explain,
+    *,
+    of: str,
+    base: Path,
+    classes: Sequence[str],
+    train: Split | None = None,
+    trust: bool = True,
+    tell: Tell = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """One result for each explainer, as `home/<name>-<8 hex>/result.json` holds it; found there finished, it is read.
+
+    Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W)), figure.svg and a PNG of every image and map. `of` names
+    the model and the images (a fingerprint). Raises ConfigError, before anything is computed, for images that are not there.
+    """
+    bound = [(value, find.resolve("explainers", value, base=base, trust=trust)) for value in asked.explainers]
+    places = chosen(split, asked.choose, asked.images, predictions, asked.seed)
+    if not len(places):
+        raise ConfigError(f"explain.choose: there is no image of the kind {asked.choose} here; choose another way")
+    answers = _answers(asked.answer, predictions, split, places, len(classes))
+    some = split.select(torch.from_numpy(places))
+    device = next(model.parameters(), torch.empty(0)).device
+    x, y = some.floats(some.images[:]).to(device, torch.float32), torch.from_numpy(answers).to(device)
+    shown = thumbnails(some, list(range(len(some))))
+    facts = _facts(some, predictions, places, answers)
+    results = []
+    for place, (value, explainer) in enumerate(bound):
+        tell(place, len(bound))
+        name, options = find.named("explainers", value)
+        what = [name, dict(options), *find.digests(value, base=base)]
+        fingerprint = study.fingerprint([of, asked.split, what, asked.seed, asked.check, places.tolist(), answers.tolist()])
+        folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
+        if (folder / "result.json").is_file() and (kept := read_json(folder / "result.json"))["fingerprint"] == fingerprint:
+            results.append(kept)
+            continue
+        began = time.perf_counter()
+        index = torch.from_numpy(places).to(device)
+        maps, worth = maps_of(
+            pooled_first(model), explainer, x, y, name=name, index=index, train=train, seed=asked.seed, check=asked.check
+        )
+        values = maps.values.cpu().numpy().astype(np.float32)
+        result = {
+            "format": 1,
+            "fingerprint": fingerprint,
+            "explainer": name.rpartition(":")[2],
+            "options": dict(options),
+            "split": asked.split,
+            "choose": asked.choose if isinstance(asked.choose, str) else list(asked.choose),
+            "answer": asked.answer,
+            "unit": maps.unit,
+            "signed": maps.signed,
+            "limit": limit_of(values),
+            "notes": list(maps.notes),
+            "images": facts,
+            "worth": worth,
+            "cost": {"seconds": time.perf_counter() - began},
+        }
+        arrays = {"index": places, "labels": some.labels.cpu().numpy(), "answers": answers, "maps": values}
+        write_atomically(folder / "maps.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
+        _draw(folder, result, shown, values, classes)
+        write_json(folder / "result.json", result)
+        results.append(result)
+    tell(len(bound), len(bound))
+    return results
+
+
+def maps_in(folder: Path) -> NDArray[np.float32]:
+    """(n, H, W) the maps of a result's folder."""
+    return np.asarray(read_arrays(folder / "maps.npz", f"there is no {folder / 'maps.npz'}", ("maps",))["maps"])
+
+
+def _answers(asked: Answer, predictions: Predictions, split: Split, places: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(n,) the class that is explained of each image."""
+    if isinstance(asked, int):
+        if asked >= classes:
+            raise ConfigError(f"explain.answer: {asked} is no class; they are 0 to {classes - 1}")
+        return np.full(len(places), asked, np.int64)
+    if asked == "label":
+        return np.asarray(split.labels.cpu().numpy()[places])
+    return np.asarray(predictions.scores[places].argmax(1))
+
+
+def _facts(some: Split, predictions: Predictions, places: NDArray[np.int64], answers: NDArray[np.int64]) -> list[dict[str, Any]]:
+    probabilities, files = predictions.probabilities[places], some.columns.get("file")
+    return [
+        {
+            "index": int(place),
+            "truth": int(some.labels[row]),
+            "predicted": int(probabilities[row].argmax()),
+            "probability": float(probabilities[row].max()),
+            "answer": int(answers[row]),
+            "answer_probability": float(probabilities[row, answers[row]]),
+            **({"source": str(files[row])} if files is not None else {}),
+        }
+        for row, place in enumerate(places)
+    ]
+
+
+def _draw(
+    folder: Path, result: dict[str, Any], shown: NDArray[np.uint8], values: NDArray[np.float32], classes: Sequence[str]
+) -> None:
+    """A PNG of each image and each map, magnified by a whole number, and figure.svg with all of them and their scale."""
+    from PIL import Image
+
+    maps = coloured(values, result["limit"], signed=result["signed"])
+    pairs = []
+    for row, fact in enumerate(result["images"]):
+        pictures = []
+        for kind, pixels in (("image", shown[row]), ("map", maps[row])):
+            zoom = max(1, -(-SIDE // max(pixels.shape[:2])))
+            content = io.BytesIO()
+            Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1)).save(content, format="png")
+            name = folder / f"{fact['index']:05d}-{kind}.png"
+            write_atomically(name, lambda file, content=content: file.write(content.getvalue()))  # type: ignore[misc]
+            pictures.append(content.getvalue())
+        said = f"{classes[fact['answer']]} {fact['answer_probability']:.2f}"
+        wrong = "" if fact["predicted"] == fact["truth"] else f", is {classes[fact['truth']]}"
+        pairs.append((pictures, said + wrong))
+    content = io.BytesIO()
+    Image.fromarray(bar(result["limit"], signed=result["signed"])).save(content, format="png")
+    text = _figure(pairs, content.getvalue(), result)
+    write_atomically(folder / "figure.svg", lambda file: file.write(text.encode()))
+
+
+def _figure(pairs: Sequence[tuple[Sequence[bytes], str]], scale: bytes, result: dict[str, Any]) -> str:
+    side, gap = SIDE, 8
+
+    def picture(content: bytes, left: float, top: float, width: float, height: float, stretch: str = "xMidYMid") -> str:
+        data = base64.b64encode(content).decode()
+        place = f'x="{left}" y="{top}" width="{width}" height="{height}" preserveAspectRatio="{stretch}"'
+        return f'<image {place} style="image-rendering:pixelated" href="data:image/png;base64,{data}"/>'
+
+    parts = []
+    for row, (pictures, said) in enumerate(pairs):
+        left = gap + row * (side + gap)
+        parts += [picture(content, left, gap + k * (side + gap), side, side) for k, content in enumerate(pictures)]
+        parts.append(f'<text x="{left + side / 2}" y="{2 * (side + gap) + 20}" text-anchor="middle">{escape(said)}</text>')
+    low = -result["limit"] if result["signed"] else 0.0
+    top = 2 * (side + gap) + 36
+    parts.append(picture(scale, gap + 60, top, 160, 10, "none"))
+    parts.append(f'<text x="{gap + 54}" y="{top + 10}" text-anchor="end">{low:.3g}</text>')
+    parts.append(f'<text x="{gap + 226}" y="{top + 10}">{result["limit"]:.3g}: {escape(result["unit"])}</text>')
+    width, height = max(gap + len(pairs) * (side + gap), 480), top + 22
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
+    )
