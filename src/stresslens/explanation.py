@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,30 @@ from stresslens.choosing import chosen
 from stresslens.core.attacking import attacked
 from stresslens.core.colours import bar, coloured, limit_of
 from stresslens.core.data import Split
+from stresslens.core.devices import pick_device
 from stresslens.core.draws import Draws
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.layers import pooled_first
 from stresslens.core.maps import Maps
-from stresslens.core.results import read_arrays, read_json, write_atomically, write_json
-from stresslens.evaluation import Predictions
+from stresslens.core.pictures import Frame, Unreadable, decode, read
+from stresslens.core.printing import printable
+from stresslens.core.results import RunFolder, read_arrays, read_json, read_record, write_atomically, write_json
+from stresslens.evaluation import Predictions, predictions_of
 from stresslens.examples import thumbnails
 from stresslens.recipe import Answer, Explain
+from stresslens.recipe_check import read_settings
+from stresslens.stress import count_reads, opened
 from stresslens.worth import worth_of
 
 SIDE = 112
 """Pixels of the longer side that a saved picture has at least."""
 
 Tell = Callable[[int, int], None]
+
+
+def asked_of(values: Mapping[str, Any]) -> Explain:
+    """An `explain:` section from plain values. Raises ConfigError naming every setting that is wrong."""
+    return read_settings(Explain, values, "an explanation")
 
 
 def maps_of(
@@ -79,12 +90,14 @@ def explain(
     classes: Sequence[str],
     train: Split | None = None,
     trust: bool = True,
+    labelled: bool = True,
     tell: Tell = lambda done, total: None,
 ) -> list[dict[str, Any]]:
     """One result for each explainer, as `home/<name>-<8 hex>/result.json` holds it; found there finished, it is read.
 
-    Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W)), figure.svg and a PNG of every image and map. `of` names
-    the model and the images (a fingerprint). Raises ConfigError, before anything is computed, for images that are not there.
+    Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8: shown), figure.svg and a PNG of
+    every image and map. `of` names the model and the images (a fingerprint); `labelled` is whether labels are the truth.
+    Raises ConfigError, before anything is computed, for images that are not there.
     """
     bound = [(value, find.resolve("explainers", value, base=base, trust=trust)) for value in asked.explainers]
     places = chosen(split, asked.choose, asked.images, predictions, asked.seed)
@@ -95,7 +108,7 @@ def explain(
     device = next(model.parameters(), torch.empty(0)).device
     x, y = some.floats(some.images[:]).to(device, torch.float32), torch.from_numpy(answers).to(device)
     shown = thumbnails(some, list(range(len(some))))
-    facts = _facts(some, predictions, places, answers)
+    facts = _facts(some, predictions, places, answers, labelled)
     results = []
     for place, (value, explainer) in enumerate(bound):
         tell(place, len(bound))
@@ -117,7 +130,7 @@ def explain(
             "fingerprint": fingerprint,
             "explainer": name.rpartition(":")[2],
             "options": dict(options),
-            "split": asked.split,
+            "split": asked.split if labelled else "pictures",
             "choose": asked.choose if isinstance(asked.choose, str) else list(asked.choose),
             "answer": asked.answer,
             "unit": maps.unit,
@@ -128,13 +141,76 @@ def explain(
             "worth": worth,
             "cost": {"seconds": time.perf_counter() - began},
         }
-        arrays = {"index": places, "labels": some.labels.cpu().numpy(), "answers": answers, "maps": values}
+        arrays = {"index": places, "labels": some.labels.cpu().numpy(), "answers": answers, "maps": values, "shown": shown}
         write_atomically(folder / "maps.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
         _draw(folder, result, shown, values, classes)
         write_json(folder / "result.json", result)
         results.append(result)
     tell(len(bound), len(bound))
     return results
+
+
+def explain_run(
+    folder: RunFolder,
+    asked: Explain,
+    pictures: Sequence[Path] = (),
+    *,
+    base: Path,
+    trust: bool = False,
+    device: str = "auto",
+) -> list[dict[str, Any]]:
+    """Explains a finished run, on images of its data or on picture files, and keeps the results in the run's folder.
+
+    Raises ConfigError, before any computing, for what cannot be explained, and DataError for a file that is no whole picture.
+    """
+    if not folder.record.is_file():
+        raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
+    with folder.locked():
+        model, data = opened(folder, trust=trust)
+        model = model.to(pick_device(device))
+        record = read_record(folder)
+        if pictures:
+            split = _pictures(pictures, folder)
+            found = predictions_of(model, split)
+            asked = replace(asked, choose=list(range(len(split))))
+            split = replace(split, labels=torch.from_numpy(found.scores.argmax(1)))
+        else:
+            if asked.split not in data.splits:
+                raise ConfigError(f"--split: {data.name} has no {asked.split} split here; it has {', '.join(data.splits)}")
+            split = data.splits[asked.split]
+            found = Predictions.of_arrays(folder.load_predictions(asked.split))
+        results = explain(
+            folder.path / "explanations",
+            model,
+            split,
+            found,
+            asked,
+            of=study.fingerprint([record["fingerprint"], split.fingerprint]) if pictures else record["fingerprint"],
+            base=base,
+            classes=data.classes,
+            train=data.train,
+            trust=True,  # what was typed is trusted; the run that is opened need not be
+            labelled=not pictures,
+        )
+        count_reads(record, "explanations", [each["fingerprint"] for each in results], "pictures" if pictures else asked.split)
+        write_json(folder.record, record)
+    return results
+
+
+def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
+    """Picture files as the run's model takes them, with labels that mean nothing."""
+    card = folder.load_card()
+    channels, height, width = card.shape
+    if channels not in (1, 3):
+        raise DataError(f"{folder.path} takes images of {channels} channels, which a picture file does not have")
+    frame, pixels = Frame(channels, (height, width), card.fit), []
+    for file in files:
+        try:
+            pixels.append(decode(read(str(file)), frame).pixels)
+        except (Unreadable, OSError) as error:
+            raise DataError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    names = np.array([printable(str(file)) for file in files])
+    return Split(torch.from_numpy(np.stack(pixels)), torch.zeros(len(pixels), dtype=torch.int64), 255.0, {"file": names})
 
 
 def maps_in(folder: Path) -> NDArray[np.float32]:
@@ -153,12 +229,14 @@ def _answers(asked: Answer, predictions: Predictions, split: Split, places: NDAr
     return np.asarray(predictions.scores[places].argmax(1))
 
 
-def _facts(some: Split, predictions: Predictions, places: NDArray[np.int64], answers: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _facts(
+    some: Split, predictions: Predictions, places: NDArray[np.int64], answers: NDArray[np.int64], labelled: bool
+) -> list[dict[str, Any]]:
     probabilities, files = predictions.probabilities[places], some.columns.get("file")
     return [
         {
             "index": int(place),
-            "truth": int(some.labels[row]),
+            "truth": int(some.labels[row]) if labelled else None,
             "predicted": int(probabilities[row].argmax()),
             "probability": float(probabilities[row].max()),
             "answer": int(answers[row]),
@@ -187,7 +265,7 @@ def _draw(
             write_atomically(name, lambda file, content=content: file.write(content.getvalue()))  # type: ignore[misc]
             pictures.append(content.getvalue())
         said = f"{classes[fact['answer']]} {fact['answer_probability']:.2f}"
-        wrong = "" if fact["predicted"] == fact["truth"] else f", is {classes[fact['truth']]}"
+        wrong = "" if fact["truth"] in (fact["predicted"], None) else f", is {classes[fact['truth']]}"
         pairs.append((pictures, said + wrong))
     content = io.BytesIO()
     Image.fromarray(bar(result["limit"], signed=result["signed"])).save(content, format="png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from stresslens import auditing, find, study
@@ -25,31 +23,15 @@ from stresslens.core.layers import evaluating, straight_through
 from stresslens.core.progress import advance
 from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_record, write_json
 from stresslens.recipe import Robustness
+from stresslens.recipe_check import read_settings
 from stresslens.robust_result import Robust
 from stresslens.robustness import measure
 from stresslens.threat import Threat, threat_of
 
-_asked = TypeAdapter(Robustness)
-
 
 def asked_of(values: Mapping[str, Any]) -> Robustness:
     """A `robustness:` section from plain values. Raises ConfigError naming every setting that is wrong."""
-    try:
-        return _asked.validate_json(json.dumps(dict(values), default=_plain), strict=True)
-    except TypeError as error:
-        raise ConfigError(f"this cannot be a setting of an attack: {error}") from None
-    except ValidationError as error:
-        told = {".".join(str(part) for part in item["loc"][:1]): item["msg"].lower() for item in error.errors()}
-        raise ConfigError("\n".join(f"{key}: {message}, got {values.get(key)!r}" for key, message in told.items())) from None
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy and torch as Python's."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise ConfigError(
-        f"a {type(value).__name__} is no setting of an attack; expected numbers, names and lists of them, got {value!r:.60}"
-    )
+    return read_settings(Robustness, values, "an attack")
 
 
 def opened(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
@@ -58,7 +40,7 @@ def opened(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Da
     model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
     if data.fingerprint != record["data"]["fingerprint"]:
         raise ConfigError(
-            f"{folder.path}: the data set has changed since the run was trained; its robustness cannot be measured on it"
+            f"{folder.path}: the data set has changed since the run was trained; what is measured on it would not be of this run"
         )
     return model, data
 

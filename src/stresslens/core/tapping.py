@@ -80,7 +80,8 @@ def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:
     found = spatial(model, x)
     if name != "auto":
         if name not in found:
-            raise ConfigError(f"the model has no layer {name!r} laid out like the image; {closest(name, list(found))}")
+            inner = [each for each in found if each not in ("normalize", "resize")]
+            raise ConfigError(f"the model has no layer {name!r} laid out like the image; {closest(name, inner)}")
         return name
     modules = dict(model.named_modules(remove_duplicate=False))
     usual = [each for each in found if isinstance(modules[each], nn.Conv2d | nn.LayerNorm)]
