@@ -53,7 +53,7 @@ def test_the_chi_square_distance_of_histograms_with_empty_words(monkeypatch: pyt
 @pytest.mark.parametrize("kernel", ["chi2", "rbf"])
 def test_the_map_of_all_images_is_the_kernel_itself(kernel: _svm.Kernel) -> None:
     x, labels = RANDOM.random((30, 8)), np.arange(30) % 3
-    arrays = _svm.fitted(x, labels, kernel=kernel, C=1.0, landmarks=30, seed=0)
+    arrays = _svm.Machine(kernel, 1.0, 30, 0).fitted(x, labels)
     seen = x if kernel == "chi2" else (x - x.mean(0)) / x.std(0)
     distances = slow_chi2(seen, seen) if kernel == "chi2" else np.square(seen[:, None] - seen[None]).sum(2)
     mapped = _svm._mapped(x, arrays, kernel)
@@ -62,11 +62,12 @@ def test_the_map_of_all_images_is_the_kernel_itself(kernel: _svm.Kernel) -> None
 
 def test_features_are_standardised_and_one_that_never_varies_is_harmless() -> None:
     x = np.stack([RANDOM.normal(5, 3, 50), np.full(50, 2.0)], axis=1)
-    arrays = _svm.fitted(x, (x[:, 0] > 5).astype(int), kernel="linear", C=1.0, landmarks=5, seed=0)
+    machine = _svm.Machine("linear", 1.0, 5, 0)
+    arrays = machine.fitted(x, (x[:, 0] > 5).astype(int))
     seen = _svm._standardised(x, arrays)
     assert np.allclose(seen.mean(0), 0)
     assert np.allclose(seen.std(0), [1, 0])
-    assert np.isfinite(_svm.decisions(x, arrays, kernel="linear")).all()
+    assert np.isfinite(machine.decisions(x, arrays)).all()
 
 
 def test_two_classes_have_a_score_each_that_differ_by_the_margin() -> None:

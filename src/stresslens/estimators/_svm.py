@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,33 +17,41 @@ Floats = NDArray[np.floating]
 PIECE = 1024
 
 
-def fitted(features: Floats, labels: NDArray[np.int64], *, kernel: Kernel, C: float, landmarks: int, seed: int) -> Arrays:
-    """What `decisions` needs, from features (N,D) and labels (N,), every class of 0 … K-1 among them.
+@dataclass(frozen=True)
+class Machine:
+    """How features are classified.
 
-    Features are standardised, but for chi2, whose features must not be negative. A kernel exp(-d / mean d) of the distance d is
+    They are standardised, but for chi2, whose features must not be negative. A kernel exp(-d / mean d) of the distance d is
     replaced by its Nyström map (Williams & Seeger 2001) over `landmarks` training images drawn at random, and the machine behind
-    it is linear, with the squared hinge loss, one class against the rest (LIBLINEAR, Fan et al. 2008).
+    it is linear, with the squared hinge loss and the penalty `C`, one class against the rest (LIBLINEAR, Fan et al. 2008).
     """
-    from sklearn.svm import LinearSVC
 
-    arrays: Arrays = {}
-    if kernel != "chi2":
-        deviation = features.std(0)
-        arrays = {"mean": features.mean(0), "deviation": np.where(deviation > 0, deviation, 1)}
-    if kernel != "linear":
-        chosen = np.random.default_rng(seed).permutation(len(features))[:landmarks]
-        arrays["landmarks"] = _standardised(features[chosen], arrays)
-        between = _distances(kernel, arrays["landmarks"], arrays["landmarks"])
-        arrays["width"] = np.array(max(between.mean(), 1e-12))
-        values, vectors = np.linalg.eigh(np.exp(-between / arrays["width"]))
-        arrays["map"] = vectors / np.sqrt(values.clip(1e-9)) @ vectors.T
-    machine = LinearSVC(C=C, random_state=seed).fit(_mapped(features, arrays, kernel), labels)
-    return arrays | of_each_class(machine.coef_, machine.intercept_)
+    kernel: Kernel
+    C: float
+    landmarks: int
+    seed: int
 
+    def fitted(self, features: Floats, labels: NDArray[np.int64]) -> Arrays:
+        """What `decisions` needs, from features (N,D) and labels (N,), every class of 0 … K-1 among them."""
+        from sklearn.svm import LinearSVC
 
-def decisions(features: Floats, arrays: Arrays, *, kernel: Kernel) -> Floats:
-    """(N,K) decision values of features (N,D)."""
-    return np.asarray(_mapped(features, arrays, kernel) @ arrays["weights"].T + arrays["bias"])
+        arrays: Arrays = {}
+        if self.kernel != "chi2":
+            deviation = features.std(0)
+            arrays = {"mean": features.mean(0), "deviation": np.where(deviation > 0, deviation, 1)}
+        if self.kernel != "linear":
+            chosen = np.random.default_rng(self.seed).permutation(len(features))[: self.landmarks]
+            arrays["landmarks"] = _standardised(features[chosen], arrays)
+            between = _distances(self.kernel, arrays["landmarks"], arrays["landmarks"])
+            arrays["width"] = np.array(max(between.mean(), 1e-12))
+            values, vectors = np.linalg.eigh(np.exp(-between / arrays["width"]))
+            arrays["map"] = vectors / np.sqrt(values.clip(1e-9)) @ vectors.T
+        machine = LinearSVC(C=self.C, random_state=self.seed).fit(_mapped(features, arrays, self.kernel), labels)
+        return arrays | of_each_class(machine.coef_, machine.intercept_)
+
+    def decisions(self, features: Floats, arrays: Arrays) -> Floats:
+        """(N,K) decision values of features (N,D)."""
+        return np.asarray(_mapped(features, arrays, self.kernel) @ arrays["weights"].T + arrays["bias"])
 
 
 def of_each_class(weights: Floats, bias: Floats) -> Arrays:

@@ -33,7 +33,7 @@ def hog_svm(
     normalised (L2, clipped at 0.2, L2). Without votes for neighbouring cells, which the paper has. The SVM (penalty `C`) sees them
     standardised, with `kernel` linear or rbf, or as they are, with chi2; kernels by their map over `landmarks` training images.
     """
-    return _Hog(seed, cell, bins, scale, kernel, C, landmarks)
+    return _Hog(cell, bins, scale, _svm.Machine(kernel, C, landmarks, seed))
 
 
 def gradients_of(pictures: NDArray[np.uint8], *, cell: int, bins: int) -> NDArray[np.float64]:
@@ -62,22 +62,17 @@ def _of_length_1(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass
 class _Hog:
-    seed: int
     cell: int
     bins: int
     scale: Scale
-    kernel: _svm.Kernel
-    C: float
-    landmarks: int
+    machine: _svm.Machine
     arrays: Arrays = field(default_factory=dict)
 
     def fit(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-        self.arrays = _svm.fitted(
-            self._features(images), labels, kernel=self.kernel, C=self.C, landmarks=self.landmarks, seed=self.seed
-        )
+        self.arrays = self.machine.fitted(self._features(images), labels)
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.floating]:
-        return _svm.decisions(self._features(images), self.arrays, kernel=self.kernel)
+        return self.machine.decisions(self._features(images), self.arrays)
 
     def _features(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         pieces = (grey(images[start : start + PIECE], self.scale, least=LEAST) for start in range(0, len(images), PIECE))

@@ -43,7 +43,8 @@ def sift_bovw_svm(
     The SVM (penalty `C`) sees it standardised, with `kernel` linear or rbf, or as it is, with chi2; kernels by their map over
     `landmarks` training images. Raises DataError where there are fewer descriptors than words.
     """
-    return _Bag(seed, words, keypoints, step, sizes, scale, vocabulary_images, kernel, C, landmarks)
+    machine = _svm.Machine(kernel, C, landmarks, seed)
+    return _Bag(seed, words, keypoints, step, sizes, scale, vocabulary_images, machine)
 
 
 @dataclass
@@ -55,20 +56,18 @@ class _Bag:
     sizes: tuple[float, ...]
     scale: Scale
     vocabulary_images: int
-    kernel: _svm.Kernel
-    C: float
-    landmarks: int
+    machine: _svm.Machine
     arrays: Arrays = field(default_factory=dict)
 
     def fit(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
         chosen = np.random.default_rng(self.seed).permutation(len(images))[: self.vocabulary_images]
         self.arrays = {"words": self._vocabulary(images[np.sort(chosen)])}
         histograms = np.concatenate(list(self._histograms(images)))
-        self.arrays |= _svm.fitted(histograms, labels, kernel=self.kernel, C=self.C, landmarks=self.landmarks, seed=self.seed)
+        self.arrays |= self.machine.fitted(histograms, labels)
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.floating]:
         histograms = np.concatenate(list(self._histograms(images)))
-        return _svm.decisions(histograms, self.arrays, kernel=self.kernel)
+        return self.machine.decisions(histograms, self.arrays)
 
     def _vocabulary(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         from sklearn.cluster import MiniBatchKMeans
