@@ -53,6 +53,7 @@ def test_a_stage_leaves_maps_pictures_and_what_they_are_worth(task_of: Callable[
                 assert picture.size == (112, 112)
         figure = (folder / "figure.svg").read_text()
         assert figure.count("<image") == 21
+        assert figure.count("<text") == 22
         assert result["unit"] in figure or "logit&#x27;s gradient" in figure
     arrays = np.load(next((task.folder / "explanations").glob("occlusion-*/maps.npz")))
     predictions = RunFolder(task.folder).load_predictions("test")

@@ -27,6 +27,8 @@ LISTS: dict[Keys, str] = {
     ("corruptions", "kinds"): "corruptions",
     ("explain",): "explainers",
     ("explain", "explainers"): "explainers",
+    ("views",): "views",
+    ("views", "kinds"): "views",
     ("track",): "trackers",
 }
 """Where a list of them stands."""

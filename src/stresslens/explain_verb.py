@@ -26,6 +26,14 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    views: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--view",
+            help="filters, activations, class_image, …; may be repeated. Alone, no explainer is called.",
+            show_default=False,
+        ),
+    ] = None,
     images: Annotated[int, typer.Option("--images", min=1, help="How many.")] = 10,
     choose: Annotated[
         str,
@@ -45,30 +53,32 @@ def explain(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Maps over images of what speaks for the model's answer, checked, as PNG, SVG and in the run's report.
+    """Maps over images of what speaks for the model's answer, checked, and views of what it has learned: PNG, SVG, and the report.
 
     Nothing that is there is made again. The maps of an explainer share one scale of colours.
     """
     from stresslens.core.results import RunFolder
     from stresslens.core.yaml_source import parse_value
     from stresslens.explanation import asked_of, explain_run
+    from stresslens.recipe import Views
+    from stresslens.recipe_check import read_settings
     from stresslens.report.page import write_report
     from stresslens.terminal import print_explanations, print_json
+    from stresslens.viewing import view_run
 
-    values: dict[str, Any] = {
-        "explainers": [parse_value(text) for text in explainers or USUAL],
-        "images": images,
-        "choose": parse_value(choose),
-        "answer": parse_value(answer),
-        "split": split,
-        "seed": seed,
-        "check": check,
-    }
-    found = explain_run(RunFolder(run), asked_of(values), pictures or (), base=Path.cwd(), trust=trust, device=device)
+    which = {"images": images, "choose": parse_value(choose), "split": split, "seed": seed}
+    kinds = [parse_value(text) for text in explainers or ([] if views and not pictures else USUAL)]
+    why: dict[str, Any] = {"explainers": kinds, "answer": parse_value(answer), "check": check}
+    where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
+    maps = explain_run(RunFolder(run), asked_of(why | which), pictures or (), **where) if kinds else []
+    seen = []
+    if views:
+        asked = read_settings(Views, which | {"kinds": [parse_value(text) for text in views]}, "a view")
+        seen = view_run(RunFolder(run), asked, **where)
     for folder in (run, run.resolve().parents[1]):
         if (folder / "record.json").is_file() or (folder / "study.json").is_file():
             write_report(folder)
     if as_json:
-        print_json(found)
+        print_json([*maps, *seen])
     else:
-        print_explanations(found, run)
+        print_explanations(maps, seen, run)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +16,23 @@ from torch import Tensor, nn
 from stresslens import find, study
 from stresslens.choosing import chosen
 from stresslens.core.attacking import attacked
-from stresslens.core.colours import bar, coloured, limit_of
+from stresslens.core.colours import coloured, limit_of
 from stresslens.core.data import Split
-from stresslens.core.devices import pick_device
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.layers import pooled_first
 from stresslens.core.maps import Maps
+from stresslens.core.panels import Grid, Picture
 from stresslens.core.pictures import Frame, Unreadable, decode, read
 from stresslens.core.printing import printable
-from stresslens.core.results import RunFolder, read_arrays, read_json, read_record, write_atomically, write_json
+from stresslens.core.results import RunFolder, read_arrays, read_json, write_atomically, write_json
+from stresslens.drawing import png, svg
 from stresslens.evaluation import Predictions, predictions_of
 from stresslens.examples import thumbnails
 from stresslens.recipe import Answer, Explain
 from stresslens.recipe_check import read_settings
-from stresslens.stress import count_reads, opened
+from stresslens.stress import count_reads, finished
 from stresslens.worth import worth_of
-
-SIDE = 112
-"""Pixels of the longer side that a saved picture has at least."""
 
 Tell = Callable[[int, int], None]
 
@@ -163,20 +158,13 @@ def explain_run(
 
     Raises ConfigError, before any computing, for what cannot be explained, and DataError for a file that is no whole picture.
     """
-    if not folder.record.is_file():
-        raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
-    with folder.locked():
-        model, data = opened(folder, trust=trust)
-        model = model.to(pick_device(device))
-        record = read_record(folder)
+    with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
         if pictures:
             split = _pictures(pictures, folder)
             found = predictions_of(model, split)
             asked = replace(asked, choose=list(range(len(split))))
             split = replace(split, labels=torch.from_numpy(found.scores.argmax(1)))
         else:
-            if asked.split not in data.splits:
-                raise ConfigError(f"--split: {data.name} has no {asked.split} split here; it has {', '.join(data.splits)}")
             split = data.splits[asked.split]
             found = Predictions.of_arrays(folder.load_predictions(asked.split))
         results = explain(
@@ -193,7 +181,6 @@ def explain_run(
             labelled=not pictures,
         )
         count_reads(record, "explanations", [each["fingerprint"] for each in results], "pictures" if pictures else asked.split)
-        write_json(folder.record, record)
     return results
 
 
@@ -250,49 +237,18 @@ def _facts(
 def _draw(
     folder: Path, result: dict[str, Any], shown: NDArray[np.uint8], values: NDArray[np.float32], classes: Sequence[str]
 ) -> None:
-    """A PNG of each image and each map, magnified by a whole number, and figure.svg with all of them and their scale."""
-    from PIL import Image
-
+    """A PNG of each image and each map, and figure.svg with all of them and their scale."""
     maps = coloured(values, result["limit"], signed=result["signed"])
-    pairs = []
+    rows: tuple[list[Picture], list[Picture]] = ([], [])
     for row, fact in enumerate(result["images"]):
-        pictures = []
-        for kind, pixels in (("image", shown[row]), ("map", maps[row])):
-            zoom = max(1, -(-SIDE // max(pixels.shape[:2])))
-            content = io.BytesIO()
-            Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1)).save(content, format="png")
-            name = folder / f"{fact['index']:05d}-{kind}.png"
-            write_atomically(name, lambda file, content=content: file.write(content.getvalue()))  # type: ignore[misc]
-            pictures.append(content.getvalue())
         said = f"{classes[fact['answer']]} {fact['answer_probability']:.2f}"
-        wrong = "" if fact["truth"] in (fact["predicted"], None) else f", is {classes[fact['truth']]}"
-        pairs.append((pictures, said + wrong))
-    content = io.BytesIO()
-    Image.fromarray(bar(result["limit"], signed=result["signed"])).save(content, format="png")
-    text = _figure(pairs, content.getvalue(), result)
-    write_atomically(folder / "figure.svg", lambda file: file.write(text.encode()))
-
-
-def _figure(pairs: Sequence[tuple[Sequence[bytes], str]], scale: bytes, result: dict[str, Any]) -> str:
-    side, gap = SIDE, 8
-
-    def picture(content: bytes, left: float, top: float, width: float, height: float, stretch: str = "xMidYMid") -> str:
-        data = base64.b64encode(content).decode()
-        place = f'x="{left}" y="{top}" width="{width}" height="{height}" preserveAspectRatio="{stretch}"'
-        return f'<image {place} style="image-rendering:pixelated" href="data:image/png;base64,{data}"/>'
-
-    parts = []
-    for row, (pictures, said) in enumerate(pairs):
-        left = gap + row * (side + gap)
-        parts += [picture(content, left, gap + k * (side + gap), side, side) for k, content in enumerate(pictures)]
-        parts.append(f'<text x="{left + side / 2}" y="{2 * (side + gap) + 20}" text-anchor="middle">{escape(said)}</text>')
+        wrong = fact["truth"] not in (fact["predicted"], None)
+        rows[0].append(Picture(shown[row], "" if fact["truth"] is None else classes[fact["truth"]]))
+        rows[1].append(Picture(maps[row], said, wrong))
+        for kind, pixels in (("image", shown[row]), ("map", maps[row])):
+            content = png(pixels)
+            name = folder / f"{fact['index']:05d}-{kind}.png"
+            write_atomically(name, lambda file, content=content: file.write(content))  # type: ignore[misc]
     low = -result["limit"] if result["signed"] else 0.0
-    top = 2 * (side + gap) + 36
-    parts.append(picture(scale, gap + 60, top, 160, 10, "none"))
-    parts.append(f'<text x="{gap + 54}" y="{top + 10}" text-anchor="end">{low:.3g}</text>')
-    parts.append(f'<text x="{gap + 226}" y="{top + 10}">{result["limit"]:.3g}: {escape(result["unit"])}</text>')
-    width, height = max(gap + len(pairs) * (side + gap), 480), top + 22
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
-    )
+    text = svg(Grid(result["explainer"], rows, scale=(low, result["limit"])), result["unit"])
+    write_atomically(folder / "figure.svg", lambda file: file.write(text.encode()))

@@ -35,6 +35,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "corruptions": ("x", "draws", "severity"),
     "certificates": ("model", "x", "y", "draws"),
     "explainers": ("model", "x", "y", "draws", "train"),
+    "views": ("model", "x", "y", "train", "split", "classes", "adversarials"),
     "trackers": ("folder", "config"),
 }
 """Each folder and the positional parameters its functions may ask for."""

@@ -12,7 +12,21 @@ from pydantic import TypeAdapter, ValidationError
 from stresslens import find
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.dotted import LISTS, SLOTS
-from stresslens.recipe import HEEDED, Alone, Corruptions, Explain, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
+from stresslens.recipe import (
+    HEEDED,
+    Alone,
+    Corruptions,
+    Explain,
+    Input,
+    Moments,
+    Plug,
+    Recipe,
+    Robustness,
+    Stop,
+    Subset,
+    Train,
+    Views,
+)
 from stresslens.threat import threat_of
 
 RECIPE = TypeAdapter(Recipe)
@@ -104,6 +118,7 @@ _SECTIONS: dict[str, Any] = {
     "robustness": Robustness,
     "corruptions": Corruptions,
     "explain": Explain,
+    "views": Views,
 }
 
 

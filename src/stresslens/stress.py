@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,19 +51,32 @@ def attack_run(folder: RunFolder, asked: Robustness, *, base: Path, trust: bool 
 
     Raises ConfigError, before any computing, for what cannot be done.
     """
+    if folder.record.is_file():
+        _check_gradients(folder, "attacks follow gradients; attacked blindly alone it would look more robust than it is")
+    threat = resolved(asked, base)  # what was typed is trusted; the run that is opened need not be
+    with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
+        other = _surrogate(asked, trust)
+        surrogate = None if other is None else other.to(pick_device(device))
+        return stress(folder, model, data, asked, threat, record, surrogate=surrogate)
+
+
+@contextmanager
+def finished(
+    folder: RunFolder, split: str, *, trust: bool = False, device: str = "auto"
+) -> Iterator[tuple[nn.Module, Data, dict[str, Any]]]:
+    """A finished run's model, data and record, which is written back at the end; nobody else may write to the folder meanwhile.
+
+    Raises ConfigError for a folder that is no run's, and a split that its data does not have.
+    """
     if not folder.record.is_file():
         raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
-    _check_gradients(folder, "attacks follow gradients; attacked blindly alone it would look more robust than it is")
-    threat = resolved(asked, base)  # what was typed is trusted; the run that is opened need not be
     with folder.locked():
         model, data = opened(folder, trust=trust)
-        place = pick_device(device)
-        other = _surrogate(asked, trust)
+        if split not in data.splits:
+            raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
         record = read_record(folder)
-        surrogate = None if other is None else other.to(place)
-        found = stress(folder, model.to(place), data, asked, threat, record, surrogate=surrogate)
+        yield model.to(pick_device(device)), data, record
         write_json(folder.record, record)
-    return found
 
 
 def resolved(asked: Robustness, base: Path) -> Threat:

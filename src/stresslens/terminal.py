@@ -246,25 +246,27 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
     return unreadable
 
 
-def print_explanations(results: Sequence[Mapping[str, Any]], run: Path) -> None:
-    """What each explainer's maps are worth, what they fail, and where they are."""
+def print_explanations(maps: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any]], run: Path) -> None:
+    """What each explainer's maps are worth, what they fail, what views say, and where all is."""
     rows = []
-    for result in results:
+    for result in maps:
         checks = (result["worth"] or {"checks": {}})["checks"]
         cells = [_with_interval(checks[name]) if name in checks else "" for name in WORTH]
         rows.append([result["explainer"], *cells])
-    n = len(results[0]["images"])
-    print_table(
-        ["", *WORTH],
-        rows,
-        f"{run}: maps of {n} image{'s' if n > 1 else ''} ({results[0]['split']}), mean and 95 % interval over them",
-    )
-    for result in results:
+    if maps:
+        n = len(maps[0]["images"])
+        what = f"{n} image{'s' if n > 1 else ''} ({maps[0]['split']})"
+        print_table(["", *WORTH], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
+    for result in maps:
         for failed in (result["worth"] or {"failed": []})["failed"]:
             print(f"{result['explainer']}: not to be trusted here: {failed}")
         for note in result["notes"]:
             print(f"{result['explainer']}: {note}")
-    print(f"pictures: {run / 'explanations'}")
+    for result in views:
+        for line in result["said"]:
+            print(f"{result['view']}: {line}")
+    folders = [name for name, there in (("explanations", maps), ("views", views)) if there]
+    print("pictures: " + ", ".join(str(run / name) for name in folders))
 
 
 def _with_interval(value: Mapping[str, Any]) -> str:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.errors import ConfigError, closest
+from stresslens.core.layers import evaluating, hooked
+from stresslens.core.types import Shape
 
 
 @contextmanager
@@ -103,3 +105,36 @@ def _reaches(model: nn.Module, x: Tensor, name: str, module: nn.Module) -> bool:
         (slope,) = torch.autograd.grad(top, output, allow_unused=True)
     laid = None if slope is None else grid(slope, module, x)
     return laid is not None and int((laid.abs().amax(1) > 0).sum()) > 1
+
+
+def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
+    """The linear layer that runs last, whose inputs are the features, or the model itself, whose logits are; and their number."""
+    last: list[tuple[nn.Module, int]] = []
+
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, nn.Linear) and len(inputs[0]) == 2:
+            last[:] = [(module, module.in_features)]
+
+    first = next(model.parameters(), torch.empty(0))
+    with evaluating(model), torch.no_grad(), hooked(model, note):
+        logits = model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
+    return last[0] if last else (model, logits.shape[1])
+
+
+def features(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+    """(N, D) what `feature_layer` was shown: of several tokens an image, their mean."""
+    values: Tensor = inputs[0] if isinstance(module, nn.Linear) else output
+    return values.flatten(1, -2).mean(1) if values.ndim > 2 else values
+
+
+def features_of(model: nn.Module, x: Tensor) -> Tensor:
+    """(N, D) the last features of images x (N, C, H, W)."""
+    layer, _ = feature_layer(model, (x.shape[1], x.shape[2], x.shape[3]))
+    found: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: found.append(features(module, inputs, output)))
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        handle.remove()
+    return found[-1].float()

@@ -33,6 +33,7 @@ from stresslens.report import (
     summary,
     sweeps,
     under_attack,
+    views,
     wording,
 )
 from stresslens.report.figures import COLOURS, DASHES
@@ -48,6 +49,7 @@ TEMPLATES = (
     "sweeps.html.j2",
     "study.html.j2",
     "explanations.html.j2",
+    "views.html.j2",
     "run.html.j2",
     "report.css",
     "report.js",
@@ -63,6 +65,7 @@ STRESS = (
     "corruptions/result.json",
     "certificates/*/result.json",
     "explanations/*/result.json",
+    "views/*/result.json",
 )
 """What the page of a run rests on besides; a result's arrays are written before its result.json."""
 
@@ -192,6 +195,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "gallery": pictures,
         "attacked": under_attack.sections(run),
         "explained": explanations.of_run(run),
+        "views": views.of_run(run),
         "audits": robustness.findings_of(run),
         "damaged": run.stress.damaged,
         "corruptions": beyond.run_corruptions(run),
@@ -210,6 +214,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         ("pictures", "Pictures", pictures),
         ("robustness", "Robustness", any(found[part] for part in RUN_BEYOND)),
         ("explained", "Why it answers so", found["explained"]),
+        ("views", "What it has learned", found["views"]),
         ("classes", "Classes", found["class_table"]),
         ("confidence", "Confidence", found["reliability"] or found["risk"]),
         ("slices", "Slices", slices),
