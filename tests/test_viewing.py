@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task])
     assert record["reads_of_test"] == 1 + 4
     results = {read_json(file)["view"]: file.parent for file in (task.folder / "views").glob("*/result.json")}
     assert sorted(results) == ["activations", "class_image", "embedding", "filters"]
-    for name, folder in results.items():
+    for folder in results.values():
         result = read_json(folder / "result.json")
         for part in result["parts"]:
             if part["kind"] == "grid":
@@ -47,7 +48,7 @@ def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task])
                     assert max(picture.size) >= 112
                 assert (folder / part["file"]).read_text().startswith("<svg")
     kept = (results["filters"] / "result.json").stat().st_mtime_ns
-    again = looked(task, Views(QUICK[:1] + ["neighbours"]))
+    again = looked(task, Views([*QUICK[:1], "neighbours"]))
     assert again["reads_of_test"] == 1 + 5
     assert (results["filters"] / "result.json").stat().st_mtime_ns == kept
 
@@ -119,8 +120,6 @@ def test_a_grid_is_drawn_whole_and_names_are_escaped() -> None:
     assert "<b>" not in drawn
     assert "&lt;row&gt;" in drawn
     assert "&lt;unit&gt;" in drawn
-    import xml.etree.ElementTree as tree
-
-    tree.fromstring(drawn)
+    ElementTree.fromstring(drawn)
     content = png(np.zeros((4, 6, 3), np.uint8))
     assert content[:4] == b"\x89PNG"

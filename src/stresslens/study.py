@@ -144,7 +144,7 @@ def expand(
 ) -> Study:
     """A study from plain values. Raises Problems with the path of each."""
     found = list(problems)
-    known = (*RECIPE_KEYS, *STUDY_KEYS)
+    known = [*RECIPE_KEYS, *STUDY_KEYS]
     found += [Problem((key,), f"unknown key; {closest(str(key), known)}") for key in values if key not in known]
     framing = {k: v for k, v in values.items() if k in STUDY_KEYS}
     before = len(found)

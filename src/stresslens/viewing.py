@@ -56,7 +56,7 @@ def view(
     for place, (value, each) in enumerate(bound):
         tell(place, len(bound))
         name, options = find.named("views", value)
-        against = [len(adversarials[0])] if adversarials is not None and each.needs("adversarials") else []
+        against = [len(adversarials[0])] if adversarials is not None and each.asks_for("views", "adversarials") else []
         what = [name, dict(options), *find.digests(value, base=base), *against]
         fingerprint = study.fingerprint([of, asked.split, what, asked.seed, places.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
