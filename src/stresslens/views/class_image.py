@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Lines, Panel, Picture, image_pixels
 from stresslens.core.types import Count, NonNegative, Positive, Seed
 
+SURE = 0.99
 BLUR = 0.7
 """Pixels; what changes from one pixel to the next is not what a class looks like."""
 
@@ -31,8 +33,9 @@ def class_image(
 
     The image stays in [0, 1], the scale the model knows, and is drawn towards what training images can look like: `prior` weighs
     the squared distance of each pixel from its mean over the training images, in their deviations; `smooth` the differences between
-    neighbours, after a blur of 0.7 pixels. Ascended is the logarithm of the class's probability. The grid says how sure the model
-    is, and of what; the lines how sure it was on the way, and the cost. Raises ConfigError without training images.
+    neighbours, after a blur of 0.7 pixels. Ascended is the logarithm of the class's probability; while that is below 99 %, both
+    weights sink by a hundredth a step. The grid says how sure the model is, and of what; the lines how sure it was on the way, and
+    the cost. Raises ConfigError without training images.
     """
     if train is None:
         raise ConfigError("class_image: it is drawn towards the training images, and none are given")
@@ -43,6 +46,7 @@ def class_image(
     free = torch.logit(mean.clamp(0.02, 0.98)).expand(count, -1, -1, -1) + 0.5 * noise
     free = free.detach().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=lr)
+    weight = torch.ones(count, device=first.device)
     sure: list[Tensor] = []
     cost: list[Tensor] = []
     for _ in range(steps):
@@ -50,10 +54,11 @@ def class_image(
             x = blurred(free.sigmoid(), BLUR)
             chance = model(x).log_softmax(1).gather(1, wanted[:, None])[:, 0]
             off = ((x - mean) / deviation).square().mean((1, 2, 3))
-            loss = -chance + prior * off + smooth * _roughness(x)
+            loss = -chance + weight * (prior * off + smooth * _roughness(x))
             (grad,) = torch.autograd.grad(loss.sum(), free)
         free.grad = grad
         optimizer.step()
+        weight = torch.where(chance.detach() < math.log(SURE), 0.99 * weight, weight)
         sure.append(chance.detach().exp())
         cost.append(loss.detach())
     with torch.no_grad():
@@ -64,8 +69,10 @@ def class_image(
     captions = [f"{classes[int(guess[k])]} {100 * float(p[k].max()):.1f} %" for k in range(count)]
     cells = [Picture(pixels, captions[k], bool(guess[k] != k)) for k, pixels in enumerate(image_pixels(x))]
     grid = Grid("An image of each class, and what the model answers", [cells], (), list(classes))
-    reached = int((own >= 0.99).sum())
-    said = f"the model is at least 99 % sure of {reached} of {count} class images (least {100 * float(own.min()):.1f} %)"
+    reached = int((own >= SURE).sum())
+    said = (
+        f"the model is at least {100 * SURE:.0f} % sure of {reached} of {count} class images (least {100 * float(own.min()):.1f} %)"
+    )
     lines = [
         Lines("How sure of the class on the way", "step", "probability", _by_class(sure, classes)),
         Lines("Cost on the way", "step", "cost", _by_class(cost, classes)),
