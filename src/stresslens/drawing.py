@@ -14,7 +14,7 @@ from stresslens.core.panels import Grid, Picture
 
 SIDE = 112
 """Pixels of the longer side that a saved picture has at least."""
-WIDTH = 1000
+WIDTH, HEIGHT = 1000, 1200
 LEAST = 24
 GAP = 8
 LINE = 14
@@ -36,7 +36,7 @@ def png(pixels: NDArray[np.uint8], side: int = SIDE) -> bytes:
 def svg(grid: Grid, unit: str = "") -> str:
     """The grid with its captions, names and scale, which `unit` says the meaning of."""
     columns = max((len(row) for row in grid.rows), default=1)
-    side = max(LEAST, min(SIDE, (WIDTH - GAP) // max(columns, 1) - GAP))
+    side = max(LEAST, min(SIDE, (WIDTH - GAP) // max(columns, 1) - GAP, HEIGHT // max(len(grid.rows), 1)))
     captioned = any(cell and cell.caption for row in grid.rows for cell in row)
     left = GAP + (int(CHARACTER * max(map(len, grid.row_names))) + GAP if grid.row_names else 0)
     top = GAP + (LINE + 4 if grid.column_names else 0)

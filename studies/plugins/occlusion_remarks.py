@@ -16,7 +16,7 @@ from stresslens.core.panels import Lines, Panel
 from stresslens.core.positions import balanced_subset
 from stresslens.core.tapping import tapped
 from stresslens.core.types import Count, Estimate
-from stresslens.metrics.intervals import t_mean, wilson
+from stresslens.metrics.intervals import t_mean
 
 SIZES = (1, 3, 5, 7, 14)
 
@@ -54,14 +54,12 @@ def occlusion_remarks(model: nn.Module, split: Split, classes: Sequence[str], *,
         of = (y.numpy() == digit) & (holes.sum((1, 2)) > 0)
         gap = _gap(lost[of], holes[of], ~holes[of] & ~ink[of])
         said.append(f"of {digit} with a closed loop: {_points(gap)} more is lost inside the loop than in the background")
-    four = y.numpy() == 4
-    said_of_four = guess[four].flatten().numpy()
-    changed = said_of_four[said_of_four != 4]
-    instead = np.bincount(changed, minlength=len(classes))
-    share = wilson(int(instead[9]), len(changed)) if len(changed) else None
-    if share is not None:
-        most = classes[int(instead.argmax())]
-        how = f"{_percent(share)} of {len(changed)} positions"
+    fours = [answers[answers != 4] for answers in guess[y == 4].flatten(1).numpy()]
+    fooled = [answers for answers in fours if len(answers)]
+    if fooled:
+        nine = replace(t_mean(np.array([float((answers == 9).mean()) for answers in fooled])), unit="images")
+        most = classes[int(np.bincount(np.concatenate(fooled)).argmax())]
+        how = f"{_percent(nine)} of the positions where it is (mean of {nine.n} images)"
         said.append(f"a 4 that is mistaken under the square is called 9 in {how}; most often it is called {most}")
     abstract = _explained_by_class(model, x, y)
     said.append(
@@ -116,7 +114,8 @@ def _explained_by_class(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Est
 
 
 def _percent(e: Estimate) -> str:
-    return f"{100 * e.value:.0f} % ({100 * e.low:.0f} to {100 * e.high:.0f})"
+    """A share, which no interval leads beyond 0 or 1."""
+    return f"{100 * e.value:.0f} % ({100 * max(0.0, e.low):.0f} to {100 * min(1.0, e.high):.0f})"
 
 
 def _points(e: Estimate) -> str:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from stresslens.core.errors import ConfigError
 from stresslens.core.maps import Maps
 from stresslens.core.tapping import grid
+from stresslens.core.types import Decay
 from stresslens.explainers._passes import pieces
 
 
-def rollout(model: nn.Module, x: Tensor, *, heads: Literal["mean", "max"] = "mean", residual: float = 0.5) -> Maps:
+def rollout(model: nn.Module, x: Tensor, *, heads: Literal["mean", "max"] = "mean", residual: Decay = 0.5) -> Maps:
     """Which patches the tokens that are read have been mixed from: the attention of every block, with the `residual` share that
     passes by it, multiplied from the first to the last (Abnar & Zuidema 2020). It is the same for every class.
 

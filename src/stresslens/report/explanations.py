@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,7 +134,7 @@ class Group:
 
 
 def read(run: Run) -> list[Explanation]:
-    """Those of a run that can be read, in the order of their names."""
+    """Those of a run that can be read, in the order of their names; numbers in them count as numbers."""
     found = []
     for file in sorted((run.folder.path / "explanations").glob("*/result.json")):
         try:
@@ -143,7 +144,7 @@ def read(run: Run) -> list[Explanation]:
         explanation = Explanation(run, file.parent, result)
         if result.images and len(explanation.arrays):
             found.append(explanation)
-    return found
+    return sorted(found, key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.result.label)])
 
 
 def of_run(run: Run) -> list[Group]:

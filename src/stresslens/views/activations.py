@@ -42,6 +42,6 @@ def activations(
         rows = [[Picture(pictures[k], classes[int(y[k])]), *map(Picture, pixels[k])] for k in range(len(x))]
         shown = f", the first {channels} shown" if laid.shape[1] > channels else ""
         title = f"{name}: {laid.shape[1]} channels of {laid.shape[2]}×{laid.shape[3]}{shown}"
-        columns = ["image", *(f"channel {k}" for k in range(values.shape[1]))]
+        columns = ["image", *map(str, range(values.shape[1]))]
         parts.append(Grid(title, rows, [classes[int(label)] for label in y], columns, scale))
     return Panel(parts)

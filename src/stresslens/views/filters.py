@@ -9,6 +9,8 @@ from stresslens.core.panels import Grid, Panel, Picture, number_pixels
 from stresslens.core.types import Count
 
 SHUFFLES = 200
+A_ROW = 8
+"""Filters of a single channel that stand in a row."""
 
 
 def filters(model: nn.Module, *, layer: str = "first", most: Count = 32) -> Panel:
@@ -28,13 +30,13 @@ def filters(model: nn.Module, *, layer: str = "first", most: Count = 32) -> Pane
     pixels, scale = number_pixels(weights[:most, :most])
     whole = f"{weights.shape[0]} filters of {weights.shape[1]} channels"
     part = "" if max(weights.shape[:2]) <= most else f", the first {most} of each shown"
-    grid = Grid(
-        f"{name}: {whole}{part}",
-        [[Picture(cell) for cell in row] for row in pixels],
-        [f"filter {k}" for k in range(len(pixels))],
-        [f"channel {k}" for k in range(pixels.shape[1])],
-        scale,
-    )
+    cells = [[Picture(cell) for cell in row] for row in pixels]
+    if len(cells[0]) == 1:
+        alone = [Picture(cell.pixels, str(k)) for k, (cell,) in enumerate(cells)]
+        grid = Grid(f"{name}: {whole}{part}", [alone[k : k + A_ROW] for k in range(0, len(alone), A_ROW)], scale=scale)
+    else:
+        rows, columns = ([str(k) for k in range(count)] for count in (len(cells), len(cells[0])))
+        grid = Grid(f"{name}: {whole}{part}; a row for each filter", cells, rows, columns, scale)
     if min(weights.shape[2:]) < 2:
         return Panel([grid])
     edges, shuffled, p = _edges(weights.reshape(-1, *weights.shape[2:]))
