@@ -35,11 +35,15 @@ results: .venv/.installed
 	$(BIN)/stresslens run studies/mnist-adversarial.yaml --jobs 2
 	$(BIN)/stresslens run studies/digits-hardening.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-optimizers.yaml --jobs 2
+	$(BIN)/stresslens run studies/mnist-optimizers-longer.yaml --jobs 2
+	$(BIN)/stresslens run studies/mnist-inside.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-lenet.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-settings.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-depth.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-size.yaml --jobs 2
+	$(BIN)/stresslens run studies/mnist-vit.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-classical.yaml --jobs 2
+	-$(BIN)/stresslens run studies/cifar-first-cnn.yaml --jobs 2
 	$(BIN)/python benchmarks/results.py runs > docs/measured.md
 
 clean:

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from stresslens.core.layers import layer_table as layer_table
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
+    from stresslens.python import Explanation as Explanation
     from stresslens.python import Run as Run
     from stresslens.python import attack as attack
     from stresslens.python import check_data as check_data
     from stresslens.python import compare as compare
     from stresslens.python import evaluate as evaluate
+    from stresslens.python import explain as explain
     from stresslens.python import load as load
     from stresslens.python import predict as predict
     from stresslens.python import run as run
@@ -52,6 +54,8 @@ _HOMES = {
     "check_data": "python",
     "compare": "python",
     "evaluate": "python",
+    "Explanation": "python",
+    "explain": "python",
     "load": "python",
     "predict": "python",
     "run": "python",

@@ -21,6 +21,7 @@ from stresslens.core.progress import listening
 from stresslens.data_verbs import DataSet, Json, data_value
 from stresslens.data_verbs import app as data_app
 from stresslens.doctor_verb import doctor
+from stresslens.explain_verb import explain
 from stresslens.terminal import (
     Advance,
     plugin_help,
@@ -57,7 +58,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-for verb in (attack, verify, audit, doctor):
+for verb in (attack, verify, audit, explain, doctor):
     app.command()(verb)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]

@@ -25,6 +25,10 @@ LISTS: dict[Keys, str] = {
     ("train", "augment"): "augmentations",
     ("corruptions",): "corruptions",
     ("corruptions", "kinds"): "corruptions",
+    ("explain",): "explainers",
+    ("explain", "explainers"): "explainers",
+    ("views",): "views",
+    ("views", "kinds"): "views",
     ("track",): "trackers",
 }
 """Where a list of them stands."""

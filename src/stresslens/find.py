@@ -34,6 +34,8 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "audits": ("table", "curve", "trace", "model", "images", "probe"),
     "corruptions": ("x", "draws", "severity"),
     "certificates": ("model", "x", "y", "draws"),
+    "explainers": ("model", "x", "y", "draws", "train"),
+    "views": ("model", "x", "y", "train", "split", "classes", "adversarials"),
     "trackers": ("folder", "config"),
 }
 """Each folder and the positional parameters its functions may ask for."""

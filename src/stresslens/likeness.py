@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
-from stresslens.core.layers import evaluating, hooked
+from stresslens.core.layers import evaluating
 from stresslens.core.results import UnreadableRun, read_arrays, write_atomically
-from stresslens.core.types import Shape
+from stresslens.core.tapping import feature_layer, features
 
 RATE = 0.01
 """Share of images like the training images that may be called unlike."""
@@ -174,13 +174,13 @@ def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, S
 
     Of more than `MOST_IMAGES`, or fewer where their features are many, a part is kept, drawn with a fixed seed.
     """
-    layer, width = _feature_layer(model, split.shape)
+    layer, width = feature_layer(model, split.shape)
     most = max(BATCH, min(MOST_IMAGES, MOST_VALUES // width))
     kept = np.zeros(len(split), dtype=bool)
     kept[np.random.default_rng(0).permutation(len(split))[:most]] = True
-    with _watched(model, layer, torch.from_numpy(kept)) as (features, coarse):
+    with _watched(model, layer, torch.from_numpy(kept)) as (found, coarse):
         result = run()
-    of_features, of_coarse = (torch.cat(list(parts.values())).detach().float().cpu().numpy() for parts in (features, coarse))
+    of_features, of_coarse = (torch.cat(list(parts.values())).detach().float().cpu().numpy() for parts in (found, coarse))
     return result, Sample(of_features, of_coarse, split.labels.cpu().numpy()[kept])
 
 
@@ -190,7 +190,7 @@ Parts = dict[int, Tensor]
 @contextmanager
 def _watched(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple[Parts, Parts]]:
     """Features and coarse pixels of the images to keep, by batch."""
-    features: Parts = {}
+    found: Parts = {}
     coarse: Parts = {}
     end = 0
 
@@ -200,35 +200,15 @@ def _watched(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple
         coarse[end] = _coarse(inputs[0][kept[end - len(inputs[0]) : end]].float())
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        values = _features(module, inputs, output)
-        features[end] = values[kept[end - len(values) : end]]
+        values = features(module, inputs, output)
+        found[end] = values[kept[end - len(values) : end]]
 
     handles = [model.register_forward_pre_hook(before), layer.register_forward_hook(after)]
     try:
-        yield features, coarse
+        yield found, coarse
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
-    """The linear layer that runs last, whose inputs are the features, or the model itself, whose logits are; and their number."""
-    last: list[tuple[nn.Module, int]] = []
-
-    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, nn.Linear) and len(inputs[0]) == 2:
-            last[:] = [(module, module.in_features)]
-
-    first = next(model.parameters(), torch.empty(0))
-    with evaluating(model), torch.no_grad(), hooked(model, note):
-        logits = model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
-    return last[0] if last else (model, logits.shape[1])
-
-
-def _features(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
-    """(N, D): of several tokens an image, their mean."""
-    values: Tensor = inputs[0] if isinstance(module, nn.Linear) else output
-    return values.flatten(1, -2).mean(1) if values.ndim > 2 else values
 
 
 def _coarse(x: Tensor) -> Tensor:

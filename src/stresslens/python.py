@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens import evaluation, find, head_to_head, pipeline, stages, verification
+from stresslens import evaluation, explanation, find, head_to_head, pipeline, stages, verification
 from stresslens import study as studies
 from stresslens.admission import admitted
 from stresslens.building import Task, open_model
@@ -187,6 +187,47 @@ def verify(
     Raises ConfigError and DataError for what cannot be read.
     """
     return verification.verify(model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """maps (N, H, W) float32 for the classes `answers` (N,); `signed` where what lies below 0 speaks against the class. `worth` are
+    the checks with their intervals and what the maps fail, None where they were not asked for."""
+
+    maps: np.ndarray
+    answers: np.ndarray
+    signed: bool
+    unit: str
+    notes: tuple[str, ...]
+    worth: dict[str, Any] | None
+
+
+def explain(
+    model: nn.Module,
+    images: Tensor | np.ndarray | Split,
+    explainer: str | Mapping[str, Any] = "integrated_gradients",
+    *,
+    answers: Tensor | np.ndarray | Sequence[int] | None = None,
+    train: Split | None = None,
+    check: bool = False,
+    seed: int = 0,
+) -> Explanation:
+    """Maps of why any nn.Module from [0,1] images to logits answers as it does; the model comes back as it was.
+
+    `images` (N,C,H,W) float in [0,1] or uint8, or a Split; `explainer` is a plug-in by name or {name: {option: value}}; `answers`
+    (N,) are the classes to explain, by default those predicted. `train` is for explainers that cover pixels with the training
+    images' mean. `check` also tells what the maps are worth. Raises ConfigError and DataError.
+    """
+    given = images.labels if isinstance(images, Split) else torch.zeros(len(as_tensor(images)), dtype=torch.int64)
+    wanted = None if answers is None else as_tensor(answers)
+    split = admitted(model, images, given if isinstance(images, Split) else wanted if wanted is not None else given)
+    name, _ = find.named("explainers", explainer)
+    bound = find.resolve("explainers", explainer, base=Path.cwd())
+    device = next(model.parameters(), torch.empty(0)).device
+    x = split.floats(split.images[:]).to(device, torch.float32)
+    y = torch.as_tensor(evaluation.predictions_of(model, split).scores.argmax(1)) if wanted is None else wanted.long()
+    maps, worth = explanation.maps_of(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
+    return Explanation(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, worth)
 
 
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:

@@ -19,7 +19,7 @@ Target = Literal["least_likely", "random"] | Annotated[int, Field(ge=0)]
 """Which class an attack drives an image to."""
 Split = Literal["train", "validation", "test"]
 
-EVALUATION_KEYS = ("robustness", "corruptions", "track")
+EVALUATION_KEYS = ("robustness", "corruptions", "explain", "views", "track")
 """Keys of a recipe that say what is done with a trained model, or told of it: they change nothing about its training."""
 
 ARITHMETIC = ("device", "precision", "threads", "memory_format")
@@ -138,6 +138,35 @@ class Corruptions:
     seed: Seed = 0
 
 
+Choice = Literal["one_per_class", "random", "surest_right", "surest_wrong", "least_sure", "cells"]
+Answer = Literal["predicted", "label"] | Annotated[int, Field(ge=0)]
+
+
+@dataclass(config=STRICT)
+class Explain:
+    """Why a model answers as it does: maps over chosen images. `answer` is the class that is explained: the one predicted, the
+    label, or one by number. `check` says what each map is worth."""
+
+    explainers: Annotated[list[Plug], Field(min_length=1)]
+    images: Positive = 10
+    choose: Choice | list[int] | list[str] = "one_per_class"
+    answer: Answer = "predicted"
+    split: Literal["test", "validation"] = "test"
+    seed: Seed = 0
+    check: bool = True
+
+
+@dataclass(config=STRICT)
+class Views:
+    """What a model has learned: filters, activations, class images, … of chosen images where they are of images."""
+
+    kinds: Annotated[list[Plug], Field(min_length=1)]
+    images: Positive = 10
+    choose: Choice | list[int] | list[str] = "one_per_class"
+    split: Literal["test", "validation"] = "test"
+    seed: Seed = 0
+
+
 @dataclass(config=STRICT)
 class Recipe:
     """One way of training one model on one data set, or of fitting an estimator to it; its seeds are its repeats."""
@@ -150,4 +179,6 @@ class Recipe:
     train: Train = field(default_factory=Train)
     robustness: Robustness | None = None
     corruptions: Annotated[list[Plug], Field(min_length=1)] | Corruptions | None = None
+    explain: Annotated[list[Plug], Field(min_length=1)] | Explain | None = None
+    views: Annotated[list[Plug], Field(min_length=1)] | Views | None = None
     track: list[Plug] | None = None

@@ -5,17 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from stresslens import find
-from stresslens.core.errors import Problem, Problems, closest
+from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.dotted import LISTS, SLOTS
-from stresslens.recipe import HEEDED, Alone, Corruptions, Input, Moments, Plug, Recipe, Robustness, Stop, Subset, Train
+from stresslens.recipe import (
+    HEEDED,
+    Alone,
+    Corruptions,
+    Explain,
+    Input,
+    Moments,
+    Plug,
+    Recipe,
+    Robustness,
+    Stop,
+    Subset,
+    Train,
+    Views,
+)
 from stresslens.threat import threat_of
 
 RECIPE = TypeAdapter(Recipe)
+T = TypeVar("T")
 
 
 def validated(
@@ -37,6 +52,30 @@ def validated(
         for path, messages in _grouped(error, values, owner_of).items():
             found.append(Problem(origin_of(path, origins), "; ".join(messages)))
         return None
+
+
+def read_settings(kind: type[T], values: Mapping[str, Any], of: str) -> T:
+    """A section of a study from values that were typed or passed, numpy's and torch's among them, which are settings `of` that.
+
+    Raises ConfigError naming every setting that is wrong.
+    """
+
+    def plain(value: Any) -> Any:
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        what = f"a {type(value).__name__} is no setting of {of}"
+        raise ConfigError(f"{what}; expected numbers, names and lists of them, got {value!r:.60}")
+
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(dict(values), default=plain), strict=True)
+    except TypeError as error:
+        raise ConfigError(f"this cannot be a setting of {of}: {error}") from None
+    except ValidationError as error:
+        told: dict[str, list[str]] = {}
+        for item in error.errors():
+            told.setdefault(str(next(iter(item["loc"]), "")), []).append(item["msg"].lower())
+        lines = [f"{key}: {', or '.join(dict.fromkeys(messages))}, got {values.get(key)!r}" for key, messages in told.items()]
+        raise ConfigError("\n".join(lines)) from None
 
 
 def _plain(value: Any) -> Any:
@@ -78,6 +117,8 @@ _SECTIONS: dict[str, Any] = {
     "input.normalize": Moments,
     "robustness": Robustness,
     "corruptions": Corruptions,
+    "explain": Explain,
+    "views": Views,
 }
 
 

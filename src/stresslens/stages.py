@@ -16,7 +16,19 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import corrupting, estimating, evaluation, find, likeness, outcome, overfitting, processes, study
+from stresslens import (
+    corrupting,
+    estimating,
+    evaluation,
+    explanation,
+    find,
+    likeness,
+    outcome,
+    overfitting,
+    processes,
+    study,
+    viewing,
+)
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources, settings_of
 from stresslens.core import devices, distributed, layers
 from stresslens.core.data import Data
@@ -34,9 +46,9 @@ from stresslens.core.results import (
 from stresslens.core.signals import noted
 from stresslens.data_check import findings_of
 from stresslens.examples import save_examples
-from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Corruptions
+from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Corruptions, Explain, Views
 from stresslens.settling import arithmetic_of
-from stresslens.stress import check_data, resolved, stress
+from stresslens.stress import check_data, count_reads, resolved, stress
 from stresslens.tracking import Tracking
 from stresslens.training import Show
 
@@ -155,11 +167,24 @@ def _check_evaluation(task: Task, data: Data) -> None:
         _surrogate(task, asked.surrogate)
     if (spoiled := _corruptions(task)) is not None and spoiled.split not in data.splits:
         raise ConfigError(f"corruptions.split: {data.name} has no {spoiled.split} split here; it has {', '.join(data.splits)}")
+    for key, looked in (("explain", _explained(task)), ("views", _viewed(task))):
+        if looked is not None and looked.split not in data.splits:
+            raise ConfigError(f"{key}.split: {data.name} has no {looked.split} split here; it has {', '.join(data.splits)}")
 
 
 def _corruptions(task: Task) -> Corruptions | None:
     asked = task.recipe.corruptions
     return Corruptions(asked) if isinstance(asked, list) else asked
+
+
+def _explained(task: Task) -> Explain | None:
+    asked = task.recipe.explain
+    return Explain(asked) if isinstance(asked, list) else asked
+
+
+def _viewed(task: Task) -> Views | None:
+    asked = task.recipe.views
+    return Views(asked) if isinstance(asked, list) else asked
 
 
 def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, str]]) -> None:
@@ -336,6 +361,44 @@ def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Sh
         record["reads_of_test"] += settings.split == "test"
 
 
+def _explain(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
+    asked = _explained(task)
+    assert asked is not None
+    results = explanation.explain(
+        folder.path / "explanations",
+        arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
+        data.splits[asked.split],
+        evaluation.Predictions.of_arrays(folder.load_predictions(asked.split)),
+        asked,
+        of=record["fingerprint"],
+        base=task.base,
+        classes=data.classes,
+        train=data.train,
+        tell=lambda done, total: advance(f"explaining {task.run} {folder.path.name}", done, total),
+    )
+    count_reads(record, "explanations", [each["fingerprint"] for each in results], asked.split)
+
+
+def _view(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
+    asked = _viewed(task)
+    assert asked is not None
+    split = data.splits[asked.split]
+    results = viewing.view(
+        folder.path / "views",
+        arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
+        split,
+        evaluation.Predictions.of_arrays(folder.load_predictions(asked.split)),
+        asked,
+        of=record["fingerprint"],
+        base=task.base,
+        classes=data.classes,
+        train=data.train,
+        adversarials=viewing.adversarials_of(folder, asked.split, split),
+        tell=lambda done, total: advance(f"looking into {task.run} {folder.path.name}", done, total),
+    )
+    count_reads(record, "views", [each["fingerprint"] for each in results], asked.split)
+
+
 def _tracking(task: Task, folder: RunFolder) -> Tracking:
     """The run's trackers, not begun."""
     trained = {key: value for key, value in settings_of(task).items() if key not in EVALUATION_KEYS}
@@ -356,6 +419,8 @@ STAGES: dict[str, Callable[[Task, RunFolder, Data, Record, Show, Tracking], None
     "predictions": _predict,
     "robustness": _attack,
     "corruptions": _corrupt,
+    "explain": _explain,
+    "views": _view,
     "track": _track,
 }
 """What is done with a run, in this order."""

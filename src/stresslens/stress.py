@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from stresslens import auditing, find, study
@@ -25,31 +24,15 @@ from stresslens.core.layers import evaluating, straight_through
 from stresslens.core.progress import advance
 from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_record, write_json
 from stresslens.recipe import Robustness
+from stresslens.recipe_check import read_settings
 from stresslens.robust_result import Robust
 from stresslens.robustness import measure
 from stresslens.threat import Threat, threat_of
 
-_asked = TypeAdapter(Robustness)
-
 
 def asked_of(values: Mapping[str, Any]) -> Robustness:
     """A `robustness:` section from plain values. Raises ConfigError naming every setting that is wrong."""
-    try:
-        return _asked.validate_json(json.dumps(dict(values), default=_plain), strict=True)
-    except TypeError as error:
-        raise ConfigError(f"this cannot be a setting of an attack: {error}") from None
-    except ValidationError as error:
-        told = {".".join(str(part) for part in item["loc"][:1]): item["msg"].lower() for item in error.errors()}
-        raise ConfigError("\n".join(f"{key}: {message}, got {values.get(key)!r}" for key, message in told.items())) from None
-
-
-def _plain(value: Any) -> Any:
-    """Numbers and arrays of numpy and torch as Python's."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise ConfigError(
-        f"a {type(value).__name__} is no setting of an attack; expected numbers, names and lists of them, got {value!r:.60}"
-    )
+    return read_settings(Robustness, values, "an attack")
 
 
 def opened(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
@@ -58,7 +41,7 @@ def opened(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Da
     model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
     if data.fingerprint != record["data"]["fingerprint"]:
         raise ConfigError(
-            f"{folder.path}: the data set has changed since the run was trained; its robustness cannot be measured on it"
+            f"{folder.path}: the data set has changed since the run was trained; what is measured on it would not be of this run"
         )
     return model, data
 
@@ -68,19 +51,32 @@ def attack_run(folder: RunFolder, asked: Robustness, *, base: Path, trust: bool 
 
     Raises ConfigError, before any computing, for what cannot be done.
     """
+    if folder.record.is_file():
+        _check_gradients(folder, "attacks follow gradients; attacked blindly alone it would look more robust than it is")
+    threat = resolved(asked, base)  # what was typed is trusted; the run that is opened need not be
+    with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
+        other = _surrogate(asked, trust)
+        surrogate = None if other is None else other.to(pick_device(device))
+        return stress(folder, model, data, asked, threat, record, surrogate=surrogate)
+
+
+@contextmanager
+def finished(
+    folder: RunFolder, split: str, *, trust: bool = False, device: str = "auto"
+) -> Iterator[tuple[nn.Module, Data, dict[str, Any]]]:
+    """A finished run's model, data and record, which is written back at the end; nobody else may write to the folder meanwhile.
+
+    Raises ConfigError for a folder that is no run's, and a split that its data does not have.
+    """
     if not folder.record.is_file():
         raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
-    _check_gradients(folder, "attacks follow gradients; attacked blindly alone it would look more robust than it is")
-    threat = resolved(asked, base)  # what was typed is trusted; the run that is opened need not be
     with folder.locked():
         model, data = opened(folder, trust=trust)
-        place = pick_device(device)
-        other = _surrogate(asked, trust)
+        if split not in data.splits:
+            raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
         record = read_record(folder)
-        surrogate = None if other is None else other.to(place)
-        found = stress(folder, model.to(place), data, asked, threat, record, surrogate=surrogate)
+        yield model.to(pick_device(device)), data, record
         write_json(folder.record, record)
-    return found
 
 
 def resolved(asked: Robustness, base: Path) -> Threat:
@@ -143,12 +139,12 @@ def stress(
             seed=asked.seed,
             tell=lambda done, total: advance(f"certifying {folder.path.parent.name} {folder.path.name}", done, total),
         )
-        _count(record, "certificates", [each["fingerprint"] for each in certified], asked.split)
-    _count(record, "robustness", [robust.facts["key"]], asked.split)
+        count_reads(record, "certificates", [each["fingerprint"] for each in certified], asked.split)
+    count_reads(record, "robustness", [robust.facts["key"]], asked.split)
     return robust
 
 
-def _count(record: dict[str, Any], kind: str, results: Sequence[str], split: str) -> None:
+def count_reads(record: dict[str, Any], kind: str, results: Sequence[str], split: str) -> None:
     """Names results in the record; each that is not there yet has read its split once."""
     kept = record.setdefault(kind, [])
     new = [result for result in dict.fromkeys(results) if result not in kept]

@@ -27,10 +27,6 @@ from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
 from stresslens.space_check import check_sweep
 from stresslens.spaces import Halving, Sweep
 
-LATER = ("explain", "views")
-"""Keys of a study that this version does not carry out yet."""
-
-
 Executor = Literal["local", "ray"]
 """Where runs are carried out: on this machine, or on a Ray cluster."""
 
@@ -120,7 +116,7 @@ def _section_of(path: find.Keys) -> Any:
     return {"repeats": Repeats, "curve": Curve}.get(str(path[0]) if path else "", Contrast)
 
 
-RECIPE_KEYS = ("data", "input", "model", "estimator", "train", "robustness", "corruptions", "track")
+RECIPE_KEYS = ("data", "input", "model", "estimator", "train", "robustness", "corruptions", "explain", "views", "track")
 STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "curve", "executor")
 
 
@@ -148,11 +144,8 @@ def expand(
 ) -> Study:
     """A study from plain values. Raises Problems with the path of each."""
     found = list(problems)
-    for key in values:
-        if key in LATER:
-            found.append(Problem((key,), "is not part of this version yet; take the key out"))
-        elif key not in (*RECIPE_KEYS, *STUDY_KEYS):
-            found.append(Problem((key,), f"unknown key; {closest(str(key), [*RECIPE_KEYS, *STUDY_KEYS])}"))
+    known = [*RECIPE_KEYS, *STUDY_KEYS]
+    found += [Problem((key,), f"unknown key; {closest(str(key), known)}") for key in values if key not in known]
     framing = {k: v for k, v in values.items() if k in STUDY_KEYS}
     before = len(found)
     frame = validated(_FRAME, framing, found, owner_of=_section_of)

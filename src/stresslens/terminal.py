@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 VERDICTS = 24
+WORTH = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 """Of more, those of real differences alone are printed."""
 
 
@@ -243,6 +244,34 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
         unlike, p_like = ("" if value is None else value for value in (row.unlike, row.p_like))
         writer.writerow([row.file, *ranked, *blank, unlike, p_like])
     return unreadable
+
+
+def print_explanations(maps: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any]], run: Path) -> None:
+    """What each explainer's maps are worth, what they fail, what views say, and where all is."""
+    rows = []
+    for result in maps:
+        checks = (result["worth"] or {"checks": {}})["checks"]
+        cells = [_with_interval(checks[name]) if name in checks else "" for name in WORTH]
+        rows.append([result["explainer"], *cells])
+    if maps:
+        n = len(maps[0]["images"])
+        what = f"{n} image{'s' if n > 1 else ''} ({maps[0]['split']})"
+        print_table(["", *WORTH], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
+    for result in maps:
+        for failed in (result["worth"] or {"failed": []})["failed"]:
+            print(f"{result['explainer']}: not to be trusted here: {failed}")
+        for note in result["notes"]:
+            print(f"{result['explainer']}: {note}")
+    for result in views:
+        for line in result["said"]:
+            print(f"{result['view']}: {line}")
+    folders = [name for name, there in (("explanations", maps), ("views", views)) if there]
+    print("pictures: " + ", ".join(str(run / name) for name in folders))
+
+
+def _with_interval(value: Mapping[str, Any]) -> str:
+    span = f" ({value['low']:.2f} to {value['high']:.2f})" if value["low"] is not None else ""
+    return f"{value['value']:.2f}{span}"
 
 
 def print_robustness(facts: Mapping[str, Any], title: str) -> None:

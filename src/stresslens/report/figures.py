@@ -273,6 +273,24 @@ def scatter_chart(marks: Sequence[Mark], *, title: str, x_label: str, y_label: s
     return _figure(svg, frame.width, frame.height, title)
 
 
+def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bool], *, title: str) -> Markup:
+    """Each point as the first letters of its label, in a colour of the label's; some in a ring. The axes mean nothing alone."""
+    drawn = [(x, y, label, ring) for (x, y), label, ring in zip(places, labels, rings) if _drawable(x) and _drawable(y)]
+    order = {label: k for k, label in enumerate(sorted(set(labels)))}
+    xs, ys = [x for x, *_ in drawn] or [0.0], [y for _, y, *_ in drawn] or [0.0]
+    high = 400
+    svg = []
+    for x, y, label, ring in sorted(drawn, key=lambda point: point[3]):
+        across = 14 + (WIDTH - 28) * (x - min(xs)) / ((max(xs) - min(xs)) or 1)
+        down = 14 + (high - 28) * (max(ys) - y) / ((max(ys) - min(ys)) or 1)
+        place = f'x="{across:.1f}" y="{down:.1f}"'
+        said = f"<title>{escape(label)}{', a mistake' if ring else ''}</title>"
+        if ring:
+            svg.append(f'<circle class="miss" cx="{across:.1f}" cy="{down:.1f}" r="8"/>')
+        svg.append(f'<text class="point {_style(order[label])}" {place} dy=".33em">{escape(label[:2])}{said}</text>')
+    return _figure(svg, WIDTH, high, title)
+
+
 def _labels(marks: Sequence[Mark], frame: _Frame) -> list[str]:
     """Each mark's name beside it where that covers no dot and no other name, else a little lower or higher."""
     places = [(frame.across(mark.x), frame.down(mark.y)) for mark in marks]

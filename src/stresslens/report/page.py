@@ -27,11 +27,13 @@ from stresslens.report import (
     curves,
     data_size,
     differences,
+    explanations,
     provenance,
     robustness,
     summary,
     sweeps,
     under_attack,
+    views,
     wording,
 )
 from stresslens.report.figures import COLOURS, DASHES
@@ -46,6 +48,8 @@ TEMPLATES = (
     "robustness.html.j2",
     "sweeps.html.j2",
     "study.html.j2",
+    "explanations.html.j2",
+    "views.html.j2",
     "run.html.j2",
     "report.css",
     "report.js",
@@ -55,7 +59,14 @@ TEMPLATES = (
 BEYOND = ("threats", "robust_contrasts", "transfers", "corruptions", "certificates", "damaged")
 RUN_BEYOND = ("attacked", "corruptions", "certificates", "damaged")
 """Any of these makes a section on robustness."""
-STRESS = ("robustness/*/result.json", "robustness/*/examples/*", "corruptions/result.json", "certificates/*/result.json")
+STRESS = (
+    "robustness/*/result.json",
+    "robustness/*/examples/*",
+    "corruptions/result.json",
+    "certificates/*/result.json",
+    "explanations/*/result.json",
+    "views/*/result.json",
+)
 """What the page of a run rests on besides; a result's arrays are written before its result.json."""
 
 
@@ -101,6 +112,7 @@ def render_study(study: Study) -> str:
         "transfers": beyond.transfers(study),
         "corruptions": beyond.corruptions(study),
         "certificates": beyond.certificates(study),
+        "explained": explanations.of_study(study),
         "sizes": data_size.section(study),
         "curves": curves.learning_curves(study),
         "confusions": classes.confusions(study),
@@ -118,6 +130,7 @@ def render_study(study: Study) -> str:
         ("data-size", "What data is worth", found["sizes"]),
         ("settings", "Which settings matter", found["sweeps"] or found["importance"]),
         ("robustness", "Robustness", any(found[part] for part in BEYOND)),
+        ("explained", "Why it answers so", found["explained"]),
         ("curves", "Curves", found["curves"]),
         ("confusion", "Confusion", found["confusions"]),
         ("classes", "Classes", found["recalls"]),
@@ -161,6 +174,7 @@ def render_study(study: Study) -> str:
         items=provenance.ITEMS,
         distinct=COLOURS * DASHES,
         few=curves.FEW,
+        worth_checks=explanations.CHECKS,
         **found,
     )
 
@@ -180,6 +194,8 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "confusion": classes.run_confusion(run, split, pictures.pairs if pictures else ()),
         "gallery": pictures,
         "attacked": under_attack.sections(run),
+        "explained": explanations.of_run(run),
+        "views": views.of_run(run),
         "audits": robustness.findings_of(run),
         "damaged": run.stress.damaged,
         "corruptions": beyond.run_corruptions(run),
@@ -197,6 +213,8 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         ("confusion", "Confusion", found["confusion"]),
         ("pictures", "Pictures", pictures),
         ("robustness", "Robustness", any(found[part] for part in RUN_BEYOND)),
+        ("explained", "Why it answers so", found["explained"]),
+        ("views", "What it has learned", found["views"]),
         ("classes", "Classes", found["class_table"]),
         ("confidence", "Confidence", found["reliability"] or found["risk"]),
         ("slices", "Slices", slices),
@@ -228,6 +246,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         slice_notes=wording.footnote(row.accuracy for each in slices for row in each.rows),
         items=provenance.ITEMS,
         few=curves.FEW,
+        worth_checks=explanations.CHECKS,
         config=provenance.config(run),
         **found,
     )

@@ -1,0 +1,71 @@
+"""What a view returns: pictures in a grid, points in a plane, lines, and what they say in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stresslens.core.colours import coloured
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels (H, W) or (H, W, 3), uint8, and what is written under them; `wrong` is whether it shows a mistake."""
+
+    pixels: NDArray[np.uint8]
+    caption: str = ""
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows of pictures, None where there is nothing. Where colours stand for numbers, `scale` is what they begin and end at."""
+
+    title: str
+    rows: Sequence[Sequence[Picture | None]]
+    row_names: Sequence[str] = ()
+    column_names: Sequence[str] = ()
+    scale: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Points:
+    """Places (N, 2) in a plane, each of a group by name; `wrong` (N,) marks mistakes."""
+
+    title: str
+    places: NDArray[np.float64]
+    groups: Sequence[str]
+    wrong: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Lines:
+    title: str
+    x_label: str
+    y_label: str
+    lines: Mapping[str, Sequence[tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    parts: Sequence[Grid | Points | Lines]
+    said: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def image_pixels(x: Tensor) -> NDArray[np.uint8]:
+    """(N, H, W) or (N, H, W, 3) of images (N, C, H, W) in [0, 1]; of other channel counts than one and three the first."""
+    shown = x if x.shape[1] == 3 else x[:, :1]
+    pixels = shown.detach().float().cpu().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    return pixels if shown.shape[1] == 3 else pixels[..., 0]
+
+
+def number_pixels(values: NDArray[np.floating]) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """(…, 3) colours of numbers on one scale, and the scale: from 0, or where some lie below it as far down as up."""
+    limit, signed = float(np.abs(values).max(initial=0.0)), bool((values < 0).any())
+    return coloured(values, limit, signed=signed), (-limit if signed else 0.0, limit)

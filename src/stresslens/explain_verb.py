@@ -1,0 +1,84 @@
+"""`stresslens explain`: why a run's model answers as it does, on images of its data or on one's own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stresslens.attack_verbs import RunArgument, Trust
+from stresslens.data_verbs import Json
+
+USUAL = ("occlusion", "integrated_gradients", "gradcam")
+
+
+def explain(
+    run: RunArgument,
+    pictures: Annotated[
+        list[Path] | None, typer.Argument(help="Picture files, instead of images of the run's data.", show_default=False)
+    ] = None,
+    explainers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--explainer",
+            help=f"gradcam, {{occlusion: {{size: 7}}}}, …; may be repeated. Default: {', '.join(USUAL)}.",
+            show_default=False,
+        ),
+    ] = None,
+    views: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--view",
+            help="filters, activations, class_image, …; may be repeated. Alone, no explainer is called.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option("--images", min=1, help="How many.")] = 10,
+    choose: Annotated[
+        str,
+        typer.Option(
+            "--choose",
+            help="one_per_class, random, surest_right, surest_wrong, least_sure, cells (one for each confused pair), or a list of "
+            "numbers or file names: [3, 17].",
+        ),
+    ] = "one_per_class",
+    answer: Annotated[
+        str, typer.Option("--answer", help="The class that is explained: predicted, label, or a number.")
+    ] = "predicted",
+    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Also say what each map is worth.")] = True,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Maps over images of what speaks for the model's answer, checked, and views of what it has learned: PNG, SVG, and the report.
+
+    Nothing that is there is made again. The maps of an explainer share one scale of colours.
+    """
+    from stresslens.core.results import RunFolder
+    from stresslens.core.yaml_source import parse_value
+    from stresslens.explanation import asked_of, explain_run
+    from stresslens.recipe import Views
+    from stresslens.recipe_check import read_settings
+    from stresslens.report.page import write_report
+    from stresslens.terminal import print_explanations, print_json
+    from stresslens.viewing import view_run
+
+    which = {"images": images, "choose": parse_value(choose), "split": split, "seed": seed}
+    kinds = [parse_value(text) for text in explainers or ([] if views and not pictures else USUAL)]
+    why: dict[str, Any] = {"explainers": kinds, "answer": parse_value(answer), "check": check}
+    where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
+    maps = explain_run(RunFolder(run), asked_of(why | which), pictures or (), **where) if kinds else []
+    seen = []
+    if views:
+        asked = read_settings(Views, which | {"kinds": [parse_value(text) for text in views]}, "a view")
+        seen = view_run(RunFolder(run), asked, **where)
+    for folder in (run, run.resolve().parents[1]):
+        if (folder / "record.json").is_file() or (folder / "study.json").is_file():
+            write_report(folder)
+    if as_json:
+        print_json([*maps, *seen])
+    else:
+        print_explanations(maps, seen, run)

@@ -1,0 +1,254 @@
+"""Why a model answers as it does: explainers called on chosen images, their maps checked and saved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stresslens import find, study
+from stresslens.choosing import chosen
+from stresslens.core.attacking import attacked
+from stresslens.core.colours import coloured, limit_of
+from stresslens.core.data import Split
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.layers import pooled_first
+from stresslens.core.maps import Maps
+from stresslens.core.panels import Grid, Picture
+from stresslens.core.pictures import Frame, Unreadable, decode, read
+from stresslens.core.printing import printable
+from stresslens.core.results import RunFolder, read_arrays, read_json, write_atomically, write_json
+from stresslens.drawing import png, svg
+from stresslens.evaluation import Predictions, predictions_of
+from stresslens.examples import thumbnails
+from stresslens.recipe import Answer, Explain
+from stresslens.recipe_check import read_settings
+from stresslens.stress import count_reads, finished
+from stresslens.worth import worth_of
+
+Tell = Callable[[int, int], None]
+
+
+def asked_of(values: Mapping[str, Any]) -> Explain:
+    """An `explain:` section from plain values. Raises ConfigError naming every setting that is wrong."""
+    return read_settings(Explain, values, "an explanation")
+
+
+def maps_of(
+    model: nn.Module,
+    explainer: find.Bound,
+    x: Tensor,
+    y: Tensor,
+    *,
+    name: str,
+    index: Tensor | None = None,
+    train: Split | None = None,
+    seed: int = 0,
+    check: bool = True,
+) -> tuple[Maps, dict[str, Any] | None]:
+    """The maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and what they are worth.
+
+    The model is in evaluation mode and float32 meanwhile, and as before afterwards. `index` (N,) names the images, whose draws are
+    their own.
+    """
+    draws = Draws(seed, torch.arange(len(x)) if index is None else index)
+
+    def explained(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
+        found: Any = explainer(model, x, y, draws, train)
+        if not isinstance(found, Maps):
+            raise ConfigError(f"explainer {name} returned a {type(found).__name__}; expected Maps")
+        return found.checked(x, name)
+
+    with attacked(model):
+        maps = explained(model, x, Draws(draws.seed, draws.index))
+        worth = worth_of(maps, explained, model, x, y, draws).as_json() if check else None
+    return maps, worth
+
+
+def explain(
+    home: Path,
+    model: nn.Module,
+    split: Split,
+    predictions: Predictions,
+    asked: Explain,
+    *,
+    of: str,
+    base: Path,
+    classes: Sequence[str],
+    train: Split | None = None,
+    trust: bool = True,
+    labelled: bool = True,
+    tell: Tell = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """One result for each explainer, as `home/<name>-<8 hex>/result.json` holds it; found there finished, it is read.
+
+    Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8: shown), figure.svg and a PNG of
+    every image and map. `of` names the model and the images (a fingerprint); `labelled` is whether labels are the truth.
+    Raises ConfigError, before anything is computed, for images that are not there.
+    """
+    bound = [(value, find.resolve("explainers", value, base=base, trust=trust)) for value in asked.explainers]
+    places = chosen(split, asked.choose, asked.images, predictions, asked.seed)
+    if not len(places):
+        raise ConfigError(f"explain.choose: there is no image of the kind {asked.choose} here; choose another way")
+    answers = _answers(asked.answer, predictions, split, places, len(classes))
+    some = split.select(torch.from_numpy(places))
+    device = next(model.parameters(), torch.empty(0)).device
+    x, y = some.floats(some.images[:]).to(device, torch.float32), torch.from_numpy(answers).to(device)
+    shown = thumbnails(some, list(range(len(some))))
+    facts = _facts(some, predictions, places, answers, labelled)
+    results = []
+    for place, (value, explainer) in enumerate(bound):
+        tell(place, len(bound))
+        name, options = find.named("explainers", value)
+        what = [name, dict(options), *find.digests(value, base=base)]
+        fingerprint = study.fingerprint([of, asked.split, what, asked.seed, asked.check, places.tolist(), answers.tolist()])
+        folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
+        if (folder / "result.json").is_file() and (kept := read_json(folder / "result.json"))["fingerprint"] == fingerprint:
+            results.append(kept)
+            continue
+        began = time.perf_counter()
+        index = torch.from_numpy(places).to(device)
+        maps, worth = maps_of(
+            pooled_first(model), explainer, x, y, name=name, index=index, train=train, seed=asked.seed, check=asked.check
+        )
+        values = maps.values.cpu().numpy().astype(np.float32)
+        result = {
+            "format": 1,
+            "fingerprint": fingerprint,
+            "explainer": name.rpartition(":")[2],
+            "options": dict(options),
+            "split": asked.split if labelled else "pictures",
+            "choose": asked.choose if isinstance(asked.choose, str) else list(asked.choose),
+            "answer": asked.answer,
+            "unit": maps.unit,
+            "signed": maps.signed,
+            "limit": limit_of(values),
+            "notes": list(maps.notes),
+            "images": facts,
+            "worth": worth,
+            "cost": {"seconds": time.perf_counter() - began},
+        }
+        arrays = {"index": places, "labels": some.labels.cpu().numpy(), "answers": answers, "maps": values, "shown": shown}
+        write_atomically(folder / "maps.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
+        _draw(folder, result, shown, values, classes)
+        write_json(folder / "result.json", result)
+        results.append(result)
+    tell(len(bound), len(bound))
+    return results
+
+
+def explain_run(
+    folder: RunFolder,
+    asked: Explain,
+    pictures: Sequence[Path] = (),
+    *,
+    base: Path,
+    trust: bool = False,
+    device: str = "auto",
+) -> list[dict[str, Any]]:
+    """Explains a finished run, on images of its data or on picture files, and keeps the results in the run's folder.
+
+    Raises ConfigError, before any computing, for what cannot be explained, and DataError for a file that is no whole picture.
+    """
+    with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
+        if pictures:
+            split = _pictures(pictures, folder)
+            found = predictions_of(model, split)
+            asked = replace(asked, choose=list(range(len(split))))
+            split = replace(split, labels=torch.from_numpy(found.scores.argmax(1)))
+        else:
+            split = data.splits[asked.split]
+            found = Predictions.of_arrays(folder.load_predictions(asked.split))
+        results = explain(
+            folder.path / "explanations",
+            model,
+            split,
+            found,
+            asked,
+            of=study.fingerprint([record["fingerprint"], split.fingerprint]) if pictures else record["fingerprint"],
+            base=base,
+            classes=data.classes,
+            train=data.train,
+            trust=True,  # what was typed is trusted; the run that is opened need not be
+            labelled=not pictures,
+        )
+        count_reads(record, "explanations", [each["fingerprint"] for each in results], "pictures" if pictures else asked.split)
+    return results
+
+
+def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
+    """Picture files as the run's model takes them, with labels that mean nothing."""
+    card = folder.load_card()
+    channels, height, width = card.shape
+    if channels not in (1, 3):
+        raise DataError(f"{folder.path} takes images of {channels} channels, which a picture file does not have")
+    frame, pixels = Frame(channels, (height, width), card.fit), []
+    for file in files:
+        try:
+            pixels.append(decode(read(str(file)), frame).pixels)
+        except (Unreadable, OSError) as error:
+            raise DataError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
+    names = np.array([printable(str(file)) for file in files])
+    return Split(torch.from_numpy(np.stack(pixels)), torch.zeros(len(pixels), dtype=torch.int64), 255.0, {"file": names})
+
+
+def maps_in(folder: Path) -> NDArray[np.float32]:
+    """(n, H, W) the maps of a result's folder."""
+    return np.asarray(read_arrays(folder / "maps.npz", f"there is no {folder / 'maps.npz'}", ("maps",))["maps"])
+
+
+def _answers(asked: Answer, predictions: Predictions, split: Split, places: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(n,) the class that is explained of each image."""
+    if isinstance(asked, int):
+        if asked >= classes:
+            raise ConfigError(f"explain.answer: {asked} is no class; they are 0 to {classes - 1}")
+        return np.full(len(places), asked, np.int64)
+    if asked == "label":
+        return np.asarray(split.labels.cpu().numpy()[places])
+    return np.asarray(predictions.scores[places].argmax(1))
+
+
+def _facts(
+    some: Split, predictions: Predictions, places: NDArray[np.int64], answers: NDArray[np.int64], labelled: bool
+) -> list[dict[str, Any]]:
+    probabilities, files = predictions.probabilities[places], some.columns.get("file")
+    return [
+        {
+            "index": int(place),
+            "truth": int(some.labels[row]) if labelled else None,
+            "predicted": int(probabilities[row].argmax()),
+            "probability": float(probabilities[row].max()),
+            "answer": int(answers[row]),
+            "answer_probability": float(probabilities[row, answers[row]]),
+            **({"source": str(files[row])} if files is not None else {}),
+        }
+        for row, place in enumerate(places)
+    ]
+
+
+def _draw(
+    folder: Path, result: dict[str, Any], shown: NDArray[np.uint8], values: NDArray[np.float32], classes: Sequence[str]
+) -> None:
+    """A PNG of each image and each map, and figure.svg with all of them and their scale."""
+    maps = coloured(values, result["limit"], signed=result["signed"])
+    rows: tuple[list[Picture], list[Picture]] = ([], [])
+    for row, fact in enumerate(result["images"]):
+        said = f"{classes[fact['answer']]} {fact['answer_probability']:.2f}"
+        wrong = fact["truth"] not in (fact["predicted"], None)
+        rows[0].append(Picture(shown[row], "" if fact["truth"] is None else classes[fact["truth"]]))
+        rows[1].append(Picture(maps[row], said, wrong))
+        for kind, pixels in (("image", shown[row]), ("map", maps[row])):
+            content = png(pixels)
+            name = folder / f"{fact['index']:05d}-{kind}.png"
+            write_atomically(name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    low = -result["limit"] if result["signed"] else 0.0
+    text = svg(Grid(result["explainer"], rows, scale=(low, result["limit"])), result["unit"])
+    write_atomically(folder / "figure.svg", lambda file: file.write(text.encode()))

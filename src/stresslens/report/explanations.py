@@ -1,0 +1,220 @@
+"""Why models answer as they do: maps of the same images by several explainers, or by several models, with their worth."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from stresslens.core.colours import bar, coloured, limit_of
+from stresslens.core.results import UnreadableRun, read_arrays, read_json
+from stresslens.core.types import Estimate
+from stresslens.report.files import Figure, File
+from stresslens.report.gallery import class_name
+from stresslens.report.reading import Run, Study
+
+SIDE = 96
+"""Pixels of the longer side that a picture is shown with; small ones are magnified by a whole number."""
+IMAGES = 10
+MODELS = 8
+"""Models side by side, at most."""
+CHECKS = {
+    "deletion": "What is lost sooner when pixels are covered from the highest of the map down, than in random order",
+    "insertion": "What is gained sooner when they are uncovered in that order",
+    "infidelity": "The share of what covering squares costs that the map does not tell",
+    "sensitivity": "How far the map moves, as a share of its size, when pixels change by at most 0.02",
+    "randomisation": "Rank correlation with the map of a model whose weights were shuffled",
+}
+
+
+class Explained(File):
+    index: int
+    truth: int | None = None
+    predicted: int
+    probability: float
+    answer: int
+    answer_probability: float
+    source: str = ""
+
+
+class Worth(File):
+    checks: dict[str, Figure] = Field(default_factory=dict)
+    failed: Sequence[str] = ()
+
+
+class Result(File):
+    """explanations/<name>/result.json."""
+
+    format: Literal[1]
+    explainer: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    split: str
+    unit: str
+    signed: bool
+    notes: Sequence[str] = ()
+    images: list[Explained]
+    worth: Worth | None = None
+
+    @property
+    def label(self) -> str:
+        given = ", ".join(f"{key} {value}" for key, value in self.options.items())
+        return f"{self.explainer.replace('_', ' ')} ({given})" if given else self.explainer.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A result of one run; `maps` (n, H, W) and `shown` (n, h, w) or (n, h, w, 3) as far as they can be read."""
+
+    run: Run
+    folder: Path
+    result: Result
+
+    @property
+    def about(self) -> tuple[Any, ...]:
+        """What it is of: those with the same stand side by side."""
+        return (self.result.split, tuple((image.index, image.source) for image in self.result.images))
+
+    @cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        try:
+            found = read_arrays(self.folder / "maps.npz", "no maps", ("maps", "shown"))
+        except UnreadableRun:
+            return {}
+        n, whole = len(self.result.images), found["maps"].ndim == 3 and found["shown"].dtype == np.uint8
+        return found if whole and len(found["maps"]) == len(found["shown"]) == n else {}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture with what is written under it."""
+
+    picture: Markup
+    said: str
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One explainer of one model over the images, on the scale `bar` from `low` to `high`."""
+
+    name: str
+    unit: str
+    cells: Sequence[Cell]
+    bar: Markup
+    low: float
+    high: float
+    checks: dict[str, Estimate]
+    failed: Sequence[str]
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The same images, in `cells`, and rows of maps of them; `beyond` is how many images are in the files alone."""
+
+    name: str
+    split: str
+    cells: Sequence[Cell]
+    rows: Sequence[Row]
+    beyond: int
+
+    @property
+    def checked(self) -> bool:
+        return any(row.checks for row in self.rows)
+
+
+def read(run: Run) -> list[Explanation]:
+    """Those of a run that can be read, in the order of their names; numbers in them count as numbers."""
+    found = []
+    for file in sorted((run.folder.path / "explanations").glob("*/result.json")):
+        try:
+            result = Result.model_validate(read_json(file))
+        except (UnreadableRun, ValidationError):
+            continue
+        explanation = Explanation(run, file.parent, result)
+        if result.images and len(explanation.arrays):
+            found.append(explanation)
+    return sorted(found, key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.result.label)])
+
+
+def of_run(run: Run) -> list[Group]:
+    """For each choice of images the maps of every explainer."""
+    together: dict[tuple[Any, ...], list[Explanation]] = {}
+    for each in read(run):
+        together.setdefault(each.about, []).append(each)
+    return [
+        _group("", members, [(each.result.label, each, limit_of(each.arrays["maps"])) for each in members])
+        for members in together.values()
+    ]
+
+
+def of_study(study: Study) -> list[Group]:
+    """For each explainer that several models were explained by on the same images, their maps side by side on one scale."""
+    together: dict[tuple[Any, ...], list[Explanation]] = {}
+    for recipe in study.recipes:
+        for each in read(recipe.finished[0]) if recipe.finished else []:
+            together.setdefault((*each.about, each.result.label), []).append(each)
+    groups = []
+    for members in together.values():
+        if len({each.run.name for each in members}) > 1:
+            limit = max(limit_of(each.arrays["maps"]) for each in members)
+            rows = [(each.run.name, each, limit) for each in members[:MODELS]]
+            groups.append(_group(members[0].result.label, members, rows))
+    return groups
+
+
+def _group(name: str, members: Sequence[Explanation], rows: Iterable[tuple[str, Explanation, float]]) -> Group:
+    first = members[0]
+    shown, images = first.arrays["shown"], first.result.images
+    cells = [Cell(_picture(shown[k]), _of_image(first.run, image)) for k, image in enumerate(images[:IMAGES])]
+    return Group(name, first.result.split, cells, [_row(*row) for row in rows], len(images[IMAGES:]))
+
+
+def _row(name: str, each: Explanation, limit: float) -> Row:
+    result = each.result
+    pixels = coloured(each.arrays["maps"][:IMAGES], limit, signed=result.signed)
+    cells = [
+        Cell(_picture(pixels[k]), _of_answer(each.run, image), image.truth not in (None, image.predicted))
+        for k, image in enumerate(result.images[:IMAGES])
+    ]
+    worth = result.worth or Worth()
+    scale = _picture(bar(limit, signed=result.signed, height=8))
+    low = -limit if result.signed else 0.0
+    return Row(name, result.unit, cells, scale, low, limit, dict(worth.checks), worth.failed, result.notes)
+
+
+def _of_image(run: Run, image: Explained) -> str:
+    return image.source.rpartition("/")[2] if image.truth is None else class_name(run, image.truth)
+
+
+def _of_answer(run: Run, image: Explained) -> str:
+    own = f"{class_name(run, image.answer)} {100 * image.answer_probability:.0f} %"
+    return own if image.answer == image.predicted else f"{own}; said {class_name(run, image.predicted)}"
+
+
+def _picture(pixels: NDArray[np.uint8]) -> Markup:
+    """An image element that holds its own pixels."""
+    from PIL import Image
+
+    height, width = pixels.shape[:2]
+    picture = Image.fromarray(pixels)
+    if max(height, width) > SIDE:
+        picture.thumbnail((SIDE, SIDE))
+    content = io.BytesIO()
+    lossless = max(picture.size) <= 48 or height <= 8
+    kind = "png" if lossless else "webp"
+    picture.save(content, format=kind, **({} if lossless else {"quality": 80, "method": 2}))
+    zoom = max(1, SIDE // max(picture.size))
+    data = base64.b64encode(content.getvalue()).decode()
+    size = f'width="{picture.width * zoom}" height="{picture.height * zoom}"'
+    return Markup(f'<img alt="" {size} src="data:image/{kind};base64,{data}">')

@@ -1,0 +1,12 @@
+"""The first network as a lab had it: with a softmax layer in front of a loss that takes logits."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from stresslens.core.types import Shape
+from stresslens.models.first_cnn import first_cnn
+
+
+def softmax_cnn(shape: Shape, classes: int) -> nn.Module:
+    return nn.Sequential(first_cnn(shape, classes), nn.Softmax(1))

@@ -1,0 +1,108 @@
+"""Every explainer on every model: a finite map for each image, the same whatever stands beside it, and nothing left behind."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stresslens import find
+from stresslens.core.attacking import attacked
+from stresslens.core.data import Split
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError
+from stresslens.core.layers import Normalize, build
+from stresslens.core.maps import Maps
+from stresslens.explainers import _passes
+
+SMALL: dict[str, dict[str, Any]] = {"vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16}, "mlp": {"widths": [8]}}
+CHEAP: dict[str, dict[str, Any]] = {"smooth_grad": {"samples": 3}, "occlusion": {"stride": 4}}
+SHAPES = [(1, 12, 16), (3, 16, 16), (5, 16, 12)]
+every = pytest.mark.parametrize("name", find.names("explainers"))
+
+
+def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
+    torch.manual_seed(0)
+    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, [], None)
+    return build(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))
+
+
+def images(shape: tuple[int, int, int], n: int = 5) -> tuple[Tensor, Tensor]:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(1)), torch.arange(n) % 4
+
+
+def explained(name: str, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Maps:
+    bound = find.resolve("explainers", {name: CHEAP.get(name, {})})
+    train = Split(x, y, 1.0)
+    with attacked(model):
+        maps: Maps = bound(model, x, y, Draws(3, torch.arange(len(x)) if index is None else index), train)
+    return maps.checked(x, name)
+
+
+def suits(name: str, model: str) -> bool:
+    """Which pairs there is a map for: layers laid out like the image, or attention."""
+    return {"gradcam": model not in ("linear", "mlp"), "rollout": model == "vit"}.get(name, True)
+
+
+@every
+@pytest.mark.parametrize("model", find.names("models"))
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_finite_map_for_each_image(name: str, model: str, shape: tuple[int, int, int]) -> None:
+    net, (x, y) = model_of(model, shape), images(shape)
+    if not suits(name, model):
+        with pytest.raises(ConfigError, match=r"layer that is laid out like the image|has no attention layers"):
+            explained(name, net, x, y)
+        return
+    maps = explained(name, net, x, y)
+    assert maps.unit
+    assert maps.signed or bool((maps.values >= 0).all())
+    assert float(maps.values.abs().amax()) > 0
+    assert maps.values.dtype == torch.float32
+
+
+@every
+def test_the_same_whatever_stands_beside_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (x, y) = model_of("vit", (3, 16, 16)), images((3, 16, 16), 7)
+    whole = explained(name, net, x, y).values
+    keep = torch.tensor([5, 1])
+    assert torch.allclose(explained(name, net, x[keep], y[keep], keep).values, whole[keep], atol=1e-5)
+    monkeypatch.setattr(_passes, "MOST", 2)
+    assert torch.allclose(explained(name, net, x, y).values, whole, atol=1e-5)
+
+
+class Failing(nn.Module):
+    """Raises from its second call on."""
+
+    def __init__(self, inner: nn.Module, after: int) -> None:
+        super().__init__()
+        self.inner, self.left = inner, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("broken")
+        result: Tensor = self.inner(x)
+        return result
+
+
+@every
+@pytest.mark.parametrize("calls", [99_999, 0, 1, 2])
+def test_nothing_is_left_behind_also_after_an_exception(name: str, calls: int) -> None:
+    model = Failing(model_of("vit", (3, 16, 16)), calls).train()
+    x, y = images((3, 16, 16))
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    random = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="broken") if calls == 0 else suppress(RuntimeError):
+        explained(name, model, x, y)
+    for module in model.modules():
+        assert module.training
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not module._backward_hooks
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    assert not x.requires_grad
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
