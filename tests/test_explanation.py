@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens import explanation, pipeline, stages
+from stresslens import explanation, find, pipeline, stages
 from stresslens import study as studies
 from stresslens.building import Task
 from stresslens.core.colours import SIGNED, UNSIGNED, bar, coloured, limit_of
@@ -58,6 +58,16 @@ def test_a_stage_leaves_maps_pictures_and_what_they_are_worth(task_of: Callable[
     arrays = np.load(next((task.folder / "explanations").glob("occlusion-*/maps.npz")))
     predictions = RunFolder(task.folder).load_predictions("test")
     assert arrays["answers"].tolist() == predictions["scores"][arrays["index"]].argmax(1).tolist()
+
+
+def test_a_run_in_float64_is_explained_and_seen(task_of: Callable[..., Task]) -> None:
+    task = task_of("simple_cnn", precision="float64")
+    everything = [name for name in find.names("explainers") if name != "rollout"]
+    views: list[Any] = [{"class_image": {"steps": 2}}, {"impostor": {"steps": 2}}, "neighbours", "embedding", "activations"]
+    record = stages.carry_out(replace(task, recipe=replace(task.recipe, explain=Explain(everything, images=2), views=views)))
+    assert record["status"] == "finished"
+    assert len(record["explanations"]) == len(everything)
+    assert len(record["views"]) == len(views)
 
 
 def test_what_is_there_is_not_made_again_and_a_new_explainer_joins(task_of: Callable[..., Task]) -> None:

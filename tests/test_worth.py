@@ -118,3 +118,21 @@ def test_rank_correlation_and_shuffling() -> None:
     shuffled = _shuffled(model)
     assert torch.equal(shuffled.w.flatten().sort().values, model.w.flatten().sort().values)
     assert not torch.equal(shuffled.w, model.w)
+
+
+def test_an_empty_map_and_a_model_without_weights() -> None:
+    """Sensitivity stays a share where the map is zero; without weights nothing can be shuffled."""
+    (x, y), draws = images(), Draws(0, torch.arange(N))
+
+    class Bright(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)
+
+    calls = iter([0.0, 1.0, 1.0, 1.0])
+
+    def empty(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
+        return Maps(torch.full((len(x), SIDE, SIDE), next(calls)), False, "nothing")
+
+    worth = worth_of(empty(Bright(), x, draws), empty, Bright(), x, y, draws)
+    assert "randomisation" not in worth.checks
+    assert worth.checks["sensitivity"].value == pytest.approx(1)

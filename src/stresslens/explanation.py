@@ -59,7 +59,8 @@ def maps_of(
     The model is in evaluation mode and float32 meanwhile, and as before afterwards. `index` (N,) names the images, whose draws are
     their own.
     """
-    draws = Draws(seed, torch.arange(len(x)) if index is None else index)
+    x = x.to(next(model.parameters(), x).dtype)
+    draws = Draws(seed, torch.arange(len(x), device=x.device) if index is None else index)
 
     def explained(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
         found: Any = explainer(model, x, y, draws, train)

@@ -44,11 +44,12 @@ def view(
     """One result for each view, as `home/<name>-<8 hex>/result.json` holds it; found there finished, it is read.
 
     Beside it each grid of pictures is an SVG, and its pictures are PNGs. `of` names the model and the images (a fingerprint). The
-    model is in evaluation mode and float32 meanwhile. Raises ConfigError for what cannot be seen of this model.
+    model is in evaluation mode meanwhile, and in float32 from then on. Raises ConfigError for what cannot be seen of this model.
     """
     bound = [(value, find.resolve("views", value, base=base)) for value in asked.kinds]
     places = chosen(split, asked.choose, asked.images, predictions, asked.seed)
     some = split.select(torch.from_numpy(places))
+    model = model.float()
     device = next(model.parameters(), torch.empty(0)).device
     x, y = some.floats(some.images[:]).to(device, torch.float32), some.labels.to(device)
     own = None if adversarials is None else tuple(each.to(device) for each in adversarials)

@@ -62,14 +62,15 @@ def worth_of(
     removed, added = (_area(model, x, y, order, filler, insert=insert) for insert in (False, True))
     random = [draws.fork(k).uniform(order.shape[1]).to(x.device).argsort(1) for k in range(ORDERS)]
     usual = [torch.stack([_area(model, x, y, each, filler, insert=i) for each in random]).mean(0) for i in (False, True)]
-    shuffled = explained(_shuffled(model), x, draws.fork(ORDERS))
     each = {
         "deletion": usual[0] - removed,
         "insertion": added - usual[1],
         "infidelity": _infidelity(model, x, y, values, filler, draws.fork(ORDERS + 1)),
         "sensitivity": _sensitivity(explained, model, x, values, draws),
-        "randomisation": _alike(values, shuffled.values.to(x.device)),
     }
+    if any(True for _ in model.parameters()):  # an estimator has no weights to shuffle
+        shuffled = explained(_shuffled(model), x, draws.fork(ORDERS))
+        each["randomisation"] = _alike(values, shuffled.values.to(x.device))
     arrays = {name: found.double().cpu().numpy() for name, found in each.items()}
     checks = {name: replace(t_mean(found), unit="images") for name, found in arrays.items()}
     return Worth(checks, arrays, tuple(_failed(checks)))
@@ -81,7 +82,7 @@ def _failed(checks: Mapping[str, Estimate]) -> list[str]:
     failed = []
     if not (least["deletion"] > 0 or least["insertion"] > 0):
         failed.append("covering or uncovering its highest pixels tells no more than random ones")
-    if least["randomisation"] > ALIKE:
+    if least.get("randomisation", 0.0) > ALIKE:
         failed.append("it looks much the same for a model whose weights were shuffled: it shows the image, not what was learned")
     if least["sensitivity"] > 1:
         failed.append("noise that cannot be seen changes it altogether")
@@ -132,13 +133,15 @@ def _within(start: Tensor, size: Tensor, side: int) -> Tensor:
 
 
 def _sensitivity(explained: Explained, model: nn.Module, x: Tensor, values: Tensor, draws: Draws) -> Tensor:
-    """(N,) how far the map moves, as a share of its own length, at most over `NOISY` images within `NOISE` of each pixel."""
-    length = values.flatten(1).norm(dim=1).clamp_min(1e-30)
+    """(N,) how far the map moves, as a share of its length there or here: the most over `NOISY` images within `NOISE` a pixel."""
+    length = values.flatten(1).norm(dim=1)
     noise = draws.fork(ORDERS + 2)
     moved = []
     for _ in range(NOISY):
         near = (x + noise.uniform(*x.shape[1:], low=-NOISE, high=NOISE).to(x)).clamp(0, 1)
-        moved.append((explained(model, near, draws).values.to(x.device) - values).flatten(1).norm(dim=1) / length)
+        other = explained(model, near, draws).values.to(x.device)
+        longest = torch.maximum(length, other.flatten(1).norm(dim=1)).clamp_min(1e-30)
+        moved.append((other - values).flatten(1).norm(dim=1) / longest)
     return torch.stack(moved).amax(0)
 
 

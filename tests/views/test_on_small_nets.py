@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -188,3 +190,20 @@ def test_counterfactuals_in_the_order_of_their_change() -> None:
     assert [row[1].caption for row in grid.rows if row[1]] == ["change × 17", "change × 3"]
     with pytest.raises(ConfigError, match="the run has no adversarial images"):
         counterfactual(net, None, CLASSES)
+
+
+class Cut(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            result: torch.Tensor = self.inner(x)
+        return result
+
+
+@pytest.mark.parametrize("view", [class_image, impostor])
+def test_views_that_climb_need_a_gradient(view: Callable[..., object]) -> None:
+    with attacked(net := Cut(brighter_side())), pytest.raises(ConfigError, match="the model passes no gradient on to its input"):
+        view(net, sides(), CLASSES)

@@ -52,7 +52,10 @@ def class_image(
     for _ in range(steps):
         with torch.enable_grad():
             x = blurred(free.sigmoid(), BLUR)
-            chance = model(x).log_softmax(1).gather(1, wanted[:, None])[:, 0]
+            logits = model(x)
+            if not logits.requires_grad:
+                raise ConfigError("class_image: the model passes no gradient on to its input, which this view climbs along")
+            chance = logits.log_softmax(1).gather(1, wanted[:, None])[:, 0]
             off = ((x - mean) / deviation).square().mean((1, 2, 3))
             loss = -chance + weight * (prior * off + smooth * _roughness(x))
             (grad,) = torch.autograd.grad(loss.sum(), free)

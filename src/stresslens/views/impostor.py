@@ -50,6 +50,8 @@ def impostor(
     for _ in range(steps):
         with torch.enable_grad():
             logits = model(free)
+            if not logits.requires_grad:
+                raise ConfigError("impostor: the model passes no gradient on to its input, which this view climbs along")
             own = logits.gather(1, taken_for[:, None])[:, 0]
             ahead = own - logits.scatter(1, taken_for[:, None], -torch.inf).amax(1)
             cross = nn.functional.cross_entropy(logits, taken_for, reduction="none")
