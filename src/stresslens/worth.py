@@ -133,13 +133,14 @@ def _within(start: Tensor, size: Tensor, side: int) -> Tensor:
 
 
 def _sensitivity(explained: Explained, model: nn.Module, x: Tensor, values: Tensor, draws: Draws) -> Tensor:
-    """(N,) how far the map moves, as a share of its length there or here: the most over `NOISY` images within `NOISE` a pixel."""
+    """(N,) how far the map moves, as a share of its length there or here: the most over `NOISY` images within `NOISE` a pixel, with
+    the same draws of the explainer's own."""
     length = values.flatten(1).norm(dim=1)
     noise = draws.fork(ORDERS + 2)
     moved = []
     for _ in range(NOISY):
         near = (x + noise.uniform(*x.shape[1:], low=-NOISE, high=NOISE).to(x)).clamp(0, 1)
-        other = explained(model, near, draws).values.to(x.device)
+        other = explained(model, near, Draws(draws.seed, draws.index)).values.to(x.device)
         longest = torch.maximum(length, other.flatten(1).norm(dim=1)).clamp_min(1e-30)
         moved.append((other - values).flatten(1).norm(dim=1) / longest)
     return torch.stack(moved).amax(0)
