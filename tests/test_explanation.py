@@ -21,7 +21,7 @@ from stresslens.building import Task
 from stresslens.core.colours import SIGNED, UNSIGNED, bar, coloured, limit_of
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import RunFolder, read_json
-from stresslens.explanation import asked_of, explain_run, maps_in
+from stresslens.explanation import asked_of, explain_run
 from stresslens.recipe import Explain
 
 EXPLAINERS: list[Any] = [{"occlusion": {"size": 3, "stride": 2}}, "saliency"]
@@ -45,7 +45,7 @@ def test_a_stage_leaves_maps_pictures_and_what_they_are_worth(task_of: Callable[
     for name, result in found.items():
         folder = task.folder / "explanations" / name
         assert [image["truth"] for image in result["images"]] == list(range(10))
-        assert maps_in(folder).shape == (10, 8, 8)
+        assert np.load(folder / "maps.npz")["maps"].shape == (10, 8, 8)
         assert set(result["worth"]["checks"]) == {"deletion", "insertion", "infidelity", "sensitivity", "randomisation"}
         assert all(check["n"] == 10 for check in result["worth"]["checks"].values())
         for image in result["images"]:

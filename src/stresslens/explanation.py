@@ -25,7 +25,7 @@ from stresslens.core.maps import Maps
 from stresslens.core.panels import Grid, Picture
 from stresslens.core.pictures import Frame, Unreadable, decode, read
 from stresslens.core.printing import printable
-from stresslens.core.results import RunFolder, read_arrays, read_json, write_atomically, write_json
+from stresslens.core.results import RunFolder, read_json, write_atomically, write_json
 from stresslens.drawing import png, svg
 from stresslens.evaluation import Predictions, predictions_of
 from stresslens.examples import thumbnails
@@ -199,11 +199,6 @@ def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
             raise DataError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
     names = np.array([printable(str(file)) for file in files])
     return Split(torch.from_numpy(np.stack(pixels)), torch.zeros(len(pixels), dtype=torch.int64), 255.0, {"file": names})
-
-
-def maps_in(folder: Path) -> NDArray[np.float32]:
-    """(n, H, W) the maps of a result's folder."""
-    return np.asarray(read_arrays(folder / "maps.npz", f"there is no {folder / 'maps.npz'}", ("maps",))["maps"])
 
 
 def _answers(asked: Answer, predictions: Predictions, split: Split, places: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
