@@ -43,6 +43,10 @@ def explain(
             "numbers or file names: [3, 17].",
         ),
     ] = "one_per_class",
+    by: Annotated[
+        Path | None,
+        typer.Option("--by", help="Another run, whose predictions choose: then models are shown the same.", show_default=False),
+    ] = None,
     answer: Annotated[
         str, typer.Option("--answer", help="The class that is explained: predicted, label, or a number.")
     ] = "predicted",
@@ -70,7 +74,8 @@ def explain(
     kinds = [parse_value(text) for text in explainers or ([] if views and not pictures else USUAL)]
     why: dict[str, Any] = {"explainers": kinds, "answer": parse_value(answer), "check": check}
     where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
-    maps = explain_run(RunFolder(run), asked_of(why | which), pictures or (), **where) if kinds else []
+    other = None if by is None else RunFolder(by)
+    maps = explain_run(RunFolder(run), asked_of(why | which), pictures or (), by=other, **where) if kinds else []
     seen = []
     if views:
         asked = read_settings(Views, which | {"kinds": [parse_value(text) for text in views]}, "a view")

@@ -85,6 +85,7 @@ def explain(
     base: Path,
     classes: Sequence[str],
     train: Split | None = None,
+    choosing: Predictions | None = None,
     trust: bool = True,
     labelled: bool = True,
     tell: Tell = lambda done, total: None,
@@ -92,11 +93,12 @@ def explain(
     """One result for each explainer, as `home/<name>-<8 hex>/result.json` holds it; found there finished, it is read.
 
     Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8: shown), figure.svg and a PNG of
-    every image and map. `of` names the model and the images (a fingerprint); `labelled` is whether labels are the truth.
-    Raises ConfigError, before anything is computed, for images that are not there.
+    every image and map. `of` names the model and the images (a fingerprint); `choosing` are another model's predictions, which
+    choose the images; `labelled` is whether labels are the truth. Raises ConfigError, before anything is computed, for images that
+    are not there.
     """
     bound = [(value, find.resolve("explainers", value, base=base, trust=trust)) for value in asked.explainers]
-    places = chosen(split, asked.choose, asked.images, predictions, asked.seed)
+    places = chosen(split, asked.choose, asked.images, choosing or predictions, asked.seed)
     if not len(places):
         raise ConfigError(f"explain.choose: there is no image of the kind {asked.choose} here; choose another way")
     answers = _answers(asked.answer, predictions, split, places, len(classes))
@@ -152,12 +154,14 @@ def explain_run(
     pictures: Sequence[Path] = (),
     *,
     base: Path,
+    by: RunFolder | None = None,
     trust: bool = False,
     device: str = "auto",
 ) -> list[dict[str, Any]]:
     """Explains a finished run, on images of its data or on picture files, and keeps the results in the run's folder.
 
-    Raises ConfigError, before any computing, for what cannot be explained, and DataError for a file that is no whole picture.
+    The predictions of the run `by` choose the images, so that several models are shown the same; by default its own. Raises
+    ConfigError, before any computing, for what cannot be explained, and DataError for a file that is no whole picture.
     """
     with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
         if pictures:
@@ -168,6 +172,9 @@ def explain_run(
         else:
             split = data.splits[asked.split]
             found = Predictions.of_arrays(folder.load_predictions(asked.split))
+        choosing = Predictions.of_arrays(by.load_predictions(asked.split)) if by is not None and not pictures else None
+        if choosing is not None and not np.array_equal(choosing.labels, found.labels):
+            raise ConfigError(f"{by.path if by else ''} was tested on other images; name a run on the same data")
         results = explain(
             folder.path / "explanations",
             model,
@@ -178,6 +185,7 @@ def explain_run(
             base=base,
             classes=data.classes,
             train=data.train,
+            choosing=choosing,
             trust=True,  # what was typed is trusted; the run that is opened need not be
             labelled=not pictures,
         )
