@@ -29,6 +29,8 @@ def occlusion_remarks(model: nn.Module, split: Split, classes: Sequence[str], *,
     with torch.no_grad():
         right = torch.cat([model(part).argmax(1) for part in torch.split(x, 250)]) == y
     x, y = x[right], y[right]
+    if not len(x):
+        return Panel([], ["the model has none of these images right, so nothing can be lost"])
     least, found = {}, {}
     for size in SIZES:
         kept, guess = _occluded(model, x, y, size)
@@ -89,11 +91,11 @@ def _occluded(model: nn.Module, x: Tensor, y: Tensor, size: int) -> tuple[Tensor
     return kept, guess
 
 
-def _gap(values: NDArray[np.float64], inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> Estimate:
-    """The mean of some places less that of others, within each image that has both."""
+def _gap(values: NDArray[np.float64], inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> Estimate | None:
+    """The mean of some places less that of others, within each image that has both; None without any."""
     both = (inside.sum((1, 2)) > 0) & (outside.sum((1, 2)) > 0)
     means = [np.where(some, values, 0).sum((1, 2))[both] / some.sum((1, 2))[both] for some in (inside, outside)]
-    return replace(t_mean(means[0] - means[1]), unit="images")
+    return replace(t_mean(means[0] - means[1]), unit="images") if both.any() else None
 
 
 def _explained_by_class(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Estimate]:
@@ -118,5 +120,7 @@ def _percent(e: Estimate) -> str:
     return f"{100 * e.value:.0f} % ({100 * max(0.0, e.low):.0f} to {100 * min(1.0, e.high):.0f})"
 
 
-def _points(e: Estimate) -> str:
+def _points(e: Estimate | None) -> str:
+    if e is None:
+        return "– points (there is no such image)"
     return f"{100 * e.value:.1f} points ({100 * e.low:.1f} to {100 * e.high:.1f}; n = {e.n})"
