@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +67,8 @@ def main() -> None:
     devices.keep_memory()
     with tempfile.TemporaryDirectory() as out:
         run = sl.train("simple_cnn", {"mnist": {"validation": 10000}}, out=out, name="bench", epochs=1, precision="float32")
-        model = sl.load(run.folder.path)
-        split = data_of(RunFolder(Path(run.folder.path))).test
+        model = sl.load(run.folder)
+        split = data_of(RunFolder(run.folder)).test
     assert split is not None
     x = split.floats(split.images[:10]).float()
     y = model(x).argmax(1)

@@ -251,7 +251,7 @@ def test_a_signal_while_a_training_begins_leaves_nobody_waiting(task_of: Make, t
     time.sleep(later)
     for process in began.processes:
         os.kill(process.pid or 0, signal.SIGTERM)
-    assert began.codes() == [143, 143]
+    assert set(began.codes()) <= {143, -signal.SIGTERM}  # the latter where it came before the process could listen
 
 
 def test_divergence_is_told_once_and_the_other_runs_go_on(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.errors import ConfigError
+from stresslens.core.layers import pooled_first
 
 Of = Literal["logit", "probability", "log_probability"]
 """The model's answer that is explained: of one class its logit, its probability, or the logarithm of that."""
@@ -27,6 +29,14 @@ def score(logits: Tensor, y: Tensor, of: Of) -> Tensor:
 def rows(x: Tensor) -> int:
     """How many images like these go through the model at once."""
     return max(1, min(MOST, VALUES // x[0].numel()))
+
+
+def quick(model: nn.Module) -> nn.Module:
+    """The model as many forward passes on a CPU run fastest, with the same answers: pooled before ReLU, channels last."""
+    first = next(model.parameters(), None)
+    if first is None or first.device.type != "cpu" or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return model
+    return copy.deepcopy(pooled_first(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def pieces(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:

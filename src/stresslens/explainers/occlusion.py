@@ -11,7 +11,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.maps import Maps
 from stresslens.core.types import Count
 from stresslens.explainers._baselines import baseline
-from stresslens.explainers._passes import Of, rows, scores
+from stresslens.explainers._passes import Of, quick, rows, scores
 
 
 def occlusion(
@@ -46,6 +46,7 @@ def occlusion(
     windows = torch.cartesian_prod(tops, lefts).to(x.device)
     inside = _covered(windows[:, 0], high, height)[:, :, None] & _covered(windows[:, 1], wide, width)[:, None, :]  # (P, H, W)
     filler = baseline(x, fill, train, "occlusion")
+    model = quick(model)
 
     def covered(places: Tensor) -> Tensor:
         image, window = places // len(windows), places % len(windows)
