@@ -45,6 +45,7 @@ LEVELS = [
     {"building", "adversarial_examples", "auditing"},
     {"settling", "stress"},
     {"outcome", "processes", "explanation", "viewing"},
+    {"examining"},
     {"predicting", "stages", "transfers"},
     {"executing"},
     {"sweeping"},

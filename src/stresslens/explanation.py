@@ -17,7 +17,7 @@ from stresslens import find, study
 from stresslens.choosing import chosen
 from stresslens.core.attacking import attacked
 from stresslens.core.colours import coloured, limit_of
-from stresslens.core.data import Split
+from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.layers import pooled_first
@@ -25,6 +25,7 @@ from stresslens.core.maps import Maps
 from stresslens.core.panels import Grid, Picture
 from stresslens.core.pictures import Frame, Unreadable, decode, read
 from stresslens.core.printing import printable
+from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, read_json, write_atomically, write_json
 from stresslens.drawing import png, svg
 from stresslens.evaluation import Predictions, predictions_of
@@ -86,7 +87,6 @@ def explain(
     classes: Sequence[str],
     train: Split | None = None,
     choosing: Predictions | None = None,
-    trust: bool = True,
     labelled: bool = True,
     tell: Tell = lambda done, total: None,
 ) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def explain(
     choose the images; `labelled` is whether labels are the truth. Raises ConfigError, before anything is computed, for images that
     are not there.
     """
-    bound = [(value, find.resolve("explainers", value, base=base, trust=trust)) for value in asked.explainers]
+    bound = [(value, find.resolve("explainers", value, base=base)) for value in asked.explainers]
     places = chosen(split, asked.choose, asked.images, choosing or predictions, asked.seed)
     if not len(places):
         raise ConfigError(f"explain.choose: there is no image of the kind {asked.choose} here; choose another way")
@@ -165,31 +165,62 @@ def explain_run(
     """
     with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
         if pictures:
-            split = _pictures(pictures, folder)
-            found = predictions_of(model, split)
-            asked = replace(asked, choose=list(range(len(split))))
-            split = replace(split, labels=torch.from_numpy(found.scores.argmax(1)))
-        else:
-            split = data.splits[asked.split]
-            found = Predictions.of_arrays(folder.load_predictions(asked.split))
-        choosing = Predictions.of_arrays(by.load_predictions(asked.split)) if by is not None and not pictures else None
-        if choosing is not None and not np.array_equal(choosing.labels, found.labels):
-            raise ConfigError(f"{by.path if by else ''} was tested on other images; name a run on the same data")
-        results = explain(
-            folder.path / "explanations",
-            model,
-            split,
-            found,
-            asked,
-            of=study.fingerprint([record["fingerprint"], split.fingerprint]) if pictures else record["fingerprint"],
-            base=base,
-            classes=data.classes,
-            train=data.train,
-            choosing=choosing,
-            trust=True,  # what was typed is trusted; the run that is opened need not be
-            labelled=not pictures,
-        )
-        count_reads(record, "explanations", [each["fingerprint"] for each in results], "pictures" if pictures else asked.split)
+            return _explain_pictures(folder, model, data, _pictures(pictures, folder), asked, record, base=base)
+        choosing = None if by is None else Predictions.of_arrays(by.load_predictions(asked.split))
+        return why(folder, model, data, asked, record, base=base, choosing=choosing)
+
+
+def why(
+    folder: RunFolder,
+    model: nn.Module,
+    data: Data,
+    asked: Explain,
+    record: dict[str, Any],
+    *,
+    base: Path,
+    choosing: Predictions | None = None,
+) -> list[dict[str, Any]]:
+    """The stage of a run: calls the explainers, and names their results in the record.
+
+    Raises ConfigError where the predictions that are `choosing` are of other images.
+    """
+    predictions = Predictions.of_arrays(folder.load_predictions(asked.split))
+    if choosing is not None and not np.array_equal(choosing.labels, predictions.labels):
+        raise ConfigError("the run that chooses was tested on other images; name a run on the same data")
+    results = explain(
+        folder.path / "explanations",
+        model,
+        data.splits[asked.split],
+        predictions,
+        asked,
+        of=record["fingerprint"],
+        base=base,
+        classes=data.classes,
+        train=data.train,
+        choosing=choosing,
+        tell=lambda done, total: advance(f"explaining {folder.path.parent.name} {folder.path.name}", done, total),
+    )
+    count_reads(record, "explanations", [each["fingerprint"] for each in results], asked.split)
+    return results
+
+
+def _explain_pictures(
+    folder: RunFolder, model: nn.Module, data: Data, split: Split, asked: Explain, record: dict[str, Any], *, base: Path
+) -> list[dict[str, Any]]:
+    found = predictions_of(model, split)
+    results = explain(
+        folder.path / "explanations",
+        model,
+        replace(split, labels=torch.from_numpy(found.scores.argmax(1))),
+        found,
+        replace(asked, choose=list(range(len(split)))),
+        of=study.fingerprint([record["fingerprint"], split.fingerprint]),
+        base=base,
+        classes=data.classes,
+        train=data.train,
+        labelled=False,
+    )
+    count_reads(record, "explanations", [each["fingerprint"] for each in results], "pictures")
     return results
 
 

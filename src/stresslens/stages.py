@@ -16,24 +16,11 @@ import yaml
 from torch import nn
 
 import stresslens
-from stresslens import (
-    corrupting,
-    estimating,
-    evaluation,
-    explanation,
-    find,
-    likeness,
-    outcome,
-    overfitting,
-    processes,
-    study,
-    viewing,
-)
+from stresslens import estimating, evaluation, examining, find, likeness, outcome, overfitting, processes, study
 from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources, settings_of
 from stresslens.core import devices, distributed, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
-from stresslens.core.progress import advance
 from stresslens.core.results import (
     FORMAT,
     RunFolder,
@@ -46,13 +33,13 @@ from stresslens.core.results import (
 from stresslens.core.signals import noted
 from stresslens.data_check import findings_of
 from stresslens.examples import save_examples
-from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Corruptions, Explain, Views
+from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL
 from stresslens.settling import arithmetic_of
-from stresslens.stress import check_data, count_reads, resolved, stress
 from stresslens.tracking import Tracking
 from stresslens.training import Show
 
 Record = dict[str, Any]
+Stage = Callable[[Task, RunFolder, Data, Record, Show, Tracking], None]
 
 
 def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
@@ -107,7 +94,7 @@ def _record_end(folder: RunFolder, record: Record, error: Stopped | TrainingDive
 def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code, and an
     evaluation that this data does not allow."""
-    _check_evaluation(task, data)
+    examining.check(task, data)
     comparable = configuration(task)
     comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in OPERATIONAL}
     for key in EVALUATION_KEYS:
@@ -158,33 +145,6 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     }
     write_json(folder.record, record)
     return record
-
-
-def _check_evaluation(task: Task, data: Data) -> None:
-    """Raises ConfigError, before any training, for what could not be done with the trained model."""
-    if (asked := task.recipe.robustness) is not None:
-        check_data(asked, resolved(asked, task.base), data)
-        _surrogate(task, asked.surrogate)
-    if (spoiled := _corruptions(task)) is not None and spoiled.split not in data.splits:
-        raise ConfigError(f"corruptions.split: {data.name} has no {spoiled.split} split here; it has {', '.join(data.splits)}")
-    for key, looked in (("explain", _explained(task)), ("views", _viewed(task))):
-        if looked is not None and looked.split not in data.splits:
-            raise ConfigError(f"{key}.split: {data.name} has no {looked.split} split here; it has {', '.join(data.splits)}")
-
-
-def _corruptions(task: Task) -> Corruptions | None:
-    asked = task.recipe.corruptions
-    return Corruptions(asked) if isinstance(asked, list) else asked
-
-
-def _explained(task: Task) -> Explain | None:
-    asked = task.recipe.explain
-    return Explain(asked) if isinstance(asked, list) else asked
-
-
-def _viewed(task: Task) -> Views | None:
-    asked = task.recipe.views
-    return Views(asked) if isinstance(asked, list) else asked
 
 
 def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, str]]) -> None:
@@ -321,84 +281,6 @@ def predict_split(folder: RunFolder, model: nn.Module, data: Data, split: str, r
     return predictions
 
 
-def _attack(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
-    asked = task.recipe.robustness
-    assert asked is not None
-    model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
-    other = _surrogate(task, asked.surrogate)
-    surrogate = None if other is None else open_model(other, trust=True)
-    stress(folder, model, data, asked, resolved(asked, task.base), record, surrogate=surrogate)
-
-
-def _surrogate(task: Task, name: str | None) -> RunFolder | None:
-    """Another run of the same study and seed; of a run that is repeated by its config.yaml, the one beside that.
-
-    Raises ConfigError where it is not trained.
-    """
-    if name is None:
-        return None
-    here, origin = (RunFolder(home / name / task.folder.name) for home in (task.folder.parent.parent, task.base.parent.parent))
-    for folder in (here, origin):
-        if folder.weights.is_file():
-            return folder
-    raise ConfigError(f"robustness.surrogate: {here.path} has no trained model; the surrogate is another run of the same study")
-
-
-def _corrupt(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
-    settings = _corruptions(task)
-    assert settings is not None
-    result = corrupting.corrupt(
-        folder.path / "corruptions",
-        arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
-        data.splits[settings.split],
-        settings,
-        of=record["fingerprint"],
-        base=task.base,
-        tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
-    )
-    if record.get("corruptions") != result["fingerprint"]:
-        record["corruptions"] = result["fingerprint"]
-        record["reads_of_test"] += settings.split == "test"
-
-
-def _explain(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
-    asked = _explained(task)
-    assert asked is not None
-    results = explanation.explain(
-        folder.path / "explanations",
-        arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
-        data.splits[asked.split],
-        evaluation.Predictions.of_arrays(folder.load_predictions(asked.split)),
-        asked,
-        of=record["fingerprint"],
-        base=task.base,
-        classes=data.classes,
-        train=data.train,
-        tell=lambda done, total: advance(f"explaining {task.run} {folder.path.name}", done, total),
-    )
-    count_reads(record, "explanations", [each["fingerprint"] for each in results], asked.split)
-
-
-def _view(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
-    asked = _viewed(task)
-    assert asked is not None
-    split = data.splits[asked.split]
-    results = viewing.view(
-        folder.path / "views",
-        arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
-        split,
-        evaluation.Predictions.of_arrays(folder.load_predictions(asked.split)),
-        asked,
-        of=record["fingerprint"],
-        base=task.base,
-        classes=data.classes,
-        train=data.train,
-        adversarials=viewing.adversarials_of(folder, asked.split, split),
-        tell=lambda done, total: advance(f"looking into {task.run} {folder.path.name}", done, total),
-    )
-    count_reads(record, "views", [each["fingerprint"] for each in results], asked.split)
-
-
 def _tracking(task: Task, folder: RunFolder) -> Tracking:
     """The run's trackers, not begun."""
     trained = {key: value for key, value in settings_of(task).items() if key not in EVALUATION_KEYS}
@@ -414,13 +296,17 @@ def _track(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         tracking.tell(entry)
 
 
-STAGES: dict[str, Callable[[Task, RunFolder, Data, Record, Show, Tracking], None]] = {
+def _examine(by: Callable[[Task, RunFolder, nn.Module, Data, Record], None]) -> Stage:
+    def stage(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
+        by(task, folder, arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)), data, record)
+
+    return stage
+
+
+STAGES: dict[str, Stage] = {
     "training": _train,
     "predictions": _predict,
-    "robustness": _attack,
-    "corruptions": _corrupt,
-    "explain": _explain,
-    "views": _view,
+    **{key: _examine(by) for key, by in examining.STAGES.items()},
     "track": _track,
 }
 """What is done with a run, in this order."""

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from stresslens import find, study
 from stresslens.choosing import chosen
 from stresslens.core.attacking import attacked
-from stresslens.core.data import Split
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Lines, Panel, Points
+from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, read_arrays, read_json, write_atomically, write_json
 from stresslens.drawing import png, svg
 from stresslens.evaluation import Predictions
@@ -88,20 +89,28 @@ def view(
 def view_run(folder: RunFolder, asked: Views, *, base: Path, trust: bool = False, device: str = "auto") -> list[dict[str, Any]]:
     """Looks into a finished run, and keeps the results in its folder. Raises ConfigError for what cannot be seen of it."""
     with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
-        split = data.splits[asked.split]
-        results = view(
-            folder.path / "views",
-            model,
-            split,
-            Predictions.of_arrays(folder.load_predictions(asked.split)),
-            asked,
-            of=record["fingerprint"],
-            base=base,
-            classes=data.classes,
-            train=data.train,
-            adversarials=adversarials_of(folder, asked.split, split),
-        )
-        count_reads(record, "views", [each["fingerprint"] for each in results], asked.split)
+        return look_into(folder, model, data, asked, record, base=base)
+
+
+def look_into(
+    folder: RunFolder, model: nn.Module, data: Data, asked: Views, record: dict[str, Any], *, base: Path
+) -> list[dict[str, Any]]:
+    """The stage of a run: calls the views, and names their results in the record."""
+    split = data.splits[asked.split]
+    results = view(
+        folder.path / "views",
+        model,
+        split,
+        Predictions.of_arrays(folder.load_predictions(asked.split)),
+        asked,
+        of=record["fingerprint"],
+        base=base,
+        classes=data.classes,
+        train=data.train,
+        adversarials=adversarials_of(folder, asked.split, split),
+        tell=lambda done, total: advance(f"looking into {folder.path.parent.name} {folder.path.name}", done, total),
+    )
+    count_reads(record, "views", [each["fingerprint"] for each in results], asked.split)
     return results
 
 
