@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from stresslens.core.panels import image_pixels
 from stresslens.core.results import write_atomically, write_json
 from stresslens.examples import COLUMNS, LOSSLESS, LOSSY, PNG, Way, encoded, sheet_of
 
@@ -117,8 +118,7 @@ def save_adversarial_examples(
     scales = [_scale(float(size)) for size in change.abs().flatten(1).amax(1)]
     magnified = 0.5 + change * torch.tensor(scales).reshape(-1, 1, 1, 1)
     cells = torch.stack([before, magnified, after], 1).flatten(0, 1)  # (3 m, C, H, W)
-    pixels = cells.clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    pixels = pixels if pixels.shape[3] == 3 else pixels[..., 0]
+    pixels = image_pixels(cells)
     height, width = pixels.shape[1:3]
     place: dict[bytes, int] = {}  # the same picture, such as the original of a ladder, once
     cell_of = [place.setdefault(cell.tobytes(), len(place)) for cell in pixels]

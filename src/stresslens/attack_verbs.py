@@ -67,7 +67,7 @@ def attack(
     from stresslens import gates, stress
     from stresslens.core.results import RunFolder
     from stresslens.core.yaml_source import parse_value
-    from stresslens.report.page import write_report
+    from stresslens.report.page import write_reports_of
     from stresslens.stress import asked_of
     from stresslens.terminal import print_json, print_robustness
 
@@ -93,9 +93,7 @@ def attack(
     asked = asked_of(values)
     gates.check_attacked(least, [0.0, *stress.resolved(asked, Path.cwd()).radii])
     found = stress.attack_run(RunFolder(run), asked, base=Path.cwd(), trust=trust, device=device)
-    for folder in (run, run.resolve().parents[1]):
-        if (folder / "record.json").is_file() or (folder / "study.json").is_file():
-            write_report(folder)
+    write_reports_of(run)
     if as_json:
         print_json({"run": str(run), **found.facts})
     else:

@@ -18,7 +18,7 @@ from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.positions import sampled
-from stresslens.core.results import read_arrays, read_json, write_atomically, write_json
+from stresslens.core.results import finished_result, read_arrays, write_atomically, write_json
 from stresslens.metrics.intervals import Floats, wilson
 from stresslens.recipe import Plug
 from stresslens.threat import norm_of
@@ -62,7 +62,7 @@ def certify(
             [of, split_name, name, dict(options), seed, index.tolist(), *find.digests(value, base=base)]
         )
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (folder / "result.json").is_file() and (kept := read_json(folder / "result.json"))["fingerprint"] == fingerprint:
+        if (kept := finished_result(folder, fingerprint)) is not None:
             results.append(kept)
             continue
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, closest
+from stresslens.core.positions import rank_within
 from stresslens.evaluation import Predictions
 from stresslens.recipe import Choice
 
@@ -22,16 +24,21 @@ def chosen(split: Split, how: Asked, count: int, predictions: Predictions, seed:
     `one_per_class` takes the first image of each class, then the second, whatever a model says, so that all models of a study are
     shown the same; `random` draws from the seed; `surest_right`, `surest_wrong` and `least_sure` go by the probability of the
     predicted class; `cells` takes of each confused pair, the commonest first, the mistake that the model was surest of. May be
-    fewer, or none, where there are no mistakes. Raises ConfigError for what the split does not hold.
+    fewer than were asked for. Raises ConfigError for what the split does not hold, also where that leaves no image.
     """
-    if not isinstance(how, str):
-        return _named(split, how)
+    found = _of_kind(split, cast(Choice, how), count, predictions, seed) if isinstance(how, str) else _named(split, how)
+    if not len(found):
+        raise ConfigError(f"choose: there is no image of the kind {how} here; choose another way")
+    return found
+
+
+def _of_kind(split: Split, how: Choice, count: int, predictions: Predictions, seed: int) -> Places:
     labels = split.labels.cpu().numpy()
     probabilities = predictions.probabilities
     guess, sure = probabilities.argmax(1), probabilities.max(1)
     right = guess == labels
     if how == "one_per_class":
-        return np.array([place for _, _, place in sorted(_turns(labels))][:count], np.int64)
+        return np.lexsort((labels, rank_within(labels)))[:count]
     if how == "random":
         return np.sort(np.random.default_rng(seed).permutation(len(labels))[:count])
     if how == "cells":
@@ -45,16 +52,6 @@ def chosen(split: Split, how: Asked, count: int, predictions: Predictions, seed:
     places = np.flatnonzero(among)
     order = np.argsort(sure[places] if how == "least_sure" else -sure[places], kind="stable")
     return np.asarray(places[order][:count])
-
-
-def _turns(labels: NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """(how many of its class came before, the class, the place) of every image."""
-    seen: dict[int, int] = {}
-    turns = []
-    for place, label in enumerate(labels.tolist()):
-        turns.append((seen.get(label, 0), label, place))
-        seen[label] = seen.get(label, 0) + 1
-    return turns
 
 
 def _named(split: Split, asked: Sequence[int] | Sequence[str]) -> Places:

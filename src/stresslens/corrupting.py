@@ -18,7 +18,7 @@ from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import evaluating
 from stresslens.core.positions import sampled
-from stresslens.core.results import read_arrays, read_json, write_atomically, write_json
+from stresslens.core.results import finished_result, read_arrays, write_atomically, write_json
 from stresslens.metrics.intervals import bootstrap_mean, wilson
 from stresslens.recipe import Corruptions, Plug
 
@@ -53,8 +53,8 @@ def corrupt(
     fingerprint = study.fingerprint(
         [of, settings.split, settings.kinds, settings.seed, index.tolist(), *find.digests(settings.kinds, base=base)]
     )
-    if (folder / "result.json").is_file() and (kept := read_json(folder / "result.json"))["fingerprint"] == fingerprint:
-        return kept  # type: ignore[no-any-return]
+    if (kept := finished_result(folder, fingerprint)) is not None:
+        return kept
     began, images = time.perf_counter(), split.select(index)
     done = _begun(folder / "partial.npz", fingerprint)
     seconds = float(done.pop("seconds", np.zeros(())))

@@ -12,9 +12,10 @@ import torch
 from torch.nn.functional import interpolate
 
 from stresslens.core.data import Split
+from stresslens.core.panels import image_pixels
+from stresslens.core.positions import rank_within
 from stresslens.core.results import write_atomically, write_json
 from stresslens.evaluation import Predictions
-from stresslens.metrics.classification import Labels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,7 +50,7 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, An
     sample = np.sort(np.random.default_rng(seed).permutation(len(guess))[:SAMPLES])
     wrong = np.flatnonzero(guess != labels)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    rank = _rank_within(labels[wrong] * probabilities.shape[1] + guess[wrong])
+    rank = rank_within(labels[wrong] * probabilities.shape[1] + guess[wrong])
     further = np.flatnonzero((np.arange(len(wrong)) >= MISTAKES) & (rank < A_CELL))
     further = further[np.argsort(rank[further], kind="stable")][:IN_CELLS]
     chosen = {"sample": sample, "mistake": wrong[:MISTAKES], "cell": wrong[further]}
@@ -66,16 +67,6 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, An
         for kind, rows in chosen.items()
         for row in rows
     ]
-
-
-def _rank_within(groups: Labels) -> Labels:
-    """(N,) how many earlier members each member's group has."""
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    rank = np.empty(len(groups), np.int64)
-    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
-    return rank
 
 
 def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
@@ -109,8 +100,7 @@ def thumbnails(split: Split, indices: list[int]) -> np.ndarray:
         scale = THUMBNAIL / max(height, width)
         size = (max(1, round(scale * height)), max(1, round(scale * width)))
         x = interpolate(x, size=size, mode="bilinear", antialias=True)
-    pixels = x.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    return pixels if pixels.shape[3] == 3 else pixels[..., 0]
+    return image_pixels(x)
 
 
 def sheet_of(pictures: np.ndarray) -> Image:

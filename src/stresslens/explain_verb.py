@@ -66,7 +66,7 @@ def explain(
     from stresslens.explanation import asked_of, explain_run
     from stresslens.recipe import Views
     from stresslens.recipe_check import read_settings
-    from stresslens.report.page import write_report
+    from stresslens.report.page import write_reports_of
     from stresslens.terminal import print_explanations, print_json
     from stresslens.viewing import view_run
 
@@ -80,9 +80,7 @@ def explain(
     if views:
         asked = read_settings(Views, which | {"kinds": [parse_value(text) for text in views]}, "a view")
         seen = view_run(RunFolder(run), asked, **where)
-    for folder in (run, run.resolve().parents[1]):
-        if (folder / "record.json").is_file() or (folder / "study.json").is_file():
-            write_report(folder)
+    write_reports_of(run)
     if as_json:
         print_json([*maps, *seen])
     else:

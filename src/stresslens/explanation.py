@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens import find, study
+from stresslens.building import frame_of
 from stresslens.choosing import chosen
 from stresslens.core.attacking import attacked
 from stresslens.core.colours import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.layers import pooled_first
 from stresslens.core.maps import Maps
 from stresslens.core.panels import Grid, Picture
-from stresslens.core.pictures import Frame, Unreadable, decode, read
+from stresslens.core.pictures import Unreadable, decode, read
 from stresslens.core.printing import printable
 from stresslens.core.progress import advance
-from stresslens.core.results import RunFolder, read_json, write_atomically, write_json
+from stresslens.core.results import RunFolder, finished_result, write_atomically, write_json
 from stresslens.drawing import png, svg
 from stresslens.evaluation import Predictions, predictions_of
 from stresslens.examples import thumbnails
@@ -99,8 +99,6 @@ def explain(
     """
     bound = [(value, find.resolve("explainers", value, base=base)) for value in asked.explainers]
     places = chosen(split, asked.choose, asked.images, choosing or predictions, asked.seed)
-    if not len(places):
-        raise ConfigError(f"explain.choose: there is no image of the kind {asked.choose} here; choose another way")
     answers = _answers(asked.answer, predictions, split, places, len(classes))
     some = split.select(torch.from_numpy(places))
     device = next(model.parameters(), torch.empty(0)).device
@@ -114,14 +112,12 @@ def explain(
         what = [name, dict(options), *find.digests(value, base=base)]
         fingerprint = study.fingerprint([of, asked.split, what, asked.seed, asked.check, places.tolist(), answers.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (folder / "result.json").is_file() and (kept := read_json(folder / "result.json"))["fingerprint"] == fingerprint:
+        if (kept := finished_result(folder, fingerprint)) is not None:
             results.append(kept)
             continue
         began = time.perf_counter()
         index = torch.from_numpy(places).to(device)
-        maps, worth = maps_of(
-            pooled_first(model), explainer, x, y, name=name, index=index, train=train, seed=asked.seed, check=asked.check
-        )
+        maps, worth = maps_of(model, explainer, x, y, name=name, index=index, train=train, seed=asked.seed, check=asked.check)
         values = maps.values.cpu().numpy().astype(np.float32)
         result = {
             "format": 1,
@@ -226,11 +222,7 @@ def _explain_pictures(
 
 def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
     """Picture files as the run's model takes them, with labels that mean nothing."""
-    card = folder.load_card()
-    channels, height, width = card.shape
-    if channels not in (1, 3):
-        raise DataError(f"{folder.path} takes images of {channels} channels, which a picture file does not have")
-    frame, pixels = Frame(channels, (height, width), card.fit), []
+    frame, pixels = frame_of(folder), []
     for file in files:
         try:
             pixels.append(decode(read(str(file)), frame).pixels)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from stresslens import evaluation, likeness
-from stresslens.building import open_model
+from stresslens.building import frame_of, open_model
 from stresslens.core.data import Split
 from stresslens.core.errors import DataError
-from stresslens.core.pictures import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read
+from stresslens.core.pictures import SUFFIXES, Unreadable, decode, files_below, quietly, read
 from stresslens.core.printing import printable
 from stresslens.core.progress import advance
 from stresslens.core.results import RunFolder, UnreadableRun, read_record
@@ -58,10 +58,7 @@ class Classifier:
             self.likeness: likeness.Likeness | None = likeness.Likeness.load(folder.likeness)
         except UnreadableRun:
             self.likeness = None
-        channels, height, width = self.card.shape
-        if channels not in (1, 3):
-            raise DataError(f"{folder.path} takes images of {channels} channels, which a picture file does not have")
-        self.frame = Frame(channels, (height, width), self.card.fit)
+        self.frame = frame_of(folder)
 
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
         """A prediction for each file, in order, a batch at a time; files that are no whole picture are told among the others."""

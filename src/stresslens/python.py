@@ -218,14 +218,20 @@ def explain(
     (N,) are the classes to explain, by default those predicted. `train` is for explainers that cover pixels with the training
     images' mean. `check` also tells what the maps are worth. Raises ConfigError and DataError.
     """
-    given = images.labels if isinstance(images, Split) else torch.zeros(len(as_tensor(images)), dtype=torch.int64)
     wanted = None if answers is None else as_tensor(answers)
-    split = admitted(model, images, given if isinstance(images, Split) else wanted if wanted is not None else given)
+    if isinstance(images, Split):
+        split = admitted(model, images if wanted is None else replace(images, labels=wanted.long()), None)
+    else:
+        split = admitted(
+            model,
+            images,
+            torch.zeros(len(images) if hasattr(images, "__len__") else 0, dtype=torch.int64) if wanted is None else wanted,
+        )
     name, _ = find.named("explainers", explainer)
     bound = find.resolve("explainers", explainer, base=Path.cwd())
     device = next(model.parameters(), torch.empty(0)).device
     x = split.floats(split.images[:]).to(device, torch.float32)
-    y = torch.as_tensor(evaluation.predictions_of(model, split).scores.argmax(1)) if wanted is None else wanted.long()
+    y = torch.as_tensor(evaluation.predictions_of(model, split).scores.argmax(1)) if wanted is None else split.labels
     maps, worth = explanation.maps_of(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
     return Explanation(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, worth)
 

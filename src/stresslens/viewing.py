@@ -18,10 +18,11 @@ from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Lines, Panel, Points
 from stresslens.core.progress import advance
-from stresslens.core.results import RunFolder, read_arrays, read_json, write_atomically, write_json
+from stresslens.core.results import RunFolder, finished_result, write_atomically, write_json
 from stresslens.drawing import png, svg
 from stresslens.evaluation import Predictions
 from stresslens.recipe import Views
+from stresslens.robust_result import Robust
 from stresslens.stress import count_reads, finished
 
 Adversarials = tuple[Tensor, Tensor, Tensor]
@@ -62,7 +63,7 @@ def view(
         what = [name, dict(options), *find.digests(value, base=base), *against]
         fingerprint = study.fingerprint([of, asked.split, what, asked.seed, places.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (folder / "result.json").is_file() and (kept := read_json(folder / "result.json"))["fingerprint"] == fingerprint:
+        if (kept := finished_result(folder, fingerprint)) is not None:
             results.append(kept)
             continue
         began = time.perf_counter()
@@ -140,10 +141,10 @@ def adversarials_of(folder: RunFolder, split_name: str, split: Split) -> Adversa
     """What the attacks on a run have kept of this split's images, of each the adversarial image nearest to it; None without."""
     best: dict[int, tuple[float, np.ndarray, int]] = {}
     for file in sorted((folder.path / "robustness").glob("*/result.json")):
-        facts = read_json(file)
-        if facts.get("split") != split_name:
+        robust = Robust.load(file.parent)
+        arrays = robust.arrays
+        if robust.facts["split"] != split_name:
             continue
-        arrays = read_arrays(file.parent / "result.npz", f"there is no {file.parent / 'result.npz'}")
         for place, row in enumerate(arrays["rows"]):
             index, size = int(arrays["index"][row]), float(arrays["size"][place])
             if arrays["smallest"][row] > 0 and (index not in best or size < best[index][0]):

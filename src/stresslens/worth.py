@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.attacking import Steered, logits_of
 from stresslens.core.draws import Draws
-from stresslens.core.maps import Maps
+from stresslens.core.layers import quick
+from stresslens.core.maps import Maps, spans
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import t_mean
 
@@ -59,13 +61,14 @@ def worth_of(
     filler = torch.full_like(x, 0.5) if filler is None else filler
     values = maps.values.to(x.device)
     order = values.flatten(1).argsort(1, descending=True)
-    removed, added = (_area(model, x, y, order, filler, insert=insert) for insert in (False, True))
+    fast = quick(model)
+    removed, added = (_area(fast, x, y, order, filler, insert=insert) for insert in (False, True))
     random = [draws.fork(k).uniform(order.shape[1]).to(x.device).argsort(1) for k in range(ORDERS)]
-    usual = [torch.stack([_area(model, x, y, each, filler, insert=i) for each in random]).mean(0) for i in (False, True)]
+    usual = [torch.stack([_area(fast, x, y, each, filler, insert=i) for each in random]).mean(0) for i in (False, True)]
     each = {
         "deletion": usual[0] - removed,
         "insertion": added - usual[1],
-        "infidelity": _infidelity(model, x, y, values, filler, draws.fork(ORDERS + 1)),
+        "infidelity": _infidelity(fast, x, y, values, filler, draws.fork(ORDERS + 1)),
         "sensitivity": _sensitivity(explained, model, x, values, draws),
     }
     if any(True for _ in model.parameters()):  # an estimator has no weights to shuffle
@@ -90,8 +93,7 @@ def _failed(checks: Mapping[str, Estimate]) -> list[str]:
 
 
 def _probability(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    parts = [model(a).softmax(1).gather(1, b[:, None])[:, 0] for a, b in zip(torch.split(x, ROWS), torch.split(y, ROWS))]
-    return torch.cat(parts).float()
+    return logits_of(Steered(model, batch=ROWS), x).softmax(1).gather(1, y[:, None])[:, 0].float()
 
 
 def _area(model: nn.Module, x: Tensor, y: Tensor, order: Tensor, filler: Tensor, *, insert: bool) -> Tensor:
@@ -117,19 +119,13 @@ def _infidelity(model: nn.Module, x: Tensor, y: Tensor, values: Tensor, filler: 
     with torch.no_grad():
         clean = _probability(model, x, y)
         for k in range(SQUARES):
-            rows, columns = (_within(start[:, k], sizes[:, k], side) for start, side in zip(corners, (height, width)))
+            rows, columns = (spans(start[:, k], sizes[:, k], side) for start, side in zip(corners, (height, width)))
             square = rows[:, :, None] & columns[:, None, :]
             lost.append(clean - _probability(model, torch.where(square[:, None], filler, x), y))
             told.append((values * square).flatten(1).sum(1))
     cost, sums = torch.stack(lost, 1), torch.stack(told, 1)
     scale = (cost * sums).sum(1) / sums.square().sum(1).clamp_min(1e-30)
     return (cost - scale.clamp_min(0)[:, None] * sums).square().sum(1) / cost.square().sum(1).clamp_min(1e-12)
-
-
-def _within(start: Tensor, size: Tensor, side: int) -> Tensor:
-    """(N, side) which rows or columns lie in each image's own span."""
-    place = torch.arange(side, device=start.device)
-    return (place >= start[:, None]) & (place < (start + size)[:, None])
 
 
 def _sensitivity(explained: Explained, model: nn.Module, x: Tensor, values: Tensor, draws: Draws) -> Tensor:
@@ -159,13 +155,9 @@ def _shuffled(model: nn.Module) -> nn.Module:
 
 def _alike(one: Tensor, other: Tensor) -> Tensor:
     """(N,) Spearman's rank correlation of the sizes of two maps of each image; 0 where one of them is flat."""
-    ranks = [torch.from_numpy(_ranks(each.abs().flatten(1).double().cpu().numpy())) for each in (one, other)]
+    from scipy.stats import rankdata
+
+    ranks = [torch.from_numpy(rankdata(each.abs().flatten(1).double().cpu().numpy(), axis=1)) for each in (one, other)]
     a, b = (r - r.mean(1, keepdim=True) for r in ranks)
     found: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
     return found
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(values, axis=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -150,6 +150,14 @@ def pooled_first(model: nn.Module) -> nn.Module:
     return own
 
 
+def quick(model: nn.Module) -> nn.Module:
+    """The model as many forward passes on a CPU run fastest, with the same answers: pooled before ReLU, channels last."""
+    first = next(model.parameters(), None)
+    if first is None or first.device.type != "cpu" or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        return model
+    return copy.deepcopy(pooled_first(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def build(net: nn.Module, normalize: Normalize, size: tuple[int, int] | None = None) -> nn.Sequential:
     """`net` behind its resizing and normalising, so that everything outside speaks of the images as given, in [0,1]."""
     first: list[tuple[str, nn.Module]] = [("resize", Resize(size))] if size else []
@@ -192,12 +200,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def hooked(model: nn.Module, hook: Callable[[str, nn.Module, tuple[Any, ...], Any], None]) -> Iterator[None]:
-    """Calls `hook(name, module, inputs, output)` after each leaf module's forward pass; the hooks always come off."""
+def hooked(
+    model: nn.Module,
+    hook: Callable[[str, nn.Module, tuple[Any, ...], Any], None],
+    chosen: Iterable[tuple[str, nn.Module]] | None = None,
+) -> Iterator[None]:
+    """Calls `hook(name, module, inputs, output)` after each forward pass of the `chosen` modules, by default of the leaves; the
+    hooks always come off."""
+    leaves = ((name, module) for name, module in model.named_modules() if not any(module.children()))
     handles = [
         module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))
-        for name, module in model.named_modules()
-        if not any(module.children())
+        for name, module in (leaves if chosen is None else chosen)
     ]
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from stresslens.core.errors import ConfigError
@@ -28,3 +29,9 @@ class Maps:
         if not bool(self.values.isfinite().all()):
             raise ConfigError(f"explainer {name} returned NaN or infinity")
         return self
+
+
+def spans(starts: Tensor, size: int | Tensor, side: int) -> Tensor:
+    """(P, side) which rows, or columns, lie within windows of these starts (P,) and of this size, or one for each (P,)."""
+    place = torch.arange(side, device=starts.device)
+    return (place >= starts[:, None]) & (place < (starts + size)[:, None])

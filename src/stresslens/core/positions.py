@@ -109,14 +109,19 @@ def _count(name: str, part: int | float, n: int) -> int:
     return int(np.ceil(part * n)) if 0 < part < 1 else int(part)
 
 
+def rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) how many earlier members each member's group has."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    rank = np.empty(len(groups), np.int64)
+    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+    return rank
+
+
 def balanced_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
     """`size` positions, as many of each class as it has; a larger subset with the same seed contains a smaller one."""
     if not 0 < size <= len(labels):
         raise ConfigError(f"a subset of {size} images was asked for; there are {len(labels)}")
     order = shuffled(len(labels), seed, 0)
-    classes = labels[order]
-    rank = torch.zeros_like(order)
-    for label in torch.unique(classes):
-        of_class = (classes == label).nonzero().flatten()
-        rank[of_class] = torch.arange(len(of_class))
+    rank = torch.from_numpy(rank_within(labels[order].cpu().numpy()))
     return order[torch.argsort(rank, stable=True)[:size]]

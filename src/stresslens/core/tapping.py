@@ -21,23 +21,16 @@ def tapped(model: nn.Module, names: Sequence[str] | None = None) -> Iterator[dic
     without names) that are tensors; of one that runs several times the last. The hooks always come off."""
     found: dict[str, Tensor] = {}
 
-    def keep(name: str, output: Any) -> None:
+    def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, tuple) and output:
             output = output[0]
         if isinstance(output, Tensor):
             found.pop(name, None)
             found[name] = output
 
-    handles = [
-        module.register_forward_hook(lambda m, i, o, name=name: keep(name, o))
-        for name, module in model.named_modules(remove_duplicate=False)
-        if name and (names is None or name in names)
-    ]
-    try:
+    every = model.named_modules(remove_duplicate=False)
+    with hooked(model, keep, [(name, module) for name, module in every if name and (names is None or name in names)]):
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def grid(output: Tensor, module: nn.Module, images: Tensor) -> Tensor | None:
@@ -127,14 +120,10 @@ def features(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
     return values.flatten(1, -2).mean(1) if values.ndim > 2 else values
 
 
-def features_of(model: nn.Module, x: Tensor) -> Tensor:
-    """(N, D) the last features of images x (N, C, H, W)."""
+def features_of(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, D) the last features of images x (N, C, H, W), and (N, K) their logits."""
     layer, _ = feature_layer(model, (x.shape[1], x.shape[2], x.shape[3]))
     found: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: found.append(features(module, inputs, output)))
-    try:
-        with torch.no_grad():
-            model(x)
-    finally:
-        handle.remove()
-    return found[-1].float()
+    with torch.no_grad(), hooked(model, lambda _, *seen: found.append(features(*seen)), [("", layer)]):
+        logits: Tensor = model(x)
+    return found[-1].float(), logits

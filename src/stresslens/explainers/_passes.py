@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.attacking import Steered, gradient
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import pooled_first
 
 Of = Literal["logit", "probability", "log_probability"]
 """The model's answer that is explained: of one class its logit, its probability, or the logarithm of that."""
@@ -31,14 +30,6 @@ def rows(x: Tensor) -> int:
     return max(1, min(MOST, VALUES // x[0].numel()))
 
 
-def quick(model: nn.Module) -> nn.Module:
-    """The model as many forward passes on a CPU run fastest, with the same answers: pooled before ReLU, channels last."""
-    first = next(model.parameters(), None)
-    if first is None or first.device.type != "cpu" or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
-        return model
-    return copy.deepcopy(pooled_first(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
 def pieces(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The images, and what else there is of each, as many as go through the model at once."""
     return zip(*(torch.split(each, rows(x)) for each in (x, *others)))
@@ -52,14 +43,10 @@ def scores(model: nn.Module, count: int, images: Callable[[Tensor], Tensor], y: 
 
 
 def slopes(model: nn.Module, x: Tensor, y: Tensor, of: Of) -> Tensor:
-    """(n, C, H, W) the gradient of each image's own score at that image."""
-    found = []
-    for part, own in pieces(x, y):
+    """(n, C, H, W) the gradient of each image's own score at that image. Raises ConfigError where the model passes none on."""
+    grad = gradient(Steered(model, batch=rows(x)), x, lambda logits, own: score(logits, own, of), y)[2]
+    if not grad.any():
         with torch.enable_grad():
-            inside = part.detach().requires_grad_()
-            total = score(model(inside), own, of).sum()
-            if not total.requires_grad:
+            if not model(x[:1].detach().requires_grad_()).requires_grad:
                 raise ConfigError("the model passes no gradient on to its input; occlusion needs none")
-            (slope,) = torch.autograd.grad(total, inside)
-        found.append(slope)
-    return torch.cat(found)
+    return grad

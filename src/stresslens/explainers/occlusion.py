@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.maps import Maps
+from stresslens.core.layers import quick
+from stresslens.core.maps import Maps, spans
 from stresslens.core.types import Count
 from stresslens.explainers._baselines import baseline
-from stresslens.explainers._passes import Of, quick, rows, scores
+from stresslens.explainers._passes import Of, rows, scores
 
 
 def occlusion(
@@ -44,13 +45,15 @@ def occlusion(
         raise ConfigError(f"occlusion: with a stride of {stride} windows of {high}×{wide} miss some pixels; take a smaller stride")
     tops, lefts = _starts(height, high, stride, credit), _starts(width, wide, stride, credit)
     windows = torch.cartesian_prod(tops, lefts).to(x.device)
-    inside = _covered(windows[:, 0], high, height)[:, :, None] & _covered(windows[:, 1], wide, width)[:, None, :]  # (P, H, W)
+    rows_in = spans(windows[:, 0], high, height)  # (P, H)
+    columns_in = spans(windows[:, 1], wide, width)  # (P, W)
     filler = baseline(x, fill, train, "occlusion")
     model = quick(model)
 
     def covered(places: Tensor) -> Tensor:
         image, window = places // len(windows), places % len(windows)
-        return torch.where(inside[window][:, None], filler[image], x[image])
+        inside = rows_in[window][:, None, :, None] & columns_in[window][:, None, None, :]
+        return torch.where(inside, filler[image], x[image])
 
     classes = y.repeat_interleave(len(windows))
     found = scores(model, n * len(windows), covered, classes, of, rows(x)).view(n, len(tops), len(lefts))
@@ -59,8 +62,8 @@ def occlusion(
     if credit == "centre":
         values = found.repeat_interleave(stride, 1)[:, :height].repeat_interleave(stride, 2)[:, :, :width]
     else:
-        cover = inside.flatten(1).float()
-        values = (found.flatten(1) @ cover / cover.sum(0)).view(n, height, width)
+        down, across = (spans(s.to(x.device), k, side).float() for s, k, side in ((tops, high, height), (lefts, wide, width)))
+        values = down.T @ found @ across / (down.sum(0)[:, None] * across.sum(0))
     what = "log probability" if of == "log_probability" else of
     return Maps(values.cpu(), drop, f"{what} lost" if drop else what)
 
@@ -70,9 +73,3 @@ def _starts(side: int, size: int, stride: int, credit: str) -> Tensor:
     if credit == "centre":
         return torch.arange(-(-side // stride)) * stride + (stride - 1) // 2 - (size - 1) // 2
     return torch.arange(-(-(side - size) // stride) + 1) * stride
-
-
-def _covered(starts: Tensor, size: int, side: int) -> Tensor:
-    """(P, side) the rows, or columns, that windows with these starts cover."""
-    places = torch.arange(side, device=starts.device)
-    return (places >= starts[:, None]) & (places < starts[:, None] + size)

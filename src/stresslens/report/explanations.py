@@ -22,6 +22,7 @@ from stresslens.core.types import Estimate
 from stresslens.report.files import Figure, File
 from stresslens.report.gallery import class_name
 from stresslens.report.reading import Run, Study
+from stresslens.report.wording import plugin
 
 SIDE = 96
 """Pixels of the longer side that a picture is shown with; small ones are magnified by a whole number."""
@@ -67,8 +68,7 @@ class Result(File):
 
     @property
     def label(self) -> str:
-        given = ", ".join(f"{key} {value}" for key, value in self.options.items())
-        return f"{self.explainer.replace('_', ' ')} ({given})" if given else self.explainer.replace("_", " ")
+        return plugin(self.explainer, self.options)
 
 
 @dataclass(frozen=True)

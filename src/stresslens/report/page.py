@@ -85,6 +85,13 @@ def write_report(folder: Path, *, anew: bool = True) -> Path:
     return _write(folder / PAGE, render_study(study))
 
 
+def write_reports_of(run: Path) -> None:
+    """Writes the pages of a run and of the study that it is in, where they are there."""
+    for folder in (run, run.resolve().parents[1]):
+        if (folder / "record.json").is_file() or (folder / "study.json").is_file():
+            write_report(folder)
+
+
 def render_study(study: Study) -> str:
     """The study's page as text. Sections without data are left out."""
     scores = summary.scores(study)

@@ -15,6 +15,7 @@ from stresslens.core.results import UnreadableRun, read_json
 from stresslens.report.figures import Series, line_chart, map_chart
 from stresslens.report.files import File
 from stresslens.report.reading import Run
+from stresslens.report.wording import plugin
 
 BYTES = 900_000
 """Of all grids of a page, as text."""
@@ -82,9 +83,7 @@ def of_run(run: Run) -> list[View]:
             shown = _grid(file.parent, part, room) if isinstance(part, GridFile) else _chart(part)
             room -= len(shown or "") if isinstance(part, GridFile) else 0
             parts.append(Part(part.title, shown, not isinstance(part, GridFile)))
-        options = ", ".join(f"{key} {value}" for key, value in result.options.items())
-        name = result.view.replace("_", " ") + (f" ({options})" if options else "")
-        found.append(View(name, result.said, parts, file.parent.name))
+        found.append(View(plugin(result.view, result.options), result.said, parts, file.parent.name))
     return found
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from stresslens.core.types import Estimate
 
@@ -101,6 +102,12 @@ def span(values: Iterable[int | None]) -> str:
     if not known:
         return "–"
     return count(min(known)) if min(known) == max(known) else f"{count(min(known))}–{count(max(known))}"
+
+
+def plugin(name: str, options: Mapping[str, Any]) -> str:
+    """A plug-in's name in words, with the options it was given."""
+    given = ", ".join(f"{key} {value}" for key, value in options.items())
+    return name.replace("_", " ") + (f" ({given})" if given else "")
 
 
 def over(estimate: Estimate) -> str:

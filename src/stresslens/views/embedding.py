@@ -34,11 +34,10 @@ def embedding(
     some = split.select(balanced_subset(split.labels.cpu(), min(images, len(split)), seed=seed))
     first = next(model.parameters(), torch.empty(0))
     found, guesses = [], []
-    with torch.no_grad():
-        for batch in some.batches(256):
-            x = batch.x.to(first.device, torch.float32)
-            found.append(features_of(model, x).cpu())
-            guesses.append(model(x).argmax(1).cpu())
+    for batch in some.batches(256):
+        seen, logits = features_of(model, batch.x.to(first.device, torch.float32))
+        found.append(seen.cpu())
+        guesses.append(logits.argmax(1).cpu())
     features, labels = torch.cat(found).double(), some.labels.cpu()
     wrong = torch.cat(guesses) != labels
     places, how = _placed(features, method, seed)

@@ -29,12 +29,11 @@ def neighbours(
     if train is None:
         raise ConfigError("neighbours: the nearest training images are asked for, and none are given")
     known = train.select(sampled(len(train), among, seed))
-    own = nn.functional.normalize(features_of(model, x), dim=1)
-    theirs = torch.cat([nn.functional.normalize(features_of(model, b.x.to(x)), dim=1) for b in known.batches(512)])
-    nearest = (own @ theirs.T).topk(min(count, len(known)), dim=1)
+    own, logits = features_of(model, x)
+    theirs = torch.cat([features_of(model, batch.x.to(x))[0] for batch in known.batches(512)])
+    nearest = (nn.functional.normalize(own, dim=1) @ nn.functional.normalize(theirs, dim=1).T).topk(min(count, len(known)), dim=1)
     labels = known.labels.to(x.device)[nearest.indices]  # (n, count)
-    with torch.no_grad():
-        guess = model(x).argmax(1)
+    guess = logits.argmax(1)
     pictures = image_pixels(x)
     rows = []
     for k in range(len(x)):
