@@ -48,6 +48,9 @@ def test_a_stage_leaves_maps_pictures_and_what_they_are_worth(task_of: Callable[
         assert np.load(folder / "maps.npz")["maps"].shape == (10, 8, 8)
         assert set(result["worth"]["checks"]) == {"deletion", "insertion", "infidelity", "sensitivity", "randomisation"}
         assert all(check["n"] == 10 for check in result["worth"]["checks"].values())
+        assert {name: len(values) for name, values in result["worth"]["each"].items()} == dict.fromkeys(
+            result["worth"]["checks"], 10
+        )
         for image in result["images"]:
             with Image.open(folder / f"{image['index']:05d}-map.png") as picture:
                 assert picture.size == (112, 112)
@@ -132,6 +135,7 @@ def test_the_pages_show_the_same_images_side_by_side(study: Path) -> None:
     assert "occlusion (size 3, stride 2)</bdi>, model by model" in page
     section = page[page.index('id="explained"') :]
     section = section[: section.index("</section>")]
+    assert section.count('title="deletion ') == 2 * 2 * 4
     assert section.count("<tbody>") == 4  # two explainers: maps, and their worth
     own = (study / "a" / "seed-0" / "report.html").read_text()
     assert "Why it answers so" in own

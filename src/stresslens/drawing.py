@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.colours import bar
 from stresslens.core.panels import Grid, Picture
+from stresslens.core.printing import brief
 
 SIDE = 112
 """Pixels of the longer side that a saved picture has at least."""
@@ -42,7 +43,7 @@ def svg(grid: Grid, unit: str = "") -> str:
     top = GAP + (LINE + 4 if grid.column_names else 0)
     pitch, fits = side + GAP + (LINE if captioned else 0), max(3, int(side * 1.05 / CHARACTER))
     parts = [
-        _text(_short(name, fits), left + column * (side + GAP) + side / 2, top - 8) for column, name in enumerate(grid.column_names)
+        _text(brief(name, fits), left + column * (side + GAP) + side / 2, top - 8) for column, name in enumerate(grid.column_names)
     ]
     for number, row in enumerate(grid.rows):
         if grid.row_names:
@@ -74,7 +75,7 @@ def _cell(cell: Picture, x: float, y: float, side: int, fits: int) -> list[str]:
     if cell.wrong:
         parts.append(f'<rect {place} fill="none" stroke="#b5390b" stroke-width="2"/>')
     if cell.caption:
-        parts.append(_text(_short(cell.caption, fits), x + side / 2, y + side + LINE - 2))
+        parts.append(_text(brief(cell.caption, fits), x + side / 2, y + side + LINE - 2))
     return parts
 
 
@@ -90,7 +91,3 @@ def _encoded(pixels: NDArray[np.uint8]) -> tuple[str, bytes]:
 
 def _text(text: str, x: float, y: float, anchor: str = "middle") -> str:
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -48,7 +48,8 @@ class Worth:
 
     def as_json(self) -> dict[str, Any]:
         checks = {name: estimate.as_json() for name, estimate in self.checks.items()}
-        return {"checks": checks, "failed": list(self.failed)}
+        each = {name: [round(float(value), 4) for value in values] for name, values in self.each.items()}
+        return {"checks": checks, "each": each, "failed": list(self.failed)}
 
 
 def worth_of(

@@ -25,3 +25,8 @@ def notices_are_sentences() -> None:
         return f"stresslens: {message}\n" if sentence else _plain(message, category, filename, lineno, line)
 
     warnings.formatwarning = shown
+
+
+def brief(name: str, length: int = 60) -> str:
+    """A name that somebody chose, cut where it is very long."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -50,6 +50,7 @@ class Explained(File):
 
 class Worth(File):
     checks: dict[str, Figure] = Field(default_factory=dict)
+    each: dict[str, Sequence[float]] = Field(default_factory=dict)
     failed: Sequence[str] = ()
 
 
@@ -96,11 +97,12 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture with what is written under it."""
+    """A picture with what is written under it, and of a map what it is worth by itself."""
 
     picture: Markup
     said: str
     wrong: bool = False
+    worth: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,11 +185,11 @@ def _group(name: str, members: Sequence[Explanation], rows: Iterable[tuple[str, 
 def _row(name: str, each: Explanation, limit: float) -> Row:
     result = each.result
     pixels = coloured(each.arrays["maps"][:IMAGES], limit, signed=result.signed)
+    worth = result.worth or Worth()
     cells = [
-        Cell(_picture(pixels[k]), _of_answer(each.run, image), image.truth not in (None, image.predicted))
+        Cell(_picture(pixels[k]), _of_answer(each.run, image), image.truth not in (None, image.predicted), _of_map(worth, k))
         for k, image in enumerate(result.images[:IMAGES])
     ]
-    worth = result.worth or Worth()
     scale = _picture(bar(limit, signed=result.signed, height=8))
     low = -limit if result.signed else 0.0
     return Row(name, result.unit, cells, scale, low, limit, dict(worth.checks), worth.failed, result.notes)
@@ -200,6 +202,10 @@ def _of_image(run: Run, image: Explained) -> str:
 def _of_answer(run: Run, image: Explained) -> str:
     own = f"{class_name(run, image.answer)} {100 * image.answer_probability:.0f} %"
     return own if image.answer == image.predicted else f"{own}; said {class_name(run, image.predicted)}"
+
+
+def _of_map(worth: Worth, k: int) -> str:
+    return ", ".join(f"{name} {values[k]:.2f}" for name, values in worth.each.items() if k < len(values))
 
 
 def _picture(pixels: NDArray[np.uint8]) -> Markup:

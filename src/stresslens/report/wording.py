@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from stresslens.core.printing import brief as brief
 from stresslens.core.types import Estimate
 
 UNITS = {"images": "images", "seeds": "seeds", "both": "images and seeds"}
@@ -71,11 +72,6 @@ def count(value: int | None) -> str:
 def memory(size: int | None) -> str:
     """Bytes as `812 MB` or `1.9 GB`."""
     return "–" if size is None else f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def brief(name: str, length: int = 60) -> str:
-    """A name that somebody chose, cut where it is very long."""
-    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 _ASIDE = re.compile(r"( \([^()]*\d[^()]*\))")
