@@ -42,6 +42,7 @@ LEVELS = [
     {"robustness"},
     {"head_to_head", "selecting"},
     {"training", "examples", "choosing", "worth", "drawing"},
+    {"weights"},
     {"building", "adversarial_examples", "auditing"},
     {"settling", "stress"},
     {"outcome", "processes", "explanation", "viewing"},

@@ -47,7 +47,7 @@ repeats: 0
         "study.yaml:2: modle: unknown key; did you mean 'model'?",
         "study.yaml:13: repeats: ",
         "study.yaml:1: data.digits.tset: digits has no option 'tset'; did you mean 'test'?",
-        "study.yaml:4: train.epochs: input should be greater than or equal to 1, got -3",
+        "study.yaml:4: train.epochs: input should be greater than or equal to 0, got -3",
         "study.yaml:5: train.lr: input should be a valid number, got 'fast'",
         "study.yaml:6: train.optimzer: unknown key; did you mean 'optimizer'?",
         "study.yaml:7: train.loss: no loss is called 'mze'; did you mean 'mse'?",

@@ -15,15 +15,17 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from stresslens import estimating, find
+from stresslens import estimating, find, weights
 from stresslens import study as studies
 from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.division import Division, fewer
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.pictures import Frame
+from stresslens.core.pretrained import Account, Preprocessing, Published
 from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_record
 from stresslens.recipe import HEEDED, Input, Recipe
+from stresslens.recipe_check import others
 
 
 @dataclass(frozen=True)
@@ -133,24 +135,49 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
 
 
 def build_model(task: Task, data: Data) -> nn.Sequential:
-    """The net, initialised from the task's seed, behind its input layers. Raises ConfigError when it cannot take the images."""
-    size = input_size(task.recipe.input.size)
-    seen = (data.shape[0], *size) if size else data.shape
+    """The net, initialised from the task's seed, behind its input layers. Raises ConfigError when it cannot take the images.
+
+    The weights that the recipe begins with are not in it yet (`begin`), but its input layers are theirs.
+    """
+    origin = origin_of(task)
+    size, normalize, interpolation = _input(task.recipe.input, data.train, origin.preprocessing if origin else None)
     torch.manual_seed(task.seed)
     if task.module is not None:
         net, name = task.module, type(task.module).__name__
     else:
         name = find.named("models", task.recipe.model)[0]
-        net = _net(task.recipe.model, seen, data.classes, data.train, task.base)
-    return _behind_input(net, _normalization(task.recipe.input, data.train), size, data, name)
-
-
-def _behind_input(
-    net: nn.Module, normalize: layers.Normalize, size: tuple[int, int] | None, data: Data, name: str
-) -> nn.Sequential:
-    model = layers.build(net, normalize, size)
+        height, width = size or data.shape[1:]
+        net = _net(task.recipe.model, (len(normalize.gain), height, width), data.classes, data.train, task.base)
+    model = layers.build(net, normalize, size, interpolation)
     layers.check_output(model, data.shape, len(data.classes), name)
     return model
+
+
+def origin_of(task: Task) -> Published | None:
+    """The weights that the task's net begins with, if not with random ones. Raises ConfigError where a run has none."""
+    if task.module is not None or task.recipe.estimator is not None:
+        return None
+    named = dict(others(task.recipe)).get("weights")
+    return weights.published(task.recipe.model, other_run(task, named, "weights") if named else None, base=task.base)
+
+
+def begin(task: Task, data: Data, model: nn.Module) -> Account | None:
+    """Gives a fresh model the weights it begins with, and tells what became of each."""
+    origin = origin_of(task)
+    if origin is None:
+        return None
+    return weights.begin_with(model, origin, data.shape, data.classes, weights.head_of(task.recipe.model))
+
+
+def other_run(task: Task, name: str, key: str) -> RunFolder:
+    """Another run of the same study and seed (of a run that is repeated by its config.yaml, the one beside that), or any by its
+    folder. Raises ConfigError, naming the `key` that asks for it, where it is not trained."""
+    homes = (task.folder.parent.parent / name, task.base.parent.parent / name, Path(name))
+    places = [place for home in homes for place in (home / task.folder.name, home)]
+    for folder in map(RunFolder, places):
+        if folder.weights.is_file() or folder.estimator.is_file():
+            return folder
+    raise ConfigError(f"{key}: {places[0]} has no trained model; give another run of the same study, or the folder of a run")
 
 
 def _net(value: Any, shape: Any, classes: Any, train: Split | None, base: Path, trust: bool = True) -> nn.Module:
@@ -165,15 +192,28 @@ def _net(value: Any, shape: Any, classes: Any, train: Split | None, base: Path, 
     return net
 
 
-def input_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    return (size, size) if isinstance(size, int) else size
+def _input(
+    inputs: Input, train: Split, known: Preprocessing | None
+) -> tuple[tuple[int, int] | None, layers.Normalize, layers.Interpolation]:
+    """The size that images are resized to (None: as they are), normalising and interpolation; `known` is the weights' own way."""
+    size = (inputs.size, inputs.size) if isinstance(inputs.size, int) else inputs.size
+    if size == "auto":
+        size = known.shape[1:] if known is not None else None
+    if size == train.shape[1:]:
+        size = None
+    interpolation = inputs.interpolation
+    if interpolation == "auto":
+        interpolation = known.interpolation if known is not None else "bilinear"
+    return size, _normalization(inputs, train, known), interpolation
 
 
-def _normalization(inputs: Input, train: Split) -> layers.Normalize:
+def _normalization(inputs: Input, train: Split, known: Preprocessing | None) -> layers.Normalize:
     how = inputs.normalize
-    if isinstance(how, str):
-        return layers.Normalize.fitted(train, how)
     channels = train.shape[0]
+    if how == "auto" and known is not None and channels in (1, len(known.normalize.gain)):
+        return known.normalize  # grey images become as many channels alike as the weights saw
+    if isinstance(how, str):
+        return layers.Normalize.fitted(train, "standard" if how == "auto" else how)
     if not len(how.mean) == len(how.std) == channels:
         raise ConfigError(f"input.normalize: {len(how.mean)} means and {len(how.std)} deviations for images of {channels} channels")
     return layers.Normalize.by_moments(how.mean, how.std)
@@ -199,9 +239,9 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
         return nn.Sequential(estimating.opened(folder, card, trust=trust))
     if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
         raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
-    shape = (card.shape[0], *card.size) if card.size else card.shape
+    shape = card.seen
     try:
-        weights = safetensors.torch.load_file(folder.weights)
+        state = safetensors.torch.load_file(folder.weights)
     except FileNotFoundError:
         raise UnreadableRun(f"there is no {folder.weights}; the run has not finished training") from None
     except Exception as error:
@@ -209,20 +249,20 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     try:
         if module is None:  # compared without allocating: a card may ask for more memory than there is
             with torch.device("meta"):
-                _matching(_net(card.model, shape, card.classes, None, folder.path, trust), weights)
+                _matching(_net(card.model, shape, card.classes, None, folder.path, trust), state)
         net = module if module is not None else _net(card.model, shape, card.classes, None, folder.path, trust)
-        net.load_state_dict(weights)
+        net.load_state_dict(state)
         normalize = layers.Normalize(torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32))
-        model = layers.build(net.float(), normalize, card.size)
+        model = layers.build(net.float(), normalize, card.size, card.interpolation)
         layers.check_output(model, card.shape, len(card.classes), str(card.model))
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise UnreadableRun(f"{folder.card} and {folder.weights.name} do not belong together: {error}") from error
     return model
 
 
-def _matching(net: nn.Module, weights: dict[str, Tensor]) -> None:
+def _matching(net: nn.Module, state: dict[str, Tensor]) -> None:
     expected = {name: tuple(value.shape) for name, value in net.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
     if expected != found:
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         name = differing[0]

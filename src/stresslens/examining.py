@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from stresslens import corrupting, explanation, viewing
-from stresslens.building import Task, open_model
+from stresslens.building import Task, open_model, other_run
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
@@ -24,7 +24,8 @@ def check(task: Task, data: Data) -> None:
     """Raises ConfigError, before any training, for what could not be done with the trained model."""
     if (asked := task.recipe.robustness) is not None:
         check_data(asked, resolved(asked, task.base), data)
-        _surrogate(task, asked.surrogate)
+        if asked.surrogate is not None:
+            other_run(task, asked.surrogate, "robustness.surrogate")
     recipe = task.recipe
     looked = {
         "corruptions": _whole(Corruptions, recipe.corruptions),
@@ -44,23 +45,8 @@ def _whole(kind: type[T], asked: list[Any] | T | None) -> T | None:
 def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
     asked = task.recipe.robustness
     assert asked is not None
-    other = _surrogate(task, asked.surrogate)
-    surrogate = None if other is None else open_model(other, trust=True)
+    surrogate = open_model(other_run(task, asked.surrogate, "robustness.surrogate"), trust=True) if asked.surrogate else None
     stress(folder, model, data, asked, resolved(asked, task.base), record, surrogate=surrogate)
-
-
-def _surrogate(task: Task, name: str | None) -> RunFolder | None:
-    """Another run of the same study and seed; of a run that is repeated by its config.yaml, the one beside that.
-
-    Raises ConfigError where it is not trained.
-    """
-    if name is None:
-        return None
-    here, origin = (RunFolder(home / name / task.folder.name) for home in (task.folder.parent.parent, task.base.parent.parent))
-    for folder in (here, origin):
-        if folder.weights.is_file():
-            return folder
-    raise ConfigError(f"robustness.surrogate: {here.path} has no trained model; the surrogate is another run of the same study")
 
 
 def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
+from stresslens.core.pretrained import Origin
 from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
@@ -103,12 +104,33 @@ def resolve(folder: str, value: Any, *, path: Keys = (), base: Path | None = Non
 
     Raises Problems, one for each option that is wrong, at its path.
     """
+    function, checked = _resolved(folder, value, path, base, trust)
+    return _bound(folder, function, checked)
+
+
+def weights(value: Any, *, base: Path | None = None, trust: bool = True) -> Origin | Bound | None:
+    """What a model begins with: another run's weights or a file's, or, to be called without needs, what its own file publishes."""
+    function, checked = _resolved("models", value, (), base, trust)
+    if isinstance(checked.get("weights"), Origin):
+        origin: Origin = checked["weights"]
+        return origin
+    publish = _publishes(function)
+    return _bound("models", publish, checked) if publish is not None else None
+
+
+def _bound(folder: str, function: Plugin, checked: Mapping[str, Any]) -> Bound:
+    asked = [p.name for p in inspect.signature(function).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    own = {option: value for option, value in checked.items() if option in options_of(function)}
+    return Bound(function, own, tuple(VOCABULARY[folder].index(name) for name in asked))
+
+
+def _resolved(folder: str, value: Any, path: Keys, base: Path | None, trust: bool) -> tuple[Plugin, dict[str, Any]]:
     name, options = named(folder, value, path)
     try:
         function = plugin(folder, name, base=base, trust=trust)
     except ConfigError as error:
         raise Problems([Problem(path, str(error))]) from None
-    declared = options_of(function)
+    declared = declared_by(folder, function)
     problems: list[Problem] = []
     checked: dict[str, Any] = {}
     for option, given in options.items():
@@ -116,8 +138,15 @@ def resolve(folder: str, value: Any, *, path: Keys = (), base: Path | None = Non
         if option not in declared:
             problems.append(Problem(place, f"{name} has no option {option!r}; {closest(str(option), list(declared))}"))
             continue
+        annotation = declared[option].annotation
+        if folder == "models" and option == "weights" and isinstance(given, Mapping):
+            annotation = Origin
+        elif declared[option] is _WEIGHTS and given is not None:
+            why = f"{name} publishes no weights; give those of a run, {{run: NAME}}, or of a file, {{file: PATH}}"
+            problems.append(Problem(place, why))
+            continue
         try:
-            checked[option] = _checked(declared[option].annotation, given, place, base, trust)
+            checked[option] = _checked(annotation, given, place, base, trust)
         except Problems as error:
             problems += error.problems
     missing = [o for o, p in declared.items() if p.default is p.empty and o not in options]
@@ -125,10 +154,11 @@ def resolve(folder: str, value: Any, *, path: Keys = (), base: Path | None = Non
     for option, parameter in declared.items():
         if option not in options and parameter.annotation in NESTED and isinstance(parameter.default, str | Mapping):
             checked[option] = resolve(NESTED[parameter.annotation], parameter.default, base=base, trust=trust)
+    if isinstance(origin := checked.get("weights"), Origin) and (wrong := origin.wrong()) is not None:
+        problems.append(Problem((*path, name, "weights"), wrong))
     if problems:
         raise Problems(problems)
-    asked = [p.name for p in inspect.signature(function).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
-    return Bound(function, checked, tuple(VOCABULARY[folder].index(name) for name in asked))
+    return function, checked
 
 
 def source_of(name: str, *, base: Path) -> Path | None:
@@ -181,6 +211,23 @@ def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
     """The keyword-only parameters, which are the options, with their annotations evaluated."""
     signature = inspect.signature(function, eval_str=True)
     return {name: p for name, p in signature.parameters.items() if p.kind == p.KEYWORD_ONLY}
+
+
+def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
+    """Every option that may be given: the function's own, and of a model those of what its file publishes and `weights`."""
+    if folder != "models":
+        return options_of(function)
+    publish = _publishes(function)
+    return {"weights": _WEIGHTS} | (options_of(publish) if publish is not None else {}) | options_of(function)
+
+
+_WEIGHTS = inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Origin | None)
+
+
+def _publishes(function: Plugin) -> Plugin | None:
+    """The function `published` beside a model, which says where weights for it are had (core.pretrained.Published)."""
+    found: Plugin | None = vars(sys.modules[function.__module__]).get("published")
+    return found
 
 
 def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: bool) -> Any:

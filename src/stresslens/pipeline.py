@@ -12,7 +12,8 @@ from stresslens.building import Task
 from stresslens.core import distributed
 from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.results import command_line, read_json, write_json
-from stresslens.settling import settle
+from stresslens.recipe_check import others
+from stresslens.settling import adopted, precision_of, settle
 from stresslens.stages import Record
 from stresslens.training import Show
 
@@ -52,13 +53,22 @@ def run(
     with executing.opened(study.executor, jobs) as place:
         if study.sweep is not None:
             study = sweeping.swept(study, folder, place, show, say)
-        tasks = settle(tasks_of(study, folder), most_threads=place.threads)
-        processes.admit(tasks)
-        _describe(study, folder)
-        for wave in waves(tasks):
-            orphans = {task.folder: other for task in wave if (other := _surrogate(task)) in failed}
-            failed |= {where: f"left out, since its surrogate {other} has no model" for where, other in orphans.items()}
-            place.carry_out([task for task in wave if task.folder not in failed], told, show)
+        tasks = tasks_of(study, folder)
+        adopted(tasks)
+        precision = None
+        for ready in waves(tasks):
+            failed |= {
+                task.folder: f"left out, since its {what} {other} has no model"
+                for task in ready
+                for other, what in _needed(task).items()
+                if other in failed
+            }
+            due = [task for task in ready if task.folder not in failed]
+            wave = settle(due, most_threads=place.threads, precision=precision)
+            precision = precision or precision_of(due, wave)
+            processes.admit(wave)
+            _describe(study, folder)
+            place.carry_out(wave, told, show)
     conclude(folder)
     if failed:
         raise TrainingDiverged("\n".join(f"{where}: {why}" for where, why in failed.items()))
@@ -75,26 +85,24 @@ def tasks_of(study: studies.Study, folder: Path) -> list[Task]:
 
 
 def waves(tasks: Sequence[Task]) -> list[list[Task]]:
-    """The tasks in the order that their surrogates ask for: a run comes after the one whose gradients it is attacked with.
+    """The tasks in an order in which a run comes after those whose weights or gradients it needs.
 
     Raises ConfigError where runs wait for each other.
     """
-    surrogates = {task.run: task.recipe.robustness.surrogate if task.recipe.robustness else None for task in tasks}
+    needs = {task.run: [name for _, name in others(task.recipe)] for task in tasks}
 
     def depth(run: str, seen: tuple[str, ...] = ()) -> int:
-        other = surrogates.get(run)
         if run in seen:
-            raise ConfigError(f"robustness.surrogate: the runs {' → '.join((*seen, run))} wait for each other")
-        return 0 if other is None or other not in surrogates else 1 + depth(other, (*seen, run))
+            raise ConfigError(f"the runs {' → '.join((*seen, run))} wait for each other's weights or gradients")
+        return max((1 + depth(other, (*seen, run)) for other in needs[run] if other in needs), default=0)
 
-    depths = {run: depth(run) for run in surrogates}
+    depths = {run: depth(run) for run in needs}
     return [[task for task in tasks if depths[task.run] == level] for level in sorted(set(depths.values()))]
 
 
-def _surrogate(task: Task) -> Path | None:
-    """The folder of the run whose gradients this one is attacked with."""
-    asked = task.recipe.robustness
-    return task.folder.parent.parent / asked.surrogate / task.folder.name if asked and asked.surrogate else None
+def _needed(task: Task) -> dict[Path, str]:
+    """The folders of the runs that this one needs, with what for."""
+    return {task.folder.parent.parent / name / task.folder.name: what for what, name in others(task.recipe)}
 
 
 def conclude(folder: Path) -> None:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from stresslens.core.ball import Norm
-from stresslens.core.types import Seed
+from stresslens.core.types import Natural, Seed
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 Plug = str | dict[str, Any]
@@ -44,10 +44,12 @@ class Moments:
 
 @dataclass(config=STRICT)
 class Input:
-    """What happens to an image before the net: resizing to `size`, then normalising."""
+    """What happens to an image before the net: resizing to `size`, then normalising. `auto` is what the net's first weights were
+    trained with; without any, images as they are and `standard`."""
 
-    size: Positive | tuple[Positive, Positive] | None = None
-    normalize: Literal["standard", "pixel_minmax", "none"] | Moments = "standard"
+    size: Positive | tuple[Positive, Positive] | Literal["auto"] | None = "auto"
+    normalize: Literal["auto", "standard", "pixel_minmax", "none"] | Moments = "auto"
+    interpolation: Literal["auto", "bilinear", "bicubic"] = "auto"
 
 
 @dataclass(config=STRICT)
@@ -71,7 +73,7 @@ class Subset:
 class Train:
     """How a net is trained. Every option, its meaning and its default: docs/studies.md."""
 
-    epochs: Positive = 10
+    epochs: Natural = 10
     batch_size: Positive | Literal["full"] = 64
     replay: Positive = 1
     subset: Subset | None = None

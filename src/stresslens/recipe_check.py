@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -188,6 +189,31 @@ def check_recipe(
         clash += _for_an_estimator(find.named("estimators", recipe.estimator)[0], recipe, origins)
     found += [Problem(origin_of(path, origins), message) for path, message in clash]
     return None if clash else recipe
+
+
+def others(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """The other runs that a recipe needs trained first: what for, and by what name."""
+    if recipe.robustness is not None and recipe.robustness.surrogate is not None:
+        yield "surrogate", recipe.robustness.surrogate
+    begins = _weights(recipe.model)
+    if recipe.estimator is None and isinstance(begins, dict) and isinstance(begins.get("run"), str):
+        yield "weights", begins["run"]
+
+
+def with_others(recipe: Recipe, renamed: Mapping[str, str]) -> Recipe:
+    """The recipe with the runs it needs under their new names."""
+    if recipe.robustness is not None and recipe.robustness.surrogate is not None:
+        surrogate = renamed.get(recipe.robustness.surrogate, recipe.robustness.surrogate)
+        recipe = replace(recipe, robustness=replace(recipe.robustness, surrogate=surrogate))
+    begins = _weights(recipe.model)
+    if isinstance(begins, dict) and begins.get("run") in renamed:
+        name, options = find.named("models", recipe.model)
+        recipe = replace(recipe, model={name: {**options, "weights": {**begins, "run": renamed[begins["run"]]}}})
+    return recipe
+
+
+def _weights(model: Plug) -> Any:
+    return find.named("models", model)[1].get("weights") if isinstance(model, dict) else None
 
 
 def heeded_by_estimators(key: str) -> bool:

@@ -22,30 +22,20 @@ from stresslens.recipe_check import objective_of
 from stresslens.selecting import rules
 
 
-def settle(tasks: list[Task], *, most_threads: int) -> list[Task]:
+def settle(tasks: list[Task], *, most_threads: int, precision: Precision | None = None) -> list[Task]:
     """The tasks with device, precision, threads and memory format decided: as a run's folder says, else by measuring.
 
-    Runs of one study are compared with each other, so one precision serves them all: bfloat16 where it is the faster for every
-    model that is left to choose, else float32. Raises ConfigError, naming every folder, where another configuration lies.
+    Runs of one study are compared with each other, so one precision serves them all: that given, which earlier ones have, or
+    bfloat16 where it is the faster for every model that is left to choose, else float32. Raises ConfigError, naming every folder,
+    where another configuration lies.
     """
-    tasks = [_with_one_way(task) if task.recipe.estimator is not None else task for task in tasks]
-    settled: dict[int, Task] = {}
-    conflicts: list[str] = []
-    for place, task in enumerate(tasks):
-        folder = RunFolder(task.folder)
-        if folder.config.exists():
-            kept, differing = _adopt(task, folder)
-            settled[place] = kept
-            if differing:
-                conflicts.append(f"{task.folder} holds another configuration ({differing})")
-    if conflicts:
-        ways = "keep both: --out ELSEWHERE, or another name for the study or the run; replace it: delete the folder"
-        raise ConfigError("\n".join(conflicts) + f"\n{ways}")
+    tasks = [_with_one_way(task) if task.recipe.estimator is not None or not task.recipe.train.epochs else task for task in tasks]
+    settled = adopted(tasks)
     timings = {place: _timed(task, most_threads) for place, task in enumerate(tasks) if place not in settled}
     choosing = [seconds for seconds in timings.values() if any(way.precision == "bfloat16" for way in seconds)]
     free = [seconds for place, seconds in timings.items() if tasks[place].recipe.train.precision == "auto"]
     precisions = {settled[p].recipe.train.precision for p in settled if tasks[p].recipe.train.precision == "auto"}
-    common: Precision | None = precisions.pop() if len(precisions) == 1 else None  # type: ignore[assignment]
+    common: Precision | None = precision or (precisions.pop() if len(precisions) == 1 else None)  # type: ignore[assignment]
     if common is None and free:
         wins = len(choosing) == len(free) and all(devices.fastest(seconds).precision == "bfloat16" for seconds in choosing)
         common = "bfloat16" if wins else "float32"
@@ -55,13 +45,44 @@ def settle(tasks: list[Task], *, most_threads: int) -> list[Task]:
     return [settled[place] for place in range(len(tasks))]
 
 
+def adopted(tasks: list[Task]) -> dict[int, Task]:
+    """Of the tasks that have a folder, each by its place, as the folder settled it. Raises as `settle` does."""
+    kept: dict[int, Task] = {}
+    conflicts: list[str] = []
+    for place, task in enumerate(tasks):
+        folder = RunFolder(task.folder)
+        if folder.config.exists():
+            kept[place], differing = _adopt(task, folder)
+            if differing:
+                conflicts.append(f"{task.folder} holds another configuration ({differing})")
+    if conflicts:
+        ways = "keep both: --out ELSEWHERE, or another name for the study or the run; replace it: delete the folder"
+        raise ConfigError("\n".join(conflicts) + f"\n{ways}")
+    return kept
+
+
+def precision_of(asked: list[Task], settled: list[Task]) -> Precision | None:
+    """The precision that was chosen for the tasks that left it open, if there were any."""
+    chosen = {after.recipe.train.precision for before, after in zip(asked, settled) if _chooses(before)}
+    return chosen.pop() if len(chosen) == 1 else None  # type: ignore[return-value]
+
+
+def _chooses(task: Task) -> bool:
+    return task.recipe.train.precision == "auto" and task.recipe.estimator is None and task.recipe.train.epochs > 0
+
+
 def _with_arithmetic(task: Task, way: Arithmetic) -> Task:
     return replace(task, recipe=replace(task.recipe, train=replace(task.recipe.train, **asdict(way))))
 
 
 def _with_one_way(task: Task) -> Task:
-    """An estimator's task: scikit-learn and OpenCV leave nothing to choose but the threads."""
-    train = replace(task.recipe.train, device="cpu", precision="float32", memory_format="contiguous")
+    """A task without training steps to time, which leaves nothing to choose but the threads: an estimator's, or `epochs: 0`."""
+    asked = task.recipe.train
+    if task.recipe.estimator is not None:
+        train = replace(asked, device="cpu", precision="float32", memory_format="contiguous")
+    else:
+        precision: Precision = "float32" if asked.precision == "auto" else asked.precision
+        train = replace(asked, device=str(devices.pick_device(asked.device)), precision=precision, memory_format="contiguous")
     return replace(task, recipe=replace(task.recipe, train=train))
 
 
@@ -111,9 +132,9 @@ _timings: dict[str, dict[Arithmetic, float]] = {}
 def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
     """Seconds of a training step of this recipe's model in each way worth trying; recipes with equal steps are timed once."""
     train = task.recipe.train
-    if task.recipe.estimator is not None:
+    if task.recipe.estimator is not None or not train.epochs:
         threads = most_threads if train.threads == "auto" else train.threads
-        return {Arithmetic("cpu", "float32", threads, "contiguous"): 0.0}
+        return {Arithmetic(train.device, train.precision, threads, "contiguous"): 0.0}  # type: ignore[arg-type]
     device = devices.pick_device(train.device)
     data = load_data(task)
     of_step = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")

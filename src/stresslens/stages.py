@@ -13,11 +13,21 @@ from typing import Any
 import safetensors.torch
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 import stresslens
 from stresslens import estimating, evaluation, examining, find, likeness, outcome, overfitting, processes, study
-from stresslens.building import Task, build_model, configuration, input_size, load_data, open_model, own_sources, settings_of
+from stresslens.building import (
+    Task,
+    begin,
+    build_model,
+    configuration,
+    load_data,
+    open_model,
+    origin_of,
+    own_sources,
+    settings_of,
+)
 from stresslens.core import devices, distributed, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
@@ -102,13 +112,13 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     sources = own_sources(task)
     trained_with = find.own_plugins({k: v for k, v in settings_of(task).items() if k not in EVALUATION_KEYS})
     hashes = {name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name}
-    fingerprint = study.fingerprint([comparable, data.fingerprint, hashes])
+    origin = origin_of(task)
+    fingerprint = study.fingerprint([comparable, data.fingerprint, hashes, origin.digest if origin else ""])
     if folder.record.exists():
         kept: Record = read_record(folder)
         if kept["fingerprint"] != fingerprint:
-            what = (
-                "the data set" if kept["data"]["fingerprint"] != data.fingerprint else "the configuration or the code of a plug-in"
-            )
+            same_data = kept["data"]["fingerprint"] == data.fingerprint
+            what = "the configuration, the weights begun with or the code of a plug-in" if same_data else "the data set"
             raise ConfigError(f"{task.folder}: {what} has changed since; use --out ELSEWHERE, or delete the folder to start anew")
         kept["status"] = "finished" if kept["status"] == "finished" else "running"
         _describe(task, folder, sources)
@@ -163,11 +173,32 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
     if task.recipe.estimator is not None:
         _fit_estimator(task, folder, data, record)
         return
-    arithmetic = arithmetic_of(task)
     model = build_model(task, data)
-    size = input_size(task.recipe.input.size)
-    table = layers.layer_table(model.get_submodule("net"), (data.shape[0], *size) if size else data.shape)
+    record["layers"] = layers.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape)).as_json()
     state, passed_over = folder.load_checkpoint()
+    if passed_over:
+        record["findings"].append({"kind": "checkpoint", "message": passed_over})
+    if state is None and (account := begin(task, data, model)) is not None:
+        record["weights"] = account.as_json()
+    weights = (
+        _fitted(task, folder, data, record, model, state, show, tracking) if task.recipe.train.epochs else _as_built(model, record)
+    )
+    write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(on_cpu(weights))))
+    write_json(folder.card, _card(task, data, model))
+
+
+def _fitted(
+    task: Task,
+    folder: RunFolder,
+    data: Data,
+    record: Record,
+    model: nn.Sequential,
+    state: dict[str, Any] | None,
+    show: Show,
+    tracking: Tracking,
+) -> dict[str, Tensor]:
+    """The net's weights of the chosen epoch; `state` is the checkpoint that training goes on from."""
+    arithmetic = arithmetic_of(task)
     with noted() as signals:
         training = processes.begin(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
@@ -177,8 +208,6 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
             record["resumed_from"].append(place | training.group.facts(arithmetic.device))
         else:
             training.start_logs()
-        if passed_over:
-            record["findings"].append({"kind": "checkpoint", "message": passed_over})
         write_json(folder.record, record)
         epochs = task.recipe.train.epochs
         steps = epochs * training.steps_per_epoch
@@ -203,23 +232,31 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         "select": training.select,
         "peak_memory": devices.peak_memory(arithmetic.device),
     }
-    record["layers"] = table.as_json()
     record["reads_of_test"] = p.reads_of_test
-    normalize = model.get_submodule("normalize")
-    card = {
+    return training.chosen()
+
+
+def _as_built(model: nn.Sequential, record: Record) -> dict[str, Tensor]:
+    """The weights of a net that is not trained: `epochs: 0`."""
+    record["training"] = {"epochs": 0, "chosen_epoch": 0, "steps": 0, "seconds": 0.0, "stopped": "not trained", "select": "last"}
+    return model.get_submodule("net").state_dict()
+
+
+def _card(task: Task, data: Data, model: nn.Sequential) -> dict[str, Any]:
+    """How to build the model again."""
+    resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
+    return {
         "format": FORMAT,
         "model": configuration(task)["model"],
         "shape": list(data.shape),
         "classes": list(data.classes),
-        "size": list(size) if size else None,
+        "size": list(resize.size) if isinstance(resize, layers.Resize) else None,
+        "interpolation": resize.interpolation if isinstance(resize, layers.Resize) else "bilinear",
         "gain": normalize.gain.tolist(),  # type: ignore[operator]
         "shift": normalize.shift.tolist(),  # type: ignore[operator]
         "seed": task.seed,
         "fit": data.fit,
     }
-    weights = on_cpu(training.chosen())
-    write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(weights)))
-    write_json(folder.card, card)
 
 
 def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) -> None:

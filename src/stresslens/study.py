@@ -23,7 +23,7 @@ from stresslens.core.yaml_source import Source, parse_value
 from stresslens.curve import Curve, Point
 from stresslens.dotted import set_dotted
 from stresslens.recipe import STRICT, Recipe
-from stresslens.recipe_check import RECIPE, check_recipe, origin_of, validated
+from stresslens.recipe_check import RECIPE, check_recipe, origin_of, others, validated, with_others
 from stresslens.space_check import check_sweep
 from stresslens.spaces import Halving, Sweep
 
@@ -168,7 +168,7 @@ def expand(
     study_name = frame.study or name
     runs: list[Run] = []
     names: list[str] = []
-    written: dict[str, find.Keys] = {}
+    written: dict[str, dict[str, find.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
     for run_name, changes, stem, point in _crossed(frame):
         whole = _safe(run_name + suffix)
@@ -200,11 +200,15 @@ def expand(
             found.append(Problem(("runs", run_name), f"another run has the same folder name, {whole!r}; rename one"))
         elif recipe is not None:
             runs.append(Run(whole, recipe, base))
-            written[whole] = origin_of(("robustness", "surrogate"), origins)
+            model_name = find.named("models", recipe.model)[0]
+            written[whole] = {
+                "surrogate": origin_of(("robustness", "surrogate"), origins),
+                "weights": origin_of(("model", model_name, "weights"), origins),
+            }
     folders = {name: _safe(name + suffix) for name in names}
     beside = base.parent.parent if source is not None and source.name == "config.yaml" else None
     estimators = {run.name for run in runs if run.recipe.estimator is not None}
-    runs = [_with_surrogate(run, folders, beside, estimators, written[run.name], found) for run in runs]
+    runs = [_with_others(run, folders, beside, estimators, written[run.name], found) for run in runs]
     if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
         found.append(Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"))
     if isinstance(frame.repeats, list) and (not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)):
@@ -241,24 +245,28 @@ def carried_out_on(study: Study, executor: str | None) -> Study:
     raise ConfigError(f"no executor is called {executor!r}; {closest(executor, list(known))}")
 
 
-def _with_surrogate(
-    run: Run, folders: Mapping[str, str], beside: Path | None, estimators: set[str], at: find.Keys, found: list[Problem]
+def _with_others(
+    run: Run,
+    folders: Mapping[str, str],
+    beside: Path | None,
+    estimators: set[str],
+    at: Mapping[str, find.Keys],
+    found: list[Problem],
 ) -> Run:
-    """The run with its surrogate by the name of its folder, which the overrides are part of.
+    """The run with the runs it needs by the names of their folders, which the overrides are part of.
 
-    The surrogate is another run of the study, or, for the config.yaml of a single run, a folder that lies `beside` it.
+    They are other runs of the study, or, for the config.yaml of a single run, folders that lie `beside` it. Weights may also be
+    those of any run by its folder.
     """
-    asked = run.recipe.robustness
-    if asked is None or asked.surrogate is None:
-        return run
-    name = folders.get(asked.surrogate, asked.surrogate)
-    if name not in folders.values() and (beside is None or not (beside / name).is_dir()):
-        found.append(Problem(at, f"no run of the study is called {asked.surrogate!r}; {closest(asked.surrogate, list(folders))}"))
-    if name in estimators:
-        found.append(
-            Problem(at, f"{asked.surrogate} is an estimator, without gradients to attack with; name a run that is trained")
-        )
-    return replace(run, recipe=replace(run.recipe, robustness=replace(asked, surrogate=name)))
+    for what, asked in others(run.recipe):
+        name = folders.get(asked, asked)
+        elsewhere = (beside is not None and (beside / name).is_dir()) or (what == "weights" and Path(asked).is_dir())
+        if name not in folders.values() and not elsewhere:
+            found.append(Problem(at[what], f"no run of the study is called {asked!r}; {closest(asked, list(folders))}"))
+        if name in estimators:
+            why = "without gradients to attack with" if what == "surrogate" else "without weights to begin with"
+            found.append(Problem(at[what], f"{asked} is an estimator, {why}; name a run that is trained"))
+    return replace(run, recipe=with_others(run.recipe, folders))
 
 
 def recipe_from(values: Mapping[str, Any], base: Path) -> Recipe:

@@ -210,7 +210,8 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
     from stresslens import find
 
     function = find.plugin(folder, name)
-    options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in find.options_of(function).items())
+    declared = find.declared_by(folder, function)
+    options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in declared.items())
     return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
 
 

@@ -19,10 +19,14 @@ from stresslens.core.errors import ConfigError, closest
 from stresslens.core.types import Shape
 
 Normalization = Literal["standard", "pixel_minmax", "none"]
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Normalize(nn.Module):
-    """x·gain + shift, with gain and shift of shape (C,1,1) or (C,H,W): images in [0,1] in, what the net was made for out."""
+    """x·gain + shift, with gain and shift of shape (C,1,1) or (C,H,W): images in [0,1] in, what the net was made for out.
+
+    Grey images behind three channels of gain and shift become red, green and blue alike.
+    """
 
     gain: Tensor
     shift: Tensor
@@ -72,17 +76,18 @@ class Normalize(nn.Module):
 
 
 class Resize(nn.Module):
-    """Bilinear, antialiased resizing to (height, width)."""
+    """Antialiased resizing to (height, width); what bicubic overshoots is cut to [0,1], as an image library does."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> None:
         super().__init__()
-        self.size = size
+        self.size, self.interpolation = size, interpolation
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, self.size, mode="bilinear", antialias=True, align_corners=False)
+        resized = F.interpolate(x, self.size, mode=self.interpolation, antialias=True, align_corners=False)
+        return resized.clamp(0, 1) if self.interpolation == "bicubic" else resized
 
     def extra_repr(self) -> str:
-        return f"{self.size[0]}×{self.size[1]}"
+        return f"{self.size[0]}×{self.size[1]}, {self.interpolation}"
 
 
 class Dropout(nn.Dropout):
@@ -158,15 +163,25 @@ def quick(model: nn.Module) -> nn.Module:
     return copy.deepcopy(pooled_first(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def build(net: nn.Module, normalize: Normalize, size: tuple[int, int] | None = None) -> nn.Sequential:
+def build(
+    net: nn.Module, normalize: Normalize, size: tuple[int, int] | None = None, interpolation: Interpolation = "bilinear"
+) -> nn.Sequential:
     """`net` behind its resizing and normalising, so that everything outside speaks of the images as given, in [0,1]."""
-    first: list[tuple[str, nn.Module]] = [("resize", Resize(size))] if size else []
+    first: list[tuple[str, nn.Module]] = [("resize", Resize(size, interpolation))] if size else []
     return nn.Sequential(OrderedDict([*first, ("normalize", normalize), ("net", net)]))
 
 
 def input_layers(model: nn.Module) -> nn.Sequential:
     """What `build` put in front of the net."""
     return nn.Sequential(*(layer for name, layer in model.named_children() if name != "net"))
+
+
+def shape_seen(model: nn.Module, shape: Shape) -> Shape:
+    """The shape (channels, height, width) of what the net is given for images of this shape."""
+    front = input_layers(model)
+    device = next(iter(front.buffers()), torch.empty(0)).device
+    channels, height, width = front(torch.zeros(1, *shape, device=device)).shape[1:]
+    return (channels, height, width)
 
 
 def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:

@@ -99,6 +99,13 @@ class ModelCard:
     seed: int
     fit: Fit = "crop"
     """How pictures of another shape are brought to this one."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @property
+    def seen(self) -> tuple[int, int, int]:
+        """The shape of what the net is given: after resizing, and of grey images as many channels as it was made for."""
+        height, width = self.size or self.shape[1:]
+        return (len(self.gain), height, width)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

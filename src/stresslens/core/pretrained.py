@@ -1,0 +1,190 @@
+"""Weights that a net begins with: where they come from, what images they were trained on, and which of them fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked
+from torch import Tensor, nn
+
+from stresslens.core.errors import ConfigError, DataError, first_line
+from stresslens.core.layers import Interpolation, Normalize
+from stresslens.core.types import Shape
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What weights were trained on: images resized to `shape` (channels, height, width) and normalised."""
+
+    shape: Shape
+    normalize: Normalize
+    interpolation: Interpolation = "bilinear"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights by the name of their `source`. `load` gives them by tensor; it may download, and raises DataError where it cannot.
+
+    `classes` are those their head was trained for, where that is known; `digest` tells the content of weights that may change.
+    """
+
+    source: str
+    load: Callable[[], State]
+    preprocessing: Preprocessing | None = None
+    classes: tuple[str, ...] | None = None
+    digest: str = ""
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class Origin:
+    """`weights: {run: NAME}`, another run of the study or a run's folder; or `{file: PATH}`, safetensors or a state dict.
+
+    `head`: the last layer begins anew, is kept, or is kept where it is for the same classes (auto).
+    """
+
+    run: Annotated[str, Field(min_length=1)] | None = None
+    file: Annotated[str, Field(min_length=1)] | None = None
+    head: Literal["auto", "new", "kept"] = "auto"
+
+    def wrong(self) -> str | None:
+        return None if (self.run is None) != (self.file is None) else "give either a run or a file"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of the tensors: `used` as they are, `adapted` (with how), `fresh` in the net, `left` in the weights."""
+
+    source: str
+    used: tuple[str, ...]
+    adapted: tuple[tuple[str, str], ...]
+    fresh: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "used": len(self.used),
+            "adapted": [f"{name}: {how}" for name, how in self.adapted],
+            "fresh": list(self.fresh),
+            "left": list(self.left),
+        }
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or of a state dict saved by torch, which is read without executing anything in it.
+
+    A state dict inside a checkpoint ("state_dict" or "model") is found, and prefixes of wrappers are taken off. Raises DataError
+    for a file that is missing, incomplete, holds objects besides tensors, or no tensors.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
+            why = "it holds objects besides tensors, which could execute anything; save its state dict alone"
+        else:
+            why = f"{first_line(error)[:160]}; the file is incomplete or damaged, fetch it again"
+        raise DataError(f"{path} cannot be read as weights: {why}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise DataError(f"{path} holds no state dict (tensors by name)")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    for prefix in ("module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def load_into(net: nn.Module, weights: State, source: str, *, head: tuple[str, ...], keep_head: bool) -> Account:
+    """Loads `weights` into the net, adapting convolutions that see other channels or smaller squares, and position embeddings of
+    another grid. `head` are the names of the last layer's tensors: these alone may begin anew.
+
+    Raises ConfigError naming the tensors where the weights are of another architecture.
+    """
+    own = net.state_dict()
+    used: list[str] = []
+    adapted: list[tuple[str, str]] = []
+    fresh: list[str] = []
+    misfits: list[str] = []
+    loaded: dict[str, Tensor] = {}
+    for name, target in own.items():
+        given = weights.get(name)
+        if name in head and (not keep_head or given is None or given.shape != target.shape):
+            fresh.append(name)
+        elif given is None:
+            (fresh if name.endswith("num_batches_tracked") else misfits).append(name)
+        elif given.shape == target.shape:
+            loaded[name] = given
+            used.append(name)
+        elif (fitted := _fitted(given.float(), target)) is not None:
+            loaded[name] = fitted[0]
+            adapted.append((name, fitted[1]))
+        else:
+            misfits.append(name)
+    if misfits:
+        first = misfits[0]
+        given = weights.get(first)
+        there = "no such tensor" if given is None else f"shape {tuple(given.shape)}"
+        raise ConfigError(
+            f"{source}: weights of another architecture: {len(misfits)} of the net's {len(own)} tensors do not fit, first {first}: "
+            f"{tuple(own[first].shape)} in the net, {there} in the weights"
+        )
+    net.load_state_dict({**own, **{name: value.to(own[name].dtype) for name, value in loaded.items()}})
+    return Account(source, tuple(used), tuple(adapted), tuple(fresh), tuple(sorted(set(weights) - set(own))))
+
+
+def _fitted(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
+    """A tensor brought to the target's shape, and how in words; None where there is no sound way."""
+    if given.ndim == target.ndim == 4 and given.shape[0] == target.shape[0]:
+        return _convolution(given, target)
+    if given.ndim == target.ndim and target.ndim in (2, 3) and given.shape[-1] == target.shape[-1]:
+        return _positions(given, target)
+    return None
+
+
+def _convolution(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
+    """Weights (out, in, h, w) of a convolution that sees one channel instead of three or the reverse, or a smaller square."""
+    done = []
+    channels, wanted = given.shape[1], target.shape[1]
+    if channels != wanted:
+        if 1 not in (channels, wanted):
+            return None
+        given = given.sum(1, keepdim=True) if wanted == 1 else given.expand(-1, wanted, -1, -1) / wanted
+        done.append("summed over channels" if wanted == 1 else f"shared among {wanted} channels")
+    rows, columns = (a - b for a, b in zip(given.shape[2:], target.shape[2:]))
+    if rows < 0 or columns < 0 or rows % 2 or columns % 2:
+        return None
+    if rows or columns:
+        height, width = target.shape[2:]
+        given = given[:, :, rows // 2 : rows // 2 + height, columns // 2 : columns // 2 + width]
+        done.append(f"the middle {height}×{width}")
+    return given, ", ".join(done)
+
+
+def _positions(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
+    """Position embeddings (…, T, D) resampled from one square grid of tokens to another; class tokens in front stay."""
+    tokens, wanted = given.shape[-2], target.shape[-2]
+    for extra in range(3):
+        side, new = math.isqrt(max(0, tokens - extra)), math.isqrt(max(0, wanted - extra))
+        if side > 1 and new > 0 and side**2 == tokens - extra and new**2 == wanted - extra:
+            flat = given.reshape(tokens, -1)
+            square = flat[extra:].T.reshape(1, -1, side, side)
+            resampled = F.interpolate(square, (new, new), mode="bicubic", antialias=True, align_corners=False)
+            whole = torch.cat([flat[:extra], resampled.flatten(2)[0].T])
+            return whole.reshape(target.shape), f"resampled from {side}×{side} to {new}×{new} tokens"
+    return None
