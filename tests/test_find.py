@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stresslens import find
 from stresslens.core.errors import ConfigError, Problems
+from stresslens.core.pretrained import Origin
 
 EVERY = [pytest.param(folder, name, id=f"{folder}-{name}") for folder in find.VOCABULARY for name in find.names(folder)]
 
@@ -36,6 +37,14 @@ def test_a_plugin_is_a_documented_function_named_as_its_file(folder: str, name: 
     assert (inspect.getdoc(function) or "").strip().endswith((".", ")"))
 
 
+NEEDED = {
+    ("datasets", "folder"): {"path": "pictures"},
+    ("models", "torchvision"): {"name": "resnet18"},
+    ("models", "timm"): {"name": "resnet18"},
+}
+"""Options without a default."""
+
+
 @pytest.mark.parametrize(("folder", "name"), EVERY)
 def test_a_plugin_asks_for_its_folders_words_and_its_options_are_annotated(folder: str, name: str) -> None:
     function = find.plugin(folder, name)
@@ -47,7 +56,7 @@ def test_a_plugin_asks_for_its_folders_words_and_its_options_are_annotated(folde
             assert parameter.name in find.VOCABULARY[folder]
             assert parameter.default is parameter.empty
         else:
-            needed = (folder, name, parameter.name) == ("datasets", "folder", "path")
+            needed = parameter.name in NEEDED.get((folder, name), {})
             assert needed or parameter.default is not parameter.empty, f"{parameter.name} has no default"
     assert "return" in hints
 
@@ -57,7 +66,7 @@ def test_a_plugins_defaults_pass_its_own_checks(folder: str, name: str) -> None:
     def plain(value: Any) -> Any:
         return list(value) if isinstance(value, tuple) else value
 
-    given = {"path": "pictures"} if (folder, name) == ("datasets", "folder") else {}
+    given = NEEDED.get((folder, name), {})
     options = find.options_of(find.plugin(folder, name))
     defaults = {option: given.get(option, plain(p.default)) for option, p in options.items()}
     bound = find.resolve(folder, {name: defaults})
@@ -295,3 +304,32 @@ def test_somebody_elses_code_is_not_run_untrusted(tmp_path: Path) -> None:
 
 def test_a_built_in_plugin_needs_no_trust() -> None:
     assert find.resolve("models", "linear", trust=False).function is find.plugin("models", "linear")
+
+
+def test_a_model_takes_its_own_options_and_those_of_the_weights_it_publishes() -> None:
+    bound = find.resolve("models", {"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}})
+    assert set(bound.options) == {"name", "stem"}
+    publish = find.weights({"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}})
+    assert isinstance(publish, find.Bound)
+    assert dict(publish.options) == {"name": "resnet18", "weights": "DEFAULT"}
+    assert find.weights("mlp") is None
+    origin = find.weights({"mlp": {"weights": {"run": "first", "head": "new"}}})
+    assert isinstance(origin, Origin)
+    assert (origin.run, origin.file, origin.head) == ("first", None, "new")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"mlp": {"weights": "IMAGENET1K_V2"}}, "mlp takes no weights by a name; give those of a run"),
+        ({"mlp": {"weights": {"run": "a", "file": "b"}}}, "give either a run or a file"),
+        ({"mlp": {"weights": {}}}, "give either a run or a file"),
+        ({"mlp": {"weights": {"rum": "a"}}}, "unexpected keyword argument"),
+        ({"timm": {"name": "resnet18", "weights": "x"}}, "{file: PATH}, or pretrained: true"),
+    ],
+    ids=str,
+)
+def test_weights_that_cannot_be_meant_are_told(value: Any, message: str) -> None:
+    with pytest.raises(Problems) as caught:
+        find.resolve("models", value)
+    assert message in caught.value.problems[0].message

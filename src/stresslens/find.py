@@ -142,7 +142,9 @@ def _resolved(folder: str, value: Any, path: Keys, base: Path | None, trust: boo
         if folder == "models" and option == "weights" and isinstance(given, Mapping):
             annotation = Origin
         elif declared[option] is _WEIGHTS and given is not None:
-            why = f"{name} publishes no weights; give those of a run, {{run: NAME}}, or of a file, {{file: PATH}}"
+            publish = _publishes(function)
+            others = f", or {', '.join(o for o in options_of(publish) if o != 'name')}: true" if publish is not None else ""
+            why = f"{name} takes no weights by a name; give those of a run, {{run: NAME}}, or of a file, {{file: PATH}}{others}"
             problems.append(Problem(place, why))
             continue
         try:

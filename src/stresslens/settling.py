@@ -51,7 +51,7 @@ def adopted(tasks: list[Task]) -> dict[int, Task]:
     conflicts: list[str] = []
     for place, task in enumerate(tasks):
         folder = RunFolder(task.folder)
-        if folder.config.exists():
+        if folder.config.exists() and folder.begun:
             kept[place], differing = _adopt(task, folder)
             if differing:
                 conflicts.append(f"{task.folder} holds another configuration ({differing})")

@@ -114,7 +114,7 @@ def _begin(task: Task, folder: RunFolder, data: Data) -> Record:
     hashes = {name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name}
     origin = origin_of(task)
     fingerprint = study.fingerprint([comparable, data.fingerprint, hashes, origin.digest if origin else ""])
-    if folder.record.exists():
+    if folder.record.exists() and folder.begun:
         kept: Record = read_record(folder)
         if kept["fingerprint"] != fingerprint:
             same_data = kept["data"]["fingerprint"] == data.fingerprint

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_models import model_of
 from torch import Tensor, nn
 
 from stresslens import find
@@ -14,20 +15,12 @@ from stresslens.core.attacking import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import Normalize, build
 from stresslens.core.maps import Maps
 from stresslens.explainers import _passes
 
-SMALL: dict[str, dict[str, Any]] = {"vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16}, "mlp": {"widths": [8]}}
 CHEAP: dict[str, dict[str, Any]] = {"smooth_grad": {"samples": 3}, "occlusion": {"stride": 4}}
 SHAPES = [(1, 12, 16), (3, 16, 16), (5, 16, 12)]
 every = pytest.mark.parametrize("name", find.names("explainers"))
-
-
-def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
-    torch.manual_seed(0)
-    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, [], None)
-    return build(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))
 
 
 def images(shape: tuple[int, int, int], n: int = 5) -> tuple[Tensor, Tensor]:

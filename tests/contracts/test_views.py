@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_models import model_of
 from torch import nn
 
 from stresslens import find
 from stresslens.core.attacking import attacked
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import Normalize, build
 from stresslens.core.panels import Grid, Lines, Panel, Points
 from stresslens.drawing import svg
 
-SMALL: dict[str, dict[str, Any]] = {"vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16}, "mlp": {"widths": [8]}}
 CHEAP: dict[str, dict[str, Any]] = {"class_image": {"steps": 3}, "impostor": {"steps": 3}}
 CLASSES = ["ant", "bee", "cat", "<dog>"]
 REFUSED = {
@@ -26,12 +25,6 @@ REFUSED = {
     "activations": (),
 }
 every = pytest.mark.parametrize("name", find.names("views"))
-
-
-def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
-    torch.manual_seed(0)
-    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, [], None)
-    return build(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))
 
 
 def seen(name: str, model: nn.Module, shape: tuple[int, int, int], **options: Any) -> Panel:

@@ -77,10 +77,17 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+MANY = 60
+"""So many names are not listed one by one."""
+
+
 def closest(name: str, valid: list[str]) -> str:
-    """`; did you mean X?` when one of the valid names is near, and the valid names either way."""
+    """`; did you mean X?` when one of the valid names is near, and the valid names either way, or of very many the nearest."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, valid, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""
+    if len(valid) > MANY:
+        nearest = get_close_matches(name, valid, n=8, cutoff=0.3)
+        return f"{hint}among the {len(valid)} valid: {', '.join(nearest or sorted(valid)[:8])}, …"
     return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"

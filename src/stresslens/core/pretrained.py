@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import safetensors.torch
 import torch
@@ -108,6 +111,45 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
+
+
+def unavailable(source: str, place: Path, error: Exception) -> DataError:
+    """What to say of published weights that could not be loaded; `place` is where their library keeps them."""
+    reason = first_line(error)[:160]
+    if place.is_file():
+        what = f"{place} cannot be read ({reason}); it is incomplete or damaged: remove it, and it is fetched anew"
+    else:
+        what = f"not on this machine ({place}), and could not be downloaded ({reason}). Put the file there"
+    return DataError(f"weights of {source}: {what}, or give it as weights: {{file: PATH}}")
+
+
+def from_hub(source: str, repository: str, *names: str) -> Path:
+    """The first of these files that a repository of the Hugging Face hub has: from its cache on this machine, else downloaded.
+
+    Asked once before, the hub is not tried again and again where there is no network. Raises DataError saying where the file goes.
+    """
+    import huggingface_hub as hub
+
+    for name in names:
+        kept = hub.try_to_load_from_cache(repository, name)
+        if isinstance(kept, str):
+            return Path(kept)
+    place = Path(hub.constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    try:
+        if hub.constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        with suppress(HTTPError), urlopen(Request(hub.hf_hub_url(repository, names[0]), method="HEAD"), timeout=10):
+            pass
+        for name in names[:-1]:
+            with suppress(hub.errors.EntryNotFoundError):
+                return Path(hub.hf_hub_download(repository, name))
+        return Path(hub.hf_hub_download(repository, names[-1]))
+    except Exception as error:
+        reason = first_line(error)[:160]
+        raise DataError(
+            f"weights of {source}: {names[0]} of {repository} is not on this machine ({place}), and could not be downloaded "
+            f"({reason}). Fetch it where there is a network, and give it as weights: {{file: PATH}}"
+        ) from error
 
 
 def load_into(net: nn.Module, weights: State, source: str, *, head: tuple[str, ...], keep_head: bool) -> Account:

@@ -146,6 +146,11 @@ class RunFolder:
         return self.path / "predictions" / f"{split}.npz"
 
     @property
+    def begun(self) -> bool:
+        """Whether anything was trained or fitted here that another configuration would overwrite."""
+        return any(path.exists() for path in (self.checkpoint, self.weights, self.estimator, self.metrics))
+
+    @property
     def examples(self) -> Path:
         return self.path / "examples"
 

@@ -1,0 +1,25 @@
+"""Every built-in model, small, with random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from stresslens import find
+from stresslens.core.layers import Normalize, build
+
+SMALL: dict[str, dict[str, Any]] = {
+    "vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16},
+    "mlp": {"widths": [8]},
+    "torchvision": {"name": "shufflenet_v2_x0_5"},
+    "timm": {"name": "test_efficientnet"},
+}
+
+
+def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
+    """A model for images of this shape and four classes."""
+    torch.manual_seed(0)
+    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, ["ant", "bee", "cat", "<dog>"], None)
+    return build(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))
