@@ -40,7 +40,7 @@ LEVELS = [
     },
     {"robust_comparison", "robust_result", "verification"},
     {"robustness"},
-    {"head_to_head", "selecting"},
+    {"head_to_head", "selecting", "tuning", "probing"},
     {"training", "examples", "choosing", "worth", "drawing"},
     {"weights"},
     {"building", "adversarial_examples", "auditing"},

@@ -70,6 +70,22 @@ class Subset:
 
 
 @dataclass(config=STRICT)
+class Tune:
+    """Which layers are trained: all, the head, gradually more from the head down (one block more after each `every` epochs), or
+    the head alone as a linear probe, by the best of the `penalties`. `decay` is how much slower each block learns than the one
+    behind it, `head_rate` how much faster the head; `batch_norm: keep` leaves its statistics as they came."""
+
+    layers: Literal["all", "head", "gradual", "probe"] = "all"
+    every: Positive = 1
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    head_rate: Annotated[float, Field(gt=0)] = 1.0
+    batch_norm: Literal["train", "keep"] = "train"
+    penalties: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = field(
+        default_factory=lambda: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+    )
+
+
+@dataclass(config=STRICT)
 class Train:
     """How a net is trained. Every option, its meaning and its default: docs/studies.md."""
 
@@ -84,6 +100,7 @@ class Train:
     loss: Plug = "cross_entropy"
     objective: Plug = "supervised"
     augment: list[Plug] = field(default_factory=list)
+    tune: Tune | None = None
     balance: Literal["none", "weights", "sampling"] = "none"
     accumulate: Positive = 1
     clip: Annotated[float, Field(gt=0)] | None = None

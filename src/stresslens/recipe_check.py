@@ -26,6 +26,7 @@ from stresslens.recipe import (
     Stop,
     Subset,
     Train,
+    Tune,
     Views,
 )
 from stresslens.threat import threat_of
@@ -115,6 +116,7 @@ _SECTIONS: dict[str, Any] = {
     "train": Train,
     "train.stop": Stop,
     "train.subset": Subset,
+    "train.tune": Tune,
     "input.normalize": Moments,
     "robustness": Robustness,
     "corruptions": Corruptions,

@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor, nn
 
 import stresslens
-from stresslens import estimating, evaluation, examining, find, likeness, outcome, overfitting, processes, study
+from stresslens import estimating, evaluation, examining, find, likeness, outcome, overfitting, probing, processes, study
 from stresslens.building import (
     Task,
     begin,
@@ -43,7 +43,7 @@ from stresslens.core.results import (
 from stresslens.core.signals import noted
 from stresslens.data_check import findings_of
 from stresslens.examples import save_examples
-from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL
+from stresslens.recipe import EVALUATION_KEYS, OPERATIONAL, Tune
 from stresslens.settling import arithmetic_of
 from stresslens.tracking import Tracking
 from stresslens.training import Show
@@ -180,9 +180,13 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         record["findings"].append({"kind": "checkpoint", "message": passed_over})
     if state is None and (account := begin(task, data, model)) is not None:
         record["weights"] = account.as_json()
-    weights = (
-        _fitted(task, folder, data, record, model, state, show, tracking) if task.recipe.train.epochs else _as_built(model, record)
-    )
+    tune = task.recipe.train.tune
+    if tune is not None and tune.layers == "probe":
+        weights = _probed(tune, arithmetic_of(task).place(model), data, record)
+    elif task.recipe.train.epochs:
+        weights = _fitted(task, folder, data, record, model, state, show, tracking)
+    else:
+        weights = _as_built(model, record)
     write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(on_cpu(weights))))
     write_json(folder.card, _card(task, data, model))
 
@@ -239,6 +243,23 @@ def _fitted(
 def _as_built(model: nn.Sequential, record: Record) -> dict[str, Tensor]:
     """The weights of a net that is not trained: `epochs: 0`."""
     record["training"] = {"epochs": 0, "chosen_epoch": 0, "steps": 0, "seconds": 0.0, "stopped": "not trained", "select": "last"}
+    return model.get_submodule("net").state_dict()
+
+
+def _probed(tune: Tune, model: nn.Module, data: Data, record: Record) -> dict[str, Tensor]:
+    """The weights of a net whose head alone was fitted."""
+    began = time.perf_counter()
+    tried = probing.probe(model, data, tune.penalties)
+    best = max(tried, key=lambda each: each.rank)
+    record["training"] = {
+        "epochs": 0,
+        "chosen_epoch": 0,
+        "steps": 0,
+        "seconds": time.perf_counter() - began,
+        "stopped": f"a linear probe with the penalty {best.penalty:g}",
+        "select": "accuracy" if len(tried) > 1 else "last",
+        "penalties": [asdict(each) for each in tried],
+    }
     return model.get_submodule("net").state_dict()
 
 

@@ -26,8 +26,9 @@ from stresslens.core.errors import ConfigError, Stopped, StresslensError, Traini
 from stresslens.core.layers import pooled_first
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Scheduler, Step, reported
-from stresslens.recipe import Train
+from stresslens.recipe import Train, Tune
 from stresslens.tracking import Tracking
+from stresslens.tuning import Tuning
 
 Show = Callable[["Position", int, float], None]
 """Called a few times a second: where training stands, how many epochs there are, and the share of them that is done."""
@@ -40,8 +41,8 @@ def fit(t: Training) -> None:
 
     Raises TrainingDiverged at the first loss or gradient that is not finite, and Stopped after saving when a signal came.
     """
-    t.model.train()
     while not (t.over or t.position.epoch >= t.until):
+        t.tuning.begin(t.position.epoch)
         for batch in t.batches():
             loss = t.loss_of(batch)
             t.differentiate(loss)
@@ -117,10 +118,12 @@ class Training:
                 f"batch norm cannot train on a batch of one image, which {len(data.train)} images in batches of {self.size} leave; "
                 f"set train.batch_size to {self.size + 1}"
             )
+        self.tuning = Tuning(self.model, train.tune or Tune(), data.shape)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the model has no parameters to train")
-        self.optimizer: torch.optim.Optimizer = find.resolve("optimizers", train.optimizer, base=base)(self.parameters, train.lr)
+        optimized = self.tuning.parameters(train.lr)
+        self.optimizer: torch.optim.Optimizer = find.resolve("optimizers", train.optimizer, base=base)(optimized, train.lr)
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise ConfigError(
                 f"the optimizer {train.optimizer!r} returned {self.optimizer!r:.60}; expected a torch.optim.Optimizer"

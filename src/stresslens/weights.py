@@ -53,26 +53,7 @@ def begin_with(model: nn.Module, origin: Published, shape: Shape, classes: tuple
     """
     same = origin.classes is None or origin.classes == classes
     keep = head == "kept" or (head == "auto" and same)
-    return load_into(
-        model.get_submodule("net"), origin.load(), origin.source, head=_last_layer(model, shape, len(classes)), keep_head=keep
-    )
-
-
-def _last_layer(model: nn.Module, shape: Shape, classes: int) -> tuple[str, ...]:
-    """The names of the tensors of the layer that gives the logits."""
-    last: list[tuple[str, int]] = []
-
-    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            last[:] = [(name, len(module.weight))]
-
-    first = next(model.parameters(), torch.empty(0))
-    with layers.evaluating(model), torch.no_grad(), layers.hooked(model, note):
-        model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
-    if not last or last[0][1] != classes:
-        return ()
-    module = model.get_submodule(last[0][0])
-    return tuple(f"{last[0][0].removeprefix('net.')}.{name}" for name, _ in module.named_parameters())
+    return load_into(model.get_submodule("net"), origin.load(), origin.source, head=layers.last_layer(model, shape), keep_head=keep)
 
 
 def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) -> Published:

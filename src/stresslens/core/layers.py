@@ -234,6 +234,25 @@ def hooked(
             handle.remove()
 
 
+def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
+    """The names, within the net, of the parameters of the layer that gives the logits; none where no layer does by itself."""
+    last: list[tuple[str, nn.Module]] = []
+    found: dict[str, Tensor] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            last[:] = [(name.removeprefix("net."), module)]
+            found["output"] = output
+
+    first = next(model.parameters(), torch.empty(0))
+    with evaluating(model), torch.no_grad(), hooked(model, note):
+        logits = model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
+    if not last or found["output"].shape[1:2] != logits.shape[1:]:
+        return ()
+    name, module = last[0]
+    return tuple(f"{name}.{parameter}" for parameter, _ in module.named_parameters())
+
+
 @dataclass(frozen=True)
 class Layer:
     """One leaf module as it ran on one image. `neurons` are the outputs of convolutions and linear layers."""

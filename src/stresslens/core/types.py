@@ -80,6 +80,10 @@ def lasting(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith(_REPORTED)}
 
 
+Parameters = list[nn.Parameter] | list[dict[str, Any]]
+"""What an optimizer is given: parameters, or groups of them ("params") with rates of their own ("lr")."""
+
+
 class Loss(Protocol):
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor: ...
 
@@ -114,7 +118,7 @@ class Attack(Protocol):
 
 
 class Optimizer(Protocol):
-    def __call__(self, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer: ...
+    def __call__(self, parameters: Parameters, lr: float) -> torch.optim.Optimizer: ...
 
 
 Arrays = dict[str, NDArray[Any]]

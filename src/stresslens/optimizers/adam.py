@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from stresslens.core.types import Decay, NonNegative, Positive
+from stresslens.core.types import Decay, NonNegative, Parameters, Positive
 
 
 def adam(
-    parameters: list[nn.Parameter],
+    parameters: Parameters,
     lr: float,
     *,
     beta1: Decay = 0.9,

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from stresslens.core.types import NonNegative
+from stresslens.core.types import NonNegative, Parameters
 
 
 def momentum(
-    parameters: list[nn.Parameter], lr: float, *, momentum: NonNegative = 0.9, weight_decay: NonNegative = 0.0
+    parameters: Parameters, lr: float, *, momentum: NonNegative = 0.9, weight_decay: NonNegative = 0.0
 ) -> torch.optim.Optimizer:
     """SGD with heavy-ball momentum, as torch.optim.SGD defines it (no dampening)."""
     return torch.optim.SGD(parameters, lr, momentum=momentum, weight_decay=weight_decay, fused=True)

@@ -3,12 +3,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stresslens.core.types import NonNegative
+from stresslens.core.types import NonNegative, Parameters
 
 
-def sgd(parameters: list[nn.Parameter], lr: float, *, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:
+def sgd(parameters: Parameters, lr: float, *, weight_decay: NonNegative = 0.0) -> torch.optim.Optimizer:
     """Stochastic gradient descent without momentum: p ← p - lr·(gradient + weight_decay·p)."""
     return _Plain(parameters, {"lr": lr, "weight_decay": weight_decay})
 
