@@ -162,7 +162,7 @@ def _of_torch(path: Path, trust: bool) -> Answering:
     if not trust:
         raise ConfigError(
             f"{path}: torch unpickles parts of such a file, so that opening one can run whatever code somebody put into it; open "
-            "your own with --trust. What ONNX and safetensors hold is never run"
+            "your own with --trust. A file of ONNX holds nothing that is run"
         )
     try:
         program = torch.export.load(path).module()

@@ -211,7 +211,7 @@ def _onnx(program: torch.export.ExportedProgram, kept: dict[str, str]) -> bytes:
         raise ConfigError(NEEDS_ONNX) from None
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)  # of torch's, about itself
+            warnings.filterwarnings("ignore", category=FutureWarning)  # torch's exporter calls what torch deprecates
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
