@@ -194,6 +194,21 @@ def test_weights_alone_build_the_model_without_the_run(run: RunFolder, pictures:
     assert set(weights) == set(open_model(RunFolder(tmp_path / "gone")).get_submodule("net").state_dict())
 
 
+@pytest.mark.parametrize("out", [".", "new", "new/../other"])
+def test_a_folder_by_any_name(run: RunFolder, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second export takes the place of the first, and leaves nothing of it."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    first = export(run, "safetensors", out=Path(out)).file
+    assert first == Path(out).resolve()
+    assert (first / "likeness.npz").is_file()
+    run.likeness.unlink()
+    assert export(run, "safetensors", out=Path(out)).file == first
+    assert {path.name for path in first.iterdir()} == {"model.safetensors", "model.json", "export.json"}
+    assert opened(first).likeness is None
+    assert not list(tmp_path.rglob(".export-*"))
+
+
 def test_own_module_and_own_plugin(small: Data, tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     trained = sl.train(net, small, out=tmp_path / "runs", epochs=1, precision="float32", threads=1)

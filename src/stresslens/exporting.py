@@ -120,7 +120,7 @@ def _place(folder: RunFolder, to: str, out: Path | None) -> Path:
             raise ConfigError(f"--out {out}: safetensors is a folder (weights, and how to build their net); name one")
         if out.is_dir() and any(out.iterdir()) and not (out / EXPORT).is_file():
             raise ConfigError(f"--out {out}: there is something else in this folder; name another")
-        return out
+        return out.resolve()  # so that it has a name, which "." has not
     place = out if out.suffix and not out.is_dir() else out / name
     if place.suffix != Path(name).suffix:
         raise ConfigError(f"--out {out}: a file for {to} ends in {Path(name).suffix}")
