@@ -17,6 +17,7 @@ from PIL import Image
 
 import stresslens as sl
 from stresslens import estimating, pipeline, stages, study
+from stresslens.answering import opened
 from stresslens.attack_verbs import attack
 from stresslens.building import Task, open_model
 from stresslens.core.data import Data
@@ -162,9 +163,9 @@ def test_from_python_and_on_picture_files(mixed: Path, small: Data, tmp_path: Pa
     assert np.allclose(sl.predict(model, small.test.floats(small.test.images[:3]).numpy()).sum(1), 1)
     for k, image in enumerate(small.test.images[:12]):
         Image.fromarray((image[0].float() * 255 / 16).round().to(torch.uint8).numpy()).save(tmp_path / f"{k:02d}.png")
-    classifier = Classifier(RunFolder(folder))
+    classifier = Classifier(opened(folder))
     found = list(classifier.classify(sorted(tmp_path.glob("*.png"))))
-    assert classifier.calibrated_on == "validation"
+    assert classifier.facts.calibrated_on == "validation"
     assert np.mean([row.classes[0][0] == str(int(y)) for row, y in zip(found, small.test.labels)]) > 0.7
     assert not any(row.unlike for row in found)
 

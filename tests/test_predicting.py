@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from stresslens import stages
+from stresslens.answering import opened
 from stresslens.building import Task
 from stresslens.cli import app
 from stresslens.core.data import Data
@@ -47,7 +48,7 @@ def pictures(tmp_path: Path, small: Data) -> Path:
 
 def test_folders_are_looked_into_and_nothing_is_lost(run: Path, pictures: Path) -> None:
     files = picture_files([pictures, pictures / "missing.png"])
-    found = list(Classifier(RunFolder(run)).classify(files))
+    found = list(Classifier(opened(run)).classify(files))
     assert [Path(row.file).name for row in found] == [
         *(f"{k:02d}.png" for k in range(20)),
         "broken.png",
@@ -64,7 +65,7 @@ def test_folders_are_looked_into_and_nothing_is_lost(run: Path, pictures: Path) 
 
 def test_a_picture_is_classified_as_the_test_image_it_is(run: Path, pictures: Path, small: Data) -> None:
     """The same bits as the stored predictions, after the temperature."""
-    classifier = Classifier(RunFolder(run))
+    classifier = Classifier(opened(run))
     scores = RunFolder(run).load_predictions("test")["scores"][:20]
     temperature = read_json(run / "record.json")["calibration"]["temperature"]
     expected = torch.softmax(torch.from_numpy(scores / temperature), 1).max(1)
@@ -75,7 +76,7 @@ def test_a_picture_is_classified_as_the_test_image_it_is(run: Path, pictures: Pa
 
 
 def test_noise_is_unlike_and_test_images_are_like(run: Path, pictures: Path) -> None:
-    found = {Path(row.file).name: row for row in Classifier(RunFolder(run)).classify(picture_files([pictures]))}
+    found = {Path(row.file).name: row for row in Classifier(opened(run)).classify(picture_files([pictures]))}
     assert found["noise.jpg"].unlike
     assert sum(bool(found[f"{k:02d}.png"].unlike) for k in range(20)) <= 3
 
@@ -85,7 +86,7 @@ def test_a_run_without_validation_says_so(run: Path, pictures: Path) -> None:
     record = read_json(run / "record.json")
     del record["calibration"]
     write_json(run / "record.json", record)
-    (row,) = Classifier(RunFolder(run)).classify([pictures / "00.png"])
+    (row,) = Classifier(opened(run)).classify([pictures / "00.png"])
     assert row.unlike is None
     assert row.p_like is None
     result = CliRunner().invoke(app, ["predict", str(run), str(pictures / "00.png")])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stresslens.core.layers import layer_table as layer_table
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
+    from stresslens.exporting import Exported as Exported
     from stresslens.python import Explanation as Explanation
     from stresslens.python import Run as Run
     from stresslens.python import attack as attack
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stresslens.python import compare as compare
     from stresslens.python import evaluate as evaluate
     from stresslens.python import explain as explain
+    from stresslens.python import export as export
     from stresslens.python import load as load
     from stresslens.python import predict as predict
     from stresslens.python import run as run
@@ -56,6 +58,8 @@ _HOMES = {
     "evaluate": "python",
     "Explanation": "python",
     "explain": "python",
+    "export": "python",
+    "Exported": "exporting",
     "load": "python",
     "predict": "python",
     "run": "python",

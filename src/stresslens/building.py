@@ -20,7 +20,7 @@ from stresslens import study as studies
 from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.division import Division, fewer
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError
 from stresslens.core.pictures import Frame
 from stresslens.core.pretrained import Account, Preprocessing, Published
 from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_record
@@ -222,10 +222,7 @@ def _normalization(inputs: Input, train: Split, known: Preprocessing | None) -> 
 def frame_of(folder: RunFolder) -> Frame:
     """How picture files are brought to what the run's model takes. Raises DataError where none has the images' channels."""
     card = folder.load_card()
-    channels, height, width = card.shape
-    if channels not in (1, 3):
-        raise DataError(f"{folder.path} takes images of {channels} channels, which a picture file does not have")
-    return Frame(channels, (height, width), card.fit)
+    return Frame.of(card.shape, card.fit, folder.path)
 
 
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:

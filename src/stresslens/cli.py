@@ -22,6 +22,7 @@ from stresslens.data_verbs import DataSet, Json, data_value
 from stresslens.data_verbs import app as data_app
 from stresslens.doctor_verb import doctor
 from stresslens.explain_verb import explain
+from stresslens.export_verb import export
 from stresslens.terminal import (
     Advance,
     plugin_help,
@@ -58,7 +59,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data_app, name="data")
-for verb in (attack, verify, audit, explain, doctor):
+for verb in (attack, verify, audit, explain, export, doctor):
     app.command()(verb)
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value, for example train.epochs=1", show_default=False)]
@@ -223,9 +224,11 @@ def compare(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run's folder (…/seed-0).")],
+    run: Annotated[Path, typer.Argument(help="A run's folder (…/seed-0), or what `stresslens export` wrote of one.")],
     pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
-    trust: Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Also execute plug-ins that are not built in, and what a .pt2 file holds.")
+    ] = False,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes shown for each picture.")] = 3,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, written as they come.")] = False,
     as_json: Json = False,
@@ -235,14 +238,14 @@ def predict(
     Probabilities are calibrated on the run's validation images. A picture is called unlike at a stated false-alarm rate. Files that
     cannot be read are told at the end (exit code 3), the rest is done.
     """
+    from stresslens.answering import opened
     from stresslens.core.errors import DataError
-    from stresslens.core.results import RunFolder
     from stresslens.predicting import Classifier, picture_files
 
     if csv and as_json:
         raise ConfigError("give either --csv or --json")
-    _check_is_run(run)
-    classifier = Classifier(RunFolder(run), trust=trust)
+    classifier = Classifier(opened(run, trust=trust))
+    told = classifier.facts
     found = classifier.classify(picture_files(pictures), top=top)
     rate = classifier.likeness.rate if classifier.likeness else None
     if csv:
@@ -251,11 +254,11 @@ def predict(
         rows = list(found)
         unreadable = [f"{row.file}: {row.unreadable}" for row in rows if row.unreadable is not None]
         if as_json:
-            facts = {"temperature": classifier.temperature, "calibrated_on": classifier.calibrated_on, "false_alarm_rate": rate}
+            facts = {"temperature": told.temperature, "calibrated_on": told.calibrated_on, "false_alarm_rate": rate}
             readable = [row.as_json() for row in rows if row.unreadable is None]
             print_json({"run": str(run), **facts, "pictures": readable, "unreadable": unreadable})
         else:
-            print_predictions([row for row in rows if row.unreadable is None], rate, classifier.calibrated_on)
+            print_predictions([row for row in rows if row.unreadable is None], rate, told.calibrated_on)
     if unreadable:
         raise DataError("\n".join(unreadable))
 

@@ -9,7 +9,7 @@ share a has p ≤ a.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -126,14 +126,18 @@ class Likeness:
     def load(path: Path) -> Likeness:
         """Raises UnreadableRun when there is none, as for a run without validation images, or when it is damaged."""
         absent = f"there is no {path}: a run with a validation split leaves one, and without it unlike images cannot be told"
-        arrays = read_arrays(path, absent)
+        return Likeness.of_arrays(read_arrays(path, absent), path)
+
+    @staticmethod
+    def of_arrays(arrays: Mapping[str, Any], name: object) -> Likeness:
+        """What `save` wrote. Raises UnreadableRun, telling the `name`, when something is missing."""
         try:
             features, coarse = (
-                Cloud(**{field.name: arrays[f"{name}.{field.name}"] for field in fields(Cloud)}) for name in ("features", "coarse")
+                Cloud(**{field.name: arrays[f"{kind}.{field.name}"] for field in fields(Cloud)}) for kind in ("features", "coarse")
             )
             return Likeness(features, coarse, arrays["centre"], arrays["spread"], arrays["calibration"])
         except KeyError as error:
-            raise UnreadableRun(f"{path} is not a likeness of format 1: {error} is missing") from None
+            raise UnreadableRun(f"{name} is not a likeness of format 1: {error} is missing") from None
 
 
 def fit(train: Sample, validation: Sample) -> Likeness:
@@ -197,7 +201,7 @@ def _watched(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         nonlocal end
         end += len(inputs[0])
-        coarse[end] = _coarse(inputs[0][kept[end - len(inputs[0]) : end]].float())
+        coarse[end] = coarse_of(inputs[0][kept[end - len(inputs[0]) : end]].float())
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         values = features(module, inputs, output)
@@ -211,7 +215,7 @@ def _watched(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple
             handle.remove()
 
 
-def _coarse(x: Tensor) -> Tensor:
+def coarse_of(x: Tensor) -> Tensor:
     """(N, d): the picture shrunk to at most 8×8 pixels, and for each channel the deviation from that, which tells noise."""
     small = F.adaptive_avg_pool2d(x, (min(THUMBNAIL, x.shape[2]), min(THUMBNAIL, x.shape[3])))
     rest = (x - F.interpolate(small, x.shape[2:])).square().mean((2, 3)).sqrt()

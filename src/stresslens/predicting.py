@@ -1,4 +1,4 @@
-"""Classes of picture files by a trained run, with calibrated probabilities, and which of them are unlike its training images."""
+"""Classes of picture files by a run or its export, with calibrated probabilities, and which are unlike its training images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from stresslens import evaluation, likeness
-from stresslens.building import frame_of, open_model
-from stresslens.core.data import Split
+from stresslens.answering import Answering
 from stresslens.core.errors import DataError
-from stresslens.core.pictures import SUFFIXES, Unreadable, decode, files_below, quietly, read
+from stresslens.core.pictures import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read
 from stresslens.core.printing import printable
 from stresslens.core.progress import advance
-from stresslens.core.results import RunFolder, UnreadableRun, read_record
 from stresslens.metrics.classification import log_softmax
 
 BATCH = 128
@@ -45,20 +42,12 @@ class Prediction:
 
 
 class Classifier:
-    """A run's trained model with what was fitted on its validation images: the temperature, and what unlike images are."""
+    """A trained model with what was fitted on its validation images: the temperature, and what unlike images are."""
 
-    def __init__(self, folder: RunFolder, *, trust: bool = False) -> None:
-        """Raises UnreadableRun when files are missing or damaged, and DataError when no picture file has the images' channels."""
-        self.card = folder.load_card()
-        self.model = open_model(folder, trust=trust).eval()
-        calibration = read_record(folder).get("calibration") or {}
-        self.temperature = float(calibration.get("temperature", 1.0))
-        self.calibrated_on = calibration.get("fitted_on")
-        try:
-            self.likeness: likeness.Likeness | None = likeness.Likeness.load(folder.likeness)
-        except UnreadableRun:
-            self.likeness = None
-        self.frame = frame_of(folder)
+    def __init__(self, answering: Answering) -> None:
+        """Raises DataError when no picture file has the images' channels."""
+        self.facts, self.answer, self.likeness = answering.facts, answering.answer, answering.likeness
+        self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run)
 
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
         """A prediction for each file, in order, a batch at a time; files that are no whole picture are told among the others."""
@@ -85,12 +74,11 @@ class Classifier:
 
     def _classes(self, images: np.ndarray, top: int) -> Iterator[tuple[tuple[tuple[str, float], ...], float | None, bool | None]]:
         x = torch.from_numpy(images).float() / 255
-        split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
-        logits, sample = likeness.observed(self.model, split, lambda: evaluation.logits_of(self.model, split).double().numpy())
+        logits, sample = self.answer(x)
         likes = self.likeness.p_values(sample) if self.likeness else [None] * len(x)
-        for row, p_like in zip(np.exp(log_softmax(logits / self.temperature)), likes):
+        for row, p_like in zip(np.exp(log_softmax(logits / self.facts.temperature)), likes):
             best = np.argsort(-row, kind="stable")[:top]
-            ranked = tuple((self.card.classes[k], float(row[k])) for k in best)
+            ranked = tuple((self.facts.classes[k], float(row[k])) for k in best)
             unlike = None if self.likeness is None or p_like is None else bool(p_like <= self.likeness.rate)
             yield ranked, None if p_like is None else float(p_like), unlike
 

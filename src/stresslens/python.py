@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens import evaluation, explanation, find, head_to_head, pipeline, stages, verification
+from stresslens import evaluation, explanation, exporting, find, head_to_head, pipeline, stages, verification
 from stresslens import study as studies
 from stresslens.admission import admitted
 from stresslens.building import Task, open_model
@@ -25,6 +25,7 @@ from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.data_check import findings_of
 from stresslens.estimating import Estimated
+from stresslens.exporting import Exported
 from stresslens.recipe_check import heeded_by_estimators
 from stresslens.report.page import write_report as _write_report
 from stresslens.robust_result import Robust
@@ -261,6 +262,20 @@ def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = 
     Raises ConfigError when files are missing, damaged or do not belong together.
     """
     return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
+
+
+def export(
+    run: Run | str | Path, to: str = "onnx", *, out: str | Path | None = None, trust: bool = False, module: nn.Module | None = None
+) -> Exported:
+    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a folder), and says what was checked.
+
+    `out` is the file or folder, by default in the run's folder. Own plug-ins are executed only with `trust`; a run trained on your
+    own module needs it as `module`. Raises ConfigError for what cannot be exported, and where the file would answer otherwise.
+    """
+    if isinstance(run, Run):
+        trust, module = True, run.module if module is None else module
+    folder = RunFolder(run.folder if isinstance(run, Run) else Path(run))
+    return exporting.export(folder, to, out=None if out is None else Path(out), trust=trust, module=copy.deepcopy(module))
 
 
 def predict(model: nn.Module, images: Tensor | np.ndarray) -> np.ndarray:

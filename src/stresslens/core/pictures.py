@@ -98,6 +98,14 @@ class Frame:
     size: tuple[int, int] | None
     fit: Fit = "crop"
 
+    @staticmethod
+    def of(shape: tuple[int, int, int], fit: Fit, taker: object) -> Frame:
+        """What brings pictures to images (channels, height, width). Raises DataError where no picture file has the channels."""
+        channels, height, width = shape
+        if channels not in (1, 3):
+            raise DataError(f"{taker} takes images of {channels} channels, which a picture file does not have")
+        return Frame(channels, (height, width), fit)
+
 
 def read(file: str | bytes | Unreadable) -> bytes:
     """A file's bytes, from wherever it comes. Raises Unreadable, and OSError."""

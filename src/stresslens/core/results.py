@@ -77,12 +77,21 @@ def finished_result(folder: Path, fingerprint: str) -> dict[str, Any] | None:
 def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an npz file, or `only` some. Raises UnreadableRun when it is damaged, or saying `absent` when there is none."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in (arrays.files if only is None else only)}
+        with path.open("rb") as file:
+            return arrays_in(file, path, only)
     except FileNotFoundError:
         raise UnreadableRun(absent) from None
-    except Exception as error:  # zip, numpy and zlib each raise their own
+    except OSError as error:
         raise UnreadableRun(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def arrays_in(file: IO[bytes], name: object, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """The same of an opened file, whose `name` an error tells."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in (arrays.files if only is None else only)}
+    except Exception as error:  # zip, numpy and zlib each raise their own
+        raise UnreadableRun(f"{name} cannot be read: {first_line(error)}") from error
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -123,7 +123,14 @@ def features(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
 def features_of(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """(N, D) the last features of images x (N, C, H, W), and (N, K) their logits."""
     layer, _ = feature_layer(model, (x.shape[1], x.shape[2], x.shape[3]))
+    with torch.no_grad():
+        logits, found = with_features(model, layer, x)
+    return found, logits
+
+
+def with_features(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, K) logits of images x, and (N, D) the features that the `layer` of `feature_layer` was shown, from one pass."""
     found: list[Tensor] = []
-    with torch.no_grad(), hooked(model, lambda _, *seen: found.append(features(*seen)), [("", layer)]):
+    with hooked(model, lambda _, *seen: found.append(features(*seen)), [("", layer)]):
         logits: Tensor = model(x)
-    return found[-1].float(), logits
+    return logits, found[-1].float()

@@ -73,7 +73,7 @@ class _Tokens(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens: Tensor = self.patch(F.pad(x, self.padding)).flatten(2).transpose(1, 2)
         if self.token is not None:
-            tokens = torch.cat([self.token.to(tokens.dtype).expand(len(x), -1, -1), tokens], 1)
+            tokens = torch.cat([self.token.to(tokens.dtype).expand(x.shape[0], -1, -1), tokens], 1)
         return tokens + self.position
 
 

@@ -1,0 +1,226 @@
+"""What answers for pictures: a run's model, or what `stresslens export` made of one."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from stresslens import evaluation
+from stresslens.building import open_model
+from stresslens.core.data import Split
+from stresslens.core.errors import ConfigError, DataError, first_line
+from stresslens.core.pictures import Fit
+from stresslens.core.results import RunFolder, UnreadableRun, arrays_in, read_json, read_record
+from stresslens.likeness import Likeness, Sample, coarse_of, observed
+from stresslens.metrics.intervals import Floats
+
+FACTS, LIKENESS = "stresslens", "stresslens.likeness"
+"""What an exported file keeps beside its graph, as text: the `Facts` as JSON, and likeness.npz in base 64."""
+EXPORT = "export.json"
+"""Where an exported folder keeps its facts."""
+NEEDS_ONNX = "ONNX needs onnx, onnxruntime and onnxscript: pip install 'stresslens[onnx]'"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Facts:
+    """What must be known to ask a trained model about pictures, and where it comes from; checked when it is read."""
+
+    format: Literal[1]
+    run: str
+    fingerprint: str
+    version: str
+    shape: tuple[int, int, int]
+    classes: list[str]
+    fit: Fit
+    """How pictures of another shape are brought to this one."""
+    temperature: Annotated[float, Field(gt=0)]
+    """Logits are divided by it, before a softmax makes them calibrated probabilities."""
+    calibrated_on: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+_facts = TypeAdapter(Facts)
+
+Answer = Callable[[Tensor], tuple[Floats, Sample]]
+"""Images (N,C,H,W) in [0,1] → logits (N,K), and what tells whether the images are like those trained on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answering:
+    facts: Facts
+    answer: Answer
+    likeness: Likeness | None
+    """None where nothing says which images are unlike those trained on."""
+
+
+def opened(path: Path, *, trust: bool = False, module: nn.Module | None = None) -> Answering:
+    """A run's folder, or a file or folder that `stresslens export` wrote.
+
+    Only built-in plug-ins, and no .pt2 file, are executed unless `trust`; `module` is as in `open_model`. Raises ConfigError for
+    anything else, and for what is damaged.
+    """
+    folder = RunFolder(path.parent if path.name == "model.safetensors" else path)
+    if folder.record.is_file():
+        return _of_folder(folder, facts_of(folder), trust, module)
+    if (folder.path / EXPORT).is_file():
+        return _of_folder(folder, _checked(read_json(folder.path / EXPORT), folder.path / EXPORT), trust, module)
+    if path.suffix == ".onnx":
+        return _of_onnx(path)
+    if path.suffix == ".pt2":
+        return _of_torch(path, trust)
+    raise ConfigError(
+        f"{path} is not the folder of a run (…/seed-0; `stresslens list runs` shows those that there are), and not what "
+        f"`stresslens export` writes: a file that ends in .onnx or .pt2, or a folder with {EXPORT}"
+    )
+
+
+def facts_of(folder: RunFolder) -> Facts:
+    """What a run's files say. Raises UnreadableRun when they are missing or damaged."""
+    card, record = folder.load_card(), read_record(folder)
+    calibration = record.get("calibration") or {}
+    return _checked(
+        {
+            "format": 1,
+            "run": f"{record.get('study')}/{record.get('run')}/seed-{record.get('seed')}",
+            "fingerprint": record.get("fingerprint"),
+            "version": record.get("version"),
+            "shape": card.shape,
+            "classes": card.classes,
+            "fit": card.fit,
+            "temperature": calibration.get("temperature", 1.0),
+            "calibrated_on": calibration.get("fitted_on"),
+        },
+        folder.record,
+    )
+
+
+def _checked(values: Any, name: Path) -> Facts:
+    try:
+        return _facts.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UnreadableRun(f"{name} does not describe a model: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _of_folder(folder: RunFolder, facts: Facts, trust: bool, module: nn.Module | None) -> Answering:
+    model = open_model(folder, trust=trust, module=module).eval()
+
+    def answer(x: Tensor) -> tuple[Floats, Sample]:
+        split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
+        return observed(model, split, lambda: evaluation.logits_of(model, split).double().numpy())
+
+    try:
+        return Answering(facts, answer, Likeness.load(folder.likeness))
+    except UnreadableRun:
+        return Answering(facts, answer, None)
+
+
+def _of_onnx(path: Path) -> Answering:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError(NEEDS_ONNX) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what is wrong is raised as well
+    try:
+        session = onnxruntime.InferenceSession(_content(path), options, providers=["CPUExecutionProvider"])
+    except ConfigError:
+        raise
+    except Exception as error:  # onnxruntime has a class of its own for each of its status codes
+        raise ConfigError(f"{path} cannot be read as an ONNX model: {first_line(error)}") from error
+    kept = session.get_modelmeta().custom_metadata_map
+    return _of_graph(path, _facts_in(kept, path), kept, lambda x: session.run(["logits", "features"], {"images": x.numpy()}))
+
+
+def _of_torch(path: Path, trust: bool) -> Answering:
+    try:
+        with zipfile.ZipFile(io.BytesIO(_content(path))) as archive:
+            damaged = archive.testzip()
+            if not any(name.endswith("archive_format") for name in archive.namelist()):
+                raise ValueError("it is cut off, or none of torch's")
+            extra = {name.rpartition("/extra/")[2]: archive.read(name).decode() for name in archive.namelist() if "/extra/" in name}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ConfigError(f"{path} cannot be read as a program of torch.export: {first_line(error)}") from error
+    if damaged is not None:
+        raise ConfigError(f"{path} cannot be read as a program of torch.export: {damaged} is damaged")
+    facts = _facts_in(extra, path)
+    if not trust:
+        raise ConfigError(
+            f"{path}: torch unpickles parts of such a file, so that opening one can run whatever code somebody put into it; open "
+            "your own with --trust. A file of ONNX holds nothing that is run"
+        )
+    try:
+        program = torch.export.load(path).module()
+    except Exception as error:  # an archive that is none of torch's may fail anywhere
+        raise ConfigError(f"{path} cannot be read as a program of torch.export: {first_line(error)}") from error
+
+    def run(x: Tensor) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [output.numpy() for output in program(x)]
+
+    return _of_graph(path, facts, extra, run)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _facts_in(kept: Mapping[str, str], path: Path) -> Facts:
+    if FACTS not in kept:
+        raise ConfigError(
+            f"{path} was not written by `stresslens export`: its metadata has no {FACTS!r}, which would name the classes, the "
+            "shape of images, how pictures are fitted to it, and the temperature"
+        )
+    try:
+        return _checked(json.loads(kept[FACTS]), path)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: its metadata {FACTS!r} cannot be read as JSON: {error}") from error
+
+
+def _of_graph(path: Path, facts: Facts, kept: Mapping[str, str], run: Callable[[Tensor], list[np.ndarray]]) -> Answering:
+    """Answers of a graph that gives logits and features, once it has been asked about two black images."""
+
+    def answer(x: Tensor) -> tuple[Floats, Sample]:
+        logits, features = run(x)
+        if not np.isfinite(logits).all():
+            raise DataError(f"{path} returns NaN or infinity")
+        return logits.astype(np.float64), Sample(features, coarse_of(x).numpy(), np.zeros(len(x), np.int64))
+
+    try:
+        likeness = None if LIKENESS not in kept else _likeness_of(kept[LIKENESS], path)
+        logits, sample = answer(torch.zeros(2, *facts.shape))
+        if likeness is not None:
+            likeness.p_values(sample)
+        if logits.shape != (2, len(facts.classes)):
+            raise ValueError(f"logits of shape {logits.shape} for 2 images and {len(facts.classes)} classes")
+    except Exception as error:  # graph and metadata that were never made for each other may fail anywhere
+        raise ConfigError(f"{path}: its graph and its metadata do not belong together: {first_line(error)}") from error
+    return Answering(facts, answer, likeness)
+
+
+def _likeness_of(text: str, path: Path) -> Likeness:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ConfigError(f"its metadata {LIKENESS!r} is damaged: {error}") from error
+    return Likeness.of_arrays(arrays_in(io.BytesIO(content), path), path)
