@@ -38,7 +38,7 @@ LEVELS = [
         "estimating",
         "tracking",
     },
-    {"robust_comparison", "robust_result", "verification"},
+    {"pace", "robust_comparison", "robust_result", "verification"},
     {"robustness"},
     {"head_to_head", "selecting", "tuning", "probing"},
     {"training", "examples", "choosing", "worth", "drawing"},

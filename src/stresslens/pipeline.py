@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stresslens import comparison, executing, influence, processes, robust_comparison, sweeping, transfers
+from stresslens import comparison, executing, influence, pace, processes, robust_comparison, sweeping, transfers
 from stresslens import study as studies
 from stresslens.building import Task
 from stresslens.core import distributed
@@ -113,8 +113,12 @@ def conclude(folder: Path) -> None:
     passed_on = transfers.of_study(folder, trust=True, known=read_json(file) if file.exists() else None)
     if passed_on is not None:
         write_json(file, passed_on)
-    robustness, importance = robust_comparison.of_study(folder), influence.of_study(folder)
-    write_json(folder / "comparison.json", comparison.of_study(folder) | {"robustness": robustness, "importance": importance})
+    further = {
+        "robustness": robust_comparison.of_study(folder),
+        "importance": influence.of_study(folder),
+        "pace": pace.of_study(folder),
+    }
+    write_json(folder / "comparison.json", comparison.of_study(folder) | further)
     write_report(folder, anew=False)
 
 

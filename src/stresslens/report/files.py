@@ -316,6 +316,21 @@ class ImportanceTable(File):
     said: list[str] = []
 
 
+class PaceAt(File):
+    epoch: int
+    difference: Figure
+
+
+class PaceOf(File):
+    """How two recipes learn against each other."""
+
+    a: str
+    b: str
+    seeds: int
+    epochs: list[PaceAt]
+    said: str
+
+
 class Comparison(File):
     format: Literal[1] = 1
     split: str = "test"
@@ -329,6 +344,7 @@ class Comparison(File):
     claims: list[Claim] = []
     verdicts: list[str] = []
     importance: ImportanceTable | None = None
+    pace: list[PaceOf] = []
 
 
 class Trial(File):
