@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from stresslens import pipeline, study
 from stresslens.building import Task, data_of, load_data
 from stresslens.core.data import Data
 from stresslens.core.division import fewer
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.results import RunFolder, read_json
 from stresslens.curve import Curve, Point
 
@@ -139,3 +140,24 @@ def test_an_estimator_has_a_curve_too(tmp_path: Path) -> None:
     again = pipeline.run(study.read(run.config), out=tmp_path / "again")
     scores = [read_json(each / "a,size=100" / "seed-0" / "record.json")["scores"]["test"]["accuracy"] for each in (folder, again)]
     assert scores[0] == scores[1]
+
+
+def test_runs_without_a_curve_are_trained_on_all_there_is(tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        "data": "digits",
+        "model": "linear",
+        "train": {"epochs": 1},
+        "runs": {"source": {}, "tuned": {"model.weights": {"run": "source"}}},
+        "curve": {"sizes": [50, 100], "runs": ["tuned"]},
+    }
+    expanded = study.expand(values, name="it", base=tmp_path)
+    assert {run.name: run.recipe.train.subset and run.recipe.train.subset.images for run in expanded.runs} == {
+        "source": None,
+        "tuned,size=50": 50,
+        "tuned,size=100": 100,
+    }
+    assert expanded.curves == [("tuned", [(50, "tuned,size=50"), (100, "tuned,size=100")])]
+    values["curve"]["runs"] = ["tund"]
+    with pytest.raises(Problems) as caught:
+        study.expand(values, name="it", base=tmp_path)
+    assert caught.value.problems[0].message == "no run is called 'tund'; did you mean 'tuned'? valid: source, tuned"

@@ -32,6 +32,12 @@ class Curve:
     sizes: Annotated[list[Positive], Field(min_length=2)]
     balanced: bool = True
     updates: Literal["epochs", "same", "both"] = "epochs"
+    runs: Annotated[list[str], Field(min_length=1)] | None = None
+    """Those that have a curve; the others are trained on all there is."""
+
+    def points_of(self, run: str) -> list[Point | None]:
+        """The points of a run by its name under `runs`; None stands for all there is."""
+        return [*self.points] if self.runs is None or run in self.runs else [None]
 
     @property
     def points(self) -> list[Point]:

@@ -215,6 +215,9 @@ def expand(
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
     if frame.curve is not None and len(set(frame.curve.sizes)) < len(frame.curve.sizes):
         found.append(Problem(("curve", "sizes"), "each size once"))
+    for place, run in enumerate((frame.curve.runs if frame.curve else None) or []):
+        if run not in (frame.runs or {}):
+            found.append(Problem(("curve", "runs", place), f"no run is called {run!r}; {closest(run, list(frame.runs or {}))}"))
     if isinstance(frame.repeats, Repeats) and (wrong := frame.repeats.wrong()) is not None:
         found.append(Problem(("repeats",), wrong))
     if isinstance(frame.repeats, Repeats) and frame.sweep is not None:
@@ -297,14 +300,13 @@ def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, find.Key
     """Each run's name with its changes (key, value, where written), and if there is a curve the name without its point, and that:
     the named runs crossed with the grid and the curve."""
     named = frame.runs or {"" if frame.grid or frame.curve else "run": {}}
-    points: list[Point | None] = list(frame.curve.points) if frame.curve else [None]
     axes = [[(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (frame.grid or {}).items()]
     for name, changes in named.items():
         own = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
         for cell in itertools.product(*axes):
             label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
             stem = ",".join(filter(None, [name, label]))
-            for point in points:
+            for point in frame.curve.points_of(name) if frame.curve else [None]:
                 yield (
                     ",".join(filter(None, [stem, frame.curve.label(point) if frame.curve and point else ""])),
                     [*own, *cell],

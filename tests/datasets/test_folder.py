@@ -34,6 +34,23 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
         assert (split.columns["height"] == 6).all()
 
 
+def test_some_of_the_classes(tmp_path: Path) -> None:
+    root = fill(tmp_path / "pets")
+    some, whole = folder(path=str(root), classes=["owl", "cat"]), folder(path=str(root))
+    assert some.classes == ("owl", "cat")
+    for split in some.splits.values():
+        assert [file.split("/")[0] for file in split.columns["file"]] == [some.classes[label] for label in split.labels]
+    assert {name: len(split) for name, split in some.splits.items()} == {"train": 12, "validation": 4, "test": 4}
+    assert len(whole.train) == 18
+    for classes, said in (
+        (["owl", "cow"], "no class 'cow'; did you mean 'owl'"),
+        (["owl"], "at least two"),
+        (["owl", "owl"], "each once"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            folder(path=str(root), classes=classes)
+
+
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "validation", "testing")])
 def test_parts_given_as_folders(tmp_path: Path, names: tuple[str, str, str]) -> None:
     for part, n in zip(names, (5, 3, 2)):

@@ -23,6 +23,7 @@ from stresslens.datasets._listing import Listing, listing
 def folder(
     *,
     path: str,
+    classes: list[str] | None = None,
     size: Count | tuple[Count, Count] | None = None,
     fit: Fit = "crop",
     colours: Literal["auto", "grey", "rgb"] = "auto",
@@ -44,7 +45,8 @@ def folder(
     once, into a cache that serves as long as names, sizes and times of the files are the same: `size` (pixels, or [height, width];
     may be left out where all pictures have one) and `fit`: `crop` (the middle), `pad` (black) or `stretch`; beyond `cache_gb`
     gigabytes of pixels the files are kept and decoded for each batch. Files that are no whole picture are an error that names them
-    all, or left out and listed with `unreadable: skip`. `subset` keeps that many training images, class-balanced.
+    all, or left out and listed with `unreadable: skip`. `classes` keeps the images of these alone, `subset` that many training
+    images, class-balanced.
     """
     source = Path(path).expanduser()
     listed = listing(source)
@@ -59,14 +61,29 @@ def folder(
             "Repair or remove them, or leave them out with `unreadable: skip`"
         )
     labels = [listed.labels[position] for position in store.positions]
-    classes = sorted(set(listed.labels))
-    number = {label: k for k, label in enumerate(classes)}
+    kept = _kept(classes, sorted(set(listed.labels)), name)
+    number = {label: k for k, label in enumerate(kept)}
     columns = _columns(listed, store, group, slices, name)
-    whole = Split(store.images, torch.tensor([number[label] for label in labels]), columns=columns)
-    data = _divided(whole, [listed.parts[position] for position in store.positions], classes, name, test, validation, subset, seed)
+    whole = Split(store.images, torch.tensor([number.get(label, -1) for label in labels]), columns=columns)
+    parts = [listed.parts[position] for position in store.positions]
+    if classes is not None:
+        rows = (whole.labels >= 0).nonzero().flatten()
+        whole, parts = whole.select(rows), [parts[row] for row in rows.tolist()]
+    data = _divided(whole, parts, kept, name, test, validation, subset, seed)
     return replace(
         data, notes=(*listed.notes, *data.notes), findings=tuple(_findings(listed, store)), fit=fit, slices=tuple(slices or ())
     )
+
+
+def _kept(asked: list[str] | None, there: list[str], name: str) -> list[str]:
+    if asked is None:
+        return there
+    for label in asked:
+        if label not in there:
+            raise ConfigError(f"classes: {name} has no class {label!r}; {closest(label, there)}")
+    if len(set(asked)) < max(2, len(asked)):
+        raise ConfigError(f"classes: expected at least two classes, each once; got {', '.join(asked)}")
+    return asked
 
 
 def _columns(listed: Listing, store: Store, group: str | None, slices: list[str] | None, name: str) -> dict[str, NDArray[Any]]:
