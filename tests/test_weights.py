@@ -162,7 +162,15 @@ def test_a_run_begins_where_another_ended(source: RunFolder, task_of: Callable[.
     value = {"mlp": {"widths": [12], "weights": {"run": str(source.path)}}}
     task = task_of(value, epochs=0)
     record = stages.carry_out(task)
-    assert record["weights"] == {"source": f"the run {source.path}", "used": 4, "adapted": [], "fresh": [], "left": []}
+    assert record["weights"] == {
+        "source": f"the run {source.path}",
+        "said": f"began with the run {source.path}: 4 tensors as they are",
+        "used": 4,
+        "adapted": [],
+        "fresh": [],
+        "left": [],
+        "input": "",
+    }
     assert record["training"]["epochs"] == 0
     first, second = (open_model(folder).eval() for folder in (source, RunFolder(task.folder)))
     assert small.test is not None
@@ -302,6 +310,9 @@ def test_torchvisions_published_files_load_whole(
     assert record["weights"]["fresh"] == ["fc.weight", "fc.bias"]
     assert record["weights"]["left"] == record["weights"]["adapted"] == []
     assert record["weights"]["used"] == len(published.state_dict()) - 2
+    grey = "; grey images shown to it as 3 channels alike" if channels == 1 else ""
+    assert record["weights"]["input"] == f"resized from 32×32 to 224×224, bilinear{grey}"
+    assert record["weights"]["said"].endswith("begun anew: fc.weight, fc.bias")
     model = open_model(RunFolder(task.folder)).eval()
     published.load_state_dict(torch.load(path, weights_only=True))
     published.fc = nn.Identity()

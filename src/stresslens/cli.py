@@ -358,7 +358,7 @@ def _carry_out(
         finished[f"{task.run}/seed-{task.seed}"] = scores
         serious.update(dict.fromkeys(f["evidence"] for f in record["data"]["findings"] if f["severity"] == "serious"))
         if talks:
-            print_finished(len(finished), total, task, record["training"], scores.get("accuracy"))
+            print_finished(len(finished), total, task, record, scores.get("accuracy"))
 
     started = time.perf_counter()
     folder = pipeline.run(

@@ -179,7 +179,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
     if passed_over:
         record["findings"].append({"kind": "checkpoint", "message": passed_over})
     if state is None and (account := begin(task, data, model)) is not None:
-        record["weights"] = account.as_json()
+        record["weights"] = account.as_json() | {"input": layers.preparation(model, data.shape)}
     tune = task.recipe.train.tune
     if tune is not None and tune.layers == "probe":
         weights = _probed(tune, arithmetic_of(task).place(model), data, record)

@@ -55,12 +55,15 @@ def progress(task: Task, verbose: bool) -> Show:
     return show
 
 
-def print_finished(place: int, total: int, task: Task, training: Mapping[str, Any], accuracy: Estimate | None) -> None:
-    """A line on a run that is done, the how manyth of how many."""
+def print_finished(place: int, total: int, task: Task, record: Mapping[str, Any], accuracy: Estimate | None) -> None:
+    """A line on a run that is done, the how manyth of how many, and one on the weights it began with."""
+    training, begun = record["training"], record.get("weights", {})
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
     how = f"{training['epochs']} epochs" if "epochs" in training else "fitted"
     line = f"[{place:>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {scored}, {how} in {training['seconds']:.1f} s"
     print(line, file=sys.stderr)
+    if begun:
+        print(f"    {'; '.join(filter(None, [begun['said'], begun['input']]))}", file=sys.stderr)
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:

@@ -184,6 +184,15 @@ def shape_seen(model: nn.Module, shape: Shape) -> Shape:
     return (channels, height, width)
 
 
+def preparation(model: nn.Module, shape: Shape) -> str:
+    """In words what is done to images of this shape before the net sees them; empty where they are only normalised."""
+    resize = dict(model.named_children()).get("resize")
+    size = f"resized from {shape[1]}×{shape[2]} to {resize.extra_repr()}" if isinstance(resize, Resize) else ""
+    channels = shape_seen(model, shape)[0]
+    grey = f"grey images shown to it as {channels} channels alike" if channels != shape[0] else ""
+    return "; ".join(filter(None, [size, grey]))
+
+
 def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:
     """Raises ConfigError unless the model takes images of this shape and returns one finite logit per class."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -73,9 +73,18 @@ class Account:
     fresh: tuple[str, ...]
     left: tuple[str, ...]
 
+    @property
+    def said(self) -> str:
+        parts = [f"began with {self.source}: {len(self.used)} tensors as they are"]
+        parts += [f"adapted: {', '.join(f'{name} ({how})' for name, how in self.adapted)}"] if self.adapted else []
+        parts += [f"begun anew: {', '.join(self.fresh)}"] if self.fresh else []
+        parts += [f"left: {', '.join(self.left[:6])}{', …' if len(self.left) > 6 else ''} ({len(self.left)})"] if self.left else []
+        return "; ".join(parts)
+
     def as_json(self) -> dict[str, Any]:
         return {
             "source": self.source,
+            "said": self.said,
             "used": len(self.used),
             "adapted": [f"{name}: {how}" for name, how in self.adapted],
             "fresh": list(self.fresh),

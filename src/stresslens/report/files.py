@@ -55,6 +55,12 @@ class DataFacts(File):
     division: Division | None = None
 
 
+class Penalty(File):
+    penalty: float
+    accuracy: float | None = None
+    loss: float | None = None
+
+
 class TrainingFacts(File):
     epochs: int | None = None
     chosen_epoch: int | None = None
@@ -66,6 +72,8 @@ class TrainingFacts(File):
     """Of an estimator, how many it was fitted on."""
     stopped: str = ""
     select: str = ""
+    penalties: list[Penalty] = []
+    """Of a linear probe, those tried."""
 
 
 class Scoring(File):
@@ -144,6 +152,13 @@ class Likeness(File):
     n: int = 0
 
 
+class BegunWith(File):
+    """The weights that a run began with: what became of their tensors, and of the images before the net."""
+
+    said: str = ""
+    input: str = ""
+
+
 class Record(File):
     """record.json; everything but the status may be missing while a run is not finished."""
 
@@ -158,6 +173,7 @@ class Record(File):
     shape: tuple[int, int, int] | None = None
     data: DataFacts = DataFacts()
     training: TrainingFacts = TrainingFacts()
+    weights: BegunWith | None = None
     layers: LayerTable | None = None
     scoring: dict[str, Scoring] = {}
     scores: dict[str, dict[str, Figure]] = {}
