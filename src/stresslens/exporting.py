@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from stresslens import evaluation, find
 from stresslens.answering import EXPORT, FACTS, LIKENESS, NEEDS_ONNX, Answer, Facts, facts_of, opened
 from stresslens.building import data_of, open_model
-from stresslens.core.data import Split
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError, closest, first_line
 from stresslens.core.results import EstimatorCard, ModelCard, RunFolder, write_atomically
 from stresslens.core.tapping import feature_layer, with_features
@@ -143,8 +143,10 @@ def _images(folder: RunFolder, card: ModelCard, trust: bool) -> tuple[Tensor, st
     """Images for the check, spread over the run's validation or training images, or random where they cannot be loaded."""
     n = sum(BATCHES)
     try:
-        data = data_of(folder, trust=trust)
+        data: Data | None = data_of(folder, trust=trust)
     except StresslensError:
+        data = None
+    if data is None or data.shape != card.shape:
         return torch.rand(n, *card.shape, generator=torch.Generator().manual_seed(0)), "random"
     split, shown = (data.train, "train") if data.validation is None else (data.validation, "validation")
     part = split.select(torch.linspace(0, len(split) - 1, n).long())
@@ -190,7 +192,9 @@ def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
     """What torch does with images, for batches of any size. Raises ConfigError where that depends on more than shapes."""
     try:
         with torch.no_grad():
-            program = torch.export.export(_WithFeatures(model, shape).eval(), (torch.zeros(2, *shape),), dynamic_shapes=_sizes())
+            whole, example = _WithFeatures(model, shape).eval(), torch.zeros(2, *shape)
+            whole(example)  # some nets keep on first use what does not change in evaluation, which is then a constant of the graph
+            program = torch.export.export(whole, (example,), dynamic_shapes=_sizes())
     except Exception as error:  # whatever torch, or a module of somebody's own, finds impossible
         raise ConfigError(
             f"torch.export cannot follow the model: {first_line(error)}\n"

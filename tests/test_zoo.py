@@ -1,0 +1,72 @@
+"""Every zoo model that the labs name, the whole way: begun with, trained a step, attacked, explained, exported, opened again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import stresslens as sl
+from stresslens import find, stages
+from stresslens.building import Task, open_model
+from stresslens.core.data import Data
+from stresslens.core.results import RunFolder
+
+CLASSES = ("plane", "car", "bird")
+LABS = {
+    "a small one": {"timm": {"name": "test_efficientnet"}},
+    "resnet18": {"torchvision": {"name": "resnet18"}},
+    "resnet18, small stem": {"torchvision": {"name": "resnet18", "stem": "small"}},
+    "resnet50": {"torchvision": {"name": "resnet50"}},
+    "efficientvit_m1": {"timm": {"name": "efficientvit_m1"}},
+}
+
+
+def photographs(n: int = 36) -> Data:
+    draws = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 3
+    images = 0.4 * torch.rand(n, 3, 32, 32, generator=draws)
+    images[torch.arange(n), labels] += 0.5
+    return Data.from_arrays(images, labels, classes=CLASSES, name="photographs", validation=9, test=9)
+
+
+@pytest.mark.parametrize(
+    "value", [pytest.param(value, id=name, marks=[] if name == "a small one" else pytest.mark.slow) for name, value in LABS.items()]
+)
+def test_the_whole_way(value: dict[str, Any], task_of: Callable[..., Task], tmp_path: Path) -> None:
+    data = photographs()
+    ((kind, options),) = value.items()
+    torch.manual_seed(7)
+    published = find.resolve("models", value)((3, 32, 32), 1000, [str(k) for k in range(1000)], None)
+    state = {name: tensor.contiguous() for name, tensor in published.state_dict().items()}
+    safetensors.torch.save_file(state, tmp_path / "published.safetensors")
+    begun = {kind: {**options, "weights": {"file": str(tmp_path / "published.safetensors")}}}
+    task = task_of(begun, data=data, epochs=1, batch_size=32)
+    record = stages.carry_out(task)
+    assert len(record["weights"]["fresh"]) == 2  # the last layer's weight and bias
+    assert record["weights"]["left"] == record["weights"]["adapted"] == []
+    assert record["training"]["steps"] == 1
+
+    folder = RunFolder(task.folder)
+    model, again = open_model(folder).eval(), open_model(folder).eval()
+    assert data.test is not None
+    x = data.test.images[:]
+    with torch.no_grad():
+        logits = model(x)
+    assert torch.equal(logits, again(x))
+    kept = np.load(folder.predictions("test"))["scores"]
+    assert np.allclose(kept, logits.numpy(), atol=1e-4)
+
+    robust = sl.attack(model, data.test, radii=[0, 4 / 255], protocol=[{"pgd": {"steps": 2}}], audit=False)
+    assert len(robust.facts["curve"]) == 2
+    for explainer in ("saliency", "gradcam"):
+        maps = sl.explain(model, x[:2], explainer).maps
+        assert maps.shape == (2, 32, 32)
+        assert np.isfinite(maps).all()
+    exported = sl.export(task.folder, "onnx", out=tmp_path / "model.onnx")
+    assert exported.difference < 1e-4 * max(1.0, float(logits.abs().max()))
