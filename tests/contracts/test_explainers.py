@@ -18,7 +18,11 @@ from stresslens.core.layers import Normalize, build
 from stresslens.core.maps import Maps
 from stresslens.explainers import _passes
 
-SMALL: dict[str, dict[str, Any]] = {"vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16}, "mlp": {"widths": [8]}}
+SMALL: dict[str, dict[str, Any]] = {
+    "vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16},
+    "window_vit": {"patch": 4, "width": 16, "depth": 2, "heads": 2, "window": 2, "local": [0]},
+    "mlp": {"widths": [8]},
+}
 CHEAP: dict[str, dict[str, Any]] = {"smooth_grad": {"samples": 3}, "occlusion": {"stride": 4}}
 SHAPES = [(1, 12, 16), (3, 16, 16), (5, 16, 12)]
 every = pytest.mark.parametrize("name", find.names("explainers"))
@@ -53,7 +57,7 @@ def suits(name: str, model: str) -> bool:
 def test_a_finite_map_for_each_image(name: str, model: str, shape: tuple[int, int, int]) -> None:
     net, (x, y) = model_of(model, shape), images(shape)
     if not suits(name, model):
-        with pytest.raises(ConfigError, match=r"layer that is laid out like the image|has no attention layers"):
+        with pytest.raises(ConfigError, match=r"laid out like the image|has no attention layers|attends within windows"):
             explained(name, net, x, y)
         return
     maps = explained(name, net, x, y)

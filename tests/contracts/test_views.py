@@ -18,7 +18,11 @@ from stresslens.core.layers import Normalize, build
 from stresslens.core.panels import Grid, Lines, Panel, Points
 from stresslens.drawing import svg
 
-SMALL: dict[str, dict[str, Any]] = {"vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16}, "mlp": {"widths": [8]}}
+SMALL: dict[str, dict[str, Any]] = {
+    "vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16},
+    "window_vit": {"patch": 4, "width": 16, "depth": 2, "heads": 2, "window": 2, "local": [0]},
+    "mlp": {"widths": [8]},
+}
 CHEAP: dict[str, dict[str, Any]] = {"class_image": {"steps": 3}, "impostor": {"steps": 3}}
 CLASSES = ["ant", "bee", "cat", "<dog>"]
 REFUSED = {
