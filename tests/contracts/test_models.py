@@ -24,6 +24,7 @@ VARIANTS = {
         {"depth": 2, "width": 16, "heads": 2, "mlp": 8, "pool": "mean"},
     ],
     "simple_cnn": [{"batch_norm": True}, {"channels": 3, "hidden": 8}],
+    "simple_net": [{"batch_norm": True, "channels": 4}, {"conv": "unfold", "channels": 3}],
     "window_vit": [
         {"patch": 4, "width": 16, "depth": 3, "heads": 2, "window": 2, "local": [0, 1, 2], "drop_path": 0},
         {"patch": 3, "width": 12, "depth": 1, "heads": 3, "mlp_ratio": 1, "local": []},
