@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from stresslens.core.layers import layer_table
 from stresslens.models import _unfold
 from stresslens.models._unfold import UnfoldConv2d, convolution
 from stresslens.models.simple_net import simple_net
@@ -166,20 +165,6 @@ def test_patches_of_so_many_images_stand_in_memory_at_once(most: int, at_once: i
     UnfoldConv2d(4, 3, 3, padding=1)(torch.rand(5, 4, 8, 8)).sum().backward()
     assert max(seen) == at_once
     assert sum(seen) == 2 * 5  # once forwards, once backwards
-
-
-# --- simple_net -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("batch_norm", "parameters"), [(False, 414_116), (True, 414_564)])
-@pytest.mark.parametrize("conv", ["library", "unfold"])
-def test_parameters_of_simple_net(conv: Any, batch_norm: bool, parameters: int) -> None:
-    counted = (3 * 9 + 1) * 32 + (32 * 9 + 1) * 64 + (64 * 9 + 1) * 128 + (128 * 9 + 1) * 256 + (256 + 1) * 100
-    table = layer_table(simple_net((3, 128, 128), 100, conv=conv, batch_norm=batch_norm), (3, 128, 128))
-    assert table.parameters == counted + batch_norm * 2 * (32 + 64 + 128) == parameters
-    assert table.by_kind()["conv"]["neurons"] == 32 * 128**2 + 64 * 64**2 + 128 * 32**2 + 256 * 16**2
-    norms = [layer.kind for layer in table.layers if layer.kind in ("conv", "norm")]
-    assert norms == (["conv", "norm"] * 3 + ["conv"] if batch_norm else ["conv"] * 4)
 
 
 def losses(conv: Literal["library", "unfold"], dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
