@@ -39,9 +39,9 @@ class UnfoldConv2d(nn.Conv2d):
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
     """x (N, C, H, W), weight (K, C, h, w), bias (K,) → (N, K, H', W'), as `F.conv2d`; under autocast in its type.
 
-    The patches are h·w times as large as the image, which is what such an operator's memory goes to. Here the backward pass has
-    kept the input alone and unfolds it again, and images are taken a few at a time: beyond inputs, outputs and gradients, `NUMBERS`
-    bounds the memory. Derivatives are for a first pass; a second is an error. Raises ValueError where the kernel does not fit.
+    At stride 1 the patches are h·w times as large as the images, which is where such an operator's memory goes. Here the backward
+    pass has kept the input alone and unfolds it again, and images are taken a few at a time: beyond inputs, outputs and gradients
+    it needs a few times `NUMBERS`. It can be differentiated once. Raises ValueError where the kernel does not fit.
     """
     if torch.is_autocast_enabled(x.device.type):
         narrow = torch.get_autocast_dtype(x.device.type)
