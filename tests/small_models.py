@@ -12,6 +12,7 @@ from stresslens.core.layers import Normalize, build
 
 SMALL: dict[str, dict[str, Any]] = {
     "vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16},
+    "window_vit": {"patch": 4, "width": 16, "depth": 2, "heads": 2, "window": 2, "local": [0]},
     "mlp": {"widths": [8]},
     "torchvision": {"name": "shufflenet_v2_x0_5"},
     "timm": {"name": "test_efficientnet"},

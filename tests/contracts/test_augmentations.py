@@ -14,7 +14,7 @@ from stresslens import find
 from stresslens.core.draws import Draws
 
 CLASSES = 5
-MIXING = {"mixup"}
+MIXING = {"mixup", "cutmix"}
 """Those that blend images of a batch, so that a result depends on who else is in it."""
 every = pytest.mark.parametrize("name", find.names("augmentations"))
 alone = pytest.mark.parametrize("name", [name for name in find.names("augmentations") if name not in MIXING])
@@ -80,7 +80,9 @@ def test_soft_labels_pass_through(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("flip", {"chance": 0.0}), ("crop", {"padding": 0}), ("cutout", {"size": 0})], ids=str
+    ("name", "options"),
+    [("flip", {"chance": 0.0}), ("crop", {"padding": 0}), ("cutout", {"size": 0}), ("rand_augment", {"operations": 0})],
+    ids=str,
 )
 def test_nothing_asked_is_nothing_done(name: str, options: dict[str, Any]) -> None:
     x, y = batch()

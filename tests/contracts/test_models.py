@@ -26,6 +26,11 @@ VARIANTS = {
     "torchvision": [{"name": "resnet18"}, {"name": "resnet18", "stem": "small"}, {"name": "mobilenet_v3_small"}],
     "timm": [{"name": "test_efficientnet"}, {"name": "test_efficientnet", "dropout": 0.1, "drop_path": 0.1}],
     "simple_cnn": [{"batch_norm": True}, {"channels": 3, "hidden": 8}],
+    "simple_net": [{"batch_norm": True, "channels": 4}, {"conv": "unfold", "channels": 3}],
+    "window_vit": [
+        {"patch": 4, "width": 16, "depth": 3, "heads": 2, "window": 2, "local": [0, 1, 2], "drop_path": 0},
+        {"patch": 3, "width": 12, "depth": 1, "heads": 3, "mlp_ratio": 1, "local": []},
+    ],
 }
 
 

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from stresslens.core.layers import layer_table
+from stresslens.models._transformer import Attention, Block
 from stresslens.models.first_cnn import first_cnn
-from stresslens.models.vit import _Block, vit
+from stresslens.models.vit import vit
 
 MNIST = (1, 28, 28)
 
@@ -18,7 +19,7 @@ MNIST = (1, 28, 28)
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_a_block_is_torchs_encoder_layer(norm: Any) -> None:
     torch.manual_seed(0)
-    own = _Block(16, 4, 24, norm, "relu", 0.0)
+    own = Block(Attention(16, 4), 16, 24, norm, "relu")
     theirs = nn.TransformerEncoderLayer(16, 4, 24, 0.0, "relu", batch_first=True, norm_first=norm == "pre")
     theirs.load_state_dict(
         {
