@@ -324,8 +324,12 @@ def test_torchvisions_published_files_load_whole(
 
 
 def test_timms_published_files_load_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task_of: Callable[..., Task]) -> None:
-    import timm
     from huggingface_hub import constants
+
+    from stresslens.core.torchvision_cure import cure
+
+    cure()
+    import timm
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     published = timm.create_model("efficientvit_m1", pretrained=False)
@@ -381,3 +385,11 @@ def test_a_study_in_config_form_repeats_a_run_that_began_with_another(tmp_path: 
     again = pipeline.run(studies.read(config), out=tmp_path / "again")
     first, second = (read_state(place / "tuned" / "seed-0" / "model.safetensors") for place in (folder, again))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_large_net_is_timed_on_fewer_images() -> None:
+    from stresslens.settling import images_to_time
+
+    assert images_to_time(1_000_000) > 10_000
+    assert images_to_time(4_100_000_000) == 8  # ResNet-50 at 224×224
+    assert images_to_time(0) > 10_000

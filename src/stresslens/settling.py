@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from stresslens import find, study
-from stresslens.building import Task, build_model, configuration, load_data
+from stresslens.building import Task, build_model, configuration, load_data, origin_of
 from stresslens.core import devices, layers
 from stresslens.core.devices import Arithmetic, Precision
 from stresslens.core.draws import Draws
@@ -20,6 +20,11 @@ from stresslens.core.types import Step
 from stresslens.recipe import ARITHMETIC, EVALUATION_KEYS, OPERATIONAL
 from stresslens.recipe_check import objective_of
 from stresslens.selecting import rules
+
+HEAVY = 2e11
+"""Operations of a timed step, about a second of a processor's."""
+FEWEST = 8
+"""Images of a timed step at least, so that it is laid out like a batch."""
 
 
 def settle(tasks: list[Task], *, most_threads: int, precision: Precision | None = None) -> list[Task]:
@@ -126,6 +131,11 @@ def _at(values: Any, dotted: str) -> Any:
     return values
 
 
+def images_to_time(multiply_adds: int) -> int:
+    """How many images a timed step is of at most, by the multiply-adds for one, so that no step of a large net takes long."""
+    return max(FEWEST, int(HEAVY / max(1, 6 * multiply_adds)))
+
+
 _timings: dict[str, dict[Arithmetic, float]] = {}
 
 
@@ -144,6 +154,9 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
     if key in _timings and task.module is None:
         return _timings[key]
     rules(train, data, base=task.base)
+    origin = origin_of(task)
+    if origin is not None and not origin.digest:
+        origin.load()  # published weights that cannot be had are told before anything is measured
     with torch.random.fork_rng(devices=[]):
         model = layers.pooled_first(build_model(task, data))
     fixed = None if train.threads == "auto" else train.threads
@@ -154,6 +167,9 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
         return {ways[0]: 0.0}
     objective = find.resolve("objectives", objective_of(train), base=task.base)
     size = len(data.train) if train.batch_size == "full" else train.batch_size
+    if device == "cpu":
+        net = model.get_submodule("net")
+        size = min(size, images_to_time(layers.layer_table(net, layers.shape_seen(model, data.shape)).multiply_adds))
     rows = data.train.select(torch.arange(min(size, len(data.train)))).to(device)
 
     def step(trial: nn.Module, way: Arithmetic) -> None:
