@@ -26,7 +26,7 @@ every = pytest.mark.parametrize("name", find.names("explainers"))
 
 def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
     torch.manual_seed(0)
-    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, [], None)
+    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, [str(k) for k in range(4)], None)
     return build(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))
 
 
@@ -44,7 +44,7 @@ def explained(name: str, model: nn.Module, x: Tensor, y: Tensor, index: Tensor |
 
 def suits(name: str, model: str) -> bool:
     """Which pairs there is a map for: layers laid out like the image, or attention."""
-    return {"gradcam": model not in ("linear", "mlp"), "rollout": model == "vit"}.get(name, True)
+    return {"gradcam": model not in ("linear", "mlp"), "rollout": model in ("vit", "openclip")}.get(name, True)
 
 
 @every

@@ -30,7 +30,7 @@ every = pytest.mark.parametrize("name", find.names("views"))
 
 def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
     torch.manual_seed(0)
-    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, [], None)
+    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, CLASSES, None)
     return build(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))
 
 
