@@ -227,13 +227,22 @@ def predict(
     pictures: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
     trust: Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")] = False,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes shown for each picture.")] = 3,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option("--prompts", help="A caption to choose from, instead of the run's classes; repeat it.", show_default=False),
+    ] = None,
+    templates: Annotated[
+        list[str] | None,
+        typer.Option("--templates", help="Captions go where {} is; may be repeated. Default: as they are.", show_default=False),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, written as they come.")] = False,
     as_json: Json = False,
 ) -> None:
     """Classify pictures, prepared as the run's own images were; say which are unlike its training images.
 
     Probabilities are calibrated on the run's validation images. A picture is called unlike at a stated false-alarm rate. Files that
-    cannot be read are told at the end (exit code 3), the rest is done.
+    cannot be read are told at the end (exit code 3), the rest is done. With captions of your own, for a run with a text side
+    (openclip), probabilities are not calibrated.
     """
     from stresslens.core.errors import DataError
     from stresslens.core.results import RunFolder
@@ -242,7 +251,11 @@ def predict(
     if csv and as_json:
         raise ConfigError("give either --csv or --json")
     _check_is_run(run)
+    if templates and not prompts:
+        raise ConfigError("--templates are for captions of your own; give them with --prompts")
     classifier = Classifier(RunFolder(run), trust=trust)
+    if prompts:
+        classifier.ask(prompts, templates or ("{}",))
     found = classifier.classify(picture_files(pictures), top=top)
     rate = classifier.likeness.rate if classifier.likeness else None
     if csv:
@@ -255,7 +268,8 @@ def predict(
             readable = [row.as_json() for row in rows if row.unreadable is None]
             print_json({"run": str(run), **facts, "pictures": readable, "unreadable": unreadable})
         else:
-            print_predictions([row for row in rows if row.unreadable is None], rate, classifier.calibrated_on)
+            unfitted = "the captions are your own" if prompts else "the run has no validation images"
+            print_predictions([row for row in rows if row.unreadable is None], rate, classifier.calibrated_on, unfitted)
     if unreadable:
         raise DataError("\n".join(unreadable))
 

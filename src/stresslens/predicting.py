@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from stresslens import evaluation, likeness
+from stresslens import evaluation, find, likeness
 from stresslens.building import frame_of, open_model
 from stresslens.core.data import Split
-from stresslens.core.errors import DataError
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.pictures import SUFFIXES, Unreadable, decode, files_below, quietly, read
 from stresslens.core.printing import printable
 from stresslens.core.progress import advance
-from stresslens.core.results import RunFolder, UnreadableRun, read_record
+from stresslens.core.results import ModelCard, RunFolder, UnreadableRun, read_record
+from stresslens.core.tapping import feature_layer
 from stresslens.metrics.classification import log_softmax
 
 BATCH = 128
@@ -60,6 +64,18 @@ class Classifier:
             self.likeness = None
         self.frame = frame_of(folder)
 
+    def ask(self, captions: Sequence[str], templates: Sequence[str] = ("{}",)) -> None:
+        """From here on the classes are these captions; probabilities are on the model's own scale, which no images calibrated.
+
+        Raises ConfigError as `among` does.
+        """
+        plain = self.card.model if isinstance(self.card, ModelCard) else self.card.estimator
+        self.model = among(self.model, captions, templates, called=find.named("models", plain)[0])
+        self.card = replace(self.card, classes=list(captions))
+        self.temperature, self.calibrated_on = 1.0, None
+        if feature_layer(self.model, self.card.shape)[0] is self.model:
+            self.likeness = None  # it knows the logits of other classes
+
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
         """A prediction for each file, in order, a batch at a time; files that are no whole picture are told among the others."""
         remaining = iter(files)
@@ -93,6 +109,30 @@ class Classifier:
             ranked = tuple((self.card.classes[k], float(row[k])) for k in best)
             unlike = None if self.likeness is None or p_like is None else bool(p_like <= self.likeness.rate)
             yield ranked, None if p_like is None else float(p_like), unlike
+
+
+def among(
+    model: nn.Module, captions: Sequence[str], templates: Sequence[str] = ("{}",), *, called: str = "the model"
+) -> nn.Sequential:
+    """A model with a text side that classifies among these captions instead, as they are or in `templates`. The model given stays
+    as it is, and its weights are shared.
+
+    Raises ConfigError for fewer than two captions, empty, repeated or too similar ones, and for a model without a text side.
+    """
+    net = getattr(model, "net", model)
+    if not hasattr(net, "tell_apart"):
+        raise ConfigError(f"{called} has no text side to read captions; prompts are for openclip with `head: text`")
+    if len(captions) < 2:
+        raise ConfigError(f"{len(captions)} caption to choose from; give at least two")
+    if empty := [place for place, caption in enumerate(captions, 1) if not caption.strip()]:
+        raise ConfigError(f"caption {empty[0]} is empty")
+    if repeated := [caption for place, caption in enumerate(captions) if caption in captions[:place]]:
+        raise ConfigError(f"the caption {repeated[0]!r} is given twice")
+    own: Any = copy.copy(net)
+    own.tell_apart(captions, templates)
+    own.text_features()
+    front = [(name, part) for name, part in model.named_children() if net is not model and name != "net"]
+    return nn.Sequential(OrderedDict([*front, ("net", own)]))
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:

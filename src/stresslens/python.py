@@ -25,6 +25,7 @@ from stresslens.core.results import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.data_check import findings_of
 from stresslens.estimating import Estimated
+from stresslens.predicting import among
 from stresslens.recipe_check import heeded_by_estimators
 from stresslens.report.page import write_report as _write_report
 from stresslens.robust_result import Robust
@@ -263,8 +264,16 @@ def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = 
     return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
 
 
-def predict(model: nn.Module, images: Tensor | np.ndarray) -> np.ndarray:
-    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was."""
+def predict(
+    model: nn.Module, images: Tensor | np.ndarray, *, prompts: Sequence[str] | None = None, templates: Sequence[str] = ("{}",)
+) -> np.ndarray:
+    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was.
+
+    `prompts` are K captions that a model with a text side (openclip) chooses from instead of its classes, as they are or in
+    `templates`. Raises ConfigError for captions it cannot tell apart.
+    """
+    if prompts is not None:
+        model = among(model, prompts, templates)
     if not isinstance(images, Tensor | np.ndarray):
         raise ConfigError(f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`")
     x = as_tensor(images)
