@@ -47,7 +47,7 @@ def with_small_sizes(text: str) -> str:
 @pytest.mark.parametrize(
     "file",
     [
-        pytest.param(file, id=file.stem, marks=pytest.mark.slow if "mnist" in file.stem and file.stem != "mnist-lenet" else ())
+        pytest.param(file, id=file.stem, marks=pytest.mark.slow if re.search("mnist-(?!lenet)|clip", file.stem) else ())
         for file in STUDIES
     ],
 )
@@ -61,6 +61,7 @@ def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest
     changes += ["data.subset=600"] * ("data: {mnist" in text) + ["data={folder: {path: photos, size: 32}}"] * (
         "data: cifar10" in text
     )
+    changes += ["data.source=digits", "data.validation=100", "data.subset=600"] * ("data: {coloured_mnist" in text)
     changes += ["robustness.images=16", "robustness.protocol=[fgsm]", "robustness.audit=false"] * ("\nrobustness:" in text)
     small = tmp_path / file.name
     small.write_text(with_small_sizes(text))

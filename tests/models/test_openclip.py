@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stresslens import find, stages
 from stresslens.building import Task, begin, build_model, open_model, origin_of
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.layers import evaluating
+from stresslens.core.layers import evaluating, quick
 from stresslens.core.results import RunFolder, read_json
 from stresslens.models._zero_shot import open_clip
 
@@ -158,6 +158,22 @@ def test_the_attentions_fast_path_gives_the_same() -> None:
     with torch.no_grad():
         fast = net(x)
     assert torch.allclose(net(x), fast, atol=1e-5)
+
+
+def test_bfloat16_reaches_neither_captions_nor_cosines() -> None:
+    net, other = net_of().eval(), net_of().eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        found, logits = net.text_features(), net(images())
+    assert torch.equal(found, other.text_features())
+    assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("layout", [TINY, RESNET], ids=["vit", "resnet"])
+def test_quicker_ways_give_the_same(layout: dict[str, Any]) -> None:
+    net = net_of((3, 32, 32), layout=layout).eval()
+    x = images(shape=(3, 32, 32))
+    with torch.no_grad():
+        assert torch.allclose(quick(net)(x), net(x), atol=1e-5)
 
 
 # --- batch norm -------------------------------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ class ZeroShot(nn.Module):
     def similarity(self, of_images: Tensor, of_text: Tensor) -> Tensor:
         """(N, K) logits of normalised features (N, D) and (K, D), never in bfloat16, which has two digits of them."""
         with torch.autocast(of_images.device.type, enabled=False):
-            logits = self.logit_scale.exp() * of_images @ of_text.T
+            image, text = (features.to(self.logit_scale.dtype) for features in (of_images, of_text))
+            logits = self.logit_scale.exp() * image @ text.T
             return logits if self.logit_bias is None else logits + self.logit_bias
 
     def text_features(self) -> Tensor:
