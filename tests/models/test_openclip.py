@@ -74,6 +74,23 @@ def test_several_templates_are_averaged_as_open_clip_does() -> None:
         assert torch.allclose(net.text_features().T, expected, atol=1e-6)
 
 
+def test_captions_are_encoded_without_their_padding() -> None:
+    """Short and long ones together, and one that fills all tokens: as open_clip encodes them."""
+    names = ("a", "a very much longer name of a thing", "word " * 20 + "cut short")
+    net = net_of(names=names).eval()
+    with torch.no_grad():
+        for part in (net._captions[:1], net._captions[:2], net._captions):
+            assert torch.allclose(net._unpadded(part[:, 0]), net.encode_text(part[:, 0]), atol=1e-5)
+
+
+def test_a_text_tower_of_its_own_kind_is_open_clips_as_well() -> None:
+    """CustomTextCLIP, of which EVA02's smallest is one, has its text side in a module of its own."""
+    with torch.device("meta"):
+        net = net_of((3, 224, 224), name="EVA02-B-16")
+    assert {"text.token_embedding.weight", "text.text_projection"} <= set(net.state_dict())
+    assert len(list(net._text_side())) == sum(1 for name, _ in net.named_parameters() if name.startswith("text."))
+
+
 def test_many_captions_are_encoded_in_parts() -> None:
     names = tuple(f"thing number {k}" for k in range(300))
     net, few = net_of(names=names).eval(), net_of(names=names[280:]).eval()
@@ -87,8 +104,8 @@ def test_many_captions_are_encoded_in_parts() -> None:
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[int]]:
     net, calls = net_of().eval(), []
-    encode = type(net).encode_text
-    monkeypatch.setattr(type(net), "encode_text", lambda self, text: calls.append(1) or encode(self, text))
+    encode = type(net)._encode
+    monkeypatch.setattr(type(net), "_encode", lambda self: calls.append(1) or encode(self))
     return net, calls
 
 

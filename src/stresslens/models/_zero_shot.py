@@ -78,8 +78,21 @@ class ZeroShot(nn.Module):
     def _encode(self) -> Tensor:
         classes, templates, _ = self._captions.shape
         tokens = self._captions.to(self.logit_scale.device).flatten(0, 1)
-        each = torch.cat([F.normalize(self.encode_text(part), dim=-1) for part in torch.split(tokens, CAPTIONS)])
+        each = torch.cat([F.normalize(self._unpadded(part), dim=-1) for part in torch.split(tokens, CAPTIONS)])
         return F.normalize(each.view(classes, templates, -1).mean(1), dim=-1)
+
+    def _unpadded(self, tokens: Tensor) -> Tensor:
+        """open_clip's `encode_text`; where it looks back only, without the padding behind the longest caption, most of 77 tokens."""
+        clip: Any = self
+        causal = getattr(clip, "text_pool_type", None) == "argmax" and clip.attn_mask is not None
+        if not causal or not isinstance(clip.text_projection, Tensor):
+            return self.encode_text(tokens)
+        last = tokens.argmax(-1)  # the end of text has the highest number
+        length = int(last.max()) + 1
+        x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
+        x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+        read: Tensor = x[torch.arange(len(x), device=x.device), last] @ clip.text_projection
+        return read
 
     def _text_side(self) -> Iterator[nn.Parameter]:
         yield from (p for name, p in self._parameters.items() if p is not None and not name.startswith("logit"))
