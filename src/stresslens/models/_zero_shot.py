@@ -82,7 +82,7 @@ class ZeroShot(nn.Module):
         return F.normalize(each.view(classes, templates, -1).mean(1), dim=-1)
 
     def _unpadded(self, tokens: Tensor) -> Tensor:
-        """open_clip's `encode_text`; where it looks back only, without the padding behind the longest caption, most of 77 tokens."""
+        """open_clip's `encode_text`; where it looks back only, without the padding behind the longest caption."""
         clip: Any = self
         causal = getattr(clip, "text_pool_type", None) == "argmax" and clip.attn_mask is not None
         if not causal or not isinstance(clip.text_projection, Tensor):
