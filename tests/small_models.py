@@ -16,6 +16,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [8]},
     "torchvision": {"name": "shufflenet_v2_x0_5"},
     "timm": {"name": "test_efficientnet"},
+    "openclip": {"layout": {"embed": 16, "image": {"width": 16, "layers": 2, "heads": 2}, "text": {"width": 16, "layers": 1}}},
 }
 
 

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from stresslens import stages
-from stresslens.answering import opened
+from stresslens import python, stages
+from stresslens.answering import among, opened
 from stresslens.building import Task
 from stresslens.cli import app
 from stresslens.core.data import Data
-from stresslens.core.errors import DataError
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.results import RunFolder, read_json, write_json
 from stresslens.predicting import Classifier, picture_files
 
@@ -127,3 +127,82 @@ def test_as_csv_and_json_and_a_table(invoke: Callable[..., tuple[str, str]]) -> 
 
 def test_only_one_form_at_a_time(invoke: Callable[..., tuple[str, str]]) -> None:
     assert "either --csv or --json" in invoke("--csv", "--json")[1]
+
+
+# --- captions of one's own --------------------------------------------------------------------------------------------
+
+LAYOUT = {"embed": 8, "image": {"width": 8, "layers": 1}, "text": {"width": 8, "layers": 1}}
+
+
+@pytest.fixture
+def clip(task_of: Callable[..., Task]) -> Path:
+    """A zero-shot run: weights as they were drawn."""
+    task = task_of({"openclip": {"layout": LAYOUT}}, epochs=0)
+    stages.carry_out(task)
+    return task.folder
+
+
+def test_a_run_classifies_among_captions(clip: Path, pictures: Path, small: Data) -> None:
+    """With the run's own captions the answers are the run's own, on the uncalibrated scale."""
+    classifier = Classifier(opened(clip, captions=small.classes, templates=["a photo of a {}."]))
+    files = sorted(pictures.glob("[0-9]*.png"))
+    x = torch.stack([torch.from_numpy(np.array(Image.open(file)))[None] for file in files]).float() / 255
+    with torch.no_grad():
+        expected = torch.softmax(python.load(clip)(x), 1)
+    for row, scores in zip(classifier.classify(files, top=10), expected, strict=True):
+        assert [name for name, _ in row.classes] == [small.classes[k] for k in scores.argsort(descending=True)]
+        assert [p for _, p in row.classes] == pytest.approx(scores.sort(descending=True).values.tolist(), abs=1e-5)
+    assert classifier.facts.temperature == 1
+    assert classifier.facts.calibrated_on is None
+
+
+def test_python_takes_captions_and_the_model_stays_as_it_is(clip: Path) -> None:
+    model = python.load(clip)
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = python.predict(model, x)
+    asked = python.predict(model, x, prompts=["an apple", "a banana"])
+    assert asked.shape == (3, 2)
+    net, front = model.get_submodule("net"), model.get_submodule("normalize")
+    with torch.no_grad():
+        logits = among(net, ["an apple", "a banana"])(front(x))
+    assert asked == pytest.approx(torch.softmax(logits.double(), 1).numpy(), abs=1e-6)
+    assert not np.allclose(asked, python.predict(model, x, prompts=["an apple", "a banana"], templates=["a bad photo of {}", "{}"]))
+    assert np.array_equal(python.predict(model, x), before)
+
+
+CAPTIONS = {
+    "one": (["an apple"], "1 caption to choose from; give at least two"),
+    "an empty one": (["an apple", "  "], "caption 2 is empty"),
+    "the same": (["an apple", "a banana", "an apple"], "the caption 'an apple' is given twice"),
+    "the same but for case": (["an Apple", "an apple"], "ignores case"),
+}
+
+
+@pytest.mark.parametrize("which", CAPTIONS)
+def test_captions_that_make_no_sense(clip: Path, which: str) -> None:
+    captions, says = CAPTIONS[which]
+    with pytest.raises(ConfigError, match=says):
+        opened(clip, captions=captions)
+
+
+def test_captions_for_a_model_without_a_text_side(run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^mlp has no text side"):
+        opened(run, captions=["an apple", "a banana"])
+    with pytest.raises(ConfigError, match=r"^the model has no text side"):
+        among(torch.nn.Linear(2, 2), ["an apple", "a banana"])
+
+
+def test_captions_from_the_command_line(clip: Path, pictures: Path) -> None:
+    def typed(*words: str) -> tuple[str, str]:
+        result = CliRunner().invoke(app, ["predict", str(clip), str(pictures / "00.png"), *words])
+        return result.stdout, str(result.exception)
+
+    out, _ = typed("--prompts", "an apple", "--prompts", "a banana")
+    assert "an apple" in out
+    assert "not calibrated: the captions are your own" in out
+    out, _ = typed("--prompts", "apple", "--prompts", "banana", "--templates", "a photo of a {}", "--json")
+    document = json.loads(out)
+    assert {each["class"] for each in document["pictures"][0]["predictions"]} == {"apple", "banana"}
+    assert document["calibrated_on"] is None
+    assert "has no {}" in typed("--prompts", "apple", "--prompts", "banana", "--templates", "a photo")[1]
+    assert "give them with --prompts" in typed("--templates", "a photo of a {}")[1]

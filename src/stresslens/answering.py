@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import copy
 import dataclasses
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,12 +19,13 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from stresslens import evaluation
+from stresslens import evaluation, find
 from stresslens.building import open_model
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.pictures import Fit
-from stresslens.core.results import RunFolder, UnreadableRun, arrays_in, read_json, read_record
+from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, arrays_in, read_json, read_record
+from stresslens.core.tapping import feature_layer
 from stresslens.likeness import Likeness, Sample, coarse_of, observed
 from stresslens.metrics.intervals import Floats
 
@@ -67,17 +70,28 @@ class Answering:
     """None where nothing says which images are unlike those trained on."""
 
 
-def opened(path: Path, *, trust: bool = False, module: nn.Module | None = None) -> Answering:
+def opened(
+    path: Path,
+    *,
+    trust: bool = False,
+    module: nn.Module | None = None,
+    captions: Sequence[str] | None = None,
+    templates: Sequence[str] = ("{}",),
+) -> Answering:
     """A run's folder, or a file or folder that `stresslens export` wrote.
 
-    Only built-in plug-ins, and no .pt2 file, are executed unless `trust`; `module` is as in `open_model`. Raises ConfigError for
+    Only built-in plug-ins, and no .pt2 file, are executed unless `trust`; `module` is as in `open_model`. With `captions` these
+    are the classes (`among`); probabilities are then on the model's own scale, which no images calibrated. Raises ConfigError for
     anything else, and for what is damaged.
     """
     folder = RunFolder(path.parent if path.name == "model.safetensors" else path)
-    if folder.record.is_file():
-        return _of_folder(folder, facts_of(folder), trust, module)
-    if (folder.path / EXPORT).is_file():
-        return _of_folder(folder, _checked(read_json(folder.path / EXPORT), folder.path / EXPORT), trust, module)
+    if folder.record.is_file() or (folder.path / EXPORT).is_file():
+        exported = folder.path / EXPORT
+        facts = facts_of(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
+        model = open_model(folder, trust=trust, module=module).eval()
+        return _of_model(model, facts, folder) if not captions else _of_captions(model, facts, folder, captions, templates)
+    if captions and path.suffix in (".onnx", ".pt2"):
+        raise ConfigError(f"{path} is a graph from images to logits, without a text side; give the run, or its safetensors export")
     if path.suffix == ".onnx":
         return _of_onnx(path)
     if path.suffix == ".pt2":
@@ -116,9 +130,7 @@ def _checked(values: Any, name: Path) -> Facts:
         raise UnreadableRun(f"{name} does not describe a model: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
-def _of_folder(folder: RunFolder, facts: Facts, trust: bool, module: nn.Module | None) -> Answering:
-    model = open_model(folder, trust=trust, module=module).eval()
-
+def _of_model(model: nn.Module, facts: Facts, folder: RunFolder) -> Answering:
     def answer(x: Tensor) -> tuple[Floats, Sample]:
         split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
         return observed(model, split, lambda: evaluation.logits_of(model, split).double().numpy())
@@ -127,6 +139,40 @@ def _of_folder(folder: RunFolder, facts: Facts, trust: bool, module: nn.Module |
         return Answering(facts, answer, Likeness.load(folder.likeness))
     except UnreadableRun:
         return Answering(facts, answer, None)
+
+
+def _of_captions(model: nn.Module, facts: Facts, folder: RunFolder, captions: Sequence[str], templates: Sequence[str]) -> Answering:
+    card = folder.load_card()
+    plain, kind = (card.estimator, "estimators") if isinstance(card, EstimatorCard) else (card.model, "models")
+    told = dataclasses.replace(facts, classes=list(captions), temperature=1.0, calibrated_on=None)
+    own = among(model, captions, templates, called=find.named(kind, plain)[0])
+    answering = _of_model(own, told, folder)
+    knows_logits = feature_layer(own, facts.shape)[0] is own  # then it knows those of other classes
+    return dataclasses.replace(answering, likeness=None) if knows_logits else answering
+
+
+def among(
+    model: nn.Module, captions: Sequence[str], templates: Sequence[str] = ("{}",), *, called: str = "the model"
+) -> nn.Sequential:
+    """A model with a text side that classifies among these captions instead, as they are or in `templates`. The model given stays
+    as it is, and its weights are shared.
+
+    Raises ConfigError for fewer than two captions, empty, repeated or too similar ones, and for a model without a text side.
+    """
+    net = getattr(model, "net", model)
+    if not hasattr(net, "tell_apart"):
+        raise ConfigError(f"{called} has no text side to read captions; prompts are for openclip with `head: text`")
+    if len(captions) < 2:
+        raise ConfigError(f"{len(captions)} caption to choose from; give at least two")
+    if empty := [place for place, caption in enumerate(captions, 1) if not caption.strip()]:
+        raise ConfigError(f"caption {empty[0]} is empty")
+    if repeated := [caption for place, caption in enumerate(captions) if caption in captions[:place]]:
+        raise ConfigError(f"the caption {repeated[0]!r} is given twice")
+    own: Any = copy.copy(net)
+    own.tell_apart(captions, templates)
+    own.text_features()
+    front = [(name, part) for name, part in model.named_children() if net is not model and name != "net"]
+    return nn.Sequential(OrderedDict([*front, ("net", own)]))
 
 
 def _of_onnx(path: Path) -> Answering:

@@ -230,13 +230,22 @@ def predict(
         bool, typer.Option("--trust", help="Also execute plug-ins that are not built in, and what a .pt2 file holds.")
     ] = False,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes shown for each picture.")] = 3,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option("--prompts", help="A caption to choose from, instead of the run's classes; repeat it.", show_default=False),
+    ] = None,
+    templates: Annotated[
+        list[str] | None,
+        typer.Option("--templates", help="Captions go where {} is; may be repeated. Default: as they are.", show_default=False),
+    ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, written as they come.")] = False,
     as_json: Json = False,
 ) -> None:
     """Classify pictures, prepared as the run's own images were; say which are unlike its training images.
 
     Probabilities are calibrated on the run's validation images. A picture is called unlike at a stated false-alarm rate. Files that
-    cannot be read are told at the end (exit code 3), the rest is done.
+    cannot be read are told at the end (exit code 3), the rest is done. With captions of your own, for a run with a text side
+    (openclip), probabilities are not calibrated.
     """
     from stresslens.answering import opened
     from stresslens.core.errors import DataError
@@ -244,7 +253,9 @@ def predict(
 
     if csv and as_json:
         raise ConfigError("give either --csv or --json")
-    classifier = Classifier(opened(run, trust=trust))
+    if templates and not prompts:
+        raise ConfigError("--templates are for captions of your own; give them with --prompts")
+    classifier = Classifier(opened(run, trust=trust, captions=prompts, templates=templates or ("{}",)))
     told = classifier.facts
     found = classifier.classify(picture_files(pictures), top=top)
     rate = classifier.likeness.rate if classifier.likeness else None
@@ -258,7 +269,8 @@ def predict(
             readable = [row.as_json() for row in rows if row.unreadable is None]
             print_json({"run": str(run), **facts, "pictures": readable, "unreadable": unreadable})
         else:
-            print_predictions([row for row in rows if row.unreadable is None], rate, told.calibrated_on)
+            unfitted = "the captions are your own" if prompts else "the run has no validation images"
+            print_predictions([row for row in rows if row.unreadable is None], rate, told.calibrated_on, unfitted)
     if unreadable:
         raise DataError("\n".join(unreadable))
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stresslens import evaluation, explanation, exporting, find, head_to_head, pipeline, stages, verification
 from stresslens import study as studies
 from stresslens.admission import admitted
+from stresslens.answering import among
 from stresslens.building import Task, open_model
 from stresslens.core.ball import Norm
 from stresslens.core.data import Data, Split, as_tensor
@@ -278,8 +279,16 @@ def export(
     return exporting.export(folder, to, out=None if out is None else Path(out), trust=trust, module=copy.deepcopy(module))
 
 
-def predict(model: nn.Module, images: Tensor | np.ndarray) -> np.ndarray:
-    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was."""
+def predict(
+    model: nn.Module, images: Tensor | np.ndarray, *, prompts: Sequence[str] | None = None, templates: Sequence[str] = ("{}",)
+) -> np.ndarray:
+    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was.
+
+    `prompts` are K captions that a model with a text side (openclip) chooses from instead of its classes, as they are or in
+    `templates`. Raises ConfigError for captions it cannot tell apart.
+    """
+    if prompts is not None:
+        model = among(model, prompts, templates)
     if not isinstance(images, Tensor | np.ndarray):
         raise ConfigError(f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`")
     x = as_tensor(images)

@@ -218,7 +218,7 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
     return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
 
 
-def print_predictions(rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None) -> None:
+def print_predictions(rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, unfitted: str) -> None:
     """A table, and below it what the probabilities and the mark for unlike pictures mean."""
     cells = []
     for row in rows:
@@ -226,7 +226,7 @@ def print_predictions(rows: Sequence[Prediction], rate: float | None, calibrated
         next_best = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
         cells.append([row.file, first, f"{100 * probability:.1f} %", next_best, "unlike the training images" if row.unlike else ""])
     print_table(["picture", "class", "probability", "next", ""], cells, "predictions")
-    on = f"calibrated on the {calibrated_on} images" if calibrated_on else "not calibrated: the run has no validation images"
+    on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {unfitted}"
     flag = (
         f"of pictures like the validation images {100 * rate:.2g} % are called unlike" if rate else "unlike pictures are not told"
     )

@@ -23,11 +23,11 @@ from sklearn.model_selection import train_test_split
 
 from stresslens import find
 from stresslens.core import data as core_data
-from stresslens.core.data import Data
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.torchvision_cure import torchvision
+from stresslens.datasets import _mnist_files as mnist_module
 from stresslens.datasets import cifar10 as cifar10_module
-from stresslens.datasets import mnist as mnist_module
 
 TRAINING, TESTING = 200, 40
 """Images of the small archives."""
@@ -123,10 +123,16 @@ def small_folder(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
 SMALL: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
     "digits": lambda monkeypatch, root: None,
     "mnist": small_mnist,
+    "coloured_mnist": small_mnist,
     "cifar10": small_cifar10,
     "folder": small_folder,
 }
 every = pytest.mark.parametrize("name", find.names("datasets"))
+
+
+def of_ten(data: Data, split: Split) -> torch.Tensor:
+    """The labels that images are divided by: of colour and digit the digit."""
+    return split.labels % 10 if len(data.classes) == 100 else split.labels
 
 
 # --- what every data set keeps to -------------------------------------------------------------------------------------
@@ -139,12 +145,12 @@ def test_a_data_set_is_whole(name: str, places: tuple[Path, Path], monkeypatch: 
     data = load(name, validation=50)
     assert data.name == name
     assert set(data.splits) == {"train", "validation", "test"}
-    assert len(data.classes) == 10
+    assert len(data.classes) == (100 if name == "coloured_mnist" else 10)
     for split in data.splits.values():
         assert split.images.dtype == torch.uint8
         assert split.images[:].is_contiguous()
         assert int(split.images[:].max()) <= split.scale
-        assert split.labels.unique().tolist() == list(range(10))
+        assert of_ten(data, split).unique().tolist() == list(range(10))
     assert data.validation is not None
     assert len(data.validation) == 50
     assert data.fingerprint == load(name, validation=50).fingerprint
@@ -157,7 +163,7 @@ def test_a_subset_is_balanced_and_leaves_the_other_splits(
 ) -> None:
     SMALL[name](monkeypatch, places[0])
     whole, some = load(name, validation=50), load(name, validation=50, subset=70)
-    assert some.train.labels.bincount().tolist() == [7] * 10
+    assert of_ten(some, some.train).bincount().tolist() == [7] * 10
     assert not some.notes
     for split in ("validation", "test"):
         assert torch.equal(whole.splits[split].images[:], some.splits[split].images[:])
@@ -182,7 +188,7 @@ def test_a_subset_that_cannot_be_balanced_is_noted(name: str, places: tuple[Path
     n = len(load(name, validation=45).train)
     data = load(name, validation=45, subset=n)
     assert len(data.train) == n
-    smallest = int(data.train.labels.bincount().min())
+    smallest = int(of_ten(data, data.train).bincount().min())
     assert smallest * 10 < n
     (note,) = data.notes
     assert note.startswith(f"a balanced subset of {n} images is not to be had: the smallest class, ")
@@ -333,6 +339,14 @@ def test_cifar10_is_read_from_torchvisions_archive(places: tuple[Path, Path], mo
         assert torch.equal(split.images[:, 0, 0, 0].long(), split.labels)  # red, green, blue; rows before columns
         assert (split.images[:, 1, 0, 0] == 100).all()
         assert (split.images[:, 2, 0, 5] == 200).all()
+
+
+def test_cifar10_by_names_of_ones_own(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    small_cifar10(monkeypatch, places[0])
+    assert load("cifar10", validation=20, names=list("abcdefghij")).classes == tuple("abcdefghij")
+    for names in (list("abc"), list("aacdefghij")):
+        with pytest.raises(ConfigError, match="ten classes, each with a name of its own"):
+            load("cifar10", validation=20, names=names)
 
 
 @pytest.mark.parametrize("damage", ["nothing there", "one file missing", "one file cut"])

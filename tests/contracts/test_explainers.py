@@ -37,7 +37,7 @@ def explained(name: str, model: nn.Module, x: Tensor, y: Tensor, index: Tensor |
 
 def suits(name: str, model: str) -> bool:
     """Which pairs there is a map for: layers laid out like the image, or attention."""
-    return {"gradcam": model not in ("linear", "mlp"), "rollout": model == "vit"}.get(name, True)
+    return {"gradcam": model not in ("linear", "mlp"), "rollout": model in ("vit", "openclip")}.get(name, True)
 
 
 @every

@@ -24,6 +24,8 @@ def rollout(model: nn.Module, x: Tensor, *, heads: Literal["mean", "max"] = "mea
     tokens at once (windows of tokens are not followed).
     """
     found = []
+    with torch.no_grad():
+        model(x[:1])  # encodes what is encoded once, the captions of a text side, whose attention is not meant
     for (part,) in pieces(x):
         with torch.no_grad(), _attended(model) as weights:
             model(part)
