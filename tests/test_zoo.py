@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,50 @@ def photographs(n: int = 36) -> Data:
     images = 0.4 * torch.rand(n, 3, 32, 32, generator=draws)
     images[torch.arange(n), labels] += 0.5
     return Data.from_arrays(images, labels, classes=CLASSES, name="photographs", validation=9, test=9)
+
+
+TOWERS = {"embed": 16, "image": {"width": 16, "layers": 2, "heads": 2}, "text": {"width": 16, "layers": 1, "heads": 2}}
+CLIPS = {
+    "a small one": {"layout": TOWERS},
+    "ViT-B-32": {"name": "ViT-B-32-quickgelu"},
+    "RN50": {"name": "RN50-quickgelu"},
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(value, id=name, marks=[] if name == "a small one" else pytest.mark.slow) for name, value in CLIPS.items()],
+)
+def test_clip_the_whole_way(options: dict[str, Any], task_of: Callable[..., Task], tmp_path: Path) -> None:
+    """From class names, without training: what differs from the others is that no layer begins anew."""
+    data = photographs()
+    seen = {"size": 224} if "name" in options else {}
+    torch.manual_seed(7)
+    side = seen.get("size", 32)
+    published = find.resolve("models", {"openclip": options})((3, side, side), 3, CLASSES, None)
+    safetensors.torch.save_file({k: v.contiguous() for k, v in published.state_dict().items()}, tmp_path / "published.safetensors")
+    begun = {**options, "weights": {"file": str(tmp_path / "published.safetensors")}, "quick_gelu": True}
+
+    def task_with(**options: Any) -> Task:
+        task = task_of({"openclip": begun}, data=data, **options)
+        return replace(task, recipe=replace(task.recipe, input=replace(task.recipe.input, **seen)))
+
+    task = task_with(epochs=0)
+    record = stages.carry_out(task)
+    assert record["weights"]["fresh"] == record["weights"]["left"] == record["weights"]["adapted"] == []
+    folder = RunFolder(task.folder)
+    model, again = open_model(folder).eval(), open_model(folder).eval()
+    assert data.test is not None
+    x = data.test.images[:]
+    with torch.no_grad():
+        logits = model(x)
+        assert torch.equal(logits, again(x))
+    sl.attack(model, data.test, radii=[0, 4 / 255], protocol=["fgsm"], audit=False)
+    assert np.isfinite(sl.explain(model, x[:2], "gradcam").maps).all()
+    exported = sl.export(task.folder, "onnx", out=tmp_path / "model.onnx")
+    assert exported.difference < 1e-4 * max(1.0, float(logits.abs().max()))
+    trained = stages.carry_out(task_with(epochs=1, batch_size=32, folder=tmp_path / "b" / "seed-0"))
+    assert trained["training"]["steps"] == 1
 
 
 @pytest.mark.parametrize(

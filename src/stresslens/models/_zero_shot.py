@@ -69,6 +69,8 @@ class ZeroShot(nn.Module):
         weights = list(self._text_side())
         if self.training and any(p.requires_grad for p in weights):
             return self._encode()
+        if self._encoded is not None and torch.compiler.is_exporting():
+            return self._encoded[1]  # a constant of the graph
         state = [(p.data_ptr(), p._version, p.dtype, p.device) for p in weights]
         if self._encoded is None or self._encoded[0] != state:
             with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
