@@ -36,6 +36,25 @@ def photographs(n: int = 36) -> Data:
     return Data.from_arrays(images, labels, classes=CLASSES, name="photographs", validation=9, test=9)
 
 
+def goes_on(folder: RunFolder, data: Data, explainers: list[str], place: Path) -> None:
+    """A trained run is opened bit for bit, attacked, explained and exported."""
+    model, again = open_model(folder).eval(), open_model(folder).eval()
+    assert data.test is not None
+    x = data.test.images[:]
+    with torch.no_grad():
+        logits = model(x)
+        assert torch.equal(logits, again(x))
+    assert np.allclose(np.load(folder.predictions("test"))["scores"], logits.numpy(), atol=1e-4)
+    robust = sl.attack(model, data.test, radii=[0, 4 / 255], protocol=[{"pgd": {"steps": 2}}], audit=False)
+    assert len(robust.facts["curve"]) == 2
+    for explainer in explainers:
+        maps = sl.explain(model, x[:2], explainer).maps
+        assert maps.shape == (2, 32, 32)
+        assert np.isfinite(maps).all()
+    exported = sl.export(folder.path, "onnx", out=place / "model.onnx")
+    assert exported.difference < 1e-4 * max(1.0, float(logits.abs().max()))
+
+
 TOWERS = {"embed": 16, "image": {"width": 16, "layers": 2, "heads": 2}, "text": {"width": 16, "layers": 1, "heads": 2}}
 CLIPS = {
     "a small one": {"layout": TOWERS},
@@ -65,17 +84,7 @@ def test_clip_the_whole_way(options: dict[str, Any], task_of: Callable[..., Task
     task = task_with(epochs=0)
     record = stages.carry_out(task)
     assert record["weights"]["fresh"] == record["weights"]["left"] == record["weights"]["adapted"] == []
-    folder = RunFolder(task.folder)
-    model, again = open_model(folder).eval(), open_model(folder).eval()
-    assert data.test is not None
-    x = data.test.images[:]
-    with torch.no_grad():
-        logits = model(x)
-        assert torch.equal(logits, again(x))
-    sl.attack(model, data.test, radii=[0, 4 / 255], protocol=["fgsm"], audit=False)
-    assert np.isfinite(sl.explain(model, x[:2], "gradcam").maps).all()
-    exported = sl.export(task.folder, "onnx", out=tmp_path / "model.onnx")
-    assert exported.difference < 1e-4 * max(1.0, float(logits.abs().max()))
+    goes_on(RunFolder(task.folder), data, ["gradcam"], tmp_path)
     trained = stages.carry_out(task_with(epochs=1, batch_size=32, folder=tmp_path / "b" / "seed-0"))
     assert trained["training"]["steps"] == 1
 
@@ -96,22 +105,4 @@ def test_the_whole_way(value: dict[str, Any], task_of: Callable[..., Task], tmp_
     assert len(record["weights"]["fresh"]) == 2  # the last layer's weight and bias
     assert record["weights"]["left"] == record["weights"]["adapted"] == []
     assert record["training"]["steps"] == 1
-
-    folder = RunFolder(task.folder)
-    model, again = open_model(folder).eval(), open_model(folder).eval()
-    assert data.test is not None
-    x = data.test.images[:]
-    with torch.no_grad():
-        logits = model(x)
-    assert torch.equal(logits, again(x))
-    kept = np.load(folder.predictions("test"))["scores"]
-    assert np.allclose(kept, logits.numpy(), atol=1e-4)
-
-    robust = sl.attack(model, data.test, radii=[0, 4 / 255], protocol=[{"pgd": {"steps": 2}}], audit=False)
-    assert len(robust.facts["curve"]) == 2
-    for explainer in ("saliency", "gradcam"):
-        maps = sl.explain(model, x[:2], explainer).maps
-        assert maps.shape == (2, 32, 32)
-        assert np.isfinite(maps).all()
-    exported = sl.export(task.folder, "onnx", out=tmp_path / "model.onnx")
-    assert exported.difference < 1e-4 * max(1.0, float(logits.abs().max()))
+    goes_on(RunFolder(task.folder), data, ["saliency", "gradcam"], tmp_path)

@@ -344,27 +344,36 @@ def test_weights_without_a_name_and_with_a_wrong_tag() -> None:
         asked({"name": "RN50", "weights": "openay"})
 
 
-def test_weights_that_cannot_be_had_say_where_to_put_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(cfg: Any) -> str:
-        raise FileNotFoundError("Name or service not known")
+def hub_cache(home: Path, monkeypatch: pytest.MonkeyPatch, repository: str) -> Path:
+    """Where huggingface_hub, without a network, looks for the files of a repository."""
+    from huggingface_hub import constants
 
-    monkeypatch.setattr(open_clip().pretrained, "download_pretrained", offline)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    folder = home / f"models--{repository.replace('/', '--')}"
+    (folder / "snapshots" / "0123").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0123")
+    return folder / "snapshots" / "0123"
+
+
+def test_weights_that_cannot_be_had_say_where_to_put_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub_cache(tmp_path, monkeypatch, "nobody/nothing")
     with pytest.raises(DataError) as caught:
         asked({"name": "ViT-B-32", "weights": "openai"}).load()
     says = str(caught.value)
-    for part in ("openai of ViT-B-32", "open_clip_model.safetensors of timm/vit_base_patch32_clip_224.openai", "{file: PATH}"):
+    for part in ("ViT-B-32 openai", "open_clip_model.safetensors of timm/vit_base_patch32_clip_224.openai", "{file: PATH}"):
         assert part in says
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04" + b"x" * 5000], ids=["empty", "a page", "half"])
-@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
-def test_a_file_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, suffix: str) -> None:
-    blob, link = tmp_path / "blob", tmp_path / f"open_clip_model{suffix}"
+@pytest.mark.parametrize("file", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
+def test_a_file_that_is_not_whole_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, file: str) -> None:
+    blob = tmp_path / "blob"
     blob.write_bytes(content)
-    link.symlink_to(blob)
-    monkeypatch.setattr(open_clip().pretrained, "download_pretrained", lambda cfg: str(link))
-    with pytest.raises(DataError, match="remove it and run again") as caught:
+    (hub_cache(tmp_path / "hub", monkeypatch, "timm/vit_base_patch32_clip_224.openai") / file).symlink_to(blob)
+    with pytest.raises(DataError, match="remove it, and it is fetched anew") as caught:
         asked({"name": "ViT-B-32", "weights": "openai"}).load()
     assert str(blob) in str(caught.value)
 
@@ -399,20 +408,13 @@ def test_published_weights_are_read_through_the_hubs_cache(
     name: str, repository: str, file: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task_of: Callable[..., Task]
 ) -> None:
     """Random weights in the layout of the published file, where huggingface_hub would have left it."""
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    home = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
-    (home / "snapshots" / "0123").mkdir(parents=True)
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text("0123")
+    snapshot = hub_cache(tmp_path / "hub", monkeypatch, repository)
     torch.manual_seed(1)
     state = open_clip().create_model(f"{name}-quickgelu").state_dict()
     if file.endswith(".bin"):
-        torch.save(state, home / "snapshots" / "0123" / file)
+        torch.save(state, snapshot / file)
     else:
-        safetensors.torch.save_file(state, home / "snapshots" / "0123" / file)
+        safetensors.torch.save_file(state, snapshot / file)
     task = task_of({"openclip": {"name": name, "weights": "openai", "head": head}}, epochs=0)
     assert task.data is not None
     model = build_model(task, task.data)

@@ -138,19 +138,20 @@ def from_hub(source: str, repository: str, *names: str) -> Path:
     Asked once before, the hub is not tried again and again where there is no network. Raises DataError saying where the file goes.
     """
     import huggingface_hub as hub
+    from huggingface_hub import constants, errors
 
     for name in names:
         kept = hub.try_to_load_from_cache(repository, name)
         if isinstance(kept, str):
             return Path(kept)
-    place = Path(hub.constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     try:
-        if hub.constants.HF_HUB_OFFLINE:
+        if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
         with suppress(HTTPError), urlopen(Request(hub.hf_hub_url(repository, names[0]), method="HEAD"), timeout=10):
             pass
         for name in names[:-1]:
-            with suppress(hub.errors.EntryNotFoundError):
+            with suppress(errors.EntryNotFoundError):
                 return Path(hub.hf_hub_download(repository, name))
         return Path(hub.hf_hub_download(repository, names[-1]))
     except Exception as error:

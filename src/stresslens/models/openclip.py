@@ -12,9 +12,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
-from stresslens.core.errors import ConfigError, DataError, closest, first_line
+from stresslens.core.errors import ConfigError, closest
 from stresslens.core.layers import Normalize
-from stresslens.core.pretrained import Origin, Preprocessing, Published, State
+from stresslens.core.pretrained import Origin, Preprocessing, Published, State, from_hub, unavailable
 from stresslens.core.types import Count, Shape
 from stresslens.models._zero_shot import ZeroShot, open_clip
 
@@ -214,27 +214,23 @@ def _use_batch_statistics(visual: nn.Module) -> None:
 
 
 def _load(name: str, tag: str) -> State:
-    library, known = open_clip(), _tag(name, tag)
+    library, known, source = open_clip(), _tag(name, tag), f"open_clip {name} {tag}"
     repository, _, file = known["hf_hub"].rpartition("/")
-    wanted = (
-        f"{file or library.constants.HF_SAFE_WEIGHTS_NAME} of {repository} on the Hugging Face hub" if repository else known["url"]
-    )
-    try:
-        path = Path(library.pretrained.download_pretrained(known))
-    except Exception as error:  # of the hub, of urllib or of the disk
-        raise DataError(
-            f"the weights {tag} of {name} are not in the cache and could not be downloaded ({first_line(error)}). Fetch {wanted} "
-            "with a machine that has the network and copy its cache folder (HF_HOME, ~/.cache/huggingface, or ~/.cache/clip), "
-            "or give the file: weights: {file: PATH}"
-        ) from error
+    if repository:
+        usual = (library.constants.HF_SAFE_WEIGHTS_NAME, library.constants.HF_WEIGHTS_NAME)
+        path = from_hub(source, repository, *([file] if file else usual))
+    else:
+        path = Path("~/.cache/clip").expanduser() / Path(known["url"]).name
+        try:
+            path = Path(library.pretrained.download_pretrained(known))
+        except Exception as error:  # of urllib or of the disk
+            raise unavailable(source, path, error) from error
     settings = _settings(name)
     with torch.random.fork_rng(devices=[]):
         net = _class(settings)(**settings)
     try:
         library.factory.load_checkpoint(net, str(path))
     except Exception as error:  # a broken file may raise anything
-        raise DataError(
-            f"{path.resolve()} does not hold the weights {tag} of {name} whole ({first_line(error)[:160]}); remove it and run again"
-        ) from error
+        raise unavailable(source, path.resolve(), error) from error
     state: State = net.state_dict()
     return state
