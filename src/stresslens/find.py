@@ -220,7 +220,8 @@ def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
     if folder != "models":
         return options_of(function)
     publish = _publishes(function)
-    return {"weights": _WEIGHTS} | (options_of(publish) if publish is not None else {}) | options_of(function)
+    own, theirs = options_of(function), options_of(publish) if publish is not None else {}
+    return {**own, **{name: option for name, option in ({"weights": _WEIGHTS} | theirs).items() if name not in own}}
 
 
 _WEIGHTS = inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Origin | None)
