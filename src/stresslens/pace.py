@@ -20,6 +20,10 @@ NEAR = 0.01
 """A recipe has converged at the first epoch within so much of its best."""
 
 
+SAME = 0.0005
+"""A difference at the start that is none, as percentages are written."""
+
+
 @dataclass(frozen=True)
 class Learning:
     """Accuracies (seeds, epochs) of one recipe on `n` validation images, at the `epochs` that all its seeds were watched at."""
@@ -76,15 +80,14 @@ def compared(a: str, b: str, first: Learning, second: Learning) -> dict[str, Any
 
 def _said(a: str, b: str, first: Learning, second: Learning) -> str:
     (ahead, fast), (behind, slow) = sorted(((a, first), (b, second)), key=lambda each: -float(each[1].mean[0]))
-    start = float(fast.mean[0])
-    caught = slow.first(start)
-    after = f"after epoch {fast.epochs[0]}"
-    catching = (
-        f"which {behind} reaches in epoch {caught}" if caught else f"which {behind} never reaches in {slow.epochs[-1]} epochs"
-    )
     ends = ", ".join(f"{name} in epoch {each.converged}" for name, each in ((ahead, fast), (behind, slow)))
+    start, after = float(fast.mean[0]), f"after epoch {fast.epochs[0]}"
+    if start - float(slow.mean[0]) < SAME:
+        return f"{ahead} and {behind} start alike, at {100 * start:.1f} % {after}; within a point of its best: {ends}"
+    caught = slow.first(start)
+    catching = f"reaches in epoch {caught}" if caught else f"never reaches in {slow.epochs[-1]} epochs"
     starts = f"{ahead} starts ahead: {100 * start:.1f} % {after} against {100 * slow.mean[0]:.1f} %"
-    return f"{starts}, {catching}; within a point of its best: {ends}"
+    return f"{starts}, which {behind} {catching}; within a point of its best: {ends}"
 
 
 def _difference(one: Floats, other: Floats, n: int) -> Estimate:
