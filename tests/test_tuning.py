@@ -82,7 +82,7 @@ def test_gradual_frees_a_block_at_a_time_from_the_head_down() -> None:
         free.append([all(p.requires_grad for p in block) for block in tuning.blocks])
         for module in model.modules():
             own = [p.requires_grad for p in module.parameters()]
-            assert module.training == (not own or any(own))
+            assert module.training == any(own) or not own
     assert [sum(each) for each in free] == [1, 1, 2, 2, 3, 3, 4, 4]
     assert all(each == sorted(each) for each in free)
 
@@ -220,3 +220,54 @@ def test_opening_a_probe_gives_what_was_fitted(source: RunFolder, task_of: Calla
     state, _ = tuned(task_of, source, {"layers": "probe", "penalties": [0.1]})
     model = open_model(RunFolder(source.path.parents[1] / "probe-[0.1]" / "seed-0"))
     assert all(torch.equal(value, state[name]) for name, value in model.net.state_dict().items())  # type: ignore[union-attr]
+
+
+def test_dropout_in_front_of_all_that_is_trained_is_off() -> None:
+    model = model_of({"vit": {"dropout": 0.5, "depth": 2, "width": 16, "heads": 2, "mlp": 8}})
+    Tuning(model, Tune(layers="head"), (1, 8, 8)).begin(0)
+    assert not any(module.training for module in model.modules() if isinstance(module, nn.Dropout))
+    tuning = Tuning(model, Tune(layers="gradual"), (1, 8, 8))
+    tuning.begin(1)
+    on = [name for name, module in model.net.named_modules() if isinstance(module, nn.Dropout) and module.training]  # type: ignore[union-attr]
+    assert on
+    assert all(name.startswith("3.") for name in on)  # the last block's alone
+
+
+class Pooled(nn.Module):
+    """Logits that no layer gives by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(1, 10, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x).mean((2, 3)).abs().sqrt() @ torch.eye(10)[:, :9]
+
+
+@pytest.mark.parametrize("tune", [Tune(layers="head"), Tune(layers="gradual"), Tune(head_rate=2)])
+def test_a_net_without_a_head_is_refused(tune: Tune) -> None:
+    with pytest.raises(ConfigError, match="no last layer of its own"):
+        Tuning(build(Pooled(), Normalize.by_moments([0.5], [0.5])), tune, (1, 8, 8))
+
+
+def test_keeping_statistics_needs_batch_norm() -> None:
+    with pytest.raises(ConfigError, match="has no batch norm"):
+        Tuning(model_of("mlp"), Tune(batch_norm="keep"), (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("tune", "epochs", "key"),
+    [
+        ({"layers": "head", "decay": 0.5}, 3, "decay"),
+        ({"layers": "probe", "batch_norm": "keep"}, 3, "batch_norm"),
+        ({"penalties": [1.0]}, 3, "penalties"),
+        ({"layers": "gradual", "every": 3}, 3, "every"),
+    ],
+)
+def test_settings_that_mean_nothing_together_are_told(tune: dict[str, Any], epochs: int, key: str, tmp_path: Any) -> None:
+    from stresslens import study
+    from stresslens.core.errors import Problems
+
+    with pytest.raises(Problems) as caught:
+        study.recipe_from({"train": {"tune": tune, "epochs": epochs}}, tmp_path)
+    assert caught.value.problems[0].path == ("train", "tune", key)

@@ -135,6 +135,7 @@ def _half_safetensors(path: Path) -> None:
     [
         ("hostile.pt", _hostile, "holds objects besides tensors"),
         ("half.pt", _half, "incomplete or damaged"),
+        ("page.pth", lambda path: path.write_text("<html>"), "no file of torch's"),
         ("half.safetensors", _half_safetensors, "incomplete or damaged"),
         ("text.pt", lambda path: path.write_text("no weights"), "cannot be read as weights"),
         ("list.pt", lambda path: torch.save([torch.zeros(2)], path), "holds no state dict"),
@@ -393,3 +394,60 @@ def test_a_large_net_is_timed_on_fewer_images() -> None:
     assert images_to_time(1_000_000) > 10_000
     assert images_to_time(4_100_000_000) == 8  # ResNet-50 at 224×224
     assert images_to_time(0) > 10_000
+
+
+def test_test_images_that_the_source_was_trained_on_are_found(tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        **STUDY,
+        "runs": {"other division": {"data": {"digits": {"seed": 7}}}, "begun": {"model.weights": {"run": "other division"}}},
+        "repeats": 1,
+    }
+    folder = pipeline.run(studies.expand(values, name="it", base=tmp_path), out=tmp_path)
+    found = read_record(RunFolder(folder / "begun" / "seed-0"))["data"]["findings"]
+    (leak,) = [each for each in found if each["audit"] == "trained on before"]
+    assert leak["severity"] == "serious"
+    assert 150 < int(leak["evidence"].split()[0]) < 280  # three fifths of 360 by chance
+    values["runs"]["other division"] = {}
+    folder = pipeline.run(studies.expand(values, name="again", base=tmp_path), out=tmp_path)
+    found = read_record(RunFolder(folder / "begun" / "seed-0"))["data"]["findings"]
+    assert not [each for each in found if each["audit"] == "trained on before"]
+
+
+def test_patches_and_inner_layers_are_not_adapted() -> None:
+    patches = [nn.Sequential(nn.Conv2d(3, 4, side, stride=side), nn.AdaptiveAvgPool2d(1), nn.Flatten()) for side in (2, 4)]
+    inner = [nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=groups)) for groups in (1, 8)]
+    for net, source in (patches, inner):
+        with pytest.raises(ConfigError, match="another architecture"):
+            load_into(net, source.state_dict(), "it", head=(), keep_head=True)
+
+
+def test_a_folder_is_taken_as_it_is_written_and_its_seeds_are_named(source: RunFolder, task_of: Callable[..., Task]) -> None:
+    run = source.path.parent
+    task = task_of({"mlp": {"widths": [12], "weights": {"run": str(run)}}}, epochs=0)
+    assert stages.carry_out(task)["weights"]["used"] == 4
+    other = task_of({"mlp": {"widths": [12], "weights": {"run": str(run)}}}, epochs=0, seed=3, folder=run.parent / "b" / "seed-3")
+    with pytest.raises(ConfigError, match="it has seed-0, and this is seed-3"):
+        stages.carry_out(other)
+
+
+def test_a_head_that_cannot_be_kept_is_said(source: RunFolder, task_of: Callable[..., Task], small: Data) -> None:
+    five = Data.from_arrays(torch.rand(50, 8, 8), torch.arange(50) % 5, name="five")
+    value = {"mlp": {"widths": [12], "weights": {"run": str(source.path), "head": "kept"}}}
+    with pytest.raises(ConfigError, match=r"head: kept, but 3\.weight"):
+        stages.carry_out(task_of(value, data=five, epochs=0))
+
+
+def test_a_sweep_begins_with_files_alone(tmp_path: Path) -> None:
+    sweep = {"space": {"train.lr": {"log": [0.001, 0.1]}}, "trials": 2}
+    with pytest.raises(Problems) as caught:
+        studies.expand({**STUDY, "sweep": sweep}, name="it", base=tmp_path)
+    assert any("a sweep begins before other runs are trained" in problem.message for problem in caught.value.problems)
+
+
+def test_a_bare_file_is_prepared_as_its_zoo_does(tmp_path: Path, task_of: Callable[..., Task]) -> None:
+    from stresslens.core.torchvision_cure import torchvision
+
+    torch.save(torchvision().models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    data = Data.from_arrays(torch.rand(24, 3, 32, 32), torch.arange(24) % 3, name="photographs")
+    task = task_of({"torchvision": {"name": "resnet18", "weights": {"file": str(tmp_path / "resnet18.pth")}}}, data=data, epochs=0)
+    assert build_model(task, data).resize.size == (224, 224)  # type: ignore[union-attr]

@@ -101,6 +101,7 @@ def test_the_whole_way(value: dict[str, Any], task_of: Callable[..., Task], tmp_
     safetensors.torch.save_file(state, tmp_path / "published.safetensors")
     begun = {kind: {**options, "weights": {"file": str(tmp_path / "published.safetensors")}}}
     task = task_of(begun, data=data, epochs=1, batch_size=32)
+    task = replace(task, recipe=replace(task.recipe, input=replace(task.recipe.input, size=32)))
     record = stages.carry_out(task)
     assert len(record["weights"]["fresh"]) == 2  # the last layer's weight and bias
     assert record["weights"]["left"] == record["weights"]["adapted"] == []

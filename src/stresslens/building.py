@@ -20,10 +20,11 @@ from stresslens import study as studies
 from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.division import Division, fewer
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.pictures import Frame
 from stresslens.core.pretrained import Account, Preprocessing, Published
 from stresslens.core.results import EstimatorCard, RunFolder, UnreadableRun, read_record
+from stresslens.core.types import Finding
 from stresslens.recipe import HEEDED, Input, Recipe
 from stresslens.recipe_check import others
 
@@ -166,18 +167,41 @@ def begin(task: Task, data: Data, model: nn.Module) -> Account | None:
     origin = origin_of(task)
     if origin is None:
         return None
-    return weights.begin_with(model, origin, data.shape, data.classes, weights.head_of(task.recipe.model))
+    probed = task.recipe.train.tune is not None and task.recipe.train.tune.layers == "probe"
+    return weights.begin_with(model, origin, data.shape, data.classes, "new" if probed else weights.head_of(task.recipe.model))
+
+
+def leak(task: Task, data: Data) -> Finding | None:
+    """A finding where the run whose weights the task begins with was trained on images that are test images here, as in another
+    division of the same data set."""
+    name = dict(others(task.recipe)).get("weights")
+    if name is None or data.test is None:
+        return None
+    try:
+        source = data_of(other_run(task, name, "weights"), trust=True)
+    except StresslensError:  # the caller's own data, or no longer there
+        return None
+    known = weights.known_images(data.test, source.train) if source.name == data.name else 0
+    evidence = f"{known} of {len(data.test)} test images are training images of {name}, whose weights the run began with"
+    remedy = "divide the data the same way in both, or take weights that were trained on other images"
+    return Finding("trained on before", "sign", "serious", evidence, len(data.test), remedy) if known else None
 
 
 def other_run(task: Task, name: str, key: str) -> RunFolder:
     """Another run of the same study and seed (of a run that is repeated by its config.yaml, the one beside that), or any by its
-    folder. Raises ConfigError, naming the `key` that asks for it, where it is not trained."""
-    homes = (task.folder.parent.parent / name, task.base.parent.parent / name, Path(name))
-    places = [place for home in homes for place in (home / task.folder.name, home)]
+    folder, of that seed if it has several. Raises ConfigError, naming the `key` that asks for it, where it is not trained."""
+    seed = f"seed-{task.seed}"
+    if "/" in name:
+        places = [Path(name), Path(name) / seed]
+    else:
+        repeated = [task.base.parent.parent] if (task.base / "config.yaml").is_file() else []
+        places = [home / name / seed for home in (task.folder.parent.parent, *repeated)]
     for folder in map(RunFolder, places):
         if folder.weights.is_file() or folder.estimator.is_file():
             return folder
-    raise ConfigError(f"{key}: {places[0]} has no trained model; give another run of the same study, or the folder of a run")
+    seeds = sorted(path.name for path in Path(name).glob("seed-*")) if "/" in name else []
+    there = f"it has {', '.join(seeds)}, and this is {seed}" if seeds else "give another run of the study, or the folder of a run"
+    raise ConfigError(f"{key}: {name} has no trained model for this run; {there}")
 
 
 def _net(value: Any, shape: Any, classes: Any, train: Split | None, base: Path, trust: bool = True) -> nn.Module:

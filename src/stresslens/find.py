@@ -118,6 +118,13 @@ def weights(value: Any, *, base: Path | None = None, trust: bool = True) -> Orig
     return _bound("models", publish, checked) if publish is not None else None
 
 
+def usual(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
+    """How images are prepared for the weights that are usually published for a model, where its file says so (`usual`)."""
+    function, checked = _resolved("models", value, (), base, trust)
+    found: Plugin | None = vars(sys.modules[function.__module__]).get("usual")
+    return _bound("models", found, checked) if found is not None else None
+
+
 def _bound(folder: str, function: Plugin, checked: Mapping[str, Any]) -> Bound:
     asked = [p.name for p in inspect.signature(function).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
     own = {option: value for option, value in checked.items() if option in options_of(function)}

@@ -172,6 +172,7 @@ def check_recipe(
         clash.append((("train", "watch"), "patience needs validation among the splits watched"))
     if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
         clash.append((("train", "watch"), f"select: {train.select} needs validation among the splits watched"))
+    clash += _of_tuning(train, set(_at(values, ("train", "tune")) or ()))
     if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
         clash.append(
             (("train", "balance"), "sampling draws anew for each epoch; it needs shuffled batches smaller than all images")
@@ -191,6 +192,25 @@ def check_recipe(
         clash += _for_an_estimator(find.named("estimators", recipe.estimator)[0], recipe, origins)
     found += [Problem(origin_of(path, origins), message) for path, message in clash]
     return None if clash else recipe
+
+
+TUNED = {
+    "all": {"decay", "head_rate", "batch_norm"},
+    "head": set(),
+    "gradual": {"every", "decay", "head_rate", "batch_norm"},
+    "probe": {"penalties"},
+}
+"""What else of `tune` means something, by its `layers`."""
+
+
+def _of_tuning(train: Train, given: set[str]) -> Iterator[tuple[find.Keys, str]]:
+    if train.tune is None:
+        return
+    for key in sorted(given - TUNED[train.tune.layers] - {"layers"}):
+        yield ("train", "tune", key), f"means nothing with layers: {train.tune.layers}; leave it out"
+    if train.tune.layers == "gradual" and train.epochs <= train.tune.every:
+        why = f"in {train.epochs} epochs the head alone would be trained; lower it, or set layers: head"
+        yield ("train", "tune", "every"), why
 
 
 def others(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ def settle(tasks: list[Task], *, most_threads: int, precision: Precision | None 
     bfloat16 where it is the faster for every model that is left to choose, else float32. Raises ConfigError, naming every folder,
     where another configuration lies.
     """
-    tasks = [_with_one_way(task) if task.recipe.estimator is not None or not task.recipe.train.epochs else task for task in tasks]
+    tasks = [task if _steps(task) else _with_one_way(task) for task in tasks]
     settled = adopted(tasks)
     timings = {place: _timed(task, most_threads) for place, task in enumerate(tasks) if place not in settled}
     choosing = [seconds for seconds in timings.values() if any(way.precision == "bfloat16" for way in seconds)]
@@ -73,7 +73,13 @@ def precision_of(asked: list[Task], settled: list[Task]) -> Precision | None:
 
 
 def _chooses(task: Task) -> bool:
-    return task.recipe.train.precision == "auto" and task.recipe.estimator is None and task.recipe.train.epochs > 0
+    return task.recipe.train.precision == "auto" and _steps(task)
+
+
+def _steps(task: Task) -> bool:
+    """Whether it has training steps, which an estimator, a linear probe and `epochs: 0` have not."""
+    train = task.recipe.train
+    return task.recipe.estimator is None and train.epochs > 0 and not (train.tune is not None and train.tune.layers == "probe")
 
 
 def _with_arithmetic(task: Task, way: Arithmetic) -> Task:
@@ -81,7 +87,7 @@ def _with_arithmetic(task: Task, way: Arithmetic) -> Task:
 
 
 def _with_one_way(task: Task) -> Task:
-    """A task without training steps to time, which leaves nothing to choose but the threads: an estimator's, or `epochs: 0`."""
+    """A task without training steps to time, which leaves nothing to choose but the threads."""
     asked = task.recipe.train
     if task.recipe.estimator is not None:
         train = replace(asked, device="cpu", precision="float32", memory_format="contiguous")
@@ -142,7 +148,7 @@ _timings: dict[str, dict[Arithmetic, float]] = {}
 def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
     """Seconds of a training step of this recipe's model in each way worth trying; recipes with equal steps are timed once."""
     train = task.recipe.train
-    if task.recipe.estimator is not None or not train.epochs:
+    if not _steps(task):
         threads = most_threads if train.threads == "auto" else train.threads
         return {Arithmetic(train.device, train.precision, threads, "contiguous"): 0.0}  # type: ignore[arg-type]
     device = devices.pick_device(train.device)

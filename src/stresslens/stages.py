@@ -22,6 +22,7 @@ from stresslens.building import (
     begin,
     build_model,
     configuration,
+    leak,
     load_data,
     open_model,
     origin_of,
@@ -180,6 +181,8 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         record["findings"].append({"kind": "checkpoint", "message": passed_over})
     if state is None and (account := begin(task, data, model)) is not None:
         record["weights"] = account.as_json() | {"input": layers.preparation(model, data.shape)}
+        if (found := leak(task, data)) is not None:
+            record["data"]["findings"].append(found.as_json())
     tune = task.recipe.train.tune
     if tune is not None and tune.layers == "probe":
         weights = _probed(tune, arithmetic_of(task).place(model), data, record)

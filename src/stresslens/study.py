@@ -189,6 +189,9 @@ def expand(
                 origins[set_dotted(merged, key, value)] = ("curve", "sizes", frame.curve.sizes.index(point.size))
             fixed |= dict.fromkeys(frame.curve.sets, ("the", "curve"))
         recipe = check_recipe(merged, (), base, found, origins)
+        if frame.sweep is not None and recipe is not None and any(what == "weights" for what, _ in others(recipe)):
+            why = "a sweep begins before other runs are trained; train the one with the weights first, and give its file"
+            found.append(Problem(("sweep",), f"{why}: weights: {{file: RUN/model.safetensors}}"))
         if frame.sweep is not None and recipe is not None:
             if recipe.estimator is not None or any(key.startswith("estimator") for key in frame.sweep.space or {}):
                 why = "trials are judged by the epochs of training, and an estimator has none; list its settings as runs"
@@ -263,9 +266,12 @@ def _with_others(
     """
     for what, asked in others(run.recipe):
         name = folders.get(asked, asked)
-        elsewhere = (beside is not None and (beside / name).is_dir()) or (what == "weights" and Path(asked).is_dir())
-        if name not in folders.values() and not elsewhere:
-            found.append(Problem(at[what], f"no run of the study is called {asked!r}; {closest(asked, list(folders))}"))
+        folder = what == "weights" and "/" in asked
+        if folder and not Path(asked).is_dir():
+            found.append(Problem(at[what], f"there is no folder {asked}"))
+        elif not folder and name not in folders.values() and not (beside is not None and (beside / name).is_dir()):
+            more = "; a run to begin with has no grid, and no curve (curve: {runs: [...]})" if what == "weights" else ""
+            found.append(Problem(at[what], f"no run of the study is called {asked!r}; {closest(asked, list(folders))}{more}"))
         if name in estimators:
             why = "without gradients to attack with" if what == "surrogate" else "without weights to begin with"
             found.append(Problem(at[what], f"{asked} is an estimator, {why}; name a run that is trained"))

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from stresslens import find, selecting
+from stresslens import find, selecting, weights
 from stresslens import study as studies
 from stresslens.building import Task, load_data
 from stresslens.core.data import Data
@@ -102,7 +102,9 @@ class Trials:
         code = find.digests([self.values, self.sweep.space, self.sweep.settings], base=self.run.base)
         train = {key: value for key, value in self.values["train"].items() if key not in OPERATIONAL}
         recipe = {**self.values, "train": train, "code": code}
-        return {"sweep": asdict(self.sweep), "recipe": recipe, "seed": self.study.seeds[0], "data": self.data.fingerprint}
+        origin = weights.published(self.run.recipe.model, None, base=self.run.base)
+        begun = {"weights": origin.digest} if origin and origin.digest else {}
+        return {"sweep": asdict(self.sweep), "recipe": recipe, "seed": self.study.seeds[0], "data": self.data.fingerprint} | begun
 
     @cached_property
     def known(self) -> dict[str, Any]:

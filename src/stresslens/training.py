@@ -165,6 +165,11 @@ class Training:
         return self.signals[-1] if self.signals else None
 
     @property
+    def lr(self) -> float:
+        """The learning rate, of several the highest."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    @property
     def share_done(self) -> float:
         return (self.position.epoch + self.position.step / self.steps_per_epoch) / self.train.epochs
 
@@ -242,7 +247,7 @@ class Training:
         now = time.perf_counter()
         self.position.seconds += now - self._clock
         self._clock = now
-        self.tracking.after_step(self.iteration, self.position.last_loss, self.optimizer.param_groups[0]["lr"])
+        self.tracking.after_step(self.iteration, self.position.last_loss, self.lr)
         if now - self._shown_at > SHOW_SECONDS:
             self._shown_at = now
             self.show(self.position, self.train.epochs, self.share_done)
@@ -270,8 +275,7 @@ class Training:
         due = self.watch and (p.epoch % train.evaluate_every == 0 or self.over)
         seen = self._evaluate() if due else {}
         if due or p.epoch % train.log_every == 0 or self.over:
-            lr = self.optimizer.param_groups[0]["lr"]
-            line = {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": float(lr), **seen}
+            line = {"epoch": p.epoch, "loss": p.loss_sum / p.images, "last_loss": p.last_loss, "lr": self.lr, **seen}
             figures = reported(self.objective_state)
             line |= {"objective": figures} if figures else {}
             self.append("metrics", line)

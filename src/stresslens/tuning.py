@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from functools import cached_property
 
 import torch
 from torch import nn
 
-from stresslens.core.layers import evaluating, last_layer
+from stresslens.core.errors import ConfigError
+from stresslens.core.layers import evaluating, hooked, last_layer
 from stresslens.core.types import Parameters, Shape
 from stresslens.recipe import Tune
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+NORMS = (BATCH_NORM, nn.LayerNorm, nn.GroupNorm)
 
 
 class Tuning:
@@ -20,6 +23,11 @@ class Tuning:
 
     def __init__(self, model: nn.Module, tune: Tune, shape: Shape) -> None:
         self.model, self.tune, self.shape = model, tune, shape
+        if (tune.layers != "all" or tune.head_rate != 1) and not last_layer(model, shape):
+            what = f"layers: {tune.layers}" if tune.layers != "all" else "head_rate"
+            raise ConfigError(f"train.tune: {what}: this net has no last layer of its own, which gives the logits")
+        if tune.batch_norm == "keep" and not any(isinstance(module, BATCH_NORM) for module in model.modules()):
+            raise ConfigError("train.tune: batch_norm: keep: this net has no batch norm; leave it out")
         if tune.layers == "head":
             for block in self.blocks[:-1]:
                 for parameter in block:
@@ -51,10 +59,20 @@ class Tuning:
                 for parameter in block:
                     parameter.requires_grad_(k < free)
         for module in self.model.modules():
-            norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
             own = [p.requires_grad for p in module.parameters()]
-            if (own and not any(own)) or (norm and self.tune.batch_norm == "keep"):
+            if (own and not any(own)) or (isinstance(module, BATCH_NORM) and self.tune.batch_norm == "keep"):
                 module.eval()
+        for module in itertools.takewhile(lambda leaf: not any(p.requires_grad for p in leaf.parameters()), self.leaves):
+            module.eval()  # dropout in front of all that is trained
+
+    @cached_property
+    def leaves(self) -> list[nn.Module]:
+        """Modules without parts, in the order in which a forward pass reaches them."""
+        found: dict[nn.Module, None] = {}
+        first = next(self.model.parameters())
+        with evaluating(self.model), torch.no_grad(), hooked(self.model, lambda name, leaf, *_: found.setdefault(leaf)):
+            self.model(torch.zeros(2, *self.shape, device=first.device, dtype=first.dtype))
+        return list(found)
 
 
 def blocks_of(model: nn.Module, shape: Shape) -> list[list[nn.Parameter]]:

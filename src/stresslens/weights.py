@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import nn
 
 from stresslens import find
 from stresslens.core import layers
+from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.pretrained import Account, Origin, Preprocessing, Published, load_into, read_state
 from stresslens.core.results import EstimatorCard, ModelCard, RunFolder
@@ -36,7 +39,10 @@ def published(model: Any, run: RunFolder | None, *, base: Path, trust: bool = Tr
         return _of_file(run.weights, card, f"the run {asked.run}")
     file = Path(asked.file or "").expanduser()
     beside = RunFolder(file.parent)
-    return _of_file(file, beside.load_card() if file.name == beside.weights.name and beside.card.is_file() else None, file.name)
+    if file.name == beside.weights.name and beside.card.is_file():
+        return _of_file(file, beside.load_card(), file.name)
+    usual = find.usual(model, base=base, trust=trust)
+    return replace(_of_file(file, None, file.name), preprocessing=usual() if usual is not None else None)
 
 
 def head_of(model: Any) -> str:
@@ -52,8 +58,19 @@ def begin_with(model: nn.Module, origin: Published, shape: Shape, classes: tuple
     Raises DataError where the weights cannot be had and ConfigError where they are of another architecture.
     """
     same = origin.classes is None or origin.classes == classes
-    keep = head == "kept" or (head == "auto" and same)
-    return load_into(model.get_submodule("net"), origin.load(), origin.source, head=layers.last_layer(model, shape), keep_head=keep)
+    last = layers.last_layer(model, shape)
+    if head != "auto" and not last:
+        raise ConfigError(f"weights: head: {head}: this net has no last layer of its own; leave `head` out")
+    net, keep = model.get_submodule("net"), head == "kept" or (head == "auto" and same)
+    return load_into(net, origin.load(), origin.source, head=last, keep_head=keep, must_keep=head == "kept")
+
+
+def known_images(test: Split, train: Split) -> int:
+    """How many of the test images stand, pixel for pixel, among the training images."""
+    if test.shape != train.shape or test.images.dtype != train.images.dtype:
+        return 0
+    seen = {hash(image.numpy().tobytes()) for piece in train.pieces() for image in piece.cpu()}
+    return sum(hash(image.numpy().tobytes()) in seen for piece in test.pieces() for image in piece.cpu())
 
 
 def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) -> Published:
@@ -67,7 +84,13 @@ def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) ->
 
 def _digest(file: Path) -> str:
     try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+        facts = file.stat()
+        return _digest_of(file, facts.st_mtime_ns, facts.st_size)
     except OSError as error:
         raise ConfigError(f"weights: {file} cannot be read ({error.strerror})") from None
+
+
+@lru_cache(maxsize=64)
+def _digest_of(file: Path, changed: int, size: int) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]

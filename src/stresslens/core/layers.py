@@ -251,12 +251,12 @@ def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(module, nn.Linear | nn.Conv2d):
             last[:] = [(name.removeprefix("net."), module)]
-            found["output"] = output
+            found["output"] = output if output.ndim in (2, 4) else output[:0, 0]  # tokens are no logits
 
     first = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.no_grad(), hooked(model, note):
         logits = model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
-    if not last or found["output"].shape[1:2] != logits.shape[1:]:
+    if not last or found["output"].shape[:2] != logits.shape:
         return ()
     name, module = last[0]
     return tuple(f"{name}.{parameter}" for parameter, _ in module.named_parameters())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from stresslens.core.layers import Interpolation, Normalize
 from stresslens.core.types import Shape
 
 State = Mapping[str, Tensor]
+REFETCH = "where it is incomplete or damaged, fetch it again"
 
 
 @dataclass(frozen=True)
@@ -100,15 +103,22 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}")
+    with path.open("rb") as file:
+        start = file.read(2)
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not start.startswith((b"PK", b"\x80")):
+            raise ValueError("it is no file of torch's; one of safetensors ends in .safetensors")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles of other versions, which are read or refused all the same
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        why = "it holds objects besides tensors, which could execute anything; save its state dict alone"
+        raise DataError(f"{path} cannot be read as weights: {why}") from error
     except Exception as error:
-        if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
-            why = "it holds objects besides tensors, which could execute anything; save its state dict alone"
-        else:
-            why = f"{first_line(error)[:160]}; the file is incomplete or damaged, fetch it again"
+        scripted = "TorchScript" in str(error)
+        why = "it is a TorchScript archive; save its state dict" if scripted else f"{first_line(error)[:160]}; {REFETCH}"
         raise DataError(f"{path} cannot be read as weights: {why}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -162,13 +172,16 @@ def from_hub(source: str, repository: str, *names: str) -> Path:
         ) from error
 
 
-def load_into(net: nn.Module, weights: State, source: str, *, head: tuple[str, ...], keep_head: bool) -> Account:
+def load_into(
+    net: nn.Module, weights: State, source: str, *, head: tuple[str, ...], keep_head: bool, must_keep: bool = False
+) -> Account:
     """Loads `weights` into the net, adapting convolutions that see other channels or smaller squares, and position embeddings of
     another grid. `head` are the names of the last layer's tensors: these alone may begin anew.
 
     Raises ConfigError naming the tensors where the weights are of another architecture.
     """
     own = net.state_dict()
+    stem = next(((f"{name}.weight", module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)), None)
     used: list[str] = []
     adapted: list[tuple[str, str]] = []
     fresh: list[str] = []
@@ -176,6 +189,8 @@ def load_into(net: nn.Module, weights: State, source: str, *, head: tuple[str, .
     loaded: dict[str, Tensor] = {}
     for name, target in own.items():
         given = weights.get(name)
+        if name in head and must_keep and (given is None or given.shape != target.shape):
+            raise ConfigError(f"{source}: head: kept, but {name} is {tuple(target.shape)} here and not there; leave `head` out")
         if name in head and (not keep_head or given is None or given.shape != target.shape):
             fresh.append(name)
         elif given is None:
@@ -183,7 +198,7 @@ def load_into(net: nn.Module, weights: State, source: str, *, head: tuple[str, .
         elif given.shape == target.shape:
             loaded[name] = given
             used.append(name)
-        elif (fitted := _fitted(given.float(), target)) is not None:
+        elif (fitted := _fitted(name, given.float(), target, stem)) is not None:
             loaded[name] = fitted[0]
             adapted.append((name, fitted[1]))
         else:
@@ -200,17 +215,20 @@ def load_into(net: nn.Module, weights: State, source: str, *, head: tuple[str, .
     return Account(source, tuple(used), tuple(adapted), tuple(fresh), tuple(sorted(set(weights) - set(own))))
 
 
-def _fitted(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
-    """A tensor brought to the target's shape, and how in words; None where there is no sound way."""
-    if given.ndim == target.ndim == 4 and given.shape[0] == target.shape[0]:
-        return _convolution(given, target)
-    if given.ndim == target.ndim and target.ndim in (2, 3) and given.shape[-1] == target.shape[-1]:
+def _fitted(name: str, given: Tensor, target: Tensor, stem: tuple[str, nn.Conv2d] | None) -> tuple[Tensor, str] | None:
+    """A tensor brought to the target's shape, and how in words; None where there is no sound way. `stem` is the first convolution,
+    with the name of its weights."""
+    if stem is not None and name == stem[0] and given.ndim == 4 and given.shape[0] == target.shape[0]:
+        return _convolution(given, target, overlapping=stem[1].stride < stem[1].kernel_size)
+    of_image = "pos" in name and name != "positional_embedding"  # open_clip's name of the text side's, a sequence
+    if of_image and given.ndim == target.ndim and target.ndim in (2, 3) and given.shape[-1] == target.shape[-1]:
         return _positions(given, target)
     return None
 
 
-def _convolution(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
-    """Weights (out, in, h, w) of a convolution that sees one channel instead of three or the reverse, or a smaller square."""
+def _convolution(given: Tensor, target: Tensor, *, overlapping: bool) -> tuple[Tensor, str] | None:
+    """Weights (out, in, h, w) of a convolution that sees one channel instead of three or the reverse, or a smaller square, which
+    patches side by side cannot."""
     done = []
     channels, wanted = given.shape[1], target.shape[1]
     if channels != wanted:
@@ -219,7 +237,7 @@ def _convolution(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
         given = given.sum(1, keepdim=True) if wanted == 1 else given.expand(-1, wanted, -1, -1) / wanted
         done.append("summed over channels" if wanted == 1 else f"shared among {wanted} channels")
     rows, columns = (a - b for a, b in zip(given.shape[2:], target.shape[2:]))
-    if rows < 0 or columns < 0 or rows % 2 or columns % 2:
+    if rows < 0 or columns < 0 or rows % 2 or columns % 2 or ((rows or columns) and not overlapping):
         return None
     if rows or columns:
         height, width = target.shape[2:]

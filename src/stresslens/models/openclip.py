@@ -114,6 +114,12 @@ def published(*, name: str | None = None, weights: str | None = None) -> Publish
     return Published(f"open_clip {name} {weights}", lambda: _load(name, weights), seen)
 
 
+def usual(*, name: str | None = None) -> Preprocessing | None:
+    tags = _tags(name) if name is not None else []
+    found = published(name=name, weights="openai" if "openai" in tags else tags[0]) if tags else None
+    return found.preprocessing if found else None
+
+
 class _BatchStatistics(nn.BatchNorm2d):
     """Batch norm that uses the batch's statistics in evaluation as well, and leaves the running ones as they are then."""
 
@@ -174,7 +180,7 @@ def _zero_shot(kind: str) -> type[Any]:
 def _quick(name: str | None, settings: dict[str, Any], weights: Any) -> bool:
     """Whether the weights were trained with QuickGELU."""
     if name is not None and isinstance(weights, str):
-        return bool(_tag(name, weights).get("quick_gelu", False))
+        return bool(_tag(name, weights).get("quick_gelu", settings.get("quick_gelu", False)))
     either = name is not None and any(_tag(name, tag).get("quick_gelu") for tag in _tags(name))
     if isinstance(weights, Origin) and either and not settings.get("quick_gelu"):
         raise ConfigError(

@@ -42,8 +42,6 @@ def published(*, name: str, pretrained: bool = False) -> Published | None:
     config = _config(name)
     if not config.has_weights:
         raise ConfigError(f"timm publishes no weights for {name}; leave `pretrained` out, or give weights: {{file: PATH}}")
-    interpolation: Interpolation = "bicubic" if config.interpolation == "bicubic" else "bilinear"
-    seen = Preprocessing(config.input_size, Normalize.by_moments(config.mean, config.std), interpolation)
     tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
     source = f"timm {tagged}"
 
@@ -60,7 +58,13 @@ def published(*, name: str, pretrained: bool = False) -> Published | None:
             raise unavailable(source, file, error) from error
         return state
 
-    return Published(source, load, seen)
+    return Published(source, load, usual(name=name))
+
+
+def usual(*, name: str) -> Preprocessing:
+    config = _config(name)
+    interpolation: Interpolation = "bicubic" if config.interpolation == "bicubic" else "bilinear"
+    return Preprocessing(config.input_size, Normalize.by_moments(config.mean, config.std), interpolation)
 
 
 def _config(name: str) -> Any:

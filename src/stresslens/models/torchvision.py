@@ -61,6 +61,11 @@ def published(*, name: str, weights: str | None = None) -> Published | None:
     return Published(source, load, seen)
 
 
+def usual(*, name: str) -> Preprocessing | None:
+    found = published(name=name, weights="DEFAULT")
+    return found.preprocessing if found else None
+
+
 def _check(name: str) -> None:
     zoo = library().models
     known = zoo.list_models(module=zoo)
