@@ -44,6 +44,8 @@ results: .venv/.installed
 	$(BIN)/stresslens run studies/mnist-vit.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-classical.yaml --jobs 2
 	-$(BIN)/stresslens run studies/cifar-first-cnn.yaml --jobs 2
+	$(BIN)/stresslens run studies/transfer-offline.yaml --jobs 2
+	$(BIN)/stresslens run studies/clip-from-scratch.yaml --jobs 2
 	$(BIN)/python benchmarks/results.py runs > docs/measured.md
 
 clean:
