@@ -177,11 +177,16 @@ def leak(task: Task, data: Data) -> Finding | None:
     name = dict(others(task.recipe)).get("weights")
     if name is None or data.test is None:
         return None
+    run = other_run(task, name, "weights")
+    if not run.record.is_file():  # an exported folder
+        return None
+    facts = read_record(run)["data"]
+    if facts["name"] != data.name or facts["splits"].get("test") == data.test.fingerprint:
+        return None
     try:
-        source = data_of(other_run(task, name, "weights"), trust=True)
+        known = weights.known_images(data.test, data_of(run, trust=True).train)
     except StresslensError:  # the caller's own data, or no longer there
         return None
-    known = weights.known_images(data.test, source.train) if source.name == data.name else 0
     evidence = f"{known} of {len(data.test)} test images are training images of {name}, whose weights the run began with"
     remedy = "divide the data the same way in both, or take weights that were trained on other images"
     return Finding("trained on before", "sign", "serious", evidence, len(data.test), remedy) if known else None
