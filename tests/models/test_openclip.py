@@ -431,3 +431,11 @@ def test_published_weights_are_read_through_the_hubs_cache(
         assert set(account.fresh) == {"head.weight", "head.bias"}
         assert all(not key.startswith("visual.") for key in account.left)
     assert origin_of(task).preprocessing.shape == (3, 224, 224)  # type: ignore[union-attr]
+
+
+def test_two_captions_are_not_taken_for_two_images() -> None:
+    from stresslens.core.tapping import feature_layer
+
+    resnet = {"embed": 16, "image": {"width": 16, "layers": [1, 1, 1, 1], "heads": 8}, "text": {"width": 16, "layers": 1}}
+    net = find.resolve("models", {"openclip": {"layout": resnet}})((3, 32, 32), 2, ["cat", "dog"], None)
+    assert feature_layer(net, (3, 32, 32))[0] is net  # no linear layer of the image tower, and none of the text's

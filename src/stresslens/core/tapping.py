@@ -109,8 +109,11 @@ def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
             last[:] = [(module, module.in_features)]
 
     first = next(model.parameters(), torch.empty(0))
-    with evaluating(model), torch.no_grad(), hooked(model, note):
-        logits = model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
+    images = torch.zeros(2, *shape, device=first.device, dtype=first.dtype)
+    with evaluating(model), torch.no_grad():
+        model(images)  # what is computed once and kept, such as the features of two captions, is none of two images
+        with hooked(model, note):
+            logits = model(images)
     return last[0] if last else (model, logits.shape[1])
 
 

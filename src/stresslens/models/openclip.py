@@ -124,7 +124,7 @@ class _BatchStatistics(nn.BatchNorm2d):
     """Batch norm that uses the batch's statistics in evaluation as well, and leaves the running ones as they are then."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
+        if self.training or x.numel() == x.shape[1]:  # a single value has no spread
             return super().forward(x)
         return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
