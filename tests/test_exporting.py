@@ -73,7 +73,7 @@ def alike(run: Path, exported: Path, files: list[Path], *, trust: bool = True) -
         if one.p_like is None or other.p_like is None:
             assert one.p_like is other.p_like
         else:
-            assert abs(one.p_like - other.p_like) <= 1.5 / (n + 1), "one place among the validation images, where two are near"
+            assert abs(one.p_like - other.p_like) <= 4.5 / (n + 1), "a few places among the validation images, where some are near"
 
 
 @pytest.mark.parametrize(
