@@ -1,8 +1,7 @@
-"""What a net begins with: which tensors are used, adapted or left, and what is said of weights that cannot be had."""
+"""Runs that begin with weights: another run's or a file's, in studies, and what cannot be begun with."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,145 +9,14 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
 
 from stresslens import pipeline, stages
 from stresslens import study as studies
 from stresslens.building import Task, build_model, open_model
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, DataError, Problems
-from stresslens.core.pretrained import load_into, read_state
+from stresslens.core.errors import ConfigError, Problems
+from stresslens.core.pretrained import read_state
 from stresslens.core.results import RunFolder, read_record
-
-
-def net_of(seed: int, channels: int = 3, kernel: int = 7, classes: int = 10) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(channels, 4, kernel), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)
-    )
-
-
-HEAD = ("4.weight", "4.bias")
-
-
-def test_every_tensor_is_used_and_a_head_for_other_classes_begins_anew() -> None:
-    net, source = net_of(0, classes=5), net_of(1)
-    before = net[4].weight.clone()
-    account = load_into(net, source.state_dict(), "it", head=HEAD, keep_head=True)
-    assert account.fresh == HEAD
-    assert account.adapted == account.left == ()
-    assert len(account.used) == 7
-    assert torch.equal(net[0].weight, source[0].weight)
-    assert torch.equal(net[4].weight, before)
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_a_head_for_as_many_classes_is_kept_or_not(keep: bool) -> None:
-    net, source = net_of(0), net_of(1)
-    account = load_into(net, source.state_dict(), "it", head=HEAD, keep_head=keep)
-    assert account.fresh == (() if keep else HEAD)
-    assert torch.equal(net[4].weight, source[4].weight) == keep
-
-
-def test_a_stem_for_grey_images_answers_as_the_coloured_one_to_grey() -> None:
-    net, source = net_of(0, channels=1).eval(), net_of(1).eval()
-    account = load_into(net, source.state_dict(), "it", head=HEAD, keep_head=True)
-    assert account.adapted == (("0.weight", "summed over channels"),)
-    x = torch.rand(2, 1, 9, 9)
-    assert torch.allclose(net(x), source(x.expand(-1, 3, -1, -1)), atol=1e-5)
-
-
-def test_a_stem_for_coloured_images_answers_as_the_grey_one_to_grey() -> None:
-    net, source = net_of(0).eval(), net_of(1, channels=1).eval()
-    load_into(net, source.state_dict(), "it", head=HEAD, keep_head=True)
-    x = torch.rand(2, 1, 9, 9)
-    assert torch.allclose(net(x.expand(-1, 3, -1, -1)), source(x), atol=1e-5)
-
-
-def test_a_smaller_stem_takes_the_middle_of_the_larger() -> None:
-    net, source = net_of(0, kernel=3), net_of(1)
-    account = load_into(net, source.state_dict(), "it", head=HEAD, keep_head=True)
-    assert account.adapted == (("0.weight", "the middle 3×3"),)
-    assert torch.equal(net[0].weight, source[0].weight[:, :, 2:5, 2:5])
-
-
-def test_position_embeddings_are_resampled_to_another_grid() -> None:
-    class Tokens(nn.Module):
-        def __init__(self, side: int) -> None:
-            super().__init__()
-            self.position = nn.Parameter(torch.zeros(1, side * side + 1, 2))
-
-    net, source = Tokens(2), Tokens(4)
-    with torch.no_grad():
-        source.position[0, 0] = 7.0
-        source.position[0, 1:] = torch.tensor([1.0, -2.0])
-    account = load_into(net, source.state_dict(), "it", head=(), keep_head=True)
-    assert account.adapted == (("position", "resampled from 4×4 to 2×2 tokens"),)
-    assert torch.allclose(net.position[0, 0], torch.tensor([7.0, 7.0]))
-    assert torch.allclose(net.position[0, 1:], torch.tensor([1.0, -2.0]).expand(4, 2), atol=1e-6)
-
-
-def test_weights_of_another_architecture_are_refused_by_name_and_shape() -> None:
-    other = nn.Sequential(nn.Conv2d(3, 8, 7), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
-    net = net_of(0)
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    with pytest.raises(
-        ConfigError, match=r"another architecture: 6 of the net's 9 tensors do not fit, first 0.weight: \(4, 3, 7, 7\)"
-    ):
-        load_into(net, other.state_dict(), "it", head=HEAD, keep_head=True)
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}], ids=["bare", "epoch", "model"]
-)
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
-def test_a_state_dict_is_found_however_it_was_saved(tmp_path: Path, wrap: Callable[[Any], Any], prefix: str) -> None:
-    state = net_of(0).state_dict()
-    torch.save(wrap({prefix + name: value for name, value in state.items()}), tmp_path / "it.pt")
-    found = read_state(tmp_path / "it.pt")
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[name], value) for name, value in state.items())
-
-
-class _Hostile:
-    def __reduce__(self) -> Any:
-        return exec, ("raise SystemExit('executed')",)
-
-
-def _hostile(path: Path) -> None:
-    path.write_bytes(pickle.dumps({"weight": _Hostile()}))
-
-
-def _half(path: Path) -> None:
-    torch.save(net_of(0).state_dict(), path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def _half_safetensors(path: Path) -> None:
-    safetensors.torch.save_file(net_of(0).state_dict(), path)
-    path.write_bytes(path.read_bytes()[:-50])
-
-
-@pytest.mark.parametrize(
-    ("name", "make", "message"),
-    [
-        ("hostile.pt", _hostile, "holds objects besides tensors"),
-        ("half.pt", _half, "incomplete or damaged"),
-        ("page.pth", lambda path: path.write_text("<html>"), "no file of torch's"),
-        ("half.safetensors", _half_safetensors, "incomplete or damaged"),
-        ("text.pt", lambda path: path.write_text("no weights"), "cannot be read as weights"),
-        ("list.pt", lambda path: torch.save([torch.zeros(2)], path), "holds no state dict"),
-        ("absent.pt", lambda path: None, "there is no file"),
-    ],
-)
-def test_files_that_are_no_weights_are_told(tmp_path: Path, name: str, make: Callable[[Path], Any], message: str) -> None:
-    make(tmp_path / name)
-    with pytest.raises(DataError, match=message):
-        read_state(tmp_path / name)
-
-
-# --- in runs -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -255,130 +123,6 @@ def test_runs_that_wait_for_each_other_are_refused(tmp_path: Path) -> None:
         pipeline.run(study, out=tmp_path)
 
 
-# --- the zoos, through their own caches ------------------------------------------------------------------------------------
-
-
-def _random_like(net: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights in the layout of the published ones, with running statistics that are not those of a fresh net."""
-    state = {name: value.clone() for name, value in net.state_dict().items()}
-    for name in state:
-        if name.endswith("running_var"):
-            state[name].uniform_(0.5, 1.5)
-        elif name.endswith("running_mean"):
-            state[name].uniform_(-0.1, 0.1)
-    return state
-
-
-def _into_torch_cache(home: Path, file: str, net: nn.Module) -> Path:
-    (home / "hub" / "checkpoints").mkdir(parents=True)
-    torch.save(_random_like(net), home / "hub" / "checkpoints" / file)
-    return home / "hub" / "checkpoints" / file
-
-
-def into_hub_cache(home: Path, repository: str, file: str, state: dict[str, torch.Tensor]) -> Path:
-    """The file as the Hugging Face hub's client keeps it."""
-    folder = home / f"models--{repository.replace('/', '--')}"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("0" * 40)
-    place = folder / "snapshots" / ("0" * 40) / file
-    place.parent.mkdir(parents=True)
-    safetensors.torch.save_file(state, place)
-    return place
-
-
-ZOO = [
-    ("torchvision", {"name": "resnet18", "weights": "IMAGENET1K_V1"}, "resnet18-f37072fd.pth"),
-    ("torchvision", {"name": "resnet50", "weights": "IMAGENET1K_V2"}, "resnet50-11ad3fa6.pth"),
-]
-
-
-@pytest.mark.parametrize(
-    ("kind", "options", "file"), ZOO, ids=lambda value: str(value.get("name")) if isinstance(value, dict) else ""
-)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_torchvisions_published_files_load_whole(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task_of: Callable[..., Task], kind: str, options: Any, file: str, channels: int
-) -> None:
-    from stresslens.core.torchvision_cure import torchvision
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    published = torchvision().models.get_model(options["name"], weights=None)
-    path = _into_torch_cache(tmp_path, file, published)
-    images = torch.rand(24, channels, 32, 32)
-    data = Data.from_arrays(images, torch.arange(24) % 3, name="photographs")
-    task = task_of({kind: options}, data=data, epochs=0)
-    record = stages.carry_out(task)
-    assert record["weights"]["fresh"] == ["fc.weight", "fc.bias"]
-    assert record["weights"]["left"] == record["weights"]["adapted"] == []
-    assert record["weights"]["used"] == len(published.state_dict()) - 2
-    grey = "; grey images shown to it as 3 channels alike" if channels == 1 else ""
-    assert record["weights"]["input"] == f"resized from 32×32 to 224×224, bilinear{grey}"
-    assert record["weights"]["said"].endswith("begun anew: fc.weight, fc.bias")
-    model = open_model(RunFolder(task.folder)).eval()
-    published.load_state_dict(torch.load(path, weights_only=True))
-    published.fc = nn.Identity()
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    resized = nn.functional.interpolate(images[:2], (224, 224), mode="bilinear", antialias=True)
-    expected = published.eval()((resized.expand(-1, 3, -1, -1) - mean) / std)
-    model.net.fc = nn.Identity()  # type: ignore[union-attr]
-    assert torch.allclose(model(images[:2]), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_timms_published_files_load_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task_of: Callable[..., Task]) -> None:
-    from huggingface_hub import constants
-
-    from stresslens.core.torchvision_cure import cure
-
-    cure()
-    import timm
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    published = timm.create_model("efficientvit_m1", pretrained=False)
-    state = _random_like(published)
-    into_hub_cache(tmp_path, "timm/efficientvit_m1.r224_in1k", "model.safetensors", state)
-    data = Data.from_arrays(torch.rand(24, 3, 32, 32), torch.arange(24) % 3, name="photographs")
-    task = task_of({"timm": {"name": "efficientvit_m1.r224_in1k", "pretrained": True}}, data=data, epochs=0)
-    record = stages.carry_out(task)
-    assert record["weights"]["fresh"] == ["head.linear.weight", "head.linear.bias"]
-    assert record["weights"]["left"] == record["weights"]["adapted"] == []
-    model = open_model(RunFolder(task.folder))
-    assert model.resize.size == (224, 224)  # type: ignore[union-attr]
-    assert model.resize.interpolation == "bicubic"  # type: ignore[union-attr]
-    assert torch.equal(model.net.state_dict()["patch_embed.conv1.conv.weight"], state["patch_embed.conv1.conv.weight"])  # type: ignore[union-attr]
-
-
-def test_without_a_network_it_says_which_file_goes_where(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task_of: Callable[..., Task]
-) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-
-    def refused(*_: Any, **__: Any) -> Any:
-        raise OSError("no network in tests")
-
-    monkeypatch.setattr("torch.hub.urlopen", refused)
-    data = Data.from_arrays(torch.rand(24, 3, 32, 32), torch.arange(24) % 3, name="photographs")
-    with pytest.raises(DataError, match=r"torchvision resnet18 IMAGENET1K_V1.*resnet18-f37072fd.pth.*no network.*weights: \{file"):
-        stages.carry_out(task_of({"torchvision": {"name": "resnet18", "weights": "DEFAULT"}}, data=data, epochs=0))
-    with pytest.raises(DataError, match=r"model.safetensors of timm/efficientvit_m1.r224_in1k.*HF_HUB_OFFLINE"):
-        stages.carry_out(task_of({"timm": {"name": "efficientvit_m1", "pretrained": True}}, data=data, epochs=0))
-
-
-def test_a_half_downloaded_file_in_the_cache_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task_of: Callable[..., Task]
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"PK\x03\x04 half")
-    data = Data.from_arrays(torch.rand(24, 3, 32, 32), torch.arange(24) % 3, name="photographs")
-    with pytest.raises(DataError, match=r"resnet18-f37072fd.pth cannot be read .* remove it"):
-        stages.carry_out(task_of({"torchvision": {"name": "resnet18", "weights": "DEFAULT"}}, data=data, epochs=0))
-
-
 def test_a_study_in_config_form_repeats_a_run_that_began_with_another(tmp_path: Path) -> None:
     study = studies.expand({**STUDY, "repeats": 1}, name="it", base=tmp_path)
     folder = pipeline.run(study, out=tmp_path / "runs")
@@ -413,14 +157,6 @@ def test_test_images_that_the_source_was_trained_on_are_found(tmp_path: Path) ->
     assert not [each for each in found if each["audit"] == "trained on before"]
 
 
-def test_patches_and_inner_layers_are_not_adapted() -> None:
-    patches = [nn.Sequential(nn.Conv2d(3, 4, side, stride=side), nn.AdaptiveAvgPool2d(1), nn.Flatten()) for side in (2, 4)]
-    inner = [nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=groups)) for groups in (1, 8)]
-    for net, source in (patches, inner):
-        with pytest.raises(ConfigError, match="another architecture"):
-            load_into(net, source.state_dict(), "it", head=(), keep_head=True)
-
-
 def test_a_folder_is_taken_as_it_is_written_and_its_seeds_are_named(source: RunFolder, task_of: Callable[..., Task]) -> None:
     run = source.path.parent
     task = task_of({"mlp": {"widths": [12], "weights": {"run": str(run)}}}, epochs=0)
@@ -442,12 +178,3 @@ def test_a_sweep_begins_with_files_alone(tmp_path: Path) -> None:
     with pytest.raises(Problems) as caught:
         studies.expand({**STUDY, "sweep": sweep}, name="it", base=tmp_path)
     assert any("a sweep begins before other runs are trained" in problem.message for problem in caught.value.problems)
-
-
-def test_a_bare_file_is_prepared_as_its_zoo_does(tmp_path: Path, task_of: Callable[..., Task]) -> None:
-    from stresslens.core.torchvision_cure import torchvision
-
-    torch.save(torchvision().models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
-    data = Data.from_arrays(torch.rand(24, 3, 32, 32), torch.arange(24) % 3, name="photographs")
-    task = task_of({"torchvision": {"name": "resnet18", "weights": {"file": str(tmp_path / "resnet18.pth")}}}, data=data, epochs=0)
-    assert build_model(task, data).resize.size == (224, 224)  # type: ignore[union-attr]
