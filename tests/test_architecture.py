@@ -19,7 +19,7 @@ LEVELS = [
     {"core"},
     {"metrics"},
     PLUGINS,
-    {"find", "recipe", "admission"},
+    {"find", "recipe", "admission", "standing"},
     {"dotted", "threat"},
     {"contrasts", "recipe_check", "curve"},
     {"spaces"},

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from stresslens.building import Task
     from stresslens.core.types import Estimate, Finding
     from stresslens.predicting import Prediction
-    from stresslens.training import Position, Show
+    from stresslens.standing import Position
+    from stresslens.training import Show
 
 
 VERDICTS = 24

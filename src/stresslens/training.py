@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from stresslens.core.layers import pooled_first
 from stresslens.core.results import RunFolder
 from stresslens.core.types import Scheduler, Step, reported
 from stresslens.recipe import Train, Tune
+from stresslens.standing import Position
 from stresslens.tracking import Tracking
 from stresslens.tuning import Tuning
 
@@ -52,32 +53,6 @@ def fit(t: Training) -> None:
         t.end_epoch()
     t.save()
     t.obey(t.caught)
-
-
-@dataclass
-class Position:
-    """Where training stands: with the tensors beside it in the checkpoint, all that is needed to go on."""
-
-    epoch: int = 0
-    """Epochs completed."""
-    step: int = 0
-    """Batches of the running epoch that are done."""
-    updates: int = 0
-    images: int = 0
-    """Images of the running epoch that are done, over which `loss_sum` runs."""
-    loss_sum: float = 0.0
-    last_loss: float = math.nan
-    last_loss_before: float = math.nan
-    """The last batch's loss one epoch ago: what the labs' stopping rule looks at."""
-    best: tuple[float, float] = (-math.inf, -math.inf)
-    best_epoch: int = 0
-    evaluations_since_best: int = 0
-    stopped: str = ""
-    seconds: float = 0.0
-    """In training steps, over all attempts; evaluation and checkpoints left out."""
-    metrics_bytes: int = 0
-    timings_bytes: int = 0
-    reads_of_test: int = 0
 
 
 class Training:
