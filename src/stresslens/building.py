@@ -167,8 +167,9 @@ def begin(task: Task, data: Data, model: nn.Module) -> Account | None:
     origin = origin_of(task)
     if origin is None:
         return None
-    probed = task.recipe.train.tune is not None and task.recipe.train.tune.layers == "probe"
-    return weights.begin_with(model, origin, data.shape, data.classes, "new" if probed else weights.head_of(task.recipe.model))
+    if task.recipe.train.probed:
+        origin = replace(origin, head="new")
+    return weights.begin_with(model, origin, data.shape, data.classes)
 
 
 def leak(task: Task, data: Data) -> Finding | None:

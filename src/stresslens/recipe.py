@@ -116,6 +116,11 @@ class Train:
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     checkpoint_seconds: Annotated[float, Field(gt=0, le=30)] = 30.0
 
+    @property
+    def probed(self) -> bool:
+        """Whether a linear probe is fitted instead of training."""
+        return self.tune is not None and self.tune.layers == "probe"
+
 
 @dataclass(config=STRICT)
 class Alone:

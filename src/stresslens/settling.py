@@ -78,8 +78,7 @@ def _chooses(task: Task) -> bool:
 
 def _steps(task: Task) -> bool:
     """Whether it has training steps, which an estimator, a linear probe and `epochs: 0` have not."""
-    train = task.recipe.train
-    return task.recipe.estimator is None and train.epochs > 0 and not (train.tune is not None and train.tune.layers == "probe")
+    return task.recipe.estimator is None and task.recipe.train.epochs > 0 and not task.recipe.train.probed
 
 
 def _with_arithmetic(task: Task, way: Arithmetic) -> Task:

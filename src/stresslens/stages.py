@@ -184,7 +184,7 @@ def _train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         if (found := leak(task, data)) is not None:
             record["data"]["findings"].append(found.as_json())
     tune = task.recipe.train.tune
-    if tune is not None and tune.layers == "probe":
+    if tune is not None and task.recipe.train.probed:
         weights = _probed(tune, arithmetic_of(task).place(model), data, record)
     elif task.recipe.train.epochs:
         weights = _fitted(task, folder, data, record, model, state, show, tracking)

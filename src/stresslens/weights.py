@@ -36,28 +36,21 @@ def published(model: Any, run: RunFolder | None, *, base: Path, trust: bool = Tr
         card = run.load_card()
         if isinstance(card, EstimatorCard):
             raise ConfigError(f"weights: {run.path} holds an estimator, which has no weights to begin with")
-        return _of_file(run.weights, card, f"the run {asked.run}")
+        return replace(_of_file(run.weights, card, f"the run {asked.run}"), head=asked.head)
     file = Path(asked.file or "").expanduser()
     beside = RunFolder(file.parent)
     if file.name == beside.weights.name and beside.card.is_file():
-        return _of_file(file, beside.load_card(), file.name)
+        return replace(_of_file(file, beside.load_card(), file.name), head=asked.head)
     usual = find.usual(model, base=base, trust=trust)
-    return replace(_of_file(file, None, file.name), preprocessing=usual() if usual is not None else None)
+    return replace(_of_file(file, None, file.name), preprocessing=usual() if usual is not None else None, head=asked.head)
 
 
-def head_of(model: Any) -> str:
-    """What is said of the last layer: new, kept, or auto."""
-    _, options = find.named("models", model)
-    asked = options.get("weights")
-    return str(asked.get("head", "auto")) if isinstance(asked, dict) else "auto"
-
-
-def begin_with(model: nn.Module, origin: Published, shape: Shape, classes: tuple[str, ...], head: str = "auto") -> Account:
+def begin_with(model: nn.Module, origin: Published, shape: Shape, classes: tuple[str, ...]) -> Account:
     """Loads the weights into a model's net. `shape` is that of the images; the last layer is kept where it is for these classes.
 
     Raises DataError where the weights cannot be had and ConfigError where they are of another architecture.
     """
-    same = origin.classes is None or origin.classes == classes
+    head, same = origin.head, origin.classes is None or origin.classes == classes
     last = layers.last_layer(model, shape)
     if head != "auto" and not last:
         raise ConfigError(f"weights: head: {head}: this net has no last layer of its own; leave `head` out")

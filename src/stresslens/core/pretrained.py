@@ -49,6 +49,7 @@ class Published:
     preprocessing: Preprocessing | None = None
     classes: tuple[str, ...] | None = None
     digest: str = ""
+    head: Literal["auto", "new", "kept"] = "auto"
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True))
