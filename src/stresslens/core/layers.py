@@ -245,20 +245,20 @@ def hooked(
 
 def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
     """The names, within the net, of the parameters of the layer that gives the logits; none where no layer does by itself."""
-    last: list[tuple[str, nn.Module]] = []
-    found: dict[str, Tensor] = {}
+    last: list[tuple[str, nn.Module, Tensor]] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(module, nn.Linear | nn.Conv2d):
-            last[:] = [(name.removeprefix("net."), module)]
-            found["output"] = output if output.ndim in (2, 4) else output[:0, 0]  # tokens are no logits
+            last[:] = [(name.removeprefix("net."), module, output)]
 
     first = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.no_grad(), hooked(model, note):
         logits = model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
-    if not last or found["output"].shape[:2] != logits.shape:
+    if not last:
         return ()
-    name, module = last[0]
+    name, module, output = last[0]
+    if output.ndim == 3 or output.shape[:2] != logits.shape:  # tokens are no logits
+        return ()
     return tuple(f"{name}.{parameter}" for parameter, _ in module.named_parameters())
 
 

@@ -16,6 +16,7 @@ from stresslens.core.errors import ConfigError, closest
 from stresslens.core.layers import Normalize
 from stresslens.core.pretrained import Origin, Preprocessing, Published, State, from_hub, unavailable
 from stresslens.core.types import Count, Shape
+from stresslens.models._stem import with_channels
 from stresslens.models._zero_shot import ZeroShot, open_clip
 
 STRICT = ConfigDict(extra="forbid", strict=True)
@@ -85,8 +86,7 @@ def openclip(
     image = settings["vision_cfg"]
     image["image_size"] = _sides(height, width, image)
     net: ZeroShot = _class(settings)(**settings)
-    if channels != 3:
-        _see(channels, net.visual)
+    with_channels(net.visual, channels)
     if evaluation == "batch":
         _use_batch_statistics(net.visual)
     if head == "linear":
@@ -200,15 +200,6 @@ def _tag(name: str, tag: str) -> dict[str, Any]:
         raise ConfigError(f"open_clip publishes no weights {tag!r} for {name}; {closest(tag, _tags(name))}")
     known: dict[str, Any] = open_clip().get_pretrained_cfg(name, tag)
     return known
-
-
-def _see(channels: int, visual: nn.Module) -> None:
-    """Another first convolution, for images of so many channels."""
-    first = getattr(visual, "conv1", None)
-    if not isinstance(first, nn.Conv2d):
-        raise ValueError(f"this image tower takes three channels; got {channels}")
-    bias, places = first.bias is not None, (first.kernel_size, first.stride, first.padding)
-    visual.conv1 = nn.Conv2d(channels, first.out_channels, *places, bias=bias)  # type: ignore[arg-type]
 
 
 def _use_batch_statistics(visual: nn.Module) -> None:
