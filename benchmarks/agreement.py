@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens import find
-from stresslens.building import data_of
-from stresslens.core.attacking import attacked, unwatched
+from stresslens.config import registry
+from stresslens.core.attack_base import attacked, unwatched
 from stresslens.core.ball import Ball, parse_radius
 from stresslens.core.draws import Draws
-from stresslens.core.results import RunFolder
-from stresslens.search import Search, judge_of
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.finished_run import data_of
+from stresslens.robustness.attack_batch import Search, judge_of
 
 Attacked = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 STEPS = 40
@@ -50,7 +50,16 @@ class Case:
     def of(where: str, n: int) -> Case:
         data = where if where == "mnist" else {"folder": {"path": where}}
         name = Path(where).name
-        run = sl.train("simple_cnn", data, out="runs/agreement", name=name, epochs=2, batch_size=128, optimizer="adam", lr=1e-3)
+        run = sl.train(
+            "simple_cnn",
+            data,
+            out="runs/agreement",
+            name=name,
+            epochs=2,
+            batch_size=128,
+            optimizer="adam",
+            lr=1e-3,
+        )
         test = data_of(RunFolder(run.folder)).splits["test"]
         some = torch.linspace(0, len(test) - 1, n).long()
         x, y = test.floats(test.images[some]), test.labels[some]
@@ -69,9 +78,13 @@ def broken(case: Case, x_adv: Tensor, eps: float) -> Tensor:
 
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
-    attack = find.resolve("attacks", {"pgd": {"steps": STEPS, "step_size": eps / 10, "random_start": False}})
+    attack = registry.resolve(
+        "attacks", {"pgd": {"steps": STEPS, "step_size": eps / 10, "random_start": False}}
+    )
     with attacked(model):
-        return attack(model, x, y, Ball("linf", eps), Draws(0, torch.arange(len(x))), unwatched, None, None, None)
+        return attack(
+            model, x, y, Ball("linf", eps), Draws(0, torch.arange(len(x))), unwatched, None, None, None
+        )
 
 
 def torchattacks(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
@@ -92,9 +105,18 @@ def art(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
     from art.estimators.classification import PyTorchClassifier
 
     loss = nn.CrossEntropyLoss()
-    classifier = PyTorchClassifier(model, loss=loss, input_shape=tuple(x.shape[1:]), nb_classes=10, clip_values=(0, 1))
+    classifier = PyTorchClassifier(
+        model, loss=loss, input_shape=tuple(x.shape[1:]), nb_classes=10, clip_values=(0, 1)
+    )
     attack = ProjectedGradientDescentPyTorch(
-        classifier, norm="inf", eps=eps, eps_step=eps / 10, max_iter=STEPS, num_random_init=0, batch_size=BATCH, verbose=False
+        classifier,
+        norm="inf",
+        eps=eps,
+        eps_step=eps / 10,
+        max_iter=STEPS,
+        num_random_init=0,
+        batch_size=BATCH,
+        verbose=False,
     )
     return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
 
@@ -130,7 +152,9 @@ def timed(attack: Attacked, case: Case, eps: float) -> tuple[Tensor, float] | No
     try:
         x_adv = attack(case.model, case.x, case.y, eps)
     except ImportError as error:
-        print(f"  {attack.__name__} left out: {error} (pip install torchattacks foolbox adversarial-robustness-toolbox)")
+        print(
+            f"  {attack.__name__} left out: {error} (pip install torchattacks foolbox adversarial-robustness-toolbox)"
+        )
         return None
     seconds = time.perf_counter() - began
     return broken(case, x_adv, eps), seconds
@@ -172,11 +196,17 @@ def standard(case: Case, radii: list[float]) -> None:
             parts = []
             for label, attack in attempts():
                 trace, _ = search.attempt(
-                    find.resolve("attacks", attack), case.model, Draws(0, torch.arange(len(case.x))), name=label
+                    registry.resolve("attacks", attack),
+                    case.model,
+                    Draws(0, torch.arange(len(case.x))),
+                    name=label,
                 )
                 parts.append(f"{label} breaks {trace.broke} of {trace.n} in {trace.seconds:.1f} s")
         print(f"{case.name}, standard, linf ε = {eps:.4f}; ours: {'; '.join(parts)}", flush=True)
-        for label, peer in {"AutoAttack, shipped": autoattack, "AutoAttack, 100 steps": autoattack_100}.items():
+        for label, peer in {
+            "AutoAttack, shipped": autoattack,
+            "AutoAttack, 100 steps": autoattack_100,
+        }.items():
             result = timed(peer, case, eps)
             if result is not None:
                 row(case, label, result[0], search.broken, result[1])

@@ -28,17 +28,17 @@ import torch
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens import find
+from stresslens.config import registry
+from stresslens.config.schema import Robustness
+from stresslens.config.threat_model import threat_of
 from stresslens.core import devices
-from stresslens.core.attacking import attacked
+from stresslens.core.attack_base import attacked
 from stresslens.core.ball import Ball
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
-from stresslens.recipe import Robustness
-from stresslens.robustness import measure
-from stresslens.search import Search, judge_of
-from stresslens.steering import steer
-from stresslens.threat import threat_of
+from stresslens.robustness.attack_batch import Search, judge_of
+from stresslens.robustness.autotune import steer
+from stresslens.robustness.measure import measure
 
 IMAGES = 1000
 TURNS = 3
@@ -55,7 +55,7 @@ Attack = Callable[[float], np.ndarray]
 @functools.cache
 def trained() -> tuple[nn.Module, Tensor, Tensor]:
     """simple_cnn after two epochs of MNIST, and the first test images in file order."""
-    data = find.resolve("datasets", {"mnist": {"validation": 10000}})()
+    data = registry.resolve("datasets", {"mnist": {"validation": 10000}})()
     with tempfile.TemporaryDirectory() as folder:
         model = sl.train("simple_cnn", data, epochs=2, out=folder).model()
     assert data.test is not None
@@ -76,7 +76,7 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, protocol: Any, radii: Any) -> n
 
 def undropped(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> np.ndarray:
     """PGD as the engine runs it, except that no image is dropped."""
-    bound = find.resolve("attacks", {"pgd": {"steps": STEPS, "relative_step": 0.1}})
+    bound = registry.resolve("attacks", {"pgd": {"steps": STEPS, "relative_step": 0.1}})
     with attacked(model):
         steering = steer(model, x, passes=1)
         search = Search(judge_of(model), x, y, Ball("linf", eps), drop=False)
@@ -101,7 +101,11 @@ def foolbox_pgd(model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) 
 
     def attack(eps: float) -> np.ndarray:
         pgd = foolbox.attacks.LinfPGD(rel_stepsize=0.1, steps=steps, random_start=True)
-        return survivors(model, torch.cat([pgd(wrapped, a, b, epsilons=eps)[1] for a, b in zip(x.split(batch), y.split(batch))]), y)
+        return survivors(
+            model,
+            torch.cat([pgd(wrapped, a, b, epsilons=eps)[1] for a, b in zip(x.split(batch), y.split(batch))]),
+            y,
+        )
 
     return attack
 
@@ -115,7 +119,13 @@ def art_pgd(model: nn.Module, x: Tensor, y: Tensor, batch: int, steps: int) -> A
 
     def attack(eps: float) -> np.ndarray:
         pgd = evasion.ProjectedGradientDescent(
-            classifier, eps=eps, eps_step=eps / 10, max_iter=steps, num_random_init=1, batch_size=batch, verbose=False
+            classifier,
+            eps=eps,
+            eps_step=eps / 10,
+            max_iter=steps,
+            num_random_init=1,
+            batch_size=batch,
+            verbose=False,
         )
         return survivors(model, torch.from_numpy(pgd.generate(x.numpy(), y.numpy())), y)
 
@@ -138,7 +148,9 @@ def best_batch(make: Any, model: nn.Module, x: Tensor, y: Tensor) -> int:
     return min(BATCHES, key=seconds)
 
 
-def take_turns(contestants: dict[str, Attack], eps: float, turns: int = TURNS) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def take_turns(
+    contestants: dict[str, Attack], eps: float, turns: int = TURNS
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Median seconds of each, and its last answer."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     answers: dict[str, np.ndarray] = {}
@@ -165,14 +177,20 @@ def pgd() -> None:
     model, x, y = trained()
     peers = available()
     batches = {name: best_batch(make, model, x, y) for name, make in peers.items()}
-    contestants: dict[str, Attack] = {name: make(model, x, y, batches[name], STEPS) for name, make in peers.items()}
-    contestants["stresslens"] = lambda eps: ours(model, x, y, [{"pgd": {"steps": STEPS, "relative_step": 0.1}}], eps) > eps
+    contestants: dict[str, Attack] = {
+        name: make(model, x, y, batches[name], STEPS) for name, make in peers.items()
+    }
+    contestants["stresslens"] = lambda eps: (
+        ours(model, x, y, [{"pgd": {"steps": STEPS, "relative_step": 0.1}}], eps) > eps
+    )
     contestants["stresslens, nothing dropped"] = lambda eps: undropped(model, x, y, eps)
     contestants["stresslens"](0.1)  # measures its steering once
     for eps in RADII:
         seconds, answers = take_turns(contestants, eps)
         fastest = min((seconds[name] for name in peers), default=float("nan"))
-        print(f"\nPGD-{STEPS}, step ε/10, random start, ε = {eps}, n = {len(x)} images, median of {TURNS} turns")
+        print(
+            f"\nPGD-{STEPS}, step ε/10, random start, ε = {eps}, n = {len(x)} images, median of {TURNS} turns"
+        )
         for name in contestants:
             agree = (answers[name] == answers["stresslens"]).mean()
             batch = f", batch {batches[name]}" if name in batches else ""
@@ -195,7 +213,9 @@ def standard() -> None:
         print("torchattacks is not installed; left out")
         return
     for budget in ("as shipped, 10 steps", "the published 100 steps"):
-        attack = torchattacks.AutoAttack(model, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0)
+        attack = torchattacks.AutoAttack(
+            model, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0
+        )
         for part in attack._autoattack.attacks if budget.startswith("the") else ():
             if hasattr(part, "steps"):
                 part.steps = 100

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens import find
-from stresslens.building import data_of
+from stresslens.config import registry
 from stresslens.core import devices
-from stresslens.core.attacking import attacked
-from stresslens.core.results import RunFolder
-from stresslens.explainers.occlusion import occlusion
+from stresslens.core.attack_base import attacked
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.finished_run import data_of
+from stresslens.plugins.explainers.occlusion import occlusion
 
 TURNS = 5
 SIZE = 5
@@ -48,7 +48,11 @@ def of_captum(model: nn.Module, x: Tensor, y: Tensor, at_once: int) -> Tensor:
 
     softmax = nn.Sequential(model, nn.Softmax(1))
     found: Tensor = Occlusion(softmax).attribute(
-        x, target=y, sliding_window_shapes=(x.shape[1], SIZE, SIZE), baselines=0.5, perturbations_per_eval=at_once
+        x,
+        target=y,
+        sliding_window_shapes=(x.shape[1], SIZE, SIZE),
+        baselines=0.5,
+        perturbations_per_eval=at_once,
     )
     return found[:, 0].float()
 
@@ -66,7 +70,14 @@ def median(turns: dict[str, Callable[[], object]]) -> dict[str, float]:
 def main() -> None:
     devices.keep_memory()
     with tempfile.TemporaryDirectory() as out:
-        run = sl.train("simple_cnn", {"mnist": {"validation": 10000}}, out=out, name="bench", epochs=1, precision="float32")
+        run = sl.train(
+            "simple_cnn",
+            {"mnist": {"validation": 10000}},
+            out=out,
+            name="bench",
+            epochs=1,
+            precision="float32",
+        )
         model = sl.load(run.folder)
         split = data_of(RunFolder(run.folder)).test
     assert split is not None
@@ -91,14 +102,18 @@ def main() -> None:
         f"  notebook {seconds['notebook']:.2f} s (576 positions an image), captum {seconds['captum']:.2f} s ({best} at once, 576)"
     )
     ours = seconds["stresslens"]
-    print(f"  784: stresslens {ours:.2f} s: {seconds['notebook'] / ours:.1f} and {seconds['captum'] / ours:.1f} times as fast")
+    print(
+        f"  784: stresslens {ours:.2f} s: {seconds['notebook'] / ours:.1f} and {seconds['captum'] / ours:.1f} times as fast"
+    )
     print(f"  largest difference from captum's map {apart:.1e}, from the loop's {off:.1e}")
     for check in (False, True):
         began = time.perf_counter()
         for name in SIX:
             sl.explain(model, x, {"gradcam": {"guided": True}} if name == "guided" else name, check=check)
-        print(f"six explainers, 10 images{', with their checks' if check else ''}: {time.perf_counter() - began:.1f} s (n = 1)")
-    print(f"explainers: {', '.join(find.names('explainers'))}")
+        print(
+            f"six explainers, 10 images{', with their checks' if check else ''}: {time.perf_counter() - began:.1f} s (n = 1)"
+        )
+    print(f"explainers: {', '.join(registry.names('explainers'))}")
 
 
 if __name__ == "__main__":

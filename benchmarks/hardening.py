@@ -19,17 +19,19 @@ import torch
 from torch import Tensor, nn
 from training import InMemory, in_turns, stresslens_steps, task_of, training_of
 
-from stresslens.building import Task, load_data
-from stresslens.core.attacking import attacked, unwatched
+from stresslens.config.registry import resolve
+from stresslens.core.attack_base import attacked, unwatched
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
-from stresslens.find import resolve
 from stresslens.metrics.intervals import wilson
-from stresslens.settling import arithmetic_of
-from stresslens.training import fit
+from stresslens.training.autotune import arithmetic_of
+from stresslens.training.loop import fit
+from stresslens.training.task import Task, load_data
 
 EPS, STEPS, STEP_SIZE = 0.1, 7, 0.035
-OBJECTIVE = {"adversarial": {"norm": "linf", "eps": EPS, "attack": {"pgd": {"steps": STEPS, "step_size": STEP_SIZE}}}}
+OBJECTIVE = {
+    "adversarial": {"norm": "linf", "eps": EPS, "attack": {"pgd": {"steps": STEPS, "step_size": STEP_SIZE}}}
+}
 EPOCHS, IMAGES = 2, 1000
 TURN_STEPS = {64: 10, 256: 3}
 
@@ -54,7 +56,14 @@ def perturbed(net: nn.Module, x: Tensor, y: Tensor, *, through_parameters: bool)
     return x_adv
 
 
-def plain_steps(net: nn.Module, optimizer: torch.optim.Optimizer, loader: InMemory, steps: int, *, through_parameters: bool) -> int:
+def plain_steps(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: InMemory,
+    steps: int,
+    *,
+    through_parameters: bool,
+) -> int:
     """The notebook's loop around the attack; returns the images it trained on."""
     images, criterion = 0, nn.CrossEntropyLoss()
     net.train()
@@ -85,18 +94,28 @@ def speed(model: Any, size: int, folder: Path) -> None:
     ours, ours_narrow = training_of(chosen), training_of(narrow)
     rates = in_turns(
         {
-            "notebook, backward": lambda: plain_steps(nets[0], optimizers[0], loader, steps, through_parameters=True),
-            "notebook, autograd.grad": lambda: plain_steps(nets[1], optimizers[1], loader, steps, through_parameters=False),
+            "notebook, backward": lambda: plain_steps(
+                nets[0], optimizers[0], loader, steps, through_parameters=True
+            ),
+            "notebook, autograd.grad": lambda: plain_steps(
+                nets[1], optimizers[1], loader, steps, through_parameters=False
+            ),
             "stresslens float32": lambda: stresslens_steps(ours_narrow, steps),
             "stresslens": lambda: stresslens_steps(ours, steps),
         }
     )
-    print(f"\n{model}, batch {size}, PGD-{STEPS}, {torch.get_num_threads()} threads; median of n = 5 turns of {steps} steps")
+    print(
+        f"\n{model}, batch {size}, PGD-{STEPS}, {torch.get_num_threads()} threads; median of n = 5 turns of {steps} steps"
+    )
     for name, rate in rates.items():
         way = arithmetic_of(chosen)
-        detail = f"  ({way.precision}, {way.memory_format}, {way.threads} threads)" if name == "stresslens" else ""
+        detail = (
+            f"  ({way.precision}, {way.memory_format}, {way.threads} threads)" if name == "stresslens" else ""
+        )
         first, second = rates["notebook, backward"], rates["notebook, autograd.grad"]
-        print(f"  {name:24} {rate:8.0f} images/s   {rate / first:5.2f} × backward   {rate / second:5.2f} × autograd.grad{detail}")
+        print(
+            f"  {name:24} {rate:8.0f} images/s   {rate / first:5.2f} × backward   {rate / second:5.2f} × autograd.grad{detail}"
+        )
 
 
 def robust(model: nn.Module, task: Task) -> str:
@@ -107,7 +126,9 @@ def robust(model: nn.Module, task: Task) -> str:
     attack, right, clean = resolve("attacks", {"pgd": {"steps": 40}}), 0, 0
     with attacked(model), torch.no_grad():
         for rows in torch.arange(IMAGES).split(250):
-            found = attack(model, x[rows], y[rows], Ball("linf", EPS), Draws(0, rows), unwatched, None, None, None)
+            found = attack(
+                model, x[rows], y[rows], Ball("linf", EPS), Draws(0, rows), unwatched, None, None, None
+            )
             right += int((model(found).argmax(1) == y[rows]).sum())
             clean += int((model(x[rows]).argmax(1) == y[rows]).sum())
     return f"clean {_share(clean)}, PGD-40 {_share(right)}"
@@ -122,7 +143,9 @@ def accuracy(model: Any, size: int, folder: Path) -> None:
     """Both trained for the same epochs."""
     import time
 
-    task = task_of(model, size, folder / "trained", objective=OBJECTIVE, epochs=EPOCHS, select="last", watch=[])
+    task = task_of(
+        model, size, folder / "trained", objective=OBJECTIVE, epochs=EPOCHS, select="last", watch=[]
+    )
     data = load_data(task)
     ours = training_of(task)
     net = training_of(task_of(model, size, folder / "plain", precision="float32")).model.get_submodule("net")
@@ -138,7 +161,9 @@ def accuracy(model: Any, size: int, folder: Path) -> None:
     seconds = time.perf_counter() - start
     print(f"\n{model}, batch {size}, {EPOCHS} epochs of {len(data.train)} images (n = 1 training each)")
     print(f"  notebook    {plain:6.1f} s   {robust(net, task)}")
-    print(f"  stresslens  {seconds:6.1f} s   {robust(ours.model.float(), task)}   ratio {plain / seconds:.2f}")
+    print(
+        f"  stresslens  {seconds:6.1f} s   {robust(ours.model.float(), task)}   ratio {plain / seconds:.2f}"
+    )
 
 
 def main(quick: bool) -> None:

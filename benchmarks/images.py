@@ -22,10 +22,10 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from stresslens.core.data import Data
 from stresslens.core.devices import keep_memory
-from stresslens.core.pictures import Frame, decode, files_below, quietly, read
-from stresslens.core.torchvision_cure import torchvision
-from stresslens.datasets.folder import folder
-from stresslens.models.simple_cnn import simple_cnn
+from stresslens.core.image_files import Frame, decode, files_below, quietly, read
+from stresslens.core.torchvision_compat import torchvision
+from stresslens.plugins.datasets.folder import folder
+from stresslens.plugins.models.simple_cnn import simple_cnn
 
 
 def seconds(do: Callable[[], object]) -> float:
@@ -38,7 +38,10 @@ def pictures(path: Path) -> ConcatDataset[tuple[torch.Tensor, int]]:
     """As a notebook would: ImageFolder and ToTensor, over each part that there is."""
     parts = [part for part in ("train", "val", "test") if (path / part).is_dir()] or ["."]
     return ConcatDataset(
-        [torchvision().datasets.ImageFolder(path / part, transform=torchvision().transforms.ToTensor()) for part in parts]
+        [
+            torchvision().datasets.ImageFolder(path / part, transform=torchvision().transforms.ToTensor())
+            for part in parts
+        ]
     )
 
 
@@ -95,7 +98,9 @@ def feed(batches: Iterator[tuple[torch.Tensor, torch.Tensor]], most: int) -> flo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", type=Path)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--size", type=int, default=128, help="images a batch")
@@ -105,7 +110,12 @@ def main() -> None:
     dataset = pictures(given.path)
     cache = tempfile.mkdtemp()
 
-    starts: dict[str, list[float]] = {"ImageFolder, one pass": [], "first start": [], "second start": [], "decoding alone": []}
+    starts: dict[str, list[float]] = {
+        "ImageFolder, one pass": [],
+        "first start": [],
+        "second start": [],
+        "decoding alone": [],
+    }
     for _ in range(given.turns):
         starts["ImageFolder, one pass"].append(seconds(lambda: [None for _ in dataset]))
         first, second = first_start(given.path)
@@ -125,7 +135,9 @@ def main() -> None:
     shape, classes = data.shape, len(data.classes)
     kinds: dict[str, Callable[[Callable[[], Iterator[tuple[torch.Tensor, torch.Tensor]]]], float]] = {
         "batches alone": lambda batches: feed(batches(), given.images),
-        "training simple_cnn": lambda batches: train(batches(), simple_cnn(shape, classes, channels=8, hidden=64), given.images),
+        "training simple_cnn": lambda batches: train(
+            batches(), simple_cnn(shape, classes, channels=8, hidden=64), given.images
+        ),
     }
     for kind, rate_of in kinds.items():
         rates: dict[str, list[float]] = {"DataLoader": [], "DataLoader, 2 workers": [], "cache": []}
@@ -134,7 +146,9 @@ def main() -> None:
             rates["DataLoader, 2 workers"].append(rate_of(lambda: epoch_from_files(dataset, given.size, 2)))
             rates["cache"].append(rate_of(lambda turn=turn: epoch_from_cache(data, given.size, turn)))  # type: ignore[misc]
         middle = {name: np.median(values) for name, values in rates.items()}
-        print(f"{kind}, batches of {given.size}, images a second; medians of n = {given.turns} turns of {given.images:,} images")
+        print(
+            f"{kind}, batches of {given.size}, images a second; medians of n = {given.turns} turns of {given.images:,} images"
+        )
         for name, value in middle.items():
             print(f"  {name:24} {value:9,.0f}   cache / this: {middle['cache'] / value:.1f}")
     shutil.rmtree(cache)

@@ -19,12 +19,18 @@ def simulated(trials: int, tables: int, *, decides: bool) -> None:
     for table in range(tables):
         numbers = np.random.default_rng(table)
         x = numbers.random((trials, 3))
-        outcome = -4 * (x[:, 0] - 0.4) ** 2 + numbers.normal(0, 0.1, trials) if decides else numbers.normal(0, 1, trials)
+        outcome = (
+            -4 * (x[:, 0] - 0.4) ** 2 + numbers.normal(0, 0.1, trials)
+            if decides
+            else numbers.normal(0, 1, trials)
+        )
         found = importances({name: x[:, [place]] for place, name in enumerate("abc")}, ranks(outcome))
         real += [each.real for each in found.values()]
         shares += [each.share.value / tables for each in found.values()]
     kind = "the first decides " if decides else "none has influence"
-    print(f"{kind}, {trials} trials, n = {tables} tables: called real {real.tolist()}, mean share {shares.round(2).tolist()}")
+    print(
+        f"{kind}, {trials} trials, n = {tables} tables: called real {real.tolist()}, mean share {shares.round(2).tolist()}"
+    )
 
 
 if __name__ == "__main__":

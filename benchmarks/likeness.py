@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from stresslens import likeness
-from stresslens.building import data_of, open_model
-from stresslens.core.pictures import Frame, decode, files_below, read
-from stresslens.core.results import RunFolder
+from stresslens.core.image_files import Frame, decode, files_below, read
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Shape
+from stresslens.evaluation import ood
+from stresslens.evaluation.finished_run import data_of
+from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import wilson
 
 MANY = 300
@@ -60,18 +61,24 @@ def foreign(shape: Shape, random: torch.Generator) -> dict[str, Tensor]:
 def main() -> None:
     folder = RunFolder(Path(sys.argv[1]))
     model, data = open_model(folder).eval(), data_of(folder)
-    fitted = likeness.Likeness.load(folder.likeness)
+    fitted = ood.Likeness.load(folder.likeness)
     assert data.test is not None
     test = data.test.floats(data.test.images[:])
-    kinds = {"test images (false alarms)": test, **foreign(data.shape, torch.Generator().manual_seed(0)), "inverted": 1 - test}
+    kinds = {
+        "test images (false alarms)": test,
+        **foreign(data.shape, torch.Generator().manual_seed(0)),
+        "inverted": 1 - test,
+    }
     kinds["turned by 90°"] = test.rot90(1, (2, 3))
     if len(sys.argv) > 2:
         kinds["photographs"] = photographs(Path(sys.argv[2]), data.shape)
     print(f"{sys.argv[1]}: stated rate {fitted.rate:.3f}, {len(fitted.calibration)} validation images")
     for name, x in kinds.items():
-        marked = likeness.unlike(fitted, model, x) <= fitted.rate
+        marked = ood.unlike(fitted, model, x) <= fitted.rate
         share = wilson(int(marked.sum()), len(x))
-        print(f"  {name:28} {100 * share.value:5.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}), n = {share.n}")
+        print(
+            f"  {name:28} {100 * share.value:5.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}), n = {share.n}"
+        )
 
 
 if __name__ == "__main__":

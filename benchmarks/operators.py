@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stresslens.core import devices
-from stresslens.models._unfold import UnfoldConv2d
-from stresslens.models.simple_net import simple_net
-from stresslens.models.window_vit import window_vit
+from stresslens.plugins.models._unfold import UnfoldConv2d
+from stresslens.plugins.models.simple_net import simple_net
+from stresslens.plugins.models.window_vit import window_vit
 
 STEPS = 3
 """Timed ones in each process, after one to warm up."""
@@ -53,7 +53,11 @@ class ColumnsKept(torch.autograd.Function):
         columns, weight = ctx.saved_tensors
         slope = slope.flatten(2)
         of_weight = torch.einsum("nkp,ncp->kc", slope, columns).view_as(weight)
-        of_x = F.fold(weight.flatten(1).t() @ slope, ctx.size, weight.shape[2:], padding=1) if ctx.needs_input_grad[0] else None
+        of_x = (
+            F.fold(weight.flatten(1).t() @ slope, ctx.size, weight.shape[2:], padding=1)
+            if ctx.needs_input_grad[0]
+            else None
+        )
         return of_x, of_weight, slope.sum((0, 2))
 
 
@@ -124,7 +128,9 @@ def resident() -> int:
 
 def allocated(step: Callable[[], None]) -> int:
     """The peak of what torch allocates on the CPU during a step, less what it frees."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         step()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     total = peak = 0
@@ -139,16 +145,24 @@ def compare(contestants: list[str], side: int, batch: int, device: str, turns: i
     for _ in range(turns):
         for name, figures in found.items():
             case = json.dumps({"contestant": name, "side": side, "batch": batch, "device": device})
-            done = subprocess.run([sys.executable, __file__, "--one", case], check=True, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "--one", case], check=True, capture_output=True, text=True
+            )
             figures.append(json.loads(done.stdout))
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    print(f"{side}×{side} pixels, batches of {batch}, on {device}; medians of n = {turns} processes of {STEPS} steps; {load}")
-    middle = {name: {key: statistics.median(f[key] for f in figures) for key in figures[0]} for name, figures in found.items()}
+    print(
+        f"{side}×{side} pixels, batches of {batch}, on {device}; medians of n = {turns} processes of {STEPS} steps; {load}"
+    )
+    middle = {
+        name: {key: statistics.median(f[key] for f in figures) for key in figures[0]}
+        for name, figures in found.items()
+    }
     first = middle[contestants[0]]
     for name, values in middle.items():
         spread = ", ".join(f"{f['seconds']:.3f}" for f in found[name])
         memory = "   ".join(
-            f"{key} {values[key] / 2**20:6.0f} MiB ({values[key] / first[key]:.2f}×)" for key in ("process", "allocated")
+            f"{key} {values[key] / 2**20:6.0f} MiB ({values[key] / first[key]:.2f}×)"
+            for key in ("process", "allocated")
         )
         print(
             f"  {name:29} {values['seconds']:.3f} s a step ({values['seconds'] / first['seconds']:.2f}×; {spread})   {memory}",
@@ -157,9 +171,13 @@ def compare(contestants: list[str], side: int, batch: int, device: str, turns: i
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=["convolution", "attention"], help="default: both")
-    parser.add_argument("--batch", type=int, default=64, help="images of 128×128; of larger ones fewer, for as many pixels")
+    parser.add_argument(
+        "--batch", type=int, default=64, help="images of 128×128; of larger ones fewer, for as many pixels"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -169,13 +187,25 @@ def main() -> None:
         return
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
     if given.only != "attention":
-        compare(["library", "library, channels last", "unfold", "columns kept"], 128, given.batch, given.device, given.turns)
+        compare(
+            ["library", "library, channels last", "unfold", "columns kept"],
+            128,
+            given.batch,
+            given.device,
+            given.turns,
+        )
     if given.only != "convolution":
         for side in (128, 256, 512):
             batch = max(1, given.batch * 128**2 // side**2)
             print(f"{side // 16}×{side // 16} tokens: ", end="")
             fused = ["global", "local in 0 and 2", "local in all"]
-            compare([*fused, "global, scores kept", "local in 0 and 2, scores kept"], side, batch, given.device, given.turns)
+            compare(
+                [*fused, "global, scores kept", "local in 0 and 2, scores kept"],
+                side,
+                batch,
+                given.device,
+                given.turns,
+            )
 
 
 if __name__ == "__main__":

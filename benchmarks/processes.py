@@ -38,7 +38,11 @@ def seconds(case: str, processes: int, folder: Path) -> float:
     folder.mkdir(parents=True)
     study = folder / "study.yaml"
     study.write_text(STUDY.format(threads=CORES, **CASES[case]))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        if processes > 1
+        else []
+    )
     command = [sys.executable, *launcher, "-m", "stresslens", "run", str(study), "--out", str(folder)]
     subprocess.run(command, check=True, capture_output=True)
     record = json.loads((folder / "study" / "run" / "seed-0" / "record.json").read_text())

@@ -41,15 +41,26 @@ def seconds_to_write(study: Path) -> float:
 
 
 def main() -> None:
-    print(f"median of {TURNS} turns; the first write is one turn; the largest of the runs' pages; seconds to open study and run")
-    print(f"{'study':22} {'write':>7} {'again':>7} {'changed':>7} {'study MB':>9} {'run MB':>7} {'open s':>11}")
+    print(
+        f"median of {TURNS} turns; the first write is one turn; the largest of the runs' pages; seconds to open study and run"
+    )
+    print(
+        f"{'study':22} {'write':>7} {'again':>7} {'changed':>7} {'study MB':>9} {'run MB':>7} {'open s':>11}"
+    )
     with tempfile.TemporaryDirectory() as root:
         tab = Chromium(Path(root) / "profile") if BINARY else None
         for name, (recipes, seeds, classes, side) in STUDIES.items():
             images = max(10_000, 20 * classes)
-            options = {"classes": [f"class {k}" for k in range(classes)], "images": images, "side": side, "channels": 3}
+            options = {
+                "classes": [f"class {k}" for k in range(classes)],
+                "images": images,
+                "side": side,
+                "channels": 3,
+            }
             names = [f"recipe-{k:03d}" for k in range(recipes)]
-            study = write_study(Path(root) / name, names, seeds, epochs=200, pictures=238, accuracy=0.9, **options)
+            study = write_study(
+                Path(root) / name, names, seeds, epochs=200, pictures=238, accuracy=0.9, **options
+            )
             first = seconds_to_write(study)
             again = float(np.median([seconds_to_write(study) for _ in range(TURNS)]))
             (study / "run0" / "seed-0" / "config.yaml").write_text("lr: 0.1")
@@ -64,7 +75,9 @@ def main() -> None:
                     assert tab.errors == [], tab.errors
                     assert tab.requests == [page.as_uri()], tab.requests
                 opened = " ".join(f"{t:.2f}" for t in times)
-            print(f"{name:22} {first:7.2f} {again:7.2f} {changed:7.2f} {sizes[0]:9.2f} {max(sizes[1:]):7.2f} {opened:>11}")
+            print(
+                f"{name:22} {first:7.2f} {again:7.2f} {changed:7.2f} {sizes[0]:9.2f} {max(sizes[1:]):7.2f} {opened:>11}"
+            )
         if tab:
             tab.__exit__(None, None, None)
 

@@ -10,11 +10,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from stresslens.core.durations import duration
-from stresslens.report.reading import Recipe, Study, read_study
-from stresslens.report.wording import percent
+from stresslens.core.text import duration
+from stresslens.report.format import percent
+from stresslens.report.load import Recipe, Study, read_study
 
-HEAD = ("run", "test accuracy, %", "interval over", "images", "seeds", "epochs", "parameters", "training", "commit")
+HEAD = (
+    "run",
+    "test accuracy, %",
+    "interval over",
+    "images",
+    "seeds",
+    "epochs",
+    "parameters",
+    "training",
+    "commit",
+)
 
 
 def row(recipe: Recipe, split: str) -> tuple[str, ...]:
@@ -39,7 +49,11 @@ def row(recipe: Recipe, split: str) -> tuple[str, ...]:
 def table(study: Study) -> str:
     rows = [row(recipe, study.split) for recipe in study.recipes if recipe.finished]
     lines = [f"## {study.name}", "", f"`stresslens run studies/{study.name}.yaml`", ""]
-    lines += [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}", *(f"| {' | '.join(cells)} |" for cells in rows)]
+    lines += [
+        f"| {' | '.join(HEAD)} |",
+        f"|{'---|' * len(HEAD)}",
+        *(f"| {' | '.join(cells)} |" for cells in rows),
+    ]
     if study.comparison and study.comparison.verdicts:
         lines += ["", *(f"- {verdict}" for verdict in study.comparison.verdicts)]
     return "\n".join(lines)
@@ -48,7 +62,9 @@ def table(study: Study) -> str:
 def main() -> None:
     home = Path(sys.argv[1] if len(sys.argv) > 1 else "runs")
     folders = sorted(folder for folder in home.iterdir() if (folder / "study.json").is_file())
-    print("# Measured\n\nMade by `make results`; the tables beside the labs' own figures are in [results.md](results.md).\n")
+    print(
+        "# Measured\n\nMade by `make results`; the tables beside the labs' own figures are in [results.md](results.md).\n"
+    )
     print("\n\n".join(table(read_study(folder)) for folder in folders))
 
 

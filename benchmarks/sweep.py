@@ -28,9 +28,9 @@ from training import InMemory, Pictures, notebook_loop
 
 from stresslens.core.data import Data, Split
 from stresslens.core.types import Estimate
-from stresslens.datasets.mnist import mnist
 from stresslens.metrics.intervals import wilson
-from stresslens.models.lenet import lenet
+from stresslens.plugins.datasets.mnist import mnist
+from stresslens.plugins.models.lenet import lenet
 
 SETTINGS: list[tuple[str, int, float, dict[str, float]]] = [
     ("adam", 32, 1e-3, {}),
@@ -137,12 +137,14 @@ def main(quick: bool) -> None:
     times["notebook (DataLoader, ToTensor)"] = notebook(data, epochs, as_published)
     times["notebook, float32 in memory"] = notebook(data, epochs, in_memory)
     whole = times["stresslens --jobs 2"][0]
-    print(f"\n{len(SETTINGS)} settings, {epochs} epochs of {len(data.train):,} images, {os.cpu_count()} cores")
+    print(
+        f"\n{len(SETTINGS)} settings, {epochs} epochs of {len(data.train):,} images, {os.cpu_count()} cores"
+    )
     for name, (seconds, accuracy) in times.items():
-        tested = (
-            f"{100 * accuracy.value:.2f} % ({100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}) of {accuracy.n:,} test images"
+        tested = f"{100 * accuracy.value:.2f} % ({100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}) of {accuracy.n:,} test images"
+        print(
+            f"  {name:32} {seconds:7.1f} s   {seconds / whole:5.2f} × stresslens   best by validation: {tested}"
         )
-        print(f"  {name:32} {seconds:7.1f} s   {seconds / whole:5.2f} × stresslens   best by validation: {tested}")
 
 
 if __name__ == "__main__":

@@ -24,21 +24,24 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stresslens import pipeline, stages
-from stresslens import study as studies
-from stresslens.building import Task, build_model, load_data
+from stresslens.config import study_file
 from stresslens.core import devices
-from stresslens.core.results import RunFolder
-from stresslens.core.torchvision_cure import torchvision
-from stresslens.settling import arithmetic_of, settle
-from stresslens.training import Training
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.torchvision_compat import torchvision
+from stresslens.study import pipeline, stages
+from stresslens.training.autotune import arithmetic_of, settle
+from stresslens.training.loop import Training
+from stresslens.training.setup import build_model
+from stresslens.training.task import Task, load_data
 
 STUDIES = Path(__file__).parents[1] / "studies"
 TURNS = 5
 STEPS = {64: 150, 512: 20}
 
 
-def notebook_loop(net: nn.Module, loader: Any, steps: int, optimizer: torch.optim.Optimizer | None = None) -> int:
+def notebook_loop(
+    net: nn.Module, loader: Any, steps: int, optimizer: torch.optim.Optimizer | None = None
+) -> int:
     """The labs' loop: DataLoader with ToTensor, float32, Adam unless another is given; returns the images it trained on."""
     optimizer, criterion = optimizer or torch.optim.Adam(net.parameters(), lr=0.001), nn.CrossEntropyLoss()
     images, running = 0, 0.0
@@ -108,10 +111,18 @@ def in_turns(contestants: dict[str, Callable[[], int]], *, turns: int = TURNS) -
 
 
 def task_of(model: Any, size: int, folder: Path, **train: Any) -> Task:
-    recipe = studies.recipe_from(
-        {"data": "mnist", "model": model, "input": {"normalize": "none"}, "train": {"batch_size": size, **train}}, STUDIES
+    recipe = study_file.recipe_from(
+        {
+            "data": "mnist",
+            "model": model,
+            "input": {"normalize": "none"},
+            "train": {"batch_size": size, **train},
+        },
+        STUDIES,
     )
-    return settle([Task("benchmark", "run", 0, recipe, STUDIES, folder)], most_threads=torch.get_num_threads())[0]
+    return settle(
+        [Task("benchmark", "run", 0, recipe, STUDIES, folder)], most_threads=torch.get_num_threads()
+    )[0]
 
 
 def training_of(task: Task) -> Training:
@@ -139,7 +150,10 @@ def mnist() -> None:
 
 def images_per_second(model: str, size: int, folder: Path) -> None:
     steps = STEPS[size]
-    chosen, narrow = task_of(model, size, folder / "auto"), task_of(model, size, folder / "float32", precision="float32")
+    chosen, narrow = (
+        task_of(model, size, folder / "auto"),
+        task_of(model, size, folder / "float32", precision="float32"),
+    )
     data = load_data(chosen)
     loader = DataLoader(Pictures(data.train.images[:, 0], data.train.labels.tolist()), size, shuffle=True)
     memory = InMemory(data.train.floats(data.train.images), data.train.labels, size)
@@ -154,7 +168,9 @@ def images_per_second(model: str, size: int, folder: Path) -> None:
         }
     )
     way = arithmetic_of(chosen)
-    print(f"\n{model}, batch {size}, {torch.get_num_threads()} threads; median of n = {TURNS} turns of {steps} steps")
+    print(
+        f"\n{model}, batch {size}, {torch.get_num_threads()} threads; median of n = {TURNS} turns of {steps} steps"
+    )
     for name, rate in rates.items():
         detail = f"  ({way.precision}, {way.memory_format})" if name == "stresslens" else ""
         ratios = f"{rate / rates['notebook']:5.2f} × notebook   {rate / rates['float32 in memory']:5.2f} × in memory"
@@ -205,9 +221,12 @@ def plain_lab_a(task: Task) -> tuple[int, float]:
 
 
 def digits() -> None:
-    study = studies.read(STUDIES / "digits-losses-as-published.yaml")
+    study = study_file.read(STUDIES / "digits-losses-as-published.yaml")
     folder = Path(tempfile.mkdtemp())
-    tasks = settle([task for task in pipeline.tasks_of(study, folder) if task.seed == 0], most_threads=torch.get_num_threads())
+    tasks = settle(
+        [task for task in pipeline.tasks_of(study, folder) if task.seed == 0],
+        most_threads=torch.get_num_threads(),
+    )
     total_plain = total_ours = 0.0
     print("\nlab A's seven runs, one seed, each to its own stop (n = 1 each)")
     for task in tasks:
@@ -240,14 +259,26 @@ def overhead() -> None:
         with tempfile.TemporaryDirectory() as out:
             start = time.perf_counter()
             subprocess.run(
-                [sys.executable, "-m", "stresslens", "run", str(STUDIES / "quickstart.yaml"), "--out", out, "-q"], check=True
+                [
+                    sys.executable,
+                    "-m",
+                    "stresslens",
+                    "run",
+                    str(STUDIES / "quickstart.yaml"),
+                    "--out",
+                    out,
+                    "-q",
+                ],
+                check=True,
             )
             wall = time.perf_counter() - start
             records = [json.loads(file.read_text()) for file in Path(out).rglob("record.json")]
             steps = sum(record["training"]["seconds"] for record in records)
             spent.append((wall - steps, wall, steps))
     beyond, wall, steps = sorted(spent)[1]
-    print(f"\nquickstart: {wall:.1f} s, of which {steps:.1f} s in training steps and {beyond:.1f} s beyond them (median of n = 3)")
+    print(
+        f"\nquickstart: {wall:.1f} s, of which {steps:.1f} s in training steps and {beyond:.1f} s beyond them (median of n = 3)"
+    )
 
 
 def main(parts: list[str]) -> None:

@@ -22,10 +22,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 from training import InMemory, in_turns, notebook_loop, stresslens_steps, training_of
 
-from stresslens import study as studies
-from stresslens.building import Task
-from stresslens.core.torchvision_cure import cure, torchvision
-from stresslens.settling import settle
+from stresslens.config import study_file
+from stresslens.core.torchvision_compat import cure, torchvision
+from stresslens.training.autotune import settle
+from stresslens.training.task import Task
 
 CASES = {32: (64, 12), 224: (32, 3)}
 """By the pixels of a side: images a batch, and steps a turn."""
@@ -42,7 +42,9 @@ def crops(folder: Path, count: int = 1200, side: int = 64) -> Path:
         (folder / name).mkdir(parents=True)
         for k in range(count // 2):
             top, left = (draws.integers(0, length - side) for length in photograph.shape[:2])
-            Image.fromarray(photograph[top : top + side, left : left + side]).save(folder / name / f"{k:05d}.jpg", quality=90)
+            Image.fromarray(photograph[top : top + side, left : left + side]).save(
+                folder / name / f"{k:05d}.jpg", quality=90
+            )
     return folder
 
 
@@ -58,13 +60,19 @@ def plain(kind: str, classes: int) -> nn.Module:
 
 def from_files(folder: Path, side: int) -> Any:
     vision = torchvision()
-    steps = [vision.transforms.Resize((side, side)), vision.transforms.ToTensor(), vision.transforms.Normalize(MEAN, STD)]
+    steps = [
+        vision.transforms.Resize((side, side)),
+        vision.transforms.ToTensor(),
+        vision.transforms.Normalize(MEAN, STD),
+    ]
     return vision.datasets.ImageFolder(str(folder), vision.transforms.Compose(steps))
 
 
 def task_of(kind: str, folder: Path, side: int, size: int, home: Path, **train: Any) -> Task:
-    model = {"torchvision": {"name": "resnet18"}} if kind == "resnet18" else {"timm": {"name": "efficientvit_m1"}}
-    recipe = studies.recipe_from(
+    model = (
+        {"torchvision": {"name": "resnet18"}} if kind == "resnet18" else {"timm": {"name": "efficientvit_m1"}}
+    )
+    recipe = study_file.recipe_from(
         {
             "data": {"folder": {"path": str(folder), "size": side}},
             "model": model,
@@ -73,7 +81,9 @@ def task_of(kind: str, folder: Path, side: int, size: int, home: Path, **train: 
         },
         Path.cwd(),
     )
-    return settle([Task("benchmark", "run", 0, recipe, Path.cwd(), home)], most_threads=torch.get_num_threads())[0]
+    return settle(
+        [Task("benchmark", "run", 0, recipe, Path.cwd(), home)], most_threads=torch.get_num_threads()
+    )[0]
 
 
 def compare(kind: str, folder: Path, side: int, home: Path) -> None:
@@ -93,13 +103,19 @@ def compare(kind: str, folder: Path, side: int, home: Path) -> None:
     chosen = training_of(task_of(kind, folder, side, size, home / "auto"))
     float32 = training_of(task_of(kind, folder, side, size, home / "float32", precision="float32"))
     contestants = {
-        **{name: lambda name=name: notebook_loop(nets[name], loaders[name], steps, optimizers[name]) for name in nets},
+        **{
+            name: lambda name=name: notebook_loop(nets[name], loaders[name], steps, optimizers[name])
+            for name in nets
+        },
         "stresslens": lambda: stresslens_steps(chosen, steps),
         "stresslens, float32": lambda: stresslens_steps(float32, steps),
     }
     rates = in_turns(contestants, turns=TURNS)
     way = chosen.arithmetic
-    print(f"{kind} at {side}×{side}, batch {size} ({way.precision}, {way.threads} threads, {way.memory_format}):", flush=True)
+    print(
+        f"{kind} at {side}×{side}, batch {size} ({way.precision}, {way.threads} threads, {way.memory_format}):",
+        flush=True,
+    )
     for name, rate in rates.items():
         print(f"    {name:22} {rate:8.1f} images/s")
     n = f"median of {TURNS} turns of {steps} steps"

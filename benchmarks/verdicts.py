@@ -32,8 +32,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, ndtr, ndtri, stdtrit
 
-from stresslens.metrics.crossed import Crossed, Moments, crossed, moments, paired, plan, proportion_bounds
 from stresslens.metrics.paired import holm, resampled
+from stresslens.metrics.random_effects import (
+    Crossed,
+    Moments,
+    crossed,
+    moments,
+    paired,
+    plan,
+    proportion_bounds,
+)
 
 Array = NDArray[np.floating[Any]]
 
@@ -63,7 +71,9 @@ class Cell:
         return self.accuracies[1] - self.accuracies[0]
 
 
-def worlds(mixture: str, images: int, recipes: int, seeds: int, studies: int, random: np.random.Generator) -> Array:
+def worlds(
+    mixture: str, images: int, recipes: int, seeds: int, studies: int, random: np.random.Generator
+) -> Array:
     """What of an answer is no recipe's merit and no seed's: (studies, recipes, seeds, images), of variance 1."""
     shared, own, noise = (np.float32(share**0.5) for share in MIXTURES[mixture])
     world = noise * random.standard_normal((studies, recipes, seeds, images), np.float32)
@@ -72,7 +82,9 @@ def worlds(mixture: str, images: int, recipes: int, seeds: int, studies: int, ra
     return world
 
 
-def ease(accuracies: tuple[float, ...], deviation: float, seeds: int, studies: int, random: np.random.Generator) -> Array:
+def ease(
+    accuracies: tuple[float, ...], deviation: float, seeds: int, studies: int, random: np.random.Generator
+) -> Array:
     """(studies, recipes, seeds): how easy a seed finds images; its mean over seeds gives the recipe's expected accuracy."""
     middle = ndtri(accuracies)[:, None] * (1 + deviation**2) ** 0.5
     return (middle + deviation * random.standard_normal((studies, len(accuracies), seeds))).astype(np.float32)
@@ -81,7 +93,11 @@ def ease(accuracies: tuple[float, ...], deviation: float, seeds: int, studies: i
 def cells_of(mixture: str, images: int, studies: int) -> list[tuple[Cell, dict[str, Any]]]:
     """Every cell of a mixture and number of images, all from the same simulated images: figures by cell."""
     conditions = [(d, (a, c)) for d in SEED_DEVIATIONS for a, b in ACCURACIES for c in (a, b)]
-    return simulated([Cell(mixture, images, d, accuracies, seeds) for d, accuracies in conditions for seeds in SEEDS], studies, 0)
+    return simulated(
+        [Cell(mixture, images, d, accuracies, seeds) for d, accuracies in conditions for seeds in SEEDS],
+        studies,
+        0,
+    )
 
 
 def simulated(cells: list[Cell], studies: int, seed: int) -> list[tuple[Cell, dict[str, Any]]]:
@@ -94,7 +110,9 @@ def simulated(cells: list[Cell], studies: int, seed: int) -> list[tuple[Cell, di
         batch = min(left, max(1, AT_ONCE // (2 * most * images)))
         left -= batch
         world = worlds(mixture, images, 2, most, batch, random)
-        for (deviation, accuracies), alike in itertools.groupby(cells, lambda cell: (cell.deviation, cell.accuracies)):
+        for (deviation, accuracies), alike in itertools.groupby(
+            cells, lambda cell: (cell.deviation, cell.accuracies)
+        ):
             seedwise = ease(accuracies, SEED_DEVIATIONS[deviation], most, batch, random)
             right = world > -seedwise[..., None]
             delta = right[:, 1].astype(np.float32)
@@ -103,15 +121,20 @@ def simulated(cells: list[Cell], studies: int, seed: int) -> list[tuple[Cell, di
             for cell in alike:
                 judged[cell].append(judge(delta[:, : cell.seeds], alone, seedwise, cell))
     return [
-        (cell, {key: np.concatenate([part[key] for part in parts]).mean() for key in parts[0]}) for cell, parts in judged.items()
+        (cell, {key: np.concatenate([part[key] for part in parts]).mean() for key in parts[0]})
+        for cell, parts in judged.items()
     ]
 
 
 def worst_again(results: list[tuple[Cell, dict[str, Any]]], studies: int) -> None:
     """The cells with most false verdicts, of which some are worst by chance, with fresh studies."""
-    null = [(found["stresslens: real"], cell) for cell, found in results if cell.seeds > 1 and not cell.difference]
+    null = [
+        (found["stresslens: real"], cell) for cell, found in results if cell.seeds > 1 and not cell.difference
+    ]
     worst = sorted(null, key=lambda each: -each[0])[:4]
-    print(f"\nThe cells with most false verdicts, again with {studies:,} fresh studies: false verdicts, %, then and now")
+    print(
+        f"\nThe cells with most false verdicts, again with {studies:,} fresh studies: false verdicts, %, then and now"
+    )
     for before, cell in worst:
         again = simulated([cell], studies, 1)[0][1]["stresslens: real"]
         told = f"{cell.seeds} seeds varying {cell.deviation}, {cell.images:,} images, {cell.accuracies[0]:.0%}, {cell.mixture}"
@@ -121,7 +144,9 @@ def worst_again(results: list[tuple[Cell, dict[str, Any]]], studies: int) -> Non
 def judge(delta: Array, alone: Array | None, seedwise: Array, cell: Cell) -> dict[str, Array]:
     """For a batch of studies: which intervals cover the truth, which verdicts are "real", by method."""
     of = moments(delta)
-    truth = ndtr(seedwise[:, 1, 0]) - ndtr(seedwise[:, 0, 0]) if cell.seeds == 1 else np.float64(cell.difference)
+    truth = (
+        ndtr(seedwise[:, 1, 0]) - ndtr(seedwise[:, 0, 0]) if cell.seeds == 1 else np.float64(cell.difference)
+    )
     found: dict[str, Array] = {}
     for method, (low, high, real) in verdicts(of, cell.seeds).items():
         found[f"{method}: covers"] = (low <= truth + 1e-9) & (truth <= high + 1e-9)
@@ -142,16 +167,23 @@ def verdicts(of: Moments, seeds: int) -> dict[str, tuple[Array, Array, Array]]:
     if seeds == 1:
         differ, more = of.square, np.round(plain.mean * n)
         p = np.minimum(1, 2 * bdtr((differ - np.abs(more)) / 2, differ.astype(int), 0.5))
-        low, high = np.where(p >= ALPHA, np.minimum(low, 0), low), np.where(p >= ALPHA, np.maximum(high, 0), high)
+        low, high = (
+            np.where(p >= ALPHA, np.minimum(low, 0), low),
+            np.where(p >= ALPHA, np.maximum(high, 0), high),
+        )
         z = -ndtri(ALPHA / 2) * np.sqrt(plain.ms_images / n)
         return {"stresslens": (low, high, p < ALPHA), "images alone": around(plain.mean, z)}
     over_seeds = -stdtrit(seeds - 1, ALPHA / 2) * np.sqrt(plain.ms_seeds / (seeds * n))
     pigeonhole = (  # the variance that a crossed bootstrap estimates (Owen 2007)
-        plain.ms_seeds * (seeds - 1) / seeds + plain.ms_images * (n - 1) / n + plain.ms_rest * (seeds - 1) * (n - 1) / (seeds * n)
+        plain.ms_seeds * (seeds - 1) / seeds
+        + plain.ms_images * (n - 1) / n
+        + plain.ms_rest * (seeds - 1) * (n - 1) / (seeds * n)
     ) / (seeds * n)
     return {
         "stresslens": (low, high, table.p < ALPHA),
-        "wider of bootstrap and t": around(plain.mean, np.maximum(over_seeds, -ndtri(ALPHA / 2) * np.sqrt(pigeonhole))),
+        "wider of bootstrap and t": around(
+            plain.mean, np.maximum(over_seeds, -ndtri(ALPHA / 2) * np.sqrt(pigeonhole))
+        ),
         "t over seeds": around(plain.mean, over_seeds),
         "images alone": around(plain.mean, -ndtri(ALPHA / 2) * np.sqrt(plain.ms_images / (seeds * n))),
     }
@@ -163,17 +195,29 @@ def around(mean: Array, margin: Array) -> tuple[Array, Array, Array]:
 
 def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every: bool) -> None:
     error = 100 * (LEVEL * ALPHA / studies) ** 0.5
-    print(f"\n{len(results):,} cells of {studies:,} studies; a share of 5 % is known to ± {error:.1f} points (one standard error)")
-    print("false: verdicts where nothing differs, %. cover: intervals that cover, %; in: cells within 95 ± 1.5, then below, above")
+    print(
+        f"\n{len(results):,} cells of {studies:,} studies; a share of 5 % is known to ± {error:.1f} points (one standard error)"
+    )
+    print(
+        "false: verdicts where nothing differs, %. cover: intervals that cover, %; in: cells within 95 ± 1.5, then below, above"
+    )
     print("power: verdicts where b is better. width: of the interval, points (geometric mean)\n")
-    print("seeds method                     false: mean   max  cover: mean   min     in  below  above  power  width")
+    print(
+        "seeds method                     false: mean   max  cover: mean   min     in  below  above  power  width"
+    )
     for seeds in SEEDS:
         for method in METHODS:
-            of = [(cell, found) for cell, found in results if cell.seeds == seeds and f"{method}: real" in found]
+            of = [
+                (cell, found) for cell, found in results if cell.seeds == seeds and f"{method}: real" in found
+            ]
             if not of:
                 continue
             # One seed is asked about its weights; only where seeds do not vary are equal recipes equal weights.
-            null = [f[f"{method}: real"] for c, f in of if not c.difference and (seeds > 1 or c.deviation == "none")]
+            null = [
+                f[f"{method}: real"]
+                for c, f in of
+                if not c.difference and (seeds > 1 or c.deviation == "none")
+            ]
             cover = np.array([f[f"{method}: covers"] for _, f in of])
             power = np.mean([f[f"{method}: real"] for c, f in of if c.difference])
             width = np.exp(np.mean([np.log(f[f"{method}: width"] + 1e-12) for _, f in of]))
@@ -182,19 +226,31 @@ def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every:
                 f"{seeds:5} {method:26} {100 * np.mean(null):11.1f} {100 * max(null):5.1f} {100 * cover.mean():12.1f} "
                 f"{100 * cover.min():5.1f} {1 - below - above:6.0%} {below:6.0%} {above:6.0%} {power:6.0%} {100 * width:6.2f}"
             )
-    one = [f["stresslens: real"] for c, f in results if c.seeds == 1 and not c.difference and c.deviation == "large"]
-    print(f"\nOne seed, were it asked about recipes whose seeds vary much: {100 * np.mean(one):.0f} % false verdicts")
+    one = [
+        f["stresslens: real"]
+        for c, f in results
+        if c.seeds == 1 and not c.difference and c.deviation == "large"
+    ]
+    print(
+        f"\nOne seed, were it asked about recipes whose seeds vary much: {100 * np.mean(one):.0f} % false verdicts"
+    )
     print("\nA recipe's own accuracy: seeds, mean, least, and cells within 95 ± 1.5, below, above")
     for seeds in SEEDS:
-        cover = np.array([f["accuracy: covers"] for c, f in results if c.seeds == seeds and "accuracy: covers" in f])
+        cover = np.array(
+            [f["accuracy: covers"] for c, f in results if c.seeds == seeds and "accuracy: covers" in f]
+        )
         below, above = (cover < 0.935).mean(), (cover > 0.965).mean()
-        print(f"{seeds:5} {100 * cover.mean():6.1f} {100 * cover.min():6.1f} {1 - below - above:6.0%} {below:6.0%} {above:6.0%}")
+        print(
+            f"{seeds:5} {100 * cover.mean():6.1f} {100 * cover.min():6.1f} {1 - below - above:6.0%} {below:6.0%} {above:6.0%}"
+        )
     print("\nstresslens by images and seed variation: coverage, mean over cells (false verdicts, mean), %")
     print(f"{'images':>7} {'seeds vary':>10} " + "".join(f"{f'{seeds} seeds':>15}" for seeds in SEEDS))
     for images, deviation in itertools.product(sorted({c.images for c, _ in results}), SEED_DEVIATIONS):
         line = f"{images:7,} {deviation:>10} "
         for seeds in SEEDS:
-            of = [(c, f) for c, f in results if (c.images, c.deviation, c.seeds) == (images, deviation, seeds)]
+            of = [
+                (c, f) for c, f in results if (c.images, c.deviation, c.seeds) == (images, deviation, seeds)
+            ]
             cover, false = (
                 np.mean([f["stresslens: covers"] for _, f in of]),
                 np.mean([f["stresslens: real"] for c, f in of if not c.difference]),
@@ -203,12 +259,21 @@ def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every:
             line += f"{f'{100 * cover:.1f} ({told})':>15}"
         print(line)
     for cell, found in results if every else ():
-        print(cell, {key: round(float(value), 4) for key, value in found.items() if key.startswith(("stresslens", "accuracy"))})
+        print(
+            cell,
+            {
+                key: round(float(value), 4)
+                for key, value in found.items()
+                if key.startswith(("stresslens", "accuracy"))
+            },
+        )
 
 
 def families(studies: int) -> None:
     """Studies of four equal recipes, each against the first: the share with any false verdict after Holm."""
-    print("\nFour equal recipes of 95 %, three contrasts, 360 images: studies with a false verdict after Holm, % (before)")
+    print(
+        "\nFour equal recipes of 95 %, three contrasts, 360 images: studies with a false verdict after Holm, % (before)"
+    )
     random = np.random.default_rng(1)
     for seeds, deviation in itertools.product(SEEDS, SEED_DEVIATIONS):
         if seeds == 1 and deviation != "none":
@@ -216,11 +281,15 @@ def families(studies: int) -> None:
         p = []
         for _ in range(studies // 200):
             world = worlds("mostly shared", 360, 4, seeds, 200, random)
-            right = (world > -ease((0.95,) * 4, SEED_DEVIATIONS[deviation], seeds, 200, random)[..., None]).astype(np.float32)
+            right = (
+                world > -ease((0.95,) * 4, SEED_DEVIATIONS[deviation], seeds, 200, random)[..., None]
+            ).astype(np.float32)
             p.append(paired(moments(right[:, 1:] - right[:, :1])).p)
         tested = np.concatenate(p)
         after = np.mean([min(holm(dict(enumerate(row))).values()) < ALPHA for row in tested])
-        print(f"{seeds:5} seeds, varying {deviation:6} {100 * after:5.1f}  ({100 * (tested < ALPHA).any(1).mean():.1f})")
+        print(
+            f"{seeds:5} seeds, varying {deviation:6} {100 * after:5.1f}  ({100 * (tested < ALPHA).any(1).mean():.1f})"
+        )
 
 
 FIRST, OTHER, ALL = slice(0, 10), slice(10, 20), slice(0, 20)
@@ -252,7 +321,9 @@ def folds(studies: int) -> None:
             for _ in range(repetitions):
                 fold = random.permutation(n) % 5
                 for k in range(5):
-                    a, b, c = (centroids(x, y, fold != k, part)[fold == k].mean() for part in (FIRST, OTHER, ALL))
+                    a, b, c = (
+                        centroids(x, y, fold != k, part)[fold == k].mean() for part in (FIRST, OTHER, ALL)
+                    )
                     other.append(b - a)
                     more.append(c - a)
             margin, p = resampled(np.array(other), 1 / 4, grain=5 / n, level=LEVEL)
@@ -270,13 +341,17 @@ def folds(studies: int) -> None:
 def expected_difference(train: int) -> float:
     """Accuracy with 20 features minus with 10, over training sets of this size, each scored in closed form."""
     random, y = np.random.default_rng(3), np.arange(train) % 2
-    x = random.standard_normal((20_000, train, 20)).astype(np.float32) + np.float32(0.4) * y[:, None].astype(np.float32)
+    x = random.standard_normal((20_000, train, 20)).astype(np.float32) + np.float32(0.4) * y[:, None].astype(
+        np.float32
+    )
     low, high = (x[:, y == k].mean(1) for k in (0, 1))
     accuracy = []
     for features in (FIRST, ALL):
         towards, middle = (high - low)[:, features], ((high + low) / 2)[:, features]
         size = np.linalg.norm(towards, axis=1)
-        sides = [sign * (towards * (at - middle)).sum(1) / size for sign, at in ((-1, 0.0), (1, np.float32(0.4)))]
+        sides = [
+            sign * (towards * (at - middle)).sum(1) / size for sign, at in ((-1, 0.0), (1, np.float32(0.4)))
+        ]
         accuracy.append(np.mean([ndtr(side).mean() for side in sides]))
     return float(accuracy[1] - accuracy[0])
 
@@ -295,16 +370,24 @@ def as_if(table: Crossed, seeds: int, images: int) -> Crossed:
 
 def plans(studies: int) -> None:
     """The power that a plan made from well-known variances has; 80 % is promised."""
-    print("\nPlans for the true difference, of variances known from 200 seeds × 10,000 images: power at the planned size, %")
+    print(
+        "\nPlans for the true difference, of variances known from 200 seeds × 10,000 images: power at the planned size, %"
+    )
     random = np.random.default_rng(4)
     for (a, b), deviation in itertools.product(((0.7, 0.75), (0.95, 0.97)), SEED_DEVIATIONS):
         for present in (2, 3, 5):
 
             def answers(
-                seeds: int, images: int, batch: int, pair: tuple[float, float] = (a, b), deviation: str = deviation
+                seeds: int,
+                images: int,
+                batch: int,
+                pair: tuple[float, float] = (a, b),
+                deviation: str = deviation,
             ) -> Array:
                 world = worlds("mostly shared", images, 2, seeds, batch, random)
-                right = (world > -ease(pair, SEED_DEVIATIONS[deviation], seeds, batch, random)[..., None]).astype(np.float32)
+                right = (
+                    world > -ease(pair, SEED_DEVIATIONS[deviation], seeds, batch, random)[..., None]
+                ).astype(np.float32)
                 delta: Array = right[:, 1] - right[:, 0]
                 return delta
 
@@ -312,12 +395,16 @@ def plans(studies: int) -> None:
             seeds, images = plan(known, b - a, level=LEVEL)
             size = round(images or 100)
             if not np.isfinite(size) or seeds * size > 10**6:
-                print(f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds} seeds × {size:,} images, not simulated")
+                print(
+                    f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds} seeds × {size:,} images, not simulated"
+                )
                 continue
             batch = max(1, AT_ONCE // (2 * seeds * size))
             p = [paired(moments(answers(seeds, size, batch))).p for _ in range(max(1, studies // batch))]
             power = (np.concatenate(p) < ALPHA).mean()
-            print(f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds:3} seeds × {size:6,} images: {100 * power:.0f}")
+            print(
+                f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds:3} seeds × {size:6,} images: {100 * power:.0f}"
+            )
 
 
 def main(words: list[str]) -> None:

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 import stresslens as sl
-from stresslens import find
-from stresslens.core.attacking import Steered, attacked
+from stresslens.config import registry
+from stresslens.core.attack_base import Steered, attacked
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
-from stresslens.core.results import write_json
-from stresslens.datasets.digits import digits
+from stresslens.core.files import write_json
 from stresslens.metrics.intervals import wilson
-from stresslens.search import Search, judge_of
+from stresslens.plugins.datasets.digits import digits
+from stresslens.robustness.attack_batch import Search, judge_of
 
 RADII = (0.02, 0.05, 0.1)
 KEY = "linf-own-00000000"
@@ -33,7 +33,13 @@ def make_study(root: Path, models: dict[str, Any], *, seeds: int = 1, n: int = 1
             attack_run(Path(run.folder), n=n)
     names = list(models)
     contrasts = [["model", names[0], other] for other in names[1:]]
-    described = {"format": 1, "name": "study", "runs": names, "seeds": list(range(seeds)), "contrasts": contrasts}
+    described = {
+        "format": 1,
+        "name": "study",
+        "runs": names,
+        "seeds": list(range(seeds)),
+        "contrasts": contrasts,
+    }
     write_json(study / "study.json", described)
     return study
 
@@ -63,7 +69,7 @@ def attack_run(
         for eps in radii:
             left = torch.isinf(smallest).nonzero().flatten()
             search = Search(judge, x[left], y[left], Ball("linf", eps))
-            bound = find.resolve("attacks", {"pgd": {"steps": steps}})
+            bound = registry.resolve("attacks", {"pgd": {"steps": steps}})
             search.attempt(bound, Steered(model, passes=passes), Draws(0, left), name="pgd")
             smallest[left[search.broken]] = eps
             adversarials[left[search.broken]] = search.x_adv[search.broken]
@@ -71,13 +77,36 @@ def attack_run(
     rows = broken.nonzero().flatten()
     where = folder / "robustness" / key
     where.mkdir(parents=True, exist_ok=True)
-    arrays = {"index": index, "labels": y.numpy(), "smallest": smallest.numpy(), "by": np.where(broken, 0, -1)}
+    arrays = {
+        "index": index,
+        "labels": y.numpy(),
+        "smallest": smallest.numpy(),
+        "by": np.where(broken, 0, -1),
+    }
     arrays |= {"names": np.array(["pgd"]), "steps": np.ones(n, np.int64), "rows": rows.numpy()}
     np.savez(where / "result.npz", **arrays, adversarials=adversarials[rows].numpy())
     attacks = [{"name": "pgd", "label": "pgd", "options": {"steps": steps}}]
     curve = [{"eps": eps, "robust": wilson(int((smallest > eps).sum()), n).as_json()} for eps in radii]
-    result = {"format": 1, "key": key, "fingerprint": f"{key} {steps}", "norm": "linf", "radii": [0.0, *radii], "protocol": "own"}
-    result |= {"attacks": attacks, "split": "test", "n": n, "asked": n, "seed": 0, "target": None, "aimed": False, "curve": curve}
+    result = {
+        "format": 1,
+        "key": key,
+        "fingerprint": f"{key} {steps}",
+        "norm": "linf",
+        "radii": [0.0, *radii],
+        "protocol": "own",
+    }
+    result |= {
+        "attacks": attacks,
+        "split": "test",
+        "n": n,
+        "asked": n,
+        "seed": 0,
+        "target": None,
+        "aimed": False,
+        "curve": curve,
+    }
     clean = wilson(int((smallest > 0).sum()), n).as_json()
     steering = {"passes": passes}
-    write_json(where / "result.json", result | {"clean": clean, "alone": [], "findings": [], "steering": steering})
+    write_json(
+        where / "result.json", result | {"clean": clean, "alone": [], "findings": [], "steering": steering}
+    )

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from stresslens import study as studies
-from stresslens.building import Task
+from stresslens.config import study_file
 from stresslens.core.data import Data
-from stresslens.core.positions import balanced_subset
-from stresslens.datasets.digits import digits
-from stresslens.settling import settle
+from stresslens.core.sampling import balanced_subset
+from stresslens.plugins.datasets.digits import digits
+from stresslens.training.autotune import settle
+from stresslens.training.task import Task
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +47,22 @@ def task_of(small: Data, tmp_path: Path) -> Callable[..., Task]:
     """A settled task on the small digits: `task_of("mlp", epochs=3, …)`, float32 on one thread unless said otherwise."""
 
     def make(
-        model: Any = "linear", *, folder: Path = tmp_path / "run" / "seed-0", seed: int = 0, data: Data | None = None, **train: Any
+        model: Any = "linear",
+        *,
+        folder: Path = tmp_path / "run" / "seed-0",
+        seed: int = 0,
+        data: Data | None = None,
+        **train: Any,
     ) -> Task:
-        settings = {"epochs": 3, "precision": "float32", "threads": 1, "memory_format": "contiguous", "device": "cpu", **train}
-        recipe = studies.recipe_from({"model": model, "train": settings, "data": "digits"}, tmp_path)
+        settings = {
+            "epochs": 3,
+            "precision": "float32",
+            "threads": 1,
+            "memory_format": "contiguous",
+            "device": "cpu",
+            **train,
+        }
+        recipe = study_file.recipe_from({"model": model, "train": settings, "data": "digits"}, tmp_path)
         task = Task("tests", "run", seed, recipe, tmp_path, folder, data or small)
         return settle([task], most_threads=1)[0]
 
@@ -62,15 +74,15 @@ def type_(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
     """Types `stresslens compare …` in the folder of the runs: exit code, standard output, standard error."""
-    from stresslens import cli
+    from stresslens.cli import main
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(main.signal, "signal", lambda number, handler: None)
 
     def typed(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["stresslens", "compare", *words])
         try:
-            cli.main()
+            main.main()
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stresslens.core.attacking import gradient
+from stresslens.core.attack_base import gradient
 from stresslens.core.ball import Ball
 
 

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from stresslens.building import Task
-from stresslens.core.distributed import joined
+from stresslens.training.process_group import joined
+from stresslens.training.task import Task
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["stresslens.pipeline", "stresslens.report.page", "sklearn.model_selection", "scipy.special"])
+PROCESSES.set_forkserver_preload(
+    ["stresslens.study.pipeline", "stresslens.report.page", "sklearn.model_selection", "scipy.special"]
+)
 SECONDS = 60
 
 
@@ -67,10 +69,14 @@ def each(count: int, function: Callable[..., Any], *args: Any) -> list[Any]:
     return answers
 
 
-def _begin(environment: dict[str, Any], answer: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _begin(
+    environment: dict[str, Any], answer: Connection, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
     os.environ.update({name: str(value) for name, value in environment.items()})
     torch.set_num_threads(1)
-    answer.send_bytes(pickle.dumps(function(*args)))  # not `send`, which would leave tensors in memory that goes with the process
+    answer.send_bytes(
+        pickle.dumps(function(*args))
+    )  # not `send`, which would leave tensors in memory that goes with the process
 
 
 def in_group(function: Callable[..., Any], *args: Any) -> Any:
@@ -97,9 +103,11 @@ def command(folder: Path, *words: str) -> None:
 
 def carry_out(*tasks: Task) -> None:
     """Tasks carried out by all processes, as the command does; exits with its codes."""
-    from stresslens import cli, processes, stages
+    from stresslens.cli.main import main
+    from stresslens.study import stages
+    from stresslens.training import distributed as processes
 
     if int(os.environ["RANK"]) > 0:
-        cli.main(processes.follow)
+        main(processes.follow)
     with processes.leading():
-        cli.main(lambda: [stages.carry_out(task) for task in tasks])
+        main(lambda: [stages.carry_out(task) for task in tasks])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stresslens import find
+from stresslens.config import registry
 from stresslens.core.layers import Normalize, build
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -16,12 +16,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [8]},
     "torchvision": {"name": "shufflenet_v2_x0_5"},
     "timm": {"name": "test_efficientnet"},
-    "openclip": {"layout": {"embed": 16, "image": {"width": 16, "layers": 2, "heads": 2}, "text": {"width": 16, "layers": 1}}},
+    "openclip": {
+        "layout": {
+            "embed": 16,
+            "image": {"width": 16, "layers": 2, "heads": 2},
+            "text": {"width": 16, "layers": 1},
+        }
+    },
 }
 
 
 def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
     """A model for images of this shape and four classes."""
     torch.manual_seed(0)
-    net = find.resolve("models", {name: SMALL.get(name, {})})(shape, 4, ["ant", "bee", "cat", "<dog>"], None)
+    net = registry.resolve("models", {name: SMALL.get(name, {})})(
+        shape, 4, ["ant", "bee", "cat", "<dog>"], None
+    )
     return build(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))

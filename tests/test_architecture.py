@@ -1,128 +1,197 @@
-"""Imports go one way, and nothing is where it does not belong."""
+"""Imports go one way, and files and functions stay small enough to be read at a glance."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stresslens.find import VOCABULARY
+from stresslens.config.registry import VOCABULARY
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "stresslens"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-PLUGINS = set(VOCABULARY)
-LEVELS = [
-    {"core"},
-    {"metrics"},
-    PLUGINS,
-    {"find", "recipe", "admission", "standing"},
-    {"dotted", "threat"},
-    {"contrasts", "recipe_check", "curve"},
-    {"spaces"},
-    {"space_check"},
-    {"study", "search", "steering", "tables", "journal", "influence"},
-    {"claims", "costs", "erring", "smallest"},
-    {
-        "evaluation",
-        "likeness",
-        "overfitting",
-        "corrupting",
-        "certifying",
-        "comparison",
-        "data_check",
-        "batching",
-        "estimating",
-        "tracking",
-    },
-    {"pace", "robust_comparison", "robust_result", "verification"},
-    {"robustness"},
-    {"head_to_head", "selecting", "tuning", "probing"},
-    {"training", "examples", "choosing", "worth", "drawing"},
-    {"weights"},
-    {"building", "adversarial_examples", "auditing"},
-    {"settling", "stress"},
-    {"outcome", "processes", "explanation", "viewing", "answering"},
-    {"examining", "exporting"},
-    {"predicting", "stages", "transfers"},
-    {"executing"},
-    {"sweeping"},
-    {"report"},
-    {"pipeline"},
-    {"python"},
-    {"gates", "terminal"},
-    {"data_verbs"},
-    {"attack_verbs", "audit_verbs", "doctor_verb"},
-    {"explain_verb", "export_verb"},
-    {"cli"},
-    {"__main__", ""},
+ORDER = [
+    "core",
+    "metrics",
+    "plugins",
+    "config",
+    "evaluation",
+    "training",
+    "robustness",
+    "explanation",
+    "comparison",
+    "report",
+    "study",
+    "api",
+    "cli",
+    "__main__",
 ]
-LEVEL = {name: place for place, names in enumerate(LEVELS) for name in names}
+"""A package imports only what stands before it in this list. `__init__` names everything and imports it lazily."""
+
+NOUNS = {
+    "embedding",
+    "finding",
+    "listing",
+    "overfitting",
+    "ranking",
+    "rising",
+    "sampling",
+    "smoothing",
+    "tracking",
+    "tuning",
+}
+"""Words on -ing that are the field's nouns; `still_rising` is an audit's public name."""
+
+MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 400, 60
 
 
-def part_of(file: Path) -> str:
-    inside = file.relative_to(SOURCE)
-    return inside.parts[0] if len(inside.parts) > 1 else inside.stem.replace("__init__", "")
+def package_of(file: Path) -> str:
+    return file.relative_to(SOURCE).with_suffix("").parts[0]
 
 
-def imports(file: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "stresslens":
+def imports(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Each import of our own modules: its line, and the parts of the module's path below `stresslens`."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}:{node.lineno}: relative import"
-            names = [alias.name for alias in node.names] if node.module == "stresslens" else [node.module.split(".")[1]]
+            if (node.module or "").split(".")[0] == "stresslens":
+                below = (node.module or "").split(".")[1:]
+                yield from ((node.lineno, [*below, alias.name]) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            found = (alias.name.split(".") for alias in node.names)
             yield from (
-                (node.lineno, name if (SOURCE / name).exists() or (SOURCE / f"{name}.py").exists() else "") for name in names
+                (node.lineno, parts[1:] or ["__init__"]) for parts in found if parts[0] == "stresslens"
             )
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
 def test_imports_go_one_way(file: Path) -> None:
-    own = part_of(file)
-    for line, other in imports(file):
-        if other in (own, "") or own == "":
+    own = package_of(file)
+    if own == "__init__":
+        return
+    for line, parts in imports(file):
+        other = parts[0]
+        assert other in ORDER, f"{file.relative_to(ROOT)}:{line}: {other} is no package"
+        if other != own:
+            where = f"{file.relative_to(ROOT)}:{line}"
+            assert ORDER.index(other) < ORDER.index(own), f"{where}: {own} may not import {other}"
+            if own == "plugins":
+                assert other in ("core", "metrics"), f"{where}: a plug-in imports core and metrics only"
+        elif own == "plugins" and file.parent != SOURCE / "plugins":
+            assert parts[1] == file.parent.name, f"{file}:{line}: a plug-in imports no other kind of plug-in"
+
+
+def test_the_root_has_an_entry_for_each_package_and_no_other() -> None:
+    entries = {path.stem for path in SOURCE.iterdir() if path.name not in ("__pycache__", "py.typed")}
+    assert entries == {*ORDER, "__init__"}
+    assert {path.name for path in (SOURCE / "plugins").iterdir() if path.is_dir()} - {"__pycache__"} == set(
+        VOCABULARY
+    )
+
+
+def test_no_two_modules_import_each_other() -> None:
+    """No cycle among modules, imports inside functions and for type checkers among them."""
+    names = {".".join(file.relative_to(SOURCE).with_suffix("").parts) for file in FILES}
+    uses: dict[str, set[str]] = defaultdict(set)
+    for file in FILES:
+        own = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
+        for _, parts in imports(file):
+            target = ".".join(parts) if ".".join(parts) in names else ".".join(parts[:-1])
+            if own != "__init__" and target != own and target in names:
+                uses[own].add(target)
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " → ".join((*path[path.index(name) :], name))
+        if name not in done:
+            for other in sorted(uses[name]):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in sorted(names):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_files_and_functions_are_short(file: Path) -> None:
+    """A longer function has its reason in a comment `# long: …` on the line above it."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= MOST_LINES_OF_A_FILE, f"{file.name} has {len(lines)} lines"
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            length = node.end_lineno - node.lineno + 1
+            reason = lines[first - 2].strip().startswith("# long: ")
+            where = f"{file.relative_to(ROOT)}:{node.lineno}: {node.name}"
+            assert length <= MOST_LINES_OF_A_FUNCTION or reason, f"{where} has {length} lines"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_a_file_is_named_by_a_noun(file: Path) -> None:
+    parts = [file.stem, *(part for part in file.relative_to(SOURCE).parent.parts if part != "training")]
+    last_words = {part.rpartition("_")[2] for part in parts}
+    assert not {word for word in last_words if word.endswith("ing")} - NOUNS, file
+
+
+def test_two_public_functions_of_one_name_are_one_thing() -> None:
+    """Outside plug-ins and commands, which are named by what a user types, a name is defined once."""
+    homes: dict[str, list[str]] = defaultdict(list)
+    for file in FILES:
+        if package_of(file) in ("plugins", "cli", "api"):
             continue
-        assert LEVEL[other] < LEVEL[own], f"{file.relative_to(ROOT)}:{line}: {own} may not import {other}"
-        if own in PLUGINS:
-            assert other in ("core", "metrics"), f"{file.relative_to(ROOT)}:{line}: a plug-in imports core and metrics only"
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(str(file.relative_to(SOURCE)))
+    assert not {name: files for name, files in homes.items() if len(files) > 1}
 
 
-def test_every_part_has_its_level() -> None:
-    assert {part_of(file) for file in FILES} <= set(LEVEL)
-
-
-@pytest.mark.parametrize("folder", sorted({file.parent for file in FILES} - {SOURCE}), ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", sorted({file.parent for file in FILES} - {SOURCE}), ids=lambda folder: folder.name
+)
 def test_init_files_are_empty(folder: Path) -> None:
-    assert (folder / "__init__.py").read_text() == ""
+    """But for `plugins`, whose names for authors are imported lazily."""
+    text = (folder / "__init__.py").read_text(encoding="utf-8")
+    assert text == "" or folder == SOURCE / "plugins"
 
 
 def test_public_names_are_no_module_names() -> None:
     import stresslens
 
-    modules = {file.stem for file in SOURCE.glob("*.py")} | {folder.name for folder in SOURCE.iterdir() if folder.is_dir()}
+    modules = {file.stem for file in SOURCE.glob("*.py")} | {
+        folder.name for folder in SOURCE.iterdir() if folder.is_dir()
+    }
     assert not modules & set(stresslens.__all__)
 
 
-def test_dynamic_imports_only_in_find() -> None:
-    for file in FILES:
-        uses = "importlib.import_module" in file.read_text() or "__import__" in file.read_text()
-        allowed = file.name in ("find.py", "torchvision_cure.py") or file == SOURCE / "__init__.py"
-        assert allowed or not uses, file
+def test_dynamic_imports_only_in_the_registry() -> None:
+    allowed = {
+        SOURCE / "__init__.py",
+        SOURCE / "plugins" / "__init__.py",
+        SOURCE / "config" / "registry.py",
+        SOURCE / "core" / "old_paths.py",
+        SOURCE / "core" / "torchvision_compat.py",
+    }
+    for file in set(FILES) - allowed:
+        text = file.read_text(encoding="utf-8")
+        assert "importlib.import_module" not in text, file
+        assert "__import__" not in text, file
 
 
 def test_help_needs_no_torch() -> None:
-    import subprocess
-    import sys
-
-    code = "import sys, stresslens.cli; sys.exit(bool({'torch', 'pydantic', 'numpy', 'PIL'} & set(sys.modules)))"
+    code = "import sys, stresslens.cli.main; sys.exit(bool({'torch', 'pydantic', 'numpy', 'PIL'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_loop_and_the_story_fit_on_a_screen() -> None:
-    loop = next(
-        n for n in ast.walk(ast.parse((SOURCE / "training.py").read_text())) if isinstance(n, ast.FunctionDef) and n.name == "fit"
-    )
+def test_the_loop_fits_on_a_screen() -> None:
+    tree = ast.parse((SOURCE / "training" / "loop.py").read_text(encoding="utf-8"))
+    loop = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "fit")
     assert loop.end_lineno is not None
     assert loop.end_lineno - loop.lineno < 25

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stresslens import study as studies
+from stresslens.config import study_file
 
 PAGE = (Path(__file__).parents[1] / "docs" / "hardening.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 def test_a_block_is_a_study(block: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(block)
-    for run in studies.read(file).runs:
+    for run in study_file.read(file).runs:
         assert run.recipe.train.objective != "supervised" or run.recipe.corruptions
 
 

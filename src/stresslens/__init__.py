@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from stresslens.core import old_paths
+from stresslens.core.version import __version__
 
 if TYPE_CHECKING:
+    from stresslens.api import Explanation as Explanation
+    from stresslens.api import Run as Run
+    from stresslens.api import attack as attack
+    from stresslens.api import check_data as check_data
+    from stresslens.api import compare as compare
+    from stresslens.api import evaluate as evaluate
+    from stresslens.api import explain as explain
+    from stresslens.api import export as export
+    from stresslens.api import load as load
+    from stresslens.api import predict as predict
+    from stresslens.api import run as run
+    from stresslens.api import train as train
+    from stresslens.api import verify as verify
+    from stresslens.api import write_report as write_report
     from stresslens.core.ball import Ball as Ball
     from stresslens.core.data import Data as Data
     from stresslens.core.data import Split as Split
@@ -15,33 +30,19 @@ if TYPE_CHECKING:
     from stresslens.core.errors import DataError as DataError
     from stresslens.core.errors import StresslensError as StresslensError
     from stresslens.core.errors import TrainingDiverged as TrainingDiverged
-    from stresslens.core.layers import layer_table as layer_table
+    from stresslens.core.layer_table import layer_table as layer_table
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
-    from stresslens.exporting import Exported as Exported
-    from stresslens.python import Explanation as Explanation
-    from stresslens.python import Run as Run
-    from stresslens.python import attack as attack
-    from stresslens.python import check_data as check_data
-    from stresslens.python import compare as compare
-    from stresslens.python import evaluate as evaluate
-    from stresslens.python import explain as explain
-    from stresslens.python import export as export
-    from stresslens.python import load as load
-    from stresslens.python import predict as predict
-    from stresslens.python import run as run
-    from stresslens.python import train as train
-    from stresslens.python import verify as verify
-    from stresslens.python import write_report as write_report
-    from stresslens.robust_result import Robust as Robust
-    from stresslens.verification import Verification as Verification
+    from stresslens.evaluation.export import Exported as Exported
+    from stresslens.robustness.result import Robust as Robust
+    from stresslens.robustness.verification import Verification as Verification
 
 _HOMES = {
     "Ball": "core.ball",
-    "verify": "python",
-    "attack": "python",
-    "Verification": "verification",
-    "Robust": "robust_result",
+    "verify": "api",
+    "attack": "api",
+    "Verification": "robustness.verification",
+    "Robust": "robustness.result",
     "Data": "core.data",
     "Split": "core.data",
     "Draws": "core.draws",
@@ -49,25 +50,27 @@ _HOMES = {
     "DataError": "core.errors",
     "StresslensError": "core.errors",
     "TrainingDiverged": "core.errors",
-    "layer_table": "core.layers",
+    "layer_table": "core.layer_table",
     "Estimate": "core.types",
     "Finding": "core.types",
-    "Run": "python",
-    "check_data": "python",
-    "compare": "python",
-    "evaluate": "python",
-    "Explanation": "python",
-    "explain": "python",
-    "export": "python",
-    "Exported": "exporting",
-    "load": "python",
-    "predict": "python",
-    "run": "python",
-    "train": "python",
-    "write_report": "python",
+    "Run": "api",
+    "check_data": "api",
+    "compare": "api",
+    "evaluate": "api",
+    "Explanation": "api",
+    "explain": "api",
+    "export": "api",
+    "Exported": "evaluation.export",
+    "load": "api",
+    "predict": "api",
+    "run": "api",
+    "train": "api",
+    "write_report": "api",
 }
 
 __all__ = [*_HOMES, "__version__"]
+
+old_paths.keep_alive()
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stresslens import cli
+from stresslens.cli import main as command_line
 from stresslens.core import torchrun
 
 
@@ -10,15 +10,15 @@ def main() -> None:
     """The first process carries out the command; the others, which torchrun starts beside it, train with it."""
     place = torchrun.place()
     if place.world == 1:
-        cli.main()
+        command_line.main()
         return
-    from stresslens import processes
+    from stresslens.training import distributed
 
     if place.rank == 0:
-        with processes.leading():
-            cli.main()
+        with distributed.leading():
+            command_line.main()
     else:
-        cli.main(processes.follow)
+        command_line.main(distributed.follow)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from stresslens import Data, Split
-from stresslens.core.positions import divide
+from stresslens.core.sampling import divide
 
 
 def digits_as_published() -> Data:
@@ -16,7 +16,9 @@ def digits_as_published() -> Data:
     images = torch.from_numpy(bunch.images).float()[:, None]
     labels = torch.from_numpy(bunch.target).long()
     parts = divide(labels, {"test": 0.2}, seed=42)
-    train, test = (Split(_rescaled(images[parts[name]]), labels[parts[name]], 1.0) for name in ("train", "test"))
+    train, test = (
+        Split(_rescaled(images[parts[name]]), labels[parts[name]], 1.0) for name in ("train", "test")
+    )
     return Data(train, None, test, tuple(str(k) for k in range(10)), "digits, each split rescaled by itself")
 
 

@@ -26,16 +26,29 @@ def swapped_occlusion(model: nn.Module, x: Tensor, y: Tensor, *, size: Count = 7
                 covered[:, :, row : row + size, column : column + size] = 0.5
                 kept = model(covered).softmax(1).gather(1, y[:, None])[:, 0]
                 values[:, column + size // 2, row + size // 2] = (clean - kept).cpu()
-    return Maps(values, True, "probability lost", ("rows and columns are swapped, and the last positions are missing",))
+    return Maps(
+        values,
+        True,
+        "probability lost",
+        ("rows and columns are swapped, and the last positions are missing",),
+    )
 
 
 def inert_impostor(
-    model: nn.Module, train: Split | None, classes: Sequence[str], *, beta: float = 0.001, steps: Count = 200, lr: float = 0.05
+    model: nn.Module,
+    train: Split | None,
+    classes: Sequence[str],
+    *,
+    beta: float = 0.001,
+    steps: Count = 200,
+    lr: float = 0.05,
 ) -> Panel:
     """Impostors on a scale of 0 to 255 with the original's prior, and without it: how many grey levels the prior moved a pixel."""
     assert train is not None
     first = next(model.parameters())
-    sources = torch.stack([train.floats(train.images[(train.labels == k).nonzero()[:1, 0]])[0] for k in range(len(classes))])
+    sources = torch.stack(
+        [train.floats(train.images[(train.labels == k).nonzero()[:1, 0]])[0] for k in range(len(classes))]
+    )
     pairs = [(i, j) for i in range(len(classes)) for j in range(len(classes)) if i != j]
     goal = 255 * sources[[i for i, _ in pairs]].to(first.device, torch.float32)
     wanted = torch.tensor([j for _, j in pairs], device=first.device)
@@ -52,10 +65,16 @@ def inert_impostor(
         f"on a scale of 0 to 255 the prior with β = {beta:g} moved no pixel by more than {moved:.2f} grey levels in {steps} steps: "
         "what is taken for the class is the noise it began with"
     )
-    return Panel([Grid("Impostors as the original made them", cells, list(classes), list(classes))], [said], {"moved": moved})
+    return Panel(
+        [Grid("Impostors as the original made them", cells, list(classes), list(classes))],
+        [said],
+        {"moved": moved},
+    )
 
 
-def _ascended(model: nn.Module, x: Tensor, goal: Tensor, wanted: Tensor, beta: float, steps: int, lr: float) -> Tensor:
+def _ascended(
+    model: nn.Module, x: Tensor, goal: Tensor, wanted: Tensor, beta: float, steps: int, lr: float
+) -> Tensor:
     for _ in range(steps):
         with torch.enable_grad():
             x.requires_grad_()

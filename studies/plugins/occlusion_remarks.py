@@ -12,16 +12,18 @@ from scipy.ndimage import binary_fill_holes
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
+from stresslens.core.inspection import tapped
 from stresslens.core.panels import Lines, Panel
-from stresslens.core.positions import balanced_subset
-from stresslens.core.tapping import tapped
+from stresslens.core.sampling import balanced_subset
 from stresslens.core.types import Count, Estimate
 from stresslens.metrics.intervals import t_mean
 
 SIZES = (1, 3, 5, 7, 14)
 
 
-def occlusion_remarks(model: nn.Module, split: Split, classes: Sequence[str], *, images: Count = 1000) -> Panel:
+def occlusion_remarks(
+    model: nn.Module, split: Split, classes: Sequence[str], *, images: Count = 1000
+) -> Panel:
     """For class-balanced images that the model has right: how far the probability of the truth falls under a grey square, where,
     and what the model says instead. Intervals are 95 %, over the images."""
     some = split.select(balanced_subset(split.labels.cpu(), images, seed=0))
@@ -51,18 +53,24 @@ def occlusion_remarks(model: nn.Module, split: Split, classes: Sequence[str], *,
     middle[x.shape[2] // 3 : -(x.shape[2] // 3), x.shape[3] // 3 : -(x.shape[3] // 3)] = True
     for name, of in (("1", y.numpy() == 1), ("the other digits", y.numpy() != 1)):
         inside = np.broadcast_to(middle, lost[of].shape)
-        said.append(f"of {name}: {_points(_gap(lost[of], inside, ~inside))} more is lost in the middle ninth than elsewhere")
+        said.append(
+            f"of {name}: {_points(_gap(lost[of], inside, ~inside))} more is lost in the middle ninth than elsewhere"
+        )
     for digit in (6, 9):
         of = (y.numpy() == digit) & (holes.sum((1, 2)) > 0)
         gap = _gap(lost[of], holes[of], ~holes[of] & ~ink[of])
-        said.append(f"of {digit} with a closed loop: {_points(gap)} more is lost inside the loop than in the background")
+        said.append(
+            f"of {digit} with a closed loop: {_points(gap)} more is lost inside the loop than in the background"
+        )
     fours = [answers[answers != 4] for answers in guess[y == 4].flatten(1).numpy()]
     fooled = [answers for answers in fours if len(answers)]
     if fooled:
         nine = replace(t_mean(np.array([float((answers == 9).mean()) for answers in fooled])), unit="images")
         most = classes[int(np.bincount(np.concatenate(fooled)).argmax())]
         how = f"{_percent(nine)} of the positions where it is (mean of {nine.n} images)"
-        said.append(f"a 4 that is mistaken under the square is called 9 in {how}; most often it is called {most}")
+        said.append(
+            f"a 4 that is mistaken under the square is called 9 in {how}; most often it is called {most}"
+        )
     abstract = _explained_by_class(model, x, y)
     said.append(
         "how much of the variation of a channel's mean activation the class explains: "
@@ -71,7 +79,16 @@ def occlusion_remarks(model: nn.Module, split: Split, classes: Sequence[str], *,
     facts |= {"by_class": {name: e.as_json() for name, e in abstract.items()}}
     line = [(float(size), 100 * e.value) for size, e in least.items()]
     return Panel(
-        [Lines("Lowest probability of the truth under a square", "pixels of a side", "probability, %", {"mean": line})], said, facts
+        [
+            Lines(
+                "Lowest probability of the truth under a square",
+                "pixels of a side",
+                "probability, %",
+                {"mean": line},
+            )
+        ],
+        said,
+        facts,
     )
 
 
@@ -84,17 +101,26 @@ def _occluded(model: nn.Module, x: Tensor, y: Tensor, size: int) -> tuple[Tensor
         for row in range(0, side, 2):
             for column in range(0, side, 2):
                 covered = x.clone()
-                covered[:, :, max(0, row - above) : row - above + size, max(0, column - above) : column - above + size] = 0.5
+                covered[
+                    :,
+                    :,
+                    max(0, row - above) : row - above + size,
+                    max(0, column - above) : column - above + size,
+                ] = 0.5
                 p = torch.cat([model(part).softmax(1) for part in torch.split(covered, 250)])
                 kept[:, row : row + 2, column : column + 2] = p.gather(1, y[:, None])[:, :, None]
                 guess[:, row : row + 2, column : column + 2] = p.argmax(1)[:, None, None]
     return kept, guess
 
 
-def _gap(values: NDArray[np.float64], inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> Estimate | None:
+def _gap(
+    values: NDArray[np.float64], inside: NDArray[np.bool_], outside: NDArray[np.bool_]
+) -> Estimate | None:
     """The mean of some places less that of others, within each image that has both; None without any."""
     both = (inside.sum((1, 2)) > 0) & (outside.sum((1, 2)) > 0)
-    means = [np.where(some, values, 0).sum((1, 2))[both] / some.sum((1, 2))[both] for some in (inside, outside)]
+    means = [
+        np.where(some, values, 0).sum((1, 2))[both] / some.sum((1, 2))[both] for some in (inside, outside)
+    ]
     return replace(t_mean(means[0] - means[1]), unit="images") if both.any() else None
 
 

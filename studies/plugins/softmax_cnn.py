@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from stresslens.core.types import Shape
-from stresslens.models.first_cnn import first_cnn
+from stresslens.plugins.models.first_cnn import first_cnn
 
 
 def softmax_cnn(shape: Shape, classes: int) -> nn.Module:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresslens.core.attacking import gradient
+from stresslens.core.attack_base import gradient
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Count, Positive
 
 
 def unprojected_pgd(
-    model: nn.Module, x: Tensor, y: Tensor, ball: Ball, draws: Draws, *, steps: Count = 40, step_size: Positive = 0.01
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    draws: Draws,
+    *,
+    steps: Count = 40,
+    step_size: Positive = 0.01,
 ) -> Tensor:
     """PGD whose every step clamps the perturbation and then keeps the *image* in its place: δ ← clip(x + δ).
 

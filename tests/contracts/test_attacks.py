@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stresslens import find
-from stresslens.core.attacking import Steered, attacked, margins, unwatched
+from stresslens.config import registry
+from stresslens.core.attack_base import Steered, attacked, margins, unwatched
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 
-every = pytest.mark.parametrize("name", find.names("attacks"))
+every = pytest.mark.parametrize("name", registry.names("attacks"))
 norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 cases = pytest.mark.parametrize(
     ("dtype", "shape", "n", "classes"),
@@ -37,7 +37,9 @@ def net(shape: tuple[int, int, int], classes: int, dtype: torch.dtype = torch.fl
     """A smooth net with batch norm, whose running statistics are its own, and dropout."""
     with torch.random.fork_rng():
         torch.manual_seed(len(shape) + classes)
-        inside = nn.Sequential(nn.Conv2d(shape[0], 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5))
+        inside = nn.Sequential(
+            nn.Conv2d(shape[0], 6, 3, padding=1), nn.BatchNorm2d(6), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5)
+        )
         model = nn.Sequential(*inside, nn.Linear(6 * shape[1] * shape[2], classes)).to(dtype)
         with torch.no_grad():
             for _ in range(3):
@@ -63,15 +65,25 @@ def answers(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def run(
-    name: str, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, *, watch: Any = unwatched, target: Any = None, index: Any = None
+    name: str,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    *,
+    watch: Any = unwatched,
+    target: Any = None,
+    index: Any = None,
 ) -> Tensor:
     """The attack with few steps; skips where it says that it does not know the norm."""
-    function = find.plugin("attacks", name)
-    options = {option: value for option, value in QUICK.items() if option in find.options_of(function)}
+    function = registry.plugin("attacks", name)
+    options = {option: value for option, value in QUICK.items() if option in registry.options_of(function)}
     draws = Draws(3, torch.arange(len(x)) if index is None else index)
     try:
         with attacked(model):
-            result: Tensor = find.resolve("attacks", {name: options})(model, x, y, ball, draws, watch, target, None, model)
+            result: Tensor = registry.resolve("attacks", {name: options})(
+                model, x, y, ball, draws, watch, target, None, model
+            )
     except ConfigError as error:
         if f"not of {ball.norm}" not in str(error):
             raise
@@ -122,7 +134,9 @@ def test_a_target_is_driven_at(name: str, norm: Norm) -> None:
     x_adv = run(name, model, x, y, Ball(norm, 10 * RADII[norm]), target=target)
     after = answers(model, x_adv)
     assert margins(after, target).mean() > margins(z, target).mean()
-    if name not in ("noise", "square", "carlini_wagner") and norm != "l1":  # with more steps than these few, or in l1 one pixel's
+    if (
+        name not in ("noise", "square", "carlini_wagner") and norm != "l1"
+    ):  # with more steps than these few, or in l1 one pixel's
         assert (after.argmax(1) == target).float().mean() > 0.9
 
 
@@ -134,7 +148,9 @@ def test_what_is_shown_is_what_was_computed(name: str, norm: Norm) -> None:
     y = answers(model, x).argmax(1)
     shown = 0
 
-    def watch(rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None = None, grad: Tensor | None = None) -> Tensor:
+    def watch(
+        rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None = None, grad: Tensor | None = None
+    ) -> Tensor:
         nonlocal shown
         shown += 1
         assert len(rows) == len(x_adv) == len(logits)
@@ -197,7 +213,9 @@ def test_decided_images_change_nothing_for_the_rest(name: str) -> None:
         return rows % 8 == 0
 
     kept = torch.arange(96) % 8 == 0
-    alone, together = (answers(model, run(name, model, x, y, ball, watch=w))[kept] for w in (unwatched, watch))
+    alone, together = (
+        answers(model, run(name, model, x, y, ball, watch=w))[kept] for w in (unwatched, watch)
+    )
     assert torch.allclose(margins(alone, y[kept]), margins(together, y[kept]), atol=1e-9)
 
 
@@ -256,7 +274,9 @@ def test_models_that_show_nothing_crash_nothing(name: str, norm: Norm, stuck: st
 @norms
 def test_no_images_are_no_trouble(name: str, norm: Norm) -> None:
     x = images((1, 8, 8), 5)[:0]
-    assert run(name, net((1, 8, 8), 4), x, torch.zeros(0, dtype=torch.int64), Ball(norm, 0.1)).shape == x.shape
+    assert (
+        run(name, net((1, 8, 8), 4), x, torch.zeros(0, dtype=torch.int64), Ball(norm, 0.1)).shape == x.shape
+    )
 
 
 @every

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from stresslens import find
-from stresslens.auditing import NEEDS, Probe, audit, needs_of
+from stresslens.config import registry
 from stresslens.core.evidence import CLEAN, Curve, Row
+from stresslens.robustness.audit import NEEDS, Probe, audit, needs_of
 
-every = pytest.mark.parametrize("name", find.names("audits"))
-TESTS = Path(__file__).parents[1] / "audits"
+every = pytest.mark.parametrize("name", registry.names("audits"))
+TESTS = Path(__file__).parents[1] / "plugins" / "audits"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,10 @@ def given() -> dict[str, object]:
     probe = Probe(model, x, y, "linf", (0.05, 0.2), ("fgsm", {"pgd": {"steps": 5}}))
     broken, trace = probe.broken(probe.protocol, 0.05)
     smallest = torch.where(torch.from_numpy(broken), 0.05, torch.inf).double().numpy()
-    table = [Row("model", CLEAN, 0.0, 1.0, 40, "linf"), Row("model", "pgd", 0.05, 1 - float(broken.mean()), 40, "linf", 5, 0.05)]
+    table = [
+        Row("model", CLEAN, 0.0, 1.0, 40, "linf"),
+        Row("model", "pgd", 0.05, 1 - float(broken.mean()), 40, "linf", 5, 0.05),
+    ]
     curve = Curve("linf", (0.05, 0.2), smallest, broken.astype("int64") - 1, ("fgsm", "pgd"), 40)
     return {"table": table, "curve": curve, "trace": trace, "model": model, "images": (x, y), "probe": probe}
 
@@ -71,7 +74,9 @@ def test_it_leaves_everything_as_it_was(name: str, given: dict[str, object]) -> 
     before, weights = (x.clone(), y.clone(), torch.get_rng_state()), [p.clone() for p in model.parameters()]
     audit(**given, only=[name])  # type: ignore[arg-type]
     assert model.training
-    assert all(p.requires_grad and p.grad is None and torch.equal(p, w) for p, w in zip(model.parameters(), weights))
+    assert all(
+        p.requires_grad and p.grad is None and torch.equal(p, w) for p, w in zip(model.parameters(), weights)
+    )
     for now, then in zip((x, y, torch.get_rng_state()), before):
         assert torch.equal(now, then)
     model.eval()
@@ -79,7 +84,7 @@ def test_it_leaves_everything_as_it_was(name: str, given: dict[str, object]) -> 
 
 @every
 def test_its_docstring_says_from_when_on(name: str) -> None:
-    text = inspect.getdoc(find.plugin("audits", name)) or ""
+    text = inspect.getdoc(registry.plugin("audits", name)) or ""
     assert re.search(r"\b[Ss]ign\b|[Ss]erious|[Mm]inor", text), text
 
 

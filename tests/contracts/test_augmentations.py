@@ -10,23 +10,31 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from stresslens import find
+from stresslens.config import registry
 from stresslens.core.draws import Draws
 
 CLASSES = 5
 MIXING = {"mixup", "cutmix"}
 """Those that blend images of a batch, so that a result depends on who else is in it."""
-every = pytest.mark.parametrize("name", find.names("augmentations"))
-alone = pytest.mark.parametrize("name", [name for name in find.names("augmentations") if name not in MIXING])
+every = pytest.mark.parametrize("name", registry.names("augmentations"))
+alone = pytest.mark.parametrize(
+    "name", [name for name in registry.names("augmentations") if name not in MIXING]
+)
 
 
-def batch(n: int = 12, shape: tuple[int, int, int] = (3, 8, 6), dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(n), dtype=dtype), torch.arange(n) % CLASSES
+def batch(
+    n: int = 12, shape: tuple[int, int, int] = (3, 8, 6), dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(n), dtype=dtype), torch.arange(
+        n
+    ) % CLASSES
 
 
-def apply(name: str, x: Tensor, y: Tensor, index: Tensor | None = None, *, seed: int = 0, **options: Any) -> tuple[Tensor, Tensor]:
+def apply(
+    name: str, x: Tensor, y: Tensor, index: Tensor | None = None, *, seed: int = 0, **options: Any
+) -> tuple[Tensor, Tensor]:
     draws = Draws(seed, torch.arange(len(x)) if index is None else index)
-    found: tuple[Tensor, Tensor] = find.resolve("augmentations", {name: options})(x, y, draws, CLASSES)
+    found: tuple[Tensor, Tensor] = registry.resolve("augmentations", {name: options})(x, y, draws, CLASSES)
     return found
 
 
@@ -34,7 +42,9 @@ def apply(name: str, x: Tensor, y: Tensor, index: Tensor | None = None, *, seed:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 9), (1, 1, 1)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("n", [1, 7])
-def test_shape_type_and_range_are_kept(name: str, shape: tuple[int, int, int], dtype: torch.dtype, n: int) -> None:
+def test_shape_type_and_range_are_kept(
+    name: str, shape: tuple[int, int, int], dtype: torch.dtype, n: int
+) -> None:
     x, y = batch(n, shape, dtype)
     before = x.clone()
     new, labels = apply(name, x, y)
@@ -81,7 +91,12 @@ def test_soft_labels_pass_through(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("flip", {"chance": 0.0}), ("crop", {"padding": 0}), ("cutout", {"size": 0}), ("rand_augment", {"operations": 0})],
+    [
+        ("flip", {"chance": 0.0}),
+        ("crop", {"padding": 0}),
+        ("cutout", {"size": 0}),
+        ("rand_augment", {"operations": 0}),
+    ],
     ids=str,
 )
 def test_nothing_asked_is_nothing_done(name: str, options: dict[str, Any]) -> None:
@@ -142,7 +157,9 @@ def mixed(n: int, alpha: float = 0.2) -> tuple[Tensor, Tensor]:
     """Images and labels that say who they are: image i is i everywhere, and has class i."""
     x = (torch.arange(n) / n).reshape(n, 1, 1, 1).expand(n, 1, 2, 2).double()
     draws = Draws(0, torch.arange(n))
-    found: tuple[Tensor, Tensor] = find.resolve("augmentations", {"mixup": {"alpha": alpha}})(x, torch.arange(n), draws, n)
+    found: tuple[Tensor, Tensor] = registry.resolve("augmentations", {"mixup": {"alpha": alpha}})(
+        x, torch.arange(n), draws, n
+    )
     return found
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stresslens import find
-from stresslens.certificates.smoothing import lower_bound
+from stresslens.config import registry
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize, build
+from stresslens.plugins.certificates.smoothing import lower_bound
 
 CHEAP: dict[str, dict[str, Any]] = {"smoothing": {"n": 300, "n0": 20, "sigma": 0.01}}
-every = pytest.mark.parametrize("name", find.names("certificates"))
+every = pytest.mark.parametrize("name", registry.names("certificates"))
 
 
 def linear(classes: int = 2, seed: int = 0) -> nn.Sequential:
@@ -35,9 +35,11 @@ def slopes(model: nn.Sequential) -> Tensor:
     return weight / 0.3
 
 
-def radii_of(name: str, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None, **options: Any) -> Tensor:
+def radii_of(
+    name: str, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None, **options: Any
+) -> Tensor:
     index = torch.arange(len(x)) if index is None else index
-    bound = find.resolve("certificates", {name: {**CHEAP.get(name, {}), **options}})
+    bound = registry.resolve("certificates", {name: {**CHEAP.get(name, {}), **options}})
     found: Tensor = bound(model, x, y, Draws(5, index))
     return found
 
@@ -54,7 +56,7 @@ def test_a_radius_for_each_image_whatever_stands_beside_it(name: str) -> None:
     assert torch.allclose(radii_of(name, model, x[keep], y[keep], keep), found[keep], equal_nan=True)
     other = radii_of(name, model, x, (y + 1) % 5)
     assert ((other == -torch.inf) | other.isnan()).all()
-    assert "norm" in find.options_of(find.plugin("certificates", name))
+    assert "norm" in registry.options_of(registry.plugin("certificates", name))
 
 
 @every
@@ -121,7 +123,10 @@ def test_interval_is_exact_for_one_affine_layer_with_the_box_active() -> None:
             eps = float(found[place]) + step
             if not 0 < eps < 1:
                 continue
-            low, high = (double[place] - eps).clamp_min(0).flatten(), (double[place] + eps).clamp_max(1).flatten()
+            low, high = (
+                (double[place] - eps).clamp_min(0).flatten(),
+                (double[place] + eps).clamp_max(1).flatten(),
+            )
             difference = w - w[y[place]]
             worst = torch.where(difference > 0, high, low)  # (K, D)
             bias = model.get_submodule("net.1").bias.detach().double()
@@ -132,12 +137,13 @@ def test_interval_is_exact_for_one_affine_layer_with_the_box_active() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{"simple_cnn": {"channels": 3, "hidden": 8, "batch_norm": True}}, "lenet", {"mlp": {"widths": [9, 7]}}]
+    "value",
+    [{"simple_cnn": {"channels": 3, "hidden": 8, "batch_norm": True}}, "lenet", {"mlp": {"widths": [9, 7]}}],
 )
 def test_no_image_inside_an_interval_radius_is_answered_otherwise(value: Any) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        net = find.resolve("models", value)((1, 12, 12), 4, (), None)
+        net = registry.resolve("models", value)((1, 12, 12), 4, (), None)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.3, 0.3)  # type: ignore[union-attr, operator]
@@ -147,7 +153,7 @@ def test_no_image_inside_an_interval_radius_is_answered_otherwise(value: Any) ->
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(6, 1, 12, 12, generator=generator, dtype=torch.float64)
     y = model(x).argmax(1)
-    found = find.resolve("certificates", "interval")(model, x, y, Draws(0, torch.arange(6)))
+    found = registry.resolve("certificates", "interval")(model, x, y, Draws(0, torch.arange(6)))
     assert (found > 0).all()
     for _ in range(300):
         corner = torch.randint(2, x.shape, generator=generator) * 2 - 1

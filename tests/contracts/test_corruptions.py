@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from stresslens import find
+from stresslens.config import registry
 from stresslens.core.draws import Draws
-from stresslens.datasets.digits import digits
+from stresslens.plugins.datasets.digits import digits
 
 SEVERITIES = (1, 2, 3, 4, 5)
-WAYS = [*find.names("corruptions"), {"noise": {"kind": "impulse"}}]
+WAYS = [*registry.names("corruptions"), {"noise": {"kind": "impulse"}}]
 every = pytest.mark.parametrize("value", WAYS, ids=str)
 
 
 def corrupted(value: object, x: Tensor, severity: int, index: Tensor | None = None) -> Tensor:
     index = torch.arange(len(x)) if index is None else index
-    found: Tensor = find.resolve("corruptions", value)(x, Draws(3, index), severity)
+    found: Tensor = registry.resolve("corruptions", value)(x, Draws(3, index), severity)
     return found
 
 
@@ -45,9 +45,18 @@ def pictures(size: int) -> Tensor:
     flat=st.sampled_from([None, 0.0, 1.0]),
 )
 def test_images_in_images_out(
-    value: object, n: int, channels: int, height: int, width: int, severity: int, dtype: torch.dtype, flat: float | None
+    value: object,
+    n: int,
+    channels: int,
+    height: int,
+    width: int,
+    severity: int,
+    dtype: torch.dtype,
+    flat: float | None,
 ) -> None:
-    x = torch.rand(n, channels, height, width, generator=torch.Generator().manual_seed(height * 41 + width), dtype=dtype)
+    x = torch.rand(
+        n, channels, height, width, generator=torch.Generator().manual_seed(height * 41 + width), dtype=dtype
+    )
     x = x if flat is None else torch.full_like(x, flat)
     before = x.clone()
     found = corrupted(value, x, severity)
@@ -80,7 +89,7 @@ def test_damage_grows_with_severity(value: object, size: int) -> None:
 def test_what_asks_for_draws_differs_between_images_and_seeds(value: object) -> None:
     x = pictures(32)[:1].repeat(2, 1, 1, 1)
     found = corrupted(value, x, 5)
-    random = find.resolve("corruptions", value).asks_for("corruptions", "draws")
+    random = registry.resolve("corruptions", value).asks_for("corruptions", "draws")
     assert found[0].equal(found[1]) != random
 
 
@@ -99,12 +108,16 @@ def test_blur_of_a_point_is_a_gaussian_and_leaves_flat_images_alone() -> None:
     offset = torch.arange(31) - 15
     assert float(found.sum()) == pytest.approx(1)
     for profile in (found.sum(0), found.sum(1)):
-        assert float((profile * offset**2).sum()) == pytest.approx(1.0, rel=0.01)  # the deviation of severity 5 at 32 pixels
+        assert float((profile * offset**2).sum()) == pytest.approx(
+            1.0, rel=0.01
+        )  # the deviation of severity 5 at 32 pixels
     assert torch.allclose(corrupted("blur", torch.full_like(x, 0.3), 5), torch.full_like(x, 0.3))
 
 
 def test_brightness_and_contrast_by_hand() -> None:
-    x = torch.tensor([[0.2, 0.4, 0.0], [0.5, 1.0, 0.0]]).t().reshape(1, 3, 1, 2)  # pixels (.2,.4,0) and (.5,1,0)
+    x = (
+        torch.tensor([[0.2, 0.4, 0.0], [0.5, 1.0, 0.0]]).t().reshape(1, 3, 1, 2)
+    )  # pixels (.2,.4,0) and (.5,1,0)
     found = corrupted("brightness", x, 5)  # value .4 → .7, 1 → 1
     assert torch.allclose(found.flatten(), torch.tensor([0.35, 0.5, 0.7, 1.0, 0.0, 0.0]))
     assert torch.allclose(corrupted("brightness", torch.zeros(1, 3, 2, 2), 1), torch.full((1, 3, 2, 2), 0.05))

@@ -21,13 +21,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from stresslens import find
+from stresslens.config import registry
 from stresslens.core import data as core_data
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.torchvision_cure import torchvision
-from stresslens.datasets import _mnist_files as mnist_module
-from stresslens.datasets import cifar10 as cifar10_module
+from stresslens.core.torchvision_compat import torchvision
+from stresslens.plugins.datasets import _mnist_files, cifar10
 
 TRAINING, TESTING = 200, 40
 """Images of the small archives."""
@@ -37,7 +36,7 @@ REAL = os.environ.get("STRESSLENS_DATA")
 def load(name: str, **options: Any) -> Data:
     if name == "folder":
         options = {"path": "folder", **options}
-    data: Data = find.resolve("datasets", {name: options})()
+    data: Data = registry.resolve("datasets", {name: options})()
     return data
 
 
@@ -46,7 +45,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     """An empty data root and an empty cache, and no way to download."""
     root, cache = tmp_path / "data", tmp_path / "cache"
     monkeypatch.setenv("STRESSLENS_DATA", str(root))
-    for module in (core_data, mnist_module, cifar10_module):
+    for module in (core_data, _mnist_files, cifar10):
         monkeypatch.setattr(module, "cache_root", lambda: cache)
 
     def offline(self: Any) -> None:
@@ -78,11 +77,15 @@ def mnist_files() -> dict[str, bytes]:
 
 def small_mnist(monkeypatch: pytest.MonkeyPatch, root: Path, *, zipped: bool = True) -> Path:
     files = mnist_files()
-    monkeypatch.setattr(mnist_module, "FILES", {name: hashlib.md5(content).hexdigest() for name, content in files.items()})
+    monkeypatch.setattr(
+        _mnist_files, "FILES", {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    )
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, content in files.items():
-        (raw / (f"{name}.gz" if zipped else name)).write_bytes(gzip.compress(content, 1) if zipped else content)
+        (raw / (f"{name}.gz" if zipped else name)).write_bytes(
+            gzip.compress(content, 1) if zipped else content
+        )
     return raw
 
 
@@ -127,7 +130,7 @@ SMALL: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
     "cifar10": small_cifar10,
     "folder": small_folder,
 }
-every = pytest.mark.parametrize("name", find.names("datasets"))
+every = pytest.mark.parametrize("name", registry.names("datasets"))
 
 
 def of_ten(data: Data, split: Split) -> torch.Tensor:
@@ -172,7 +175,16 @@ def test_a_subset_is_balanced_and_leaves_the_other_splits(
 
 @every
 @pytest.mark.parametrize(
-    "options", [{"validation": -1}, {"validation": 10**6}, {"subset": 0}, {"subset": -1}, {"subset": 10**6}, {"seed": -1}], ids=str
+    "options",
+    [
+        {"validation": -1},
+        {"validation": 10**6},
+        {"subset": 0},
+        {"subset": -1},
+        {"subset": 10**6},
+        {"seed": -1},
+    ],
+    ids=str,
 )
 def test_what_is_not_to_be_had_is_refused(
     name: str, options: dict[str, Any], places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
@@ -183,7 +195,9 @@ def test_what_is_not_to_be_had_is_refused(
 
 
 @every
-def test_a_subset_that_cannot_be_balanced_is_noted(name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subset_that_cannot_be_balanced_is_noted(
+    name: str, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     SMALL[name](monkeypatch, places[0])
     n = len(load(name, validation=45).train)
     data = load(name, validation=45, subset=n)
@@ -200,7 +214,11 @@ def test_a_subset_that_cannot_be_balanced_is_noted(name: str, places: tuple[Path
 
 def test_digits_are_scikit_learns_with_its_division() -> None:
     data = load("digits")
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 1078, "validation": 359, "test": 360}
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 1078,
+        "validation": 359,
+        "test": 360,
+    }
     assert data.shape == (1, 8, 8)
     assert data.classes == tuple("0123456789")
     images, labels = load_digits(return_X_y=True)
@@ -212,7 +230,9 @@ def test_digits_are_scikit_learns_with_its_division() -> None:
 
 def test_digits_are_all_there_once() -> None:
     data = load("digits")
-    rows = torch.cat([torch.cat([s.images.flatten(1).long(), s.labels[:, None]], 1) for s in data.splits.values()])
+    rows = torch.cat(
+        [torch.cat([s.images.flatten(1).long(), s.labels[:, None]], 1) for s in data.splits.values()]
+    )
     images, labels = load_digits(return_X_y=True)
     expected = np.concatenate([images, labels[:, None]], 1).astype(int).tolist()
     assert sorted(rows.tolist()) == sorted(expected)
@@ -228,25 +248,39 @@ def test_white_is_16_in_digits() -> None:
 def test_digits_without_test_or_with_counts() -> None:
     assert load("digits", test=0).test is None
     data = load("digits", test=100, validation=50)
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 1647, "validation": 50, "test": 100}
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 1647,
+        "validation": 50,
+        "test": 100,
+    }
 
 
 # --- mnist ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["gzipped", "unpacked"])
-def test_mnist_is_read_as_it_lies(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, zipped: bool) -> None:
+def test_mnist_is_read_as_it_lies(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
     raw = small_mnist(monkeypatch, places[0], zipped=zipped)
     before = sorted(file.name for file in raw.iterdir())
     data = load("mnist", validation=20)
     assert data.shape == (1, 28, 28)
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 180, "validation": 20, "test": 40}
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 180,
+        "validation": 20,
+        "test": 40,
+    }
     for split in data.splits.values():
         assert torch.equal(split.images[:, 0, 0, 0].long(), split.labels)
-    assert sorted(file.name for file in raw.iterdir()) == before  # the data root may be read-only: it is left alone
+    assert (
+        sorted(file.name for file in raw.iterdir()) == before
+    )  # the data root may be read-only: it is left alone
 
 
-def test_mnist_in_the_cache_needs_no_data_root(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_in_the_cache_needs_no_data_root(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     small_mnist(monkeypatch, places[1], zipped=False)
     assert len(load("mnist", validation=20).train) == 180
 
@@ -275,7 +309,9 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_mnist_archive_is_named(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, name: str, how: str) -> None:
+def test_a_broken_mnist_archive_is_named(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
     raw = small_mnist(monkeypatch, places[0])
     damage, says = BROKEN[how]
     content = (raw / f"{name}.gz").read_bytes()
@@ -286,7 +322,9 @@ def test_a_broken_mnist_archive_is_named(places: tuple[Path, Path], monkeypatch:
     assert len(load("mnist", validation=20).train) == 180
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08\x03", b"nonsense" * 10], ids=["empty", "cut", "nonsense"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08\x03", b"nonsense" * 10], ids=["empty", "cut", "nonsense"]
+)
 def test_a_broken_unpacked_mnist_file_is_a_data_error(
     places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
@@ -313,10 +351,14 @@ def test_mnist_that_is_not_there_says_where_to_put_it(
 
 @pytest.mark.skipif(not REAL, reason="STRESSLENS_DATA does not say where the real MNIST is")
 def test_the_real_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (core_data, mnist_module):
+    for module in (core_data, _mnist_files):
         monkeypatch.setattr(module, "cache_root", lambda: tmp_path)
     data = load("mnist")
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 50_000, "validation": 10_000, "test": 10_000}
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 50_000,
+        "validation": 10_000,
+        "test": 10_000,
+    }
     assert data.test is not None
     assert data.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert all(split.labels.unique().tolist() == list(range(10)) for split in data.splits.values())
@@ -329,14 +371,22 @@ def test_the_real_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("where", [0, 1], ids=["data root", "cache"])
-def test_cifar10_is_read_from_torchvisions_archive(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, where: int) -> None:
+def test_cifar10_is_read_from_torchvisions_archive(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, where: int
+) -> None:
     small_cifar10(monkeypatch, places[where])
     data = load("cifar10", validation=20)
     assert data.shape == (3, 32, 32)
     assert data.classes == tuple(f"thing {k}" for k in range(10))
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 180, "validation": 20, "test": 40}
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 180,
+        "validation": 20,
+        "test": 40,
+    }
     for split in data.splits.values():
-        assert torch.equal(split.images[:, 0, 0, 0].long(), split.labels)  # red, green, blue; rows before columns
+        assert torch.equal(
+            split.images[:, 0, 0, 0].long(), split.labels
+        )  # red, green, blue; rows before columns
         assert (split.images[:, 1, 0, 0] == 100).all()
         assert (split.images[:, 2, 0, 5] == 200).all()
 

@@ -8,27 +8,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stresslens import find
+from stresslens.config import registry
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import DataError
 from stresslens.core.types import Estimator
 
 QUICK: dict[str, Any] = {"sift_bovw_svm": {"words": 40, "landmarks": 60, "step": 8}}
 VARIANTS: dict[str, list[Any]] = {
-    "sift_bovw_svm": [{"words": 20, "kernel": "linear", "step": 8}, {"words": 20, "keypoints": "detected", "scale": 8}],
+    "sift_bovw_svm": [
+        {"words": 20, "kernel": "linear", "step": 8},
+        {"words": 20, "keypoints": "detected", "scale": 8},
+    ],
     "hog_svm": [{"cell": 8, "kernel": "linear"}, {"cell": 8, "kernel": "rbf"}],
     "knn": [{"components": "all"}, {"neighbours": 1}],
 }
 VALUES = [
     pytest.param({name: options}, id=f"{name} {options}".replace("'", ""))
-    for name in find.names("estimators")
+    for name in registry.names("estimators")
     for options in [QUICK.get(name, {}), *VARIANTS.get(name, [])]
 ]
 every = pytest.mark.parametrize("value", VALUES)
 
 
 def made(value: Any, seed: int = 0) -> Estimator:
-    return find.resolve("estimators", value)(seed)  # type: ignore[no-any-return]
+    return registry.resolve("estimators", value)(seed)  # type: ignore[no-any-return]
 
 
 def arrays(split: Split | None) -> tuple[np.ndarray, np.ndarray]:

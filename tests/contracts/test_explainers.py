@@ -10,17 +10,17 @@ import torch
 from small_models import model_of
 from torch import Tensor, nn
 
-from stresslens import find
-from stresslens.core.attacking import attacked
+from stresslens.config import registry
+from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.maps import Maps
-from stresslens.explainers import _passes
+from stresslens.plugins.explainers import _passes
 
 CHEAP: dict[str, dict[str, Any]] = {"smooth_grad": {"samples": 3}, "occlusion": {"stride": 4}}
 SHAPES = [(1, 12, 16), (3, 16, 16), (5, 16, 12)]
-every = pytest.mark.parametrize("name", find.names("explainers"))
+every = pytest.mark.parametrize("name", registry.names("explainers"))
 
 
 def images(shape: tuple[int, int, int], n: int = 5) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,7 @@ def images(shape: tuple[int, int, int], n: int = 5) -> tuple[Tensor, Tensor]:
 
 
 def explained(name: str, model: nn.Module, x: Tensor, y: Tensor, index: Tensor | None = None) -> Maps:
-    bound = find.resolve("explainers", {name: CHEAP.get(name, {})})
+    bound = registry.resolve("explainers", {name: CHEAP.get(name, {})})
     train = Split(x, y, 1.0)
     with attacked(model):
         maps: Maps = bound(model, x, y, Draws(3, torch.arange(len(x)) if index is None else index), train)
@@ -37,16 +37,20 @@ def explained(name: str, model: nn.Module, x: Tensor, y: Tensor, index: Tensor |
 
 def suits(name: str, model: str) -> bool:
     """Which pairs there is a map for: layers laid out like the image, or attention."""
-    return {"gradcam": model not in ("linear", "mlp"), "rollout": model in ("vit", "openclip")}.get(name, True)
+    return {"gradcam": model not in ("linear", "mlp"), "rollout": model in ("vit", "openclip")}.get(
+        name, True
+    )
 
 
 @every
-@pytest.mark.parametrize("model", find.names("models"))
+@pytest.mark.parametrize("model", registry.names("models"))
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_finite_map_for_each_image(name: str, model: str, shape: tuple[int, int, int]) -> None:
     net, (x, y) = model_of(model, shape), images(shape)
     if not suits(name, model):
-        with pytest.raises(ConfigError, match=r"laid out like the image|has no attention layers|attends within windows"):
+        with pytest.raises(
+            ConfigError, match=r"laid out like the image|has no attention layers|attends within windows"
+        ):
             explained(name, net, x, y)
         return
     maps = explained(name, net, x, y)

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stresslens import find
-from stresslens.losses.cross_entropy import MANY, cross_entropy
+from stresslens.config import registry
+from stresslens.plugins.losses.cross_entropy import MANY, cross_entropy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-every = pytest.mark.parametrize("name", find.names("losses"))
+every = pytest.mark.parametrize("name", registry.names("losses"))
 sizes = pytest.mark.parametrize("n", [1, 7, MANY - 1, MANY, MANY + 45])
 
 
 def named(name: str, **options: float) -> Loss:
-    return find.resolve("losses", {name: options})
+    return registry.resolve("losses", {name: options})
 
 
 def case(n: int, k: int = 5, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -101,7 +101,11 @@ def test_a_gradient_is_the_slope(name: str) -> None:
 @pytest.mark.parametrize("soft", [False, True], ids=["labels", "probabilities"])
 def test_cross_entropy_is_torchs(n: int, smoothing: float, soft: bool) -> None:
     logits, y = case(n)
-    target = torch.randn(n, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(1) if soft else y
+    target = (
+        torch.randn(n, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(1)
+        if soft
+        else y
+    )
     ours = gradient(named("cross_entropy", smoothing=smoothing), logits, target)
     theirs = gradient(lambda z, t: F.cross_entropy(z, t, label_smoothing=smoothing), logits, target)
     assert torch.allclose(ours[0], theirs[0], rtol=1e-12)

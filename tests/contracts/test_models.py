@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stresslens import find
-from stresslens.building import _net
+from stresslens.config import registry
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize, build, check_output
+from stresslens.evaluation.saved_model import net_from
 
 CASES = [((1, 28, 28), 10), ((3, 16, 20), 2), ((2, 13, 12), 5)]
 VARIANTS = {
@@ -20,14 +20,32 @@ VARIANTS = {
     "first_cnn": [{"channels": 4, "hidden": 8}],
     "lenet": [{"doubled": True}],
     "openclip": [
-        {"layout": {"embed": 8, "image": {"width": 8, "layers": 1, "patch": 3}, "text": {"width": 8, "layers": 1}}},
+        {
+            "layout": {
+                "embed": 8,
+                "image": {"width": 8, "layers": 1, "patch": 3},
+                "text": {"width": 8, "layers": 1},
+            }
+        },
         {"head": "linear", "quick_gelu": True},
     ],
     "vit": [
-        {"patch": 7, "depth": 1, "norm": "post", "activation": "relu", "dropout": 0.1, "position_std": 1, "head": [16]},
+        {
+            "patch": 7,
+            "depth": 1,
+            "norm": "post",
+            "activation": "relu",
+            "dropout": 0.1,
+            "position_std": 1,
+            "head": [16],
+        },
         {"depth": 2, "width": 16, "heads": 2, "mlp": 8, "pool": "mean"},
     ],
-    "torchvision": [{"name": "resnet18"}, {"name": "resnet18", "stem": "small"}, {"name": "mobilenet_v3_small"}],
+    "torchvision": [
+        {"name": "resnet18"},
+        {"name": "resnet18", "stem": "small"},
+        {"name": "mobilenet_v3_small"},
+    ],
     "timm": [{"name": "test_efficientnet"}, {"name": "test_efficientnet", "dropout": 0.1, "drop_path": 0.1}],
     "simple_cnn": [{"batch_norm": True}, {"channels": 3, "hidden": 8}],
     "simple_net": [{"batch_norm": True, "channels": 4}, {"conv": "unfold", "channels": 3}],
@@ -40,13 +58,19 @@ VARIANTS = {
 
 def _must_be_told(name: str) -> bool:
     """Whether a model has an option without a default: which one of a zoo it is."""
-    return any(option.default is option.empty for option in find.options_of(find.plugin("models", name)).values())
+    return any(
+        option.default is option.empty
+        for option in registry.options_of(registry.plugin("models", name)).values()
+    )
 
 
 MODELS = [
     pytest.param(value, id=str(value).replace("'", ""))
-    for name in find.names("models")
-    for value in [*([] if _must_be_told(name) else [name]), *({name: options} for options in VARIANTS.get(name, []))]
+    for name in registry.names("models")
+    for value in [
+        *([] if _must_be_told(name) else [name]),
+        *({name: options} for options in VARIANTS.get(name, [])),
+    ]
 ]
 SHAPES = pytest.mark.parametrize(("shape", "classes"), CASES, ids=lambda value: str(value).replace(" ", ""))
 pytestmark = pytest.mark.parametrize("value", MODELS)
@@ -55,7 +79,7 @@ pytestmark = pytest.mark.parametrize("value", MODELS)
 def model(value: Any, shape: tuple[int, int, int], classes: int, *, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _net(value, shape, [str(k) for k in range(classes)], None, find.Path.cwd())
+        return net_from(value, shape, [str(k) for k in range(classes)], None, registry.Path.cwd())
 
 
 def images(shape: tuple[int, int, int], n: int = 4) -> Tensor:
@@ -63,7 +87,9 @@ def images(shape: tuple[int, int, int], n: int = 4) -> Tensor:
 
 
 @SHAPES
-def test_logits_are_finite_and_every_parameter_learns(value: Any, shape: tuple[int, int, int], classes: int) -> None:
+def test_logits_are_finite_and_every_parameter_learns(
+    value: Any, shape: tuple[int, int, int], classes: int
+) -> None:
     net = model(value, shape, classes).train()
     logits = net(images(shape, 8))
     assert logits.shape == (8, classes)
@@ -74,11 +100,15 @@ def test_logits_are_finite_and_every_parameter_learns(value: Any, shape: tuple[i
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
     untouched = [n for n, p in net.named_parameters() if not p.grad.abs().sum() > 0]
-    assert all("norm" in n or n.endswith("bias") for n in untouched)  # a bias before batch norm has no gradient, but a weight has
+    assert all(
+        "norm" in n or n.endswith("bias") for n in untouched
+    )  # a bias before batch norm has no gradient, but a weight has
 
 
 @SHAPES
-def test_the_seed_decides_the_weights_and_images_do_not_mix(value: Any, shape: tuple[int, int, int], classes: int) -> None:
+def test_the_seed_decides_the_weights_and_images_do_not_mix(
+    value: Any, shape: tuple[int, int, int], classes: int
+) -> None:
     first, again, other = (model(value, shape, classes, seed=seed).eval() for seed in (3, 3, 4))
     x = images(shape)
     assert torch.equal(first(x), again(x))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stresslens import find
+from stresslens.config import registry
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize, build, input_layers
@@ -25,7 +25,7 @@ MODELS: dict[str, Any] = {
 TOWERS = {"embed": 8, "image": {"width": 8, "layers": 1, "patch": 3}, "text": {"width": 8, "layers": 1}}
 SUITED: dict[str, Any] = {"contrastive": {"openclip": {"layout": TOWERS}}}
 """Nets for objectives that not every net suits."""
-every = pytest.mark.parametrize("name", find.names("objectives"))
+every = pytest.mark.parametrize("name", registry.names("objectives"))
 models = pytest.mark.parametrize("value", MODELS.values(), ids=MODELS.keys())
 losses = pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 
@@ -33,18 +33,22 @@ losses = pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def model(value: Any = "linear", dtype: torch.dtype = torch.float64) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = find.resolve("models", value)(SHAPE, CLASSES, tuple("abcde"), None)
+        net = registry.resolve("models", value)(SHAPE, CLASSES, tuple("abcde"), None)
     return build(net, Normalize.by_moments([0.4, 0.6], [0.3, 0.2])).to(dtype)
 
 
 def batch(n: int = 11, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(n, *SHAPE, generator=generator, dtype=dtype), torch.randint(CLASSES, (n,), generator=generator)
+    return torch.rand(n, *SHAPE, generator=generator, dtype=dtype), torch.randint(
+        CLASSES, (n,), generator=generator
+    )
 
 
 def loss_of(objective: Any, whole: nn.Sequential, x: Tensor, y: Tensor) -> Tensor:
     step = Step(Draws(0, torch.arange(len(x))), 0, 0.0, {})
-    found: Tensor = find.resolve("objectives", objective)(whole, x, y, step, whole.get_submodule("net"), input_layers(whole)(x))
+    found: Tensor = registry.resolve("objectives", objective)(
+        whole, x, y, step, whole.get_submodule("net"), input_layers(whole)(x)
+    )
     if found.requires_grad:
         found.backward()
     return found.detach()
@@ -98,7 +102,7 @@ def test_by_hand_is_autograd(value: Any, loss: str, n: int, dtype: torch.dtype) 
 def test_two_hundred_steps_by_hand_end_where_the_library_ends(value: Any, loss: str) -> None:
     automatic, written = model(value), model(value)
     theirs = torch.optim.SGD(automatic.parameters(), 0.05)
-    ours = find.resolve("optimizers", "sgd")(list(written.parameters()), 0.05)
+    ours = registry.resolve("optimizers", "sgd")(list(written.parameters()), 0.05)
     for step in range(200):
         x, y = batch(16, seed=step % 10)
         for whole, optimizer, objective in ((automatic, theirs, "supervised"), (written, ours, "by_hand")):
@@ -128,7 +132,12 @@ class Skipping(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flatten, self.first, self.relu, self.last = nn.Flatten(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 5)
+        self.flatten, self.first, self.relu, self.last = (
+            nn.Flatten(),
+            nn.Linear(24, 24),
+            nn.ReLU(),
+            nn.Linear(24, 5),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.flatten(x)
@@ -163,7 +172,11 @@ def test_by_hand_refuses_what_it_would_get_wrong(net: nn.Module) -> None:
         written = [g.clone() for g in gradients(whole)]
         whole.zero_grad()
         expected = loss_of("supervised", whole, x, y)
-        says = "supervised" if torch.allclose(found, expected) and _same(written, gradients(whole)) else f"{found} != {expected}"
+        says = (
+            "supervised"
+            if torch.allclose(found, expected) and _same(written, gradients(whole))
+            else f"{found} != {expected}"
+        )
     assert "supervised" in says
 
 
@@ -176,5 +189,6 @@ def test_by_hand_knows_each_net_anew() -> None:
     for value in (*MODELS.values(), *MODELS.values()):
         first, second = model(value), model(value)
         assert torch.allclose(
-            loss_of({"by_hand": {"loss": "mse"}}, first, x, y), loss_of({"supervised": {"loss": "mse"}}, second, x, y)
+            loss_of({"by_hand": {"loss": "mse"}}, first, x, y),
+            loss_of({"supervised": {"loss": "mse"}}, second, x, y),
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from stresslens import find
+from stresslens.config import registry
 
 Make = Callable[[list[nn.Parameter], float], torch.optim.Optimizer]
 REFERENCES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]] = {
@@ -22,7 +22,7 @@ REFERENCES: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any], dict[st
     "rmsprop": (torch.optim.RMSprop, {}, {"alpha": 0.9, "momentum": 0.5}),
 }
 """Of each optimizer: torch's class, what its name implies, and options that both know by the same name."""
-every = pytest.mark.parametrize("name", find.names("optimizers"))
+every = pytest.mark.parametrize("name", registry.names("optimizers"))
 known = pytest.mark.parametrize("name", REFERENCES)
 
 
@@ -36,7 +36,10 @@ def take(net: nn.Sequential, optimizer: torch.optim.Optimizer, steps: range) -> 
     dtype = next(net.parameters()).dtype
     for step in steps:
         generator = torch.Generator().manual_seed(step)
-        x, y = torch.randn(16, 6, generator=generator, dtype=dtype), torch.randint(3, (16,), generator=generator)
+        x, y = (
+            torch.randn(16, 6, generator=generator, dtype=dtype),
+            torch.randint(3, (16,), generator=generator),
+        )
         optimizer.zero_grad()
         nn.functional.cross_entropy(net(x), y).backward()
         optimizer.step()
@@ -44,21 +47,26 @@ def take(net: nn.Sequential, optimizer: torch.optim.Optimizer, steps: range) -> 
 
 
 def ours(name: str, net: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = find.resolve("optimizers", {name: options})(list(net.parameters()), lr)
+    made: torch.optim.Optimizer = registry.resolve("optimizers", {name: options})(list(net.parameters()), lr)
     return made
 
 
 def test_every_optimizer_has_its_reference_here() -> None:
-    assert set(REFERENCES) == set(find.names("optimizers"))
+    assert set(REFERENCES) == set(registry.names("optimizers"))
 
 
 @known
 @pytest.mark.parametrize("weight_decay", [None, 0.0, 0.03])
 @pytest.mark.parametrize("varied", [False, True], ids=["defaults", "options"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_twenty_steps_are_torchs(name: str, weight_decay: float | None, varied: bool, dtype: torch.dtype) -> None:
+def test_twenty_steps_are_torchs(
+    name: str, weight_decay: float | None, varied: bool, dtype: torch.dtype
+) -> None:
     kind, implied, options = REFERENCES[name]
-    options = {**(options if varied else {}), **({} if weight_decay is None else {"weight_decay": weight_decay})}
+    options = {
+        **(options if varied else {}),
+        **({} if weight_decay is None else {"weight_decay": weight_decay}),
+    }
     net, reference = network(dtype), network(dtype)
     found = take(net, ours(name, net, **options), range(20))
     expected = take(reference, kind(reference.parameters(), lr=0.05, **{**implied, **options}), range(20))  # type: ignore[call-arg]
@@ -72,7 +80,11 @@ def test_twenty_steps_are_torchs(name: str, weight_decay: float | None, varied: 
 def test_plain_sgd_is_torchs_bit_for_bit(weight_decay: float) -> None:
     net, reference = network(), network()
     found = take(net, ours("sgd", net, weight_decay=weight_decay), range(20))
-    expected = take(reference, torch.optim.SGD(reference.parameters(), 0.05, weight_decay=weight_decay, foreach=True), range(20))
+    expected = take(
+        reference,
+        torch.optim.SGD(reference.parameters(), 0.05, weight_decay=weight_decay, foreach=True),
+        range(20),
+    )
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -96,7 +108,9 @@ def test_a_saved_state_goes_on_identically(name: str) -> None:
     resumed = ours(name, other, lr=123.0)  # the saved learning rate counts
     other.load_state_dict(saved["net"])
     resumed.load_state_dict(saved["optimizer"])
-    assert all(torch.equal(a, b) for a, b in zip(uninterrupted, take(other, resumed, range(7, 14)), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(uninterrupted, take(other, resumed, range(7, 14)), strict=True)
+    )
 
 
 @every
@@ -143,4 +157,6 @@ def test_steps_leave_gradients_and_graph_alone(name: str) -> None:
     gradients = [p.grad.clone() for p in net.parameters() if p.grad is not None]
     optimizer.step()
     assert all(p.requires_grad and p.is_leaf for p in net.parameters())
-    assert all(torch.equal(p.grad, g) for p, g in zip(net.parameters(), gradients, strict=True) if p.grad is not None)
+    assert all(
+        torch.equal(p.grad, g) for p, g in zip(net.parameters(), gradients, strict=True) if p.grad is not None
+    )

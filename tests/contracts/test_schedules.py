@@ -11,23 +11,25 @@ import pytest
 import torch
 from torch import nn
 
-from stresslens import find
+from stresslens.config import registry
 from stresslens.core.errors import ConfigError
 
 LR = 0.4
 VALUES: list[Any] = [
-    *find.names("schedules"),
+    *registry.names("schedules"),
     {"cosine": {"floor": 0.1}},
     {"step": {"every": 2, "factor": 0.5}},
     {"one_cycle": {"rise": 0.5}},
-    *({"warmup": {"share": 0.3, "then": name}} for name in find.names("schedules") if name != "warmup"),
+    *({"warmup": {"share": 0.3, "then": name}} for name in registry.names("schedules") if name != "warmup"),
 ]
 every = pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value).replace("'", ""))
 
 
-def started(value: Any, steps: int, per_epoch: int = 5, optimizer: str = "sgd") -> tuple[torch.optim.Optimizer, Any]:
-    made = find.resolve("optimizers", optimizer)([nn.Parameter(torch.zeros(2))], LR)
-    return made, find.resolve("schedules", value)(made, steps, per_epoch)
+def started(
+    value: Any, steps: int, per_epoch: int = 5, optimizer: str = "sgd"
+) -> tuple[torch.optim.Optimizer, Any]:
+    made = registry.resolve("optimizers", optimizer)([nn.Parameter(torch.zeros(2))], LR)
+    return made, registry.resolve("schedules", value)(made, steps, per_epoch)
 
 
 def rates(optimizer: torch.optim.Optimizer, schedule: Any, steps: int) -> list[float]:
@@ -54,7 +56,7 @@ def test_rates_are_finite_and_never_above_the_one_given(value: Any, steps: int) 
 
 
 @every
-@pytest.mark.parametrize("optimizer", find.names("optimizers"))
+@pytest.mark.parametrize("optimizer", registry.names("optimizers"))
 def test_a_schedule_drives_every_optimizer(value: Any, optimizer: str) -> None:
     assert rates(*started(value, 8, optimizer=optimizer), 8) == pytest.approx(course(value, 8))
 
@@ -159,7 +161,7 @@ def third(optimizer):
 """
     (tmp_path / "own.py").write_text(text)
     optimizer, _ = started("constant", 10)
-    bound = find.resolve("schedules", {"warmup": {"share": 0.2, "then": "own.py:third"}}, base=tmp_path)
+    bound = registry.resolve("schedules", {"warmup": {"share": 0.2, "then": "own.py:third"}}, base=tmp_path)
     try:
         found = rates(optimizer, bound(optimizer, 10, 5), 10)
     except ConfigError:

@@ -9,11 +9,27 @@ import pytest
 import torch
 from torch import nn
 
-from stresslens import find
-from stresslens.core.tracking import Embedding, Entry, Figure, Graph, Histograms, Outcome, Pictures, Scalars, Text
-from stresslens.tracking import histogram
+from stresslens.config import registry
+from stresslens.core.tracking import (
+    Embedding,
+    Entry,
+    Figure,
+    Graph,
+    Histograms,
+    Outcome,
+    Pictures,
+    Scalars,
+    Text,
+)
+from stresslens.training.tracking import histogram
 
-CONFIG = {"study": "contract", "run": "a", "seed": 0, "model": "linear", "train": {"epochs": 2, "lr": 0.1, "augment": []}}
+CONFIG = {
+    "study": "contract",
+    "run": "a",
+    "seed": 0,
+    "model": "linear",
+    "train": {"epochs": 2, "lr": 0.1, "augment": []},
+}
 
 
 def told() -> list[Entry]:
@@ -32,17 +48,20 @@ def told() -> list[Entry]:
         Figure("confusion, validation", pixels[0]),
         Pictures("samples", pixels, tuple(f"class {k}, called a/b" for k in range(4))),
         Embedding(np.arange(8, dtype=np.float32).reshape(4, 2), ("a", "b", "a", "c"), pixels),
-        Outcome({"model": "linear", "train.lr": 0.1, "train.shuffle": True, "seed": 0}, {"validation/accuracy": 0.75}),
+        Outcome(
+            {"model": "linear", "train.lr": 0.1, "train.shuffle": True, "seed": 0},
+            {"validation/accuracy": 0.75},
+        ),
     ]
 
 
-@pytest.mark.parametrize("name", find.names("trackers"))
+@pytest.mark.parametrize("name", registry.names("trackers"))
 def test_takes_all_that_a_run_tells(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / name
     folder.mkdir()
     entries = told()
     before = torch.get_rng_state()
-    tracker = find.resolve("trackers", name)(folder, CONFIG)
+    tracker = registry.resolve("trackers", name)(folder, CONFIG)
     for entry in entries:
         tracker.log(entry)
     tracker.close()

@@ -23,7 +23,9 @@ dtypes = st.sampled_from(list(DTYPES))
 shapes = st.sampled_from([(1, 1, 1), (1, 4, 4), (3, 2, 5)])
 
 
-def drawn(seed: int, shape: tuple[int, int, int], dtype: torch.dtype, n: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+def drawn(
+    seed: int, shape: tuple[int, int, int], dtype: torch.dtype, n: int = 4
+) -> tuple[Tensor, Tensor, Tensor]:
     """Images with black and white pixels, points about them, some far outside the box, and a radius for each."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -45,7 +47,9 @@ def radii(eps: Tensor, norm: Norm, shape: tuple[int, int, int]) -> Tensor:
 @norms
 @quickly
 @given(seed=random, shape=shapes, dtype=dtypes)
-def test_a_projection_lies_inside_and_stays(norm: Norm, seed: int, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+def test_a_projection_lies_inside_and_stays(
+    norm: Norm, seed: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
     x, z, eps = drawn(seed, shape, dtype)
     ball = Ball(norm, radii(eps, norm, shape))
     near = ball.project(z, x)
@@ -65,7 +69,9 @@ def test_no_point_of_ball_and_box_is_nearer(norm: Norm, seed: int, shape: tuple[
     ball = Ball(norm, radii(eps, norm, shape))
     near = ball.project(z, x)
     left = z - near
-    if norm == "linf":  # any point of the set will do: clamped coordinate by coordinate it is the nearest in l2 too
+    if (
+        norm == "linf"
+    ):  # any point of the set will do: clamped coordinate by coordinate it is the nearest in l2 too
         assert torch.equal(near, z.clamp(x - ball.radius(x), x + ball.radius(x)).clamp(0, 1))
     others = [ball.sample(x, Draws(i, torch.arange(len(x)))) for i in range(8)] + [ball.farthest(left, x), x]
     for other in others:
@@ -106,7 +112,9 @@ def test_a_projection_is_the_slow_one(norm: Norm, seed: int, shape: tuple[int, i
 @norms
 @quickly
 @given(seed=random, shape=shapes, dtype=dtypes)
-def test_the_steepest_direction_rises_most(norm: Norm, seed: int, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+def test_the_steepest_direction_rises_most(
+    norm: Norm, seed: int, shape: tuple[int, int, int], dtype: torch.dtype
+) -> None:
     """By the dual norm of the gradient; it has size 1."""
     _, grad, _ = drawn(seed, shape, dtype)
     ball = Ball(norm, 0.5)
@@ -121,7 +129,9 @@ def test_the_steepest_direction_rises_most(norm: Norm, seed: int, shape: tuple[i
 @norms
 @quickly
 @given(seed=random, shape=shapes)
-def test_the_farthest_point_is_where_huge_steps_end(norm: Norm, seed: int, shape: tuple[int, int, int]) -> None:
+def test_the_farthest_point_is_where_huge_steps_end(
+    norm: Norm, seed: int, shape: tuple[int, int, int]
+) -> None:
     x, grad, eps = drawn(seed, shape, torch.float64)
     grad[1] = 0
     ball = Ball(norm, radii(eps, norm, shape))
@@ -143,7 +153,9 @@ def test_l2_and_tiny_gradients() -> None:
 @norms
 @quickly
 @given(seed=random, shape=shapes)
-def test_samples_lie_inside_and_belong_to_their_image(norm: Norm, seed: int, shape: tuple[int, int, int]) -> None:
+def test_samples_lie_inside_and_belong_to_their_image(
+    norm: Norm, seed: int, shape: tuple[int, int, int]
+) -> None:
     x, _, eps = drawn(seed, shape, torch.float32)
     ball = Ball(norm, radii(eps, norm, shape))
     found = ball.sample(x, Draws(seed, torch.arange(len(x))))

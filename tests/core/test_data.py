@@ -30,7 +30,9 @@ def joined(batches: list[Batch]) -> Batch:
 
 
 def same(left: list[Batch], right: list[Batch]) -> bool:
-    return len(left) == len(right) and all(torch.equal(a, b) for x, y in zip(left, right) for a, b in zip(x, y))
+    return len(left) == len(right) and all(
+        torch.equal(a, b) for x, y in zip(left, right) for a, b in zip(x, y)
+    )
 
 
 # --- what a split refuses ---------------------------------------------------------------------------------------------
@@ -41,14 +43,22 @@ LABELS = torch.tensor([0, 1])
 @pytest.mark.parametrize(
     ("images", "labels", "says"),
     [
-        pytest.param(torch.zeros(2, 4, 4), LABELS, "expected \\(images, channels, height, width\\)", id="three axes"),
+        pytest.param(
+            torch.zeros(2, 4, 4), LABELS, "expected \\(images, channels, height, width\\)", id="three axes"
+        ),
         pytest.param(torch.zeros(0, 1, 4, 4), LABELS[:0], "none of them 0", id="no images"),
         pytest.param(torch.zeros(2, 1, 0, 4), LABELS, "none of them 0", id="no pixels"),
-        pytest.param(torch.zeros(2, 1, 4, 4, dtype=torch.int64), LABELS, "images are torch.int64", id="int64 images"),
-        pytest.param(torch.zeros(2, 1, 4, 4, dtype=torch.float16), LABELS, "images are torch.float16", id="half images"),
+        pytest.param(
+            torch.zeros(2, 1, 4, 4, dtype=torch.int64), LABELS, "images are torch.int64", id="int64 images"
+        ),
+        pytest.param(
+            torch.zeros(2, 1, 4, 4, dtype=torch.float16), LABELS, "images are torch.float16", id="half images"
+        ),
         pytest.param(torch.zeros(2, 1, 4, 4), LABELS.int(), "labels are torch.int32", id="int32 labels"),
         pytest.param(torch.zeros(2, 1, 4, 4), LABELS.float(), "labels are torch.float32", id="float labels"),
-        pytest.param(torch.zeros(2, 1, 4, 4), LABELS[:, None], "of shape \\(2, 1\\)", id="labels of two axes"),
+        pytest.param(
+            torch.zeros(2, 1, 4, 4), LABELS[:, None], "of shape \\(2, 1\\)", id="labels of two axes"
+        ),
         pytest.param(torch.zeros(3, 1, 4, 4), LABELS, "3 images but 2 labels", id="lengths"),
     ],
 )
@@ -79,7 +89,9 @@ def test_select_keeps_the_order_given() -> None:
 def test_a_label_outside_the_classes_is_named_with_its_image(label: int) -> None:
     validation = split()
     validation.labels[5] = label
-    with pytest.raises(DataError, match=rf"validation label {label} \(image 5\) is out of range; 3 classes .* 0 to 2"):
+    with pytest.raises(
+        DataError, match=rf"validation label {label} \(image 5\) is out of range; 3 classes .* 0 to 2"
+    ):
         Data(split(), validation, None, ("a", "b", "c"))
 
 
@@ -108,7 +120,11 @@ def test_from_arrays_takes_grey_images_and_any_integer_labels(dtype: type) -> No
     images = np.random.default_rng(0).integers(0, 256, (50, 4, 5), dtype=np.uint8)
     data = Data.from_arrays(images, (np.arange(50) % 5).astype(dtype), validation=10, test=0.2)
     assert data.shape == (1, 4, 5)
-    assert {name: len(part) for name, part in data.splits.items()} == {"train": 30, "validation": 10, "test": 10}
+    assert {name: len(part) for name, part in data.splits.items()} == {
+        "train": 30,
+        "validation": 10,
+        "test": 10,
+    }
     assert data.classes == ("0", "1", "2", "3", "4")
     assert data.train.scale == 255
     assert all(part.labels.bincount().tolist() == [len(part) // 5] * 5 for part in data.splits.values())
@@ -146,7 +162,9 @@ def test_from_arrays_takes_a_mirrored_view() -> None:
 def test_from_arrays_takes_an_array_that_may_not_be_written() -> None:
     images = np.zeros((40, 1, 4, 5), np.uint8)
     images.flags.writeable = False
-    assert len(Data.from_arrays(images, np.arange(40) % 2).train) == 24  # no warning from torch: warnings are errors here
+    assert (
+        len(Data.from_arrays(images, np.arange(40) % 2).train) == 24
+    )  # no warning from torch: warnings are errors here
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -184,7 +202,9 @@ def test_an_epoch_holds_every_image_once(
     seed=st.none() | st.integers(0, 99),
     augmented=st.booleans(),
 )
-def test_starting_at_a_step_goes_on_exactly(n: int, size: int, start: int, seed: int | None, augmented: bool) -> None:
+def test_starting_at_a_step_goes_on_exactly(
+    n: int, size: int, start: int, seed: int | None, augmented: bool
+) -> None:
     def shaken(x: torch.Tensor, y: torch.Tensor, draws: Draws) -> tuple[torch.Tensor, torch.Tensor]:
         return x * draws.uniform()[:, None, None, None], y
 
@@ -206,7 +226,9 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
     assert order(seed=4, epoch=2) == reference
     assert order(seed=4, epoch=3) != reference
     assert order(seed=5, epoch=2) != reference
-    assert joined(list(images.batches(4, seed=4, epoch=2))).places.tolist() == reference  # whatever the batch size
+    assert (
+        joined(list(images.batches(4, seed=4, epoch=2))).places.tolist() == reference
+    )  # whatever the batch size
     assert reference != list(range(30))
 
 
@@ -251,7 +273,9 @@ def test_a_split_too_large_to_stay_converted_gives_the_same(
 
 
 def test_bytes_become_floats_from_0_to_1_by_their_scale() -> None:
-    images = Split(torch.tensor([0, 4, 16], dtype=torch.uint8).reshape(3, 1, 1, 1), torch.tensor([0, 1, 0]), 16.0)
+    images = Split(
+        torch.tensor([0, 4, 16], dtype=torch.uint8).reshape(3, 1, 1, 1), torch.tensor([0, 1, 0]), 16.0
+    )
     (batch,) = images.batches(3)
     assert batch.x.flatten().tolist() == [0, 0.25, 1]
 
@@ -259,7 +283,9 @@ def test_bytes_become_floats_from_0_to_1_by_their_scale() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("size", [2, 4])
 def test_making_batches_leaves_the_images_as_they_were(dtype: torch.dtype, size: int) -> None:
-    images = Split(torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=dtype).reshape(4, 1, 1, 1), torch.tensor([0, 1, 0, 1]), 4.0)
+    images = Split(
+        torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=dtype).reshape(4, 1, 1, 1), torch.tensor([0, 1, 0, 1]), 4.0
+    )
     first = joined(list(images.batches(size, dtype=dtype))).x.flatten().tolist()
     second = joined(list(images.batches(size, dtype=dtype))).x.flatten().tolist()
     assert images.images.flatten().tolist() == [0, 1, 2, 3]
@@ -282,13 +308,21 @@ def test_a_fingerprint_changes_with_one_pixel_one_label_or_one_name() -> None:
     pixel.images[11, 0, 1, 2] ^= 1
     label.labels[11] = 0
     scaled = Split(split().images, split().labels, 16.0)
-    changed = [of(pixel), of(label), of(scaled), of(split(), classes=("a", "b", "d")), of(split().select(range(11)))]
+    changed = [
+        of(pixel),
+        of(label),
+        of(scaled),
+        of(split(), classes=("a", "b", "d")),
+        of(split().select(range(11))),
+    ]
     assert len({reference, *changed}) == 1 + len(changed)
 
 
 def test_a_fingerprint_changes_when_a_split_changes_its_part() -> None:
     names = ("a", "b", "c")
-    assert Data(split(), split(6), None, names).fingerprint != Data(split(), None, split(6), names).fingerprint
+    assert (
+        Data(split(), split(6), None, names).fingerprint != Data(split(), None, split(6), names).fingerprint
+    )
 
 
 def test_data_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:

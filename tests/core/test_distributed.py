@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from stresslens.core import distributed
 from stresslens.core.distributed import ALONE
 from stresslens.core.errors import ConfigError, StresslensError
-from stresslens.core.several import Several
 from stresslens.core.torchrun import Place, place
+from stresslens.training.process_group import Several
 
 counts = pytest.mark.parametrize("count", [2, 3])
 
@@ -36,10 +36,14 @@ class Net(nn.Module):
 
 def images(n: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(n)
-    return torch.rand(n, 5, generator=generator, dtype=torch.float64), torch.randint(3, (n,), generator=generator)
+    return torch.rand(n, 5, generator=generator, dtype=torch.float64), torch.randint(
+        3, (n,), generator=generator
+    )
 
 
-def combined(group: distributed.Group, sizes: list[int]) -> tuple[list[Tensor | None], list[tuple[float, int]]]:
+def combined(
+    group: distributed.Group, sizes: list[int]
+) -> tuple[list[Tensor | None], list[tuple[float, int]]]:
     """Gradients accumulated over batches of these sizes, and each batch's loss and size."""
     net = Net()
     rank, world = group.part
@@ -72,7 +76,12 @@ def gathered(group: Several) -> Any:
     rank, world = group.part
     rows = torch.arange(40, dtype=torch.float64).reshape(10, 2, 2)
     few = torch.arange(2)
-    return group.whole(rows[rank::world]), group.whole(few[rank::world]), group.total(rank + 1), group.agree(f"of {rank}")
+    return (
+        group.whole(rows[rank::world]),
+        group.whole(few[rank::world]),
+        group.total(rank + 1),
+        group.agree(f"of {rank}"),
+    )
 
 
 @counts
@@ -91,7 +100,13 @@ def obeying(group: Several) -> list[Any]:
     heard = []
     for batch in range(5):
         group.combine([*net.parameters()], nn.functional.cross_entropy(net(x), y), 4, {})
-        caught = signal.SIGTERM if rank == 1 and batch >= 2 else signal.SIGINT if rank == 0 and batch == 1 else None
+        caught = (
+            signal.SIGTERM
+            if rank == 1 and batch >= 2
+            else signal.SIGINT
+            if rank == 0 and batch == 1
+            else None
+        )
         heard.append(group.agreed(caught, rank == 1 and batch in (0, 1)))
     return heard
 
@@ -99,12 +114,22 @@ def obeying(group: Several) -> list[Any]:
 def test_signals_and_savings_are_agreed_one_batch_later() -> None:
     first, second = each(2, in_group, obeying)
     assert first == second
-    assert first == [(None, False), (None, True), (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, False)]
+    assert first == [
+        (None, False),
+        (None, True),
+        (signal.SIGINT, False),
+        (signal.SIGTERM, False),
+        (signal.SIGTERM, False),
+    ]
 
 
 def with_state(group: Several) -> dict[str, Tensor]:
     net, rank = Net(), group.place.rank
-    state = {"kept": torch.tensor(float(rank)), "reported: accuracy": torch.tensor(float(rank))} if rank < 2 else {}
+    state = (
+        {"kept": torch.tensor(float(rank)), "reported: accuracy": torch.tensor(float(rank))}
+        if rank < 2
+        else {}
+    )
     group.combine([*net.parameters()], torch.zeros(()), 1, state)
     return state
 
@@ -165,7 +190,10 @@ def test_each_process_draws_its_own_numbers() -> None:
 
 def normalised(group: Several) -> list[str]:
     told = []
-    for model, device in ((nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "mps"), (nn.Linear(2, 2), "cuda:1")):
+    for model, device in (
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "mps"),
+        (nn.Linear(2, 2), "cuda:1"),
+    ):
         for ask in (lambda model=model: group.normed(model), lambda device=device: group.take_device(device)):
             try:
                 ask()
@@ -208,7 +236,9 @@ def test_a_group_must_be_joined_under_torchrun(launched: None, monkeypatch: pyte
 
 
 def test_one_process_never_imports_what_joins_several() -> None:
-    code = "import sys, stresslens.pipeline; sys.exit('stresslens.core.several' in sys.modules)"
+    code = (
+        "import sys, stresslens.study.pipeline; sys.exit('stresslens.training.process_group' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -16,19 +16,33 @@ MANY = Draws(7, torch.arange(200_000))
 
 
 def sequence(draws: Draws) -> list[torch.Tensor]:
-    return [draws.uniform(), draws.uniform(2, 3, low=-1, high=1), draws.normal(4), draws.integers(9, 2), draws.uniform()]
+    return [
+        draws.uniform(),
+        draws.uniform(2, 3, low=-1, high=1),
+        draws.normal(4),
+        draws.integers(9, 2),
+        draws.uniform(),
+    ]
 
 
 @QUICK
-@given(index=st.lists(st.integers(0, 2**40), min_size=1, max_size=12, unique=True), seed=st.integers(0, 2**62), data=st.data())
-def test_an_image_draws_the_same_whatever_stands_beside_it(index: list[int], seed: int, data: st.DataObject) -> None:
+@given(
+    index=st.lists(st.integers(0, 2**40), min_size=1, max_size=12, unique=True),
+    seed=st.integers(0, 2**62),
+    data=st.data(),
+)
+def test_an_image_draws_the_same_whatever_stands_beside_it(
+    index: list[int], seed: int, data: st.DataObject
+) -> None:
     whole = sequence(Draws(seed, torch.tensor(index)))
     rows = data.draw(st.lists(st.sampled_from(range(len(index))), min_size=1, unique=True))
     part = sequence(Draws(seed, torch.tensor(index)[rows]))
     assert all(torch.equal(a[rows], b) for a, b in zip(whole, part))
 
 
-@pytest.mark.parametrize("keep", [torch.tensor([4, 0, 2]), torch.tensor([True, False, True, False, False, True])], ids=str)
+@pytest.mark.parametrize(
+    "keep", [torch.tensor([4, 0, 2]), torch.tensor([True, False, True, False, False, True])], ids=str
+)
 def test_select_goes_on_at_the_same_place_of_the_streams(keep: torch.Tensor) -> None:
     whole = Draws(3, torch.arange(10, 16))
     whole.uniform(5)
@@ -70,7 +84,9 @@ def test_uniform_fills_its_range_evenly(low: float, high: float) -> None:
     assert abs(scaled.mean() - 0.5) < 4 * error
     assert abs(scaled.var() - 1 / 12) < 0.001
     counts = torch.histc(scaled, 50, 0, 1)
-    assert ((counts - len(x) / 50).square() / (len(x) / 50)).sum() < 100  # chi square with 49 degrees: p < 1e-5 beyond
+    assert (
+        (counts - len(x) / 50).square() / (len(x) / 50)
+    ).sum() < 100  # chi square with 49 degrees: p < 1e-5 beyond
 
 
 def test_the_largest_draw_is_below_the_upper_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +119,12 @@ def test_integers_are_even_over_their_range(high: int) -> None:
 @pytest.mark.parametrize("shape", [(), (3,), (2, 1, 4)], ids=str)
 def test_shapes_and_types(shape: tuple[int, ...]) -> None:
     draws = Draws(0, torch.arange(6))
-    assert draws.uniform(*shape).shape == draws.normal(*shape).shape == draws.integers(5, *shape).shape == (6, *shape)
+    assert (
+        draws.uniform(*shape).shape
+        == draws.normal(*shape).shape
+        == draws.integers(5, *shape).shape
+        == (6, *shape)
+    )
     assert draws.uniform(*shape).dtype == draws.normal(*shape).dtype == torch.float32
 
 
@@ -114,13 +135,24 @@ def test_the_numbers_stay_what_they_were() -> None:
     states = torch.tensor([_signed(_GOLDEN * k) for k in (1, 2, 3)])
     published = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert _mixed(states).tolist() == [_signed(value) for value in published]
-    assert [mix(0), mix(1, 2), mix(42, 0, 7)] == [8147104208329303767, 4621389727991781446, 5250758336739332380]
+    assert [mix(0), mix(1, 2), mix(42, 0, 7)] == [
+        8147104208329303767,
+        4621389727991781446,
+        5250758336739332380,
+    ]
     drawn = Draws(1, torch.tensor([0, 5])).integers(2**62, 2)  # recorded when the first results were
-    assert drawn.tolist() == [[4067379884195845026, 2361480742076992101], [3450983596627707007, 2059110665219884615]]
+    assert drawn.tolist() == [
+        [4067379884195845026, 2361480742076992101],
+        [3450983596627707007, 2059110665219884615],
+    ]
 
 
 @QUICK
-@given(values=st.lists(st.integers(0, 2**40), min_size=1, max_size=4), place=st.integers(0, 3), bit=st.integers(0, 39))
+@given(
+    values=st.lists(st.integers(0, 2**40), min_size=1, max_size=4),
+    place=st.integers(0, 3),
+    bit=st.integers(0, 39),
+)
 def test_one_bit_in_changes_about_half_the_bits_out(values: list[int], place: int, bit: int) -> None:
     place %= len(values)
     other = [v ^ (1 << bit) if k == place else v for k, v in enumerate(values)]
@@ -130,7 +162,9 @@ def test_one_bit_in_changes_about_half_the_bits_out(values: list[int], place: in
 
 
 def test_mixing_avalanches_on_average() -> None:
-    changed = [(mix(seed, epoch) ^ mix(seed, epoch + 1)).bit_count() for seed in range(20) for epoch in range(20)]
+    changed = [
+        (mix(seed, epoch) ^ mix(seed, epoch + 1)).bit_count() for seed in range(20) for epoch in range(20)
+    ]
     assert abs(sum(changed) / len(changed) - 31.5) < 1
     assert len({mix(seed, epoch) for seed in range(50) for epoch in range(50)}) == 2500
     assert mix(1, 2) != mix(2, 1)

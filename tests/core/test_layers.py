@@ -10,20 +10,12 @@ from torch import Tensor, nn
 
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import (
-    Dropout,
-    Normalize,
-    build,
-    check_output,
-    evaluating,
-    hooked,
-    input_layers,
-    layer_table,
-    pooled_first,
-)
-from stresslens.models.lenet import lenet
-from stresslens.models.mlp import mlp
-from stresslens.models.simple_cnn import simple_cnn
+from stresslens.core.inspection import evaluating, hooked
+from stresslens.core.layer_table import layer_table
+from stresslens.core.layers import Dropout, Normalize, build, check_output, input_layers, pooled_first
+from stresslens.plugins.models.lenet import lenet
+from stresslens.plugins.models.mlp import mlp
+from stresslens.plugins.models.simple_cnn import simple_cnn
 
 MNIST = (1, 28, 28)
 
@@ -39,7 +31,10 @@ def test_the_labs_simple_cnn() -> None:
         "conv": {"parameters": 9_568, "neurons": 31_360},
         "linear": {"parameters": 789_510, "neurons": 510},
     }
-    assert f"{table.input_megabytes:.2f} {table.activation_megabytes:.2f} {table.parameter_megabytes:.2f}" == "0.00 0.55 3.05"
+    assert (
+        f"{table.input_megabytes:.2f} {table.activation_megabytes:.2f} {table.parameter_megabytes:.2f}"
+        == "0.00 0.55 3.05"
+    )
     assert f"{table.megabytes:.2f}" == "3.60"
 
 
@@ -71,7 +66,9 @@ def test_lenet_on_mnist() -> None:
 
 
 def test_multiply_adds_by_hand() -> None:
-    net = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 2 * 2, 3, bias=False))
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 2 * 2, 3, bias=False)
+    )
     table = layer_table(net, (2, 5, 5))
     convolution = 4 * 2 * 2 * (1 * 3 * 3)  # outputs × (channels of a group × kernel)
     assert [row.multiply_adds for row in table.layers] == [convolution, 0, 0, 16 * 3]
@@ -81,7 +78,9 @@ def test_multiply_adds_by_hand() -> None:
 
 def test_activations_are_counted_twice_and_views_not_at_all() -> None:
     table = layer_table(nn.Sequential(nn.Flatten(), nn.Linear(6, 5), nn.ReLU(), nn.Dropout()), (1, 2, 3))
-    assert table.activation_megabytes == 2 * (5 + 5) * 4 / 2**20  # Flatten and, in evaluation, Dropout hand on what they got
+    assert (
+        table.activation_megabytes == 2 * (5 + 5) * 4 / 2**20
+    )  # Flatten and, in evaluation, Dropout hand on what they got
     assert table.input_megabytes == 6 * 4 / 2**20
     assert table.parameter_megabytes == 35 * 4 / 2**20
 
@@ -183,7 +182,11 @@ def test_hooked_reports_each_leaf_by_name_with_its_input_and_output() -> None:
     with hooked(net, hook):
         net(torch.zeros(3, 1, 2, 2))
     net(torch.zeros(3, 1, 2, 2))
-    assert seen == [("0", "Flatten", (3, 1, 2, 2), (3, 4)), ("1.0", "Linear", (3, 4), (3, 2)), ("1.1", "ReLU", (3, 2), (3, 2))]
+    assert seen == [
+        ("0", "Flatten", (3, 1, 2, 2), (3, 4)),
+        ("1.0", "Linear", (3, 4), (3, 2)),
+        ("1.1", "ReLU", (3, 2), (3, 2)),
+    ]
 
 
 # --- normalising ------------------------------------------------------------------------------------------------------
@@ -251,7 +254,10 @@ def test_build_puts_resizing_and_normalising_first() -> None:
     assert model(torch.rand(2, 1, 9, 9)).shape == (2, 3)
     x = torch.rand(2, 1, 9, 9)
     assert torch.equal(net(input_layers(model)(x)), model(x))
-    assert [name for name, _ in build(net, Normalize.by_moments([0.5], [0.5])).named_children()] == ["normalize", "net"]
+    assert [name for name, _ in build(net, Normalize.by_moments([0.5], [0.5])).named_children()] == [
+        "normalize",
+        "net",
+    ]
 
 
 # --- what a model may return ------------------------------------------------------------------------------------------
@@ -269,11 +275,19 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("net", "says"),
     [
-        pytest.param(Returns((torch.zeros(2, 3),)), "mine returns a tuple; expected a tensor of logits", id="tuple"),
-        pytest.param(Returns(torch.zeros(2, 4)), r"returns shape \(N, 4\); expected logits \(N, 3\)", id="classes"),
+        pytest.param(
+            Returns((torch.zeros(2, 3),)), "mine returns a tuple; expected a tensor of logits", id="tuple"
+        ),
+        pytest.param(
+            Returns(torch.zeros(2, 4)), r"returns shape \(N, 4\); expected logits \(N, 3\)", id="classes"
+        ),
         pytest.param(Returns(torch.zeros(2, 3, 1, 1)), r"returns shape \(N, 3, 1, 1\)", id="axes"),
         pytest.param(Returns(torch.zeros(3, 3)), "expected logits", id="images"),
-        pytest.param(nn.Linear(9, 3), r"mine cannot take images of shape \(1, 2, 2\) \(channels, height, width\): ", id="shape"),
+        pytest.param(
+            nn.Linear(9, 3),
+            r"mine cannot take images of shape \(1, 2, 2\) \(channels, height, width\): ",
+            id="shape",
+        ),
         pytest.param(Returns(torch.full((2, 3), torch.nan)), "finite", id="not finite"),
     ],
 )
@@ -317,7 +331,9 @@ def test_pooling_before_relu_changes_no_bit(dtype: torch.dtype) -> None:
     assert [type(part).__name__ for part in own.features] == ["Conv2d", "MaxPool2d", "ReLU", "Flatten"]
     assert [type(part).__name__ for part in net.features] == ["Conv2d", "ReLU", "MaxPool2d", "Flatten"]
     assert list(own.state_dict()) == list(net.state_dict())
-    x = torch.randn(5, 1, 12, 12, generator=torch.Generator().manual_seed(1)).round(decimals=1).to(dtype)  # ties included
+    x = (
+        torch.randn(5, 1, 12, 12, generator=torch.Generator().manual_seed(1)).round(decimals=1).to(dtype)
+    )  # ties included
     found = []
     for model in (net, own):
         point = x.clone().requires_grad_()

@@ -19,7 +19,11 @@ from stresslens.core.pretrained import load_into, read_state
 def net_of(seed: int, channels: int = 3, kernel: int = 7, classes: int = 10) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(channels, 4, kernel), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)
+        nn.Conv2d(channels, 4, kernel),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, classes),
     )
 
 
@@ -84,21 +88,28 @@ def test_position_embeddings_are_resampled_to_another_grid() -> None:
 
 
 def test_weights_of_another_architecture_are_refused_by_name_and_shape() -> None:
-    other = nn.Sequential(nn.Conv2d(3, 8, 7), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    other = nn.Sequential(
+        nn.Conv2d(3, 8, 7), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)
+    )
     net = net_of(0)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(
-        ConfigError, match=r"another architecture: 6 of the net's 9 tensors do not fit, first 0.weight: \(4, 3, 7, 7\)"
+        ConfigError,
+        match=r"another architecture: 6 of the net's 9 tensors do not fit, first 0.weight: \(4, 3, 7, 7\)",
     ):
         load_into(net, other.state_dict(), "it", head=HEAD, keep_head=True)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}], ids=["bare", "epoch", "model"]
+    "wrap",
+    [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}],
+    ids=["bare", "epoch", "model"],
 )
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
-def test_a_state_dict_is_found_however_it_was_saved(tmp_path: Path, wrap: Callable[[Any], Any], prefix: str) -> None:
+def test_a_state_dict_is_found_however_it_was_saved(
+    tmp_path: Path, wrap: Callable[[Any], Any], prefix: str
+) -> None:
     state = net_of(0).state_dict()
     torch.save(wrap({prefix + name: value for name, value in state.items()}), tmp_path / "it.pt")
     found = read_state(tmp_path / "it.pt")
@@ -137,14 +148,19 @@ def _half_safetensors(path: Path) -> None:
         ("absent.pt", lambda path: None, "there is no file"),
     ],
 )
-def test_files_that_are_no_weights_are_told(tmp_path: Path, name: str, make: Callable[[Path], Any], message: str) -> None:
+def test_files_that_are_no_weights_are_told(
+    tmp_path: Path, name: str, make: Callable[[Path], Any], message: str
+) -> None:
     make(tmp_path / name)
     with pytest.raises(DataError, match=message):
         read_state(tmp_path / name)
 
 
 def test_patches_and_inner_layers_are_not_adapted() -> None:
-    patches = [nn.Sequential(nn.Conv2d(3, 4, side, stride=side), nn.AdaptiveAvgPool2d(1), nn.Flatten()) for side in (2, 4)]
+    patches = [
+        nn.Sequential(nn.Conv2d(3, 4, side, stride=side), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        for side in (2, 4)
+    ]
     inner = [nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=groups)) for groups in (1, 8)]
     for net, source in (patches, inner):
         with pytest.raises(ConfigError, match="another architecture"):

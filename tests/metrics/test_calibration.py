@@ -35,7 +35,11 @@ def probabilities_of(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def drawn_from(probabilities: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.int64]:
     """Labels that the probabilities are right about."""
-    return (generator.random((len(probabilities), 1)) > probabilities.cumsum(1)).sum(1).clip(max=probabilities.shape[1] - 1)
+    return (
+        (generator.random((len(probabilities), 1)) > probabilities.cumsum(1))
+        .sum(1)
+        .clip(max=probabilities.shape[1] - 1)
+    )
 
 
 @QUICK
@@ -46,14 +50,20 @@ def test_brier(case: Case) -> None:
     assert found.value == pytest.approx(np.square(p - np.eye(p.shape[1])[labels]).sum(1).mean(), abs=1e-12)
     assert -1e-12 <= found.low <= found.value + 1e-12 <= found.high + 2e-12 <= 2 + 3e-12
     if p.shape[1] == 2:
-        assert found.value == pytest.approx(2 * sklearn.brier_score_loss(labels, p[:, 1], pos_label=1), abs=1e-12)
+        assert found.value == pytest.approx(
+            2 * sklearn.brier_score_loss(labels, p[:, 1], pos_label=1), abs=1e-12
+        )
 
 
 def slow_ece(p: NDArray[np.float64], labels: NDArray[np.int64], bins: int) -> float:
     total = 0.0
     for k in range(bins):
         rows = [row for row, label in zip(p, labels, strict=True) if k < math.ceil(row.max() * bins) <= k + 1]
-        right = [row.argmax() == label for row, label in zip(p, labels, strict=True) if k < math.ceil(row.max() * bins) <= k + 1]
+        right = [
+            row.argmax() == label
+            for row, label in zip(p, labels, strict=True)
+            if k < math.ceil(row.max() * bins) <= k + 1
+        ]
         if rows:
             total += len(rows) / len(p) * abs(np.mean(right) - np.mean([row.max() for row in rows]))
     return total
@@ -108,7 +118,9 @@ def test_eces_interval_covers_at_least_as_often_as_it_says(sharpened: float, n: 
     found = [calibration.ece(*draw(n)) for _ in range(400)]
     assert np.mean([e.low <= truth <= e.high for e in found]) > 0.93
     if sharpened > 1:
-        assert np.mean([e.high - e.low for e in found]) < 8 * 0.5 / math.sqrt(n)  # wide, yet it says something
+        assert np.mean([e.high - e.low for e in found]) < 8 * 0.5 / math.sqrt(
+            n
+        )  # wide, yet it says something
 
 
 @QUICK
@@ -138,8 +150,12 @@ def test_temperature_is_the_best_there_is_and_leaves_the_prediction_alone(case: 
 
 def test_temperature_of_separated_images_stays_in_bounds() -> None:
     labels = np.arange(30) % 3
-    assert calibration.fit_temperature(np.eye(3)[labels], labels) == pytest.approx(calibration.TEMPERATURES[0], rel=1e-3)
-    assert calibration.fit_temperature(-np.eye(3)[labels], labels) == pytest.approx(calibration.TEMPERATURES[1], rel=1e-3)
+    assert calibration.fit_temperature(np.eye(3)[labels], labels) == pytest.approx(
+        calibration.TEMPERATURES[0], rel=1e-3
+    )
+    assert calibration.fit_temperature(-np.eye(3)[labels], labels) == pytest.approx(
+        calibration.TEMPERATURES[1], rel=1e-3
+    )
 
 
 def slow_risks(p: NDArray[np.float64], labels: NDArray[np.int64], orders: int) -> NDArray[np.float64]:
@@ -176,11 +192,19 @@ def test_risk_coverage_has_at_most_its_points_and_ends_with_all() -> None:
 
 def test_aurc_of_an_oracle_a_coin_and_the_extremes() -> None:
     tied, labels = np.array([[0.9, 0.1]] * 10), np.array([0] * 7 + [1] * 3)
-    assert calibration.aurc(tied, labels).value == pytest.approx(0.3)  # no order: the risk is the same everywhere
+    assert calibration.aurc(tied, labels).value == pytest.approx(
+        0.3
+    )  # no order: the risk is the same everywhere
     sure = np.column_stack([np.linspace(0.99, 0.6, 10), np.linspace(0.01, 0.4, 10)])
     assert calibration.aurc(sure, labels).value == pytest.approx(np.mean([0] * 7 + [1 / 8, 2 / 9, 3 / 10]))
-    assert (calibration.aurc(sure, labels * 0).value, calibration.aurc(sure, labels * 0).high > 0.2) == (0, True)
-    assert (calibration.aurc(sure, labels * 0 + 1).value, calibration.aurc(sure, labels * 0 + 1).low < 0.8) == (1, True)
+    assert (calibration.aurc(sure, labels * 0).value, calibration.aurc(sure, labels * 0).high > 0.2) == (
+        0,
+        True,
+    )
+    assert (
+        calibration.aurc(sure, labels * 0 + 1).value,
+        calibration.aurc(sure, labels * 0 + 1).low < 0.8,
+    ) == (1, True)
 
 
 @QUICK
@@ -190,7 +214,9 @@ def test_nothing_depends_on_the_order_of_the_images(case: Case, seed: int) -> No
     order = np.random.default_rng(seed).permutation(len(labels))
     for figure in (calibration.ece, calibration.aurc):
         first, second = figure(p, labels), figure(p[order], labels[order])
-        assert (first.value, first.low, first.high) == pytest.approx((second.value, second.low, second.high), abs=1e-9)
+        assert (first.value, first.low, first.high) == pytest.approx(
+            (second.value, second.low, second.high), abs=1e-9
+        )
 
 
 def test_aurcs_interval_covers_about_as_often_as_it_says() -> None:

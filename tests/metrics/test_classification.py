@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn
 
-from stresslens.metrics import classification as measures
+from stresslens.metrics import classification
 
 QUICK = settings(max_examples=40, deadline=None)
 Case = tuple[NDArray[np.float64], NDArray[np.int64]]
@@ -35,7 +35,7 @@ def cases(draw: st.DrawFn) -> Case:
 @given(cases())
 def test_accuracy(case: Case) -> None:
     scores, labels = case
-    found = measures.accuracy(scores, labels)
+    found = classification.accuracy(scores, labels)
     assert found.value == pytest.approx(sklearn.accuracy_score(labels, scores.argmax(1)))
     assert found.n == len(labels)
     assert 0 <= found.low <= found.value <= found.high <= 1
@@ -48,19 +48,19 @@ def test_top_k(case: Case, k: int) -> None:
     k = min(k, scores.shape[1])
     order = np.argsort(-scores, axis=1)[:, :k]
     slow = np.mean([label in best for label, best in zip(labels, order, strict=True)])
-    assert measures.top_k(scores, labels, k).value == pytest.approx(slow)
+    assert classification.top_k(scores, labels, k).value == pytest.approx(slow)
     if 2 < scores.shape[1] != k:
         expected = sklearn.top_k_accuracy_score(labels, scores, k=k, labels=np.arange(scores.shape[1]))
-        assert measures.top_k(scores, labels, k).value == pytest.approx(expected)
-    assert measures.top_k(scores, labels, 1).value == measures.accuracy(scores, labels).value
-    assert measures.top_k(scores, labels, scores.shape[1]).value == 1
+        assert classification.top_k(scores, labels, k).value == pytest.approx(expected)
+    assert classification.top_k(scores, labels, 1).value == classification.accuracy(scores, labels).value
+    assert classification.top_k(scores, labels, scores.shape[1]).value == 1
 
 
 @pytest.mark.parametrize(("k", "value"), [(1, 1 / 3), (2, 2 / 3), (3, 1.0)])
 def test_ties_go_to_the_first_class_for_top_k_as_for_the_prediction(k: int, value: float) -> None:
     scores = np.zeros((3, 3))
-    assert measures.predicted(scores).tolist() == [0, 0, 0]
-    assert measures.top_k(scores, np.arange(3), k).value == pytest.approx(value)
+    assert classification.predicted(scores).tolist() == [0, 0, 0]
+    assert classification.top_k(scores, np.arange(3), k).value == pytest.approx(value)
 
 
 @QUICK
@@ -68,24 +68,26 @@ def test_ties_go_to_the_first_class_for_top_k_as_for_the_prediction(k: int, valu
 def test_confusion_matrix(case: Case) -> None:
     scores, labels = case
     expected = sklearn.confusion_matrix(labels, scores.argmax(1), labels=np.arange(scores.shape[1]))
-    assert np.array_equal(measures.confusion_matrix(scores, labels), expected)
+    assert np.array_equal(classification.confusion_matrix(scores, labels), expected)
 
 
 @QUICK
 @given(cases())
 def test_precision_recall_f1_and_support(case: Case) -> None:
     scores, labels = case
-    confusion = measures.confusion_matrix(scores, labels)
+    confusion = classification.confusion_matrix(scores, labels)
     precision, recall, f1, support = sklearn.precision_recall_fscore_support(
         labels, scores.argmax(1), labels=np.arange(scores.shape[1]), zero_division=np.nan
     )
-    found = measures.per_class(confusion)
+    found = classification.per_class(confusion)
     assert [e.value for e in found["precision"]] == pytest.approx(precision.tolist(), nan_ok=True)
     assert [e.value for e in found["recall"]] == pytest.approx(recall.tolist(), nan_ok=True)
     assert [e.n for e in found["recall"]] == confusion.sum(1).tolist() == support.tolist()
     assert [e.n for e in found["precision"]] == confusion.sum(0).tolist()
     either = confusion.sum(0) + confusion.sum(1) - np.diagonal(confusion)
-    assert [e.value for e in found["f1"]] == pytest.approx(np.where(either > 0, np.nan_to_num(f1), np.nan).tolist(), nan_ok=True)
+    assert [e.value for e in found["f1"]] == pytest.approx(
+        np.where(either > 0, np.nan_to_num(f1), np.nan).tolist(), nan_ok=True
+    )
     assert [e.n for e in found["f1"]] == either.tolist()
     assert all(0 <= e.low <= e.value <= e.high <= 1 for e in found["f1"] if e.n)
 
@@ -94,7 +96,7 @@ def test_precision_recall_f1_and_support(case: Case) -> None:
 @given(cases())
 def test_balanced_accuracy(case: Case) -> None:
     scores, labels = case
-    found = measures.balanced_accuracy(measures.confusion_matrix(scores, labels))
+    found = classification.balanced_accuracy(classification.confusion_matrix(scores, labels))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, about classes that are predicted but absent
         expected = sklearn.balanced_accuracy_score(labels, scores.argmax(1))
@@ -106,10 +108,10 @@ def test_balanced_accuracy(case: Case) -> None:
 @given(cases())
 def test_cross_entropy(case: Case) -> None:
     scores, labels = case
-    probabilities = np.exp(measures.log_softmax(scores))
+    probabilities = np.exp(classification.log_softmax(scores))
     assert probabilities.sum(1) == pytest.approx(np.ones(len(labels)))
     expected = sklearn.log_loss(labels, probabilities, labels=np.arange(scores.shape[1]))
-    found = measures.cross_entropy(scores, labels)
+    found = classification.cross_entropy(scores, labels)
     assert found.value == pytest.approx(expected, rel=1e-6)
     assert found.low <= found.value + 1e-12
     assert found.high >= found.value - 1e-12
@@ -117,48 +119,51 @@ def test_cross_entropy(case: Case) -> None:
 
 def test_cross_entropy_of_large_logits_does_not_overflow() -> None:
     scores = np.array([[1e4, 0.0], [0.0, 1e4]])
-    assert measures.cross_entropy(scores, np.array([0, 1])).value == 0
-    assert measures.cross_entropy(scores, np.array([1, 0])).value == 1e4
+    assert classification.cross_entropy(scores, np.array([0, 1])).value == 0
+    assert classification.cross_entropy(scores, np.array([1, 0])).value == 1e4
 
 
 def test_all_right_and_all_wrong() -> None:
     labels = np.arange(30) % 3
     right, wrong = np.eye(3)[labels], np.eye(3)[(labels + 1) % 3]
     for scores, value in ((right, 1.0), (wrong, 0.0)):
-        confusion = measures.confusion_matrix(scores, labels)
-        assert measures.accuracy(scores, labels).value == value
-        assert measures.balanced_accuracy(confusion).value == value
-        assert [e.value for e in measures.per_class(confusion)["f1"]] == [value] * 3
-    assert measures.accuracy(right, labels).high == 1
-    assert 0.8 < measures.accuracy(right, labels).low < 1  # 30 of 30 does not mean certainty
-    assert 0 < measures.accuracy(wrong, labels).high < 0.2
+        confusion = classification.confusion_matrix(scores, labels)
+        assert classification.accuracy(scores, labels).value == value
+        assert classification.balanced_accuracy(confusion).value == value
+        assert [e.value for e in classification.per_class(confusion)["f1"]] == [value] * 3
+    assert classification.accuracy(right, labels).high == 1
+    assert 0.8 < classification.accuracy(right, labels).low < 1  # 30 of 30 does not mean certainty
+    assert 0 < classification.accuracy(wrong, labels).high < 0.2
 
 
 def test_f1s_interval_covers_about_as_often_as_it_says() -> None:
     shares = np.array([[0.30, 0.04, 0.01], [0.05, 0.25, 0.05], [0.00, 0.02, 0.28]])
-    truth = [e.value for e in measures.f1_scores((shares * 10_000).astype(np.int64))]
+    truth = [e.value for e in classification.f1_scores((shares * 10_000).astype(np.int64))]
     drawn = np.random.default_rng(0).multinomial(120, shares.ravel(), size=1000).reshape(-1, 3, 3)
-    covered = [[e.low <= t <= e.high for e, t in zip(measures.f1_scores(matrix), truth, strict=True)] for matrix in drawn]
+    covered = [
+        [e.low <= t <= e.high for e, t in zip(classification.f1_scores(matrix), truth, strict=True)]
+        for matrix in drawn
+    ]
     assert np.abs(np.mean(covered, axis=0) - 0.95).max() < 0.025
 
 
 def test_one_image() -> None:
     scores, labels = np.array([[2.0, 1.0]]), np.array([0])
-    confusion = measures.confusion_matrix(scores, labels)
-    assert measures.accuracy(scores, labels).n == 1
-    assert measures.balanced_accuracy(confusion).value == 1
-    assert measures.cross_entropy(scores, labels).value == pytest.approx(math.log1p(math.exp(-1)))
-    assert math.isnan(measures.per_class(confusion)["recall"][1].value)
-    assert math.isnan(measures.per_class(confusion)["f1"][1].value)
+    confusion = classification.confusion_matrix(scores, labels)
+    assert classification.accuracy(scores, labels).n == 1
+    assert classification.balanced_accuracy(confusion).value == 1
+    assert classification.cross_entropy(scores, labels).value == pytest.approx(math.log1p(math.exp(-1)))
+    assert math.isnan(classification.per_class(confusion)["recall"][1].value)
+    assert math.isnan(classification.per_class(confusion)["f1"][1].value)
 
 
 def test_a_model_is_not_punished_for_classes_without_images() -> None:
     confusion = np.array([[8, 2, 0], [0, 0, 0], [0, 0, 10]])
-    assert measures.balanced_accuracy(confusion).value == pytest.approx(0.9)
+    assert classification.balanced_accuracy(confusion).value == pytest.approx(0.9)
 
 
 def test_the_majority_baseline_answers_what_was_frequent_in_training() -> None:
-    found = measures.majority_baseline(np.array([2, 2, 1, 0]), np.array([2, 1, 1, 1, 0]))
+    found = classification.majority_baseline(np.array([2, 2, 1, 0]), np.array([2, 1, 1, 1, 0]))
     assert (found.value, found.n) == (0.2, 5)
 
 
@@ -166,5 +171,7 @@ def test_estimates_do_not_depend_on_the_order_of_the_images() -> None:
     generator = np.random.default_rng(3)
     scores, labels = generator.normal(size=(50, 4)), generator.integers(0, 4, 50)
     order = generator.permutation(50)
-    first, second = (measures.confusion_matrix(s, y) for s, y in ((scores, labels), (scores[order], labels[order])))
-    assert measures.balanced_accuracy(first) == measures.balanced_accuracy(second)
+    first, second = (
+        classification.confusion_matrix(s, y) for s, y in ((scores, labels), (scores[order], labels[order]))
+    )
+    assert classification.balanced_accuracy(first) == classification.balanced_accuracy(second)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from stresslens import influence
+from stresslens.comparison import setting_importance
 from stresslens.metrics import importance
 from stresslens.metrics.importance import importances, ranks
 
@@ -48,7 +48,9 @@ def test_recounted_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
         out = order[fold :: importance.FOLDS]
         kept = [i for i in range(n) if i not in out]
         table = [[*columns["number"][i], *columns["choice"][i]] for i in range(n)]
-        forest = RandomForestRegressor(importance.TREES, random_state=0).fit([table[i] for i in kept], y[kept])
+        forest = RandomForestRegressor(importance.TREES, random_state=0).fit(
+            [table[i] for i in kept], y[kept]
+        )
         for i in out:
             own = (y[i] - forest.predict([table[i]])[0]) ** 2
             for name, places in (("number", (0,)), ("choice", (1, 2, 3))):
@@ -62,7 +64,9 @@ def test_recounted_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, values in rises.items():
         mean, error = np.mean(values), np.std(values, ddof=1) / n**0.5
         assert found[name].share.value == pytest.approx(max(0.0, mean), abs=1e-9)
-        assert found[name].share.low == pytest.approx(max(0.0, mean - 2.2281 * error), abs=1e-4)  # t of 10 degrees
+        assert found[name].share.low == pytest.approx(
+            max(0.0, mean - 2.2281 * error), abs=1e-4
+        )  # t of 10 degrees
 
 
 def test_in_words() -> None:
@@ -72,23 +76,31 @@ def test_in_words() -> None:
         {"train.lr": float(rate), "train.optimizer": {"adam": {"weight_decay": k % 2}}, "train.epochs": 3}
         for k, rate in enumerate(rates)
     ]
-    standings: list[influence.Standing] = [(1.0, float(k)) for k in range(n)]
-    told = influence.judged(settings, standings)
+    standings: list[setting_importance.Standing] = [(1.0, float(k)) for k in range(n)]
+    told = setting_importance.judged(settings, standings)
     assert [row["setting"] for row in told["rows"]] == ["train.lr", "train.optimizer"]
     assert told["said"][0].startswith("train.lr explains most of the differences in how trials did (0.")
     assert told["said"][0].endswith("over 24 trials)")
-    assert told["said"][1] == "train.optimizer is not distinguishable from settings of no influence (over 24 trials)"
+    assert (
+        told["said"][1]
+        == "train.optimizer is not distinguishable from settings of no influence (over 24 trials)"
+    )
     assert len(told["said"]) == 2
-    few = influence.judged(settings[::2], standings[::2])["said"]
-    assert few[-1] == "with 12 trials only a setting that decides nearly everything can be told; 20 or more tell the rest"
-    (none,) = influence.judged(settings[:7], standings[:7])["said"]
-    assert none == "7 different trials are too few to tell which settings matter; 8 are the least, 20 are better"
-    same = influence.judged([{"train.lr": 0.1}] * 9, standings[:9])
+    few = setting_importance.judged(settings[::2], standings[::2])["said"]
+    assert (
+        few[-1]
+        == "with 12 trials only a setting that decides nearly everything can be told; 20 or more tell the rest"
+    )
+    (none,) = setting_importance.judged(settings[:7], standings[:7])["said"]
+    assert (
+        none == "7 different trials are too few to tell which settings matter; 8 are the least, 20 are better"
+    )
+    same = setting_importance.judged([{"train.lr": 0.1}] * 9, standings[:9])
     assert same["said"] == ["no setting took more than one value"]
 
 
 def test_a_trial_that_diverged_counts_as_the_worst_and_not_as_a_number() -> None:
     settings = [{"k": k} for k in range(10)]
-    plain = influence.judged(settings, [(1.0, float(k)) for k in range(10)])
-    worst = influence.judged(settings, [(-1.0, 0.0), *((1.0, 1e9 * k) for k in range(1, 10))])
+    plain = setting_importance.judged(settings, [(1.0, float(k)) for k in range(10)])
+    worst = setting_importance.judged(settings, [(-1.0, 0.0), *((1.0, 1e9 * k) for k in range(1, 10))])
     assert plain == worst

@@ -50,7 +50,9 @@ def test_wilson_at_its_ends_touches_them(n: int) -> None:
 @pytest.mark.parametrize(("n", "p"), [(30, 0.5), (360, 0.97), (1000, 0.1)])
 def test_wilson_covers_about_as_often_as_it_says(n: int, p: float) -> None:
     """The exact coverage, summed over the binomial: Wilson's swings around 0.95, by less than 0.03 at these sizes."""
-    covered = [low <= p <= high for low, high in ((e.low, e.high) for e in (wilson(k, n) for k in range(n + 1)))]
+    covered = [
+        low <= p <= high for low, high in ((e.low, e.high) for e in (wilson(k, n) for k in range(n + 1)))
+    ]
     coverage = float(stats.binom.pmf(np.arange(n + 1), n, p) @ np.array(covered, float))
     assert abs(coverage - 0.95) < 0.03
 
@@ -61,7 +63,9 @@ def test_t_mean_is_scipys(values: list[float], level: float) -> None:
     array = np.array(values)
     found = t_mean(array, level=level)
     half = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(array)
-    assert (found.low, found.high) == pytest.approx((array.mean() - half, array.mean() + half), rel=1e-9, abs=1e-9)
+    assert (found.low, found.high) == pytest.approx(
+        (array.mean() - half, array.mean() + half), rel=1e-9, abs=1e-9
+    )
     assert (found.value, found.n, found.unit) == (pytest.approx(array.mean()), len(values), "seeds")
 
 
@@ -83,8 +87,12 @@ def test_t_mean_covers_about_as_often_as_it_says() -> None:
 
 def test_bootstrap_mean_covers_about_as_often_as_it_says() -> None:
     draws = np.random.default_rng(1).exponential(size=(150, 80))
-    covered = sum(e.low <= 1 <= e.high for e in (bootstrap_mean(values, seed=k) for k, values in enumerate(draws)))
-    assert 0.85 < covered / 150 <= 0.99  # the percentile bootstrap is known to fall a little short of 0.95 on skewed values
+    covered = sum(
+        e.low <= 1 <= e.high for e in (bootstrap_mean(values, seed=k) for k, values in enumerate(draws))
+    )
+    assert (
+        0.85 < covered / 150 <= 0.99
+    )  # the percentile bootstrap is known to fall a little short of 0.95 on skewed values
 
 
 def test_bootstrap_mean_is_about_the_normal_interval() -> None:
@@ -92,7 +100,9 @@ def test_bootstrap_mean_is_about_the_normal_interval() -> None:
     found = bootstrap_mean(values)
     half = 1.96 * values.std(ddof=1) / math.sqrt(1500)
     assert found.value == pytest.approx(values.mean())
-    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.15 * half)
+    assert (found.low, found.high) == pytest.approx(
+        (values.mean() - half, values.mean() + half), abs=0.15 * half
+    )
     assert (found.n, found.method, found.unit) == (1500, "bootstrap", "images")
 
 
@@ -127,7 +137,9 @@ def test_a_balanced_mean_lies_in_its_interval(successes: list[int], n: int) -> N
 
 def test_a_balanced_mean_of_one_part_is_the_part_and_of_none_unknown() -> None:
     (part, found) = (wilson(9, 12), balanced([wilson(9, 12)]))
-    assert (found.value, found.low, found.high, found.n) == pytest.approx((part.value, part.low, part.high, part.n))
+    assert (found.value, found.low, found.high, found.n) == pytest.approx(
+        (part.value, part.low, part.high, part.n)
+    )
     assert math.isnan(balanced([]).value)
     assert balanced([wilson(10, 10)] * 3).low < 1  # 30 of 30 does not mean certainty
 
@@ -135,7 +147,10 @@ def test_a_balanced_mean_of_one_part_is_the_part_and_of_none_unknown() -> None:
 @pytest.mark.parametrize("recalls", [(0.9, 0.5, 0.7), (0.99, 0.97, 1.0)], ids=["middling", "high"])
 def test_a_balanced_mean_covers_about_as_often_as_it_says(recalls: tuple[float, ...]) -> None:
     draws = np.random.default_rng(0).binomial(36, recalls, size=(2000, len(recalls)))
-    covered = [e.low <= np.mean(recalls) <= e.high for e in (balanced([wilson(int(k), 36) for k in row]) for row in draws)]
+    covered = [
+        e.low <= np.mean(recalls) <= e.high
+        for e in (balanced([wilson(int(k), 36) for k in row]) for row in draws)
+    ]
     assert abs(np.mean(covered) - 0.95) < 0.025
 
 

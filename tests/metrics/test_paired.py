@@ -13,7 +13,9 @@ from stresslens.metrics.paired import holm, mcnemar, resampled, resampled_reach
 samples = st.lists(st.floats(-1, 1).map(lambda v: round(v, 3)), min_size=2, max_size=20).map(np.array)
 
 
-@pytest.mark.parametrize(("only_a", "only_b", "p"), [(0, 0, 1), (0, 5, 0.0625), (5, 0, 0.0625), (0, 6, 0.03125), (4, 4, 1)])
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p"), [(0, 0, 1), (0, 5, 0.0625), (5, 0, 0.0625), (0, 6, 0.03125), (4, 4, 1)]
+)
 def test_mcnemar_by_hand(only_a: int, only_b: int, p: float) -> None:
     assert mcnemar(only_a, only_b) == pytest.approx(p)
 

@@ -40,7 +40,9 @@ def cases(draw: st.DrawFn) -> Case:
     [(ranking.auroc, sklearn.roc_auc_score), (ranking.auprc, sklearn.average_precision_score)],
     ids=["auroc", "auprc"],
 )
-def test_each_class_and_the_mean_are_scikit_learns(figure: Figure, expected: Callable[..., float], case: Case) -> None:
+def test_each_class_and_the_mean_are_scikit_learns(
+    figure: Figure, expected: Callable[..., float], case: Case
+) -> None:
     scores, labels = case
     found = figure(scores, labels)
     known = []
@@ -68,7 +70,9 @@ def test_nothing_depends_on_the_order_of_the_images_or_the_scale_of_the_scores(c
     order = np.random.default_rng(seed).permutation(len(labels))
     for figure in (ranking.auroc, ranking.auprc):
         first, second = figure(scores, labels).mean, figure(np.exp(scores[order] / 4), labels[order]).mean
-        assert (first.value, first.low, first.high) == pytest.approx((second.value, second.low, second.high), nan_ok=True, abs=1e-9)
+        assert (first.value, first.low, first.high) == pytest.approx(
+            (second.value, second.low, second.high), nan_ok=True, abs=1e-9
+        )
 
 
 def spread_of(estimate: Estimate) -> float:
@@ -105,7 +109,10 @@ def test_areas_variance_is_delongs() -> None:
 
 def test_average_precision_of_chance_is_biased_and_its_interval_knows() -> None:
     generator = np.random.default_rng(4)
-    found = [ranking.auprc(generator.normal(size=(200, 10)), generator.integers(0, 10, 200)).mean for _ in range(200)]
+    found = [
+        ranking.auprc(generator.normal(size=(200, 10)), generator.integers(0, 10, 200)).mean
+        for _ in range(200)
+    ]
     assert np.mean([e.value for e in found]) > 0.115  # the truth is 0.1
     assert np.mean([e.low <= 0.1 <= e.high for e in found]) > 0.95
 

@@ -19,12 +19,18 @@ QUICK = settings(max_examples=40, deadline=None)
 
 def sliced(columns: dict[str, Any], right: Any, **given: Any) -> dict[str, Any]:
     options = {"brightness": np.zeros(len(right)), **given}
-    return {each.by: each for each in slices_of({k: np.asarray(v) for k, v in columns.items()}, np.asarray(right), **options)}
+    return {
+        each.by: each
+        for each in slices_of({k: np.asarray(v) for k, v in columns.items()}, np.asarray(right), **options)
+    }
 
 
 def test_a_column_has_a_row_for_each_value() -> None:
     found = sliced({"camera": ["b", "a", "a", "b", "a"]}, [True, True, False, True, False])["camera"]
-    assert [(r.value, r.accuracy.n, r.accuracy.value) for r in found.rows] == [("a", 3, pytest.approx(1 / 3)), ("b", 2, 1)]
+    assert [(r.value, r.accuracy.n, r.accuracy.value) for r in found.rows] == [
+        ("a", 3, pytest.approx(1 / 3)),
+        ("b", 2, 1),
+    ]
     written = found.as_json()
     assert list(written) == ["by", "p", "p_holm", "rows"]
     assert list(written["rows"][0]) == ["value", "n", "accuracy"]
@@ -32,7 +38,12 @@ def test_a_column_has_a_row_for_each_value() -> None:
 
 def test_what_does_not_vary_or_identifies_an_image_is_no_slice() -> None:
     n = 40
-    columns = {"file": [str(k) for k in range(n)], "group": ["a", "b"] * 20, "bytes": [1, 2] * 20, "site": ["x"] * n}
+    columns = {
+        "file": [str(k) for k in range(n)],
+        "group": ["a", "b"] * 20,
+        "bytes": [1, 2] * 20,
+        "site": ["x"] * n,
+    }
     columns |= {"width": [8] * n, "height": [8] * n, "patient": np.arange(n) % (ROWS + 1)}
     assert sliced(columns, np.ones(n, bool)) == {}
 
@@ -69,9 +80,14 @@ def test_equal_values_stay_together(values: list[int]) -> None:
 
 
 def test_p_of_many_images_is_pearsons() -> None:
-    place, right = np.repeat([0, 1, 2], 200), np.random.default_rng(0).random(600) < np.repeat([0.8, 0.85, 0.75], 200)
+    place, right = (
+        np.repeat([0, 1, 2], 200),
+        np.random.default_rng(0).random(600) < np.repeat([0.8, 0.85, 0.75], 200),
+    )
     table = [[right[place == k].sum(), (~right[place == k]).sum()] for k in range(3)]
-    assert p_of_no_difference(right, place) == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue)
+    assert p_of_no_difference(right, place) == pytest.approx(
+        stats.chi2_contingency(table, correction=False).pvalue
+    )
 
 
 def test_p_of_few_images_is_that_of_every_arrangement() -> None:
@@ -94,7 +110,9 @@ def test_without_errors_or_without_successes_nothing_differs(right: list[bool]) 
 
 def test_p_of_groups_alike_is_seldom_small() -> None:
     generator = np.random.default_rng(0)
-    ps = [p_of_no_difference(generator.random(60) < 0.95, np.repeat([0, 1, 2], 20), seed=k) for k in range(300)]
+    ps = [
+        p_of_no_difference(generator.random(60) < 0.95, np.repeat([0, 1, 2], 20), seed=k) for k in range(300)
+    ]
     assert np.mean(np.array(ps) <= 0.05) < 0.08
 
 
@@ -105,5 +123,7 @@ def test_holm(ps: list[float]) -> None:
     assert len(found) == len(ps)
     assert all(p <= adjusted <= 1 for p, adjusted in ((ps[k], found[k]) for k in range(len(ps))))
     ranked = sorted(range(len(ps)), key=lambda k: ps[k])
-    slow = [min(1.0, max(ps[ranked[j]] * (len(ps) - j) for j in range(place + 1))) for place in range(len(ps))]
+    slow = [
+        min(1.0, max(ps[ranked[j]] * (len(ps) - j) for j in range(place + 1))) for place in range(len(ps))
+    ]
     assert [found[k] for k in ranked] == pytest.approx(slow)

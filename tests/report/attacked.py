@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from folders import estimate, write_json
 
-from stresslens.adversarial_examples import examples_of, save_adversarial_examples
 from stresslens.metrics.intervals import wilson
+from stresslens.robustness.example_images import examples_of, save_adversarial_examples
 
 RADII = [0.0, 0.02, 0.04, 0.06, 0.08, 0.1]
 NAMES = ["fgsm", "pgd 20", "apgd ce"]
@@ -22,9 +22,21 @@ AUDITS = [
         "n": 128,
         "remedy": "attack the logits, or a loss that does not vanish",
     },
-    {"audit": "converged", "status": "sign", "severity": "minor", "evidence": "twice the steps break 3 images more", "n": 128},
+    {
+        "audit": "converged",
+        "status": "sign",
+        "severity": "minor",
+        "evidence": "twice the steps break 3 images more",
+        "n": 128,
+    },
     {"audit": "evaluation mode", "status": "no sign", "severity": "none", "evidence": "", "n": 200},
-    {"audit": "transfer", "status": "not checked", "severity": "none", "evidence": "no surrogate was given", "n": 0},
+    {
+        "audit": "transfer",
+        "status": "not checked",
+        "severity": "none",
+        "evidence": "no surrogate was given",
+        "n": 0,
+    },
 ]
 
 
@@ -69,7 +81,9 @@ def attack(
         "names": np.array(NAMES),
         "steps": random.integers(1, 30, n),
         "rows": broken,
-        "adversarials": np.clip(images[broken] + smallest[broken, None, None, None] * signs(n, side, channels)[broken], 0, 1),
+        "adversarials": np.clip(
+            images[broken] + smallest[broken, None, None, None] * signs(n, side, channels)[broken], 0, 1
+        ),
         "adversarial_prediction": (labels[broken] + 1) % 10,
         "adversarial_confidence": 0.4 + 0.5 * random.random(len(broken)),
         "size": smallest[broken],
@@ -85,11 +99,24 @@ def attack(
     rows = []
     for r in positive:
         at = np.bincount(by[(smallest == r)], minlength=3)
-        rows.append({"eps": r, "robust": share(int((smallest > r).sum())), "newly_broken_by": dict(zip(NAMES, map(int, at)))})
+        rows.append(
+            {
+                "eps": r,
+                "robust": share(int((smallest > r).sum())),
+                "newly_broken_by": dict(zip(NAMES, map(int, at))),
+            }
+        )
     single = []
     for label, name, factor in (("fgsm", "fgsm", 1.15), ("pgd 40", "pgd", 1.02)):
         each = [
-            {"eps": r, "accuracy": share(right), "top5": None, "valid": share(right), "outside": 0, "silent": 0}
+            {
+                "eps": r,
+                "accuracy": share(right),
+                "top5": None,
+                "valid": share(right),
+                "outside": 0,
+                "silent": 0,
+            }
             for r in radii
             for right in [int((factor * margin > r).sum())]
         ]
@@ -122,7 +149,9 @@ def attack(
     }
     write_json(folder / "result.json", result | changes)
     places, facts = examples_of(arrays)
-    save_adversarial_examples(folder / "examples", images[broken[places]], arrays["adversarials"][places], facts)
+    save_adversarial_examples(
+        folder / "examples", images[broken[places]], arrays["adversarials"][places], facts
+    )
     return folder
 
 
@@ -144,7 +173,11 @@ def corrupt(run: Path, *, start: float = 0.95) -> None:
         severities = [{"severity": s, "accuracy": estimate(a)} for s, a in enumerate(accuracies, 1)]
         rows.append({"name": name, "options": {}, "severities": severities})
     facts = {"format": 1, "fingerprint": "c", "split": "test", "n": 360, "seed": 0, "cost": {"seconds": 2.0}}
-    facts |= {"clean": estimate(start), "corruptions": rows, "mean": estimate(start - 0.2, method="bootstrap")}
+    facts |= {
+        "clean": estimate(start),
+        "corruptions": rows,
+        "mean": estimate(start - 0.2, method="bootstrap"),
+    }
     write_json(run / "corruptions" / "result.json", facts)
 
 
@@ -153,9 +186,24 @@ def certify(run: Path, *, start: float = 0.9, top: float = 1.0) -> np.ndarray:
     radius = np.linspace(0.001, top, 100)
     radius[:7] = np.nan
     radius[7 : round(100 * (1 - start))] = -np.inf
-    curve = [{"radius": r, "certified": wilson(int((radius > r).sum()), 100).as_json()} for r in np.linspace(0, top, 11)]
-    facts = {"format": 1, "certificate": "smoothing", "options": {"sigma": 0.25}, "split": "test", "n": 100, "norm": "l2"}
-    facts |= {"abstained": 7, "curve": curve, "smoothed_accuracy": estimate(start, n=100), "cost": {"seconds": 9.0}}
+    curve = [
+        {"radius": r, "certified": wilson(int((radius > r).sum()), 100).as_json()}
+        for r in np.linspace(0, top, 11)
+    ]
+    facts = {
+        "format": 1,
+        "certificate": "smoothing",
+        "options": {"sigma": 0.25},
+        "split": "test",
+        "n": 100,
+        "norm": "l2",
+    }
+    facts |= {
+        "abstained": 7,
+        "curve": curve,
+        "smoothed_accuracy": estimate(start, n=100),
+        "cost": {"seconds": 9.0},
+    }
     folder = run / "certificates" / "smoothing-0a1b2c3d"
     write_json(folder / "result.json", facts)
     np.savez(folder / "result.npz", radius=radius, index=np.arange(100), labels=np.arange(100) % 10)

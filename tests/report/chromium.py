@@ -10,7 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-BINARY = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+BINARY = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    None,
+)
 FLAGS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-extensions --remote-debugging-pipe"
 
 
@@ -23,7 +26,9 @@ class Chromium:
         assert BINARY is not None
         shell = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
         command = ["sh", "-c", shell, BINARY, *FLAGS.split(), f"--user-data-dir={profile}", "about:blank"]
-        self._process = subprocess.Popen(command, stdin=command_in, stdout=answers_out, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, stdin=command_in, stdout=answers_out, stderr=subprocess.DEVNULL
+        )
         os.close(command_in)
         os.close(answers_out)
         self._buffer = b""
@@ -33,14 +38,18 @@ class Chromium:
         self.errors: list[str] = []
         self._loaded = False
         page = next(t for t in self.send("Target.getTargets")["targetInfos"] if t["type"] == "page")
-        self._session = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
+        self._session = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.send(f"{domain}.enable")
 
     def __enter__(self) -> Chromium:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.terminate()
         self._process.wait()
         os.close(self._out)
@@ -48,7 +57,9 @@ class Chromium:
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
         self._count += 1
-        message = {"id": self._count, "method": method, "params": params} | ({"sessionId": self._session} if self._session else {})
+        message = {"id": self._count, "method": method, "params": params} | (
+            {"sessionId": self._session} if self._session else {}
+        )
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
@@ -80,7 +91,13 @@ class Chromium:
 
     def open(self, file: Path, *, width: int = 1280, height: int = 900) -> float:
         """Opens a file and returns the seconds until it was loaded and painted."""
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
         self.load(file)
         painted = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() / 1000))))"
         return float(self.evaluate(painted))

@@ -12,7 +12,9 @@ from PIL import Image
 SPLITS = ("test", "validation", "train")
 
 
-def estimate(value: float, *, spread: float = 0.02, n: int = 360, unit: str = "images", method: str = "Wilson") -> dict[str, Any]:
+def estimate(
+    value: float, *, spread: float = 0.02, n: int = 360, unit: str = "images", method: str = "Wilson"
+) -> dict[str, Any]:
     low, high = value - spread, value + spread
     return {"value": value, "low": low, "high": high, "n": n, "method": method, "level": 0.95, "unit": unit}
 
@@ -23,12 +25,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def layer(name: str, kind: str, output: list[int], parameters: int, multiply_adds: int) -> dict[str, Any]:
-    counts = {"parameters": parameters, "trainable": parameters, "neurons": 8 * len(output), "multiply_adds": multiply_adds}
+    counts = {
+        "parameters": parameters,
+        "trainable": parameters,
+        "neurons": 8 * len(output),
+        "multiply_adds": multiply_adds,
+    }
     return {"name": name, "type": kind.title(), "kind": kind, "output": output} | counts
 
 
 def layers(width: int = 8) -> dict[str, Any]:
-    rows = [layer("conv", "conv", [width, 8, 8], 10 * width, 576 * width), layer("fc", "linear", [10], 641 * width, 640 * width)]
+    rows = [
+        layer("conv", "conv", [width, 8, 8], 10 * width, 576 * width),
+        layer("fc", "linear", [10], 641 * width, 640 * width),
+    ]
     total = sum(row["parameters"] for row in rows)
     megabytes = {"input_megabytes": 0.0002, "activation_megabytes": 0.004, "parameter_megabytes": 0.02}
     return {"layers": rows, "parameters": total, "trainable": total, "neurons": 32, **megabytes}
@@ -36,12 +46,20 @@ def layers(width: int = 8) -> dict[str, Any]:
 
 def scores(accuracy: float, images: int) -> dict[str, dict[str, Any]]:
     spread = 1 / images**0.5 / 2
-    named = {"accuracy": accuracy, "top5": 0.999, "balanced_accuracy": accuracy - 0.001, "majority_baseline": 0.103}
+    named = {
+        "accuracy": accuracy,
+        "top5": 0.999,
+        "balanced_accuracy": accuracy - 0.001,
+        "majority_baseline": 0.103,
+    }
     named |= {"cross_entropy": 0.1, "brier": 0.07, "ece": 0.03, "auroc": 0.998, "auprc": 0.991, "aurc": 0.004}
     named |= {"cross_entropy_calibrated": 0.09, "brier_calibrated": 0.06, "ece_calibrated": 0.01}
     return {
         name: estimate(
-            value, spread=min(spread, value / 2, 1 - value), n=images, method="Wilson" if value == accuracy else "bootstrap"
+            value,
+            spread=min(spread, value / 2, 1 - value),
+            n=images,
+            method="Wilson" if value == accuracy else "bootstrap",
         )
         for name, value in named.items()
     }
@@ -52,16 +70,30 @@ def bins(images: int, slope: float) -> list[dict[str, Any]]:
     for k in range(15):
         confidence, n = (k + 0.5) / 15, images * k**3 // 11025
         accuracy = estimate(max(0.03, min(0.97, confidence**slope)), spread=0.03, n=n) if n else None
-        rows.append({"low": k / 15, "high": (k + 1) / 15, "n": n, "confidence": confidence if n else None, "accuracy": accuracy})
+        rows.append(
+            {
+                "low": k / 15,
+                "high": (k + 1) / 15,
+                "n": n,
+                "confidence": confidence if n else None,
+                "accuracy": accuracy,
+            }
+        )
     return rows
 
 
 def slices(accuracy: float) -> list[dict[str, Any]]:
     def rows(*values: str) -> list[dict[str, Any]]:
-        return [{"value": v, "n": 120 - k, "accuracy": estimate(accuracy - 0.03 * k)} for k, v in enumerate(values)]
+        return [
+            {"value": v, "n": 120 - k, "accuracy": estimate(accuracy - 0.03 * k)}
+            for k, v in enumerate(values)
+        ]
 
     by_light = rows("bright (0.41 to 0.56)", "medium (0.31 to 0.41)", "dark (0.02 to 0.31)")
-    return [{"by": "brightness", "p": 0.012, "rows": by_light}, {"by": "camera", "p": None, "rows": rows("phone", "scanner")}]
+    return [
+        {"by": "brightness", "p": 0.012, "rows": by_light},
+        {"by": "camera", "p": None, "rows": rows("phone", "scanner")},
+    ]
 
 
 FINDINGS = [
@@ -74,9 +106,29 @@ FINDINGS = [
         "remedy": "remove them from the training split, or give both a group",
         "items": [f"cats/{i:04d}.jpg" for i in range(30)],
     },
-    {"audit": "class imbalance", "status": "sign", "severity": "minor", "evidence": "9 has 4 times as many images as 3", "n": 1797},
-    {"audit": "constant images", "status": "no sign", "severity": "none", "evidence": "", "n": 1797, "remedy": "", "items": []},
-    {"audit": "group leakage", "status": "not checked", "severity": "none", "evidence": "no group is given", "n": 0},
+    {
+        "audit": "class imbalance",
+        "status": "sign",
+        "severity": "minor",
+        "evidence": "9 has 4 times as many images as 3",
+        "n": 1797,
+    },
+    {
+        "audit": "constant images",
+        "status": "no sign",
+        "severity": "none",
+        "evidence": "",
+        "n": 1797,
+        "remedy": "",
+        "items": [],
+    },
+    {
+        "audit": "group leakage",
+        "status": "not checked",
+        "severity": "none",
+        "evidence": "no group is given",
+        "n": 0,
+    },
 ]
 
 
@@ -106,7 +158,11 @@ def write_pictures(folder: Path, k: int, pictures: int, side: int, channels: int
                 "truth": truth,
                 "predicted": predicted,
                 "probability": p,
-                "probabilities": [[predicted, p], [(predicted + 1) % k, 0.7 * (1 - p)], [(predicted + 2) % k, 0.3 * (1 - p)]],
+                "probabilities": [
+                    [predicted, p],
+                    [(predicted + 1) % k, 0.7 * (1 - p)],
+                    [(predicted + 2) % k, 0.3 * (1 - p)],
+                ],
                 "kind": kind,
                 "source": f"test/{truth}/picture-{i:05d}.jpg",
             }
@@ -195,11 +251,16 @@ def write_run(
             "epoch": e,
             "loss": 2 / e**0.7 + 0.02 * seed + abs(noise[e - 1]),
             "lr": 0.001,
-            "validation": {"loss": 1.5 / e**0.5, "accuracy": min(1.0, right * (1 - 0.6 / (e + 1)) + noise[e - 1] / 4)},
+            "validation": {
+                "loss": 1.5 / e**0.5,
+                "accuracy": min(1.0, right * (1 - 0.6 / (e + 1)) + noise[e - 1] / 4),
+            },
         }
         for e in range(1, epochs + 1)
     ]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 99, "lo')
+    (path / "metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 99, "lo'
+    )
     write_json(
         path / "environment.json",
         {"python": "3.11.9", "packages": {"torch": "2.13"}, "command": ["stresslens", "run", "a b.yaml"]},
@@ -231,7 +292,13 @@ PLAN = "telling 0.5 points apart would take about 9,000 test images and 5 seeds"
 
 
 def write_study(
-    root: Path, runs: list[str], seeds: int = 1, name: str = "digits-optimizers", *, contrasts: str = "optimizer", **options: Any
+    root: Path,
+    runs: list[str],
+    seeds: int = 1,
+    name: str = "digits-optimizers",
+    *,
+    contrasts: str = "optimizer",
+    **options: Any,
 ) -> Path:
     study = root / "study"
     for place, run in enumerate(runs):
@@ -240,27 +307,73 @@ def write_study(
     pairs = [[contrasts, runs[0], other] for other in runs[1:]]
     head = "stresslens run studies/x.yaml   about 1 min\n\nIs adam\nbetter?\nExpect:\n  adam 98.0    sgd 97.1\nNone differs."
     command = ["stresslens", "run", "studies/x.yaml", "train.epochs=5"]
-    about = {"runs": runs, "seeds": list(range(seeds)), "contrasts": pairs, "command": command, "source": "studies/x.yaml"}
+    about = {
+        "runs": runs,
+        "seeds": list(range(seeds)),
+        "contrasts": pairs,
+        "command": command,
+        "source": "studies/x.yaml",
+    }
     write_json(study / "study.json", {"format": 1, "name": name, "head": head, **about})
     rows, costs = [], []
     for place, (contrast, a, b) in enumerate(pairs):
         real = place % 3 == 1
         unclear = f"{a} and {b} are not distinguishable: {b} is ahead by 0.4 points (-1.6 to 2.4; {seeds} seeds, 360 images)"
-        verdict = f"{b} is better than {a} by 3.4 points (1.4 to 5.4; {seeds} seeds, 360 images)" if real else unclear
+        verdict = (
+            f"{b} is better than {a} by 3.4 points (1.4 to 5.4; {seeds} seeds, 360 images)"
+            if real
+            else unclear
+        )
         pair = {"contrast": contrast, "a": a, "b": b}
-        figures = {"p": 0.001 if real else 0.21, "p_holm": 0.002 if real else 0.42, "plan": None if real else PLAN}
+        figures = {
+            "p": 0.001 if real else 0.21,
+            "p_holm": 0.002 if real else 0.42,
+            "plan": None if real else PLAN,
+        }
         rows.append(
-            pair | figures | {"difference": estimate(0.034 if real else 0.004, unit="both"), "real": real, "verdict": verdict}
+            pair
+            | figures
+            | {
+                "difference": estimate(0.034 if real else 0.004, unit="both"),
+                "real": real,
+                "verdict": verdict,
+            }
         )
         ratio = estimate(2.1, spread=0.2, n=seeds, unit="seeds", method="paired t of the logarithms")
         exact = ratio | {"value": 1.6, "low": None, "high": None}
         costs.append(
-            pair | {"measure": "seconds per epoch", "ratio": ratio, "real": True, "verdict": f"{b} takes 2.1 times as long"}
+            pair
+            | {
+                "measure": "seconds per epoch",
+                "ratio": ratio,
+                "real": True,
+                "verdict": f"{b} takes 2.1 times as long",
+            }
         )
-        costs.append(pair | {"measure": "parameters", "ratio": exact, "real": True, "verdict": f"{b} has 1.6 times the parameters"})
-    recipes = {run: estimate(0.95 + 0.004 * (i % 7), unit="both", method="crossed bootstrap") for i, run in enumerate(runs)}
-    comparison = {"format": 1, "split": "test", "metric": "accuracy", "level": 0.95, "recipes": recipes, "contrasts": rows}
+        costs.append(
+            pair
+            | {
+                "measure": "parameters",
+                "ratio": exact,
+                "real": True,
+                "verdict": f"{b} has 1.6 times the parameters",
+            }
+        )
+    recipes = {
+        run: estimate(0.95 + 0.004 * (i % 7), unit="both", method="crossed bootstrap")
+        for i, run in enumerate(runs)
+    }
+    comparison = {
+        "format": 1,
+        "split": "test",
+        "metric": "accuracy",
+        "level": 0.95,
+        "recipes": recipes,
+        "contrasts": rows,
+    }
     verdicts = ["highest mean accuracy: adam, 98.2 % (96.3 to 99.4)", *(row["verdict"] for row in rows)]
-    comparison |= {"costs": costs, "verdicts": verdicts} | ({"matrix": matrix(runs)} if 3 <= len(runs) <= 24 else {})
+    comparison |= {"costs": costs, "verdicts": verdicts} | (
+        {"matrix": matrix(runs)} if 3 <= len(runs) <= 24 else {}
+    )
     write_json(study / "comparison.json", comparison)
     return study

@@ -51,4 +51,8 @@ def page_of(folder: Path) -> tuple[str, Page]:
 def pages_of(study: Path) -> list[tuple[str, Page]]:
     """The study's page and every run's."""
     write_report(study)
-    return [(html, Page(html)) for path in sorted(study.rglob("report.html")) if (html := path.read_text(encoding="utf-8"))]
+    return [
+        (html, Page(html))
+        for path in sorted(study.rglob("report.html"))
+        if (html := path.read_text(encoding="utf-8"))
+    ]

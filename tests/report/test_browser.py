@@ -27,7 +27,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     long = "a class with a name far too long for any table to hold"
     root = tmp_path_factory.mktemp("runs")
     classes = [long, *(f"class {i}" for i in range(9))]
-    study = write_study(root, ["sgd", "adam", long.replace(" ", "-")], seeds=2, epochs=30, pictures=90, classes=classes)
+    study = write_study(
+        root, ["sgd", "adam", long.replace(" ", "-")], seeds=2, epochs=30, pictures=90, classes=classes
+    )
     for k in range(3):
         for seed in range(2):
             run = study / f"run{k}" / f"seed-{seed}"
@@ -69,11 +71,16 @@ def test_tables_sort_by_keyboard(browser: Chromium, pages: tuple[Path, Path]) ->
     assert browser.evaluate("document.activeElement.parentElement.getAttribute('aria-sort')") == "descending"
 
 
-def test_a_cell_shows_its_pictures_alone_and_all_come_back(browser: Chromium, pages: tuple[Path, Path]) -> None:
+def test_a_cell_shows_its_pictures_alone_and_all_come_back(
+    browser: Chromium, pages: tuple[Path, Path]
+) -> None:
     browser.open(pages[1])
     visible = "[...document.querySelector('#mistakes ~ .pictures').children].filter(p => !p.hidden).map(p => p.dataset.of)"
     surest = browser.evaluate(visible)
-    assert browser.evaluate("document.querySelector('.shown').textContent") == "30 of 60 pictures shown.Show all 60"
+    assert (
+        browser.evaluate("document.querySelector('.shown').textContent")
+        == "30 of 60 pictures shown.Show all 60"
+    )
     browser.evaluate("document.querySelector('[data-pair]').focus()")
     pair = browser.evaluate("document.activeElement.dataset.pair")
     browser.press("Enter")
@@ -111,7 +118,9 @@ def test_everything_is_there_without_javascript(browser: Chromium, pages: tuple[
     try:
         browser.load(pages[1])
         root = browser.send("DOM.getDocument", depth=1)["root"]["nodeId"]
-        found = browser.send("DOM.querySelectorAll", nodeId=root, selector=".pictures li:not([hidden])")["nodeIds"]
+        found = browser.send("DOM.querySelectorAll", nodeId=root, selector=".pictures li:not([hidden])")[
+            "nodeIds"
+        ]
         assert len(found) == 90
     finally:
         browser.send("Emulation.setScriptExecutionDisabled", value=False)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from folders import estimate, write_run
 
-from stresslens.core.results import RunFolder
+from stresslens.core.run_folder import RunFolder
 from stresslens.report.curves import confidence_charts, learning_curves, run_reliability
-from stresslens.report.reading import read_run, read_study
+from stresslens.report.load import read_run, read_study
 
 
 def values(chart: str, kind: str = "dot") -> list[tuple[float, float]]:
@@ -24,11 +24,17 @@ def of_bin(n: int, confidence: float, accuracy: float) -> dict[str, object]:
 
 
 def test_bins_of_several_seeds_are_pooled_by_their_images(tmp_path: Path) -> None:
-    for seed, bins in enumerate(([of_bin(10, 0.5, 0.4), of_bin(2, 0.9, 1.0)], [of_bin(30, 0.7, 0.8), of_bin(2, 0.9, 1.0)])):
-        write_run(tmp_path, "cnn", seed, reliability={"test": {"bins": bins, "calibrated": None}}, risk_coverage={})
+    for seed, bins in enumerate(
+        ([of_bin(10, 0.5, 0.4), of_bin(2, 0.9, 1.0)], [of_bin(30, 0.7, 0.8), of_bin(2, 0.9, 1.0)])
+    ):
+        write_run(
+            tmp_path, "cnn", seed, reliability={"test": {"bins": bins, "calibrated": None}}, risk_coverage={}
+        )
     found = confidence_charts(read_study(tmp_path))
     assert found is not None
-    assert values(str(found.charts[0])) == [pytest.approx(((10 * 50 + 30 * 70) / 40, (10 * 40 + 30 * 80) / 40))]
+    assert values(str(found.charts[0])) == [
+        pytest.approx(((10 * 50 + 30 * 70) / 40, (10 * 40 + 30 * 80) / 40))
+    ]
 
 
 def test_bins_of_few_images_are_not_drawn(tmp_path: Path) -> None:
@@ -41,7 +47,9 @@ def test_bins_of_few_images_are_not_drawn(tmp_path: Path) -> None:
 def test_seeds_are_averaged_as_far_as_all_go_within_the_band_of_all(tmp_path: Path) -> None:
     for seed, losses in enumerate(([4.0, 2.0, 1.0], [2.0, 1.0])):
         run = write_run(tmp_path, "cnn", seed)
-        (run / "metrics.jsonl").write_text("".join(f'{{"epoch": {e + 1}, "loss": {x}}}\n' for e, x in enumerate(losses)))
+        (run / "metrics.jsonl").write_text(
+            "".join(f'{{"epoch": {e + 1}, "loss": {x}}}\n' for e, x in enumerate(losses))
+        )
     found = learning_curves(read_study(tmp_path))
     assert found is not None
     (chart,) = map(str, found.charts)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stresslens.report.axes import epoch_axis, linear_axis, log_axis, short
-from stresslens.report.figures import (
+from stresslens.report.charts import (
     COLOURS,
     DASHES,
     Interval,
@@ -42,7 +42,10 @@ def test_decimation_keeps_the_ends_the_extremes_and_the_order(ys: list[float], l
 
 
 def test_decimation_leaves_out_what_is_not_finite() -> None:
-    assert decimate([(0, 1.0), (1, math.nan), (2, math.inf), (math.nan, 2.0), (4, 3.0)]) == [(0, 1.0), (4, 3.0)]
+    assert decimate([(0, 1.0), (1, math.nan), (2, math.inf), (math.nan, 2.0), (4, 3.0)]) == [
+        (0, 1.0),
+        (4, 3.0),
+    ]
 
 
 @given(st.lists(finite, min_size=1, max_size=10))
@@ -66,7 +69,14 @@ def test_linear_ticks_by_hand() -> None:
         == ["0", "20\u202fk", "40\u202fk", "60\u202fk"]
     )
     assert len(set(linear_axis([100_000, 100_004]).labels)) == 5
-    assert list(epoch_axis([50, 100_000]).labels) == ["50", "20\u202fk", "40\u202fk", "60\u202fk", "80\u202fk", "100\u202fk"]
+    assert list(epoch_axis([50, 100_000]).labels) == [
+        "50",
+        "20\u202fk",
+        "40\u202fk",
+        "60\u202fk",
+        "80\u202fk",
+        "100\u202fk",
+    ]
 
 
 @given(st.lists(st.floats(min_value=1e-240, max_value=1e250), min_size=1, max_size=10))
@@ -83,7 +93,15 @@ def test_log_ticks_by_hand() -> None:
 
 @given(pairs, pairs, st.lists(st.tuples(anything, anything, anything), max_size=10), st.booleans())
 def test_odd_series_are_harmless(points: list, marks: list, band: list, log: bool) -> None:
-    chart = str(line_chart([Series("a", points, 0, band, marks), Series("b", [], 1)], title="t", x_label="x", y_label="y", log=log))
+    chart = str(
+        line_chart(
+            [Series("a", points, 0, band, marks), Series("b", [], 1)],
+            title="t",
+            x_label="x",
+            y_label="y",
+            log=log,
+        )
+    )
     HTMLParser().feed(chart)
     assert not re.search(r"(?:[ML ]|[xy]=\")(?:nan|-?inf)", chart)
 
@@ -122,7 +140,9 @@ def test_a_reference_line_is_drawn_and_named() -> None:
         axes=(linear_axis([0, 100]), linear_axis([0, 100])),
         reference=("ideal", [(0, 0), (100, 100)]),
     )
-    (line,) = re.findall(r'<path class="reference" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"><title>ideal', chart)
+    (line,) = re.findall(
+        r'<path class="reference" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"><title>ideal', chart
+    )
     left, bottom, right, top = map(float, line)
     assert left < right
     assert bottom > top
@@ -133,9 +153,18 @@ def test_a_reference_line_is_drawn_and_named() -> None:
 def test_names_are_escaped_everywhere() -> None:
     hostile = "</title><script>\"'"
     for chart in (
-        line_chart([Series(hostile, [(0, 1), (1, 2)], 0, marks=[(1, 2)])], title=hostile, x_label=hostile, y_label=hostile),
-        scatter_chart([Mark(hostile, 1, 2, 1, 3, 0, hostile)], title=hostile, x_label=hostile, y_label=hostile),
-        interval_chart([Interval(hostile, 1, 0, 2, 0, hostile)], title=hostile, x_label=hostile, reference=(1, hostile)),
+        line_chart(
+            [Series(hostile, [(0, 1), (1, 2)], 0, marks=[(1, 2)])],
+            title=hostile,
+            x_label=hostile,
+            y_label=hostile,
+        ),
+        scatter_chart(
+            [Mark(hostile, 1, 2, 1, 3, 0, hostile)], title=hostile, x_label=hostile, y_label=hostile
+        ),
+        interval_chart(
+            [Interval(hostile, 1, 0, 2, 0, hostile)], title=hostile, x_label=hostile, reference=(1, hostile)
+        ),
     ):
         assert "<script" not in chart
         assert str(chart).count("<title>") == str(chart).count("</title>")
@@ -143,12 +172,19 @@ def test_names_are_escaped_everywhere() -> None:
 
 def test_series_differ_in_colour_or_dash() -> None:
     assert math.gcd(COLOURS, DASHES) == 1
-    chart = line_chart([Series(str(i), [(0, i), (1, i)], i) for i in range(35)], title="t", x_label="x", y_label="y")
+    chart = line_chart(
+        [Series(str(i), [(0, i), (1, i)], i) for i in range(35)], title="t", x_label="x", y_label="y"
+    )
     assert len(set(re.findall(r'class="line (c\d d\d)"', chart))) == 35
 
 
 def test_a_figure_says_what_it_is() -> None:
-    chart = line_chart([Series("adam", [(1, 0.5), (2, 0.7)], 0, marks=[(2, 0.7)])], title="Accuracy", x_label="epoch", y_label="%")
+    chart = line_chart(
+        [Series("adam", [(1, 0.5), (2, 0.7)], 0, marks=[(2, 0.7)])],
+        title="Accuracy",
+        x_label="epoch",
+        y_label="%",
+    )
     assert 'role="img" aria-label="Accuracy"' in chart
     assert "adam: chosen: epoch 2: 0.7" in chart
 

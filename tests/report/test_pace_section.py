@@ -5,13 +5,27 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from stresslens.report.files import Comparison
-from stresslens.report.pace import MOST, section
+from stresslens.report.convergence import MOST, section
+from stresslens.report.schema import Comparison
 
 
 def pair(a: str, b: str, epochs: list[int], seeds: int = 3) -> dict[str, Any]:
-    figure = {"value": 0.1, "low": 0.05, "high": 0.15, "n": seeds, "method": "t", "level": 0.95, "unit": "seeds"}
-    return {"a": a, "b": b, "seeds": seeds, "epochs": [{"epoch": e, "difference": figure} for e in epochs], "said": f"{b} starts"}
+    figure = {
+        "value": 0.1,
+        "low": 0.05,
+        "high": 0.15,
+        "n": seeds,
+        "method": "t",
+        "level": 0.95,
+        "unit": "seeds",
+    }
+    return {
+        "a": a,
+        "b": b,
+        "seeds": seeds,
+        "epochs": [{"epoch": e, "difference": figure} for e in epochs],
+        "said": f"{b} starts",
+    }
 
 
 def study(*pairs: dict[str, Any]) -> Any:

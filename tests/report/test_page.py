@@ -10,10 +10,10 @@ from folders import PLAN, write_json, write_run, write_study
 from pages import RUN, STUDY, Page, page_of
 from torch import nn
 
-from stresslens.core.layers import layer_table
-from stresslens.report.files import Record
+from stresslens.core.layer_table import layer_table
+from stresslens.report.load import read_study
 from stresslens.report.page import render_study, write_report
-from stresslens.report.reading import read_study
+from stresslens.report.schema import Record
 
 
 def test_every_section_of_a_study_in_order(tmp_path: Path) -> None:
@@ -103,7 +103,8 @@ def test_real_verdicts_come_first_and_the_others_say_what_it_would_take(tmp_path
     study = write_study(tmp_path, ["sgd", "adam", "adam-bn", "lion"])
     head = page_of(study)[1].text.split("Results on the test split")[0]
     places = [
-        head.index(said) for said in ("Highest", "optimizer 1 of 3 real", "adam-bn is better than sgd", "sgd and adam are not")
+        head.index(said)
+        for said in ("Highest", "optimizer 1 of 3 real", "adam-bn is better than sgd", "sgd and adam are not")
     ]
     assert places == sorted(places)
     assert head.count(PLAN) == 2
@@ -137,7 +138,10 @@ def test_the_matrix_shades_what_is_real_and_puts_the_best_first(tmp_path: Path) 
     study = write_study(tmp_path, ["a", "b", "c"])
     comparison = json.loads((study / "comparison.json").read_text())
     third = [[None, 0.02, -0.03], [-0.02, None, 0.001], [0.03, -0.001, None]]
-    comparison["matrix"] |= {"difference": third, "real": [[d is not None and abs(d) > 0.01 for d in row] for row in third]}
+    comparison["matrix"] |= {
+        "difference": third,
+        "real": [[d is not None and abs(d) > 0.01 for d in row] for row in third],
+    }
     write_json(study / "comparison.json", comparison)
     table = page_of(study)[0].split('<table class="matrix">')[1].split("</table>")[0]
     assert re.findall(r'<td title="[^"]*"(?: class="(\w+)")?>([^< ]*)', table) == [
@@ -153,7 +157,12 @@ def test_the_matrix_shades_what_is_real_and_puts_the_best_first(tmp_path: Path) 
 def test_serious_findings_come_first_with_what_to_do(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["sgd"])
     _, page = page_of(study)
-    said = ["near duplicates across splits serious", "remove them from the training split", "cats/0011.jpg", "and 18 more"]
+    said = [
+        "near duplicates across splits serious",
+        "remove them from the training split",
+        "cats/0011.jpg",
+        "and 18 more",
+    ]
     said += ["class imbalance minor", "with no sign of it: constant images", "Not checked: group leakage"]
     text = " ".join(page.text.split())
     places = [text.index(each) for each in said]
@@ -165,7 +174,12 @@ def test_serious_findings_come_first_with_what_to_do(tmp_path: Path) -> None:
 def test_folds_are_one_data_set(tmp_path: Path) -> None:
     for seed in range(3):
         facts = {"name": "own", "fingerprint": f"f{seed}", "sizes": {"train": 20, "test": 10}}
-        write_run(tmp_path, "cnn", seed, data=facts | {"division": {"kind": "folds", "folds": 3, "fold": seed, "repetition": 0}})
+        write_run(
+            tmp_path,
+            "cnn",
+            seed,
+            data=facts | {"division": {"kind": "folds", "folds": 3, "fold": seed, "repetition": 0}},
+        )
     _, page = page_of(tmp_path)
     assert "3 folds, other images for each seed" in page.text
     assert page.text.count("Fingerprint") == 1
@@ -176,7 +190,9 @@ def test_cells_of_the_confusion_lead_to_their_pictures(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["sgd"], pictures=60)
     html, page = page_of(study / "run0" / "seed-0")
     pairs = set(page.attributes("data-pair"))
-    assert pairs == {f"{i}-{(i + step) % 10}" for i in range(10) for step in (1, 2)} & set(page.attributes("data-of"))
+    assert pairs == {f"{i}-{(i + step) % 10}" for i in range(10) for step in (1, 2)} & set(
+        page.attributes("data-of")
+    )
     assert len(pairs) >= 10
     assert {f"p{pair}" for pair in pairs} <= set(page.attributes("id"))
     assert html.count("data:image/") == 1
@@ -187,7 +203,10 @@ def test_watching_the_test_split_is_bannered(tmp_path: Path) -> None:
     assert "never used to choose" not in page_of(study)[1].text
     write_run(study, "sgd", 0, folder="run0", watched_test=True, reads_of_test=6)
     for folder in (study, study / "run0" / "seed-0"):
-        assert "The test split was shown after every epoch (6 reads), never used to choose." in page_of(folder)[1].text
+        assert (
+            "The test split was shown after every epoch (6 reads), never used to choose."
+            in page_of(folder)[1].text
+        )
 
 
 def test_a_single_run_has_its_own_page(tmp_path: Path) -> None:
@@ -195,7 +214,10 @@ def test_a_single_run_has_its_own_page(tmp_path: Path) -> None:
     _, page = page_of(run)
     assert (run / "report.html").is_file()
     assert "study · adam · seed 0" in page.text
-    assert "of the test split is classified correctly, against 10.3 for always naming the commonest class" in page.text
+    assert (
+        "of the test split is classified correctly, against 10.3 for always naming the commonest class"
+        in page.text
+    )
 
 
 def test_many_classes_show_the_most_confused_pairs(tmp_path: Path) -> None:
@@ -207,4 +229,7 @@ def test_many_classes_show_the_most_confused_pairs(tmp_path: Path) -> None:
 
 def test_layers_are_read_as_core_writes_them() -> None:
     table = layer_table(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 10)), (1, 8, 8))
-    assert Record.model_validate_json(json.dumps({"status": "finished", "layers": table.as_json()})).layers == table
+    assert (
+        Record.model_validate_json(json.dumps({"status": "finished", "layers": table.as_json()})).layers
+        == table
+    )

@@ -18,18 +18,33 @@ from stresslens.report.page import write_report
 
 def test_runs_of_an_older_version_still_render(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["sgd", "adam"])
-    later = dict.fromkeys(("reliability", "risk_coverage", "slices", "calibration", "findings", "resumed_from"))
+    later = dict.fromkeys(
+        ("reliability", "risk_coverage", "slices", "calibration", "findings", "resumed_from")
+    )
     table = {name: [estimate(0.9)] * 10 for name in ("precision", "recall", "f1")} | {"support": [36] * 10}
-    older = {"scores": {"test": {"accuracy": estimate(0.97)}}, "per_class": {"test": table}, "data": {"name": "digits"}}
+    older = {
+        "scores": {"test": {"accuracy": estimate(0.97)}},
+        "per_class": {"test": table},
+        "data": {"name": "digits"},
+    }
     for k, run in enumerate(("sgd", "adam")):
         folder = write_run(study, run, 0, folder=f"run{k}", pictures=0, **later, **older)
         (folder / "examples").mkdir(exist_ok=True)
         Image.new("L", (8, 8), 90).save(folder / "examples" / "000003.png")
-        entry = {"file": "000003.png", "index": 3, "truth": 4, "predicted": 7, "probability": 0.91, "kind": "mistake"}
+        entry = {
+            "file": "000003.png",
+            "index": 3,
+            "truth": 4,
+            "predicted": 7,
+            "probability": 0.91,
+            "kind": "mistake",
+        }
         write_json(folder / "examples" / "examples.json", [entry])
     comparison = json.loads((study / "comparison.json").read_text())
     comparison = {key: value for key, value in comparison.items() if key not in ("costs", "matrix")}
-    comparison["contrasts"] = [{k: v for k, v in row.items() if k != "plan"} for row in comparison["contrasts"]]
+    comparison["contrasts"] = [
+        {k: v for k, v in row.items() if k != "plan"} for row in comparison["contrasts"]
+    ]
     write_json(study / "comparison.json", comparison)
     _, page = page_of(study)
     assert page.sections == [s for s in STUDY.split() if s not in ("matrix", "confidence")]
@@ -42,7 +57,9 @@ def test_runs_of_an_older_version_still_render(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["running", "stopped", "diverged", "something else"])
 def test_a_run_that_did_not_finish_is_shown(tmp_path: Path, status: str) -> None:
     study = write_study(tmp_path, ["sgd", "adam"])
-    gone = dict.fromkeys(("training", "layers", "scores", "per_class", "confusion", "reliability", "risk_coverage", "slices"))
+    gone = dict.fromkeys(
+        ("training", "layers", "scores", "per_class", "confusion", "reliability", "risk_coverage", "slices")
+    )
     write_run(study, "adam", 0, folder="run1", status=status, message="the loss is NaN in epoch 3", **gone)
     for _, page in (page_of(study), page_of(study / "run1" / "seed-0")):
         assert status in page.text
@@ -87,13 +104,25 @@ def test_a_damaged_comparison_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_figures_and_cut_off_curves_are_harmless(tmp_path: Path) -> None:
-    unknown = {"value": None, "low": None, "high": None, "n": 0, "method": "bootstrap", "level": 0.95, "unit": "images"}
+    unknown = {
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "method": "bootstrap",
+        "level": 0.95,
+        "unit": "images",
+    }
     scores = {"test": dict.fromkeys(("accuracy", "cross_entropy", "auroc"), unknown)}
-    table = {name: [unknown] * 10 for name in ("precision", "recall", "f1", "auroc", "auprc")} | {"support": [0] * 10}
+    table = {name: [unknown] * 10 for name in ("precision", "recall", "f1", "auroc", "auprc")} | {
+        "support": [0] * 10
+    }
     empty = {"low": 0.0, "high": 1.0, "n": 0, "confidence": None, "accuracy": None}
     options: dict[str, Any] = {"reliability": {"test": {"bins": [empty], "calibrated": None}}}
     options["risk_coverage"] = {"test": {"coverage": [0.5, 1.0], "risk": [None, None]}}
-    options["slices"] = {"test": [{"by": "size", "p": None, "rows": [{"value": "none", "n": 0, "accuracy": unknown}]}]}
+    options["slices"] = {
+        "test": [{"by": "size", "p": None, "rows": [{"value": "none", "n": 0, "accuracy": unknown}]}]
+    }
     run = write_run(tmp_path, "adam", 0, scores=scores, per_class={"test": table}, **options)
     (run / "metrics.jsonl").write_text('{"epoch": 1, "loss": null}\n[]\n{"epoch": 2, "loss": NaN}\n{"epoch"')
     for folder in (run, tmp_path):

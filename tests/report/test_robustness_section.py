@@ -14,16 +14,20 @@ from attacked import AUDITS, RADII, attack
 from folders import estimate, write_json, write_run, write_study
 from pages import STUDY, page_of
 
-from stresslens.metrics import crossed
+from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import wilson
-from stresslens.report.figures import COLOURS, DASHES, place_of
-from stresslens.report.reading import read_study
-from stresslens.report.robustness import audits, chosen, sections, threats
-from stresslens.report.wording import other_radius, radius
+from stresslens.report.charts import COLOURS, DASHES, place_of
+from stresslens.report.format import other_radius, radius
+from stresslens.report.load import read_study
+from stresslens.report.study_robustness import audits, chosen, sections, threats
 
 
 def study_of(
-    root: Path, runs: list[str], seeds: int = 1, strength_of: Callable[[int], float] = lambda k: 0.03 + 0.02 * k, **options: Any
+    root: Path,
+    runs: list[str],
+    seeds: int = 1,
+    strength_of: Callable[[int], float] = lambda k: 0.03 + 0.02 * k,
+    **options: Any,
 ) -> Path:
     study = write_study(root, runs, seeds=seeds)
     for k in range(len(runs)):
@@ -33,7 +37,9 @@ def study_of(
 
 
 def arrays_of(study: Path, k: int = 0, seed: int = 0) -> dict[str, np.ndarray]:
-    with np.load(study / f"run{k}" / f"seed-{seed}" / "robustness" / "linf-fast-0a1b2c3d" / "result.npz") as arrays:
+    with np.load(
+        study / f"run{k}" / f"seed-{seed}" / "robustness" / "linf-fast-0a1b2c3d" / "result.npz"
+    ) as arrays:
         return dict(arrays)
 
 
@@ -65,13 +71,15 @@ def test_figures_of_one_seed_are_wilsons_and_of_several_are_crossed(tmp_path: Pa
     study = study_of(tmp_path, ["a", "b"], seeds=3)
     (threat,) = threats(read_study(study))
     smallest = np.stack([arrays_of(study, seed=seed)["smallest"] for seed in range(3)])
-    assert threat.members[0].at(0.04) == crossed.proportion((smallest > 0.04).astype(np.float32))
+    assert threat.members[0].at(0.04) == random_effects.proportion((smallest > 0.04).astype(np.float32))
     alone = study_of(tmp_path / "alone", ["a"])
     (threat,) = threats(read_study(alone))
     right = int((arrays_of(alone)["smallest"] > 0.04).sum())
     found, by_hand = threat.members[0].at(0.04), wilson(right, 200)
     assert found is not None
-    assert (found.value, found.low, found.high, found.n) == pytest.approx((by_hand.value, by_hand.low, by_hand.high, 200))
+    assert (found.value, found.low, found.high, found.n) == pytest.approx(
+        (by_hand.value, by_hand.low, by_hand.high, 200)
+    )
     clean = threat.members[0].at(0.0)
     assert clean is not None
     assert clean.value == pytest.approx((arrays_of(alone)["smallest"] > 0).mean())
@@ -86,13 +94,18 @@ def test_an_image_broken_exactly_at_a_radius_is_not_robust_there(tmp_path: Path,
     (_, clean, estimates, *_) = section.rows[0]
     assert clean is not None
     assert clean.value == pytest.approx((smallest > 0).mean())
-    assert [e and e.value for e in estimates] == pytest.approx([(smallest > eps).mean() for eps in (k / 255, 2 * k / 255)])
+    assert [e and e.value for e in estimates] == pytest.approx(
+        [(smallest > eps).mean() for eps in (k / 255, 2 * k / 255)]
+    )
 
 
 def test_without_arrays_or_with_other_images_the_estimates_are_averaged(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a"], seeds=2)
     (study / "run0" / "seed-0" / "robustness" / "linf-fast-0a1b2c3d" / "result.npz").write_bytes(b"damaged")
-    for prepare in (lambda: None, lambda: [attack(study / "run0" / f"seed-{s}", index=np.arange(200) + s) for s in range(2)]):
+    for prepare in (
+        lambda: None,
+        lambda: [attack(study / "run0" / f"seed-{s}", index=np.arange(200) + s) for s in range(2)],
+    ):
         prepare()
         (threat,) = threats(read_study(study))
         found = threat.members[0].at(0.04)
@@ -156,11 +169,21 @@ def test_what_broke_the_images_by_hand(tmp_path: Path) -> None:
 
 
 def rows(accuracies: list[float], **more: Any) -> list[dict[str, Any]]:
-    return [{"eps": r, "accuracy": estimate(a, n=1000), "valid": estimate(a), **more} for r, a in zip(RADII, accuracies)]
+    return [
+        {"eps": r, "accuracy": estimate(a, n=1000), "valid": estimate(a), **more}
+        for r, a in zip(RADII, accuracies)
+    ]
 
 
-def single(label: str, accuracies: list[float], target: str | int | None = None, **more: Any) -> dict[str, Any]:
-    return {"label": label, "attack": {label.split()[0]: {}}, "target": target, "rows": rows(accuracies, **more)}
+def single(
+    label: str, accuracies: list[float], target: str | int | None = None, **more: Any
+) -> dict[str, Any]:
+    return {
+        "label": label,
+        "attack": {label.split()[0]: {}},
+        "target": target,
+        "rows": rows(accuracies, **more),
+    }
 
 
 SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.2, 0.1])]
@@ -172,9 +195,17 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
         (SOUND, []),
         (
             [SOUND[0], single("pgd 40", [0.9, 0.85, 0.6, 0.5, 0.4, 0.3])],
-            ["pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against 80.0 % at radius 0.02"],
+            [
+                "pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against 80.0 % at radius 0.02"
+            ],
         ),
-        ([SOUND[0], single("pgd 40 toward least likely", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target="least_likely")], []),
+        (
+            [
+                SOUND[0],
+                single("pgd 40 toward least likely", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target="least_likely"),
+            ],
+            [],
+        ),
         ([SOUND[0], single("pgd 40 toward 0", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target=0)], []),
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.4, 0.1])],
@@ -193,7 +224,9 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
         ),
     ],
 )
-def test_what_is_odd_about_an_attack_by_itself(tmp_path: Path, alone: list[dict[str, Any]], said: list[str]) -> None:
+def test_what_is_odd_about_an_attack_by_itself(
+    tmp_path: Path, alone: list[dict[str, Any]], said: list[str]
+) -> None:
     study = write_study(tmp_path, ["a"])
     attack(study / "run0" / "seed-0")
     rewrite(study / "run0" / "seed-0", alone=alone)
@@ -215,7 +248,9 @@ def test_every_model_and_attack_is_a_line_of_its_own(tmp_path: Path) -> None:
     assert len({line.place for line in found.alone.lines}) == len(found.alone.lines) == 6
     assert [line.place % COLOURS for line in found.alone.lines] == [0, 0, 1, 1, 2, 2]
     assert [line.place % DASHES for line in found.alone.lines] == [0, 1] * 3
-    assert sorted(place_of(c, d) for c in range(COLOURS) for d in range(DASHES)) == list(range(COLOURS * DASHES))
+    assert sorted(place_of(c, d) for c in range(COLOURS) for d in range(DASHES)) == list(
+        range(COLOURS * DASHES)
+    )
 
 
 def test_serious_findings_are_told_at_the_head_with_their_runs(tmp_path: Path) -> None:
@@ -246,10 +281,21 @@ def test_damaged_results_are_told_and_harmless(tmp_path: Path) -> None:
 
 def test_unknown_figures_are_dashes(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a"])
-    unknown = {"value": None, "low": None, "high": None, "n": 0, "method": "Wilson", "level": 0.95, "unit": "images"}
+    unknown = {
+        "value": None,
+        "low": None,
+        "high": None,
+        "n": 0,
+        "method": "Wilson",
+        "level": 0.95,
+        "unit": "images",
+    }
     curve = [{"eps": r, "robust": unknown, "newly_broken_by": {}} for r in RADII[1:]]
     rewrite(
-        study / "run0" / "seed-0", curve=curve, clean=unknown, alone=[{"label": "x", "rows": [{"eps": 0.1, "accuracy": unknown}]}]
+        study / "run0" / "seed-0",
+        curve=curve,
+        clean=unknown,
+        alone=[{"label": "x", "rows": [{"eps": 0.1, "accuracy": unknown}]}],
     )
     (study / "run0" / "seed-0" / "robustness" / "linf-fast-0a1b2c3d" / "result.npz").unlink()
     text = page_of(study)[1].text
@@ -271,7 +317,10 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
     attack(run)
     first = {"eps": 0.1, "accuracy": estimate(0.4), "top5": estimate(0.65)}
     second = {"eps": 0.05, "accuracy": estimate(0.41), "top5": None}
-    alone = [{"label": "pgd 10", "attack": "pgd", "rows": [first]}, {"label": "pgd 20", "attack": "pgd", "rows": [second]}]
+    alone = [
+        {"label": "pgd 10", "attack": "pgd", "rows": [first]},
+        {"label": "pgd 20", "attack": "pgd", "rows": [second]},
+    ]
     rewrite(run, alone=alone)
     table = sections(read_study(study))[0].alone
     assert table is not None

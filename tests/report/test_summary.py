@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from folders import write_run
 
-from stresslens.report.reading import read_study
+from stresslens.report.load import read_study
 from stresslens.report.summary import restless
 
 

@@ -15,7 +15,14 @@ from stresslens.core.errors import ConfigError
 
 def trial(number: int, settings: dict[str, Any], value: float | None, **changes: Any) -> dict[str, Any]:
     shown = None if value is None else estimate(value, n=359)
-    return {"number": number, "settings": settings, "status": "finished", "epochs": 5, "seconds": 2.5, "value": shown} | changes
+    return {
+        "number": number,
+        "settings": settings,
+        "status": "finished",
+        "epochs": 5,
+        "seconds": 2.5,
+        "value": shown,
+    } | changes
 
 
 SPACE = {
@@ -27,13 +34,33 @@ SPACE = {
 
 def sweep(**changes: Any) -> dict[str, Any]:
     optimizers = ["adam", {"momentum": {"weight_decay": 1e-4}}]
-    trials = [trial(k, {"train.lr": 10.0 ** (k - 5), "train.optimizer": optimizers[k % 2]}, 0.9 + k / 100) for k in range(5)]
-    trials += [trial(5, {"train.lr": 1.0, "train.optimizer": "adam"}, None, status="diverged", epochs=None, seconds=None)]
+    trials = [
+        trial(k, {"train.lr": 10.0 ** (k - 5), "train.optimizer": optimizers[k % 2]}, 0.9 + k / 100)
+        for k in range(5)
+    ]
+    trials += [
+        trial(
+            5,
+            {"train.lr": 1.0, "train.optimizer": "adam"},
+            None,
+            status="diverged",
+            epochs=None,
+            seconds=None,
+        )
+    ]
     share = estimate(0.71, spread=0.15, n=6, method="t over trials")
     said = ["train.lr explains most of the differences in how trials did (0.71, 0.56 to 0.86, over 6 trials)"]
     table = {"n": 6, "rows": [{"setting": "train.lr", "share": share, "real": True}], "said": said}
     asked = {"sweep": {"space": SPACE, "where": ["train.batch_size <= 32"]}}
-    best = {"format": 1, "run": "a", "method": "tpe", "metric": "accuracy", "size": 6, "asked": asked, "best": 4}
+    best = {
+        "format": 1,
+        "run": "a",
+        "method": "tpe",
+        "metric": "accuracy",
+        "size": 6,
+        "asked": asked,
+        "best": 4,
+    }
     return best | {"trials": trials, "importance": table} | changes
 
 
@@ -51,11 +78,22 @@ def test_the_page_says_which_settings_matter(tmp_path: Path) -> None:
     assert "6 trials (tpe), judged by accuracy on validation" in page.text
     assert "Drawn from: train.lr: 1e-05 to 1, evenly in its logarithm; train.optimizer: adam, " in page.text
     assert "train.batch_size: 16 to 64 in steps of 16; train.batch_size <= 32." in page.text
-    for title in ("How much each setting explains", "Validation against train.lr", "Validation against train.optimizer"):
+    for title in (
+        "How much each setting explains",
+        "Validation against train.lr",
+        "Validation against train.optimizer",
+    ):
         assert title in html
     assert "train.lr, logarithmic" in page.text
     rows = html[html.index("Trials of a<") :].split("<tr>")[2:]
-    assert [row[row.index('"row">') + 6 :].split()[0].split("<")[0] for row in rows[:6]] == ["4", "3", "2", "1", "0", "5"]
+    assert [row[row.index('"row">') + 6 :].split()[0].split("<")[0] for row in rows[:6]] == [
+        "4",
+        "3",
+        "2",
+        "1",
+        "0",
+        "5",
+    ]
     assert "best" in rows[0]
     assert "diverged" in rows[5]
     assert "94.0" in rows[0]
@@ -73,7 +111,9 @@ def test_two_hundred_trials_and_no_more(tmp_path: Path) -> None:
 def test_a_loss_has_no_interval_and_a_sweep_under_way_no_best(tmp_path: Path) -> None:
     trials = [trial(0, {"k": True}, 0.31), trial(1, {"k": False}, None, status="running")]
     trials[0]["value"] |= {"low": None, "high": None}
-    _, page = page_of(study_with(tmp_path, sweep(trials=trials, metric="loss", best=None, importance=None, size=8)))
+    _, page = page_of(
+        study_with(tmp_path, sweep(trials=trials, metric="loss", best=None, importance=None, size=8))
+    )
     assert "2 trials (tpe, of 8 asked for)" in page.text
     assert "0.3100" in page.text
     assert "running" in page.text

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from stresslens.core.types import Estimate
-from stresslens.report.wording import brief, memory, ratio, signed, with_asides
+from stresslens.report.format import brief, memory, ratio, signed, with_asides
 
 
 def test_ratios() -> None:
@@ -16,14 +16,20 @@ def test_ratios() -> None:
     assert ratio(Estimate(1234.5, math.nan, math.nan, 1, "exact", unit="seeds")) == "1\u202f234"
 
 
-@pytest.mark.parametrize(("share", "said"), [(0.012, "+1.2"), (-0.0001, "0.0"), (0.0001, "0.0"), (-0.1, "−10.0")])
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.012, "+1.2"), (-0.0001, "0.0"), (0.0001, "0.0"), (-0.1, "−10.0")]
+)
 def test_signed_points(share: float, said: str) -> None:
     assert signed(share) == said
 
 
 def test_figures_in_parentheses_are_asides() -> None:
     said = with_asides("b (new) is better than a-1 by 1.9 points (-0.6 to 3.2; 3 seeds), 98 %")
-    assert said == [(False, "b (new) is better than a-1 by 1.9 points"), (True, " (−0.6 to 3.2; 3 seeds)"), (False, ", 98\u00a0%")]
+    assert said == [
+        (False, "b (new) is better than a-1 by 1.9 points"),
+        (True, " (−0.6 to 3.2; 3 seeds)"),
+        (False, ", 98\u00a0%"),
+    ]
 
 
 def test_a_name_cannot_turn_the_rest_of_a_sentence_around() -> None:

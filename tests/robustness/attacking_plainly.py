@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stresslens import stress
+from stresslens.config.threat_model import threat_of
 from stresslens.core.data import Split
-from stresslens.robust_result import Robust
-from stresslens.robustness import measure
-from stresslens.steering import Steering
-from stresslens.threat import threat_of
+from stresslens.robustness import attack_run
+from stresslens.robustness.autotune import Steering
+from stresslens.robustness.measure import measure
+from stresslens.robustness.result import Robust
 
 PLAIN = Steering("float32", "contiguous", 1, 64, 1, 1e-5)
 
@@ -23,5 +23,5 @@ def plainly(model: nn.Module, x: Tensor, *, passes: int) -> Steering:
 
 
 def attacked(model: nn.Module, x: Tensor, y: Tensor, home: Path | None = None, **asked: Any) -> Robust:
-    threat = threat_of(stress.asked_of({"images": "all", **asked}), base=Path.cwd())
+    threat = threat_of(attack_run.asked_of({"images": "all", **asked}), base=Path.cwd())
     return measure(model, Split(x, y, 1.0), threat, home=home)[0]

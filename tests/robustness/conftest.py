@@ -8,12 +8,13 @@ from attacking_plainly import plainly
 from torch import Tensor
 
 import stresslens as sl
-from stresslens import find, robustness
+from stresslens.config import registry
+from stresslens.robustness import measure
 
 
 @pytest.fixture(autouse=True)
 def _steered_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robustness, "steer", plainly)
+    monkeypatch.setattr(measure, "steer", plainly)
 
 
 @pytest.fixture(scope="module")
@@ -32,5 +33,5 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> sl.Run:
 
 @pytest.fixture(scope="module")
 def images() -> tuple[Tensor, Tensor]:
-    data = find.resolve("datasets", "digits")()
+    data = registry.resolve("datasets", "digits")()
     return data.test.floats(data.test.images[:96]), data.test.labels[:96]

@@ -16,22 +16,26 @@ from attacking_plainly import attacked, plainly
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens import robustness, smallest, stress
+from stresslens.config.schema import Robustness
 from stresslens.core.errors import ConfigError
-from stresslens.core.results import RunFolder
-from stresslens.recipe import Robustness
+from stresslens.core.run_folder import RunFolder
+from stresslens.robustness import attack_run, measure, radius_search
 
 
 def test_a_stopped_search_goes_on_to_the_same_bits(
     digits_run: sl.Run, images: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(robustness, "LARGEST_CHUNK", 32)
-    monkeypatch.setattr(smallest, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(measure, "LARGEST_CHUNK", 32)
+    monkeypatch.setattr(radius_search, "SAVE_SECONDS", 0.0)
     model, (x, y) = digits_run.model(), images
-    asked: dict[str, Any] = {"radii": "0:0.2:0.05", "protocol": [{"pgd": {"steps": 5}}, {"apgd": {"steps": 10}}], "alone": ["fgsm"]}
+    asked: dict[str, Any] = {
+        "radii": "0:0.2:0.05",
+        "protocol": [{"pgd": {"steps": 5}}, {"apgd": {"steps": 10}}],
+        "alone": ["fgsm"],
+    }
     whole = attacked(model, x, y, **asked)
     stops = 0
-    original = smallest.SmallestRadius._attempt
+    original = radius_search.SmallestRadius._attempt
     for limit in range(1, 60):
         calls = 0
 
@@ -42,13 +46,13 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
                 raise KeyboardInterrupt
             return original(self, *given, **exact)
 
-        monkeypatch.setattr(smallest.SmallestRadius, "_attempt", sometimes)
+        monkeypatch.setattr(radius_search.SmallestRadius, "_attempt", sometimes)
         try:
             found = attacked(model, x, y, home=tmp_path, **asked)
             break
         except KeyboardInterrupt:
             stops += 1
-    monkeypatch.setattr(smallest.SmallestRadius, "_attempt", original)
+    monkeypatch.setattr(radius_search.SmallestRadius, "_attempt", original)
     assert stops > 3
     for name, values in whole.arrays.items():
         assert np.array_equal(values, found.arrays[name]), name
@@ -62,10 +66,12 @@ PROCESSES = multiprocessing.get_context("forkserver")
 
 def attack_in_process(run: Path) -> None:
     torch.set_num_threads(1)
-    robustness.steer = plainly
-    robustness.LARGEST_CHUNK, smallest.SAVE_SECONDS = 32, 0.0
-    asked = Robustness(radii="0:0.2:0.05", protocol=[{"pgd": {"steps": 20}}, {"apgd": {"steps": 30}}], audit=False)
-    stress.attack_run(RunFolder(run), asked, base=run)
+    measure.steer = plainly
+    measure.LARGEST_CHUNK, radius_search.SAVE_SECONDS = 32, 0.0
+    asked = Robustness(
+        radii="0:0.2:0.05", protocol=[{"pgd": {"steps": 20}}, {"apgd": {"steps": 30}}], audit=False
+    )
+    attack_run.attack_run(RunFolder(run), asked, base=run)
 
 
 def _saved(run: Path) -> float:
@@ -135,11 +141,15 @@ def test_another_model_of_the_same_weights_is_another_model(
         attacked(Quantised(digits_run.model(), 2), *images, home=tmp_path, radii=0.1, protocol=["fgsm"])
 
 
-def test_a_changed_attack_of_ones_own(tmp_path: Path, digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+def test_a_changed_attack_of_ones_own(
+    tmp_path: Path, digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
     file = tmp_path / "mine.py"
     asked: dict[str, Any] = {"radii": 0.1, "protocol": [f"{file}:mine"]}
     keys = set()
     for share in (0.5, 1.0):
-        file.write_text(f"def mine(model, x, y, ball):\n    return (x + {share} * ball.radius(x)).clamp(0, 1)\n")
+        file.write_text(
+            f"def mine(model, x, y, ball):\n    return (x + {share} * ball.radius(x)).clamp(0, 1)\n"
+        )
         keys.add(attacked(digits_run.model(), *images, home=tmp_path / "out", **asked).facts["key"])
     assert len(keys) == 2

@@ -11,11 +11,12 @@ from attacking_plainly import attacked
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens import find, robustness
-from stresslens.core.attacking import gradient, unwatched
+from stresslens.config import registry
+from stresslens.core.attack_base import gradient, unwatched
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
+from stresslens.robustness import measure
 
 EXACT: list[Any] = ["fgsm", {"apgd": {"loss": "margin_targeted", "steps": 30}}]
 
@@ -43,7 +44,9 @@ def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str,
     x = inner_images(150)
     with torch.no_grad():
         z = model(x)
-    y = torch.where(torch.arange(150) % 5 == 0, (z.argmax(1) + 1) % classes, z.argmax(1))  # every fifth is wrong unattacked
+    y = torch.where(
+        torch.arange(150) % 5 == 0, (z.argmax(1) + 1) % classes, z.argmax(1)
+    )  # every fifth is wrong unattacked
     gap = z.gather(1, y[:, None]) - z
     slope = torch.linalg.vector_norm(w[y][:, None] - w[None], dual, dim=2)
     margin = (gap / slope).scatter(1, y[:, None], torch.inf).amin(1)
@@ -58,7 +61,9 @@ def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str,
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_all_radii_together_are_each_alone(digits_run: sl.Run, images: tuple[Tensor, Tensor], norm: str) -> None:
+def test_all_radii_together_are_each_alone(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor], norm: str
+) -> None:
     radii = {"linf": [0.05, 0.1, 0.15, 0.2], "l2": [0.3, 0.6, 0.9, 1.2], "l1": [1.0, 2.0, 3.0, 4.0]}[norm]
     model, (x, y) = digits_run.model(), images
     protocol = ["fgsm", {"apgd": {"steps": 25}}]
@@ -84,7 +89,9 @@ def test_what_is_kept_holds_when_counted_again(digits_run: sl.Run, images: tuple
     assert (found.arrays["size"] <= found.smallest[rows] * (1 + 1e-5) + 1e-6).all()
 
 
-def test_robust_accuracy_never_rises_and_begins_at_clean(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+def test_robust_accuracy_never_rises_and_begins_at_clean(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
     found = attacked(digits_run.model(), *images, radii="0:0.3:0.05", protocol="fast")
     values = [point["robust"]["value"] for point in found.facts["curve"]]
     assert values == sorted(values, reverse=True)
@@ -103,18 +110,30 @@ def test_nothing_decided_is_computed_again(digits_run: sl.Run, images: tuple[Ten
         seen += len(inputs[0]) if torch.is_grad_enabled() else 0
 
     handle = model.register_forward_hook(count)
-    found = attacked(model, x, y, radii=[0.001, 0.002, 0.003, 0.004], protocol=[{"pgd": {"steps": 10, "restarts": 2}}])
+    found = attacked(
+        model, x, y, radii=[0.001, 0.002, 0.003, 0.004], protocol=[{"pgd": {"steps": 10, "restarts": 2}}]
+    )
     handle.remove()
-    survivors, broken = int(np.isinf(found.smallest).sum()), int((np.isfinite(found.smallest) & (found.smallest > 0)).sum())
+    survivors, broken = (
+        int(np.isinf(found.smallest).sum()),
+        int((np.isfinite(found.smallest) & (found.smallest > 0)).sum()),
+    )
     assert survivors > 70
     assert 20 * survivors <= seen <= 20 * (survivors + 4 * broken)
 
 
-def test_an_attack_by_itself_is_shown_as_it_returns(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+def test_an_attack_by_itself_is_shown_as_it_returns(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
     model, (x, y) = digits_run.model(), images
     outside = "tests/plugins_of_tests.py:ten_times_too_far"
     found = attacked(
-        model, x, y, radii=[0, 0.05, 0.1], protocol="none", alone=["fgsm", {"attack": outside, "radii": [0.05], "name": "too far"}]
+        model,
+        x,
+        y,
+        radii=[0, 0.05, 0.1],
+        protocol="none",
+        alone=["fgsm", {"attack": outside, "radii": [0.05], "name": "too far"}],
     )
     fgsm, far = found.facts["alone"]
     clean = found.facts["clean"]["value"]
@@ -122,8 +141,10 @@ def test_an_attack_by_itself_is_shown_as_it_returns(digits_run: sl.Run, images: 
     assert fgsm["rows"][0]["accuracy"]["value"] == clean
     assert [row["outside"] for row in fgsm["rows"]] == [0, 0, 0]
     needs = (model, x, y, Ball("linf", 0.1), Draws(0, torch.arange(len(x))), unwatched, None, None, None)
-    x_adv = find.resolve("attacks", "fgsm")(*needs)
-    assert fgsm["rows"][2]["accuracy"]["value"] == pytest.approx(float((model(x_adv).argmax(1) == y).float().mean()))
+    x_adv = registry.resolve("attacks", "fgsm")(*needs)
+    assert fgsm["rows"][2]["accuracy"]["value"] == pytest.approx(
+        float((model(x_adv).argmax(1) == y).float().mean())
+    )
     assert far["rows"][0]["outside"] == len(x)
     assert far["rows"][0]["accuracy"]["value"] < fgsm["rows"][1]["accuracy"]["value"]
     assert far["rows"][0]["valid"]["value"] == clean  # outside the ball nothing counts
@@ -154,7 +175,7 @@ def test_a_random_model_is_averaged_and_told(images: tuple[Tensor, Tensor], digi
     model, (x, y) = Noisy(digits_run.model()), images
     found = attacked(model, x[:24], y[:24], radii=0.1, protocol=["fgsm"])
     again = attacked(model, x[:24], y[:24], radii=0.1, protocol=["fgsm"])
-    assert found.facts["steering"]["passes"] == robustness.RANDOM_PASSES
+    assert found.facts["steering"]["passes"] == measure.RANDOM_PASSES
     assert (found.smallest == again.smallest).all()
 
 
@@ -172,7 +193,9 @@ def test_the_model_comes_back_as_it_was(images: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(random_before, torch.get_rng_state())
 
 
-def test_a_part_without_gradient_is_passed_straight_through(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+def test_a_part_without_gradient_is_passed_straight_through(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
     class Rounded(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return (x * 8).round() / 8
@@ -186,12 +209,16 @@ def test_a_part_without_gradient_is_passed_straight_through(digits_run: sl.Run, 
         attacked(model, x, y, bpda=["round"], **asked)
 
 
-def test_transfer_without_a_surrogate_is_refused_at_once(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+def test_transfer_without_a_surrogate_is_refused_at_once(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
     with pytest.raises(ConfigError, match="surrogate"):
         attacked(digits_run.model(), *images, radii=0.1, protocol=["transfer"])
 
 
-def test_gradients_of_a_mean_are_those_of_each_image(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+def test_gradients_of_a_mean_are_those_of_each_image(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
     model, (x, y) = digits_run.model(), images
     _, values, mean = gradient(model, x, nn.functional.cross_entropy, y)
     _, each, own = gradient(model, x, lambda z, t: nn.functional.cross_entropy(z, t, reduction="none"), y)
@@ -216,14 +243,18 @@ def test_what_an_attack_by_itself_breaks_does_not_change_the_others() -> None:
     assert (beside.smallest <= plain.smallest).all()
 
 
-def test_a_radius_that_was_not_attacked_has_no_figure(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+def test_a_radius_that_was_not_attacked_has_no_figure(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
     found = attacked(digits_run.model(), *images, radii=["8/255"], protocol=["fgsm"])
     assert found.robust(8 / 255).value == found.facts["curve"][0]["robust"]["value"]
     with pytest.raises(ConfigError, match="not attacked"):
         found.robust(0.5)
 
 
-def test_audits_look_at_the_model_that_was_attacked(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
+def test_audits_look_at_the_model_that_was_attacked(
+    digits_run: sl.Run, images: tuple[Tensor, Tensor]
+) -> None:
     class Rounded(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return (x * 8).round() / 8
@@ -234,7 +265,9 @@ def test_audits_look_at_the_model_that_was_attacked(digits_run: sl.Run, images: 
     assert "gradient exists" not in signs
 
 
-def test_a_model_that_arrives_in_training_mode_is_audited_as_it_was_attacked(images: tuple[Tensor, Tensor]) -> None:
+def test_a_model_that_arrives_in_training_mode_is_audited_as_it_was_attacked(
+    images: tuple[Tensor, Tensor],
+) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)).train()
     found = sl.attack(model, *images, radii=0.05, protocol=["fgsm", {"pgd": {"steps": 20}}])

@@ -45,7 +45,11 @@ class Ball:
     def size(self, delta: Tensor) -> Tensor:
         """(N,) the norm of each perturbation."""
         flat = delta.flatten(1)
-        return flat.abs().amax(1) if self.norm == "linf" else torch.linalg.vector_norm(flat, 1 if self.norm == "l1" else 2, dim=1)
+        return (
+            flat.abs().amax(1)
+            if self.norm == "linf"
+            else torch.linalg.vector_norm(flat, 1 if self.norm == "l1" else 2, dim=1)
+        )
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """The nearest images inside the ball around x and inside [0, 1], exactly: projecting and then clamping would in l2 and l1
@@ -64,12 +68,16 @@ class Ball:
             return self.project(x + radius * grad.sign(), x)
         along, origin = self.steepest(grad).flatten(1) if self.norm == "l2" else grad.flatten(1), x.flatten(1)
         if self.norm == "l2":
-            return (x + _onto_l2(along, origin, radius.flatten(), most=torch.inf).reshape(x.shape)).clamp(0, 1)
+            return (x + _onto_l2(along, origin, radius.flatten(), most=torch.inf).reshape(x.shape)).clamp(
+                0, 1
+            )
         room = torch.where(along > 0, 1 - origin, origin) * (along != 0)
         order = along.abs().sort(dim=1, descending=True, stable=True).indices
         wide = room.gather(1, order)
         moved = torch.minimum((radius.flatten()[:, None] - (wide.cumsum(1) - wide)).clamp_min(0), wide)
-        return (x + (along.sign() * torch.zeros_like(wide).scatter_(1, order, moved)).reshape(x.shape)).clamp(0, 1)
+        return (x + (along.sign() * torch.zeros_like(wide).scatter_(1, order, moved)).reshape(x.shape)).clamp(
+            0, 1
+        )
 
     def steepest(self, grad: Tensor) -> Tensor:
         """The perturbation of size 1 along which a loss of this gradient rises fastest: the gradient's sign in linf, the
@@ -94,7 +102,9 @@ class Ball:
         if self.norm == "l2":
             direction = draws.normal(*shape).to(x.dtype)
         else:  # exponential entries with random signs (Barthe et al. 2005)
-            direction = -torch.log1p(-draws.uniform(*shape).to(x.dtype)) * (2.0 * draws.integers(2, *shape).to(x.dtype) - 1)
+            direction = -torch.log1p(-draws.uniform(*shape).to(x.dtype)) * (
+                2.0 * draws.integers(2, *shape).to(x.dtype) - 1
+            )
         size = self.size(direction).clamp_min(torch.finfo(x.dtype).tiny).reshape(radius.shape)
         share = draws.uniform().to(x.dtype).reshape(radius.shape) ** (1 / dimensions)
         return (x + direction / size * share * radius).clamp(0, 1)
@@ -118,9 +128,13 @@ L2Ball = Annotated[Ball, "l2"]
 def check_radius(norm: str, eps: float) -> None:
     """Raises ConfigError for a radius that cannot be meant; warns of one that reaches everything."""
     if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 <= eps < float("inf"):
-        raise ConfigError(f"radius {eps!r}: expected a finite number from 0 up, in pixel units of [0, 1] (8/255 is 0.0314)")
+        raise ConfigError(
+            f"radius {eps!r}: expected a finite number from 0 up, in pixel units of [0, 1] (8/255 is 0.0314)"
+        )
     if norm == "linf" and eps > 1:
-        raise ConfigError(f"radius {eps:g} in linf: images lie in [0, 1], so a radius is at most 1; did you mean {eps:g}/255?")
+        raise ConfigError(
+            f"radius {eps:g} in linf: images lie in [0, 1], so a radius is at most 1; did you mean {eps:g}/255?"
+        )
     if norm == "l2" and eps > 100:
         warnings.warn(f"an l2 radius of {eps:g} lets most images become any other", stacklevel=2)
 
@@ -155,7 +169,9 @@ def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[
             raise ConfigError(f"radii {value!r}: expected START:STOP:STEP, for example 0:0.1:0.01")
         steps = round((parts[1] - parts[0]) / parts[2])
         if abs(parts[0] + steps * parts[2] - parts[1]) > 1e-9 or steps > 1000:
-            raise ConfigError(f"radii {value!r}: {parts[1]:g} is not a whole number of steps from {parts[0]:g} (at most 1,000)")
+            raise ConfigError(
+                f"radii {value!r}: {parts[1]:g} is not a whole number of steps from {parts[0]:g} (at most 1,000)"
+            )
         found = [round(parts[0] + i * parts[2], 12) for i in range(steps + 1)]
     elif isinstance(value, str):
         found = [parse_radius(part) for part in value.split(",")]
@@ -205,9 +221,13 @@ def _onto_l1(delta: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     sign[order >= delta.shape[1]] = -1
     count, total = sign.cumsum(1), (sign * value).cumsum(1)
     reached = total - count * value  # Σ of the answer with λ at this breakpoint
-    first = (reached < radius[:, None]).sum(1, keepdim=True).clamp(1, value.shape[1]) - 1  # the last one that stays below
+    first = (reached < radius[:, None]).sum(1, keepdim=True).clamp(
+        1, value.shape[1]
+    ) - 1  # the last one that stays below
     slope = count.gather(1, first)
     between = (total.gather(1, first) - radius[:, None]) / slope.clamp_min(1)
-    shrink = torch.where(slope > 0, between, value.gather(1, first)).clamp_min(0)  # where it is level, any λ there will do
+    shrink = torch.where(slope > 0, between, value.gather(1, first)).clamp_min(
+        0
+    )  # where it is level, any λ there will do
     shrunk = torch.minimum((length - shrink).clamp_min(0), room)
     return delta.sign() * torch.where((inside.sum(1) <= radius)[:, None], inside, shrunk)

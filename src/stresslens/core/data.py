@@ -17,9 +17,9 @@ from torch import Tensor
 
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
-from stresslens.core.image_store import Stored
-from stresslens.core.pictures import Fit
-from stresslens.core.positions import divide, shuffled
+from stresslens.core.image_cache import Stored
+from stresslens.core.image_files import Fit
+from stresslens.core.sampling import divide, shuffled
 from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
@@ -63,21 +63,29 @@ class Split:
     def __post_init__(self) -> None:
         x, y = self.images, self.labels
         if x.ndim != 4 or 0 in x.shape:
-            raise DataError(f"images have shape {tuple(x.shape)}; expected (images, channels, height, width), none of them 0")
+            raise DataError(
+                f"images have shape {tuple(x.shape)}; expected (images, channels, height, width), none of them 0"
+            )
         if x.dtype not in (torch.uint8, torch.float32, torch.float64):
             raise DataError(f"images are {x.dtype}; expected uint8 (0 to `scale`) or float32 in [0, 1]")
         if y.dtype != torch.int64 or y.ndim != 1:
-            raise DataError(f"labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 of shape (images,)")
+            raise DataError(
+                f"labels are {y.dtype} of shape {tuple(y.shape)}; expected int64 of shape (images,)"
+            )
         if len(x) != len(y):
             raise DataError(f"{len(x)} images but {len(y)} labels")
         for name, column in self.columns.items():
             if column.shape != (len(y),):
-                raise DataError(f"column {name!r} has shape {column.shape}; expected one value for each of {len(y)} images")
+                raise DataError(
+                    f"column {name!r} has shape {column.shape}; expected one value for each of {len(y)} images"
+                )
         if isinstance(x, Tensor) and x.is_floating_point():
             finite = torch.isfinite(x.flatten(1)).all(1)
             if not finite.all():
                 bad = (~finite).nonzero().flatten().tolist()
-                raise DataError(f"{len(bad)} images hold NaN or infinity, first at index {bad[0]}; repair or remove them")
+                raise DataError(
+                    f"{len(bad)} images hold NaN or infinity, first at index {bad[0]}; repair or remove them"
+                )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -99,7 +107,11 @@ class Split:
 
     def floats(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Some of this split's images as `batches` gives them."""
-        return images.to(dtype, copy=True).div_(self.scale) if self.scale != 1 or images.dtype != dtype else images
+        return (
+            images.to(dtype, copy=True).div_(self.scale)
+            if self.scale != 1 or images.dtype != dtype
+            else images
+        )
 
     def pieces(self, size: int = 4096) -> Iterator[Tensor]:
         """The images as they are kept, `size` at a time, in file order."""
@@ -150,7 +162,11 @@ class Split:
         first, apart = (0, 1) if augment else part
         order = None
         if seed is not None and shuffle and size < len(self):
-            order = _balanced_order(self.labels.cpu(), seed, epoch) if balanced else shuffled(len(self), seed, epoch)
+            order = (
+                _balanced_order(self.labels.cpu(), seed, epoch)
+                if balanced
+                else shuffled(len(self), seed, epoch)
+            )
             order = order.to(self.images.device)
         for start in range(start_step * size, len(self), size):
             taken = slice(start + first, start + size, apart)
@@ -173,7 +189,9 @@ class Split:
         """The batches of a resident split, or a part of each, views made once."""
         if (size, part) not in self._sequences and self._resident is not None:
             rows = [slice(start + part[0], start + size, part[1]) for start in range(0, len(self), size)]
-            self._sequences[size, part] = [Batch(self._resident[r], self.labels[r], self._places[r]) for r in rows]
+            self._sequences[size, part] = [
+                Batch(self._resident[r], self.labels[r], self._places[r]) for r in rows
+            ]
         return self._sequences[size, part]
 
     @cached_property
@@ -193,7 +211,9 @@ def _balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
         own = (labels == label).nonzero().flatten()
         slots = n // len(present) + (k < n % len(present))
         rounds = range(-(-slots // len(own)))
-        tickets.append(torch.cat([own[shuffled(len(own), mix(seed, label, r), epoch)] + r * n for r in rounds])[:slots])
+        tickets.append(
+            torch.cat([own[shuffled(len(own), mix(seed, label, r), epoch)] + r * n for r in rounds])[:slots]
+        )
     return torch.cat(tickets)[shuffled(n, seed, epoch)]
 
 
@@ -231,9 +251,13 @@ class Data:
                     f"{len(self.classes)} classes take the labels 0 to {len(self.classes) - 1}"
                 )
             if split.shape != self.train.shape:
-                raise DataError(f"{self.name}: {name} images are {split.shape}, training images {self.train.shape}")
+                raise DataError(
+                    f"{self.name}: {name} images are {split.shape}, training images {self.train.shape}"
+                )
         if len(torch.unique(self.train.labels)) < 2:
-            raise DataError(f"{self.name}: every training image has the same label; a classifier needs at least two classes")
+            raise DataError(
+                f"{self.name}: every training image has the same label; a classifier needs at least two classes"
+            )
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -284,13 +308,23 @@ class Data:
                 "and leave normalising to the model's first layer (`input: {normalize: …}`)"
             )
         named = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(y.max()) + 1))
-        parts = divide(y, {"test": test, "validation": validation}, seed=seed, names=named, groups=columns.get("group"))
-        return Data(whole.select(parts["train"]), part_of(whole, parts["validation"]), part_of(whole, parts["test"]), named, name)
+        parts = divide(
+            y, {"test": test, "validation": validation}, seed=seed, names=named, groups=columns.get("group")
+        )
+        return Data(
+            whole.select(parts["train"]),
+            part_of(whole, parts["validation"]),
+            part_of(whole, parts["test"]),
+            named,
+            name,
+        )
 
 
 def as_tensor(values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
     """A tensor of somebody's array, copied only where torch cannot share it (read-only, negative strides)."""
-    if isinstance(values, np.ndarray) and (not values.flags.writeable or any(stride < 0 for stride in values.strides)):
+    if isinstance(values, np.ndarray) and (
+        not values.flags.writeable or any(stride < 0 for stride in values.strides)
+    ):
         values = values.copy()
     return torch.as_tensor(values)
 

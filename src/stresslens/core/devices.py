@@ -120,7 +120,9 @@ def peak_memory(device: str) -> int | None:
     return 1024 * int(found[1]) if found else None
 
 
-def candidates(model: nn.Module, device: str, precision: str, threads: int | None, most: int) -> list[Arithmetic]:
+def candidates(
+    model: nn.Module, device: str, precision: str, threads: int | None, most: int
+) -> list[Arithmetic]:
     """The ways to run a step that are worth timing, the plain one first."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     precisions: list[Precision] = ["float32", "bfloat16"] if precision == "auto" else [precision]  # type: ignore[list-item]
@@ -129,14 +131,18 @@ def candidates(model: nn.Module, device: str, precision: str, threads: int | Non
     return [Arithmetic(device, p, t, f) for p in precisions for f in formats for t in counts]
 
 
-def probe(model: nn.Module, step: Callable[[nn.Module, Arithmetic], None], ways: list[Arithmetic]) -> dict[Arithmetic, float]:
+def probe(
+    model: nn.Module, step: Callable[[nn.Module, Arithmetic], None], ways: list[Arithmetic]
+) -> dict[Arithmetic, float]:
     """Seconds a step takes in each of the ways, on a copy of the model: the best of what fits into `PROBE_SECONDS`.
 
     More threads are not timed again where they gained nothing in the plain way, nor is bfloat16 for a step that is small anyway.
     """
     seconds: dict[Arithmetic, float] = {}
     for way in ways:
-        lost = len(seconds) > 1 and way.threads > ways[0].threads and seconds[ways[1]] * GAIN > seconds[ways[0]]
+        lost = (
+            len(seconds) > 1 and way.threads > ways[0].threads and seconds[ways[1]] * GAIN > seconds[ways[0]]
+        )
         if lost or (way.precision == "bfloat16" and min(seconds.values(), default=1.0) < SMALL_STEP):
             continue
         trial = way.place(copy.deepcopy(model))

@@ -17,7 +17,8 @@ from stresslens.core import torchrun
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stresslens.core.several import Several
+    pass
+
 
 TRAIN = "train"
 """What the first process tells the others when a training begins."""
@@ -73,7 +74,9 @@ class Group:
         """The loss of this process's part of a batch, also where that is empty."""
         return loss_of
 
-    def combine(self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]) -> tuple[float, int]:
+    def combine(
+        self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]
+    ) -> tuple[float, int]:
         """Makes gradients those of the whole batch, from the parts' means over `n` images each; returns its loss and size.
 
         What lasts of an objective's `state` becomes the first process's.
@@ -103,17 +106,3 @@ def group() -> Group:
             "torchrun … -m stresslens run STUDY.yaml"
         )
     return current or ALONE
-
-
-@contextmanager
-def joined() -> Iterator[Several]:
-    """For the duration this process is one of those that torchrun started."""
-    from stresslens.core.several import Several
-
-    several = Several(torchrun.place())
-    token = _current.set(several)
-    try:
-        yield several
-    finally:
-        _current.reset(token)
-        several.leave()

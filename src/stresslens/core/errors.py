@@ -69,7 +69,9 @@ class Problems(ConfigError):
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
-        super().__init__("\n".join(f"{'.'.join(map(str, p.path))}: {p.message}" if p.path else p.message for p in problems))
+        super().__init__(
+            "\n".join(f"{'.'.join(map(str, p.path))}: {p.message}" if p.path else p.message for p in problems)
+        )
 
 
 def first_line(error: BaseException) -> str:

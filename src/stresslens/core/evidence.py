@@ -121,7 +121,9 @@ class Probe(Protocol):
     disturbed: list[str]
     """What attacks left behind that was not so before, in words."""
 
-    def broken(self, attacks: Sequence[Any], eps: float, *, to_end: bool = False) -> tuple[NDArray[np.bool_], list[Trace]]:
+    def broken(
+        self, attacks: Sequence[Any], eps: float, *, to_end: bool = False
+    ) -> tuple[NDArray[np.bool_], list[Trace]]:
         """(m,) which images these attacks break at a radius, each on those that the ones before left, and what each showed.
 
         An infinite radius allows every image of the box. With `to_end` no image is dropped once broken (and only the first few are

@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +14,12 @@ from torch import Tensor, nn
 
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, closest
+from stresslens.core.inspection import evaluating
 from stresslens.core.types import Shape
 
 Normalization = Literal["standard", "pixel_minmax", "none"]
+
+
 Interpolation = Literal["bilinear", "bicubic"]
 
 
@@ -59,7 +60,9 @@ class Normalize(nn.Module):
             return Normalize.by_range(low, high)
         mean, square = total / (len(split) * split.shape[1] * split.shape[2])
         varies = high.flatten(1).amax(1) > low.flatten(1).amin(1)
-        spread = (square - mean.square()).clamp_min(0).sqrt() * varies.cpu()  # a constant channel's is rounding
+        spread = (square - mean.square()).clamp_min(
+            0
+        ).sqrt() * varies.cpu()  # a constant channel's is rounding
         return Normalize.by_moments(mean.tolist(), spread.tolist())
 
     @staticmethod
@@ -110,7 +113,9 @@ class StraightThrough(nn.Module):
     ConfigError where the shapes differ.
     """
 
-    def __init__(self, forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self, forward: Callable[[Tensor], Tensor], backward: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         super().__init__()
         self.value, self.approximation = forward, backward
 
@@ -119,7 +124,9 @@ class StraightThrough(nn.Module):
             value = self.value(x)
         smooth = x if self.approximation is None else self.approximation(x)
         if value.shape != smooth.shape:
-            raise ConfigError(f"StraightThrough: forward gives shape {tuple(value.shape)}, its approximation {tuple(smooth.shape)}")
+            raise ConfigError(
+                f"StraightThrough: forward gives shape {tuple(value.shape)}, its approximation {tuple(smooth.shape)}"
+            )
         return value.detach() + (smooth - smooth.detach())
 
 
@@ -134,7 +141,9 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
     parts = dict(own.named_modules())
     for name in names:
         if name not in parts or not name:
-            raise ConfigError(f"bpda: the model has no submodule {name!r}; {closest(name, [part for part in parts if part])}")
+            raise ConfigError(
+                f"bpda: the model has no submodule {name!r}; {closest(name, [part for part in parts if part])}"
+            )
         parent, _, last = name.rpartition(".")
         setattr(parts[parent], last, StraightThrough(parts[name]))
     return own
@@ -158,13 +167,20 @@ def pooled_first(model: nn.Module) -> nn.Module:
 def quick(model: nn.Module) -> nn.Module:
     """The model as many forward passes on a CPU run fastest, with the same answers: pooled before ReLU, channels last."""
     first = next(model.parameters(), None)
-    if first is None or first.device.type != "cpu" or not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+    if (
+        first is None
+        or first.device.type != "cpu"
+        or not any(isinstance(module, nn.Conv2d) for module in model.modules())
+    ):
         return model
     return copy.deepcopy(pooled_first(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def build(
-    net: nn.Module, normalize: Normalize, size: tuple[int, int] | None = None, interpolation: Interpolation = "bilinear"
+    net: nn.Module,
+    normalize: Normalize,
+    size: tuple[int, int] | None = None,
+    interpolation: Interpolation = "bilinear",
 ) -> nn.Sequential:
     """`net` behind its resizing and normalising, so that everything outside speaks of the images as given, in [0,1]."""
     first: list[tuple[str, nn.Module]] = [("resize", Resize(size, interpolation))] if size else []
@@ -187,7 +203,9 @@ def shape_seen(model: nn.Module, shape: Shape) -> Shape:
 def preparation(model: nn.Module, shape: Shape) -> str:
     """In words what is done to images of this shape before the net sees them; empty where they are only normalised."""
     resize = dict(model.named_children()).get("resize")
-    size = f"resized from {shape[1]}×{shape[2]} to {resize.extra_repr()}" if isinstance(resize, Resize) else ""
+    size = (
+        f"resized from {shape[1]}×{shape[2]} to {resize.extra_repr()}" if isinstance(resize, Resize) else ""
+    )
     channels = shape_seen(model, shape)[0]
     grey = f"grey images shown to it as {channels} channels alike" if channels != shape[0] else ""
     return "; ".join(filter(None, [size, grey]))
@@ -201,161 +219,15 @@ def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> Non
         with evaluating(model), torch.no_grad():
             output = model(torch.zeros(2, *shape, device=device, dtype=dtype))
     except Exception as error:  # a module of the user's own may raise anything
-        raise ConfigError(f"{name} cannot take images of shape {shape} (channels, height, width): {error}") from error
+        raise ConfigError(
+            f"{name} cannot take images of shape {shape} (channels, height, width): {error}"
+        ) from error
     if not isinstance(output, Tensor):
-        raise ConfigError(f"{name} returns a {type(output).__name__}; expected a tensor of logits (N, {classes})")
+        raise ConfigError(
+            f"{name} returns a {type(output).__name__}; expected a tensor of logits (N, {classes})"
+        )
     if output.shape == (2, classes) and not torch.isfinite(output).all():
         raise ConfigError(f"{name} returns logits that are not finite for a black image")
     if output.shape != (2, classes):
         got = f"({', '.join(['N', *map(str, output.shape[1:])])})"
         raise ConfigError(f"{name} returns shape {got}; expected logits (N, {classes}), one for each class")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the duration; each module's own mode comes back, also after an exception."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def hooked(
-    model: nn.Module,
-    hook: Callable[[str, nn.Module, tuple[Any, ...], Any], None],
-    chosen: Iterable[tuple[str, nn.Module]] | None = None,
-) -> Iterator[None]:
-    """Calls `hook(name, module, inputs, output)` after each forward pass of the `chosen` modules, by default of the leaves; the
-    hooks always come off."""
-    leaves = ((name, module) for name, module in model.named_modules() if not any(module.children()))
-    handles = [
-        module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))
-        for name, module in (leaves if chosen is None else chosen)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
-    """The names, within the net, of the parameters of the layer that gives the logits; none where no layer does by itself."""
-    last: list[tuple[str, nn.Module, Tensor]] = []
-
-    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            last[:] = [(name.removeprefix("net."), module, output)]
-
-    first = next(model.parameters(), torch.empty(0))
-    with evaluating(model), torch.no_grad(), hooked(model, note):
-        logits = model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
-    if not last:
-        return ()
-    name, module, output = last[0]
-    if output.ndim == 3 or output.shape[:2] != logits.shape:  # tokens are no logits
-        return ()
-    return tuple(f"{name}.{parameter}" for parameter, _ in module.named_parameters())
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One leaf module as it ran on one image. `neurons` are the outputs of convolutions and linear layers."""
-
-    name: str
-    type: str
-    kind: Literal["conv", "linear", "norm", "other"]
-    output: tuple[int, ...]
-    parameters: int
-    trainable: int
-    neurons: int
-    multiply_adds: int
-
-
-@dataclass(frozen=True)
-class LayerTable:
-    """A net, layer by layer, for one image; megabytes are of float32, activations counted twice (forward and backward)."""
-
-    layers: tuple[Layer, ...]
-    parameters: int
-    trainable: int
-    input_megabytes: float
-    activation_megabytes: float
-    parameter_megabytes: float
-
-    @property
-    def neurons(self) -> int:
-        return sum(layer.neurons for layer in self.layers)
-
-    @property
-    def multiply_adds(self) -> int:
-        return sum(layer.multiply_adds for layer in self.layers)
-
-    @property
-    def megabytes(self) -> float:
-        return self.input_megabytes + self.activation_megabytes + self.parameter_megabytes
-
-    def by_kind(self) -> dict[str, dict[str, int]]:
-        """Parameters and neurons of each kind of layer that has any."""
-        totals: dict[str, dict[str, int]] = {}
-        for layer in self.layers:
-            if layer.parameters or layer.neurons:
-                kind = totals.setdefault(layer.kind, {"parameters": 0, "neurons": 0})
-                kind["parameters"] += layer.parameters
-                kind["neurons"] += layer.neurons
-        return totals
-
-    def as_json(self) -> dict[str, Any]:
-        sums = {"neurons": self.neurons, "multiply_adds": self.multiply_adds, "megabytes": self.megabytes}
-        return asdict(self) | sums | {"by_kind": self.by_kind()}
-
-
-def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
-    """What `net` is made of, found by running it once, in evaluation mode, on one image of this shape (channels, height, width)."""
-    rows: list[Layer] = []
-    stored = 0
-    seen: set[nn.Module] = set()
-
-    def record(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal stored
-        own = [] if module in seen else list(module.parameters(recurse=False))
-        seen.add(module)
-        kind = _kind(module)
-        outputs = output.numel() if isinstance(output, Tensor) else 0
-        counted = outputs if kind in ("conv", "linear") else 0
-        view = isinstance(output, Tensor) and any(isinstance(x, Tensor) and x.data_ptr() == output.data_ptr() for x in inputs)
-        stored += 0 if view else outputs
-        size = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
-        total, trainable = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
-        each = _multiply_adds_each(module)
-        rows.append(Layer(name, type(module).__name__, kind, size, total, trainable, counted, each * counted))
-
-    first = next(net.parameters(), torch.empty(0))
-    with evaluating(net), torch.no_grad(), hooked(net, record):
-        net(torch.zeros(1, *shape, dtype=first.dtype, device=first.device))
-    total = sum(p.numel() for p in net.parameters())
-    trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    mebibyte = 4 / 2**20
-    pixels = shape[0] * shape[1] * shape[2]
-    return LayerTable(tuple(rows), total, trainable, pixels * mebibyte, 2 * stored * mebibyte, total * mebibyte)
-
-
-def _kind(module: nn.Module) -> Literal["conv", "linear", "norm", "other"]:
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return "conv"
-    if isinstance(module, nn.Linear):
-        return "linear"
-    if "Norm" in type(module).__name__:
-        return "norm"
-    return "other"
-
-
-def _multiply_adds_each(module: nn.Module) -> int:
-    """Multiply-adds for each output of a convolution or a linear layer."""
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return module.weight[0].numel()
-    return module.in_features if isinstance(module, nn.Linear) else 0

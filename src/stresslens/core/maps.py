@@ -25,7 +25,9 @@ class Maps:
         expected = (len(x), *x.shape[2:])
         if not isinstance(self.values, Tensor) or tuple(self.values.shape) != expected:
             got = tuple(self.values.shape) if isinstance(self.values, Tensor) else type(self.values).__name__
-            raise ConfigError(f"explainer {name} returned maps of shape {got}; expected {expected} (images, height, width)")
+            raise ConfigError(
+                f"explainer {name} returned maps of shape {got}; expected {expected} (images, height, width)"
+            )
         if not bool(self.values.isfinite().all()):
             raise ConfigError(f"explainer {name} returned NaN or infinity")
         return self

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stresslens.core.colours import coloured
+from stresslens.core.colormaps import coloured
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,15 @@ class Account:
     @property
     def said(self) -> str:
         parts = [f"began with {self.source}: {len(self.used)} tensors as they are"]
-        parts += [f"adapted: {', '.join(f'{name} ({how})' for name, how in self.adapted)}"] if self.adapted else []
+        parts += (
+            [f"adapted: {', '.join(f'{name} ({how})' for name, how in self.adapted)}"] if self.adapted else []
+        )
         parts += [f"begun anew: {', '.join(self.fresh)}"] if self.fresh else []
-        parts += [f"left: {', '.join(self.left[:6])}{', …' if len(self.left) > 6 else ''} ({len(self.left)})"] if self.left else []
+        parts += (
+            [f"left: {', '.join(self.left[:6])}{', …' if len(self.left) > 6 else ''} ({len(self.left)})"]
+            if self.left
+            else []
+        )
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
@@ -112,14 +118,20 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if not start.startswith((b"PK", b"\x80")):
             raise ValueError("it is no file of torch's; one of safetensors ends in .safetensors")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickles of other versions, which are read or refused all the same
+            warnings.simplefilter(
+                "ignore"
+            )  # of pickles of other versions, which are read or refused all the same
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         why = "it holds objects besides tensors, which could execute anything; save its state dict alone"
         raise DataError(f"{path} cannot be read as weights: {why}") from error
     except Exception as error:
         scripted = "TorchScript" in str(error)
-        why = "it is a TorchScript archive; save its state dict" if scripted else f"{first_line(error)[:160]}; {REFETCH}"
+        why = (
+            "it is a TorchScript archive; save its state dict"
+            if scripted
+            else f"{first_line(error)[:160]}; {REFETCH}"
+        )
         raise DataError(f"{path} cannot be read as weights: {why}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -159,7 +171,10 @@ def from_hub(source: str, repository: str, *names: str) -> Path:
     try:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
-        with suppress(HTTPError), urlopen(Request(hub.hf_hub_url(repository, names[0]), method="HEAD"), timeout=10):
+        with (
+            suppress(HTTPError),
+            urlopen(Request(hub.hf_hub_url(repository, names[0]), method="HEAD"), timeout=10),
+        ):
             pass
         for name in names[:-1]:
             with suppress(errors.EntryNotFoundError):
@@ -174,7 +189,13 @@ def from_hub(source: str, repository: str, *names: str) -> Path:
 
 
 def load_into(
-    net: nn.Module, weights: State, source: str, *, head: tuple[str, ...], keep_head: bool, must_keep: bool = False
+    net: nn.Module,
+    weights: State,
+    source: str,
+    *,
+    head: tuple[str, ...],
+    keep_head: bool,
+    must_keep: bool = False,
 ) -> Account:
     """Loads `weights` into the net, adapting convolutions that see other channels or smaller squares, and position embeddings of
     another grid. `head` are the names of the last layer's tensors: these alone may begin anew.
@@ -182,7 +203,10 @@ def load_into(
     Raises ConfigError naming the tensors where the weights are of another architecture.
     """
     own = net.state_dict()
-    stem = next(((f"{name}.weight", module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)), None)
+    stem = next(
+        ((f"{name}.weight", module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)),
+        None,
+    )
     used: list[str] = []
     adapted: list[tuple[str, str]] = []
     fresh: list[str] = []
@@ -191,7 +215,9 @@ def load_into(
     for name, target in own.items():
         given = weights.get(name)
         if name in head and must_keep and (given is None or given.shape != target.shape):
-            raise ConfigError(f"{source}: head: kept, but {name} is {tuple(target.shape)} here and not there; leave `head` out")
+            raise ConfigError(
+                f"{source}: head: kept, but {name} is {tuple(target.shape)} here and not there; leave `head` out"
+            )
         if name in head and (not keep_head or given is None or given.shape != target.shape):
             fresh.append(name)
         elif given is None:
@@ -216,13 +242,22 @@ def load_into(
     return Account(source, tuple(used), tuple(adapted), tuple(fresh), tuple(sorted(set(weights) - set(own))))
 
 
-def _fitted(name: str, given: Tensor, target: Tensor, stem: tuple[str, nn.Conv2d] | None) -> tuple[Tensor, str] | None:
+def _fitted(
+    name: str, given: Tensor, target: Tensor, stem: tuple[str, nn.Conv2d] | None
+) -> tuple[Tensor, str] | None:
     """A tensor brought to the target's shape, and how in words; None where there is no sound way. `stem` is the first convolution,
     with the name of its weights."""
     if stem is not None and name == stem[0] and given.ndim == 4 and given.shape[0] == target.shape[0]:
         return _convolution(given, target, overlapping=stem[1].stride < stem[1].kernel_size)
-    of_image = "pos" in name and name != "positional_embedding"  # open_clip's name of the text side's, a sequence
-    if of_image and given.ndim == target.ndim and target.ndim in (2, 3) and given.shape[-1] == target.shape[-1]:
+    of_image = (
+        "pos" in name and name != "positional_embedding"
+    )  # open_clip's name of the text side's, a sequence
+    if (
+        of_image
+        and given.ndim == target.ndim
+        and target.ndim in (2, 3)
+        and given.shape[-1] == target.shape[-1]
+    ):
         return _positions(given, target)
     return None
 

@@ -64,7 +64,9 @@ class Step:
 
     def report(self, **figures: float) -> None:
         """Figures of the running epoch for metrics.jsonl, kept in the state until others take their place."""
-        self.state.update({_REPORTED + name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()})
+        self.state.update(
+            {_REPORTED + name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
+        )
 
 
 _REPORTED = "reported: "
@@ -72,7 +74,11 @@ _REPORTED = "reported: "
 
 def reported(state: Mapping[str, Tensor]) -> dict[str, float]:
     """What an objective last reported of itself, by name."""
-    return {name.removeprefix(_REPORTED): float(value) for name, value in state.items() if name.startswith(_REPORTED)}
+    return {
+        name.removeprefix(_REPORTED): float(value)
+        for name, value in state.items()
+        if name.startswith(_REPORTED)
+    }
 
 
 def lasting(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

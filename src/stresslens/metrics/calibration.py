@@ -51,7 +51,13 @@ def reliability(probabilities: Floats, labels: Labels, *, bins: int = BINS) -> l
     hits = np.bincount(place, weights=right, minlength=bins)
     sums = np.bincount(place, weights=confidence, minlength=bins)
     return [
-        Bin(k / bins, (k + 1) / bins, int(n), float(sums[k] / n) if n else math.nan, wilson(int(hits[k]), int(n)))
+        Bin(
+            k / bins,
+            (k + 1) / bins,
+            int(n),
+            float(sums[k] / n) if n else math.nan,
+            wilson(int(hits[k]), int(n)),
+        )
         for k, n in enumerate(counts)
     ]
 
@@ -75,11 +81,18 @@ def ece(probabilities: Floats, labels: Labels, *, bins: int = BINS, level: float
     surplus = confidence - (predicted(probabilities) == labels)  # (N,)
     place = _bin_of(confidence, bins)
     gaps = np.bincount(place, weights=surplus, minlength=bins) / n
-    variances = np.maximum(np.bincount(place, weights=np.square(surplus), minlength=bins) / n - np.square(gaps), 0) / n
+    variances = (
+        np.maximum(np.bincount(place, weights=np.square(surplus), minlength=bins) / n - np.square(gaps), 0)
+        / n
+    )
     value, z = float(np.abs(gaps).sum()), float(ndtri(0.5 + level / 2))
     spread = float((np.sign(gaps)[place] * surplus).std()) / math.sqrt(n)
-    noise = math.sqrt(2 / math.pi) * float(np.sqrt(variances).sum()) + z * math.sqrt((1 - 2 / math.pi) * float(variances.sum()))
-    return Estimate(value, max(0.0, value - noise), min(1.0, value + z * spread), n, "normal, bias-aware", level)
+    noise = math.sqrt(2 / math.pi) * float(np.sqrt(variances).sum()) + z * math.sqrt(
+        (1 - 2 / math.pi) * float(variances.sum())
+    )
+    return Estimate(
+        value, max(0.0, value - noise), min(1.0, value + z * spread), n, "normal, bias-aware", level
+    )
 
 
 def fit_temperature(logits: Floats, labels: Labels) -> float:

@@ -33,7 +33,9 @@ def top_k(scores: Floats, labels: Labels, k: int) -> Estimate:
 def confusion_matrix(scores: Floats, labels: Labels) -> Labels:
     """(K, K) counts: rows the truth, columns the prediction."""
     classes = scores.shape[1]
-    return np.bincount(labels * classes + predicted(scores), minlength=classes * classes).reshape(classes, classes)
+    return np.bincount(labels * classes + predicted(scores), minlength=classes * classes).reshape(
+        classes, classes
+    )
 
 
 def recalls(confusion: Labels) -> list[Estimate]:

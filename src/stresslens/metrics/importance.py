@@ -29,7 +29,9 @@ class Importance:
         return self.p_holm < 1 - self.share.level and self.share.low > 0
 
 
-def importances(columns: Mapping[str, Floats], outcome: Floats, *, level: float = 0.95, seed: int = 0) -> dict[str, Importance]:
+def importances(
+    columns: Mapping[str, Floats], outcome: Floats, *, level: float = 0.95, seed: int = 0
+) -> dict[str, Importance]:
     """For each setting, written as columns (n, k), its share of the variance of `outcome` (n,), interactions included.
 
     A forest (Breiman 2001) that has not seen a trial predicts it as it is, and with the setting as each of the n trials has it; the
@@ -41,14 +43,23 @@ def importances(columns: Mapping[str, Floats], outcome: Floats, *, level: float 
 
     n, variance = len(outcome), float(outcome.var())
     if variance == 0:
-        return {name: Importance(Estimate(0.0, 0.0, 0.0, n, "no differences", level), 1.0) for name in columns}
+        return {
+            name: Importance(Estimate(0.0, 0.0, 0.0, n, "no differences", level), 1.0) for name in columns
+        }
     rises = _rises(columns, outcome, seed) / (2 * variance)
     found = {}
     for name, rise in zip(columns, rises):
         mean, error = float(rise.mean()), float(rise.std(ddof=1)) / math.sqrt(n)
         half = float(stdtrit(n - 1, 0.5 + level / 2)) * error
         p = float(2 * stdtr(n - 1, -abs(mean) / error)) if error > 0 else 1.0
-        share = Estimate(_within(mean), _within(mean - half), _within(mean + half), n, "t over trials, held out of a forest", level)
+        share = Estimate(
+            _within(mean),
+            _within(mean - half),
+            _within(mean + half),
+            n,
+            "t over trials, held out of a forest",
+            level,
+        )
         found[name] = Importance(share, p)
     corrected = holm({name: each.p for name, each in found.items()})
     return {name: Importance(each.share, each.p, corrected[name]) for name, each in found.items()}
@@ -67,7 +78,9 @@ def _rises(columns: Mapping[str, Floats], outcome: Floats, seed: int) -> Floats:
         for fold in range(FOLDS):
             out = order[fold::FOLDS]
             kept = np.setdiff1d(order, out)
-            forest = RandomForestRegressor(TREES, random_state=repeat, n_jobs=1).fit(whole[kept], outcome[kept])
+            forest = RandomForestRegressor(TREES, random_state=repeat, n_jobs=1).fit(
+                whole[kept], outcome[kept]
+            )
             plain = (outcome[out] - forest.predict(whole[out])) ** 2
             for place, (name, end) in enumerate(zip(columns, ends)):
                 own = slice(end - columns[name].shape[1], end)

@@ -53,7 +53,11 @@ def logit_normal(value: float, influence: Floats, *, level: float = 0.95) -> Est
     """
     from scipy.special import expit, logit, ndtri
 
-    half = float(ndtri(0.5 + level / 2)) * float(np.linalg.norm(influence)) / (len(influence) * value * (1 - value))
+    half = (
+        float(ndtri(0.5 + level / 2))
+        * float(np.linalg.norm(influence))
+        / (len(influence) * value * (1 - value))
+    )
     low, high = (float(expit(logit(value) + step)) for step in (-half, half))
     return Estimate(value, min(low, value), max(high, value), len(influence), "influence function", level)
 
@@ -75,7 +79,10 @@ def bootstrap_mean(values: Floats, *, level: float = 0.95, seed: int = 0) -> Est
     if n >= MANY:
         from scipy.special import ndtri
 
-        mean, half = float(values.mean()), float(ndtri(0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
+        mean, half = (
+            float(values.mean()),
+            float(ndtri(0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(n),
+        )
         return Estimate(mean, mean - half, mean + half, n, "normal", level)
     means = _resampled(n, seed) @ values / n
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])

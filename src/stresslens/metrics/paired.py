@@ -20,7 +20,9 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def resampled(values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95) -> tuple[float, float]:
+def resampled(
+    values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95
+) -> tuple[float, float]:
     """Half the width of the interval, and p, of a mean over J divisions of the same images into training and test.
 
     The corrected resampled t test (Nadeau & Bengio 2003): variance s² (1/J + ratio), ratio = test / training images, with J - 1
@@ -36,11 +38,15 @@ def resampled(values: Floats, ratio: float, *, grain: float = 0.0, level: float 
     return float(stdtrit(degrees, 0.5 + level / 2)) * error, float(2 * stdtr(degrees, -abs(mean) / error))
 
 
-def resampled_reach(values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95, power: float = 0.8) -> float:
+def resampled_reach(
+    values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95, power: float = 0.8
+) -> float:
     """The least difference that `resampled` finds with this power, were the values' variance the true one."""
     from scipy.special import ndtri, stdtrit
 
-    return float(stdtrit(len(values) - 1, 0.5 + level / 2) + ndtri(power)) * _resampled_error(values, ratio, grain)
+    return float(stdtrit(len(values) - 1, 0.5 + level / 2) + ndtri(power)) * _resampled_error(
+        values, ratio, grain
+    )
 
 
 def holm(p: Mapping[Pair, float]) -> dict[Pair, float]:

@@ -32,7 +32,9 @@ class PowerLaw:
         at = math.log(size) - self._centre
         value = math.log(self.scale) - self.exponent.value * math.log(size)
         half = self._quantile * math.sqrt(float(np.array([1.0, at]) @ self._covariance @ np.array([1.0, at])))
-        return Estimate(math.exp(value), math.exp(value - half), math.exp(value + half), self.exponent.n, "power law")
+        return Estimate(
+            math.exp(value), math.exp(value - half), math.exp(value + half), self.exponent.n, "power law"
+        )
 
     @property
     def tenfold(self) -> Estimate:
@@ -52,7 +54,11 @@ def power_law(sizes: Sequence[float], errors: Sequence[Estimate]) -> PowerLaw | 
     from scipy import stats
 
     kept = [(n, e) for n, e in zip(sizes, errors) if e.value > 0]
-    if len(kept) < FEWEST or len({n for n, _ in kept}) < FEWEST or not all(math.isfinite(e.high - e.low) for _, e in kept):
+    if (
+        len(kept) < FEWEST
+        or len({n for n, _ in kept}) < FEWEST
+        or not all(math.isfinite(e.high - e.low) for _, e in kept)
+    ):
         return None
     z = float(stats.norm.ppf(0.975))
     logs = np.log([n for n, _ in kept])

@@ -109,7 +109,9 @@ def _area(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]
 def _average_precision(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]:
     """Average precision and what each image adds to it: by its own precision, and by moving that of the class's images below."""
     n, count = len(scores), int(own.sum())
-    _, group, size = np.unique(-scores, return_inverse=True, return_counts=True)  # groups of equal scores, highest first
+    _, group, size = np.unique(
+        -scores, return_inverse=True, return_counts=True
+    )  # groups of equal scores, highest first
     found = np.bincount(group, weights=own)  # of the class, per group
     taken, hits = np.cumsum(size), np.cumsum(found)
     precision = hits / taken

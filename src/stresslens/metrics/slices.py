@@ -37,7 +37,9 @@ class Slice:
     rows: tuple[Row, ...]
 
     def as_json(self) -> dict[str, Any]:
-        rows = [{"value": row.value, "n": row.accuracy.n, "accuracy": row.accuracy.as_json()} for row in self.rows]
+        rows = [
+            {"value": row.value, "n": row.accuracy.n, "accuracy": row.accuracy.as_json()} for row in self.rows
+        ]
         return {"by": self.by, "p": self.p, "p_holm": self.p_holm, "rows": rows}
 
 
@@ -59,7 +61,9 @@ def slices_of(
         groups["saturation"] = _by_amount(saturation, ("pale", "medium", "vivid"), "{:.2f} to {:.2f}")
     if "width" in columns and "height" in columns:
         pixels = columns["width"].astype(float) * columns["height"]
-        groups["size"] = _by_amount(pixels, ("smallest", "small", "large", "largest"), "{:,.0f} to {:,.0f} pixels")
+        groups["size"] = _by_amount(
+            pixels, ("smallest", "small", "large", "largest"), "{:,.0f} to {:,.0f} pixels"
+        )
     for name, column in columns.items():
         if name in named or (name not in NOT_SLICED and len(np.unique(column)) <= ROWS):
             groups[name] = _by_value(column)
@@ -114,5 +118,7 @@ def p_of_no_difference(right: NDArray[np.bool_], place: Values, *, seed: int = 0
     seen = statistic(wrongs)
     if min(expected.min(), (sizes - expected).min()) >= 5:
         return float(chi2.sf(seen, len(sizes) - 1))
-    drawn = statistic(np.random.default_rng(seed).multivariate_hypergeometric(sizes, errors, size=PERMUTATIONS))
+    drawn = statistic(
+        np.random.default_rng(seed).multivariate_hypergeometric(sizes, errors, size=PERMUTATIONS)
+    )
     return float((1 + (drawn >= seen - 1e-9).sum()) / (1 + PERMUTATIONS))

@@ -48,7 +48,9 @@ def linear_axis(values: Sequence[float], *, count: int = 5) -> Axis:
     labels = [_minus(f"{tick:.{decimals}f}") for tick in ticks]
     far = max(abs(ticks[0]), abs(ticks[-1])) >= 1e4 or decimals > 4
     brief = [short(tick) for tick in ticks]
-    return Axis(ticks, brief if far and (len(set(brief)) == len(ticks) or max(map(len, labels)) > 12) else labels)
+    return Axis(
+        ticks, brief if far and (len(set(brief)) == len(ticks) or max(map(len, labels)) > 12) else labels
+    )
 
 
 def log_axis(values: Sequence[float]) -> Axis:

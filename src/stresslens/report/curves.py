@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.report.axes import linear_axis
-from stresslens.report.figures import Point, Series, legend, line_chart
-from stresslens.report.files import Bin
-from stresslens.report.reading import Recipe, Run, Study
+from stresslens.report.charts import Point, Series, legend, line_chart
+from stresslens.report.load import Recipe, Run, Study
+from stresslens.report.schema import Bin
 
 CURVES = (
     ("Training loss", ("loss",)),
@@ -22,7 +22,12 @@ CURVES = (
     ("Validation accuracy", ("validation", "accuracy")),
     ("Test accuracy: shown, never used", ("test", "accuracy")),
 )
-SPLITS = (("during the epoch", ()), ("training split", ("train",)), ("validation", ("validation",)), ("test", ("test",)))
+SPLITS = (
+    ("during the epoch", ()),
+    ("training split", ("train",)),
+    ("validation", ("validation",)),
+    ("test", ("test",)),
+)
 SHARED_LEGEND = 8
 """From this many recipes on, the charts of a section have one legend together."""
 FEW = 5
@@ -63,7 +68,11 @@ def run_curves(run: Run) -> Charts | None:
         drawn = []
         for place, (name, split) in enumerate(SPLITS):
             points = [(x, scale * y) for x, y in run.curve(*split, key)]
-            marks = [p for p in points if p[0] == run.record.training.chosen_epoch] if split == ("validation",) else []
+            marks = (
+                [p for p in points if p[0] == run.record.training.chosen_epoch]
+                if split == ("validation",)
+                else []
+            )
             if points:
                 drawn.append(Series(name, points, place, marks=marks))
         if drawn:
@@ -71,7 +80,9 @@ def run_curves(run: Run) -> Charts | None:
     return Charts(charts) if charts else None
 
 
-def _curve_chart(drawn: Sequence[Series], title: str, is_percent: bool, *, with_legend: bool = True) -> Markup:
+def _curve_chart(
+    drawn: Sequence[Series], title: str, is_percent: bool, *, with_legend: bool = True
+) -> Markup:
     ys = [y for series in drawn for _, y in series.points]
     log = bool(ys) and not is_percent and min(ys) > 0 and max(ys) / min(ys) > 30
     unit = "%" if is_percent else "loss, logarithmic" if log else "loss"
@@ -144,7 +155,11 @@ def run_risk(run: Run, split: str) -> Markup | None:
 
 
 def _of_bins(name: str, bins: Sequence[Bin], place: int) -> Series:
-    filled = [(100 * b.confidence, b.accuracy) for b in bins if b.n >= FEW and b.accuracy and b.confidence is not None]
+    filled = [
+        (100 * b.confidence, b.accuracy)
+        for b in bins
+        if b.n >= FEW and b.accuracy and b.confidence is not None
+    ]
     points = [(x, 100 * e.value) for x, e in filled]
     return Series(name, points, place, [(x, 100 * e.low, 100 * e.high) for x, e in filled])
 
@@ -154,10 +169,16 @@ def _reliability(recipe: Recipe, split: str) -> Series | None:
     seeds = [run.record.reliability[split].bins for run in recipe.finished if split in run.record.reliability]
     points = []
     for same in zip(*seeds):
-        filled = [(b.n, b.confidence, b.accuracy.value) for b in same if b.n and b.accuracy and b.confidence is not None]
+        filled = [
+            (b.n, b.confidence, b.accuracy.value)
+            for b in same
+            if b.n and b.accuracy and b.confidence is not None
+        ]
         n = sum(each[0] for each in filled)
         if n >= FEW:
-            points.append((100 * sum(m * x for m, x, _ in filled) / n, 100 * sum(m * y for m, _, y in filled) / n))
+            points.append(
+                (100 * sum(m * x for m, x, _ in filled) / n, 100 * sum(m * y for m, _, y in filled) / n)
+            )
     return Series(recipe.name, points, recipe.place) if points else None
 
 

@@ -10,9 +10,9 @@ from markupsafe import Markup
 from stresslens.core.types import Estimate
 from stresslens.metrics.power_law import PowerLaw, power_law
 from stresslens.report.axes import linear_axis, log_axis
-from stresslens.report.figures import DASHES, Series, line_chart, place_of
-from stresslens.report.reading import Study
-from stresslens.report.wording import footnote, percent
+from stresslens.report.charts import DASHES, Series, line_chart, place_of
+from stresslens.report.format import footnote, percent
+from stresslens.report.load import Study
 
 ODD = 0.01
 """Below this p the points are said not to follow a power law."""
@@ -46,7 +46,11 @@ class Sizes:
             return whole + law + ": whether more data helps cannot be told from these."
         law += f": ten times the data leaves {percent(tenfold)} % of them."
         if self.law.p < ODD:
-            return whole + law + f" They do not follow it closely (p = {self.law.p:.2g}), so it says nothing of larger sizes."
+            return (
+                whole
+                + law
+                + f" They do not follow it closely (p = {self.law.p:.2g}), so it says nothing of larger sizes."
+            )
         return whole + law + f" If it goes on, {2 * self.sizes[-1]:,} images give {percent(_error(more))} %."
 
 
@@ -89,7 +93,10 @@ def section(study: Study) -> DataSizes | None:
 
 def _charts(curves: Sequence[Sizes], split: str) -> list[Markup]:
     x = log_axis([size for curve in curves for size in curve.sizes])
-    accuracy = [Series(c.name, _points(c.sizes, c.accuracies), c.place, band=_band(c.sizes, c.accuracies)) for c in curves]
+    accuracy = [
+        Series(c.name, _points(c.sizes, c.accuracies), c.place, band=_band(c.sizes, c.accuracies))
+        for c in curves
+    ]
     lowest = min(100 * e.low for c in curves for e in c.accuracies)
     charts = [
         line_chart(
@@ -102,13 +109,21 @@ def _charts(curves: Sequence[Sizes], split: str) -> list[Markup]:
     ]
     fitted = [c for c in curves if c.law is not None]
     if fitted:
-        errors = [Series(c.name, _points(c.sizes, c.errors), c.place, band=_band(c.sizes, c.errors)) for c in fitted]
+        errors = [
+            Series(c.name, _points(c.sizes, c.errors), c.place, band=_band(c.sizes, c.errors)) for c in fitted
+        ]
         laws = [
-            Series(f"{c.name}: power {_signed(-c.law.exponent.value)}", _law(c), place_of(c.place, c.place % DASHES + 1))
+            Series(
+                f"{c.name}: power {_signed(-c.law.exponent.value)}",
+                _law(c),
+                place_of(c.place, c.place % DASHES + 1),
+            )
             for c in fitted
             if c.law is not None
         ]
-        heights = [100 * max(e.low, 1e-4) for c in fitted for e in c.errors] + [100 * e.high for c in fitted for e in c.errors]
+        heights = [100 * max(e.low, 1e-4) for c in fitted for e in c.errors] + [
+            100 * e.high for c in fitted for e in c.errors
+        ]
         charts.append(
             line_chart(
                 [*errors, *laws],

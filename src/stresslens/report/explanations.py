@@ -16,13 +16,13 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from stresslens.core.colours import bar, coloured, limit_of
-from stresslens.core.results import UnreadableRun, read_arrays, read_json
+from stresslens.core.colormaps import bar, coloured, limit_of
+from stresslens.core.files import UnreadableRun, read_arrays, read_json
 from stresslens.core.types import Estimate
-from stresslens.report.files import Figure, File
+from stresslens.report.format import plugin
 from stresslens.report.gallery import class_name
-from stresslens.report.reading import Run, Study
-from stresslens.report.wording import plugin
+from stresslens.report.load import Run, Study
+from stresslens.report.schema import Figure, File
 
 SIDE = 96
 """Pixels of the longer side that a picture is shown with; small ones are magnified by a whole number."""
@@ -146,7 +146,12 @@ def read(run: Run) -> list[Explanation]:
         explanation = Explanation(run, file.parent, result)
         if result.images and len(explanation.arrays):
             found.append(explanation)
-    return sorted(found, key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.result.label)])
+    return sorted(
+        found,
+        key=lambda each: [
+            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.result.label)
+        ],
+    )
 
 
 def of_run(run: Run) -> list[Group]:
@@ -175,7 +180,9 @@ def of_study(study: Study) -> list[Group]:
     return groups
 
 
-def _group(name: str, members: Sequence[Explanation], rows: Iterable[tuple[str, Explanation, float]]) -> Group:
+def _group(
+    name: str, members: Sequence[Explanation], rows: Iterable[tuple[str, Explanation, float]]
+) -> Group:
     first = members[0]
     shown, images = first.arrays["shown"], first.result.images
     cells = [Cell(_picture(shown[k]), _of_image(first.run, image)) for k, image in enumerate(images[:IMAGES])]
@@ -187,7 +194,12 @@ def _row(name: str, each: Explanation, limit: float) -> Row:
     pixels = coloured(each.arrays["maps"][:IMAGES], limit, signed=result.signed)
     worth = result.worth or Worth()
     cells = [
-        Cell(_picture(pixels[k]), _of_answer(each.run, image), image.truth not in (None, image.predicted), _of_map(worth, k))
+        Cell(
+            _picture(pixels[k]),
+            _of_answer(each.run, image),
+            image.truth not in (None, image.predicted),
+            _of_map(worth, k),
+        )
         for k, image in enumerate(result.images[:IMAGES])
     ]
     scale = _picture(bar(limit, signed=result.signed, height=8))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from stresslens.report.files import Example
-from stresslens.report.reading import Run
-from stresslens.report.wording import brief
+from stresslens.report.format import brief
+from stresslens.report.load import Run
+from stresslens.report.schema import Example
 
 BYTES = 1_200_000
 """Of all sheets of a page, as text."""
@@ -54,7 +54,9 @@ def gallery(run: Run) -> Gallery | None:
     shown: dict[bool, list[Picture]] = {False: [], True: []}
     pairs: set[tuple[int, int]] = set()
     left_out = 0
-    ordered = sorted(run.examples, key=lambda e: (e.kind != "sample", -e.probability if e.kind != "sample" else 0.0))
+    ordered = sorted(
+        run.examples, key=lambda e: (e.kind != "sample", -e.probability if e.kind != "sample" else 0.0)
+    )
     for example in ordered:
         if example.file not in sheets:
             read = sheets[example.file] = read_sheet(run.folder.examples, example.file, len(sheets), room)
@@ -81,7 +83,9 @@ class Sheet:
 
     @property
     def rule(self) -> Markup:
-        return Markup(f".sheet{self.place}{{--w:{self.width};--h:{self.height};background-image:url({self.uri})}}")
+        return Markup(
+            f".sheet{self.place}{{--w:{self.width};--h:{self.height};background-image:url({self.uri})}}"
+        )
 
     def style(self, box: Box | None) -> Markup:
         """The attributes of an element that shows a part of the sheet."""

@@ -18,28 +18,29 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import stresslens
-from stresslens.core.durations import duration
-from stresslens.core.results import RunFolder, write_atomically
+from stresslens.core.files import write_atomically
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.text import duration
+from stresslens.core.version import __version__
 from stresslens.report import (
-    beyond,
-    classes,
+    comparison,
+    convergence,
     curves,
     data_size,
-    differences,
     explanations,
-    pace,
+    format,
+    per_class,
     provenance,
-    robustness,
+    run_robustness,
+    study_robustness,
+    study_robustness_more,
     summary,
     sweeps,
-    under_attack,
     views,
-    wording,
 )
-from stresslens.report.figures import COLOURS, DASHES
+from stresslens.report.charts import COLOURS, DASHES
 from stresslens.report.gallery import gallery
-from stresslens.report.reading import Run, Study, read_run, read_study, split_of
+from stresslens.report.load import Run, Study, read_run, read_study, split_of
 from stresslens.report.summary import HEADLINE
 
 PAGE = "report.html"
@@ -79,7 +80,9 @@ def write_report(folder: Path, *, anew: bool = True) -> Path:
     """
     if (folder / "record.json").is_file():
         home = folder.resolve().parent.parent
-        return _write_run(read_run(RunFolder(folder)), home if (home / "study.json").is_file() else None, anew=anew)
+        return _write_run(
+            read_run(RunFolder(folder)), home if (home / "study.json").is_file() else None, anew=anew
+        )
     study = read_study(folder)
     for run in study.runs:
         _write_run(run, folder, anew=anew)
@@ -96,8 +99,8 @@ def write_reports_of(run: Path) -> None:
 def render_study(study: Study) -> str:
     """The study's page as text. Sections without data are left out."""
     scores = summary.scores(study)
-    contrasts, contrasts_left_out = differences.contrast_rows(study)
-    costs, costs_left_out = differences.cost_rows(study)
+    contrasts, contrasts_left_out = comparison.contrast_rows(study)
+    costs, costs_left_out = comparison.cost_rows(study)
     watched = [run for run in study.runs if run.record.watched_test]
     recipes = summary.headline(study)
     cards = provenance.data_cards(study.runs)
@@ -108,24 +111,24 @@ def render_study(study: Study) -> str:
         "recipes": recipes,
         "contrasts": contrasts,
         "costs": costs,
-        "errors": differences.errors(study),
-        "matrix": differences.matrix(study),
+        "errors": comparison.errors(study),
+        "matrix": comparison.matrix(study),
         "cost_charts": summary.cost_charts(study),
         "sweeps": sweeps.sections(study),
         "importance": sweeps.of_runs(study),
-        "threats": robustness.sections(study),
-        "audits": robustness.audits(study),
-        "damaged": robustness.damaged(study),
-        "robust_contrasts": beyond.contrasts(study),
-        "transfers": beyond.transfers(study),
-        "corruptions": beyond.corruptions(study),
-        "certificates": beyond.certificates(study),
+        "threats": study_robustness.sections(study),
+        "audits": study_robustness.audits(study),
+        "damaged": study_robustness.damaged(study),
+        "robust_contrasts": study_robustness_more.contrasts(study),
+        "transfers": study_robustness_more.transfers(study),
+        "corruptions": study_robustness_more.corruptions(study),
+        "certificates": study_robustness_more.certificates(study),
         "explained": explanations.of_study(study),
         "sizes": data_size.section(study),
         "curves": curves.learning_curves(study),
-        "pace": pace.section(study),
-        "confusions": classes.confusions(study),
-        "recalls": classes.recalls(study),
+        "pace": convergence.section(study),
+        "confusions": per_class.confusions(study),
+        "recalls": per_class.recalls(study),
         "confidence": curves.confidence_charts(study),
         "data_cards": cards,
         "environment": provenance.environment(study.runs),
@@ -161,8 +164,8 @@ def render_study(study: Study) -> str:
         beyond=any(found[part] for part in BEYOND),
         when=_when(study.runs),
         versions=sorted({run.record.version for run in study.runs} - {""}),
-        opening=differences.opening(study),
-        questions=differences.questions(study),
+        opening=comparison.opening(study),
+        questions=comparison.questions(study),
         watched=bool(watched),
         reads=sum(run.record.reads_of_test for run in watched),
         serious=[f for card in cards for f in card.findings if (f.status, f.severity) == ("sign", "serious")],
@@ -175,7 +178,7 @@ def render_study(study: Study) -> str:
         training_seconds=lambda run: run.record.training.seconds,
         accuracy_chart=summary.accuracy_chart(study),
         contrasts_left_out=contrasts_left_out,
-        contrasts_chart=differences.contrasts_chart(study),
+        contrasts_chart=comparison.contrasts_chart(study),
         costs_left_out=costs_left_out,
         accuracies=[run.record.scores.get(study.split, {}).get("accuracy") for run in study.runs],
         any_scoring=any(study.split in run.record.scoring for run in study.runs),
@@ -201,16 +204,16 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     found: dict[str, Any] = {
         "scores": scores,
         "curves": curves.run_curves(run),
-        "confusion": classes.run_confusion(run, split, pictures.pairs if pictures else ()),
+        "confusion": per_class.run_confusion(run, split, pictures.pairs if pictures else ()),
         "gallery": pictures,
-        "attacked": under_attack.sections(run),
+        "attacked": run_robustness.sections(run),
         "explained": explanations.of_run(run),
         "views": views.of_run(run),
-        "audits": robustness.findings_of(run),
+        "audits": study_robustness.findings_of(run),
         "damaged": run.stress.damaged,
-        "corruptions": beyond.run_corruptions(run),
-        "certificates": beyond.run_certificates(run),
-        "class_table": classes.class_table(run, split),
+        "corruptions": study_robustness_more.run_corruptions(run),
+        "certificates": study_robustness_more.run_certificates(run),
+        "class_table": per_class.class_table(run, split),
         "reliability": curves.run_reliability(run, split),
         "risk": curves.run_risk(run, split),
         "slices": slices,
@@ -253,7 +256,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         errors=sum(map(sum, counts)) - sum(row[i] for i, row in enumerate(counts)),
         reduced=max((record.shape or (0, 0, 0))[1:]) > 96,
         bins=[b for b in reliability.bins if b.n] if reliability else [],
-        slice_notes=wording.footnote(row.accuracy for each in slices for row in each.rows),
+        slice_notes=format.footnote(row.accuracy for each in slices for row in each.rows),
         items=provenance.ITEMS,
         few=curves.FEW,
         worth_checks=explanations.CHECKS,
@@ -281,7 +284,7 @@ def _digest(run: Run, home: str) -> str:
     examples = sorted(folder.examples.iterdir()) if folder.examples.is_dir() else []
     stress = sorted(file for pattern in STRESS for file in folder.path.glob(pattern))
     sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
-    digest = hashlib.sha256("\0".join([stresslens.__version__, home, *map(_asset, TEMPLATES)]).encode())
+    digest = hashlib.sha256("\0".join([__version__, home, *map(_asset, TEMPLATES)]).encode())
     for source in sources:
         content = source.read_bytes() if source.is_file() else b""
         digest.update(f"{source.name} {len(content)} ".encode(errors="replace") + content)
@@ -319,7 +322,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     filters = "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over footnote"
-    environment.filters.update({name: getattr(wording, name) for name in filters.split()})
+    environment.filters.update({name: getattr(format, name) for name in filters.split()})
     environment.filters |= {"duration": duration, "command": shlex.join}
     environment.tests["finite"] = math.isfinite
     return environment

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stresslens.report.files import DataFacts, Finding
-from stresslens.report.reading import Run, Study
+from stresslens.report.load import Run, Study
+from stresslens.report.schema import DataFacts, Finding
 
 ITEMS = 12
 """Files or images that are named under a finding."""
@@ -39,10 +39,14 @@ def data_cards(runs: Sequence[Run]) -> list[DataCard]:
     for members in together.values():
         data = members[0].record.data
         found = {f.model_dump_json(): f for run in members for f in run.record.data.findings}
-        findings = sorted(found.values(), key=lambda f: _RANK.get((f.status, f.severity), 4 if f.status == "no sign" else 3))
+        findings = sorted(
+            found.values(), key=lambda f: _RANK.get((f.status, f.severity), 4 if f.status == "no sign" else 3)
+        )
         names = list(dict.fromkeys(run.name for run in members))
         divisions = len({run.record.data.fingerprint for run in members}) if data.division else 1
-        cards.append(DataCard(names, data, members[0].record.shape, members[0].record.classes, divisions, findings))
+        cards.append(
+            DataCard(names, data, members[0].record.shape, members[0].record.classes, divisions, findings)
+        )
     return cards
 
 
@@ -62,7 +66,11 @@ def environment(runs: Sequence[Run]) -> list[tuple[str, str]]:
 def config(run: Run) -> str:
     """The resolved configuration, cut where it is very long."""
     text = run.config
-    return text if len(text) <= CONFIG_BYTES else text[:CONFIG_BYTES] + "\n… (cut here; the whole is in config.yaml)"
+    return (
+        text
+        if len(text) <= CONFIG_BYTES
+        else text[:CONFIG_BYTES] + "\n… (cut here; the whole is in config.yaml)"
+    )
 
 
 def expectation(study: Study) -> list[tuple[bool, str]]:

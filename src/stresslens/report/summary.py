@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from stresslens.core.durations import duration
+from stresslens.core.text import duration
 from stresslens.core.types import Estimate
-from stresslens.report.figures import Interval, Mark, interval_chart, scatter_chart
-from stresslens.report.reading import Recipe, Run, Study, is_proportion
-from stresslens.report.wording import count, footnote, percent
+from stresslens.report.charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.report.format import count, footnote, percent
+from stresslens.report.load import Recipe, Run, Study, is_proportion
 
 HEADLINE = ("accuracy", "majority_baseline")
 ORDER = (
@@ -60,14 +60,19 @@ class Score:
 def scores(study: Study) -> list[Score]:
     """The scores any finished run has, accuracy first, then the baseline beside it; one estimate for each of `headline`."""
     names = {name for run in study.runs if run.finished for name in run.record.scores.get(study.split, {})}
-    return [_score(name, [recipe.score(study.split, name) for recipe in headline(study)]) for name in in_order(names)]
+    return [
+        _score(name, [recipe.score(study.split, name) for recipe in headline(study)])
+        for name in in_order(names)
+    ]
 
 
 def run_scores(run: Run) -> tuple[list[str], list[Score]]:
     """A run's splits, test first, and every score with one estimate for each of them."""
     splits: list[str] = [split for split in ("test", "validation", "train") if split in run.record.scores]
     names = {name for split in splits for name in run.record.scores[split]}
-    return splits, [_score(name, [run.record.scores[split].get(name) for split in splits]) for name in in_order(names)]
+    return splits, [
+        _score(name, [run.record.scores[split].get(name) for split in splits]) for name in in_order(names)
+    ]
 
 
 def in_order(names: set[str]) -> list[str]:
@@ -103,12 +108,16 @@ def restless(study: Study) -> list[str]:
 
     said = []
     for recipe in headline(study):
-        found = [e for run in recipe.finished if (e := run.record.scores.get(study.split, {}).get("accuracy"))]
+        found = [
+            e for run in recipe.finished if (e := run.record.scores.get(study.split, {}).get("accuracy"))
+        ]
         if len(found) < 2:
             continue
         low, high, n = min(e.value for e in found), max(e.value for e in found), min(e.n for e in found)
         mean = math.fsum(e.value for e in found) / len(found)
-        explained = float(studentized_range.ppf(0.95, len(found), math.inf)) * math.sqrt(mean * (1 - mean) / n)
+        explained = float(studentized_range.ppf(0.95, len(found), math.inf)) * math.sqrt(
+            mean * (1 - mean) / n
+        )
         if high - low > explained:
             seen = f"{100 * low:.1f} to {100 * high:.1f} % over {len(found)} seeds"
             beyond = f"further apart than {n:,} images explain ({100 * explained:.1f} points)"
@@ -134,7 +143,10 @@ def unfinished(study: Study) -> list[Unfinished]:
             for run in recipe.runs
             if not run.finished
         ]
-        rows += [Unfinished(recipe.name, seed, "not started", "no record in its folder", 0) for seed in recipe.missing]
+        rows += [
+            Unfinished(recipe.name, seed, "not started", "no record in its folder", 0)
+            for seed in recipe.missing
+        ]
     return rows
 
 
@@ -149,7 +161,9 @@ def scored(name: str, split: str, estimate: Estimate | None, baseline: Estimate 
     """One sentence on one accuracy, if there is any."""
     if not estimate:
         return []
-    instead = f", against {100 * baseline.value:.1f} for always naming the commonest class" if baseline else ""
+    instead = (
+        f", against {100 * baseline.value:.1f} for always naming the commonest class" if baseline else ""
+    )
     return [f"{name}: {percent(estimate)} % of the {split} split is classified correctly{instead}."]
 
 
@@ -173,12 +187,16 @@ def accuracy_chart(study: Study) -> Markup | None:
     if not rows:
         return None
     baselines = (
-        [b.value for r in headline(study) if (b := r.score(study.split, "majority_baseline"))] if metric == "accuracy" else []
+        [b.value for r in headline(study) if (b := r.score(study.split, "majority_baseline"))]
+        if metric == "accuracy"
+        else []
     )
     reference = (100 * baselines[0], f"majority class {100 * baselines[0]:.1f}") if baselines else None
     said = f"{title(metric)} on the {study.split} split, with its interval"
     key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
-    return interval_chart(rows, title=said, x_label=f"{metric.replace('_', ' ')}, %{key}", reference=reference)
+    return interval_chart(
+        rows, title=said, x_label=f"{metric.replace('_', ' ')}, %{key}", reference=reference
+    )
 
 
 def cost_charts(study: Study) -> list[Markup]:
@@ -190,7 +208,9 @@ def cost_charts(study: Study) -> list[Markup]:
             cost, e = recipe.mean(measure), recipe.score(study.split, "accuracy")
             if cost is not None and e:
                 written = f"{percent(e)} %, {write(cost)}"
-                marks.append(Mark(recipe.name, cost, 100 * e.value, 100 * e.low, 100 * e.high, recipe.place, written))
+                marks.append(
+                    Mark(recipe.name, cost, 100 * e.value, 100 * e.low, 100 * e.high, recipe.place, written)
+                )
         xs = [mark.x for mark in marks]
         if len(set(xs)) > 1:
             log = min(xs) > 0 and max(xs) / min(xs) > 20
@@ -208,8 +228,18 @@ def _parameters(run: Run) -> float | None:
 
 
 COSTS: Sequence[tuple[str, str, Callable[[Run], float | None], Callable[[float], str]]] = (
-    ("Accuracy against time", "seconds of training, mean of a run", lambda run: run.record.training.seconds, duration),
-    ("Accuracy against work", "multiply-adds for one image", _multiply_adds, lambda n: f"{count(round(n))} multiply-adds"),
+    (
+        "Accuracy against time",
+        "seconds of training, mean of a run",
+        lambda run: run.record.training.seconds,
+        duration,
+    ),
+    (
+        "Accuracy against work",
+        "multiply-adds for one image",
+        _multiply_adds,
+        lambda n: f"{count(round(n))} multiply-adds",
+    ),
     ("Accuracy against size", "parameters", _parameters, lambda n: f"{count(round(n))} parameters"),
 )
 

@@ -12,10 +12,10 @@ from typing import Any
 from markupsafe import Markup
 
 from stresslens.report.axes import log_axis
-from stresslens.report.figures import Interval, Mark, interval_chart, scatter_chart
-from stresslens.report.files import ImportanceTable, SweepFile, Trial
-from stresslens.report.reading import Study
-from stresslens.report.wording import brief, number, percent, plain
+from stresslens.report.charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.report.format import brief, number, percent, plain
+from stresslens.report.load import Study
+from stresslens.report.schema import ImportanceTable, SweepFile, Trial
 
 UNITS = {"accuracy": "accuracy, %", "robust": "robust accuracy, %", "loss": "loss"}
 PLAIN, BEST = 0, 1
@@ -61,7 +61,11 @@ def _values(given: Any) -> str:
     """The choices or the range of a setting, as `space:` of a study file gives them."""
     if isinstance(given, dict) and "choices" not in given:
         how = (
-            f" in steps of {text(given['step'])}" if given.get("step") else ", evenly in its logarithm" if given.get("log") else ""
+            f" in steps of {text(given['step'])}"
+            if given.get("step")
+            else ", evenly in its logarithm"
+            if given.get("log")
+            else ""
         )
         return f"{text(given.get('from'))} to {text(given.get('to'))}{how}"
     choices = given["choices"] if isinstance(given, dict) else given
@@ -106,10 +110,16 @@ def of_runs(study: Study) -> OfRuns | None:
 
 def _importance(table: ImportanceTable | None) -> Markup | None:
     rows = table.rows if table else []
-    drawn = [Interval(row.setting, s.value, s.low, s.high, PLAIN, f"{s.value:.2f}") for row in rows if (s := row.share)]
+    drawn = [
+        Interval(row.setting, s.value, s.low, s.high, PLAIN, f"{s.value:.2f}")
+        for row in rows
+        if (s := row.share)
+    ]
     if not drawn:
         return None
-    return interval_chart(drawn, title="How much each setting explains", x_label="share of the differences", label=32)
+    return interval_chart(
+        drawn, title="How much each setting explains", x_label="share of the differences", label=32
+    )
 
 
 def _slice(key: str, file: SweepFile) -> Markup | None:
@@ -119,7 +129,9 @@ def _slice(key: str, file: SweepFile) -> Markup | None:
     values = [trial.settings.get(key) for trial in ended]
     if len({text(value) for value in values}) < 2:
         return None
-    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    numbers = [
+        float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
     if len(numbers) < len(values):
         return _of_choices(key, ended, scale, UNITS[file.metric])
     marks = [_mark(trial, x, scale, file) for trial, x in zip(ended, numbers)]
@@ -149,7 +161,9 @@ def _of_choices(key: str, ended: Sequence[Trial], scale: float, unit: str) -> Ma
             written = text(trial.settings[key]) if key in trial.settings else "as in the recipe"
             together.setdefault(written, []).append(scale * trial.value.value)
     rows = [
-        Interval(f"{choice} ({len(there)})", median(there), min(there), max(there), PLAIN, number(median(there)))
+        Interval(
+            f"{choice} ({len(there)})", median(there), min(there), max(there), PLAIN, number(median(there))
+        )
         for choice, there in sorted(together.items(), key=lambda pair: -median(pair[1]))
     ]
     title = f"Validation against {key}: median, lowest and highest (trials)"

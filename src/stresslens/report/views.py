@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 from markupsafe import Markup
 from pydantic import Field, ValidationError
 
-from stresslens.core.results import UnreadableRun, read_json
-from stresslens.report.figures import Series, line_chart, map_chart
-from stresslens.report.files import File
-from stresslens.report.reading import Run
-from stresslens.report.wording import plugin
+from stresslens.core.files import UnreadableRun, read_json
+from stresslens.report.charts import Series, line_chart, map_chart
+from stresslens.report.format import plugin
+from stresslens.report.load import Run
+from stresslens.report.schema import File
 
 BYTES = 900_000
 """Of all grids of a page, as text."""
@@ -90,7 +90,11 @@ def of_run(run: Run) -> list[View]:
 def _grid(folder: Path, part: GridFile, room: int) -> Markup | None:
     path = folder / part.file
     try:
-        if path.resolve().parent != folder.resolve() or path.suffix != ".svg" or path.stat().st_size * 4 / 3 > room:
+        if (
+            path.resolve().parent != folder.resolve()
+            or path.suffix != ".svg"
+            or path.stat().st_size * 4 / 3 > room
+        ):
             return None
         content = path.read_bytes()
     except OSError:

@@ -1,0 +1,387 @@
+"""stresslens from Python: the verbs of the command line, for plug-ins by name and for modules and tensors of one's own."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stresslens.comparison.folders import compare_folders
+from stresslens.config import registry, study_file
+from stresslens.config.validation import heeded_by_estimators
+from stresslens.core.ball import Norm
+from stresslens.core.data import Data, Split, as_tensor
+from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.types import Estimate, Finding
+from stresslens.evaluation.data_check import findings_of
+from stresslens.evaluation.estimator import Estimated
+from stresslens.evaluation.export import Exported, export_run
+from stresslens.evaluation.inputs import admitted
+from stresslens.evaluation.predictor import among
+from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
+from stresslens.explanation.maps import maps_of
+from stresslens.report.page import write_report as _write_report
+from stresslens.robustness import verification
+from stresslens.robustness.attack_run import asked_of, audited, resolved
+from stresslens.robustness.measure import measure
+from stresslens.robustness.result import Robust
+from stresslens.robustness.verification import Verification
+from stresslens.study import pipeline, stages
+from stresslens.training.autotune import settle
+from stresslens.training.task import Task
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was carried out: its folder, its record, and what can be read from them."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    module: nn.Module | None = None
+
+    def scores(self, split: str = "test") -> dict[str, Estimate]:
+        """Each named score with its interval."""
+        if split not in self.record.get("scores", {}):
+            raise ConfigError(
+                f"{self.folder} has no scores for {split!r}; it has {', '.join(self.record.get('scores', {})) or 'none'}"
+            )
+        return {name: Estimate.from_json(values) for name, values in self.record["scores"][split].items()}
+
+    def predictions(self, split: str = "test") -> Predictions:
+        return Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
+
+    def model(self) -> nn.Sequential:
+        """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits (N,K)."""
+        module = copy.deepcopy(self.module) if self.module is not None else None
+        return open_model(RunFolder(self.folder), trust=True, module=module).eval()
+
+
+def run(
+    study: str | Path,
+    *overrides: str,
+    out: str | Path = "runs",
+    jobs: int | None = None,
+    executor: str | None = None,
+) -> Path:
+    """Carries out a study file, with `key.path=value` overrides, and returns its folder (report.html is in it).
+
+    `jobs` runs at a time (one; on Ray one a core); `executor` is "local" or "ray", the study's own unless given. Raises ConfigError
+    with every mistake of the file, DataError, TrainingDiverged, and Stopped after a signal.
+    """
+    described = study_file.carried_out_on(study_file.read(Path(study), overrides), executor)
+    return pipeline.run(described, out=Path(out), jobs=jobs)
+
+
+def train(
+    model: str | Mapping[str, Any] | nn.Module = "simple_cnn",
+    data: str | Mapping[str, Any] | Data = "digits",
+    *,
+    out: str | Path = "runs/python",
+    name: str = "run",
+    seed: int = 0,
+    input: Mapping[str, Any] | None = None,
+    track: str | Sequence[str | Mapping[str, Any]] = (),
+    **options: Any,
+) -> Run:
+    """Trains one model and returns the finished run; `options` are those of `train:` in a study file (epochs, lr, …).
+
+    `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is copied and stays as it is. The
+    name of an estimator (knn) fits that instead, without any options but `threads` and `subset`.
+    `data` is a plug-in by name or Data.from_arrays(images, labels); `track` lists trackers (tensorboard, wandb). Called again with
+    the same arguments it returns the finished run at once, or goes on with an interrupted one. Raises ConfigError, DataError,
+    TrainingDiverged.
+    """
+    if not isinstance(model, str | Mapping | nn.Module):
+        raise ConfigError(
+            f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
+        )
+    if not isinstance(data, str | Mapping | Data):
+        raise ConfigError(
+            f"data is a {type(data).__name__}; expected a plug-in by name or stresslens.Data.from_arrays(images, labels)"
+        )
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
+    own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
+    kind = "model" if own_model else registry.kind_of(model)
+    given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
+    idle = [key for key in given if kind == "estimator" and not heeded_by_estimators(key)]
+    if idle:
+        name_of = idle[0].rpartition(".")[2]
+        raise ConfigError(
+            f"{name_of} means nothing to the estimator {model!r}, which no gradient trains; leave it out"
+        )
+    values = {
+        "data": "digits" if own_data else data,
+        kind: "linear" if own_model else model,
+        "input": dict(input or {}),
+        "train": options,
+        "track": [track] if isinstance(track, str | Mapping) else list(track),
+    }
+    recipe = study_file.recipe_from(values, Path.cwd())
+    module = copy.deepcopy(model) if isinstance(model, nn.Module) else None
+    if module is not None:
+        recipe = replace(recipe, model=f"own module {type(module).__name__} {_digest(module)}")
+    if isinstance(data, Data):
+        recipe = replace(recipe, data=f"own data {data.name}")
+    folder = Path(out) / name / f"seed-{seed}"
+    own = data if isinstance(data, Data) else None
+    task = Task(Path(out).name, name, seed, recipe, Path.cwd(), folder, own, module)
+    (task,) = settle([task], most_threads=os.cpu_count() or 1)
+    return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
+
+
+def attack(
+    model: nn.Module,
+    images: Tensor | np.ndarray | Split,
+    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    *,
+    radii: str | float | Sequence[float | str],
+    norm: str = "linf",
+    protocol: str | Sequence[Any] = "fast",
+    out: str | Path | None = None,
+    surrogate: nn.Module | None = None,
+    **options: Any,
+) -> Robust:
+    """Every image's smallest broken radius, for any nn.Module from [0,1] images to logits; the model comes back as it was.
+
+    `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255, [0, 0.05] or
+    "0:0.1:0.01". `options` are those of `robustness:` in a study file (alone, target, success, passes, bpda, audit, seed;
+    images: how many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on.
+    Raises ConfigError and DataError, before any computing, for what cannot be attacked.
+    """
+    for name, instead in (
+        ("split", "give the images themselves"),
+        ("certificates", "they belong to runs: stresslens attack --certificate"),
+    ):
+        if name in options:
+            raise ConfigError(f"attack has no option {name!r}: {instead}")
+    if isinstance(model, nn.Module) and any(isinstance(part, Estimated) for part in model.modules()):
+        raise ConfigError(
+            "the model is an estimator, without gradients for attacks to follow; it would look more robust than it is"
+        )
+    split = admitted(model, images, None if labels is None else as_tensor(labels))
+    asked = asked_of(
+        {
+            "images": "all",
+            **options,
+            "radii": list(radii) if isinstance(radii, Sequence) and not isinstance(radii, str) else radii,
+            "norm": norm,
+            "protocol": protocol if isinstance(protocol, str) else list(protocol),
+        }
+    )
+    threat = resolved(asked, Path.cwd())
+    robust, place = measure(
+        model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
+    )
+    if asked.audit and not robust.facts["audited"]:
+        robust = audited(robust, model, split, threat, surrogate=surrogate)
+        if place is not None:
+            robust.save(place)
+    return robust
+
+
+def verify(
+    model: nn.Module,
+    adversarials: Tensor | np.ndarray,
+    images: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray | Sequence[int],
+    *,
+    eps: float | Tensor | np.ndarray,
+    norm: Norm = "linf",
+    claimed: float | None = None,
+) -> Verification:
+    """Anybody's adversarial images counted again: inside ball and box, and what the model answers in float32 and evaluation mode.
+
+    All arrays have one entry an image; `eps` is a radius or one for each; `claimed` a published robust accuracy to hold against.
+    Raises ConfigError and DataError for what cannot be read.
+    """
+    return verification.verify(
+        model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed
+    )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """maps (N, H, W) float32 for the classes `answers` (N,); `signed` where what lies below 0 speaks against the class. `worth` are
+    the checks with their intervals and what the maps fail, None where they were not asked for."""
+
+    maps: np.ndarray
+    answers: np.ndarray
+    signed: bool
+    unit: str
+    notes: tuple[str, ...]
+    worth: dict[str, Any] | None
+
+
+def explain(
+    model: nn.Module,
+    images: Tensor | np.ndarray | Split,
+    explainer: str | Mapping[str, Any] = "integrated_gradients",
+    *,
+    answers: Tensor | np.ndarray | Sequence[int] | None = None,
+    train: Split | None = None,
+    check: bool = False,
+    seed: int = 0,
+) -> Explanation:
+    """Maps of why any nn.Module from [0,1] images to logits answers as it does; the model comes back as it was.
+
+    `images` (N,C,H,W) float in [0,1] or uint8, or a Split; `explainer` is a plug-in by name or {name: {option: value}}; `answers`
+    (N,) are the classes to explain, by default those predicted. `train` is for explainers that cover pixels with the training
+    images' mean. `check` also tells what the maps are worth. Raises ConfigError and DataError.
+    """
+    wanted = None if answers is None else as_tensor(answers)
+    if isinstance(images, Split):
+        split = admitted(model, images if wanted is None else replace(images, labels=wanted.long()), None)
+    else:
+        split = admitted(
+            model,
+            images,
+            torch.zeros(len(images) if hasattr(images, "__len__") else 0, dtype=torch.int64)
+            if wanted is None
+            else wanted,
+        )
+    name, _ = registry.named("explainers", explainer)
+    bound = registry.resolve("explainers", explainer, base=Path.cwd())
+    device = next(model.parameters(), torch.empty(0)).device
+    x = split.floats(split.images[:]).to(device, torch.float32)
+    y = torch.as_tensor(predictions_of(model, split).scores.argmax(1)) if wanted is None else split.labels
+    maps, worth = maps_of(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
+    return Explanation(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, worth)
+
+
+def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
+    """Duplicates, leaks between splits, wrong or rare labels, and shortcuts; `data` as in `train`. No model is involved.
+
+    The findings on the same images and labels are kept in the cache folder. Raises ConfigError and DataError.
+    """
+    return findings_of(
+        data if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
+    )
+
+
+def compare(
+    *folders: str | Path, split: str = "test", difference: float | None = None, metric: str = "accuracy"
+) -> dict[str, Any]:
+    """Whether runs (…/seed-0) or recipes (runs/STUDY/RUN) differ from the first, or a study's recipes by its contrasts.
+
+    What `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences, intervals, p before and after Holm,
+    "plan", "costs", and "regressions". `difference` (a share, 0.01 for a point) is what the plans are to tell apart; `metric` is
+    "accuracy", or "robust@0.05" for runs that were attacked. Raises ConfigError for folders that cannot be compared.
+    """
+    return compare_folders([Path(folder) for folder in folders], split=split, ask=difference, metric=metric)
+
+
+def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
+    """The trained model of a run's folder, in evaluation mode: images (N,C,H,W) in [0,1] to logits (N,K).
+
+    Plug-ins that are not built in are executed only with `trust`; a run trained on your own module needs it as `module`.
+    Raises ConfigError when files are missing, damaged or do not belong together.
+    """
+    return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
+
+
+def export(
+    run: Run | str | Path,
+    to: str = "onnx",
+    *,
+    out: str | Path | None = None,
+    trust: bool = False,
+    module: nn.Module | None = None,
+) -> Exported:
+    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a folder), and says what was checked.
+
+    `out` is the file or folder, by default in the run's folder. Own plug-ins are executed only with `trust`; a run trained on your
+    own module needs it as `module`. Raises ConfigError for what cannot be exported, and where the file would answer otherwise.
+    """
+    if isinstance(run, Run):
+        trust, module = True, run.module if module is None else module
+    folder = RunFolder(run.folder if isinstance(run, Run) else Path(run))
+    return export_run(
+        folder, to, out=None if out is None else Path(out), trust=trust, module=copy.deepcopy(module)
+    )
+
+
+def predict(
+    model: nn.Module,
+    images: Tensor | np.ndarray,
+    *,
+    prompts: Sequence[str] | None = None,
+    templates: Sequence[str] = ("{}",),
+) -> np.ndarray:
+    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was.
+
+    `prompts` are K captions that a model with a text side (openclip) chooses from instead of its classes, as they are or in
+    `templates`. Raises ConfigError for captions it cannot tell apart.
+    """
+    if prompts is not None:
+        model = among(model, prompts, templates)
+    if not isinstance(images, Tensor | np.ndarray):
+        raise ConfigError(
+            f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`"
+        )
+    x = as_tensor(images)
+    split = _split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
+    return predictions_of(model, split).probabilities
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor | np.ndarray | Split,
+    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+) -> dict[str, Estimate]:
+    """Every named score, with n and interval, of any nn.Module from images in [0,1] to logits; its mode is left as it was.
+
+    `images` (N,C,H,W) uint8 or float in [0,1] with `labels` (N,), or a Split. Raises DataError on any other input, and
+    ConfigError when the model does not return logits of shape (N, K).
+    """
+    if isinstance(images, Split):
+        split = images
+    else:
+        if labels is None:
+            raise ConfigError("evaluate needs labels beside the images")
+        split = _split(as_tensor(images), as_tensor(labels))
+    predictions = predictions_of(model, split)
+    classes = predictions.scores.shape[1]
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"labels run from {low} to {high}, but the model has {classes} outputs (labels 0 to {classes - 1})"
+        )
+    return scores_of(predictions, split.labels.cpu().numpy())
+
+
+def write_report(folder: str | Path) -> Path:
+    """Writes report.html of a study's or a run's folder anew, from its files alone, and returns its path."""
+    return _write_report(Path(folder))
+
+
+def _split(images: Tensor, labels: Tensor) -> Split:
+    if images.is_floating_point() and images.numel() and (images.min() < 0 or images.max() > 1):
+        raise DataError(
+            f"float images lie in [{float(images.min()):g}, {float(images.max()):g}]; expected [0, 1] (or uint8)"
+        )
+    if not labels.is_floating_point():
+        labels = labels.long()
+    return Split(images, labels, 255.0 if images.dtype == torch.uint8 else 1.0)
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256(repr(module).encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(
+            value.detach().cpu().contiguous().view(torch.uint8).numpy()
+            if value.ndim
+            else str(value.item()).encode()
+        )
+    return digest.hexdigest()[:12]

@@ -1,0 +1,98 @@
+"""The verbs that look at a data set before anything is trained on it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stresslens.cli.terminal import print_findings, print_json, print_table
+from stresslens.core.errors import ConfigError, GateNotMet
+
+if TYPE_CHECKING:
+    from stresslens.core.data import Data
+from stresslens.cli.options import DataSet, Json
+
+app = typer.Typer(
+    help="Look at a data set before training on it.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command("check")
+def check(
+    data: DataSet,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit code 5 if anything serious is found.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Look for duplicates, leaks between splits, wrong or rare labels, and shortcuts. The images are read, no model is."""
+    from stresslens.evaluation.data_check import findings_of
+
+    found = findings_of(_loaded(data))
+    if as_json:
+        print_json([finding.as_json() for finding in found])
+    else:
+        print_findings(found)
+    serious = [finding.audit for finding in found if finding.severity == "serious"]
+    if strict and serious:
+        raise GateNotMet(f"serious: {', '.join(serious)}")
+
+
+@app.command("stats")
+def stats(data: DataSet, as_json: Json = False) -> None:
+    """Images of each class in each split, their shape, and what was left out."""
+    loaded = _loaded(data)
+    counts = {
+        name: split.labels.bincount(minlength=len(loaded.classes)).tolist()
+        for name, split in loaded.splits.items()
+    }
+    if as_json:
+        shape, notes = list(loaded.shape), list(loaded.notes)
+        print_json(
+            {
+                "name": loaded.name,
+                "shape": shape,
+                "classes": list(loaded.classes),
+                "images": counts,
+                "notes": notes,
+            }
+        )
+        return
+    rows = [
+        [name, *(str(of_split[k]) for of_split in counts.values())] for k, name in enumerate(loaded.classes)
+    ]
+    rows.append(["all", *(str(sum(of_split)) for of_split in counts.values())])
+    print_table(
+        ["class", *counts],
+        rows,
+        f"{loaded.name}: images of {'×'.join(map(str, loaded.shape))} (channels, height, width)",
+    )
+    for note in loaded.notes:
+        typer.echo(note)
+    if loaded.findings:
+        print_findings(loaded.findings)
+
+
+def data_value(text: str) -> Any:
+    """A dataset's name with options, or the folder dataset for a path."""
+    from stresslens.config import registry
+    from stresslens.config.yaml_source import parse_value
+
+    if text not in registry.names("datasets") and not text.lstrip().startswith("{"):
+        with suppress(OSError, RuntimeError):  # no path at all
+            if Path(text).expanduser().exists():
+                return {"folder": {"path": text}}
+    return parse_value(text)
+
+
+def _loaded(text: str) -> Data:
+    from stresslens.config import registry
+    from stresslens.core.data import Data
+
+    data = registry.resolve("datasets", data_value(text), base=Path.cwd())()
+    if not isinstance(data, Data):
+        raise ConfigError(f"the dataset {text} returned a {type(data).__name__}; expected a stresslens.Data")
+    return data

@@ -1,0 +1,45 @@
+"""The verb that tells what this machine can do."""
+
+from __future__ import annotations
+
+from stresslens.cli.options import Json
+from stresslens.cli.terminal import print_json, print_table
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check this installation: versions, processor, device, precision, disk, and where data is looked for."""
+    import shutil
+
+    import torch
+
+    from stresslens.core.data import cache_root, data_root
+    from stresslens.core.devices import pick_device
+    from stresslens.core.run_folder import environment
+    from stresslens.core.torchvision_compat import torchvision
+
+    facts = environment({})
+    facts.pop("command")
+    facts["device"] = pick_device("auto")
+    facts["threads"] = torch.get_num_threads()
+    facts["bfloat16 in hardware"] = (
+        bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        if facts["device"] == "cpu"
+        else torch.cuda.is_bf16_supported()
+    )
+    facts["torchvision imports"] = bool(torchvision().__version__)
+    facts["data folder"] = str(data_root())
+    pictures = cache_root() / "pictures"
+    facts["decoded pictures, GB"] = round(
+        sum(f.stat().st_size for f in pictures.rglob("*") if f.is_file()) / 1e9, 1
+    )
+    facts["cache folder"] = str(cache_root())
+    existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
+    facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
+    if as_json:
+        print_json(facts)
+        return
+    rows = [
+        [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
+        for key, value in facts.items()
+    ]
+    print_table(["fact", "here"], rows, "doctor")

@@ -1,0 +1,44 @@
+"""`stresslens export`: a run's model as a file for other programs, checked against the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stresslens.cli.options import Json, RunArgument, Trust
+from stresslens.cli.terminal import print_json
+
+
+def export(
+    run: RunArgument,
+    to: Annotated[
+        str, typer.Option("--to", help="onnx, torch (a .pt2 of torch.export), or safetensors (a folder).")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="The file or folder; default: in the run's folder, exports/.", show_default=False
+        ),
+    ] = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Write a trained model as a file that answers as the run does, for `stresslens predict` and for programs without stresslens.
+
+    Resizing and normalising are part of it. It is opened again and compared with the run on images of its data; a file whose logits
+    differ by more than 1e-4 is not left.
+    """
+    from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation.export import BATCHES, export_run
+
+    found = export_run(RunFolder(run), to, out=out, trust=trust)
+    if as_json:
+        print_json({"run": str(run), **found.as_json()})
+        return
+    opset = f", opset {found.opset}" if found.opset else ""
+    typer.echo(
+        f"{found.file}: {found.size / 1e6:.2f} MB{opset}; its logits differ from the run's by at most {found.difference:.1g} over "
+        f"{found.images} {found.shown} images in batches of {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]}"
+    )

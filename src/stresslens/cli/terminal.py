@@ -1,0 +1,361 @@
+"""What a person sees in the terminal: tables, progress, JSON for machines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stresslens.core.text import duration, printable
+
+if TYPE_CHECKING:
+    from stresslens.core.types import Estimate, Finding
+    from stresslens.evaluation.classify_files import Prediction
+    from stresslens.training.loop import Show
+    from stresslens.training.state import Position
+    from stresslens.training.task import Task
+
+
+VERDICTS = 24
+WORTH = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
+"""Of more, those of real differences alone are printed."""
+
+
+def silent(position: Position, epochs: int, done: float) -> None:
+    pass
+
+
+def progress(task: Task, verbose: bool) -> Show:
+    """One line that is written over on a terminal; elsewhere a line every ten seconds (every second with -v)."""
+    began = time.perf_counter()
+    first: list[float] = []
+    last = [began]
+    terminal = sys.stderr.isatty()
+
+    def show(position: Position, epochs: int, done: float) -> None:
+        now = time.perf_counter()
+        first.append(done) if not first else None
+        if not terminal and now - last[0] < (1 if verbose else 10):
+            return
+        last[0] = now
+        rate = (done - first[0]) / (now - began)
+        left = f"{duration((1 - done) / rate)} left" if rate > 0 else "…"
+        line = f"{task.run} seed {task.seed}: epoch {position.epoch}/{epochs}, loss {position.last_loss:.4f}, {left}"
+        if terminal:
+            filled = round(24 * done)
+            sys.stderr.write(f"\r\x1b[K[{'█' * filled}{'·' * (24 - filled)}] {line}\r")
+            sys.stderr.flush()
+        else:
+            print(line, file=sys.stderr)
+
+    return show
+
+
+def print_finished(
+    place: int, total: int, task: Task, record: Mapping[str, Any], accuracy: Estimate | None
+) -> None:
+    """A line on a run that is done, the how manyth of how many, and one on the weights it began with."""
+    training, begun = record["training"], record.get("weights", {})
+    scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
+    how = f"{training['epochs']} epochs" if "epochs" in training else "fitted"
+    line = f"[{place:>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {scored}, {how} in {training['seconds']:.1f} s"
+    print(line, file=sys.stderr)
+    if begun:
+        print(f"    {'; '.join(filter(None, [begun['said'], begun['input']]))}", file=sys.stderr)
+
+
+def print_scores(scores: dict[str, Estimate], title: str) -> None:
+    rows = [
+        [name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}", str(e.n), e.method]
+        for name, e in scores.items()
+    ]
+    print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
+
+
+def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
+    """The headline, and each contrast's verdict; below those not distinguishable (with `plans`, below all) what it would take."""
+    contrasts = {contrast["verdict"]: contrast for contrast in compared["contrasts"]}
+    told = compared["verdicts"]
+    if len(told) > VERDICTS:
+        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict]["real"]][
+            :VERDICTS
+        ]
+    for verdict in told:
+        print(verdict)
+        contrast = contrasts.get(verdict)
+        if contrast and (plans or not contrast["real"]):
+            print(f"    {contrast['plan']}")
+    if len(told) < len(compared["verdicts"]):
+        more = len(compared["verdicts"]) - len(told)
+        print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
+    for contrast in compared.get("robustness", []):
+        print(contrast["verdict"])
+    for claim in compared.get("claims", []):
+        print(f"claim: {claim['claim']}. {claim['sentence']}")
+
+
+def print_comparison(compared: Mapping[str, Any], *, plans: bool) -> None:
+    """Accuracies as a table, then the verdicts on them, and on what each costs."""
+    rows = [
+        [
+            name,
+            f"{e['value'] * 100:.2f} %",
+            f"{e['low'] * 100:.2f} to {e['high'] * 100:.2f}",
+            str(e["n"]),
+            e["method"],
+        ]
+        for name, e in compared["recipes"].items()
+    ]
+    metric = compared["metric"]
+    print_table(
+        [compared["kind"], metric, "95 % interval", "images", "method"], rows, f"{compared['split']} {metric}"
+    )
+    print_verdicts(compared, plans=plans)
+    for cost in compared["costs"]:
+        print(cost["verdict"])
+
+
+def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def print_json(value: Any) -> None:
+    """One document on standard output."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+class Advance:
+    """Listens to `core.progress`: one line that is written over on a terminal, elsewhere a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self.what, self.began, self.shown = "", 0.0, 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if what != self.what:
+            self.what, self.began, self.shown = what, now, now
+        terminal = sys.stderr.isatty()
+        ended = done >= total and self.shown > self.began
+        if not ended and now - self.shown < (0.2 if terminal else 10):
+            return
+        self.shown = now
+        left = f", {duration((now - self.began) * (total - done) / done)} left" if 0 < done < total else ""
+        line = f"{what}: {done:,} of {total:,}{left}"
+        sys.stderr.write(f"\r\x1b[K{line}{chr(10) if ended else chr(13)}" if terminal else f"{line}\n")
+        sys.stderr.flush()
+
+
+def print_serious(evidence: Sequence[str]) -> None:
+    """What the data check found, of what may make the figures above worthless."""
+    for each in evidence:
+        print(f"data: serious: {each}")
+
+
+def print_audits(folder: Path) -> None:
+    """The signs that audits found on the robustness of a study's runs, each once with the runs that show it."""
+    from stresslens.core.files import read_json
+    from stresslens.core.run_folder import run_folders
+
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in run_folders(folder):
+        for file in sorted(run.path.glob("robustness/*/result.json")):
+            for finding in read_json(file).get("findings", []):
+                if finding["status"] == "sign":
+                    name = f"{run.path.parent.name} {run.path.name} ({finding['evidence']})"
+                    found.setdefault((finding["severity"], finding["audit"]), []).append(name)
+    for (severity, audit), runs in sorted(found.items(), reverse=True):
+        print(
+            f"attacks: {severity}: {audit}: {'; '.join(runs[:3])}{f'; and {len(runs) - 3} more' if len(runs) > 3 else ''}"
+        )
+
+
+def print_findings(found: Sequence[Finding]) -> None:
+    """Signs of trouble first, the serious before the minor, each with its evidence and examples."""
+    order = {"serious": 0, "minor": 1, "none": 2}
+    marks = {"serious": "✗ serious", "minor": "! minor"}
+    for finding in sorted(found, key=lambda f: (order[f.severity], f.status == "not checked")):
+        mark = marks.get(finding.severity, "✓" if finding.status == "no sign" else "– not checked")
+        print(f"{mark}: {finding.audit}: {finding.evidence}")
+        if finding.remedy:
+            print(f"    {finding.remedy}")
+        for item in finding.items[:5]:
+            print(f"    {item}")
+        if len(finding.items) > 5:
+            print("    … (--json lists more)")
+
+
+def print_runs(out: Path, as_json: bool) -> None:
+    """The runs below a folder, with what they came to."""
+    from stresslens.core.files import UnreadableRun
+    from stresslens.core.run_folder import read_record, run_folders
+
+    records: dict[str, Any] = {}
+    for folder in run_folders(out):
+        try:
+            records[str(folder.path)] = read_record(folder)
+        except UnreadableRun as error:
+            records[str(folder.path)] = {"status": "unreadable", "message": str(error)}
+    if as_json:
+        print_json(records)
+        return
+    rows = []
+    for path, record in records.items():
+        accuracy = record.get("scores", {}).get("test", {}).get("accuracy")
+        rows.append(
+            [
+                path,
+                record["status"],
+                f"{accuracy['value'] * 100:.2f} %" if accuracy else "",
+                str(record.get("training", {}).get("epochs", "")),
+            ]
+        )
+    print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")
+
+
+def plugin_help(folder: str, name: str) -> dict[str, str]:
+    """A plug-in's options and the first paragraph of its docstring."""
+    import inspect
+
+    from stresslens.config import registry
+
+    function = registry.plugin(folder, name)
+    declared = registry.declared_by(folder, function)
+    options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in declared.items())
+    return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
+
+
+def print_predictions(
+    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, unfitted: str
+) -> None:
+    """A table, and below it what the probabilities and the mark for unlike pictures mean."""
+    cells = []
+    for row in rows:
+        (first, probability), *others = row.classes
+        next_best = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
+        cells.append(
+            [
+                row.file,
+                first,
+                f"{100 * probability:.1f} %",
+                next_best,
+                "unlike the training images" if row.unlike else "",
+            ]
+        )
+    print_table(["picture", "class", "probability", "next", ""], cells, "predictions")
+    on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {unfitted}"
+    flag = (
+        f"of pictures like the validation images {100 * rate:.2g} % are called unlike"
+        if rate
+        else "unlike pictures are not told"
+    )
+    print(f"Probabilities are {on}; {flag}.")
+
+
+def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
+    """One line a picture, as they come; returns what could not be read, which has no line."""
+    writer = csv.writer(sys.stdout)
+    ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
+    writer.writerow(["file", *ranks, "unlike", "p_like"])
+    unreadable = []
+    for row in rows:
+        if row.unreadable is not None:
+            unreadable.append(f"{row.file}: {row.unreadable}")
+            continue
+        ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")]
+        blank = [""] * (2 * top - len(ranked))
+        unlike, p_like = ("" if value is None else value for value in (row.unlike, row.p_like))
+        writer.writerow([row.file, *ranked, *blank, unlike, p_like])
+    return unreadable
+
+
+def print_explanations(
+    maps: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any]], run: Path
+) -> None:
+    """What each explainer's maps are worth, what they fail, what views say, and where all is."""
+    rows = []
+    for result in maps:
+        checks = (result["worth"] or {"checks": {}})["checks"]
+        cells = [_with_interval(checks[name]) if name in checks else "" for name in WORTH]
+        rows.append([result["explainer"], *cells])
+    if maps:
+        n = len(maps[0]["images"])
+        what = f"{n} image{'s' if n > 1 else ''} ({maps[0]['split']})"
+        print_table(["", *WORTH], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
+    for result in maps:
+        for failed in (result["worth"] or {"failed": []})["failed"]:
+            print(f"{result['explainer']}: not to be trusted here: {failed}")
+        for note in result["notes"]:
+            print(f"{result['explainer']}: {note}")
+    for result in views:
+        for line in result["said"]:
+            print(f"{result['view']}: {line}")
+    folders = [name for name, there in (("explanations", maps), ("views", views)) if there]
+    print("pictures: " + ", ".join(str(run / name) for name in folders))
+
+
+def _with_interval(value: Mapping[str, Any]) -> str:
+    span = f" ({value['low']:.2f} to {value['high']:.2f})" if value["low"] is not None else ""
+    return f"{value['value']:.2f}{span}"
+
+
+def print_robustness(facts: Mapping[str, Any], title: str) -> None:
+    """Robust accuracy at each radius and what broke the images, each attack by itself, and the audits."""
+    from stresslens.core.types import Finding
+
+    rows = []
+    for point in facts["curve"]:
+        robust = point["robust"]
+        by = ", ".join(f"{name} {count}" for name, count in point["newly_broken_by"].items())
+        rows.append(
+            [
+                f"{point['eps']:.4g}",
+                f"{100 * robust['value']:.1f} %",
+                f"{100 * robust['low']:.1f} to {100 * robust['high']:.1f}",
+                by,
+            ]
+        )
+    n, norm = facts["n"], facts["norm"]
+    heading = f"{title}: robust accuracy, {norm}, {facts['protocol']} protocol, n = {n} ({facts['split']})"
+    print_table(
+        ["radius", "still right", "95 % interval (Wilson)", "broken at this radius first, by"], rows, heading
+    )
+    for alone in facts["alone"]:
+        cells = []
+        for row in alone["rows"]:
+            top5 = f"{100 * row['top5']['value']:.1f} %" if row["top5"] else ""
+            odd = [
+                f"{row['outside']} outside the ball" if row["outside"] else "",
+                f"{row['silent']} lost" if row["silent"] else "",
+            ]
+            cells.append(
+                [
+                    f"{row['eps']:.4g}",
+                    f"{100 * row['accuracy']['value']:.1f} %",
+                    top5,
+                    ", ".join(filter(None, odd)),
+                ]
+            )
+        print_table(
+            ["radius", "right", "among the first 5", ""],
+            cells,
+            f"{alone['label']} by itself, as it returned them",
+        )
+    cost = facts["cost"]
+    print(
+        f"{duration(cost['seconds'])} for the attacks ({cost['gradients']:,} gradients, {cost['forwards']:,} forward passes), "
+        f"{duration(cost['audit_seconds'])} for the audits"
+    )
+    print_findings([Finding.from_json(finding) for finding in facts["findings"]])

@@ -1,0 +1,145 @@
+"""What recipes cost against each other: time, memory and parameters, from the records of finished runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stresslens.core.types import Estimate
+from stresslens.metrics.intervals import Floats
+from stresslens.metrics.paired import holm, resampled
+
+Record = Mapping[str, Any]
+
+SAID = {
+    "seconds per epoch": "as long per epoch as",
+    "seconds to the stop": "as long to the stop as",
+    "seconds to score": "as long to score the test images as",
+    "peak memory": "as much memory as",
+    "parameters": "as many parameters as",
+    "multiply-adds": "as many multiply-adds for an image as",
+}
+"""What is compared, and how its ratio is said."""
+
+SHORTEST = 0.1
+"""Seconds of scoring below which what else the machine does decides."""
+
+EXACT = ("parameters", "multiply-adds")
+"""Measures that no seed varies."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A cost of b over that of a; the interval is over the seeds, NaN with one seed and where the figure is exact."""
+
+    contrast: str
+    a: str
+    b: str
+    measure: str
+    ratio: Estimate
+    p: float = math.nan
+    p_holm: float = math.nan
+
+    @property
+    def real(self) -> bool:
+        """The interval leaves 1 out and Holm's p is below 1 - level; of an exact figure, the ratio is not 1."""
+        if self.measure in EXACT:
+            return self.ratio.value != 1
+        return (self.ratio.low > 1 or self.ratio.high < 1) and self.p_holm < 1 - self.ratio.level
+
+    @property
+    def verdict(self) -> str:
+        r = self.ratio
+        more, less = (self.b, self.a) if r.value >= 1 else (self.a, self.b)
+        times, *ends = (v if r.value >= 1 else 1 / v for v in (r.value, r.low, r.high))
+        statement = f"{more} {'has' if self.measure in EXACT else 'takes'} {_times(times)} times {SAID[self.measure]} {less}"
+        if self.measure in EXACT:
+            return statement if self.real else f"{self.a} and {self.b} have equally many {self.measure}"
+        if r.n == 1:
+            return f"{statement} (one seed, so without an interval)"
+        over = f"({_times(min(ends))} to {_times(max(ends))}; {r.n} seeds)"
+        if self.real:
+            return f"{statement} {over}"
+        seen = statement if _times(times) != "1" else "no difference was seen"
+        corrected = f"; p after Holm's correction {self.p_holm:.2f}" if r.low > 1 or r.high < 1 else ""
+        return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}{corrected}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "contrast": self.contrast,
+            "a": self.a,
+            "b": self.b,
+            "measure": self.measure,
+            "ratio": self.ratio.as_json(),
+            "p_holm": None if math.isnan(self.p_holm) else self.p_holm,
+            "real": self.real,
+            "verdict": self.verdict,
+        }
+
+
+def cost_of(record: Record, measure: str) -> float | None:
+    """One measure of a run's record; None where it was not taken, or is 0."""
+    training = record.get("training", {})
+    match measure:
+        case "seconds per epoch":
+            value = training["seconds"] / training["epochs"] if training.get("epochs") else None
+        case "seconds to the stop":
+            value = training.get("seconds")
+        case "seconds to score":
+            seconds = record.get("scoring", {}).get("test", {}).get("seconds")
+            value = seconds if seconds and seconds >= SHORTEST else None
+        case "peak memory":
+            value = training.get("peak_memory")
+        case _:
+            value = record.get("layers", {}).get(measure.replace("-", "_"))
+    return float(value) if value else None
+
+
+def ratio_of(contrast: str, a: str, b: str, measure: str, logs: Floats, *, level: float = 0.95) -> Ratio:
+    """The geometric mean of b / a over the seeds, from its logarithms (seeds,), with Student's t interval and p on that scale."""
+    mean, seeds = float(logs.mean()), len(logs)
+    if measure in EXACT:
+        return Ratio(
+            contrast,
+            a,
+            b,
+            measure,
+            Estimate(round(math.exp(mean), 12), math.nan, math.nan, seeds, "exact", level, "seeds"),
+        )
+    margin, p = resampled(logs, 0.0, level=level) if seeds > 1 else (math.nan, math.nan)
+    low, value, high = (math.exp(mean + d) for d in (-margin, 0.0, margin))
+    return Ratio(
+        contrast, a, b, measure, Estimate(value, low, high, seeds, "t of logarithms", level, "seeds"), p
+    )
+
+
+def compare(
+    records: Mapping[str, Mapping[str, Record]],
+    contrasts: Sequence[tuple[str, str, str]],
+    *,
+    level: float = 0.95,
+) -> list[Ratio]:
+    """The ratios of every contrast over the seeds that both recipes have.
+
+    Holm corrects those measured as a family of their own; one pair in several contrasts counts once.
+    """
+    ratios: list[Ratio] = []
+    for contrast, a, b in contrasts:
+        seeds = [seed for seed in records.get(a, {}) if seed in records.get(b, {})]
+        for measure in SAID:
+            pairs = [
+                (cost_of(records[a][seed], measure), cost_of(records[b][seed], measure)) for seed in seeds
+            ]
+            logs = np.array([math.log(second / first) for first, second in pairs if first and second])
+            if len(logs):
+                ratios.append(ratio_of(contrast, a, b, measure, logs, level=level))
+    corrected = holm({(r.a, r.b, r.measure): r.p for r in ratios if not math.isnan(r.p)})
+    return [replace(r, p_holm=corrected.get((r.a, r.b, r.measure), math.nan)) for r in ratios]
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.3g}" if ratio < 100 else f"{ratio:,.0f}"

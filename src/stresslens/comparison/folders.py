@@ -1,0 +1,104 @@
+"""`compare A B …`: weight files, recipes, or a study's contrasts again, as the folders given say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from stresslens.comparison import accuracy, robustness
+from stresslens.core.errors import ConfigError
+from stresslens.core.files import read_json
+from stresslens.core.run_folder import RunFolder, read_record
+
+Kind = Literal["run", "recipe", "study"]
+
+
+def compare_folders(
+    paths: Sequence[Path], *, split: str = "test", ask: float | None = None, metric: str = "accuracy"
+) -> dict[str, Any]:
+    """What comparison.json holds, of the folders of runs or recipes against the first, or of one study; besides, what was compared.
+
+    `metric` is accuracy, or robust@RADIUS: the share of the attacked images that nothing broke at any radius up to this.
+
+    `kind` says whether the paths are runs (then the question is whether these weights differ), recipes (over the seeds that both
+    have finished), or a study. `regressions` are the verdicts on runs or recipes that are really worse than the first. Raises
+    ConfigError when the paths are no such folders, of several kinds, unfinished, or were not tested on the same images.
+    """
+    kinds = {path: kind_of(path) for path in paths}
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{path} is a {kind}" for path, kind in kinds.items())
+        raise ConfigError(f"compare runs with runs, or recipes with recipes: {told}")
+    kind = kinds[paths[0]]
+    if kind == "study":
+        if len(paths) > 1:
+            raise ConfigError(
+                "compare takes one study, whose contrasts it makes again; to compare recipes, give their folders"
+            )
+        if metric == "accuracy":
+            return {"kind": kind, **accuracy.of_study(paths[0], split=split, ask=ask), "regressions": []}
+        recipes = accuracy.recipes_of(paths[0], lambda each: any(each.path.glob("robustness/*/result.json")))
+        contrasts = [(name, a, b) for name, a, b in read_json(paths[0] / "study.json")["contrasts"]]
+        read = _reader(metric)
+        return {
+            "kind": kind,
+            **accuracy.compare(recipes, contrasts, split=split, ask=ask, metric=metric, read=read),
+            "regressions": [],
+        }
+    if len(paths) < 2:
+        raise ConfigError(f"{paths[0]} is a {kind}; give at least one more to compare it with")
+    names = _names(paths, kind)
+    recipes = {name: _seeds(path, kind, split) for name, path in zip(names, paths)}
+    first, *others = recipes
+    contrasts = [("against the first", first, other) for other in others]
+    compared = accuracy.compare(recipes, contrasts, split=split, ask=ask, metric=metric, read=_reader(metric))
+    if compared["refused"]:
+        raise ConfigError("\n".join(compared["refused"]))
+    worse = [
+        each["verdict"] for each in compared["contrasts"] if each["real"] and each["difference"]["value"] < 0
+    ]
+    return {"kind": kind, **compared, "regressions": worse}
+
+
+def _reader(metric: str) -> Callable[[RunFolder, str], accuracy.Tested]:
+    """What a metric takes from a run. Raises ConfigError."""
+    if metric == "accuracy":
+        return accuracy.tested_of
+    eps, key = robustness.robust_at(metric)
+    return lambda folder, split: robustness.attacked_of(folder, eps, key, split=split)
+
+
+def kind_of(path: Path) -> Kind:
+    """What a folder is. Raises ConfigError when it is none of the three."""
+    if (path / "record.json").is_file():
+        return "run"
+    if (path / "study.json").is_file():
+        return "study"
+    if any(path.glob("seed-*/record.json")):
+        return "recipe"
+    raise ConfigError(
+        f"{path} is not the folder of a run (…/seed-0), of a recipe's seeds or of a study; `stresslens list runs` shows them"
+    )
+
+
+def _names(paths: Sequence[Path], kind: Kind) -> list[str]:
+    """The shortest ends of the paths that tell them apart, of at least a run's name."""
+    for length in range(2 if kind == "run" else 1, max(len(path.resolve().parts) for path in paths)):
+        names = ["/".join(path.resolve().parts[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise ConfigError("a folder is given twice, and held against itself: " + ", ".join(map(str, paths)))
+
+
+def _seeds(path: Path, kind: Kind, split: str) -> dict[str, RunFolder]:
+    """The finished runs of an argument, by seed; of a single run, whatever its seed."""
+    if kind == "run":
+        status = read_record(RunFolder(path))["status"]
+        if status != "finished":
+            raise ConfigError(f"{path} is not finished ({status}); the command that made it goes on")
+        return {"weights": RunFolder(path)}
+    folders = [RunFolder(record.parent) for record in sorted(path.glob("seed-*/record.json"))]
+    finished = {folder.path.name: folder for folder in folders if read_record(folder)["status"] == "finished"}
+    if not finished:
+        raise ConfigError(f"{path} has no finished seed; the command that made it goes on")
+    return finished

@@ -1,0 +1,369 @@
+"""Name → function: the only dynamic import. A plug-in is a function in a file of its own name, in the folder of its kind."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+import sys
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from stresslens.core.errors import ConfigError, Problem, Problems, closest
+from stresslens.core.pretrained import Origin
+from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
+
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "datasets": (),
+    "augmentations": ("x", "y", "draws", "classes"),
+    "models": ("shape", "classes", "names", "train"),
+    "estimators": ("seed",),
+    "losses": ("logits", "y"),
+    "optimizers": ("parameters", "lr"),
+    "schedules": ("optimizer", "steps", "steps_per_epoch"),
+    "objectives": ("model", "x", "y", "step", "net", "inputs"),
+    "attacks": ("model", "x", "y", "ball", "draws", "watch", "target", "start", "surrogate"),
+    "audits": ("table", "curve", "trace", "model", "images", "probe"),
+    "corruptions": ("x", "draws", "severity"),
+    "certificates": ("model", "x", "y", "draws"),
+    "explainers": ("model", "x", "y", "draws", "train"),
+    "views": ("model", "x", "y", "train", "split", "classes", "adversarials"),
+    "trackers": ("folder", "config"),
+}
+"""Each folder and the positional parameters its functions may ask for."""
+
+NESTED: dict[Any, str] = {
+    Attack: "attacks",
+    Augmentation: "augmentations",
+    Loss: "losses",
+    Objective: "objectives",
+    Optimizer: "optimizers",
+    Schedule: "schedules",
+}
+"""An option with one of these annotations is itself a plug-in of that folder."""
+
+Plugin = Callable[..., Any]
+Keys = tuple[str | int, ...]
+"""Where a value stands in a configuration."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A plug-in with its options. Called with its folder's vocabulary in order, it takes what it asks for."""
+
+    function: Plugin
+    options: Mapping[str, Any]
+    takes: tuple[int, ...]
+
+    def asks_for(self, folder: str, need: str) -> bool:
+        return VOCABULARY[folder].index(need) in self.takes
+
+    def __call__(self, *needs: Any) -> Any:
+        return self.function(*[needs[place] for place in self.takes], **self.options)
+
+
+def names(folder: str) -> list[str]:
+    """The built-in plug-ins of a folder."""
+    return sorted(
+        file.stem
+        for file in (Path(__file__).parents[1] / "plugins" / folder).glob("*.py")
+        if not file.stem.startswith("_")
+    )
+
+
+def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = True) -> Plugin:
+    """The function called `name`: built in, or the user's own as `file.py:function` (relative to `base`) or `module:function`.
+
+    Raises ConfigError naming the valid ones, or, without `trust`, refusing to run code that is not stresslens's own.
+    """
+    if ":" in name:
+        if not trust:
+            raise ConfigError(
+                f"{name!r} is somebody's own code, which is not run unless you trust it (--trust)"
+            )
+        return _own(folder, name, base or Path.cwd())
+    if name in names(folder):
+        function: Plugin = getattr(importlib.import_module(f"stresslens.plugins.{folder}.{name}"), name)
+        return function
+    path = ""
+    if folder == "datasets":
+        here = Path(name).exists()
+        path = (
+            f"; for the images at that path: {{folder: {{path: {name}}}}}"
+            if here
+            else ", and there is no file or folder of that name"
+        )
+    raise ConfigError(f"no {_singular(folder)} is called {name!r}{path}; {closest(name, names(folder))}")
+
+
+def resolve(
+    folder: str, value: Any, *, path: Keys = (), base: Path | None = None, trust: bool = True
+) -> Bound:
+    """`name` or `{name: {option: value}}` bound to its options, which are checked against the function's signature.
+
+    Raises Problems, one for each option that is wrong, at its path.
+    """
+    function, checked = _resolved(folder, value, path, base, trust)
+    return _bound(folder, function, checked)
+
+
+def weights(value: Any, *, base: Path | None = None, trust: bool = True) -> Origin | Bound | None:
+    """What a model begins with: another run's weights or a file's, or, to be called without needs, what its own file publishes."""
+    function, checked = _resolved("models", value, (), base, trust)
+    if isinstance(checked.get("weights"), Origin):
+        origin: Origin = checked["weights"]
+        return origin
+    publish = _publishes(function)
+    return _bound("models", publish, checked) if publish is not None else None
+
+
+def usual(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
+    """How images are prepared for the weights that are usually published for a model, where its file says so (`usual`)."""
+    function, checked = _resolved("models", value, (), base, trust)
+    found: Plugin | None = vars(sys.modules[function.__module__]).get("usual")
+    return _bound("models", found, checked) if found is not None else None
+
+
+def _bound(folder: str, function: Plugin, checked: Mapping[str, Any]) -> Bound:
+    asked = [
+        p.name for p in inspect.signature(function).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD
+    ]
+    own = {option: value for option, value in checked.items() if option in options_of(function)}
+    return Bound(function, own, tuple(VOCABULARY[folder].index(name) for name in asked))
+
+
+def _resolved(
+    folder: str, value: Any, path: Keys, base: Path | None, trust: bool
+) -> tuple[Plugin, dict[str, Any]]:
+    name, options = named(folder, value, path)
+    try:
+        function = plugin(folder, name, base=base, trust=trust)
+    except ConfigError as error:
+        raise Problems([Problem(path, str(error))]) from None
+    declared = declared_by(folder, function)
+    problems: list[Problem] = []
+    checked: dict[str, Any] = {}
+    for option, given in options.items():
+        place = (*path, name, option)
+        if option not in declared:
+            problems.append(
+                Problem(place, f"{name} has no option {option!r}; {closest(str(option), list(declared))}")
+            )
+            continue
+        annotation = declared[option].annotation
+        if folder == "models" and option == "weights" and isinstance(given, Mapping):
+            annotation = Origin
+        elif declared[option] is _WEIGHTS and given is not None:
+            publish = _publishes(function)
+            others = (
+                f", or {', '.join(o for o in options_of(publish) if o != 'name')}: true"
+                if publish is not None
+                else ""
+            )
+            why = f"{name} takes no weights by a name; give those of a run, {{run: NAME}}, or of a file, {{file: PATH}}{others}"
+            problems.append(Problem(place, why))
+            continue
+        try:
+            checked[option] = _checked(annotation, given, place, base, trust)
+        except Problems as error:
+            problems += error.problems
+    missing = [o for o, p in declared.items() if p.default is p.empty and o not in options]
+    problems += [Problem((*path, name), f"{name} needs the option {option!r}") for option in missing]
+    for option, parameter in declared.items():
+        if (
+            option not in options
+            and parameter.annotation in NESTED
+            and isinstance(parameter.default, str | Mapping)
+        ):
+            checked[option] = resolve(NESTED[parameter.annotation], parameter.default, base=base, trust=trust)
+    if isinstance(origin := checked.get("weights"), Origin) and (wrong := origin.wrong()) is not None:
+        problems.append(Problem((*path, name, "weights"), wrong))
+    if problems:
+        raise Problems(problems)
+    return function, checked
+
+
+def source_of(name: str, *, base: Path) -> Path | None:
+    """The file of a user's own plug-in, `file.py:function` or `module:function`; None if there is none."""
+    where = name.rpartition(":")[0]
+    if where.endswith(".py"):
+        return base / where if (base / where).is_file() else None
+    try:
+        spec = importlib.util.find_spec(where)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def own_plugins(values: Any) -> set[str]:
+    """Every `file.py:function` and `package.module:function` in plain values, wherever it stands."""
+    if isinstance(values, Mapping):
+        return set().union(*(own_plugins(part) for item in values.items() for part in item))
+    if isinstance(values, list | tuple):
+        return set().union(*(own_plugins(item) for item in values))
+    return (
+        {values}
+        if isinstance(values, str) and re.fullmatch(r".+\.py:\w+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", values)
+        else set()
+    )
+
+
+def kind_of(value: Any) -> str:
+    """`model` or `estimator`: the key of a recipe that a plug-in belongs under, where a command takes either."""
+    return "estimator" if named("models", value)[0] in names("estimators") else "model"
+
+
+def digests(values: Any, *, base: Path) -> list[str]:
+    """What tells the content of the files of the user's own plug-ins in plain values; none where there are none."""
+    files = {source_of(name, base=base) for name in own_plugins(values)} - {None}
+    return sorted(hashlib.sha256(file.read_bytes()).hexdigest()[:8] for file in files if file is not None)
+
+
+def named(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:
+    """A plug-in's name and its options, from either of the two ways to write them."""
+    if isinstance(value, str):
+        return value, {}
+    if isinstance(value, Mapping) and len(value) == 1:
+        name, options = next(iter(value.items()))
+        if isinstance(name, str) and (options is None or isinstance(options, Mapping)):
+            return name, options or {}
+    raise Problems(
+        [
+            Problem(
+                path,
+                f"expected the name of {_a(folder)}, or one name with its options ({{name: {{option: value}}}})",
+            )
+        ]
+    )
+
+
+@cache
+def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters, which are the options, with their annotations evaluated."""
+    signature = inspect.signature(function, eval_str=True)
+    return {name: p for name, p in signature.parameters.items() if p.kind == p.KEYWORD_ONLY}
+
+
+def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
+    """Every option that may be given: the function's own, and of a model those of what its file publishes and `weights`."""
+    if folder != "models":
+        return options_of(function)
+    publish = _publishes(function)
+    own, theirs = options_of(function), options_of(publish) if publish is not None else {}
+    return {
+        **own,
+        **{name: option for name, option in ({"weights": _WEIGHTS} | theirs).items() if name not in own},
+    }
+
+
+_WEIGHTS = inspect.Parameter(
+    "weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Origin | None
+)
+
+
+def _publishes(function: Plugin) -> Plugin | None:
+    """The function `published` beside a model, which says where weights for it are had (core.pretrained.Published)."""
+    found: Plugin | None = vars(sys.modules[function.__module__]).get("published")
+    return found
+
+
+def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: bool) -> Any:
+    if annotation in NESTED:
+        return resolve(NESTED[annotation], value, path=path, base=base, trust=trust)
+    try:
+        adapter = _adapter(annotation)
+        try:  # through JSON, where strictness still lets a list be a tuple
+            return adapter.validate_json(json.dumps(value), strict=True)
+        except TypeError:
+            return adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Problems([Problem(path, f"{first['msg'].lower()}, got {value!r}")]) from None
+
+
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+    except PydanticUserError:
+        return TypeAdapter(annotation)
+
+
+def _own(folder: str, name: str, base: Path) -> Plugin:
+    where, _, function = name.rpartition(":")
+    if where.endswith(".py"):
+        file = base / where
+        if not file.is_file():
+            raise ConfigError(f"{name!r}: there is no file {file}")
+        module = _module(file.resolve())
+    else:
+        try:
+            module = importlib.import_module(where)
+        except Exception as error:
+            raise ConfigError(
+                f"{name!r}: cannot import {where or 'nothing'} ({type(error).__name__}: {error})"
+            ) from None
+    found = getattr(module, function, None)
+    if not inspect.isfunction(found):
+        functions = [
+            n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__
+        ]
+        raise ConfigError(f"{where} defines no function {function!r}; {closest(function, functions)}")
+    try:
+        parameters = inspect.signature(found, eval_str=True).parameters.values()
+    except Exception as error:
+        raise ConfigError(
+            f"{name!r}: its annotations cannot be read ({type(error).__name__}: {error})"
+        ) from None
+    odd = [p.name for p in parameters if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    bare = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.annotation is p.empty]
+    if odd or bare:
+        what = (
+            f"{odd[0]} is neither a plain parameter nor an option after *"
+            if odd
+            else f"the option {bare[0]} has no annotation"
+        )
+        raise ConfigError(f"{name!r}: {what}")
+    alien = [
+        p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in VOCABULARY[folder]
+    ]
+    if alien:
+        allowed = ", ".join(VOCABULARY[folder]) or "none"
+        raise ConfigError(
+            f"{name!r} asks for {', '.join(alien)}; {_a(folder)} may ask for: {allowed} (options after *)"
+        )
+    return found
+
+
+@cache
+def _module(file: Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}", file
+    )
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _a(folder: str) -> str:
+    word = _singular(folder)
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def _singular(folder: str) -> str:
+    return {"losses": "loss"}.get(folder, folder.removesuffix("s"))

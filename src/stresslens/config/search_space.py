@@ -1,0 +1,233 @@
+"""The key `sweep:` of a study file: the settings that are tried, the ranges and choices they are drawn from, their constraints."""
+
+from __future__ import annotations
+
+import math
+import operator
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from stresslens.config.dotted_keys import get_dotted
+from stresslens.config.registry import Keys
+from stresslens.config.schema import STRICT, Positive
+from stresslens.config.validation import short, validated
+from stresslens.config.yaml_source import scalar
+from stresslens.core.errors import ConfigError, Problem, closest
+from stresslens.core.types import Seed
+
+TRIALS = 20
+Number = int | float
+
+
+@dataclass(config=STRICT)
+class Halving:
+    """Successive halving: all trials to `epochs`, the best 1/`factor` of them on to `factor` times as many, and so on."""
+
+    epochs: Positive = 1
+    factor: Annotated[int, Field(ge=2, le=100)] = 3
+
+    def rungs(self, epochs: int) -> list[int]:
+        """After how many epochs trials are held against each other, the last being all of them."""
+        rungs = [self.epochs]
+        while rungs[-1] * self.factor < epochs:
+            rungs.append(rungs[-1] * self.factor)
+        return [*rungs, epochs]
+
+
+@dataclass(config=STRICT)
+class Sweep:
+    """What is tried: settings drawn from a `space`, or those that are listed. Every key: docs/sweeps.md."""
+
+    space: dict[str, Any] | None = None
+    settings: list[dict[str, Any]] | None = None
+    method: Literal["random", "tpe", "halving"] = "random"
+    trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    metric: Literal["auto", "accuracy", "loss", "robust"] = "auto"
+    seed: Seed = 0
+    where: list[str] = field(default_factory=list)
+    halving: Halving = field(default_factory=Halving)
+
+    @property
+    def size(self) -> int:
+        """How many trials there are."""
+        return len(self.settings) if self.settings is not None else self.trials or TRIALS
+
+
+@dataclass(config=STRICT)
+class Range:
+    """From one number to another, both included; whole numbers between whole ends."""
+
+    start: Annotated[Number, Field(alias="from")]
+    to: Number
+    step: Annotated[Number, Field(gt=0)] | None = None
+    log: bool = False
+
+    def wrong(self) -> str | None:
+        if self.start >= self.to:
+            return f"from must lie below to, got {self.start:g} and {self.to:g}"
+        if self.log and self.start <= 0:
+            return f"log needs numbers above 0, and from is {self.start:g}"
+        if self.step is None:
+            return None
+        if self.log:
+            return "a range is divided by log or by step, not by both"
+        steps = (self.to - self.start) / self.step
+        if abs(steps - round(steps)) > 1e-9 or (
+            isinstance(self.start, int) and not isinstance(self.step, int)
+        ):
+            return f"steps of {self.step:g} from {self.start:g} do not arrive at {self.to:g}"
+        return None
+
+
+@dataclass(config=STRICT)
+class Setting:
+    """One dotted key with the values it may take: `choices`, or the numbers of a range. `at` is where it was written."""
+
+    key: str
+    at: Keys
+    choices: list[Any]
+    range: Range | None = None
+
+    @property
+    def ends(self) -> list[tuple[Any, Keys]]:
+        """Every choice, or both ends of the range, with where it was written."""
+        if self.range is None:
+            return [(choice, (*self.at, place)) for place, choice in enumerate(self.choices)]
+        return [(self.range.start, (*self.at, "from")), (self.range.to, (*self.at, "to"))]
+
+    @property
+    def whole(self) -> bool:
+        return self.range is not None and isinstance(self.range.start, int) and isinstance(self.range.to, int)
+
+    def distribution(self) -> Any:
+        """The same for Optuna; of choices it sees the places, since a choice may be a plug-in with its options."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.range is None:
+            return CategoricalDistribution(range(len(self.choices)))
+        start, to, step, log = self.range.start, self.range.to, self.range.step, self.range.log
+        if self.whole:
+            return IntDistribution(int(start), int(to), log=log, step=int(step or 1))
+        return FloatDistribution(start, to, log=log, step=step)
+
+    def value(self, drawn: Number) -> Any:
+        """What is set for what Optuna drew: a choice, or a number to four digits that is still within the range."""
+        if self.range is None:
+            return self.choices[int(drawn)]
+        if self.whole:
+            return int(drawn)
+        if self.range.step is not None:
+            return round(float(drawn), 10)
+        return min(max(float(f"{drawn:.4g}"), self.range.start), self.range.to)
+
+    def draw(self, numbers: random.Random) -> Any:
+        """A value at random, without Optuna."""
+        if self.range is None:
+            return numbers.choice(self.choices)
+        start, to, step = self.range.start, self.range.to, self.range.step or 1
+        if self.range.log:
+            return self.value(min(max(math.exp(numbers.uniform(math.log(start), math.log(to))), start), to))
+        if self.range.step is not None or self.whole:
+            return self.value(start + step * numbers.randrange(round((to - start) / step) + 1))
+        return self.value(numbers.uniform(start, to))
+
+
+_RANGE = TypeAdapter(Range)
+
+
+def settings_of(sweep: Sweep, found: list[Problem]) -> list[Setting]:
+    """The space's settings; what is wrong with one is added to `found`, and that one left out."""
+    settings = []
+    for key, given in (sweep.space or {}).items():
+        at: Keys = ("sweep", "space", key)
+        if isinstance(given, Mapping) and "choices" in given:
+            found += [
+                Problem((*at, k), f"unknown key; {closest(str(k), ['choices'])}")
+                for k in given
+                if k != "choices"
+            ]
+            at, given = (*at, "choices"), given["choices"]
+        if isinstance(given, list):
+            if len({str(choice) for choice in given}) < len(given):
+                found.append(Problem(at, "each choice once"))
+            elif given:
+                settings.append(Setting(key, at, given))
+            else:
+                found.append(Problem(at, "there is nothing to choose from; give at least one value"))
+        elif isinstance(given, Mapping):
+            inside: list[Problem] = []
+            limits: Range | None = validated(_RANGE, given, inside, owner_of=lambda path: Range)
+            found += [Problem((*at, *problem.path), problem.message) for problem in inside]
+            if limits is not None and (wrong := limits.wrong()) is not None:
+                found.append(Problem(at, wrong))
+            elif limits is not None:
+                settings.append(Setting(key, at, [], limits))
+        else:
+            found.append(
+                Problem(at, f"expected a list of choices, or {{from: …, to: …}}, got {short(given)}")
+            )
+    return settings
+
+
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_COMPARISON = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(<=|>=|==|!=|<|>)\s*([\w.+-]+)\s*")
+
+
+@dataclass(config=STRICT)
+class Constraint:
+    """A comparison of one setting with a number, a word or another setting: `train.batch_size <= 128`."""
+
+    text: str
+    left: str
+    comparison: str
+    right: str
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether a recipe's plain values satisfy it. Raises ConfigError where the two cannot be compared."""
+        left, right = self._value(self.left, values), scalar(self.right)
+        if isinstance(right, str) and "." in right:
+            right = self._value(right, values)
+        ordered = all(isinstance(side, Number) and not isinstance(side, bool) for side in (left, right))
+        if self.comparison not in ("==", "!=") and not ordered:
+            raise ConfigError(
+                f"{self.text!r}: {short(left)} and {short(right)} have no order; compare numbers, or use == or !="
+            )
+        return COMPARISONS[self.comparison](left, right)
+
+    def _value(self, key: str, values: Mapping[str, Any]) -> Any:
+        """A setting's value; of a plug-in with its options the name."""
+        try:
+            value = get_dotted(values, key)
+        except KeyError:
+            raise ConfigError(f"{self.text!r}: the recipe does not set {key}") from None
+        return next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else value
+
+
+def constraints_of(sweep: Sweep, found: list[Problem]) -> list[Constraint]:
+    """The comparisons under `where`; what is none is added to `found`."""
+    constraints = []
+    for place, text in enumerate(sweep.where):
+        parts = _COMPARISON.fullmatch(text)
+        if parts is None:
+            found.append(
+                Problem(
+                    ("sweep", "where", place),
+                    f"{text!r} is no comparison; write `train.batch_size <= 128`, for example",
+                )
+            )
+        else:
+            constraints.append(Constraint(text, parts[1], parts[2], parts[3]))
+    return constraints

@@ -1,0 +1,111 @@
+"""YAML with the line of every key, YAML 1.2's scalars (`1e-3` is a number, `no` is a word), and duplicate keys refused."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stresslens.core.errors import ConfigError, Problem
+
+Keys = tuple[str | int, ...]
+
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NAMED: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
+_NAMED |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+
+
+LONGEST = 400
+"""Digits of an integer; a longer one stays a word, which no setting takes."""
+
+
+def scalar(text: str) -> Any:
+    """What a plain scalar means in YAML 1.2's core schema; infinities and NaN stay words, since no setting takes them."""
+    if text in _NAMED:
+        return _NAMED[text]
+    if _INT.fullmatch(text) and len(text) <= LONGEST:
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    if _FLOAT.fullmatch(text) and math.isfinite(float(text)):
+        return float(text)
+    return text
+
+
+def parse_value(text: str) -> Any:
+    """A value from the command line, read as YAML: `0.1`, `adam`, `[flip, crop]`, `{mlp: {widths: [32]}}`."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return Source(Path("command line"))._value(node, ()) if node else None
+    except (yaml.YAMLError, RecursionError):
+        return text
+
+
+@dataclass
+class Source:
+    """A parsed file: its values, the line of each key, and what was wrong while reading."""
+
+    file: Path
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[Keys, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    @staticmethod
+    def read(file: Path) -> Source:
+        """Raises ConfigError when the file cannot be read or is not a mapping in YAML."""
+        try:
+            text = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{file} is not text in UTF-8 (byte {error.start})") from None
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise ConfigError(f"{file}:{line}: not valid YAML: {error.problem}") from None
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ConfigError(f"{file}: not valid YAML: {error}") from None
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(
+                f"{file}:1: a study is a mapping of keys to values; see studies/quickstart.yaml"
+            )
+        source = Source(file)
+        source.values = source._value(node, ())
+        return source
+
+    def place(self, path: Keys) -> str:
+        """`file:line` of the deepest known part of a path."""
+        if path[:1] == ("command line",):
+            return f"command line: {path[1]}"
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.lines:
+                return f"{self.file}:{self.lines[path[:length]]}"
+        return f"{self.file}:1"
+
+    def _value(self, node: yaml.Node, path: Keys, above: tuple[int, ...] = ()) -> Any:
+        if id(node) in above:
+            self.problems.append(Problem(path, "refers to itself"))
+            return None
+        above = (*above, id(node))
+        if isinstance(node, yaml.ScalarNode):
+            return node.value if node.style else scalar(node.value)
+        if isinstance(node, yaml.SequenceNode):
+            for place, item in enumerate(node.value):
+                self.lines[(*path, place)] = item.start_mark.line + 1
+            return [self._value(item, (*path, place), above) for place, item in enumerate(node.value)]
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
+            line = key_node.start_mark.line + 1
+            if key in mapping:
+                self.problems.append(
+                    Problem((*path, key), f"is given twice, on lines {self.lines[(*path, key)]} and {line}")
+                )
+                continue
+            self.lines[(*path, key)] = line
+            mapping[key] = self._value(value_node, (*path, key), above)
+        return mapping

@@ -1,0 +1,390 @@
+"""Images on the disk, decoded once: a memory map of pixels or, above a limit, the files' bytes, in a cache keyed by content."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stresslens.core.errors import DataError, StresslensError
+from stresslens.core.files import read_json, write_atomically, write_json
+from stresslens.core.image_files import (
+    FACTS,
+    Fit,
+    Frame,
+    Group,
+    Item,
+    Unreadable,
+    decode,
+    decode_group,
+    digest,
+    quietly,
+    read,
+)
+from stresslens.core.progress import advance
+
+VERSION = 1
+"""Part of every key: pictures decoded in another way have another."""
+
+GROUP, GROUP_BYTES = 256, 2**25
+"""Files decoded at a time by a process, and about how many bytes at most; a single group is decoded without starting one."""
+
+ROOM = 1.1
+"""How many times what is to be written must be free on the disk."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Picture files in the order of their names. `read` gives each with its position, as a path or as bytes, in any order.
+
+    `stamp` changes when a file is added, removed, renamed or written: while it is the same, nothing is read again.
+    """
+
+    names: Sequence[str]
+    total: int
+    """Bytes of all."""
+    stamp: str
+    read: Callable[[], Iterator[Item]]
+
+
+class Stored:
+    """uint8 images (N,C,H,W) on the disk, read when they are indexed: `stored[rows]` is a tensor on `device`."""
+
+    dtype = torch.uint8
+    ndim = 4
+
+    def __init__(
+        self, folder: Path, frame: Frame, places: NDArray[np.int64], device: torch.device | str = "cpu"
+    ) -> None:
+        """`places` (N,) are where the images stand in the folder's files."""
+        assert frame.size is not None
+        self.folder, self.frame, self.places = folder, frame, places
+        self.device = torch.device(device)
+        self.shape = torch.Size((len(places), frame.channels, *frame.size))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: slice | Tensor | Sequence[int]) -> Tensor:
+        places = self.places[rows if isinstance(rows, slice) else torch.as_tensor(rows).cpu().numpy()]
+        images = self._decoded(places) if self._pixels is None else self._pixels[places]
+        return torch.from_numpy(images).to(self.device)
+
+    def select(self, rows: Tensor) -> Stored:
+        """Some of the images, none of them read."""
+        return Stored(self.folder, self.frame, self.places[rows.cpu().numpy()], self.device)
+
+    def joined(self, others: Sequence[Stored]) -> Stored:
+        """These images and then others of the same folder."""
+        return Stored(
+            self.folder, self.frame, np.concatenate([part.places for part in (self, *others)]), self.device
+        )
+
+    def to(self, device: torch.device | str) -> Stored | Tensor:
+        """On a GPU that has room for them twice over, all of the images; else as they are, each batch moved when it is read."""
+        kind = torch.device(device)
+        moved = Stored(self.folder, self.frame, self.places, kind)
+        return (
+            moved[:] if kind.type == "cuda" and 2 * self.numel() < torch.cuda.mem_get_info(kind)[0] else moved
+        )
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def is_floating_point(self) -> bool:
+        return False
+
+    def content(self) -> bytes:
+        """16 bytes an image that change with any of its pixels."""
+        return bytes(self._facts["pixel_digest"][self.places].tobytes())
+
+    @cached_property
+    def _facts(self) -> NDArray[np.void]:
+        return _load_facts(self.folder)
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.uint8] | None:
+        path = self.folder / "pixels"
+        return (
+            np.asarray(np.memmap(path, np.uint8, "r").reshape(-1, *self.shape[1:])) if path.exists() else None
+        )
+
+    @cached_property
+    def _encoded(self) -> NDArray[np.uint8]:
+        return np.asarray(np.memmap(self.folder / "encoded", np.uint8, "r"))
+
+    def _decoded(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        starts, lengths = self._facts["start"], self._facts["bytes"]
+
+        def pixels(place: int) -> NDArray[np.uint8]:
+            return decode(
+                self._encoded[starts[place] : starts[place] + lengths[place]].tobytes(), self.frame
+            ).pixels
+
+        images = np.empty((len(places), *self.shape[1:]), np.uint8)
+        with quietly(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for row, image in enumerate(pool.map(pixels, places)):
+                images[row] = image
+        return images
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
+
+
+@dataclass(frozen=True)
+class Store:
+    """What was decoded: the images that could be read, their positions among the files and FACTS, and the others' reasons."""
+
+    images: Stored
+    positions: NDArray[np.int64]
+    facts: NDArray[np.void]
+    unreadable: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be decoded, and how: `size` None takes the pictures' own, which must then be one; `channels` None is 3 as soon as
+    one picture has colours. Images of more than `most_bytes` together are kept as their files' bytes and decoded for each batch."""
+
+    files: Files
+    name: str
+    size: tuple[int, int] | None
+    fit: Fit
+    channels: int | None
+    most_bytes: float
+
+    @property
+    def asked(self) -> str:
+        """What the result depends on besides the files."""
+        return json.dumps([VERSION, self.size, self.fit, self.channels])
+
+    def folder_name(self, digests: bytes = b"", *, as_pixels: bool = True) -> str:
+        """Where the result lies, by the files' digests; without them, how that begins."""
+        key = digest(f"{self.asked} {as_pixels}".encode() + digests).hex() if digests else ""
+        return f"{len(self.files.names)}-{self.files.total}-{key}"
+
+
+def decoded(order: Order, cache: Path) -> Store:
+    """Every file decoded whole, once; from the cache while the files are the same. Raises DataError."""
+    index = cache / "index" / f"{digest(f'{order.files.stamp} {order.asked}'.encode()).hex()}.json"
+    if index.exists():
+        folder = cache / str(read_json(index)["folder"])
+        if (folder / "meta.json").exists() and _as_asked(folder, order.most_bytes):
+            return _opened(folder)
+    cache.mkdir(parents=True, exist_ok=True)
+    _remove_what_was_killed(cache)
+    folder = _same_content(order, cache) or _decode(order, cache)
+    if read_json(folder / "meta.json")["lasting"]:
+        write_json(index, {"folder": folder.name})
+    return _opened(folder)
+
+
+def _as_asked(folder: Path, most_bytes: float) -> bool:
+    """Whether the images lie there as pixels, or are too many for it."""
+    if (folder / "pixels").exists():
+        return True
+    frame = read_json(folder / "meta.json")["frame"]
+    return len(_load_facts(folder)) * int(np.prod([frame["channels"], *frame["size"]])) > most_bytes
+
+
+def _remove_what_was_killed(cache: Path) -> None:
+    """Folders half written by processes that are gone."""
+    for partial in cache.glob(".partial-*"):
+        try:
+            os.kill(int(partial.name.split("-")[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(partial, ignore_errors=True)
+        except (ValueError, PermissionError):
+            continue
+
+
+def _opened(folder: Path) -> Store:
+    meta = read_json(folder / "meta.json")
+    frame = Frame(meta["frame"]["channels"], tuple(meta["frame"]["size"]), meta["frame"]["fit"])
+    facts = _load_facts(folder)
+    positions = np.flatnonzero(facts["bytes"])
+    unreadable = [(int(position), str(reason)) for position, reason in meta["unreadable"]]
+    return Store(Stored(folder, frame, positions), positions, facts[positions], unreadable)
+
+
+def _load_facts(folder: Path) -> NDArray[np.void]:
+    return np.load(folder / "facts.npy", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def _same_content(order: Order, cache: Path) -> Path | None:
+    """The folder of the same pictures decoded from another place, or before they were touched: worth a look at every byte only
+    when there is one of as many files and bytes."""
+    candidates = list(cache.glob(f"{order.folder_name()}*"))
+    if not candidates:
+        return None
+    digests = [digest(b"")] * len(order.files.names)
+    for position, file in order.files.read():
+        with suppress(OSError, Unreadable):
+            digests[position] = digest(read(file))
+    wanted = {order.folder_name(b"".join(digests), as_pixels=as_pixels) for as_pixels in (True, False)}
+    return next(
+        (folder for folder in candidates if folder.name in wanted and _as_asked(folder, order.most_bytes)),
+        None,
+    )
+
+
+class _Recolour(Exception):
+    """The first pictures were grey, and now one has colours."""
+
+
+def _decode(order: Order, cache: Path) -> Path:
+    frame = _first_frame(order)
+    try:
+        return _write(order, cache, frame)
+    except _Recolour:
+        return _write(order, cache, replace(frame, channels=3))
+
+
+def _first_frame(order: Order) -> Frame:
+    """The frame that the first readable picture suggests, where the order leaves it open."""
+    reasons = []
+    for position, file in order.files.read():
+        try:
+            with quietly():
+                picture = decode(read(file), Frame(3, order.size, order.fit))
+        except (OSError, Unreadable) as error:
+            reasons.append(f"{order.files.names[position]}: {error}")
+            continue
+        return Frame(
+            order.channels or (3 if picture.coloured else 1),
+            order.size or (picture.height, picture.width),
+            order.fit,
+        )
+    shown = "\n".join(reasons[:20]) + (f"\n… and {len(reasons) - 20} more" if len(reasons) > 20 else "")
+    raise DataError(f"{order.name}: none of the {len(reasons)} files can be read as a picture\n{shown}")
+
+
+def _write(order: Order, cache: Path, frame: Frame) -> Path:
+    assert frame.size is not None
+    files, n = order.files, len(order.files.names)
+    needed = n * frame.channels * frame.size[0] * frame.size[1]
+    as_pixels = needed <= order.most_bytes
+    _check_room(cache, needed if as_pixels else files.total, order.name)
+    partial = Path(tempfile.mkdtemp(prefix=f".partial-{os.getpid()}-", dir=cache))
+    try:
+        pixels = partial / "pixels" if as_pixels else None
+        if pixels is not None:
+            with pixels.open("wb") as file:
+                file.truncate(needed)
+        facts = np.zeros(n, FACTS)
+        unreadable: list[tuple[int, str]] = []
+        lasting = True
+        done = 0
+        with (partial / "encoded").open("wb") as encoded:
+            for group in _groups(files, frame, pixels):
+                if order.channels is None and frame.channels == 1 and any(group.facts["coloured"]):
+                    raise _Recolour
+                if order.size is None:
+                    _check_one_size(group, frame.size, order)
+                facts[group.positions] = group.facts
+                for position, content in zip(group.positions, group.contents):
+                    facts["start"][position] = encoded.tell()
+                    encoded.write(content)
+                for position, reason, of_file, again in group.unreadable:
+                    facts["file_digest"][position] = np.void(of_file)
+                    unreadable.append((position, reason))
+                    lasting = lasting and again
+                done += len(group.positions) + len(group.unreadable)
+                advance(f"decoding {order.name}", done, n)
+        if as_pixels:
+            (partial / "encoded").unlink()
+        write_atomically(partial / "facts.npy", lambda file: np.save(file, facts))
+        meta = {
+            "format": VERSION,
+            "frame": asdict(frame),
+            "unreadable": sorted(unreadable),
+            "lasting": lasting,
+        }
+        write_json(partial / "meta.json", meta)
+        folder = cache / order.folder_name(facts["file_digest"].tobytes(), as_pixels=as_pixels)
+        try:
+            partial.rename(folder)
+        except OSError:
+            if not (folder / "meta.json").exists():  # else another process was quicker
+                raise
+        return folder
+    except OSError as error:
+        raise StresslensError(
+            f"{order.name} cannot be decoded into {cache}: {error.strerror or error}; XDG_CACHE_HOME moves that folder"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[Group]:
+    """The groups as they are decoded, by as many processes as there are cores."""
+    batches = _batched(
+        files.read(), max(1, min(GROUP, GROUP_BYTES * len(files.names) // max(1, files.total)))
+    )
+    if len(files.names) <= GROUP:
+        yield from (decode_group(batch, frame, pixels=pixels) for batch in batches)
+        return
+    from joblib import Parallel, delayed
+
+    abandoned = False
+
+    def wanted() -> Iterator[list[Item]]:
+        for batch in batches:
+            if abandoned:
+                return
+            yield batch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
+    pool = Parallel(n_jobs=cores, return_as="generator", pre_dispatch="2*n_jobs")
+    groups = pool(delayed(decode_group)(batch, frame, pixels=pixels) for batch in wanted())
+    try:
+        for group in groups:  # noqa: UP028 (`yield from` would close `groups` before it is emptied below)
+            yield group
+    except BrokenProcessPool as error:
+        raise StresslensError(
+            "a decoding process was ended from outside (out of memory?); the same command starts again"
+        ) from error
+    finally:
+        abandoned = True
+        deque(
+            groups, maxlen=0
+        )  # what is under way ends first: nothing may write into a folder that is removed
+
+
+def _batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def _check_one_size(group: Group, size: tuple[int, int], order: Order) -> None:
+    for position, height, width in zip(group.positions, group.facts["height"], group.facts["width"]):
+        if (height, width) != size:
+            raise DataError(
+                f"{order.name}: the pictures differ in size (the first is {size[1]}×{size[0]} pixels, "
+                f"{order.files.names[position]} {width}×{height}); set `size`, and `fit` to crop, pad or stretch"
+            )
+
+
+def _check_room(cache: Path, needed: int, name: str) -> None:
+    free = shutil.disk_usage(cache).free
+    if needed * ROOM > free:
+        raise DataError(
+            f"{name}: the decoded images take {needed / 1e9:.1f} GB, and {cache} has {free / 1e9:.1f} GB free. Free some, set "
+            "XDG_CACHE_HOME to a folder on another disk, take a smaller `size`, or lower `cache_gb` to keep the files as they are"
+        )

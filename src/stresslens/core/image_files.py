@@ -1,0 +1,333 @@
+"""Picture files → pixels, as a viewer shows them. Free of torch, so that a decoding process starts quickly."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import (  # importing a plug-in of Pillow's makes its format known
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    IcoImagePlugin,  # noqa: F401
+    Image,
+    ImageOps,
+    Jpeg2KImagePlugin,  # noqa: F401
+    JpegImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TgaImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+from stresslens.core.errors import DataError, first_line
+
+Fit = Literal["crop", "pad", "stretch"]
+
+FORMATS = tuple(
+    name
+    for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
+    if name in Image.OPEN
+)
+"""What is decoded, whatever the file's name says, where Pillow was built with it. Formats that run programs (EPS) are left out."""
+
+SUFFIXES = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", "MPO")),
+    **{
+        ".png": ("PNG",),
+        ".webp": ("WEBP",),
+        ".gif": ("GIF",),
+        ".bmp": ("BMP",),
+        ".avif": ("AVIF",),
+        ".tga": ("TGA",),
+        ".ico": ("ICO",),
+    },
+    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), ("PPM",)),
+    **dict.fromkeys((".jp2", ".j2k", ".jpx"), ("JPEG2000",)),
+}
+"""Names that mark a file as a picture, and the formats they promise."""
+
+MOST_PIXELS = 178_956_970
+"""Beyond it a picture is taken for a decompression bomb: twice Pillow's own warning, half a gigabyte as RGB."""
+
+HEAD = 2**18
+"""Bytes within which a JPEG says how it is to be turned."""
+
+MOST_BYTES = 2**29
+"""A file that is larger is no picture that could be decoded."""
+
+GREY = {"1", "L", "LA", "La", "I"}
+
+
+class Unreadable(Exception):
+    """A file that is no whole picture; the message says why."""
+
+
+Item = tuple[int, str | bytes | Unreadable]
+"""A file with its position among all: where it lies, what it holds, or why it cannot be had."""
+
+
+class Picture(NamedTuple):
+    """pixels (C,H,W) uint8; the size as a viewer shows it before fitting; whether the file has colours; its format."""
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+    coloured: bool
+    format: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The shape that pictures are brought to: `size` (height, width), None for the picture's own; 1 channel or 3."""
+
+    channels: int
+    size: tuple[int, int] | None
+    fit: Fit = "crop"
+
+    @staticmethod
+    def of(shape: tuple[int, int, int], fit: Fit, taker: object) -> Frame:
+        """What brings pictures to images (channels, height, width). Raises DataError where no picture file has the channels."""
+        channels, height, width = shape
+        if channels not in (1, 3):
+            raise DataError(
+                f"{taker} takes images of {channels} channels, which a picture file does not have"
+            )
+        return Frame(channels, (height, width), fit)
+
+
+def read(file: str | bytes | Unreadable) -> bytes:
+    """A file's bytes, from wherever it comes. Raises Unreadable, and OSError."""
+    if isinstance(file, Unreadable):
+        raise file
+    if isinstance(file, bytes):
+        return file
+    facts = os.stat(file)
+    if not stat.S_ISREG(facts.st_mode):
+        raise Unreadable("no regular file")
+    if facts.st_size > MOST_BYTES:
+        raise Unreadable(f"larger than {MOST_BYTES // 2**20} MB")
+    with open(file, "rb") as opened:
+        return opened.read()
+
+
+def decode(content: bytes, frame: Frame) -> Picture:
+    """A whole picture from a file's bytes, as a viewer shows it.
+
+    Turned as its EXIF says; transparent parts on white; palettes, CMYK and 16 bits as 8-bit grey or RGB; of an animation the first
+    image. `crop` cuts the longer side evenly, `pad` adds black, `stretch` does neither. Colour profiles are not applied. A large
+    JPEG is decoded at a half, a quarter or an eighth, at least twice the size asked for. Raises Unreadable; nothing is ever put in
+    a picture's place.
+    """
+    if not content:
+        raise Unreadable("the file is empty")
+    plain = _plain_jpeg(content, frame)
+    return plain if plain is not None else _by_pillow(content, frame)
+
+
+def _plain_jpeg(content: bytes, frame: Frame) -> Picture | None:
+    """A small grey or RGB JPEG without EXIF or XMP: five times as fast as by Pillow, to the same bits. None leaves it to Pillow."""
+    turned = any(content.find(mark, 0, HEAD) >= 0 for mark in (b"Exif\0", b"ns.adobe.com/xap"))
+    if not content.startswith(b"\xff\xd8\xff") or turned:
+        return None
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(content, strict=True)
+        if (
+            space not in ("Gray", "YCbCr")
+            or width * height > MOST_PIXELS
+            or _reduction(width, height, frame) > 1
+        ):
+            return None
+        pixels = simplejpeg.decode_jpeg(content, "GRAY" if space == "Gray" else "RGB", strict=True)
+    except ValueError:  # damaged, or odd: Pillow decides
+        return None
+    channels = pixels.shape[2]
+    if channels != frame.channels or frame.size not in (None, (height, width)):
+        shown = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        pixels = _as_array(_fitted(_eight_bit(shown, frame.channels), frame))
+    return Picture(pixels.transpose(2, 0, 1), width, height, space == "YCbCr", "JPEG")
+
+
+def _reduction(width: int, height: int, frame: Frame) -> int:
+    """How many times smaller, at most, a JPEG may be decoded and still be twice as large as the frame."""
+    return min(width, height) // (2 * max(frame.size)) if frame.size is not None else 1
+
+
+def _by_pillow(content: bytes, frame: Frame) -> Picture:
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            width, height = picture.size
+            kind = picture.format or ""
+            if width * height > MOST_PIXELS:
+                raise Unreadable(
+                    f"{width}×{height} pixels, more than {MOST_PIXELS:,}: taken for a decompression bomb"
+                )
+            if kind == "JPEG" and frame.size is not None:
+                picture.draft(None, (2 * max(frame.size), 2 * max(frame.size)))
+            picture.load()
+            scaled = picture.size
+            with suppress(Exception):  # damaged EXIF: a viewer shows the picture as it lies
+                ImageOps.exif_transpose(picture, in_place=True)
+            if (picture.size[0] > picture.size[1]) != (scaled[0] > scaled[1]):
+                width, height = height, width
+            coloured = picture.mode not in GREY and not picture.mode.startswith("I;16")
+            pixels = _as_array(_fitted(_eight_bit(picture, frame.channels), frame))
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable(
+            f"no picture of a known format, or damaged where it begins ({content[:12]!r})"
+        ) from None
+    except Image.DecompressionBombError:
+        raise Unreadable(f"more than {MOST_PIXELS:,} pixels: taken for a decompression bomb") from None
+    except Exception as error:  # a decoder fed with damaged bytes may raise anything
+        raise Unreadable(first_line(error)) from None
+    return Picture(pixels.transpose(2, 0, 1), width, height, coloured, kind)
+
+
+def _as_array(picture: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, channels)."""
+    pixels = np.asarray(picture)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _eight_bit(picture: Image.Image, channels: int) -> Image.Image:
+    """L or RGB."""
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65_535 or (picture.mode == "I" and values.max() <= 255):
+            raise Unreadable(
+                f"its values run from {values.min()} to {values.max()}; what white is cannot be known"
+            )
+        picture = Image.fromarray((values >> 8).astype(np.uint8))
+    elif picture.mode == "F":
+        raise Unreadable("its pixels are floating-point numbers; what white is cannot be known")
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        whole = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
+    wanted = "L" if channels == 1 else "RGB"
+    return picture if picture.mode == wanted else picture.convert(wanted)
+
+
+def _fitted(picture: Image.Image, frame: Frame) -> Image.Image:
+    if frame.size is None:
+        return picture
+    wanted = (frame.size[1], frame.size[0])
+    if picture.size == wanted:
+        return picture
+    if frame.fit == "stretch":
+        return picture.resize(wanted, Image.Resampling.BICUBIC)
+    return (ImageOps.pad if frame.fit == "pad" else ImageOps.fit)(picture, wanted, Image.Resampling.BICUBIC)
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or a folder is one that systems leave behind."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def files_below(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry[str]]:
+    """Every file below a folder but the hidden ones; links are followed, unless they lead back up."""
+    facts = os.stat(folder)
+    here = (facts.st_dev, facts.st_ino)
+    if here in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if hidden(entry.name):
+                    continue
+                try:
+                    is_folder, is_file = entry.is_dir(), entry.is_file() or entry.is_symlink()
+                except OSError:  # a link to itself
+                    is_folder, is_file = False, True
+                if is_folder:
+                    yield from files_below(entry.path, above | {here})
+                elif is_file:
+                    yield entry
+    except PermissionError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without Pillow's warnings about odd but readable files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def digest(content: bytes) -> bytes:
+    """16 bytes that tell one content from another."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+FACTS = np.dtype(
+    [
+        ("width", np.int64),
+        ("height", np.int64),
+        ("bytes", np.int64),
+        ("coloured", np.bool_),
+        ("format", "U12"),
+        ("pixel_digest", "V16"),
+        ("file_digest", "V16"),
+        ("start", np.int64),
+    ]
+)
+"""Of each picture: its size as shown, its file's length, whether it has colours, its format, digests of its pixels and of its
+file, and where its file begins among those that are kept."""
+
+
+class Group(NamedTuple):
+    """What some of the files came to: of those that could be read their positions, FACTS (n,) and, if kept, their bytes.
+
+    Of the others: position, reason, the digest of the file, and whether the same bytes would fail again.
+    """
+
+    positions: list[int]
+    facts: NDArray[np.void]
+    contents: list[bytes]
+    unreadable: list[tuple[int, str, bytes, bool]]
+
+
+def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) -> Group:
+    """Decodes files, each with its position, and writes image k to the k-th place of the file `pixels`.
+
+    Without `pixels` the files' bytes are handed back instead. What cannot be read is listed with the reason.
+    """
+    positions, facts, contents, unreadable = [], [], [], []
+    with quietly(), pixels.open("r+b") if pixels is not None else nullcontext() as target:
+        for position, file in files:
+            content = b""
+            try:
+                content = read(file)
+                picture = decode(content, frame)
+            except (OSError, Unreadable) as error:
+                reason = error.strerror if isinstance(error, OSError) else None
+                lasting = isinstance(error, Unreadable | FileNotFoundError)
+                unreadable.append((position, reason or str(error), digest(content), lasting))
+                continue
+            image = picture.pixels.tobytes()
+            if target is not None:
+                target.seek(position * len(image))
+                target.write(image)
+            else:
+                contents.append(content)
+            positions.append(position)
+            size = (picture.width, picture.height, len(content))
+            facts.append((*size, picture.coloured, picture.format, digest(image), digest(content), 0))
+    return Group(positions, np.array(facts, FACTS), contents, unreadable)

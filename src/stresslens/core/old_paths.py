@@ -1,0 +1,78 @@
+"""Import paths of version 0.1.0 that plug-ins and scripts may use: each still gives the module that took its place."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+
+from stresslens.core.errors import Notice
+
+KINDS = (
+    *(
+        "attacks",
+        "audits",
+        "augmentations",
+        "certificates",
+        "corruptions",
+        "datasets",
+        "estimators",
+        "explainers",
+    ),
+    *("losses", "models", "objectives", "optimizers", "schedules", "trackers", "views"),
+)
+MODULES = {
+    "core.attacking": "core.attack_base",
+    "core.positions": "core.sampling",
+    "core.tapping": "core.inspection",
+    "core.division": "core.splits",
+    "core.pictures": "core.image_files",
+    "core.results": "core.run_folder",
+    "core.colours": "core.colormaps",
+    "core.blurring": "core.blur",
+    "find": "config.registry",
+    "python": "api",
+}
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Stands first in `sys.meta_path`: a package under its old name would else find its own files a second time."""
+
+    spec: importlib.machinery.ModuleSpec | None = None
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(fullname, self) if _new(fullname) else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        new = _new(spec.name)
+        assert new is not None
+        if spec.name.partition(".")[2] not in KINDS:  # the module inside it is about to be told
+            warnings.warn(f"{spec.name} is now {new}; import that instead", Notice, stacklevel=2)
+        module = importlib.import_module(new)
+        self.spec = module.__spec__
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """The module has been carried out under its new name, whose spec it keeps."""
+        module.__spec__ = self.spec
+
+
+def _new(fullname: str) -> str | None:
+    package, _, rest = fullname.partition(".")
+    if package != "stresslens":
+        return None
+    if rest.partition(".")[0] in KINDS:
+        return f"stresslens.plugins.{rest}"
+    return f"stresslens.{MODULES[rest]}" if rest in MODULES else None
+
+
+def keep_alive() -> None:
+    """From now on the old paths can be imported."""
+    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Finder())

@@ -1,0 +1,131 @@
+"""Which images go where: positions drawn from labels and groups, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stresslens.core.draws import mix
+from stresslens.core.errors import ConfigError, DataError
+
+
+def shuffled(n: int, seed: int, epoch: int) -> Tensor:
+    """0 … n - 1 in an order that follows from seed and epoch alone."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch)))
+
+
+def sampled(n: int, asked: int | Literal["all"], seed: int) -> Tensor:
+    """Positions of as many of n images as were asked for, drawn at random, in file order; all of them where there are no more."""
+    return torch.arange(n) if asked == "all" or asked >= n else shuffled(n, seed, 0)[:asked].sort().values
+
+
+def divide(
+    labels: Tensor,
+    parts: Mapping[str, int | float],
+    *,
+    seed: int,
+    names: Sequence[str] = (),
+    groups: NDArray[Any] | None = None,
+) -> dict[str, Tensor]:
+    """Positions of each part and of the remaining "train", drawn at random with every class in proportion.
+
+    A part is a count (from 1 up) or a share of all images (below 1); 0 leaves it empty. Images with the same value in `groups`
+    stay on one side, so that sizes and proportions come only as near as the groups allow.
+    """
+    from sklearn.model_selection import train_test_split
+
+    counts = {name: _count(name, part, len(labels)) for name, part in parts.items()}
+    if sum(counts.values()) >= len(labels):
+        wanted = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ConfigError(f"nothing is left to train on: {len(labels)} images, {wanted}")
+    rest = np.arange(len(labels))
+    drawn: dict[str, Tensor] = {}
+    for name, count in counts.items():
+        of_rest = labels.numpy()[rest]
+        present, sizes = np.unique(of_rest, return_counts=True)
+        if count and (sizes.min() < 2 or count < len(present) or len(rest) - count < len(present)):
+            rarest = int(present[sizes.argmin()])
+            label = repr(names[rarest]) if rarest < len(names) else str(rarest)
+            raise DataError(
+                f"cannot draw {count} {name} images with every class on both sides: {len(present)} classes, the smallest "
+                f"({label}) has {sizes.min()} image{'s' if sizes.min() > 1 else ''} of {len(rest)}"
+            )
+        part = np.arange(0)
+        if count and groups is not None:
+            chosen = _whole_groups(of_rest, count, seed=seed, groups=groups[rest], names=names)
+            rest, part = np.delete(rest, chosen), rest[chosen]
+        elif count:
+            rest, part = train_test_split(rest, test_size=count, random_state=seed, stratify=of_rest)
+        drawn[name] = torch.from_numpy(np.ascontiguousarray(part))
+    drawn["train"] = torch.from_numpy(np.ascontiguousarray(rest))
+    return drawn
+
+
+def _whole_groups(
+    labels: NDArray[np.int64], count: int, *, seed: int, groups: NDArray[Any], names: Sequence[str]
+) -> NDArray[np.int64]:
+    """About `count` positions: folds of whole groups, as fine as the rarest class allows, until another would lead farther away."""
+    fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    folds = min(max(10, round(len(labels) / min(count, len(labels) - count))), max(2, fewest))
+    chosen = np.arange(0)
+    for side in fold_positions(torch.from_numpy(labels), folds, seed=seed, groups=groups, names=names)[:-1]:
+        if len(chosen) and abs(len(chosen) + len(side) - count) >= abs(len(chosen) - count):
+            break
+        chosen = np.concatenate([chosen, side.numpy()])
+    return chosen
+
+
+def fold_positions(
+    labels: Tensor, folds: int, *, seed: int, groups: NDArray[Any] | None = None, names: Sequence[str] = ()
+) -> list[Tensor]:
+    """The positions of each of `folds` parts that together are all images, every class in proportion, groups kept whole.
+
+    Raises DataError when a class has fewer images, or groups, than there are folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    y = labels.numpy()
+    for label in np.unique(y):
+        units = np.arange(len(y))[y == label] if groups is None else np.unique(groups[y == label])
+        if len(units) < folds:
+            called = repr(names[label]) if label < len(names) else str(label)
+            what = "image" if groups is None else "group"
+            raise DataError(
+                f"cannot divide into {folds} parts with every class in each: class {called} has {len(units)} {what}"
+                + ("s" if len(units) != 1 else "")
+            )
+    divider = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
+        folds, shuffle=True, random_state=seed
+    )
+    return [torch.from_numpy(part) for _, part in divider.split(y, y, groups)]
+
+
+def _count(name: str, part: int | float, n: int) -> int:
+    if part < 0 or (part >= 1 and part != int(part)):
+        raise ConfigError(
+            f"{name}: {part} is neither a count of images (0, 1, 2, …) nor a share of them (below 1)"
+        )
+    return int(np.ceil(part * n)) if 0 < part < 1 else int(part)
+
+
+def rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) how many earlier members each member's group has."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    rank = np.empty(len(groups), np.int64)
+    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
+    return rank
+
+
+def balanced_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
+    """`size` positions, as many of each class as it has; a larger subset with the same seed contains a smaller one."""
+    if not 0 < size <= len(labels):
+        raise ConfigError(f"a subset of {size} images was asked for; there are {len(labels)}")
+    order = shuffled(len(labels), seed, 0)
+    rank = torch.from_numpy(rank_within(labels[order].cpu().numpy()))
+    return order[torch.argsort(rank, stable=True)[:size]]

@@ -1,0 +1,143 @@
+"""A data set from its images: parts as they are given or drawn, and anew for every repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stresslens.core.data import Data, Split, part_of
+from stresslens.core.errors import ConfigError
+from stresslens.core.image_cache import Stored
+from stresslens.core.sampling import balanced_subset, divide, fold_positions, shuffled
+
+
+def drawn(
+    whole: Split,
+    classes: Sequence[str],
+    name: str,
+    *,
+    test: int | float,
+    validation: int | float,
+    subset: int | None,
+    seed: int,
+) -> Data:
+    """A data set whose test and validation images are drawn, both as counts or shares of all images; then a balanced subset.
+
+    Images that share a value of the column "group" stay together.
+    """
+    parts = divide(whole.labels, {"test": test}, seed=seed, names=classes, groups=whole.columns.get("group"))
+    count = round(validation * len(whole)) if 0 < validation < 1 else validation
+    train, held_out = whole.select(parts["train"]), part_of(whole, parts["test"])
+    return divided(train, held_out, classes, name, validation=count, subset=subset, seed=seed)
+
+
+def divided(
+    train: Split,
+    test: Split | None,
+    classes: Sequence[str],
+    name: str,
+    *,
+    validation: int | float,
+    subset: int | None,
+    seed: int,
+) -> Data:
+    """A data set whose test images are given: validation is drawn from the training images, then a balanced subset.
+
+    Images that share a value of the column "group" stay together.
+    """
+    parts = divide(
+        train.labels, {"validation": validation}, seed=seed, names=classes, groups=train.columns.get("group")
+    )
+    data = Data(train.select(parts["train"]), part_of(train, parts["validation"]), test, tuple(classes), name)
+    return data if subset is None else fewer(data, subset, seed=seed)
+
+
+def fewer(data: Data, size: int, *, balanced: bool = True, seed: int) -> Data:
+    """The data set with `size` of its training images: drawn at random, or as many of each class as it has.
+
+    A larger subset with the same seed contains a smaller one. Raises ConfigError where there are not so many.
+    """
+    labels = data.train.labels.cpu()
+    if size > len(labels):
+        raise ConfigError(f"a subset of {size} training images was asked for; {data.name} has {len(labels)}")
+    rows = balanced_subset(labels, size, seed=seed) if balanced else shuffled(len(labels), seed, 0)[:size]
+    counts = labels.bincount(minlength=len(data.classes))
+    notes = data.notes
+    if balanced and size > int(counts.min()) * len(data.classes):
+        scarce = data.classes[int(counts.argmin())]
+        notes = (
+            *notes,
+            f"a balanced subset of {size} images is not to be had: the smallest class, {scarce}, has {int(counts.min())}; "
+            "the others fill up",
+        )
+    return replace(data, train=data.train.select(rows), notes=notes)
+
+
+@dataclass(frozen=True)
+class Division:
+    """Another division of the same images for every seed: one of `folds` parts as test images, anew for each of `times`; or,
+    without folds, as many random test images as the data set has."""
+
+    folds: int | None = None
+    times: int = 1
+
+    def of(self, data: Data, seed: int) -> Data:
+        """The data set divided for a seed: its fold is seed % folds, of repetition seed // folds. Validation keeps its share."""
+        whole = _joined(list(data.splits.values()))
+        groups = whole.columns.get("group")
+        everything = torch.arange(len(whole))
+        if self.folds is not None:
+            fold, repetition = seed % self.folds, seed // self.folds
+            test = fold_positions(
+                whole.labels, self.folds, seed=repetition, groups=groups, names=data.classes
+            )[fold]
+            facts = {"kind": "folds", "folds": self.folds, "fold": fold, "repetition": repetition}
+        else:
+            if data.test is None:
+                raise ConfigError(
+                    f"repeats: splits: {data.name} has no test images, so there is no size to draw; set its `test:` option"
+                )
+            test = divide(
+                whole.labels, {"test": len(data.test)}, seed=seed, names=data.classes, groups=groups
+            )["test"]
+            facts = {"kind": "splits", "repetition": seed}
+        rest = everything[~torch.isin(everything, test)]
+        of_rest = whole.select(rest)
+        kept = len(data.train) + (len(data.validation) if data.validation else 0)
+        share = len(data.validation) / kept if data.validation else 0
+        rows = divide(
+            of_rest.labels,
+            {"validation": share},
+            seed=seed,
+            names=data.classes,
+            groups=of_rest.columns.get("group"),
+        )
+        train = of_rest.select(rows["train"])
+        return replace(
+            data,
+            train=train,
+            validation=part_of(of_rest, rows["validation"]),
+            test=whole.select(test),
+            division={**facts, "train": len(train), "test": len(test)},
+            notes=(
+                *data.notes,
+                f"all {len(whole)} images, those of every split, were pooled and divided anew for this repeat",
+            ),
+        )
+
+
+def _joined(splits: Sequence[Split]) -> Split:
+    images = [split.images for split in splits]
+    stored = [part for part in images if isinstance(part, Stored)]
+    whole = (
+        stored[0].joined(stored[1:])
+        if stored
+        else torch.cat([part for part in images if isinstance(part, Tensor)])
+    )
+    shared = [name for name in splits[0].columns if all(name in split.columns for split in splits)]
+    columns = {name: np.concatenate([split.columns[name] for split in splits]) for name in shared}
+    return Split(whole, torch.cat([split.labels for split in splits]), splits[0].scale, columns)

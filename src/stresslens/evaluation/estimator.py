@@ -1,0 +1,87 @@
+"""An estimator in a model's place: fitted once, kept as plain arrays, asked for its scores like any model."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+from torch import Tensor, nn
+
+from stresslens.config import registry
+from stresslens.config.schema import Plug
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError, DataError, first_line
+from stresslens.core.files import UnreadableRun, read_arrays, write_atomically, write_json
+from stresslens.core.run_folder import EstimatorCard, RunFolder
+from stresslens.core.types import Estimator
+
+
+class Estimated(nn.Module):
+    """images (N,C,H,W) in [0,1] → scores (N,K), used as logits, on the CPU. No gradient goes through, and it has no parameters."""
+
+    def __init__(self, estimator: Estimator) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, x: Tensor) -> Tensor:
+        with threadpool_limits(torch.get_num_threads()):
+            scores = self.estimator.scores(x.detach().cpu().numpy().astype(np.float32, copy=False))
+        return torch.from_numpy(np.asarray(scores, np.float32))
+
+
+def build(value: Plug, seed: int, *, base: Path, trust: bool = True) -> Estimator:
+    """The estimator that a recipe or a card names, not fitted yet."""
+    estimator: Estimator = registry.resolve("estimators", value, path=("estimator",), base=base, trust=trust)(
+        seed
+    )
+    if not all(hasattr(estimator, name) for name in ("fit", "scores", "arrays")):
+        name = registry.named("estimators", value)[0]
+        raise ConfigError(
+            f"estimator {name} returned a {type(estimator).__name__}; expected an object with fit, scores and arrays"
+        )
+    return estimator
+
+
+def fit(estimator: Estimator, data: Data) -> list[str]:
+    """Fits it to the training images, and returns what it warned of. Raises DataError for a class that no training image shows."""
+    split = data.train
+    absent = [name for k, name in enumerate(data.classes) if not bool((split.labels == k).any())]
+    if absent:
+        raise DataError(
+            f"{data.name}: no training image shows {', '.join(absent[:5])}; an estimator needs some of every class"
+        )
+    images = split.floats(split.images[:]).cpu().numpy().astype(np.float32, copy=False)
+    with threadpool_limits(torch.get_num_threads()), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        estimator.fit(images, split.labels.cpu().numpy())
+    return [str(warning.message).partition("\n")[0] for warning in told]
+
+
+def save(folder: RunFolder, estimator: Estimator, card: dict[str, Any]) -> None:
+    """Writes what it has learned, and how to build it again."""
+    arrays: dict[str, Any] = estimator.arrays
+    write_atomically(folder.estimator, lambda file: np.savez(file, **arrays))
+    write_json(folder.estimator_card, card)
+
+
+def opened(folder: RunFolder, card: EstimatorCard, *, trust: bool = False) -> Estimated:
+    """A run's fitted estimator. Raises UnreadableRun when files are missing, damaged, or do not belong together."""
+    estimator = build(card.estimator, card.seed, base=folder.path, trust=trust)
+    estimator.arrays = read_arrays(
+        folder.estimator, f"there is no {folder.estimator}; the run has not been fitted"
+    )
+    model = Estimated(estimator)
+    try:
+        scores = model(torch.zeros(2, *card.shape))
+    except Exception as error:  # whatever numpy or scikit-learn find wrong with arrays of another estimator
+        files = f"{folder.estimator_card} and {folder.estimator.name}"
+        raise UnreadableRun(f"{files} do not belong together: {first_line(error)}") from error
+    if scores.shape != (2, len(card.classes)):
+        raise UnreadableRun(
+            f"{folder.estimator} gives {scores.shape[1]} scores for the {len(card.classes)} classes of its card"
+        )
+    return model

@@ -1,0 +1,309 @@
+"""What answers for pictures: a run's model, or what `stresslens export` made of one."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import io
+import json
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from stresslens.config import registry
+from stresslens.core.data import Split
+from stresslens.core.errors import ConfigError, DataError, first_line
+from stresslens.core.files import UnreadableRun, arrays_in, read_json
+from stresslens.core.image_files import Fit
+from stresslens.core.inspection import feature_layer
+from stresslens.core.run_folder import EstimatorCard, RunFolder, read_record
+from stresslens.evaluation import scores
+from stresslens.evaluation.ood import Likeness, Sample, coarse_of, observed
+from stresslens.evaluation.saved_model import open_model
+from stresslens.metrics.intervals import Floats
+
+FACTS, LIKENESS = "stresslens", "stresslens.likeness"
+"""What an exported file keeps beside its graph, as text: the `Facts` as JSON, and likeness.npz in base 64."""
+EXPORT = "export.json"
+"""Where an exported folder keeps its facts."""
+NEEDS_ONNX = "ONNX needs onnx, onnxruntime and onnxscript: pip install 'stresslens[onnx]'"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Facts:
+    """What must be known to ask a trained model about pictures, and where it comes from; checked when it is read."""
+
+    format: Literal[1]
+    run: str
+    fingerprint: str
+    version: str
+    shape: tuple[int, int, int]
+    classes: list[str]
+    fit: Fit
+    """How pictures of another shape are brought to this one."""
+    temperature: Annotated[float, Field(gt=0)]
+    """Logits are divided by it, before a softmax makes them calibrated probabilities."""
+    calibrated_on: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+_facts = TypeAdapter(Facts)
+
+Answer = Callable[[Tensor], tuple[Floats, Sample]]
+"""Images (N,C,H,W) in [0,1] → logits (N,K), and what tells whether the images are like those trained on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answering:
+    facts: Facts
+    answer: Answer
+    likeness: Likeness | None
+    """None where nothing says which images are unlike those trained on."""
+
+
+def opened(
+    path: Path,
+    *,
+    trust: bool = False,
+    module: nn.Module | None = None,
+    captions: Sequence[str] | None = None,
+    templates: Sequence[str] = ("{}",),
+) -> Answering:
+    """A run's folder, or a file or folder that `stresslens export` wrote.
+
+    Only built-in plug-ins, and no .pt2 file, are executed unless `trust`; `module` is as in `open_model`. With `captions` these
+    are the classes (`among`); probabilities are then on the model's own scale, which no images calibrated. Raises ConfigError for
+    anything else, and for what is damaged.
+    """
+    folder = RunFolder(path.parent if path.name == "model.safetensors" else path)
+    if folder.record.is_file() or (folder.path / EXPORT).is_file():
+        exported = folder.path / EXPORT
+        facts = facts_of(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
+        model = open_model(folder, trust=trust, module=module).eval()
+        return (
+            _of_model(model, facts, folder)
+            if not captions
+            else _of_captions(model, facts, folder, captions, templates)
+        )
+    if captions and path.suffix in (".onnx", ".pt2"):
+        raise ConfigError(
+            f"{path} is a graph from images to logits, without a text side; give the run, or its safetensors export"
+        )
+    if path.suffix == ".onnx":
+        return _of_onnx(path)
+    if path.suffix == ".pt2":
+        return _of_torch(path, trust)
+    raise ConfigError(
+        f"{path} is not the folder of a run (…/seed-0; `stresslens list runs` shows those that there are), and not what "
+        f"`stresslens export` writes: a file that ends in .onnx or .pt2, or a folder with {EXPORT}"
+    )
+
+
+def facts_of(folder: RunFolder) -> Facts:
+    """What a run's files say. Raises UnreadableRun when they are missing or damaged."""
+    card, record = folder.load_card(), read_record(folder)
+    calibration = record.get("calibration") or {}
+    return _checked(
+        {
+            "format": 1,
+            "run": f"{record.get('study')}/{record.get('run')}/seed-{record.get('seed')}",
+            "fingerprint": record.get("fingerprint"),
+            "version": record.get("version"),
+            "shape": card.shape,
+            "classes": card.classes,
+            "fit": card.fit,
+            "temperature": calibration.get("temperature", 1.0),
+            "calibrated_on": calibration.get("fitted_on"),
+        },
+        folder.record,
+    )
+
+
+def _checked(values: Any, name: Path) -> Facts:
+    try:
+        return _facts.validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UnreadableRun(
+            f"{name} does not describe a model: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from None
+
+
+def _of_model(model: nn.Module, facts: Facts, folder: RunFolder) -> Answering:
+    def answer(x: Tensor) -> tuple[Floats, Sample]:
+        split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
+        return observed(model, split, lambda: scores.logits_of(model, split).double().numpy())
+
+    try:
+        return Answering(facts, answer, Likeness.load(folder.likeness))
+    except UnreadableRun:
+        return Answering(facts, answer, None)
+
+
+def _of_captions(
+    model: nn.Module, facts: Facts, folder: RunFolder, captions: Sequence[str], templates: Sequence[str]
+) -> Answering:
+    card = folder.load_card()
+    plain, kind = (
+        (card.estimator, "estimators") if isinstance(card, EstimatorCard) else (card.model, "models")
+    )
+    told = dataclasses.replace(facts, classes=list(captions), temperature=1.0, calibrated_on=None)
+    own = among(model, captions, templates, called=registry.named(kind, plain)[0])
+    answering = _of_model(own, told, folder)
+    knows_logits = feature_layer(own, facts.shape)[0] is own  # then it knows those of other classes
+    return dataclasses.replace(answering, likeness=None) if knows_logits else answering
+
+
+def among(
+    model: nn.Module,
+    captions: Sequence[str],
+    templates: Sequence[str] = ("{}",),
+    *,
+    called: str = "the model",
+) -> nn.Sequential:
+    """A model with a text side that classifies among these captions instead, as they are or in `templates`. The model given stays
+    as it is, and its weights are shared.
+
+    Raises ConfigError for fewer than two captions, empty, repeated or too similar ones, and for a model without a text side.
+    """
+    net = getattr(model, "net", model)
+    if not hasattr(net, "tell_apart"):
+        raise ConfigError(
+            f"{called} has no text side to read captions; prompts are for openclip with `head: text`"
+        )
+    if len(captions) < 2:
+        raise ConfigError(f"{len(captions)} caption to choose from; give at least two")
+    if empty := [place for place, caption in enumerate(captions, 1) if not caption.strip()]:
+        raise ConfigError(f"caption {empty[0]} is empty")
+    if repeated := [caption for place, caption in enumerate(captions) if caption in captions[:place]]:
+        raise ConfigError(f"the caption {repeated[0]!r} is given twice")
+    own: Any = copy.copy(net)
+    own.tell_apart(captions, templates)
+    own.text_features()
+    front = [(name, part) for name, part in model.named_children() if net is not model and name != "net"]
+    return nn.Sequential(OrderedDict([*front, ("net", own)]))
+
+
+def _of_onnx(path: Path) -> Answering:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError(NEEDS_ONNX) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what is wrong is raised as well
+    try:
+        session = onnxruntime.InferenceSession(_content(path), options, providers=["CPUExecutionProvider"])
+    except ConfigError:
+        raise
+    except Exception as error:  # onnxruntime has a class of its own for each of its status codes
+        raise ConfigError(f"{path} cannot be read as an ONNX model: {first_line(error)}") from error
+    kept = session.get_modelmeta().custom_metadata_map
+    return _of_graph(
+        path,
+        _facts_in(kept, path),
+        kept,
+        lambda x: session.run(["logits", "features"], {"images": x.numpy()}),
+    )
+
+
+def _of_torch(path: Path, trust: bool) -> Answering:
+    try:
+        with zipfile.ZipFile(io.BytesIO(_content(path))) as archive:
+            damaged = archive.testzip()
+            if not any(name.endswith("archive_format") for name in archive.namelist()):
+                raise ValueError("it is cut off, or none of torch's")
+            extra = {
+                name.rpartition("/extra/")[2]: archive.read(name).decode()
+                for name in archive.namelist()
+                if "/extra/" in name
+            }
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ConfigError(
+            f"{path} cannot be read as a program of torch.export: {first_line(error)}"
+        ) from error
+    if damaged is not None:
+        raise ConfigError(f"{path} cannot be read as a program of torch.export: {damaged} is damaged")
+    facts = _facts_in(extra, path)
+    if not trust:
+        raise ConfigError(
+            f"{path}: torch unpickles parts of such a file, so that opening one can run whatever code somebody put into it; open "
+            "your own with --trust. A file of ONNX holds nothing that is run"
+        )
+    try:
+        program = torch.export.load(path).module()
+    except Exception as error:  # an archive that is none of torch's may fail anywhere
+        raise ConfigError(
+            f"{path} cannot be read as a program of torch.export: {first_line(error)}"
+        ) from error
+
+    def run(x: Tensor) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [output.numpy() for output in program(x)]
+
+    return _of_graph(path, facts, extra, run)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"there is no {path}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _facts_in(kept: Mapping[str, str], path: Path) -> Facts:
+    if FACTS not in kept:
+        raise ConfigError(
+            f"{path} was not written by `stresslens export`: its metadata has no {FACTS!r}, which would name the classes, the "
+            "shape of images, how pictures are fitted to it, and the temperature"
+        )
+    try:
+        return _checked(json.loads(kept[FACTS]), path)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: its metadata {FACTS!r} cannot be read as JSON: {error}") from error
+
+
+def _of_graph(
+    path: Path, facts: Facts, kept: Mapping[str, str], run: Callable[[Tensor], list[np.ndarray]]
+) -> Answering:
+    """Answers of a graph that gives logits and features, once it has been asked about two black images."""
+
+    def answer(x: Tensor) -> tuple[Floats, Sample]:
+        logits, features = run(x)
+        if not np.isfinite(logits).all():
+            raise DataError(f"{path} returns NaN or infinity")
+        return logits.astype(np.float64), Sample(features, coarse_of(x).numpy(), np.zeros(len(x), np.int64))
+
+    try:
+        likeness = None if LIKENESS not in kept else _likeness_of(kept[LIKENESS], path)
+        logits, sample = answer(torch.zeros(2, *facts.shape))
+        if likeness is not None:
+            likeness.p_values(sample)
+        if logits.shape != (2, len(facts.classes)):
+            raise ValueError(f"logits of shape {logits.shape} for 2 images and {len(facts.classes)} classes")
+    except Exception as error:  # graph and metadata that were never made for each other may fail anywhere
+        raise ConfigError(
+            f"{path}: its graph and its metadata do not belong together: {first_line(error)}"
+        ) from error
+    return Answering(facts, answer, likeness)
+
+
+def _likeness_of(text: str, path: Path) -> Likeness:
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ConfigError(f"its metadata {LIKENESS!r} is damaged: {error}") from error
+    return Likeness.of_arrays(arrays_in(io.BytesIO(content), path), path)

@@ -1,0 +1,94 @@
+"""Opens the trained model of a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from stresslens.config import registry
+from stresslens.core import layers
+from stresslens.core.data import Split
+from stresslens.core.errors import ConfigError
+from stresslens.core.files import UnreadableRun
+from stresslens.core.image_files import Frame
+from stresslens.core.run_folder import EstimatorCard, RunFolder
+from stresslens.evaluation import estimator
+
+
+def net_from(
+    value: Any, shape: Any, classes: Any, train: Split | None, base: Path, trust: bool = True
+) -> nn.Module:
+    name = registry.named("models", value)[0]
+    bound = registry.resolve("models", value, path=("model",), base=base, trust=trust)
+    try:
+        net = bound(shape, len(classes), tuple(classes), train)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"model {name} cannot be built for images of shape {shape} (channels, height, width): {error}"
+        ) from error
+    if not isinstance(net, nn.Module):
+        raise ConfigError(f"model {name} returned a {type(net).__name__}; expected a torch.nn.Module")
+    return net
+
+
+def frame_of(folder: RunFolder) -> Frame:
+    """How picture files are brought to what the run's model takes. Raises DataError where none has the images' channels."""
+    card = folder.load_card()
+    return Frame.of(card.shape, card.fit, folder.path)
+
+
+def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
+    """A run's trained model, or its estimator in a model's place: [0,1] images to logits, in float32, on the CPU.
+
+    `module` is the architecture, for a run that was trained on the caller's own. Only built-in plug-ins are executed unless
+    `trust`. Raises UnreadableRun when files are missing, damaged, or do not belong together.
+    """
+    card = folder.load_card()
+    if isinstance(card, EstimatorCard):
+        return nn.Sequential(estimator.opened(folder, card, trust=trust))
+    if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
+        raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
+    shape = card.seen
+    try:
+        state = safetensors.torch.load_file(folder.weights)
+    except FileNotFoundError:
+        raise UnreadableRun(f"there is no {folder.weights}; the run has not finished training") from None
+    except Exception as error:
+        raise UnreadableRun(f"{folder.weights} cannot be read: {error}") from error
+    try:
+        if module is None:  # compared without allocating: a card may ask for more memory than there is
+            with torch.device("meta"):
+                _matching(net_from(card.model, shape, card.classes, None, folder.path, trust), state)
+        net = (
+            module
+            if module is not None
+            else net_from(card.model, shape, card.classes, None, folder.path, trust)
+        )
+        net.load_state_dict(state)
+        normalize = layers.Normalize(
+            torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)
+        )
+        model = layers.build(net.float(), normalize, card.size, card.interpolation)
+        layers.check_output(model, card.shape, len(card.classes), str(card.model))
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        raise UnreadableRun(
+            f"{folder.card} and {folder.weights.name} do not belong together: {error}"
+        ) from error
+    return model
+
+
+def _matching(net: nn.Module, state: dict[str, Tensor]) -> None:
+    expected = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != found:
+        differing = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        name = differing[0]
+        raise ValueError(
+            f"{len(differing)} tensors differ, first {name}: {expected.get(name)} by the card, {found.get(name)} in the file"
+        )

@@ -1,0 +1,213 @@
+"""Model + split → predictions → named scores."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.data import Split
+from stresslens.core.distributed import ALONE, Group
+from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.files import write_atomically
+from stresslens.core.inspection import evaluating
+from stresslens.core.types import Estimate, Loss
+from stresslens.metrics import calibration, classification, ranking
+from stresslens.metrics.intervals import Floats
+from stresslens.metrics.slices import slices_of
+
+BATCH = 512
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """scores (N, K), labels (N,), index (N,) places in the split; `kind` says whether the scores are logits."""
+
+    scores: Floats
+    labels: classification.Labels
+    index: classification.Labels
+    kind: Literal["logits", "scores"] = "logits"
+
+    def save(self, path: Path) -> None:
+        arrays: dict[str, Any] = {
+            "scores": self.scores.astype(np.float32),
+            "labels": self.labels,
+            "index": self.index,
+            "kind": np.array(self.kind),
+        }
+        write_atomically(path, lambda file: np.savez(file, **arrays))
+
+    @staticmethod
+    def of_arrays(arrays: dict[str, np.ndarray]) -> Predictions:
+        kind: Literal["logits", "scores"] = "logits" if str(arrays["kind"]) == "logits" else "scores"
+        return Predictions(arrays["scores"].astype(np.float64), arrays["labels"], arrays["index"], kind)
+
+    def calibrated(self, temperature: float) -> Predictions:
+        """Of logits: the same after division by a temperature, which leaves their order as it is."""
+        return replace(self, scores=self.scores / temperature)
+
+    @property
+    def probabilities(self) -> Floats:
+        return np.exp(classification.log_softmax(self.scores)) if self.kind == "logits" else self.scores
+
+
+def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Group = ALONE) -> Tensor:
+    """(N, K) logits of a split on the CPU, in evaluation mode and the parameters' own precision, in batches of `size`.
+
+    Several processes share the images, and each gets all logits. The model's modes come back as they were. Raises DataError when a
+    logit is not finite, and ConfigError when the model cannot take the images or returns anything but logits.
+    """
+    first = next(model.parameters(), torch.empty(0))
+    batches = split.batches(size * group.part[1], dtype=first.dtype, part=group.part)
+    with evaluating(model), torch.no_grad():
+        parts = [_logits(model, batch.x.to(first.device)).cpu() for batch in batches if len(batch.y)]
+    logits = group.whole(torch.cat(parts) if parts else first.new_empty(0))
+    if not torch.isfinite(logits).all():
+        bad = (~torch.isfinite(logits).all(1)).nonzero().flatten()
+        raise DataError(
+            f"the model returns NaN or infinity for {len(bad)} of {len(logits)} images, first for image {int(bad[0])}"
+        )
+    return logits
+
+
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    try:
+        logits = model(x)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{type(model).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ConfigError(
+            f"{type(model).__name__} returned {got} for {len(x)} images; expected logits of shape ({len(x)}, classes)"
+        )
+    return logits
+
+
+def predictions_of(model: nn.Module, split: Split) -> Predictions:
+    """A pass over the whole split, nothing dropped."""
+    logits = logits_of(model, split).double().numpy()
+    return Predictions(logits, split.labels.cpu().numpy(), np.arange(len(split)))
+
+
+def watched(model: nn.Module, split: Split, loss: Loss, *, group: Group = ALONE) -> dict[str, float]:
+    """Loss (by the given function, over the whole split at once) and accuracy: what training looks at between epochs."""
+    logits = logits_of(model, split, group=group)
+    labels = split.labels.cpu()
+    right = int((logits.argmax(1) == labels).sum())
+    return {"loss": float(loss(logits, labels)), "accuracy": right / len(labels)}
+
+
+def scores_of(
+    predictions: Predictions, train_labels: classification.Labels, *, temperature: float | None = None
+) -> dict[str, Estimate]:
+    """Every named score of a split, with its n and interval; those of calibration also for the logits over `temperature`."""
+    return _scores_of(predictions, train_labels, temperature, _rankings_of(predictions))
+
+
+def _rankings_of(predictions: Predictions) -> dict[str, ranking.Ranking]:
+    probabilities, labels = predictions.probabilities, predictions.labels
+    return {"auroc": ranking.auroc(probabilities, labels), "auprc": ranking.auprc(probabilities, labels)}
+
+
+def _scores_of(
+    predictions: Predictions,
+    train_labels: classification.Labels,
+    temperature: float | None,
+    rankings: dict[str, ranking.Ranking],
+) -> dict[str, Estimate]:
+    scores, labels = predictions.scores, predictions.labels
+    named = {"accuracy": classification.accuracy(scores, labels)}
+    if scores.shape[1] > 5:
+        named["top5"] = classification.top_k(scores, labels, 5)
+    named["balanced_accuracy"] = classification.balanced_accuracy(
+        classification.confusion_matrix(scores, labels)
+    )
+    if predictions.kind == "logits":
+        named |= _scores_of_probabilities(predictions)
+        if temperature is not None:
+            calibrated = _scores_of_probabilities(predictions.calibrated(temperature))
+            named |= {f"{name}_calibrated": estimate for name, estimate in calibrated.items()}
+    named |= {name: found.mean for name, found in rankings.items()}
+    named["aurc"] = calibration.aurc(predictions.probabilities, labels)
+    named["majority_baseline"] = classification.majority_baseline(train_labels, labels)
+    return named
+
+
+def _scores_of_probabilities(predictions: Predictions) -> dict[str, Estimate]:
+    probabilities, labels = predictions.probabilities, predictions.labels
+    return {
+        "cross_entropy": classification.cross_entropy(predictions.scores, labels),
+        "brier": calibration.brier(probabilities, labels),
+        "ece": calibration.ece(probabilities, labels),
+    }
+
+
+def calibration_of(validation: Predictions) -> dict[str, Any]:
+    """The temperature that makes probabilities fit the validation labels, as the record holds it."""
+    temperature = calibration.fit_temperature(validation.scores, validation.labels)
+    return {"temperature": temperature, "fitted_on": "validation", "n": len(validation.labels)}
+
+
+def summary(
+    predictions: Predictions,
+    split: Split,
+    train_labels: classification.Labels,
+    *,
+    temperature: float | None = None,
+    slices: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What a run's record holds of a split, as plain values: scores, per-class table, confusion matrix, curves and slices.
+
+    `slices` names columns of the split that are shown however many values they have.
+    """
+    labels = predictions.labels
+    confusion = classification.confusion_matrix(predictions.scores, labels)
+    rankings = _rankings_of(predictions)
+    per_class = classification.per_class(confusion) | {name: found.each for name, found in rankings.items()}
+    table = {name: [estimate.as_json() for estimate in each] for name, each in per_class.items()}
+    coverage, risk = calibration.risk_coverage(predictions.probabilities, labels)
+    facts = slices_of(
+        split.columns,
+        classification.predicted(predictions.scores) == labels,
+        named=slices,
+        **colours_of(split),
+    )
+    whole: dict[str, Any] = {
+        "scores": as_json(_scores_of(predictions, train_labels, temperature, rankings)),
+        "per_class": table | {"support": confusion.sum(1).tolist()},
+        "confusion": confusion.tolist(),
+        "risk_coverage": {"coverage": coverage.tolist(), "risk": risk.tolist()},
+        "slices": [each.as_json() for each in facts],
+    }
+    if predictions.kind == "logits":
+        calibrated = _bins_of(predictions.calibrated(temperature)) if temperature is not None else None
+        whole["reliability"] = {"bins": _bins_of(predictions), "calibrated": calibrated}
+    return whole
+
+
+def as_json(scores: dict[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.as_json() for name, estimate in scores.items()}
+
+
+def _bins_of(predictions: Predictions) -> list[dict[str, Any]]:
+    return [each.as_json() for each in calibration.reliability(predictions.probabilities, predictions.labels)]
+
+
+def colours_of(split: Split) -> dict[str, Floats]:
+    """(N,) brightness, the mean of the pixels in [0, 1], and of colour images the saturation, the mean of largest minus smallest
+    channel."""
+    parts: dict[str, list[Tensor]] = defaultdict(list)
+    for batch in split.batches(BATCH):
+        parts["brightness"].append(batch.x.mean((1, 2, 3)))
+        if split.shape[0] == 3:
+            low, high = batch.x.aminmax(dim=1)
+            parts["saturation"].append((high - low).mean((1, 2)))
+    return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}

@@ -1,0 +1,96 @@
+"""A grid of pictures as one SVG, and a picture as PNG."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stresslens.core.colormaps import bar
+from stresslens.core.panels import Grid, Picture
+from stresslens.core.text import brief
+
+SIDE = 112
+"""Pixels of the longer side that a saved picture has at least."""
+WIDTH, HEIGHT = 1000, 1200
+LEAST = 24
+GAP = 8
+LINE = 14
+LOSSLESS = 48
+CHARACTER = 6.2
+"""Pixels that a character of the captions is wide, on average."""
+
+
+def png(pixels: NDArray[np.uint8], side: int = SIDE) -> bytes:
+    """The picture, magnified by a whole number until its longer side has so many pixels."""
+    from PIL import Image
+
+    zoom = max(1, -(-side // max(pixels.shape[:2])))
+    content = io.BytesIO()
+    Image.fromarray(pixels.repeat(zoom, 0).repeat(zoom, 1)).save(content, format="png")
+    return content.getvalue()
+
+
+def svg(grid: Grid, unit: str = "") -> str:
+    """The grid with its captions, names and scale, which `unit` says the meaning of."""
+    columns = max((len(row) for row in grid.rows), default=1)
+    side = max(LEAST, min(SIDE, (WIDTH - GAP) // max(columns, 1) - GAP, HEIGHT // max(len(grid.rows), 1)))
+    captioned = any(cell and cell.caption for row in grid.rows for cell in row)
+    left = GAP + (int(CHARACTER * max(map(len, grid.row_names))) + GAP if grid.row_names else 0)
+    top = GAP + (LINE + 4 if grid.column_names else 0)
+    pitch, fits = side + GAP + (LINE if captioned else 0), max(3, int(side * 1.05 / CHARACTER))
+    parts = [
+        _text(brief(name, fits), left + column * (side + GAP) + side / 2, top - 8)
+        for column, name in enumerate(grid.column_names)
+    ]
+    for number, row in enumerate(grid.rows):
+        if grid.row_names:
+            parts.append(
+                _text(grid.row_names[number], left - GAP, top + number * pitch + side / 2 + 4, "end")
+            )
+        for column, cell in enumerate(row):
+            if cell is not None:
+                parts += _cell(cell, left + column * (side + GAP), top + number * pitch, side, fits)
+    height = top + len(grid.rows) * pitch
+    width = max(left + columns * (side + GAP), 420)
+    if grid.scale is not None:
+        low, high = grid.scale
+        data = base64.b64encode(png(bar(high, signed=low < 0), 1)).decode()
+        place = f'x="{GAP + 60}" y="{height}" width="160" height="10" preserveAspectRatio="none"'
+        parts.append(f'<image {place} href="data:image/png;base64,{data}"/>')
+        parts.append(_text(f"{low:.3g}", GAP + 54, height + 10, "end"))
+        parts.append(_text(f"{high:.3g}{': ' if unit else ''}{unit}", GAP + 226, height + 10, "start"))
+        height += 20
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
+    )
+
+
+def _cell(cell: Picture, x: float, y: float, side: int, fits: int) -> list[str]:
+    kind, content = _encoded(cell.pixels)
+    data = base64.b64encode(content).decode()
+    place = f'x="{x}" y="{y}" width="{side}" height="{side}"'
+    parts = [f'<image {place} style="image-rendering:pixelated" href="data:image/{kind};base64,{data}"/>']
+    if cell.wrong:
+        parts.append(f'<rect {place} fill="none" stroke="#b5390b" stroke-width="2"/>')
+    if cell.caption:
+        parts.append(_text(brief(cell.caption, fits), x + side / 2, y + side + LINE - 2))
+    return parts
+
+
+def _encoded(pixels: NDArray[np.uint8]) -> tuple[str, bytes]:
+    from PIL import Image
+
+    if max(pixels.shape[:2]) <= LOSSLESS:
+        return "png", png(pixels, 1)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="jpeg", quality=85)
+    return "jpeg", content.getvalue()
+
+
+def _text(text: str, x: float, y: float, anchor: str = "middle") -> str:
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'

@@ -1,0 +1,211 @@
+"""The mean of a table of seeds × images, both of them a sample: its interval, its p, and what it would take to know it better.
+
+A two-way random-effects model without replication (Searle, Casella & McCulloch 1992, ch. 4): value = mean + seed + image + rest.
+Leading axes, written `…`, are tables of their own, so that many pairs are computed at once.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stresslens.core.types import Estimate
+from stresslens.metrics.intervals import Floats
+
+SMALLEST_P = 1e-15
+POWER = 0.8
+MOST_SEEDS = 1000
+MOST_IMAGES = 10**9
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """A mean (…) over seeds and images with its mean squares (…); `images` counts the pseudo-images that were added.
+
+    The expected mean squares are rest, rest + images · var(seed), and rest + seeds · var(image).
+    """
+
+    mean: Floats
+    seeds: int
+    images: float
+    ms_seeds: Floats
+    ms_images: Floats
+    ms_rest: Floats
+
+    @property
+    def var_seed(self) -> Floats:
+        return np.maximum(self.ms_seeds - self.ms_rest, 0) / self.images
+
+    @property
+    def var_image(self) -> Floats:
+        return np.maximum(self.ms_images - self.ms_rest, 0) / self.seeds
+
+    def margin(self, p: Floats | float) -> Floats:
+        """Half the width of the interval of level 1 - p.
+
+        √(t² · variance that the seeds show + z² · variance that the images add), t with seeds - 1 degrees of freedom: the two
+        margins added as variances are (Zou & Donner 2008). Never narrower than Student's t over the seeds.
+        """
+        from scipy.special import ndtri, stdtrit
+
+        shown = self.ms_seeds / (self.seeds * self.images)
+        t, z = stdtrit(max(self.seeds - 1, 1), np.divide(p, 2)), ndtri(np.divide(p, 2))
+        margin: Floats = np.sqrt(t**2 * shown + z**2 * self.var_image / self.images)
+        return margin
+
+    @property
+    def p(self) -> Floats:
+        """Two-sided p (…) of the mean being zero: the p whose interval ends at zero. Not below `SMALLEST_P`."""
+        low, high = np.full_like(self.mean, math.log(SMALLEST_P)), np.zeros_like(self.mean)
+        for _ in range(60):
+            middle = (low + high) / 2
+            reaches = self.margin(np.exp(middle)) >= np.abs(self.mean)
+            low, high = np.where(reaches, middle, low), np.where(reaches, high, middle)
+        p: Floats = np.exp(high)
+        return p
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of values (…, seeds, images): each seed's mean (…, seeds), each image's mean (…, images), and the sum of squares (…)."""
+
+    of_seeds: Floats
+    of_images: Floats
+    square: Floats
+
+
+def moments(values: NDArray[np.floating]) -> Moments:
+    square = np.einsum("...si,...si->...", values, values, dtype=np.float64)
+    return Moments(values.mean(-1, dtype=np.float64), values.mean(-2, dtype=np.float64), square)
+
+
+def crossed(
+    of: Moments,
+    *,
+    ends: tuple[Floats | float, Floats | float] = (0.0, 0.0),
+    weight: float = 0,
+    answer: float = 0,
+) -> Crossed:
+    """The mean with its mean squares.
+
+    Two additions keep small counts from making false certainty: `weight` pseudo-images at each of the two `ends`, the same in every
+    seed; and one `answer` more of this size in one seed, because seeds that agree to the image do so by chance.
+    """
+    seeds, n = of.of_seeds.shape[-1], of.of_images.shape[-1]
+    mean = of.of_seeds.mean(-1)
+    squares = (of.of_images**2).sum(-1)
+    between_seeds = n * ((of.of_seeds - mean[..., None]) ** 2).sum(-1)
+    rest = np.maximum(of.square - seeds * squares - between_seeds, 0)
+    between_seeds += answer**2 * (1 - 1 / seeds) / n
+    images = n + 2 * weight
+    mean = (n * mean + weight * (ends[0] + ends[1])) / images
+    between_images = seeds * np.maximum(
+        squares + weight * (np.square(ends[0]) + np.square(ends[1])) - images * mean**2, 0
+    )
+    return Crossed(
+        mean,
+        seeds,
+        images,
+        between_seeds / max(seeds - 1, 1),
+        between_images / (images - 1),
+        rest / (max(seeds - 1, 1) * max(n - 1, 1)),
+    )
+
+
+def paired(of: Moments) -> Crossed:
+    """The mean of paired differences (…, seeds, images), each in [-1, 1].
+
+    Two pseudo-images are added that differ by as much as a typical one that differs (Σd² / Σ|d| over the images' means d; 1 where
+    none differs), one for either side, and half an answer in one seed. With one seed this is Bonett & Price's (2012) interval.
+    """
+    total = np.abs(of.of_images).sum(-1)
+    typical = np.where(total > 0, (of.of_images**2).sum(-1) / np.where(total > 0, total, 1), 1.0)
+    return crossed(of, ends=(-typical, typical), weight=1, answer=0.5)
+
+
+def proportion_bounds(of: Moments, *, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Low and high (…) of a share of ones: Wilson's interval with the number of images that would give the same margin.
+
+    The margin is `Crossed`'s, half an image right and half an image wrong added; the number is at most seeds × images. One seed is
+    Wilson's interval itself.
+    """
+    from scipy.special import ndtri
+
+    mean, (seeds, images) = of.of_seeds.mean(-1), (of.of_seeds.shape[-1], of.of_images.shape[-1])
+    share = np.square(ndtri(0.5 + level / 2)) / (seeds * images) + np.zeros_like(
+        mean
+    )  # z² / n, as in Wilson's formula
+    if seeds > 1:
+        table = crossed(of, ends=(0.0, 1.0), weight=0.5)
+        share = np.maximum(share, table.margin(1 - level) ** 2 / (table.mean * (1 - table.mean)))
+    centre = (mean + share / 2) / (1 + share)
+    half = np.sqrt(share * mean * (1 - mean) + share**2 / 4) / (1 + share)
+    return np.clip(centre - half, 0, mean), np.clip(centre + half, mean, 1)
+
+
+def proportion(right: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
+    """The share of ones in (seeds, images), with `proportion_bounds`; `n` is the number of images."""
+    seeds, images = right.shape
+    of = moments(right)
+    low, high = proportion_bounds(of, level=level)
+    method = f"Wilson, effective n from seeds × images ({seeds} seeds)" if seeds > 1 else "Wilson"
+    unit: Literal["both", "images"] = "both" if seeds > 1 else "images"
+    return Estimate(float(of.of_seeds.mean()), float(low), float(high), images, method, level, unit)
+
+
+def images_needed(table: Crossed, difference: float, seeds: int, *, level: float = 0.95) -> float:
+    """How many images tell `difference` from zero in 8 of 10 studies of so many seeds; infinity where `MOST_IMAGES` do not.
+
+    Of a single table, whose variances are taken as known: difference = margin + z · √variance, with the z of `POWER`.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    t, z, z_power = (
+        float(-stdtrit(max(seeds - 1, 1), (1 - level) / 2)),
+        float(-ndtri((1 - level) / 2)),
+        float(ndtri(POWER)),
+    )
+    per_seed, rest, per_image = (
+        float(table.var_seed) / seeds,
+        float(table.ms_rest) / seeds,
+        float(table.var_image),
+    )
+
+    def told_apart(images: float) -> float:
+        shown, added = per_seed + rest / images, per_image / images
+        return math.sqrt(t * t * shown + z * z * added) + z_power * math.sqrt(shown + added)
+
+    low, high = 1.0, float(MOST_IMAGES)
+    if told_apart(high) > difference:
+        return math.inf
+    while high > low * 1.001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if told_apart(middle) <= difference else (middle, high)
+    return math.ceil(high)
+
+
+def plan(table: Crossed, difference: float, *, level: float = 0.95) -> tuple[int, float | None]:
+    """How many seeds and images tell `difference` from zero in 8 of 10 studies; None stands for the images there are.
+
+    More seeds alone where four times as many (ten at least) are enough. Otherwise the fewest seeds of which twice as many would
+    still need 40 % of the images; infinitely many images where no plan does. With one seed what seeds vary is unknown: one seed.
+    """
+
+    def needed(seeds: int) -> float:
+        return images_needed(table, difference, seeds, level=level)
+
+    if table.seeds == 1:
+        return 1, images if (images := needed(1)) > table.images else None
+    choices = range(table.seeds, MOST_SEEDS + 1)
+    alone = table.seeds + bisect_left(choices, True, key=lambda seeds: needed(seeds) <= table.images)
+    balanced = table.seeds + bisect_left(
+        choices, True, key=lambda seeds: needed(2 * seeds) >= 0.4 * needed(seeds)
+    )
+    if alone <= max(balanced, 4 * table.seeds, 10) and alone <= MOST_SEEDS:
+        return alone, None
+    return min(balanced, MOST_SEEDS), needed(min(balanced, MOST_SEEDS))

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.attack_base import STACK, Best, Watch, gradient, likely_others, logits_of, narrowed
+from stresslens.core.ball import Ball
+from stresslens.core.draws import Draws
+from stresslens.core.types import Count, Share
+from stresslens.plugins.attacks._losses import (
+    LossAt,
+    dlr,
+    dlr_targeted,
+    dlr_towards,
+    log_odds,
+    margin_targeted,
+    margin_towards,
+)
+
+Choice = Literal["auto", "ce", "dlr", "dlr_targeted", "margin_targeted"]
+
+MOMENTUM = 0.25
+"""The share of the last move in the next (1 − α of the paper)."""
+
+
+def apgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    draws: Draws,
+    watch: Watch,
+    target: Tensor | None,
+    start: Tensor | None,
+    *,
+    loss: Choice = "auto",
+    steps: Count = 100,
+    restarts: Count = 1,
+    targets: Count | None = None,
+    rho: Share = 0.75,
+) -> Tensor:
+    """Auto-PGD: momentum, and a step that is shortened where the loss stops rising (Croce & Hein 2020, algorithm 1; in l1 with
+    sparse steps, Croce & Hein 2021, "Mind the box", algorithm 1, at the radius itself throughout).
+
+    `loss`: `ce`, whose directions are those of cross-entropy without vanishing where the model is sure; `dlr`; `dlr_targeted` and
+    `margin_targeted` drive each image at its likeliest other classes one by one, `targets` of them (by default nine, at most all).
+    `auto` is dlr_targeted, which needs four classes; below that, and for dlr below three, it is margin_targeted. With a `target`
+    there is only that class, which is raised over all others. The first restart begins at `start` where one is given, else at
+    random points of the ball.
+
+    Where the paper is left: the first step (not in l1) and the last, from the peak, go to the point of ball and box that is
+    farthest along the gradient; in linf that is the paper's own first step, of twice the radius. So for a linear model
+    margin_targeted over all other classes finds the lowest margin exactly, in all three norms, whether or not the box is active;
+    dlr_targeted finds whether the margin can be lost.
+    """
+    best, alive = Best(x, y, target), torch.arange(len(x), device=x.device)
+    if not len(x):
+        return best.x_adv
+    clean = logits_of(model, x)
+    keep = watch(alive, x, clean)
+    best.update(alive, x, clean)
+    alive = alive[keep]
+    value_of, aims = _plan(loss, clean, y, target, targets)
+    jobs = [(restart, aim) for restart in range(restarts) for aim in aims]
+    while jobs and len(alive):
+        some, jobs = jobs[: max(1, STACK // len(alive))], jobs[max(1, STACK // len(alive)) :]
+        own, around = x[alive], ball.select(alive)
+        begins = [
+            start[alive]
+            if start is not None and restart == 0
+            else around.sample(own, draws.fork(restart).select(alive))
+            for restart, _ in some
+        ]
+        rows = alive.repeat(len(some))
+        survives = _climb(
+            model,
+            torch.cat(begins),
+            x,
+            y,
+            torch.cat([aim[alive] for _, aim in some]),
+            rows,
+            ball,
+            watch,
+            best,
+            value_of,
+            steps,
+            rho,
+        )
+        alive = alive[survives[alive]]
+    return best.x_adv
+
+
+def _plan(
+    loss: Choice, clean: Tensor, y: Tensor, target: Tensor | None, count: int | None
+) -> tuple[LossAt, list[Tensor]]:
+    """The loss of (logits, y, aim), and the classes to aim at one after the other."""
+    classes = clean.shape[1]
+    if loss == "auto" or (loss == "dlr" and target is not None):
+        loss = "dlr_targeted"
+    if (loss == "dlr_targeted" and classes < 4) or (loss == "dlr" and classes < 3):
+        loss = "margin_targeted"
+    if loss == "ce":
+        if target is not None:
+            return (lambda logits, y, aim: -log_odds(logits, aim)), [target]
+        return (lambda logits, y, aim: log_odds(logits, y)), [y]
+    if loss == "dlr":
+        return (lambda logits, y, aim: dlr(logits, y)), [y]
+    scaled = loss == "dlr_targeted"
+    if target is not None:
+        return dlr_towards if scaled else margin_towards, [target]
+    return dlr_targeted if scaled else margin_targeted, likely_others(clean, y, count)
+
+
+@dataclass
+class _State:
+    """Where the climb of each row stands; every tensor is (n, …)."""
+
+    rows: Tensor
+    origin: Tensor
+    y: Tensor
+    aim: Tensor
+    z: Tensor
+    before: Tensor
+    """The iterate before z."""
+    grad: Tensor
+    value: Tensor
+    peak: Tensor
+    """The iterate of the highest loss, with its gradient and its loss."""
+    peak_grad: Tensor
+    height: Tensor
+    length: Tensor
+    """Of the step, (n, 1, 1, 1)."""
+    risen: Tensor
+    """How often the loss rose since the last check."""
+    checked_height: Tensor
+    shortened: Tensor
+    """Whether the last check shortened the step."""
+    entries: Tensor
+    """In l1, how many entries a step moves, and how many differed at the last check."""
+    differed: Tensor
+
+    def select(self, keep: Tensor) -> _State:
+        return _State(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
+
+    def arrive(self, z: Tensor, value: Tensor, grad: Tensor) -> None:
+        self.before, self.z, self.grad = self.z, z, grad
+        self.risen = self.risen + (value > self.value)
+        self.value = value
+        higher = value > self.height
+        there = higher.reshape(-1, 1, 1, 1)
+        self.peak, self.peak_grad = torch.where(there, z, self.peak), torch.where(there, grad, self.peak_grad)
+        self.height = torch.where(higher, value, self.height)
+
+    def back_to_peak(self, which: Tensor) -> None:
+        there = which.reshape(-1, 1, 1, 1)
+        self.z, self.grad = (
+            torch.where(there, self.peak, self.z),
+            torch.where(there, self.peak_grad, self.grad),
+        )
+        self.value = torch.where(which, self.height, self.value)
+
+
+def _climb(
+    model: nn.Module,
+    z: Tensor,
+    x: Tensor,
+    y: Tensor,
+    aim: Tensor,
+    rows: Tensor,
+    ball: Ball,
+    watch: Watch,
+    best: Best,
+    value_of: LossAt,
+    steps: int,
+    rho: float,
+) -> Tensor:
+    """One run from z; the rows may name an image several times. Returns (N,) which images are still worth attacking."""
+    survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    around = ball.select(rows)
+    logits, value, grad = gradient(model, z, value_of, y[rows], aim)
+    keep = watch(rows, z, logits, value, grad)
+    best.update(rows, z, logits)
+    sparse = ball.norm == "l1"
+    dimensions = x[0].numel()
+    none = torch.zeros_like(rows)
+    full = around.radius(z) * (1 if sparse else 2)
+    first = torch.full_like(rows, max(1, dimensions // 5))
+    state = _State(
+        rows,
+        x[rows],
+        y[rows],
+        aim,
+        z,
+        z,
+        grad,
+        value,
+        z,
+        grad,
+        value,
+        full,
+        none,
+        value,
+        none > 0,
+        first,
+        none + dimensions,
+    )
+    interval, since = max(1, round((0.04 if sparse else 0.22) * steps)), 0
+    for step in range(1, steps + 1):
+        survives[state.rows[~keep]] = False
+        go_on = narrowed(keep & survives[state.rows])
+        if go_on is not None:
+            state, around = state.select(go_on), around.select(go_on)
+        if not len(state.rows):
+            break
+        if step == steps:
+            z = around.farthest(state.peak_grad, state.origin)
+        elif sparse:
+            z = _sparse(state, around)
+        else:
+            z = around.farthest(state.grad, state.origin) if step == 1 else _with_momentum(state, around)
+        if step == steps:
+            logits = logits_of(model, z)
+            keep = watch(state.rows, z, logits)
+            best.update(state.rows, z, logits)
+            survives[state.rows[~keep]] = False
+            break
+        logits, value, grad = gradient(model, z, value_of, state.y, state.aim)
+        keep = watch(state.rows, z, logits, value, grad)
+        best.update(state.rows, z, logits)
+        state.arrive(z, value, grad)
+        since += 1
+        if since == interval:
+            if sparse:
+                _check_sparsity(state, around)
+            else:
+                _check_progress(state, rho * interval)
+                interval = max(interval - max(1, round(0.03 * steps)), max(1, round(0.06 * steps)))
+            since = 0
+    return survives
+
+
+def _with_momentum(state: _State, around: Ball) -> Tensor:
+    stepped = around.project(state.z + state.length * around.steepest(state.grad), state.origin)
+    return around.project(
+        state.z + (1 - MOMENTUM) * (stepped - state.z) + MOMENTUM * (state.z - state.before), state.origin
+    )
+
+
+def _check_progress(state: _State, enough: float) -> None:
+    """Halves the step, from the peak on, where the loss rose too seldom, or where neither step nor peak changed since the last
+    check (conditions 1 and 2 of the paper)."""
+    stalled = ~state.shortened & (state.height <= state.checked_height)
+    shorten = (state.risen < enough) | stalled
+    state.length = torch.where(shorten.reshape(-1, 1, 1, 1), state.length / 2, state.length)
+    state.back_to_peak(shorten)
+    state.shortened, state.checked_height, state.risen = shorten, state.height, torch.zeros_like(state.risen)
+
+
+def _sparse(state: _State, around: Ball) -> Tensor:
+    """A step of `length` shared by the largest entries of the gradient."""
+    size = state.grad.flatten(1).abs()
+    least = size.sort(1, descending=True).values.gather(1, state.entries[:, None] - 1)
+    moved = (state.grad.flatten(1).sign() * (size >= least)).reshape(state.z.shape)
+    count = moved.abs().flatten(1).sum(1).clamp_min(1).reshape(-1, 1, 1, 1)
+    return around.project(state.z + state.length * moved / count, state.origin)
+
+
+def _check_sparsity(state: _State, around: Ball) -> None:
+    """Fewer entries a step as the best perturbation grows sparse, and then full steps from the peak on; else shorter ones."""
+    differs = (state.peak - state.origin).flatten(1).count_nonzero(1)
+    sparser = differs < 0.95 * state.differed
+    full = around.radius(state.z)
+    shorter = torch.maximum(state.length / 1.5, full / 10)
+    state.length = torch.where(sparser.reshape(-1, 1, 1, 1), full, shorter)
+    state.entries = (differs / 1.5).long().clamp(1, state.z[0].numel())
+    state.differed = differs
+    state.back_to_peak(sparser)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.attack_base import Best, Watch, attacked, logits_of, unwatched
+from stresslens.core.ball import Ball
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError
+from stresslens.core.types import Attack
+
+
+def transfer(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    draws: Draws,
+    watch: Watch,
+    target: Tensor | None,
+    start: Tensor | None,
+    surrogate: nn.Module | None,
+    *,
+    attack: Attack = "pgd",  # type: ignore[assignment]
+) -> Tensor:
+    """Images made by `attack` against another model for the same images, the `surrogate`, then shown to this one (Papernot et al.
+    2016). Needs no gradient of this model; what it breaks and a white-box attack does not is a sign against that attack.
+
+    Returns the image as it was where the other model's helped nothing. Raises ConfigError without a surrogate.
+    """
+    if surrogate is None:
+        raise ConfigError(
+            "transfer makes its images on another model and was given none; name one as the surrogate"
+        )
+    rows, best = torch.arange(len(x), device=x.device), Best(x, y, target)
+    with attacked(surrogate, draws.seed):
+        crafted = attack(surrogate, x, y, ball, draws, unwatched, target, start, None)
+    for z in (x, crafted):
+        logits = logits_of(model, z)
+        watch(rows, z, logits)
+        best.update(rows, z, logits)
+    return best.x_adv

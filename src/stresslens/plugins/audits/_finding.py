@@ -1,0 +1,22 @@
+"""The three answers of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stresslens.core.types import Finding
+
+
+def sign(
+    audit: str, evidence: str, n: int, remedy: str, *, serious: bool = True, items: Sequence[str] = ()
+) -> Finding:
+    """There is a sign of trouble; `n` is how many images, rows or attempts were looked at."""
+    return Finding(audit, "sign", "serious" if serious else "minor", evidence, n, remedy, tuple(items))
+
+
+def no_sign(audit: str, evidence: str, n: int) -> Finding:
+    return Finding(audit, "no sign", "none", evidence, n)
+
+
+def not_checked(audit: str, why: str) -> Finding:
+    return Finding(audit, "not checked", "none", why, 0)

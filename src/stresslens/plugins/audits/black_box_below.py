@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stresslens.core.evidence import Row
+from stresslens.core.types import Finding
+from stresslens.plugins.audits._attack_names import aimed, kind_of
+from stresslens.plugins.audits._finding import not_checked
+from stresslens.plugins.audits._tables import least, out_of_order, serious
+
+AUDIT = "black box below"
+
+
+def black_box_below(table: Sequence[Row]) -> Finding:
+    """An attack without gradients, from another model or at random leaves less right than the best with gradients at the same
+    radius (Athalye et al. 2018, section 3). A sign from two images on (one point where n is not known)."""
+    pairs = []
+    for blind in table:
+        if kind_of(blind.attack) not in ("black box", "random") or blind.eps == 0:
+            continue
+        sighted = [
+            row
+            for row in table
+            if kind_of(row.attack) == "iterative"
+            and not aimed(row.attack)
+            and (row.model, row.eps) == (blind.model, blind.eps)
+            and not (row.norm and blind.norm and row.norm != blind.norm)
+        ]
+        if sighted:
+            pairs.append((blind, min(sighted, key=lambda row: row.accuracy)))
+    if not pairs:
+        return not_checked(
+            AUDIT, "the table has no attack with and without gradients on the same model at the same radius"
+        )
+    below = [(blind, best) for blind, best in pairs if best.accuracy - blind.accuracy >= least(blind, best)]
+    return out_of_order(
+        AUDIT,
+        pairs,
+        below,
+        "the best attack with gradients leaves no more right",
+        "the attack without gradients is the stronger one",
+        "Gradients mislead on that model, or the attack that uses them is weak: take more steps and restarts, a margin or dlr "
+        "loss, APGD; see whether the model rounds, is random, or saturates.",
+        serious=any(serious(best.accuracy - blind.accuracy, blind, best) for blind, best in below),
+    )

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from itertools import combinations
+
+from stresslens.core.evidence import Curve
+from stresslens.core.types import Finding
+from stresslens.plugins.audits._finding import no_sign, not_checked, sign
+from stresslens.plugins.audits._tables import stalls
+
+AUDIT = "flat curve"
+
+
+def flat_curve(curve: Curve) -> Finding:
+    """Robust accuracy stays where it is although the ball grows (Carlini et al. 2019, "accuracy against perturbation budget").
+
+    A sign where a radius at least four times another adds less than a fourth to the fall so far, with more than half of the clean
+    accuracy left; in linf also where more than half is left at 0.5 or more, at which any image can be made grey.
+    """
+    n = len(curve.smallest)
+    right = {eps: int(curve.robust(eps).sum()) for eps in curve.radii if eps > 0}
+    clean = int((curve.smallest > 0).sum())
+    pairs = [(near, far) for near, far in combinations(sorted(right), 2) if far >= 4 * near]
+    grey = [eps for eps in right if curve.norm == "linf" and eps >= 0.5 and right[eps] > clean / 2]
+    if not n or (not pairs and not grey):
+        return not_checked(AUDIT, "no two radii lie a factor of four apart")
+    flat = [
+        (near, far) for near, far in pairs if stalls(clean / n, right[near] / n, right[far] / n, far / near)
+    ]
+    if not flat and not grey:
+        return no_sign(
+            AUDIT,
+            f"larger balls break more: {clean:,} right unattacked, {right[max(right)]:,} at {max(right):g}",
+            n,
+        )
+    near, far = max(flat, key=lambda pair: pair[1] / pair[0]) if flat else (min(right), grey[0])
+    return sign(
+        AUDIT,
+        f"of {clean:,} images right unattacked {right[near]:,} survive radius {near:g}, and {right[far]:,} still survive {far:g}",
+        n,
+        "The attack does not use the room it has: give it more steps, a step that is a share of the radius, random starts, "
+        "another loss (dlr_targeted), and run the standard protocol.",
+        items=[f"radius {eps:g}: {count:,} of {n:,} right" for eps, count in right.items()],
+    )

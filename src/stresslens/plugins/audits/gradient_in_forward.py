@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.attack_base import attacked
+from stresslens.core.types import Finding
+from stresslens.plugins.audits._finding import no_sign, sign
+from stresslens.plugins.audits._forward import answers, few
+
+AUDIT = "gradient in forward"
+
+
+def gradient_in_forward(model: nn.Module, images: tuple[Tensor, Tensor]) -> Finding:
+    """The forward pass takes gradients of its own, a sign by itself: the model adapts to, or purifies, the image that it is given
+    (AutoAttack's check; Croce et al. 2022, "Evaluating the adversarial robustness of adaptive test-time defenses")."""
+    x, _ = few(images, 32)
+    calls: list[str] = []
+    with attacked(model), _listening(calls):
+        answers(model, x)
+    if not calls:
+        return no_sign(AUDIT, f"a pass over {len(x)} images takes no gradient", len(x))
+    return sign(
+        AUDIT,
+        f"a pass over {len(x)} images calls {', '.join(sorted(set(calls)))} ({len(calls)} times)",
+        len(x),
+        "Attack the whole process: through its inner steps (create_graph=True), or the model without them, and transfer; a "
+        "gradient that stops at the adaptation says nothing.",
+    )
+
+
+@contextmanager
+def _listening(calls: list[str]) -> Iterator[None]:
+    """Notes every backward pass that is begun while it holds."""
+    originals = {name: getattr(torch.autograd, name) for name in ("grad", "backward")}
+
+    def noted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            calls.append(f"torch.autograd.{name}")
+            return original(*args, **options)
+
+        return call
+
+    for name, original in originals.items():
+        setattr(torch.autograd, name, noted(name, original))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(torch.autograd, name, original)

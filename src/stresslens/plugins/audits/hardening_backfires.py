@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from stresslens.core.evidence import CLEAN, Row
+from stresslens.core.types import Finding
+from stresslens.plugins.audits._attack_names import kind_of
+from stresslens.plugins.audits._finding import not_checked
+from stresslens.plugins.audits._tables import attacked_rows, least, out_of_order
+
+AUDIT = "hardening backfires"
+UNKNOWN = 0.02
+
+
+def hardening_backfires(table: Sequence[Row]) -> Finding:
+    """A model hardened against an attack is less robust than one trained on clean images, under an attack of the same kind at the
+    same radius.
+
+    A sign where the difference is beyond twice its standard error over n images (two points where n is not known): serious under
+    the very kind of attack it was trained on, minor under others.
+    """
+    rows = attacked_rows(table)
+    plain = [row for row in rows if row.trained == CLEAN]
+    pairs = [
+        (hard, base)
+        for base in plain
+        for hard in rows
+        if hard.trained not in ("", CLEAN)
+        and (hard.attack, hard.eps, hard.norm, hard.steps, hard.score)
+        == (base.attack, base.eps, base.norm, base.steps, base.score)
+        and hard.eps > 0
+    ]
+    if not pairs:
+        return not_checked(
+            AUDIT,
+            "the table does not tell a model trained on clean images and a hardened one under the same attack",
+        )
+    worse = [
+        (hard, base)
+        for hard, base in pairs
+        if base.accuracy - hard.accuracy > max(_noise(hard, base), least(hard, base))
+    ]
+    return out_of_order(
+        AUDIT,
+        pairs,
+        worse,
+        "the hardened model is as robust as the plain one, or more",
+        "the hardened model is less robust than the plain one",
+        "Compare the clean accuracies and the training losses first: the hardened model may be under-trained (train until the "
+        "loss is flat) or catastrophically overfitted (watch PGD during training). Then test the attack that it was trained with "
+        "by itself.",
+        serious=any(kind_of(hard.attack) == kind_of(hard.trained) for hard, _ in worse),
+    )
+
+
+def _noise(a: Row, b: Row) -> float:
+    if not a.n or not b.n:
+        return UNKNOWN
+    return 2 * math.sqrt(a.accuracy * (1 - a.accuracy) / a.n + b.accuracy * (1 - b.accuracy) / b.n)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stresslens.core.types import Finding
+from stresslens.plugins.audits._finding import no_sign, sign
+
+AUDIT = "input range"
+
+
+def input_range(images: tuple[Tensor, Tensor]) -> Finding:
+    """The attacked images do not lie in [0, 1], or use hardly any of it (a brightest pixel below 0.05): a radius then does not
+    mean what it says, which is a serious sign."""
+    x, _ = images
+    low, high = float(x.min()), float(x.max())
+    if not torch.isfinite(x).all() or low < 0 or high > 1:
+        return sign(
+            AUDIT,
+            f"the {len(x):,} images range from {low:.3g} to {high:.3g}",
+            len(x),
+            "Give images as floats in [0, 1] (uint8 divided by 255, once), and let normalising be the model's first layer.",
+        )
+    if high < 0.05:
+        return sign(
+            AUDIT,
+            f"the brightest pixel of {len(x):,} images is {high:.3g}",
+            len(x),
+            "The images seem to have been divided by 255 twice; radii are then far larger than they look.",
+        )
+    return no_sign(AUDIT, f"the {len(x):,} images lie between {low:.3g} and {high:.3g}", len(x))

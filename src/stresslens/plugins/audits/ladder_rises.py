@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from stresslens.core.evidence import Probe
+from stresslens.core.types import Finding
+from stresslens.plugins.audits._attack_probe import ladder, listed
+from stresslens.plugins.audits._finding import no_sign, not_checked, sign
+
+AUDIT = "ladder rises"
+
+
+def ladder_rises(probe: Probe) -> Finding:
+    """Image by image, the protocol breaks at a smaller radius what it does not at a larger one, each radius attacked by itself
+    (Athalye et al. 2018, section 3); a curve by bisection cannot show it.
+
+    A sign from two images between two radii on, serious from a twentieth of the images on.
+    """
+    rungs = ladder(probe)
+    if len(rungs) < 2:
+        return not_checked(AUDIT, "there is one radius only")
+    n = len(probe.labels)
+    escapes = {
+        (near, far): np.flatnonzero(rungs[near] & ~rungs[far]) for near, far in combinations(sorted(rungs), 2)
+    }
+    (near, far), images = max(escapes.items(), key=lambda item: len(item[1]))
+    said = f"{len(images)} of {n} images fall at radius {near:g} and survive {far:g}"
+    if len(images) < 2:
+        return no_sign(AUDIT, f"over {len(rungs)} radii, each by itself: {said}", n)
+    return sign(
+        AUDIT,
+        said,
+        n,
+        "At the larger radius the attack loses its way: let its step be a share of the radius, start also from what a smaller "
+        "radius found, and take more steps.",
+        serious=len(images) >= max(3, 0.05 * n),
+        items=[
+            f"broken at {a:g}, not at {b:g}: image {listed(found)}"
+            for (a, b), found in escapes.items()
+            if len(found) >= 2
+        ],
+    )

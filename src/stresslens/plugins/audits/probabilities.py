@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.attack_base import attacked
+from stresslens.core.types import Finding, Positive
+from stresslens.plugins.audits._finding import no_sign, sign
+from stresslens.plugins.audits._forward import answers, few
+
+AUDIT = "probabilities"
+
+
+def probabilities(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-5) -> Finding:
+    """The model returns probabilities, not logits: rows in [0, 1] that sum to 1 within `tolerance` (AutoAttack's check).
+    Cross-entropy then takes a softmax of a softmax, whose gradient is small and soon zero. Logarithms of probabilities are no
+    sign."""
+    x, _ = few(images)
+    with attacked(model):
+        logits = answers(model, x)
+    inside = bool((logits >= -tolerance).all() and (logits <= 1 + tolerance).all())
+    sums = bool(((logits.sum(1) - 1).abs() <= tolerance).all())
+    one_hot = inside and bool(((logits <= tolerance) | (logits >= 1 - tolerance)).all())
+    if not (inside and sums) or logits.shape[1] < 2:
+        logs = bool((logits <= tolerance).all() and ((torch.logsumexp(logits, 1)).abs() <= tolerance).all())
+        if logs and logits.shape[1] > 1:
+            return no_sign(
+                AUDIT,
+                f"the {len(x)} answers are logarithms of probabilities, which are logits of a kind",
+                len(x),
+            )
+        return no_sign(AUDIT, f"the {len(x)} answers are not probabilities", len(x))
+    what = "one-hot answers (an argmax inside)" if one_hot else "probabilities (a softmax inside)"
+    return sign(
+        AUDIT,
+        f"all {len(x)} answers lie in [0, 1] and sum to 1: {what}",
+        len(x),
+        "Return what goes into the softmax. If the model cannot be changed, attack a loss of the probabilities' logarithm, or the "
+        "margin.",
+    )

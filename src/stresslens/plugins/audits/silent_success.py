@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stresslens.core.evidence import Trace
+from stresslens.core.types import Finding
+from stresslens.plugins.audits._finding import no_sign, not_checked, sign
+
+AUDIT = "silent success"
+
+
+def silent_success(trace: Sequence[Trace]) -> Finding:
+    """Images of which an attack met an adversarial inside ball and box and returned another that is none (Pintor et al. 2022,
+    indicator 2). A sign from two images on. Attacks that stop at the first success cannot show it, nor can those on a random model,
+    whose verdicts on the way and at the end are different draws."""
+    if not trace:
+        return not_checked(AUDIT, "nothing was attacked")
+    trace = [one for one in trace if one.passes == 1]
+    if not trace:
+        return not_checked(AUDIT, "the model is random (see: deterministic)")
+    n = max(one.n for one in trace)
+    silent = [one for one in trace if one.silent >= 2]
+    if not silent:
+        return no_sign(AUDIT, f"{len(trace)} attempts returned what they had found", n)
+    worst = max(silent, key=lambda one: one.silent)
+    return sign(
+        AUDIT,
+        f"{worst.attack}: of {worst.silent:,} of {worst.n:,} images an adversarial was met on the way and not returned "
+        f"(radius {worst.eps:g})",
+        n,
+        "Keep, for each image, the best iterate of all steps and restarts: success first, then the loss; never the last.",
+        items=[f"{one.attack} at {one.eps:g}: {one.silent:,} of {one.n:,}" for one in silent],
+    )

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stresslens.core.evidence import Row
+from stresslens.core.types import Finding
+from stresslens.metrics.intervals import wilson
+from stresslens.plugins.audits._finding import no_sign, not_checked, sign
+
+AUDIT = "size of table"
+
+
+def size_of_table(table: Sequence[Row]) -> Finding:
+    """Figures without the number of images, of which nobody can tell how far chance reaches; minor."""
+    if not table:
+        return not_checked(AUDIT, "the table has no rows")
+    silent = sum(row.n is None for row in table)
+    if silent:
+        return sign(
+            AUDIT,
+            f"{silent} of {len(table)} figures do not say over how many images; differences below one point were not looked at",
+            len(table),
+            "Add a column n: over 1,000 images a figure near 50 % is uncertain by 3 points each way, over 10,000 by 1.",
+            serious=False,
+        )
+    sizes = [row.n for row in table if row.n]
+    widest = max(
+        (wilson(row.accuracy * row.n, row.n) for row in table if row.n), key=lambda e: e.high - e.low
+    )
+    reach = f"{100 * widest.low:.1f} to {100 * widest.high:.1f} %"
+    return no_sign(
+        AUDIT, f"n is {min(sizes):,} to {max(sizes):,}; the widest 95 % interval is {reach}", len(table)
+    )

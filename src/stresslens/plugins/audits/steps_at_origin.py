@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from stresslens.core.evidence import Curve
+from stresslens.core.types import Finding
+from stresslens.plugins.audits._finding import no_sign, not_checked, sign
+
+AUDIT = "steps at origin"
+
+
+def steps_at_origin(curve: Curve) -> Finding:
+    """The curve falls at its very beginning and hardly afterwards: the smallest radius, at most a tenth of the largest, already
+    breaks more than half of what the largest does, and more than 10 % of the images.
+
+    Minor. Margins of trained models are spread out, so few images are broken at once; a model that is not continuous (rounding of
+    its input, randomness, a lookup) or one that is attacked in another mode than it was evaluated in falls like this.
+    """
+    n = len(curve.smallest)
+    radii = [eps for eps in curve.radii if eps > 0]
+    if len(radii) < 2 or radii[0] > radii[-1] / 10 or not n:
+        return not_checked(AUDIT, "no radius is as small as a tenth of the largest")
+    clean = int((curve.smallest > 0).sum())
+    first, last = (clean - int(curve.robust(eps).sum()) for eps in (radii[0], radii[-1]))
+    said = f"radius {radii[0]:g} breaks {first:,} of {clean:,} images, {radii[-1]:g} breaks {last:,}"
+    if first <= max(2, 0.1 * n) or 2 * first <= last or last > 0.95 * clean:
+        return no_sign(AUDIT, said, n)
+    return sign(
+        AUDIT,
+        said,
+        n,
+        "Look at smaller radii. Where the curve stays as low down to nothing, the model's answers depend on something other than "
+        "the image: mode, randomness, rounding of its input.",
+        serious=False,
+    )

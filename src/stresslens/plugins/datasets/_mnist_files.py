@@ -1,0 +1,86 @@
+"""MNIST's four files: where they lie, whether they are whole, and what is in them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+from stresslens.core.data import Split, cache_root, data_root
+from stresslens.core.errors import DataError
+from stresslens.core.torchvision_compat import torchvision
+
+# md5 of the decompressed bytes: a recompressed archive has another checksum, the images in it are the same.
+FILES = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+
+def mnist_splits() -> tuple[Split, Split]:
+    """The 60,000 training and 10,000 test images, (N,1,28,28) uint8, in file order.
+
+    Read from `MNIST/raw` under the data root, gzipped or not; what is missing there is downloaded by torchvision.
+    """
+    root = _complete_root()
+    return _read(root, True), _read(root, False)
+
+
+def _read(root: Path, train: bool) -> Split:
+    try:
+        part = torchvision().datasets.MNIST(root, train=train)
+    except (ValueError, AssertionError, RuntimeError, OSError) as error:
+        raise DataError(
+            f"the files in {root / 'MNIST' / 'raw'} are damaged ({error}); remove them and run again"
+        ) from error
+    return Split(part.data[:, None], part.targets.long())
+
+
+def _complete_root() -> Path:
+    for root in dict.fromkeys((data_root(), cache_root())):
+        raw = root / "MNIST" / "raw"
+        if all((raw / name).is_file() for name in FILES):
+            return root
+        if all((raw / f"{name}.gz").is_file() for name in FILES):
+            try:
+                _decompress(raw)
+            except OSError as error:
+                place = cache_root() / "MNIST" / "raw"
+                raise DataError(
+                    f"MNIST cannot be decompressed into {place}: {error.strerror}; set XDG_CACHE_HOME to another folder"
+                ) from error
+            return cache_root()
+    try:
+        torchvision().datasets.MNIST(cache_root(), download=True)
+    except Exception as error:
+        raise DataError(
+            f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded ({error}). Put its four files there "
+            f"({', '.join(f'{name}.gz' for name in FILES)}), or set STRESSLENS_DATA to the folder that holds MNIST/raw"
+        ) from error
+    return cache_root()
+
+
+def _decompress(source: Path) -> None:
+    """The four files of `source`, decompressed into the cache folder, their bytes checked."""
+    raw = cache_root() / "MNIST" / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    for name, md5 in FILES.items():
+        if (raw / name).is_file():
+            continue
+        try:
+            content = gzip.decompress((source / f"{name}.gz").read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(
+                f"{source / f'{name}.gz'} cannot be decompressed ({error}); fetch it again"
+            ) from error
+        if hashlib.md5(content).hexdigest() != md5:
+            raise DataError(
+                f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); fetch it again"
+            )
+        partial = raw / f"{name}.{os.getpid()}"
+        partial.write_bytes(content)
+        partial.replace(raw / name)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from stresslens.core.data import Data, Split
+from stresslens.core.draws import Draws, mix
+from stresslens.core.sampling import divide
+from stresslens.core.splits import divided
+from stresslens.core.types import Count, NonNegative, Seed
+from stresslens.plugins.datasets._mnist_files import mnist_splits
+
+COLOURS = {
+    "red": (225, 35, 35),
+    "orange": (255, 135, 15),
+    "yellow": (255, 230, 40),
+    "green": (35, 180, 55),
+    "cyan": (40, 220, 230),
+    "blue": (40, 70, 240),
+    "purple": (130, 45, 185),
+    "pink": (255, 130, 190),
+    "white": (240, 240, 240),
+    "grey": (125, 125, 125),
+}
+JITTER = 15
+"""How far each channel of an image's colour may lie from its colour's."""
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PAIRS = tuple(f"{colour} {digit}" for colour in COLOURS for digit in DIGITS)
+
+
+def coloured_mnist(
+    *,
+    held_out: Annotated[int, Field(ge=0, le=90)] = 10,
+    validation: NonNegative = 0.1,
+    subset: Count | None = None,
+    source: Literal["mnist", "digits"] = "mnist",
+    seed: Seed = 42,
+) -> Data:
+    """MNIST's digits, each in one of ten colours on black: 28×28 pixels, a class for each of the 100 pairs ("red three").
+
+    `held_out` pairs are in the test images alone, which have all 100 (the column "pair" says which are which, "colour" and "digit"
+    the parts): the first ten are a diagonal, so that every colour and every digit is seen in training, only not together. What a
+    model makes of them is what it has understood of colour and digit. An image's colour is drawn by `seed` and its place in the
+    file, each channel within 15 of 255 of the named colour.
+
+    `validation` (a count or a share of the training images) and `subset`, which keeps that many training images, have every digit
+    in proportion. `source: digits` draws scikit-learn's 1,797 digits at that size instead, a fifth of them as test images, without
+    a download.
+    """
+    parts = mnist_splits() if source == "mnist" else _digits(seed)
+    train, test = (replace(part, columns={"place": np.arange(len(part))}) for part in parts)
+    grey = divided(train, test, DIGITS, "coloured_mnist", validation=validation, subset=subset, seed=seed)
+    seen = _pairs(held_out)
+    every = torch.ones_like(seen)
+    coloured = {
+        name: _coloured(split, seen, every if name == "test" else seen, seed, name)
+        for name, split in grey.splits.items()
+    }
+    return replace(
+        grey,
+        train=coloured["train"],
+        validation=coloured.get("validation"),
+        test=coloured["test"],
+        classes=PAIRS,
+        slices=("pair", "colour", "digit"),
+    )
+
+
+def _pairs(held_out: int) -> Tensor:
+    """(10, 10) which colours (rows) and digits (columns) are seen together in training: diagonal after diagonal is not."""
+    colour, digit = torch.meshgrid(torch.arange(10), torch.arange(10), indexing="ij")
+    return (colour - digit) % 10 * 10 + digit >= held_out
+
+
+def _coloured(split: Split, seen: Tensor, allowed: Tensor, seed: int, name: str) -> Split:
+    """Grey images in colours that their digits are allowed to have, labelled by pair."""
+    draws = Draws(mix(seed, name == "test"), torch.from_numpy(split.columns["place"]))
+    digit = split.labels
+    colour = (draws.uniform(10) * allowed.T[digit]).argmax(1)
+    jitter = draws.integers(2 * JITTER + 1, 3) - JITTER
+    rgb = (torch.tensor(list(COLOURS.values()))[colour] + jitter).clamp(0, 255)
+    images = (split.images[:].to(torch.int32) * rgb[:, :, None, None].to(torch.int32) // 255).to(torch.uint8)
+    columns = {
+        "pair": np.where(seen[colour, digit], "seen", "held out"),
+        "colour": np.array(list(COLOURS))[colour],
+        "digit": np.array(DIGITS)[digit],
+    }
+    return Split(images, 10 * colour + digit, columns=columns)
+
+
+def _digits(seed: int) -> tuple[Split, Split]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images).float()[:, None] * (255 / 16)
+    images = F.interpolate(small, (28, 28), mode="bilinear").round().to(torch.uint8)
+    whole = Split(images, torch.from_numpy(bunch.target).long())
+    rows = divide(whole.labels, {"test": 0.2}, seed=seed, names=DIGITS)
+    return whole.select(rows["train"]), whole.select(rows["test"])

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stresslens.core.draws import Draws
+from stresslens.core.maps import Maps
+from stresslens.core.types import Count, Positive
+from stresslens.plugins.explainers._passes import Of, slopes
+
+
+def smooth_grad(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    draws: Draws,
+    *,
+    samples: Count = 25,
+    noise: Positive = 0.15,
+    of: Of = "logit",
+) -> Maps:
+    """The mean gradient over noisy copies of the image (Smilkov et al. 2017), its size the largest over the channels.
+
+    `noise` is the deviation of the normal noise as a share of the image's own range of values. An image's noise is its own,
+    whatever it is batched with.
+    """
+    spread = noise * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))[:, None, None, None]
+    total = torch.zeros_like(x)
+    for _ in range(samples):
+        total += slopes(model, x + spread * draws.normal(*x.shape[1:]).to(x), y, of)
+    return Maps(
+        (total / samples).abs().amax(1).float().cpu(),
+        False,
+        f"size of the {of.replace('_', ' ')}'s mean gradient",
+    )

@@ -1,0 +1,150 @@
+"""Classes by their names in captions: what turns a CLIP of open_clip's into a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stresslens.core.errors import ConfigError, first_line
+from stresslens.core.torchvision_compat import cure
+
+CAPTIONS = 256
+"""Captions that are encoded at a time."""
+
+
+def open_clip() -> ModuleType:
+    cure()
+    import open_clip as library
+
+    return library  # type: ignore[no-any-return]
+
+
+class ZeroShot(nn.Module):
+    """What a CLIP of open_clip's is given to classify: captions for its classes. Images (N, C, H, W) → logits (N, K)."""
+
+    visual: nn.Module
+    logit_scale: Tensor
+    logit_bias: Tensor | None
+    context_length: int
+    encode_image: Callable[[Tensor], Tensor]
+    encode_text: Callable[[Tensor], Tensor]
+    architecture: str | None
+    _captions: Tensor
+    _encoded: tuple[Any, Tensor] | None
+
+    def tell_apart(self, names: Sequence[str], templates: Sequence[str]) -> None:
+        """From here on the classes are these. Raises ConfigError for captions that are empty or the same to the text side."""
+        self.names = tuple(names)
+        self._captions = self.captions(templates)
+        self._encoded = None
+
+    def captions(self, templates: Sequence[str]) -> Tensor:
+        """(classes, templates, tokens) the names of the classes in these templates."""
+        return _read(self.architecture, self.context_length, self.names, tuple(templates))
+
+    def train(self, mode: bool = True) -> Self:
+        if (
+            self.training
+        ):  # an optimizer may have changed weights without a trace (fused ones count no versions)
+            self._encoded = None
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        of_text = (
+            self.text_features()
+        )  # first: the image tower's layers then run last, where features are looked for
+        return self.similarity(F.normalize(self.encode_image(x), dim=-1), of_text)
+
+    def similarity(self, of_images: Tensor, of_text: Tensor) -> Tensor:
+        """(N, K) logits of normalised features (N, D) and (K, D), never in bfloat16, which has two digits of them."""
+        with torch.autocast(of_images.device.type, enabled=False):
+            image, text = (features.to(self.logit_scale.dtype) for features in (of_images, of_text))
+            logits = self.logit_scale.exp() * image @ text.T
+            return logits if self.logit_bias is None else logits + self.logit_bias
+
+    def text_features(self) -> Tensor:
+        """(K, D) of the classes, kept for as long as the text side's weights are what they were."""
+        weights = list(self._text_side())
+        if self.training and any(p.requires_grad for p in weights):
+            return self._encode()
+        if self._encoded is not None and torch.compiler.is_exporting():
+            return self._encoded[1]  # a constant of the graph
+        state = [(p.data_ptr(), p._version, p.dtype, p.device) for p in weights]
+        if self._encoded is None or self._encoded[0] != state:
+            with torch.no_grad(), torch.autocast(weights[0].device.type, enabled=False):
+                self._encoded = state, self._encode()
+        return self._encoded[1]
+
+    def _encode(self) -> Tensor:
+        classes, templates, _ = self._captions.shape
+        tokens = self._captions.to(self.logit_scale.device).flatten(0, 1)
+        each = torch.cat(
+            [F.normalize(self._unpadded(part), dim=-1) for part in torch.split(tokens, CAPTIONS)]
+        )
+        return F.normalize(each.view(classes, templates, -1).mean(1), dim=-1)
+
+    def _unpadded(self, tokens: Tensor) -> Tensor:
+        """open_clip's `encode_text`; where it looks back only, without the padding behind the longest caption."""
+        clip: Any = self
+        causal = getattr(clip, "text_pool_type", None) == "argmax" and clip.attn_mask is not None
+        if not causal or not isinstance(clip.text_projection, Tensor):
+            return self.encode_text(tokens)
+        last = tokens.argmax(-1)  # the end of text has the highest number
+        length = int(last.max()) + 1
+        x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
+        x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
+        read: Tensor = x[torch.arange(len(x), device=x.device), last] @ clip.text_projection
+        return read
+
+    def _text_side(self) -> Iterator[nn.Parameter]:
+        yield from (
+            p for name, p in self._parameters.items() if p is not None and not name.startswith("logit")
+        )
+        for name, part in self.named_children():
+            if name != "visual":
+                yield from part.parameters()
+
+
+@lru_cache(maxsize=64)
+def _read(
+    architecture: str | None, context: int, names: tuple[str, ...], templates: tuple[str, ...]
+) -> Tensor:
+    without = [template for template in templates if "{}" not in template]
+    if without:
+        raise ConfigError(f"the template {without[0]!r} has no {{}} where a class's name goes")
+    if empty := [place for place, name in enumerate(names) if not name.strip()]:
+        raise ConfigError(
+            f"a text side tells classes by their names, and that of class {empty[0]} is empty; name it"
+        )
+    texts = [template.replace("{}", name) for name in names for template in templates]
+    with torch.device("cpu"):
+        tokens: Tensor = _tokenizer(architecture)(texts, context_length=context).view(
+            len(names), len(templates), context
+        )
+    known: dict[bytes, int] = {}
+    for place, own in enumerate(tokens):
+        other = known.setdefault(own.numpy().tobytes(), place)
+        if other != place:
+            raise ConfigError(
+                f"the classes {names[other]!r} and {names[place]!r} are the same to the text side, which ignores case and reads "
+                f"{context} tokens; rename one of them"
+            )
+    return tokens
+
+
+@cache
+def _tokenizer(architecture: str | None) -> Callable[..., Tensor]:
+    if architecture is None:
+        return open_clip().tokenizer.SimpleTokenizer()  # type: ignore[no-any-return]
+    try:
+        return open_clip().get_tokenizer(architecture)  # type: ignore[no-any-return]
+    except Exception as error:  # of other libraries, which may not be installed or want to download
+        raise ConfigError(
+            f"openclip: the tokenizer of {architecture} cannot be had: {first_line(error)}"
+        ) from error

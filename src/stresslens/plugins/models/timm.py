@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stresslens.core.errors import ConfigError, closest
+from stresslens.core.layers import Interpolation, Normalize
+from stresslens.core.pretrained import Preprocessing, Published, State, from_hub, unavailable
+from stresslens.core.torchvision_compat import cure
+from stresslens.core.types import Decay, Shape
+from stresslens.plugins.models._stem import Stem, small
+
+
+def timm(
+    shape: Shape,
+    classes: int,
+    *,
+    name: str,
+    stem: Stem = "published",
+    dropout: Decay = 0.0,
+    drop_path: Decay = 0.0,
+) -> nn.Module:
+    """A classifier of timm's zoo by its `name` there, with or without the tag of its weights (efficientvit_m1.r224_in1k), with a
+    last layer for these classes.
+
+    `pretrained: true` begins with the weights of the tag, else the model's first; or `weights: {file: PATH}` or {run: NAME}; images
+    are then resized, normalised and interpolated as these were trained, unless `input` says otherwise. `dropout` stands before the
+    last layer, `drop_path` leaves out whole blocks. `stem: small` of residual networks is 3×3 with stride 1 and without pooling,
+    for images of about 32×32. Raises ConfigError for a name that there is not, ValueError where a stem does not suit it.
+    """
+    channels, *size = shape
+    config = _config(name)
+    options: dict[str, Any] = (
+        {"img_size": tuple(size)} if config.fixed_input_size and tuple(size) != config.input_size[1:] else {}
+    )
+    if drop_path:
+        options["drop_path_rate"] = drop_path
+    net: nn.Module = _library().create_model(
+        name, num_classes=classes, in_chans=channels, drop_rate=dropout, **options
+    )
+    if stem == "small":
+        small(net, name)
+    return net
+
+
+def published(*, name: str, pretrained: bool = False) -> Published | None:
+    if not pretrained:
+        return None
+    config = _config(name)
+    if not config.has_weights:
+        raise ConfigError(
+            f"timm publishes no weights for {name}; leave `pretrained` out, or give weights: {{file: PATH}}"
+        )
+    tagged = f"{config.architecture}.{config.tag}" if config.tag else config.architecture
+    source = f"timm {tagged}"
+
+    def load() -> State:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
+        overlay = {}
+        if config.hf_hub_id:
+            usual = ("model.safetensors", "pytorch_model.bin")
+            file = from_hub(
+                source, config.hf_hub_id, *([config.hf_hub_filename] if config.hf_hub_filename else usual)
+            )
+            overlay = {"file": str(file)}
+        try:
+            state: State = (
+                _library().create_model(tagged, pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
+            )
+        except Exception as error:
+            raise unavailable(source, file, error) from error
+        return state
+
+    return Published(source, load, usual(name=name))
+
+
+def usual(*, name: str) -> Preprocessing:
+    config = _config(name)
+    interpolation: Interpolation = "bicubic" if config.interpolation == "bicubic" else "bilinear"
+    return Preprocessing(config.input_size, Normalize.by_moments(config.mean, config.std), interpolation)
+
+
+def _config(name: str) -> Any:
+    library = _library()
+    architecture, _, tag = name.partition(".")
+    if not library.is_model(architecture):
+        raise ConfigError(
+            f"timm has no model called {architecture!r}; {closest(architecture, library.list_models())}"
+        )
+    tags = [known.partition(".")[2] for known in library.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise ConfigError(f"timm has no weights {tag!r} of {architecture}; {closest(tag, tags)}")
+    return library.get_pretrained_cfg(name)
+
+
+def _library() -> Any:
+    cure()
+    import timm as library
+
+    return library

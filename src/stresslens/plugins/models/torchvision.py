@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stresslens.core.errors import ConfigError, closest
+from stresslens.core.layers import Normalize
+from stresslens.core.pretrained import Preprocessing, Published, State, unavailable
+from stresslens.core.torchvision_compat import torchvision as library
+from stresslens.core.types import Shape
+from stresslens.plugins.models._stem import Stem, small, with_channels
+
+
+def torchvision(shape: Shape, classes: int, *, name: str, stem: Stem = "published") -> nn.Module:
+    """A classifier of torchvision's zoo by its `name` there (resnet50, convnext_tiny, …), with a last layer for these classes.
+
+    `weights`: those torchvision publishes for it, by name (IMAGENET1K_V2, DEFAULT), or {file: PATH}, or {run: NAME}; images are
+    then resized, normalised and interpolated as these were trained, unless `input` says otherwise. Without auxiliary heads. `stem:
+    small` of residual networks is 3×3 with stride 1 and without pooling, for images of about 32×32. Raises ConfigError for a name
+    that there is not, ValueError where a stem or an image size does not suit it.
+    """
+    channels, height, width = shape
+    _check(name)
+    options: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True}
+    if name.startswith("vit_"):
+        if height != width:
+            raise ValueError(
+                f"{name} needs square images; got {height}×{width} (set `input: {{size: {max(height, width)}}}`)"
+            )
+        options = {"image_size": height}
+    net: nn.Module = library().models.get_model(name, weights=None, num_classes=classes, **options)
+    with_channels(net, channels)
+    if stem == "small":
+        small(net, name)
+    return net
+
+
+def published(*, name: str, weights: str | None = None) -> Published | None:
+    if weights is None:
+        return None
+    _check(name)
+    known = library().models.get_model_weights(name)
+    if weights not in known.__members__:
+        raise ConfigError(
+            f"torchvision publishes no weights {weights!r} for {name}; {closest(weights, list(known.__members__))}"
+        )
+    entry = known[weights]
+    made = entry.transforms()
+    (size,) = made.crop_size
+    seen = Preprocessing((3, size, size), Normalize.by_moments(made.mean, made.std), made.interpolation.value)
+    source = f"torchvision {name} {entry.name}"
+
+    def load() -> State:
+        try:
+            state: State = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        except Exception as error:
+            raise unavailable(
+                source, Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name, error
+            ) from error
+        return state
+
+    return Published(source, load, seen)
+
+
+def usual(*, name: str) -> Preprocessing | None:
+    found = published(name=name, weights="DEFAULT")
+    return found.preprocessing if found else None
+
+
+def _check(name: str) -> None:
+    zoo = library().models
+    known = zoo.list_models(module=zoo)
+    if name not in known:
+        raise ConfigError(f"torchvision has no classifier called {name!r}; {closest(name, known)}")

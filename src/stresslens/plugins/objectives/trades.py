@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stresslens.core.attack_base import attacked, gradient, logits_of
+from stresslens.core.ball import Ball, Norm
+from stresslens.core.types import Count, Loss, NonNegative, Positive, Radius, Step
+
+START = 0.001
+"""The deviation of the noise the search begins at: at the clean image itself the divergence has no gradient."""
+
+
+def trades(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    step: Step,
+    *,
+    loss: Loss = "cross_entropy",  # type: ignore[assignment]
+    norm: Norm = "linf",
+    eps: Radius = 8 / 255,
+    beta: NonNegative = 6.0,
+    steps: Count = 10,
+    relative_step: Positive = 0.25,
+) -> Tensor:
+    """The loss on clean images plus `beta` times the divergence KL(clean ‖ perturbed), the perturbation being the one within
+    `eps` that raises it most (Zhang et al. 2019, eq. 3 and algorithm 1; their β is 1/λ, mostly 6).
+
+    It is searched in evaluation mode by `steps` steepest steps of `relative_step` radii; the loss is taken in training mode, and
+    its gradient passes through both sides. Raises ConfigError for a radius that cannot be.
+    """
+    ball = Ball(norm, eps)
+    with attacked(model):
+        clean = F.log_softmax(logits_of(model, x), 1)
+        x_adv = ball.project(x + START * step.draws.normal(*x.shape[1:]).to(x.dtype), x)
+        for _ in range(steps):
+            grad = gradient(model, x_adv, _divergence, clean)[2]
+            x_adv = ball.project(x_adv + relative_step * ball.radius(x) * ball.steepest(grad), x)
+    logits = model(x)
+    return loss(logits, y) + beta * _divergence(model(x_adv), F.log_softmax(logits, 1)).mean()
+
+
+def _divergence(logits: Tensor, log_p: Tensor) -> Tensor:
+    """(N,) KL(p ‖ softmax(logits)) of log-probabilities log_p (N, K)."""
+    return F.kl_div(F.log_softmax(logits, 1), log_p, reduction="none", log_target=True).sum(1)

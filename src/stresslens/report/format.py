@@ -1,0 +1,155 @@
+"""Numbers as the report writes them; each is a filter of the templates."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from stresslens.core.text import brief as brief
+from stresslens.core.types import Estimate
+
+UNITS = {"images": "images", "seeds": "seeds", "both": "images and seeds"}
+
+
+def percent(estimate: Estimate | None) -> str:
+    """`98.2 (97.1 to 99.0)`; a missing figure is a dash, a missing interval is said."""
+    return _written(estimate, lambda value: f"{100 * value:.1f}")
+
+
+def plain(estimate: Estimate | None) -> str:
+    """`0.0712 (0.0605 to 0.0823)`, to four decimals or, from 10 up, fewer."""
+    return _written(estimate, number)
+
+
+def points(estimate: Estimate) -> str:
+    """A difference in percentage points, with its sign: `+1.2 (−0.3 to +2.7)`."""
+    return _written(estimate, signed)
+
+
+def signed(share: float) -> str:
+    """A share as percentage points with its sign: `+1.2`, `0.0`, `−0.3`."""
+    return f"{100 * share:+.1f}".replace("+0.0", "0.0").replace("-0.0", "0.0").replace("-", "−")
+
+
+def ratio(estimate: Estimate) -> str:
+    """`8.2 (7.9 to 8.5)`, or `8.2` alone where it is exact or has one seed."""
+    value, low, high = (_factor(x) for x in (estimate.value, estimate.low, estimate.high))
+    return (
+        f"{value} ({low} to {high})"
+        if math.isfinite(estimate.low) and math.isfinite(estimate.high)
+        else value
+    )
+
+
+def _factor(value: float) -> str:
+    return (
+        f"{value:.2f}"
+        if 0.1 <= value < 10
+        else f"{value:,.0f}".replace(",", "\u202f")
+        if value >= 100
+        else f"{value:.3g}"
+    )
+
+
+def number(value: float | None) -> str:
+    """Four decimals below 10, fewer above; powers of ten for the very small and the very large."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.2e}".replace("-", "−")
+    text = (
+        f"{value:.4f}"
+        if abs(value) < 10
+        else f"{value:.1f}"
+        if abs(value) < 1000
+        else f"{value:,.0f}".replace(",", " ")
+    )
+    return text.replace("-", "−")
+
+
+def radius(eps: float) -> str:
+    """A radius in pixel units: `0.05`, or `8/255` where it is a whole number of grey levels and no short decimal."""
+    decimal, levels = f"{eps:.4g}", 255 * eps
+    return (
+        f"{round(levels)}/255"
+        if abs(levels - round(levels)) < 1e-3 and abs(float(decimal) - eps) > 1e-9
+        else decimal
+    )
+
+
+def other_radius(eps: float) -> str:
+    """The same radius as `radius` does not write it: `12.75/255`, or `0.03137`."""
+    return f"{eps:.4g}" if "/" in radius(eps) else f"{255 * eps:.4g}/255"
+
+
+def count(value: int | None) -> str:
+    """Thousands apart by a narrow no-break space."""
+    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def memory(size: int | None) -> str:
+    """Bytes as `812 MB` or `1.9 GB`."""
+    return "–" if size is None else f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+_ASIDE = re.compile(r"( \([^()]*\d[^()]*\))")
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
+
+
+def with_asides(text: str) -> list[tuple[bool, str]]:
+    """A sentence in parts, True for those in parentheses that hold figures; numbers keep their % and their sign.
+
+    What would turn the direction of the text, from a name in it, is left out.
+    """
+    parts = _ASIDE.split(_TURNING.sub("", text))
+    return [
+        (place % 2 == 1, _NEGATIVE.sub("−", part).replace(" %", "\u00a0%"))
+        for place, part in enumerate(parts)
+        if part
+    ]
+
+
+def p_value(p: float | None) -> str:
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def span(values: Iterable[int | None]) -> str:
+    """`5`, or `5–9` where they differ."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    return count(min(known)) if min(known) == max(known) else f"{count(min(known))}–{count(max(known))}"
+
+
+def plugin(name: str, options: Mapping[str, Any]) -> str:
+    """A plug-in's name in words, with the options it was given."""
+    given = ", ".join(f"{key} {value}" for key, value in options.items())
+    return name.replace("_", " ") + (f" ({given})" if given else "")
+
+
+def over(estimate: Estimate) -> str:
+    return UNITS[estimate.unit]
+
+
+def footnote(estimates: Iterable[Estimate | None]) -> str:
+    """What the intervals of a table are: level, method, over what, and how many."""
+    kinds: dict[tuple[float, str, str], list[int]] = {}
+    for estimate in estimates:
+        if estimate and math.isfinite(estimate.low):
+            kinds.setdefault((estimate.level, estimate.method, estimate.unit), []).append(estimate.n)
+    said = [
+        f"{100 * level:g}\u00a0%, {method}, over {UNITS[unit]} (n = {span(ns)})"
+        for (level, method, unit), ns in kinds.items()
+    ]
+    return "; ".join(said)
+
+
+def _written(estimate: Estimate | None, write: Callable[[float], str]) -> str:
+    if estimate is None or not math.isfinite(estimate.value):
+        return "–"
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return f"{write(estimate.value)} (no interval, n = {estimate.n})"
+    return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"

@@ -1,0 +1,270 @@
+"""The runs of a study, read from their files; nothing here knows of HTML, and no model is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from stresslens.core.errors import ConfigError
+from stresslens.core.files import UnreadableRun, read_json
+from stresslens.core.run_folder import RunFolder, run_folders
+from stresslens.core.types import Estimate
+from stresslens.metrics.intervals import t_mean
+from stresslens.report.robustness_schema import Stress, Transfers, stress_of
+from stresslens.report.schema import Comparison, Example, Record, StudyFile, SweepFile
+
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder of one seed, as far as it can be read."""
+
+    folder: RunFolder
+    name: str
+    seed: int
+    record: Record
+
+    @property
+    def finished(self) -> bool:
+        return self.record.status == "finished"
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl that are whole."""
+        try:
+            return [line for line in self.folder.read_lines(self.folder.metrics) if isinstance(line, dict)]
+        except (ValueError, OSError):
+            return []
+
+    def curve(self, *keys: str) -> list[tuple[float, float]]:
+        """(epoch, value) of each logged epoch that has a finite value there."""
+        points = []
+        for line in self.metrics:
+            value: Any = line
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, int | float) and math.isfinite(value) and isinstance(line.get("epoch"), int):
+                points.append((float(line["epoch"]), float(value)))
+        return points
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """environment.json with dotted keys and everything as text."""
+        try:
+            values = read_json(self.folder.environment)
+        except UnreadableRun:
+            return {}
+        return dict(_flat("", values)) if isinstance(values, dict) else {}
+
+    @property
+    def title(self) -> str:
+        return " · ".join(filter(None, [self.record.study, self.name, f"seed {self.seed}"]))
+
+    @cached_property
+    def config(self) -> str:
+        path: Path = self.folder.config
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    @cached_property
+    def stress(self) -> Stress:
+        """What it went through under attack, corruption and certification."""
+        return stress_of(self.folder)
+
+    @cached_property
+    def examples(self) -> list[Example]:
+        try:
+            return [
+                Example.model_validate(entry) for entry in read_json(self.folder.examples / "examples.json")
+            ]
+        except (UnreadableRun, ValidationError, TypeError):
+            return []
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The seeds of one run name. `listed` is False where study.json does not name it (any more)."""
+
+    name: str
+    runs: tuple[Run, ...]
+    place: int
+    pooled: Estimate | None = None
+    pooled_as: tuple[str, str] = ("test", "accuracy")
+    """The split and the score that `pooled` is of."""
+    listed: bool = True
+    missing: tuple[int, ...] = ()
+
+    @cached_property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run.finished]
+
+    @property
+    def shown(self) -> Run | None:
+        """The seed whose details are shown: the first finished one, else the first."""
+        return next(iter([*self.finished, *self.runs]), None)
+
+    def score(self, split: str, name: str) -> Estimate | None:
+        """The pooled estimate where the comparison has it; else the only seed's own, or the mean over the
+        finished seeds, with an interval no narrower than theirs over the images."""
+        if (split, name) == self.pooled_as and self.pooled:
+            return self.pooled
+        found = [
+            s
+            for run in self.finished
+            if (s := run.record.scores.get(split, {}).get(name)) and math.isfinite(s.value)
+        ]
+        if name == "majority_baseline":  # of the images, whatever the seed
+            found = found[:1]
+        return over_seeds(found, bounded=is_proportion(name) or name in WITHIN_ONE)
+
+    def mean(self, of: Callable[[Run], float | None]) -> float | None:
+        """The mean of a plain number over the finished seeds that have it."""
+        known = [value for run in self.finished if (value := of(run)) is not None]
+        return math.fsum(known) / len(known) if known else None
+
+
+def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | None:
+    """The only seed's own estimate; of several their mean, with an interval no narrower than theirs over the images.
+
+    `bounded` keeps the interval within 0 and 1.
+    """
+    if len(estimates) < 2:
+        return next(iter(estimates), None)
+    mean = t_mean(np.array([s.value for s in estimates]))
+    low = min(mean.low, sum(s.low for s in estimates) / len(estimates))
+    high = max(mean.high, sum(s.high for s in estimates) / len(estimates))
+    if bounded:
+        low, high = max(0.0, low), min(1.0, high)
+    method = f"wider of t over {len(estimates)} seeds and a run's own"
+    return Estimate(mean.value, low, high, max(s.n for s in estimates), method, mean.level, "both")
+
+
+@dataclass(frozen=True)
+class Study:
+    name: str
+    folder: Path
+    recipes: tuple[Recipe, ...]
+    split: str
+    file: StudyFile | None = None
+    comparison: Comparison | None = None
+    transfers: Transfers | None = None
+    sweeps: Mapping[str, SweepFile] = field(default_factory=dict)
+    """What was tried before a recipe's settings were chosen, by its name."""
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        return [run for recipe in self.recipes for run in recipe.runs]
+
+
+WITHIN_ONE = ("ece", "ece_calibrated", "auroc", "auprc", "aurc")
+"""Scores between 0 and 1 that are written as they are."""
+
+
+def is_proportion(score: str) -> bool:
+    """Whether a score lies between 0 and 1 and is written in percent."""
+    return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith("top")
+
+
+def read_study(folder: Path) -> Study:
+    """Everything a report needs of a study's folder.
+
+    Raises ConfigError where there is no run, and UnreadableRun where study.json, comparison.json or transfers.json is damaged.
+    """
+    found = [read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
+    if not found:
+        raise ConfigError(
+            f"there is no run in {folder}: expected {folder}/<run>/seed-<k>/record.json; `stresslens run` makes runs"
+        )
+    if strangers := [
+        run.folder.path for run in found if run.folder.path.resolve().parent.parent != folder.resolve()
+    ]:
+        raise ConfigError(
+            f"{folder} is no study's folder: {strangers[0]} belongs to {strangers[0].resolve().parent.parent}; give that"
+        )
+    file = _optional(folder / "study.json", StudyFile)
+    comparison = _optional(folder / "comparison.json", Comparison)
+    listed = list(dict.fromkeys(file.runs)) if file else []
+    names = list(dict.fromkeys([*listed, *(run.name for run in found)]))
+    recipes = []
+    for place, name in enumerate(names):
+        runs = tuple(sorted((run for run in found if run.name == name), key=lambda run: run.seed))
+        expected = file.seeds if file and name in listed else []
+        missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
+        recipes.append(Recipe(name, runs, place, listed=not file or name in listed, missing=missing))
+    title = file.name if file else found[0].record.study or folder.resolve().name
+    split = comparison.split if comparison else split_of(found)
+    if comparison:
+        pooled = comparison.recipes
+        of = (comparison.split, comparison.metric)
+        recipes = [replace(each, pooled=pooled.get(each.name), pooled_as=of) for each in recipes]
+    tried = {
+        each.name: _optional(each.runs[0].folder.path.parent / "sweep.json", SweepFile)
+        for each in recipes
+        if each.runs
+    }
+    sweeps = {name: sweep for name, sweep in tried.items() if sweep is not None}
+    return Study(
+        title,
+        folder,
+        tuple(recipes),
+        split,
+        file,
+        comparison,
+        _optional(folder / "transfers.json", Transfers),
+        sweeps,
+    )
+
+
+def split_of(runs: Sequence[Run]) -> str:
+    """The split whose scores count: test, where any run has it."""
+    return "test" if any("test" in run.record.scores for run in runs) else "validation"
+
+
+def read_run(folder: RunFolder) -> Run:
+    """A run whose record cannot be read is still a run: its status says so."""
+    try:
+        record = Record.model_validate(read_json(folder.record))
+    except UnreadableRun as error:
+        record = Record(status="unreadable", message=str(error.__cause__ or error))
+    except ValidationError as error:
+        first = error.errors()[0]
+        record = Record(
+            status="unreadable", message=f"record.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        )
+    digits = folder.path.name.removeprefix("seed-")
+    seed = record.seed if record.seed is not None else int(digits) if digits.isdecimal() else 0
+    return Run(
+        folder, record.run if record.run is not None else folder.path.resolve().parent.name, seed, record
+    )
+
+
+def _optional(path: Path, kind: type[T]) -> T | None:
+    if not path.exists():
+        return None
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UnreadableRun(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            pairs += _flat(f"{name}.", value)
+        elif isinstance(value, list) and all(isinstance(part, str) for part in value):
+            pairs.append((name, shlex.join(value)))
+        else:
+            pairs.append((name, value if isinstance(value, str) else json.dumps(value)))
+    return pairs

@@ -1,0 +1,174 @@
+"""Class by class: which are taken for which, and how well each is told from the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from stresslens.core.types import Estimate
+from stresslens.report.format import footnote
+from stresslens.report.load import Recipe, Run, Study, over_seeds
+from stresslens.report.summary import headline
+
+MATRIX_CLASSES = 20
+RUN_MATRIX_CLASSES = 40
+MATRIX_CELLS = 8_000
+PAIRS = 20
+CELLS = 1_500
+COLUMNS = 12
+ROWS = 400
+"""Classes in the table of a run."""
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`n` of the `images` of class `truth` were taken for `predicted`; `pictured` says that the page has pictures of them."""
+
+    truth: int
+    predicted: int
+    n: int
+    images: int
+    pictured: bool = False
+
+    @property
+    def shade(self) -> int:
+        """The share of the row, from 0 to 9."""
+        return math.ceil(9 * self.n / max(1, self.images))
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts summed over seeds: as a matrix of rows, or, where that would be too large, as the pairs confused most often."""
+
+    recipe: Recipe | None
+    seeds: int
+    classes: Sequence[str]
+    images: int
+    rows: Sequence[Sequence[Pair]]
+    pairs: Sequence[Pair]
+
+
+def confusions(study: Study) -> list[Confusion]:
+    """One for each recipe, pooled over its finished seeds."""
+    found = []
+    room = MATRIX_CELLS
+    for recipe in headline(study):
+        runs = [run for run in recipe.finished if study.split in run.record.confusion]
+        runs = [run for run in runs if run.record.classes == runs[0].record.classes]
+        if not runs:
+            continue
+        classes = runs[0].record.classes
+        total = [
+            [sum(row) for row in zip(*rows)]
+            for rows in zip(*(run.record.confusion[study.split] for run in runs))
+        ]
+        fits = len(classes) <= MATRIX_CLASSES and len(classes) ** 2 <= room
+        room -= len(classes) ** 2 if fits else PAIRS
+        found.append(_confusion(recipe, len(runs), classes, total, fits, set()))
+    return found
+
+
+def run_confusion(run: Run, split: str, pictured: Collection[tuple[int, int]]) -> Confusion | None:
+    """A run's own; `pictured` are the pairs (truth, predicted) that its gallery shows."""
+    counts = run.record.confusion.get(split)
+    fits = len(run.record.classes) <= RUN_MATRIX_CLASSES
+    return _confusion(None, 1, run.record.classes, counts, fits, pictured) if counts else None
+
+
+def _confusion(
+    recipe: Recipe | None,
+    seeds: int,
+    classes: Sequence[str],
+    counts: Sequence[Sequence[int]],
+    fits: bool,
+    pictured: Collection[tuple[int, int]],
+) -> Confusion:
+    sums = [sum(row) for row in counts]
+
+    def pair(i: int, j: int) -> Pair:
+        return Pair(i, j, counts[i][j], sums[i], i != j and (i, j) in pictured)
+
+    rows: list[list[Pair]] = []
+    pairs: list[Pair] = []
+    if fits:
+        rows = [[pair(i, j) for j in range(len(classes))] for i in range(len(classes))]
+    else:
+        wrong = [(-n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
+        pairs = [pair(i, j) for _, i, j in sorted(wrong)[:PAIRS]]
+    return Confusion(recipe, seeds, classes, sum(sums), rows, pairs)
+
+
+@dataclass(frozen=True)
+class Recalls:
+    """The share of each class's images that each recipe recognises, over its seeds; what was left out for room is counted."""
+
+    recipes: Sequence[Recipe]
+    rows: Sequence[tuple[str, int, Sequence[Estimate | None]]]
+    classes_left_out: int
+    recipes_left_out: int
+    note: str
+
+
+def recalls(study: Study) -> Recalls | None:
+    having = [
+        recipe
+        for recipe in headline(study)
+        if any(study.split in run.record.per_class for run in recipe.finished)
+    ]
+    shown = [r.shown for r in having[:1] if r.shown]
+    if not shown:
+        return None
+    classes = shown[0].record.classes
+    same = [recipe for recipe in having if all(run.record.classes == classes for run in recipe.finished)]
+    columns = same[:COLUMNS]
+    tables = [
+        [run.record.per_class[study.split] for run in r.finished if study.split in run.record.per_class]
+        for r in columns
+    ]
+    rows = []
+    for k, name in enumerate(classes):
+        seeds = [
+            [table.recall[k] for table in recipe if math.isfinite(table.recall[k].value)] for recipe in tables
+        ]
+        rows.append((name, tables[0][0].support[k], [over_seeds(each, bounded=True) for each in seeds]))
+    note = footnote(e for row in rows for e in row[2])
+    kept, left_out = _worst(rows, max(10, CELLS // len(columns)), lambda row: [e.value for e in row[2] if e])
+    return Recalls(columns, kept, left_out, len(having) - len(columns), note)
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Every class of a run; `left_out` counts those of higher F1 beyond the budget."""
+
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, int, Sequence[Estimate]]]
+    left_out: int
+    note: str
+
+
+def class_table(run: Run, split: str) -> ClassTable | None:
+    table = run.record.per_class.get(split)
+    if table is None:
+        return None
+    titles = {"Precision, %": table.precision, "Recall, %": table.recall, "F1, %": table.f1}
+    titles |= {"AUROC": table.auroc, "AUPRC": table.auprc}
+    columns = {title: values for title, values in titles.items() if values}
+    rows = list(zip(run.record.classes, table.support, list(zip(*columns.values()))))
+    kept, left_out = _worst(rows, ROWS, lambda row: [row[2][2].value])
+    return ClassTable(
+        list(columns), kept, left_out, footnote(e for values in columns.values() for e in values)
+    )
+
+
+def _worst(rows: list[Row], limit: int, values: Callable[[Row], Sequence[float]]) -> tuple[list[Row], int]:
+    """The rows in their own order, or, beyond the limit, those of the lowest mean value; and how many were left out."""
+
+    def mean(row: Row) -> float:
+        known = [value for value in values(row) if math.isfinite(value)]
+        return math.fsum(known) / len(known) if known else -1.0
+
+    return (rows, 0) if len(rows) <= limit else (sorted(rows, key=mean)[:limit], len(rows) - limit)

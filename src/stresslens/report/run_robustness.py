@@ -1,0 +1,266 @@
+"""Robustness in a run's page: its own curves, the radius and the iterates that its images needed, and pictures of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import numpy as np
+from markupsafe import Markup
+
+from stresslens.core.ball import ABSOLUTE, RELATIVE, SAME
+from stresslens.core.types import Estimate
+from stresslens.report.charts import INK, Series
+from stresslens.report.format import count, footnote, radius
+from stresslens.report.gallery import Sheet, class_name, read_sheet
+from stresslens.report.load import Run
+from stresslens.report.robustness_schema import Arrays, AttackedExample, Result, Robust
+from stresslens.report.study_robustness import family_of, oddities, robust_chart, series, title_of
+
+BYTES = 450_000
+"""Of all sheets of attacked images of a page, as text."""
+FIRST_SHEET = 100
+"""The places of these sheets begin here; those of the gallery are below."""
+STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+"""Upper ends of the bins of iterates."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """An image before and after: `original`, `change` and `adversarial` show their parts of the sheet."""
+
+    original: Markup
+    change: Markup
+    adversarial: Markup
+    truth: str
+    before: str
+    before_right: bool
+    after: str
+    scale: str
+    eps: float
+    facts: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """`groups` are (heading, images); `ladders` one image attacked at several radii; `left_out` could not be shown."""
+
+    sheets: Sequence[Markup]
+    groups: Sequence[tuple[str, Sequence[Attacked]]]
+    ladders: Sequence[tuple[str, Sequence[Attacked]]]
+    reduced: bool
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of a distribution: what, how many, the share of the largest row, and the counts by attempt."""
+
+    what: str
+    n: int
+    share: float
+    parts: Sequence[int] = ()
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    result: Result
+    charts: Sequence[Markup]
+    radii: Sequence[Bar]
+    attempts: Sequence[str]
+    survivors: int | None
+    steps: Sequence[Bar]
+    note: str
+    told: Sequence[str]
+    cost: str
+    pictures: Pictures | None
+
+
+def sections(run: Run) -> list[Section]:
+    """One for each result."""
+    found, room, place = [], BYTES, FIRST_SHEET
+    for robust in sorted(run.stress.robust, key=family_of):
+        pictures, used = _pictures(run, robust, place, room)
+        room, place = room - used, place + (len(pictures.sheets) if pictures else 0)
+        found.append(_section(run, robust, pictures))
+    return found
+
+
+def _section(run: Run, robust: Robust, pictures: Pictures | None) -> Section:
+    result, arrays = robust.result, robust.arrays
+    curve = [(0.0, result.clean), *((level.eps, level.robust) for level in result.curve if level.eps > 0)]
+    lines = [series("worst case of all attempts", [(x, e) for x, e in curve if math.isfinite(e.value)], INK)]
+    lines += [
+        _alone(k, each.label, [(row.eps, row.accuracy) for row in each.rows])
+        for k, each in enumerate(robust.by_itself)
+    ]
+    return Section(
+        title_of(robust),
+        result,
+        [
+            robust_chart(
+                lines,
+                result.norm,
+                "Robust accuracy" + (", and each attack by itself" if len(lines) > 1 else ""),
+            )
+        ],
+        _radii(result, arrays),
+        robust.attempts,
+        int(np.isinf(arrays["smallest"]).sum()) if arrays is not None else None,
+        _steps(arrays) if arrays is not None else [],
+        footnote(e for _, e in curve),
+        list(oddities(run.name, robust)),
+        _cost(result),
+        pictures,
+    )
+
+
+def _alone(place: int, label: str, rows: Sequence[tuple[float, Estimate]]) -> Series:
+    return series(label, sorted((x, e) for x, e in rows if math.isfinite(e.value)), place)
+
+
+def _radii(result: Result, arrays: Arrays | None) -> list[Bar]:
+    """Unattacked first, then every radius with how many images it was the smallest for."""
+    rows: list[Bar] = []
+    for eps, estimate in [
+        (0.0, result.clean),
+        *((level.eps, level.robust) for level in result.curve if level.eps > 0),
+    ]:
+        here = (
+            np.isclose(arrays["smallest"], eps, rtol=SAME, atol=1e-12)
+            if arrays is not None
+            else np.zeros(0, bool)
+        )
+        parts = (
+            [int((here & (arrays["by"] == k)).sum()) for k in range(len(arrays["names"]))]
+            if arrays is not None
+            else []
+        )
+        rows.append(
+            Bar(
+                radius(eps) if eps else "unattacked",
+                int(here.sum()),
+                0.0,
+                parts if eps else [0] * len(parts),
+                estimate,
+            )
+        )
+    return _with_shares(rows)
+
+
+def _steps(arrays: Arrays) -> list[Bar]:
+    """How many broken images took so many iterates; the bins from the first to the last with an image."""
+    broken = (arrays["smallest"] > 0) & np.isfinite(arrays["smallest"])
+    steps = arrays["steps"][broken]
+    if not len(steps):
+        return []
+    ends = [*STEPS[: next((k for k, end in enumerate(STEPS) if end >= steps.max()), len(STEPS)) + 1]]
+    rows = [Bar("1", int((steps <= 1).sum()), 0.0)]
+    for low, high in pairwise(ends):
+        written = f"{count(low + 1)} to {count(high)}" if low + 1 < high else count(high)
+        rows.append(Bar(written, int(((steps > low) & (steps <= high)).sum()), 0.0))
+    if steps.max() > STEPS[-1]:
+        rows.append(Bar(f"above {count(STEPS[-1])}", int((steps > STEPS[-1]).sum()), 0.0))
+    return _with_shares(rows)
+
+
+def _with_shares(rows: Sequence[Bar]) -> list[Bar]:
+    most = max(1, *(row.n for row in rows))
+    return [Bar(row.what, row.n, row.n / most, row.parts, row.estimate) for row in rows]
+
+
+def _cost(result: Result) -> str:
+    cost = result.cost
+    said = []
+    if cost.forwards is not None and cost.gradients is not None:
+        said.append(f"{count(cost.forwards)} images forward and {count(cost.gradients)} gradients")
+    if cost.seconds is not None:
+        said.append(f"{cost.seconds:.1f} s" if cost.seconds < 100 else f"{cost.seconds:.0f} s")
+    if cost.audit_seconds:
+        said.append(f"{cost.audit_seconds:.1f} s for the audits")
+    return ", ".join(said)
+
+
+def _pictures(run: Run, robust: Robust, place: int, room: int) -> tuple[Pictures | None, int]:
+    """The pictures of a result, and how many bytes of the page they take."""
+    sheets: dict[str, Sheet | None] = {}
+    used = left_out = 0
+    shown: list[tuple[AttackedExample, Attacked]] = []
+    for example in robust.examples:
+        if example.file not in sheets:
+            fresh = read_sheet(robust.folder / "examples", example.file, place + len(sheets), room - used)
+            sheets[example.file] = fresh
+            used += len(fresh.uri) if fresh else 0
+        sheet = sheets[example.file]
+        if sheet is None:
+            left_out += 1
+        else:
+            shown.append((example, _attacked(run, robust.result, example, sheet)))
+    if not shown and not left_out:
+        return None, 0
+    split = robust.result.split
+    groups = [
+        (
+            f"The first images of the {split} split that were broken",
+            [made for each, made in shown if each.kind == "first"],
+        ),
+        (
+            "Further images, from the smallest radius needed to the largest",
+            [made for each, made in shown if each.kind == "spread"],
+        ),
+    ]
+    ladders = []
+    of_ladders = sorted(
+        (pair for pair in shown if pair[0].kind == "ladder"),
+        key=lambda p: (p[0].index or 0, p[0].attack, p[0].eps),
+    )
+    for (index, attack), members in groupby(of_ladders, key=lambda pair: (pair[0].index, pair[0].attack)):
+        which = (
+            f"The first image of the {split} split" if index == 0 else f"Image {index} of the {split} split"
+        )
+        ladders.append(
+            (f"{which} at each radius{', ' + attack if attack else ''}", [made for _, made in members])
+        )
+    rules = [sheet.rule for sheet in sheets.values() if sheet]
+    reduced = any(example.reduced for example, _ in shown)
+    return Pictures(rules, [group for group in groups if group[1]], ladders, reduced, left_out), used
+
+
+def _size(example: AttackedExample) -> str:
+    """The size of a perturbation, where it is not about the radius or is beyond it."""
+    if example.size is None:
+        return ""
+    if example.size > example.eps * (1 + RELATIVE) + ABSOLUTE:
+        return f"size {example.size:.4g}, outside the ball"
+    return "" if math.isclose(example.size, example.eps, rel_tol=0.02) else f"size {example.size:.3g}"
+
+
+def _attacked(run: Run, result: Result, example: AttackedExample, sheet: Sheet) -> Attacked:
+    steps = f"{count(example.steps)} iterate{'' if example.steps == 1 else 's'}" if example.steps else ""
+    named = (
+        [example.attack, f"image {example.index}" if example.index is not None else ""]
+        if example.kind != "ladder"
+        else []
+    )
+    facts = [_size(example), steps, *named]  # a ladder's heading has the names
+    truth, before, after = (
+        class_name(run, k) for k in (example.truth, example.clean_prediction, example.prediction)
+    )
+    return Attacked(
+        sheet.style(example.original),
+        sheet.style(example.change),
+        sheet.style(example.adversarial),
+        truth,
+        f"{before} ({100 * example.clean_confidence:.0f} %)",
+        example.clean_prediction == example.truth,
+        f"{after} ({100 * example.confidence:.0f} %)",
+        f"{example.scale:g}",
+        example.eps,
+        " · ".join(filter(None, facts)),
+        f"{truth}, predicted {before}; attacked within {radius(example.eps)}: {after}",
+    )

@@ -1,0 +1,268 @@
+"""What attacking a model found, put together from its chunks: arrays with an entry an image, and facts as JSON writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stresslens.config.threat_model import Attempt, Threat
+from stresslens.core.ball import Ball, same_radius
+from stresslens.core.errors import ConfigError
+from stresslens.core.evidence import CLEAN, Curve, Row, Trace
+from stresslens.core.files import read_arrays, read_json, write_atomically, write_json
+from stresslens.core.run_folder import FORMAT
+from stresslens.core.types import Estimate, Finding
+from stresslens.core.version import __version__
+from stresslens.metrics.intervals import wilson
+from stresslens.robustness.attack_batch import Judge, judged
+from stresslens.robustness.autotune import Steering
+from stresslens.robustness.radius_search import Chunk
+
+
+@dataclass(frozen=True)
+class Robust:
+    """What attacking a model found: arrays with one entry an image, and the facts about them as JSON writes them.
+
+    arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked, infinite where unbroken), by
+    (place in names, -1 unbroken), steps; of the broken ones, rows, adversarials (m, C, H, W), adversarial_prediction,
+    adversarial_confidence, size. ladder (attacks alone, radii, C, H, W): the first image as each attack by itself returned it.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any]
+
+    @property
+    def smallest(self) -> np.ndarray:
+        """(n,) the smallest radius asked for at which each image is broken."""
+        return self.arrays["smallest"]
+
+    def robust(self, eps: float) -> Estimate:
+        """The share of images that nothing broke at any radius up to this, with Wilson's interval.
+
+        Raises ConfigError for a radius that was not attacked.
+        """
+        known = [radius for radius in (0.0, *self.facts["radii"]) if same_radius(radius, eps)]
+        if not known:
+            asked = ", ".join(f"{radius:g}" for radius in self.facts["radii"])
+            raise ConfigError(f"radius {eps:g} was not attacked; known are {asked}")
+        return wilson(int((self.smallest > known[0]).sum()), len(self.smallest))
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [Finding.from_json(values) for values in self.facts["findings"]]
+
+    @property
+    def curve(self) -> Curve:
+        names = tuple(str(name) for name in self.arrays["names"])
+        return Curve(
+            self.facts["norm"],
+            tuple(self.facts["radii"]),
+            self.smallest,
+            self.arrays["by"],
+            names,
+            self.facts["asked"],
+            self.facts["reported_clean"],
+        )
+
+    def table(self, model: str = "model") -> list[Row]:
+        """The figures of each attack by itself and of the worst case, as a table that audits read."""
+        n, norm = self.facts["n"], self.facts["norm"]
+        rows = [Row(model, CLEAN, 0.0, self.facts["clean"]["value"], n, norm)]
+        rows += [
+            Row(model, "worst case", each["eps"], each["robust"]["value"], n, norm)
+            for each in self.facts["curve"]
+        ]
+        for alone in self.facts["alone"]:
+            if alone["target"] is None:
+                rows += [
+                    Row(model, alone["label"], each["eps"], each["accuracy"]["value"], n, norm)
+                    for each in alone["rows"]
+                ]
+        return rows
+
+    @property
+    def traces(self) -> list[Trace]:
+        return [Trace.from_json(values) for values in self.facts["traces"]]
+
+    def save(self, folder: Path) -> None:
+        arrays: dict[str, Any] = dict(self.arrays)
+        write_atomically(folder / "result.npz", lambda file: np.savez_compressed(file, **arrays))
+        write_json(folder / "result.json", self.facts)
+
+    @staticmethod
+    def load(folder: Path) -> Robust:
+        """Raises UnreadableRun when its files are missing or damaged."""
+        return Robust(
+            read_arrays(folder / "result.npz", f"there is no {folder / 'result.npz'}"),
+            read_json(folder / "result.json"),
+        )
+
+
+def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str, np.ndarray]:
+    levels = np.array([*(eps for eps in threat.radii if eps > 0), np.inf])
+
+    def joined(of: Callable[[Chunk], Any]) -> np.ndarray:
+        return np.concatenate([of(chunk).cpu().numpy() for chunk in chunks])
+
+    wrong = ~joined(lambda c: c.right)
+    smallest = np.where(wrong, 0.0, levels[joined(lambda c: c.high)])
+    by = joined(lambda c: c.by)
+    broken = np.flatnonzero((by >= 0) & ~wrong & np.isfinite(smallest))
+    clean = torch.cat([c.clean for c in chunks]).double().softmax(1).cpu()
+    x_adv, x = torch.cat([c.x_adv for c in chunks])[broken], torch.cat([c.x for c in chunks])[broken]
+    after = torch.cat([c.after for c in chunks])[broken].double().softmax(1).cpu()
+    by[wrong | ~np.isfinite(smallest)] = -1
+    ladder = chunks[0].ladder
+    of_ladder = judged(judge, ladder.flatten(0, 1)).double().softmax(1).cpu()
+    return {
+        "index": joined(lambda c: c.places),
+        "labels": joined(lambda c: c.y),
+        "clean_prediction": clean.argmax(1).numpy(),
+        "clean_confidence": clean.amax(1).numpy().astype(np.float32),
+        "smallest": smallest,
+        "by": by,
+        "names": np.array(threat.names, dtype=np.str_),
+        "steps": joined(lambda c: c.steps),
+        "rows": broken,
+        "adversarials": x_adv.cpu().numpy(),
+        "adversarial_prediction": after.argmax(1).numpy(),
+        "adversarial_confidence": after.amax(1).numpy().astype(np.float32),
+        "ladder": ladder.cpu().numpy(),
+        "ladder_size": Ball(threat.norm, 0.0)
+        .size((ladder - chunks[0].x[0]).flatten(0, 1))
+        .reshape(ladder.shape[:2])
+        .cpu()
+        .numpy(),
+        "ladder_prediction": of_ladder.argmax(1).reshape(ladder.shape[:2]).numpy(),
+        "ladder_confidence": of_ladder.amax(1).reshape(ladder.shape[:2]).numpy(),
+        "size": Ball(threat.norm, 0.0).size(x_adv - x).double().cpu().numpy(),
+    }
+
+
+def facts_of(
+    arrays: Mapping[str, np.ndarray],
+    chunks: Sequence[Chunk],
+    threat: Threat,
+    key: str,
+    fingerprint: str,
+    asked: int,
+    reported: float | None,
+    steering: Steering,
+    seconds: float,
+) -> dict[str, Any]:
+    n, smallest = len(arrays["labels"]), arrays["smallest"]
+    traces = _merged([trace for chunk in chunks for trace in chunk.traces])
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "key": key,
+        "fingerprint": fingerprint,
+        "norm": threat.norm,
+        "radii": list(threat.radii),
+        "protocol": threat.protocol,
+        "attacks": [_described(each) for each in threat.attempts],
+        "split": threat.settings.get("split", "test"),
+        "n": n,
+        "asked": asked,
+        "seed": threat.seed,
+        "target": threat.target,
+        "aimed": threat.aimed,
+        "classes": int(chunks[0].clean.shape[1]),
+        "clean": wilson(int((smallest > 0).sum()), n).as_json(),
+        "reported_clean": reported,
+        "curve": [
+            {
+                "eps": eps,
+                "robust": wilson(int((smallest > eps).sum()), n).as_json(),
+                "newly_broken_by": {
+                    name: int(count)
+                    for place, name in enumerate(threat.names)
+                    if (count := ((smallest == eps) & (arrays["by"] == place)).sum())
+                },
+            }
+            for eps in threat.radii
+        ],
+        "alone": [_alone(place, each, chunks) for place, each in enumerate(threat.alone)],
+        "findings": [],
+        "audited": False,
+        "traces": [trace.as_json() for trace in traces],
+        "steering": steering.as_json(),
+        "cost": {
+            "seconds": max(seconds, sum(trace.seconds for trace in traces)),
+            "forwards": sum(trace.forwards for trace in traces),
+            "gradients": sum(trace.gradients for trace in traces),
+            "audit_seconds": 0.0,
+        },
+        "settings": plain(threat),
+    }
+
+
+def _alone(place: int, each: Attempt, chunks: Sequence[Chunk]) -> dict[str, Any]:
+    rows = []
+    for level, eps in enumerate(each.radii):
+        ranks = torch.cat([chunk.ranks[place, level] for chunk in chunks])
+        valid = torch.cat([chunk.valid[place, level] for chunk in chunks])
+        wrong = torch.cat([~chunk.right for chunk in chunks])
+        n, classes = len(ranks), chunks[0].clean.shape[1]
+        silent = sum(
+            t.silent
+            for chunk in chunks
+            for t in chunk.traces
+            if t.attack == each.label and t.eps == np.float32(eps)
+        )
+        rows.append(
+            {
+                "eps": eps,
+                "accuracy": wilson(int((ranks == 0).sum()), n).as_json(),
+                "top5": wilson(int((ranks < 5).sum()), n).as_json() if classes > 5 else None,
+                "valid": wilson(int(((ranks == 0) | (~valid & ~wrong)).sum()), n).as_json(),
+                "outside": int((~valid).sum()),
+                "silent": silent,
+            }
+        )
+    return {**_described(each), "attack": each.value, "target": each.target, "rows": rows}
+
+
+def _described(each: Attempt) -> dict[str, Any]:
+    name = each.bound.function.__name__
+    value = each.value if isinstance(each.value, dict) else {each.value: {}}
+    return {"name": name, "label": each.label, "options": dict(next(iter(value.values())) or {})}
+
+
+def _merged(traces: Sequence[Trace]) -> list[Trace]:
+    """The traces of all chunks, one for each attack and radius, counts added up."""
+    together: dict[tuple[str, float], Trace] = {}
+    for trace in traces:
+        known = together.get((trace.attack, trace.eps))
+        if known is None:
+            together[trace.attack, trace.eps] = replace(trace)
+            continue
+        counted = (
+            "n",
+            "broke",
+            "outside",
+            "silent",
+            "zero_at_start",
+            "zero_on_path",
+            "gradients",
+            "forwards",
+        )
+        for name in (*counted, "followed", "rising", "seconds"):
+            setattr(known, name, getattr(known, name) + getattr(trace, name))
+        known.excess = max(known.excess, trace.excess)
+    return list(together.values())
+
+
+def plain(threat: Threat) -> dict[str, Any]:
+    """All that a result depends on besides the model and the images, as JSON writes it."""
+    return {
+        **{key: value for key, value in threat.settings.items() if key != "alone"},
+        "radii": list(threat.radii),
+        "attempts": [[each.label, each.value] for each in threat.attempts],
+        "alone": [[each.label, each.value, each.target, list(each.radii)] for each in threat.alone],
+    }

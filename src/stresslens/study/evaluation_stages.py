@@ -1,0 +1,95 @@
+"""What is done with a trained model: it is attacked, its images are corrupted, its answers explained, and it is looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from stresslens.config.schema import Corruptions, Explain, Views
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError
+from stresslens.core.progress import advance
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.saved_model import open_model
+from stresslens.explanation import maps, views
+from stresslens.robustness import corrupt
+from stresslens.robustness.attack_run import check_data, resolved, stress
+from stresslens.training.task import Task, other_run
+
+Record = dict[str, Any]
+T = TypeVar("T", Corruptions, Explain, Views)
+
+
+def check(task: Task, data: Data) -> None:
+    """Raises ConfigError, before any training, for what could not be done with the trained model."""
+    if (asked := task.recipe.robustness) is not None:
+        check_data(asked, resolved(asked, task.base), data)
+        if asked.surrogate is not None:
+            other_run(task, asked.surrogate, "robustness.surrogate")
+    recipe = task.recipe
+    looked = {
+        "corruptions": _whole(Corruptions, recipe.corruptions),
+        "explain": _whole(Explain, recipe.explain),
+        "views": _whole(Views, recipe.views),
+    }
+    for key, of in looked.items():
+        if of is not None and of.split not in data.splits:
+            raise ConfigError(
+                f"{key}.split: {data.name} has no {of.split} split here; it has {', '.join(data.splits)}"
+            )
+
+
+def _whole(kind: type[T], asked: list[Any] | T | None) -> T | None:
+    """A section as its settings, also where a study gives a list of plug-ins alone."""
+    return kind(asked) if isinstance(asked, list) else asked
+
+
+def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+    asked = task.recipe.robustness
+    assert asked is not None
+    surrogate = (
+        open_model(other_run(task, asked.surrogate, "robustness.surrogate"), trust=True)
+        if asked.surrogate
+        else None
+    )
+    stress(folder, model, data, asked, resolved(asked, task.base), record, surrogate=surrogate)
+
+
+def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+    asked = _whole(Corruptions, task.recipe.corruptions)
+    assert asked is not None
+    result = corrupt.corrupt(
+        folder.path / "corruptions",
+        model,
+        data.splits[asked.split],
+        asked,
+        of=record["fingerprint"],
+        base=task.base,
+        tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
+    )
+    if record.get("corruptions") != result["fingerprint"]:
+        record["corruptions"] = result["fingerprint"]
+        record["reads_of_test"] += asked.split == "test"
+
+
+def _explain(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+    asked = _whole(Explain, task.recipe.explain)
+    assert asked is not None
+    maps.why(folder, model, data, asked, record, base=task.base)
+
+
+def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+    asked = _whole(Views, task.recipe.views)
+    assert asked is not None
+    views.look_into(folder, model, data, asked, record, base=task.base)
+
+
+STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, Record], None]] = {
+    "robustness": _attack,
+    "corruptions": _corrupt,
+    "explain": _explain,
+    "views": _view,
+}
+"""By the key of a recipe that asks for it, in this order."""

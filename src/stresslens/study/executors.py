@@ -1,0 +1,189 @@
+"""Where runs are carried out: in this process, in processes beside it, or on a Ray cluster; a thin map over one runner."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stresslens.config.study_file import Executor
+from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
+from stresslens.core.text import notices_are_sentences
+from stresslens.study import stages
+from stresslens.study.record import Record
+from stresslens.training.loop import Show
+from stresslens.training.task import Task
+
+Outcome = Record | StresslensError
+Told = Callable[[Task, Record | TrainingDiverged], None]
+"""Called in this process when a task has ended, before the next is taken."""
+
+SAVING_SECONDS = 60
+"""How long a stopped study waits for its workers to save."""
+RETRIES = 10
+"""How often Ray takes up a run whose worker was killed."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where tasks go: so many at a time, each on at most so many threads; `submit` hands one to another process."""
+
+    at_once: int
+    threads: int
+    submit: Callable[[Task], Future[Outcome]]
+    far: bool = False
+    """Whether even a single task goes elsewhere."""
+
+    def carry_out(self, tasks: Iterable[Task], told: Told, show: Callable[[Task], Show]) -> None:
+        """Carries out every task; the next is taken from `tasks` when there is room for it. Only a task in this process shows."""
+        queue = iter(tasks)
+        first = list(itertools.islice(queue, min(2, self.at_once)))
+        queue = itertools.chain(first, queue)
+        if len(first) < 2 and not self.far:
+            for task in queue:
+                told(task, _result(_outcome(task, show(task))))
+            return
+        waiting: dict[Future[Outcome], Task] = {}
+        while True:
+            for task in itertools.islice(queue, self.at_once - len(waiting)):
+                waiting[self.submit(task)] = task
+            if not waiting:
+                return
+            done = wait(waiting, return_when=FIRST_COMPLETED).done
+            for future in [each for each in waiting if each in done]:
+                told(waiting.pop(future), _result(future.result()))
+
+
+@contextmanager
+def opened(executor: Executor, jobs: int | None) -> Iterator[Place]:
+    """The place, closed at the end; its workers save and end when an error or a signal comes.
+
+    Without `jobs` runs are carried out one after another here, or one on each core of the cluster. Raises ConfigError where Ray is
+    not installed or does not answer.
+    """
+    with _on_ray(jobs) if executor == "ray" else _here(jobs or 1) as place:
+        yield place
+
+
+def _outcome(task: Task, show: Show = lambda position, epochs, done: None) -> Outcome:
+    """What stresslens raises on purpose is an outcome as well, so that it comes back from anywhere as it is."""
+    try:
+        return stages.carry_out(task, show)
+    except StresslensError as error:
+        return error
+
+
+def _result(outcome: Outcome) -> Record | TrainingDiverged:
+    if isinstance(outcome, StresslensError) and not isinstance(outcome, TrainingDiverged):
+        raise outcome
+    return outcome
+
+
+@contextmanager
+def _here(jobs: int) -> Iterator[Place]:
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker) as pool:
+        try:
+            yield Place(jobs, threads, lambda task: pool.submit(_in_worker, task))
+        except BrokenProcessPool as error:
+            raise StresslensError(
+                "a process was ended from outside (out of memory?); the same command goes on"
+            ) from error
+        except BaseException:  # a worker's error, or a signal to this process: the workers save and end
+            pool.shutdown(wait=False, cancel_futures=True)
+            workers = [child for child in multiprocessing.active_children() if child not in others]
+            for worker in workers:
+                if worker.pid is not None:
+                    os.kill(worker.pid, signal.SIGTERM)
+            for worker in workers:  # they save first, and end with this process at the latest
+                worker.join(SAVING_SECONDS)
+            raise
+
+
+def _start_worker() -> None:
+    """In a worker: it ends when the process that started it is gone, even by kill -9, so that the run's folder is free again.
+
+    Ctrl-C reaches it too; only training listens, and saves.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    notices_are_sentences()
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _in_worker(task: Task) -> Outcome:
+    """In a worker: a run that was stopped has been saved, and the worker ends with it instead of taking up the next."""
+    try:
+        return _outcome(task)
+    except Stopped as stopped:
+        os._exit(stopped.exit_code)
+
+
+@contextmanager
+def _on_ray(jobs: int | None) -> Iterator[Place]:
+    """The cluster of RAY_ADDRESS or `ray start`, else one of this machine alone. All its nodes must see the folder of the runs."""
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError("the executor ray needs Ray: pip install 'stresslens[ray]'") from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = not ray.is_initialized()
+    if own:
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ConfigError(f"Ray does not start: {error}") from error
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    at_once = jobs or cores
+    here = Path.cwd()
+    running: list[Any] = []
+
+    def submit(task: Task) -> Future[Outcome]:
+        train = task.recipe.train
+        needs = {
+            "num_cpus": min(int(train.threads), cores),
+            "num_gpus": int(train.device.startswith("cuda")),
+            "max_retries": RETRIES,
+        }
+        absolute = replace(task, folder=task.folder.absolute(), base=task.base.absolute())
+        running.append(ray.remote(_in_ray_worker).options(**needs).remote(absolute, here))
+        future: Future[Outcome] = running[-1].future()
+        return future
+
+    try:
+        yield Place(at_once, max(1, min(os.cpu_count() or 1, cores // at_once)), submit, far=True)
+    except ray.exceptions.RayError as error:
+        raise StresslensError(
+            f"Ray gave a run up ({type(error).__name__}: {error}); the same command goes on"
+        ) from error
+    except BaseException:  # the workers save and end
+        for reference in running:
+            ray.cancel(reference)
+        ray.wait(running, num_returns=len(running), timeout=SAVING_SECONDS)
+        raise
+    finally:
+        if own:
+            ray.shutdown()
+
+
+def _in_ray_worker(task: Task, here: Path) -> Outcome:
+    """In a worker of Ray: a run whose worker ends, killed or asked to, is taken up by another, from its last checkpoint."""
+    os.chdir(here)
+    return _in_worker(task)

@@ -1,0 +1,118 @@
+"""The record of a run: begun, described, ended."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stresslens.config import registry
+from stresslens.config.schema import EVALUATION_KEYS, OPERATIONAL
+from stresslens.core import distributed
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+from stresslens.core.files import write_atomically, write_json
+from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.run_folder import FORMAT, RunFolder, environment, read_record
+from stresslens.core.version import __version__
+from stresslens.evaluation.data_check import findings_of
+from stresslens.study import evaluation_stages
+from stresslens.training.autotune import arithmetic_of
+from stresslens.training.loop import Show
+from stresslens.training.setup import origin_of
+from stresslens.training.task import Task, configuration, own_sources, settings_of
+from stresslens.training.tracking import Tracking
+
+Record = dict[str, Any]
+
+
+Stage = Callable[[Task, RunFolder, Data, Record, Show, Tracking], None]
+
+
+def record_end(folder: RunFolder, record: Record, error: Stopped | TrainingDiverged) -> None:
+    record |= {"status": "stopped" if isinstance(error, Stopped) else "diverged", "message": str(error)}
+    write_json(folder.record, record)
+
+
+def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
+    """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code, and an
+    evaluation that this data does not allow."""
+    evaluation_stages.check(task, data)
+    comparable = configuration(task)
+    comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in OPERATIONAL}
+    for key in EVALUATION_KEYS:
+        comparable.pop(key, None)
+    sources = own_sources(task)
+    trained_with = registry.own_plugins(
+        {k: v for k, v in settings_of(task).items() if k not in EVALUATION_KEYS}
+    )
+    hashes = {
+        name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name
+    }
+    origin = origin_of(task)
+    fingerprint = fingerprint_of([comparable, data.fingerprint, hashes, origin.digest if origin else ""])
+    if folder.record.exists() and folder.begun:
+        kept: Record = read_record(folder)
+        if kept["fingerprint"] != fingerprint:
+            same_data = kept["data"]["fingerprint"] == data.fingerprint
+            what = (
+                "the configuration, the weights begun with or the code of a plug-in"
+                if same_data
+                else "the data set"
+            )
+            raise ConfigError(
+                f"{task.folder}: {what} has changed since; use --out ELSEWHERE, or delete the folder to start anew"
+            )
+        kept["status"] = "finished" if kept["status"] == "finished" else "running"
+        _describe(task, folder, sources)
+        return kept
+    _describe(task, folder, sources)
+    arithmetic = arithmetic_of(task)
+    write_json(
+        folder.environment, environment(asdict(arithmetic) | distributed.group().facts(arithmetic.device))
+    )
+    record: Record = {
+        "format": FORMAT,
+        "version": __version__,
+        "status": "running",
+        "message": "",
+        "study": task.study,
+        "run": task.run,
+        "seed": task.seed,
+        "fingerprint": fingerprint,
+        "plugins": sorted(copy for _, copy in sources.values()),
+        "classes": list(data.classes),
+        "shape": list(data.shape),
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "splits": {name: split.fingerprint for name, split in data.splits.items()},
+            "sizes": {name: len(split) for name, split in data.splits.items()},
+            "notes": list(data.notes),
+            "findings": [finding.as_json() for finding in findings_of(data)],
+            "division": dict(data.division) if data.division else None,
+        },
+        "reads_of_test": 0,
+        "watched_test": task.recipe.estimator is None and "test" in task.recipe.train.watch,
+        "resumed_from": [],
+        "findings": [],
+        "stages": {},
+    }
+    write_json(folder.record, record)
+    return record
+
+
+def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, str]]) -> None:
+    """Writes config.yaml and copies of the user's own plug-ins, where they are not there yet."""
+    for file, copy in sources.values():
+        if not (folder.path / "plugins" / copy).exists():
+            (folder.path / "plugins").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder.path / "plugins" / copy)
+    header = "# stresslens run on this file repeats the run\n"
+    text = header + yaml.safe_dump(configuration(task), sort_keys=False, allow_unicode=True)
+    if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != text:
+        write_atomically(folder.config, lambda file: file.write(text.encode()))

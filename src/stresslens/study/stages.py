@@ -1,0 +1,113 @@
+"""The stages of one run: train, then predict. Each leaves files, and is skipped when they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+import torch
+from torch import nn
+
+from stresslens.config import registry, study_file
+from stresslens.config.schema import EVALUATION_KEYS
+from stresslens.core import devices, distributed
+from stresslens.core.data import Data
+from stresslens.core.errors import Stopped, TrainingDiverged
+from stresslens.core.files import write_json
+from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.saved_model import open_model
+from stresslens.study import evaluation_stages
+from stresslens.study.predict_stage import predict
+from stresslens.study.record import Record, Stage, begin_record, record_end
+from stresslens.study.train_stage import train
+from stresslens.training import tracking_summary
+from stresslens.training.autotune import arithmetic_of
+from stresslens.training.loop import Show
+from stresslens.training.task import Task, configuration, load_data, settings_of
+from stresslens.training.tracking import Tracking
+
+
+def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
+    """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after recording them."""
+    folder = RunFolder(task.folder)
+    distributed.group()  # refuses what torchrun started and nobody joined
+    with folder.locked():
+        devices.keep_memory()
+        data = load_data(task)
+        record = begin_record(task, folder, data)
+        due = _due(task, record)
+        if not due:
+            return record
+        arithmetic = arithmetic_of(task)
+        devices.pick_device(arithmetic.device)
+        cuda = [torch.device(arithmetic.device)] if torch.device(arithmetic.device).type == "cuda" else []
+        tracking = _tracking(task, folder)
+        with torch.random.fork_rng(devices=cuda), arithmetic.active(), closing(tracking):
+            for stage, fingerprint in due.items():
+                try:
+                    STAGES[stage](task, folder, data, record, show, tracking)
+                except (Stopped, TrainingDiverged) as error:
+                    record_end(folder, record, error)
+                    raise
+                record["stages"][stage] = fingerprint
+                write_json(folder.record, record)
+        if tracking.failed:  # so that the same command tries again
+            record["stages"].pop("track", None)
+        if record["status"] != "finished" or tracking.failed:
+            record |= {"status": "finished", "message": ""}
+            write_json(folder.record, record)
+        return record
+
+
+def _due(task: Task, record: Record) -> dict[str, str]:
+    """The stages that are left to do, with what they will have been done for."""
+    rung = "" if task.until is None else f" to epoch {task.until}"
+    due = dict.fromkeys(("training", "predictions"), f"{record['fingerprint']}{rung}")
+    for key in EVALUATION_KEYS:
+        asked = configuration(task).get(key)
+        if asked:
+            own = registry.digests(study_file.as_values(task.recipe)[key], base=task.base)
+            due[key] = fingerprint_of([record["fingerprint"], asked, *own])
+    return {
+        stage: fingerprint for stage, fingerprint in due.items() if record["stages"].get(stage) != fingerprint
+    }
+
+
+def _tracking(task: Task, folder: RunFolder) -> Tracking:
+    """The run's trackers, not begun."""
+    trained = {key: value for key, value in settings_of(task).items() if key not in EVALUATION_KEYS}
+    config = {"study": task.study, "run": task.run, "seed": task.seed, **trained}
+    return Tracking(task.recipe.track or (), folder, task.base, config)
+
+
+def _track(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
+    """Tells the trackers what the run came to, and those that were asked for later all that went before."""
+    tracking.begin()
+    model = open_model(folder, trust=True, module=task.module)
+    for entry in tracking_summary.entries_of(folder, model, data, record, tracking.config):
+        tracking.tell(entry)
+
+
+def _examine(by: Callable[[Task, RunFolder, nn.Module, Data, Record], None]) -> Stage:
+    def stage(
+        task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking
+    ) -> None:
+        by(
+            task,
+            folder,
+            arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
+            data,
+            record,
+        )
+
+    return stage
+
+
+STAGES: dict[str, Stage] = {
+    "training": train,
+    "predictions": predict,
+    **{key: _examine(by) for key, by in evaluation_stages.STAGES.items()},
+    "track": _track,
+}
+"""What is done with a run, in this order."""

@@ -1,0 +1,350 @@
+"""A sweep: trials are carried out like any run but without test, for one owner that asks and tells; the best becomes the run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from stresslens.comparison.setting_importance import Standing, judged
+from stresslens.config import registry, study_file
+from stresslens.config.schema import EVALUATION_KEYS, OPERATIONAL, Recipe
+from stresslens.config.search_space import settings_of
+from stresslens.config.sweep_validation import recipe_with
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError, Problem, Problems, TrainingDiverged
+from stresslens.core.files import UnreadableRun, read_json, write_atomically, write_json
+from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.types import Estimate
+from stresslens.metrics.intervals import wilson
+from stresslens.study.executors import Place
+from stresslens.study.record import Record
+from stresslens.training import best_epoch, initial_weights
+from stresslens.training.autotune import arithmetic_of, settle
+from stresslens.training.loop import Show
+from stresslens.training.task import Task, load_data
+
+if TYPE_CHECKING:
+    from stresslens.study.sweep_journal import Journal
+
+FILE = "sweep.json"
+UNITS = {
+    "accuracy": "accuracy on validation",
+    "robust": "robust accuracy on validation",
+    "loss": "loss on validation",
+}
+
+
+def swept(
+    study: study_file.Study,
+    folder: Path,
+    place: Place,
+    show: Callable[[Task], Show],
+    say: Callable[[str], None],
+) -> study_file.Study:
+    """The study with each run's best settings by validation, after its trials; `say` is told how each of them did.
+
+    The best trial's training is handed to the run's first seed, so that it is not done twice. Raises ConfigError, before any
+    training, where trials cannot be judged or the folder holds another sweep; TrainingDiverged where all trials of a run diverge.
+    """
+    trials = [Trials(study, run, folder / run.name, say) for run in study.runs]
+    for each in trials:
+        each.check()
+    return replace(study, runs=[each.best(place, show) for each in trials])
+
+
+class Trials:
+    """The trials of one run: their folders (trials/000, …), the journal of what was asked, and sweep.json, which tells of both."""
+
+    def __init__(
+        self, study: study_file.Study, run: study_file.Run, home: Path, say: Callable[[str], None]
+    ) -> None:
+        assert study.sweep is not None
+        self.study, self.run, self.sweep, self.home, self.say = study, run, study.sweep, home, say
+        self.settings = settings_of(self.sweep, [])
+        self.values = study_file.as_values(run.recipe) | {
+            key: getattr(Recipe(), key) for key in EVALUATION_KEYS
+        }
+        self.values["train"]["watch"] = [split for split in run.recipe.train.watch if split != "test"]
+        self.arithmetic: dict[str, Any] = {}
+        """Device, precision, threads and memory format, settled once for all trials."""
+        self.rows: dict[int, dict[str, Any]] = {}
+        """Of sweep.json; that of a trial which was told stays."""
+
+    def check(self) -> None:
+        """Raises ConfigError unless every candidate can be judged by one metric, and the folder holds this sweep or none."""
+        if self.data.validation is None:
+            raise ConfigError(
+                f"sweep: trials are judged by validation, which {self.data.name} does not have here; set `validation:`"
+            )
+        tried = self.sweep.settings or [
+            {setting.key: value} for setting in self.settings for value, _ in setting.ends
+        ]
+        rules = {
+            best_epoch.rules(self.recipe(each).train, self.data, base=self.run.base)[0] for each in tried
+        }
+        if self.sweep.metric == "auto" and "robust" in rules and len(rules) > 1:
+            raise ConfigError(
+                "sweep.metric: some trials harden and others do not; say what all are judged by (accuracy, loss)"
+            )
+        losses = {str([self.recipe(each).train.loss, self.recipe(each).train.objective]) for each in tried}
+        if self.metric == "loss" and len(losses) > 1:
+            raise ConfigError(
+                "sweep.metric: loss holds trials to the loss each is trained by, and these differ; take accuracy"
+            )
+        if self.sweep.metric == "robust" and rules != {"robust"}:
+            raise ConfigError(
+                "sweep.metric: robust needs train.select: robust, or an objective that hardens, in every trial"
+            )
+        other = [key for key in self.asked if self.known and self.known["asked"].get(key) != self.asked[key]]
+        if other:
+            raise ConfigError(
+                f"{self.home} holds another sweep (what differs: {', '.join(other)})\nkeep both: --out ELSEWHERE, or another "
+                "name for the study or the run; replace it: delete the folder"
+            )
+
+    @cached_property
+    def data(self) -> Data:
+        return load_data(self.task(0, self.recipe({}), 1))
+
+    @cached_property
+    def metric(self) -> str:
+        """What trials are judged by: unless told what chooses the epoch, and accuracy where that is the last."""
+        rule = best_epoch.rules(
+            self.recipe(self.sweep.settings[0] if self.sweep.settings else {}).train,
+            self.data,
+            base=self.run.base,
+        )[0]
+        return self.sweep.metric if self.sweep.metric != "auto" else "accuracy" if rule == "last" else rule
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """What makes it this sweep and no other."""
+        code = registry.digests([self.values, self.sweep.space, self.sweep.settings], base=self.run.base)
+        train = {key: value for key, value in self.values["train"].items() if key not in OPERATIONAL}
+        recipe = {**self.values, "train": train, "code": code}
+        origin = initial_weights.published(self.run.recipe.model, None, base=self.run.base)
+        begun = {"weights": origin.digest} if origin and origin.digest else {}
+        return {
+            "sweep": asdict(self.sweep),
+            "recipe": recipe,
+            "seed": self.study.seeds[0],
+            "data": self.data.fingerprint,
+        } | begun
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """sweep.json as an earlier attempt left it."""
+        path = self.home / FILE
+        if not path.exists():
+            return {}
+        known = read_json(path)
+        if not isinstance(known, dict) or not {"asked", "arithmetic"} <= known.keys():
+            raise UnreadableRun(f"{path} tells of no sweep; delete {self.home} to start anew")
+        return known
+
+    def recipe(self, settings: dict[str, Any]) -> Recipe:
+        """What a trial with these settings is trained by."""
+        found: list[Problem] = []
+        recipe = recipe_with(self.values, settings, {}, self.run.base, found)
+        if recipe is None:
+            raise Problems(found)
+        return replace(recipe, train=replace(recipe.train, **self.arithmetic))
+
+    def task(self, number: int, recipe: Recipe, until: int) -> Task:
+        folder, name = self.home / "trials" / f"{number:03d}", f"{self.run.name}-trial-{number:03d}"
+        return Task(self.study.name, name, self.study.seeds[0], recipe, self.run.base, folder, until=until)
+
+    def best(self, place: Place, show: Callable[[Task], Show]) -> study_file.Run:
+        """The run with the best settings, once what is left of its trials has been carried out."""
+        from stresslens.study.sweep_journal import Journal  # Optuna takes its time to import
+
+        with RunFolder(self.home / "trials").locked():
+            self.arithmetic = self.known.get("arithmetic") or self._settled(place)
+            path = self.home / "trials" / "journal.log"
+            largest = self.metric != "loss"
+            self.journal: Journal = Journal(path, self.sweep, self.values, self.run.base, largest=largest)
+            self._write()
+            if self.sweep.method == "halving":
+                self._halve(place, show)
+            else:
+                place.carry_out(self._asked(), self._tell, show)
+            best = self.journal.best
+            if best is None:
+                raise TrainingDiverged(
+                    f"{self.home}: every trial of the sweep diverged; lower train.lr or set train.clip"
+                )
+            for line in self._write(ended=True)["importance"]["said"]:
+                self.say(f"{self.run.name}: {line}")
+            chosen = ", ".join(
+                f"{key}={json.dumps(value)}" for key, value in self.journal.settings(best).items()
+            )
+            self.say(f"{self.run.name}: goes on with trial {best}, the best on validation: {chosen}")
+            recipe = self.recipe(self.journal.settings(best))
+            watch, evaluation = (
+                self.run.recipe.train.watch,
+                {key: getattr(self.run.recipe, key) for key in EVALUATION_KEYS},
+            )
+            if recipe.train.watch == watch:
+                self._hand_over(best)
+        return replace(
+            self.run, recipe=replace(recipe, train=replace(recipe.train, watch=watch), **evaluation)
+        )
+
+    def _settled(self, place: Place) -> dict[str, Any]:
+        recipe = self.recipe({})
+        task = replace(self.task(0, recipe, recipe.train.epochs), folder=self.home / "trials")
+        return asdict(arithmetic_of(settle([task], most_threads=place.threads)[0]))
+
+    def _asked(self) -> Iterator[Task]:
+        """What was left running, under its own number; then new trials, each asked when there is room for it."""
+        for number in self.journal.running:
+            yield self._whole(number)
+        while len(self.journal) < self.sweep.size:
+            yield self._whole(self.journal.ask())
+
+    def _whole(self, number: int) -> Task:
+        recipe = self.recipe(self.journal.settings(number))
+        return self.task(number, recipe, recipe.train.epochs)
+
+    def _tell(self, task: Task, outcome: Record | TrainingDiverged) -> None:
+        number = int(task.folder.name)
+        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.recipe)
+        self.journal.tell(number, value)
+        self._write()
+        self._say(number, value, f"{self.journal.ended} of {self.sweep.size} ended")
+
+    def _halve(self, place: Place, show: Callable[[Task], Show]) -> None:
+        """Successive halving (Jamieson & Talwalkar 2016), every rung after the one below it is complete.
+
+        A trial has the schedule of all its epochs and rests at a rung; those that go on do so from their checkpoint.
+        """
+        while len(self.journal) < self.sweep.size:
+            self.journal.ask()
+        epochs = self.run.recipe.train.epochs
+        alive = list(range(self.sweep.size))
+        for until in self.sweep.halving.rungs(epochs):
+            left = [number for number in alive if number not in self.journal.at_rung(until)]
+            tasks = (self.task(number, self.recipe(self.journal.settings(number)), until) for number in left)
+            place.carry_out(tasks, partial(self._tell_rung, until, len(alive)), show)
+            there = self.journal.at_rung(until)
+            ranked = sorted(alive, key=lambda number: (-self._sign * there[number], number))
+            keep = len(alive) if until == epochs else max(1, len(alive) // self.sweep.halving.factor)
+            alive = sorted(number for number in ranked[:keep] if math.isfinite(there[number]))
+            for number in self.journal.running:
+                if number not in alive:
+                    self.journal.tell(number, None)
+        for number in self.journal.running:
+            self.journal.tell(number, there[number])
+
+    def _tell_rung(self, until: int, size: int, task: Task, outcome: Record | TrainingDiverged) -> None:
+        number = int(task.folder.name)
+        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.recipe, until)
+        self.journal.report(number, until, -self._sign * math.inf if value is None else value)
+        self._write()
+        there = len(self.journal.at_rung(until))
+        self._say(number, value, f"{there} of {size} at epoch {until} of {self.run.recipe.train.epochs}")
+
+    @property
+    def _sign(self) -> int:
+        return -1 if self.metric == "loss" else 1
+
+    def value(self, number: int, recipe: Recipe, until: int | None = None) -> float | None:
+        """What the metric was on validation at the epoch chosen, of the first `until`; None where none was evaluated."""
+        folder = RunFolder(self.task(number, recipe, 1).folder)
+        lines = [
+            line for line in folder.read_lines(folder.metrics) if until is None or line["epoch"] <= until
+        ]
+        rule = best_epoch.rules(recipe.train, self.data, base=self.run.base)[0]
+        seen = best_epoch.chosen(rule, lines)
+        return None if seen is None else float(seen[self.metric])
+
+    def _hand_over(self, best: int) -> None:
+        """Gives the best trial's checkpoint to the run's first seed, which then has only its predictions to make."""
+        trial, run = (
+            RunFolder(self.task(best, self.recipe({}), 1).folder),
+            RunFolder(self.home / f"seed-{self.study.seeds[0]}"),
+        )
+        if run.record.exists():
+            return
+        with run.locked():
+            for name in ("metrics.jsonl", "timings.jsonl", "checkpoint.pt"):
+                content = (trial.path / name).read_bytes()
+                write_atomically(run.path / name, partial(_write_bytes, content))
+
+    def _say(self, number: int, value: float | None, done: str) -> None:
+        best = self.journal.best
+        ahead = (
+            "" if best is None else f"; best so far trial {best}, {self._written(self.journal.value(best))}"
+        )
+        how = "diverged" if value is None else f"{UNITS[self.metric]} {self._written(value)}"
+        self.say(f"{self.run.name}: trial {number} ({done}): {how}{ahead}")
+
+    def _written(self, value: float | None) -> str:
+        return "–" if value is None else f"{value:.4f}" if self.metric == "loss" else f"{100 * value:.2f} %"
+
+    def _write(self, *, ended: bool = False) -> dict[str, Any]:
+        """Writes sweep.json: what was asked, and every trial as it stands; once all have ended, the best and what matters."""
+        for number in range(len(self.journal)):
+            if number not in self.rows or self.rows[number]["status"] == "running":
+                self.rows[number] = self._row(number)
+        rows = list(self.rows.values())
+        table = {
+            "format": 1,
+            "run": self.run.name,
+            "method": "listed" if self.sweep.settings is not None else self.sweep.method,
+            "metric": self.metric,
+            "size": self.sweep.size,
+            "asked": self.asked,
+            "arithmetic": self.arithmetic,
+            "best": self.journal.best if ended else None,
+            "trials": rows,
+            "importance": judged([row["settings"] for row in rows], [self._standing(row) for row in rows])
+            if ended
+            else None,
+        }
+        write_json(self.home / FILE, table)
+        return table
+
+    def _row(self, number: int) -> dict[str, Any]:
+        settings, status = self.journal.settings(number), self.journal.status(number)
+        recipe = self.recipe(settings)
+        folder = RunFolder(self.task(number, recipe, 1).folder)
+        record = read_record(folder) if folder.record.exists() else {}
+        trained = record.get("training", {})
+        diverged = record.get("status") == "diverged"
+        value = None if diverged or not trained else self.value(number, recipe)
+        return {
+            "number": number,
+            "settings": settings,
+            "status": "diverged" if diverged and status == "left out" else status,
+            "epochs": trained.get("epochs"),
+            "seconds": trained.get("seconds"),
+            "value": self._estimate(value),
+            "reads_of_test": record.get("reads_of_test", 0),
+        }
+
+    def _estimate(self, value: float | None) -> dict[str, Any] | None:
+        """A trial's value with its interval over the validation images; of a loss without one."""
+        if value is None or self.data.validation is None:
+            return None
+        images = len(self.data.validation)
+        n = min(images, best_epoch.IMAGES) if self.metric == "robust" else images
+        if self.metric == "loss":
+            return Estimate(value, math.nan, math.nan, n, "none").as_json()
+        return wilson(round(value * n), n).as_json()
+
+    def _standing(self, row: dict[str, Any]) -> Standing:
+        """Finished trials by their value; below them those left out, by how far they came; at the end those that diverged."""
+        if row["value"] is None:
+            return (-1.0, 0.0)
+        reached = math.inf if row["status"] == "finished" else float(row["epochs"])
+        return (reached, self._sign * row["value"]["value"])
+
+
+def _write_bytes(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)

@@ -1,0 +1,168 @@
+"""The stage that trains a model or fits an estimator."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor, nn
+
+from stresslens.config.schema import Tune
+from stresslens.core import devices, layer_table, layers
+from stresslens.core.data import Data
+from stresslens.core.errors import Stopped
+from stresslens.core.files import write_atomically, write_json
+from stresslens.core.run_folder import FORMAT, RunFolder, on_cpu
+from stresslens.evaluation.estimator import build, fit, save
+from stresslens.study.record import Record, record_end
+from stresslens.training import catastrophic_overfitting, distributed, linear_probe
+from stresslens.training.autotune import arithmetic_of
+from stresslens.training.loop import Show
+from stresslens.training.setup import begin, build_model, leak
+from stresslens.training.signals import noted
+from stresslens.training.task import Task, configuration
+from stresslens.training.tracking import Tracking
+
+
+def train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
+    if task.recipe.estimator is not None:
+        _fit_estimator(task, folder, data, record)
+        return
+    model = build_model(task, data)
+    record["layers"] = layer_table.layer_table(
+        model.get_submodule("net"), layers.shape_seen(model, data.shape)
+    ).as_json()
+    state, passed_over = folder.load_checkpoint()
+    if passed_over:
+        record["findings"].append({"kind": "checkpoint", "message": passed_over})
+    if state is None and (account := begin(task, data, model)) is not None:
+        record["weights"] = account.as_json() | {"input": layers.preparation(model, data.shape)}
+        if (found := leak(task, data)) is not None:
+            record["data"]["findings"].append(found.as_json())
+    tune = task.recipe.train.tune
+    if tune is not None and task.recipe.train.probed:
+        weights = _probed(tune, arithmetic_of(task).place(model), data, record)
+    elif task.recipe.train.epochs:
+        weights = _fitted(task, folder, data, record, model, state, show, tracking)
+    else:
+        weights = _as_built(model, record)
+    write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(on_cpu(weights))))
+    write_json(folder.card, _card(task, data, model))
+
+
+def _fitted(
+    task: Task,
+    folder: RunFolder,
+    data: Data,
+    record: Record,
+    model: nn.Sequential,
+    state: dict[str, Any] | None,
+    show: Show,
+    tracking: Tracking,
+) -> dict[str, Tensor]:
+    """The net's weights of the chosen epoch; `state` is the checkpoint that training goes on from."""
+    arithmetic = arithmetic_of(task)
+    with noted() as signals:
+        training = distributed.begin(task, data, model, state, folder, show)
+        training.signals, training.tracking = signals, tracking
+        if state is not None:
+            training.cut_logs()
+            place = {"epoch": training.position.epoch, "step": training.position.step}
+            record["resumed_from"].append(place | training.group.facts(arithmetic.device))
+        else:
+            training.start_logs()
+        write_json(folder.record, record)
+        epochs = task.recipe.train.epochs
+        steps = epochs * training.steps_per_epoch
+        tracking.begin(epoch=training.position.epoch, step=training.iteration, epochs=epochs, steps=steps)
+        devices.start_watching_memory(arithmetic.device)
+        try:
+            distributed.train(training)
+        except Stopped as error:  # recorded while a second signal still does no harm
+            record_end(folder, record, error)
+            raise
+    found = catastrophic_overfitting.findings(folder.read_lines(folder.metrics))
+    record["findings"] = [f for f in record["findings"] if f["kind"] != catastrophic_overfitting.KIND] + found
+    p = training.position
+    images = p.epoch * len(data.train) * task.recipe.train.replay
+    record["training"] = {
+        "epochs": p.epoch,
+        "chosen_epoch": training.chosen_epoch,
+        "steps": p.updates,
+        "seconds": p.seconds,
+        "images_per_second": images / p.seconds if p.seconds else None,
+        "stopped": p.stopped
+        or ("all epochs done" if training.over else f"at epoch {p.epoch}, as a trial of a sweep"),
+        "select": training.select,
+        "peak_memory": devices.peak_memory(arithmetic.device),
+    }
+    record["reads_of_test"] = p.reads_of_test
+    return training.chosen()
+
+
+def _as_built(model: nn.Sequential, record: Record) -> dict[str, Tensor]:
+    """The weights of a net that is not trained: `epochs: 0`."""
+    record["training"] = {
+        "epochs": 0,
+        "chosen_epoch": 0,
+        "steps": 0,
+        "seconds": 0.0,
+        "stopped": "not trained",
+        "select": "last",
+    }
+    return model.get_submodule("net").state_dict()
+
+
+def _probed(tune: Tune, model: nn.Module, data: Data, record: Record) -> dict[str, Tensor]:
+    """The weights of a net whose head alone was fitted."""
+    began = time.perf_counter()
+    tried = linear_probe.probe(model, data, tune.penalties)
+    best = max(tried, key=lambda each: each.rank)
+    record["training"] = {
+        "epochs": 0,
+        "chosen_epoch": 0,
+        "steps": 0,
+        "seconds": time.perf_counter() - began,
+        "stopped": f"a linear probe with the penalty {best.penalty:g}",
+        "select": "accuracy" if len(tried) > 1 else "last",
+        "penalties": [asdict(each) for each in tried],
+    }
+    return model.get_submodule("net").state_dict()
+
+
+def _card(task: Task, data: Data, model: nn.Sequential) -> dict[str, Any]:
+    """How to build the model again."""
+    resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
+    return {
+        "format": FORMAT,
+        "model": configuration(task)["model"],
+        "shape": list(data.shape),
+        "classes": list(data.classes),
+        "size": list(resize.size) if isinstance(resize, layers.Resize) else None,
+        "interpolation": resize.interpolation if isinstance(resize, layers.Resize) else "bilinear",
+        "gain": normalize.gain.tolist(),  # type: ignore[operator]
+        "shift": normalize.shift.tolist(),  # type: ignore[operator]
+        "seed": task.seed,
+        "fit": data.fit,
+    }
+
+
+def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) -> None:
+    assert task.recipe.estimator is not None
+    estimator = build(task.recipe.estimator, task.seed, base=task.base)
+    began = time.perf_counter()
+    told = fit(estimator, data)
+    seconds = time.perf_counter() - began
+    record["findings"] += [{"kind": "fitting", "message": message} for message in told]
+    record["training"] = {"seconds": seconds, "images": len(data.train), "stopped": "fitted"}
+    card = {
+        "format": FORMAT,
+        "estimator": configuration(task)["estimator"],
+        "shape": list(data.shape),
+        "classes": list(data.classes),
+        "seed": task.seed,
+        "fit": data.fit,
+    }
+    save(folder, estimator, card)

@@ -1,0 +1,189 @@
+"""One training by several processes, which torchrun starts: the first carries out the command, the others train with it.
+
+Only the first reads the study, writes files and prints. When it comes to a training it calls the others, which build the same model
+on the same data and take their part of every batch; in between they wait.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from stresslens.core import devices, distributed
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
+from stresslens.core.run_folder import RunFolder
+from stresslens.training import process_group
+from stresslens.training.autotune import arithmetic_of
+from stresslens.training.loop import Show, Training, fit
+from stresslens.training.setup import build_model
+from stresslens.training.signals import noted
+from stresslens.training.task import Task, load_data
+
+if TYPE_CHECKING:
+    from stresslens.training.process_group import Several
+
+GRACE_SECONDS = 5
+"""How long a process that met an error waits to hear that the first met it too, and has told of it."""
+SAVING_SECONDS = 60
+"""How long one that was stopped waits for the first to save."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the others must know of a training that begins: the task, the data it is for, the checkpoint it goes on from."""
+
+    task: Task
+    data: str
+    state: dict[str, Any] | None
+
+
+class Following(Training):
+    """A part in a training whose files the first process writes."""
+
+    def write(self, state: dict[str, Any]) -> None:
+        pass
+
+    def append(self, log: str, line: dict[str, Any]) -> None:
+        pass
+
+
+def begin(
+    task: Task, data: Data, model: nn.Module, state: dict[str, Any] | None, folder: RunFolder, show: Show
+) -> Training:
+    """A training of this model from the state of a checkpoint, or from the start, in which all processes take part.
+
+    Raises ConfigError where several cannot, and what any of them could not do.
+    """
+    group = distributed.group()
+    group.call(Begun(task, data.fingerprint, state))
+    with group.together():
+        return _part(Training, task, data, model, state, folder, show)
+
+
+def train(training: Training) -> None:
+    """Raises what `training.fit` does, in every process."""
+    group = training.group
+    group.same([*training.model.parameters(), *training.model.buffers()])
+    with devices.on_threads(group.threads(training.arithmetic.threads)):
+        fit(training)
+
+
+def _part(
+    kind: type[Training],
+    task: Task,
+    data: Data,
+    model: nn.Module,
+    state: dict[str, Any] | None,
+    folder: RunFolder,
+    show: Show,
+) -> Training:
+    group, arithmetic = distributed.group(), arithmetic_of(task)
+    group.take_device(arithmetic.device)
+    training = kind(
+        group.normed(arithmetic.place(model)),
+        data.to(arithmetic.device),
+        task.recipe.train,
+        arithmetic=arithmetic,
+        seed=task.seed,
+        folder=folder,
+        base=task.base,
+        show=show,
+        group=group,
+        until=task.until,
+    )
+    smallest = (len(data.train) - 1) % training.size + 1
+    if smallest < group.place.world and any(
+        isinstance(module, nn.SyncBatchNorm) for module in training.model.modules()
+    ):
+        raise ConfigError(
+            f"batch norm needs an image for each of {group.place.world} processes, and {len(data.train)} images in batches of "
+            f"{training.size} leave {smallest}; change train.batch_size"
+        )
+    if state is not None:
+        training.restore(state)
+    return training
+
+
+def admit(tasks: Sequence[Task]) -> None:
+    """Raises ConfigError, before anything is trained, for models and devices that several processes cannot share."""
+    group = distributed.group()
+    seen = set()
+    for task in tasks:
+        key = json.dumps([task.recipe.model, task.recipe.train.device], sort_keys=True, default=str)
+        networks = group.place.world > 1 and task.recipe.estimator is None
+        if networks and key not in seen and not RunFolder(task.folder).weights.is_file():
+            seen.add(key)
+            group.take_device(task.recipe.train.device)
+            group.normed(build_model(task, load_data(task)).to(task.recipe.train.device))
+
+
+@contextmanager
+def leading() -> Iterator[None]:
+    """For the first process's command: when it ends, the others do."""
+    code: Any = 1
+    with process_group.joined() as group:
+        try:
+            yield
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, when the others end first
+            group.dismiss(code if isinstance(code, int) else 1)
+
+
+def follow() -> None:
+    """Every other process's work: its part in each training that the first begins. Raises SystemExit when the first ends.
+
+    After an error of the first it ends in peace, so that torchrun names the one that failed.
+    """
+    devices.keep_memory()
+    with process_group.joined() as group, noted() as signals:
+        try:
+            while (order := group.order(lambda: bool(signals), SAVING_SECONDS)) == distributed.TRAIN:
+                with suppress(TrainingDiverged):  # the first tells of it, and may go on with another run
+                    _take_part(group, signals)
+        except (Exception, Stopped) as error:
+            order = group.order(lambda: True, SAVING_SECONDS if isinstance(error, Stopped) else GRACE_SECONDS)
+            if order in (None, distributed.TRAIN):
+                raise _alone(error, group.place.rank) from error
+        code = 128 + signals[-1] if order is None else int(order)
+        sys.exit(code if code > 128 else 0)
+
+
+def _alone(error: BaseException, rank: int) -> BaseException:
+    """What a process ends with that has stopped or failed by itself."""
+    if isinstance(error, Stopped):
+        return SystemExit(error.exit_code)
+    return StresslensError(f"process {rank}: {error}") if isinstance(error, StresslensError) else error
+
+
+def _take_part(group: Several, signals: list[int]) -> None:
+    begun: Begun = group.meet()
+    task = begun.task
+    with group.together():
+        data = load_data(task)
+        if data.fingerprint != begun.data:
+            raise ConfigError(
+                f"the data set {data.name} is another one here than where the first process runs"
+            )
+        training = _part(
+            Following,
+            task,
+            data,
+            build_model(task, data),
+            begun.state,
+            RunFolder(task.folder),
+            lambda position, epochs, done: None,
+        )
+    training.signals = signals
+    train(training)

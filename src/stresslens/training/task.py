@@ -1,0 +1,133 @@
+"""From a recipe to a data set and a model, and from a run's folder back to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stresslens.config import registry, study_file
+from stresslens.config.schema import HEEDED, Recipe
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.splits import Division, fewer
+
+
+@dataclass(frozen=True)
+class Task:
+    """One seed of one recipe and the folder it goes to. `repeats` says how each seed divides the data, if not all alike.
+
+    `data` and `module` are the caller's own, if not named by the recipe.
+    """
+
+    study: str
+    run: str
+    seed: int
+    recipe: Recipe
+    base: Path
+    folder: Path
+    data: Data | None = None
+    module: nn.Module | None = None
+    repeats: study_file.Repeats | None = None
+    until: int | None = None
+    """A trial of a sweep: it goes so many epochs, and has no test split. None: a run."""
+
+
+def settings_of(task: Task) -> dict[str, Any]:
+    """The recipe's plain values, without those that mean nothing to it: of a model's the estimator, and the other way round."""
+    values = study_file.as_values(task.recipe)
+    if task.recipe.estimator is None:
+        return {key: value for key, value in values.items() if key != "estimator"}
+    heeded = {key: values["train"][key] for key in HEEDED}
+    return {key: value for key, value in values.items() if key not in ("model", "input")} | {"train": heeded}
+
+
+def configuration(task: Task) -> dict[str, Any]:
+    """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named as their copies."""
+    values = settings_of(task)
+    copies = {
+        name: f"plugins/{copy}:{name.rpartition(':')[2]}"
+        for name, (_, copy) in own_sources(task).items()
+        if ".py:" in name
+    }
+    repeats = task.repeats.alone(task.seed) if task.repeats else [task.seed]
+    return {"study": task.study, **_renamed(values, copies), "runs": {task.run: {}}, "repeats": repeats}
+
+
+def _renamed(values: Any, names: Mapping[str, str]) -> Any:
+    """Plain values with some names replaced, wherever they stand."""
+    if isinstance(values, Mapping):
+        return {_renamed(key, names): _renamed(value, names) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_renamed(item, names) for item in values]
+    return names.get(values, values) if isinstance(values, str) else values
+
+
+def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
+    """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells its content."""
+    sources: dict[str, tuple[Path, str]] = {}
+    for name in registry.own_plugins(settings_of(task)):
+        file = registry.source_of(name, base=task.base)
+        if file is not None:
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+            sources[name] = file, file.name if file.stem.endswith(digest) else f"{file.stem}-{digest}.py"
+    return sources
+
+
+def load_data(task: Task) -> Data:
+    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it. Of a trial without test."""
+    value = json.dumps(task.recipe.data, sort_keys=True)
+    if task.data is not None:
+        data = task.data
+    elif task.repeats is not None:
+        data = _divided(value, task.base, task.repeats.division, task.seed)
+    else:
+        data = _loaded(value, task.base) if task.until is None else _without_test(value, task.base)
+    subset = task.recipe.train.subset
+    return data if subset is None else fewer(data, subset.images, balanced=subset.balanced, seed=task.seed)
+
+
+@lru_cache(maxsize=2)
+def _without_test(value: str, base: Path) -> Data:
+    return replace(_loaded(value, base), test=None)
+
+
+@lru_cache(maxsize=2)
+def _divided(value: str, base: Path, division: Division, seed: int) -> Data:
+    return division.of(_loaded(value, base), seed)
+
+
+@lru_cache(maxsize=2)
+def _loaded(value: str, base: Path) -> Data:
+    data = registry.resolve("datasets", json.loads(value), path=("data",), base=base)()
+    if not isinstance(data, Data):
+        raise ConfigError(f"the dataset {value} returned a {type(data).__name__}; expected a stresslens.Data")
+    return data
+
+
+def other_run(task: Task, name: str, key: str) -> RunFolder:
+    """Another run of the same study and seed (of a run that is repeated by its config.yaml, the one beside that), or any by its
+    folder, of that seed if it has several. Raises ConfigError, naming the `key` that asks for it, where it is not trained."""
+    seed = f"seed-{task.seed}"
+    if "/" in name:
+        places = [Path(name), Path(name) / seed]
+    else:
+        repeated = [task.base.parent.parent] if (task.base / "config.yaml").is_file() else []
+        places = [home / name / seed for home in (task.folder.parent.parent, *repeated)]
+    for folder in map(RunFolder, places):
+        if folder.weights.is_file() or folder.estimator.is_file():
+            return folder
+    seeds = sorted(path.name for path in Path(name).glob("seed-*")) if "/" in name else []
+    there = (
+        f"it has {', '.join(seeds)}, and this is {seed}"
+        if seeds
+        else "give another run of the study, or the folder of a run"
+    )
+    raise ConfigError(f"{key}: {name} has no trained model for this run; {there}")

@@ -1,0 +1,110 @@
+"""What trackers are told of a finished run: its graph, pictures, confusion matrices, an embedding, and what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from stresslens.config.dotted_keys import settings
+from stresslens.core.data import Data
+from stresslens.core.files import read_json
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.sampling import balanced_subset
+from stresslens.core.tracking import Embedding, Entry, Figure, Graph, Outcome, Pictures, Pixels, Text
+from stresslens.evaluation import ood
+from stresslens.evaluation.example_images import examples_of, thumbnails
+from stresslens.evaluation.scores import predictions_of
+
+SHOWN = 9
+"""Pictures drawn at random, and as many of the mistakes that the model was surest of."""
+EMBEDDED = 500
+SCORES = ("accuracy", "balanced_accuracy", "cross_entropy")
+CELL = 36
+"""Pixels of a cell of a drawn confusion matrix with figures in it; of many classes 4, without."""
+FIGURES_UP_TO = 20
+
+
+def entries_of(
+    folder: RunFolder,
+    model: torch.nn.Module,
+    data: Data,
+    record: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> Iterator[Entry]:
+    """`model` is the trained one, on the CPU. Pictures and embedding are of validation images, or without them of training ones."""
+    study = folder.path.parent.parent / "study.json"
+    if study.exists() and (head := read_json(study)["head"]):
+        yield Text("study", head)
+    is_network = any(
+        True for _ in model.parameters()
+    )  # an estimator has no layers to draw, and none to take features from
+    if is_network:
+        yield Graph(model.eval(), torch.zeros(1, *data.shape))
+    for split, counts in record.get("confusion", {}).items():
+        yield Figure(f"confusion, {split}", confusion_matrix(np.array(counts), data.classes))
+    split = data.validation if data.validation is not None else data.train
+    rows = balanced_subset(split.labels.cpu(), min(EMBEDDED, len(split)), seed=0)
+    some = split.select(rows)
+    sample = None
+    if is_network:
+        predictions, sample = ood.observed(model, some, lambda: predictions_of(model, some))
+    else:
+        predictions = predictions_of(model, some)
+    examples = examples_of(predictions)
+    for kind in ("sample", "mistake"):
+        if shown := [e for e in examples if e["kind"] == kind][:SHOWN]:
+            pixels = _coloured(thumbnails(some, [e["index"] for e in shown]))
+            yield Pictures(f"{kind}s", pixels, tuple(_caption(e, data.classes) for e in shown))
+    if sample is not None:
+        labels = tuple(data.classes[k] for k in sample.labels)
+        yield Embedding(sample.features, labels, _coloured(thumbnails(some, list(range(len(some))))))
+    scores = {
+        f"{split}/{name}": scores[name]["value"]
+        for split, scores in record["scores"].items()
+        for name in SCORES
+        if name in scores
+    }
+    yield Outcome(dict(settings(config)), scores)
+
+
+def _caption(example: Mapping[str, Any], classes: Sequence[str]) -> str:
+    return (
+        f"{classes[example['truth']]}, called {classes[example['predicted']]} ({example['probability']:.0%})"
+    )
+
+
+def _coloured(pixels: np.ndarray) -> Pixels:
+    return pixels if pixels.ndim == 4 else np.repeat(pixels[..., None], 3, axis=3)
+
+
+def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Pixels:
+    """A row for each true class and a column for each predicted one, the darker the larger its share of the row; (H, W, 3).
+
+    Up to `FIGURES_UP_TO` classes have their names beside the rows and the counts in the cells.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    cell = CELL if len(classes) <= FIGURES_UP_TO else 4
+    shade = np.stack([255 - 247 * shares, 255 - 174 * shares, 255 - 99 * shares], axis=2)
+    cells = Image.fromarray(shade.round().astype(np.uint8).repeat(cell, 0).repeat(cell, 1))
+    if cell < CELL:
+        return np.asarray(cells)
+    font = ImageFont.load_default(12)
+    margin = 12 + max(int(font.getlength(name[:24])) for name in classes)
+    picture = Image.new("RGB", (margin + cells.width, cells.height + 24), "white")
+    picture.paste(cells, (margin, 0))
+    draw = ImageDraw.Draw(picture)
+    for row, name in enumerate(classes):
+        middle = row * cell + cell // 2
+        draw.text((margin - 6, middle), name[:24], "black", font, anchor="rm")
+        for column, count in enumerate(counts[row]):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            draw.text((margin + column * cell + cell // 2, middle), str(count), colour, font, anchor="mm")
+    draw.text(
+        (margin, cells.height + 12), "columns: predicted, in the same order", "black", font, anchor="lm"
+    )
+    return np.asarray(picture)

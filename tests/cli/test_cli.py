@@ -1,0 +1,383 @@
+"""Each verb as a user types it, with its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stresslens.cli import main
+from stresslens.core.errors import ConfigError
+from stresslens.core.run_folder import RunFolder
+
+Type = Callable[..., tuple[int, str, str]]
+
+STUDY = """\
+# stresslens run tiny.yaml
+data: {digits: {subset: 100}}
+train: {epochs: 2, precision: float32, threads: 1}
+runs:
+  linear: {model: linear}
+  mlp: {model: {mlp: {widths: [8]}}}
+repeats: 2
+"""
+
+
+@pytest.fixture
+def type_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Type:
+    """Types a command in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["stresslens", *words])
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            main.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return typed
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(STUDY)
+    return file
+
+
+def test_run_prints_the_verdict_and_where_the_report_is(type_: Type, tiny: Path, tmp_path: Path) -> None:
+    code, out, err = type_("run", "tiny.yaml")
+    assert code == 0
+    assert "highest mean accuracy" in out
+    assert "report: runs/tiny/report.html" in out
+    assert "[4/4]" in err
+    assert (tmp_path / "runs" / "tiny" / "report.html").is_file()
+    again, out, err = type_("run", "tiny.yaml", "--json")
+    assert again == 0
+    assert json.loads(out)["comparison"]["recipes"].keys() == {"linear", "mlp"}
+    assert err == ""
+
+
+def test_gates(type_: Type, tiny: Path) -> None:
+    assert type_("run", "tiny.yaml", "--fail-under", "accuracy=0.01", "-q")[0] == 0
+    code, _, err = type_("run", "tiny.yaml", "--fail-under", "accuracy=0.999", "-q")
+    assert code == 5
+    assert "linear/seed-0: accuracy 0." in err
+    assert type_("run", "tiny.yaml", "--fail-under", "acuracy=0.9", "-q")[0] == 2
+    assert type_("run", "tiny.yaml", "--fail-under", "accuracy", "-q")[0] == 2
+
+
+def test_dry_run_prints_the_resolved_configuration_and_writes_nothing(
+    type_: Type, tiny: Path, tmp_path: Path
+) -> None:
+    code, out, _ = type_("run", "tiny.yaml", "train.epochs=7", "--dry-run", "--seed", "4", "--device", "cpu")
+    assert code == 0
+    resolved = json.loads(out)
+    assert resolved["seeds"] == [4]
+    assert resolved["runs"]["mlp,train.epochs=7"]["train"]["epochs"] == 7
+    assert resolved["runs"]["mlp,train.epochs=7"]["train"]["device"] == "cpu"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_train_evaluate_predict_report_list(type_: Type, tmp_path: Path) -> None:
+    code, out, _ = type_(
+        "train",
+        "{digits: {subset: 200}}",
+        "{mlp: {widths: [16]}}",
+        "train.epochs=20",
+        "train.lr=0.01",
+        "train.precision=float32",
+    )
+    assert code == 0
+    run = next((tmp_path / "runs" / "train").glob("run*/seed-0"))
+
+    code, out, _ = type_("evaluate", str(run), "--split", "train", "--json")
+    assert code == 0
+    assert json.loads(out)["scores"]["accuracy"]["n"] == 200
+    reads = json.loads((run / "record.json").read_text())["reads_of_test"]
+    assert type_("evaluate", str(run))[0] == 0
+    assert json.loads((run / "record.json").read_text())["reads_of_test"] == reads + 1
+    assert type_("evaluate", str(run), "--fail-under", "accuracy=1.0")[0] == 5
+
+    picture = tmp_path / "seven.png"
+    Image.new("RGBA", (40, 60), (0, 0, 0, 255)).save(picture)
+    code, out, _ = type_("predict", str(run), str(picture), "--json")
+    assert code == 0
+    assert json.loads(out)["pictures"][0]["predictions"][0]["probability"] > 0.1
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(picture.read_bytes()[:50])
+    code, out, err = type_("predict", str(run), "broken.png", "seven.png", "none.png")
+    assert code == 3
+    assert "seven.png" in out
+    assert "broken.png: image file is truncated" in err
+    assert "none.png: No such file or directory" in err
+
+    code, out, _ = type_("report", str(run))
+    assert code == 0
+    assert Path(out.strip()).is_file()
+    code, out, _ = type_("list", "runs", "--json")
+    assert code == 0
+    assert str(run.relative_to(tmp_path)) in json.loads(out)
+
+
+def test_train_is_tracked(type_: Type, tmp_path: Path) -> None:
+    words = ("train", "{digits: {subset: 100}}", "linear", "train.epochs=1", "train.precision=float32")
+    assert type_(*words, "--track", "tensorboard", "--track", "{wandb: {mode: disabled}}")[0] == 0
+    run = next((tmp_path / "runs" / "train").glob("run*/seed-0"))
+    assert len(list((run / "tensorboard").glob("events.*"))) == 1
+    code, _, err = type_(*words, "--track", "tensorbord")
+    assert code == 2
+    assert "no tracker is called 'tensorbord'; did you mean 'tensorboard'?" in err
+
+
+def test_a_tracker_that_fails_is_one_sentence_a_run(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "ours.py").write_text("def away(folder):\n    raise OSError('no route to host')\n")
+    command = [
+        sys.executable,
+        "-m",
+        "stresslens",
+        "run",
+        str(tiny),
+        "--jobs",
+        "2",
+        "-q",
+        "--seed",
+        "0",
+        "track=[ours.py:away]",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert sorted(done.stderr.splitlines()) == [
+        f"stresslens: runs/tiny/{run}/seed-0: the tracker ours.py:away is left out and the run goes on (OSError: no route to "
+        "host). Once that is mended, the same command tells it everything"
+        for run in ("linear", "mlp")
+    ]
+
+
+def test_list_shows_every_plugin_with_its_options(type_: Type) -> None:
+    code, out, _ = type_("list", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert "widths" in found["models"]["mlp"]["options"]
+    assert {"digits", "mnist", "cifar10"} <= set(found["datasets"])
+    assert type_("list", "losses")[0] == 0
+    code, _, err = type_("list", "model")
+    assert code == 2
+    assert "did you mean 'models'?" in err
+
+
+def test_doctor(type_: Type) -> None:
+    code, out, _ = type_("doctor", "--json")
+    assert code == 0
+    assert json.loads(out)["torchvision imports"] is True
+
+
+def test_config_of_a_run_repeats_it(type_: Type, tiny: Path, tmp_path: Path) -> None:
+    assert type_("run", "tiny.yaml", "-q")[0] == 0
+    first = tmp_path / "runs" / "tiny" / "mlp" / "seed-1"
+    assert type_("run", str(first / "config.yaml"), "--out", "again", "-q")[0] == 0
+    second = tmp_path / "again" / "tiny" / "mlp" / "seed-1"
+    for name in ("metrics.jsonl", "model.safetensors", "config.yaml"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_own_plugin_is_copied_and_needs_trust_to_open(type_: Type, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\ndef narrow(shape, classes, *, width: int = 3):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, classes))\n"
+    )
+    (tmp_path / "own.yaml").write_text(
+        "data: {digits: {subset: 100}}\nmodel: {'mine.py:narrow': {width: 5}}\ntrain: {epochs: 1, precision: float32}\n"
+    )
+    assert type_("run", "own.yaml", "-q")[0] == 0
+    run = tmp_path / "runs" / "own" / "run" / "seed-0"
+    assert len(list((run / "plugins").glob("mine-*.py"))) == 1
+    (tmp_path / "mine.py").rename(tmp_path / "elsewhere.py")
+    code, _, err = type_("evaluate", str(run))
+    assert code == 2
+    assert "--trust" in err
+    assert type_("evaluate", str(run), "--trust")[0] == 0
+    assert type_("run", str(run / "config.yaml"), "--out", "again", "-q")[0] == 0
+
+
+def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path) -> None:
+    assert type_("run", "tiny.yaml", "-q", "--out", "one")[0] == 0
+    assert type_("run", "tiny.yaml", "-q", "--out", "two", "--jobs", "2")[0] == 0
+    for weights in sorted((tmp_path / "one").rglob("model.safetensors")):
+        assert weights.read_bytes() == (tmp_path / "two" / weights.relative_to(tmp_path / "one")).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "jobs"),
+    [(signal.SIGTERM, "1"), (signal.SIGINT, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")],
+)
+def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str) -> None:
+    """As a terminal sends Ctrl-C: to the command and its workers alike. Runs that wait for a worker are not begun any more."""
+    (tmp_path / "long.yaml").write_text(
+        "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 5\n"
+    )
+    command = [sys.executable, "-m", "stresslens", "run", "long.yaml", "--jobs", jobs]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        metrics = tmp_path / "runs" / "long" / "run" / "seed-0" / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while (
+            not (metrics.exists() and metrics.stat().st_size > 1000)
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.05)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    begun = {
+        path.parent.name: json.loads(path.read_text())["status"]
+        for path in metrics.parents[1].rglob("record.json")
+    }
+    assert set(begun.values()) <= {"stopped", "running"}  # running: killed before its first epoch
+    assert len(begun) <= int(jobs)
+    assert "Traceback" not in err
+    assert number.name in err
+    assert (metrics.parent / "checkpoint.pt").is_file()
+    assert json.loads((metrics.parent / "record.json").read_text())["status"] == "stopped"
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(
+        "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 2\n"
+    )
+    command = [sys.executable, "-m", "stresslens", "run", "long.yaml", "--jobs", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as process:
+        run = tmp_path / "runs" / "long" / "run" / "seed-0"
+        deadline = time.monotonic() + 120
+        while not (run / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.kill()
+    for _ in range(200):
+        try:
+            with RunFolder(run).locked():
+                return
+        except ConfigError:
+            time.sleep(0.05)
+    pytest.fail("the worker outlived the command by ten seconds and still holds the folder")
+
+
+def test_a_sweep_from_the_command_line(type_: Type, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 2, precision: float32, threads: 1}\n"
+        "sweep: {trials: 2, space: {train.lr: {from: 1e-3, to: 0.1, log: true}}}\n"
+    )
+    code, out, _ = type_("run", "s.yaml", "--dry-run")
+    assert code == 0
+    assert json.loads(out)["sweep"]["space"]["train.lr"] == {"from": 1e-3, "to": 0.1, "log": True}
+    assert json.loads(out)["sweep"]["trials"] == 2
+    assert not (tmp_path / "runs").exists()
+    assert type_("run", "s.yaml", "--executor", "rai")[0] == 2
+    code, _, err = type_("run", "s.yaml")
+    assert code == 0
+    assert "run: trial 1 (2 of 2 ended): accuracy on validation " in err
+    assert "[1/1] run seed 0: " in err
+    trial = str(tmp_path / "runs" / "s" / "run" / "trials" / "000")
+    assert type_("evaluate", trial, "--split", "validation")[0] == 0
+    code, _, err = type_("evaluate", trial)
+    assert code == 2
+    assert "has no test split in this run; it has train, validation" in err
+
+
+def test_usage_mistakes_exit_2(type_: Type, tiny: Path) -> None:
+    for words in (
+        ["run"],
+        ["run", "none.yaml"],
+        ["rum"],
+        ["run", "tiny.yaml", "--jobs", "0"],
+        ["run", "tiny.yaml", "--device", "cuda:7"],
+    ):
+        code, _, err = type_(*words)
+        assert code == 2, (words, err)
+        assert "Traceback" not in err
+
+
+def test_evaluate_refuses_other_data(type_: Type, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from pathlib import Path\n\nimport numpy as np\nfrom stresslens import Data\n\n\ndef mine():\n"
+        "    n = int(Path('size.txt').read_text())\n"
+        "    return Data.from_arrays(np.arange(n * 64, dtype=np.uint8).reshape(n, 8, 8), np.arange(n) % 2)\n"
+    )
+    (tmp_path / "size.txt").write_text("100")
+    (tmp_path / "own.yaml").write_text(
+        "data: own.py:mine\nmodel: linear\ntrain: {epochs: 1, precision: float32}\n"
+    )
+    assert type_("run", "own.yaml", "-q")[0] == 0
+    run = tmp_path / "runs" / "own" / "run" / "seed-0"
+    before = (run / "record.json").read_bytes()
+    (tmp_path / "size.txt").write_text("140")
+    code, _, err = type_("evaluate", str(run), "--trust")
+    assert code == 2
+    assert "the data set has changed" in err
+    assert (run / "record.json").read_bytes() == before
+
+
+def test_one_run_of_a_study_again_leaves_the_study_whole(type_: Type, tiny: Path, tmp_path: Path) -> None:
+    assert type_("run", "tiny.yaml", "-q")[0] == 0
+    before = json.loads((tmp_path / "runs" / "tiny" / "comparison.json").read_text())
+    assert type_("run", "runs/tiny/mlp/seed-1/config.yaml", "-q")[0] == 0
+    assert type_("run", "tiny.yaml", "-q", "--seed", "0")[0] == 0
+    assert json.loads((tmp_path / "runs" / "tiny" / "comparison.json").read_text()) == before
+
+
+def test_list_and_evaluate_survive_damaged_records(type_: Type, tiny: Path, tmp_path: Path) -> None:
+    assert type_("run", "tiny.yaml", "-q")[0] == 0
+    for seed, text in enumerate(("[]", "{")):
+        (tmp_path / "runs" / "tiny" / "mlp" / f"seed-{seed}" / "record.json").write_text(text)
+        assert type_("evaluate", f"runs/tiny/mlp/seed-{seed}")[0] == 2
+    code, out, _ = type_("list", "runs", "--json")
+    assert code == 0
+    assert sorted(record["status"] for record in json.loads(out).values()) == [
+        "finished",
+        "finished",
+        "unreadable",
+        "unreadable",
+    ]
+
+
+def test_batch_norm_and_a_last_batch_of_one_image(type_: Type) -> None:
+    code, _, err = type_(
+        "train",
+        "{digits: {subset: 97}}",
+        "{simple_cnn: {batch_norm: true}}",
+        "train.batch_size=16",
+        "train.epochs=1",
+    )
+    assert code == 2
+    assert "set train.batch_size to 17" in err
+
+
+def test_a_signal_is_never_taken_for_an_error(tmp_path: Path) -> None:
+    from stresslens.core.errors import Stopped, StresslensError
+
+    assert not issubclass(Stopped, Exception)
+    assert not issubclass(Stopped, StresslensError)
+
+
+def test_overrides_that_mean_nothing_to_an_estimator_are_refused(type_: Type) -> None:
+    code, _, err = type_("train", "digits", "knn", "train.epochs=3")
+    assert code == 2
+    assert "train.epochs=3: means nothing to the estimator knn" in err

@@ -1,0 +1,116 @@
+"""What becomes of a claim: it holds, the opposite does, its protocol made it, or it drowns in noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stresslens.comparison.claims import judged
+from stresslens.config import study_file
+from stresslens.core.errors import ConfigError
+
+
+def pair(
+    value: float, low: float, high: float, *, real: bool, a: str = "full", b: str = "mini"
+) -> dict[str, Any]:
+    return {
+        "contrast": "batches",
+        "a": a,
+        "b": b,
+        "real": real,
+        "difference": {"value": value, "low": low, "high": high},
+    }
+
+
+PAIRS = [["full", "mini"], ["a", "b"], ["c", "d"], ["e", "f"]]
+CLAIM = {"contrast": "batches", "claim": "mini-batches are better", "protocol": "published", "pairs": PAIRS}
+
+
+def found(
+    tmp_path: Path, here: list[dict[str, Any]], there: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    if there is not None:
+        (tmp_path / "published").mkdir()
+        (tmp_path / "published" / "comparison.json").write_text(json.dumps({"contrasts": there}))
+    (result,) = judged([CLAIM], here, tmp_path)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "finding", "sentence"),
+    [
+        (pair(0.03, 0.01, 0.05, real=True), None, "holds", "It holds."),
+        (pair(-0.03, -0.05, -0.01, real=True), None, "opposite", "It is contradicted."),
+        (pair(0.01, -0.01, 0.03, real=False), None, "noise", "It is inside noise."),
+        (
+            pair(0.01, -0.01, 0.03, real=False),
+            pair(0.02, 0.01, 0.03, real=True),
+            "noise",
+            "It is inside noise.",
+        ),
+        (
+            pair(0.0, -0.001, 0.001, real=False),
+            pair(0.026, 0.009, 0.042, real=True),
+            "artefact",
+            "It is an artefact of the protocol (full to mini: 2.6 points there, 0.0 (-0.1 to 0.1) here).",
+        ),
+        (
+            pair(0.0, -0.001, 0.001, real=False),
+            pair(0.026, -0.009, 0.042, real=False),
+            "noise",
+            "It is inside noise.",
+        ),
+        (
+            pair(0.022, -0.001, 0.044, real=False),
+            pair(0.045, 0.025, 0.064, real=True),
+            "partly",
+            "It is in part an artefact of the protocol (full to mini: 4.5 points there, 2.2 (-0.1 to 4.4) here).",
+        ),
+    ],
+)
+def test_one_pair(
+    tmp_path: Path, here: dict[str, Any], there: dict[str, Any] | None, finding: str, sentence: str
+) -> None:
+    result = found(tmp_path, [here], None if there is None else [there])
+    assert result["pairs"] == [finding]
+    assert result["sentence"] == sentence
+
+
+def test_several_pairs_are_counted(tmp_path: Path) -> None:
+    here = [
+        pair(0.0, -0.001, 0.001, real=False, a="a", b="b"),
+        pair(0.0, -0.1, 0.1, real=False, a="c", b="d"),
+        pair(0.03, 0.01, 0.05, real=True, a="e", b="f"),
+    ]
+    result = found(tmp_path, here, [pair(0.026, 0.009, 0.042, real=True, a="a", b="b")])
+    assert result["pairs"] == ["artefact", "noise", "holds"]
+    said = [
+        f"it {what} for 1 of 3 pairs"
+        for what in ("holds", "is an artefact of the protocol", "is inside noise")
+    ]
+    assert result["sentence"].lower().startswith(f"{'; '.join(said)} (a to b: ")
+
+
+def test_a_contrast_without_pairs_that_were_compared(tmp_path: Path) -> None:
+    assert found(tmp_path, [])["sentence"] == "Its runs have not been compared."
+
+
+def test_claims_of_a_study_file(tmp_path: Path) -> None:
+    text = "runs: {a: {model: linear}, b: {model: mlp}}\ncontrasts:\n  depth: {pairs: [[a, b]], %s}\n"
+    (tmp_path / "s.yaml").write_text(text % "claim: deeper is better, protocol: other")
+    expected = {"contrast": "depth", "claim": "deeper is better", "protocol": "other", "pairs": [["a", "b"]]}
+    assert study_file.read(tmp_path / "s.yaml").claims == [expected]
+    (tmp_path / "s.yaml").write_text(text % "protocol: other")
+    with pytest.raises(ConfigError, match="a protocol belongs to a claim"):
+        study_file.read(tmp_path / "s.yaml")
+
+
+def test_one_seed_judges_weights_and_says_so(tmp_path: Path) -> None:
+    difference = {"value": 0.05, "low": 0.04, "high": 0.06, "unit": "images"}
+    made = {"contrast": "c", "a": "x", "b": "y", "difference": difference, "real": True}
+    claim = {"contrast": "c", "claim": "y is better", "protocol": None, "pairs": [["x", "y"]]}
+    (found,) = judged([claim], [made], tmp_path)
+    assert found["sentence"] == "It holds; one seed each, so of these weights."

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stresslens.comparison import costs
+from stresslens.comparison.costs import ratio_of
+
+
+def record(seconds: float, epochs: int = 10, parameters: int = 100, **training: float) -> dict[str, Any]:
+    return {
+        "training": {"seconds": seconds, "epochs": epochs, **training},
+        "layers": {"parameters": parameters},
+    }
+
+
+def of(*records: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {f"seed-{k}": each for k, each in enumerate(records)}
+
+
+def test_ratio_is_the_geometric_mean_with_t_on_the_logarithms() -> None:
+    a, b = np.array([1.0, 1.1, 0.9, 1.05]), np.array([8.0, 9.0, 7.9, 8.4])
+    found = ratio_of("c", "a", "b", "seconds per epoch", np.log(b / a))
+    expected = stats.ttest_rel(np.log(b), np.log(a))
+    assert found.ratio.value == pytest.approx(stats.gmean(b / a))
+    low, high = expected.confidence_interval()
+    assert (found.ratio.low, found.ratio.high) == pytest.approx((math.exp(low), math.exp(high)))
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.ratio.unit, found.ratio.n) == ("seeds", 4)
+
+
+def test_either_order_tells_the_same() -> None:
+    logs = np.log([8.0, 9.0, 7.5])
+    forth, back = (
+        ratio_of("c", "a", "b", "seconds to the stop", logs),
+        ratio_of("c", "b", "a", "seconds to the stop", -logs),
+    )
+    assert forth.ratio.value == pytest.approx(1 / back.ratio.value)
+    assert forth.verdict.partition(": ")[2] == back.verdict.partition(": ")[2]
+    assert "b takes 8.14 times as long to the stop as a (6.47 to 10.2; 3 seeds)" in forth.verdict
+
+
+def test_every_measure_and_its_words() -> None:
+    a = of(*(record(s, peak_memory=100) for s in (1.0, 1.02, 0.98)))
+    b = of(*(record(s, epochs=5, parameters=250, peak_memory=300) for s in (8.0, 8.1, 8.2)))
+    found = {each.measure: each for each in costs.compare({"a": a, "b": b}, [("c", "a", "b")])}
+    assert found["seconds per epoch"].ratio.value == pytest.approx(16.2, rel=0.01)
+    assert found["peak memory"].verdict == "b takes 3 times as much memory as a (3 to 3; 3 seeds)"
+    assert found["parameters"].verdict == "b has 2.5 times as many parameters as a"
+    assert all(each.real for each in found.values())
+    assert found["parameters"].ratio.value == 2.5
+    assert found["parameters"].as_json()["ratio"]["low"] is None
+    assert found["parameters"].as_json()["p_holm"] is None
+
+
+def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:
+    a, b = of(record(1.0), record(2.0), record(3.0)), of(record(2.0), record(1.5), record(3.1))
+    slower, stop, size = costs.compare({"a": a, "b": b}, [("c", "a", "b")])
+    assert not slower.real
+    assert slower.verdict.startswith(
+        "a and b are not distinguishable in seconds per epoch: b takes 1.16 times"
+    )
+    assert size.verdict == "a and b have equally many parameters"
+    assert not size.real
+    slower = costs.compare({"a": of(record(1.0)), "b": of(record(2.0))}, [("c", "a", "b")])[0]
+    assert slower.verdict == "b takes 2 times as long per epoch as a (one seed, so without an interval)"
+    assert not slower.real
+    assert stop.measure == "seconds to the stop"
+
+
+def test_the_same_memory_is_no_difference() -> None:
+    same = of(*(record(1.0, peak_memory=100) for _ in range(3)))
+    memory = costs.compare({"a": same, "b": same}, [("c", "a", "b")])[2]
+    assert (
+        memory.verdict
+        == "a and b are not distinguishable in peak memory: no difference was seen (1 to 1; 3 seeds)"
+    )
+    assert not memory.real
+
+
+def test_holm_over_the_measured_alone_and_each_pair_once() -> None:
+    random = np.random.default_rng(0)
+    records = {name: of(*(record(s) for s in random.uniform(1, 2, 4))) for name in "abc"}
+    found = costs.compare(records, [("c", "a", "b"), ("c", "a", "c"), ("again", "a", "b")])
+    timed = {(r.a, r.b, r.measure): r for r in found if r.measure != "parameters"}
+    assert len(timed) == 4
+    least = min(timed.values(), key=lambda r: r.p)
+    assert least.p_holm == pytest.approx(min(1, 4 * least.p))
+
+
+def test_what_older_records_lack_is_left_out() -> None:
+    old: dict[str, dict[str, Any]] = {"seed-0": {"training": {}, "layers": {"parameters": 3}}}
+    assert [r.measure for r in costs.compare({"a": old, "b": old}, [("c", "a", "b")])] == ["parameters"]
+    assert costs.compare({"a": {}, "b": {}}, [("c", "a", "b"), ("c", "a", "x")]) == []
+
+
+def test_scoring_is_compared_where_it_takes_long_enough_to_be_timed() -> None:
+    slow, slower, short = (
+        {**record(1.0), "scoring": {"test": {"seconds": s, "images": 9}}} for s in (0.5, 2.0, 0.05)
+    )
+    found = {r.measure: r for r in costs.compare({"a": of(slow), "b": of(slower)}, [("c", "a", "b")])}
+    said = "b takes 4 times as long to score the test images as a (one seed, so without an interval)"
+    assert found["seconds to score"].verdict == said
+    assert "seconds to score" not in {
+        r.measure for r in costs.compare({"a": of(slow), "b": of(short)}, [("c", "a", "b")])
+    }

@@ -1,0 +1,143 @@
+"""The transfer matrix against passes made by hand over the saved adversarial images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from attacked_study import KEY, attack_run, make_study
+from torch import Tensor, nn
+
+import stresslens as sl
+from stresslens.comparison import transferability
+from stresslens.core.run_folder import RunFolder
+
+MODELS = {"linear": "linear", "mlp": {"mlp": {"widths": [32]}}, "wide": {"mlp": {"widths": [64]}}}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("transfers"), MODELS)
+
+
+@pytest.fixture
+def study(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "study"))
+
+
+def test_every_cell_by_hand(study: Path) -> None:
+    found = transferability.of_study(study)
+    assert found is not None
+    assert found["left_out"] == []
+    (group,) = found["groups"]
+    assert (group["norm"], group["protocol"], group["eps"]) == ("linf", "own", 0.1)
+    names = list(MODELS)
+    assert group["sources"] == group["targets"] == names
+    for i, source in enumerate(names):
+        with np.load(study / source / "seed-0" / "robustness" / KEY / "result.npz") as arrays:
+            index, labels = (
+                arrays["index"][arrays["rows"]],
+                torch.from_numpy(arrays["labels"][arrays["rows"]]),
+            )
+            images = torch.from_numpy(arrays["adversarials"])
+        for j, target in enumerate(names):
+            model = sl.load(study / target / "seed-0")
+            predicted = RunFolder(study / target / "seed-0").load_predictions("test")
+            clean = (predicted["scores"].argmax(1) == predicted["labels"])[index]
+            with torch.no_grad():
+                right = (model(images).argmax(1) == labels).numpy()
+            cell = group["accuracy"][i][j]
+            assert cell["n"] == (len(index) if i == j else clean.sum())
+            assert cell["value"] == (0 if i == j else pytest.approx(right[clean].mean()))
+    (finding,) = found["findings"]
+    assert finding["status"] == "no sign"
+    json.dumps(found, allow_nan=False)
+
+
+def test_nothing_is_computed_again_until_something_changes(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = transferability.of_study(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(transferability, "open_model", lambda *a, **k: pytest.fail("a model was opened"))
+        assert transferability.of_study(study, known=found) == found
+    attack_run(study / "mlp" / "seed-0", steps=2)
+    again = transferability.of_study(study, known=found)
+    assert again is not None
+    assert again["fingerprint"] != (found or {})["fingerprint"]
+
+
+def test_replaced_weights_are_found(study: Path) -> None:
+    for name in ("model.safetensors", "model.json"):
+        shutil.copy(study / "wide" / "seed-0" / name, study / "mlp" / "seed-0" / name)
+    found = transferability.of_study(study)
+    assert found is not None
+    (finding,) = found["findings"]
+    assert (finding["status"], finding["severity"]) == ("sign", "serious")
+    assert finding["items"][0].startswith("mlp: ")
+
+
+class Noisy(nn.Module):
+    """Answers an image with noise added, fresh at every pass."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x + 0.1 * torch.randn_like(x))
+        return logits
+
+
+@pytest.fixture
+def random_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Models that are random, each attacked as the mean of 20 passes."""
+    monkeypatch.setattr(transferability, "open_model", lambda folder, trust: Noisy(sl.load(folder.path)))
+    for name in MODELS:
+        attack_run(study / name / "seed-0", passes=20, wrap=Noisy)
+    return study
+
+
+def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None:
+    found = transferability.of_study(random_study)
+    assert found is not None
+    (finding,) = found["findings"]
+    assert finding["status"] == "no sign"
+    assert finding["evidence"].endswith("do, but for what the draws of random models explain")
+    (group,) = found["groups"]
+    own = [group["accuracy"][k][k]["value"] for k in range(len(MODELS))]
+    assert 0 < max(own) < 0.6  # other draws answer some right that were only just broken
+    assert transferability.of_study(random_study) == found
+
+
+def test_replaced_weights_of_a_random_model_are_found(random_study: Path) -> None:
+    for name in ("model.safetensors", "model.json"):
+        shutil.copy(random_study / "wide" / "seed-0" / name, random_study / "mlp" / "seed-0" / name)
+    (finding,) = (transferability.of_study(random_study) or {})["findings"]
+    assert (finding["status"], finding["severity"]) == ("sign", "serious")
+    assert finding["items"][0].startswith("mlp: ")
+
+
+def test_what_cannot_be_opened_or_compared_is_left_out(study: Path) -> None:
+    card = study / "wide" / "seed-0" / "model.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"model": "evil.py:model"}))
+    record = study / "mlp" / "seed-0" / "record.json"
+    content = json.loads(record.read_text())
+    content["data"]["splits"]["test"] = "other"
+    record.write_text(json.dumps(content))
+    found = transferability.of_study(study)
+    assert found is not None
+    assert "--trust" in found["left_out"][0]
+    (group,) = found["groups"]
+    assert group["sources"] == ["linear", "mlp"]
+    assert group["accuracy"][0][1] is group["accuracy"][1][0] is None
+
+
+def test_a_single_attacked_run_has_no_matrix(study: Path) -> None:
+    for name in ("mlp", "wide"):
+        shutil.rmtree(study / name / "seed-0" / "robustness")
+    assert transferability.of_study(study) is None

@@ -1,0 +1,369 @@
+"""Name → function: what is found, what is refused and how helpfully; and the contract of every plug-in's signature."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from stresslens.config import registry
+from stresslens.core.errors import ConfigError, Problems
+from stresslens.core.pretrained import Origin
+
+EVERY = [
+    pytest.param(folder, name, id=f"{folder}-{name}")
+    for folder in registry.VOCABULARY
+    for name in registry.names(folder)
+]
+
+
+# --- the contract of every plug-in ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", registry.VOCABULARY)
+def test_every_folder_has_plugins(folder: str) -> None:
+    assert registry.names(folder)
+    assert not [name for name in registry.names(folder) if name.startswith("_")]
+
+
+@pytest.mark.parametrize(("folder", "name"), EVERY)
+def test_a_plugin_is_a_documented_function_named_as_its_file(folder: str, name: str) -> None:
+    function = registry.plugin(folder, name)
+    assert inspect.isfunction(function)
+    assert function.__name__ == name
+    assert function.__module__ == f"stresslens.plugins.{folder}.{name}"
+    assert (inspect.getdoc(function) or "").strip().endswith((".", ")"))
+
+
+NEEDED = {
+    ("datasets", "folder"): {"path": "pictures"},
+    ("models", "torchvision"): {"name": "resnet18"},
+    ("models", "timm"): {"name": "resnet18"},
+}
+"""Options without a default."""
+
+
+@pytest.mark.parametrize(("folder", "name"), EVERY)
+def test_a_plugin_asks_for_its_folders_words_and_its_options_are_annotated(folder: str, name: str) -> None:
+    function = registry.plugin(folder, name)
+    hints = typing.get_type_hints(function)
+    for parameter in inspect.signature(function).parameters.values():
+        assert parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        assert parameter.name in hints, f"{parameter.name} has no annotation"
+        if parameter.kind == parameter.POSITIONAL_OR_KEYWORD:
+            assert parameter.name in registry.VOCABULARY[folder]
+            assert parameter.default is parameter.empty
+        else:
+            needed = parameter.name in NEEDED.get((folder, name), {})
+            assert needed or parameter.default is not parameter.empty, f"{parameter.name} has no default"
+    assert "return" in hints
+
+
+@pytest.mark.parametrize(("folder", "name"), EVERY)
+def test_a_plugins_defaults_pass_its_own_checks(folder: str, name: str) -> None:
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+    given = NEEDED.get((folder, name), {})
+    options = registry.options_of(registry.plugin(folder, name))
+    defaults = {option: given.get(option, plain(p.default)) for option, p in options.items()}
+    bound = registry.resolve(folder, {name: defaults})
+    assert set(bound.options) == set(defaults)
+
+
+NUMBERS = [
+    pytest.param(folder, name, option, id=f"{folder}-{name}-{option}")
+    for folder in registry.VOCABULARY
+    if folder != "datasets"  # theirs depend on how many images there are: tests/contracts/test_datasets.py
+    for name in registry.names(folder)
+    for option, parameter in registry.options_of(registry.plugin(folder, name)).items()
+    if type(parameter.default) in (int, float)
+]
+
+
+@pytest.mark.parametrize(("folder", "name", "option"), NUMBERS)
+def test_a_number_that_makes_no_sense_is_refused_where_it_is_written(
+    folder: str, name: str, option: str
+) -> None:
+    """No number of any plug-in may be -1; one that may would be the first, and can say so here."""
+    with pytest.raises(Problems, match=f"{name}.{option}: "):
+        registry.resolve(folder, {name: {option: -1}})
+
+
+@pytest.mark.parametrize(("folder", "name", "option"), NUMBERS)
+@pytest.mark.parametrize("value", ["1", None, True, [1], float("nan"), float("inf")], ids=repr)
+def test_a_number_is_a_number(folder: str, name: str, option: str, value: Any) -> None:
+    with pytest.raises(Problems, match=f"{name}.{option}: .*got "):
+        registry.resolve(folder, {name: {option: value}})
+
+
+# --- names and options ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "says"),
+    [
+        (
+            "optimizers",
+            "adma",
+            "no optimizer is called 'adma'; did you mean 'adam'\\? valid: adam, adamw, .*sgd",
+        ),
+        ("losses", "cross_entropi", "no loss is called .* did you mean 'cross_entropy'\\?"),
+        ("models", "zzz", "no model is called 'zzz'; valid: .*lenet"),
+        ("models", "__init__", "no model is called"),
+        ("models", "../find", "no model is called"),
+        ("models", "", "no model is called ''"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_valid_ones(folder: str, name: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        registry.plugin(folder, name)
+    with pytest.raises(Problems, match=says) as caught:
+        registry.resolve(folder, name, path=("train", "x"))
+    assert caught.value.problems[0].path == ("train", "x")
+
+
+def test_every_wrong_option_is_told_at_its_place() -> None:
+    with pytest.raises(Problems) as caught:
+        registry.resolve(
+            "models", {"simple_cnn": {"batchnorm": True, "hidden": 0, "channels": "many"}}, path=("model",)
+        )
+    found = {problem.path: problem.message for problem in caught.value.problems}
+    assert found.keys() == {("model", "simple_cnn", option) for option in ("batchnorm", "hidden", "channels")}
+    assert found["model", "simple_cnn", "batchnorm"].startswith(
+        "simple_cnn has no option 'batchnorm'; did you mean 'batch_norm'?"
+    )
+    assert "greater than or equal to 1" in found["model", "simple_cnn", "hidden"]
+    assert found["model", "simple_cnn", "channels"].endswith("got 'many'")
+
+
+def test_what_the_program_supplies_is_not_an_option() -> None:
+    with pytest.raises(Problems, match="adam has no option 'lr'"):
+        registry.resolve("optimizers", {"adam": {"lr": 0.1}})
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, ["adam"], {}, {"adam": {}, "sgd": {}}, {"adam": 3}, {1: {}}], ids=repr
+)
+def test_a_plugin_is_a_name_or_one_name_with_options(value: Any) -> None:
+    with pytest.raises(Problems, match=r"expected the name of an optimizer, or one name with its options"):
+        registry.resolve("optimizers", value)
+
+
+@pytest.mark.parametrize("value", ["adam", {"adam": {}}, {"adam": None}])
+def test_the_ways_to_write_a_plugin_without_options(value: Any) -> None:
+    bound = registry.resolve("optimizers", value)
+    assert bound.function is registry.plugin("optimizers", "adam")
+    assert dict(bound.options) == {}
+
+
+def test_a_bound_plugin_takes_what_it_asks_for_in_any_order(tmp_path: Path) -> None:
+    write(tmp_path, "own.py", "def own(classes, shape, *, times: int = 1): return (classes, shape) * times")
+    bound = registry.resolve("models", {"own.py:own": {"times": 2}}, base=tmp_path)
+    assert bound("shape", "classes", "names", "train") == ("classes", "shape", "classes", "shape")
+    assert bound.asks_for("models", "shape")
+    assert not bound.asks_for("models", "train")
+
+
+# --- nested plug-ins --------------------------------------------------------------------------------------------------
+
+
+def test_a_nested_plugin_is_resolved_by_its_annotation() -> None:
+    bound = registry.resolve("schedules", {"warmup": {"then": {"step": {"every": 2}}}})
+    nested = bound.options["then"]
+    assert nested.function is registry.plugin("schedules", "step")
+    assert nested.options == {"every": 2}
+
+
+def test_a_nested_default_is_resolved_too() -> None:
+    assert registry.resolve("schedules", "warmup").options["then"].function is registry.plugin(
+        "schedules", "cosine"
+    )
+    objective = registry.resolve("objectives", "supervised")
+    assert objective.options["loss"].function is registry.plugin("losses", "cross_entropy")
+
+
+def test_a_mistake_in_a_nested_plugin_is_told_at_its_place() -> None:
+    with pytest.raises(Problems) as caught:
+        registry.resolve(
+            "schedules", {"warmup": {"then": {"step": {"evry": 2}}, "share": 2.0}}, path=("train", "schedule")
+        )
+    assert {problem.path for problem in caught.value.problems} == {
+        ("train", "schedule", "warmup", "then", "step", "evry"),
+        ("train", "schedule", "warmup", "share"),
+    }
+
+
+# --- one's own plug-ins -----------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(textwrap.dedent(text), encoding="utf-8")
+    return file
+
+
+def test_a_function_of_ones_own_file(tmp_path: Path) -> None:
+    text = """
+    import torch.nn.functional as F
+
+    def focal(logits, y, *, gamma: float = 2.0):
+        "A loss."
+        p = F.cross_entropy(logits, y, reduction="none")
+        return ((1 - (-p).exp()) ** gamma * p).mean()
+    """
+    (tmp_path / "plugins").mkdir()
+    write(tmp_path / "plugins", "mine.py", text)
+    loss = registry.resolve("losses", {"plugins/mine.py:focal": {"gamma": 0}}, base=tmp_path)
+    logits, y = torch.randn(6, 3), torch.arange(6) % 3
+    assert torch.allclose(loss(logits, y), nn.functional.cross_entropy(logits, y))
+    assert registry.plugin("losses", f"{tmp_path}/plugins/mine.py:focal").__name__ == "focal"
+
+
+def test_an_own_plugin_has_options_like_any_other(tmp_path: Path) -> None:
+    write(tmp_path, "mine.py", "def mine(logits, y, *, gamma: float, name: str = 'a'): return gamma")
+    with pytest.raises(Problems, match="needs the option 'gamma'"):
+        registry.resolve("losses", "mine.py:mine", base=tmp_path)
+    with pytest.raises(Problems, match=r"has no option 'gama'; did you mean 'gamma'\?"):
+        registry.resolve("losses", {"mine.py:mine": {"gama": 1.0, "gamma": 1.0}}, base=tmp_path)
+    assert registry.resolve("losses", {"mine.py:mine": {"gamma": 3.0}}, base=tmp_path)(None, None) == 3
+
+
+def test_an_own_plugin_may_take_another(tmp_path: Path) -> None:
+    text = """
+    from stresslens.core.types import Loss
+
+    def twice(net, inputs, y, *, loss: Loss = "mse"):
+        return 2 * loss(net(inputs), y)
+    """
+    write(tmp_path, "mine.py", text)
+    bound = registry.resolve("objectives", "mine.py:twice", base=tmp_path)
+    x, y = torch.randn(4, 3), torch.arange(4) % 3
+    net = nn.Identity()
+    found: Tensor = bound(None, None, y, None, net, x)
+    assert torch.allclose(found, 2 * registry.resolve("losses", "mse")(x, y))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("none.py:mine", r"'none\.py:mine': there is no file .*none\.py"),
+        ("mine.py:mines", r"mine\.py defines no function 'mines'; did you mean 'mine'\?"),
+        ("mine.py:value", r"mine\.py defines no function 'value'; "),
+        ("mine.py:sqrt", r"mine\.py defines no function 'sqrt'; "),
+        ("mine.py:", r"mine\.py defines no function ''; "),
+        (
+            "alien.py:alien",
+            r"'alien\.py:alien' asks for pixels, size; a model may ask for: shape, classes, names, train",
+        ),
+        ("raises.py:mine", r"raises\.py cannot be run: ZeroDivisionError: division by zero"),
+        ("syntax.py:mine", r"syntax\.py cannot be run: SyntaxError: "),
+        ("imports.py:mine", r"imports\.py cannot be run: ModuleNotFoundError: .*nowhere_to_be_found"),
+        ("nowhere_to_be_found:mine", r"cannot import nowhere_to_be_found"),
+        (
+            "stresslens.config.registry:nmes",
+            r"stresslens\.config\.registry defines no function 'nmes'; did you mean 'names'\?",
+        ),
+        (":mine", "':mine'"),
+        (".mine:mine", "'.mine:mine'"),
+    ],
+)
+def test_what_is_wrong_with_an_own_plugin_is_said(tmp_path: Path, name: str, says: str) -> None:
+    write(tmp_path, "mine.py", "from math import sqrt\nvalue = 3\ndef mine(shape, classes): return None")
+    write(tmp_path, "alien.py", "def alien(pixels, size, *, depth: int = 3): return None")
+    write(tmp_path, "raises.py", "def mine(shape): return None\n1 / 0")
+    write(tmp_path, "syntax.py", "def mine(shape: return None")
+    write(tmp_path, "imports.py", "import nowhere_to_be_found\ndef mine(shape): return None")
+    with pytest.raises(ConfigError, match=says):
+        registry.plugin("models", name, base=tmp_path)
+
+
+def test_a_module_that_fails_when_it_is_imported_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        tmp_path, "stresslens_test_broken.py", "def mine(shape): return None\nraise ValueError('no licence')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"stresslens_test_broken.*no licence"):
+        registry.plugin("models", "stresslens_test_broken:mine")
+
+
+def test_a_function_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "stresslens_test_module.py", "def mine(shape, classes): return shape[0] * classes")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.resolve("models", "stresslens_test_module:mine")((3, 4, 4), 5, (), None) == 15
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def mine(shape, classes, *, depth=3): return depth",
+        "def mine(shape, classes, *, depth: 'Nonsense' = 3): return depth",
+        "def mine(shape, classes, /, *, depth: int = 3): return depth",
+        "def mine(*shape, depth: int = 3): return depth",
+        "def mine(shape, classes, *, depth: int = 3, **more): return depth",
+    ],
+    ids=["no annotation", "unknown annotation", "positional only", "star", "double star"],
+)
+def test_an_unusual_signature_works_or_is_refused_with_a_message(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "mine.py", text)
+    try:
+        found = registry.resolve("models", {"mine.py:mine": {"depth": 4}}, base=tmp_path)(
+            (1, 2, 2), 3, (), None
+        )
+    except ConfigError as error:
+        found = str(error)
+    assert found == 4 or "mine" in found
+
+
+def test_somebody_elses_code_is_not_run_untrusted(tmp_path: Path) -> None:
+    text = f"open({str(tmp_path / 'made')!r}, 'w').close()\ndef mine(optimizer): return None"
+    write(tmp_path, "mine.py", text)
+    for value in ("mine.py:mine", {"warmup": {"then": "mine.py:mine"}}):
+        with pytest.raises(ConfigError, match=r"mine\.py:mine' is somebody's own code.*--trust"):
+            registry.resolve("schedules", value, base=tmp_path, trust=False)
+    assert not (tmp_path / "made").exists()
+    registry.resolve("schedules", {"warmup": {"then": "mine.py:mine"}}, base=tmp_path)
+    assert (tmp_path / "made").exists()
+
+
+def test_a_built_in_plugin_needs_no_trust() -> None:
+    assert registry.resolve("models", "linear", trust=False).function is registry.plugin("models", "linear")
+
+
+def test_a_model_takes_its_own_options_and_those_of_the_weights_it_publishes() -> None:
+    bound = registry.resolve(
+        "models", {"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}}
+    )
+    assert set(bound.options) == {"name", "stem"}
+    publish = registry.weights({"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}})
+    assert isinstance(publish, registry.Bound)
+    assert dict(publish.options) == {"name": "resnet18", "weights": "DEFAULT"}
+    assert registry.weights("mlp") is None
+    origin = registry.weights({"mlp": {"weights": {"run": "first", "head": "new"}}})
+    assert isinstance(origin, Origin)
+    assert (origin.run, origin.file, origin.head) == ("first", None, "new")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"mlp": {"weights": "IMAGENET1K_V2"}}, "mlp takes no weights by a name; give those of a run"),
+        ({"mlp": {"weights": {"run": "a", "file": "b"}}}, "give either a run or a file"),
+        ({"mlp": {"weights": {}}}, "give either a run or a file"),
+        ({"mlp": {"weights": {"rum": "a"}}}, "unexpected keyword argument"),
+        ({"timm": {"name": "resnet18", "weights": "x"}}, "{file: PATH}, or pretrained: true"),
+    ],
+    ids=str,
+)
+def test_weights_that_cannot_be_meant_are_told(value: Any, message: str) -> None:
+    with pytest.raises(Problems) as caught:
+        registry.resolve("models", value)
+    assert message in caught.value.problems[0].message

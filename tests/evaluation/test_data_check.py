@@ -1,0 +1,277 @@
+"""The data check finds what was planted, and nothing in data that is fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stresslens.core.data import Data, Split
+from stresslens.core.types import Finding
+from stresslens.evaluation import data_check
+from stresslens.evaluation.data_check import check, findings_of
+
+
+def photographs(n: int = 240, classes: int = 4, seed: int = 0) -> Data:
+    """Smooth random pictures, no two alike, whose colour and label have nothing to do with each other."""
+    random = np.random.default_rng(seed)
+    coarse = torch.from_numpy(random.random((n, 3, 6, 6), dtype=np.float32))
+    fine = torch.nn.functional.interpolate(coarse, (32, 32), mode="bicubic").clamp(0, 1)
+    images = (255 * fine).to(torch.uint8)
+    labels = torch.arange(n) % classes
+    return Data.from_arrays(
+        images, labels, classes=[f"class {k}" for k in range(classes)], validation=0.2, test=0.2
+    )
+
+
+def found(data: Data) -> dict[str, Finding]:
+    return {finding.audit: finding for finding in check(data) if finding.status == "sign"}
+
+
+def with_images(
+    data: Data, split: str, rows: list[int], images: torch.Tensor, labels: torch.Tensor | None = None
+) -> Data:
+    part = data.splits[split]
+    assert isinstance(part.images, torch.Tensor)
+    pixels, own = part.images.clone(), part.labels.clone()
+    pixels[rows] = images
+    if labels is not None:
+        own[rows] = labels
+    return replace(data, **{split: replace(part, images=pixels, labels=own)})  # type: ignore[arg-type]
+
+
+def test_data_that_is_fit_shows_no_sign() -> None:
+    assert found(photographs()) == {}
+    statuses = {finding.audit: finding.status for finding in check(photographs())}
+    assert statuses["group leakage"] == statuses["label from file size"] == "not checked"
+    assert statuses["near duplicates across splits"] == "no sign"
+
+
+def test_exact_duplicates_within_and_across_splits_and_their_labels() -> None:
+    data = photographs()
+    assert isinstance(data.train.images, torch.Tensor)
+    data = with_images(data, "train", [5], data.train.images[9][None], data.train.labels[9][None])
+    data = with_images(
+        data,
+        "test",
+        [3, 4],
+        data.train.images[[20, 21]],
+        torch.stack([data.train.labels[20], 3 - data.train.labels[21]]),
+    )
+    signs = found(data)
+    assert signs["exact duplicates within a split"].items == ("train[9] = train[5]",)
+    across = signs["exact duplicates across splits"]
+    assert across.items == ("test[3] = train[20]", "test[4] = train[21]")
+    assert across.severity == "serious"
+    assert "2 of 48 test images" in across.evidence
+    labels = signs["one image, two labels"]
+    assert len(labels.items) == 1
+    assert labels.items[0].startswith("train[21] (class ")
+    assert "near duplicates across splits" not in signs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda x: (x.float() * 0.8 + 20).to(torch.uint8), id="darker"),
+        pytest.param(
+            lambda x: (
+                x.int() + torch.randint(-6, 7, x.shape, generator=torch.Generator().manual_seed(0))
+            ).clamp(0, 255),
+            id="noise",
+        ),
+        pytest.param(
+            lambda x: torch.nn.functional.interpolate(
+                torch.nn.functional.interpolate(x.float(), (24, 24), mode="bilinear"),
+                (32, 32),
+                mode="bilinear",
+            ),
+            id="scaled down and up",
+        ),
+    ],
+)
+def test_near_duplicates(change: object) -> None:
+    data = photographs()
+    assert isinstance(data.train.images, torch.Tensor)
+    near = change(data.train.images[30:40]).to(torch.uint8)  # type: ignore[operator]
+    signs = found(with_images(data, "test", list(range(10)), near, data.train.labels[30:40]))
+    across = signs["near duplicates across splits"]
+    assert len(across.items) >= 9
+    assert set(across.items) <= {f"test[{k}] = train[{30 + k}]" for k in range(10)}
+    assert "exact duplicates across splits" not in signs
+
+
+def slow_pairs(hashes: np.ndarray, thumbnails: np.ndarray) -> set[tuple[int, int]]:
+    """All pairs, one by one, that share a quarter of their hash and differ in few bits and have alike thumbnails."""
+    pairs = set()
+    for a in range(len(hashes)):
+        for b in range(a + 1, len(hashes)):
+            bits = [bin(int(h)).removeprefix("0b").zfill(64) for h in (hashes[a], hashes[b])]
+            quarters = any(bits[0][k : k + 16] == bits[1][k : k + 16] for k in range(0, 64, 16))
+            apart = sum(x != y for x, y in zip(*bits))
+            if quarters and apart <= data_check.HAMMING and thumbnails[a] @ thumbnails[b] >= data_check.ALIKE:
+                pairs.add((a, b))
+    return pairs
+
+
+def test_near_pairs_are_those_of_the_slow_way() -> None:
+    random = np.random.default_rng(1)
+    hashes = np.repeat(random.integers(0, 2**63, 20, dtype=np.uint64), 4)
+    for k in range(len(hashes)):
+        for bit in random.integers(0, 64, random.integers(0, 10)):
+            hashes[k] ^= np.uint64(1) << np.uint64(bit)
+    vectors = np.repeat(random.normal(size=(20, 256)), 4, 0) + random.normal(size=(80, 256)) * 0.2
+    thumbnails = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    pairs = data_check._near_pairs(hashes, thumbnails, np.empty((0, 2), np.int64))
+    assert {(int(a), int(b)) for a, b in pairs} == slow_pairs(hashes, thumbnails)
+    assert len(pairs) > 10
+
+
+def test_look_alikes_are_not_called_copies(small: Data) -> None:
+    (near,) = [finding for finding in check(small) if finding.audit == "near duplicates"]
+    assert near.status == "not checked"
+    assert "cannot be told from look-alikes" in near.evidence
+
+
+def test_constant_images() -> None:
+    data = photographs()
+    flat = torch.full((2, 3, 32, 32), 7, dtype=torch.uint8)
+    flat[1] = 9
+    sign = found(with_images(data, "train", [3, 8], flat))["constant images"]
+    assert sign.items == ("train[3]", "train[8]")
+    assert "2 of 240" in sign.evidence
+
+
+def of_counts(*counts: int) -> Data:
+    whole = photographs(n=4 * max(counts), classes=len(counts))
+    assert whole.validation is not None
+    assert whole.test is not None
+    labels = torch.cat([torch.full((n,), k) for k, n in enumerate(counts)])
+    source = photographs(n=3 * len(labels), classes=2)
+    assert isinstance(source.train.images, torch.Tensor)
+    names = tuple(f"class {k}" for k in range(len(counts)))
+    return Data(Split(source.train.images[: len(labels)], labels), None, None, names)
+
+
+@pytest.mark.parametrize(
+    ("counts", "signs"),
+    [
+        ((40, 40), {}),
+        ((100, 30), {"class imbalance": "minor"}),
+        ((400, 30), {"class imbalance": "serious"}),
+        ((30, 12), {"tiny classes": "minor"}),
+        ((30, 4), {"class imbalance": "minor", "tiny classes": "serious"}),
+    ],
+)
+def test_imbalance_and_tiny_classes(counts: tuple[int, ...], signs: dict[str, str]) -> None:
+    assert {
+        name: sign.severity for name, sign in found(of_counts(*counts)).items() if "class" in name
+    } == signs
+
+
+def test_a_class_without_test_images() -> None:
+    data = photographs()
+    assert data.test is not None
+    kept = data.test.select((data.test.labels != 2).nonzero().flatten())
+    sign = found(replace(data, test=kept))["classes without test images"]
+    assert sign.items == ("class 2",)
+
+
+def test_groups_on_two_sides() -> None:
+    data = photographs()
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    names = {name: np.array([f"{name} {k % 7}" for k in range(n)], dtype=object) for name, n in sizes.items()}
+    apart = replace(
+        data, **{name: replace(split, columns={"group": names[name]}) for name, split in data.splits.items()}
+    )  # type: ignore[arg-type]
+    assert "group leakage" not in found(apart)
+    names["test"][5] = "train 3"
+    together = replace(
+        data, **{name: replace(split, columns={"group": names[name]}) for name, split in data.splits.items()}
+    )  # type: ignore[arg-type]
+    sign = found(together)["group leakage"]
+    assert sign.items == ("train 3: in train and test",)
+
+
+def test_labels_given_away_by_colour_or_by_file_size() -> None:
+    data = photographs()
+    assert isinstance(data.train.images, torch.Tensor)
+    tinted = data.train.images.clone()
+    tinted[data.train.labels == 0, 0] = 255
+    tinted[data.train.labels == 1, 1] = 255
+    tinted[data.train.labels == 2, 2] = 255
+    signs = found(replace(data, train=replace(data.train, images=tinted)))
+    assert signs["label from mean colour"].severity == "serious"
+    heavy = np.random.default_rng(0).integers(900, 1100, len(data.train)) + 5000 * data.train.labels.numpy()
+    signs = found(replace(data, train=replace(data.train, columns={"bytes": heavy})))
+    assert signs["label from file size"].severity == "serious"
+    assert "100.0 %" in signs["label from file size"].evidence
+
+
+def test_findings_are_kept_for_the_same_images_and_looked_for_again_in_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+    monkeypatch.setattr(data_check, "check", lambda data: calls.append(data.name) or check(data))
+    data = photographs(seed=7)
+    first = findings_of(data)
+    assert findings_of(data) == first
+    assert len(calls) == 1
+    findings_of(photographs(seed=8))
+    assert len(calls) == 2
+
+
+def test_files_are_named(tmp_path: Path) -> None:
+    from stresslens.plugins.datasets.folder import folder
+
+    for label in ("a", "b"):
+        (tmp_path / "p" / label).mkdir(parents=True)
+        for k in range(10):
+            pixels = np.random.default_rng([k, ord(label)]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "p" / label / f"{k}.png")
+    (tmp_path / "p" / "b" / "copy.png").write_bytes((tmp_path / "p" / "a" / "3.png").read_bytes())
+    sign = found(folder(path=str(tmp_path / "p")))["one image, two labels"]
+    assert set(sign.items[0].replace(" (a)", "").replace(" (b)", "").split(" = ")) == {
+        "a/3.png",
+        "b/copy.png",
+    }
+
+
+def test_findings_change_with_the_columns_and_with_what_was_noticed_while_reading() -> None:
+    data = photographs(seed=9)
+    grouped = replace(
+        data,
+        **{
+            name: replace(split, columns={"group": np.array(["all"] * len(split), dtype=object)})
+            for name, split in data.splits.items()
+        },
+    )  # type: ignore[arg-type]
+    statuses = [{f.audit: f.status for f in findings_of(each)}["group leakage"] for each in (data, grouped)]
+    assert statuses == ["not checked", "sign"]
+    noticed = Finding("unreadable files", "sign", "minor", "1 of 9 files", 9)
+    assert findings_of(replace(data, findings=(noticed,)))[0] == noticed
+
+
+def test_copies_within_a_split_of_an_image_that_stands_in_another_too() -> None:
+    data = photographs()
+    assert isinstance(data.train.images, torch.Tensor)
+    both = data.train.images[[7, 7]]
+    signs = found(with_images(data, "test", [0, 1], both, data.train.labels[[7, 7]]))
+    assert signs["exact duplicates within a split"].items == ("test[1] = test[0]",)
+    assert signs["exact duplicates across splits"].items == ("test[0] = train[7]", "test[1] = train[7]")
+
+
+def test_a_camera_that_does_not_move() -> None:
+    """Every picture is nearly the same: copies cannot be told, and looking for them takes no longer."""
+    random = torch.Generator().manual_seed(0)
+    background = torch.randint(0, 256, (1, 3, 32, 32), generator=random)
+    images = (
+        (background + torch.randint(-9, 10, (400, 3, 32, 32), generator=random)).clamp(0, 255).to(torch.uint8)
+    )
+    data = Data.from_arrays(images, torch.arange(400) % 2)
+    (near,) = [finding for finding in check(data) if finding.audit.startswith("near duplicates")]
+    assert near.status == "not checked"

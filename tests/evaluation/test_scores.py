@@ -1,0 +1,142 @@
+"""What a run's record says of a split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stresslens.core.data import Data, Split
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.types import Estimate
+from stresslens.evaluation import scores
+from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.scores import Predictions
+from stresslens.metrics import calibration
+from stresslens.study import predict_stage, stages
+from stresslens.training.task import Task
+
+UNCALIBRATED = [
+    "accuracy",
+    "top5",
+    "balanced_accuracy",
+    "cross_entropy",
+    "brier",
+    "ece",
+    "auroc",
+    "auprc",
+    "aurc",
+    "majority_baseline",
+]
+CALIBRATED = ["cross_entropy_calibrated", "brier_calibrated", "ece_calibrated"]
+
+
+def predictions(n: int = 200, classes: int = 6, seed: int = 0) -> Predictions:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, n)
+    return Predictions(
+        generator.normal(size=(n, classes)) * 3 + 4 * np.eye(classes)[labels], labels, np.arange(n)
+    )
+
+
+def images(n: int = 200, channels: int = 1, **columns: Any) -> Split:
+    x = torch.rand(n, channels, 4, 4, generator=torch.Generator().manual_seed(0))
+    return Split(
+        x,
+        torch.zeros(n, dtype=torch.int64),
+        1.0,
+        {name: np.asarray(values) for name, values in columns.items()},
+    )
+
+
+def test_a_record_has_every_part_and_is_json() -> None:
+    found = scores.summary(predictions(), images(), np.zeros(3, np.int64), temperature=2.0)
+    assert list(found) == ["scores", "per_class", "confusion", "risk_coverage", "slices", "reliability"]
+    assert sorted(found["scores"]) == sorted(UNCALIBRATED + CALIBRATED)
+    assert list(found["per_class"]) == ["precision", "recall", "f1", "auroc", "auprc", "support"]
+    assert [len(column) for column in found["per_class"].values()] == [6] * 6
+    assert len(found["reliability"]["bins"]) == len(found["reliability"]["calibrated"]) == 15
+    assert [each["by"] for each in found["slices"]] == ["brightness"]
+    json.dumps(found, allow_nan=False)
+    for values in found["scores"].values():
+        estimate = Estimate.from_json(values)
+        assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_an_absent_class_is_null_in_the_record() -> None:
+    some = predictions()
+    found = scores.summary(replace(some, labels=some.labels.clip(max=4)), images(), np.zeros(3, np.int64))
+    assert found["per_class"]["auroc"][5]["value"] is None
+    assert found["per_class"]["support"][5] == 0
+    assert found["reliability"]["calibrated"] is None
+    assert not {*CALIBRATED} & {*found["scores"]}
+    json.dumps(found, allow_nan=False)
+
+
+def test_scores_that_are_no_logits_have_no_calibration() -> None:
+    found = scores.summary(
+        replace(predictions(), kind="scores"), images(), np.zeros(3, np.int64), temperature=2.0
+    )
+    assert "reliability" not in found
+    assert sorted(found["scores"]) == sorted({*UNCALIBRATED} - {"cross_entropy", "brier", "ece"})
+
+
+def test_colour_images_are_also_sliced_by_saturation_and_columns() -> None:
+    split = images(channels=3, camera=["a", "b"] * 100, patient=np.arange(200))
+    found = scores.summary(predictions(), split, np.zeros(3, np.int64))
+    assert [each["by"] for each in found["slices"]] == ["brightness", "saturation", "camera"]
+    named = scores.summary(predictions(), split, np.zeros(3, np.int64), slices=["patient"])
+    assert [each["by"] for each in named["slices"]] == ["brightness", "saturation", "camera", "patient"]
+
+
+def test_colours_are_the_means_of_pixels() -> None:
+    split = images(n=1100, channels=3)
+    found = scores.colours_of(split)
+    x = split.images.numpy()
+    assert found["brightness"] == pytest.approx(x.mean((1, 2, 3)), abs=1e-6)
+    assert found["saturation"] == pytest.approx((x.max(1) - x.min(1)).mean((1, 2)), abs=1e-6)
+
+
+def test_test_is_calibrated_by_validations_temperature(task_of: Callable[..., Task]) -> None:
+    task = task_of("mlp", epochs=5)
+    record = stages.carry_out(task)
+    folder = RunFolder(task.folder)
+    validation, test = (
+        Predictions.of_arrays(folder.load_predictions(split)) for split in ("validation", "test")
+    )
+    fitted = record["calibration"]
+    assert (fitted["fitted_on"], fitted["n"]) == ("validation", 60)
+    assert fitted["temperature"] == pytest.approx(
+        calibration.fit_temperature(validation.scores, validation.labels), rel=1e-3
+    )
+    expected = calibration.ece(test.calibrated(fitted["temperature"]).probabilities, test.labels).value
+    assert record["scores"]["test"]["ece_calibrated"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert not {*CALIBRATED} & {*record["scores"]["validation"]}
+    assert sorted(record["scores"]["train"]) == sorted(UNCALIBRATED)
+
+
+def test_a_split_evaluated_later_gives_the_same(task_of: Callable[..., Task], small: Data) -> None:
+    task = task_of()
+    record = stages.carry_out(task)
+    kept = json.loads(json.dumps(record))
+    predict_stage.predict_split(
+        RunFolder(task.folder), open_model(RunFolder(task.folder), trust=True), small, "test", record
+    )
+    assert record["reads_of_test"] == kept["reads_of_test"] + 1
+    again = {
+        "reads_of_test": record["reads_of_test"],
+        "scoring": record["scoring"],
+    }  # which took its own time
+    assert json.loads(json.dumps(record)) == {**kept, **again}
+
+
+def test_without_validation_nothing_is_calibrated(task_of: Callable[..., Task], small: Data) -> None:
+    record = stages.carry_out(task_of(data=replace(small, validation=None)))
+    assert "calibration" not in record
+    assert sorted(record["scores"]["test"]) == sorted(UNCALIBRATED)
+    assert record["reliability"]["test"]["calibrated"] is None

@@ -1,0 +1,82 @@
+"""The curve of certified accuracy: recounted, resumed, read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stresslens.core.data import Data
+from stresslens.core.errors import ConfigError
+from stresslens.robustness import certify
+
+QUICK = {"smoothing": {"n": 200, "n0": 20}}
+
+
+def net() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+def test_the_curve_is_the_share_of_radii_beyond(small: Data, tmp_path: Path) -> None:
+    assert small.test is not None
+    ways = ["interval", QUICK]
+    found = certify.certify(
+        tmp_path, net(), small.test, ways, of="a", base=tmp_path, images=40, radii=[0, 0.01, 0.1]
+    )
+    assert [(each["certificate"], each["norm"], each["n"]) for each in found] == [
+        ("interval", "linf", 40),
+        ("smoothing", "l2", 40),
+    ]
+    for each in found:
+        folder = tmp_path / f"{each['certificate']}-{each['fingerprint'][:8]}"
+        radius = np.load(folder / "result.npz")["radius"]
+        assert [point["radius"] for point in each["curve"]] == [0, 0.01, 0.1]
+        values = [point["certified"]["value"] for point in each["curve"]]
+        assert values == [pytest.approx(np.mean(radius > r)) for r in (0, 0.01, 0.1)]
+        assert values[0] == each["smoothed_accuracy"]["value"]
+        assert each["abstained"] == np.isnan(radius).sum()
+    assert found[1]["abstained"] > 0
+
+
+def test_stopped_it_goes_on_and_finished_it_is_read(
+    small: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert small.test is not None
+    whole = certify.certify(tmp_path / "whole", net(), small.test, [QUICK], of="a", base=tmp_path, images=20)
+    monkeypatch.setattr(certify, "SAVE_SECONDS", 0)
+    seen: list[int] = []
+
+    def told(done: int, total: int) -> None:
+        seen.append(done)
+        if done == 12 and len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        certify.certify(
+            tmp_path / "cut", net(), small.test, [QUICK], of="a", base=tmp_path, images=20, tell=told
+        )
+    resumed = certify.certify(
+        tmp_path / "cut", net(), small.test, [QUICK], of="a", base=tmp_path, images=20, tell=told
+    )
+    assert seen == [0, 4, 8, 12, 12, 16, 20]
+    assert {**resumed[0], "cost": 0} == {**whole[0], "cost": 0}
+    certify.certify(tmp_path / "cut", net(), small.test, [QUICK], of="a", base=tmp_path, images=20, tell=told)
+    assert len(seen) == 7
+    assert sorted(file.name for file in (tmp_path / "cut").rglob("*.*")) == ["result.json", "result.npz"]
+
+
+def test_own_certificates_say_their_norm(small: Data, tmp_path: Path) -> None:
+    assert small.test is not None
+    (tmp_path / "own.py").write_text(
+        "from typing import Literal\n\ndef mute(x):\n    return x[:, 0, 0, 0]\n\n"
+        "def wrong(x, *, norm: Literal['l2'] = 'l2'):\n    return 3\n"
+    )
+    with pytest.raises(ConfigError, match="does not say in which norm"):
+        certify.certify(tmp_path, net(), small.test, ["own.py:mute"], of="a", base=tmp_path)
+    with pytest.raises(ConfigError, match="returned a int for 4 images"):
+        certify.certify(tmp_path, net(), small.test, ["own.py:wrong"], of="a", base=tmp_path)

@@ -1,0 +1,446 @@
+"""One training by two or three processes is the training by one; and whatever happens to one of them, nobody hangs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from several import carry_out, command, each, in_group, start
+from torch import Tensor, nn
+
+from stresslens.core.data import Data
+from stresslens.core.distributed import ALONE, Group
+from stresslens.core.errors import Stopped
+from stresslens.core.files import read_json
+from stresslens.core.run_folder import RunFolder
+from stresslens.study import stages
+from stresslens.training.autotune import arithmetic_of
+from stresslens.training.distributed import Following
+from stresslens.training.loop import Training
+from stresslens.training.setup import build_model
+from stresslens.training.task import Task
+
+Make = Callable[..., Task]
+
+MLP = {"mlp": {"widths": [12]}}
+RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "supervised": (MLP, {}),
+    "convolutions": ({"simple_cnn": {"channels": 3, "hidden": 8}}, {"memory_format": "channels_last"}),
+    "gradient by hand": (MLP, {"objective": "by_hand", "accumulate": 2}),
+    "class weights": (MLP, {"balance": "weights", "loss": "mse"}),
+    "balanced sampling": (MLP, {"balance": "sampling"}),
+    "augmented": (
+        "linear",
+        {"augment": ["flip", {"crop": {"padding": 1}}, {"cutout": {"size": 2}}, "mixup"]},
+    ),
+    "accumulated, clipped, averaged": (
+        MLP,
+        {"accumulate": 3, "clip": 0.2, "ema": 0.9, "optimizer": {"momentum": {}}},
+    ),
+    "file order": (MLP, {"shuffle": False}),
+    "adversarial": (MLP, {"objective": {"adversarial": {"eps": 0.1}}}),
+    "free": (MLP, {"objective": {"free": {"eps": 0.1}}, "replay": 2}),
+    "trades": (MLP, {"objective": {"trades": {"eps": 0.1, "steps": 2}}}),
+    "noisy": (MLP, {"objective": "noisy"}),
+}
+STEPS = 20
+
+Weights = list[Tensor]
+
+
+def stepped(group: Group, tasks: dict[str, Task]) -> dict[str, tuple[Weights, Weights, float]]:
+    """Of each task the first step's gradients, and weights and sum of losses after 20 steps."""
+    return {name: _stepped(group, task) for name, task in tasks.items()}
+
+
+def _stepped(group: Group, task: Task) -> tuple[Weights, Weights, float]:
+    assert task.data is not None
+    torch.manual_seed(0)
+    kind = Following if group.place.rank else Training
+    training = kind(
+        build_model(task, task.data),
+        task.data,
+        task.recipe.train,
+        arithmetic=arithmetic_of(task),
+        seed=task.seed,
+        folder=RunFolder(task.folder),
+        base=task.base,
+        show=lambda position, epochs, done: None,
+        group=group,
+    )
+    training.model.train()
+    first: Weights = []
+    losses = 0.0
+    steps = itertools.count(1)
+    while True:
+        for batch in training.batches():
+            loss = training.loss_of(batch)
+            training.differentiate(loss)
+            training.check(loss, batch)
+            losses += training.position.last_loss
+            first = first or [p.grad.clone() for p in training.parameters if p.grad is not None]
+            training.update()
+            if next(steps) == STEPS:
+                return first, [p.detach().clone() for p in training.parameters], losses
+        training.position.epoch += 1
+        training.position.step = 0
+
+
+@pytest.fixture(scope="module")
+def stepping(
+    small: Data, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, dict[str, tuple[Weights, Weights, float]]]:
+    """By the number of processes. Batches of 25 of 101 images: the last has one, which leaves the others of three without any."""
+    from stresslens.config import study_file
+
+    data = replace(small, train=small.train.select(range(101)))
+    folder = tmp_path_factory.mktemp("stepping")
+    common = {"batch_size": 25, "optimizer": "sgd", "lr": 0.1, "epochs": 9, "device": "cpu"}
+    arithmetic = {"precision": "float64", "threads": 1, "memory_format": "contiguous"}
+    tasks = {}
+    for name, (model, train) in RECIPES.items():
+        recipe = study_file.recipe_from({"model": model, "train": common | arithmetic | train}, folder)
+        tasks[name] = Task("tests", name, 0, recipe, folder, folder, data)
+    found = {1: stepped(ALONE, tasks)}
+    for count in (2, 3):
+        of_first, *others = each(count, in_group, stepped, tasks)
+        for other in others:  # the same bits in every process
+            assert all(
+                a.equal(b) for name in tasks for a, b in zip(of_first[name][1], other[name][1], strict=True)
+            )
+        found[count] = of_first
+    return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("count", [2, 3])
+def test_gradients_losses_and_weights_are_one_processes(stepping: Any, name: str, count: int) -> None:
+    for alone, shared in zip(stepping[1][name][:2], stepping[count][name][:2], strict=True):
+        for mine, ours in zip(alone, shared, strict=True):
+            assert mine.abs().max() > 0
+            assert torch.allclose(mine, ours, rtol=0, atol=1e-12)
+    assert stepping[count][name][2] == pytest.approx(stepping[1][name][2], abs=1e-11)
+
+
+def weights(task: Task) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(task.folder / "model.safetensors")
+
+
+def lines(task: Task) -> list[dict[str, Any]]:
+    return RunFolder(task.folder).read_lines(RunFolder(task.folder).metrics)
+
+
+def same_lines(one: Task, other: Task) -> None:
+    for mine, ours in zip(lines(one), lines(other), strict=True):
+        for split in ("validation", "train"):
+            assert mine.pop(split) == pytest.approx(ours.pop(split), abs=1e-12)
+        figures = (
+            mine.pop("objective", {}),
+            ours.pop("objective", {}),
+        )  # the guard's are of the first process's images
+        assert figures[0].keys() == figures[1].keys()
+        assert mine == pytest.approx(ours, abs=1e-12)
+
+
+OPTIONS: dict[str, Any] = {
+    "batch_size": 22,
+    "optimizer": "momentum",
+    "lr": 0.02,
+    "precision": "float64",
+    "watch": ["train", "validation"],
+}
+
+
+def test_a_run_leaves_the_same_files(task_of: Make, tmp_path: Path) -> None:
+    options = OPTIONS | {"epochs": 8, "select": "loss", "objective": {"adversarial": {"eps": 0.05}}}
+    alone = task_of(MLP, folder=tmp_path / "alone" / "seed-0", **options)
+    robust = task_of("linear", folder=tmp_path / "robust" / "seed-0", **options | {"select": "robust"})
+    stages.carry_out(alone)
+    stages.carry_out(robust)
+    shared, shared_robust = (
+        replace(t, folder=tmp_path / "shared" / t.folder.parent.name / "seed-0") for t in (alone, robust)
+    )
+    assert start(3, carry_out, shared, shared_robust).codes() == [0, 0, 0]
+    for one, other in ((alone, shared), (robust, shared_robust)):
+        same_lines(one, other)
+        assert all(
+            torch.allclose(value, weights(other)[name], rtol=0, atol=1e-6)
+            for name, value in weights(one).items()
+        )
+        records = [read_json(task.folder / "record.json") for task in (one, other)]
+        assert records[0].keys() == records[1].keys()
+        for part in ("chosen_epoch", "steps", "stopped", "epochs", "select"):
+            assert records[0]["training"][part] == records[1]["training"][part]
+        for split in ("validation", "test"):
+            mine, ours = (RunFolder(task.folder).load_predictions(split) for task in (one, other))
+            assert ours["index"].tolist() == list(range(60))
+            assert np.abs(mine["scores"] - ours["scores"]).max() < 1e-6
+    environment = read_json(shared.folder / "environment.json")
+    assert (environment["processes"], environment["backend"]) == (3, "gloo")
+    assert read_json(alone.folder / "environment.json")["processes"] == 1
+
+
+def logged(task: Task, least: int) -> None:
+    """Waits until so many epochs are logged."""
+    until = time.monotonic() + 60
+    while not (task.folder / "metrics.jsonl").exists() or len(lines(task)) < least:
+        assert time.monotonic() < until, "no line of metrics"
+        time.sleep(0.005)
+
+
+LONG: dict[str, Any] = OPTIONS | {
+    "epochs": 40,
+    "augment": ["flip"],
+    "ema": 0.9,
+    "accumulate": 2,
+    "schedule": "cosine",
+}
+
+
+def test_two_then_one_then_three_processes_end_at_the_same_weights(
+    task_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = {"free": {"eps": 0.1}}
+    whole = task_of(MLP, folder=tmp_path / "whole" / "seed-0", objective=objective, replay=2, **LONG)
+    stages.carry_out(whole)
+    task = replace(whole, folder=tmp_path / "parts" / "seed-0")
+    two = start(2, carry_out, task)
+    logged(task, 3)
+    os.kill(two.processes[1].pid or 0, signal.SIGTERM)  # one hears it, both stop at the same batch
+    assert two.codes() == [143, 143]
+    assert read_json(task.folder / "record.json")["status"] == "stopped"
+    assert len(lines(task)) < 40
+
+    keep, calls = Training.keep, itertools.count()
+
+    def interrupted(self: Training) -> None:
+        if next(calls) == 30:
+            signal.raise_signal(signal.SIGINT)
+        keep(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "keep", interrupted)
+        with pytest.raises(Stopped):
+            stages.carry_out(task)
+    assert start(3, carry_out, task).codes() == [0, 0, 0]
+    same_lines(whole, task)
+    assert all(
+        torch.allclose(value, weights(task)[name], rtol=0, atol=1e-6)
+        for name, value in weights(whole).items()
+    )
+    states = [RunFolder(each_task.folder).load_checkpoint()[0] for each_task in (whole, task)]
+    mine, ours = (state["carried"]["perturbation"] for state in states if state)
+    assert torch.allclose(mine, ours, rtol=0, atol=1e-12)
+    resumed = read_json(task.folder / "record.json")["resumed_from"]
+    assert [(place["processes"], place.get("backend")) for place in resumed] == [(1, None), (3, "gloo")]
+
+
+class Dropping(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 10))
+
+
+@pytest.mark.slow
+def test_dropout_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Dropping()
+    whole = replace(task_of("linear", folder=tmp_path / "whole" / "seed-0", **LONG), module=module)
+    parts = replace(whole, folder=tmp_path / "parts" / "seed-0")
+    assert start(2, carry_out, whole).codes() == [0, 0]
+    interrupted = start(2, carry_out, parts)
+    logged(parts, 3)
+    os.kill(interrupted.processes[0].pid or 0, signal.SIGINT)
+    assert interrupted.codes() == [130, 130]
+    assert len(lines(parts)) < 40
+    assert start(2, carry_out, parts).codes() == [0, 0]
+    assert lines(parts) == lines(whole)
+    assert (parts.folder / "model.safetensors").read_bytes() == (
+        whole.folder / "model.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize("later", [0, 0.1, 0.3])
+def test_a_signal_while_a_training_begins_leaves_nobody_waiting(
+    task_of: Make, tmp_path: Path, later: float
+) -> None:
+    task = task_of("linear", folder=tmp_path / "run" / "seed-0", **LONG | {"epochs": 4000})
+    began = start(2, carry_out, task)
+    until = time.monotonic() + 60
+    while not (task.folder / "record.json").exists():
+        assert time.monotonic() < until
+    time.sleep(later)
+    for process in began.processes:
+        os.kill(process.pid or 0, signal.SIGTERM)
+    assert set(began.codes()) <= {
+        143,
+        -signal.SIGTERM,
+    }  # the latter where it came before the process could listen
+
+
+def test_divergence_is_told_once_and_the_other_runs_go_on(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "data: {digits: {subset: 100}}\nmodel: linear\n"
+        "train: {epochs: 2, batch_size: 40, optimizer: sgd, precision: float32, threads: 1, memory_format: contiguous}\n"
+        "runs:\n  wild: {train.lr: 1.0e+38, train.loss: mse}\n  tame: {}\n"
+    )
+    assert start(2, command, tmp_path, "run", "study.yaml").codes() == [4, 0]
+    for run, status in (("wild", "diverged"), ("tame", "finished")):
+        assert read_json(tmp_path / "runs" / "study" / run / "seed-0" / "record.json")["status"] == status
+    first, second = ((tmp_path / f"said-{rank}").read_text() for rank in range(2))
+    assert "is not finite" in first or "the loss is" in first
+    assert "(40 in all)" in first  # the whole batch's images, not one part's
+    assert second == ""
+
+
+TINY = "data: {digits: {subset: 100}}\ntrain: {epochs: 2, precision: float32, threads: 1}\n"
+REFUSED = {
+    "a wrong key": ("model: lineal\n", [], "did you mean 'linear'"),
+    "batch norm": (
+        "runs: {plain: {model: linear}, normed: {model: {simple_cnn: {batch_norm: true}}}}\n",
+        [],
+        "SyncBatchNorm does not run on a CPU",
+    ),
+    "jobs": ("model: linear\n", ["--jobs", "2"], "--jobs 2: under torchrun"),
+    "ray": ("model: linear\nexecutor: ray\n", [], "the executor ray: under torchrun"),
+    "one GPU": ("model: linear\n", ["--device", "mps"], "mps"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_refused_before_training_by_the_first_alone(tmp_path: Path, name: str) -> None:
+    extra, words, message = REFUSED[name]
+    (tmp_path / "study.yaml").write_text(TINY + extra)
+    assert start(2, command, tmp_path, "run", "study.yaml", *words).codes() == [2, 0]
+    assert message in (tmp_path / "said-0").read_text()
+    assert (tmp_path / "said-1").read_text() == ""
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_any_other_command_is_the_firsts_alone(tmp_path: Path) -> None:
+    assert start(2, command, tmp_path, "list", "losses").codes() == [0, 0]
+    assert "cross_entropy" in (tmp_path / "said-0").read_text()
+    assert (tmp_path / "said-1").read_text() == ""
+
+
+OWN = """
+import os
+from torch.nn.functional import cross_entropy
+
+def vector(logits, y):
+    return logits.sum(1).detach()
+
+def of_the_second(logits, y):
+    if os.environ.get("RANK") == "1":
+        raise %s
+    return cross_entropy(logits, y)
+"""
+
+
+def test_an_error_in_the_midst_of_training_ends_all(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN % "ValueError('not here')")
+    (tmp_path / "study.yaml").write_text(TINY + 'model: linear\nruns: {own: {train.loss: "own.py:vector"}}\n')
+    assert start(2, command, tmp_path, "run", "study.yaml").codes() == [2, 0]
+    assert "expected a scalar tensor" in (tmp_path / "said-0").read_text()
+    assert (tmp_path / "said-1").read_text() == ""
+
+
+def test_an_error_of_one_process_alone_ends_all(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN % "MemoryError('full')")
+    (tmp_path / "study.yaml").write_text(
+        TINY + 'model: linear\nruns: {own: {train.loss: "own.py:of_the_second"}}\n'
+    )
+    started = start(2, command, tmp_path, "run", "study.yaml")
+    started.processes[1].join(60)
+    assert started.processes[1].exitcode == 1
+    assert started.codes() == [1, 1]
+    assert "another process of this training has ended" in (tmp_path / "said-0").read_text()
+
+
+def torchrun(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """torchrun itself, in the folder."""
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "-m",
+            "stresslens",
+            *words,
+        ],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(stages.__file__).parents[2])},
+    )
+
+
+def test_torchrun_runs_a_study_to_its_report(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(TINY + "runs: {linear: {model: linear}, mlp: {model: mlp}}\n")
+    started = torchrun(tmp_path, "run", "study.yaml")
+    out, err = started.communicate(timeout=120)
+    assert started.returncode == 0, err
+    assert out.count("report: ") == 1
+    assert err.count("2 epochs in") == 2
+    study = tmp_path / "runs" / "study"
+    assert (study / "report.html").is_file()
+    assert read_json(study / "mlp" / "seed-0" / "record.json")["status"] == "finished"
+
+
+SLOW = "data: digits\nmodel: {mlp: {widths: [64]}}\ntrain: {epochs: 3000, checkpoint_seconds: 0.2, precision: float64, threads: 1}\n"
+
+
+def training_under_torchrun(tmp_path: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A long training that has logged some epochs and saved."""
+    (tmp_path / "study.yaml").write_text(SLOW)
+    started = torchrun(tmp_path, "run", "study.yaml")
+    run = tmp_path / "runs" / "study" / "run" / "seed-0"
+    until = time.monotonic() + 60
+    while not (run / "checkpoint.previous.pt").exists():
+        assert time.monotonic() < until
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.02)
+    return started, run
+
+
+def place_of(run: Path) -> int:
+    state, _ = RunFolder(run).load_checkpoint()
+    assert state is not None
+    return int(state["position"]["updates"])
+
+
+@pytest.mark.slow
+def test_torchrun_ends_all_when_one_is_killed_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    started, run = training_under_torchrun(tmp_path)
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    started.communicate(timeout=60)
+    assert started.returncode == 1
+    before = place_of(run)
+    again = torchrun(tmp_path, "run", "study.yaml")
+    until = time.monotonic() + 60
+    while place_of(run) <= before + 20:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    again.send_signal(signal.SIGTERM)  # torchrun passes it on
+    again.communicate(timeout=60)
+    record = read_json(run / "record.json")
+    assert record["status"] == "stopped"
+    assert record["resumed_from"][0]["processes"] == 2
+    assert place_of(run) > before
