@@ -29,7 +29,7 @@ from stresslens.core.ball import Ball, parse_radius
 from stresslens.core.draws import Draws
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.finished_run import data_of
-from stresslens.robustness.attack_batch import Search, judge_of
+from stresslens.robustness.attack_batch import AttackBatch, verdict_model
 
 Attacked = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 STEPS = 40
@@ -192,7 +192,7 @@ def attempts() -> Iterator[tuple[str, dict[str, dict[str, str]]]]:
 def standard(case: Case, radii: list[float]) -> None:
     for eps in radii:
         with attacked(case.model):
-            search = Search(judge_of(case.model), case.x, case.y, Ball("linf", eps))
+            search = AttackBatch(verdict_model(case.model), case.x, case.y, Ball("linf", eps))
             parts = []
             for label, attack in attempts():
                 trace, _ = search.attempt(

@@ -30,14 +30,14 @@ from torch import Tensor, nn
 import stresslens as sl
 from stresslens.config import registry
 from stresslens.config.schema import Robustness
-from stresslens.config.threat_model import threat_of
+from stresslens.config.threat_model import resolve_threat_model
 from stresslens.core import devices
 from stresslens.core.attack_base import attacked
 from stresslens.core.ball import Ball
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
-from stresslens.robustness.attack_batch import Search, judge_of
-from stresslens.robustness.autotune import steer
+from stresslens.robustness.attack_batch import AttackBatch, verdict_model
+from stresslens.robustness.autotune import autotune_attack
 from stresslens.robustness.measure import measure
 
 IMAGES = 1000
@@ -70,7 +70,7 @@ def survivors(model: nn.Module, x_adv: Tensor, y: Tensor) -> np.ndarray:
 
 def ours(model: nn.Module, x: Tensor, y: Tensor, protocol: Any, radii: Any) -> np.ndarray:
     """(n,) every image's smallest broken radius, by the engine."""
-    threat = threat_of(Robustness(radii=radii, protocol=protocol, images="all"), base=Path.cwd())
+    threat = resolve_threat_model(Robustness(radii=radii, protocol=protocol, images="all"), base=Path.cwd())
     return measure(model, Split(x, y, 1.0), threat)[0].smallest
 
 
@@ -78,10 +78,10 @@ def undropped(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> np.ndarray:
     """PGD as the engine runs it, except that no image is dropped."""
     bound = registry.resolve("attacks", {"pgd": {"steps": STEPS, "relative_step": 0.1}})
     with attacked(model):
-        steering = steer(model, x, passes=1)
-        search = Search(judge_of(model), x, y, Ball("linf", eps), drop=False)
-        with steering.active():
-            search.attempt(bound, steering.model(model), Draws(0, torch.arange(len(x))), name="pgd")
+        compute = autotune_attack(model, x, passes=1)
+        search = AttackBatch(verdict_model(model), x, y, Ball("linf", eps), drop=False)
+        with compute.active():
+            search.attempt(bound, compute.model(model), Draws(0, torch.arange(len(x))), name="pgd")
     return (~search.broken).numpy()
 
 

@@ -24,7 +24,7 @@ from stresslens.core.attack_base import attacked, unwatched
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.metrics.intervals import wilson
-from stresslens.training.autotune import arithmetic_of
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import fit
 from stresslens.training.task import Task, load_data
 
@@ -108,7 +108,7 @@ def speed(model: Any, size: int, folder: Path) -> None:
         f"\n{model}, batch {size}, PGD-{STEPS}, {torch.get_num_threads()} threads; median of n = 5 turns of {steps} steps"
     )
     for name, rate in rates.items():
-        way = arithmetic_of(chosen)
+        way = compute_config(chosen)
         detail = (
             f"  ({way.precision}, {way.memory_format}, {way.threads} threads)" if name == "stresslens" else ""
         )

@@ -22,7 +22,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from stresslens.core.data import Data
 from stresslens.core.devices import keep_memory
-from stresslens.core.image_files import Frame, decode, files_below, quietly, read
+from stresslens.core.image_files import Frame, decode, files_below, quietly, read_image
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.datasets.folder import folder
 from stresslens.plugins.models.simple_cnn import simple_cnn
@@ -59,7 +59,7 @@ def decoding_alone(path: Path, most: int = 5000) -> float:
     files = sorted(entry.path for entry in files_below(str(path)))
     some = files[:: max(1, len(files) // most)]
     with quietly():
-        return seconds(lambda: [decode(read(file), Frame(3, None)) for file in some]) * len(files) / len(some)
+        return seconds(lambda: [decode(read_image(file), Frame(3, None)) for file in some]) * len(files) / len(some)
 
 
 def epoch_from_files(

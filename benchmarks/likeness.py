@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from stresslens.core.image_files import Frame, decode, files_below, read
+from stresslens.core.image_files import Frame, decode, files_below, read_image
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Shape
 from stresslens.evaluation import ood
@@ -44,7 +44,7 @@ def photographs(folder: Path, shape: Shape) -> Tensor:
     files = sorted(entry.path for entry in files_below(str(folder)))
     some = files[:: max(1, len(files) // MANY)][:MANY]
     frame = Frame(shape[0], (shape[1], shape[2]))
-    return torch.from_numpy(np.stack([decode(read(file), frame).pixels for file in some])).float() / 255
+    return torch.from_numpy(np.stack([decode(read_image(file), frame).pixels for file in some])).float() / 255
 
 
 def foreign(shape: Shape, random: torch.Generator) -> dict[str, Tensor]:
@@ -61,7 +61,7 @@ def foreign(shape: Shape, random: torch.Generator) -> dict[str, Tensor]:
 def main() -> None:
     folder = RunFolder(Path(sys.argv[1]))
     model, data = open_model(folder).eval(), data_of(folder)
-    fitted = ood.Likeness.load(folder.likeness)
+    fitted = ood.OODDetector.load(folder.likeness)
     assert data.test is not None
     test = data.test.floats(data.test.images[:])
     kinds = {

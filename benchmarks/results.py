@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stresslens.core.text import duration
 from stresslens.report.format import percent
-from stresslens.report.load import Recipe, Study, read_study
+from stresslens.report.load import VariantRuns, StudyFolder, load_study
 
 HEAD = (
     "run",
@@ -27,18 +27,18 @@ HEAD = (
 )
 
 
-def row(recipe: Recipe, split: str) -> tuple[str, ...]:
-    estimate, shown = recipe.score(split, "accuracy"), recipe.shown
+def row(config: VariantRuns, split: str) -> tuple[str, ...]:
+    estimate, shown = config.score(split, "accuracy"), config.shown
     assert shown is not None
     training, layers = shown.record.training, shown.record.layers
-    seconds = recipe.mean(lambda run: run.record.training.seconds)
-    commits = sorted({run.environment.get("commit", "") for run in recipe.finished})
+    seconds = config.mean(lambda run: run.record.training.seconds)
+    commits = sorted({run.environment.get("commit", "") for run in config.finished})
     return (
-        recipe.name,
+        config.name,
         percent(estimate),
         "–" if estimate is None else "images and seeds" if estimate.unit == "both" else estimate.unit,
         f"{estimate.n:,}" if estimate else "–",
-        str(len(recipe.finished)),
+        str(len(config.finished)),
         str(training.epochs or "–"),
         f"{layers.parameters:,}" if layers else "–",
         duration(seconds) if seconds is not None else "–",
@@ -46,8 +46,8 @@ def row(recipe: Recipe, split: str) -> tuple[str, ...]:
     )
 
 
-def table(study: Study) -> str:
-    rows = [row(recipe, study.split) for recipe in study.recipes if recipe.finished]
+def table(study: StudyFolder) -> str:
+    rows = [row(config, study.split) for config in study.recipes if config.finished]
     lines = [f"## {study.name}", "", f"`stresslens run studies/{study.name}.yaml`", ""]
     lines += [
         f"| {' | '.join(HEAD)} |",
@@ -65,7 +65,7 @@ def main() -> None:
     print(
         "# Measured\n\nMade by `make results`; the tables beside the labs' own figures are in [results.md](results.md).\n"
     )
-    print("\n\n".join(table(read_study(folder)) for folder in folders))
+    print("\n\n".join(table(load_study(folder)) for folder in folders))
 
 
 if __name__ == "__main__":

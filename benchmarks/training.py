@@ -29,7 +29,7 @@ from stresslens.core import devices
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.study import pipeline, stages
-from stresslens.training.autotune import arithmetic_of, settle
+from stresslens.training.autotune import compute_config, autotune
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task, load_data
@@ -79,7 +79,7 @@ def stresslens_steps(training: Training, steps: int) -> int:
         if step == steps:
             break
         loss = training.loss_of(batch)
-        training.differentiate(loss)
+        training.backward(loss)
         training.check(loss, batch)
         training.update()
         training.keep()
@@ -111,7 +111,7 @@ def in_turns(contestants: dict[str, Callable[[], int]], *, turns: int = TURNS) -
 
 
 def task_of(model: Any, size: int, folder: Path, **train: Any) -> Task:
-    recipe = study_file.recipe_from(
+    config = study_file.variant_config_from(
         {
             "data": "mnist",
             "model": model,
@@ -120,8 +120,8 @@ def task_of(model: Any, size: int, folder: Path, **train: Any) -> Task:
         },
         STUDIES,
     )
-    return settle(
-        [Task("benchmark", "run", 0, recipe, STUDIES, folder)], most_threads=torch.get_num_threads()
+    return autotune(
+        [Task("benchmark", "run", 0, config, STUDIES, folder)], most_threads=torch.get_num_threads()
     )[0]
 
 
@@ -132,8 +132,8 @@ def training_of(task: Task) -> Training:
     training = Training(
         build_model(task, data),
         data,
-        task.recipe.train,
-        arithmetic=arithmetic_of(task),
+        task.config.train,
+        compute=compute_config(task),
         seed=0,
         folder=RunFolder(task.folder),
         base=STUDIES,
@@ -167,7 +167,7 @@ def images_per_second(model: str, size: int, folder: Path) -> None:
             "stresslens": lambda: stresslens_steps(ours, steps),
         }
     )
-    way = arithmetic_of(chosen)
+    way = compute_config(chosen)
     print(
         f"\n{model}, batch {size}, {torch.get_num_threads()} threads; median of n = {TURNS} turns of {steps} steps"
     )
@@ -197,14 +197,14 @@ def plain_lab_a(task: Task) -> tuple[int, float]:
     torch.manual_seed(task.seed)
     net = build_model(task, data).get_submodule("net")
     x, y = data.train.images.flatten(1), data.train.labels
-    squared = task.recipe.train.loss == "mse"
+    squared = task.config.train.loss == "mse"
     target = nn.functional.one_hot(y, 10).float() if squared else y
     criterion: nn.Module = nn.MSELoss() if squared else nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    size = len(x) if task.recipe.train.batch_size == "full" else int(task.recipe.train.batch_size)
+    size = len(x) if task.config.train.batch_size == "full" else int(task.config.train.batch_size)
     before = float("inf")
     epochs = 0
-    while epochs < task.recipe.train.epochs:
+    while epochs < task.config.train.epochs:
         epochs += 1
         for start in range(0, len(x), size):
             optimizer.zero_grad()
@@ -221,9 +221,9 @@ def plain_lab_a(task: Task) -> tuple[int, float]:
 
 
 def digits() -> None:
-    study = study_file.read(STUDIES / "digits-losses-as-published.yaml")
+    study = study_file.read_study(STUDIES / "digits-losses-as-published.yaml")
     folder = Path(tempfile.mkdtemp())
-    tasks = settle(
+    tasks = autotune(
         [task for task in pipeline.tasks_of(study, folder) if task.seed == 0],
         most_threads=torch.get_num_threads(),
     )

@@ -24,7 +24,7 @@ from training import InMemory, in_turns, notebook_loop, stresslens_steps, traini
 
 from stresslens.config import study_file
 from stresslens.core.torchvision_compat import cure, torchvision
-from stresslens.training.autotune import settle
+from stresslens.training.autotune import autotune
 from stresslens.training.task import Task
 
 CASES = {32: (64, 12), 224: (32, 3)}
@@ -72,7 +72,7 @@ def task_of(kind: str, folder: Path, side: int, size: int, home: Path, **train: 
     model = (
         {"torchvision": {"name": "resnet18"}} if kind == "resnet18" else {"timm": {"name": "efficientvit_m1"}}
     )
-    recipe = study_file.recipe_from(
+    config = study_file.variant_config_from(
         {
             "data": {"folder": {"path": str(folder), "size": side}},
             "model": model,
@@ -81,8 +81,8 @@ def task_of(kind: str, folder: Path, side: int, size: int, home: Path, **train: 
         },
         Path.cwd(),
     )
-    return settle(
-        [Task("benchmark", "run", 0, recipe, Path.cwd(), home)], most_threads=torch.get_num_threads()
+    return autotune(
+        [Task("benchmark", "run", 0, config, Path.cwd(), home)], most_threads=torch.get_num_threads()
     )[0]
 
 
@@ -111,7 +111,7 @@ def compare(kind: str, folder: Path, side: int, home: Path) -> None:
         "stresslens, float32": lambda: stresslens_steps(float32, steps),
     }
     rates = in_turns(contestants, turns=TURNS)
-    way = chosen.arithmetic
+    way = chosen.compute
     print(
         f"{kind} at {side}×{side}, batch {size} ({way.precision}, {way.threads} threads, {way.memory_format}):",
         flush=True,

@@ -35,10 +35,10 @@ from scipy.special import bdtr, ndtr, ndtri, stdtrit
 from stresslens.metrics.paired import holm, resampled
 from stresslens.metrics.random_effects import (
     Crossed,
-    Moments,
+    SumsOfSquares,
     crossed,
     moments,
-    paired,
+    paired_random_effects,
     plan,
     proportion_bounds,
 )
@@ -119,7 +119,7 @@ def simulated(cells: list[Cell], studies: int, seed: int) -> list[tuple[Cell, di
             alone = delta.copy() if accuracies[0] == accuracies[1] else None
             delta -= right[:, 0]
             for cell in alike:
-                judged[cell].append(judge(delta[:, : cell.seeds], alone, seedwise, cell))
+                judged[cell].append(float32_logits(delta[:, : cell.seeds], alone, seedwise, cell))
     return [
         (cell, {key: np.concatenate([part[key] for part in parts]).mean() for key in parts[0]})
         for cell, parts in judged.items()
@@ -141,7 +141,7 @@ def worst_again(results: list[tuple[Cell, dict[str, Any]]], studies: int) -> Non
         print(f"  {told}: {100 * before:.1f}, {100 * again:.1f}")
 
 
-def judge(delta: Array, alone: Array | None, seedwise: Array, cell: Cell) -> dict[str, Array]:
+def float32_logits(delta: Array, alone: Array | None, seedwise: Array, cell: Cell) -> dict[str, Array]:
     """For a batch of studies: which intervals cover the truth, which verdicts are "real", by method."""
     of = moments(delta)
     truth = (
@@ -159,9 +159,9 @@ def judge(delta: Array, alone: Array | None, seedwise: Array, cell: Cell) -> dic
     return found
 
 
-def verdicts(of: Moments, seeds: int) -> dict[str, tuple[Array, Array, Array]]:
+def verdicts(of: SumsOfSquares, seeds: int) -> dict[str, tuple[Array, Array, Array]]:
     """Low, high and "real" of each method for one contrast."""
-    table, plain = paired(of), crossed(of)
+    table, plain = paired_random_effects(of), crossed(of)
     low, high = table.mean - table.margin(ALPHA), table.mean + table.margin(ALPHA)
     n = plain.images
     if seeds == 1:
@@ -284,7 +284,7 @@ def families(studies: int) -> None:
             right = (
                 world > -ease((0.95,) * 4, SEED_DEVIATIONS[deviation], seeds, 200, random)[..., None]
             ).astype(np.float32)
-            p.append(paired(moments(right[:, 1:] - right[:, :1])).p)
+            p.append(paired_random_effects(moments(right[:, 1:] - right[:, :1])).p)
         tested = np.concatenate(p)
         after = np.mean([min(holm(dict(enumerate(row))).values()) < ALPHA for row in tested])
         print(
@@ -391,7 +391,7 @@ def plans(studies: int) -> None:
                 delta: Array = right[:, 1] - right[:, 0]
                 return delta
 
-            known = as_if(paired(moments(answers(200, 10_000, 1)[0])), present, 100)
+            known = as_if(paired_random_effects(moments(answers(200, 10_000, 1)[0])), present, 100)
             seeds, images = plan(known, b - a, level=LEVEL)
             size = round(images or 100)
             if not np.isfinite(size) or seeds * size > 10**6:
@@ -400,7 +400,7 @@ def plans(studies: int) -> None:
                 )
                 continue
             batch = max(1, AT_ONCE // (2 * seeds * size))
-            p = [paired(moments(answers(seeds, size, batch))).p for _ in range(max(1, studies // batch))]
+            p = [paired_random_effects(moments(answers(seeds, size, batch))).p for _ in range(max(1, studies // batch))]
             power = (np.concatenate(p) < ALPHA).mean()
             print(
                 f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds:3} seeds × {size:6,} images: {100 * power:.0f}"

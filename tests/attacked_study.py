@@ -12,13 +12,13 @@ from torch import nn
 
 import stresslens as sl
 from stresslens.config import registry
-from stresslens.core.attack_base import Steered, attacked
+from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.files import write_json
 from stresslens.metrics.intervals import wilson
 from stresslens.plugins.datasets.digits import digits
-from stresslens.robustness.attack_batch import Search, judge_of
+from stresslens.robustness.attack_batch import AttackBatch, verdict_model
 
 RADII = (0.02, 0.05, 0.1)
 KEY = "linf-own-00000000"
@@ -64,15 +64,15 @@ def attack_run(
     model = wrap(sl.load(folder))
     smallest, adversarials = torch.full((n,), torch.inf, dtype=torch.float64), x.clone()
     with attacked(model):
-        judge = judge_of(model, passes=passes)
-        smallest[judge(x).argmax(1) != y] = 0
+        float32_logits = verdict_model(model, passes=passes)
+        smallest[float32_logits(x).argmax(1) != y] = 0
         for eps in radii:
             left = torch.isinf(smallest).nonzero().flatten()
-            search = Search(judge, x[left], y[left], Ball("linf", eps))
+            search = AttackBatch(float32_logits, x[left], y[left], Ball("linf", eps))
             bound = registry.resolve("attacks", {"pgd": {"steps": steps}})
-            search.attempt(bound, Steered(model, passes=passes), Draws(0, left), name="pgd")
-            smallest[left[search.broken]] = eps
-            adversarials[left[search.broken]] = search.x_adv[search.broken]
+            search.attempt(bound, BatchedModel(model, passes=passes), Draws(0, left), name="pgd")
+            smallest[left[search.is_adversarial]] = eps
+            adversarials[left[search.is_adversarial]] = search.x_adv[search.is_adversarial]
     broken = torch.isfinite(smallest) & (smallest > 0)
     rows = broken.nonzero().flatten()
     where = folder / "robustness" / key
@@ -106,7 +106,7 @@ def attack_run(
         "curve": curve,
     }
     clean = wilson(int((smallest > 0).sum()), n).as_json()
-    steering = {"passes": passes}
+    compute = {"passes": passes}
     write_json(
-        where / "result.json", result | {"clean": clean, "alone": [], "findings": [], "steering": steering}
+        where / "result.json", result | {"clean": clean, "alone": [], "findings": [], "steering": compute}
     )

@@ -15,7 +15,7 @@ from stresslens.config import study_file
 from stresslens.core.data import Data
 from stresslens.core.sampling import balanced_subset
 from stresslens.plugins.datasets.digits import digits
-from stresslens.training.autotune import settle
+from stresslens.training.autotune import autotune
 from stresslens.training.task import Task
 
 
@@ -62,9 +62,11 @@ def task_of(small: Data, tmp_path: Path) -> Callable[..., Task]:
             "device": "cpu",
             **train,
         }
-        recipe = study_file.recipe_from({"model": model, "train": settings, "data": "digits"}, tmp_path)
-        task = Task("tests", "run", seed, recipe, tmp_path, folder, data or small)
-        return settle([task], most_threads=1)[0]
+        config = study_file.variant_config_from(
+            {"model": model, "train": settings, "data": "digits"}, tmp_path
+        )
+        task = Task("tests", "run", seed, config, tmp_path, folder, data or small)
+        return autotune([task], most_threads=1)[0]
 
     return make
 

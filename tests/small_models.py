@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stresslens.config import registry
-from stresslens.core.layers import Normalize, build
+from stresslens.core.layers import Normalize, with_input_layers
 
 SMALL: dict[str, dict[str, Any]] = {
     "vit": {"width": 16, "depth": 2, "heads": 2, "mlp": 16},
@@ -32,4 +32,4 @@ def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
     net = registry.resolve("models", {name: SMALL.get(name, {})})(
         shape, 4, ["ant", "bee", "cat", "<dog>"], None
     )
-    return build(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))
+    return with_input_layers(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))

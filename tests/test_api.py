@@ -13,7 +13,7 @@ from torch import nn
 
 import stresslens as sl
 from stresslens.core.errors import ConfigError
-from stresslens.robustness.attack_run import asked_of
+from stresslens.robustness.attack_run import robustness_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -128,15 +128,19 @@ ARRAYS = [
 
 @pytest.mark.parametrize("radii", ARRAYS)
 def test_settings_of_an_attack_may_be_arrays(radii: Any) -> None:
-    asked = asked_of({"radii": radii, "seed": np.int64(3), "protocol": [{"pgd": {"steps": np.int32(5)}}]})
-    assert asked == asked_of({"radii": [0.0, 0.05, 0.1], "seed": 3, "protocol": [{"pgd": {"steps": 5}}]})
-    assert asked_of({"radii": np.float32(0.25)}).radii == 0.25
+    asked = robustness_config(
+        {"radii": radii, "seed": np.int64(3), "protocol": [{"pgd": {"steps": np.int32(5)}}]}
+    )
+    assert asked == robustness_config(
+        {"radii": [0.0, 0.05, 0.1], "seed": 3, "protocol": [{"pgd": {"steps": 5}}]}
+    )
+    assert robustness_config({"radii": np.float32(0.25)}).radii == 0.25
 
 
 @pytest.mark.parametrize("values", [{"radii": object()}, {"radii": 0.1, "alone": [{"pgd": {(1, 2): 3}}]}])
 def test_settings_that_cannot_be_written_down_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="setting of an attack"):
-        asked_of(values)
+        robustness_config(values)
 
 
 @pytest.mark.parametrize("option", [{"certificates": ["interval"]}, {"split": "validation"}])

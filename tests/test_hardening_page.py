@@ -17,8 +17,8 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 def test_a_block_is_a_study(block: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(block)
-    for run in study_file.read(file).runs:
-        assert run.recipe.train.objective != "supervised" or run.recipe.corruptions
+    for run in study_file.read_study(file).runs:
+        assert run.config.train.objective != "supervised" or run.config.corruptions
 
 
 def test_the_page_has_blocks() -> None:

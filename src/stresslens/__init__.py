@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
     from stresslens.evaluation.export import Exported as Exported
+    from stresslens.robustness.result import AttackResult as AttackResult
     from stresslens.robustness.result import Robust as Robust
     from stresslens.robustness.verification import Verification as Verification
 
@@ -42,6 +43,7 @@ _HOMES = {
     "verify": "api",
     "attack": "api",
     "Verification": "robustness.verification",
+    "AttackResult": "robustness.result",
     "Robust": "robustness.result",
     "Data": "core.data",
     "Split": "core.data",

@@ -16,28 +16,28 @@ from torch import Tensor, nn
 
 from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry, study_file
-from stresslens.config.validation import heeded_by_estimators
+from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
-from stresslens.evaluation.data_check import findings_of
+from stresslens.evaluation.data_check import data_findings
 from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.export import Exported, export_run
-from stresslens.evaluation.inputs import admitted
-from stresslens.evaluation.predictor import among
+from stresslens.evaluation.inputs import check_inputs
+from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
 from stresslens.explanation.maps import maps_of
 from stresslens.report.page import write_report as _write_report
 from stresslens.robustness import verification
-from stresslens.robustness.attack_run import asked_of, audited, resolved
+from stresslens.robustness.attack_run import audited, resolved_threat_model, robustness_config
 from stresslens.robustness.measure import measure
-from stresslens.robustness.result import Robust
+from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
-from stresslens.training.autotune import settle
+from stresslens.training.autotune import autotune
 from stresslens.training.task import Task
 
 
@@ -78,7 +78,7 @@ def run(
     `jobs` runs at a time (one; on Ray one a core); `executor` is "local" or "ray", the study's own unless given. Raises ConfigError
     with every mistake of the file, DataError, TrainingDiverged, and Stopped after a signal.
     """
-    described = study_file.carried_out_on(study_file.read(Path(study), overrides), executor)
+    described = study_file.with_executor(study_file.read_study(Path(study), overrides), executor)
     return pipeline.run(described, out=Path(out), jobs=jobs)
 
 
@@ -112,9 +112,9 @@ def train(
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
-    kind = "model" if own_model else registry.kind_of(model)
+    kind = "model" if own_model else registry.model_or_estimator(model)
     given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
-    idle = [key for key in given if kind == "estimator" and not heeded_by_estimators(key)]
+    idle = [key for key in given if kind == "estimator" and not applies_to_estimators(key)]
     if idle:
         name_of = idle[0].rpartition(".")[2]
         raise ConfigError(
@@ -127,16 +127,16 @@ def train(
         "train": options,
         "track": [track] if isinstance(track, str | Mapping) else list(track),
     }
-    recipe = study_file.recipe_from(values, Path.cwd())
+    config = study_file.variant_config_from(values, Path.cwd())
     module = copy.deepcopy(model) if isinstance(model, nn.Module) else None
     if module is not None:
-        recipe = replace(recipe, model=f"own module {type(module).__name__} {_digest(module)}")
+        config = replace(config, model=f"own module {type(module).__name__} {_digest(module)}")
     if isinstance(data, Data):
-        recipe = replace(recipe, data=f"own data {data.name}")
+        config = replace(config, data=f"own data {data.name}")
     folder = Path(out) / name / f"seed-{seed}"
     own = data if isinstance(data, Data) else None
-    task = Task(Path(out).name, name, seed, recipe, Path.cwd(), folder, own, module)
-    (task,) = settle([task], most_threads=os.cpu_count() or 1)
+    task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
+    (task,) = autotune([task], most_threads=os.cpu_count() or 1)
     return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
 
 
@@ -151,7 +151,7 @@ def attack(
     out: str | Path | None = None,
     surrogate: nn.Module | None = None,
     **options: Any,
-) -> Robust:
+) -> AttackResult:
     """Every image's smallest broken radius, for any nn.Module from [0,1] images to logits; the model comes back as it was.
 
     `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255, [0, 0.05] or
@@ -169,8 +169,8 @@ def attack(
         raise ConfigError(
             "the model is an estimator, without gradients for attacks to follow; it would look more robust than it is"
         )
-    split = admitted(model, images, None if labels is None else as_tensor(labels))
-    asked = asked_of(
+    split = check_inputs(model, images, None if labels is None else as_tensor(labels))
+    asked = robustness_config(
         {
             "images": "all",
             **options,
@@ -179,7 +179,7 @@ def attack(
             "protocol": protocol if isinstance(protocol, str) else list(protocol),
         }
     )
-    threat = resolved(asked, Path.cwd())
+    threat = resolved_threat_model(asked, Path.cwd())
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
@@ -241,16 +241,16 @@ def explain(
     """
     wanted = None if answers is None else as_tensor(answers)
     if isinstance(images, Split):
-        split = admitted(model, images if wanted is None else replace(images, labels=wanted.long()), None)
+        split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
     else:
-        split = admitted(
+        split = check_inputs(
             model,
             images,
             torch.zeros(len(images) if hasattr(images, "__len__") else 0, dtype=torch.int64)
             if wanted is None
             else wanted,
         )
-    name, _ = registry.named("explainers", explainer)
+    name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     device = next(model.parameters(), torch.empty(0)).device
     x = split.floats(split.images[:]).to(device, torch.float32)
@@ -264,7 +264,7 @@ def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
 
     The findings on the same images and labels are kept in the cache folder. Raises ConfigError and DataError.
     """
-    return findings_of(
+    return data_findings(
         data if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
     )
 
@@ -324,7 +324,7 @@ def predict(
     `templates`. Raises ConfigError for captions it cannot tell apart.
     """
     if prompts is not None:
-        model = among(model, prompts, templates)
+        model = with_prompts(model, prompts, templates)
     if not isinstance(images, Tensor | np.ndarray):
         raise ConfigError(
             f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`"

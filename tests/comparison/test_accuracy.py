@@ -15,7 +15,7 @@ from stresslens.comparison.accuracy import (
     Difference,
     accuracy_of,
     asked,
-    compare,
+    compare_accuracy,
     difference_of,
     divided_difference_of,
     with_holm,
@@ -185,7 +185,7 @@ def test_divisions_are_compared_by_the_corrected_t(made: Make) -> None:
             accuracy[k, fold] = right.mean()
             facts = {"labels": labels, "division": division, "splits": {"test": str(fold)}}
             recipes[run][f"seed-{fold}"] = made(run, fold, right, **facts)
-    found = compare(recipes, [("c", "a", "b")])
+    found = compare_accuracy(recipes, [("c", "a", "b")])
     contrast = found["contrasts"][0]
     delta = accuracy[1] - accuracy[0]
     half = stats.t.ppf(0.975, 4) * np.sqrt((delta.var(ddof=1) + (0.5 / 20) ** 2 / 5) * (1 / 5 + 20 / 80))
@@ -209,7 +209,7 @@ def test_seeds_tested_on_other_images_by_no_design_are_not_pooled(made: Make) ->
         run: {f"seed-{k}": made(run, k, right, splits={"test": str(k)}) for k in range(2)}
         for run in ("a", "b")
     }
-    found = compare(recipes, [("c", "a", "b")])
+    found = compare_accuracy(recipes, [("c", "a", "b")])
     assert found["recipes"] == {}
     assert found["refused"] == ["a and b were not compared: their seeds were tested on different test images"]
 
@@ -221,7 +221,7 @@ def test_matrix_of_all_pairs_is_antisymmetric_and_corrected_for_its_pairs(made: 
         name: {f"seed-{k}": made(name, k, hard + 0.1 * random.random(300) < accuracy) for k in range(3)}
         for name, accuracy in zip("abcd", (0.7, 0.71, 0.9, 0.97))
     }
-    found = compare(recipes, [("c", "a", "b")])
+    found = compare_accuracy(recipes, [("c", "a", "b")])
     matrix = found["matrix"]
     assert matrix["recipes"] == list("abcd")
     difference, low, high = (np.array(matrix[key], dtype=float) for key in ("difference", "low", "high"))
@@ -238,7 +238,7 @@ def test_matrix_of_all_pairs_is_antisymmetric_and_corrected_for_its_pairs(made: 
     assert matrix["real"][3][0] is True
     assert matrix["real"][0][3] is True
     assert matrix["real"][0][1] is False
-    assert "matrix" not in compare({name: recipes[name] for name in "ab"}, [])
+    assert "matrix" not in compare_accuracy({name: recipes[name] for name in "ab"}, [])
 
 
 def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
@@ -246,7 +246,7 @@ def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
     recipes = {
         name: {f"seed-{k}": made(name, k, random.random(100) < 0.8) for k in range(2)} for name in "abc"
     }
-    found = compare(recipes, [("c", "a", "b"), ("c", "a", "missing")])
+    found = compare_accuracy(recipes, [("c", "a", "b"), ("c", "a", "missing")])
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     expected = {
         "format",
@@ -289,7 +289,7 @@ def test_recipes_tested_on_different_images_are_not_compared(tmp_path: Path) -> 
         "  b: {data: {digits: {seed: 2, subset: 100}}}\n  c: {data: {digits: {seed: 1}}}\n"
         "contrasts: {all: {pairs: [[a, b], [a, c]]}}\n"
     )
-    folder = pipeline.run(study_file.read(file), out=tmp_path / "out")
+    folder = pipeline.run(study_file.read_study(file), out=tmp_path / "out")
     found = json.loads((folder / "comparison.json").read_text())
     assert [(c["a"], c["b"]) for c in found["contrasts"]] == [("a", "c")]
     assert found["verdicts"][-1].startswith("a and b were not compared: their test images differ (")
@@ -302,7 +302,7 @@ def test_runs_that_are_missing_and_seeds_without_a_partner_are_told(made: Make) 
         {f"seed-{k}": made(run, k, (random.random(40) < 0.8).astype(float)) for k in range(n)}
         for run, n in (("a", 3), ("b", 2))
     )
-    found = compare({"a": a, "b": b, "c": {}}, [("x", "a", "b"), ("y", "a", "c")])
+    found = compare_accuracy({"a": a, "b": b, "c": {}}, [("x", "a", "b"), ("y", "a", "c")])
     assert found["refused"] == ["a and c were not compared: c has no finished run"]
     assert found["verdicts"][-1] == "left out of a against b, for want of a partner: a/seed-2"
     assert "2 seeds, 40 images" in found["contrasts"][0]["verdict"]
@@ -311,7 +311,7 @@ def test_runs_that_are_missing_and_seeds_without_a_partner_are_told(made: Make) 
 def test_recipes_tested_on_different_images_are_not_ranked(made: Make) -> None:
     a = {"seed-0": made("a", 0, np.ones(40))}
     b = {"seed-0": made("b", 0, np.ones(30))}
-    assert compare({"a": a, "b": b}, [])["verdicts"] == [
+    assert compare_accuracy({"a": a, "b": b}, [])["verdicts"] == [
         "the runs were tested on different images, so that no ranking is to be had"
     ]
-    assert compare({"a": a}, [])["verdicts"][0].startswith("accuracy: a, 100.0 %")
+    assert compare_accuracy({"a": a}, [])["verdicts"][0].startswith("accuracy: a, 100.0 %")

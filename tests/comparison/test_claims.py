@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stresslens.comparison.claims import judged
+from stresslens.comparison.claims import judged_claims
 from stresslens.config import study_file
 from stresslens.core.errors import ConfigError
 
@@ -35,7 +35,7 @@ def found(
     if there is not None:
         (tmp_path / "published").mkdir()
         (tmp_path / "published" / "comparison.json").write_text(json.dumps({"contrasts": there}))
-    (result,) = judged([CLAIM], here, tmp_path)
+    (result,) = judged_claims([CLAIM], here, tmp_path)
     return result
 
 
@@ -102,15 +102,15 @@ def test_claims_of_a_study_file(tmp_path: Path) -> None:
     text = "runs: {a: {model: linear}, b: {model: mlp}}\ncontrasts:\n  depth: {pairs: [[a, b]], %s}\n"
     (tmp_path / "s.yaml").write_text(text % "claim: deeper is better, protocol: other")
     expected = {"contrast": "depth", "claim": "deeper is better", "protocol": "other", "pairs": [["a", "b"]]}
-    assert study_file.read(tmp_path / "s.yaml").claims == [expected]
+    assert study_file.read_study(tmp_path / "s.yaml").claims == [expected]
     (tmp_path / "s.yaml").write_text(text % "protocol: other")
     with pytest.raises(ConfigError, match="a protocol belongs to a claim"):
-        study_file.read(tmp_path / "s.yaml")
+        study_file.read_study(tmp_path / "s.yaml")
 
 
 def test_one_seed_judges_weights_and_says_so(tmp_path: Path) -> None:
     difference = {"value": 0.05, "low": 0.04, "high": 0.06, "unit": "images"}
     made = {"contrast": "c", "a": "x", "b": "y", "difference": difference, "real": True}
     claim = {"contrast": "c", "claim": "y is better", "protocol": None, "pairs": [["x", "y"]]}
-    (found,) = judged([claim], [made], tmp_path)
+    (found,) = judged_claims([claim], [made], tmp_path)
     assert found["sentence"] == "It holds; one seed each, so of these weights."

@@ -47,7 +47,7 @@ def test_either_order_tells_the_same() -> None:
 def test_every_measure_and_its_words() -> None:
     a = of(*(record(s, peak_memory=100) for s in (1.0, 1.02, 0.98)))
     b = of(*(record(s, epochs=5, parameters=250, peak_memory=300) for s in (8.0, 8.1, 8.2)))
-    found = {each.measure: each for each in costs.compare({"a": a, "b": b}, [("c", "a", "b")])}
+    found = {each.measure: each for each in costs.compare_costs({"a": a, "b": b}, [("c", "a", "b")])}
     assert found["seconds per epoch"].ratio.value == pytest.approx(16.2, rel=0.01)
     assert found["peak memory"].verdict == "b takes 3 times as much memory as a (3 to 3; 3 seeds)"
     assert found["parameters"].verdict == "b has 2.5 times as many parameters as a"
@@ -59,14 +59,14 @@ def test_every_measure_and_its_words() -> None:
 
 def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:
     a, b = of(record(1.0), record(2.0), record(3.0)), of(record(2.0), record(1.5), record(3.1))
-    slower, stop, size = costs.compare({"a": a, "b": b}, [("c", "a", "b")])
+    slower, stop, size = costs.compare_costs({"a": a, "b": b}, [("c", "a", "b")])
     assert not slower.real
     assert slower.verdict.startswith(
         "a and b are not distinguishable in seconds per epoch: b takes 1.16 times"
     )
     assert size.verdict == "a and b have equally many parameters"
     assert not size.real
-    slower = costs.compare({"a": of(record(1.0)), "b": of(record(2.0))}, [("c", "a", "b")])[0]
+    slower = costs.compare_costs({"a": of(record(1.0)), "b": of(record(2.0))}, [("c", "a", "b")])[0]
     assert slower.verdict == "b takes 2 times as long per epoch as a (one seed, so without an interval)"
     assert not slower.real
     assert stop.measure == "seconds to the stop"
@@ -74,7 +74,7 @@ def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:
 
 def test_the_same_memory_is_no_difference() -> None:
     same = of(*(record(1.0, peak_memory=100) for _ in range(3)))
-    memory = costs.compare({"a": same, "b": same}, [("c", "a", "b")])[2]
+    memory = costs.compare_costs({"a": same, "b": same}, [("c", "a", "b")])[2]
     assert (
         memory.verdict
         == "a and b are not distinguishable in peak memory: no difference was seen (1 to 1; 3 seeds)"
@@ -85,7 +85,7 @@ def test_the_same_memory_is_no_difference() -> None:
 def test_holm_over_the_measured_alone_and_each_pair_once() -> None:
     random = np.random.default_rng(0)
     records = {name: of(*(record(s) for s in random.uniform(1, 2, 4))) for name in "abc"}
-    found = costs.compare(records, [("c", "a", "b"), ("c", "a", "c"), ("again", "a", "b")])
+    found = costs.compare_costs(records, [("c", "a", "b"), ("c", "a", "c"), ("again", "a", "b")])
     timed = {(r.a, r.b, r.measure): r for r in found if r.measure != "parameters"}
     assert len(timed) == 4
     least = min(timed.values(), key=lambda r: r.p)
@@ -94,17 +94,17 @@ def test_holm_over_the_measured_alone_and_each_pair_once() -> None:
 
 def test_what_older_records_lack_is_left_out() -> None:
     old: dict[str, dict[str, Any]] = {"seed-0": {"training": {}, "layers": {"parameters": 3}}}
-    assert [r.measure for r in costs.compare({"a": old, "b": old}, [("c", "a", "b")])] == ["parameters"]
-    assert costs.compare({"a": {}, "b": {}}, [("c", "a", "b"), ("c", "a", "x")]) == []
+    assert [r.measure for r in costs.compare_costs({"a": old, "b": old}, [("c", "a", "b")])] == ["parameters"]
+    assert costs.compare_costs({"a": {}, "b": {}}, [("c", "a", "b"), ("c", "a", "x")]) == []
 
 
 def test_scoring_is_compared_where_it_takes_long_enough_to_be_timed() -> None:
     slow, slower, short = (
         {**record(1.0), "scoring": {"test": {"seconds": s, "images": 9}}} for s in (0.5, 2.0, 0.05)
     )
-    found = {r.measure: r for r in costs.compare({"a": of(slow), "b": of(slower)}, [("c", "a", "b")])}
+    found = {r.measure: r for r in costs.compare_costs({"a": of(slow), "b": of(slower)}, [("c", "a", "b")])}
     said = "b takes 4 times as long to score the test images as a (one seed, so without an interval)"
     assert found["seconds to score"].verdict == said
     assert "seconds to score" not in {
-        r.measure for r in costs.compare({"a": of(slow), "b": of(short)}, [("c", "a", "b")])
+        r.measure for r in costs.compare_costs({"a": of(slow), "b": of(short)}, [("c", "a", "b")])
     }

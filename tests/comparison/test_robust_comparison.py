@@ -14,7 +14,13 @@ from scipy.stats import binomtest
 from stresslens.comparison import robustness
 from stresslens.comparison.accuracy import difference_of
 from stresslens.comparison.folders import compare_folders
-from stresslens.comparison.robustness import Attacked, attacked_of, family_of, radius_that_tells, robust_at
+from stresslens.comparison.robustness import (
+    Attacked,
+    attack_family,
+    attacked_of,
+    radius_that_tells,
+    robust_at,
+)
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import RunFolder
@@ -100,7 +106,7 @@ def smallest_of(study: Path, run: str) -> np.ndarray:
 
 
 def test_a_study_by_hand(study: Path) -> None:
-    rows = robustness.of_study(study)
+    rows = robustness.compare_study_robustness(study)
     assert [(row["a"], row["b"], row["real"]) for row in rows] == [
         ("weak", "alike", False),
         ("weak", "strong", True),
@@ -123,13 +129,13 @@ def test_a_study_by_hand(study: Path) -> None:
 
 
 def test_the_radius_does_not_depend_on_which_run_an_answer_is_from(study: Path) -> None:
-    before = {row["eps"] for row in robustness.of_study(study)}
+    before = {row["eps"] for row in robustness.compare_study_robustness(study)}
     described = read_json(study / "study.json")
     write_json(
         study / "study.json",
         described | {"contrasts": [[name, b, a] for name, a, b in described["contrasts"]]},
     )
-    assert {row["eps"] for row in robustness.of_study(study)} == before
+    assert {row["eps"] for row in robustness.compare_study_robustness(study)} == before
 
 
 def test_every_threat_is_tested_and_holm_counts_them_all(study: Path) -> None:
@@ -142,7 +148,7 @@ def test_every_threat_is_tested_and_holm_counts_them_all(study: Path) -> None:
                 norm="l2",
                 radii=[0.0, 0.2, 0.3, 0.4],
             )
-    rows = robustness.of_study(study)
+    rows = robustness.compare_study_robustness(study)
     assert [(row["norm"], row["b"]) for row in rows] == [
         ("linf", "alike"),
         ("linf", "strong"),
@@ -173,7 +179,7 @@ def test_threats_described_alike_keep_their_own_p(study: Path, changes: dict[str
                 protocol=protocol,
             )
             make(study / run / f"seed-{seed}", margins(0.03, 10 * k + seed), key="linf-other-1", **changes)
-    rows = [row for row in robustness.of_study(study) if row["b"] == "strong"]
+    rows = [row for row in robustness.compare_study_robustness(study) if row["b"] == "strong"]
     assert len({row["eps"] for row in rows}) == 1
     assert len({row["p"] for row in rows}) == 2
     assert all(row["p_holm"] >= row["p"] for row in rows)
@@ -193,7 +199,7 @@ def test_one_seed_is_mcnemars_test(study: Path) -> None:
 def test_a_pair_that_was_not_attacked_alike_is_told_and_left_out(study: Path) -> None:
     for seed in range(3):
         make(study / "strong" / f"seed-{seed}", margins(0.05, seed), index=np.arange(300) + 5)
-    rows = robustness.of_study(study)
+    rows = robustness.compare_study_robustness(study)
     assert "difference" in rows[0]
     assert rows[1]["verdict"] == (
         "weak and strong were not compared: they were attacked on different images (295 of 300 and 300 are the same)"
@@ -252,7 +258,7 @@ def test_radii_of_attacks_by_themselves_are_compared_up_to_the_one_asked_for(stu
     results = [
         read_json(folder / "robustness" / "linf-fast-00000000" / "result.json") for folder in (one, near, far)
     ]
-    assert len({family_of(result) for result in results}) == 3
+    assert len({attack_family(result) for result in results}) == 3
 
 
 def test_other_labels_are_refused_before_other_attacks(study: Path) -> None:

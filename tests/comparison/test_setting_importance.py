@@ -41,7 +41,7 @@ def study(home: Path, rates: list[float], *, widths: tuple[int, ...] = (8, 16)) 
                 }
                 (folder / "record.json").write_text(json.dumps(record))
     (home / "study.json").write_text(json.dumps({"runs": names}))
-    return setting_importance.of_study(home)
+    return setting_importance.study_setting_importance(home)
 
 
 def test_the_setting_that_decides_is_named(tmp_path: Path) -> None:
@@ -63,6 +63,6 @@ def test_few_runs_or_one_setting_say_nothing(
 
 def test_the_same_settings_again_are_no_evidence() -> None:
     settings = [{"train.shuffle": k % 2 == 0, "train.clip": k % 4 // 2} for k in range(24)]
-    found = setting_importance.judged(settings, [(float(k % 2),) for k in range(24)])
+    found = setting_importance.importance_verdicts(settings, [(float(k % 2),) for k in range(24)])
     assert found["n"] == 4
     assert "4 different trials are too few" in found["said"][0]

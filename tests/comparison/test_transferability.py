@@ -30,7 +30,7 @@ def study(made: Path, tmp_path: Path) -> Path:
 
 
 def test_every_cell_by_hand(study: Path) -> None:
-    found = transferability.of_study(study)
+    found = transferability.study_transferability(study)
     assert found is not None
     assert found["left_out"] == []
     (group,) = found["groups"]
@@ -61,12 +61,12 @@ def test_every_cell_by_hand(study: Path) -> None:
 def test_nothing_is_computed_again_until_something_changes(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = transferability.of_study(study)
+    found = transferability.study_transferability(study)
     with monkeypatch.context() as patch:
         patch.setattr(transferability, "open_model", lambda *a, **k: pytest.fail("a model was opened"))
-        assert transferability.of_study(study, known=found) == found
+        assert transferability.study_transferability(study, known=found) == found
     attack_run(study / "mlp" / "seed-0", steps=2)
-    again = transferability.of_study(study, known=found)
+    again = transferability.study_transferability(study, known=found)
     assert again is not None
     assert again["fingerprint"] != (found or {})["fingerprint"]
 
@@ -74,7 +74,7 @@ def test_nothing_is_computed_again_until_something_changes(
 def test_replaced_weights_are_found(study: Path) -> None:
     for name in ("model.safetensors", "model.json"):
         shutil.copy(study / "wide" / "seed-0" / name, study / "mlp" / "seed-0" / name)
-    found = transferability.of_study(study)
+    found = transferability.study_transferability(study)
     assert found is not None
     (finding,) = found["findings"]
     assert (finding["status"], finding["severity"]) == ("sign", "serious")
@@ -103,7 +103,7 @@ def random_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None:
-    found = transferability.of_study(random_study)
+    found = transferability.study_transferability(random_study)
     assert found is not None
     (finding,) = found["findings"]
     assert finding["status"] == "no sign"
@@ -111,13 +111,13 @@ def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None
     (group,) = found["groups"]
     own = [group["accuracy"][k][k]["value"] for k in range(len(MODELS))]
     assert 0 < max(own) < 0.6  # other draws answer some right that were only just broken
-    assert transferability.of_study(random_study) == found
+    assert transferability.study_transferability(random_study) == found
 
 
 def test_replaced_weights_of_a_random_model_are_found(random_study: Path) -> None:
     for name in ("model.safetensors", "model.json"):
         shutil.copy(random_study / "wide" / "seed-0" / name, random_study / "mlp" / "seed-0" / name)
-    (finding,) = (transferability.of_study(random_study) or {})["findings"]
+    (finding,) = (transferability.study_transferability(random_study) or {})["findings"]
     assert (finding["status"], finding["severity"]) == ("sign", "serious")
     assert finding["items"][0].startswith("mlp: ")
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_opened_or_compared_is_left_out(study: Path) -> None:
     content = json.loads(record.read_text())
     content["data"]["splits"]["test"] = "other"
     record.write_text(json.dumps(content))
-    found = transferability.of_study(study)
+    found = transferability.study_transferability(study)
     assert found is not None
     assert "--trust" in found["left_out"][0]
     (group,) = found["groups"]
@@ -140,4 +140,4 @@ def test_what_cannot_be_opened_or_compared_is_left_out(study: Path) -> None:
 def test_a_single_attacked_run_has_no_matrix(study: Path) -> None:
     for name in ("mlp", "wide"):
         shutil.rmtree(study / name / "seed-0" / "robustness")
-    assert transferability.of_study(study) is None
+    assert transferability.study_transferability(study) is None

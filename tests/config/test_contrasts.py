@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from stresslens.config.contrasts import Contrast, differ_only, pairs_of
+from stresslens.config.contrasts import ContrastSection, differ_only, pairs_of
 from stresslens.core.errors import Problem
 
 RECIPES = {
@@ -23,9 +23,9 @@ def test_one_setting_alone_differs_also_inside_a_plugins_options() -> None:
 def test_pairs_by_name_by_setting_or_against_the_first() -> None:
     found: list[Problem] = []
     names = ["first", "second", "third"]
-    named = pairs_of({"x": Contrast(pairs=[("third", "first")])}, RECIPES, names, found)
+    named = pairs_of({"x": ContrastSection(pairs=[("third", "first")])}, RECIPES, names, found)
     assert named == [("x", "c", "a")]
-    assert pairs_of({"rate": Contrast(vary="train.lr")}, RECIPES, names, found) == [("rate", "b", "c")]
+    assert pairs_of({"rate": ContrastSection(vary="train.lr")}, RECIPES, names, found) == [("rate", "b", "c")]
     assert pairs_of({}, RECIPES, names, found) == [
         ("against the first run", "a", "b"),
         ("against the first run", "a", "c"),
@@ -37,8 +37,8 @@ def test_pairs_by_name_by_setting_or_against_the_first() -> None:
 def test_every_mistake_is_told() -> None:
     found: list[Problem] = []
     contrasts = {
-        "both": Contrast(pairs=[("a", "x"), ("b", "b")], vary="train.lr"),
-        "neither": Contrast(),
+        "both": ContrastSection(pairs=[("a", "x"), ("b", "b")], vary="train.lr"),
+        "neither": ContrastSection(),
     }
     pairs_of(contrasts, RECIPES, list(RECIPES), found)
     assert [(p.path, p.message) for p in found] == [
@@ -48,5 +48,5 @@ def test_every_mistake_is_told() -> None:
         (("contrasts", "neither"), "give either pairs or vary"),
     ]
     found.clear()
-    pairs_of({"none": Contrast(vary="train.epochs")}, RECIPES, list(RECIPES), found)
+    pairs_of({"none": ContrastSection(vary="train.epochs")}, RECIPES, list(RECIPES), found)
     assert "no two runs differ in train.epochs" in found[0].message

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stresslens.config import study_file
-from stresslens.config.data_sizes import Curve, Point
+from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.files import read_json
@@ -29,7 +29,7 @@ train: {epochs: 2, batch_size: 50, optimizer: sgd, precision: float32, threads: 
 def read(tmp_path: Path, text: str) -> study_file.Study:
     file = tmp_path / "sizes.yaml"
     file.write_text(TEXT + text)
-    return study_file.read(file)
+    return study_file.read_study(file)
 
 
 def rows(data: Data) -> set[bytes]:
@@ -71,8 +71,8 @@ def test_every_run_at_every_size(tmp_path: Path) -> None:
         ("a", [(100, "a,size=100"), (400, "a,size=400")]),
         ("b", [(100, "b,size=100"), (400, "b,size=400")]),
     ]
-    assert {run.recipe.train.epochs for run in found.runs} == {2}
-    assert [run.recipe.train.subset.images for run in found.runs if run.recipe.train.subset] == [
+    assert {run.config.train.epochs for run in found.runs} == {2}
+    assert [run.config.train.subset.images for run in found.runs if run.config.train.subset] == [
         100,
         400,
         100,
@@ -83,10 +83,10 @@ def test_every_run_at_every_size(tmp_path: Path) -> None:
 def test_the_same_updates(tmp_path: Path) -> None:
     found = read(tmp_path, "curve: {sizes: [60, 100, 1000], updates: same, balanced: false}\n")
     assert [run.name for run in found.runs] == ["size=60", "size=100", "size=1000"]
-    updates = [run.recipe.train.epochs * -(-size // 50) for run, size in zip(found.runs, (60, 100, 1000))]
+    updates = [run.config.train.epochs * -(-size // 50) for run, size in zip(found.runs, (60, 100, 1000))]
     assert updates == [40, 40, 40]
-    assert [run.recipe.train.evaluate_every for run in found.runs] == [10, 10, 1]
-    assert Curve([10, 20]).at(Point(10, True), {"train": {"batch_size": "full"}}) == {
+    assert [run.config.train.evaluate_every for run in found.runs] == [10, 10, 1]
+    assert DataSizes([10, 20]).at(DataSizePoint(10, True), {"train": {"batch_size": "full"}}) == {
         "train.subset": {"images": 10, "balanced": True}
     }
 
@@ -99,7 +99,7 @@ def test_both_kinds_of_updates_share_the_largest(tmp_path: Path) -> None:
         ("a", [(50, names[0]), (100, names[1]), (500, names[2])]),
         ("a, same updates", [(500, names[2]), (50, names[3]), (100, names[4])]),
     ]
-    assert [run.recipe.train.epochs for run in found.runs] == [2, 2, 2, 20, 10]
+    assert [run.config.train.epochs for run in found.runs] == [2, 2, 2, 20, 10]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_study_of_sizes(tmp_path: Path) -> None:
     run = RunFolder(folder / "a,size=30" / "seed-1")
     again = data_of(run)
     assert len(again.train) == 30
-    task = Task("sizes", "a,size=30", 1, found.runs[0].recipe, tmp_path, run.path)
+    task = Task("sizes", "a,size=30", 1, found.runs[0].config, tmp_path, run.path)
     assert again.fingerprint == load_data(task).fingerprint
     other = data_of(RunFolder(folder / "a,size=30" / "seed-0"))
     assert rows(other) != rows(again)
@@ -161,7 +161,7 @@ def test_an_estimator_has_a_curve_too(tmp_path: Path) -> None:
     folder = pipeline.run(found, out=tmp_path / "runs")
     run = RunFolder(folder / "a,size=100" / "seed-0")
     assert len(data_of(run).train) == 100
-    again = pipeline.run(study_file.read(run.config), out=tmp_path / "again")
+    again = pipeline.run(study_file.read_study(run.config), out=tmp_path / "again")
     scores = [
         read_json(each / "a,size=100" / "seed-0" / "record.json")["scores"]["test"]["accuracy"]
         for each in (folder, again)
@@ -177,9 +177,9 @@ def test_runs_without_a_curve_are_trained_on_all_there_is(tmp_path: Path) -> Non
         "runs": {"source": {}, "tuned": {"model.weights": {"run": "source"}}},
         "curve": {"sizes": [50, 100], "runs": ["tuned"]},
     }
-    expanded = study_file.expand(values, name="it", base=tmp_path)
+    expanded = study_file.expand_study(values, name="it", base=tmp_path)
     assert {
-        run.name: run.recipe.train.subset and run.recipe.train.subset.images for run in expanded.runs
+        run.name: run.config.train.subset and run.config.train.subset.images for run in expanded.runs
     } == {
         "source": None,
         "tuned,size=50": 50,
@@ -188,7 +188,7 @@ def test_runs_without_a_curve_are_trained_on_all_there_is(tmp_path: Path) -> Non
     assert expanded.curves == [("tuned", [(50, "tuned,size=50"), (100, "tuned,size=100")])]
     values["curve"]["runs"] = ["tund"]
     with pytest.raises(Problems) as caught:
-        study_file.expand(values, name="it", base=tmp_path)
+        study_file.expand_study(values, name="it", base=tmp_path)
     assert (
         caught.value.problems[0].message
         == "no run is called 'tund'; did you mean 'tuned'? valid: source, tuned"

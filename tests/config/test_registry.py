@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core.errors import ConfigError, Problems
-from stresslens.core.pretrained import Origin
+from stresslens.core.pretrained import WeightsRef
 
 EVERY = [
     pytest.param(folder, name, id=f"{folder}-{name}")
@@ -343,12 +343,14 @@ def test_a_model_takes_its_own_options_and_those_of_the_weights_it_publishes() -
         "models", {"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}}
     )
     assert set(bound.options) == {"name", "stem"}
-    publish = registry.weights({"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}})
+    publish = registry.initial_weights(
+        {"torchvision": {"name": "resnet18", "weights": "DEFAULT", "stem": "small"}}
+    )
     assert isinstance(publish, registry.Bound)
     assert dict(publish.options) == {"name": "resnet18", "weights": "DEFAULT"}
-    assert registry.weights("mlp") is None
-    origin = registry.weights({"mlp": {"weights": {"run": "first", "head": "new"}}})
-    assert isinstance(origin, Origin)
+    assert registry.initial_weights("mlp") is None
+    origin = registry.initial_weights({"mlp": {"weights": {"run": "first", "head": "new"}}})
+    assert isinstance(origin, WeightsRef)
     assert (origin.run, origin.file, origin.head) == ("first", None, "new")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stresslens.config import study_file
 from stresslens.config.dotted_keys import get_dotted
-from stresslens.config.search_space import Constraint, Halving, Sweep, settings_of
+from stresslens.config.search_space import Constraint, Halving, Sweep, space_settings
 from stresslens.config.sweep_validation import check_sweep
 from stresslens.core.errors import ConfigError, Problem
 
@@ -22,7 +22,7 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
     file = tmp_path / "study.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        study_file.read(file, overrides)
+        study_file.read_study(file, overrides)
     return str(caught.value).replace(f"{tmp_path}/", "").splitlines()
 
 
@@ -173,7 +173,7 @@ NUMBERS = st.floats(1e-6, 1e6)
 )
 def test_what_is_drawn_from_a_range_lies_in_it(ends: tuple[float, float], log: bool, seed: int) -> None:
     low, high = ends
-    (setting,) = settings_of(Sweep(space={"train.lr": {"from": low, "to": high, "log": log}}), [])
+    (setting,) = space_settings(Sweep(space={"train.lr": {"from": low, "to": high, "log": log}}), [])
     for value in (
         setting.draw(random.Random(seed)),
         setting.value(low),
@@ -186,7 +186,7 @@ def test_what_is_drawn_from_a_range_lies_in_it(ends: tuple[float, float], log: b
 
 @given(st.integers(-50, 50), st.integers(1, 9), st.integers(1, 30), st.integers(0, 2**32))
 def test_steps_arrive_at_whole_places(start: int, step: int, steps: int, seed: int) -> None:
-    (setting,) = settings_of(
+    (setting,) = space_settings(
         Sweep(space={"k": {"from": start, "to": start + step * steps, "step": step}}), []
     )
     value = setting.draw(random.Random(seed))
@@ -197,7 +197,7 @@ def test_steps_arrive_at_whole_places(start: int, step: int, steps: int, seed: i
 
 
 def test_a_logarithmic_range_is_drawn_evenly_over_its_decades() -> None:
-    (setting,) = settings_of(Sweep(space={"train.lr": {"from": 1e-4, "to": 1.0, "log": True}}), [])
+    (setting,) = space_settings(Sweep(space={"train.lr": {"from": 1e-4, "to": 1.0, "log": True}}), [])
     numbers = random.Random(0)
     drawn = [setting.draw(numbers) for _ in range(4000)]
     shares = [sum(10**k <= value < 10 ** (k + 1) for value in drawn) / 4000 for k in (-4, -3, -2, -1)]
@@ -251,11 +251,11 @@ def test_rungs() -> None:
 
 
 def test_settings_that_only_clash_together_leave_the_sweep_possible(tmp_path: Path) -> None:
-    recipe = study_file.recipe_from({"model": "linear"}, tmp_path)
+    config = study_file.variant_config_from({"model": "linear"}, tmp_path)
     found: list[Problem] = []
     check_sweep(
         Sweep(space={"train.batch_size": [64, "full"], "train.accumulate": [1, 2]}),
-        recipe,
+        config,
         {},
         tmp_path,
         found,

@@ -16,7 +16,7 @@ from stresslens.core.errors import ConfigError
 def read(tmp_path: Path, text: str, *overrides: str) -> study_file.Study:
     file = tmp_path / "study.yaml"
     file.write_text(text)
-    return study_file.read(file, overrides)
+    return study_file.read_study(file, overrides)
 
 
 def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
@@ -127,7 +127,7 @@ def test_overrides_apply_to_every_run_and_show_in_the_folder_name(tmp_path: Path
         f"{name},train.epochs=1,model=_mlp_widths_3_" for name in "ab"
     ]
     assert all(
-        run.recipe.train.epochs == 1 and run.recipe.model == {"mlp": {"widths": [3]}} for run in found.runs
+        run.config.train.epochs == 1 and run.config.model == {"mlp": {"widths": [3]}} for run in found.runs
     )
     assert found.contrasts == [("c", found.runs[0].name, found.runs[1].name)]
     assert problems(tmp_path, "runs: {a: {}}", "train.epochs") == [
@@ -138,11 +138,11 @@ def test_overrides_apply_to_every_run_and_show_in_the_folder_name(tmp_path: Path
 
 def test_trackers_leave_names_and_contrasts_alone(tmp_path: Path) -> None:
     text = "runs: {a: {}, b: {train.lr: 0.1, track: [tensorboard]}}\ncontrasts: {c: {vary: train.lr}}"
-    assert [run.recipe.track for run in read(tmp_path, text).runs] == [None, ["tensorboard"]]
+    assert [run.config.track for run in read(tmp_path, text).runs] == [None, ["tensorboard"]]
     assert read(tmp_path, text).contrasts == [("c", "a", "b")]
     found = read(tmp_path, text, "track=[{tensorboard: {graph: false}}]", "train.epochs=1")
     assert [run.name for run in found.runs] == ["a,train.epochs=1", "b,train.epochs=1"]
-    assert all(run.recipe.track == [{"tensorboard": {"graph": False}}] for run in found.runs)
+    assert all(run.config.track == [{"tensorboard": {"graph": False}}] for run in found.runs)
     (problem,) = problems(tmp_path, "track: [tensorboard, tensorbord]")
     assert "study.yaml:1: track.1: no tracker is called 'tensorbord'; did you mean 'tensorboard'?" in problem
 
@@ -151,10 +151,10 @@ def test_dotted_paths_pass_over_the_plugins_name(tmp_path: Path) -> None:
     runs = "{a: {model.batch_norm: true}, b: {model.simple_cnn.hidden: 7}, c: {model: linear}, d: {train.optimizer.weight_decay: 0.1}}"
     text = "model: {simple_cnn: {channels: 4}}\nruns: " + runs
     a, b, c, d = read(tmp_path, text).runs
-    assert a.recipe.model == {"simple_cnn": {"channels": 4, "batch_norm": True}}
-    assert b.recipe.model == {"simple_cnn": {"channels": 4, "hidden": 7}}
-    assert c.recipe.model == "linear"
-    assert d.recipe.train.optimizer == {"adam": {"weight_decay": 0.1}}
+    assert a.config.model == {"simple_cnn": {"channels": 4, "batch_norm": True}}
+    assert b.config.model == {"simple_cnn": {"channels": 4, "hidden": 7}}
+    assert c.config.model == "linear"
+    assert d.config.train.optimizer == {"adam": {"weight_decay": 0.1}}
 
 
 def test_grid_crosses_values_and_vary_pairs_what_differs_in_one_thing(tmp_path: Path) -> None:
@@ -193,16 +193,16 @@ def test_without_contrasts_every_run_is_held_against_the_first(tmp_path: Path) -
     )
 )
 def test_a_resolved_recipe_reads_back_as_itself(train: dict[str, object]) -> None:
-    recipe = study_file.recipe_from({"train": train}, Path())
-    text = yaml.safe_dump(study_file.as_values(recipe))
-    again = study_file.expand(yaml.safe_load(text), name="x", base=Path())
-    assert again.runs[0].recipe == recipe
+    config = study_file.variant_config_from({"train": train}, Path())
+    text = yaml.safe_dump(study_file.as_values(config))
+    again = study_file.expand_study(yaml.safe_load(text), name="x", base=Path())
+    assert again.runs[0].config == config
 
 
 def test_objective_takes_the_loss_of_train(tmp_path: Path) -> None:
-    train = read(tmp_path, "train: {loss: mse}").runs[0].recipe.train
+    train = read(tmp_path, "train: {loss: mse}").runs[0].config.train
     assert objective_of(train) == {"supervised": {"loss": "mse"}}
-    train = read(tmp_path, "train: {objective: {supervised: {loss: mse}}}").runs[0].recipe.train
+    train = read(tmp_path, "train: {objective: {supervised: {loss: mse}}}").runs[0].config.train
     assert objective_of(train) == {"supervised": {"loss": "mse"}}
 
 
@@ -233,7 +233,7 @@ def test_a_grid_over_a_plugins_options_names_each_run(tmp_path: Path) -> None:
 def test_repeats_over_folds_and_splits(tmp_path: Path) -> None:
     def read(repeats: str) -> study_file.Study:
         (tmp_path / "s.yaml").write_text(f"data: digits\nmodel: linear\nrepeats: {repeats}\n")
-        return study_file.read(tmp_path / "s.yaml")
+        return study_file.read_study(tmp_path / "s.yaml")
 
     assert read("{folds: 5, times: 2}").seeds == list(range(10))
     assert read("{splits: 4}").seeds == [0, 1, 2, 3]
@@ -268,7 +268,7 @@ def test_one_repeat_is_the_same_however_many_there_are() -> None:
 def test_repeats_that_cannot_be(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_text(f"data: digits\nrepeats: {text}\n")
     with pytest.raises(ConfigError, match=r"repeats: (only|times)"):
-        study_file.read(tmp_path / "s.yaml")
+        study_file.read_study(tmp_path / "s.yaml")
 
 
 @pytest.mark.parametrize(
@@ -308,8 +308,8 @@ def test_a_surrogate_is_known_by_its_run_and_goes_by_its_folder(tmp_path: Path) 
     text += "runs: {a b: {robustness.protocol: fast}, c: {robustness.surrogate: a b}}\n"
     for overrides, folder in (((), "a_b"), (("train.epochs=1",), "a_b,train.epochs=1")):
         _, run = read(tmp_path, text, *overrides).runs
-        assert run.recipe.robustness is not None
-        assert run.recipe.robustness.surrogate == folder
+        assert run.config.robustness is not None
+        assert run.config.robustness.surrogate == folder
 
 
 def test_the_config_of_one_run_may_name_a_folder_beside_it_as_surrogate(tmp_path: Path) -> None:
@@ -317,6 +317,6 @@ def test_the_config_of_one_run_may_name_a_folder_beside_it_as_surrogate(tmp_path
     file.parent.mkdir(parents=True)
     file.write_text("robustness: {radii: 0.1, surrogate: a}\nruns: {c: {}}\n")
     with pytest.raises(ConfigError, match="no run of the study is called 'a'"):
-        study_file.read(file)
+        study_file.read_study(file)
     (tmp_path / "whole" / "a").mkdir()
-    assert study_file.read(file).runs[0].recipe.robustness.surrogate == "a"  # type: ignore[union-attr]
+    assert study_file.read_study(file).runs[0].config.robustness.surrogate == "a"  # type: ignore[union-attr]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stresslens.config import registry
-from stresslens.config.threat_model import threat_of
+from stresslens.config.threat_model import resolve_threat_model
 from stresslens.core.errors import Problems
 from stresslens.robustness import attack_run
 from stresslens.robustness.autotune import step_of
@@ -43,4 +43,4 @@ def test_the_length_of_steps_is_known_where_it_is_fixed() -> None:
 )
 def test_a_threat_that_cannot_be_is_told(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(Problems, match=said):
-        threat_of(attack_run.asked_of(asked), base=Path.cwd())
+        resolve_threat_model(attack_run.robustness_config(asked), base=Path.cwd())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.core.attack_base import Steered, attacked, margins, unwatched
+from stresslens.core.attack_base import BatchedModel, attacked, margins, unwatched
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
@@ -286,7 +286,7 @@ def test_a_steered_model_is_attacked_like_any(name: str, norm: Norm) -> None:
     model, x = net((1, 8, 8), 4, torch.float64), images((1, 8, 8), 9, torch.float64)
     y = answers(model, x).argmax(1)
     ball = Ball(norm, RADII[norm])
-    whole, pieces = (run(name, seen, x, y, ball) for seen in (model, Steered(model, batch=4)))
+    whole, pieces = (run(name, seen, x, y, ball) for seen in (model, BatchedModel(model, batch=4)))
     assert torch.allclose(*(margins(answers(model, x_adv), y) for x_adv in (whole, pieces)), atol=1e-6)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.core.evidence import CLEAN, Curve, Row
-from stresslens.robustness.audit import NEEDS, Probe, audit, needs_of
+from stresslens.robustness.audit import NEEDS, ExtraAttackProbe, audit, needs_of
 
 every = pytest.mark.parametrize("name", registry.names("audits"))
 TESTS = Path(__file__).parents[1] / "plugins" / "audits"
@@ -27,7 +27,7 @@ def given() -> dict[str, object]:
     x = torch.rand(40, 1, 4, 4)
     with torch.no_grad():
         y = model(x).argmax(1)
-    probe = Probe(model, x, y, "linf", (0.05, 0.2), ("fgsm", {"pgd": {"steps": 5}}))
+    probe = ExtraAttackProbe(model, x, y, "linf", (0.05, 0.2), ("fgsm", {"pgd": {"steps": 5}}))
     broken, trace = probe.broken(probe.protocol, 0.05)
     smallest = torch.where(torch.from_numpy(broken), 0.05, torch.inf).double().numpy()
     table = [
@@ -61,7 +61,11 @@ def test_without_what_it_needs_it_says_so(name: str, given: dict[str, object]) -
 
 @every
 def test_empty_tables_and_traces_are_no_error(name: str, given: dict[str, object]) -> None:
-    bare = {"table": [], "trace": [], "probe": Probe(given["model"], *given["images"], "linf", (), ())}  # type: ignore[arg-type, misc]
+    bare = {
+        "table": [],
+        "trace": [],
+        "probe": ExtraAttackProbe(given["model"], *given["images"], "linf", (), ()),
+    }  # type: ignore[arg-type, misc]
     (found,) = audit(**{**given, **bare}, only=[name])  # type: ignore[arg-type]
     assert "could not be carried out" not in found.evidence
 

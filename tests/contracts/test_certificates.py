@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import Normalize, build
+from stresslens.core.layers import Normalize, with_input_layers
 from stresslens.plugins.certificates.smoothing import lower_bound
 
 CHEAP: dict[str, dict[str, Any]] = {"smoothing": {"n": 300, "n0": 20, "sigma": 0.01}}
@@ -22,7 +22,7 @@ def linear(classes: int = 2, seed: int = 0) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Flatten(), nn.Linear(20, classes))
-    return build(net, Normalize.by_moments([0.5], [0.3])).eval()
+    return with_input_layers(net, Normalize.by_moments([0.5], [0.3])).eval()
 
 
 def images(n: int = 12, low: float = 0.4, high: float = 0.6) -> Tensor:
@@ -149,7 +149,7 @@ def test_no_image_inside_an_interval_radius_is_answered_otherwise(value: Any) ->
                 module.running_mean.uniform_(-0.3, 0.3)  # type: ignore[union-attr, operator]
                 module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
                 module.weight.data.uniform_(-1, 1)
-    model = build(net, Normalize.by_moments([0.4], [0.3])).double().eval()
+    model = with_input_layers(net, Normalize.by_moments([0.4], [0.3])).double().eval()
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(6, 1, 12, 12, generator=generator, dtype=torch.float64)
     y = model(x).argmax(1)

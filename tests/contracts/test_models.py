@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import Normalize, build, check_output
+from stresslens.core.layers import Normalize, check_output, with_input_layers
 from stresslens.evaluation.saved_model import net_from
 
 CASES = [((1, 28, 28), 10), ((3, 16, 20), 2), ((2, 13, 12), 5)]
@@ -148,7 +148,9 @@ def test_images_that_are_too_small_are_a_clear_error(value: Any, shape: tuple[in
     except ConfigError as error:
         message = str(error)
     else:
-        check_output(build(net, Normalize.by_moments([0.0] * shape[0], [1.0] * shape[0])), shape, 3, "it")
+        check_output(
+            with_input_layers(net, Normalize.by_moments([0.0] * shape[0], [1.0] * shape[0])), shape, 3, "it"
+        )
         return
     assert f"cannot be built for images of shape {shape}" in message
     assert "at least" in message

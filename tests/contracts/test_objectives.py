@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import Normalize, build, input_layers
+from stresslens.core.layers import Normalize, input_layers, with_input_layers
 from stresslens.core.types import Step
 
 SHAPE, CLASSES = (2, 3, 4), 5
@@ -34,7 +34,7 @@ def model(value: Any = "linear", dtype: torch.dtype = torch.float64) -> nn.Seque
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = registry.resolve("models", value)(SHAPE, CLASSES, tuple("abcde"), None)
-    return build(net, Normalize.by_moments([0.4, 0.6], [0.3, 0.2])).to(dtype)
+    return with_input_layers(net, Normalize.by_moments([0.4, 0.6], [0.3, 0.2])).to(dtype)
 
 
 def batch(n: int = 11, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -162,7 +162,7 @@ OTHERS: dict[str, nn.Module] = {
 @pytest.mark.parametrize("net", OTHERS.values(), ids=OTHERS.keys())
 def test_by_hand_refuses_what_it_would_get_wrong(net: nn.Module) -> None:
     """Or gets it right."""
-    whole = build(net, Normalize.by_moments([0.4, 0.6], [0.3, 0.2])).double()
+    whole = with_input_layers(net, Normalize.by_moments([0.4, 0.6], [0.3, 0.2])).double()
     x, y = batch()
     try:
         found = loss_of({"by_hand": {"loss": "cross_entropy"}}, whole, x, y)

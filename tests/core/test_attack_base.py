@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import (
+    COMPACT_BELOW,
     MULTIPLE,
-    WORTH,
+    BatchedModel,
     Best,
-    Steered,
     agrees_with_itself,
     apart,
     attacked,
+    batched_mean_logits,
     gradient,
     likely_others,
-    logits_of,
     margins,
     narrowed,
     shortfall,
@@ -51,7 +51,7 @@ def test_a_gradient_is_each_images_own() -> None:
     assert torch.allclose(values, per_image(model(x), y))
     assert torch.allclose(logits, model(x))
     assert torch.allclose(gradient(model, x, F.cross_entropy, y)[2], grad)
-    for found, whole in zip(gradient(Steered(model, batch=3), x, per_image, y), (logits, values, grad)):
+    for found, whole in zip(gradient(BatchedModel(model, batch=3), x, per_image, y), (logits, values, grad)):
         assert torch.allclose(found, whole)
     assert all(p.grad is None for p in model.parameters())
 
@@ -81,9 +81,12 @@ class Noisy(nn.Module):
 def test_random_models_are_averaged_over_their_passes() -> None:
     x = torch.zeros(2000, 2, 1, 1)
     with attacked(nn.Identity()):
-        once, often = logits_of(Noisy(), x), logits_of(Steered(Noisy(), passes=25), x)
+        once, often = (
+            batched_mean_logits(Noisy(), x),
+            batched_mean_logits(BatchedModel(Noisy(), passes=25), x),
+        )
         averaged = gradient(
-            Steered(Noisy(), passes=25), x, lambda z, y: z[:, 0], torch.zeros(2000, dtype=torch.int64)
+            BatchedModel(Noisy(), passes=25), x, lambda z, y: z[:, 0], torch.zeros(2000, dtype=torch.int64)
         )[0]
     assert float(once.std()) == pytest.approx(1, abs=0.05)
     assert float(often.std()) == pytest.approx(0.2, abs=0.02)
@@ -96,7 +99,7 @@ def test_a_random_model_draws_the_same_each_time_it_is_attacked() -> None:
     for seed in (0, 0, 1):
         torch.rand(1)
         with attacked(Noisy(), seed):
-            found.append(logits_of(Noisy(), x))
+            found.append(batched_mean_logits(Noisy(), x))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
@@ -133,8 +136,8 @@ def test_answers_lie_apart_by_a_share_of_each_images_range() -> None:
 
 def test_steering_computes_in_its_precision_and_answers_in_the_images() -> None:
     model, x, _ = case()
-    steered = Steered(model.bfloat16(), dtype=torch.bfloat16, memory_format=torch.channels_last)
-    assert logits_of(steered, x.float()).dtype == torch.float32
+    steered = BatchedModel(model.bfloat16(), dtype=torch.bfloat16, memory_format=torch.channels_last)
+    assert batched_mean_logits(steered, x.float()).dtype == torch.float32
 
 
 def test_an_attacked_model_is_in_evaluation_mode_and_asks_for_no_gradient() -> None:
@@ -196,7 +199,7 @@ def test_narrowing_keeps_whoever_is_left(kept: list[bool]) -> None:
         assert set(keep.nonzero().flatten().tolist()) <= set(go_on.tolist())
         assert len(go_on) < sum(kept) + MULTIPLE
     else:
-        assert sum(kept) >= WORTH * len(kept) or -(-sum(kept) // MULTIPLE) * MULTIPLE >= len(kept)
+        assert sum(kept) >= COMPACT_BELOW * len(kept) or -(-sum(kept) // MULTIPLE) * MULTIPLE >= len(kept)
 
 
 def test_the_likely_others_are_in_order_and_never_the_label() -> None:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from stresslens.core import distributed
 from stresslens.core.distributed import ALONE
 from stresslens.core.errors import ConfigError, StresslensError
-from stresslens.core.torchrun import Place, place
-from stresslens.training.process_group import Several
+from stresslens.core.torchrun import Rank, rank_of_process
+from stresslens.training.process_group import TorchProcessGroup
 
 counts = pytest.mark.parametrize("count", [2, 3])
 
@@ -42,7 +42,7 @@ def images(n: int) -> tuple[Tensor, Tensor]:
 
 
 def combined(
-    group: distributed.Group, sizes: list[int]
+    group: distributed.ProcessGroup, sizes: list[int]
 ) -> tuple[list[Tensor | None], list[tuple[float, int]]]:
     """Gradients accumulated over batches of these sizes, and each batch's loss and size."""
     net = Net()
@@ -72,15 +72,15 @@ def test_gradients_are_those_of_the_whole_batch(count: int, sizes: list[int]) ->
     assert gradients[2] is None
 
 
-def gathered(group: Several) -> Any:
+def gathered(group: TorchProcessGroup) -> Any:
     rank, world = group.part
     rows = torch.arange(40, dtype=torch.float64).reshape(10, 2, 2)
     few = torch.arange(2)
     return (
-        group.whole(rows[rank::world]),
-        group.whole(few[rank::world]),
+        group.gather(rows[rank::world]),
+        group.gather(few[rank::world]),
         group.total(rank + 1),
-        group.agree(f"of {rank}"),
+        group.broadcast_object(f"of {rank}"),
     )
 
 
@@ -93,7 +93,7 @@ def test_parts_make_a_whole_again_in_order_and_once(count: int) -> None:
         assert agreed == "of 0"
 
 
-def obeying(group: Several) -> list[Any]:
+def obeying(group: TorchProcessGroup) -> list[Any]:
     """What is agreed after each batch: the second process hears a signal after the first, and wants to save after the second."""
     net, rank = Net(), group.place.rank
     x, y = images(4)
@@ -123,7 +123,7 @@ def test_signals_and_savings_are_agreed_one_batch_later() -> None:
     ]
 
 
-def with_state(group: Several) -> dict[str, Tensor]:
+def with_state(group: TorchProcessGroup) -> dict[str, Tensor]:
     net, rank = Net(), group.place.rank
     state = (
         {"kept": torch.tensor(float(rank)), "reported: accuracy": torch.tensor(float(rank))}
@@ -141,9 +141,9 @@ def test_what_lasts_of_a_state_is_the_first_ones() -> None:
     assert states[2].keys() == {"kept"}
 
 
-def failing(group: Several, wrong: int) -> str:
+def failing(group: TorchProcessGroup, wrong: int) -> str:
     try:
-        with group.together():
+        with group.raise_in_all():
             if group.place.rank == wrong:
                 raise ConfigError("no such thing")
     except StresslensError as error:
@@ -158,7 +158,7 @@ def test_an_error_of_one_is_raised_by_all(wrong: int) -> None:
     assert answers[1 - wrong] == f"StresslensError: process {wrong}: no such thing"
 
 
-def abandoned(group: Several) -> str:
+def abandoned(group: TorchProcessGroup) -> str:
     if group.place.rank == 1:
         os._exit(0)
     try:
@@ -174,7 +174,7 @@ def test_a_lost_process_is_told_in_words() -> None:
     started.codes()
 
 
-def drawn(group: Several) -> Tensor:
+def drawn(group: TorchProcessGroup) -> Tensor:
     group.reseed(3, 1, 4)
     first = torch.rand(4)
     torch.rand(2)
@@ -188,7 +188,7 @@ def test_each_process_draws_its_own_numbers() -> None:
     assert not first.equal(second)
 
 
-def normalised(group: Several) -> list[str]:
+def normalised(group: TorchProcessGroup) -> list[str]:
     told = []
     for model, device in (
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "mps"),
@@ -211,8 +211,8 @@ def test_what_several_cannot_share_is_refused_with_the_reason() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    group = object.__new__(Several)
-    group.place = Place(1, 2, 1, 2)
+    group = object.__new__(TorchProcessGroup)
+    group.place = Rank(1, 2, 1, 2)
     with pytest.raises(ConfigError, match="2 processes on a machine with 0 GPUs"):
         group.take_device("cuda")
     assert group.threads(5) == 2
@@ -227,11 +227,11 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_group_must_be_joined_under_torchrun(launched: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert place() == Place(1, 4, 1, 2)
+    assert rank_of_process() == Rank(1, 4, 1, 2)
     with pytest.raises(ConfigError, match="only by the command line"):
         distributed.group()
     monkeypatch.delenv("LOCAL_RANK")
-    assert place() == Place(0, 1, 0, 1)
+    assert rank_of_process() == Rank(0, 1, 0, 1)
     assert distributed.group() is ALONE
 
 
@@ -244,7 +244,7 @@ def test_one_process_never_imports_what_joins_several() -> None:
 
 def test_alone_everything_is_as_it_was() -> None:
     rows = torch.rand(3)
-    assert ALONE.whole(rows) is rows
+    assert ALONE.gather(rows) is rows
     assert ALONE.agreed(signal.SIGINT, False) == (signal.SIGINT, False)
     assert ALONE.part == (0, 1)
     assert not torch.distributed.is_initialized()

@@ -12,7 +12,14 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating, hooked
 from stresslens.core.layer_table import layer_table
-from stresslens.core.layers import Dropout, Normalize, build, check_output, input_layers, pooled_first
+from stresslens.core.layers import (
+    Dropout,
+    Normalize,
+    check_output,
+    input_layers,
+    pooled_first,
+    with_input_layers,
+)
 from stresslens.plugins.models.lenet import lenet
 from stresslens.plugins.models.mlp import mlp
 from stresslens.plugins.models.simple_cnn import simple_cnn
@@ -249,12 +256,14 @@ def test_normalize_is_saved_as_buffers_and_not_trained() -> None:
 
 def test_build_puts_resizing_and_normalising_first() -> None:
     net = mlp((1, 4, 6), 3)
-    model = build(net, Normalize.by_moments([0.5], [0.5]), (4, 6))
+    model = with_input_layers(net, Normalize.by_moments([0.5], [0.5]), (4, 6))
     assert [name for name, _ in model.named_children()] == ["resize", "normalize", "net"]
     assert model(torch.rand(2, 1, 9, 9)).shape == (2, 3)
     x = torch.rand(2, 1, 9, 9)
     assert torch.equal(net(input_layers(model)(x)), model(x))
-    assert [name for name, _ in build(net, Normalize.by_moments([0.5], [0.5])).named_children()] == [
+    assert [
+        name for name, _ in with_input_layers(net, Normalize.by_moments([0.5], [0.5])).named_children()
+    ] == [
         "normalize",
         "net",
     ]

@@ -8,7 +8,7 @@ import sys
 SCRIPT = """
 import sys, warnings
 warnings.simplefilter("error")
-from stresslens.core.torchvision_cure import _declared, cure, torchvision
+from stresslens.core.torchvision_compat import _declared, cure, torchvision
 assert "torchvision" not in sys.modules
 module = torchvision()
 declared = list(_declared)

@@ -21,7 +21,7 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.classify_files import Classifier, picture_files
-from stresslens.evaluation.predictor import among, opened
+from stresslens.evaluation.predictor import open_predictor, with_prompts
 from stresslens.study import stages
 from stresslens.training.task import Task
 
@@ -52,7 +52,7 @@ def pictures(tmp_path: Path, small: Data) -> Path:
 
 def test_folders_are_looked_into_and_nothing_is_lost(run: Path, pictures: Path) -> None:
     files = picture_files([pictures, pictures / "missing.png"])
-    found = list(Classifier(opened(run)).classify(files))
+    found = list(Classifier(open_predictor(run)).classify(files))
     assert [Path(row.file).name for row in found] == [
         *(f"{k:02d}.png" for k in range(20)),
         "broken.png",
@@ -69,7 +69,7 @@ def test_folders_are_looked_into_and_nothing_is_lost(run: Path, pictures: Path) 
 
 def test_a_picture_is_classified_as_the_test_image_it_is(run: Path, pictures: Path, small: Data) -> None:
     """The same bits as the stored predictions, after the temperature."""
-    classifier = Classifier(opened(run))
+    classifier = Classifier(open_predictor(run))
     scores = RunFolder(run).load_predictions("test")["scores"][:20]
     temperature = read_json(run / "record.json")["calibration"]["temperature"]
     expected = torch.softmax(torch.from_numpy(scores / temperature), 1).max(1)
@@ -82,7 +82,10 @@ def test_a_picture_is_classified_as_the_test_image_it_is(run: Path, pictures: Pa
 
 
 def test_noise_is_unlike_and_test_images_are_like(run: Path, pictures: Path) -> None:
-    found = {Path(row.file).name: row for row in Classifier(opened(run)).classify(picture_files([pictures]))}
+    found = {
+        Path(row.file).name: row
+        for row in Classifier(open_predictor(run)).classify(picture_files([pictures]))
+    }
     assert found["noise.jpg"].unlike
     assert sum(bool(found[f"{k:02d}.png"].unlike) for k in range(20)) <= 3
 
@@ -92,7 +95,7 @@ def test_a_run_without_validation_says_so(run: Path, pictures: Path) -> None:
     record = read_json(run / "record.json")
     del record["calibration"]
     write_json(run / "record.json", record)
-    (row,) = Classifier(opened(run)).classify([pictures / "00.png"])
+    (row,) = Classifier(open_predictor(run)).classify([pictures / "00.png"])
     assert row.unlike is None
     assert row.p_like is None
     result = CliRunner().invoke(app, ["predict", str(run), str(pictures / "00.png")])
@@ -158,7 +161,7 @@ def clip(task_of: Callable[..., Task]) -> Path:
 
 def test_a_run_classifies_among_captions(clip: Path, pictures: Path, small: Data) -> None:
     """With the run's own captions the answers are the run's own, on the uncalibrated scale."""
-    classifier = Classifier(opened(clip, captions=small.classes, templates=["a photo of a {}."]))
+    classifier = Classifier(open_predictor(clip, captions=small.classes, templates=["a photo of a {}."]))
     files = sorted(pictures.glob("[0-9]*.png"))
     x = torch.stack([torch.from_numpy(np.array(Image.open(file)))[None] for file in files]).float() / 255
     with torch.no_grad():
@@ -182,7 +185,7 @@ def test_python_takes_captions_and_the_model_stays_as_it_is(clip: Path) -> None:
     assert asked.shape == (3, 2)
     net, front = model.get_submodule("net"), model.get_submodule("normalize")
     with torch.no_grad():
-        logits = among(net, ["an apple", "a banana"])(front(x))
+        logits = with_prompts(net, ["an apple", "a banana"])(front(x))
     assert asked == pytest.approx(torch.softmax(logits.double(), 1).numpy(), abs=1e-6)
     assert not np.allclose(
         asked, api.predict(model, x, prompts=["an apple", "a banana"], templates=["a bad photo of {}", "{}"])
@@ -202,14 +205,14 @@ CAPTIONS = {
 def test_captions_that_make_no_sense(clip: Path, which: str) -> None:
     captions, says = CAPTIONS[which]
     with pytest.raises(ConfigError, match=says):
-        opened(clip, captions=captions)
+        open_predictor(clip, captions=captions)
 
 
 def test_captions_for_a_model_without_a_text_side(run: Path) -> None:
     with pytest.raises(ConfigError, match=r"^mlp has no text side"):
-        opened(run, captions=["an apple", "a banana"])
+        open_predictor(run, captions=["an apple", "a banana"])
     with pytest.raises(ConfigError, match=r"^the model has no text side"):
-        among(torch.nn.Linear(2, 2), ["an apple", "a banana"])
+        with_prompts(torch.nn.Linear(2, 2), ["an apple", "a banana"])
 
 
 def test_captions_from_the_command_line(clip: Path, pictures: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from stresslens.core.data import Data, Split
 from stresslens.core.types import Finding
 from stresslens.evaluation import data_check
-from stresslens.evaluation.data_check import check, findings_of
+from stresslens.evaluation.data_check import check_data, data_findings
 
 
 def photographs(n: int = 240, classes: int = 4, seed: int = 0) -> Data:
@@ -29,7 +29,7 @@ def photographs(n: int = 240, classes: int = 4, seed: int = 0) -> Data:
 
 
 def found(data: Data) -> dict[str, Finding]:
-    return {finding.audit: finding for finding in check(data) if finding.status == "sign"}
+    return {finding.audit: finding for finding in check_data(data) if finding.status == "sign"}
 
 
 def with_images(
@@ -46,7 +46,7 @@ def with_images(
 
 def test_data_that_is_fit_shows_no_sign() -> None:
     assert found(photographs()) == {}
-    statuses = {finding.audit: finding.status for finding in check(photographs())}
+    statuses = {finding.audit: finding.status for finding in check_data(photographs())}
     assert statuses["group leakage"] == statuses["label from file size"] == "not checked"
     assert statuses["near duplicates across splits"] == "no sign"
 
@@ -132,7 +132,7 @@ def test_near_pairs_are_those_of_the_slow_way() -> None:
 
 
 def test_look_alikes_are_not_called_copies(small: Data) -> None:
-    (near,) = [finding for finding in check(small) if finding.audit == "near duplicates"]
+    (near,) = [finding for finding in check_data(small) if finding.audit == "near duplicates"]
     assert near.status == "not checked"
     assert "cannot be told from look-alikes" in near.evidence
 
@@ -216,12 +216,12 @@ def test_findings_are_kept_for_the_same_images_and_looked_for_again_in_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls = []
-    monkeypatch.setattr(data_check, "check", lambda data: calls.append(data.name) or check(data))
+    monkeypatch.setattr(data_check, "check_data", lambda data: calls.append(data.name) or check_data(data))
     data = photographs(seed=7)
-    first = findings_of(data)
-    assert findings_of(data) == first
+    first = data_findings(data)
+    assert data_findings(data) == first
     assert len(calls) == 1
-    findings_of(photographs(seed=8))
+    data_findings(photographs(seed=8))
     assert len(calls) == 2
 
 
@@ -250,10 +250,10 @@ def test_findings_change_with_the_columns_and_with_what_was_noticed_while_readin
             for name, split in data.splits.items()
         },
     )  # type: ignore[arg-type]
-    statuses = [{f.audit: f.status for f in findings_of(each)}["group leakage"] for each in (data, grouped)]
+    statuses = [{f.audit: f.status for f in data_findings(each)}["group leakage"] for each in (data, grouped)]
     assert statuses == ["not checked", "sign"]
     noticed = Finding("unreadable files", "sign", "minor", "1 of 9 files", 9)
-    assert findings_of(replace(data, findings=(noticed,)))[0] == noticed
+    assert data_findings(replace(data, findings=(noticed,)))[0] == noticed
 
 
 def test_copies_within_a_split_of_an_image_that_stands_in_another_too() -> None:
@@ -273,5 +273,5 @@ def test_a_camera_that_does_not_move() -> None:
         (background + torch.randint(-9, 10, (400, 3, 32, 32), generator=random)).clamp(0, 255).to(torch.uint8)
     )
     data = Data.from_arrays(images, torch.arange(400) % 2)
-    (near,) = [finding for finding in check(data) if finding.audit.startswith("near duplicates")]
+    (near,) = [finding for finding in check_data(data) if finding.audit.startswith("near duplicates")]
     assert near.status == "not checked"

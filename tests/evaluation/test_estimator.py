@@ -23,12 +23,12 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import UnreadableRun, read_json, write_json
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation import estimator as estimating
 from stresslens.evaluation.classify_files import Classifier
-from stresslens.evaluation.predictor import opened
+from stresslens.evaluation.estimator import Estimated
+from stresslens.evaluation.predictor import open_predictor
 from stresslens.evaluation.saved_model import open_model
-from stresslens.robustness.attack_run import asked_of, attack_run
-from stresslens.study import pipeline, stages
+from stresslens.robustness.attack_run import attack_run, robustness_config
+from stresslens.study import pipeline, stages, train_stage
 from stresslens.training.task import Task
 
 STUDY: dict[str, Any] = {
@@ -44,7 +44,7 @@ STUDY: dict[str, Any] = {
 
 
 def carried_out(folder: Path, values: dict[str, Any] = STUDY) -> Path:
-    return pipeline.run(study_file.expand(values, name="mixed", base=folder), out=folder)
+    return pipeline.run(study_file.expand_study(values, name="mixed", base=folder), out=folder)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of_estimator(task: Task, value: Any, **asked: Any) -> Task:
-    return replace(task, recipe=replace(task.recipe, estimator=value, **asked))
+    return replace(task, config=replace(task.config, estimator=value, **asked))
 
 
 def test_what_a_fitted_run_leaves(mixed: Path) -> None:
@@ -81,8 +81,8 @@ def test_what_a_fitted_run_leaves(mixed: Path) -> None:
     assert "ece_calibrated" in record["scores"]["test"]
     config = yaml.safe_load(run.config.read_text())
     assert config["estimator"] == "knn"
-    arithmetic = {"device": "cpu", "precision": "float32", "threads": 1, "memory_format": "contiguous"}
-    assert config["train"] == {**arithmetic, "subset": None}
+    compute = {"device": "cpu", "precision": "float32", "threads": 1, "memory_format": "contiguous"}
+    assert config["train"] == {**compute, "subset": None}
     assert not {"model", "input"} & config.keys()
 
 
@@ -132,7 +132,7 @@ def test_finished_is_finished_and_the_networks_settings_do_not_matter(mixed: Pat
 
 def test_its_config_repeats_the_run_bit_for_bit(mixed: Path, tmp_path: Path) -> None:
     for name in ("nearest", "edges"):
-        again = pipeline.run(study_file.read(mixed / name / "seed-0" / "config.yaml"), out=tmp_path)
+        again = pipeline.run(study_file.read_study(mixed / name / "seed-0" / "config.yaml"), out=tmp_path)
         first, second = (RunFolder(folder / name / "seed-0") for folder in (mixed, again))
         for kind in ("test", "validation"):
             kept = [folder.load_predictions(kind)["scores"] for folder in (first, second)]
@@ -144,7 +144,9 @@ def test_a_fit_that_was_interrupted_starts_again(
 ) -> None:
     task = of_estimator(task_of(folder=tmp_path / "run" / "seed-0"), "knn")
     with monkeypatch.context() as killing:
-        killing.setattr(estimating, "save", lambda *anything: (_ for _ in ()).throw(KeyboardInterrupt))
+        killing.setattr(
+            train_stage, "save_estimator", lambda *anything: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             stages.carry_out(task)
     assert read_json(task.folder / "record.json")["stages"] == {}
@@ -184,7 +186,7 @@ def test_from_python_and_on_picture_files(mixed: Path, small: Data, tmp_path: Pa
         Image.fromarray((image[0].float() * 255 / 16).round().to(torch.uint8).numpy()).save(
             tmp_path / f"{k:02d}.png"
         )
-    classifier = Classifier(opened(folder))
+    classifier = Classifier(open_predictor(folder))
     found = list(classifier.classify(sorted(tmp_path.glob("*.png"))))
     assert classifier.facts.calibrated_on == "validation"
     assert np.mean([row.classes[0][0] == str(int(y)) for row, y in zip(found, small.test.labels)]) > 0.7
@@ -200,13 +202,13 @@ BLOCKS = re.findall(
 def test_a_block_of_the_page_is_a_study(block: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(block)
-    assert any(run.recipe.estimator is not None for run in study_file.read(file).runs)
+    assert any(run.config.estimator is not None for run in study_file.read_study(file).runs)
 
 
 def test_one_estimator_by_its_name(tmp_path: Path, small: Data) -> None:
     run = sl.train("knn", small, out=tmp_path / "runs", threads=1)
     assert run.scores()["accuracy"].value > 0.7
-    assert isinstance(run.model()[0], estimating.Estimated)
+    assert isinstance(run.model()[0], Estimated)
     for options, told in (({"epochs": 3}, "epochs"), ({"input": {"size": 16}}, "input")):
         with pytest.raises(ConfigError, match=f"{told} means nothing to the estimator 'knn'"):
             sl.train("knn", small, out=tmp_path / "runs", **options)  # type: ignore[arg-type]
@@ -257,7 +259,7 @@ def test_a_study_that_asks_for_the_impossible(tmp_path: Path, text: str, message
     file = tmp_path / "s.yaml"
     file.write_text(text + "\n")
     with pytest.raises(ConfigError) as caught:
-        study_file.read(file)
+        study_file.read_study(file)
     assert message in str(caught.value)
 
 
@@ -271,14 +273,17 @@ def test_a_study_that_asks_for_the_impossible(tmp_path: Path, text: str, message
 def test_what_all_runs_share_may_stand(tmp_path: Path, text: str) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(text + "\n")
-    assert [run.recipe.estimator for run in study_file.read(file, ["train.lr=0.1"]).runs] == ["knn", None]
+    assert [run.config.estimator for run in study_file.read_study(file, ["train.lr=0.1"]).runs] == [
+        "knn",
+        None,
+    ]
 
 
 def test_attacks_refuse_it_by_name(mixed: Path, small: Data) -> None:
     assert small.test is not None
     with pytest.raises(ConfigError, match="the model is an estimator, without gradients"):
         sl.attack(sl.load(mixed / "nearest" / "seed-0"), small.test, radii=0.1)
-    asked = asked_of({"radii": 0.1, "protocol": ["fgsm"]})
+    asked = robustness_config({"radii": 0.1, "protocol": ["fgsm"]})
     with pytest.raises(ConfigError, match="is the estimator knn, without gradients"):
         attack_run(RunFolder(mixed / "nearest" / "seed-0"), asked, base=mixed)
     with pytest.raises(ConfigError, match="is the estimator hog_svm, without gradients: a surrogate lends"):
@@ -307,13 +312,13 @@ def test_an_own_estimator_is_copied_and_opened_only_when_trusted(
     task_of: Callable[..., Task], tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(
-        "from stresslens.estimators.knn import knn\n\n\ndef mine(seed):\n    return knn(seed)\n"
+        "from stresslens.plugins.estimators.knn import knn\n\n\ndef mine(seed):\n    return knn(seed)\n"
     )
     task = of_estimator(task_of(), "own.py:mine")
     stages.carry_out(task)
     with pytest.raises(ConfigError, match="not run unless you trust it"):
         open_model(RunFolder(task.folder))
-    assert isinstance(open_model(RunFolder(task.folder), trust=True)[0], estimating.Estimated)
+    assert isinstance(open_model(RunFolder(task.folder), trust=True)[0], Estimated)
 
 
 def test_files_that_are_missing_damaged_or_of_another_run(

@@ -28,7 +28,7 @@ from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.classify_files import Classifier
 from stresslens.evaluation.export import NAMES, export_run
-from stresslens.evaluation.predictor import FACTS, opened
+from stresslens.evaluation.predictor import FACTS, open_predictor
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import stages
 from stresslens.training.task import Task
@@ -40,7 +40,7 @@ SIZES = {"lenet": 16}
 
 def alike(run: Path, exported: Path, files: list[Path], *, trust: bool = True) -> None:
     """Pictures are given the same classes, probabilities and marks by both."""
-    first, second = (Classifier(opened(path, trust=trust)) for path in (run, exported))
+    first, second = (Classifier(open_predictor(path, trust=trust)) for path in (run, exported))
     n = len(first.likeness.calibration) if first.likeness else 0
     for one, other in zip(first.classify(files, top=10), second.classify(files, top=10), strict=True):
         theirs = dict(other.classes)
@@ -104,7 +104,7 @@ def test_resizing_is_in_the_graph(size: Any, tmp_path: Path) -> None:
     assert torch.allclose(
         torch.from_numpy(session.run(["logits"], {"images": images[:9].numpy()})[0]), expected, atol=1e-5
     )
-    answers = opened(sl.export(run, "torch").file, trust=True).answer(images[:9])[0]
+    answers = open_predictor(sl.export(run, "torch").file, trust=True).answer(images[:9])[0]
     assert np.allclose(answers, expected, atol=1e-5)
 
 
@@ -220,7 +220,7 @@ def test_a_folder_by_any_name(
     run.likeness.unlink()
     assert export_run(run, "safetensors", out=Path(out)).file == first
     assert {path.name for path in first.iterdir()} == {"model.safetensors", "model.json", "export.json"}
-    assert opened(first).likeness is None
+    assert open_predictor(first).likeness is None
     assert not list(tmp_path.rglob(".export-*"))
 
 
@@ -239,7 +239,7 @@ def test_own_module_and_own_plugin(
     assert sl.export(trained, "safetensors").difference < 1e-5
     assert net[1].weight.equal(before)
     x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert np.allclose(opened(found.file).answer(x)[0], trained.model()(x).detach(), atol=1e-5)
+    assert np.allclose(open_predictor(found.file).answer(x)[0], trained.model()(x).detach(), atol=1e-5)
 
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n\n\ndef mine(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
@@ -254,7 +254,7 @@ def test_own_module_and_own_plugin(
     weights = export_run(RunFolder(own.folder), "safetensors", out=tmp_path / "weights", trust=True).file
     assert [path.parent.name for path in weights.rglob("*.py")] == ["plugins"]
     with pytest.raises(ConfigError, match="--trust"):
-        opened(weights)
+        open_predictor(weights)
     alike(own.folder, weights, pictures)
 
 

@@ -25,7 +25,7 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import export
 from stresslens.evaluation.export import export_run
-from stresslens.evaluation.predictor import FACTS, LIKENESS, _of_graph, opened
+from stresslens.evaluation.predictor import FACTS, LIKENESS, _of_graph, open_predictor
 
 FORMATS = pytest.mark.parametrize("to", list(export.NAMES))
 
@@ -132,7 +132,7 @@ def test_without_the_extra(
         export_run(run, "onnx")
     if missing == "onnxruntime":
         with pytest.raises(ConfigError, match=r"pip install 'stresslens\[onnx\]'"):
-            opened(tmp_path / "any.onnx")
+            open_predictor(tmp_path / "any.onnx")
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_damaged_and_foreign_onnx(exported: Path) -> None:
     for content in (whole[: len(whole) // 2], b"", b"no model"):
         exported.write_bytes(content)
         with pytest.raises(ConfigError, match=r"model\.onnx cannot be read as an ONNX model"):
-            opened(exported)
+            open_predictor(exported)
     exported.write_bytes(whole)
     kept = {prop.key: prop.value for prop in onnx.load(exported).metadata_props}
     facts = json.loads(kept[FACTS])
@@ -176,7 +176,7 @@ def test_damaged_and_foreign_onnx(exported: Path) -> None:
     ):
         relabelled(exported, change)
         with pytest.raises(ConfigError, match=re.escape(message) if "`" in message else message):
-            opened(exported)
+            open_predictor(exported)
 
 
 def test_a_graph_that_answers_with_nan(run: RunFolder) -> None:
@@ -185,7 +185,7 @@ def test_a_graph_that_answers_with_nan(run: RunFolder) -> None:
     def graph(x: Tensor) -> list[np.ndarray]:
         return [np.full((len(x), 10), np.nan if x.any() else 0.0), np.zeros((len(x), 16))]
 
-    answering = _of_graph(Path("it.onnx"), opened(run.path).facts, {}, graph)
+    answering = _of_graph(Path("it.onnx"), open_predictor(run.path).facts, {}, graph)
     with pytest.raises(DataError, match=r"it\.onnx returns NaN or infinity"):
         answering.answer(torch.ones(1, 1, 8, 8))
 
@@ -202,7 +202,7 @@ def test_a_pt2_is_opened_only_with_trust(
     monkeypatch.setenv("BOMB", str(tmp_path / "boom"))
     file = export_run(run, "torch").file
     with pytest.raises(ConfigError, match=r"(?s)torch unpickles parts .*--trust"):
-        opened(file)
+        open_predictor(file)
     hostile, foreign = tmp_path / "hostile.pt2", tmp_path / "foreign.pt2"
     with (
         zipfile.ZipFile(file) as whole,
@@ -214,9 +214,9 @@ def test_a_pt2_is_opened_only_with_trust(
             if "/extra/" not in name:
                 other.writestr(name, whole.read(name))
     with pytest.raises(ConfigError, match="--trust"):
-        opened(hostile)
+        open_predictor(hostile)
     with pytest.raises(ConfigError, match="was not written by `stresslens export`"):
-        opened(foreign, trust=True)
+        open_predictor(foreign, trust=True)
     assert not (tmp_path / "boom").exists()
 
 
@@ -226,30 +226,30 @@ def test_damaged_pt2(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
     for content in (b"", b"no archive", whole[: len(whole) // 2]):
         file.write_bytes(content)
         with pytest.raises(ConfigError, match=r"cannot be read as a program of torch\.export"):
-            opened(file, trust=True)
+            open_predictor(file, trust=True)
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/extra/stresslens", json.dumps(opened(run.path).facts.as_json()))
+        archive.writestr("archive/extra/stresslens", json.dumps(open_predictor(run.path).facts.as_json()))
     with pytest.raises(ConfigError, match=r"cannot be read as a program of torch\.export"):
-        opened(file, trust=True)
+        open_predictor(file, trust=True)
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_damaged_folders_and_other_places(run: RunFolder, tmp_path: Path) -> None:
     folder = export_run(run, "safetensors", out=tmp_path / "weights").file
     (folder / "likeness.npz").write_bytes(b"")
-    assert opened(folder).likeness is None
+    assert open_predictor(folder).likeness is None
     (folder / "export.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"export\.json does not describe a model"):
-        opened(folder)
+        open_predictor(folder)
     (tmp_path / "other.safetensors").write_bytes(b"")
     for path in ("other.safetensors", "nowhere", "."):
         with pytest.raises(
             ConfigError, match=r"is not the folder of a run .*not what `stresslens export` writes"
         ):
-            opened(tmp_path / path)
+            open_predictor(tmp_path / path)
     for name in ("none.onnx", "none.pt2"):
         with pytest.raises(ConfigError, match=f"there is no .*{name}"):
-            opened(tmp_path / name)
+            open_predictor(tmp_path / name)
         (tmp_path / name).mkdir()
         with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-            opened(tmp_path / name)
+            open_predictor(tmp_path / name)

@@ -15,7 +15,7 @@ from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
-from stresslens.evaluation.ood import Likeness, Sample, fit, observed, unlike
+from stresslens.evaluation.ood import Features, OODDetector, fit_ood_detector, observed, unlike
 from stresslens.evaluation.saved_model import open_model
 from stresslens.plugins.datasets.digits import digits
 from stresslens.study import stages
@@ -57,7 +57,7 @@ def test_false_alarms_on_held_out_images_are_as_rare_as_stated(
     trained: tuple[RunFolder, nn.Module, Data],
 ) -> None:
     folder, model, data = trained
-    found = Likeness.load(folder.likeness)
+    found = OODDetector.load(folder.likeness)
     p = unlike(found, model, floats(data.test))
     assert found.rate == 0.01
     assert p.min() >= 1 / 360
@@ -68,7 +68,7 @@ def test_false_alarms_on_held_out_images_are_as_rare_as_stated(
 
 def test_what_is_foreign_is_mostly_flagged(trained: tuple[RunFolder, nn.Module, Data]) -> None:
     folder, model, data = trained
-    found = Likeness.load(folder.likeness)
+    found = OODDetector.load(folder.likeness)
     noise = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     grey = torch.linspace(0, 1, 50)[:, None, None, None].expand(50, 1, 8, 8)
     for foreign in (noise, grey, 1 - floats(data.test)):
@@ -81,11 +81,13 @@ def test_a_run_says_its_rate_and_the_saved_arrays_say_the_same(
     from stresslens.core.run_folder import read_record
 
     folder, model, data = trained
-    found = Likeness.load(folder.likeness)
+    found = OODDetector.load(folder.likeness)
     assert read_record(folder)["likeness"] == {"rate": 0.01, "n": 359, "fitted_on": len(data.train)}
     found.save(tmp_path / "likeness.npz")
     x = floats(data.test)[:40]
-    assert np.array_equal(unlike(Likeness.load(tmp_path / "likeness.npz"), model, x), unlike(found, model, x))
+    assert np.array_equal(
+        unlike(OODDetector.load(tmp_path / "likeness.npz"), model, x), unlike(found, model, x)
+    )
 
 
 def test_a_pass_is_watched_and_nothing_stays_behind(small: Data) -> None:
@@ -105,7 +107,7 @@ def test_of_many_images_the_same_are_kept_in_order(small: Data, monkeypatch: pyt
     monkeypatch.setattr(ood, "BATCH", 30)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
-    def sampled(size: int) -> Sample:
+    def sampled(size: int) -> Features:
         return observed(model, small.train, lambda: [model(batch.x) for batch in small.train.batches(size)])[
             1
         ]
@@ -151,21 +153,21 @@ def test_features_of_other_nets(model: nn.Module, width: int) -> None:
     sample = observed(model, split, lambda: model(x))[1]
     assert sample.features.shape == (60, width)
     assert sample.coarse.shape == (60, 3 * 8 * 8 + 3)
-    assert unlike(fit(sample, sample), model, x[:5]).shape == (5,)
+    assert unlike(fit_ood_detector(sample, sample), model, x[:5]).shape == (5,)
 
 
-def gaussian(n: int, seed: int) -> Sample:
+def gaussian(n: int, seed: int) -> Features:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 3, n)
     features, coarse = (
         generator.normal(size=(n, d)).astype(np.float32) + 4 * labels[:, None] for d in (6, 5)
     )
-    return Sample(features.astype(np.float32), coarse.astype(np.float32), labels)
+    return Features(features.astype(np.float32), coarse.astype(np.float32), labels)
 
 
 @pytest.mark.parametrize(("held_out", "rate"), [(1, 0.5), (49, 0.02), (98, 1 / 99), (99, 0.01), (1000, 0.01)])
 def test_few_validation_images_state_the_rate_that_they_allow(held_out: int, rate: float) -> None:
-    found = fit(gaussian(300, 0), gaussian(held_out, 1))
+    found = fit_ood_detector(gaussian(300, 0), gaussian(held_out, 1))
     assert found.rate == pytest.approx(rate)
     alarms = np.mean(found.p_values(gaussian(20_000, 2)) <= found.rate)
     beyond = 1 - stats.beta.ppf(
@@ -180,7 +182,7 @@ def test_few_validation_images_state_the_rate_that_they_allow(held_out: int, rat
 
 def test_distances_are_those_of_the_covariance() -> None:
     sample = gaussian(400, 5)
-    cloud = ood.Cloud.fitted(sample.features, sample.labels, axes=64)
+    cloud = ood.ClassGaussians.fitted(sample.features, sample.labels, axes=64)
     means = np.stack([sample.features[sample.labels == k].mean(0) for k in range(3)])
     inside = sample.features - means[sample.labels]
     covariance = inside.T @ inside / len(inside)
@@ -197,22 +199,22 @@ def test_without_validation_there_is_none_and_it_says_why(task_of, small: Data) 
     assert record["likeness"]["rate"] is None
     assert "validation" in record["likeness"]["why"]
     with pytest.raises(ConfigError, match="without it unlike images cannot be told"):
-        Likeness.load(RunFolder(task.folder).likeness)
+        OODDetector.load(RunFolder(task.folder).likeness)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive"], ids=["empty", "text"])
 def test_a_damaged_file_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "likeness.npz").write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be read"):
-        Likeness.load(tmp_path / "likeness.npz")
+        OODDetector.load(tmp_path / "likeness.npz")
     np.savez(tmp_path / "other.npz", centre=np.zeros(3))
     with pytest.raises(ConfigError, match="is missing"):
-        Likeness.load(tmp_path / "other.npz")
+        OODDetector.load(tmp_path / "other.npz")
 
 
 def test_images_that_are_all_the_same() -> None:
-    sample = Sample(np.ones((40, 5), np.float32), np.ones((40, 6), np.float32), np.arange(40) % 2)
-    found = fit(sample, sample)
+    sample = Features(np.ones((40, 5), np.float32), np.ones((40, 6), np.float32), np.arange(40) % 2)
+    found = fit_ood_detector(sample, sample)
     assert (found.p_values(sample) == 1).all()
     assert (found.p_values(replace(sample, coarse=sample.coarse + 1)) <= found.rate).all()
 
@@ -220,6 +222,6 @@ def test_images_that_are_all_the_same() -> None:
 def test_fewer_images_than_features() -> None:
     generator = np.random.default_rng(0)
     features, coarse = (generator.normal(size=(20, d)).astype(np.float32) for d in (300, 195))
-    sample = Sample(features, coarse, np.arange(20) % 4)
-    found = fit(sample, sample)
+    sample = Features(features, coarse, np.arange(20) % 4)
+    found = fit_ood_detector(sample, sample)
     assert (found.p_values(replace(sample, features=features * 5)) <= found.rate).mean() > 0.9

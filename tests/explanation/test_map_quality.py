@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import attacked
 from stresslens.core.draws import Draws
 from stresslens.core.maps import Maps
-from stresslens.explanation.quality import _alike, _shuffled, worth_of
+from stresslens.explanation.quality import _alike, _shuffled, map_quality
 
 N, SIDE = 12, 10
 
@@ -45,7 +45,7 @@ def test_the_perfect_map_passes_and_tells_every_square() -> None:
     draws = Draws(0, torch.arange(N))
     with attacked(model):
         maps = perfect(model, x, draws)
-        worth = worth_of(maps, perfect, model, x, y, draws)
+        worth = map_quality(maps, perfect, model, x, y, draws)
     assert worth.failed == ()
     assert worth.checks["infidelity"].value == pytest.approx(0, abs=1e-4)
     assert worth.checks["deletion"].low > 0
@@ -61,7 +61,7 @@ def test_deletion_by_hand() -> None:
     draws = Draws(0, torch.arange(N))
     with attacked(model):
         maps = perfect(model, x, draws)
-        worth = worth_of(maps, perfect, model, x, y, draws)
+        worth = map_quality(maps, perfect, model, x, y, draws)
         gains = maps.values.flatten(1).sort(descending=True).values
         lost = torch.stack([gains[:, : 5 * step].sum(1) for step in range(21)], 1)
         own = torch.trapezoid(0.5 + gains.sum(1, keepdim=True) - lost, dim=1) / 20
@@ -79,7 +79,7 @@ def test_a_map_of_the_image_alone_is_told_by_shuffled_weights() -> None:
         return Maps(x[:, 0], False, "brightness")
 
     with attacked(model):
-        worth = worth_of(of_the_image(model, x, draws), of_the_image, model, x, y, draws)
+        worth = map_quality(of_the_image(model, x, draws), of_the_image, model, x, y, draws)
     assert worth.checks["randomisation"].value == pytest.approx(1)
     assert any("weights were shuffled" in text for text in worth.failed)
 
@@ -93,7 +93,7 @@ def test_random_maps_tell_no_more_than_random_orders() -> None:
         return Maps(own.normal(*x.shape[2:]), True, "noise")
 
     with attacked(model):
-        worth = worth_of(noise(model, x, draws), noise, model, x, y, draws)
+        worth = map_quality(noise(model, x, draws), noise, model, x, y, draws)
     assert "covering or uncovering its highest pixels tells no more than random ones" in worth.failed
     assert "noise that cannot be seen changes it altogether" in worth.failed
     assert worth.checks["infidelity"].value > 0.5
@@ -103,7 +103,7 @@ def test_one_image_has_no_interval() -> None:
     model, (x, y) = Additive(), images()
     draws = Draws(0, torch.arange(1))
     with attacked(model):
-        worth = worth_of(perfect(model, x[:1], draws), perfect, model, x[:1], y[:1], draws)
+        worth = map_quality(perfect(model, x[:1], draws), perfect, model, x[:1], y[:1], draws)
     assert worth.failed == ()
     assert math.isnan(worth.checks["deletion"].low)
     assert worth.as_json()["checks"]["deletion"]["low"] is None
@@ -135,6 +135,6 @@ def test_an_empty_map_and_a_model_without_weights() -> None:
     def empty(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
         return Maps(torch.full((len(x), SIDE, SIDE), next(calls)), False, "nothing")
 
-    worth = worth_of(empty(Bright(), x, draws), empty, Bright(), x, y, draws)
+    worth = map_quality(empty(Bright(), x, draws), empty, Bright(), x, y, draws)
     assert "randomisation" not in worth.checks
     assert worth.checks["sensitivity"].value == pytest.approx(1)

@@ -22,7 +22,7 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.explanation import maps
-from stresslens.explanation.maps import asked_of, explain_run
+from stresslens.explanation.maps import explain_config, explain_run
 from stresslens.study import pipeline, stages
 from stresslens.training.task import Task
 
@@ -30,7 +30,7 @@ EXPLAINERS: list[Any] = [{"occlusion": {"size": 3, "stride": 2}}, "saliency"]
 
 
 def explained(task: Task, asked: Any) -> dict[str, Any]:
-    return stages.carry_out(replace(task, recipe=replace(task.recipe, explain=asked)))
+    return stages.carry_out(replace(task, config=replace(task.config, explain=asked)))
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -84,7 +84,7 @@ def test_a_run_in_float64_is_explained_and_seen(task_of: Callable[..., Task]) ->
         "activations",
     ]
     record = stages.carry_out(
-        replace(task, recipe=replace(task.recipe, explain=Explain(everything, images=2), views=views))
+        replace(task, config=replace(task.config, explain=Explain(everything, images=2), views=views))
     )
     assert record["status"] == "finished"
     assert len(record["explanations"]) == len(everything)
@@ -118,7 +118,7 @@ def test_what_cannot_be_explained_is_told_before_anything_is_trained(
 ) -> None:
     (tmp_path / "s.yaml").write_text(f"data: digits\nruns: {{a: {{}}}}\nexplain: {asked}\n")
     with pytest.raises(ConfigError, match=message):
-        study_file.read(tmp_path / "s.yaml")
+        study_file.read_study(tmp_path / "s.yaml")
 
 
 def test_a_split_that_is_not_there_and_images_that_are_not_there(task_of: Callable[..., Task]) -> None:
@@ -152,7 +152,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "runs": {"a": {}, "b": {"train.lr": 0.01}},
         "explain": {"explainers": EXPLAINERS, "images": 4},
     }
-    return pipeline.run(study_file.expand(values, [], name="s", base=home), out=home)
+    return pipeline.run(study_file.expand_study(values, [], name="s", base=home), out=home)
 
 
 def test_the_pages_show_the_same_images_side_by_side(study: Path) -> None:
@@ -169,16 +169,16 @@ def test_the_pages_show_the_same_images_side_by_side(study: Path) -> None:
 
 
 def test_damaged_results_are_left_out_of_the_page(study: Path) -> None:
-    from stresslens.report.explanations import read
+    from stresslens.report.explanations import read_explanations
     from stresslens.report.load import read_run
 
     run = read_run(RunFolder(study / "b" / "seed-0"))
-    assert len(read(run)) == 2
+    assert len(read_explanations(run)) == 2
     first, second = sorted((study / "b" / "seed-0" / "explanations").glob("*/result.json"))
     kept = first.read_text(), (second.parent / "maps.npz").read_bytes()
     first.write_text("{")
     (second.parent / "maps.npz").write_bytes(b"x")
-    assert read(run) == []
+    assert read_explanations(run) == []
     first.write_text(kept[0])
     (second.parent / "maps.npz").write_bytes(kept[1])
 
@@ -255,7 +255,7 @@ def test_the_verb(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 )
 def test_settings_that_are_wrong(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        asked_of(values)
+        explain_config(values)
 
 
 # --- from Python ------------------------------------------------------------------------------------------------------

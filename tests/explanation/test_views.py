@@ -34,7 +34,7 @@ QUICK: list[Any] = [
 
 
 def looked(task: Task, asked: Any, **others: Any) -> dict[str, Any]:
-    return stages.carry_out(replace(task, recipe=replace(task.recipe, views=asked, **others)))
+    return stages.carry_out(replace(task, config=replace(task.config, views=asked, **others)))
 
 
 def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task]) -> None:
@@ -91,7 +91,7 @@ def test_what_cannot_be_seen_is_told_before_anything_is_trained(
 ) -> None:
     (tmp_path / "s.yaml").write_text(f"data: digits\nruns: {{a: {{}}}}\nviews: {asked}\n")
     with pytest.raises(ConfigError, match=message):
-        study_file.read(tmp_path / "s.yaml")
+        study_file.read_study(tmp_path / "s.yaml")
 
 
 def test_the_page_and_the_verb(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_page_and_the_verb(tmp_path: Path) -> None:
         },
         "views": QUICK,
     }
-    study = pipeline.run(study_file.expand(values, [], name="s", base=tmp_path), out=tmp_path)
+    study = pipeline.run(study_file.expand_study(values, [], name="s", base=tmp_path), out=tmp_path)
     run = study / "run" / "seed-0"
     page = (run / "report.html").read_text()
     section = page[page.index('id="views"') :]

@@ -10,7 +10,14 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from stresslens.metrics.intervals import wilson
-from stresslens.metrics.random_effects import crossed, images_needed, moments, paired, plan, proportion
+from stresslens.metrics.random_effects import (
+    crossed,
+    images_needed,
+    moments,
+    paired_random_effects,
+    plan,
+    proportion,
+)
 
 tables = st.tuples(st.integers(2, 6), st.integers(2, 30)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.sampled_from([-1.0, 0.0, 1.0]))
@@ -47,13 +54,15 @@ def test_never_narrower_than_t_over_the_seeds(values: np.ndarray) -> None:
     seeds, images = values.shape
     half = stats.t.ppf(0.975, seeds - 1) * values.mean(1).std(ddof=1) / math.sqrt(seeds)
     assert crossed(moments(values)).margin(0.05) >= half - 1e-9
-    assert paired(moments(values)).margin(0.05) >= half * math.sqrt(images / (images + 2)) - 1e-9
+    assert (
+        paired_random_effects(moments(values)).margin(0.05) >= half * math.sqrt(images / (images + 2)) - 1e-9
+    )
 
 
 def test_two_seeds_that_happen_to_agree_are_not_certain() -> None:
     delta = np.zeros((2, 360))
     delta[0, :3], delta[1, 3:6] = 1, 1  # 3 images each, not the same
-    table = paired(moments(delta))
+    table = paired_random_effects(moments(delta))
     assert table.ms_seeds == pytest.approx(0.25 / (2 * 360))  # as if half an answer of one seed were another
     assert table.margin(0.05) > 0.008
     assert table.p > 0.04
@@ -61,7 +70,7 @@ def test_two_seeds_that_happen_to_agree_are_not_certain() -> None:
 
 @given(tables, st.floats(1e-6, 0.9))
 def test_the_interval_at_p_ends_at_zero(values: np.ndarray, level: float) -> None:
-    table = paired(moments(values))
+    table = paired_random_effects(moments(values))
     if table.mean == 0:
         assert table.p == pytest.approx(1)
     elif table.p > 1e-14:
@@ -72,10 +81,10 @@ def test_the_interval_at_p_ends_at_zero(values: np.ndarray, level: float) -> Non
 @given(tables, st.randoms(use_true_random=False))
 def test_sides_change_the_sign_and_order_changes_nothing(values: np.ndarray, random: object) -> None:
     order = np.random.default_rng(random.getrandbits(32)).permutation  # type: ignore[attr-defined]
-    table = paired(moments(values))
+    table = paired_random_effects(moments(values))
     flipped, shuffled = (
-        paired(moments(-values)),
-        paired(moments(values[order(len(values))][:, order(values.shape[1])])),
+        paired_random_effects(moments(-values)),
+        paired_random_effects(moments(values[order(len(values))][:, order(values.shape[1])])),
     )
     assert flipped.mean == pytest.approx(-table.mean)
     assert shuffled.mean == pytest.approx(table.mean)
@@ -91,7 +100,7 @@ def test_seeds_that_answer_alike_are_bonett_and_price(seeds: int, only_a: int, o
     n = 360
     low, high = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     half = stats.norm.ppf(0.975) * math.sqrt((low + high - (high - low) ** 2) / (n + 2))
-    table = paired(moments(disagreeing(seeds, n, only_a, only_b)))
+    table = paired_random_effects(moments(disagreeing(seeds, n, only_a, only_b)))
     assert table.mean == pytest.approx((only_b - only_a) / (n + 2))
     half_an_answer = seeds > 1 and stats.t.ppf(0.975, seeds - 1) * 0.5 / (seeds * n)
     assert table.margin(0.05) == pytest.approx(math.hypot(half, half_an_answer), rel=0.005)
@@ -107,9 +116,9 @@ def test_without_image_effects_it_is_students_t_over_seeds() -> None:
 
 def test_many_tables_at_once_are_each_alone() -> None:
     values = np.random.default_rng(0).integers(-1, 2, (3, 2, 4, 50)).astype(np.float32)
-    together = paired(moments(values))
+    together = paired_random_effects(moments(values))
     for i, j in np.ndindex(3, 2):
-        alone = paired(moments(values[i, j]))
+        alone = paired_random_effects(moments(values[i, j]))
         assert (together.mean[i, j], together.p[i, j], together.margin(0.1)[i, j]) == pytest.approx(
             (float(alone.mean), float(alone.p), float(alone.margin(0.1)))
         )
@@ -146,7 +155,7 @@ def test_accuracy_lies_in_its_interval_inside_zero_and_one(seeds: int, images: i
 
 
 def test_images_needed_by_one_seed_is_the_textbooks_formula() -> None:
-    table = paired(moments(disagreeing(1, 360, 10, 30)))
+    table = paired_random_effects(moments(disagreeing(1, 360, 10, 30)))
     variance = float(table.ms_images)
     expected = variance * ((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / 0.01) ** 2
     assert images_needed(table, 0.01, 1) == pytest.approx(expected, rel=0.002)
@@ -157,7 +166,7 @@ def test_a_smaller_difference_and_fewer_seeds_never_need_fewer_images(seed: int,
     random = np.random.default_rng(seed)
     shares = 0.6 + 0.1 * random.standard_normal((2, 4, 1)) + 0.3 * random.random((1, 1, 60))
     right = (random.random((2, 4, 60)) < shares).astype(float)
-    table = paired(moments(right[1] - right[0]))
+    table = paired_random_effects(moments(right[1] - right[0]))
     assert images_needed(table, difference, 3) >= images_needed(table, 2 * difference, 3)
     assert images_needed(table, difference, 3) >= images_needed(table, difference, 6)
     seeds, images = plan(table, difference)

@@ -9,7 +9,7 @@ import numpy as np
 from folders import estimate, write_json
 
 from stresslens.metrics.intervals import wilson
-from stresslens.robustness.example_images import examples_of, save_adversarial_examples
+from stresslens.robustness.example_images import adversarial_rows, save_adversarial_examples
 
 RADII = [0.0, 0.02, 0.04, 0.06, 0.08, 0.1]
 NAMES = ["fgsm", "pgd 20", "apgd ce"]
@@ -148,7 +148,7 @@ def attack(
         "settings": {},
     }
     write_json(folder / "result.json", result | changes)
-    places, facts = examples_of(arrays)
+    places, facts = adversarial_rows(arrays)
     save_adversarial_examples(
         folder / "examples", images[broken[places]], arrays["adversarials"][places], facts
     )

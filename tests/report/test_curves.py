@@ -10,7 +10,7 @@ from folders import estimate, write_run
 
 from stresslens.core.run_folder import RunFolder
 from stresslens.report.curves import confidence_charts, learning_curves, run_reliability
-from stresslens.report.load import read_run, read_study
+from stresslens.report.load import load_study, read_run
 
 
 def values(chart: str, kind: str = "dot") -> list[tuple[float, float]]:
@@ -30,7 +30,7 @@ def test_bins_of_several_seeds_are_pooled_by_their_images(tmp_path: Path) -> Non
         write_run(
             tmp_path, "cnn", seed, reliability={"test": {"bins": bins, "calibrated": None}}, risk_coverage={}
         )
-    found = confidence_charts(read_study(tmp_path))
+    found = confidence_charts(load_study(tmp_path))
     assert found is not None
     assert values(str(found.charts[0])) == [
         pytest.approx(((10 * 50 + 30 * 70) / 40, (10 * 40 + 30 * 80) / 40))
@@ -50,7 +50,7 @@ def test_seeds_are_averaged_as_far_as_all_go_within_the_band_of_all(tmp_path: Pa
         (run / "metrics.jsonl").write_text(
             "".join(f'{{"epoch": {e + 1}, "loss": {x}}}\n' for e, x in enumerate(losses))
         )
-    found = learning_curves(read_study(tmp_path))
+    found = learning_curves(load_study(tmp_path))
     assert found is not None
     (chart,) = map(str, found.charts)
     assert values(chart) == [(1, 3), (2, 1.5)]
@@ -61,7 +61,7 @@ def test_seeds_are_averaged_as_far_as_all_go_within_the_band_of_all(tmp_path: Pa
 def test_many_recipes_share_one_legend(tmp_path: Path) -> None:
     for k in range(9):
         write_run(tmp_path, f"run {k}", 0)
-    found = learning_curves(read_study(tmp_path))
+    found = learning_curves(load_study(tmp_path))
     assert found is not None
     assert str(found.legend).count("<li>") == 9
     assert "<li>" not in "".join(map(str, found.charts))

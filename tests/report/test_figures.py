@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stresslens.report.axes import epoch_axis, linear_axis, log_axis, short
+from stresslens.report.axes import epoch_axis, linear_axis, log_axis, short_number
 from stresslens.report.charts import (
     COLOURS,
     DASHES,
@@ -65,7 +65,7 @@ def test_linear_ticks_by_hand() -> None:
     assert list(linear_axis([-0.4, 0.4]).labels) == ["−0.4", "−0.2", "0.0", "0.2", "0.4"]
     assert (
         list(linear_axis([0, 60_000]).labels)
-        == [short(t) for t in (0, 2e4, 4e4, 6e4)]
+        == [short_number(t) for t in (0, 2e4, 4e4, 6e4)]
         == ["0", "20\u202fk", "40\u202fk", "60\u202fk"]
     )
     assert len(set(linear_axis([100_000, 100_004]).labels)) == 5

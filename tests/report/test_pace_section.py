@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from stresslens.report.convergence import MOST, section
+from stresslens.report.convergence import MOST, convergence_section
 from stresslens.report.schema import Comparison
 
 
@@ -33,17 +33,17 @@ def study(*pairs: dict[str, Any]) -> Any:
 
 
 def test_epochs_or_shares_where_trainings_differ_in_length() -> None:
-    same = section(study(pair("a", "b", [1, 5, 10]), pair("a", "c", [1, 8])))
+    same = convergence_section(study(pair("a", "b", [1, 5, 10]), pair("a", "c", [1, 8])))
     assert same is not None
     assert ">epoch<" in same.chart
     assert same.chart.count('class="band') == 2
-    apart = section(study(pair("a", "b", [1, 5, 10]), pair("a", "c", [100, 800])))
+    apart = convergence_section(study(pair("a", "b", [1, 5, 10]), pair("a", "c", [100, 800])))
     assert apart is not None
     assert "share of the training, %" in apart.chart
 
 
 def test_two_seeds_have_no_band_and_many_pairs_are_counted() -> None:
-    found = section(study(*[pair("a", f"b{k}", [1, 2], seeds=2) for k in range(MOST + 3)]))
+    found = convergence_section(study(*[pair("a", f"b{k}", [1, 2], seeds=2) for k in range(MOST + 3)]))
     assert found is not None
     assert 'class="band' not in found.chart
     assert found.left_out == 3
@@ -51,5 +51,5 @@ def test_two_seeds_have_no_band_and_many_pairs_are_counted() -> None:
 
 
 def test_nothing_without_pairs() -> None:
-    assert section(study()) is None
-    assert section(SimpleNamespace(comparison=None)) is None  # type: ignore[arg-type]
+    assert convergence_section(study()) is None
+    assert convergence_section(SimpleNamespace(comparison=None)) is None  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from pages import RUN, STUDY, Page, page_of
 from torch import nn
 
 from stresslens.core.layer_table import layer_table
-from stresslens.report.load import read_study
+from stresslens.report.load import load_study
 from stresslens.report.page import render_study, write_report
 from stresslens.report.schema import Record
 
@@ -96,7 +96,7 @@ def test_a_page_is_made_again_only_when_its_files_have_changed(tmp_path: Path) -
 
 def test_the_same_files_give_the_same_page(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["sgd", "adam"])
-    assert render_study(read_study(study)) == render_study(read_study(study))
+    assert render_study(load_study(study)) == render_study(load_study(study))
 
 
 def test_real_verdicts_come_first_and_the_others_say_what_it_would_take(tmp_path: Path) -> None:

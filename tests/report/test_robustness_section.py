@@ -18,8 +18,8 @@ from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import wilson
 from stresslens.report.charts import COLOURS, DASHES, place_of
 from stresslens.report.format import other_radius, radius
-from stresslens.report.load import read_study
-from stresslens.report.study_robustness import audits, chosen, sections, threats
+from stresslens.report.load import load_study
+from stresslens.report.study_robustness import audits, robustness_sections, shown_radii, threats
 
 
 def study_of(
@@ -62,18 +62,18 @@ def test_the_section_is_there_and_in_its_place(tmp_path: Path) -> None:
 
 def test_nothing_is_shown_when_there_is_nothing(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["a", "b"])
-    assert sections(read_study(study)) == []
-    assert audits(read_study(study)) is None
+    assert robustness_sections(load_study(study)) == []
+    assert audits(load_study(study)) is None
     assert "obust" not in page_of(study)[1].text
 
 
 def test_figures_of_one_seed_are_wilsons_and_of_several_are_crossed(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"], seeds=3)
-    (threat,) = threats(read_study(study))
+    (threat,) = threats(load_study(study))
     smallest = np.stack([arrays_of(study, seed=seed)["smallest"] for seed in range(3)])
     assert threat.members[0].at(0.04) == random_effects.proportion((smallest > 0.04).astype(np.float32))
     alone = study_of(tmp_path / "alone", ["a"])
-    (threat,) = threats(read_study(alone))
+    (threat,) = threats(load_study(alone))
     right = int((arrays_of(alone)["smallest"] > 0.04).sum())
     found, by_hand = threat.members[0].at(0.04), wilson(right, 200)
     assert found is not None
@@ -90,7 +90,7 @@ def test_an_image_broken_exactly_at_a_radius_is_not_robust_there(tmp_path: Path,
     study = study_of(tmp_path, ["a"], radii=[0.0, k / 255, 2 * k / 255], strength_of=lambda _: 1.2 * k / 255)
     smallest = arrays_of(study)["smallest"]
     assert (smallest == k / 255).any()
-    (section,) = sections(read_study(study))
+    (section,) = robustness_sections(load_study(study))
     (_, clean, estimates, *_) = section.rows[0]
     assert clean is not None
     assert clean.value == pytest.approx((smallest > 0).mean())
@@ -107,18 +107,18 @@ def test_without_arrays_or_with_other_images_the_estimates_are_averaged(tmp_path
         lambda: [attack(study / "run0" / f"seed-{s}", index=np.arange(200) + s) for s in range(2)],
     ):
         prepare()
-        (threat,) = threats(read_study(study))
+        (threat,) = threats(load_study(study))
         found = threat.members[0].at(0.04)
         assert found is not None
         assert "wider of t over 2 seeds" in found.method
 
 
 def test_chosen_radii() -> None:
-    assert chosen([0.1, 0.2]) == [0.1, 0.2]
+    assert shown_radii([0.1, 0.2]) == [0.1, 0.2]
     ten = [k / 100 for k in range(1, 11)]
-    assert len(chosen(ten)) == 6
-    assert (chosen(ten)[0], chosen(ten)[-1]) == (0.01, 0.1)
-    assert chosen(ten) == sorted(set(chosen(ten)))
+    assert len(shown_radii(ten)) == 6
+    assert (shown_radii(ten)[0], shown_radii(ten)[-1]) == (0.01, 0.1)
+    assert shown_radii(ten) == sorted(set(shown_radii(ten)))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_threats_are_kept_apart(tmp_path: Path) -> None:
     attack(study / "run0" / "seed-0", norm="l2", protocol="standard", radii=[0.25, 0.5])
     attack(study / "run0" / "seed-0", key="linf-fast-ffffffff", target="least_likely")
     driven = "L∞, protocol fast, driven at target least likely"
-    assert {threat.title: len(threat.members) for threat in threats(read_study(study))} == {
+    assert {threat.title: len(threat.members) for threat in threats(load_study(study))} == {
         "L∞, protocol fast": 2,
         driven: 1,
         "L2, protocol standard": 1,
@@ -154,7 +154,7 @@ def test_threats_are_kept_apart(tmp_path: Path) -> None:
 def test_what_broke_the_images_by_hand(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a"])
     arrays = arrays_of(study)
-    table = sections(read_study(study))[0].breaking
+    table = robustness_sections(load_study(study))[0].breaking
     assert table is not None
     ((name, n, wrong, counts, survivors, steps, middle),) = table.rows
     assert (name, n, table.attempts) == ("a", 200, ["fgsm", "pgd 20", "apgd ce"])
@@ -230,7 +230,7 @@ def test_what_is_odd_about_an_attack_by_itself(
     study = write_study(tmp_path, ["a"])
     attack(study / "run0" / "seed-0")
     rewrite(study / "run0" / "seed-0", alone=alone)
-    table = sections(read_study(study))[0].alone
+    table = robustness_sections(load_study(study))[0].alone
     assert table is not None
     assert list(table.told) == said
     assert "as it returned its images" in page_of(study)[1].text
@@ -243,7 +243,7 @@ def rewrite(run: Path, key: str = "linf-fast-0a1b2c3d", **changes: Any) -> None:
 
 def test_every_model_and_attack_is_a_line_of_its_own(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["clean", "fgsm", "pgd"])
-    found = sections(read_study(study))[0]
+    found = robustness_sections(load_study(study))[0]
     assert found.alone is not None
     assert len({line.place for line in found.alone.lines}) == len(found.alone.lines) == 6
     assert [line.place % COLOURS for line in found.alone.lines] == [0, 0, 1, 1, 2, 2]
@@ -262,7 +262,7 @@ def test_serious_findings_are_told_at_the_head_with_their_runs(tmp_path: Path) -
     assert "converged" not in head
     assert "gradients serious the gradient of 31 of 128 images is exactly zero (b; n = 128)" in rest
     assert "attack the logits, or a loss that does not vanish" in rest
-    found = audits(read_study(study))
+    found = audits(load_study(study))
     assert found is not None
     assert found.recipes == ["a", "b"]
     cells = {audit: [said for _, said in row] for audit, row in found.rows}
@@ -275,7 +275,7 @@ def test_damaged_results_are_told_and_harmless(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     file = study / "run0" / "seed-0" / "robustness" / "linf-fast-0a1b2c3d" / "result.json"
     file.write_text('{"format": 1, "key"')
-    assert [m.recipe.name for m in threats(read_study(study))[0].members] == ["b"]
+    assert [m.config.name for m in threats(load_study(study))[0].members] == ["b"]
     assert "robustness/linf-fast-0a1b2c3d/result.json" in page_of(study)[1].text
 
 
@@ -300,7 +300,7 @@ def test_unknown_figures_are_dashes(tmp_path: Path) -> None:
     (study / "run0" / "seed-0" / "robustness" / "linf-fast-0a1b2c3d" / "result.npz").unlink()
     text = page_of(study)[1].text
     assert "nan" not in text.lower()
-    found = sections(read_study(study))[0].rows[0][1]
+    found = robustness_sections(load_study(study))[0].rows[0][1]
     assert found is not None
     assert math.isnan(found.value)
 
@@ -308,7 +308,7 @@ def test_unknown_figures_are_dashes(tmp_path: Path) -> None:
 def test_runs_that_did_not_finish_are_left_out(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     write_run(study, "b", 0, folder="run1", status="stopped")
-    assert [m.recipe.name for m in threats(read_study(study))[0].members] == ["a"]
+    assert [m.config.name for m in threats(load_study(study))[0].members] == ["a"]
 
 
 def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
         {"label": "pgd 20", "attack": "pgd", "rows": [second]},
     ]
     rewrite(run, alone=alone)
-    table = sections(read_study(study))[0].alone
+    table = robustness_sections(load_study(study))[0].alone
     assert table is not None
     assert table.rows == []
     found = [(label, eps, e.value, five.value if five else None) for _, label, eps, e, five in table.long]
@@ -331,7 +331,7 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
     assert "Among the first five, %" in text
     assert "65.0 (63.0 to 67.0)" in text
     rewrite(run, alone=[each | {"rows": [first]} for each in alone])
-    table = sections(read_study(study))[0].alone
+    table = robustness_sections(load_study(study))[0].alone
     assert table is not None
     assert (table.long, table.radii) == ([], [0.1])
     assert [(label, e and e.value) for _, label, (e,) in table.rows] == [("pgd 10", 0.4), ("pgd 20", 0.4)]
@@ -343,7 +343,7 @@ def test_attacks_by_themselves_need_no_protocol(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["a"])
     attack(study / "run0" / "seed-0", radii=[], protocol="none")
     rewrite(study / "run0" / "seed-0", key="linf-none-0a1b2c3d", alone=SOUND, attacks=[])
-    (section,) = sections(read_study(study))
+    (section,) = robustness_sections(load_study(study))
     assert section.threat.title == "L∞, attacks by themselves"
     assert section.radii == []
     for folder in (study, study / "run0" / "seed-0"):
@@ -354,6 +354,6 @@ def test_results_asked_for_differently_are_not_mixed(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     attack(study / "run0" / "seed-0", key="linf-fast-ffffffff", n=100, settings={"images": 100})
     attack(study / "run0" / "seed-0", key="linf-fast-eeeeeeee", radii=[0.05])
-    found = threats(read_study(study))
-    assert sorted([m.recipe.name for m in threat.members] for threat in found) == [["a"], ["a"], ["a", "b"]]
+    found = threats(load_study(study))
+    assert sorted([m.config.name for m in threat.members] for threat in found) == [["a"], ["a"], ["a", "b"]]
     assert len({threat.title for threat in found}) == 3

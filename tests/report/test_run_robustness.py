@@ -15,7 +15,7 @@ from PIL import Image
 
 from stresslens.core.run_folder import RunFolder
 from stresslens.report.load import read_run
-from stresslens.report.run_robustness import BYTES, STEPS, sections
+from stresslens.report.run_robustness import BYTES, STEPS, run_robustness_sections
 from stresslens.robustness.example_images import save_adversarial_examples
 
 KEY = "linf-fast-0a1b2c3d"
@@ -56,7 +56,7 @@ def test_the_section_is_there_and_in_its_place(tmp_path: Path) -> None:
 
 def test_radii_and_iterates_by_hand(tmp_path: Path) -> None:
     run = attacked_run(tmp_path)
-    (section,) = sections(read_run(RunFolder(run)))
+    (section,) = run_robustness_sections(read_run(RunFolder(run)))
     arrays = arrays_of(run)
     smallest = arrays["smallest"]
     assert [bar.what for bar in section.radii] == ["unattacked", "0.02", "0.04", "0.06", "0.08", "0.1"]
@@ -78,7 +78,7 @@ def test_bins_of_iterates_hold_every_image(tmp_path: Path, steps: list[int]) -> 
     random = np.random.default_rng(0)
     arrays["steps"] = random.choice(steps, 200)
     np.savez(run / "robustness" / KEY / "result.npz", **arrays)
-    (section,) = sections(read_run(RunFolder(run)))
+    (section,) = run_robustness_sections(read_run(RunFolder(run)))
     broken = (arrays["smallest"] > 0) & np.isfinite(arrays["smallest"])
     assert sum(bar.n for bar in section.steps) == broken.sum()
     assert section.steps[-1].n > 0
@@ -169,7 +169,7 @@ def test_large_sheets_stay_in_the_budget_and_are_counted(tmp_path: Path) -> None
         Image.fromarray(random.integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(
             folder / "examples" / "pictures.png"
         )
-    found = sections(read_run(RunFolder(run)))
+    found = run_robustness_sections(read_run(RunFolder(run)))
     shown = [section.pictures for section in found if section.pictures]
     assert sum(len(rule) for each in shown for rule in each.sheets) <= BYTES + 1000
     assert sum(each.left_out for each in shown) == 24 * sum(not each.sheets for each in shown) > 0
@@ -197,7 +197,7 @@ def test_pictures_come_from_their_own_folder_only(tmp_path: Path) -> None:
 def test_results_without_arrays_show_their_curve(tmp_path: Path) -> None:
     run = attacked_run(tmp_path)
     (run / "robustness" / KEY / "result.npz").unlink()
-    (section,) = sections(read_run(RunFolder(run)))
+    (section,) = run_robustness_sections(read_run(RunFolder(run)))
     assert (section.survivors, section.steps) == (None, [])
     assert section.attempts[-3:] == ["fgsm", "pgd 20", "apgd ce"]
     assert "survived every radius" not in page_of(run)[1].text

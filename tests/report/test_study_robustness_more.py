@@ -16,7 +16,7 @@ from pages import page_of, pages_of
 
 from stresslens.core.errors import ConfigError
 from stresslens.metrics.intervals import wilson
-from stresslens.report.load import read_study
+from stresslens.report.load import load_study
 from stresslens.report.page import write_report
 from stresslens.report.study_robustness_more import certificates, contrasts, corruptions, transfers
 
@@ -87,7 +87,7 @@ def test_verdicts_on_robustness_are_at_the_head_and_in_a_table(tmp_path: Path) -
     assert "L∞ 0.05, fast" in rest
     assert "a and d were not compared: other images." in rest
     assert rest.count(PLAN) >= 1
-    found = contrasts(read_study(study))
+    found = contrasts(load_study(study))
     assert found is not None
     assert len(found.charts) == 1
     assert "no difference" in found.charts[0]
@@ -96,7 +96,7 @@ def test_verdicts_on_robustness_are_at_the_head_and_in_a_table(tmp_path: Path) -
 def test_many_contrasts_keep_the_real_ones(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["a", "b"])
     with_robustness(study, [robust_row("a", f"b{k}", 0.05, real=k % 100 == 99) for k in range(500)])
-    found = contrasts(read_study(study))
+    found = contrasts(load_study(study))
     assert found is not None
     assert (len(found.rows), found.left_out, found.charts) == (200, 300, [])
     assert sum(row.real for row in found.rows) == 5
@@ -106,7 +106,7 @@ def test_the_transfer_matrix_and_what_was_left_out(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["a", "b"])
     write_json(study / "transfers.json", transfer(["a", "b"]))
     html, page = page_of(study)
-    (grid,) = transfers(read_study(study))
+    (grid,) = transfers(load_study(study))
     assert [cell.estimate.value if cell else None for _, cells in grid.rows for cell in cells] == [
         0,
         0.6,
@@ -148,7 +148,7 @@ def test_corruptions_and_certificates_of_every_recipe(tmp_path: Path) -> None:
     _, page = page_of(study)
     assert "Corruptions" in page.text
     assert "Certified accuracy, Smoothing, L2 (sigma 0.25)" in page.text
-    read = read_study(study)
+    read = load_study(study)
     found = corruptions(read)
     assert found is not None
     assert [(name, round(clean.value, 2) if clean else 0) for name, clean, _ in found.means] == [
@@ -170,7 +170,7 @@ def test_certificates_without_arrays_have_the_radii_of_their_curve(tmp_path: Pat
     study = write_study(tmp_path, ["a"])
     certify(study / "run0" / "seed-0", top=0.93)
     (study / "run0" / "seed-0" / "certificates" / "smoothing-0a1b2c3d" / "result.npz").unlink()
-    (certified,) = certificates(read_study(study))
+    (certified,) = certificates(load_study(study))
     assert [estimate is None for estimate in certified.rows[0][4]] == [False, True, True, True, True, True]
 
 

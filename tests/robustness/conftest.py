@@ -14,7 +14,7 @@ from stresslens.robustness import measure
 
 @pytest.fixture(autouse=True)
 def _steered_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "steer", plainly)
+    monkeypatch.setattr(measure, "autotune_attack", plainly)
 
 
 @pytest.fixture(scope="module")

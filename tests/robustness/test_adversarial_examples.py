@@ -16,7 +16,7 @@ from stresslens.robustness.example_images import (
     FIRST,
     PICTURES,
     SHEET_BYTES,
-    examples_of,
+    adversarial_rows,
     save_adversarial_examples,
 )
 
@@ -44,7 +44,7 @@ def arrays_of(n: int, seed: int, classes: int = 10) -> dict[str, Any]:
 @given(st.integers(0, 200), st.integers(0, 2**32 - 1))
 def test_the_choice(n: int, seed: int) -> None:
     arrays = arrays_of(n, seed)
-    places, facts = examples_of(arrays)
+    places, facts = adversarial_rows(arrays)
     broken = [k for k, row in enumerate(arrays["rows"]) if arrays["smallest"][row] > 0]
     assert len(places) == len(set(places)) == len(facts) == min(PICTURES, len(broken))
     assert set(places) <= set(broken)
@@ -63,7 +63,7 @@ def test_the_choice(n: int, seed: int) -> None:
 
 def test_radii_and_classes_are_spread() -> None:
     arrays = arrays_of(4000, 1)
-    _, facts = examples_of(arrays)
+    _, facts = adversarial_rows(arrays)
     spread = [fact for fact in facts if fact["kind"] == "spread"]
     counts = [sum(fact["eps"] == eps for fact in spread) for eps in (0.01, 0.02, 0.05)]
     assert max(counts) - min(counts) <= 1

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from stresslens.core.attack_base import attacked, logits_of
+from stresslens.core.attack_base import attacked, batched_mean_logits
 from stresslens.robustness import autotune
-from stresslens.robustness.autotune import Steering, steer
+from stresslens.robustness.autotune import AttackCompute, autotune_attack
 
 
 def model() -> nn.Module:
@@ -28,8 +28,8 @@ X = torch.rand(20, 1, 8, 8)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_function_is_the_same(precision: str, memory_format: str) -> None:
     net = model()
-    seen = Steering(precision, memory_format, 1, 8, 1, 0.0).model(net)  # type: ignore[arg-type]
-    assert torch.allclose(logits_of(seen, X), net(X), atol=1e-6 if precision == "float32" else 0.05)
+    seen = AttackCompute(precision, memory_format, 1, 8, 1, 0.0).model(net)  # type: ignore[arg-type]
+    assert torch.allclose(batched_mean_logits(seen, X), net(X), atol=1e-6 if precision == "float32" else 0.05)
     assert isinstance(net[1], nn.ReLU)  # what is steered is a copy
     assert next(net.parameters()).dtype == torch.float32
 
@@ -47,7 +47,7 @@ def test_a_model_that_cannot_be_narrow_is_steered_in_float32(monkeypatch: pytest
     monkeypatch.setattr(autotune, "PROBE_SECONDS", 0.001)
     net = Stubborn()
     with attacked(net):
-        found = steer(net, X, passes=1)
+        found = autotune_attack(net, X, passes=1)
     assert found.precision == "float32"
     assert found.seconds > 0
     assert found.batch <= len(X)

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.registry import VOCABULARY, Bound
-from stresslens.core.attack_base import Steered, attacked
+from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Trace
-from stresslens.robustness.attack_batch import Search, _Watch, judge_of
+from stresslens.robustness.attack_batch import AttackBatch, _Watch, verdict_model
 from stresslens.robustness.audit import audit
 
 BALL = Ball("linf", 0.1)
@@ -32,10 +32,10 @@ def images(n: int = 50) -> Tensor:
     return torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(n))
 
 
-def search_of(net: nn.Module, x: Tensor, **options: Any) -> Search:
+def search_of(net: nn.Module, x: Tensor, **options: Any) -> AttackBatch:
     with torch.no_grad():
         y = net(x).argmax(1)
-    return Search(judge_of(net), x, y, options.pop("ball", BALL), **options)
+    return AttackBatch(verdict_model(net), x, y, options.pop("ball", BALL), **options)
 
 
 def bound(function: Callable[..., Tensor]) -> Bound:
@@ -43,17 +43,17 @@ def bound(function: Callable[..., Tensor]) -> Bound:
     return Bound(function, {}, tuple(VOCABULARY["attacks"].index(name) for name in asked))
 
 
-def attempt(search: Search, net: nn.Module, attack: Any, **options: Any) -> Any:
+def attempt(search: AttackBatch, net: nn.Module, attack: Any, **options: Any) -> Any:
     attack = attack if isinstance(attack, Bound) else registry.resolve("attacks", attack)
     with attacked(net):
         return search.attempt(attack, net, Draws(0, torch.arange(len(search.x))), name="it", **options)
 
 
-def holds(search: Search, net: nn.Module) -> bool:
+def holds(search: AttackBatch, net: nn.Module) -> bool:
     """Every image that counts as broken is, and lies inside."""
     with torch.no_grad():
         wrong = net(search.x_adv).argmax(1) != search.y
-    return bool((wrong & search.ball.holds(search.x_adv, search.x))[search.broken].all())
+    return bool((wrong & search.ball.holds(search.x_adv, search.x))[search.is_adversarial].all())
 
 
 def test_each_attempt_goes_on_with_those_that_are_left() -> None:
@@ -65,9 +65,9 @@ def test_each_attempt_goes_on_with_those_that_are_left() -> None:
         assert trace.n == left
         assert returned.shape == x.shape
         left -= trace.broke
-        assert left == int((~search.broken).sum())
+        assert left == int((~search.is_adversarial).sum())
         assert holds(search, net)
-        assert (search.steps[search.broken] > 0).all()
+        assert (search.steps[search.is_adversarial] > 0).all()
         assert trace.outside == trace.silent == 0
     assert 0 < left < len(x)
 
@@ -76,7 +76,7 @@ def test_dropping_changes_no_verdict_and_saves_work() -> None:
     net, x = model(), images(200)
     dropping, whole = search_of(net, x), search_of(net, x, drop=False)
     traces = [attempt(search, net, "apgd")[0] for search in (dropping, whole)]
-    assert torch.equal(dropping.broken, whole.broken)
+    assert torch.equal(dropping.is_adversarial, whole.is_adversarial)
     assert traces[0].gradients < 0.7 * traces[1].gradients
     assert traces[1].gradients > 100 * len(x)
 
@@ -85,8 +85,8 @@ def test_what_steers_the_search_decides_nothing() -> None:
     """A model in bfloat16, and one that answers nonsense: the verdict is that of the float32 judge."""
     net, x = model(), images()
     search = search_of(net, x)
-    attempt(search, Steered(model().bfloat16(), dtype=torch.bfloat16), "pgd")
-    assert search.broken.any()
+    attempt(search, BatchedModel(model().bfloat16(), dtype=torch.bfloat16), "pgd")
+    assert search.is_adversarial.any()
     assert holds(search, net)
 
     class Wrong(nn.Module):
@@ -96,7 +96,7 @@ def test_what_steers_the_search_decides_nothing() -> None:
     search = search_of(net, x, ball=Ball("linf", 0.0))
     trace, _ = attempt(search, Wrong(), "pgd")
     assert trace.broke == 0
-    assert not search.broken.any()
+    assert not search.is_adversarial.any()
 
 
 def outside(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def test_silent_success_is_told_of_an_attack_that_shows_nothing() -> None:
     net, x = model(), images()
     search = search_of(net, x)
     trace, returned = attempt(search, net, bound(forgetful))
-    assert trace.silent == trace.broke == int(search.broken.sum()) > 0
+    assert trace.silent == trace.broke == int(search.is_adversarial.sum()) > 0
     assert torch.equal(returned, x)
     assert holds(search, net)
 
@@ -200,7 +200,7 @@ def test_whose_loss_still_rises_is_counted() -> None:
 
 def test_a_trace_names_every_option_and_the_passes() -> None:
     net, x = model(), images()
-    trace, _ = attempt(search_of(net, x), Steered(net, passes=3), {"pgd": {"step_size": 1e-5}})
+    trace, _ = attempt(search_of(net, x), BatchedModel(net, passes=3), {"pgd": {"step_size": 1e-5}})
     assert trace.options["steps"] == 40
     assert (trace.options["step_size"], trace.options["loss"], trace.passes) == (1e-5, "cross_entropy", 3)
     assert Trace.from_json(trace.as_json()) == trace
@@ -213,19 +213,19 @@ def test_only_the_target_counts_where_it_is_aimed_at() -> None:
     net, x = model(), images()
     with torch.no_grad():
         target = net(x).topk(2).indices[:, 1]
-    for aimed in (False, True):
-        search = search_of(net, x, target=target, aimed=aimed, ball=Ball("linf", 0.3))
+    for targeted_success in (False, True):
+        search = search_of(net, x, target=target, targeted_success=targeted_success, ball=Ball("linf", 0.3))
         attempt(search, net, "pgd")
-        assert search.broken.any()
-        if aimed:
+        assert search.is_adversarial.any()
+        if targeted_success:
             with torch.no_grad():
-                assert (net(search.x_adv).argmax(1) == target)[search.broken].all()
+                assert (net(search.x_adv).argmax(1) == target)[search.is_adversarial].all()
 
 
 def test_nothing_left_is_no_trouble() -> None:
     net, x = model(), images(3)
     search = search_of(net, x)
-    search.broken[:] = True
+    search.is_adversarial[:] = True
     trace, returned = attempt(search, net, "apgd")
     assert trace.n == trace.broke == 0
     assert torch.equal(returned, x)
@@ -245,8 +245,8 @@ def test_each_image_has_its_own_radius() -> None:
         for attack in ("apgd", "fab"):
             with attacked(net):
                 one.attempt(registry.resolve("attacks", attack), net, Draws(0, torch.tensor([i])), name="it")
-        alone.append(bool(one.broken))
-    assert alone == search.broken[torch.tensor([10, 30, 50])].tolist()
+        alone.append(bool(one.is_adversarial))
+    assert alone == search.is_adversarial[torch.tensor([10, 30, 50])].tolist()
 
 
 def test_a_random_judge_is_averaged() -> None:
@@ -255,5 +255,5 @@ def test_a_random_judge_is_averaged() -> None:
             return x.flatten(1) + torch.randn(len(x), 36)
 
     with attacked(Noisy()):
-        spread = judge_of(Noisy(), passes=25)(torch.zeros(500, 1, 6, 6)).std()
+        spread = verdict_model(Noisy(), passes=25)(torch.zeros(500, 1, 6, 6)).std()
     assert float(spread) == pytest.approx(0.2, abs=0.02)

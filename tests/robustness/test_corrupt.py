@@ -122,7 +122,7 @@ def test_as_a_stage_it_trains_nothing_anew(task_of: Callable[..., Task], tmp_pat
     task = task_of("linear")
     stages.carry_out(task)
     stamp = (task.folder / "model.safetensors").stat().st_mtime_ns
-    spoiled = replace(task, recipe=replace(task.recipe, corruptions=["blur", "fog"]))
+    spoiled = replace(task, config=replace(task.config, corruptions=["blur", "fog"]))
     record = stages.carry_out(spoiled)
     assert (task.folder / "model.safetensors").stat().st_mtime_ns == stamp
     assert (record["status"], record["reads_of_test"]) == ("finished", 2)
@@ -133,7 +133,7 @@ def test_as_a_stage_it_trains_nothing_anew(task_of: Callable[..., Task], tmp_pat
     written = (task.folder / "corruptions" / "result.json").stat().st_mtime_ns
     assert stages.carry_out(spoiled)["reads_of_test"] == 2
     assert (task.folder / "corruptions" / "result.json").stat().st_mtime_ns == written
-    assert study_file.read(task.folder / "config.yaml").runs[0].recipe.corruptions == ["blur", "fog"]
+    assert study_file.read_study(task.folder / "config.yaml").runs[0].config.corruptions == ["blur", "fog"]
 
 
 def test_a_study_names_its_corruptions_and_mistakes_are_told_where_they_are(tmp_path: Path) -> None:
@@ -141,15 +141,15 @@ def test_a_study_names_its_corruptions_and_mistakes_are_told_where_they_are(tmp_
     file.write_text(
         "corruptions: {kinds: [noise, {blur: {}}], images: 50}\nruns: {a: {}, b: {corruptions.images: 10}}\n"
     )
-    runs = study_file.read(file).runs
-    assert [run.recipe.corruptions for run in runs] == [
+    runs = study_file.read_study(file).runs
+    assert [run.config.corruptions for run in runs] == [
         Corruptions(["noise", {"blur": {}}], images=n) for n in (50, 10)
     ]
     file.write_text("corruptions:\n  - noise\n  - {fgo: {}}\n")
     with pytest.raises(ConfigError, match=r"study\.yaml:3: corruptions\.1: .*did you mean 'fog'"):
-        study_file.read(file)
+        study_file.read_study(file)
     with pytest.raises(Problems, match="corruptions"):
-        study_file.recipe_from({"corruptions": []}, tmp_path)
+        study_file.variant_config_from({"corruptions": []}, tmp_path)
 
 
 def test_own_corruptions_are_checked(small: Data, tmp_path: Path) -> None:

@@ -154,12 +154,14 @@ def test_an_attack_by_itself_is_shown_as_it_returns(
 def test_a_target_may_be_a_proxy_or_the_aim(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
     model, (x, y) = digits_run.model(), images
     proxy = attacked(model, x, y, radii=0.2, protocol=["pgd"], target=3)
-    aimed = attacked(model, x, y, radii=0.2, protocol=["pgd"], target=3, success="target")
-    rows = aimed.arrays["rows"]
+    targeted_success = attacked(model, x, y, radii=0.2, protocol=["pgd"], target=3, success="target")
+    rows = targeted_success.arrays["rows"]
     assert len(rows) > 5
-    assert (aimed.arrays["adversarial_prediction"] == 3).all()
-    assert np.isinf(aimed.smallest[(y == 3).numpy() & (aimed.arrays["clean_prediction"] == 3)]).all()
-    assert aimed.robust(0.2).value >= proxy.robust(0.2).value
+    assert (targeted_success.arrays["adversarial_prediction"] == 3).all()
+    assert np.isinf(
+        targeted_success.smallest[(y == 3).numpy() & (targeted_success.arrays["clean_prediction"] == 3)]
+    ).all()
+    assert targeted_success.robust(0.2).value >= proxy.robust(0.2).value
 
 
 def test_a_random_model_is_averaged_and_told(images: tuple[Tensor, Tensor], digits_run: sl.Run) -> None:

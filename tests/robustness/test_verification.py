@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import stresslens as sl
 from stresslens.cli.main import app
 from stresslens.core.data import Split
-from stresslens.robustness.verification import of_run, verify
+from stresslens.robustness.verification import verify, verify_run
 
 EPS = 0.1
 
@@ -125,20 +125,22 @@ def kept(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> tuple[Split, dict[st
 def test_a_result_is_counted_over_all_of_its_images(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> None:
     split, found = kept(case)
     m = len(found["rows"])
-    recount = of_run(case[0], split, found, norm="linf", eps=None, claimed=(38 - m) / 40)
+    recount = verify_run(case[0], split, found, norm="linf", eps=None, claimed=(38 - m) / 40)
     assert (recount.given, recount.robust.n, recount.robust.value) == (m, 40, (38 - m) / 40)
     assert recount.clean.value == 38 / 40
     assert recount.broken.nonzero()[0].tolist() == found["rows"].tolist()
     assert signs(recount) == []
-    assert signs(of_run(case[0], split, found, norm="linf", eps=None, claimed=1.0)) == ["claimed accuracy"]
-    nearer = of_run(case[0], split, found, norm="linf", eps=EPS / 2)
+    assert signs(verify_run(case[0], split, found, norm="linf", eps=None, claimed=1.0)) == [
+        "claimed accuracy"
+    ]
+    nearer = verify_run(case[0], split, found, norm="linf", eps=EPS / 2)
     assert (nearer.robust.value, signs(nearer)) == (38 / 40, [])
 
 
 def test_a_result_in_which_nothing_broke(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> None:
     split, found = kept(case)
     nothing = {**found, "adversarials": found["adversarials"][:0], "rows": np.zeros(0, np.int64)}
-    recount = of_run(case[0], split, nothing, norm="linf", eps=None)
+    recount = verify_run(case[0], split, nothing, norm="linf", eps=None)
     assert (recount.given, recount.robust.value, signs(recount)) == (0, 38 / 40, [])
 
 
@@ -162,7 +164,7 @@ def test_a_spoiled_result_is_told(
     split, found = kept(case)
     found = {**found, "adversarials": found["adversarials"][:2], "rows": found["rows"][:2], **change}
     with pytest.raises(sl.DataError, match=said):
-        of_run(case[0], split, found, norm="linf", eps=None)
+        verify_run(case[0], split, found, norm="linf", eps=None)
 
 
 def test_a_file_with_images_and_labels_of_its_own(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> None:
@@ -176,11 +178,11 @@ def test_a_file_with_images_and_labels_of_its_own(case: tuple[nn.Module, Tensor,
         "radius": EPS,
     }
     for split in (Split(x, y, 1.0), Split(x[:30], y[:30], 1.0)):
-        recount = of_run(model, split, found, norm="linf", eps=None)
+        recount = verify_run(model, split, found, norm="linf", eps=None)
         assert recount.broken.tolist() == sl.verify(model, x_adv, x, y, eps=EPS).broken[order].tolist()
         assert signs(recount) == []
     predicted = {**found, "index": order.numpy(), "labels": (y[order].numpy() + 1) % 3}
-    assert "labels" in signs(of_run(model, Split(x, y, 1.0), predicted, norm="linf", eps=None))
+    assert "labels" in signs(verify_run(model, Split(x, y, 1.0), predicted, norm="linf", eps=None))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_spoiled_images_of_its_own_are_told(
     model, x, y, x_adv = case
     found = {"adversarials": x_adv.numpy(), "images": x.numpy(), "labels": y.numpy(), "radius": EPS, **change}
     with pytest.raises(sl.DataError, match=said):
-        of_run(model, Split(x[:30], y[:30], 1.0), found, norm="linf", eps=None)
+        verify_run(model, Split(x[:30], y[:30], 1.0), found, norm="linf", eps=None)
 
 
 @pytest.fixture(scope="module")

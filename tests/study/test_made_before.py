@@ -31,8 +31,18 @@ def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    kept = ("*.npz", "model.*", "metrics.jsonl", "record.json", "robustness/*/result.json", "explanations/*/*", "views/*/*.json")
-    return {str(file.relative_to(folder)): file.read_bytes() for pattern in kept for file in folder.rglob(pattern)}
+    kept = (
+        "*.npz",
+        "model.*",
+        "metrics.jsonl",
+        "record.json",
+        "robustness/*/result.json",
+        "explanations/*/*",
+        "views/*/*.json",
+    )
+    return {
+        str(file.relative_to(folder)): file.read_bytes() for pattern in kept for file in folder.rglob(pattern)
+    }
 
 
 def test_the_study_is_finished_and_nothing_is_done_again(before: Path) -> None:
@@ -44,7 +54,19 @@ def test_the_study_is_finished_and_nothing_is_done_again(before: Path) -> None:
 
 def test_its_attack_is_read_and_not_made_anew(before: Path) -> None:
     held = contents(before)
-    given = ["--radii", "0.4", "--protocol", "[fgsm]", "--alone", "fgsm", "--passes", "1", "--images", "40", "--json"]
+    given = [
+        "--radii",
+        "0.4",
+        "--protocol",
+        "[fgsm]",
+        "--alone",
+        "fgsm",
+        "--passes",
+        "1",
+        "--images",
+        "40",
+        "--json",
+    ]
     done = CliRunner().invoke(app, ["attack", str(before), *given], catch_exceptions=False)
     told = json.loads(done.stdout)
     assert [path.name for path in (before / "robustness").iterdir()] == [told["key"]]
@@ -57,7 +79,18 @@ def test_it_is_evaluated_explained_and_exported(before: Path) -> None:
     kept = np.load(before / "predictions" / "test.npz")
     probabilities = sl.predict(sl.load(before), np.zeros((2, 1, 8, 8), np.float32))
     assert probabilities.shape == (2, kept["scores"].shape[1])
-    explain = ["explain", str(before), "--explainer", "saliency", "--choose", "surest_wrong", "--images", "2", "--answer", "label"]
+    explain = [
+        "explain",
+        str(before),
+        "--explainer",
+        "saliency",
+        "--choose",
+        "surest_wrong",
+        "--images",
+        "2",
+        "--answer",
+        "label",
+    ]
     invoke(app, explain, catch_exceptions=False)
     assert len(list((before / "explanations").iterdir())) == 1
     invoke(app, ["evaluate", str(before), "--split", "validation"], catch_exceptions=False)

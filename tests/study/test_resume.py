@@ -45,7 +45,7 @@ PROCESSES.set_forkserver_preload(
 def carry_out(study: Path, out: Path) -> None:
     """What `stresslens run` does, in a process that can be killed without paying for its imports each time."""
     torch.set_num_threads(1)
-    pipeline.run(study_file.read(study), out=out)
+    pipeline.run(study_file.read_study(study), out=out)
 
 
 def start(study: Path, out: Path) -> BaseProcess:

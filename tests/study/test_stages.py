@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stresslens.config import registry, study_file
-from stresslens.config.schema import Alone, Corruptions, Robustness
+from stresslens.config.schema import Corruptions, IndividualAttack, Robustness
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.files import read_json
@@ -19,13 +19,13 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.study import pipeline, stages
 from stresslens.training.task import Task
 
-OWN = "from stresslens.attacks.noise import noise\n\n\ndef mine(model, x, y, ball, draws, watch):\n"
+OWN = "from stresslens.plugins.attacks.noise import noise\n\n\ndef mine(model, x, y, ball, draws, watch):\n"
 OWN += "    return noise(model, x, y, ball, draws, watch, None)\n"
 
 
 def asking(task: Task, **asked: Any) -> Task:
     """The task with another evaluation of its model."""
-    return replace(task, recipe=replace(task.recipe, **asked))
+    return replace(task, config=replace(task.config, **asked))
 
 
 def attacked_by(*protocol: Any, **options: Any) -> Robustness:
@@ -36,7 +36,11 @@ def attacked_by(*protocol: Any, **options: Any) -> Robustness:
     ("asked", "without", "message"),
     [
         ({"robustness": attacked_by("fgsm", target=12)}, None, r"the target 12 is no class .* 0 to 9"),
-        ({"robustness": attacked_by(alone=[Alone("fgsm", target=10)])}, None, r"the target 10 is no class"),
+        (
+            {"robustness": attacked_by(alone=[IndividualAttack("fgsm", target=10)])},
+            None,
+            r"the target 10 is no class",
+        ),
         (
             {"robustness": attacked_by("fgsm", split="validation")},
             "validation",
@@ -128,7 +132,7 @@ def test_runs_whose_surrogate_diverged_are_left_out_and_the_study_is_concluded(t
         "  hurt: {robustness: {radii: 0.1, images: 10, audit: false, protocol: [transfer], surrogate: hit}}\n"
     )
     with pytest.raises(TrainingDiverged) as caught:
-        pipeline.run(study_file.read(file), out=tmp_path / "runs")
+        pipeline.run(study_file.read_study(file), out=tmp_path / "runs")
     wild, hit, hurt = str(caught.value).splitlines()
     assert "wild" in wild
     assert "hit/seed-0: left out, since its surrogate" in hit
@@ -140,7 +144,7 @@ def test_runs_whose_surrogate_diverged_are_left_out_and_the_study_is_concluded(t
 
 def test_digests_change_with_the_file(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("a = 1\n")
-    before = registry.digests([{"own.py:f": {"attack": "pgd"}}], base=tmp_path)
+    before = registry.source_digests([{"own.py:f": {"attack": "pgd"}}], base=tmp_path)
     (tmp_path / "own.py").write_text("a = 2\n")
-    assert registry.digests([{"own.py:f": {}}], base=tmp_path) != before
-    assert registry.digests(["pgd", "nowhere.py:f"], base=tmp_path) == []
+    assert registry.source_digests([{"own.py:f": {}}], base=tmp_path) != before
+    assert registry.source_digests(["pgd", "nowhere.py:f"], base=tmp_path) == []

@@ -21,7 +21,7 @@ STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_study_reads_and_says_what_it_expects(file: Path) -> None:
-    found = study_file.read(file)
+    found = study_file.read_study(file)
     assert found.runs
     assert found.contrasts or len(found.runs) == 1
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
@@ -88,7 +88,7 @@ def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest
     small = tmp_path / file.name
     small.write_text(with_small_sizes(text))
     (tmp_path / "plugins").symlink_to(file.parent / "plugins")
-    found = study_file.read(small, changes)
+    found = study_file.read_study(small, changes)
     found.seeds = [0]
     found.sweep = replace(found.sweep, trials=3) if found.sweep else None
     folder = pipeline.run(found, out=tmp_path)

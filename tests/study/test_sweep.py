@@ -46,7 +46,7 @@ def written(tmp_path: Path, **changes: Any) -> study_file.Study:
     changes["train"] = values["train"] | changes.pop("train", {})
     file = tmp_path / "s.yaml"
     file.write_text(json.dumps(values | changes))
-    return study_file.read(file)
+    return study_file.read_study(file)
 
 
 def swept(folder: Path) -> dict[str, Any]:
@@ -269,7 +269,7 @@ LONG = {"train": {"epochs": 200, "checkpoint_seconds": 0.05}, "sweep": {"trials"
 def carry_out(file: Path, out: Path, executor: str) -> None:
     torch.set_num_threads(1)
     os.setsid()
-    pipeline.run(study_file.carried_out_on(study_file.read(file), executor), out=out, jobs=2)
+    pipeline.run(study_file.with_executor(study_file.read_study(file), executor), out=out, jobs=2)
 
 
 def start(file: Path, out: Path, executor: str = "local") -> BaseProcess:
@@ -347,9 +347,9 @@ def test_kill_of_a_worker_and_of_the_parent_in_mid_sweep(tmp_path: Path, whole: 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'stresslens\[ray\]'"):
-        pipeline.run(study_file.carried_out_on(written(tmp_path), "ray"), out=tmp_path)
+        pipeline.run(study_file.with_executor(written(tmp_path), "ray"), out=tmp_path)
     with pytest.raises(ConfigError, match="no executor is called 'rai'; did you mean 'ray'"):
-        study_file.carried_out_on(written(tmp_path), "rai")
+        study_file.with_executor(written(tmp_path), "rai")
 
 
 def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
@@ -370,7 +370,9 @@ def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
     def told(task: Task, outcome: Any) -> None:
         events.append(f"told {task.folder.name} {type(outcome).__name__}")
 
-    executors.Place(2, 1, submit).carry_out(tasks(), told, lambda task: lambda position, epochs, done: None)
+    executors.Executor(2, 1, submit).carry_out(
+        tasks(), told, lambda task: lambda position, epochs, done: None
+    )
     assert events[:2] == ["take 0", "take 1"]
     assert [event for event in events if event.startswith("told")] == [
         "told 0 dict",
@@ -386,6 +388,6 @@ def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
         return future
 
     with pytest.raises(StresslensError, match="the disk is full"):
-        executors.Place(2, 1, failing).carry_out(
+        executors.Executor(2, 1, failing).carry_out(
             tasks(), told, lambda task: lambda position, epochs, done: None
         )

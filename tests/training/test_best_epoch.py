@@ -19,7 +19,7 @@ from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.run_folder import RunFolder
 from stresslens.study import stages
 from stresslens.training import best_epoch, catastrophic_overfitting
-from stresslens.training.autotune import arithmetic_of
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
@@ -44,14 +44,14 @@ def lines(task: Task) -> list[dict[str, Any]]:
 def training_of(task: Task) -> Training:
     assert task.data is not None
     task.folder.mkdir(parents=True, exist_ok=True)
-    way, folder = arithmetic_of(task), RunFolder(task.folder)
+    way, folder = compute_config(task), RunFolder(task.folder)
     torch.manual_seed(task.seed)
     model = build_model(task, task.data)
     return Training(
         model,
         task.data,
-        task.recipe.train,
-        arithmetic=way,
+        task.config.train,
+        compute=way,
         seed=0,
         folder=folder,
         base=task.base,
@@ -120,7 +120,7 @@ def test_every_batch_is_shown_so_many_times_in_a_row_also_after_going_on(task_of
     assert [len(places) for places in whole] == [50] * 6 + [20] * 3
     assert all(whole[i] == whole[i - 1] for i in range(9) if i % 3)
     for step in range(9):
-        training.position.step = step
+        training.state.step = step
         assert [batch.places.tolist() for batch in training.batches()] == whole[step:]
         assert training._step(torch.arange(2)).batch == step
 
@@ -159,7 +159,7 @@ def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: An
 
     killed = task_of(model, folder=tmp_path / "killed" / "seed-0", **options)
     steps = itertools.count(1)
-    keep = Training.keep
+    keep = Training.after_step
 
     def dying(self: Training) -> None:
         step = next(steps)
@@ -170,7 +170,7 @@ def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: An
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "keep", dying)
+        patch.setattr(Training, "after_step", dying)
         with pytest.raises(Killed):
             stages.carry_out(killed)
     assert stages.carry_out(killed)["resumed_from"] == [{"epoch": 1, "step": 4, "processes": 1}]

@@ -21,13 +21,13 @@ from several import carry_out, command, each, in_group, start
 from torch import Tensor, nn
 
 from stresslens.core.data import Data
-from stresslens.core.distributed import ALONE, Group
+from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.errors import Stopped
 from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.study import stages
-from stresslens.training.autotune import arithmetic_of
-from stresslens.training.distributed import Following
+from stresslens.training.autotune import compute_config
+from stresslens.training.distributed import Follower
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
@@ -60,20 +60,20 @@ STEPS = 20
 Weights = list[Tensor]
 
 
-def stepped(group: Group, tasks: dict[str, Task]) -> dict[str, tuple[Weights, Weights, float]]:
+def stepped(group: ProcessGroup, tasks: dict[str, Task]) -> dict[str, tuple[Weights, Weights, float]]:
     """Of each task the first step's gradients, and weights and sum of losses after 20 steps."""
     return {name: _stepped(group, task) for name, task in tasks.items()}
 
 
-def _stepped(group: Group, task: Task) -> tuple[Weights, Weights, float]:
+def _stepped(group: ProcessGroup, task: Task) -> tuple[Weights, Weights, float]:
     assert task.data is not None
     torch.manual_seed(0)
-    kind = Following if group.place.rank else Training
+    kind = Follower if group.place.rank else Training
     training = kind(
         build_model(task, task.data),
         task.data,
-        task.recipe.train,
-        arithmetic=arithmetic_of(task),
+        task.config.train,
+        compute=compute_config(task),
         seed=task.seed,
         folder=RunFolder(task.folder),
         base=task.base,
@@ -87,15 +87,15 @@ def _stepped(group: Group, task: Task) -> tuple[Weights, Weights, float]:
     while True:
         for batch in training.batches():
             loss = training.loss_of(batch)
-            training.differentiate(loss)
-            training.check(loss, batch)
-            losses += training.position.last_loss
+            training.backward(loss)
+            training.reduce_and_check(loss, batch)
+            losses += training.state.last_loss
             first = first or [p.grad.clone() for p in training.parameters if p.grad is not None]
             training.update()
             if next(steps) == STEPS:
                 return first, [p.detach().clone() for p in training.parameters], losses
-        training.position.epoch += 1
-        training.position.step = 0
+        training.state.epoch += 1
+        training.state.step = 0
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +108,11 @@ def stepping(
     data = replace(small, train=small.train.select(range(101)))
     folder = tmp_path_factory.mktemp("stepping")
     common = {"batch_size": 25, "optimizer": "sgd", "lr": 0.1, "epochs": 9, "device": "cpu"}
-    arithmetic = {"precision": "float64", "threads": 1, "memory_format": "contiguous"}
+    compute = {"precision": "float64", "threads": 1, "memory_format": "contiguous"}
     tasks = {}
     for name, (model, train) in RECIPES.items():
-        recipe = study_file.recipe_from({"model": model, "train": common | arithmetic | train}, folder)
-        tasks[name] = Task("tests", name, 0, recipe, folder, folder, data)
+        config = study_file.recipe_from({"model": model, "train": common | compute | train}, folder)
+        tasks[name] = Task("tests", name, 0, config, folder, folder, data)
     found = {1: stepped(ALONE, tasks)}
     for count in (2, 3):
         of_first, *others = each(count, in_group, stepped, tasks)
@@ -223,7 +223,7 @@ def test_two_then_one_then_three_processes_end_at_the_same_weights(
     assert read_json(task.folder / "record.json")["status"] == "stopped"
     assert len(lines(task)) < 40
 
-    keep, calls = Training.keep, itertools.count()
+    keep, calls = Training.after_step, itertools.count()
 
     def interrupted(self: Training) -> None:
         if next(calls) == 30:
@@ -231,7 +231,7 @@ def test_two_then_one_then_three_processes_end_at_the_same_weights(
         keep(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "keep", interrupted)
+        patch.setattr(Training, "after_step", interrupted)
         with pytest.raises(Stopped):
             stages.carry_out(task)
     assert start(3, carry_out, task).codes() == [0, 0, 0]

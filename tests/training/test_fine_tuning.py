@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.config.schema import Tune
+from stresslens.config.schema import FineTune
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import Normalize, build
+from stresslens.core.layers import Normalize, with_input_layers
 from stresslens.core.pretrained import read_state
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import stages
-from stresslens.training.fine_tuning import Tuning, blocks_of
-from stresslens.training.linear_probe import probe
-from stresslens.training.setup import begin, build_model
+from stresslens.training.fine_tuning import FineTuning, blocks_of
+from stresslens.training.linear_probe import fit_linear_probe
+from stresslens.training.setup import build_model, load_initial_weights
 from stresslens.training.task import Task
 
 CNN = {"simple_cnn": {"batch_norm": True, "channels": 4, "hidden": 16}}
@@ -30,7 +30,7 @@ CNN = {"simple_cnn": {"batch_norm": True, "channels": 4, "hidden": 16}}
 def model_of(value: Any, shape: tuple[int, int, int] = (1, 8, 8)) -> nn.Sequential:
     torch.manual_seed(0)
     net = registry.resolve("models", value)(shape, 10, [str(k) for k in range(10)], None)
-    return build(net, Normalize.by_moments([0.5] * shape[0], [0.5] * shape[0]))
+    return with_input_layers(net, Normalize.by_moments([0.5] * shape[0], [0.5] * shape[0]))
 
 
 def names_of(model: nn.Sequential, blocks: list[list[nn.Parameter]]) -> list[list[str]]:
@@ -81,7 +81,7 @@ def test_blocks_follow_the_image_through_the_net(
 
 
 def test_rates_fall_from_the_head_to_the_image() -> None:
-    tuning = Tuning(model_of(CNN), Tune(decay=0.5, head_rate=10), (1, 8, 8))
+    tuning = FineTuning(model_of(CNN), FineTune(decay=0.5, head_rate=10), (1, 8, 8))
     groups = tuning.parameters(0.8)
     assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.2, 0.4, 8.0])  # type: ignore[index]
     assert [len(group["params"]) for group in groups] == [4, 4, 4, 2]  # type: ignore[index]
@@ -89,7 +89,7 @@ def test_rates_fall_from_the_head_to_the_image() -> None:
 
 def test_gradual_frees_a_block_at_a_time_from_the_head_down() -> None:
     model = model_of(CNN)
-    tuning = Tuning(model, Tune(layers="gradual", every=2), (1, 8, 8))
+    tuning = FineTuning(model, FineTune(layers="gradual", every=2), (1, 8, 8))
     free = []
     for epoch in range(8):
         tuning.begin(epoch)
@@ -167,7 +167,7 @@ def test_gradual_training_stopped_and_resumed_gives_the_same_bits(
     data, folder = load_data(halves), RunFolder(halves.folder)
     folder.path.mkdir(parents=True)
     model = build_model(halves, data)
-    begin(halves, data, model)
+    load_initial_weights(halves, data, model)
     with torch.random.fork_rng():
         training = distributed.begin(halves, data, model, None, folder, lambda position, epochs, done: None)
         training.until = 2
@@ -202,7 +202,7 @@ def test_a_probe_is_the_logistic_regression_of_the_features(small: Data) -> None
     model = model_of({"mlp": {"widths": [6]}}).double()
     frozen = {name: value.clone() for name, value in model.state_dict().items() if "3." not in name}
     penalty = 0.01
-    probe(model, small, [penalty])
+    fit_linear_probe(model, small, [penalty])
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in frozen.items())
     x = small.train.floats(small.train.images, torch.float64)
     y = small.train.labels.numpy()
@@ -237,8 +237,10 @@ def test_a_probe_of_few_classes_and_one_without_images(classes: int) -> None:
     x = torch.rand(60, 1, 8, 8)
     y = (x.mean((1, 2, 3)) > x.mean()).long()
     data = Data.from_arrays(x, y, classes=[str(k) for k in range(classes)])
-    model = build(nn.Sequential(nn.Flatten(), nn.Linear(64, classes)), Normalize.by_moments([0.5], [0.5]))
-    probe(model, data, [0.0001])
+    model = with_input_layers(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, classes)), Normalize.by_moments([0.5], [0.5])
+    )
+    fit_linear_probe(model, data, [0.0001])
     with torch.no_grad():
         logits = model(data.train.images)
     assert torch.isfinite(logits).all()
@@ -248,7 +250,7 @@ def test_a_probe_of_few_classes_and_one_without_images(classes: int) -> None:
 def test_a_net_without_a_linear_end_is_refused(small: Data) -> None:
     net = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
     with pytest.raises(ConfigError, match="needs a net with a linear layer"):
-        probe(build(net, Normalize.by_moments([0.5], [0.5])), small, [0.1])
+        fit_linear_probe(with_input_layers(net, Normalize.by_moments([0.5], [0.5])), small, [0.1])
 
 
 def test_opening_a_probe_gives_what_was_fitted(source: RunFolder, task_of: Callable[..., Task]) -> None:
@@ -259,9 +261,9 @@ def test_opening_a_probe_gives_what_was_fitted(source: RunFolder, task_of: Calla
 
 def test_dropout_in_front_of_all_that_is_trained_is_off() -> None:
     model = model_of({"vit": {"dropout": 0.5, "depth": 2, "width": 16, "heads": 2, "mlp": 8}})
-    Tuning(model, Tune(layers="head"), (1, 8, 8)).begin(0)
+    FineTuning(model, FineTune(layers="head"), (1, 8, 8)).begin(0)
     assert not any(module.training for module in model.modules() if isinstance(module, nn.Dropout))
-    tuning = Tuning(model, Tune(layers="gradual"), (1, 8, 8))
+    tuning = FineTuning(model, FineTune(layers="gradual"), (1, 8, 8))
     tuning.begin(1)
     on = [
         name
@@ -283,15 +285,15 @@ class Pooled(nn.Module):
         return self.one(x).mean((2, 3)).abs().sqrt() @ torch.eye(10)[:, :9]
 
 
-@pytest.mark.parametrize("tune", [Tune(layers="head"), Tune(layers="gradual"), Tune(head_rate=2)])
-def test_a_net_without_a_head_is_refused(tune: Tune) -> None:
+@pytest.mark.parametrize("tune", [FineTune(layers="head"), FineTune(layers="gradual"), FineTune(head_rate=2)])
+def test_a_net_without_a_head_is_refused(tune: FineTune) -> None:
     with pytest.raises(ConfigError, match="no last layer of its own"):
-        Tuning(build(Pooled(), Normalize.by_moments([0.5], [0.5])), tune, (1, 8, 8))
+        FineTuning(with_input_layers(Pooled(), Normalize.by_moments([0.5], [0.5])), tune, (1, 8, 8))
 
 
 def test_keeping_statistics_needs_batch_norm() -> None:
     with pytest.raises(ConfigError, match="has no batch norm"):
-        Tuning(model_of("mlp"), Tune(batch_norm="keep"), (1, 8, 8))
+        FineTuning(model_of("mlp"), FineTune(batch_norm="keep"), (1, 8, 8))
 
 
 @pytest.mark.parametrize(

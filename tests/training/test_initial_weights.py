@@ -105,7 +105,7 @@ STUDY = {
 
 
 def test_a_study_trains_a_run_before_those_that_begin_with_it(tmp_path: Path) -> None:
-    study = study_file.expand(STUDY, ["train.batch_size=128"], name="it", base=tmp_path)
+    study = study_file.expand_study(STUDY, ["train.batch_size=128"], name="it", base=tmp_path)
     order: list[tuple[str, int]] = []
     folder = pipeline.run(study, out=tmp_path, tell=lambda task, record: order.append((task.run, task.seed)))
     names = [name.partition(",")[0] for name, _ in order]
@@ -131,22 +131,22 @@ def test_a_run_that_cannot_be_begun_with_is_told_before_any_training(
     tmp_path: Path, changes: Any, message: str
 ) -> None:
     with pytest.raises(Problems) as caught:
-        study_file.expand({**STUDY, "runs": STUDY["runs"] | changes}, name="it", base=tmp_path)  # type: ignore[operator]
+        study_file.expand_study({**STUDY, "runs": STUDY["runs"] | changes}, name="it", base=tmp_path)  # type: ignore[operator]
     assert any(message in problem.message for problem in caught.value.problems)
 
 
 def test_runs_that_wait_for_each_other_are_refused(tmp_path: Path) -> None:
     runs = {"a": {"model.weights": {"run": "b"}}, "b": {"model.weights": {"run": "a"}}}
-    study = study_file.expand({**STUDY, "runs": runs}, name="it", base=tmp_path)
+    study = study_file.expand_study({**STUDY, "runs": runs}, name="it", base=tmp_path)
     with pytest.raises(ConfigError, match="a → b → a wait for each other"):
         pipeline.run(study, out=tmp_path)
 
 
 def test_a_study_in_config_form_repeats_a_run_that_began_with_another(tmp_path: Path) -> None:
-    study = study_file.expand({**STUDY, "repeats": 1}, name="it", base=tmp_path)
+    study = study_file.expand_study({**STUDY, "repeats": 1}, name="it", base=tmp_path)
     folder = pipeline.run(study, out=tmp_path / "runs")
     config = folder / "tuned" / "seed-0" / "config.yaml"
-    again = pipeline.run(study_file.read(config), out=tmp_path / "again")
+    again = pipeline.run(study_file.read_study(config), out=tmp_path / "again")
     first, second = (
         read_state(place / "tuned" / "seed-0" / "model.safetensors") for place in (folder, again)
     )
@@ -170,13 +170,13 @@ def test_test_images_that_the_source_was_trained_on_are_found(tmp_path: Path) ->
         },
         "repeats": 1,
     }
-    folder = pipeline.run(study_file.expand(values, name="it", base=tmp_path), out=tmp_path)
+    folder = pipeline.run(study_file.expand_study(values, name="it", base=tmp_path), out=tmp_path)
     found = read_record(RunFolder(folder / "begun" / "seed-0"))["data"]["findings"]
     (leak,) = [each for each in found if each["audit"] == "trained on before"]
     assert leak["severity"] == "serious"
     assert 150 < int(leak["evidence"].split()[0]) < 280  # three fifths of 360 by chance
     values["runs"]["other division"] = {}
-    folder = pipeline.run(study_file.expand(values, name="again", base=tmp_path), out=tmp_path)
+    folder = pipeline.run(study_file.expand_study(values, name="again", base=tmp_path), out=tmp_path)
     found = read_record(RunFolder(folder / "begun" / "seed-0"))["data"]["findings"]
     assert not [each for each in found if each["audit"] == "trained on before"]
 
@@ -209,7 +209,7 @@ def test_a_head_that_cannot_be_kept_is_said(
 def test_a_sweep_begins_with_files_alone(tmp_path: Path) -> None:
     sweep = {"space": {"train.lr": {"log": [0.001, 0.1]}}, "trials": 2}
     with pytest.raises(Problems) as caught:
-        study_file.expand({**STUDY, "sweep": sweep}, name="it", base=tmp_path)
+        study_file.expand_study({**STUDY, "sweep": sweep}, name="it", base=tmp_path)
     assert any(
         "a sweep begins before other runs are trained" in problem.message for problem in caught.value.problems
     )

@@ -20,7 +20,7 @@ from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import stages
-from stresslens.training.autotune import arithmetic_of
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Training, fit
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
@@ -35,8 +35,8 @@ def training_of(task: Task) -> Training:
     return Training(
         build_model(task, task.data),
         task.data,
-        task.recipe.train,
-        arithmetic=arithmetic_of(task),
+        task.config.train,
+        compute=compute_config(task),
         seed=task.seed,
         folder=RunFolder(task.folder),
         base=task.base,
@@ -242,12 +242,12 @@ def test_a_gradient_that_is_not_finite_is_caught_before_the_step(task_of: Make) 
     before = [p.detach().clone() for p in training.parameters]
 
     def poisoned(loss: torch.Tensor) -> None:
-        Training.differentiate(training, loss)
+        Training.backward(training, loss)
         weight = training.parameters[0]
         assert weight.grad is not None
         weight.grad[0, 0] = math.nan
 
-    training.differentiate = poisoned  # type: ignore[method-assign]
+    training.backward = poisoned  # type: ignore[method-assign]
     with pytest.raises(TrainingDiverged, match="a gradient is not finite"):
         fit(training)
     assert all(p.equal(b) for p, b in zip(training.parameters, before))
@@ -268,7 +268,7 @@ def test_signals_save_and_the_same_task_goes_on(task_of: Make, tmp_path: Path, n
     stopped = task_of({"mlp": {"widths": [8]}}, folder=tmp_path / "stopped", **options)
 
     calls = 0
-    keep = Training.keep
+    keep = Training.after_step
 
     def raise_signal_once(self: Training) -> None:
         nonlocal calls
@@ -278,7 +278,7 @@ def test_signals_save_and_the_same_task_goes_on(task_of: Make, tmp_path: Path, n
         keep(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "keep", raise_signal_once)
+        patch.setattr(Training, "after_step", raise_signal_once)
         with pytest.raises(Stopped) as caught:
             stages.carry_out(stopped)
     assert caught.value.exit_code == 128 + number

@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import stresslens as sl
 from stresslens.config.dotted_keys import settings
-from stresslens.config.study_file import recipe_from
+from stresslens.config.study_file import variant_config_from
 from stresslens.core.data import Data
 from stresslens.core.errors import Notice, Problems
 from stresslens.core.run_folder import RunFolder
@@ -28,7 +28,7 @@ from stresslens.core.tracking import Histograms, Scalars
 from stresslens.study import stages
 from stresslens.training.loop import Training
 from stresslens.training.task import Task
-from stresslens.training.tracking import BINS, Journal, Tracking, histogram
+from stresslens.training.tracking import BINS, Tracking, TrackingLog, histogram
 
 OWN = """
 import json
@@ -69,7 +69,7 @@ def own(tmp_path: Path) -> str:
 
 
 def tracked(task: Task, *trackers: Any) -> Task:
-    return replace(task, recipe=replace(task.recipe, track=list(trackers)))
+    return replace(task, config=replace(task.config, track=list(trackers)))
 
 
 def told(task: Task) -> list[list[Any]]:
@@ -177,7 +177,7 @@ def test_going_on_tells_each_point_once(
     task_of: Callable[..., Task], own: str, monkeypatch: pytest.MonkeyPatch, saved_at: int
 ) -> None:
     """Saved in the midst of the third epoch, or at the very end of the second before it is closed; lost in the fourth."""
-    keep = Training.keep
+    keep = Training.after_step
 
     def kept(training: Training) -> None:
         keep(training)
@@ -188,7 +188,7 @@ def test_going_on_tells_each_point_once(
 
     task = tracked(task_of("linear", epochs=5), own, "tensorboard")
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "keep", kept)
+        patched.setattr(Training, "after_step", kept)
         with pytest.raises(Killed):
             stages.carry_out(task)
     stages.carry_out(task)
@@ -258,7 +258,7 @@ def run_lines(run: Path) -> int:
 
 
 def test_the_journal_reads_back_as_it_was_written(tmp_path: Path) -> None:
-    journal = Journal(RunFolder(tmp_path))
+    journal = TrackingLog(RunFolder(tmp_path))
     entries = [
         Scalars("step", 1, {"loss": 0.1}),
         Scalars("epoch", 1, {"loss": 0.2, "validation/accuracy": 1.0}),
@@ -345,7 +345,7 @@ def test_what_cannot_be_tracked_is_told_before_anything_is_trained(
     tmp_path: Path, track: Any, message: str
 ) -> None:
     with pytest.raises(Problems, match=message):
-        recipe_from({"track": track}, tmp_path)
+        variant_config_from({"track": track}, tmp_path)
 
 
 def test_from_python(small: Data, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def attack(
     from stresslens.core.run_folder import RunFolder
     from stresslens.report.page import write_reports_of
     from stresslens.robustness import attack_run
-    from stresslens.robustness.attack_run import asked_of
+    from stresslens.robustness.attack_run import robustness_config
 
     if not radii:
         raise ConfigError("give --radii in pixel units, for example --radii 0:0.1:0.01 or --radii 8/255")
@@ -117,8 +117,8 @@ def attack(
         "audit": audit,
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
-    asked = asked_of(values)
-    gates.check_attacked(least, [0.0, *attack_run.resolved(asked, Path.cwd()).radii])
+    asked = robustness_config(values)
+    gates.check_attacked(least, [0.0, *attack_run.resolved_threat_model(asked, Path.cwd()).radii])
     found = attack_run.attack_run(RunFolder(run), asked, base=Path.cwd(), trust=trust, device=device)
     write_reports_of(run)
     if as_json:
@@ -164,11 +164,11 @@ def verify(
     from stresslens.evaluation import finished_run
     from stresslens.robustness import verification
 
-    model, data = finished_run.opened(RunFolder(run), trust=trust)
+    model, data = finished_run.open_run(RunFolder(run), trust=trust)
     if split not in data.splits:
         raise ConfigError(f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}")
     found = verification.read_adversarials(adversarials)
-    recount = verification.of_run(
+    recount = verification.verify_run(
         model,
         data.splits[split],
         found,

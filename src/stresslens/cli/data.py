@@ -29,9 +29,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Look for duplicates, leaks between splits, wrong or rare labels, and shortcuts. The images are read, no model is."""
-    from stresslens.evaluation.data_check import findings_of
+    from stresslens.evaluation.data_check import data_findings
 
-    found = findings_of(_loaded(data))
+    found = data_findings(_loaded(data))
     if as_json:
         print_json([finding.as_json() for finding in found])
     else:

@@ -72,7 +72,7 @@ def explain(
     from stresslens.config.validation import read_settings
     from stresslens.config.yaml_source import parse_value
     from stresslens.core.run_folder import RunFolder
-    from stresslens.explanation.maps import asked_of, explain_run
+    from stresslens.explanation.maps import explain_config, explain_run
     from stresslens.explanation.views import view_run
     from stresslens.report.page import write_reports_of
 
@@ -82,7 +82,9 @@ def explain(
     where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
     other = None if by is None else RunFolder(by)
     maps = (
-        explain_run(RunFolder(run), asked_of(why | which), pictures or (), by=other, **where) if kinds else []
+        explain_run(RunFolder(run), explain_config(why | which), pictures or (), by=other, **where)
+        if kinds
+        else []
     )
     seen = []
     if views:

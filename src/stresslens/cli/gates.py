@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from stresslens.core.ball import parse_radius, same_radius
 from stresslens.core.errors import ConfigError, GateNotMet, closest
 from stresslens.core.types import Estimate
-from stresslens.robustness.result import Robust
+from stresslens.robustness.result import AttackResult
 
 SCORES = ("accuracy", "top5", "balanced_accuracy", "auroc", "auprc")
 """Those of which more is better."""
@@ -121,7 +121,7 @@ def check(gates: Sequence[Gate], finished: Mapping[str, Mapping[str, Estimate]])
     _all_met([gate.missed(run, scores[gate.score]) for gate in gates for run, scores in finished.items()])
 
 
-def check_robust(gates: Sequence[RobustGate], run: str, robust: Robust) -> None:
+def check_robust(gates: Sequence[RobustGate], run: str, robust: AttackResult) -> None:
     """Raises GateNotMet where less is robust than was asked for, ConfigError for a radius that was not attacked."""
     _all_met([gate.missed(run, robust.robust(gate.eps)) for gate in gates])
 

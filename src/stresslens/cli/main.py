@@ -118,7 +118,7 @@ def run(
     """Carry out a study: every run and seed, their comparison, and a report. The same command again goes on where it stopped."""
     from stresslens.config import study_file
 
-    described = study_file.carried_out_on(study_file.read(study, overrides or []), executor)
+    described = study_file.with_executor(study_file.read_study(study, overrides or []), executor)
     _carry_out(described, out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
 
 
@@ -146,25 +146,25 @@ def train(
 ) -> None:
     """Train one model, or fit one estimator, on one data set: a study of a single run, without a file."""
     from stresslens.config import registry, study_file
-    from stresslens.config.validation import heeded_by_estimators
+    from stresslens.config.validation import applies_to_estimators
     from stresslens.config.yaml_source import parse_value
     from stresslens.core.errors import Problems
 
     what = parse_value(model)
     tracked = {"track": [parse_value(tracker) for tracker in track]} if track else {}
-    kind = registry.kind_of(what)
+    kind = registry.model_or_estimator(what)
     idle = [
         text
         for text in overrides or []
-        if kind == "estimator" and not heeded_by_estimators(text.partition("=")[0])
+        if kind == "estimator" and not applies_to_estimators(text.partition("=")[0])
     ]
     if idle:
         raise ConfigError(
-            f"{idle[0]}: means nothing to the estimator {registry.named('estimators', what)[0]}; leave it out"
+            f"{idle[0]}: means nothing to the estimator {registry.name_and_options('estimators', what)[0]}; leave it out"
         )
     try:
         values = {"data": data_value(data), kind: what, "runs": {name: {}}, **tracked}
-        described = study_file.expand(values, overrides or [], name="train", base=Path.cwd())
+        described = study_file.expand_study(values, overrides or [], name="train", base=Path.cwd())
     except Problems as error:
         raise ConfigError(
             "\n".join(
@@ -308,13 +308,15 @@ def predict(
     """
     from stresslens.core.errors import DataError
     from stresslens.evaluation.classify_files import Classifier, picture_files
-    from stresslens.evaluation.predictor import opened
+    from stresslens.evaluation.predictor import open_predictor
 
     if csv and as_json:
         raise ConfigError("give either --csv or --json")
     if templates and not prompts:
         raise ConfigError("--templates are for captions of your own; give them with --prompts")
-    classifier = Classifier(opened(run, trust=trust, captions=prompts, templates=templates or ("{}",)))
+    classifier = Classifier(
+        open_predictor(run, trust=trust, captions=prompts, templates=templates or ("{}",))
+    )
     told = classifier.facts
     found = classifier.classify(picture_files(pictures), top=top)
     rate = classifier.likeness.rate if classifier.likeness else None
@@ -417,7 +419,7 @@ def _carry_out(
     asked = gates.parsed(fail_under)
     if device is not None:
         runs = [
-            replace(run, recipe=replace(run.recipe, train=replace(run.recipe.train, device=device)))
+            replace(run, config=replace(run.config, train=replace(run.config.train, device=device)))
             for run in study.runs
         ]
         study = replace(study, runs=runs)
@@ -428,7 +430,7 @@ def _carry_out(
             )
         study = replace(study, seeds=[seed])
     if dry_run:
-        resolved = {run.name: study_file.as_values(run.recipe) for run in study.runs}
+        resolved = {run.name: study_file.as_values(run.config) for run in study.runs}
         swept = (
             {}
             if study.sweep is None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
     from stresslens.training.loop import Show
-    from stresslens.training.state import Position
+    from stresslens.training.state import TrainingState
     from stresslens.training.task import Task
 
 
@@ -25,7 +25,7 @@ WORTH = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 """Of more, those of real differences alone are printed."""
 
 
-def silent(position: Position, epochs: int, done: float) -> None:
+def silent(position: TrainingState, epochs: int, done: float) -> None:
     pass
 
 
@@ -36,7 +36,7 @@ def progress(task: Task, verbose: bool) -> Show:
     last = [began]
     terminal = sys.stderr.isatty()
 
-    def show(position: Position, epochs: int, done: float) -> None:
+    def show(position: TrainingState, epochs: int, done: float) -> None:
         now = time.perf_counter()
         first.append(done) if not first else None
         if not terminal and now - last[0] < (1 if verbose else 10):

@@ -171,7 +171,10 @@ def difference_of(
     """
     delta = np.subtract(right_b, right_a, dtype=np.float32)
     seeds, images = delta.shape
-    table, value = random_effects.paired(random_effects.moments(delta)), float(delta.mean(dtype=np.float64))
+    table, value = (
+        random_effects.paired_random_effects(random_effects.moments(delta)),
+        float(delta.mean(dtype=np.float64)),
+    )
     margin = float(table.margin(1 - LEVEL))
     low, high = max(-1.0, float(table.mean) - margin), min(1.0, float(table.mean) + margin)
     if seeds > 1:
@@ -220,7 +223,7 @@ def with_holm(differences: list[Difference]) -> list[Difference]:
     return [replace(d, p_holm=corrected[d.a, d.b, d.under, d.threat]) for d in differences]
 
 
-def compare(
+def compare_accuracy(
     recipes: Recipes,
     contrasts: Contrasts,
     *,
@@ -246,7 +249,7 @@ def compare(
     differences, errors, refused, left_out = [], [], [], []
     for contrast, a, b in contrasts:
         if a in tested and b in tested:
-            found = paired(contrast, a, b, tested, ask)
+            found = paired_accuracy(contrast, a, b, tested, ask)
             if isinstance(found, Difference):
                 seeds = [
                     (one.right, tested[b][seed].right, one.labels)
@@ -285,7 +288,7 @@ def compare(
         "recipes": {name: estimate.as_json() for name, estimate in accuracies.items()},
         "contrasts": [difference.as_json() for difference in differences],
         "errors": errors,
-        "costs": [ratio.as_json() for ratio in costs.compare(records, contrasts, level=LEVEL)],
+        "costs": [ratio.as_json() for ratio in costs.compare_costs(records, contrasts, level=LEVEL)],
         "refused": refused,
         "verdicts": [*_headline(accuracies, tested), *(d.verdict for d in differences), *refused, *left_out]
         if accuracies
@@ -306,13 +309,15 @@ def recipes_of(folder: Path, there: Callable[[RunFolder], bool]) -> Recipes:
     return {run: {each.path.name: each for each in seeds if there(each)} for run, seeds in folders.items()}
 
 
-def of_study(folder: Path, *, split: str = "test", ask: float | None = None) -> dict[str, Any]:
+def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | None = None) -> dict[str, Any]:
     """`compare` of a study's folder: the runs, seeds and contrasts of its study.json, as far as they are finished."""
     described = read_json(folder / "study.json")
     recipes = recipes_of(folder, lambda each: each.predictions(split).exists())
-    compared = compare(recipes, [(name, a, b) for name, a, b in described["contrasts"]], split=split, ask=ask)
+    compared = compare_accuracy(
+        recipes, [(name, a, b) for name, a, b in described["contrasts"]], split=split, ask=ask
+    )
     return compared | {
-        "claims": claims.judged(described.get("claims", []), compared["contrasts"], folder.parent)
+        "claims": claims.judged_claims(described.get("claims", []), compared["contrasts"], folder.parent)
     }
 
 
@@ -343,7 +348,7 @@ def _sizes(divisions: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     return train, test
 
 
-def paired(
+def paired_accuracy(
     contrast: str, a: str, b: str, tested: Mapping[str, Mapping[str, Tested]], ask: float | None
 ) -> Difference | str:
     """The difference over the seeds both have, or why there is none."""
@@ -369,7 +374,7 @@ def paired(
 
 def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> dict[str, Any]:
     """Every pair, the row minus the column, Holm over the pairs; null where a pair cannot be compared."""
-    pairs = [paired("", b, a, tested, None) for a, b in itertools.combinations(names, 2)]
+    pairs = [paired_accuracy("", b, a, tested, None) for a, b in itertools.combinations(names, 2)]
     differences = with_holm([pair for pair in pairs if isinstance(pair, Difference)])
     place = {name: k for k, name in enumerate(names)}
     empty: list[list[Any]] = [[None] * len(names) for _ in names]

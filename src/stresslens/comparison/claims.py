@@ -17,7 +17,7 @@ FINDINGS = {
 }
 
 
-def judged(
+def judged_claims(
     claims: Sequence[Mapping[str, Any]], contrasts: Sequence[Mapping[str, Any]], runs: Path
 ) -> list[dict[str, Any]]:
     """Each claim, that the second run of a contrast's pairs is better, with what is found of it pair by pair, and one sentence.

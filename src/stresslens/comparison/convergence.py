@@ -47,7 +47,7 @@ class Learning:
         return self.epochs[int(there[0])] if len(there) else None
 
 
-def of_study(folder: Path) -> list[dict[str, Any]]:
+def study_convergence(folder: Path) -> list[dict[str, Any]]:
     """For every contrast of a study, on the seeds both have and the epochs both were watched at."""
     recipes = recipes_of(
         folder, lambda each: each.record.exists() and read_record(each)["status"] == "finished"

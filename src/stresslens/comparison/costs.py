@@ -117,7 +117,7 @@ def ratio_of(contrast: str, a: str, b: str, measure: str, logs: Floats, *, level
     )
 
 
-def compare(
+def compare_costs(
     records: Mapping[str, Mapping[str, Record]],
     contrasts: Sequence[tuple[str, str, str]],
     *,

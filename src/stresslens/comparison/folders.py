@@ -25,7 +25,7 @@ def compare_folders(
     have finished), or a study. `regressions` are the verdicts on runs or recipes that are really worse than the first. Raises
     ConfigError when the paths are no such folders, of several kinds, unfinished, or were not tested on the same images.
     """
-    kinds = {path: kind_of(path) for path in paths}
+    kinds = {path: folder_kind(path) for path in paths}
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{path} is a {kind}" for path, kind in kinds.items())
         raise ConfigError(f"compare runs with runs, or recipes with recipes: {told}")
@@ -36,13 +36,17 @@ def compare_folders(
                 "compare takes one study, whose contrasts it makes again; to compare recipes, give their folders"
             )
         if metric == "accuracy":
-            return {"kind": kind, **accuracy.of_study(paths[0], split=split, ask=ask), "regressions": []}
+            return {
+                "kind": kind,
+                **accuracy.compare_study_accuracy(paths[0], split=split, ask=ask),
+                "regressions": [],
+            }
         recipes = accuracy.recipes_of(paths[0], lambda each: any(each.path.glob("robustness/*/result.json")))
         contrasts = [(name, a, b) for name, a, b in read_json(paths[0] / "study.json")["contrasts"]]
         read = _reader(metric)
         return {
             "kind": kind,
-            **accuracy.compare(recipes, contrasts, split=split, ask=ask, metric=metric, read=read),
+            **accuracy.compare_accuracy(recipes, contrasts, split=split, ask=ask, metric=metric, read=read),
             "regressions": [],
         }
     if len(paths) < 2:
@@ -51,7 +55,9 @@ def compare_folders(
     recipes = {name: _seeds(path, kind, split) for name, path in zip(names, paths)}
     first, *others = recipes
     contrasts = [("against the first", first, other) for other in others]
-    compared = accuracy.compare(recipes, contrasts, split=split, ask=ask, metric=metric, read=_reader(metric))
+    compared = accuracy.compare_accuracy(
+        recipes, contrasts, split=split, ask=ask, metric=metric, read=_reader(metric)
+    )
     if compared["refused"]:
         raise ConfigError("\n".join(compared["refused"]))
     worse = [
@@ -68,7 +74,7 @@ def _reader(metric: str) -> Callable[[RunFolder, str], accuracy.Tested]:
     return lambda folder, split: robustness.attacked_of(folder, eps, key, split=split)
 
 
-def kind_of(path: Path) -> Kind:
+def folder_kind(path: Path) -> Kind:
     """What a folder is. Raises ConfigError when it is none of the three."""
     if (path / "record.json").is_file():
         return "run"

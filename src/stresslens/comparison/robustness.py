@@ -17,7 +17,7 @@ from stresslens.comparison.accuracy import (
     Recipes,
     Tested,
     difference_of,
-    paired,
+    paired_accuracy,
     recipes_of,
     with_holm,
 )
@@ -55,7 +55,7 @@ class Attacked(Tested):
 
     @property
     def threat(self) -> str:
-        return family_of(self.result)
+        return attack_family(self.result)
 
     def at(self, eps: float) -> Attacked:
         return Attacked(
@@ -109,7 +109,7 @@ def described_threat(result: Result) -> str:
     return json.dumps(parts, sort_keys=True, default=str)
 
 
-def family_of(result: Result) -> str:
+def attack_family(result: Result) -> str:
     """Equal where two results come from the same kind of attack, were asked for the same radii and drew their images alike."""
     settings = result.get("settings") or {}
     asked = [_radii(result, math.inf), settings.get("images"), result.get("seed")]
@@ -179,7 +179,7 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
     return _read(folder, name, results[name]).at(radius)
 
 
-def of_study(folder: Path, *, ask: float | None = None) -> list[dict[str, Any]]:
+def compare_study_robustness(folder: Path, *, ask: float | None = None) -> list[dict[str, Any]]:
     """The contrasts of a study's study.json in robustness, for every threat that both sides of one were attacked under.
 
     Each contrast is tested at one radius of each threat, so that the number of radii costs no power: the one asked for at which
@@ -204,7 +204,7 @@ def of_study(folder: Path, *, ask: float | None = None) -> list[dict[str, Any]]:
         }
         for contrast, a, b in contrasts:
             if a in tested and b in tested:
-                found = paired(contrast, a, b, tested, ask)
+                found = paired_accuracy(contrast, a, b, tested, ask)
                 if isinstance(found, Difference):
                     differences.append((found, _curve(tested[a], tested[b], radii), everyone[0].at(eps)))
                 else:
@@ -226,7 +226,7 @@ def _by_threat(recipes: Recipes) -> list[dict[str, dict[str, Attacked]]]:
     for name, seeds in recipes.items():
         for seed, folder in seeds.items():
             for key, result in _results(folder).items():
-                together.setdefault(family_of(result), {}).setdefault(name, {})[seed] = _read(
+                together.setdefault(attack_family(result), {}).setdefault(name, {})[seed] = _read(
                     folder, key, result
                 )
     return [members for _, members in sorted(together.items())]

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from stresslens.config.dotted_keys import settings
-from stresslens.config.schema import ARITHMETIC, OPERATIONAL, WATCHING
+from stresslens.config.schema import COMPUTE_KEYS, MONITORING_KEYS, RESUME_SAFE_KEYS
 from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder, read_record
 from stresslens.metrics.importance import Importance, importances, ranks
@@ -23,7 +23,7 @@ FEW = 20
 """Trials below which only a setting that decides nearly everything can be told."""
 TRAINED = ("data", "input", "model", "train")
 """The sections of a recipe that a trained model depends on."""
-LEFT_OUT = (*ARITHMETIC, *WATCHING, *OPERATIONAL)
+LEFT_OUT = (*COMPUTE_KEYS, *MONITORING_KEYS, *RESUME_SAFE_KEYS)
 """What is measured, or says how the work is done, is no setting to choose."""
 MOST = 0.5
 """From this share on a setting explains most of the differences."""
@@ -32,7 +32,7 @@ Standing = tuple[float, ...]
 """How well a trial did: the higher of two is better."""
 
 
-def judged(
+def importance_verdicts(
     settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing], *, of: str = "trials"
 ) -> dict[str, Any]:
     """What sweep.json holds of importance: `rows` from the most important down, and what they say.
@@ -70,7 +70,7 @@ def judged(
     return {"n": n, "rows": table, "said": _said(rows, n, of)}
 
 
-def of_study(folder: Path) -> dict[str, Any] | None:
+def study_setting_importance(folder: Path) -> dict[str, Any] | None:
     """The same for the runs of a study: which of the settings they differ in matter, by the mean over seeds of the accuracy on
     validation at the epoch chosen. None where fewer than `LEAST` networks have one, or fewer than two settings differ.
 
@@ -97,7 +97,9 @@ def of_study(folder: Path) -> dict[str, Any] | None:
     ]
     if len(asked) < LEAST or len(differing) < 2:
         return None
-    return judged([{key: each.get(key) for key in differing} for each in asked], standings, of="runs")
+    return importance_verdicts(
+        [{key: each.get(key) for key in differing} for each in asked], standings, of="runs"
+    )
 
 
 def _said(rows: Sequence[tuple[str, Importance]], n: int, of: str) -> list[str]:

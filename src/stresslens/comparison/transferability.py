@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stresslens.comparison.robustness import family_of
+from stresslens.comparison.robustness import attack_family
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_arrays, read_json
@@ -22,7 +22,7 @@ from stresslens.core.run_folder import RunFolder, read_record
 from stresslens.core.types import Finding
 from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import wilson
-from stresslens.robustness.attack_batch import judge_of, judged
+from stresslens.robustness.attack_batch import batched_logits, verdict_model
 
 FEWEST = 20
 """Images below which a cell is left empty."""
@@ -38,7 +38,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Source:
+class TransferSource:
     """A run with adversarial images of its own, under one threat."""
 
     name: str
@@ -74,7 +74,7 @@ class Source:
         return int(self.result.get("seed", 0))
 
 
-def of_study(
+def study_transferability(
     folder: Path, *, trust: bool = False, known: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
     """What transfers.json holds; None without two runs that were attacked. `known` is returned where nothing has changed since.
@@ -92,10 +92,10 @@ def of_study(
     if known is not None and known.get("fingerprint") == fingerprint:
         return dict(known)
     models, left_out = _models({source.name: source.folder for source in sources}, trust)
-    families: dict[str, dict[str, Source]] = {}
+    families: dict[str, dict[str, TransferSource]] = {}
     for source in sources:
         if source.name in models:
-            families.setdefault(family_of(source.result), {})[source.name] = source
+            families.setdefault(attack_family(source.result), {})[source.name] = source
     groups, findings = [], []
     for _, members in sorted(families.items()):
         if len(members) > 1:
@@ -111,7 +111,7 @@ def of_study(
     }
 
 
-def _sources(folder: Path) -> list[Source]:
+def _sources(folder: Path) -> list[TransferSource]:
     """Every attacked run of a study's study.json, by name and seed."""
     described = read_json(folder / "study.json")
     seeds = sorted(described["seeds"])
@@ -125,11 +125,11 @@ def _sources(folder: Path) -> list[Source]:
                 continue
             name = f"{run} seed {seed}" if len(seeds) > 1 else str(run)
             files = sorted(own.path.glob("robustness/*/result.json"))
-            found += [Source(name, own, file.parent.name, read_json(file)) for file in files]
+            found += [TransferSource(name, own, file.parent.name, read_json(file)) for file in files]
     return found
 
 
-def _fingerprint(sources: Sequence[Source]) -> str:
+def _fingerprint(sources: Sequence[TransferSource]) -> str:
     parts = [
         [s.name, s.key, s.result.get("fingerprint"), read_record(s.folder).get("fingerprint")]
         for s in sources
@@ -148,7 +148,9 @@ def _models(folders: Mapping[str, RunFolder], trust: bool) -> tuple[dict[str, nn
     return models, left_out
 
 
-def _matrix(members: Sequence[Source], models: Mapping[str, nn.Module]) -> tuple[dict[str, Any], Finding]:
+def _matrix(
+    members: Sequence[TransferSource], models: Mapping[str, nn.Module]
+) -> tuple[dict[str, Any], Finding]:
     """The accuracies, a row for each source, and whether every model is fooled by what fooled it before."""
     rows: list[list[dict[str, Any] | None]] = []
     unmoved, checked = 0, 0
@@ -189,7 +191,7 @@ def _finding(unmoved: int, checked: int, items: Sequence[str], drawn: bool) -> F
     )
 
 
-def _right_for(target: Source, source: Source, fooling: Arrays) -> Arrays:
+def _right_for(target: TransferSource, source: TransferSource, fooling: Arrays) -> Arrays:
     """The images that the target answers right unattacked; none where it was tested on other images."""
     splits = [
         read_record(each.folder)["data"].get("splits", {}).get(source.split) for each in (source, target)
@@ -200,7 +202,7 @@ def _right_for(target: Source, source: Source, fooling: Arrays) -> Arrays:
     return {name: values[shared] for name, values in fooling.items()}
 
 
-def _unmoved(model: nn.Module, own: Arrays, source: Source, lead: NDArray[np.floating]) -> int:
+def _unmoved(model: nn.Module, own: Arrays, source: TransferSource, lead: NDArray[np.floating]) -> int:
     """How many of its own adversarials a model answers right: by more than rounding, and by more than a random one's draws vary."""
     if source.passes == 1 or not len(lead):
         return int((lead > ROUNDING).sum())
@@ -220,4 +222,4 @@ def _lead(model: nn.Module, arrays: Arrays, passes: int, seed: int) -> NDArray[n
         return np.zeros(0)
     x, y = torch.from_numpy(arrays["images"]).float(), torch.from_numpy(arrays["labels"]).long()
     with attacked(model, seed=seed), torch.no_grad():
-        return margins(judged(judge_of(model, passes=passes, seed=seed), x), y).numpy()
+        return margins(batched_logits(verdict_model(model, passes=passes, seed=seed), x), y).numpy()

@@ -18,7 +18,7 @@ Pairs = list[tuple[str, str, str]]
 
 
 @dataclass(config=STRICT)
-class Contrast:
+class ContrastSection:
     """Which runs are held against each other: named pairs, or all pairs that differ in one setting only.
 
     `claim` is what somebody concluded, that the second of each pair is better; `protocol` names the study that does it their way.
@@ -31,7 +31,7 @@ class Contrast:
 
 
 def pairs_of(
-    contrasts: Mapping[str, Contrast],
+    contrasts: Mapping[str, ContrastSection],
     recipes: Mapping[str, dict[str, Any]],
     names: Sequence[str],
     found: list[Problem],
@@ -75,7 +75,9 @@ def pairs_of(
     return pairs
 
 
-def claims_of(contrasts: Mapping[str, Contrast], pairs: Pairs, found: list[Problem]) -> list[dict[str, Any]]:
+def claims_of(
+    contrasts: Mapping[str, ContrastSection], pairs: Pairs, found: list[Problem]
+) -> list[dict[str, Any]]:
     """What the contrasts claim of their pairs, as study.json holds it."""
     for name, contrast in contrasts.items():
         if contrast.protocol is not None and contrast.claim is None:

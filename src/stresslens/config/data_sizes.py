@@ -17,7 +17,7 @@ SCALED = ("epochs", "evaluate_every", "log_every")
 
 
 @dataclass(config=STRICT, frozen=True)
-class Point:
+class DataSizePoint:
     """One size of a curve; `same_updates` gives it as many more epochs as make its updates those of the largest."""
 
     size: int
@@ -25,7 +25,7 @@ class Point:
 
 
 @dataclass(config=STRICT)
-class Curve:
+class DataSizes:
     """Sizes of the training data. `updates`: with `epochs` each size is trained for the same epochs, so that more data means more
     updates as well; with `same` for the updates of the largest; with `both` there are two curves, which share the largest size."""
 
@@ -35,24 +35,26 @@ class Curve:
     runs: Annotated[list[str], Field(min_length=1)] | None = None
     """Those that have a curve; the others are trained on all there is."""
 
-    def points_of(self, run: str) -> list[Point | None]:
+    def points_of(self, run: str) -> list[DataSizePoint | None]:
         """The points of a run by its name under `runs`; None stands for all there is."""
         return [*self.points] if self.runs is None or run in self.runs else [None]
 
     @property
-    def points(self) -> list[Point]:
-        own = [Point(size, self.updates == "same") for size in self.sizes]
+    def points(self) -> list[DataSizePoint]:
+        own = [DataSizePoint(size, self.updates == "same") for size in self.sizes]
         return own + [
-            Point(size, True) for size in self.sizes if self.updates == "both" and size < max(self.sizes)
+            DataSizePoint(size, True)
+            for size in self.sizes
+            if self.updates == "both" and size < max(self.sizes)
         ]
 
-    def label(self, point: Point) -> str:
+    def label(self, point: DataSizePoint) -> str:
         """What the name of a run says of it."""
         return f"size={point.size}" + (
             ",updates=same" if self.updates == "both" and point.same_updates else ""
         )
 
-    def curves_of(self, name: str, point: Point) -> list[str]:
+    def curves_of(self, name: str, point: DataSizePoint) -> list[str]:
         """The curves of a run that this point is on."""
         if self.updates == "both" and point.size == max(self.sizes):
             return [name, f"{name}, same updates"]
@@ -64,9 +66,9 @@ class Curve:
         counted = ("batch_size", *SCALED) if self.updates != "epochs" else ()
         return ("train.subset", *(f"train.{key}" for key in counted))
 
-    def clashes(self, recipe: Mapping[str, Any]) -> list[Problem]:
+    def clashes(self, config: Mapping[str, Any]) -> list[Problem]:
         """What in a recipe's plain values does not go with the curve."""
-        train = recipe.get("train") or {}
+        train = config.get("train") or {}
         found = []
         if train.get("subset") is not None:
             found.append(
@@ -75,7 +77,7 @@ class Curve:
                     "the curve sets the size of the training data; take one of the two out",
                 )
             )
-        if self.updates != "epochs" and recipe.get("estimator") is not None:
+        if self.updates != "epochs" and config.get("estimator") is not None:
             found.append(
                 Problem(("curve", "updates"), "an estimator makes no updates; leave `updates` at epochs")
             )
@@ -86,9 +88,9 @@ class Curve:
             found.append(Problem(("train", "schedule"), why))
         return found
 
-    def at(self, point: Point, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    def at(self, point: DataSizePoint, config: Mapping[str, Any]) -> dict[str, Any]:
         """What a run at this point sets; `recipe` holds its plain values otherwise, those left out at their defaults."""
-        train = recipe.get("train") or {}
+        train = config.get("train") or {}
         changes: dict[str, Any] = {"train.subset": {"images": point.size, "balanced": self.balanced}}
         batch = train.get("batch_size", Train.batch_size)
         if not point.same_updates or not isinstance(batch, int):

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stresslens.config.registry import Keys, named
-from stresslens.config.schema import Recipe, Train
+from stresslens.config.registry import Keys, name_and_options
+from stresslens.config.schema import Train, VariantConfig
 from stresslens.core.errors import ConfigError
 
 SLOTS: dict[Keys, str] = {
@@ -33,7 +33,7 @@ LISTS: dict[Keys, str] = {
 }
 """Where a list of them stands."""
 
-_DEFAULTS = {path: getattr(Recipe() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
+_DEFAULTS = {path: getattr(VariantConfig() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
 
 
 def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
@@ -87,7 +87,7 @@ def settings(values: Mapping[str, Any], path: Keys = ()) -> Iterator[tuple[str, 
         here = (*path, key)
         dotted = ".".join(map(str, here))
         if here in SLOTS:
-            name, value = named(SLOTS[here], value)
+            name, value = name_and_options(SLOTS[here], value)
             yield dotted, name
         if isinstance(value, Mapping):
             yield from settings(value, here)

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
-from stresslens.core.pretrained import Origin
+from stresslens.core.pretrained import WeightsRef
 from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
 
 VOCABULARY: dict[str, tuple[str, ...]] = {
@@ -116,17 +116,17 @@ def resolve(
     return _bound(folder, function, checked)
 
 
-def weights(value: Any, *, base: Path | None = None, trust: bool = True) -> Origin | Bound | None:
+def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True) -> WeightsRef | Bound | None:
     """What a model begins with: another run's weights or a file's, or, to be called without needs, what its own file publishes."""
     function, checked = _resolved("models", value, (), base, trust)
-    if isinstance(checked.get("weights"), Origin):
-        origin: Origin = checked["weights"]
+    if isinstance(checked.get("weights"), WeightsRef):
+        origin: WeightsRef = checked["weights"]
         return origin
     publish = _publishes(function)
     return _bound("models", publish, checked) if publish is not None else None
 
 
-def usual(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
+def default_preprocessing(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
     """How images are prepared for the weights that are usually published for a model, where its file says so (`usual`)."""
     function, checked = _resolved("models", value, (), base, trust)
     found: Plugin | None = vars(sys.modules[function.__module__]).get("usual")
@@ -144,7 +144,7 @@ def _bound(folder: str, function: Plugin, checked: Mapping[str, Any]) -> Bound:
 def _resolved(
     folder: str, value: Any, path: Keys, base: Path | None, trust: bool
 ) -> tuple[Plugin, dict[str, Any]]:
-    name, options = named(folder, value, path)
+    name, options = name_and_options(folder, value, path)
     try:
         function = plugin(folder, name, base=base, trust=trust)
     except ConfigError as error:
@@ -161,7 +161,7 @@ def _resolved(
             continue
         annotation = declared[option].annotation
         if folder == "models" and option == "weights" and isinstance(given, Mapping):
-            annotation = Origin
+            annotation = WeightsRef
         elif declared[option] is _WEIGHTS and given is not None:
             publish = _publishes(function)
             others = (
@@ -185,7 +185,7 @@ def _resolved(
             and isinstance(parameter.default, str | Mapping)
         ):
             checked[option] = resolve(NESTED[parameter.annotation], parameter.default, base=base, trust=trust)
-    if isinstance(origin := checked.get("weights"), Origin) and (wrong := origin.wrong()) is not None:
+    if isinstance(origin := checked.get("weights"), WeightsRef) and (wrong := origin.wrong()) is not None:
         problems.append(Problem((*path, name, "weights"), wrong))
     if problems:
         raise Problems(problems)
@@ -217,18 +217,18 @@ def own_plugins(values: Any) -> set[str]:
     )
 
 
-def kind_of(value: Any) -> str:
+def model_or_estimator(value: Any) -> str:
     """`model` or `estimator`: the key of a recipe that a plug-in belongs under, where a command takes either."""
-    return "estimator" if named("models", value)[0] in names("estimators") else "model"
+    return "estimator" if name_and_options("models", value)[0] in names("estimators") else "model"
 
 
-def digests(values: Any, *, base: Path) -> list[str]:
+def source_digests(values: Any, *, base: Path) -> list[str]:
     """What tells the content of the files of the user's own plug-ins in plain values; none where there are none."""
     files = {source_of(name, base=base) for name in own_plugins(values)} - {None}
     return sorted(hashlib.sha256(file.read_bytes()).hexdigest()[:8] for file in files if file is not None)
 
 
-def named(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:
+def name_and_options(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:
     """A plug-in's name and its options, from either of the two ways to write them."""
     if isinstance(value, str):
         return value, {}
@@ -266,12 +266,12 @@ def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
 
 
 _WEIGHTS = inspect.Parameter(
-    "weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Origin | None
+    "weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=WeightsRef | None
 )
 
 
 def _publishes(function: Plugin) -> Plugin | None:
-    """The function `published` beside a model, which says where weights for it are had (core.pretrained.Published)."""
+    """The function `published` beside a model, which says where weights for it are had (core.pretrained.PretrainedWeights)."""
     found: Plugin | None = vars(sys.modules[function.__module__]).get("published")
     return found
 

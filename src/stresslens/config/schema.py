@@ -12,7 +12,7 @@ from stresslens.core.ball import Norm
 from stresslens.core.types import Natural, Seed
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-Plug = str | dict[str, Any]
+PluginValue = str | dict[str, Any]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Target = Literal["least_likely", "random"] | Annotated[int, Field(ge=0)]
@@ -22,20 +22,20 @@ Split = Literal["train", "validation", "test"]
 EVALUATION_KEYS = ("robustness", "corruptions", "explain", "views", "track")
 """Keys of a recipe that say what is done with a trained model, or told of it: they change nothing about its training."""
 
-ARITHMETIC = ("device", "precision", "threads", "memory_format")
+COMPUTE_KEYS = ("device", "precision", "threads", "memory_format")
 """Settings of `train` that the bits of any result depend on."""
-HEEDED = (*ARITHMETIC, "subset")
+ESTIMATOR_KEYS = (*COMPUTE_KEYS, "subset")
 """What of `train` an estimator goes by."""
 
-WATCHING = ("watch", "log_every", "evaluate_every")
+MONITORING_KEYS = ("watch", "log_every", "evaluate_every")
 """Settings of `train` that say when training is looked at."""
 
-OPERATIONAL = ("checkpoint_seconds",)
+RESUME_SAFE_KEYS = ("checkpoint_seconds",)
 """Settings of `train` that change neither weights nor metrics, so they may differ when a run goes on."""
 
 
 @dataclass(config=STRICT)
-class Moments:
+class ChannelMoments:
     """Normalising by given channel means and deviations, on [0,1]."""
 
     mean: list[float]
@@ -48,7 +48,7 @@ class Input:
     trained with; without any, images as they are and `standard`."""
 
     size: Positive | tuple[Positive, Positive] | Literal["auto"] | None = "auto"
-    normalize: Literal["auto", "standard", "pixel_minmax", "none"] | Moments = "auto"
+    normalize: Literal["auto", "standard", "pixel_minmax", "none"] | ChannelMoments = "auto"
     interpolation: Literal["auto", "bilinear", "bicubic"] = "auto"
 
 
@@ -70,7 +70,7 @@ class Subset:
 
 
 @dataclass(config=STRICT)
-class Tune:
+class FineTune:
     """Which layers are trained: all, the head, gradually more from the head down (one block more after each `every` epochs), or
     the head alone as a linear probe, by the best of the `penalties`. `decay` is how much slower each block learns than the one
     behind it, `head_rate` how much faster the head; `batch_norm: keep` leaves its statistics as they came."""
@@ -95,12 +95,12 @@ class Train:
     subset: Subset | None = None
     shuffle: bool = True
     lr: Annotated[float, Field(gt=0)] = 0.001
-    optimizer: Plug = "adam"
-    schedule: Plug = "constant"
-    loss: Plug = "cross_entropy"
-    objective: Plug = "supervised"
-    augment: list[Plug] = field(default_factory=list)
-    tune: Tune | None = None
+    optimizer: PluginValue = "adam"
+    schedule: PluginValue = "constant"
+    loss: PluginValue = "cross_entropy"
+    objective: PluginValue = "supervised"
+    augment: list[PluginValue] = field(default_factory=list)
+    tune: FineTune | None = None
     balance: Literal["none", "weights", "sampling"] = "none"
     accumulate: Positive = 1
     clip: Annotated[float, Field(gt=0)] | None = None
@@ -123,10 +123,10 @@ class Train:
 
 
 @dataclass(config=STRICT)
-class Alone:
+class IndividualAttack:
     """One attack by itself, at its own radii if it has any; `name` is what the report calls it."""
 
-    attack: Plug
+    attack: PluginValue
     name: str | None = None
     target: Target | None = None
     radii: str | list[float | str] | None = None
@@ -138,8 +138,10 @@ class Robustness:
 
     radii: str | float | list[float | str]
     norm: Norm = "linf"
-    protocol: Literal["fast", "standard", "none"] | list[Plug] = "fast"
-    alone: list[Annotated[Alone | Plug, Field(union_mode="left_to_right")]] = field(default_factory=list)
+    protocol: Literal["fast", "standard", "none"] | list[PluginValue] = "fast"
+    alone: list[Annotated[IndividualAttack | PluginValue, Field(union_mode="left_to_right")]] = field(
+        default_factory=list
+    )
     images: Positive | Literal["all"] = 1000
     split: Literal["test", "validation"] = "test"
     seed: Seed = 0
@@ -149,21 +151,21 @@ class Robustness:
     bpda: list[str] = field(default_factory=list)
     surrogate: str | None = None
     audit: bool = True
-    certificates: list[Plug] = field(default_factory=list)
+    certificates: list[PluginValue] = field(default_factory=list)
 
 
 @dataclass(config=STRICT)
 class Corruptions:
     """How images are spoiled: each kind at five severities."""
 
-    kinds: Annotated[list[Plug], Field(min_length=1)]
+    kinds: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive | Literal["all"] = 1000
     split: Literal["test", "validation"] = "test"
     seed: Seed = 0
 
 
 Choice = Literal["one_per_class", "random", "surest_right", "surest_wrong", "least_sure", "cells"]
-Answer = Literal["predicted", "label"] | Annotated[int, Field(ge=0)]
+TargetClass = Literal["predicted", "label"] | Annotated[int, Field(ge=0)]
 
 
 @dataclass(config=STRICT)
@@ -171,10 +173,10 @@ class Explain:
     """Why a model answers as it does: maps over chosen images. `answer` is the class that is explained: the one predicted, the
     label, or one by number. `check` says what each map is worth."""
 
-    explainers: Annotated[list[Plug], Field(min_length=1)]
+    explainers: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive = 10
     choose: Choice | list[int] | list[str] = "one_per_class"
-    answer: Answer = "predicted"
+    answer: TargetClass = "predicted"
     split: Literal["test", "validation"] = "test"
     seed: Seed = 0
     check: bool = True
@@ -184,7 +186,7 @@ class Explain:
 class Views:
     """What a model has learned: filters, activations, class images, … of chosen images where they are of images."""
 
-    kinds: Annotated[list[Plug], Field(min_length=1)]
+    kinds: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive = 10
     choose: Choice | list[int] | list[str] = "one_per_class"
     split: Literal["test", "validation"] = "test"
@@ -192,17 +194,17 @@ class Views:
 
 
 @dataclass(config=STRICT)
-class Recipe:
+class VariantConfig:
     """One way of training one model on one data set, or of fitting an estimator to it; its seeds are its repeats."""
 
-    data: Plug = "digits"
-    model: Plug = "simple_cnn"
-    estimator: Plug | None = None
-    """In the model's place; then `model`, `input` and, but for `ARITHMETIC`, `train` mean nothing."""
+    data: PluginValue = "digits"
+    model: PluginValue = "simple_cnn"
+    estimator: PluginValue | None = None
+    """In the model's place; then `model`, `input` and, but for `COMPUTE_KEYS`, `train` mean nothing."""
     input: Input = field(default_factory=Input)
     train: Train = field(default_factory=Train)
     robustness: Robustness | None = None
-    corruptions: Annotated[list[Plug], Field(min_length=1)] | Corruptions | None = None
-    explain: Annotated[list[Plug], Field(min_length=1)] | Explain | None = None
-    views: Annotated[list[Plug], Field(min_length=1)] | Views | None = None
-    track: list[Plug] | None = None
+    corruptions: Annotated[list[PluginValue], Field(min_length=1)] | Corruptions | None = None
+    explain: Annotated[list[PluginValue], Field(min_length=1)] | Explain | None = None
+    views: Annotated[list[PluginValue], Field(min_length=1)] | Views | None = None
+    track: list[PluginValue] | None = None

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from stresslens.config.dotted_keys import get_dotted
 from stresslens.config.registry import Keys
 from stresslens.config.schema import STRICT, Positive
-from stresslens.config.validation import short, validated
+from stresslens.config.validation import shortened, validated
 from stresslens.config.yaml_source import scalar
 from stresslens.core.errors import ConfigError, Problem, closest
 from stresslens.core.types import Seed
@@ -141,7 +141,7 @@ class Setting:
 _RANGE = TypeAdapter(Range)
 
 
-def settings_of(sweep: Sweep, found: list[Problem]) -> list[Setting]:
+def space_settings(sweep: Sweep, found: list[Problem]) -> list[Setting]:
     """The space's settings; what is wrong with one is added to `found`, and that one left out."""
     settings = []
     for key, given in (sweep.space or {}).items():
@@ -170,7 +170,7 @@ def settings_of(sweep: Sweep, found: list[Problem]) -> list[Setting]:
                 settings.append(Setting(key, at, [], limits))
         else:
             found.append(
-                Problem(at, f"expected a list of choices, or {{from: …, to: …}}, got {short(given)}")
+                Problem(at, f"expected a list of choices, or {{from: …, to: …}}, got {shortened(given)}")
             )
     return settings
 
@@ -203,7 +203,7 @@ class Constraint:
         ordered = all(isinstance(side, Number) and not isinstance(side, bool) for side in (left, right))
         if self.comparison not in ("==", "!=") and not ordered:
             raise ConfigError(
-                f"{self.text!r}: {short(left)} and {short(right)} have no order; compare numbers, or use == or !="
+                f"{self.text!r}: {shortened(left)} and {shortened(right)} have no order; compare numbers, or use == or !="
             )
         return COMPARISONS[self.comparison](left, right)
 

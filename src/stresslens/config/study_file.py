@@ -14,18 +14,25 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from stresslens.config import registry
-from stresslens.config.contrasts import Contrast, claims_of, pairs_of
-from stresslens.config.data_sizes import Curve, Point
+from stresslens.config.contrasts import ContrastSection, claims_of, pairs_of
+from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
-from stresslens.config.schema import STRICT, Recipe
+from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Halving, Sweep
 from stresslens.config.sweep_validation import check_sweep
-from stresslens.config.validation import RECIPE, check_recipe, origin_of, others, validated, with_others
+from stresslens.config.validation import (
+    VARIANT_CONFIG,
+    check_variant,
+    depends_on,
+    place_written,
+    validated,
+    with_renamed_runs,
+)
 from stresslens.config.yaml_source import Source, parse_value
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 from stresslens.core.splits import Division
 
-Executor = Literal["local", "ray"]
+ExecutorName = Literal["local", "ray"]
 """Where runs are carried out: on this machine, or on a Ray cluster."""
 
 
@@ -79,18 +86,18 @@ class _Frame:
     repeats: (
         Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats
     ) = 1
-    contrasts: dict[str, Contrast] | None = None
-    curve: Curve | None = None
+    contrasts: dict[str, ContrastSection] | None = None
+    curve: DataSizes | None = None
     sweep: Sweep | None = None
-    executor: Executor = "local"
+    executor: ExecutorName = "local"
 
 
 @dataclass(config=STRICT)
-class Run:
+class Variant:
     """A recipe with its name; `base` is the folder that paths to plug-ins start from."""
 
     name: str
-    recipe: Recipe
+    config: VariantConfig
     base: Path
 
 
@@ -99,7 +106,7 @@ class Study:
     """What a study file asks for, expanded: every run, every seed, every pair to compare (contrast, run, run)."""
 
     name: str
-    runs: list[Run]
+    runs: list[Variant]
     seeds: list[int]
     contrasts: list[tuple[str, str, str]]
     source: Path | None
@@ -110,7 +117,7 @@ class Study:
     """Of each data-size curve its name, and its sizes with their runs."""
     sweep: Sweep | None = None
     """What is tried for each run before its best settings are trained for every seed and tested."""
-    executor: Executor = "local"
+    executor: ExecutorName = "local"
 
 
 _FRAME = TypeAdapter(_Frame)
@@ -119,10 +126,10 @@ _FRAME = TypeAdapter(_Frame)
 def _section_of(path: registry.Keys) -> Any:
     if path[:1] == ("sweep",):
         return Halving if path[1:2] == ("halving",) else Sweep
-    return {"repeats": Repeats, "curve": Curve}.get(str(path[0]) if path else "", Contrast)
+    return {"repeats": Repeats, "curve": DataSizes}.get(str(path[0]) if path else "", ContrastSection)
 
 
-RECIPE_KEYS = (
+VARIANT_KEYS = (
     "data",
     "input",
     "model",
@@ -139,14 +146,14 @@ RECIPE_KEYS = (
 STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "curve", "executor")
 
 
-def read(file: Path, overrides: Sequence[str] = ()) -> Study:
+def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     """The study of a YAML file, with `key.path=value` overrides that apply to every run and show in the run folders' names.
 
     Raises ConfigError whose message lists every problem as `file:line: key: what is wrong`.
     """
     source = Source.read(file)
     try:
-        return expand(
+        return expand_study(
             source.values, overrides, name=file.stem, base=file.parent, source=file, problems=source.problems
         )
     except Problems as error:
@@ -154,7 +161,7 @@ def read(file: Path, overrides: Sequence[str] = ()) -> Study:
         raise ConfigError("\n".join(lines)) from None
 
 
-def expand(
+def expand_study(
     values: Mapping[str, Any],
     overrides: Sequence[str] = (),
     *,
@@ -165,7 +172,7 @@ def expand(
 ) -> Study:
     """A study from plain values. Raises Problems with the path of each."""
     found = list(problems)
-    known = [*RECIPE_KEYS, *STUDY_KEYS]
+    known = [*VARIANT_KEYS, *STUDY_KEYS]
     found += [
         Problem((key,), f"unknown key; {closest(str(key), known)}") for key in values if key not in known
     ]
@@ -177,7 +184,7 @@ def expand(
         frame = validated(
             _FRAME, {k: v for k, v in framing.items() if k not in broken}, [], owner_of=_section_of
         )
-    base_recipe = {k: v for k, v in values.items() if k in RECIPE_KEYS}
+    base_recipe = {k: v for k, v in values.items() if k in VARIANT_KEYS}
 
     given: list[tuple[str, Any]] = []
     for text in overrides:
@@ -198,7 +205,7 @@ def expand(
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
     study_name = frame.study or name
-    runs: list[Run] = []
+    runs: list[Variant] = []
     names: list[str] = []
     written: dict[str, dict[str, registry.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
@@ -219,7 +226,7 @@ def expand(
             for curve in frame.curve.curves_of(stem or study_name, point):
                 curves.setdefault(curve, []).append((point.size, whole))
             found += [
-                Problem(origin_of(problem.path, origins), problem.message)
+                Problem(place_written(problem.path, origins), problem.message)
                 for problem in frame.curve.clashes(merged)
             ]
             for key, value in frame.curve.at(point, merged).items():
@@ -229,21 +236,21 @@ def expand(
                     frame.curve.sizes.index(point.size),
                 )
             fixed |= dict.fromkeys(frame.curve.sets, ("the", "curve"))
-        recipe = check_recipe(merged, (), base, found, origins)
+        config = check_variant(merged, (), base, found, origins)
         if (
             frame.sweep is not None
-            and recipe is not None
-            and any(what == "weights" for what, _ in others(recipe))
+            and config is not None
+            and any(what == "weights" for what, _ in depends_on(config))
         ):
             why = "a sweep begins before other runs are trained; train the one with the weights first, and give its file"
             found.append(Problem(("sweep",), f"{why}: weights: {{file: RUN/model.safetensors}}"))
-        if frame.sweep is not None and recipe is not None:
-            if recipe.estimator is not None or any(
+        if frame.sweep is not None and config is not None:
+            if config.estimator is not None or any(
                 key.startswith("estimator") for key in frame.sweep.space or {}
             ):
                 why = "trials are judged by the epochs of training, and an estimator has none; list its settings as runs"
                 found.append(Problem(("sweep",), why))
-            check_sweep(frame.sweep, recipe, fixed, base, found)
+            check_sweep(frame.sweep, config, fixed, base, found)
         if len(whole.encode()) > 200:
             found.append(
                 Problem(
@@ -254,16 +261,16 @@ def expand(
             found.append(
                 Problem(("runs", run_name), f"another run has the same folder name, {whole!r}; rename one")
             )
-        elif recipe is not None:
-            runs.append(Run(whole, recipe, base))
-            model_name = registry.named("models", recipe.model)[0]
+        elif config is not None:
+            runs.append(Variant(whole, config, base))
+            model_name = registry.name_and_options("models", config.model)[0]
             written[whole] = {
-                "surrogate": origin_of(("robustness", "surrogate"), origins),
-                "weights": origin_of(("model", model_name, "weights"), origins),
+                "surrogate": place_written(("robustness", "surrogate"), origins),
+                "weights": place_written(("model", model_name, "weights"), origins),
             }
     folders = {name: _safe(name + suffix) for name in names}
     beside = base.parent.parent if source is not None and source.name == "config.yaml" else None
-    estimators = {run.name for run in runs if run.recipe.estimator is not None}
+    estimators = {run.name for run in runs if run.config.estimator is not None}
     runs = [_with_others(run, folders, beside, estimators, written[run.name], found) for run in runs]
     if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
         found.append(
@@ -292,7 +299,7 @@ def expand(
                 "images that choose in one division are test images of another; repeat over seeds instead",
             )
         )
-    recipes = {run.name: {k: v for k, v in as_values(run.recipe).items() if k != "track"} for run in runs}
+    recipes = {run.name: {k: v for k, v in as_values(run.config).items() if k != "track"} for run in runs}
     contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
     claims = claims_of(frame.contrasts or {}, contrasts, found)
     if found:
@@ -307,9 +314,9 @@ def expand(
     )
 
 
-def carried_out_on(study: Study, executor: str | None) -> Study:
+def with_executor(study: Study, executor: str | None) -> Study:
     """The study on another executor than it names. Raises ConfigError for one that there is not."""
-    known: list[Executor] = ["local", "ray"]
+    known: list[ExecutorName] = ["local", "ray"]
     if executor is None:
         return study
     for each in known:
@@ -319,19 +326,19 @@ def carried_out_on(study: Study, executor: str | None) -> Study:
 
 
 def _with_others(
-    run: Run,
+    run: Variant,
     folders: Mapping[str, str],
     beside: Path | None,
     estimators: set[str],
     at: Mapping[str, registry.Keys],
     found: list[Problem],
-) -> Run:
+) -> Variant:
     """The run with the runs it needs by the names of their folders, which the overrides are part of.
 
     They are other runs of the study, or, for the config.yaml of a single run, folders that lie `beside` it. Weights may also be
     those of any run by its folder.
     """
-    for what, asked in others(run.recipe):
+    for what, asked in depends_on(run.config):
         name = folders.get(asked, asked)
         folder = what == "weights" and "/" in asked
         if folder and not Path(asked).is_dir():
@@ -357,21 +364,21 @@ def _with_others(
                 "without gradients to attack with" if what == "surrogate" else "without weights to begin with"
             )
             found.append(Problem(at[what], f"{asked} is an estimator, {why}; name a run that is trained"))
-    return replace(run, recipe=with_others(run.recipe, folders))
+    return replace(run, config=with_renamed_runs(run.config, folders))
 
 
-def recipe_from(values: Mapping[str, Any], base: Path) -> Recipe:
+def variant_config_from(values: Mapping[str, Any], base: Path) -> VariantConfig:
     """A single recipe, for calls from Python. Raises Problems."""
     found: list[Problem] = []
-    recipe = check_recipe(dict(values), (), base, found, {})
-    if recipe is None or found:
+    config = check_variant(dict(values), (), base, found, {})
+    if config is None or found:
         raise Problems(found)
-    return recipe
+    return config
 
 
-def as_values(recipe: Recipe) -> dict[str, Any]:
+def as_values(config: VariantConfig) -> dict[str, Any]:
     """The recipe as plain values, as a study file writes them."""
-    plain: dict[str, Any] = RECIPE.dump_python(recipe, mode="json")
+    plain: dict[str, Any] = VARIANT_CONFIG.dump_python(config, mode="json")
     return plain
 
 
@@ -379,7 +386,9 @@ def _dotted(path: registry.Keys) -> str:
     return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "
 
 
-def _crossed(frame: _Frame) -> Iterator[tuple[str, list[tuple[str, Any, registry.Keys]], str, Point | None]]:
+def _crossed(
+    frame: _Frame,
+) -> Iterator[tuple[str, list[tuple[str, Any, registry.Keys]], str, DataSizePoint | None]]:
     """Each run's name with its changes (key, value, where written), and if there is a curve the name without its point, and that:
     the named runs crossed with the grid and the curve."""
     named = frame.runs or {"" if frame.grid or frame.curve else "run": {}}

@@ -11,16 +11,16 @@ from typing import Any
 
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.registry import Keys
-from stresslens.config.schema import ARITHMETIC, OPERATIONAL, WATCHING, Recipe
-from stresslens.config.search_space import Constraint, Halving, Setting, Sweep, constraints_of, settings_of
-from stresslens.config.validation import RECIPE, check_recipe
+from stresslens.config.schema import COMPUTE_KEYS, MONITORING_KEYS, RESUME_SAFE_KEYS, VariantConfig
+from stresslens.config.search_space import Constraint, Halving, Setting, Sweep, constraints_of, space_settings
+from stresslens.config.validation import VARIANT_CONFIG, check_variant
 from stresslens.core.errors import ConfigError, Problem, closest
 
 DRAWS = 2000
 """Settings drawn at random to see whether any satisfies the constraints."""
 SECTIONS = ("model", "input", "train")
 """What trials may differ in; other data would be judged by other images."""
-SHARED = (*ARITHMETIC, *WATCHING, *OPERATIONAL, "select")
+SHARED = (*COMPUTE_KEYS, *MONITORING_KEYS, *RESUME_SAFE_KEYS, "select")
 """Settings of `train` that all trials have in common, since they say how trials are carried out and judged."""
 
 
@@ -38,14 +38,14 @@ def recipe_with(
     at: Mapping[str, Keys],
     base: Path,
     found: list[Problem],
-) -> Recipe | None:
+) -> VariantConfig | None:
     """The recipe with these settings, or None and why in `found`; `at` is where each setting was written."""
     try:
         changed, paths = with_settings(values, settings)
     except ConfigError as error:
         found.append(Problem(next(iter(at.values()), ("sweep",)), str(error)))
         return None
-    return check_recipe(
+    return check_variant(
         changed, (), base, found, {path: at.get(key, ("sweep",)) for key, path in paths.items()}
     )
 
@@ -59,7 +59,7 @@ def allowed(
 
 
 def check_sweep(
-    sweep: Sweep, recipe: Recipe, fixed: Mapping[str, Keys], base: Path, found: list[Problem]
+    sweep: Sweep, config: VariantConfig, fixed: Mapping[str, Keys], base: Path, found: list[Problem]
 ) -> None:
     """Adds to `found` every reason why this sweep of a recipe cannot be carried out.
 
@@ -67,8 +67,8 @@ def check_sweep(
     listed setting must make a valid recipe, and of `DRAWS` random settings at least one must satisfy `where`.
     """
     before = len(found)
-    found += [Problem(("sweep", *path), message) for path, message in _shape(sweep, recipe)]
-    settings, constraints = settings_of(sweep, found), constraints_of(sweep, found)
+    found += [Problem(("sweep", *path), message) for path, message in _shape(sweep, config)]
+    settings, constraints = space_settings(sweep, found), constraints_of(sweep, found)
     listed = [
         {key: ("sweep", "settings", place, key) for key in each}
         for place, each in enumerate(sweep.settings or [])
@@ -86,7 +86,7 @@ def check_sweep(
     ]
     if len(found) > before:
         return
-    values = RECIPE.dump_python(recipe, mode="json")
+    values = VARIANT_CONFIG.dump_python(config, mode="json")
     for setting in settings:
         found += _wrong_values(values, setting, base)
     for each, at in zip(sweep.settings or [], listed):
@@ -95,9 +95,9 @@ def check_sweep(
         _check_draws(values, settings, constraints, base, found)
 
 
-def _shape(sweep: Sweep, recipe: Recipe) -> Iterator[tuple[Keys, str]]:
+def _shape(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, str]]:
     """What is wrong with the sweep's own keys."""
-    train, rung = recipe.train, sweep.halving.epochs
+    train, rung = config.train, sweep.halving.epochs
     if (sweep.space is None) == (sweep.settings is None):
         yield (), "give either a space to draw settings from, or a list of settings"
     for name in ("space", "settings"):

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from stresslens.config import registry
-from stresslens.config.schema import Alone, Plug, Robustness, Target
+from stresslens.config.schema import IndividualAttack, PluginValue, Robustness, Target
 from stresslens.core.ball import Norm, parse_radii
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 
-FAST: tuple[Plug, ...] = (
+FAST: tuple[PluginValue, ...] = (
     "fgsm",
     {"pgd": {"steps": 20}},
     {"apgd": {"loss": "ce", "steps": 50}},
     {"apgd": {"steps": 50}},
 )
 """For every day: cheap attacks first, each on what the ones before left."""
-STANDARD: tuple[Plug, ...] = (
+STANDARD: tuple[PluginValue, ...] = (
     {"apgd": {"loss": "ce"}},
     {"apgd": {"loss": "auto"}},
     "fab",
@@ -31,29 +31,29 @@ PROTOCOLS = {"fast": FAST, "standard": STANDARD}
 
 
 @dataclass(frozen=True)
-class Attempt:
+class BoundAttack:
     """An attack with its options bound; `value` is how a study writes it, `label` what it is called."""
 
     label: str
-    value: Plug
+    value: PluginValue
     bound: registry.Bound
     target: Target | None = None
     radii: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
-class Threat:
+class ThreatModel:
     """A `Robustness` resolved: radii as ascending numbers, attacks bound to their options."""
 
     norm: Norm
     radii: tuple[float, ...]
     protocol: str
-    attempts: tuple[Attempt, ...]
-    alone: tuple[Attempt, ...]
+    attempts: tuple[BoundAttack, ...]
+    alone: tuple[BoundAttack, ...]
     settings: Mapping[str, Any]
     seed: int = 0
     target: Target | None = None
-    aimed: bool = False
+    targeted_success: bool = False
     base: Path = Path()
     """The folder that paths to the user's own plug-ins start from."""
 
@@ -71,7 +71,9 @@ class Threat:
         )
 
 
-def threat_of(asked: Robustness, *, base: Path, path: registry.Keys = ("robustness",)) -> Threat:
+def resolve_threat_model(
+    asked: Robustness, *, base: Path, path: registry.Keys = ("robustness",)
+) -> ThreatModel:
     """Raises Problems, one for each setting that cannot be carried out."""
     found: list[Problem] = []
     radii: list[float] = []
@@ -90,13 +92,13 @@ def threat_of(asked: Robustness, *, base: Path, path: registry.Keys = ("robustne
     )
     if not values and not asked.alone:
         found.append(Problem((*path, "protocol"), "nothing to do: give a protocol, or attacks under `alone`"))
-    attempts = [_attempt(value, (*path, "protocol"), base, asked.norm, found) for value in values]
+    attempts = [_bound_attack(value, (*path, "protocol"), base, asked.norm, found) for value in values]
     alone = []
     for place, each in enumerate(asked.alone):
-        own = each if isinstance(each, Alone) else Alone(each)
+        own = each if isinstance(each, IndividualAttack) else IndividualAttack(each)
         at = (*path, "alone", place)
         if isinstance(each, dict) and "attack" in each:
-            keys = list(Alone.__dataclass_fields__)
+            keys = list(IndividualAttack.__dataclass_fields__)
             wrong = next((key for key in each if key not in keys), None)
             why = (
                 f"unknown key {wrong!r}; {closest(str(wrong), keys)}"
@@ -110,7 +112,7 @@ def threat_of(asked: Robustness, *, base: Path, path: registry.Keys = ("robustne
         except ConfigError as error:
             found.append(Problem((*at, "radii"), str(error)))
             continue
-        alone.append(_attempt(own.attack, at, base, asked.norm, found, own.name, own.target, own_radii))
+        alone.append(_bound_attack(own.attack, at, base, asked.norm, found, own.name, own.target, own_radii))
     for place, value in enumerate(asked.certificates):
         try:
             norm_of(
@@ -127,10 +129,10 @@ def threat_of(asked: Robustness, *, base: Path, path: registry.Keys = ("robustne
         key: getattr(asked, key)
         for key in ("images", "split", "passes", "bpda", "surrogate", "target", "success", "seed")
     }
-    if code := registry.digests([each.value for each in labelled], base=base):
+    if code := registry.source_digests([each.value for each in labelled], base=base):
         settings["plugins"] = code
     name = asked.protocol if isinstance(asked.protocol, str) else "own"
-    return Threat(
+    return ThreatModel(
         asked.norm,
         tuple(radii),
         name,
@@ -144,20 +146,20 @@ def threat_of(asked: Robustness, *, base: Path, path: registry.Keys = ("robustne
     )
 
 
-def label_of(value: Plug) -> str:
+def label_of(value: PluginValue) -> str:
     """`pgd steps 20` of {"pgd": {"steps": 20}}."""
-    name, options = registry.named("attacks", value)
+    name, options = registry.name_and_options("attacks", value)
     short = name.rpartition(":")[2]
     return " ".join(
         [short, *(f"{'' if key == 'loss' else f'{key} '}{_short(given)}" for key, given in options.items())]
     )
 
 
-def norm_of(value: Plug, certificate: registry.Bound) -> str:
+def norm_of(value: PluginValue, certificate: registry.Bound) -> str:
     """The norm that a certificate's radii are in. Raises ConfigError for one that does not say it."""
     declared = registry.options_of(certificate.function)
     if "norm" not in declared:
-        name = registry.named("certificates", value)[0]
+        name = registry.name_and_options("certificates", value)[0]
         raise ConfigError(
             f"the certificate {name} does not say in which norm its radii are: give it an option `norm`"
         )
@@ -174,8 +176,8 @@ def _short(given: Any) -> str:
     )
 
 
-def _attempt(
-    value: Plug,
+def _bound_attack(
+    value: PluginValue,
     path: registry.Keys,
     base: Path,
     norm: Norm,
@@ -183,7 +185,7 @@ def _attempt(
     name: str | None = None,
     target: Target | None = None,
     radii: tuple[float, ...] = (),
-) -> Attempt | None:
+) -> BoundAttack | None:
     try:
         bound = registry.resolve("attacks", value, path=path, base=base)
         toward = f" toward {target}".replace("_", " ") if target is not None else ""
@@ -192,7 +194,7 @@ def _attempt(
             Problem(path, f"{e.function.__name__} is an attack of {_only_norm(e)}, not of {norm}")
             for e in others
         ]
-        return Attempt(name or label_of(value) + toward, value, bound, target, radii)
+        return BoundAttack(name or label_of(value) + toward, value, bound, target, radii)
     except Problems as error:
         found += error.problems
         return None
@@ -217,7 +219,7 @@ def _only_norm(bound: registry.Bound) -> str | None:
     return getattr(ball.annotation, "__metadata__", (None,))[0] if ball is not None else None
 
 
-def _distinct(attempts: list[Attempt]) -> list[Attempt]:
+def _distinct(attempts: list[BoundAttack]) -> list[BoundAttack]:
     """Each with a label of its own."""
     seen: dict[str, int] = {}
     named = []

@@ -13,25 +13,25 @@ from pydantic import TypeAdapter, ValidationError
 from stresslens.config import registry
 from stresslens.config.dotted_keys import LISTS, SLOTS
 from stresslens.config.schema import (
-    HEEDED,
-    Alone,
+    ESTIMATOR_KEYS,
+    ChannelMoments,
     Corruptions,
     Explain,
+    FineTune,
+    IndividualAttack,
     Input,
-    Moments,
-    Plug,
-    Recipe,
+    PluginValue,
     Robustness,
     Stop,
     Subset,
     Train,
-    Tune,
+    VariantConfig,
     Views,
 )
-from stresslens.config.threat_model import threat_of
+from stresslens.config.threat_model import resolve_threat_model
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 
-RECIPE = TypeAdapter(Recipe)
+VARIANT_CONFIG = TypeAdapter(VariantConfig)
 T = TypeVar("T")
 
 
@@ -52,7 +52,7 @@ def validated(
         return None
     except ValidationError as error:
         for path, messages in _grouped(error, values, owner_of).items():
-            found.append(Problem(origin_of(path, origins), "; ".join(messages)))
+            found.append(Problem(place_written(path, origins), "; ".join(messages)))
         return None
 
 
@@ -87,7 +87,9 @@ def _plain(value: Any) -> Any:
     """numpy's scalars as Python's; anything else has no place in a study."""
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         return value.item()
-    raise TypeError(f"a {type(value).__name__} ({short(value)}) is not a setting that can be written down")
+    raise TypeError(
+        f"a {type(value).__name__} ({shortened(value)}) is not a setting that can be written down"
+    )
 
 
 def _grouped(
@@ -110,7 +112,7 @@ def _grouped(
         elif item["type"] in ("missing", "missing_argument"):
             message = f"the key {item['loc'][-1]!r} is missing"
         else:
-            message = f"{item['msg'][0].lower()}{item['msg'][1:]}, got {short(item['input'])}"
+            message = f"{item['msg'][0].lower()}{item['msg'][1:]}, got {shortened(item['input'])}"
         messages = grouped.setdefault(tuple(path), [])
         if message not in messages:
             messages.append(message)
@@ -118,13 +120,13 @@ def _grouped(
 
 
 _SECTIONS: dict[str, Any] = {
-    "": Recipe,
+    "": VariantConfig,
     "input": Input,
     "train": Train,
     "train.stop": Stop,
     "train.subset": Subset,
-    "train.tune": Tune,
-    "input.normalize": Moments,
+    "train.tune": FineTune,
+    "input.normalize": ChannelMoments,
     "robustness": Robustness,
     "corruptions": Corruptions,
     "explain": Explain,
@@ -134,15 +136,15 @@ _SECTIONS: dict[str, Any] = {
 
 def section_of(path: registry.Keys) -> Any:
     """The dataclass behind a section of a recipe."""
-    return _SECTIONS.get(".".join(map(str, path)), Alone)
+    return _SECTIONS.get(".".join(map(str, path)), IndividualAttack)
 
 
-def short(value: Any) -> str:
+def shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def origin_of(path: registry.Keys, origins: Mapping[registry.Keys, registry.Keys]) -> registry.Keys:
+def place_written(path: registry.Keys, origins: Mapping[registry.Keys, registry.Keys]) -> registry.Keys:
     """Where a merged value was written: in the override that set it, else in the study's own section."""
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
@@ -151,25 +153,27 @@ def origin_of(path: registry.Keys, origins: Mapping[registry.Keys, registry.Keys
     return path
 
 
-def check_recipe(
+def check_variant(
     values: dict[str, Any],
     at: registry.Keys,
     base: Path,
     found: list[Problem],
     origins: Mapping[registry.Keys, registry.Keys],
-) -> Recipe | None:
+) -> VariantConfig | None:
     before = len(found)
-    recipe = validated(RECIPE, values, found, origins=origins, owner_of=section_of)
+    config = validated(VARIANT_CONFIG, values, found, origins=origins, owner_of=section_of)
     for path, folder, value in plugins_in(values):
         try:
             registry.resolve(folder, value, path=path, base=base)
         except Problems as error:
-            found += [Problem(origin_of(p.path, origins), p.message) for p in error.problems]
-    if recipe is None or len(found) > before:
+            found += [Problem(place_written(p.path, origins), p.message) for p in error.problems]
+    if config is None or len(found) > before:
         return None
-    train = recipe.train
+    train = config.train
     clash: list[tuple[registry.Keys, str]] = []
-    trackers = [registry.named("trackers", value)[0].rpartition(":")[2] for value in recipe.track or []]
+    trackers = [
+        registry.name_and_options("trackers", value)[0].rpartition(":")[2] for value in config.track or []
+    ]
     clash += [
         (("track", k), f"{name} is there already") for k, name in enumerate(trackers) if name in trackers[:k]
     ]
@@ -190,7 +194,7 @@ def check_recipe(
         clash.append(
             (("train", "watch"), f"select: {train.select} needs validation among the splits watched")
         )
-    clash += _of_tuning(train, set(_at(values, ("train", "tune")) or ()))
+    clash += _fine_tune_clashes(train, set(_at(values, ("train", "tune")) or ()))
     if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
         clash.append(
             (
@@ -198,10 +202,10 @@ def check_recipe(
                 "sampling draws anew for each epoch; it needs shuffled batches smaller than all images",
             )
         )
-    if recipe.robustness is not None:
+    if config.robustness is not None:
         try:
-            threat = threat_of(recipe.robustness, base=base)
-            if threat.needs_surrogate and recipe.robustness.surrogate is None:
+            threat = resolve_threat_model(config.robustness, base=base)
+            if threat.needs_surrogate and config.robustness.surrogate is None:
                 clash.append(
                     (
                         ("robustness", "surrogate"),
@@ -214,13 +218,15 @@ def check_recipe(
         registry.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
     except Problems as error:
         clash += [(p.path, p.message) for p in error.problems]
-    if recipe.estimator is not None:
-        clash += _for_an_estimator(registry.named("estimators", recipe.estimator)[0], recipe, origins)
-    found += [Problem(origin_of(path, origins), message) for path, message in clash]
-    return None if clash else recipe
+    if config.estimator is not None:
+        clash += _for_an_estimator(
+            registry.name_and_options("estimators", config.estimator)[0], config, origins
+        )
+    found += [Problem(place_written(path, origins), message) for path, message in clash]
+    return None if clash else config
 
 
-TUNED = {
+FINE_TUNE_KEYS = {
     "all": {"decay", "head_rate", "batch_norm"},
     "head": set(),
     "gradual": {"every", "decay", "head_rate", "batch_norm"},
@@ -229,56 +235,56 @@ TUNED = {
 """What else of `tune` means something, by its `layers`."""
 
 
-def _of_tuning(train: Train, given: set[str]) -> Iterator[tuple[registry.Keys, str]]:
+def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[tuple[registry.Keys, str]]:
     if train.tune is None:
         return
-    for key in sorted(given - TUNED[train.tune.layers] - {"layers"}):
+    for key in sorted(given - FINE_TUNE_KEYS[train.tune.layers] - {"layers"}):
         yield ("train", "tune", key), f"means nothing with layers: {train.tune.layers}; leave it out"
     if train.tune.layers == "gradual" and train.epochs <= train.tune.every:
         why = f"in {train.epochs} epochs the head alone would be trained; lower it, or set layers: head"
         yield ("train", "tune", "every"), why
 
 
-def others(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def depends_on(config: VariantConfig) -> Iterator[tuple[str, str]]:
     """The other runs that a recipe needs trained first: what for, and by what name."""
-    if recipe.robustness is not None and recipe.robustness.surrogate is not None:
-        yield "surrogate", recipe.robustness.surrogate
-    begins = _weights(recipe.model)
-    if recipe.estimator is None and isinstance(begins, dict) and isinstance(begins.get("run"), str):
+    if config.robustness is not None and config.robustness.surrogate is not None:
+        yield "surrogate", config.robustness.surrogate
+    begins = _weights(config.model)
+    if config.estimator is None and isinstance(begins, dict) and isinstance(begins.get("run"), str):
         yield "weights", begins["run"]
 
 
-def with_others(recipe: Recipe, renamed: Mapping[str, str]) -> Recipe:
+def with_renamed_runs(config: VariantConfig, renamed: Mapping[str, str]) -> VariantConfig:
     """The recipe with the runs it needs under their new names."""
-    if recipe.robustness is not None and recipe.robustness.surrogate is not None:
-        surrogate = renamed.get(recipe.robustness.surrogate, recipe.robustness.surrogate)
-        recipe = replace(recipe, robustness=replace(recipe.robustness, surrogate=surrogate))
-    begins = _weights(recipe.model)
+    if config.robustness is not None and config.robustness.surrogate is not None:
+        surrogate = renamed.get(config.robustness.surrogate, config.robustness.surrogate)
+        config = replace(config, robustness=replace(config.robustness, surrogate=surrogate))
+    begins = _weights(config.model)
     if isinstance(begins, dict) and begins.get("run") in renamed:
-        name, options = registry.named("models", recipe.model)
-        recipe = replace(
-            recipe, model={name: {**options, "weights": {**begins, "run": renamed[begins["run"]]}}}
+        name, options = registry.name_and_options("models", config.model)
+        config = replace(
+            config, model={name: {**options, "weights": {**begins, "run": renamed[begins["run"]]}}}
         )
-    return recipe
+    return config
 
 
-def _weights(model: Plug) -> Any:
-    return registry.named("models", model)[1].get("weights") if isinstance(model, dict) else None
+def _weights(model: PluginValue) -> Any:
+    return registry.name_and_options("models", model)[1].get("weights") if isinstance(model, dict) else None
 
 
-def heeded_by_estimators(key: str) -> bool:
-    """Whether a dotted key says anything to an estimator: nothing of a model, its input or its training does, but for `HEEDED`."""
+def applies_to_estimators(key: str) -> bool:
+    """Whether a dotted key says anything to an estimator: nothing of a model, its input or its training does, but for `ESTIMATOR_KEYS`."""
     section, _, name = key.partition(".")
     return section not in ("model", "input", "train") or (
-        section == "train" and name.partition(".")[0] in HEEDED
+        section == "train" and name.partition(".")[0] in ESTIMATOR_KEYS
     )
 
 
 def _for_an_estimator(
-    name: str, recipe: Recipe, origins: Mapping[registry.Keys, registry.Keys]
+    name: str, config: VariantConfig, origins: Mapping[registry.Keys, registry.Keys]
 ) -> Iterator[tuple[registry.Keys, str]]:
     """What cannot be asked of an estimator, or means nothing to it though its run sets it; sections for all runs may be there."""
-    if recipe.robustness is not None:
+    if config.robustness is not None:
         own = any(path[0] == "robustness" for path in origins)
         yield (
             ("robustness",) if own else ("estimator",),
@@ -286,7 +292,7 @@ def _for_an_estimator(
             "than it is. Take the attack away from this run (robustness: null)",
         )
     for path, origin in origins.items():
-        if not heeded_by_estimators(".".join(map(str, path))) and origin[0] != "command line":
+        if not applies_to_estimators(".".join(map(str, path))) and origin[0] != "command line":
             yield (
                 path,
                 f"means nothing to the estimator {name}, which no gradient trains; take it out of this run",
@@ -312,9 +318,9 @@ def _at(values: Any, path: registry.Keys) -> Any:
     return values
 
 
-def objective_of(train: Train) -> Plug:
+def objective_of(train: Train) -> PluginValue:
     """The objective with `train.loss` as its loss, unless it names its own or has none."""
-    name, options = registry.named("objectives", train.objective)
+    name, options = registry.name_and_options("objectives", train.objective)
     function = registry.plugin("objectives", name)
     takes_loss = "loss" in registry.options_of(function) and "loss" not in options
     return {name: {**options, "loss": train.loss}} if takes_loss else {name: dict(options)}

@@ -14,7 +14,7 @@ from stresslens.core.errors import ConfigError
 
 MULTIPLE = 32
 """Batches are compacted to multiples of this, since every new shape costs the kernels a new plan."""
-WORTH = 0.75
+COMPACT_BELOW = 0.75
 """A batch is compacted when less than this share of it is still worth attacking."""
 STACK = 256
 """Restarts and targets of the few images that are left are attacked together, up to so many rows."""
@@ -76,7 +76,7 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
-class Steered(nn.Module):
+class BatchedModel(nn.Module):
     """A model as a search sees it: in pieces of `batch` images, in a precision of its own, averaged over `passes` where it is
     random (expectation over transformation, Athalye et al. 2018). Images float in [0,1] in, logits of their type out."""
 
@@ -104,8 +104,8 @@ class Steered(nn.Module):
         return logits.to(x.dtype)
 
 
-def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    """(N, K) logits without a graph; of a `Steered` model in its pieces, averaged over its passes."""
+def batched_mean_logits(model: nn.Module, x: Tensor) -> Tensor:
+    """(N, K) logits without a graph; of a `BatchedModel` model in its pieces, averaged over its passes."""
     size, passes = _pieces(model, x)
     with torch.no_grad():
         parts = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in torch.split(x, size)]
@@ -124,8 +124,8 @@ def agrees_with_itself(model: nn.Module, x: Tensor, passes: int = 5) -> float:
     """The largest difference (`apart`) of at least two passes over the same images (N, C, H, W): 0, or about 1e-7 by rounding, for
     a model that is not random (AutoAttack's check for randomness). The model must be held still (`attacked`)."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    seen = Steered(model, batch=MULTIPLE, dtype=dtype)
-    return float(apart(*[logits_of(seen, x) for _ in range(passes)]).max())
+    seen = BatchedModel(model, batch=MULTIPLE, dtype=dtype)
+    return float(apart(*[batched_mean_logits(seen, x) for _ in range(passes)]).max())
 
 
 def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,7 +163,7 @@ def _gradient(
 
 
 def _pieces(model: nn.Module, x: Tensor) -> tuple[int, int]:
-    return (model.batch, model.passes) if isinstance(model, Steered) else (max(1, len(x)), 1)
+    return (model.batch, model.passes) if isinstance(model, BatchedModel) else (max(1, len(x)), 1)
 
 
 def margins(logits: Tensor, y: Tensor) -> Tensor:
@@ -206,7 +206,7 @@ def narrowed(keep: Tensor) -> Tensor | None:
     left = int(keep.sum())
     if left == 0:
         return torch.arange(0, device=keep.device)
-    if left >= WORTH * len(keep):
+    if left >= COMPACT_BELOW * len(keep):
         return None
     wanted = min(len(keep), -(-left // MULTIPLE) * MULTIPLE)
     if wanted >= len(keep):

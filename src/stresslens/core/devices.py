@@ -30,7 +30,7 @@ GAIN = 1.2
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class ComputeConfig:
     """What the bits of a result depend on besides the code: written into every run's configuration."""
 
     device: str
@@ -122,23 +122,23 @@ def peak_memory(device: str) -> int | None:
 
 def candidates(
     model: nn.Module, device: str, precision: str, threads: int | None, most: int
-) -> list[Arithmetic]:
+) -> list[ComputeConfig]:
     """The ways to run a step that are worth timing, the plain one first."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     precisions: list[Precision] = ["float32", "bfloat16"] if precision == "auto" else [precision]  # type: ignore[list-item]
     formats: list[MemoryFormat] = ["contiguous", "channels_last"] if convolutional else ["contiguous"]
     counts = [threads] if threads else ([1, most] if device == "cpu" and most > 1 else [most])
-    return [Arithmetic(device, p, t, f) for p in precisions for f in formats for t in counts]
+    return [ComputeConfig(device, p, t, f) for p in precisions for f in formats for t in counts]
 
 
-def probe(
-    model: nn.Module, step: Callable[[nn.Module, Arithmetic], None], ways: list[Arithmetic]
-) -> dict[Arithmetic, float]:
+def measure_compute(
+    model: nn.Module, step: Callable[[nn.Module, ComputeConfig], None], ways: list[ComputeConfig]
+) -> dict[ComputeConfig, float]:
     """Seconds a step takes in each of the ways, on a copy of the model: the best of what fits into `PROBE_SECONDS`.
 
     More threads are not timed again where they gained nothing in the plain way, nor is bfloat16 for a step that is small anyway.
     """
-    seconds: dict[Arithmetic, float] = {}
+    seconds: dict[ComputeConfig, float] = {}
     for way in ways:
         lost = (
             len(seconds) > 1 and way.threads > ways[0].threads and seconds[ways[1]] * GAIN > seconds[ways[0]]
@@ -159,7 +159,7 @@ def probe(
     return seconds
 
 
-def fastest(seconds: dict[Arithmetic, float], precision: Precision | None = None) -> Arithmetic:
+def fastest(seconds: dict[ComputeConfig, float], precision: Precision | None = None) -> ComputeConfig:
     """The quickest way, of one precision if given; the plain one unless another is at least `GAIN` times as fast."""
     ways = [way for way in seconds if precision in (None, way.precision)]
     if not ways and precision is not None:  # not timed: a small step, or another machine's choice

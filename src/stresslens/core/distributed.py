@@ -24,10 +24,10 @@ TRAIN = "train"
 """What the first process tells the others when a training begins."""
 
 
-class Group:
+class ProcessGroup:
     """The processes that train together: here a single one, which has nothing to share and nobody to ask."""
 
-    place = torchrun.Place()
+    place = torchrun.Rank()
 
     @property
     def part(self) -> tuple[int, int]:
@@ -38,7 +38,7 @@ class Group:
         """Tells the others that a training begins, and what they must know."""
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def raise_in_all(self) -> Iterator[None]:
         """An error that any process meets inside is raised in all of them, at the end."""
         yield
 
@@ -53,14 +53,14 @@ class Group:
         """The model with batch norm over the whole batch, under the same names. Raises ConfigError where that cannot be."""
         return model
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Gives every process the first one's values, in place."""
 
-    def agree(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """The first process's value, in all of them."""
         return value
 
-    def whole(self, rows: Tensor) -> Tensor:
+    def gather(self, rows: Tensor) -> Tensor:
         """(n, …) from the parts of the processes, in the order of what was divided."""
         return rows
 
@@ -91,16 +91,16 @@ class Group:
         return {"processes": 1}
 
 
-ALONE = Group()
+ALONE = ProcessGroup()
 
 
-_current: ContextVar[Group | None] = ContextVar("group", default=None)
+_current: ContextVar[ProcessGroup | None] = ContextVar("group", default=None)
 
 
-def group() -> Group:
+def group() -> ProcessGroup:
     """The processes that this one trains with. Raises ConfigError where torchrun started several and they were not joined."""
     current = _current.get()
-    if current is None and torchrun.place().world > 1:
+    if current is None and torchrun.rank_of_process().world > 1:
         raise ConfigError(
             "torchrun starts several processes, and they train together only by the command line: "
             "torchrun … -m stresslens run STUDY.yaml"

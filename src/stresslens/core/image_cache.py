@@ -26,16 +26,16 @@ from stresslens.core.errors import DataError, StresslensError
 from stresslens.core.files import read_json, write_atomically, write_json
 from stresslens.core.image_files import (
     FACTS,
+    DecodedFiles,
     Fit,
     Frame,
-    Group,
     Item,
     Unreadable,
     decode,
     decode_group,
     digest,
     quietly,
-    read,
+    read_image,
 )
 from stresslens.core.progress import advance
 
@@ -236,7 +236,7 @@ def _same_content(order: Order, cache: Path) -> Path | None:
     digests = [digest(b"")] * len(order.files.names)
     for position, file in order.files.read():
         with suppress(OSError, Unreadable):
-            digests[position] = digest(read(file))
+            digests[position] = digest(read_image(file))
     wanted = {order.folder_name(b"".join(digests), as_pixels=as_pixels) for as_pixels in (True, False)}
     return next(
         (folder for folder in candidates if folder.name in wanted and _as_asked(folder, order.most_bytes)),
@@ -262,7 +262,7 @@ def _first_frame(order: Order) -> Frame:
     for position, file in order.files.read():
         try:
             with quietly():
-                picture = decode(read(file), Frame(3, order.size, order.fit))
+                picture = decode(read_image(file), Frame(3, order.size, order.fit))
         except (OSError, Unreadable) as error:
             reasons.append(f"{order.files.names[position]}: {error}")
             continue
@@ -332,7 +332,7 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[Group]:
+def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[DecodedFiles]:
     """The groups as they are decoded, by as many processes as there are cores."""
     batches = _batched(
         files.read(), max(1, min(GROUP, GROUP_BYTES * len(files.names) // max(1, files.total)))
@@ -372,7 +372,7 @@ def _batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
         yield batch
 
 
-def _check_one_size(group: Group, size: tuple[int, int], order: Order) -> None:
+def _check_one_size(group: DecodedFiles, size: tuple[int, int], order: Order) -> None:
     for position, height, width in zip(group.positions, group.facts["height"], group.facts["width"]):
         if (height, width) != size:
             raise DataError(

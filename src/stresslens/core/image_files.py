@@ -82,7 +82,7 @@ Item = tuple[int, str | bytes | Unreadable]
 """A file with its position among all: where it lies, what it holds, or why it cannot be had."""
 
 
-class Picture(NamedTuple):
+class DecodedImage(NamedTuple):
     """pixels (C,H,W) uint8; the size as a viewer shows it before fitting; whether the file has colours; its format."""
 
     pixels: NDArray[np.uint8]
@@ -111,7 +111,7 @@ class Frame:
         return Frame(channels, (height, width), fit)
 
 
-def read(file: str | bytes | Unreadable) -> bytes:
+def read_image(file: str | bytes | Unreadable) -> bytes:
     """A file's bytes, from wherever it comes. Raises Unreadable, and OSError."""
     if isinstance(file, Unreadable):
         raise file
@@ -126,7 +126,7 @@ def read(file: str | bytes | Unreadable) -> bytes:
         return opened.read()
 
 
-def decode(content: bytes, frame: Frame) -> Picture:
+def decode(content: bytes, frame: Frame) -> DecodedImage:
     """A whole picture from a file's bytes, as a viewer shows it.
 
     Turned as its EXIF says; transparent parts on white; palettes, CMYK and 16 bits as 8-bit grey or RGB; of an animation the first
@@ -140,7 +140,7 @@ def decode(content: bytes, frame: Frame) -> Picture:
     return plain if plain is not None else _by_pillow(content, frame)
 
 
-def _plain_jpeg(content: bytes, frame: Frame) -> Picture | None:
+def _plain_jpeg(content: bytes, frame: Frame) -> DecodedImage | None:
     """A small grey or RGB JPEG without EXIF or XMP: five times as fast as by Pillow, to the same bits. None leaves it to Pillow."""
     turned = any(content.find(mark, 0, HEAD) >= 0 for mark in (b"Exif\0", b"ns.adobe.com/xap"))
     if not content.startswith(b"\xff\xd8\xff") or turned:
@@ -160,7 +160,7 @@ def _plain_jpeg(content: bytes, frame: Frame) -> Picture | None:
     if channels != frame.channels or frame.size not in (None, (height, width)):
         shown = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
         pixels = _as_array(_fitted(_eight_bit(shown, frame.channels), frame))
-    return Picture(pixels.transpose(2, 0, 1), width, height, space == "YCbCr", "JPEG")
+    return DecodedImage(pixels.transpose(2, 0, 1), width, height, space == "YCbCr", "JPEG")
 
 
 def _reduction(width: int, height: int, frame: Frame) -> int:
@@ -168,7 +168,7 @@ def _reduction(width: int, height: int, frame: Frame) -> int:
     return min(width, height) // (2 * max(frame.size)) if frame.size is not None else 1
 
 
-def _by_pillow(content: bytes, frame: Frame) -> Picture:
+def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
@@ -197,7 +197,7 @@ def _by_pillow(content: bytes, frame: Frame) -> Picture:
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels: taken for a decompression bomb") from None
     except Exception as error:  # a decoder fed with damaged bytes may raise anything
         raise Unreadable(first_line(error)) from None
-    return Picture(pixels.transpose(2, 0, 1), width, height, coloured, kind)
+    return DecodedImage(pixels.transpose(2, 0, 1), width, height, coloured, kind)
 
 
 def _as_array(picture: Image.Image) -> NDArray[np.uint8]:
@@ -292,7 +292,7 @@ FACTS = np.dtype(
 file, and where its file begins among those that are kept."""
 
 
-class Group(NamedTuple):
+class DecodedFiles(NamedTuple):
     """What some of the files came to: of those that could be read their positions, FACTS (n,) and, if kept, their bytes.
 
     Of the others: position, reason, the digest of the file, and whether the same bytes would fail again.
@@ -304,7 +304,7 @@ class Group(NamedTuple):
     unreadable: list[tuple[int, str, bytes, bool]]
 
 
-def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) -> Group:
+def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) -> DecodedFiles:
     """Decodes files, each with its position, and writes image k to the k-th place of the file `pixels`.
 
     Without `pixels` the files' bytes are handed back instead. What cannot be read is listed with the reason.
@@ -314,7 +314,7 @@ def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) ->
         for position, file in files:
             content = b""
             try:
-                content = read(file)
+                content = read_image(file)
                 picture = decode(content, frame)
             except (OSError, Unreadable) as error:
                 reason = error.strerror if isinstance(error, OSError) else None
@@ -330,4 +330,4 @@ def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) ->
             positions.append(position)
             size = (picture.width, picture.height, len(content))
             facts.append((*size, picture.coloured, picture.format, digest(image), digest(content), 0))
-    return Group(positions, np.array(facts, FACTS), contents, unreadable)
+    return DecodedFiles(positions, np.array(facts, FACTS), contents, unreadable)

@@ -176,7 +176,7 @@ def quick(model: nn.Module) -> nn.Module:
     return copy.deepcopy(pooled_first(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def build(
+def with_input_layers(
     net: nn.Module,
     normalize: Normalize,
     size: tuple[int, int] | None = None,

@@ -38,7 +38,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Published:
+class PretrainedWeights:
     """Weights by the name of their `source`. `load` gives them by tensor; it may download, and raises DataError where it cannot.
 
     `classes` are those their head was trained for, where that is known; `digest` tells the content of weights that may change.
@@ -53,7 +53,7 @@ class Published:
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True))
-class Origin:
+class WeightsRef:
     """`weights: {run: NAME}`, another run of the study or a run's folder; or `{file: PATH}`, safetensors or a state dict.
 
     `head`: the last layer begins anew, is kept, or is kept where it is for the same classes (auto).
@@ -67,8 +67,12 @@ class Origin:
         return None if (self.run is None) != (self.file is None) else "give either a run or a file"
 
 
+Published = PretrainedWeights
+"""The name in version 0.1.0, which plug-ins may import."""
+
+
 @dataclass(frozen=True)
-class Account:
+class LoadReport:
     """What became of the tensors: `used` as they are, `adapted` (with how), `fresh` in the net, `left` in the weights."""
 
     source: str
@@ -196,7 +200,7 @@ def load_into(
     head: tuple[str, ...],
     keep_head: bool,
     must_keep: bool = False,
-) -> Account:
+) -> LoadReport:
     """Loads `weights` into the net, adapting convolutions that see other channels or smaller squares, and position embeddings of
     another grid. `head` are the names of the last layer's tensors: these alone may begin anew.
 
@@ -239,7 +243,9 @@ def load_into(
             f"{tuple(own[first].shape)} in the net, {there} in the weights"
         )
     net.load_state_dict({**own, **{name: value.to(own[name].dtype) for name, value in loaded.items()}})
-    return Account(source, tuple(used), tuple(adapted), tuple(fresh), tuple(sorted(set(weights) - set(own))))
+    return LoadReport(
+        source, tuple(used), tuple(adapted), tuple(fresh), tuple(sorted(set(weights) - set(own)))
+    )
 
 
 def _fitted(

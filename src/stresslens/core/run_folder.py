@@ -207,7 +207,7 @@ def command_line() -> list[str]:
     return ["stresslens" if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
 
-def environment(arithmetic: dict[str, Any]) -> dict[str, Any]:
+def environment(compute: dict[str, Any]) -> dict[str, Any]:
     """What a run ran on, for its environment.json."""
     from importlib.metadata import version
 
@@ -227,7 +227,7 @@ def environment(arithmetic: dict[str, Any]) -> dict[str, Any]:
         "packages": {name: version(name) for name in packages},
         "command": command_line(),
         "commit": _commit(),
-        **arithmetic,
+        **compute,
     }
 
 

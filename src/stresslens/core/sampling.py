@@ -19,7 +19,7 @@ def shuffled(n: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch)))
 
 
-def sampled(n: int, asked: int | Literal["all"], seed: int) -> Tensor:
+def sampled_positions(n: int, asked: int | Literal["all"], seed: int) -> Tensor:
     """Positions of as many of n images as were asked for, drawn at random, in file order; all of them where there are no more."""
     return torch.arange(n) if asked == "all" or asked >= n else shuffled(n, seed, 0)[:asked].sort().values
 

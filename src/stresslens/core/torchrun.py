@@ -9,7 +9,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """The `rank`-th of `world` processes, and the `local_rank`-th of the `local_world` on its machine."""
 
     rank: int = 0
@@ -18,8 +18,8 @@ class Place:
     local_world: int = 1
 
 
-def place() -> Place:
+def rank_of_process() -> Rank:
     """This process's place among those that torchrun started together; alone where it did not start it."""
     if any(name not in os.environ for name in VARIABLES):
-        return Place()
-    return Place(*(int(os.environ[name]) for name in VARIABLES[:4]))
+        return Rank()
+    return Rank(*(int(os.environ[name]) for name in VARIABLES[:4]))

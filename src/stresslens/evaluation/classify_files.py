@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from stresslens.core.errors import DataError
-from stresslens.core.image_files import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read
+from stresslens.core.image_files import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read_image
 from stresslens.core.progress import advance
 from stresslens.core.text import printable
-from stresslens.evaluation.predictor import Answering
+from stresslens.evaluation.predictor import Predictor
 from stresslens.metrics.classification import log_softmax
 
 BATCH = 128
@@ -44,7 +44,7 @@ class Prediction:
 class Classifier:
     """A trained model with what was fitted on its validation images: the temperature, and what unlike images are."""
 
-    def __init__(self, answering: Answering) -> None:
+    def __init__(self, answering: Predictor) -> None:
         """Raises DataError when no picture file has the images' channels."""
         self.facts, self.answer, self.likeness = answering.facts, answering.answer, answering.likeness
         self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run)
@@ -66,7 +66,7 @@ class Classifier:
 
     def _read(self, file: Path) -> np.ndarray | str:
         try:
-            return decode(read(str(file)), self.frame).pixels
+            return decode(read_image(str(file)), self.frame).pixels
         except Unreadable as error:
             return str(error)
         except OSError as error:

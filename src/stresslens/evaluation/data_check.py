@@ -47,7 +47,7 @@ PROBED = 20_000
 """Training images that a shortcut is looked for among."""
 
 
-def findings_of(data: Data) -> list[Finding]:
+def data_findings(data: Data) -> list[Finding]:
     """What was noticed while reading a data set, and what `check` finds: from the cache if these very images, labels, file names,
     groups and sizes were checked before."""
     columns = {
@@ -60,12 +60,12 @@ def findings_of(data: Data) -> list[Finding]:
             return [*data.findings, *(Finding.from_json(each) for each in read_json(file))]
         except (StresslensError, TypeError):
             file.unlink()
-    found = check(data)
+    found = check_data(data)
     write_json(file, [finding.as_json() for finding in found])
     return [*data.findings, *found]
 
 
-def check(data: Data) -> list[Finding]:
+def check_data(data: Data) -> list[Finding]:
     """Every finding on images and labels: duplicates, two labels, constant images, classes, groups and shortcuts."""
     names, splits = _names(data), list(data.splits)
     sizes = [len(split) for split in data.splits.values()]

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # c
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.config.schema import Plug
+from stresslens.config.schema import PluginValue
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.files import UnreadableRun, read_arrays, write_atomically, write_json
@@ -33,20 +33,20 @@ class Estimated(nn.Module):
         return torch.from_numpy(np.asarray(scores, np.float32))
 
 
-def build(value: Plug, seed: int, *, base: Path, trust: bool = True) -> Estimator:
+def build_estimator(value: PluginValue, seed: int, *, base: Path, trust: bool = True) -> Estimator:
     """The estimator that a recipe or a card names, not fitted yet."""
     estimator: Estimator = registry.resolve("estimators", value, path=("estimator",), base=base, trust=trust)(
         seed
     )
     if not all(hasattr(estimator, name) for name in ("fit", "scores", "arrays")):
-        name = registry.named("estimators", value)[0]
+        name = registry.name_and_options("estimators", value)[0]
         raise ConfigError(
             f"estimator {name} returned a {type(estimator).__name__}; expected an object with fit, scores and arrays"
         )
     return estimator
 
 
-def fit(estimator: Estimator, data: Data) -> list[str]:
+def fit_estimator(estimator: Estimator, data: Data) -> list[str]:
     """Fits it to the training images, and returns what it warned of. Raises DataError for a class that no training image shows."""
     split = data.train
     absent = [name for k, name in enumerate(data.classes) if not bool((split.labels == k).any())]
@@ -61,16 +61,16 @@ def fit(estimator: Estimator, data: Data) -> list[str]:
     return [str(warning.message).partition("\n")[0] for warning in told]
 
 
-def save(folder: RunFolder, estimator: Estimator, card: dict[str, Any]) -> None:
+def save_estimator(folder: RunFolder, estimator: Estimator, card: dict[str, Any]) -> None:
     """Writes what it has learned, and how to build it again."""
     arrays: dict[str, Any] = estimator.arrays
     write_atomically(folder.estimator, lambda file: np.savez(file, **arrays))
     write_json(folder.estimator_card, card)
 
 
-def opened(folder: RunFolder, card: EstimatorCard, *, trust: bool = False) -> Estimated:
+def open_estimator(folder: RunFolder, card: EstimatorCard, *, trust: bool = False) -> Estimated:
     """A run's fitted estimator. Raises UnreadableRun when files are missing, damaged, or do not belong together."""
-    estimator = build(card.estimator, card.seed, base=folder.path, trust=trust)
+    estimator = build_estimator(card.estimator, card.seed, base=folder.path, trust=trust)
     estimator.arrays = read_arrays(
         folder.estimator, f"there is no {folder.estimator}; the run has not been fitted"
     )

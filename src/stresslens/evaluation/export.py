@@ -34,9 +34,9 @@ from stresslens.evaluation.predictor import (
     LIKENESS,
     NEEDS_ONNX,
     Answer,
-    Facts,
-    facts_of,
-    opened,
+    ModelInfo,
+    model_info,
+    open_predictor,
 )
 from stresslens.evaluation.saved_model import open_model
 
@@ -83,7 +83,7 @@ def export_run(
     cannot be exported, and when the file's logits are not the run's: then nothing is left.
     """
     card = _card_of_net(folder, to, module)
-    place, facts = _place(folder, to, out), facts_of(folder)
+    place, facts = _place(folder, to, out), model_info(folder)
     model = open_model(folder, trust=trust, module=module).eval()
     broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if broken:
@@ -100,7 +100,9 @@ def export_run(
     with _draft(place) as draft:
         for name, content in files.items():
             write_atomically(draft / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
-        difference = _difference(opened(draft / place.name, trust=True, module=module).answer, x, expected)
+        difference = _difference(
+            open_predictor(draft / place.name, trust=True, module=module).answer, x, expected
+        )
         if not difference <= allowed:
             raise ConfigError(
                 f"{place} was not written: its logits differ from the run's by {difference:.2g} over {len(x)} {shown} images; "
@@ -120,7 +122,7 @@ def _card_of_net(folder: RunFolder, to: str, module: nn.Module | None) -> ModelC
         raise ConfigError(f"no format is called {to!r}; {closest(to, list(NAMES))}")
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
-        name = registry.named("estimators", card.estimator)[0]
+        name = registry.name_and_options("estimators", card.estimator)[0]
         raise ConfigError(
             f"{folder.path} is the estimator {name}, not a network; what it has learned is in {folder.estimator}"
         )
@@ -275,7 +277,7 @@ def _torch(program: torch.export.ExportedProgram, kept: dict[str, str]) -> bytes
 GRAPHS = {"onnx": _onnx, "torch": _torch}
 
 
-def _kept(folder: RunFolder, facts: Facts) -> dict[str, str]:
+def _kept(folder: RunFolder, facts: ModelInfo) -> dict[str, str]:
     """What a file holds beside its graph."""
     kept = {FACTS: _json(facts)}
     if folder.likeness.is_file():
@@ -283,7 +285,7 @@ def _kept(folder: RunFolder, facts: Facts) -> dict[str, str]:
     return kept
 
 
-def _weights(folder: RunFolder, card: ModelCard, facts: Facts) -> dict[str, bytes]:
+def _weights(folder: RunFolder, card: ModelCard, facts: ModelInfo) -> dict[str, bytes]:
     """The run's own files that its model is built from, by their names, and the facts."""
     own = [
         source
@@ -297,5 +299,5 @@ def _weights(folder: RunFolder, card: ModelCard, facts: Facts) -> dict[str, byte
     }
 
 
-def _json(facts: Facts) -> str:
+def _json(facts: ModelInfo) -> str:
     return json.dumps(facts.as_json(), indent=1, ensure_ascii=False)

@@ -20,7 +20,7 @@ from stresslens.core.splits import fewer
 from stresslens.evaluation.saved_model import open_model
 
 
-def opened(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
+def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
     """A run's model and the data it was trained on. Raises ConfigError where the data has changed since."""
     record = read_record(folder)
     model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
@@ -42,7 +42,7 @@ def finished(
     if not folder.record.is_file():
         raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
     with folder.locked():
-        model, data = opened(folder, trust=trust)
+        model, data = open_run(folder, trust=trust)
         if split not in data.splits:
             raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
         record = read_record(folder)

@@ -18,7 +18,7 @@ PIECE = 4096
 """Images whose range is looked at together."""
 
 
-def admitted(model: Any, images: Any, labels: Any = None) -> Split:
+def check_inputs(model: Any, images: Any, labels: Any = None) -> Split:
     """The images with their labels, once they and the model are what an attack needs.
 
     images (N, C, H, W) float in [0, 1] or uint8, with labels (N,) whole numbers; or a Split. Raises ConfigError for a model that

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Sample:
+class Features:
     """Some images of a split: features (N, D), coarse pixels (N, d), labels (N,)."""
 
     features: Floats32
@@ -49,7 +49,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Cloud:
+class ClassGaussians:
     """A normal distribution per class with one covariance, on principal axes: mean (D,), axes (D, d) that lead to where the
     covariance is the identity, centres (K, d) there, and the orthonormal basis (D, d) that the axes span."""
 
@@ -59,7 +59,7 @@ class Cloud:
     centres: Floats32
 
     @staticmethod
-    def fitted(values: Floats32, labels: NDArray[np.int64], *, axes: int) -> Cloud:
+    def fitted(values: Floats32, labels: NDArray[np.int64], *, axes: int) -> ClassGaussians:
         from sklearn.utils.extmath import randomized_svd
 
         mean, width = values.mean(0), values.shape[1]
@@ -77,7 +77,7 @@ class Cloud:
         sphere = max(float(np.trace(covariance)) / len(covariance), 1e-12)
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * sphere * np.eye(len(covariance))
         whiten = np.linalg.cholesky(np.linalg.inv(shrunk))
-        return Cloud(*(a.astype(np.float32) for a in (mean, basis, whiten, centres @ whiten)))
+        return ClassGaussians(*(a.astype(np.float32) for a in (mean, basis, whiten, centres @ whiten)))
 
     def distances(self, values: Floats32) -> Floats32:
         """(N, 1) Mahalanobis' distance to the nearest class; of fewer axes than values (N, 2), with that from their space."""
@@ -96,11 +96,11 @@ class Cloud:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class OODDetector:
     """The clouds, centre and spread (2 or 3,) of the training images' log distances, the validation images' combined, sorted."""
 
-    features: Cloud
-    coarse: Cloud
+    features: ClassGaussians
+    coarse: ClassGaussians
     centre: Floats32
     spread: Floats32
     calibration: Floats32
@@ -110,13 +110,13 @@ class Likeness:
         """The false-alarm rate of calling p ≤ rate unlike: `RATE`, or with fewer than 99 validation images the least they allow."""
         return max(RATE, 1 / (len(self.calibration) + 1))
 
-    def p_values(self, sample: Sample) -> NDArray[np.float64]:
+    def p_values(self, sample: Features) -> NDArray[np.float64]:
         """(N,) share of images like the validation images that lie as far out or farther; the image itself counts as one."""
         n = len(self.calibration)
         farther = n - np.searchsorted(self.calibration, self._distance(sample), side="left")
         return np.asarray((1 + farther) / (n + 1))
 
-    def _distance(self, sample: Sample) -> Floats32:
+    def _distance(self, sample: Features) -> Floats32:
         return np.asarray(
             ((_log_distances(self.features, self.coarse, sample) - self.centre) / self.spread).max(1)
         )
@@ -134,44 +134,48 @@ class Likeness:
         write_atomically(path, lambda file: np.savez(file, **arrays, **scale))
 
     @staticmethod
-    def load(path: Path) -> Likeness:
+    def load(path: Path) -> OODDetector:
         """Raises UnreadableRun when there is none, as for a run without validation images, or when it is damaged."""
         absent = f"there is no {path}: a run with a validation split leaves one, and without it unlike images cannot be told"
-        return Likeness.of_arrays(read_arrays(path, absent), path)
+        return OODDetector.of_arrays(read_arrays(path, absent), path)
 
     @staticmethod
-    def of_arrays(arrays: Mapping[str, Any], name: object) -> Likeness:
+    def of_arrays(arrays: Mapping[str, Any], name: object) -> OODDetector:
         """What `save` wrote. Raises UnreadableRun, telling the `name`, when something is missing."""
         try:
             features, coarse = (
-                Cloud(**{field.name: arrays[f"{kind}.{field.name}"] for field in fields(Cloud)})
+                ClassGaussians(
+                    **{field.name: arrays[f"{kind}.{field.name}"] for field in fields(ClassGaussians)}
+                )
                 for kind in ("features", "coarse")
             )
-            return Likeness(features, coarse, arrays["centre"], arrays["spread"], arrays["calibration"])
+            return OODDetector(features, coarse, arrays["centre"], arrays["spread"], arrays["calibration"])
         except KeyError as error:
             raise UnreadableRun(f"{name} is not a likeness of format 1: {error} is missing") from None
 
 
-def fit(train: Sample, validation: Sample) -> Likeness:
+def fit_ood_detector(train: Features, validation: Features) -> OODDetector:
     """Distances from the training images, calibrated on validation images that took no part in training."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     with threadpool_limits(
         torch.get_num_threads(), user_api="blas"
     ):  # numpy's too: more threads than cores wait for each other
-        features = Cloud.fitted(train.features, train.labels, axes=AXES)
-        coarse = Cloud.fitted(train.coarse, train.labels, axes=train.coarse.shape[1])
+        features = ClassGaussians.fitted(train.features, train.labels, axes=AXES)
+        coarse = ClassGaussians.fitted(train.coarse, train.labels, axes=train.coarse.shape[1])
         logs = _log_distances(features, coarse, train)
-        raw = Likeness(features, coarse, logs.mean(0), np.maximum(logs.std(0), 1e-6), np.zeros(0, np.float32))
+        raw = OODDetector(
+            features, coarse, logs.mean(0), np.maximum(logs.std(0), 1e-6), np.zeros(0, np.float32)
+        )
         return replace(raw, calibration=np.sort(raw._distance(validation)))
 
 
-def _log_distances(features: Cloud, coarse: Cloud, sample: Sample) -> Floats32:
+def _log_distances(features: ClassGaussians, coarse: ClassGaussians, sample: Features) -> Floats32:
     columns = [features.distances(sample.features), coarse.distances(sample.coarse)]
     return np.asarray(np.log(np.concatenate(columns, axis=1) + 1e-12))
 
 
-def unlike(likeness: Likeness, model: nn.Module, x: Tensor) -> NDArray[np.float64]:
+def unlike(likeness: OODDetector, model: nn.Module, x: Tensor) -> NDArray[np.float64]:
     """(N,) p-values of images (N,C,H,W) in [0,1]: `p <= likeness.rate` calls one unlike the training images."""
     first = next(model.parameters(), torch.empty(0))
     found = []
@@ -187,7 +191,7 @@ def unlike(likeness: Likeness, model: nn.Module, x: Tensor) -> NDArray[np.float6
     return np.concatenate(found)
 
 
-def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, Sample]:
+def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, Features]:
     """The result of `run`, a pass of the model over the split in file order, and what it shows of the images.
 
     Of more than `MOST_IMAGES`, or fewer where their features are many, a part is kept, drawn with a fixed seed.
@@ -201,7 +205,7 @@ def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, S
     of_features, of_coarse = (
         torch.cat(list(parts.values())).detach().float().cpu().numpy() for parts in (found, coarse)
     )
-    return result, Sample(of_features, of_coarse, split.labels.cpu().numpy()[kept])
+    return result, Features(of_features, of_coarse, split.labels.cpu().numpy()[kept])
 
 
 Parts = dict[int, Tensor]

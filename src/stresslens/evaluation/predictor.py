@@ -27,7 +27,7 @@ from stresslens.core.image_files import Fit
 from stresslens.core.inspection import feature_layer
 from stresslens.core.run_folder import EstimatorCard, RunFolder, read_record
 from stresslens.evaluation import scores
-from stresslens.evaluation.ood import Likeness, Sample, coarse_of, observed
+from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
 from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import Floats
 
@@ -39,7 +39,7 @@ NEEDS_ONNX = "ONNX needs onnx, onnxruntime and onnxscript: pip install 'stressle
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
-class Facts:
+class ModelInfo:
     """What must be known to ask a trained model about pictures, and where it comes from; checked when it is read."""
 
     format: Literal[1]
@@ -58,28 +58,28 @@ class Facts:
         return dataclasses.asdict(self)
 
 
-_facts = TypeAdapter(Facts)
+_facts = TypeAdapter(ModelInfo)
 
-Answer = Callable[[Tensor], tuple[Floats, Sample]]
+Answer = Callable[[Tensor], tuple[Floats, Features]]
 """Images (N,C,H,W) in [0,1] → logits (N,K), and what tells whether the images are like those trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Answering:
-    facts: Facts
+class Predictor:
+    facts: ModelInfo
     answer: Answer
-    likeness: Likeness | None
+    likeness: OODDetector | None
     """None where nothing says which images are unlike those trained on."""
 
 
-def opened(
+def open_predictor(
     path: Path,
     *,
     trust: bool = False,
     module: nn.Module | None = None,
     captions: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
-) -> Answering:
+) -> Predictor:
     """A run's folder, or a file or folder that `stresslens export` wrote.
 
     Only built-in plug-ins, and no .pt2 file, are executed unless `trust`; `module` is as in `open_model`. With `captions` these
@@ -89,7 +89,7 @@ def opened(
     folder = RunFolder(path.parent if path.name == "model.safetensors" else path)
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
         exported = folder.path / EXPORT
-        facts = facts_of(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
+        facts = model_info(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
         model = open_model(folder, trust=trust, module=module).eval()
         return (
             _of_model(model, facts, folder)
@@ -110,7 +110,7 @@ def opened(
     )
 
 
-def facts_of(folder: RunFolder) -> Facts:
+def model_info(folder: RunFolder) -> ModelInfo:
     """What a run's files say. Raises UnreadableRun when they are missing or damaged."""
     card, record = folder.load_card(), read_record(folder)
     calibration = record.get("calibration") or {}
@@ -130,7 +130,7 @@ def facts_of(folder: RunFolder) -> Facts:
     )
 
 
-def _checked(values: Any, name: Path) -> Facts:
+def _checked(values: Any, name: Path) -> ModelInfo:
     try:
         return _facts.validate_python(values)
     except ValidationError as error:
@@ -140,32 +140,32 @@ def _checked(values: Any, name: Path) -> Facts:
         ) from None
 
 
-def _of_model(model: nn.Module, facts: Facts, folder: RunFolder) -> Answering:
-    def answer(x: Tensor) -> tuple[Floats, Sample]:
+def _of_model(model: nn.Module, facts: ModelInfo, folder: RunFolder) -> Predictor:
+    def answer(x: Tensor) -> tuple[Floats, Features]:
         split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
         return observed(model, split, lambda: scores.logits_of(model, split).double().numpy())
 
     try:
-        return Answering(facts, answer, Likeness.load(folder.likeness))
+        return Predictor(facts, answer, OODDetector.load(folder.likeness))
     except UnreadableRun:
-        return Answering(facts, answer, None)
+        return Predictor(facts, answer, None)
 
 
 def _of_captions(
-    model: nn.Module, facts: Facts, folder: RunFolder, captions: Sequence[str], templates: Sequence[str]
-) -> Answering:
+    model: nn.Module, facts: ModelInfo, folder: RunFolder, captions: Sequence[str], templates: Sequence[str]
+) -> Predictor:
     card = folder.load_card()
     plain, kind = (
         (card.estimator, "estimators") if isinstance(card, EstimatorCard) else (card.model, "models")
     )
     told = dataclasses.replace(facts, classes=list(captions), temperature=1.0, calibrated_on=None)
-    own = among(model, captions, templates, called=registry.named(kind, plain)[0])
+    own = with_prompts(model, captions, templates, called=registry.name_and_options(kind, plain)[0])
     answering = _of_model(own, told, folder)
     knows_logits = feature_layer(own, facts.shape)[0] is own  # then it knows those of other classes
     return dataclasses.replace(answering, likeness=None) if knows_logits else answering
 
 
-def among(
+def with_prompts(
     model: nn.Module,
     captions: Sequence[str],
     templates: Sequence[str] = ("{}",),
@@ -195,7 +195,7 @@ def among(
     return nn.Sequential(OrderedDict([*front, ("net", own)]))
 
 
-def _of_onnx(path: Path) -> Answering:
+def _of_onnx(path: Path) -> Predictor:
     try:
         import onnxruntime
     except ImportError:
@@ -218,7 +218,7 @@ def _of_onnx(path: Path) -> Answering:
     )
 
 
-def _of_torch(path: Path, trust: bool) -> Answering:
+def _of_torch(path: Path, trust: bool) -> Predictor:
     try:
         with zipfile.ZipFile(io.BytesIO(_content(path))) as archive:
             damaged = archive.testzip()
@@ -264,7 +264,7 @@ def _content(path: Path) -> bytes:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _facts_in(kept: Mapping[str, str], path: Path) -> Facts:
+def _facts_in(kept: Mapping[str, str], path: Path) -> ModelInfo:
     if FACTS not in kept:
         raise ConfigError(
             f"{path} was not written by `stresslens export`: its metadata has no {FACTS!r}, which would name the classes, the "
@@ -277,15 +277,15 @@ def _facts_in(kept: Mapping[str, str], path: Path) -> Facts:
 
 
 def _of_graph(
-    path: Path, facts: Facts, kept: Mapping[str, str], run: Callable[[Tensor], list[np.ndarray]]
-) -> Answering:
+    path: Path, facts: ModelInfo, kept: Mapping[str, str], run: Callable[[Tensor], list[np.ndarray]]
+) -> Predictor:
     """Answers of a graph that gives logits and features, once it has been asked about two black images."""
 
-    def answer(x: Tensor) -> tuple[Floats, Sample]:
+    def answer(x: Tensor) -> tuple[Floats, Features]:
         logits, features = run(x)
         if not np.isfinite(logits).all():
             raise DataError(f"{path} returns NaN or infinity")
-        return logits.astype(np.float64), Sample(features, coarse_of(x).numpy(), np.zeros(len(x), np.int64))
+        return logits.astype(np.float64), Features(features, coarse_of(x).numpy(), np.zeros(len(x), np.int64))
 
     try:
         likeness = None if LIKENESS not in kept else _likeness_of(kept[LIKENESS], path)
@@ -298,12 +298,12 @@ def _of_graph(
         raise ConfigError(
             f"{path}: its graph and its metadata do not belong together: {first_line(error)}"
         ) from error
-    return Answering(facts, answer, likeness)
+    return Predictor(facts, answer, likeness)
 
 
-def _likeness_of(text: str, path: Path) -> Likeness:
+def _likeness_of(text: str, path: Path) -> OODDetector:
     try:
         content = base64.b64decode(text, validate=True)
     except ValueError as error:
         raise ConfigError(f"its metadata {LIKENESS!r} is damaged: {error}") from error
-    return Likeness.of_arrays(arrays_in(io.BytesIO(content), path), path)
+    return OODDetector.of_arrays(arrays_in(io.BytesIO(content), path), path)

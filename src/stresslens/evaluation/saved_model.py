@@ -22,7 +22,7 @@ from stresslens.evaluation import estimator
 def net_from(
     value: Any, shape: Any, classes: Any, train: Split | None, base: Path, trust: bool = True
 ) -> nn.Module:
-    name = registry.named("models", value)[0]
+    name = registry.name_and_options("models", value)[0]
     bound = registry.resolve("models", value, path=("model",), base=base, trust=trust)
     try:
         net = bound(shape, len(classes), tuple(classes), train)
@@ -49,7 +49,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     """
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
-        return nn.Sequential(estimator.opened(folder, card, trust=trust))
+        return nn.Sequential(estimator.open_estimator(folder, card, trust=trust))
     if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
         raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
     shape = card.seen
@@ -72,7 +72,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)
         )
-        model = layers.build(net.float(), normalize, card.size, card.interpolation)
+        model = layers.with_input_layers(net.float(), normalize, card.size, card.interpolation)
         layers.check_output(model, card.shape, len(card.classes), str(card.model))
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise UnreadableRun(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
-from stresslens.core.distributed import ALONE, Group
+from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import write_atomically
 from stresslens.core.inspection import evaluating
@@ -57,7 +57,7 @@ class Predictions:
         return np.exp(classification.log_softmax(self.scores)) if self.kind == "logits" else self.scores
 
 
-def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Group = ALONE) -> Tensor:
+def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: ProcessGroup = ALONE) -> Tensor:
     """(N, K) logits of a split on the CPU, in evaluation mode and the parameters' own precision, in batches of `size`.
 
     Several processes share the images, and each gets all logits. The model's modes come back as they were. Raises DataError when a
@@ -67,7 +67,7 @@ def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Group
     batches = split.batches(size * group.part[1], dtype=first.dtype, part=group.part)
     with evaluating(model), torch.no_grad():
         parts = [_logits(model, batch.x.to(first.device)).cpu() for batch in batches if len(batch.y)]
-    logits = group.whole(torch.cat(parts) if parts else first.new_empty(0))
+    logits = group.gather(torch.cat(parts) if parts else first.new_empty(0))
     if not torch.isfinite(logits).all():
         bad = (~torch.isfinite(logits).all(1)).nonzero().flatten()
         raise DataError(
@@ -97,7 +97,7 @@ def predictions_of(model: nn.Module, split: Split) -> Predictions:
     return Predictions(logits, split.labels.cpu().numpy(), np.arange(len(split)))
 
 
-def watched(model: nn.Module, split: Split, loss: Loss, *, group: Group = ALONE) -> dict[str, float]:
+def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup = ALONE) -> dict[str, float]:
     """Loss (by the given function, over the whole split at once) and accuracy: what training looks at between epochs."""
     logits = logits_of(model, split, group=group)
     labels = split.labels.cpu()

@@ -18,7 +18,7 @@ Places = NDArray[np.int64]
 Asked = Choice | Sequence[int] | Sequence[str]
 
 
-def chosen(split: Split, how: Asked, count: int, predictions: Predictions, seed: int = 0) -> Places:
+def selected_images(split: Split, how: Asked, count: int, predictions: Predictions, seed: int = 0) -> Places:
     """At most `count` places in the split, or those asked for by place or by the end of their file's name.
 
     `one_per_class` takes the first image of each class, then the second, whatever a model says, so that all models of a study are

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.config.schema import Answer, Explain
+from stresslens.config.schema import Explain, TargetClass
 from stresslens.config.validation import read_settings
 from stresslens.core.attack_base import attacked
 from stresslens.core.colormaps import coloured, limit_of
@@ -23,7 +23,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import finished_result, write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
-from stresslens.core.image_files import Unreadable, decode, read
+from stresslens.core.image_files import Unreadable, decode, read_image
 from stresslens.core.maps import Maps
 from stresslens.core.panels import Grid, Picture
 from stresslens.core.progress import advance
@@ -33,14 +33,14 @@ from stresslens.evaluation.example_images import thumbnails
 from stresslens.evaluation.finished_run import count_reads, finished
 from stresslens.evaluation.saved_model import frame_of
 from stresslens.evaluation.scores import Predictions, predictions_of
-from stresslens.explanation.image_selection import chosen
-from stresslens.explanation.quality import worth_of
+from stresslens.explanation.image_selection import selected_images
+from stresslens.explanation.quality import map_quality
 from stresslens.explanation.svg import png, svg
 
 Tell = Callable[[int, int], None]
 
 
-def asked_of(values: Mapping[str, Any]) -> Explain:
+def explain_config(values: Mapping[str, Any]) -> Explain:
     """An `explain:` section from plain values. Raises ConfigError naming every setting that is wrong."""
     return read_settings(Explain, values, "an explanation")
 
@@ -73,7 +73,7 @@ def maps_of(
 
     with attacked(model):
         maps = explained(model, x, Draws(draws.seed, draws.index))
-        worth = worth_of(maps, explained, model, x, y, draws).as_json() if check else None
+        worth = map_quality(maps, explained, model, x, y, draws).as_json() if check else None
     return maps, worth
 
 
@@ -100,7 +100,7 @@ def explain(
     are not there.
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in asked.explainers]
-    places = chosen(split, asked.choose, asked.images, choosing or predictions, asked.seed)
+    places = selected_images(split, asked.choose, asked.images, choosing or predictions, asked.seed)
     answers = _answers(asked.answer, predictions, split, places, len(classes))
     some = split.select(torch.from_numpy(places))
     device = next(model.parameters(), torch.empty(0)).device
@@ -110,8 +110,8 @@ def explain(
     results = []
     for place, (value, explainer) in enumerate(bound):
         tell(place, len(bound))
-        name, options = registry.named("explainers", value)
-        what = [name, dict(options), *registry.digests(value, base=base)]
+        name, options = registry.name_and_options("explainers", value)
+        what = [name, dict(options), *registry.source_digests(value, base=base)]
         fingerprint = fingerprint_of(
             [of, asked.split, what, asked.seed, asked.check, places.tolist(), answers.tolist()]
         )
@@ -248,7 +248,7 @@ def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
     frame, pixels = frame_of(folder), []
     for file in files:
         try:
-            pixels.append(decode(read(str(file)), frame).pixels)
+            pixels.append(decode(read_image(str(file)), frame).pixels)
         except (Unreadable, OSError) as error:
             raise DataError(f"{file}: {getattr(error, 'strerror', None) or error}") from None
     names = np.array([printable(str(file)) for file in files])
@@ -261,7 +261,7 @@ def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
 
 
 def _answers(
-    asked: Answer, predictions: Predictions, split: Split, places: NDArray[np.int64], classes: int
+    asked: TargetClass, predictions: Predictions, split: Split, places: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
     """(n,) the class that is explained of each image."""
     if isinstance(asked, int):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Steered, logits_of
+from stresslens.core.attack_base import BatchedModel, batched_mean_logits
 from stresslens.core.draws import Draws
 from stresslens.core.layers import quick
 from stresslens.core.maps import Maps, spans
@@ -39,7 +39,7 @@ Explained = Callable[[nn.Module, Tensor, Draws], Maps]
 
 
 @dataclass(frozen=True)
-class Worth:
+class MapQuality:
     """Each check with its mean over the images; `each` has its value for every image (N,), `failed` says in words what it fails."""
 
     checks: Mapping[str, Estimate]
@@ -52,7 +52,7 @@ class Worth:
         return {"checks": checks, "each": each, "failed": list(self.failed)}
 
 
-def worth_of(
+def map_quality(
     maps: Maps,
     explained: Explained,
     model: nn.Module,
@@ -61,7 +61,7 @@ def worth_of(
     draws: Draws,
     *,
     filler: Tensor | None = None,
-) -> Worth:
+) -> MapQuality:
     """Checks the maps of images x (N, C, H, W) and classes y (N,), which `explained` made by the model and can make again.
 
     `filler` (N, C, H, W) is what a pixel is covered with, by default grey. The model is held still by the caller.
@@ -87,7 +87,7 @@ def worth_of(
         each["randomisation"] = _alike(values, shuffled.values.to(x.device))
     arrays = {name: found.double().cpu().numpy() for name, found in each.items()}
     checks = {name: replace(t_mean(found), unit="images") for name, found in arrays.items()}
-    return Worth(checks, arrays, tuple(_failed(checks)))
+    return MapQuality(checks, arrays, tuple(_failed(checks)))
 
 
 def _failed(checks: Mapping[str, Estimate]) -> list[str]:
@@ -106,7 +106,9 @@ def _failed(checks: Mapping[str, Estimate]) -> list[str]:
 
 
 def _probability(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return logits_of(Steered(model, batch=ROWS), x).softmax(1).gather(1, y[:, None])[:, 0].float()
+    return (
+        batched_mean_logits(BatchedModel(model, batch=ROWS), x).softmax(1).gather(1, y[:, None])[:, 0].float()
+    )
 
 
 def _area(model: nn.Module, x: Tensor, y: Tensor, order: Tensor, filler: Tensor, *, insert: bool) -> Tensor:

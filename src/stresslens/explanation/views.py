@@ -23,9 +23,9 @@ from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.finished_run import count_reads, finished
 from stresslens.evaluation.scores import Predictions
-from stresslens.explanation.image_selection import chosen
+from stresslens.explanation.image_selection import selected_images
 from stresslens.explanation.svg import png, svg
-from stresslens.robustness.result import Robust
+from stresslens.robustness.result import AttackResult
 
 Adversarials = tuple[Tensor, Tensor, Tensor]
 """Images, adversarial images (n, C, H, W each) in [0, 1], and labels (n,)."""
@@ -51,7 +51,7 @@ def view(
     model is in evaluation mode meanwhile, and in float32 from then on. Raises ConfigError for what cannot be seen of this model.
     """
     bound = [(value, registry.resolve("views", value, base=base)) for value in asked.kinds]
-    places = chosen(split, asked.choose, asked.images, predictions, asked.seed)
+    places = selected_images(split, asked.choose, asked.images, predictions, asked.seed)
     some = split.select(torch.from_numpy(places))
     model = model.float()
     device = next(model.parameters(), torch.empty(0)).device
@@ -60,13 +60,13 @@ def view(
     results = []
     for place, (value, each) in enumerate(bound):
         tell(place, len(bound))
-        name, options = registry.named("views", value)
+        name, options = registry.name_and_options("views", value)
         against = (
             [len(adversarials[0])]
             if adversarials is not None and each.asks_for("views", "adversarials")
             else []
         )
-        what = [name, dict(options), *registry.digests(value, base=base), *against]
+        what = [name, dict(options), *registry.source_digests(value, base=base), *against]
         fingerprint = fingerprint_of([of, asked.split, what, asked.seed, places.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         if (kept := finished_result(folder, fingerprint)) is not None:
@@ -163,7 +163,7 @@ def adversarials_of(folder: RunFolder, split_name: str, split: Split) -> Adversa
     """What the attacks on a run have kept of this split's images, of each the adversarial image nearest to it; None without."""
     best: dict[int, tuple[float, np.ndarray, int]] = {}
     for file in sorted((folder.path / "robustness").glob("*/result.json")):
-        robust = Robust.load(file.parent)
+        robust = AttackResult.load(file.parent)
         arrays = robust.arrays
         if robust.facts["split"] != split_name:
             continue

@@ -71,7 +71,7 @@ class Crossed:
 
 
 @dataclass(frozen=True)
-class Moments:
+class SumsOfSquares:
     """Of values (…, seeds, images): each seed's mean (…, seeds), each image's mean (…, images), and the sum of squares (…)."""
 
     of_seeds: Floats
@@ -79,13 +79,13 @@ class Moments:
     square: Floats
 
 
-def moments(values: NDArray[np.floating]) -> Moments:
+def moments(values: NDArray[np.floating]) -> SumsOfSquares:
     square = np.einsum("...si,...si->...", values, values, dtype=np.float64)
-    return Moments(values.mean(-1, dtype=np.float64), values.mean(-2, dtype=np.float64), square)
+    return SumsOfSquares(values.mean(-1, dtype=np.float64), values.mean(-2, dtype=np.float64), square)
 
 
 def crossed(
-    of: Moments,
+    of: SumsOfSquares,
     *,
     ends: tuple[Floats | float, Floats | float] = (0.0, 0.0),
     weight: float = 0,
@@ -117,7 +117,7 @@ def crossed(
     )
 
 
-def paired(of: Moments) -> Crossed:
+def paired_random_effects(of: SumsOfSquares) -> Crossed:
     """The mean of paired differences (…, seeds, images), each in [-1, 1].
 
     Two pseudo-images are added that differ by as much as a typical one that differs (Σd² / Σ|d| over the images' means d; 1 where
@@ -128,7 +128,7 @@ def paired(of: Moments) -> Crossed:
     return crossed(of, ends=(-typical, typical), weight=1, answer=0.5)
 
 
-def proportion_bounds(of: Moments, *, level: float = 0.95) -> tuple[Floats, Floats]:
+def proportion_bounds(of: SumsOfSquares, *, level: float = 0.95) -> tuple[Floats, Floats]:
     """Low and high (…) of a share of ones: Wilson's interval with the number of images that would give the same margin.
 
     The margin is `Crossed`'s, half an image right and half an image wrong added; the number is at most seeds × images. One seed is

@@ -22,7 +22,7 @@ Values = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class GroupAccuracy:
     value: str
     accuracy: Estimate
 
@@ -34,7 +34,7 @@ class Slice:
     by: str
     p: float
     p_holm: float
-    rows: tuple[Row, ...]
+    rows: tuple[GroupAccuracy, ...]
 
     def as_json(self) -> dict[str, Any]:
         rows = [
@@ -76,8 +76,8 @@ def slices_of(
     ]
 
 
-def _row(name: str, right: NDArray[np.bool_]) -> Row:
-    return Row(name, wilson(int(right.sum()), len(right)))
+def _row(name: str, right: NDArray[np.bool_]) -> GroupAccuracy:
+    return GroupAccuracy(name, wilson(int(right.sum()), len(right)))
 
 
 def _by_amount(values: Floats, names: Sequence[str], span: str) -> tuple[list[str], Values]:

@@ -47,7 +47,7 @@ def linear_axis(values: Sequence[float], *, count: int = 5) -> Axis:
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     labels = [_minus(f"{tick:.{decimals}f}") for tick in ticks]
     far = max(abs(ticks[0]), abs(ticks[-1])) >= 1e4 or decimals > 4
-    brief = [short(tick) for tick in ticks]
+    brief = [short_number(tick) for tick in ticks]
     return Axis(
         ticks, brief if far and (len(set(brief)) == len(ticks) or max(map(len, labels)) > 12) else labels
     )
@@ -67,7 +67,7 @@ def log_axis(values: Sequence[float]) -> Axis:
         start = max(i for i, tick in enumerate(fine) if tick <= min(positive) or i == 0)
         stop = min(i for i, tick in enumerate(fine) if tick >= max(positive) and i > start)
         ticks = fine[start : stop + 1]
-    return Axis(ticks, [short(tick) for tick in ticks], log=True)
+    return Axis(ticks, [short_number(tick) for tick in ticks], log=True)
 
 
 def epoch_axis(xs: Sequence[float]) -> Axis:
@@ -83,10 +83,10 @@ def epoch_axis(xs: Sequence[float]) -> Axis:
 
 
 def _epoch(value: float) -> str:
-    return short(value) if value >= 1e4 and value % 100 == 0 else f"{value:g}"
+    return short_number(value) if value >= 1e4 and value % 100 == 0 else f"{value:g}"
 
 
-def short(value: float) -> str:
+def short_number(value: float) -> str:
     """A tick of a log axis: `0.02`, `500`, `20 k`, `5 M`, `1e−07`."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size <= value < 1000 * size:

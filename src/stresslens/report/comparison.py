@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from stresslens.report.charts import INK, Interval, interval_chart
 from stresslens.report.format import p_value, points, signed
-from stresslens.report.load import Study
+from stresslens.report.load import StudyFolder
 from stresslens.report.schema import Claim, Contrast, Cost, RobustContrast
 from stresslens.report.summary import headline, scored
 
@@ -46,7 +46,7 @@ class Question:
     """Where the page has the rest."""
 
 
-def opening(study: Study) -> list[str]:
+def opening(study: StudyFolder) -> list[str]:
     """What the comparison says besides its contrasts; without any, what a few runs score, and that no comparison was made."""
     if study.comparison and study.comparison.verdicts:
         of_contrasts = {c.verdict for c in study.comparison.contrasts}
@@ -70,7 +70,7 @@ def opening(study: Study) -> list[str]:
     return said
 
 
-def questions(study: Study) -> list[Question]:
+def questions(study: StudyFolder) -> list[Question]:
     """The contrasts by name; those with a real difference first."""
     together: dict[tuple[str, str], list[Contrast | RobustContrast]] = {}
     if study.comparison:
@@ -91,7 +91,7 @@ def questions(study: Study) -> list[Question]:
     return sorted(found, key=lambda question: not question.real)
 
 
-def contrast_rows(study: Study) -> tuple[list[Contrast], int]:
+def contrast_rows(study: StudyFolder) -> tuple[list[Contrast], int]:
     """The contrasts in their own order, and how many were left out; beyond the budget the real and the likeliest stay."""
     contrasts = study.comparison.contrasts if study.comparison else []
     if len(contrasts) <= ROWS:
@@ -100,7 +100,7 @@ def contrast_rows(study: Study) -> tuple[list[Contrast], int]:
     return ranked[:ROWS], len(contrasts) - ROWS
 
 
-def contrasts_chart(study: Study) -> Markup | None:
+def contrasts_chart(study: StudyFolder) -> Markup | None:
     contrasts = study.comparison.contrasts if study.comparison else []
     if not 1 < len(contrasts) <= 60:
         return None
@@ -121,7 +121,7 @@ def contrasts_chart(study: Study) -> Markup | None:
     )
 
 
-def cost_rows(study: Study) -> tuple[list[Cost], int]:
+def cost_rows(study: StudyFolder) -> tuple[list[Cost], int]:
     costs = study.comparison.costs if study.comparison else []
     ranked = sorted(costs, key=lambda c: not c.real) if len(costs) > ROWS else costs
     return ranked[:ROWS], max(0, len(costs) - ROWS)
@@ -140,7 +140,7 @@ class Erring:
     left_out: int
 
 
-def errors(study: Study) -> list[Erring]:
+def errors(study: StudyFolder) -> list[Erring]:
     """One for each contrast of up to `PAIRS`; of many classes those that the two differ on most."""
     found = study.comparison.errors[:PAIRS] if study.comparison else []
     names = next((run.record.classes for run in study.runs if run.record.classes), [])
@@ -157,7 +157,7 @@ def errors(study: Study) -> list[Erring]:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ContrastCell:
     """Row minus column: what is written, the interval, what hovering says, and "ahead" or "behind" where it is real."""
 
     text: str
@@ -166,16 +166,16 @@ class Cell:
     kind: str
 
 
-def matrix(study: Study) -> tuple[list[str], list[list[Cell | None]]] | None:
+def matrix(study: StudyFolder) -> tuple[list[str], list[list[ContrastCell | None]]] | None:
     """Names, the best first, and a cell for each pair; None on the diagonal and where a pair was not compared."""
     found = study.comparison.matrix if study.comparison else None
     if not found or len(found.recipes) < 2:
         return None
     names = found.recipes
     order = sorted(range(len(names)), key=lambda i: -math.fsum(d or 0.0 for d in found.difference[i]))
-    rows: list[list[Cell | None]] = []
+    rows: list[list[ContrastCell | None]] = []
     for i in order:
-        cells: list[Cell | None] = []
+        cells: list[ContrastCell | None] = []
         for j in order:
             value = found.difference[i][j]
             if i == j or value is None:
@@ -185,6 +185,8 @@ def matrix(study: Study) -> tuple[list[str], list[list[Cell | None]]] | None:
             interval = f"({signed(low)} to {signed(high)})" if low is not None and high is not None else ""
             kind = ("ahead" if value > 0 else "behind") if found.real[i][j] else ""
             said = f"{names[i]} minus {names[j]}: {signed(value)} {interval}, p {p_value(p)} after Holm"
-            cells.append(Cell(signed(value), interval if len(names) <= SPELLED_OUT else "", said, kind))
+            cells.append(
+                ContrastCell(signed(value), interval if len(names) <= SPELLED_OUT else "", said, kind)
+            )
         rows.append(cells)
     return [names[i] for i in order], rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.report.charts import Series, line_chart
-from stresslens.report.load import Study
+from stresslens.report.load import StudyFolder
 
 MOST = 8
 """Contrasts that are drawn and told."""
@@ -28,7 +28,7 @@ class Pace:
     left_out: int
 
 
-def section(study: Study) -> Pace | None:
+def convergence_section(study: StudyFolder) -> Pace | None:
     """None where no contrast was watched at two epochs on validation."""
     pairs = study.comparison.pace if study.comparison else []
     if not pairs:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from stresslens.report.axes import linear_axis
 from stresslens.report.charts import Point, Series, legend, line_chart
-from stresslens.report.load import Recipe, Run, Study
+from stresslens.report.load import Run, StudyFolder, VariantRuns
 from stresslens.report.schema import Bin
 
 CURVES = (
@@ -44,7 +44,7 @@ class Charts:
     legend: Markup | None = None
 
 
-def learning_curves(study: Study) -> Charts | None:
+def learning_curves(study: StudyFolder) -> Charts | None:
     """One chart for each thing that was logged, all recipes overlaid, seeds as bands."""
     charts = []
     drawn_ever: dict[int, Series] = {}
@@ -89,7 +89,7 @@ def _curve_chart(
     return line_chart(drawn, title=title, x_label="epoch", y_label=unit, log=log, with_legend=with_legend)
 
 
-def _over_seeds(recipe: Recipe, keys: tuple[str, ...], scale: float) -> Series | None:
+def _over_seeds(recipe: VariantRuns, keys: tuple[str, ...], scale: float) -> Series | None:
     """A single seed's line; or the mean over seeds, as far as all finished ones go, in the band from lowest to highest."""
     lines: list[dict[float, float]] = []
     averaged: list[dict[float, float]] = []
@@ -124,7 +124,7 @@ def _mean_and_band(
     return mean, band
 
 
-def confidence_charts(study: Study) -> Charts | None:
+def confidence_charts(study: StudyFolder) -> Charts | None:
     """Reliability and risk–coverage of every recipe, overlaid; seeds are pooled, as bands in the second."""
     reliability = [each for recipe in study.recipes if (each := _reliability(recipe, study.split))]
     risk = [each for recipe in study.recipes if (each := _risk(recipe, study.split))]
@@ -164,7 +164,7 @@ def _of_bins(name: str, bins: Sequence[Bin], place: int) -> Series:
     return Series(name, points, place, [(x, 100 * e.low, 100 * e.high) for x, e in filled])
 
 
-def _reliability(recipe: Recipe, split: str) -> Series | None:
+def _reliability(recipe: VariantRuns, split: str) -> Series | None:
     """The bins of every finished seed put together."""
     seeds = [run.record.reliability[split].bins for run in recipe.finished if split in run.record.reliability]
     points = []
@@ -182,7 +182,7 @@ def _reliability(recipe: Recipe, split: str) -> Series | None:
     return Series(recipe.name, points, recipe.place) if points else None
 
 
-def _risk(recipe: Recipe, split: str) -> Series | None:
+def _risk(recipe: VariantRuns, split: str) -> Series | None:
     lines = [line for run in recipe.finished if (line := _risk_line(run, split))]
     if not lines:
         return None

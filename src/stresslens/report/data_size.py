@@ -12,7 +12,7 @@ from stresslens.metrics.power_law import PowerLaw, power_law
 from stresslens.report.axes import linear_axis, log_axis
 from stresslens.report.charts import DASHES, Series, line_chart, place_of
 from stresslens.report.format import footnote, percent
-from stresslens.report.load import Study
+from stresslens.report.load import StudyFolder
 
 ODD = 0.01
 """Below this p the points are said not to follow a power law."""
@@ -63,7 +63,7 @@ def _error(accuracy: Estimate) -> Estimate:
 
 
 @dataclass(frozen=True)
-class DataSizes:
+class DataSizeSection:
     curves: Sequence[Sizes]
     charts: Sequence[Markup]
 
@@ -72,7 +72,7 @@ class DataSizes:
         return footnote(e for curve in self.curves for e in curve.accuracies)
 
 
-def section(study: Study) -> DataSizes | None:
+def data_size_section(study: StudyFolder) -> DataSizeSection | None:
     """The data-size curves of a study with those of their runs that are finished; None where no curve has two."""
     recipes = {recipe.name: recipe for recipe in study.recipes}
     curves = []
@@ -88,7 +88,7 @@ def section(study: Study) -> DataSizes | None:
             sizes, accuracies, updates = zip(*found)
             law = power_law(sizes, [_error(e) for e in accuracies])
             curves.append(Sizes(asked.name, place, sizes, accuracies, updates, law))
-    return DataSizes(curves, _charts(curves, study.split)) if curves else None
+    return DataSizeSection(curves, _charts(curves, study.split)) if curves else None
 
 
 def _charts(curves: Sequence[Sizes], split: str) -> list[Markup]:

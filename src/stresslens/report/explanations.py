@@ -19,9 +19,9 @@ from pydantic import Field, ValidationError
 from stresslens.core.colormaps import bar, coloured, limit_of
 from stresslens.core.files import UnreadableRun, read_arrays, read_json
 from stresslens.core.types import Estimate
-from stresslens.report.format import plugin
+from stresslens.report.format import plugin_text
 from stresslens.report.gallery import class_name
-from stresslens.report.load import Run, Study
+from stresslens.report.load import Run, StudyFolder
 from stresslens.report.schema import Figure, File
 
 SIDE = 96
@@ -69,7 +69,7 @@ class Result(File):
 
     @property
     def label(self) -> str:
-        return plugin(self.explainer, self.options)
+        return plugin_text(self.explainer, self.options)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Cell:
+class MapCell:
     """A picture with what is written under it, and of a map what it is worth by itself."""
 
     picture: Markup
@@ -106,12 +106,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class MapRow:
     """One explainer of one model over the images, on the scale `bar` from `low` to `high`."""
 
     name: str
     unit: str
-    cells: Sequence[Cell]
+    cells: Sequence[MapCell]
     bar: Markup
     low: float
     high: float
@@ -121,13 +121,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Group:
+class MapGroup:
     """The same images, in `cells`, and rows of maps of them; `beyond` is how many images are in the files alone."""
 
     name: str
     split: str
-    cells: Sequence[Cell]
-    rows: Sequence[Row]
+    cells: Sequence[MapCell]
+    rows: Sequence[MapRow]
     beyond: int
 
     @property
@@ -135,7 +135,7 @@ class Group:
         return any(row.checks for row in self.rows)
 
 
-def read(run: Run) -> list[Explanation]:
+def read_explanations(run: Run) -> list[Explanation]:
     """Those of a run that can be read, in the order of their names; numbers in them count as numbers."""
     found = []
     for file in sorted((run.folder.path / "explanations").glob("*/result.json")):
@@ -154,10 +154,10 @@ def read(run: Run) -> list[Explanation]:
     )
 
 
-def of_run(run: Run) -> list[Group]:
+def run_explanations(run: Run) -> list[MapGroup]:
     """For each choice of images the maps of every explainer."""
     together: dict[tuple[Any, ...], list[Explanation]] = {}
-    for each in read(run):
+    for each in read_explanations(run):
         together.setdefault(each.about, []).append(each)
     return [
         _group("", members, [(each.result.label, each, limit_of(each.arrays["maps"])) for each in members])
@@ -165,11 +165,11 @@ def of_run(run: Run) -> list[Group]:
     ]
 
 
-def of_study(study: Study) -> list[Group]:
+def study_explanations(study: StudyFolder) -> list[MapGroup]:
     """For each explainer that several models were explained by on the same images, their maps side by side on one scale."""
     together: dict[tuple[Any, ...], list[Explanation]] = {}
     for recipe in study.recipes:
-        for each in read(recipe.finished[0]) if recipe.finished else []:
+        for each in read_explanations(recipe.finished[0]) if recipe.finished else []:
             together.setdefault((*each.about, each.result.label), []).append(each)
     groups = []
     for members in together.values():
@@ -182,19 +182,21 @@ def of_study(study: Study) -> list[Group]:
 
 def _group(
     name: str, members: Sequence[Explanation], rows: Iterable[tuple[str, Explanation, float]]
-) -> Group:
+) -> MapGroup:
     first = members[0]
     shown, images = first.arrays["shown"], first.result.images
-    cells = [Cell(_picture(shown[k]), _of_image(first.run, image)) for k, image in enumerate(images[:IMAGES])]
-    return Group(name, first.result.split, cells, [_row(*row) for row in rows], len(images[IMAGES:]))
+    cells = [
+        MapCell(_picture(shown[k]), _of_image(first.run, image)) for k, image in enumerate(images[:IMAGES])
+    ]
+    return MapGroup(name, first.result.split, cells, [_row(*row) for row in rows], len(images[IMAGES:]))
 
 
-def _row(name: str, each: Explanation, limit: float) -> Row:
+def _row(name: str, each: Explanation, limit: float) -> MapRow:
     result = each.result
     pixels = coloured(each.arrays["maps"][:IMAGES], limit, signed=result.signed)
     worth = result.worth or Worth()
     cells = [
-        Cell(
+        MapCell(
             _picture(pixels[k]),
             _of_answer(each.run, image),
             image.truth not in (None, image.predicted),
@@ -204,7 +206,7 @@ def _row(name: str, each: Explanation, limit: float) -> Row:
     ]
     scale = _picture(bar(limit, signed=result.signed, height=8))
     low = -limit if result.signed else 0.0
-    return Row(name, result.unit, cells, scale, low, limit, dict(worth.checks), worth.failed, result.notes)
+    return MapRow(name, result.unit, cells, scale, low, limit, dict(worth.checks), worth.failed, result.notes)
 
 
 def _of_image(run: Run, image: Explained) -> str:

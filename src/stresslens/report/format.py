@@ -124,7 +124,7 @@ def span(values: Iterable[int | None]) -> str:
     return count(min(known)) if min(known) == max(known) else f"{count(min(known))}–{count(max(known))}"
 
 
-def plugin(name: str, options: Mapping[str, Any]) -> str:
+def plugin_text(name: str, options: Mapping[str, Any]) -> str:
     """A plug-in's name in words, with the options it was given."""
     given = ", ".join(f"{key} {value}" for key, value in options.items())
     return name.replace("_", " ") + (f" ({given})" if given else "")

@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownImage:
     """`style` shows its part of a sheet; `anchor` is set on the first picture of a confused pair."""
 
     style: Markup
@@ -41,8 +41,8 @@ class Picture:
 @dataclass(frozen=True)
 class Gallery:
     sheets: Sequence[Markup]
-    samples: Sequence[Picture]
-    mistakes: Sequence[Picture]
+    samples: Sequence[ShownImage]
+    mistakes: Sequence[ShownImage]
     left_out: int
     pairs: frozenset[tuple[int, int]]
 
@@ -51,7 +51,7 @@ def gallery(run: Run) -> Gallery | None:
     """Samples in their order, then mistakes, the surest first; pictures that cannot be shown are counted."""
     sheets: dict[str, Sheet | None] = {}
     room = BYTES
-    shown: dict[bool, list[Picture]] = {False: [], True: []}
+    shown: dict[bool, list[ShownImage]] = {False: [], True: []}
     pairs: set[tuple[int, int]] = set()
     left_out = 0
     ordered = sorted(
@@ -97,9 +97,9 @@ class Sheet:
         return Markup(f"--z:{zoom};--x:{left};--y:{top};--pw:{width};--ph:{height}")
 
 
-def _picture(run: Run, example: Example, sheet: Sheet, *, first: bool) -> Picture:
+def _picture(run: Run, example: Example, sheet: Sheet, *, first: bool) -> ShownImage:
     likeliest = example.probabilities or [(example.predicted, example.probability)]
-    return Picture(
+    return ShownImage(
         style=sheet.style(example.box),
         truth=class_name(run, example.truth),
         predicted=class_name(run, example.predicted),

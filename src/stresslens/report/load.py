@@ -91,7 +91,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class VariantRuns:
     """The seeds of one run name. `listed` is False where study.json does not name it (any more)."""
 
     name: str
@@ -149,10 +149,10 @@ def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | No
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyFolder:
     name: str
     folder: Path
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[VariantRuns, ...]
     split: str
     file: StudyFile | None = None
     comparison: Comparison | None = None
@@ -174,7 +174,7 @@ def is_proportion(score: str) -> bool:
     return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith("top")
 
 
-def read_study(folder: Path) -> Study:
+def load_study(folder: Path) -> StudyFolder:
     """Everything a report needs of a study's folder.
 
     Raises ConfigError where there is no run, and UnreadableRun where study.json, comparison.json or transfers.json is damaged.
@@ -199,7 +199,7 @@ def read_study(folder: Path) -> Study:
         runs = tuple(sorted((run for run in found if run.name == name), key=lambda run: run.seed))
         expected = file.seeds if file and name in listed else []
         missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
-        recipes.append(Recipe(name, runs, place, listed=not file or name in listed, missing=missing))
+        recipes.append(VariantRuns(name, runs, place, listed=not file or name in listed, missing=missing))
     title = file.name if file else found[0].record.study or folder.resolve().name
     split = comparison.split if comparison else split_of(found)
     if comparison:
@@ -212,7 +212,7 @@ def read_study(folder: Path) -> Study:
         if each.runs
     }
     sweeps = {name: sweep for name, sweep in tried.items() if sweep is not None}
-    return Study(
+    return StudyFolder(
         title,
         folder,
         tuple(recipes),

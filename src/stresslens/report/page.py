@@ -40,7 +40,7 @@ from stresslens.report import (
 )
 from stresslens.report.charts import COLOURS, DASHES
 from stresslens.report.gallery import gallery
-from stresslens.report.load import Run, Study, read_run, read_study, split_of
+from stresslens.report.load import Run, StudyFolder, load_study, read_run, split_of
 from stresslens.report.summary import HEADLINE
 
 PAGE = "report.html"
@@ -83,7 +83,7 @@ def write_report(folder: Path, *, anew: bool = True) -> Path:
         return _write_run(
             read_run(RunFolder(folder)), home if (home / "study.json").is_file() else None, anew=anew
         )
-    study = read_study(folder)
+    study = load_study(folder)
     for run in study.runs:
         _write_run(run, folder, anew=anew)
     return _write(folder / PAGE, render_study(study))
@@ -96,7 +96,7 @@ def write_reports_of(run: Path) -> None:
             write_report(folder)
 
 
-def render_study(study: Study) -> str:
+def render_study(study: StudyFolder) -> str:
     """The study's page as text. Sections without data are left out."""
     scores = summary.scores(study)
     contrasts, contrasts_left_out = comparison.contrast_rows(study)
@@ -114,24 +114,24 @@ def render_study(study: Study) -> str:
         "errors": comparison.errors(study),
         "matrix": comparison.matrix(study),
         "cost_charts": summary.cost_charts(study),
-        "sweeps": sweeps.sections(study),
+        "sweeps": sweeps.sweep_sections(study),
         "importance": sweeps.of_runs(study),
-        "threats": study_robustness.sections(study),
+        "threats": study_robustness.robustness_sections(study),
         "audits": study_robustness.audits(study),
         "damaged": study_robustness.damaged(study),
         "robust_contrasts": study_robustness_more.contrasts(study),
         "transfers": study_robustness_more.transfers(study),
         "corruptions": study_robustness_more.corruptions(study),
         "certificates": study_robustness_more.certificates(study),
-        "explained": explanations.of_study(study),
-        "sizes": data_size.section(study),
+        "explained": explanations.study_explanations(study),
+        "sizes": data_size.data_size_section(study),
         "curves": curves.learning_curves(study),
-        "pace": convergence.section(study),
+        "pace": convergence.convergence_section(study),
         "confusions": per_class.confusions(study),
-        "recalls": per_class.recalls(study),
+        "recalls": per_class.recall_table(study),
         "confidence": curves.confidence_charts(study),
         "data_cards": cards,
-        "environment": provenance.environment(study.runs),
+        "environment": provenance.environment_rows(study.runs),
     }
     contents = [
         ("verdicts", "Verdicts", True),
@@ -206,10 +206,10 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "curves": curves.run_curves(run),
         "confusion": per_class.run_confusion(run, split, pictures.pairs if pictures else ()),
         "gallery": pictures,
-        "attacked": run_robustness.sections(run),
-        "explained": explanations.of_run(run),
-        "views": views.of_run(run),
-        "audits": study_robustness.findings_of(run),
+        "attacked": run_robustness.run_robustness_sections(run),
+        "explained": explanations.run_explanations(run),
+        "views": views.run_views(run),
+        "audits": study_robustness.audit_findings(run),
         "damaged": run.stress.damaged,
         "corruptions": study_robustness_more.run_corruptions(run),
         "certificates": study_robustness_more.run_certificates(run),
@@ -218,7 +218,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "risk": curves.run_risk(run, split),
         "slices": slices,
         "data_cards": provenance.data_cards([run]),
-        "environment": provenance.environment([run]),
+        "environment": provenance.environment_rows([run]),
     }
     contents = [
         ("scores", "Scores", scores),

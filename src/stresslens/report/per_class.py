@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from stresslens.core.types import Estimate
 from stresslens.report.format import footnote
-from stresslens.report.load import Recipe, Run, Study, over_seeds
+from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
 from stresslens.report.summary import headline
 
 MATRIX_CLASSES = 20
@@ -44,7 +44,7 @@ class Pair:
 class Confusion:
     """Counts summed over seeds: as a matrix of rows, or, where that would be too large, as the pairs confused most often."""
 
-    recipe: Recipe | None
+    recipe: VariantRuns | None
     seeds: int
     classes: Sequence[str]
     images: int
@@ -52,7 +52,7 @@ class Confusion:
     pairs: Sequence[Pair]
 
 
-def confusions(study: Study) -> list[Confusion]:
+def confusions(study: StudyFolder) -> list[Confusion]:
     """One for each recipe, pooled over its finished seeds."""
     found = []
     room = MATRIX_CELLS
@@ -80,7 +80,7 @@ def run_confusion(run: Run, split: str, pictured: Collection[tuple[int, int]]) -
 
 
 def _confusion(
-    recipe: Recipe | None,
+    recipe: VariantRuns | None,
     seeds: int,
     classes: Sequence[str],
     counts: Sequence[Sequence[int]],
@@ -106,14 +106,14 @@ def _confusion(
 class Recalls:
     """The share of each class's images that each recipe recognises, over its seeds; what was left out for room is counted."""
 
-    recipes: Sequence[Recipe]
+    recipes: Sequence[VariantRuns]
     rows: Sequence[tuple[str, int, Sequence[Estimate | None]]]
     classes_left_out: int
     recipes_left_out: int
     note: str
 
 
-def recalls(study: Study) -> Recalls | None:
+def recall_table(study: StudyFolder) -> Recalls | None:
     having = [
         recipe
         for recipe in headline(study)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stresslens.report.load import Run, Study
+from stresslens.report.load import Run, StudyFolder
 from stresslens.report.schema import DataFacts, Finding
 
 ITEMS = 12
@@ -50,7 +50,7 @@ def data_cards(runs: Sequence[Run]) -> list[DataCard]:
     return cards
 
 
-def environment(runs: Sequence[Run]) -> list[tuple[str, str]]:
+def environment_rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Every key with its value; where runs differ, the different values and no more than four of them."""
     values: dict[str, dict[str, None]] = {}
     for run in runs:
@@ -73,7 +73,7 @@ def config(run: Run) -> str:
     )
 
 
-def expectation(study: Study) -> list[tuple[bool, str]]:
+def expectation(study: StudyFolder) -> list[tuple[bool, str]]:
     """The study file's head comment without its command: paragraphs, and what is laid out in columns (True) as it stands."""
     lines = study.file.head.splitlines() if study.file else []
     if lines and lines[0].lstrip("# ").startswith("stresslens "):

@@ -17,7 +17,7 @@ from stresslens.report.format import count, footnote, radius
 from stresslens.report.gallery import Sheet, class_name, read_sheet
 from stresslens.report.load import Run
 from stresslens.report.robustness_schema import Arrays, AttackedExample, Result, Robust
-from stresslens.report.study_robustness import family_of, oddities, robust_chart, series, title_of
+from stresslens.report.study_robustness import oddities, robust_chart, series, threat_family, title_of
 
 BYTES = 450_000
 """Of all sheets of attacked images of a page, as text."""
@@ -28,7 +28,7 @@ STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackedRun:
     """An image before and after: `original`, `change` and `adversarial` show their parts of the sheet."""
 
     original: Markup
@@ -45,12 +45,12 @@ class Attacked:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class AdversarialGroups:
     """`groups` are (heading, images); `ladders` one image attacked at several radii; `left_out` could not be shown."""
 
     sheets: Sequence[Markup]
-    groups: Sequence[tuple[str, Sequence[Attacked]]]
-    ladders: Sequence[tuple[str, Sequence[Attacked]]]
+    groups: Sequence[tuple[str, Sequence[AttackedRun]]]
+    ladders: Sequence[tuple[str, Sequence[AttackedRun]]]
     reduced: bool
     left_out: int
 
@@ -67,7 +67,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Section:
+class RunRobustnessSection:
     title: str
     result: Result
     charts: Sequence[Markup]
@@ -78,20 +78,20 @@ class Section:
     note: str
     told: Sequence[str]
     cost: str
-    pictures: Pictures | None
+    pictures: AdversarialGroups | None
 
 
-def sections(run: Run) -> list[Section]:
+def run_robustness_sections(run: Run) -> list[RunRobustnessSection]:
     """One for each result."""
     found, room, place = [], BYTES, FIRST_SHEET
-    for robust in sorted(run.stress.robust, key=family_of):
+    for robust in sorted(run.stress.robust, key=threat_family):
         pictures, used = _pictures(run, robust, place, room)
         room, place = room - used, place + (len(pictures.sheets) if pictures else 0)
         found.append(_section(run, robust, pictures))
     return found
 
 
-def _section(run: Run, robust: Robust, pictures: Pictures | None) -> Section:
+def _section(run: Run, robust: Robust, pictures: AdversarialGroups | None) -> RunRobustnessSection:
     result, arrays = robust.result, robust.arrays
     curve = [(0.0, result.clean), *((level.eps, level.robust) for level in result.curve if level.eps > 0)]
     lines = [series("worst case of all attempts", [(x, e) for x, e in curve if math.isfinite(e.value)], INK)]
@@ -99,7 +99,7 @@ def _section(run: Run, robust: Robust, pictures: Pictures | None) -> Section:
         _alone(k, each.label, [(row.eps, row.accuracy) for row in each.rows])
         for k, each in enumerate(robust.by_itself)
     ]
-    return Section(
+    return RunRobustnessSection(
         title_of(robust),
         result,
         [
@@ -186,11 +186,11 @@ def _cost(result: Result) -> str:
     return ", ".join(said)
 
 
-def _pictures(run: Run, robust: Robust, place: int, room: int) -> tuple[Pictures | None, int]:
+def _pictures(run: Run, robust: Robust, place: int, room: int) -> tuple[AdversarialGroups | None, int]:
     """The pictures of a result, and how many bytes of the page they take."""
     sheets: dict[str, Sheet | None] = {}
     used = left_out = 0
-    shown: list[tuple[AttackedExample, Attacked]] = []
+    shown: list[tuple[AttackedExample, AttackedRun]] = []
     for example in robust.examples:
         if example.file not in sheets:
             fresh = read_sheet(robust.folder / "examples", example.file, place + len(sheets), room - used)
@@ -228,7 +228,7 @@ def _pictures(run: Run, robust: Robust, place: int, room: int) -> tuple[Pictures
         )
     rules = [sheet.rule for sheet in sheets.values() if sheet]
     reduced = any(example.reduced for example, _ in shown)
-    return Pictures(rules, [group for group in groups if group[1]], ladders, reduced, left_out), used
+    return AdversarialGroups(rules, [group for group in groups if group[1]], ladders, reduced, left_out), used
 
 
 def _size(example: AttackedExample) -> str:
@@ -240,7 +240,7 @@ def _size(example: AttackedExample) -> str:
     return "" if math.isclose(example.size, example.eps, rel_tol=0.02) else f"size {example.size:.3g}"
 
 
-def _attacked(run: Run, result: Result, example: AttackedExample, sheet: Sheet) -> Attacked:
+def _attacked(run: Run, result: Result, example: AttackedExample, sheet: Sheet) -> AttackedRun:
     steps = f"{count(example.steps)} iterate{'' if example.steps == 1 else 's'}" if example.steps else ""
     named = (
         [example.attack, f"image {example.index}" if example.index is not None else ""]
@@ -251,7 +251,7 @@ def _attacked(run: Run, result: Result, example: AttackedExample, sheet: Sheet) 
     truth, before, after = (
         class_name(run, k) for k in (example.truth, example.clean_prediction, example.prediction)
     )
-    return Attacked(
+    return AttackedRun(
         sheet.style(example.original),
         sheet.style(example.change),
         sheet.style(example.adversarial),

@@ -19,7 +19,7 @@ from stresslens.report.axes import linear_axis
 from stresslens.report.charts import Series, legend, line_chart, place_of
 from stresslens.report.curves import PERCENT, SHARED_LEGEND, Charts
 from stresslens.report.format import footnote, percent, radius
-from stresslens.report.load import Recipe, Run, Study, over_seeds
+from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
 from stresslens.report.robustness_schema import Alone, AloneRow, Robust
 from stresslens.report.schema import Finding
 
@@ -33,7 +33,7 @@ SENTENCES = 12
 class Member:
     """One recipe under one threat: the results of its finished seeds."""
 
-    recipe: Recipe
+    recipe: VariantRuns
     seeds: Sequence[Robust]
 
     def at(self, eps: float) -> Estimate | None:
@@ -70,7 +70,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Threat:
+class ThreatTable:
     """All recipes that were attacked in the same way."""
 
     title: str
@@ -90,13 +90,15 @@ class Threat:
         return self.first.attempts
 
 
-def threats(study: Study) -> list[Threat]:
+def threats(study: StudyFolder) -> list[ThreatTable]:
     """Results of finished runs by norm, protocol, its attacks and target, in that order."""
-    together: dict[str, dict[str, tuple[Recipe, dict[int, Robust]]]] = {}
+    together: dict[str, dict[str, tuple[VariantRuns, dict[int, Robust]]]] = {}
     for recipe in study.recipes:
         for run in recipe.finished:
             for robust in run.stress.robust:
-                _, seeds = together.setdefault(family_of(robust), {}).setdefault(recipe.name, (recipe, {}))
+                _, seeds = together.setdefault(threat_family(robust), {}).setdefault(
+                    recipe.name, (recipe, {})
+                )
                 seeds[run.seed] = robust
     groups = [
         [Member(recipe, list(seeds.values())) for recipe, seeds in members.values()]
@@ -108,14 +110,14 @@ def threats(study: Study) -> list[Threat]:
         for group, title in zip(groups, titles)
     ]
     return [
-        Threat(title + key, group[0].seeds[0].result.norm, group)
+        ThreatTable(title + key, group[0].seeds[0].result.norm, group)
         for group, title, key in zip(groups, titles, keys)
     ]
 
 
-def family_of(robust: Robust) -> str:
+def threat_family(robust: Robust) -> str:
     """Equal where two results are shown together; the order is that of the page."""
-    return robustness.family_of(robust.result.model_dump())
+    return robustness.attack_family(robust.result.model_dump())
 
 
 def title_of(robust: Robust) -> str:
@@ -132,22 +134,22 @@ def title_of(robust: Robust) -> str:
 
 
 @dataclass(frozen=True)
-class Section:
+class RobustnessSection:
     """What the page shows of one threat. `rows` are (recipe, clean, one estimate for each of `radii`, n, seeds)."""
 
-    threat: Threat
+    threat: ThreatTable
     charts: Charts
     radii: Sequence[float]
-    rows: Sequence[tuple[Recipe, Estimate | None, Sequence[Estimate | None], Sequence[int], int]]
+    rows: Sequence[tuple[VariantRuns, Estimate | None, Sequence[Estimate | None], Sequence[int], int]]
     note: str
     breaking: Breaking | None
     alone: AloneTable | None
 
 
-def sections(study: Study) -> list[Section]:
+def robustness_sections(study: StudyFolder) -> list[RobustnessSection]:
     found = []
     for threat in threats(study):
-        radii = chosen(threat.radii)
+        radii = shown_radii(threat.radii)
         rows = [
             (m.recipe, m.at(0.0), [m.at(eps) for eps in radii], m.n, len(m.seeds)) for m in threat.members
         ]
@@ -165,11 +167,11 @@ def sections(study: Study) -> list[Section]:
             )
         note = footnote(e for _, clean, estimates, _, _ in rows for e in (clean, *estimates))
         together = Charts(charts, legend(curves) if shared else None)
-        found.append(Section(threat, together, radii, rows, note, breaking(threat.members), alone))
+        found.append(RobustnessSection(threat, together, radii, rows, note, breaking(threat.members), alone))
     return found
 
 
-def chosen(radii: Sequence[float]) -> list[float]:
+def shown_radii(radii: Sequence[float]) -> list[float]:
     """All of a few radii; of more the first, the last and four evenly between."""
     if len(radii) <= COLUMNS:
         return list(radii)
@@ -218,7 +220,7 @@ class AloneTable:
         return any(five for *_, five in self.long)
 
 
-def _alone(threat: Threat) -> AloneTable | None:
+def _alone(threat: ThreatTable) -> AloneTable | None:
     labels = list(dict.fromkeys(a.label for m in threat.members for each in m.seeds for a in each.by_itself))
     if not labels:
         return None
@@ -241,7 +243,7 @@ def _alone(threat: Threat) -> AloneTable | None:
                 )
     radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in found}
     alike = len(radii) <= 1
-    columns = chosen(next(iter(radii), ())) if alike else []
+    columns = shown_radii(next(iter(radii), ())) if alike else []
     table = (
         [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in found]
         if alike
@@ -396,13 +398,13 @@ class Audits:
         return [(finding, runs) for finding, runs in self.signs if finding.severity == "serious"]
 
 
-def audits(study: Study) -> Audits | None:
+def audits(study: StudyFolder) -> Audits | None:
     """What the audits of all results found, the worst of a recipe's seeds and threats in its cell."""
     together: dict[str, dict[str, list[Finding]]] = {}
     signs: dict[str, tuple[Finding, dict[str, list[Run]]]] = {}
     for recipe in study.recipes:
         for run in recipe.finished:
-            for finding in findings_of(run):
+            for finding in audit_findings(run):
                 together.setdefault(finding.audit, {}).setdefault(recipe.name, []).append(finding)
                 if finding.status == "sign":
                     signs.setdefault(finding.model_dump_json(), (finding, {}))[1].setdefault(
@@ -452,12 +454,12 @@ def _cell(found: Sequence[Finding]) -> tuple[str, str]:
     return ("unchecked", "not checked") if unchecked else ("clean", "no sign")
 
 
-def damaged(study: Study) -> list[str]:
+def damaged(study: StudyFolder) -> list[str]:
     """Files of attacks, corruptions and certificates that could not be read, and why."""
     return [f"{run.name}/seed-{run.seed}/{said}" for run in study.runs for said in run.stress.damaged]
 
 
-def findings_of(run: Run) -> list[Finding]:
+def audit_findings(run: Run) -> list[Finding]:
     """Of all results of a run, the serious first; the same finding once."""
     found = {f.model_dump_json(): f for robust in run.stress.robust for f in robust.result.findings}
     return sorted(found.values(), key=lambda f: RANK.get((f.status, f.severity), 4))

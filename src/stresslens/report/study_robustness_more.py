@@ -15,7 +15,7 @@ from stresslens.report.axes import linear_axis
 from stresslens.report.charts import Series, legend, line_chart
 from stresslens.report.curves import PERCENT, Charts
 from stresslens.report.format import footnote
-from stresslens.report.load import Recipe, Run, Study, over_seeds
+from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
 from stresslens.report.robustness_schema import Certificate, Corruptions
 from stresslens.report.schema import RobustContrast
 from stresslens.report.study_robustness import series
@@ -34,7 +34,7 @@ class Contrasts:
     note: str
 
 
-def contrasts(study: Study) -> Contrasts | None:
+def contrasts(study: StudyFolder) -> Contrasts | None:
     """Rows in their own order; beyond the budget the real and the likeliest stay."""
     found = study.comparison.robustness if study.comparison else []
     rows = [row for row in found if row.difference]
@@ -88,7 +88,7 @@ class Heat:
 
 
 @dataclass(frozen=True)
-class Grid:
+class TransferGrid:
     """A table of accuracies: `rows` are (name, cells), None where there is nothing to say."""
 
     title: str
@@ -98,7 +98,7 @@ class Grid:
     eps: float = 0.0
 
 
-def transfers(study: Study) -> list[Grid]:
+def transfers(study: StudyFolder) -> list[TransferGrid]:
     """A matrix for each threat; the rows' runs are those that the images were made to fool. Darker fools more."""
     found = []
     for group in study.transfers.groups if study.transfers else []:
@@ -112,7 +112,7 @@ def transfers(study: Study) -> list[Grid]:
             rows.append((source, cells))
         note = footnote(e for estimates in group.accuracy for e in estimates)
         found.append(
-            Grid(
+            TransferGrid(
                 f"{NORMS.get(group.norm, group.norm)}, protocol {group.protocol}",
                 group.targets,
                 rows,
@@ -129,12 +129,12 @@ class Corrupted:
 
     charts: Charts
     means: Sequence[tuple[str, Estimate | None, Estimate | None]]
-    grids: Sequence[Grid]
+    grids: Sequence[TransferGrid]
     n: Sequence[int]
     note: str
 
 
-def corruptions(study: Study) -> Corrupted | None:
+def corruptions(study: StudyFolder) -> Corrupted | None:
     """Accuracy against severity of every recipe, the mean over its seeds."""
     found = [
         (recipe, [run.stress.corruptions for run in recipe.finished if run.stress.corruptions])
@@ -200,11 +200,11 @@ def _severities(
     return rows
 
 
-def _grid(name: str, rows: Sequence[tuple[str, dict[int, Estimate]]]) -> Grid:
+def _grid(name: str, rows: Sequence[tuple[str, dict[int, Estimate]]]) -> TransferGrid:
     severities = sorted({s for _, found in rows for s in found})
     cells = [(recipe, [_heat(found.get(s)) for s in severities]) for recipe, found in rows]
     note = footnote(e for _, found in rows for e in found.values())
-    return Grid(name.replace("_", " "), [str(s) for s in severities], cells, note)
+    return TransferGrid(name.replace("_", " "), [str(s) for s in severities], cells, note)
 
 
 def _heat(estimate: Estimate | None) -> Heat | None:
@@ -214,7 +214,7 @@ def _heat(estimate: Estimate | None) -> Heat | None:
 
 
 @dataclass(frozen=True)
-class Certified:
+class CertifiedSection:
     """`rows` are (run, images, abstained, smoothed accuracy, certified accuracy at each of `radii`)."""
 
     title: str
@@ -224,17 +224,17 @@ class Certified:
     note: str
 
 
-def certificates(study: Study) -> list[Certified]:
+def certificates(study: StudyFolder) -> list[CertifiedSection]:
     """One for each certificate and its options."""
     return _certified([(recipe, run) for recipe in study.recipes for run in recipe.finished])
 
 
-def run_certificates(run: Run) -> list[Certified]:
-    return _certified([(Recipe(run.name, (run,), 0), run)])
+def run_certificates(run: Run) -> list[CertifiedSection]:
+    return _certified([(VariantRuns(run.name, (run,), 0), run)])
 
 
-def _certified(runs: Sequence[tuple[Recipe, Run]]) -> list[Certified]:
-    together: dict[str, dict[str, tuple[Recipe, list[Certificate]]]] = {}
+def _certified(runs: Sequence[tuple[VariantRuns, Run]]) -> list[CertifiedSection]:
+    together: dict[str, dict[str, tuple[VariantRuns, list[Certificate]]]] = {}
     for recipe, run in runs:
         for each in run.stress.certificates:
             result = each.result
@@ -245,7 +245,9 @@ def _certified(runs: Sequence[tuple[Recipe, Run]]) -> list[Certified]:
     return [_certificate(title, list(members.values())) for title, members in sorted(together.items())]
 
 
-def _certificate(title: str, members: Sequence[tuple[Recipe, Sequence[Certificate]]]) -> Certified:
+def _certificate(
+    title: str, members: Sequence[tuple[VariantRuns, Sequence[Certificate]]]
+) -> CertifiedSection:
     drawn = []
     for recipe, seeds in members:
         radii = sorted({point.radius for seed in seeds for point in seed.result.curve})
@@ -267,7 +269,7 @@ def _certificate(title: str, members: Sequence[tuple[Recipe, Sequence[Certificat
         y_label="certified right, %",
         axes=(axis, PERCENT),
     )
-    return Certified(
+    return CertifiedSection(
         title, chart, shown, rows, footnote(e for _, _, _, smoothed, some in rows for e in (smoothed, *some))
     )
 

@@ -12,7 +12,7 @@ from stresslens.core.text import duration
 from stresslens.core.types import Estimate
 from stresslens.report.charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.report.format import count, footnote, percent
-from stresslens.report.load import Recipe, Run, Study, is_proportion
+from stresslens.report.load import Run, StudyFolder, VariantRuns, is_proportion
 
 HEADLINE = ("accuracy", "majority_baseline")
 ORDER = (
@@ -57,7 +57,7 @@ class Score:
         return self.title + (", %" if self.is_percent else "")
 
 
-def scores(study: Study) -> list[Score]:
+def scores(study: StudyFolder) -> list[Score]:
     """The scores any finished run has, accuracy first, then the baseline beside it; one estimate for each of `headline`."""
     names = {name for run in study.runs if run.finished for name in run.record.scores.get(study.split, {})}
     return [
@@ -96,12 +96,12 @@ def _lower(title: str) -> str:
     return title if title[:2].isupper() or title.startswith("Brier") else title[0].lower() + title[1:]
 
 
-def headline(study: Study) -> list[Recipe]:
+def headline(study: StudyFolder) -> list[VariantRuns]:
     """The recipes with a finished run; the others are in `unfinished`."""
     return [recipe for recipe in study.recipes if recipe.finished]
 
 
-def restless(study: Study) -> list[str]:
+def restless(study: StudyFolder) -> list[str]:
     """A sentence for each recipe whose seeds lie further apart in accuracy than their images explain: than the studentized range of
     as many samples of n independent images, which those of one test split are no further apart than."""
     from scipy.stats import studentized_range
@@ -134,7 +134,7 @@ class Unfinished:
     epochs: int
 
 
-def unfinished(study: Study) -> list[Unfinished]:
+def unfinished(study: StudyFolder) -> list[Unfinished]:
     """Every run that was begun or is listed, and did not finish."""
     rows = []
     for recipe in study.recipes:
@@ -167,7 +167,7 @@ def scored(name: str, split: str, estimate: Estimate | None, baseline: Estimate 
     return [f"{name}: {percent(estimate)} % of the {split} split is classified correctly{instead}."]
 
 
-def accuracy_chart(study: Study) -> Markup | None:
+def accuracy_chart(study: StudyFolder) -> Markup | None:
     """Accuracy of every recipe with its interval, against the majority-class baseline."""
     rows = []
     metric = study.comparison.metric if study.comparison else "accuracy"
@@ -199,7 +199,7 @@ def accuracy_chart(study: Study) -> Markup | None:
     )
 
 
-def cost_charts(study: Study) -> list[Markup]:
+def cost_charts(study: StudyFolder) -> list[Markup]:
     """Accuracy against what it took: time, the net's work and its size. A measure that is the same for all says nothing."""
     charts = []
     for said, unit, measure, write in COSTS:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from stresslens.report.axes import log_axis
 from stresslens.report.charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.report.format import brief, number, percent, plain
-from stresslens.report.load import Study
+from stresslens.report.load import StudyFolder
 from stresslens.report.schema import ImportanceTable, SweepFile, Trial
 
 UNITS = {"accuracy": "accuracy, %", "robust": "robust accuracy, %", "loss": "loss"}
@@ -25,7 +25,7 @@ ROWS = 200
 
 
 @dataclass(frozen=True)
-class Section:
+class SweepSection:
     """What the page shows of one sweep."""
 
     name: str
@@ -53,7 +53,7 @@ class Section:
         return (plain if self.file.metric == "loss" else percent)(trial.value)
 
 
-def sections(study: Study) -> list[Section]:
+def sweep_sections(study: StudyFolder) -> list[SweepSection]:
     return [_section(name, file) for name, file in study.sweeps.items()]
 
 
@@ -72,11 +72,13 @@ def _values(given: Any) -> str:
     return ", ".join(map(text, choices)) if isinstance(choices, list) else text(choices)
 
 
-def _section(name: str, file: SweepFile) -> Section:
+def _section(name: str, file: SweepFile) -> SweepSection:
     keys = list(dict.fromkeys(key for trial in file.trials for key in trial.settings))
     ranked = sorted(file.trials, key=lambda trial: _rank(trial, file.metric))
     slices = [chart for key in keys if (chart := _slice(key, file)) is not None]
-    return Section(name, file, keys, ranked[:ROWS], len(ranked[ROWS:]), slices, _importance(file.importance))
+    return SweepSection(
+        name, file, keys, ranked[:ROWS], len(ranked[ROWS:]), slices, _importance(file.importance)
+    )
 
 
 def _rank(trial: Trial, metric: str) -> tuple[float, ...]:
@@ -103,7 +105,7 @@ class OfRuns:
     chart: Markup | None
 
 
-def of_runs(study: Study) -> OfRuns | None:
+def of_runs(study: StudyFolder) -> OfRuns | None:
     table = study.comparison.importance if study.comparison else None
     return OfRuns(table.n, table.said, _importance(table)) if table else None
 

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.report.charts import Series, line_chart, map_chart
-from stresslens.report.format import plugin
+from stresslens.report.format import plugin_text
 from stresslens.report.load import Run
 from stresslens.report.schema import File
 
@@ -70,7 +70,7 @@ class View:
     folder: str
 
 
-def of_run(run: Run) -> list[View]:
+def run_views(run: Run) -> list[View]:
     """Every view of a run that can be read, in the order of their names."""
     found, room = [], BYTES
     for file in sorted((run.folder.path / "views").glob("*/result.json")):
@@ -83,7 +83,7 @@ def of_run(run: Run) -> list[View]:
             shown = _grid(file.parent, part, room) if isinstance(part, GridFile) else _chart(part)
             room -= len(shown or "") if isinstance(part, GridFile) else 0
             parts.append(Part(part.title, shown, not isinstance(part, GridFile)))
-        found.append(View(plugin(result.view, result.options), result.said, parts, file.parent.name))
+        found.append(View(plugin_text(result.view, result.options), result.said, parts, file.parent.name))
     return found
 
 

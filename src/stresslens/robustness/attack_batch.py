@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, options_of
-from stresslens.core.attack_base import MULTIPLE, Steered
+from stresslens.core.attack_base import MULTIPLE, BatchedModel
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
@@ -20,36 +20,36 @@ from stresslens.core.evidence import Trace
 LAST, FLAT, LEAST = 10, 0.05, 20
 """The last iterates of an attack, the share of its path that the loss may rise in them, and the iterates that this takes."""
 
-Judge = Callable[[Tensor], Tensor]
+VerdictModel = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) in float32 → logits (n, K), in the settings of an evaluation."""
 
 
-class Search:
+class AttackBatch:
     """x (N, C, H, W) float32 in [0, 1], y (N,). An image counts as broken once a float32 forward pass over the very tensor that is
     kept, which lies in ball and box, answers anything but y (with `success="target"`: the target)."""
 
     def __init__(
         self,
-        judge: Judge,
+        float32_logits: VerdictModel,
         x: Tensor,
         y: Tensor,
         ball: Ball,
         *,
         target: Tensor | None = None,
-        aimed: bool = False,
+        targeted_success: bool = False,
         drop: bool = True,
     ) -> None:
         """`aimed`: only the target counts as success. Without `drop` every attack runs to its end."""
-        self.judge, self.x, self.y, self.ball, self.target, self.aimed, self.drop = (
-            judge,
+        self.float32_logits, self.x, self.y, self.ball, self.target, self.targeted_success, self.drop = (
+            float32_logits,
             x,
             y,
             ball,
             target,
-            aimed,
+            targeted_success,
             drop,
         )
-        self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.is_adversarial = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.x_adv = x.clone()
         self.logits: Tensor | None = None
         """(N, K) the verdict on each image that broke its original."""
@@ -60,7 +60,7 @@ class Search:
         """(n,) whether these logits are what the attack is after; not finite ones are not."""
         finite = torch.isfinite(logits).all(1)
         guess = logits.argmax(1)
-        if self.aimed and self.target is not None:
+        if self.targeted_success and self.target is not None:
             return finite & (guess == self.target[rows])
         return finite & (guess != self.y[rows])
 
@@ -71,17 +71,17 @@ class Search:
             held.nonzero().flatten()
         )  # only these are worth a pass: attacks of smallest perturbation come from outside
         if len(inside):
-            logits = judged(self.judge, x_adv[inside])
+            logits = batched_logits(self.float32_logits, x_adv[inside])
             held[inside] = self.fooled(logits, rows[inside])
             self._keep(rows[inside], x_adv[inside], logits, held[inside])
         return held
 
     def _keep(self, rows: Tensor, x_adv: Tensor, logits: Tensor, held: Tensor) -> None:
-        fresh = held & ~self.broken[rows]
+        fresh = held & ~self.is_adversarial[rows]
         if self.logits is None:
             self.logits = torch.zeros(len(self.x), logits.shape[1], dtype=logits.dtype, device=logits.device)
         self.x_adv[rows[fresh]], self.logits[rows[fresh]] = x_adv[fresh].to(self.x_adv.dtype), logits[fresh]
-        self.broken[rows[fresh]] = True
+        self.is_adversarial[rows[fresh]] = True
 
     def attempt(
         self,
@@ -97,13 +97,13 @@ class Search:
 
         Returns what it showed, and (N, C, H, W) its images as it returned them, those of the rest as they were.
         """
-        rows = (~self.broken).nonzero().flatten()
+        rows = (~self.is_adversarial).nonzero().flatten()
         trace = Trace(
             name,
             _plain(attack),
             float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0,
             len(rows),
-            passes=model.passes if isinstance(model, Steered) else 1,
+            passes=model.passes if isinstance(model, BatchedModel) else 1,
         )
         returned = self.x_adv.clone()
         if not len(rows):
@@ -138,19 +138,21 @@ class Search:
         size, radius = around.size(result - x), around.radius(x).flatten()
         share = torch.where(size == 0, 0, size / radius)  # of a radius of 0, infinite
         trace.excess = float(share.nan_to_num(torch.inf, torch.inf).max())
-        on_the_way = self.broken[rows].clone()
+        on_the_way = self.is_adversarial[rows].clone()
         final = (
             torch.ones_like(on_the_way)
             if not self.drop or not attack.asks_for("attacks", "watch")
             else ~on_the_way
         )
-        logits = judged(self.judge, result[final])  # whoever was dropped on the way has had his verdict
+        logits = batched_logits(
+            self.float32_logits, result[final]
+        )  # whoever was dropped on the way has had his verdict
         held = self.fooled(logits, rows[final]) & inside[final]
         self._keep(rows[final], result[final], logits, held)
         trace.silent = int((on_the_way[final] & ~held).sum())
-        trace.broke = int(self.broken[rows].sum())
+        trace.broke = int(self.is_adversarial[rows].sum())
         trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.flat_at.sum(1))
-        left = ~self.broken[rows]
+        left = ~self.is_adversarial[rows]
         self.steps[rows[left]] += watch.seen[left]
         trace.rising, trace.followed = watch.rising(left)
         trace.seconds = time.perf_counter() - began
@@ -161,7 +163,7 @@ class Search:
 class _Watch:
     """One attack's view of a search: its rows are places among those that were not broken when it began."""
 
-    def __init__(self, search: Search, rows: Tensor, trace: Trace) -> None:
+    def __init__(self, search: AttackBatch, rows: Tensor, trace: Trace) -> None:
         self.search, self.rows, self.trace = search, rows, trace
         self.seen = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
         self.flat_at = torch.zeros(2, len(rows), dtype=torch.bool, device=rows.device)
@@ -185,7 +187,7 @@ class _Watch:
         self.seen.scatter_add_(0, rows, torch.ones_like(rows))
         if grad is not None:
             trace.gradients += len(rows)
-            flat = ~grad.flatten(1).any(1) & ~search.broken[own]
+            flat = ~grad.flatten(1).any(1) & ~search.is_adversarial[own]
             self.flat_at[0 if self.first else 1, rows[flat]] = True
             self.first = False
         if loss is not None:
@@ -193,11 +195,11 @@ class _Watch:
                 self.mean = len(loss) > 1 and bool((loss[1:] == loss[:-1]).double().mean() > 0.5)
             if not self.mean:
                 self.losses.append((rows, loss))
-        candidates = (search.fooled(logits, own) & ~search.broken[own]).nonzero().flatten()
+        candidates = (search.fooled(logits, own) & ~search.is_adversarial[own]).nonzero().flatten()
         if len(candidates):
             held = candidates[search.check(own[candidates], x_adv[candidates])]
             search.steps[own[held]] += self.seen[rows[held]]
-        return ~search.broken[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
+        return ~search.is_adversarial[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
 
     def rising(self, left: Tensor) -> tuple[int, int]:
         """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the end, and how many these are.
@@ -253,20 +255,20 @@ def _plain(attack: Bound) -> dict[str, Any]:
     }
 
 
-def judged(judge: Judge, x: Tensor) -> Tensor:
+def batched_logits(float32_logits: VerdictModel, x: Tensor) -> Tensor:
     """(n, K) logits, the batch filled up to a multiple of `MULTIPLE` so that few shapes are met."""
     n = len(x)
     short = -n % MULTIPLE
     if not short:
-        return judge(x) if n else judge(x.new_zeros(1, *x.shape[1:]))[:0]
-    return judge(torch.cat([x, x[:1].expand(short, *x.shape[1:])]))[:n]
+        return float32_logits(x) if n else float32_logits(x.new_zeros(1, *x.shape[1:]))[:0]
+    return float32_logits(torch.cat([x, x[:1].expand(short, *x.shape[1:])]))[:n]
 
 
-def judge_of(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> Judge:
+def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> VerdictModel:
     """The verdict of a model held still (`attacked`), in its own precision; the mean over `passes` where it is random."""
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
-    def judge(x: Tensor) -> Tensor:
+    def float32_logits(x: Tensor) -> Tensor:
         with (
             torch.no_grad(),
             torch.random.fork_rng(devices=[x.device] if x.is_cuda else [], enabled=passes > 1),
@@ -277,4 +279,4 @@ def judge_of(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int =
             means = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in parts]
         return torch.cat(means).to(x.dtype)
 
-    return judge
+    return float32_logits

@@ -14,7 +14,7 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Robustness
-from stresslens.config.threat_model import Threat, threat_of
+from stresslens.config.threat_model import ThreatModel, resolve_threat_model
 from stresslens.config.validation import read_settings
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
@@ -29,19 +29,19 @@ from stresslens.evaluation.finished_run import count_reads, finished
 from stresslens.evaluation.saved_model import open_model
 from stresslens.robustness import audit
 from stresslens.robustness.certify import certify
-from stresslens.robustness.example_images import examples_of, ladder_facts, save_adversarial_examples
+from stresslens.robustness.example_images import adversarial_rows, ladder_facts, save_adversarial_examples
 from stresslens.robustness.measure import measure
-from stresslens.robustness.result import Robust
+from stresslens.robustness.result import AttackResult
 
 
-def asked_of(values: Mapping[str, Any]) -> Robustness:
+def robustness_config(values: Mapping[str, Any]) -> Robustness:
     """A `robustness:` section from plain values. Raises ConfigError naming every setting that is wrong."""
     return read_settings(Robustness, values, "an attack")
 
 
 def attack_run(
     folder: RunFolder, asked: Robustness, *, base: Path, trust: bool = False, device: str = "auto"
-) -> Robust:
+) -> AttackResult:
     """Measures a finished run's robustness, or goes on with it, and writes it to the run's folder.
 
     Raises ConfigError, before any computing, for what cannot be done.
@@ -50,23 +50,25 @@ def attack_run(
         _check_gradients(
             folder, "attacks follow gradients; attacked blindly alone it would look more robust than it is"
         )
-    threat = resolved(asked, base)  # what was typed is trusted; the run that is opened need not be
+    threat = resolved_threat_model(
+        asked, base
+    )  # what was typed is trusted; the run that is opened need not be
     with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
         other = _surrogate(asked, trust)
         surrogate = None if other is None else other.to(pick_device(device))
-        return stress(folder, model, data, asked, threat, record, surrogate=surrogate)
+        return attack_stage(folder, model, data, asked, threat, record, surrogate=surrogate)
 
 
-def resolved(asked: Robustness, base: Path) -> Threat:
+def resolved_threat_model(asked: Robustness, base: Path) -> ThreatModel:
     try:
-        return threat_of(asked, base=base, path=())
+        return resolve_threat_model(asked, base=base, path=())
     except Problems as error:
         raise ConfigError(
             "\n".join(f"{p.path[0]}: {p.message}" if p.path else p.message for p in error.problems)
         ) from None
 
 
-def check_data(asked: Robustness, threat: Threat, data: Data) -> None:
+def check_attack_data(asked: Robustness, threat: ThreatModel, data: Data) -> None:
     """Raises ConfigError for a split that the data does not have, or a target that is none of its classes."""
     if asked.split not in data.splits:
         raise ConfigError(
@@ -79,18 +81,18 @@ def check_data(asked: Robustness, threat: Threat, data: Data) -> None:
             )
 
 
-def stress(
+def attack_stage(
     folder: RunFolder,
     model: nn.Module,
     data: Data,
     asked: Robustness,
-    threat: Threat,
+    threat: ThreatModel,
     record: dict[str, Any],
     *,
     surrogate: nn.Module | None = None,
-) -> Robust:
+) -> AttackResult:
     """The stage of a run: measures, audits, keeps pictures, and names the result in the record."""
-    check_data(asked, threat, data)
+    check_attack_data(asked, threat, data)
     split = data.splits[asked.split]
     name = f"attacking {folder.path.parent.name} {folder.path.name}"
     robust, place = measure(
@@ -129,8 +131,13 @@ def stress(
 
 
 def audited(
-    robust: Robust, model: nn.Module, split: Split, threat: Threat, *, surrogate: nn.Module | None = None
-) -> Robust:
+    robust: AttackResult,
+    model: nn.Module,
+    split: Split,
+    threat: ThreatModel,
+    *,
+    surrogate: nn.Module | None = None,
+) -> AttackResult:
     """The result with what the audits found."""
     arrays, began = robust.arrays, time.perf_counter()
     own = split.select(torch.as_tensor(arrays["index"]))
@@ -139,7 +146,7 @@ def audited(
     model = straight_through(model, threat.settings["bpda"])
     attacks = [each.bound for each in threat.attempts or threat.alone]
     with evaluating(model):  # as it was attacked
-        probe: Any = audit.Probe(
+        probe: Any = audit.ExtraAttackProbe(
             model,
             x,
             y,
@@ -177,10 +184,10 @@ def _reported(folder: RunFolder, split: str, index: np.ndarray) -> float | None:
     return sum(known) / len(known) if len(known) == len(index) else None
 
 
-def _save_examples(place: Path, split: Split, robust: Robust) -> None:
+def _save_examples(place: Path, split: Split, robust: AttackResult) -> None:
     """Pictures of some of the broken images, and of the first image as each attack by itself left it at each radius."""
     arrays = robust.arrays
-    chosen, facts = examples_of(arrays)
+    chosen, facts = adversarial_rows(arrays)
     broken, first = (
         split.images[torch.as_tensor(arrays["index"][rows])] for rows in (arrays["rows"][chosen], slice(0, 1))
     )
@@ -207,5 +214,5 @@ def _check_gradients(folder: RunFolder, why: str) -> None:
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
         raise ConfigError(
-            f"{folder.path} is the estimator {registry.named('estimators', card.estimator)[0]}, without gradients: {why}"
+            f"{folder.path} is the estimator {registry.name_and_options('estimators', card.estimator)[0]}, without gradients: {why}"
         )

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.config.registry import Bound
 from stresslens.core import progress
-from stresslens.core.attack_base import Steered, attacked
+from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, closest
 from stresslens.core.evidence import Curve, Row, Trace
 from stresslens.core.evidence import Probe as AnyProbe
 from stresslens.core.types import Finding
-from stresslens.robustness.attack_batch import Search, judge_of, judged
+from stresslens.robustness.attack_batch import AttackBatch, batched_logits, verdict_model
 
 PROBED = 128
 """Images of a probe."""
@@ -108,7 +108,7 @@ def _one(name: str, given: Mapping[str, Any]) -> Finding:
     return finding
 
 
-class Probe:
+class ExtraAttackProbe:
     """More attacks on up to `PROBED` of the images that are right unattacked, always the first of them; see `core.evidence.Probe`.
 
     What was found is kept, so that audits which begin with the same attacks at the same radius share it.
@@ -139,12 +139,12 @@ class Probe:
         self.longer = tuple(more for bound in self.protocol if (more := _doubled(bound)) is not None)
         self.passes, self.batch = passes, batch
         self.disturbed: list[str] = []
-        self._found: dict[tuple[Any, ...], tuple[Search, list[Trace]]] = {}
+        self._found: dict[tuple[Any, ...], tuple[AttackBatch, list[Trace]]] = {}
         with attacked(model, seed):
-            judge = judge_of(model, passes=passes, batch=batch)
+            float32_logits = verdict_model(model, passes=passes, batch=batch)
             right: list[int] = []
             for start in range(0, len(x), size):
-                guess = judged(judge, x[start : start + size]).argmax(1)
+                guess = batched_logits(float32_logits, x[start : start + size]).argmax(1)
                 right += [
                     start + place for place in (guess == y[start : start + size]).nonzero().flatten().tolist()
                 ]
@@ -160,10 +160,10 @@ class Probe:
         """See `core.evidence.Probe`."""
         search, traces = self._after(tuple(attacks), eps, to_end)
         broken = np.zeros(len(self.labels), dtype=bool)
-        broken[: len(search.broken)] = search.broken.cpu().numpy()
+        broken[: len(search.is_adversarial)] = search.is_adversarial.cpu().numpy()
         return broken, traces
 
-    def _after(self, attacks: tuple[Any, ...], eps: float, to_end: bool) -> tuple[Search, list[Trace]]:
+    def _after(self, attacks: tuple[Any, ...], eps: float, to_end: bool) -> tuple[AttackBatch, list[Trace]]:
         attacks = tuple(_bound(value) for value in attacks)
         key = (eps, to_end, *((bound.function, repr(bound.options)) for bound in attacks))
         if key in self._found:
@@ -172,15 +172,17 @@ class Probe:
             ball = Ball(
                 self.norm, torch.tensor(eps if math.isfinite(eps) else _everything(self.norm, self.images))
             )
-            judge = judge_of(self.model, passes=self.passes, batch=self.batch)
+            float32_logits = verdict_model(self.model, passes=self.passes, batch=self.batch)
             most = TO_END if to_end else len(self.labels)
-            search = Search(judge, self.images[:most], self.labels[:most], ball, drop=not to_end)
-            found: tuple[Search, list[Trace]] = (search, [])
+            search = AttackBatch(
+                float32_logits, self.images[:most], self.labels[:most], ball, drop=not to_end
+            )
+            found: tuple[AttackBatch, list[Trace]] = (search, [])
         else:
             before, traces = self._after(attacks[:-1], eps, to_end)
-            search = Search(before.judge, before.x, before.y, before.ball, drop=not to_end)
-            search.broken, search.x_adv, search.steps = (
-                before.broken.clone(),
+            search = AttackBatch(before.float32_logits, before.x, before.y, before.ball, drop=not to_end)
+            search.is_adversarial, search.x_adv, search.steps = (
+                before.is_adversarial.clone(),
                 before.x_adv.clone(),
                 before.steps.clone(),
             )
@@ -188,12 +190,12 @@ class Probe:
         self._found[key] = found
         return found
 
-    def _attempt(self, search: Search, bound: Bound) -> Trace:
+    def _attempt(self, search: AttackBatch, bound: Bound) -> Trace:
         began, name = time.perf_counter(), bound.function.__name__
         draws = Draws(self.seed, torch.arange(len(search.y), device=self.images.device))
         with attacked(self.model, self.seed):
             modes = {module: module.training for module in self.model.modules()}
-            steered = Steered(self.model, batch=self.batch, passes=self.passes).eval()
+            steered = BatchedModel(self.model, batch=self.batch, passes=self.passes).eval()
             for module, training in modes.items():
                 module.training = training
             grads = _grads(self.model)

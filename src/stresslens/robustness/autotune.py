@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound
-from stresslens.core.attack_base import Steered, gradient
+from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.devices import on_threads
 from stresslens.core.layers import pooled_first
 
@@ -27,7 +27,7 @@ RESOLVED = 1 / 128
 
 
 @dataclass(frozen=True)
-class Steering:
+class AttackCompute:
     """What the bits of a search depend on besides the code; `seconds` a gradient takes for each image."""
 
     precision: Literal["float32", "bfloat16"]
@@ -40,27 +40,27 @@ class Steering:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def model(self, model: nn.Module, precision: str | None = None) -> Steered:
+    def model(self, model: nn.Module, precision: str | None = None) -> BatchedModel:
         """What an attack sees; with another precision than `steering`'s where its steps are too short for it."""
         last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
         try:
             own = pooled_first(copy.deepcopy(model)).to(memory_format=last)  # type: ignore[call-overload]
         except Exception:  # a module of the user's own may hold what cannot be copied
-            return Steered(model, batch=self.batch, passes=self.passes)
+            return BatchedModel(model, batch=self.batch, passes=self.passes)
         if (precision or self.precision) == "bfloat16":
             own = own.to(torch.bfloat16)
         first = next((p.dtype for p in own.parameters() if p.is_floating_point()), None)
-        return Steered(own, batch=self.batch, passes=self.passes, dtype=first, memory_format=last)
+        return BatchedModel(own, batch=self.batch, passes=self.passes, dtype=first, memory_format=last)
 
     def active(self) -> AbstractContextManager[None]:
         """These threads for the duration."""
         return on_threads(self.threads)
 
 
-_measured: dict[tuple[Any, ...], Steering] = {}
+_measured: dict[tuple[Any, ...], AttackCompute] = {}
 
 
-def steer(model: nn.Module, x: Tensor, *, passes: int) -> Steering:
+def autotune_attack(model: nn.Module, x: Tensor, *, passes: int) -> AttackCompute:
     """The quickest way to a gradient on images like x (n, C, H, W); the model must be held still (`attacked`).
 
     Measured once for each architecture and shape of images, in about half a second.
@@ -72,19 +72,19 @@ def steer(model: nn.Module, x: Tensor, *, passes: int) -> Steering:
     return _measured[key]
 
 
-def _quickest(model: nn.Module, x: Tensor, passes: int, most: int) -> Steering:
+def _quickest(model: nn.Module, x: Tensor, passes: int, most: int) -> AttackCompute:
     formats = (
         ["contiguous", "channels_last"]
         if any(isinstance(m, nn.Conv2d) for m in model.modules())
         else ["contiguous"]
     )
-    best = Steering("float32", "contiguous", most, min(128, max(1, len(x))), passes, 0.0)
+    best = AttackCompute("float32", "contiguous", most, min(128, max(1, len(x))), passes, 0.0)
     best = _timed(best, model, x)
     counts = [most] if most == 1 else [most, 1]
     for precision in ("float32", "bfloat16"):
         for memory_format in formats:
             for count in counts:
-                way = Steering(precision, memory_format, count, best.batch, passes, 0.0)  # type: ignore[arg-type]
+                way = AttackCompute(precision, memory_format, count, best.batch, passes, 0.0)  # type: ignore[arg-type]
                 with suppress(
                     RuntimeError, TypeError, NotImplementedError
                 ):  # a model that cannot do it is steered in float32
@@ -93,7 +93,7 @@ def _quickest(model: nn.Module, x: Tensor, passes: int, most: int) -> Steering:
     for batch in BATCHES:
         if batch <= len(x) and batch != best.batch:
             timed = _timed(
-                Steering(best.precision, best.memory_format, best.threads, batch, passes, 0.0), model, x
+                AttackCompute(best.precision, best.memory_format, best.threads, batch, passes, 0.0), model, x
             )
             best = timed if timed.seconds * GAIN < best.seconds else best
     return best
@@ -116,7 +116,7 @@ def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
-def _timed(way: Steering, model: nn.Module, x: Tensor) -> Steering:
+def _timed(way: AttackCompute, model: nn.Module, x: Tensor) -> AttackCompute:
     """The same with the seconds it takes for each image: the best of what fits into `PROBE_SECONDS`."""
     part = x[: way.batch]
     with way.active():
@@ -134,6 +134,6 @@ def _timed(way: Steering, model: nn.Module, x: Tensor) -> Steering:
             if part.is_cuda:
                 torch.cuda.synchronize()
             taken.append(time.perf_counter() - began)
-    return Steering(
+    return AttackCompute(
         way.precision, way.memory_format, way.threads, way.batch, way.passes, min(taken) / len(part)
     )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from stresslens.config import registry
-from stresslens.config.schema import Plug
+from stresslens.config.schema import PluginValue
 from stresslens.config.threat_model import norm_of
 from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
@@ -21,7 +21,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import finished_result, read_arrays, write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
-from stresslens.core.sampling import sampled
+from stresslens.core.sampling import sampled_positions
 from stresslens.metrics.intervals import Floats, wilson
 
 CHUNK = 4
@@ -37,7 +37,7 @@ def certify(
     home: Path,
     model: nn.Module,
     split: Split,
-    certificates: Sequence[Plug],
+    certificates: Sequence[PluginValue],
     *,
     of: str,
     base: Path,
@@ -55,12 +55,20 @@ def certify(
     """
     bound = [(value, registry.resolve("certificates", value, base=base)) for value in certificates]
     norms = [norm_of(value, each) for value, each in bound]
-    index = sampled(len(split), images, seed)
+    index = sampled_positions(len(split), images, seed)
     results = []
     for place, ((value, certificate), norm) in enumerate(zip(bound, norms)):
-        name, options = registry.named("certificates", value)
+        name, options = registry.name_and_options("certificates", value)
         fingerprint = fingerprint_of(
-            [of, split_name, name, dict(options), seed, index.tolist(), *registry.digests(value, base=base)]
+            [
+                of,
+                split_name,
+                name,
+                dict(options),
+                seed,
+                index.tolist(),
+                *registry.source_digests(value, base=base),
+            ]
         )
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         if (kept := finished_result(folder, fingerprint)) is not None:

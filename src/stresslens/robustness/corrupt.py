@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.config.schema import Corruptions, Plug
+from stresslens.config.schema import Corruptions, PluginValue
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import finished_result, read_arrays, write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
-from stresslens.core.sampling import sampled
+from stresslens.core.sampling import sampled_positions
 from stresslens.metrics.intervals import bootstrap_mean, wilson
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -34,7 +34,7 @@ def corrupt(
     folder: Path,
     model: nn.Module,
     split: Split,
-    asked: Corruptions | Sequence[Plug],
+    asked: Corruptions | Sequence[PluginValue],
     *,
     of: str,
     base: Path,
@@ -50,7 +50,7 @@ def corrupt(
     bound = {_name(value): registry.resolve("corruptions", value, base=base) for value in settings.kinds}
     if len(bound) < len(settings.kinds):
         raise ConfigError("corruptions: each kind of corruption once")
-    index = sampled(len(split), settings.images, settings.seed)
+    index = sampled_positions(len(split), settings.images, settings.seed)
     fingerprint = fingerprint_of(
         [
             of,
@@ -58,7 +58,7 @@ def corrupt(
             settings.kinds,
             settings.seed,
             index.tolist(),
-            *registry.digests(settings.kinds, base=base),
+            *registry.source_digests(settings.kinds, base=base),
         ]
     )
     if (kept := finished_result(folder, fingerprint)) is not None:
@@ -90,7 +90,7 @@ def corrupt(
         "corruptions": [
             {
                 "name": name,
-                "options": registry.named("corruptions", value)[1],
+                "options": registry.name_and_options("corruptions", value)[1],
                 "severities": [
                     {"severity": s, "accuracy": _accuracy(row)} for s, row in zip(SEVERITIES, rows)
                 ],
@@ -112,9 +112,9 @@ def corrupt(
     return result
 
 
-def _name(value: Plug) -> str:
+def _name(value: PluginValue) -> str:
     """What a corruption is called in the result: its name and the options given."""
-    name, options = registry.named("corruptions", value)
+    name, options = registry.name_and_options("corruptions", value)
     return " ".join([name.rpartition(":")[2], *(f"{key}={given}" for key, given in options.items())])
 
 

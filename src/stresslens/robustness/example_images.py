@@ -31,7 +31,7 @@ WEBP: tuple[Way, ...] = (
 SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
-def examples_of(
+def adversarial_rows(
     arrays: Mapping[str, NDArray[Any]], *, count: int = PICTURES
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """Places among the kept adversarials of a result (the arrays of its result.npz), and what is known of each.

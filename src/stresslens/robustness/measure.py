@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from stresslens.config import registry
-from stresslens.config.threat_model import Attempt, Threat
+from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core import devices
 from stresslens.core.attack_base import agrees_with_itself, attacked
 from stresslens.core.data import Split
@@ -26,12 +26,12 @@ from stresslens.core.files import read_json, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.layers import straight_through
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.sampling import sampled
-from stresslens.evaluation.inputs import admitted
-from stresslens.robustness.attack_batch import judge_of
-from stresslens.robustness.autotune import Steering, steer
-from stresslens.robustness.radius_search import Chunk, SmallestRadius, save
-from stresslens.robustness.result import Robust, arrays_of, facts_of, plain
+from stresslens.core.sampling import sampled_positions
+from stresslens.evaluation.inputs import check_inputs
+from stresslens.robustness.attack_batch import verdict_model
+from stresslens.robustness.autotune import AttackCompute, autotune_attack
+from stresslens.robustness.radius_search import ImageChunk, RadiusSearch, save_chunk
+from stresslens.robustness.result import AttackResult, result_arrays, result_facts, threat_settings
 
 RANDOM_PASSES = 20
 """Passes that the verdict and the gradients of a random model are averaged over."""
@@ -48,29 +48,29 @@ Tell = Callable[[int, int], None]
 def measure(
     model: nn.Module,
     split: Split,
-    threat: Threat,
+    threat: ThreatModel,
     *,
     home: Path | None = None,
     reported: Callable[[np.ndarray], float | None] = lambda index: None,
     surrogate: nn.Module | None = None,
     tell: Tell = lambda decided, total: None,
-) -> tuple[Robust, Path | None]:
+) -> tuple[AttackResult, Path | None]:
     """Attacks the model and returns what was found, with its folder below `home` where one is given; finished there, it is read.
 
     `split` holds the images and their labels; `reported` says what accuracy the model's record has for the images at some places.
     Raises ConfigError and DataError, before any computing, for a model or images that cannot be attacked.
     """
-    admitted(model, split)
+    check_inputs(model, split)
     devices.keep_memory()
     if threat.needs_surrogate and surrogate is None:
         raise ConfigError(
             "the attack transfer needs a surrogate: another model for the same images (surrogate=…, or --surrogate RUN)"
         )
-    index = sampled(len(split), threat.settings.get("images", "all"), threat.seed)
+    index = sampled_positions(len(split), threat.settings.get("images", "all"), threat.seed)
     images = split.select(index) if len(index) < len(split) else split
     model = straight_through(model, threat.settings["bpda"])
     with attacked(model, seed=threat.seed):
-        asked = fingerprint_of([plain(threat), images.fingerprint])
+        asked = fingerprint_of([threat_settings(threat), images.fingerprint])
         earlier = _fingerprints(asked, model, surrogate)
         fingerprint = next(earlier)
         key = f"{threat.norm}-{threat.protocol}-{asked[:8]}"
@@ -80,20 +80,20 @@ def measure(
                 raise ConfigError(
                     f"{folder} holds the result of another model; choose another folder, or delete it"
                 )
-            return Robust.load(folder), folder
+            return AttackResult.load(folder), folder
         with nullcontext() if folder is None else RunFolder(folder).locked():
             began = time.perf_counter()
-            steering, size = _settled(model, images, threat, folder, fingerprint, earlier)
-            judge = judge_of(model, passes=steering.passes, seed=threat.seed)
-            search = SmallestRadius(model, judge, threat, steering, surrogate=surrogate)
-            with steering.active():
+            compute, size = _settled(model, images, threat, folder, fingerprint, earlier)
+            float32_logits = verdict_model(model, passes=compute.passes, seed=threat.seed)
+            search = RadiusSearch(model, float32_logits, threat, compute, surrogate=surrogate)
+            with compute.active():
                 chunks = list(_chunks(search, images, index, size, folder, tell))
-                arrays = arrays_of(chunks, threat, judge)
+                arrays = result_arrays(chunks, threat, float32_logits)
             seconds = time.perf_counter() - began
             known = reported(index.numpy())
-            robust = Robust(
+            robust = AttackResult(
                 arrays,
-                facts_of(arrays, chunks, threat, key, fingerprint, len(index), known, steering, seconds),
+                result_facts(arrays, chunks, threat, key, fingerprint, len(index), known, compute, seconds),
             )
             if folder is not None:
                 robust.save(folder)
@@ -102,8 +102,8 @@ def measure(
 
 
 def _chunks(
-    search: SmallestRadius, images: Split, index: torch.Tensor, size: int, folder: Path | None, tell: Tell
-) -> Iterator[Chunk]:
+    search: RadiusSearch, images: Split, index: torch.Tensor, size: int, folder: Path | None, tell: Tell
+) -> Iterator[ImageChunk]:
     for start in range(0, len(images), size):
         x = images.floats(images.images[start : start + size]).to(search.device, torch.float32)
         y, places = images.labels[start : start + size].to(x.device), index[start : start + size].to(x.device)
@@ -116,21 +116,21 @@ def _tell_from(tell: Tell, before: int, total: int, some: int) -> None:
 
 
 def _chunk(
-    search: SmallestRadius,
+    search: RadiusSearch,
     x: Any,
     y: Any,
     places: Any,
     folder: Path | None,
     start: int,
     tell: Callable[[int], None],
-) -> Chunk:
+) -> ImageChunk:
     if folder is None:
         return search.of(x, y, places, tell=tell)
     done, state = folder / "chunks" / f"{start:07d}.npz", folder / "chunks" / f"{start:07d}.under-way.npz"
     if done.exists():
         return search.begun(x, y, places, done)
     chunk = search.of(x, y, places, state=state, tell=tell)
-    save(done, chunk)
+    save_chunk(done, chunk)
     state.unlink(missing_ok=True)
     return chunk
 
@@ -138,17 +138,17 @@ def _chunk(
 def _settled(
     model: nn.Module,
     images: Split,
-    threat: Threat,
+    threat: ThreatModel,
     folder: Path | None,
     fingerprint: str,
     earlier: Iterator[str],
-) -> tuple[Steering, int]:
+) -> tuple[AttackCompute, int]:
     """How the search runs and how many images a chunk has: as an earlier attempt settled it, else by measuring."""
     file = folder / "chunks" / "settled.json" if folder is not None else None
     if file is not None and file.exists():
         kept = read_json(file)
         if kept["fingerprint"] in chain([fingerprint], earlier):
-            return Steering(**kept["steering"]), int(kept["chunk"])
+            return AttackCompute(**kept["steering"]), int(kept["chunk"])
         raise ConfigError(
             f"{folder} holds a search that was begun on another model; choose another folder, or delete it"
         )
@@ -161,16 +161,16 @@ def _settled(
         else int(asked)
     )
     with torch.random.fork_rng(devices=[]):
-        steering = steer(model, x, passes=passes)
-    each = steering.seconds * max([_gradients(one) for one in (*threat.attempts, *threat.alone)], default=1.0)
+        compute = autotune_attack(model, x, passes=passes)
+    each = compute.seconds * max([_gradients(one) for one in (*threat.attempts, *threat.alone)], default=1.0)
     size = int(CHUNK_SECONDS / max(each, 1e-9)) // 32 * 32
     size = min(max(size, SMALLEST_CHUNK), LARGEST_CHUNK)
     if file is not None:
-        write_json(file, {"fingerprint": fingerprint, "steering": steering.as_json(), "chunk": size})
-    return steering, size
+        write_json(file, {"fingerprint": fingerprint, "steering": compute.as_json(), "chunk": size})
+    return compute, size
 
 
-def _gradients(each: Attempt) -> float:
+def _gradients(each: BoundAttack) -> float:
     """About how many gradients an attack takes for an image that it does not break; a forward pass counts a third."""
     declared = registry.options_of(each.bound.function)
     options = {name: each.bound.options.get(name, option.default) for name, option in declared.items()}

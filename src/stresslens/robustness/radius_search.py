@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens.config.threat_model import Attempt, Threat
+from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.attack_base import attacked, targets_of
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws, mix
 from stresslens.core.evidence import Trace
 from stresslens.core.files import read_arrays, write_atomically
-from stresslens.robustness.attack_batch import Judge, Search, judged
-from stresslens.robustness.autotune import RESOLVED, Steering, step_of
+from stresslens.robustness.attack_batch import AttackBatch, VerdictModel, batched_logits
+from stresslens.robustness.autotune import RESOLVED, AttackCompute, step_of
 
 KEPT = ("clean", "high", "low", "x_adv", "after", "by", "steps", "ranks", "valid", "ladder")
 SAVE_SECONDS = 10.0
@@ -28,7 +28,7 @@ SAVE_SECONDS = 10.0
 
 
 @dataclass
-class Chunk:
+class ImageChunk:
     """A fixed set of n images and what is known of each: the unit of work, of compaction and of resuming."""
 
     x: Tensor
@@ -82,23 +82,28 @@ class Chunk:
         self.traces = [Trace.from_json(values) for values in json.loads(str(arrays["traces"]))]
 
 
-class SmallestRadius:
+class RadiusSearch:
     """The search over radii for one chunk at a time."""
 
     def __init__(
         self,
         model: nn.Module,
-        judge: Judge,
-        threat: Threat,
-        steering: Steering,
+        float32_logits: VerdictModel,
+        threat: ThreatModel,
+        compute: AttackCompute,
         *,
         surrogate: nn.Module | None = None,
     ) -> None:
         """`model` is held still and on its device."""
-        self.judge, self.threat, self.steering, self.surrogate = judge, threat, steering, surrogate
+        self.float32_logits, self.threat, self.compute, self.surrogate = (
+            float32_logits,
+            threat,
+            compute,
+            surrogate,
+        )
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.plain = steering.model(model, "float32")
-        self.narrow = steering.model(model) if steering.precision == "bfloat16" else self.plain
+        self.plain = compute.model(model, "float32")
+        self.narrow = compute.model(model) if compute.precision == "bfloat16" else self.plain
         self._saved_at = 0.0
         self.levels = torch.tensor([eps for eps in threat.radii if eps > 0], dtype=torch.float32)
 
@@ -110,7 +115,7 @@ class SmallestRadius:
         *,
         state: Path | None = None,
         tell: Callable[[int], None] = lambda decided: None,
-    ) -> Chunk:
+    ) -> ImageChunk:
         """The whole search. With `state`, a file, what is done is saved there on the way, and gone on with; `tell` is told how many
         images are decided."""
         chunk = self.begun(x, y, places, state)
@@ -125,19 +130,19 @@ class SmallestRadius:
             tell(int(len(x) - len(self._open(chunk))))
         return chunk
 
-    def begun(self, x: Tensor, y: Tensor, places: Tensor, state: Path | None) -> Chunk:
+    def begun(self, x: Tensor, y: Tensor, places: Tensor, state: Path | None) -> ImageChunk:
         """A chunk before anything is known of it, or as it was saved."""
         n, levels, alone = len(x), len(self.levels), self.threat.alone
-        clean = judged(self.judge, x)
+        clean = batched_logits(self.float32_logits, x)
         widest = max((len(each.radii) for each in alone), default=0)
         right = clean.argmax(1) == y
         high = torch.where(right, levels, 0)
         target = targets_of(self.threat.target, clean, y, Draws(mix(self.threat.seed, 99), places))
         low = torch.where(right, -1, levels)
-        if self.threat.aimed and target is not None:  # nobody can be driven to where he is
+        if self.threat.targeted_success and target is not None:  # nobody can be driven to where he is
             low = torch.where(right & (target == y), levels - 1, low)
         ranks = torch.full((len(alone), widest, n), -1, dtype=torch.int64, device=x.device)
-        chunk = Chunk(
+        chunk = ImageChunk(
             x,
             y,
             places,
@@ -157,43 +162,53 @@ class SmallestRadius:
             chunk.read_into(read_arrays(state, ""))
         return chunk
 
-    def _open(self, chunk: Chunk) -> Tensor:
+    def _open(self, chunk: ImageChunk) -> Tensor:
         """The images with a radius left between what they survive and what breaks them."""
         return (chunk.high - chunk.low > 1).nonzero().flatten()
 
-    def _alone(self, chunk: Chunk, state: Path | None) -> None:
+    def _alone(self, chunk: ImageChunk, state: Path | None) -> None:
         """Each attack by itself at each of its radii, run to its end on every image."""
         for place, each in enumerate(self.threat.alone):
             for level, eps in enumerate(each.radii):
                 if bool((chunk.ranks[place, level] >= 0).all()):
                     continue
                 target = targets_of(each.target, chunk.clean, chunk.y, self._draws(chunk, place, level))
-                search = Search(
-                    self.judge, chunk.x, chunk.y, Ball(self.threat.norm, eps), target=target, drop=False
+                search = AttackBatch(
+                    self.float32_logits,
+                    chunk.x,
+                    chunk.y,
+                    Ball(self.threat.norm, eps),
+                    target=target,
+                    drop=False,
                 )
                 trace, returned = self._attempt(
                     each, search, self._draws(chunk, place, level), eps, None, exact=True
                 )
                 chunk.traces.append(trace)
-                logits = judged(self.judge, returned)
+                logits = batched_logits(self.float32_logits, returned)
                 own = logits.gather(1, chunk.y[:, None])
                 others = torch.arange(logits.shape[1], device=logits.device) != chunk.y[:, None]
                 chunk.ranks[place, level] = ((logits >= own) & others).sum(1)
                 chunk.valid[place, level] = search.ball.holds(returned, chunk.x)
                 chunk.ladder[place, level] = returned[0]
-                if not self.threat.aimed:
+                if not self.threat.targeted_success:
                     everything = torch.arange(len(chunk.x), device=chunk.x.device)
                     self._keep(chunk, everything, search, torch.full_like(everything, place))
                 if self._due(state):
                     self._save(state, chunk)
 
-    def _round(self, chunk: Chunk, rows: Tensor, state: Path | None) -> None:
+    def _round(self, chunk: ImageChunk, rows: Tensor, state: Path | None) -> None:
         """The protocol on images that are still open, each at the radius below the one that is known to break it."""
         level = chunk.high[rows] - 1
         ball = Ball(self.threat.norm, self.levels.to(rows.device)[level])
         target = None if chunk.target is None else chunk.target[rows]
-        search = Search(
-            self.judge, chunk.x[rows], chunk.y[rows], ball, target=target, aimed=self.threat.aimed
+        search = AttackBatch(
+            self.float32_logits,
+            chunk.x[rows],
+            chunk.y[rows],
+            ball,
+            target=target,
+            targeted_success=self.threat.targeted_success,
         )
         start = (
             None
@@ -203,47 +218,52 @@ class SmallestRadius:
         by = torch.full_like(rows, -1)
         first = self._gone_on(chunk, search, by)
         for place, each in list(enumerate(self.threat.attempts))[first:]:
-            before = search.broken.clone()
+            before = search.is_adversarial.clone()
             draws = Draws(mix(self.threat.seed, place), chunk.places[rows])
             trace, _ = self._attempt(each, search, draws, float(self.levels[level].min()), start)
             chunk.traces.append(trace)
-            by[search.broken & ~before] = len(self.threat.alone) + place
-            if bool(search.broken.all()):
+            by[search.is_adversarial & ~before] = len(self.threat.alone) + place
+            if bool(search.is_adversarial.all()):
                 break
             if self._due(state):
-                found = {"broken": search.broken, "x_adv": search.x_adv, "steps": search.steps, "by": by}
+                found = {
+                    "broken": search.is_adversarial,
+                    "x_adv": search.x_adv,
+                    "steps": search.steps,
+                    "by": by,
+                }
                 if search.logits is not None:
                     found["logits"] = search.logits
                 chunk.under_way = {"next": place + 1, **found}
                 self._save(state, chunk)
                 chunk.under_way = {}
         self._keep(chunk, rows, search, by)
-        survived = rows[~search.broken]
+        survived = rows[~search.is_adversarial]
         chunk.low[survived] = chunk.high[survived] - 1
-        self._slip(chunk, rows[search.broken])
+        self._slip(chunk, rows[search.is_adversarial])
 
     def _due(self, state: Path | None) -> bool:
         return state is not None and time.perf_counter() - self._saved_at > SAVE_SECONDS
 
-    def _save(self, state: Path | None, chunk: Chunk) -> None:
+    def _save(self, state: Path | None, chunk: ImageChunk) -> None:
         if state is not None:
-            save(state, chunk)
+            save_chunk(state, chunk)
             self._saved_at = time.perf_counter()
 
-    def _gone_on(self, chunk: Chunk, search: Search, by: Tensor) -> int:
+    def _gone_on(self, chunk: ImageChunk, search: AttackBatch, by: Tensor) -> int:
         """Takes up a round that was saved half-way; returns the attack to go on with."""
         kept, chunk.under_way = chunk.under_way, {}
         if not kept:
             return 0
-        search.broken, search.x_adv, search.steps = kept["broken"], kept["x_adv"], kept["steps"]
+        search.is_adversarial, search.x_adv, search.steps = kept["broken"], kept["x_adv"], kept["steps"]
         search.logits = kept.get("logits")
         by.copy_(kept["by"])
         return int(kept["next"])
 
     def _attempt(
         self,
-        each: Attempt,
-        search: Search,
+        each: BoundAttack,
+        search: AttackBatch,
         draws: Draws,
         eps: float,
         start: Tensor | None,
@@ -258,9 +278,9 @@ class SmallestRadius:
                 each.bound, model, draws, name=each.label, start=start, surrogate=self.surrogate
             )
 
-    def _keep(self, chunk: Chunk, rows: Tensor, search: Search, by: Tensor) -> None:
+    def _keep(self, chunk: ImageChunk, rows: Tensor, search: AttackBatch, by: Tensor) -> None:
         """Writes down what a search broke: at which radius by its size, by what, and with which image."""
-        broken = search.broken.nonzero().flatten()
+        broken = search.is_adversarial.nonzero().flatten()
         level = self._level_of(search.x_adv[broken], search.x[broken])
         lower = level < chunk.high[rows[broken]]
         broken, level = broken[lower], level[lower]
@@ -277,25 +297,30 @@ class SmallestRadius:
             level[Ball(self.threat.norm, float(self.levels[place])).holds(x_adv, x)] = place
         return level
 
-    def _slip(self, chunk: Chunk, rows: Tensor) -> None:
+    def _slip(self, chunk: ImageChunk, rows: Tensor) -> None:
         """Brings broken images down radius by radius, by projecting the image that broke them, as long as that still does."""
         while len(rows := rows[chunk.high[rows] - chunk.low[rows] > 1]):
             ball = Ball(self.threat.norm, self.levels.to(rows.device)[chunk.high[rows] - 1])
             target = None if chunk.target is None else chunk.target[rows]
-            search = Search(
-                self.judge, chunk.x[rows], chunk.y[rows], ball, target=target, aimed=self.threat.aimed
+            search = AttackBatch(
+                self.float32_logits,
+                chunk.x[rows],
+                chunk.y[rows],
+                ball,
+                target=target,
+                targeted_success=self.threat.targeted_success,
             )
             nearer = ball.project(chunk.x_adv[rows], chunk.x[rows])
             rows = rows[search.check(torch.arange(len(rows), device=rows.device), nearer)]
-            chunk.x_adv[rows] = search.x_adv[search.broken]
+            chunk.x_adv[rows] = search.x_adv[search.is_adversarial]
             if search.logits is not None:
-                chunk.after[rows] = search.logits[search.broken]
+                chunk.after[rows] = search.logits[search.is_adversarial]
             chunk.high[rows] -= 1
 
-    def _draws(self, chunk: Chunk, *path: int) -> Draws:
+    def _draws(self, chunk: ImageChunk, *path: int) -> Draws:
         return Draws(mix(self.threat.seed, 1, *path), chunk.places)
 
 
-def save(path: Path, chunk: Chunk) -> None:
+def save_chunk(path: Path, chunk: ImageChunk) -> None:
     arrays: dict[str, Any] = chunk.arrays()
     write_atomically(path, lambda file: np.savez(file, **arrays))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stresslens.config.threat_model import Attempt, Threat
+from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace
@@ -19,13 +19,13 @@ from stresslens.core.run_folder import FORMAT
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
-from stresslens.robustness.attack_batch import Judge, judged
-from stresslens.robustness.autotune import Steering
-from stresslens.robustness.radius_search import Chunk
+from stresslens.robustness.attack_batch import VerdictModel, batched_logits
+from stresslens.robustness.autotune import AttackCompute
+from stresslens.robustness.radius_search import ImageChunk
 
 
 @dataclass(frozen=True)
-class Robust:
+class AttackResult:
     """What attacking a model found: arrays with one entry an image, and the facts about them as JSON writes them.
 
     arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked, infinite where unbroken), by
@@ -95,18 +95,24 @@ class Robust:
         write_json(folder / "result.json", self.facts)
 
     @staticmethod
-    def load(folder: Path) -> Robust:
+    def load(folder: Path) -> AttackResult:
         """Raises UnreadableRun when its files are missing or damaged."""
-        return Robust(
+        return AttackResult(
             read_arrays(folder / "result.npz", f"there is no {folder / 'result.npz'}"),
             read_json(folder / "result.json"),
         )
 
 
-def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str, np.ndarray]:
+Robust = AttackResult
+"""The name in version 0.1.0."""
+
+
+def result_arrays(
+    chunks: Sequence[ImageChunk], threat: ThreatModel, float32_logits: VerdictModel
+) -> dict[str, np.ndarray]:
     levels = np.array([*(eps for eps in threat.radii if eps > 0), np.inf])
 
-    def joined(of: Callable[[Chunk], Any]) -> np.ndarray:
+    def joined(of: Callable[[ImageChunk], Any]) -> np.ndarray:
         return np.concatenate([of(chunk).cpu().numpy() for chunk in chunks])
 
     wrong = ~joined(lambda c: c.right)
@@ -118,7 +124,7 @@ def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str
     after = torch.cat([c.after for c in chunks])[broken].double().softmax(1).cpu()
     by[wrong | ~np.isfinite(smallest)] = -1
     ladder = chunks[0].ladder
-    of_ladder = judged(judge, ladder.flatten(0, 1)).double().softmax(1).cpu()
+    of_ladder = batched_logits(float32_logits, ladder.flatten(0, 1)).double().softmax(1).cpu()
     return {
         "index": joined(lambda c: c.places),
         "labels": joined(lambda c: c.y),
@@ -144,15 +150,15 @@ def arrays_of(chunks: Sequence[Chunk], threat: Threat, judge: Judge) -> dict[str
     }
 
 
-def facts_of(
+def result_facts(
     arrays: Mapping[str, np.ndarray],
-    chunks: Sequence[Chunk],
-    threat: Threat,
+    chunks: Sequence[ImageChunk],
+    threat: ThreatModel,
     key: str,
     fingerprint: str,
     asked: int,
     reported: float | None,
-    steering: Steering,
+    compute: AttackCompute,
     seconds: float,
 ) -> dict[str, Any]:
     n, smallest = len(arrays["labels"]), arrays["smallest"]
@@ -171,7 +177,7 @@ def facts_of(
         "asked": asked,
         "seed": threat.seed,
         "target": threat.target,
-        "aimed": threat.aimed,
+        "aimed": threat.targeted_success,
         "classes": int(chunks[0].clean.shape[1]),
         "clean": wilson(int((smallest > 0).sum()), n).as_json(),
         "reported_clean": reported,
@@ -191,18 +197,18 @@ def facts_of(
         "findings": [],
         "audited": False,
         "traces": [trace.as_json() for trace in traces],
-        "steering": steering.as_json(),
+        "steering": compute.as_json(),
         "cost": {
             "seconds": max(seconds, sum(trace.seconds for trace in traces)),
             "forwards": sum(trace.forwards for trace in traces),
             "gradients": sum(trace.gradients for trace in traces),
             "audit_seconds": 0.0,
         },
-        "settings": plain(threat),
+        "settings": threat_settings(threat),
     }
 
 
-def _alone(place: int, each: Attempt, chunks: Sequence[Chunk]) -> dict[str, Any]:
+def _alone(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> dict[str, Any]:
     rows = []
     for level, eps in enumerate(each.radii):
         ranks = torch.cat([chunk.ranks[place, level] for chunk in chunks])
@@ -228,7 +234,7 @@ def _alone(place: int, each: Attempt, chunks: Sequence[Chunk]) -> dict[str, Any]
     return {**_described(each), "attack": each.value, "target": each.target, "rows": rows}
 
 
-def _described(each: Attempt) -> dict[str, Any]:
+def _described(each: BoundAttack) -> dict[str, Any]:
     name = each.bound.function.__name__
     value = each.value if isinstance(each.value, dict) else {each.value: {}}
     return {"name": name, "label": each.label, "options": dict(next(iter(value.values())) or {})}
@@ -258,7 +264,7 @@ def _merged(traces: Sequence[Trace]) -> list[Trace]:
     return list(together.values())
 
 
-def plain(threat: Threat) -> dict[str, Any]:
+def threat_settings(threat: ThreatModel) -> dict[str, Any]:
     """All that a result depends on besides the model and the images, as JSON writes it."""
     return {
         **{key: value for key, value in threat.settings.items() if key != "alone"},

@@ -17,9 +17,9 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_arrays
 from stresslens.core.types import Estimate, Finding
-from stresslens.evaluation.inputs import admitted, numbers
+from stresslens.evaluation.inputs import check_inputs, numbers
 from stresslens.metrics.intervals import wilson
-from stresslens.robustness.attack_batch import judge_of, judged
+from stresslens.robustness.attack_batch import batched_logits, verdict_model
 
 NAMES = {
     "adversarials": ("adversarials", "x_adv", "adv", "adversarial", "advs", "adv_images"),
@@ -82,7 +82,7 @@ def verify(
     accuracy that was published. An image counts as broken when its adversarial lies in ball and box and the model, in float32 and
     evaluation mode, answers anything but the label. Raises ConfigError and DataError for what cannot be read.
     """
-    originals = admitted(model, images, labels)
+    originals = check_inputs(model, images, labels)
     candidates, as_bytes = _candidates(adversarials, (len(originals), *originals.shape))
     listed = torch.ones(len(originals), dtype=torch.bool)
     return _recounted(
@@ -97,7 +97,7 @@ def verify(
     )
 
 
-def of_run(
+def verify_run(
     model: nn.Module,
     split: Split,
     found: Mapping[str, Any],
@@ -156,7 +156,7 @@ def _of_result(
     claimed: float | None,
 ) -> Verification:
     """A result of stresslens at a radius, by default at its largest; adversarials of larger radii break nothing at that."""
-    originals, rows = admitted(model, own), _places(found["rows"], "rows", len(own))
+    originals, rows = check_inputs(model, own), _places(found["rows"], "rows", len(own))
     if len(set(rows.tolist())) != len(rows):
         raise DataError("rows name an image more than once")
     if len(rows) != len(found["adversarials"]):
@@ -201,8 +201,8 @@ def _recounted(
     finite = torch.isfinite(candidates.flatten(1)).all(1)
     safe = torch.where(finite[:, None, None, None], candidates, x)
     with attacked(model):
-        judge = judge_of(model)
-        clean, logits = judged(judge, x), judged(judge, safe)
+        float32_logits = verdict_model(model)
+        clean, logits = batched_logits(float32_logits, x), batched_logits(float32_logits, safe)
     right, fooled = clean.argmax(1) == y, listed & finite & (logits.argmax(1) != y)
     in_box = finite & (safe >= 0).flatten(1).all(1) & (safe <= 1).flatten(1).all(1)
     inside = finite & in_box & ball.holds(safe, x)

@@ -15,24 +15,24 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.saved_model import open_model
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
-from stresslens.robustness.attack_run import check_data, resolved, stress
+from stresslens.robustness.attack_run import attack_stage, check_attack_data, resolved_threat_model
 from stresslens.training.task import Task, other_run
 
 Record = dict[str, Any]
 T = TypeVar("T", Corruptions, Explain, Views)
 
 
-def check(task: Task, data: Data) -> None:
+def check_sections(task: Task, data: Data) -> None:
     """Raises ConfigError, before any training, for what could not be done with the trained model."""
-    if (asked := task.recipe.robustness) is not None:
-        check_data(asked, resolved(asked, task.base), data)
+    if (asked := task.config.robustness) is not None:
+        check_attack_data(asked, resolved_threat_model(asked, task.base), data)
         if asked.surrogate is not None:
             other_run(task, asked.surrogate, "robustness.surrogate")
-    recipe = task.recipe
+    config = task.config
     looked = {
-        "corruptions": _whole(Corruptions, recipe.corruptions),
-        "explain": _whole(Explain, recipe.explain),
-        "views": _whole(Views, recipe.views),
+        "corruptions": _whole(Corruptions, config.corruptions),
+        "explain": _whole(Explain, config.explain),
+        "views": _whole(Views, config.views),
     }
     for key, of in looked.items():
         if of is not None and of.split not in data.splits:
@@ -47,18 +47,20 @@ def _whole(kind: type[T], asked: list[Any] | T | None) -> T | None:
 
 
 def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
-    asked = task.recipe.robustness
+    asked = task.config.robustness
     assert asked is not None
     surrogate = (
         open_model(other_run(task, asked.surrogate, "robustness.surrogate"), trust=True)
         if asked.surrogate
         else None
     )
-    stress(folder, model, data, asked, resolved(asked, task.base), record, surrogate=surrogate)
+    attack_stage(
+        folder, model, data, asked, resolved_threat_model(asked, task.base), record, surrogate=surrogate
+    )
 
 
 def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
-    asked = _whole(Corruptions, task.recipe.corruptions)
+    asked = _whole(Corruptions, task.config.corruptions)
     assert asked is not None
     result = corrupt.corrupt(
         folder.path / "corruptions",
@@ -75,13 +77,13 @@ def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record
 
 
 def _explain(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
-    asked = _whole(Explain, task.recipe.explain)
+    asked = _whole(Explain, task.config.explain)
     assert asked is not None
     maps.why(folder, model, data, asked, record, base=task.base)
 
 
 def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
-    asked = _whole(Views, task.recipe.views)
+    asked = _whole(Views, task.config.views)
     assert asked is not None
     views.look_into(folder, model, data, asked, record, base=task.base)
 

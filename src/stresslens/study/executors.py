@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stresslens.config.study_file import Executor
+from stresslens.config.study_file import ExecutorName
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.text import notices_are_sentences
 from stresslens.study import stages
@@ -35,7 +35,7 @@ RETRIES = 10
 
 
 @dataclass(frozen=True)
-class Place:
+class Executor:
     """Where tasks go: so many at a time, each on at most so many threads; `submit` hands one to another process."""
 
     at_once: int
@@ -65,7 +65,7 @@ class Place:
 
 
 @contextmanager
-def opened(executor: Executor, jobs: int | None) -> Iterator[Place]:
+def open_executor(executor: ExecutorName, jobs: int | None) -> Iterator[Executor]:
     """The place, closed at the end; its workers save and end when an error or a signal comes.
 
     Without `jobs` runs are carried out one after another here, or one on each core of the cluster. Raises ConfigError where Ray is
@@ -90,12 +90,12 @@ def _result(outcome: Outcome) -> Record | TrainingDiverged:
 
 
 @contextmanager
-def _here(jobs: int) -> Iterator[Place]:
+def _here(jobs: int) -> Iterator[Executor]:
     threads = max(1, (os.cpu_count() or 1) // jobs)
     others = multiprocessing.active_children()
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker) as pool:
         try:
-            yield Place(jobs, threads, lambda task: pool.submit(_in_worker, task))
+            yield Executor(jobs, threads, lambda task: pool.submit(_in_worker, task))
         except BrokenProcessPool as error:
             raise StresslensError(
                 "a process was ended from outside (out of memory?); the same command goes on"
@@ -137,7 +137,7 @@ def _in_worker(task: Task) -> Outcome:
 
 
 @contextmanager
-def _on_ray(jobs: int | None) -> Iterator[Place]:
+def _on_ray(jobs: int | None) -> Iterator[Executor]:
     """The cluster of RAY_ADDRESS or `ray start`, else one of this machine alone. All its nodes must see the folder of the runs."""
     try:
         import ray
@@ -156,7 +156,7 @@ def _on_ray(jobs: int | None) -> Iterator[Place]:
     running: list[Any] = []
 
     def submit(task: Task) -> Future[Outcome]:
-        train = task.recipe.train
+        train = task.config.train
         needs = {
             "num_cpus": min(int(train.threads), cores),
             "num_gpus": int(train.device.startswith("cuda")),
@@ -168,7 +168,7 @@ def _on_ray(jobs: int | None) -> Iterator[Place]:
         return future
 
     try:
-        yield Place(at_once, max(1, min(os.cpu_count() or 1, cores // at_once)), submit, far=True)
+        yield Executor(at_once, max(1, min(os.cpu_count() or 1, cores // at_once)), submit, far=True)
     except ray.exceptions.RayError as error:
         raise StresslensError(
             f"Ray gave a run up ({type(error).__name__}: {error}); the same command goes on"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from stresslens.comparison import accuracy, convergence, robustness, setting_importance, transferability
 from stresslens.config import study_file
-from stresslens.config.validation import others
+from stresslens.config.validation import depends_on
 from stresslens.core import distributed
 from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import command_line
 from stresslens.study import executors, sweep
 from stresslens.study.record import Record
-from stresslens.training.autotune import adopted, precision_of, settle
+from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
 from stresslens.training.distributed import admit
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
@@ -55,11 +55,11 @@ def run(
         else:
             tell(task, outcome)
 
-    with executors.opened(study.executor, jobs) as place:
+    with executors.open_executor(study.executor, jobs) as place:
         if study.sweep is not None:
             study = sweep.swept(study, folder, place, show, say)
         tasks = tasks_of(study, folder)
-        adopted(tasks)
+        adopt_from_folder(tasks)
         precision = None
         for ready in waves(tasks):
             failed |= {
@@ -69,7 +69,7 @@ def run(
                 if other in failed
             }
             due = [task for task in ready if task.folder not in failed]
-            wave = settle(due, most_threads=place.threads, precision=precision)
+            wave = autotune(due, most_threads=place.threads, precision=precision)
             precision = precision or precision_of(due, wave)
             admit(wave)
             _describe(study, folder)
@@ -87,7 +87,7 @@ def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
             study.name,
             run.name,
             seed,
-            run.recipe,
+            run.config,
             run.base,
             folder / run.name / f"seed-{seed}",
             repeats=study.repeats,
@@ -102,7 +102,7 @@ def waves(tasks: Sequence[Task]) -> list[list[Task]]:
 
     Raises ConfigError where runs wait for each other.
     """
-    needs = {task.run: [name for _, name in others(task.recipe)] for task in tasks}
+    needs = {task.run: [name for _, name in depends_on(task.config)] for task in tasks}
 
     def depth(run: str, seen: tuple[str, ...] = ()) -> int:
         if run in seen:
@@ -117,7 +117,9 @@ def waves(tasks: Sequence[Task]) -> list[list[Task]]:
 
 def _needed(task: Task) -> dict[Path, str]:
     """The folders of the runs that this one needs, with what for."""
-    return {task.folder.parent.parent / name / task.folder.name: what for what, name in others(task.recipe)}
+    return {
+        task.folder.parent.parent / name / task.folder.name: what for what, name in depends_on(task.config)
+    }
 
 
 def conclude(folder: Path) -> None:
@@ -125,15 +127,17 @@ def conclude(folder: Path) -> None:
     from stresslens.report.page import write_report
 
     file = folder / "transfers.json"
-    passed_on = transferability.of_study(folder, trust=True, known=read_json(file) if file.exists() else None)
+    passed_on = transferability.study_transferability(
+        folder, trust=True, known=read_json(file) if file.exists() else None
+    )
     if passed_on is not None:
         write_json(file, passed_on)
     further = {
-        "robustness": robustness.of_study(folder),
-        "importance": setting_importance.of_study(folder),
-        "pace": convergence.of_study(folder),
+        "robustness": robustness.compare_study_robustness(folder),
+        "importance": setting_importance.study_setting_importance(folder),
+        "pace": convergence.study_convergence(folder),
     }
-    write_json(folder / "comparison.json", accuracy.of_study(folder) | further)
+    write_json(folder / "comparison.json", accuracy.compare_study_accuracy(folder) | further)
     write_report(folder, anew=False)
 
 

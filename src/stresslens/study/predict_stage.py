@@ -12,16 +12,16 @@ from stresslens.evaluation import ood, scores
 from stresslens.evaluation.example_images import save_examples
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study.record import Record
-from stresslens.training.autotune import arithmetic_of
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
 
 
-def predict(
+def predict_stage(
     task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking
 ) -> None:
-    model = arithmetic_of(task).place(open_model(folder, trust=True, module=task.module))
+    model = compute_config(task).place(open_model(folder, trust=True, module=task.module))
     if task.until is not None:
         predict_split(folder, model, data, "validation", record)
         return
@@ -30,7 +30,7 @@ def predict(
         _, held_out = ood.observed(
             model, data.validation, lambda: predict_split(folder, model, data, "validation", record)
         )
-        fitted = ood.fit(known, held_out)
+        fitted = ood.fit_ood_detector(known, held_out)
         fitted.save(folder.likeness)
         record["likeness"] = {"rate": fitted.rate, "n": len(held_out.labels), "fitted_on": len(known.labels)}
     else:

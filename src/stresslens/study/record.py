@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from stresslens.config import registry
-from stresslens.config.schema import EVALUATION_KEYS, OPERATIONAL
+from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS
 from stresslens.core import distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
@@ -19,12 +19,12 @@ from stresslens.core.files import write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import FORMAT, RunFolder, environment, read_record
 from stresslens.core.version import __version__
-from stresslens.evaluation.data_check import findings_of
+from stresslens.evaluation.data_check import data_findings
 from stresslens.study import evaluation_stages
-from stresslens.training.autotune import arithmetic_of
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
-from stresslens.training.setup import origin_of
-from stresslens.training.task import Task, configuration, own_sources, settings_of
+from stresslens.training.setup import initial_weights_of
+from stresslens.training.task import Task, configuration, own_sources, variant_settings
 from stresslens.training.tracking import Tracking
 
 Record = dict[str, Any]
@@ -41,19 +41,19 @@ def record_end(folder: RunFolder, record: Record, error: Stopped | TrainingDiver
 def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
     """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code, and an
     evaluation that this data does not allow."""
-    evaluation_stages.check(task, data)
+    evaluation_stages.check_sections(task, data)
     comparable = configuration(task)
-    comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in OPERATIONAL}
+    comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in RESUME_SAFE_KEYS}
     for key in EVALUATION_KEYS:
         comparable.pop(key, None)
     sources = own_sources(task)
     trained_with = registry.own_plugins(
-        {k: v for k, v in settings_of(task).items() if k not in EVALUATION_KEYS}
+        {k: v for k, v in variant_settings(task).items() if k not in EVALUATION_KEYS}
     )
     hashes = {
         name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name
     }
-    origin = origin_of(task)
+    origin = initial_weights_of(task)
     fingerprint = fingerprint_of([comparable, data.fingerprint, hashes, origin.digest if origin else ""])
     if folder.record.exists() and folder.begun:
         kept: Record = read_record(folder)
@@ -71,10 +71,8 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
         _describe(task, folder, sources)
         return kept
     _describe(task, folder, sources)
-    arithmetic = arithmetic_of(task)
-    write_json(
-        folder.environment, environment(asdict(arithmetic) | distributed.group().facts(arithmetic.device))
-    )
+    compute = compute_config(task)
+    write_json(folder.environment, environment(asdict(compute) | distributed.group().facts(compute.device)))
     record: Record = {
         "format": FORMAT,
         "version": __version__,
@@ -93,11 +91,11 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
             "splits": {name: split.fingerprint for name, split in data.splits.items()},
             "sizes": {name: len(split) for name, split in data.splits.items()},
             "notes": list(data.notes),
-            "findings": [finding.as_json() for finding in findings_of(data)],
+            "findings": [finding.as_json() for finding in data_findings(data)],
             "division": dict(data.division) if data.division else None,
         },
         "reads_of_test": 0,
-        "watched_test": task.recipe.estimator is None and "test" in task.recipe.train.watch,
+        "watched_test": task.config.estimator is None and "test" in task.config.train.watch,
         "resumed_from": [],
         "findings": [],
         "stages": {},

@@ -18,13 +18,13 @@ from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import evaluation_stages
-from stresslens.study.predict_stage import predict
+from stresslens.study.predict_stage import predict_stage
 from stresslens.study.record import Record, Stage, begin_record, record_end
-from stresslens.study.train_stage import train
+from stresslens.study.train_stage import train_stage
 from stresslens.training import tracking_summary
-from stresslens.training.autotune import arithmetic_of
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
-from stresslens.training.task import Task, configuration, load_data, settings_of
+from stresslens.training.task import Task, configuration, load_data, variant_settings
 from stresslens.training.tracking import Tracking
 
 
@@ -39,11 +39,11 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         due = _due(task, record)
         if not due:
             return record
-        arithmetic = arithmetic_of(task)
-        devices.pick_device(arithmetic.device)
-        cuda = [torch.device(arithmetic.device)] if torch.device(arithmetic.device).type == "cuda" else []
+        compute = compute_config(task)
+        devices.pick_device(compute.device)
+        cuda = [torch.device(compute.device)] if torch.device(compute.device).type == "cuda" else []
         tracking = _tracking(task, folder)
-        with torch.random.fork_rng(devices=cuda), arithmetic.active(), closing(tracking):
+        with torch.random.fork_rng(devices=cuda), compute.active(), closing(tracking):
             for stage, fingerprint in due.items():
                 try:
                     STAGES[stage](task, folder, data, record, show, tracking)
@@ -67,7 +67,7 @@ def _due(task: Task, record: Record) -> dict[str, str]:
     for key in EVALUATION_KEYS:
         asked = configuration(task).get(key)
         if asked:
-            own = registry.digests(study_file.as_values(task.recipe)[key], base=task.base)
+            own = registry.source_digests(study_file.as_values(task.config)[key], base=task.base)
             due[key] = fingerprint_of([record["fingerprint"], asked, *own])
     return {
         stage: fingerprint for stage, fingerprint in due.items() if record["stages"].get(stage) != fingerprint
@@ -76,9 +76,9 @@ def _due(task: Task, record: Record) -> dict[str, str]:
 
 def _tracking(task: Task, folder: RunFolder) -> Tracking:
     """The run's trackers, not begun."""
-    trained = {key: value for key, value in settings_of(task).items() if key not in EVALUATION_KEYS}
+    trained = {key: value for key, value in variant_settings(task).items() if key not in EVALUATION_KEYS}
     config = {"study": task.study, "run": task.run, "seed": task.seed, **trained}
-    return Tracking(task.recipe.track or (), folder, task.base, config)
+    return Tracking(task.config.track or (), folder, task.base, config)
 
 
 def _track(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
@@ -96,7 +96,7 @@ def _examine(by: Callable[[Task, RunFolder, nn.Module, Data, Record], None]) -> 
         by(
             task,
             folder,
-            arithmetic_of(task).place(open_model(folder, trust=True, module=task.module)),
+            compute_config(task).place(open_model(folder, trust=True, module=task.module)),
             data,
             record,
         )
@@ -105,8 +105,8 @@ def _examine(by: Callable[[Task, RunFolder, nn.Module, Data, Record], None]) -> 
 
 
 STAGES: dict[str, Stage] = {
-    "training": train,
-    "predictions": predict,
+    "training": train_stage,
+    "predictions": predict_stage,
     **{key: _examine(by) for key, by in evaluation_stages.STAGES.items()},
     "track": _track,
 }

@@ -10,10 +10,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from stresslens.comparison.setting_importance import Standing, judged
+from stresslens.comparison.setting_importance import Standing, importance_verdicts
 from stresslens.config import registry, study_file
-from stresslens.config.schema import EVALUATION_KEYS, OPERATIONAL, Recipe
-from stresslens.config.search_space import settings_of
+from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
+from stresslens.config.search_space import space_settings
 from stresslens.config.sweep_validation import recipe_with
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problem, Problems, TrainingDiverged
@@ -21,15 +21,15 @@ from stresslens.core.files import UnreadableRun, read_json, write_atomically, wr
 from stresslens.core.run_folder import RunFolder, read_record
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
-from stresslens.study.executors import Place
+from stresslens.study.executors import Executor
 from stresslens.study.record import Record
 from stresslens.training import best_epoch, initial_weights
-from stresslens.training.autotune import arithmetic_of, settle
+from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task, load_data
 
 if TYPE_CHECKING:
-    from stresslens.study.sweep_journal import Journal
+    from stresslens.study.sweep_journal import SweepJournal
 
 FILE = "sweep.json"
 UNITS = {
@@ -42,7 +42,7 @@ UNITS = {
 def swept(
     study: study_file.Study,
     folder: Path,
-    place: Place,
+    place: Executor,
     show: Callable[[Task], Show],
     say: Callable[[str], None],
 ) -> study_file.Study:
@@ -61,16 +61,16 @@ class Trials:
     """The trials of one run: their folders (trials/000, …), the journal of what was asked, and sweep.json, which tells of both."""
 
     def __init__(
-        self, study: study_file.Study, run: study_file.Run, home: Path, say: Callable[[str], None]
+        self, study: study_file.Study, run: study_file.Variant, home: Path, say: Callable[[str], None]
     ) -> None:
         assert study.sweep is not None
         self.study, self.run, self.sweep, self.home, self.say = study, run, study.sweep, home, say
-        self.settings = settings_of(self.sweep, [])
-        self.values = study_file.as_values(run.recipe) | {
-            key: getattr(Recipe(), key) for key in EVALUATION_KEYS
+        self.settings = space_settings(self.sweep, [])
+        self.values = study_file.as_values(run.config) | {
+            key: getattr(VariantConfig(), key) for key in EVALUATION_KEYS
         }
-        self.values["train"]["watch"] = [split for split in run.recipe.train.watch if split != "test"]
-        self.arithmetic: dict[str, Any] = {}
+        self.values["train"]["watch"] = [split for split in run.config.train.watch if split != "test"]
+        self.compute: dict[str, Any] = {}
         """Device, precision, threads and memory format, settled once for all trials."""
         self.rows: dict[int, dict[str, Any]] = {}
         """Of sweep.json; that of a trial which was told stays."""
@@ -85,13 +85,14 @@ class Trials:
             {setting.key: value} for setting in self.settings for value, _ in setting.ends
         ]
         rules = {
-            best_epoch.rules(self.recipe(each).train, self.data, base=self.run.base)[0] for each in tried
+            best_epoch.selection_rules(self.config(each).train, self.data, base=self.run.base)[0]
+            for each in tried
         }
         if self.sweep.metric == "auto" and "robust" in rules and len(rules) > 1:
             raise ConfigError(
                 "sweep.metric: some trials harden and others do not; say what all are judged by (accuracy, loss)"
             )
-        losses = {str([self.recipe(each).train.loss, self.recipe(each).train.objective]) for each in tried}
+        losses = {str([self.config(each).train.loss, self.config(each).train.objective]) for each in tried}
         if self.metric == "loss" and len(losses) > 1:
             raise ConfigError(
                 "sweep.metric: loss holds trials to the loss each is trained by, and these differ; take accuracy"
@@ -109,13 +110,13 @@ class Trials:
 
     @cached_property
     def data(self) -> Data:
-        return load_data(self.task(0, self.recipe({}), 1))
+        return load_data(self.task(0, self.config({}), 1))
 
     @cached_property
     def metric(self) -> str:
         """What trials are judged by: unless told what chooses the epoch, and accuracy where that is the last."""
-        rule = best_epoch.rules(
-            self.recipe(self.sweep.settings[0] if self.sweep.settings else {}).train,
+        rule = best_epoch.selection_rules(
+            self.config(self.sweep.settings[0] if self.sweep.settings else {}).train,
             self.data,
             base=self.run.base,
         )[0]
@@ -124,14 +125,16 @@ class Trials:
     @cached_property
     def asked(self) -> dict[str, Any]:
         """What makes it this sweep and no other."""
-        code = registry.digests([self.values, self.sweep.space, self.sweep.settings], base=self.run.base)
-        train = {key: value for key, value in self.values["train"].items() if key not in OPERATIONAL}
-        recipe = {**self.values, "train": train, "code": code}
-        origin = initial_weights.published(self.run.recipe.model, None, base=self.run.base)
+        code = registry.source_digests(
+            [self.values, self.sweep.space, self.sweep.settings], base=self.run.base
+        )
+        train = {key: value for key, value in self.values["train"].items() if key not in RESUME_SAFE_KEYS}
+        config = {**self.values, "train": train, "code": code}
+        origin = initial_weights.published(self.run.config.model, None, base=self.run.base)
         begun = {"weights": origin.digest} if origin and origin.digest else {}
         return {
             "sweep": asdict(self.sweep),
-            "recipe": recipe,
+            "recipe": config,
             "seed": self.study.seeds[0],
             "data": self.data.fingerprint,
         } | begun
@@ -147,27 +150,29 @@ class Trials:
             raise UnreadableRun(f"{path} tells of no sweep; delete {self.home} to start anew")
         return known
 
-    def recipe(self, settings: dict[str, Any]) -> Recipe:
+    def config(self, settings: dict[str, Any]) -> VariantConfig:
         """What a trial with these settings is trained by."""
         found: list[Problem] = []
-        recipe = recipe_with(self.values, settings, {}, self.run.base, found)
-        if recipe is None:
+        config = recipe_with(self.values, settings, {}, self.run.base, found)
+        if config is None:
             raise Problems(found)
-        return replace(recipe, train=replace(recipe.train, **self.arithmetic))
+        return replace(config, train=replace(config.train, **self.compute))
 
-    def task(self, number: int, recipe: Recipe, until: int) -> Task:
+    def task(self, number: int, config: VariantConfig, until: int) -> Task:
         folder, name = self.home / "trials" / f"{number:03d}", f"{self.run.name}-trial-{number:03d}"
-        return Task(self.study.name, name, self.study.seeds[0], recipe, self.run.base, folder, until=until)
+        return Task(self.study.name, name, self.study.seeds[0], config, self.run.base, folder, until=until)
 
-    def best(self, place: Place, show: Callable[[Task], Show]) -> study_file.Run:
+    def best(self, place: Executor, show: Callable[[Task], Show]) -> study_file.Variant:
         """The run with the best settings, once what is left of its trials has been carried out."""
-        from stresslens.study.sweep_journal import Journal  # Optuna takes its time to import
+        from stresslens.study.sweep_journal import SweepJournal  # Optuna takes its time to import
 
         with RunFolder(self.home / "trials").locked():
-            self.arithmetic = self.known.get("arithmetic") or self._settled(place)
+            self.compute = self.known.get("arithmetic") or self._settled(place)
             path = self.home / "trials" / "journal.log"
             largest = self.metric != "loss"
-            self.journal: Journal = Journal(path, self.sweep, self.values, self.run.base, largest=largest)
+            self.journal: SweepJournal = SweepJournal(
+                path, self.sweep, self.values, self.run.base, largest=largest
+            )
             self._write()
             if self.sweep.method == "halving":
                 self._halve(place, show)
@@ -184,21 +189,21 @@ class Trials:
                 f"{key}={json.dumps(value)}" for key, value in self.journal.settings(best).items()
             )
             self.say(f"{self.run.name}: goes on with trial {best}, the best on validation: {chosen}")
-            recipe = self.recipe(self.journal.settings(best))
+            config = self.config(self.journal.settings(best))
             watch, evaluation = (
-                self.run.recipe.train.watch,
-                {key: getattr(self.run.recipe, key) for key in EVALUATION_KEYS},
+                self.run.config.train.watch,
+                {key: getattr(self.run.config, key) for key in EVALUATION_KEYS},
             )
-            if recipe.train.watch == watch:
+            if config.train.watch == watch:
                 self._hand_over(best)
         return replace(
-            self.run, recipe=replace(recipe, train=replace(recipe.train, watch=watch), **evaluation)
+            self.run, config=replace(config, train=replace(config.train, watch=watch), **evaluation)
         )
 
-    def _settled(self, place: Place) -> dict[str, Any]:
-        recipe = self.recipe({})
-        task = replace(self.task(0, recipe, recipe.train.epochs), folder=self.home / "trials")
-        return asdict(arithmetic_of(settle([task], most_threads=place.threads)[0]))
+    def _settled(self, place: Executor) -> dict[str, Any]:
+        config = self.config({})
+        task = replace(self.task(0, config, config.train.epochs), folder=self.home / "trials")
+        return asdict(compute_config(autotune([task], most_threads=place.threads)[0]))
 
     def _asked(self) -> Iterator[Task]:
         """What was left running, under its own number; then new trials, each asked when there is room for it."""
@@ -208,28 +213,28 @@ class Trials:
             yield self._whole(self.journal.ask())
 
     def _whole(self, number: int) -> Task:
-        recipe = self.recipe(self.journal.settings(number))
-        return self.task(number, recipe, recipe.train.epochs)
+        config = self.config(self.journal.settings(number))
+        return self.task(number, config, config.train.epochs)
 
     def _tell(self, task: Task, outcome: Record | TrainingDiverged) -> None:
         number = int(task.folder.name)
-        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.recipe)
+        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config)
         self.journal.tell(number, value)
         self._write()
         self._say(number, value, f"{self.journal.ended} of {self.sweep.size} ended")
 
-    def _halve(self, place: Place, show: Callable[[Task], Show]) -> None:
+    def _halve(self, place: Executor, show: Callable[[Task], Show]) -> None:
         """Successive halving (Jamieson & Talwalkar 2016), every rung after the one below it is complete.
 
         A trial has the schedule of all its epochs and rests at a rung; those that go on do so from their checkpoint.
         """
         while len(self.journal) < self.sweep.size:
             self.journal.ask()
-        epochs = self.run.recipe.train.epochs
+        epochs = self.run.config.train.epochs
         alive = list(range(self.sweep.size))
         for until in self.sweep.halving.rungs(epochs):
             left = [number for number in alive if number not in self.journal.at_rung(until)]
-            tasks = (self.task(number, self.recipe(self.journal.settings(number)), until) for number in left)
+            tasks = (self.task(number, self.config(self.journal.settings(number)), until) for number in left)
             place.carry_out(tasks, partial(self._tell_rung, until, len(alive)), show)
             there = self.journal.at_rung(until)
             ranked = sorted(alive, key=lambda number: (-self._sign * there[number], number))
@@ -243,30 +248,30 @@ class Trials:
 
     def _tell_rung(self, until: int, size: int, task: Task, outcome: Record | TrainingDiverged) -> None:
         number = int(task.folder.name)
-        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.recipe, until)
+        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config, until)
         self.journal.report(number, until, -self._sign * math.inf if value is None else value)
         self._write()
         there = len(self.journal.at_rung(until))
-        self._say(number, value, f"{there} of {size} at epoch {until} of {self.run.recipe.train.epochs}")
+        self._say(number, value, f"{there} of {size} at epoch {until} of {self.run.config.train.epochs}")
 
     @property
     def _sign(self) -> int:
         return -1 if self.metric == "loss" else 1
 
-    def value(self, number: int, recipe: Recipe, until: int | None = None) -> float | None:
+    def value(self, number: int, config: VariantConfig, until: int | None = None) -> float | None:
         """What the metric was on validation at the epoch chosen, of the first `until`; None where none was evaluated."""
-        folder = RunFolder(self.task(number, recipe, 1).folder)
+        folder = RunFolder(self.task(number, config, 1).folder)
         lines = [
             line for line in folder.read_lines(folder.metrics) if until is None or line["epoch"] <= until
         ]
-        rule = best_epoch.rules(recipe.train, self.data, base=self.run.base)[0]
-        seen = best_epoch.chosen(rule, lines)
+        rule = best_epoch.selection_rules(config.train, self.data, base=self.run.base)[0]
+        seen = best_epoch.best_epoch_metrics(rule, lines)
         return None if seen is None else float(seen[self.metric])
 
     def _hand_over(self, best: int) -> None:
         """Gives the best trial's checkpoint to the run's first seed, which then has only its predictions to make."""
         trial, run = (
-            RunFolder(self.task(best, self.recipe({}), 1).folder),
+            RunFolder(self.task(best, self.config({}), 1).folder),
             RunFolder(self.home / f"seed-{self.study.seeds[0]}"),
         )
         if run.record.exists():
@@ -300,10 +305,12 @@ class Trials:
             "metric": self.metric,
             "size": self.sweep.size,
             "asked": self.asked,
-            "arithmetic": self.arithmetic,
+            "arithmetic": self.compute,
             "best": self.journal.best if ended else None,
             "trials": rows,
-            "importance": judged([row["settings"] for row in rows], [self._standing(row) for row in rows])
+            "importance": importance_verdicts(
+                [row["settings"] for row in rows], [self._standing(row) for row in rows]
+            )
             if ended
             else None,
         }
@@ -312,12 +319,12 @@ class Trials:
 
     def _row(self, number: int) -> dict[str, Any]:
         settings, status = self.journal.settings(number), self.journal.status(number)
-        recipe = self.recipe(settings)
-        folder = RunFolder(self.task(number, recipe, 1).folder)
+        config = self.config(settings)
+        folder = RunFolder(self.task(number, config, 1).folder)
         record = read_record(folder) if folder.record.exists() else {}
         trained = record.get("training", {})
         diverged = record.get("status") == "diverged"
-        value = None if diverged or not trained else self.value(number, recipe)
+        value = None if diverged or not trained else self.value(number, config)
         return {
             "number": number,
             "settings": settings,

@@ -12,7 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from stresslens.config.search_space import Sweep, constraints_of, settings_of
+from stresslens.config.search_space import Sweep, constraints_of, space_settings
 from stresslens.config.sweep_validation import allowed, recipe_with
 from stresslens.core.draws import mix
 from stresslens.core.files import UnreadableRun
@@ -33,7 +33,7 @@ class Held:
         return None
 
 
-class Journal:
+class SweepJournal:
     """The trials by number. What is asked depends on the sweep's seed, the number and the trials before, and on nothing else."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Journal:
     ) -> None:
         """`values` are those of the recipe without settings; `largest` is whether a larger value is better."""
         self._sweep, self._values, self._base = sweep, values, base
-        self._settings, self._constraints = settings_of(sweep, []), constraints_of(sweep, [])
+        self._settings, self._constraints = space_settings(sweep, []), constraints_of(sweep, [])
         _cut(path)
         try:
             lock: Any = Held()

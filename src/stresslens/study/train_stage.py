@@ -9,25 +9,27 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor, nn
 
-from stresslens.config.schema import Tune
+from stresslens.config.schema import FineTune
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import Stopped
 from stresslens.core.files import write_atomically, write_json
 from stresslens.core.run_folder import FORMAT, RunFolder, on_cpu
-from stresslens.evaluation.estimator import build, fit, save
+from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
 from stresslens.study.record import Record, record_end
 from stresslens.training import catastrophic_overfitting, distributed, linear_probe
-from stresslens.training.autotune import arithmetic_of
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
-from stresslens.training.setup import begin, build_model, leak
+from stresslens.training.setup import build_model, leak, load_initial_weights
 from stresslens.training.signals import noted
 from stresslens.training.task import Task, configuration
 from stresslens.training.tracking import Tracking
 
 
-def train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
-    if task.recipe.estimator is not None:
+def train_stage(
+    task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking
+) -> None:
+    if task.config.estimator is not None:
         _fit_estimator(task, folder, data, record)
         return
     model = build_model(task, data)
@@ -37,14 +39,14 @@ def train(task: Task, folder: RunFolder, data: Data, record: Record, show: Show,
     state, passed_over = folder.load_checkpoint()
     if passed_over:
         record["findings"].append({"kind": "checkpoint", "message": passed_over})
-    if state is None and (account := begin(task, data, model)) is not None:
+    if state is None and (account := load_initial_weights(task, data, model)) is not None:
         record["weights"] = account.as_json() | {"input": layers.preparation(model, data.shape)}
         if (found := leak(task, data)) is not None:
             record["data"]["findings"].append(found.as_json())
-    tune = task.recipe.train.tune
-    if tune is not None and task.recipe.train.probed:
-        weights = _probed(tune, arithmetic_of(task).place(model), data, record)
-    elif task.recipe.train.epochs:
+    tune = task.config.train.tune
+    if tune is not None and task.config.train.probed:
+        weights = _probed(tune, compute_config(task).place(model), data, record)
+    elif task.config.train.epochs:
         weights = _fitted(task, folder, data, record, model, state, show, tracking)
     else:
         weights = _as_built(model, record)
@@ -63,30 +65,30 @@ def _fitted(
     tracking: Tracking,
 ) -> dict[str, Tensor]:
     """The net's weights of the chosen epoch; `state` is the checkpoint that training goes on from."""
-    arithmetic = arithmetic_of(task)
+    compute = compute_config(task)
     with noted() as signals:
-        training = distributed.begin(task, data, model, state, folder, show)
+        training = distributed.begin_training(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
         if state is not None:
             training.cut_logs()
-            place = {"epoch": training.position.epoch, "step": training.position.step}
-            record["resumed_from"].append(place | training.group.facts(arithmetic.device))
+            place = {"epoch": training.state.epoch, "step": training.state.step}
+            record["resumed_from"].append(place | training.group.facts(compute.device))
         else:
             training.start_logs()
         write_json(folder.record, record)
-        epochs = task.recipe.train.epochs
+        epochs = task.config.train.epochs
         steps = epochs * training.steps_per_epoch
-        tracking.begin(epoch=training.position.epoch, step=training.iteration, epochs=epochs, steps=steps)
-        devices.start_watching_memory(arithmetic.device)
+        tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
+        devices.start_watching_memory(compute.device)
         try:
-            distributed.train(training)
+            distributed.train_on_all_ranks(training)
         except Stopped as error:  # recorded while a second signal still does no harm
             record_end(folder, record, error)
             raise
     found = catastrophic_overfitting.findings(folder.read_lines(folder.metrics))
     record["findings"] = [f for f in record["findings"] if f["kind"] != catastrophic_overfitting.KIND] + found
-    p = training.position
-    images = p.epoch * len(data.train) * task.recipe.train.replay
+    p = training.state
+    images = p.epoch * len(data.train) * task.config.train.replay
     record["training"] = {
         "epochs": p.epoch,
         "chosen_epoch": training.chosen_epoch,
@@ -96,7 +98,7 @@ def _fitted(
         "stopped": p.stopped
         or ("all epochs done" if training.over else f"at epoch {p.epoch}, as a trial of a sweep"),
         "select": training.select,
-        "peak_memory": devices.peak_memory(arithmetic.device),
+        "peak_memory": devices.peak_memory(compute.device),
     }
     record["reads_of_test"] = p.reads_of_test
     return training.chosen()
@@ -115,10 +117,10 @@ def _as_built(model: nn.Sequential, record: Record) -> dict[str, Tensor]:
     return model.get_submodule("net").state_dict()
 
 
-def _probed(tune: Tune, model: nn.Module, data: Data, record: Record) -> dict[str, Tensor]:
+def _probed(tune: FineTune, model: nn.Module, data: Data, record: Record) -> dict[str, Tensor]:
     """The weights of a net whose head alone was fitted."""
     began = time.perf_counter()
-    tried = linear_probe.probe(model, data, tune.penalties)
+    tried = linear_probe.fit_linear_probe(model, data, tune.penalties)
     best = max(tried, key=lambda each: each.rank)
     record["training"] = {
         "epochs": 0,
@@ -150,10 +152,10 @@ def _card(task: Task, data: Data, model: nn.Sequential) -> dict[str, Any]:
 
 
 def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) -> None:
-    assert task.recipe.estimator is not None
-    estimator = build(task.recipe.estimator, task.seed, base=task.base)
+    assert task.config.estimator is not None
+    estimator = build_estimator(task.config.estimator, task.seed, base=task.base)
     began = time.perf_counter()
-    told = fit(estimator, data)
+    told = fit_estimator(estimator, data)
     seconds = time.perf_counter() - began
     record["findings"] += [{"kind": "fitting", "message": message} for message in told]
     record["training"] = {"seconds": seconds, "images": len(data.train), "stopped": "fitted"}
@@ -165,4 +167,4 @@ def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) ->
         "seed": task.seed,
         "fit": data.fit,
     }
-    save(folder, estimator, card)
+    save_estimator(folder, estimator, card)

@@ -10,18 +10,18 @@ import yaml
 from torch import nn
 
 from stresslens.config import registry, study_file
-from stresslens.config.schema import ARITHMETIC, EVALUATION_KEYS, OPERATIONAL
+from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS
 from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
-from stresslens.core.devices import Arithmetic, Precision
+from stresslens.core.devices import ComputeConfig, Precision
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step
-from stresslens.training.best_epoch import rules
-from stresslens.training.setup import build_model, origin_of
+from stresslens.training.best_epoch import selection_rules
+from stresslens.training.setup import build_model, initial_weights_of
 from stresslens.training.task import Task, configuration, load_data
 
 HEAVY = 2e11
@@ -30,7 +30,7 @@ FEWEST = 8
 """Images of a timed step at least, so that it is laid out like a batch."""
 
 
-def settle(tasks: list[Task], *, most_threads: int, precision: Precision | None = None) -> list[Task]:
+def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | None = None) -> list[Task]:
     """The tasks with device, precision, threads and memory format decided: as a run's folder says, else by measuring.
 
     Runs of one study are compared with each other, so one precision serves them all: that given, which earlier ones have, or
@@ -38,14 +38,14 @@ def settle(tasks: list[Task], *, most_threads: int, precision: Precision | None 
     where another configuration lies.
     """
     tasks = [task if _steps(task) else _with_one_way(task) for task in tasks]
-    settled = adopted(tasks)
+    settled = adopt_from_folder(tasks)
     timings = {place: _timed(task, most_threads) for place, task in enumerate(tasks) if place not in settled}
     choosing = [
         seconds for seconds in timings.values() if any(way.precision == "bfloat16" for way in seconds)
     ]
-    free = [seconds for place, seconds in timings.items() if tasks[place].recipe.train.precision == "auto"]
+    free = [seconds for place, seconds in timings.items() if tasks[place].config.train.precision == "auto"]
     precisions = {
-        settled[p].recipe.train.precision for p in settled if tasks[p].recipe.train.precision == "auto"
+        settled[p].config.train.precision for p in settled if tasks[p].config.train.precision == "auto"
     }
     common: Precision | None = precision or (precisions.pop() if len(precisions) == 1 else None)  # type: ignore[assignment]
     if common is None and free:
@@ -54,14 +54,14 @@ def settle(tasks: list[Task], *, most_threads: int, precision: Precision | None 
         )
         common = "bfloat16" if wins else "float32"
     for place, seconds in timings.items():
-        asked = tasks[place].recipe.train.precision
+        asked = tasks[place].config.train.precision
         settled[place] = _with_arithmetic(
             tasks[place], devices.fastest(seconds, common if asked == "auto" else None)
         )
     return [settled[place] for place in range(len(tasks))]
 
 
-def adopted(tasks: list[Task]) -> dict[int, Task]:
+def adopt_from_folder(tasks: list[Task]) -> dict[int, Task]:
     """Of the tasks that have a folder, each by its place, as the folder settled it. Raises as `settle` does."""
     kept: dict[int, Task] = {}
     conflicts: list[str] = []
@@ -79,27 +79,27 @@ def adopted(tasks: list[Task]) -> dict[int, Task]:
 
 def precision_of(asked: list[Task], settled: list[Task]) -> Precision | None:
     """The precision that was chosen for the tasks that left it open, if there were any."""
-    chosen = {after.recipe.train.precision for before, after in zip(asked, settled) if _chooses(before)}
+    chosen = {after.config.train.precision for before, after in zip(asked, settled) if _chooses(before)}
     return chosen.pop() if len(chosen) == 1 else None  # type: ignore[return-value]
 
 
 def _chooses(task: Task) -> bool:
-    return task.recipe.train.precision == "auto" and _steps(task)
+    return task.config.train.precision == "auto" and _steps(task)
 
 
 def _steps(task: Task) -> bool:
     """Whether it has training steps, which an estimator, a linear probe and `epochs: 0` have not."""
-    return task.recipe.estimator is None and task.recipe.train.epochs > 0 and not task.recipe.train.probed
+    return task.config.estimator is None and task.config.train.epochs > 0 and not task.config.train.probed
 
 
-def _with_arithmetic(task: Task, way: Arithmetic) -> Task:
-    return replace(task, recipe=replace(task.recipe, train=replace(task.recipe.train, **asdict(way))))
+def _with_arithmetic(task: Task, way: ComputeConfig) -> Task:
+    return replace(task, config=replace(task.config, train=replace(task.config.train, **asdict(way))))
 
 
 def _with_one_way(task: Task) -> Task:
     """A task without training steps to time, which leaves nothing to choose but the threads."""
-    asked = task.recipe.train
-    if task.recipe.estimator is not None:
+    asked = task.config.train
+    if task.config.estimator is not None:
         train = replace(asked, device="cpu", precision="float32", memory_format="contiguous")
     else:
         precision: Precision = "float32" if asked.precision == "auto" else asked.precision
@@ -109,28 +109,28 @@ def _with_one_way(task: Task) -> Task:
             precision=precision,
             memory_format="contiguous",
         )
-    return replace(task, recipe=replace(task.recipe, train=train))
+    return replace(task, config=replace(task.config, train=train))
 
 
-def arithmetic_of(task: Task) -> Arithmetic:
-    train = task.recipe.train
-    return Arithmetic(train.device, train.precision, train.threads, train.memory_format)  # type: ignore[arg-type]
+def compute_config(task: Task) -> ComputeConfig:
+    train = task.config.train
+    return ComputeConfig(train.device, train.precision, train.threads, train.memory_format)  # type: ignore[arg-type]
 
 
 def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
     """The task as its folder settled it, and in what else the two differ."""
     try:
         kept = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        settled = {key: kept["train"][key] for key in ARITHMETIC}
+        settled = {key: kept["train"][key] for key in COMPUTE_KEYS}
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UnreadableRun(
             f"{folder.config} cannot be read ({error}); delete the folder to start anew"
         ) from error
-    asked = task.recipe.train
+    asked = task.config.train
     task = replace(
         task,
-        recipe=replace(
-            task.recipe,
+        config=replace(
+            task.config,
             train=replace(asked, **{k: v for k, v in settled.items() if getattr(asked, k) == "auto"}),
         ),
     )
@@ -139,7 +139,7 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
         f"{key}: {_at(kept, key)!r} there, {_at(mine, key)!r} now"
         for key in sorted(_leaves(kept) | _leaves(mine))
         if _at(kept, key) != _at(mine, key)
-        and key.rpartition(".")[2] not in OPERATIONAL
+        and key.rpartition(".")[2] not in RESUME_SAFE_KEYS
         and key.partition(".")[0] not in EVALUATION_KEYS
     ]
     return task, "; ".join(differing)
@@ -164,27 +164,27 @@ def images_to_time(multiply_adds: int) -> int:
     return max(FEWEST, int(HEAVY / max(1, 6 * multiply_adds)))
 
 
-_timings: dict[str, dict[Arithmetic, float]] = {}
+_timings: dict[str, dict[ComputeConfig, float]] = {}
 
 
-def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
+def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
     """Seconds of a training step of this recipe's model in each way worth trying; recipes with equal steps are timed once."""
-    train = task.recipe.train
+    train = task.config.train
     if not _steps(task):
         threads = most_threads if train.threads == "auto" else train.threads
-        return {Arithmetic(train.device, train.precision, threads, "contiguous"): 0.0}  # type: ignore[arg-type]
+        return {ComputeConfig(train.device, train.precision, threads, "contiguous"): 0.0}  # type: ignore[arg-type]
     device = devices.pick_device(train.device)
     data = load_data(task)
     of_step = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
-    settings = {key: study_file.as_values(task.recipe)["train"][key] for key in of_step}
-    model_of = study_file.as_values(task.recipe)["model"]
+    settings = {key: study_file.as_values(task.config)["train"][key] for key in of_step}
+    model_of = study_file.as_values(task.config)["model"]
     key = fingerprint_of(
-        [settings, model_of, study_file.as_values(task.recipe)["input"], data.shape, most_threads]
+        [settings, model_of, study_file.as_values(task.config)["input"], data.shape, most_threads]
     )
     if key in _timings and task.module is None:
         return _timings[key]
-    rules(train, data, base=task.base)
-    origin = origin_of(task)
+    selection_rules(train, data, base=task.base)
+    origin = initial_weights_of(task)
     if origin is not None and not origin.digest:
         origin.load()  # published weights that cannot be had are told before anything is measured
     with torch.random.fork_rng(devices=[]):
@@ -209,7 +209,7 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
         )
     rows = data.train.select(torch.arange(min(size, len(data.train)))).to(device)
 
-    def step(trial: nn.Module, way: Arithmetic) -> None:
+    def step(trial: nn.Module, way: ComputeConfig) -> None:
         """In the midst of an epoch, an objective's radius at its full size."""
         x, y, index = next(rows.batches(size, dtype=way.dtype))
         with way.autocast():
@@ -222,5 +222,5 @@ def _timed(task: Task, most_threads: int) -> dict[Arithmetic, float]:
             parameter.grad = None
 
     with torch.random.fork_rng(devices=[]):
-        _timings[key] = devices.probe(model, step, ways)
+        _timings[key] = devices.measure_compute(model, step, ways)
     return _timings[key]

@@ -15,7 +15,7 @@ from stresslens.config.schema import Train
 from stresslens.config.validation import objective_of
 from stresslens.core import layers
 from stresslens.core.data import RESIDENT_BYTES, Batch, Split
-from stresslens.core.devices import Arithmetic
+from stresslens.core.devices import ComputeConfig
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Augmentation, Loss, Step
@@ -45,7 +45,7 @@ def objective_for(train: Train, labels: Tensor, *, base: Path, classes: int) -> 
         return objective
     loss = objective.options.get("loss")
     if not callable(loss):
-        name = registry.named("objectives", train.objective)[0]
+        name = registry.name_and_options("objectives", train.objective)[0]
         raise ConfigError(
             f"balance: weights needs an objective that takes a loss, which {name} does not; use balance: sampling"
         )
@@ -75,7 +75,7 @@ def prepared(
     train: Split,
     objective: registry.Bound,
     *,
-    arithmetic: Arithmetic,
+    compute: ComputeConfig,
     augmented: bool,
     step: Callable[[Tensor], Step],
 ) -> tuple[Split, LossOf]:
@@ -102,14 +102,14 @@ def prepared(
 
     def narrowed(loss_of: LossOf) -> LossOf:
         def loss_in_bfloat16(batch: Batch) -> Tensor:
-            with arithmetic.autocast():
+            with compute.autocast():
                 return loss_of(batch)
 
-        return loss_in_bfloat16 if arithmetic.precision == "bfloat16" else loss_of
+        return loss_in_bfloat16 if compute.precision == "bfloat16" else loss_of
 
     with torch.no_grad():
-        pixels = front(next(train.batches(1, dtype=arithmetic.dtype)).x).numel()
+        pixels = front(next(train.batches(1, dtype=compute.dtype)).x).numel()
         if augmented or ask["model"] or ask["x"] or pixels * len(train) * 4 > RESIDENT_BYTES:
             return train, narrowed(of_images)
-        inputs = torch.cat([front(batch.x) for batch in train.batches(1024, dtype=arithmetic.dtype)])
+        inputs = torch.cat([front(batch.x) for batch in train.batches(1024, dtype=compute.dtype)])
     return Split(inputs, train.labels, 1.0), narrowed(of_inputs)

@@ -15,7 +15,7 @@ from stresslens.config.validation import objective_of
 from stresslens.core.attack_base import attacked
 from stresslens.core.ball import Ball
 from stresslens.core.data import Data, Split
-from stresslens.core.distributed import ALONE, Group
+from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.sampling import balanced_subset
@@ -24,10 +24,10 @@ ATTACK = {"pgd": {"steps": 10}}
 """What `select: robust` attacks with: PGD from a random start, ten steps of a quarter of the radius."""
 IMAGES = 512
 BATCH = 128
-NAMES = {"accuracy": "accuracy", "loss": "loss", "robust": "robust accuracy"}
+SELECTION_NAMES = {"accuracy": "accuracy", "loss": "loss", "robust": "robust accuracy"}
 
 
-def rules(train: Train, data: Data, *, base: Path) -> tuple[str, Sequence[str]]:
+def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Sequence[str]]:
     """How the epoch is chosen and which splits are watched, once it is known which splits there are.
 
     `auto` is the robust accuracy for an objective that hardens, since the clean one picks an epoch whose robustness is gone
@@ -55,7 +55,7 @@ def rules(train: Train, data: Data, *, base: Path) -> tuple[str, Sequence[str]]:
     watch = [name for name in train.watch if name in data.splits]
     hardens = threat(registry.resolve("objectives", objective_of(train), base=base)) is not None
     if train.select == "robust" and not hardens:
-        name = registry.named("objectives", train.objective)[0]
+        name = registry.name_and_options("objectives", train.objective)[0]
         raise ConfigError(
             f"train.select: robust needs an objective with a norm and a radius to be robust in, which {name} does not have; "
             "set train.objective to one that hardens ({adversarial: {norm: linf, eps: 8/255}}), or select: accuracy"
@@ -77,7 +77,7 @@ def threat(objective: registry.Bound) -> Ball | None:
 
 
 def robust_accuracy(
-    objective: registry.Bound, validation: Split | None, *, group: Group = ALONE
+    objective: registry.Bound, validation: Split | None, *, group: ProcessGroup = ALONE
 ) -> Callable[[nn.Module], float]:
     """Model → the share of `IMAGES` validation images, as many of each class as there are, that it answers right unattacked and
     at every iterate of `ATTACK`, in the parameters' own precision. The images (shared by several processes) and their draws are the
@@ -126,7 +126,7 @@ def rank(select: str, seen: Mapping[str, float]) -> tuple[float, float]:
     return (seen["accuracy"], -seen["loss"]) if select == "accuracy" else (-seen["loss"], seen["accuracy"])
 
 
-def chosen(select: str, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, float] | None:
+def best_epoch_metrics(select: str, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, float] | None:
     """What the chosen epoch showed on validation, of the lines of metrics.jsonl; None where no epoch was evaluated."""
     seen: list[Mapping[str, float]] = [line["validation"] for line in lines if "validation" in line]
     if select == "last" or not seen:

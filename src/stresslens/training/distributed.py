@@ -20,15 +20,14 @@ from stresslens.core import devices, distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
-from stresslens.training import process_group
-from stresslens.training.autotune import arithmetic_of
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show, Training, fit
 from stresslens.training.setup import build_model
 from stresslens.training.signals import noted
 from stresslens.training.task import Task, load_data
 
 if TYPE_CHECKING:
-    from stresslens.training.process_group import Several
+    from stresslens.training.process_group import TorchProcessGroup
 
 GRACE_SECONDS = 5
 """How long a process that met an error waits to hear that the first met it too, and has told of it."""
@@ -37,7 +36,7 @@ SAVING_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Begun:
+class TrainingOrder:
     """What the others must know of a training that begins: the task, the data it is for, the checkpoint it goes on from."""
 
     task: Task
@@ -45,7 +44,7 @@ class Begun:
     state: dict[str, Any] | None
 
 
-class Following(Training):
+class Follower(Training):
     """A part in a training whose files the first process writes."""
 
     def write(self, state: dict[str, Any]) -> None:
@@ -55,7 +54,7 @@ class Following(Training):
         pass
 
 
-def begin(
+def begin_training(
     task: Task, data: Data, model: nn.Module, state: dict[str, Any] | None, folder: RunFolder, show: Show
 ) -> Training:
     """A training of this model from the state of a checkpoint, or from the start, in which all processes take part.
@@ -63,16 +62,16 @@ def begin(
     Raises ConfigError where several cannot, and what any of them could not do.
     """
     group = distributed.group()
-    group.call(Begun(task, data.fingerprint, state))
-    with group.together():
+    group.call(TrainingOrder(task, data.fingerprint, state))
+    with group.raise_in_all():
         return _part(Training, task, data, model, state, folder, show)
 
 
-def train(training: Training) -> None:
+def train_on_all_ranks(training: Training) -> None:
     """Raises what `training.fit` does, in every process."""
     group = training.group
-    group.same([*training.model.parameters(), *training.model.buffers()])
-    with devices.on_threads(group.threads(training.arithmetic.threads)):
+    group.broadcast([*training.model.parameters(), *training.model.buffers()])
+    with devices.on_threads(group.threads(training.compute.threads)):
         fit(training)
 
 
@@ -85,13 +84,13 @@ def _part(
     folder: RunFolder,
     show: Show,
 ) -> Training:
-    group, arithmetic = distributed.group(), arithmetic_of(task)
-    group.take_device(arithmetic.device)
+    group, compute = distributed.group(), compute_config(task)
+    group.take_device(compute.device)
     training = kind(
-        group.normed(arithmetic.place(model)),
-        data.to(arithmetic.device),
-        task.recipe.train,
-        arithmetic=arithmetic,
+        group.normed(compute.place(model)),
+        data.to(compute.device),
+        task.config.train,
+        compute=compute,
         seed=task.seed,
         folder=folder,
         base=task.base,
@@ -117,19 +116,21 @@ def admit(tasks: Sequence[Task]) -> None:
     group = distributed.group()
     seen = set()
     for task in tasks:
-        key = json.dumps([task.recipe.model, task.recipe.train.device], sort_keys=True, default=str)
-        networks = group.place.world > 1 and task.recipe.estimator is None
+        key = json.dumps([task.config.model, task.config.train.device], sort_keys=True, default=str)
+        networks = group.place.world > 1 and task.config.estimator is None
         if networks and key not in seen and not RunFolder(task.folder).weights.is_file():
             seen.add(key)
-            group.take_device(task.recipe.train.device)
-            group.normed(build_model(task, load_data(task)).to(task.recipe.train.device))
+            group.take_device(task.config.train.device)
+            group.normed(build_model(task, load_data(task)).to(task.config.train.device))
 
 
 @contextmanager
 def leading() -> Iterator[None]:
     """For the first process's command: when it ends, the others do."""
     code: Any = 1
-    with process_group.joined() as group:
+    from stresslens.training.process_group import joined  # one process never imports it
+
+    with joined() as group:
         try:
             yield
             code = 0
@@ -147,7 +148,9 @@ def follow() -> None:
     After an error of the first it ends in peace, so that torchrun names the one that failed.
     """
     devices.keep_memory()
-    with process_group.joined() as group, noted() as signals:
+    from stresslens.training.process_group import joined
+
+    with joined() as group, noted() as signals:
         try:
             while (order := group.order(lambda: bool(signals), SAVING_SECONDS)) == distributed.TRAIN:
                 with suppress(TrainingDiverged):  # the first tells of it, and may go on with another run
@@ -167,17 +170,17 @@ def _alone(error: BaseException, rank: int) -> BaseException:
     return StresslensError(f"process {rank}: {error}") if isinstance(error, StresslensError) else error
 
 
-def _take_part(group: Several, signals: list[int]) -> None:
-    begun: Begun = group.meet()
+def _take_part(group: TorchProcessGroup, signals: list[int]) -> None:
+    begun: TrainingOrder = group.meet()
     task = begun.task
-    with group.together():
+    with group.raise_in_all():
         data = load_data(task)
         if data.fingerprint != begun.data:
             raise ConfigError(
                 f"the data set {data.name} is another one here than where the first process runs"
             )
         training = _part(
-            Following,
+            Follower,
             task,
             data,
             build_model(task, data),
@@ -186,4 +189,4 @@ def _take_part(group: Several, signals: list[int]) -> None:
             lambda position, epochs, done: None,
         )
     training.signals = signals
-    train(training)
+    train_on_all_ranks(training)

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from stresslens.config.schema import Tune
+from stresslens.config.schema import FineTune
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating, hooked, last_layer
 from stresslens.core.types import Parameters, Shape
@@ -18,10 +18,10 @@ BATCH_NORM = nn.modules.batchnorm._BatchNorm
 NORMS = (BATCH_NORM, nn.LayerNorm, nn.GroupNorm)
 
 
-class Tuning:
+class FineTuning:
     """A net's blocks from the image up, the last layer at the end, as a recipe's `tune` has them trained."""
 
-    def __init__(self, model: nn.Module, tune: Tune, shape: Shape) -> None:
+    def __init__(self, model: nn.Module, tune: FineTune, shape: Shape) -> None:
         self.model, self.tune, self.shape = model, tune, shape
         if (tune.layers != "all" or tune.head_rate != 1) and not last_layer(model, shape):
             what = f"layers: {tune.layers}" if tune.layers != "all" else "head_rate"

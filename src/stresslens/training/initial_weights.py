@@ -15,21 +15,30 @@ from stresslens.config import registry
 from stresslens.core import inspection, layers
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.pretrained import Account, Origin, Preprocessing, Published, load_into, read_state
+from stresslens.core.pretrained import (
+    LoadReport,
+    Preprocessing,
+    PretrainedWeights,
+    WeightsRef,
+    load_into,
+    read_state,
+)
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.types import Shape
 
 
-def published(model: Any, run: RunFolder | None, *, base: Path, trust: bool = True) -> Published | None:
+def published(
+    model: Any, run: RunFolder | None, *, base: Path, trust: bool = True
+) -> PretrainedWeights | None:
     """The weights that a model's plain value asks for; `run` is the folder that `weights: {run: …}` means.
 
     Nothing is loaded yet. Raises ConfigError for what cannot be named so.
     """
-    asked = registry.weights(model, base=base, trust=trust)
+    asked = registry.initial_weights(model, base=base, trust=trust)
     if asked is None:
         return None
-    if not isinstance(asked, Origin):
-        found: Published | None = asked()
+    if not isinstance(asked, WeightsRef):
+        found: PretrainedWeights | None = asked()
         return found
     if asked.run is not None:
         assert run is not None
@@ -41,13 +50,15 @@ def published(model: Any, run: RunFolder | None, *, base: Path, trust: bool = Tr
     beside = RunFolder(file.parent)
     if file.name == beside.weights.name and beside.card.is_file():
         return replace(_of_file(file, beside.load_card(), file.name), head=asked.head)
-    usual = registry.usual(model, base=base, trust=trust)
+    usual = registry.default_preprocessing(model, base=base, trust=trust)
     return replace(
         _of_file(file, None, file.name), preprocessing=usual() if usual is not None else None, head=asked.head
     )
 
 
-def begin_with(model: nn.Module, origin: Published, shape: Shape, classes: tuple[str, ...]) -> Account:
+def begin_with(
+    model: nn.Module, origin: PretrainedWeights, shape: Shape, classes: tuple[str, ...]
+) -> LoadReport:
     """Loads the weights into a model's net. `shape` is that of the images; the last layer is kept where it is for these classes.
 
     Raises DataError where the weights cannot be had and ConfigError where they are of another architecture.
@@ -68,13 +79,13 @@ def known_images(test: Split, train: Split) -> int:
     return sum(hash(image.numpy().tobytes()) in seen for piece in test.pieces() for image in piece.cpu())
 
 
-def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) -> Published:
+def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) -> PretrainedWeights:
     known = card if isinstance(card, ModelCard) else None
     if known is None:
-        return Published(source, lambda: read_state(file), digest=_digest(file))
+        return PretrainedWeights(source, lambda: read_state(file), digest=_digest(file))
     gain, shift = (torch.tensor(values, dtype=torch.float32) for values in (known.gain, known.shift))
     seen = Preprocessing(known.seen, layers.Normalize(gain, shift), known.interpolation)
-    return Published(source, lambda: read_state(file), seen, tuple(known.classes), _digest(file))
+    return PretrainedWeights(source, lambda: read_state(file), seen, tuple(known.classes), _digest(file))
 
 
 def _digest(file: Path) -> str:

@@ -32,7 +32,7 @@ class Tried:
         return (self.accuracy or 0.0, -(self.loss or 0.0))
 
 
-def probe(model: nn.Module, data: Data, penalties: Sequence[float]) -> list[Tried]:
+def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -> list[Tried]:
     """Fits the model's last linear layer, by multinomial logistic regression on features that are computed once.
 
     For each penalty λ the mean cross-entropy plus λ/2 ‖W‖² of the weights for features of deviation 1 is minimised (L-BFGS); the

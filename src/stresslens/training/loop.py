@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stresslens.config import registry
-from stresslens.config.schema import Train, Tune
+from stresslens.config.schema import FineTune, Train
 from stresslens.core.data import Batch, Data
-from stresslens.core.devices import Arithmetic
-from stresslens.core.distributed import ALONE, Group
+from stresslens.core.devices import ComputeConfig
+from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.layers import pooled_first
@@ -29,11 +29,11 @@ from stresslens.core.types import Scheduler, Step, reported
 from stresslens.evaluation import scores
 from stresslens.training import best_epoch
 from stresslens.training.batch_loss import augmentation, objective_for, prepared
-from stresslens.training.fine_tuning import Tuning
-from stresslens.training.state import Position
+from stresslens.training.fine_tuning import FineTuning
+from stresslens.training.state import TrainingState
 from stresslens.training.tracking import Tracking
 
-Show = Callable[["Position", int, float], None]
+Show = Callable[["TrainingState", int, float], None]
 """Called a few times a second: where training stands, how many epochs there are, and the share of them that is done."""
 
 SHOW_SECONDS = 0.25
@@ -44,17 +44,17 @@ def fit(t: Training) -> None:
 
     Raises TrainingDiverged at the first loss or gradient that is not finite, and Stopped after saving when a signal came.
     """
-    while not (t.over or t.position.epoch >= t.until):
-        t.tuning.begin(t.position.epoch)
+    while not (t.over or t.state.epoch >= t.until):
+        t.tuning.begin(t.state.epoch)
         for batch in t.batches():
             loss = t.loss_of(batch)
-            t.differentiate(loss)
-            t.check(loss, batch)
+            t.backward(loss)
+            t.reduce_and_check(loss, batch)
             t.update()
-            t.keep()
+            t.after_step()
         t.end_epoch()
     t.save()
-    t.obey(t.caught)
+    t.raise_if_stopped(t.caught)
 
 
 class Training:
@@ -66,35 +66,35 @@ class Training:
         data: Data,
         train: Train,
         *,
-        arithmetic: Arithmetic,
+        compute: ComputeConfig,
         seed: int,
         folder: RunFolder,
         base: Path,
         show: Show,
-        group: Group = ALONE,
+        group: ProcessGroup = ALONE,
         until: int | None = None,
     ) -> None:
-        """`model` is a net behind its input layers (core.layers.build); `group` the processes that share each batch.
+        """`model` is a net behind its input layers (core.layers.with_input_layers); `group` the processes that share each batch.
 
         With `until` training rests after so many epochs, of the `train.epochs` that schedules are laid out for. Raises ConfigError
         when a rule needs a missing split.
         """
-        self.model = arithmetic.place(model)
-        self.data, self.train, self.arithmetic, self.seed, self.folder, self.show = (
+        self.model = compute.place(model)
+        self.data, self.train, self.compute, self.seed, self.folder, self.show = (
             data,
             train,
-            arithmetic,
+            compute,
             seed,
             folder,
             show,
         )
         self.group, self.tracking, self.until = group, Tracking(), until or train.epochs
-        self.position = Position()
+        self.state = TrainingState()
         self.objective_state: dict[str, Tensor] = {}
         self.carried: dict[str, Tensor] = {}
         self.size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
         self.steps_per_epoch = math.ceil(len(data.train) / self.size) * train.replay
-        self.select, self.watch = best_epoch.rules(train, data, base=base)
+        self.select, self.watch = best_epoch.selection_rules(train, data, base=base)
 
         normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
         if normed and (len(data.train) - 1) % self.size == 0:
@@ -102,7 +102,7 @@ class Training:
                 f"batch norm cannot train on a batch of one image, which {len(data.train)} images in batches of {self.size} leave; "
                 f"set train.batch_size to {self.size + 1}"
             )
-        self.tuning = Tuning(self.model, train.tune or Tune(), data.shape)
+        self.tuning = FineTuning(self.model, train.tune or FineTune(), data.shape)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the model has no parameters to train")
@@ -135,7 +135,7 @@ class Training:
             pooled_first(self.model),
             data.train,
             objective,
-            arithmetic=arithmetic,
+            compute=compute,
             augmented=bool(self.augment),
             step=self._step,
         )
@@ -143,19 +143,19 @@ class Training:
         self.average = AveragedModel(self.model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         self.best: dict[str, Tensor] = {}
         self.signals: list[int] = []
-        """Those that were noted, for `keep`, which saves first."""
+        """Those that were noted, for `after_step`, which saves first."""
         self._gradients: list[Tensor] = []
         self._norms: list[float] = []
         self._clock = self._saved_at = self._shown_at = time.perf_counter()
 
     @property
     def over(self) -> bool:
-        return self.position.epoch >= self.train.epochs or bool(self.position.stopped)
+        return self.state.epoch >= self.train.epochs or bool(self.state.stopped)
 
     @property
     def iteration(self) -> int:
         """Batches shown since the start."""
-        return self.position.epoch * self.steps_per_epoch + self.position.step
+        return self.state.epoch * self.steps_per_epoch + self.state.step
 
     @property
     def caught(self) -> int | None:
@@ -168,7 +168,7 @@ class Training:
 
     @property
     def share_done(self) -> float:
-        return (self.position.epoch + self.position.step / self.steps_per_epoch) / self.train.epochs
+        return (self.state.epoch + self.state.step / self.steps_per_epoch) / self.train.epochs
 
     @property
     def evaluated(self) -> nn.Module:
@@ -177,7 +177,7 @@ class Training:
 
     def batches(self) -> Iterator[Batch]:
         """What is left of the running epoch, each batch `replay` times in a row."""
-        p, replay = self.position, self.train.replay
+        p, replay = self.state, self.train.replay
         done, again = divmod(p.step, replay)
         fresh = self.images.batches(
             self.size,
@@ -186,7 +186,7 @@ class Training:
             balanced=self.train.balance == "sampling",
             epoch=p.epoch,
             start_step=done,
-            dtype=self.arithmetic.dtype,
+            dtype=self.compute.dtype,
             augment=self.augment,
             part=self.group.part,
         )
@@ -196,12 +196,12 @@ class Training:
                 yield batch
             again = 0
 
-    def differentiate(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor) -> None:
         """Adds to the gradients; an objective that wrote them itself returns a loss without a graph."""
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]
 
-    def check(self, loss: Tensor, batch: Batch) -> None:
+    def reduce_and_check(self, loss: Tensor, batch: Batch) -> None:
         """Counts the loss in, of the parts of all processes. Raises TrainingDiverged, before any weight is touched, unless it and
         every gradient are finite."""
         if not isinstance(loss, Tensor) or loss.ndim:
@@ -212,7 +212,7 @@ class Training:
         self._norms = torch.stack(norms).tolist() if loss.is_cuda else [norm.item() for norm in norms]
         if not math.isfinite(value) or not math.isfinite(sum(self._norms)):
             self._diverged(value, batch)
-        p = self.position
+        p = self.state
         p.last_loss = value
         p.loss_sum += value * size
         p.images += size
@@ -220,7 +220,7 @@ class Training:
 
     def update(self) -> None:
         """One optimizer step at the end of each group of `accumulate` batches; the last group of an epoch may be smaller."""
-        p, group = self.position, self.train.accumulate
+        p, group = self.state, self.train.accumulate
         in_group = (p.step - 1) % group + 1
         if in_group < group and p.step < self.steps_per_epoch:
             return
@@ -239,33 +239,33 @@ class Training:
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def keep(self) -> None:
+    def after_step(self) -> None:
         """Shows progress, writes a checkpoint every `checkpoint_seconds`, and obeys signals: between updates, never inside one."""
         now = time.perf_counter()
-        self.position.seconds += now - self._clock
+        self.state.seconds += now - self._clock
         self._clock = now
-        self.tracking.after_step(self.iteration, self.position.last_loss, self.lr)
+        self.tracking.after_step(self.iteration, self.state.last_loss, self.lr)
         if now - self._shown_at > SHOW_SECONDS:
             self._shown_at = now
-            self.show(self.position, self.train.epochs, self.share_done)
-        if self.position.step % self.train.accumulate and self.position.step < self.steps_per_epoch:
+            self.show(self.state, self.train.epochs, self.share_done)
+        if self.state.step % self.train.accumulate and self.state.step < self.steps_per_epoch:
             return
         caught, due = self.group.agreed(self.caught, now - self._saved_at >= self.train.checkpoint_seconds)
         if caught is not None or due:
             self.save()
-            self.obey(caught)
+            self.raise_if_stopped(caught)
 
-    def obey(self, caught: int | None) -> None:
+    def raise_if_stopped(self, caught: int | None) -> None:
         """Raises Stopped if a signal came; what is done is saved by then."""
         if caught is not None:
-            name, epoch = signal.Signals(caught).name, self.position.epoch
+            name, epoch = signal.Signals(caught).name, self.state.epoch
             raise Stopped(
                 f"stopped by {name} after {epoch} epochs; saved, the same command goes on from here", caught
             )
 
     def end_epoch(self) -> None:
         """Closes the epoch: evaluation and a line of metrics where they are due, the best weights, the stopping rules."""
-        p, train = self.position, self.train
+        p, train = self.state, self.train
         p.epoch += 1
         p.step = 0
         if (
@@ -299,25 +299,25 @@ class Training:
 
     @property
     def chosen_epoch(self) -> int:
-        return self.position.best_epoch if self.best else self.position.epoch
+        return self.state.best_epoch if self.best else self.state.epoch
 
     def save(self) -> None:
         self.write(
             {
-                "position": asdict(self.position),
+                "position": asdict(self.state),
                 "net": self.model.get_submodule("net").state_dict(),
                 "average": self.average.state_dict() if self.average is not None else None,
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
                 "objective": self.objective_state,
                 "carried": {
-                    k: self.group.whole(self.carried.get(k, torch.empty(0)))
-                    for k in self.group.agree([*self.carried])
+                    k: self.group.gather(self.carried.get(k, torch.empty(0)))
+                    for k in self.group.broadcast_object([*self.carried])
                 },
                 "best": self.best,
                 "random": torch.get_rng_state(),
                 "cuda_random": torch.cuda.get_rng_state()
-                if torch.device(self.arithmetic.device).type == "cuda"
+                if torch.device(self.compute.device).type == "cuda"
                 else None,
             }
         )
@@ -329,19 +329,17 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Goes back to a checkpoint, written by however many processes."""
         try:
-            self.position = Position(**state["position"])
-            self.position.best = tuple(self.position.best)  # type: ignore[assignment]
+            self.state = TrainingState(**state["position"])
+            self.state.best = tuple(self.state.best)  # type: ignore[assignment]
             self.model.get_submodule("net").load_state_dict(state["net"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
-            self.objective_state.update(
-                {k: v.to(self.arithmetic.device) for k, v in state["objective"].items()}
-            )
+            self.objective_state.update({k: v.to(self.compute.device) for k, v in state["objective"].items()})
             rank, world = self.group.part
             self.carried.update(
-                {k: v[rank::world].to(self.arithmetic.device) for k, v in state["carried"].items()}
+                {k: v[rank::world].to(self.compute.device) for k, v in state["carried"].items()}
             )
             self.best = state["best"]
             torch.set_rng_state(state["random"])
@@ -356,8 +354,8 @@ class Training:
     def cut_logs(self) -> None:
         """Back to what they held when the checkpoint was written."""
         for path, size in (
-            (self.folder.metrics, self.position.metrics_bytes),
-            (self.folder.timings, self.position.timings_bytes),
+            (self.folder.metrics, self.state.metrics_bytes),
+            (self.folder.timings, self.state.timings_bytes),
         ):
             if path.exists():
                 os.truncate(path, min(size, path.stat().st_size))
@@ -368,8 +366,8 @@ class Training:
         self.folder.timings.unlink(missing_ok=True)
 
     def _evaluate(self) -> dict[str, dict[str, float]]:
-        p = self.position
-        self.group.same(self.evaluated.buffers())
+        p = self.state
+        self.group.broadcast(self.evaluated.buffers())
         splits = {name: self.data.splits[name] for name in self.watch}
         seen = {
             name: scores.watched(self.evaluated, s, self.loss, group=self.group) for name, s in splits.items()
@@ -378,7 +376,7 @@ class Training:
         if self.select != "last":
             if self.robust_accuracy is not None:
                 seen["validation"]["robust"] = self.robust_accuracy(self.evaluated)
-            seen = self.group.agree(seen)
+            seen = self.group.broadcast_object(seen)
             rank = best_epoch.rank(self.select, seen["validation"])
             p.evaluations_since_best += 1
             if rank > p.best:
@@ -386,9 +384,7 @@ class Training:
                 self.best = _copied(self.evaluated)
             patience = self.train.stop.patience if self.train.stop else None
             if patience is not None and p.evaluations_since_best >= patience:
-                p.stopped = (
-                    f"no better {best_epoch.NAMES[self.select]} on validation in {patience} evaluations"
-                )
+                p.stopped = f"no better {best_epoch.SELECTION_NAMES[self.select]} on validation in {patience} evaluations"
         return seen
 
     def append(self, log: str, line: dict[str, Any]) -> None:
@@ -396,22 +392,22 @@ class Training:
         try:
             with path.open("ab") as file:
                 file.write(json.dumps(line).encode() + b"\n")
-                setattr(self.position, f"{log}_bytes", file.tell())
+                setattr(self.state, f"{log}_bytes", file.tell())
         except OSError as error:
             raise StresslensError(
                 f"cannot write {path}: {error.strerror}; the last checkpoint is unharmed"
             ) from error
 
     def _step(self, index: Tensor) -> Step:
-        p = self.position
+        p = self.state
         draws = Draws(mix(self.seed, p.epoch, 1, p.step % self.train.replay), index)
         return Step(
             draws, p.epoch, self.share_done, self.objective_state, p.step, self.steps_per_epoch, self.carried
         )
 
     def _diverged(self, loss: float, batch: Batch) -> None:
-        p = self.position
-        images = sorted(self.group.whole(batch.places).tolist())
+        p = self.state
+        images = sorted(self.group.gather(batch.places).tolist())
         shown = ", ".join(map(str, images[:8])) + (f", … ({len(images)} in all)" if len(images) > 8 else "")
         what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
         if (

@@ -18,7 +18,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from stresslens.core import torchrun
-from stresslens.core.distributed import TRAIN, Group
+from stresslens.core.distributed import TRAIN, ProcessGroup
 from stresslens.core.draws import mix
 from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.types import lasting
@@ -32,10 +32,10 @@ PATIENCE = timedelta(days=1)
 POLL_SECONDS = 0.02
 
 
-class Several(Group):
+class TorchProcessGroup(ProcessGroup):
     """One of several processes. Whatever two of them must do together, they do in the same order."""
 
-    def __init__(self, place: torchrun.Place) -> None:
+    def __init__(self, place: torchrun.Rank) -> None:
         self.place = place
         self._store = next(rendezvous("env://"))[0]
         self._orders = 0
@@ -84,14 +84,14 @@ class Several(Group):
                 world_size=self.place.world,
                 timeout=PATIENCE,
             )
-        return self.agree(begun)
+        return self.broadcast_object(begun)
 
     def leave(self) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def raise_in_all(self) -> Iterator[None]:
         met: Exception | None = None
         try:
             yield
@@ -133,14 +133,14 @@ class Several(Group):
             )
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
 
-    def same(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         with _connected(), torch.no_grad():
             for tensor in tensors:
                 dense = tensor.contiguous()
                 dist.broadcast(dense, 0)
                 tensor.copy_(dense)
 
-    def agree(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         box = [value]
         with _connected():
             dist.broadcast_object_list(box, 0)
@@ -153,7 +153,7 @@ class Several(Group):
             dist.all_gather_object(found, value)
         return found
 
-    def whole(self, rows: Tensor) -> Tensor:
+    def gather(self, rows: Tensor) -> Tensor:
         """On the CPU."""
         kinds = self._each((len(rows), rows.shape[1:], rows.dtype))
         most, shape, dtype = max(kinds, key=lambda kind: int(kind[0]))
@@ -205,7 +205,7 @@ class Several(Group):
             parameter.grad = gradient.copy_(piece.view_as(gradient)) if some else None
         if sharing:
             own = {name: value.cpu() for name, value in lasting(state).items()}
-            state.update({name: value.to(first.device) for name, value in self.agree(own).items()})
+            state.update({name: value.to(first.device) for name, value in self.broadcast_object(own).items()})
         return value.item(), size
 
     def agreed(self, caught: int | None, due: bool) -> tuple[int | None, bool]:
@@ -232,11 +232,11 @@ def _connected() -> Iterator[None]:
 
 
 @contextmanager
-def joined() -> Iterator[Several]:
+def joined() -> Iterator[TorchProcessGroup]:
     """For the duration this process is one of those that torchrun started."""
     pass
 
-    several = Several(torchrun.place())
+    several = TorchProcessGroup(torchrun.rank_of_process())
     token = _current.set(several)
     try:
         yield several

@@ -9,11 +9,11 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Input
-from stresslens.config.validation import others
+from stresslens.config.validation import depends_on
 from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError
-from stresslens.core.pretrained import Account, Preprocessing, Published
+from stresslens.core.pretrained import LoadReport, Preprocessing, PretrainedWeights
 from stresslens.core.run_folder import read_record
 from stresslens.core.types import Finding
 from stresslens.evaluation.finished_run import data_of
@@ -27,40 +27,40 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
 
     The weights that the recipe begins with are not in it yet (`begin`), but its input layers are theirs.
     """
-    origin = origin_of(task)
+    origin = initial_weights_of(task)
     size, normalize, interpolation = _input(
-        task.recipe.input, data.train, origin.preprocessing if origin else None
+        task.config.input, data.train, origin.preprocessing if origin else None
     )
     torch.manual_seed(task.seed)
     if task.module is not None:
         net, name = task.module, type(task.module).__name__
     else:
-        name = registry.named("models", task.recipe.model)[0]
+        name = registry.name_and_options("models", task.config.model)[0]
         height, width = size or data.shape[1:]
         net = net_from(
-            task.recipe.model, (len(normalize.gain), height, width), data.classes, data.train, task.base
+            task.config.model, (len(normalize.gain), height, width), data.classes, data.train, task.base
         )
-    model = layers.build(net, normalize, size, interpolation)
+    model = layers.with_input_layers(net, normalize, size, interpolation)
     layers.check_output(model, data.shape, len(data.classes), name)
     return model
 
 
-def origin_of(task: Task) -> Published | None:
+def initial_weights_of(task: Task) -> PretrainedWeights | None:
     """The weights that the task's net begins with, if not with random ones. Raises ConfigError where a run has none."""
-    if task.module is not None or task.recipe.estimator is not None:
+    if task.module is not None or task.config.estimator is not None:
         return None
-    named = dict(others(task.recipe)).get("weights")
+    named = dict(depends_on(task.config)).get("weights")
     return initial_weights.published(
-        task.recipe.model, other_run(task, named, "weights") if named else None, base=task.base
+        task.config.model, other_run(task, named, "weights") if named else None, base=task.base
     )
 
 
-def begin(task: Task, data: Data, model: nn.Module) -> Account | None:
+def load_initial_weights(task: Task, data: Data, model: nn.Module) -> LoadReport | None:
     """Gives a fresh model the weights it begins with, and tells what became of each."""
-    origin = origin_of(task)
+    origin = initial_weights_of(task)
     if origin is None:
         return None
-    if task.recipe.train.probed:
+    if task.config.train.probed:
         origin = replace(origin, head="new")
     return initial_weights.begin_with(model, origin, data.shape, data.classes)
 
@@ -68,7 +68,7 @@ def begin(task: Task, data: Data, model: nn.Module) -> Account | None:
 def leak(task: Task, data: Data) -> Finding | None:
     """A finding where the run whose weights the task begins with was trained on images that are test images here, as in another
     division of the same data set."""
-    name = dict(others(task.recipe)).get("weights")
+    name = dict(depends_on(task.config)).get("weights")
     if name is None or data.test is None:
         return None
     run = other_run(task, name, "weights")

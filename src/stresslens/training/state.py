@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Position:
+class TrainingState:
     """Where training stands: with the tensors beside it in the checkpoint, all that is needed to go on."""
 
     epoch: int = 0

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from stresslens.config import registry, study_file
-from stresslens.config.schema import HEEDED, Recipe
+from stresslens.config.schema import ESTIMATOR_KEYS, VariantConfig
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
@@ -30,7 +30,7 @@ class Task:
     study: str
     run: str
     seed: int
-    recipe: Recipe
+    config: VariantConfig
     base: Path
     folder: Path
     data: Data | None = None
@@ -40,18 +40,18 @@ class Task:
     """A trial of a sweep: it goes so many epochs, and has no test split. None: a run."""
 
 
-def settings_of(task: Task) -> dict[str, Any]:
+def variant_settings(task: Task) -> dict[str, Any]:
     """The recipe's plain values, without those that mean nothing to it: of a model's the estimator, and the other way round."""
-    values = study_file.as_values(task.recipe)
-    if task.recipe.estimator is None:
+    values = study_file.as_values(task.config)
+    if task.config.estimator is None:
         return {key: value for key, value in values.items() if key != "estimator"}
-    heeded = {key: values["train"][key] for key in HEEDED}
+    heeded = {key: values["train"][key] for key in ESTIMATOR_KEYS}
     return {key: value for key, value in values.items() if key not in ("model", "input")} | {"train": heeded}
 
 
 def configuration(task: Task) -> dict[str, Any]:
     """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named as their copies."""
-    values = settings_of(task)
+    values = variant_settings(task)
     copies = {
         name: f"plugins/{copy}:{name.rpartition(':')[2]}"
         for name, (_, copy) in own_sources(task).items()
@@ -73,7 +73,7 @@ def _renamed(values: Any, names: Mapping[str, str]) -> Any:
 def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
     """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells its content."""
     sources: dict[str, tuple[Path, str]] = {}
-    for name in registry.own_plugins(settings_of(task)):
+    for name in registry.own_plugins(variant_settings(task)):
         file = registry.source_of(name, base=task.base)
         if file is not None:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
@@ -83,14 +83,14 @@ def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
 
 def load_data(task: Task) -> Data:
     """The task's data set; the last one loaded is kept, since the runs of a study mostly share it. Of a trial without test."""
-    value = json.dumps(task.recipe.data, sort_keys=True)
+    value = json.dumps(task.config.data, sort_keys=True)
     if task.data is not None:
         data = task.data
     elif task.repeats is not None:
         data = _divided(value, task.base, task.repeats.division, task.seed)
     else:
         data = _loaded(value, task.base) if task.until is None else _without_test(value, task.base)
-    subset = task.recipe.train.subset
+    subset = task.config.train.subset
     return data if subset is None else fewer(data, subset.images, balanced=subset.balanced, seed=task.seed)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.dotted_keys import settings
-from stresslens.config.schema import Plug
+from stresslens.config.schema import PluginValue
 from stresslens.core.errors import Notice, first_line
 from stresslens.core.files import write_atomically
 from stresslens.core.run_folder import RunFolder
@@ -39,7 +39,7 @@ class Tracking:
     `config` holds the run's settings; `base` is where paths to own trackers start from.
     """
 
-    asked: Sequence[Plug] = ()
+    asked: Sequence[PluginValue] = ()
     folder: RunFolder = field(default_factory=lambda: RunFolder(Path()))
     base: Path = Path()
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -62,9 +62,9 @@ class Tracking:
         self._begun = True
         self._every, self._weights_every = math.ceil(steps / POINTS), math.ceil(epochs / EPOCHS_OF_WEIGHTS)
         for value in self.asked:
-            self._open(registry.named("trackers", value)[0], value)
+            self._open(registry.name_and_options("trackers", value)[0], value)
         self.tell(Text("settings", table(dict(settings(self.config)))))
-        journal = Journal(self.folder)
+        journal = TrackingLog(self.folder)
         told = self._guarded(JOURNAL, lambda: journal.cut(epoch, step))
         if told is not None:
             for entry in told:
@@ -100,7 +100,7 @@ class Tracking:
             self._guarded(name, tracker.close)
         self._trackers.clear()
 
-    def _open(self, name: str, value: Plug) -> None:
+    def _open(self, name: str, value: PluginValue) -> None:
         own = name.rpartition(":")[2]
         place = self.folder.path / (name if own == name else f"tracker-{own}")
 
@@ -133,7 +133,7 @@ class Tracking:
             return None
 
 
-class Journal:
+class TrackingLog:
     """tracking.jsonl in a run's folder: the scalars and histograms that were told, one a line, so that they can be told again.
 
     It is a tracker itself, and the last to be told. What an untracked attempt left is taken from metrics.jsonl.

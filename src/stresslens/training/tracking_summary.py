@@ -44,7 +44,7 @@ def entries_of(
     if is_network:
         yield Graph(model.eval(), torch.zeros(1, *data.shape))
     for split, counts in record.get("confusion", {}).items():
-        yield Figure(f"confusion, {split}", confusion_matrix(np.array(counts), data.classes))
+        yield Figure(f"confusion, {split}", confusion_figure(np.array(counts), data.classes))
     split = data.validation if data.validation is not None else data.train
     rows = balanced_subset(split.labels.cpu(), min(EMBEDDED, len(split)), seed=0)
     some = split.select(rows)
@@ -80,7 +80,7 @@ def _coloured(pixels: np.ndarray) -> Pixels:
     return pixels if pixels.ndim == 4 else np.repeat(pixels[..., None], 3, axis=3)
 
 
-def confusion_matrix(counts: np.ndarray, classes: Sequence[str]) -> Pixels:
+def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Pixels:
     """A row for each true class and a column for each predicted one, the darker the larger its share of the row; (H, W, 3).
 
     Up to `FIGURES_UP_TO` classes have their names beside the rows and the counts in the cells.

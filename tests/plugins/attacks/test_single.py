@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.core.attack_base import Steered, attacked, margins, unwatched
+from stresslens.core.attack_base import BatchedModel, attacked, margins, unwatched
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
@@ -17,7 +17,7 @@ from stresslens.core.layers import StraightThrough
 from stresslens.plugins.attacks._plane import onto_plane
 from stresslens.plugins.attacks.apgd import _check_progress, _State
 from stresslens.plugins.attacks.square import HALVED_AT, _bump, _side
-from stresslens.robustness.attack_batch import Search, judge_of
+from stresslens.robustness.attack_batch import AttackBatch, verdict_model
 
 
 def run(attack: Any, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, **needs: Any) -> Tensor:
@@ -311,10 +311,10 @@ def test_deepfool_returns_what_it_brought_to_the_edge() -> None:
     x = torch.rand(60, 1, 8, 8)
     y = model(x).argmax(1)
     with attacked(model):
-        search = Search(judge_of(model), x, y, Ball("linf", 0.03), drop=False)
+        search = AttackBatch(verdict_model(model), x, y, Ball("linf", 0.03), drop=False)
         trace, _ = search.attempt(
             registry.resolve("attacks", "deepfool"),
-            Steered(model),
+            BatchedModel(model),
             Draws(0, torch.arange(60)),
             name="deepfool",
         )

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from stresslens.config.registry import VOCABULARY, Bound, resolve
 from stresslens.config.registry import names as names_of
-from stresslens.core.attack_base import Steered, attacked
+from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace
 from stresslens.core.layers import Normalize
 from stresslens.core.types import Finding
 from stresslens.plugins.datasets.digits import digits
-from stresslens.robustness.attack_batch import Search, judge_of, judged
-from stresslens.robustness.audit import Probe, audit
+from stresslens.robustness.attack_batch import AttackBatch, batched_logits, verdict_model
+from stresslens.robustness.audit import ExtraAttackProbe, audit
 
 FAST = ("fgsm", {"pgd": {"steps": 20}}, {"apgd": {"loss": "ce", "steps": 20}}, {"apgd": {"steps": 20}})
 FAST_L1 = ({"apgd": {"loss": "ce", "steps": 30}}, {"apgd": {"steps": 30}})
@@ -146,14 +146,14 @@ def attempts(
     draws = Draws(0, torch.arange(len(x)))
     broken, traces = [], []
     with attacked(scene.model):
-        search = Search(judge_of(scene.model), x, y, Ball(scene.norm, eps))
-        search.broken |= ~right
+        search = AttackBatch(verdict_model(scene.model), x, y, Ball(scene.norm, eps))
+        search.is_adversarial |= ~right
         for attack in attacks:
             name = attack.function.__name__
             trace, _ = search.attempt(
-                attack, Steered(scene.model), draws, name=name, surrogate=scene.surrogate
+                attack, BatchedModel(scene.model), draws, name=name, surrogate=scene.surrogate
             )
-            broken.append(search.broken.clone())
+            broken.append(search.is_adversarial.clone())
             traces.append(trace)
     return broken, traces
 
@@ -164,7 +164,7 @@ def examined(scene: Scene) -> list[Finding]:
     n, protocol = len(x), [bound(attack) for attack in scene.protocol]
     names = tuple(attack.function.__name__ for attack in protocol)
     with attacked(scene.model):
-        right = judged(judge_of(scene.model), x).argmax(1) == y
+        right = batched_logits(verdict_model(scene.model), x).argmax(1) == y
     smallest, by = np.where(right, np.inf, 0.0), np.full(n, -1)
     traces: list[Trace] = []
     table = [Row("model", CLEAN, 0.0, float(right.float().mean()), n, scene.norm)]
@@ -181,7 +181,7 @@ def examined(scene: Scene) -> list[Finding]:
                 Row("model", f"{names[place]} {chr(97 + place)}", eps, accuracy, n, scene.norm, steps)
             )
     curve = Curve(scene.norm, scene.radii, smallest, by, names, scene.asked or n, scene.reported)
-    probe = Probe(scene.model, x, y, scene.norm, scene.radii, protocol, surrogate=scene.surrogate)
+    probe = ExtraAttackProbe(scene.model, x, y, scene.norm, scene.radii, protocol, surrogate=scene.surrogate)
     return audit(
         table,
         curve,

@@ -12,7 +12,7 @@ from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Curve, Trace
-from stresslens.robustness.audit import Probe, audit
+from stresslens.robustness.audit import ExtraAttackProbe, audit
 
 INF = np.inf
 
@@ -157,9 +157,9 @@ class Veiled(nn.Module):
 
 def probed(
     model: nn.Module, protocol: tuple[object, ...], radii: tuple[float, ...] = (0.05, 0.1), **more: object
-) -> Probe:
+) -> ExtraAttackProbe:
     _, (x, y) = images()
-    return Probe(model, x, y, "linf", radii, protocol, **more)  # type: ignore[arg-type]
+    return ExtraAttackProbe(model, x, y, "linf", radii, protocol, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_an_infinite_radius_holds_every_image(nets: tuple[nn.Module, nn.Module])
 
     blank = int(nets[0](torch.zeros(1, 1, 8, 8)).argmax())
     for norm in ("linf", "l2", "l1"):
-        probe = Probe(nets[0], x, y, norm, (0.1,), (bound(black),))  # type: ignore[arg-type]
+        probe = ExtraAttackProbe(nets[0], x, y, norm, (0.1,), (bound(black),))  # type: ignore[arg-type]
         broken, traces = probe.broken(probe.protocol, float("inf"))
         assert traces[0].outside == 0
         assert (broken == (probe.labels != blank).numpy()).all()
@@ -238,7 +238,7 @@ def test_an_infinite_radius_holds_every_image(nets: tuple[nn.Module, nn.Module])
 
 def test_too_few_right_images_are_said(nets: tuple[nn.Module, nn.Module]) -> None:
     x = images()[1][0]
-    probe = Probe(nets[0], x, (nets[0](x).argmax(1) + 1) % 10, "linf", (0.1,), ("fgsm",))
+    probe = ExtraAttackProbe(nets[0], x, (nets[0](x).argmax(1) + 1) % 10, "linf", (0.1,), ("fgsm",))
     for finding in audit(probe=probe):
         assert finding.status == "not checked"
 

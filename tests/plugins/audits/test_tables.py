@@ -14,7 +14,7 @@ from stresslens.config import registry
 from stresslens.core.errors import DataError
 from stresslens.core.evidence import CLEAN, Row
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._attack_names import kind_of
+from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.robustness.accuracy_tables import read_table
 from stresslens.robustness.audit import audit, needs_of
 
@@ -335,4 +335,4 @@ def test_wrong_options_are_usage_errors(options: list[str], monkeypatch: pytest.
     ],
 )
 def test_what_kind_of_attack_a_name_means(kind: str, names: list[str]) -> None:
-    assert {name: kind_of(name) for name in names} == dict.fromkeys(names, kind)
+    assert {name: attack_kind(name) for name in names} == dict.fromkeys(names, kind)

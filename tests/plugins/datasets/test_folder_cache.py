@@ -161,7 +161,7 @@ def test_a_killed_decoding_leaves_nothing_that_is_taken_for_whole(
 
 
 def test_an_error_of_the_disk_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, original = fill(tmp_path / "pets"), pictures.read
+    root, original = fill(tmp_path / "pets"), pictures.read_image
 
     def failing(file: Any) -> bytes:
         if str(file).endswith("dog/003.png"):
@@ -169,7 +169,7 @@ def test_an_error_of_the_disk_is_not_remembered(tmp_path: Path, monkeypatch: pyt
         return original(file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pictures, "read", failing)
+        patch.setattr(pictures, "read_image", failing)
         with pytest.raises(DataError, match=r"dog/003.png: Input/output error"):
             folder(path=str(root))
     assert len(folder(path=str(root)).train) == 18

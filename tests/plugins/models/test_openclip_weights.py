@@ -18,14 +18,14 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.saved_model import open_model
 from stresslens.plugins.models._zero_shot import open_clip
 from stresslens.study import stages
-from stresslens.training.setup import begin, build_model, origin_of
+from stresslens.training.setup import build_model, initial_weights_of, load_initial_weights
 from stresslens.training.task import Task
 
 TINY = {"embed": 12, "image": {"width": 16, "layers": 2}, "text": {"width": 16, "layers": 2}}
 
 
 def asked(options: dict[str, Any]) -> Any:
-    bound = registry.weights({"openclip": options})
+    bound = registry.initial_weights({"openclip": options})
     assert isinstance(bound, registry.Bound)
     return bound()
 
@@ -131,7 +131,7 @@ def test_published_weights_are_read_through_the_hubs_cache(
     task = task_of({"openclip": {"name": name, "weights": "openai", "head": head}}, epochs=0)
     assert task.data is not None
     model = build_model(task, task.data)
-    account = begin(task, task.data, model)
+    account = load_initial_weights(task, task.data, model)
     assert account is not None
     assert not account.adapted
     net = model.get_submodule("net")
@@ -143,4 +143,4 @@ def test_published_weights_are_read_through_the_hubs_cache(
     else:
         assert set(account.fresh) == {"head.weight", "head.bias"}
         assert all(not key.startswith("visual.") for key in account.left)
-    assert origin_of(task).preprocessing.shape == (3, 224, 224)  # type: ignore[union-attr]
+    assert initial_weights_of(task).preprocessing.shape == (3, 224, 224)  # type: ignore[union-attr]

@@ -90,7 +90,7 @@ def test_clip_the_whole_way(options: dict[str, Any], task_of: Callable[..., Task
 
     def task_with(**options: Any) -> Task:
         task = task_of({"openclip": begun}, data=data, **options)
-        return replace(task, recipe=replace(task.recipe, input=replace(task.recipe.input, **seen)))
+        return replace(task, config=replace(task.config, input=replace(task.config.input, **seen)))
 
     task = task_with(epochs=0)
     record = stages.carry_out(task)
@@ -116,7 +116,7 @@ def test_the_whole_way(value: dict[str, Any], task_of: Callable[..., Task], tmp_
     safetensors.torch.save_file(state, tmp_path / "published.safetensors")
     begun = {kind: {**options, "weights": {"file": str(tmp_path / "published.safetensors")}}}
     task = task_of(begun, data=data, epochs=1, batch_size=32)
-    task = replace(task, recipe=replace(task.recipe, input=replace(task.recipe.input, size=32)))
+    task = replace(task, config=replace(task.config, input=replace(task.config.input, size=32)))
     record = stages.carry_out(task)
     assert len(record["weights"]["fresh"]) == 2  # the last layer's weight and bias
     assert record["weights"]["left"] == record["weights"]["adapted"] == []

@@ -38,7 +38,7 @@ def read(folder: Path) -> EventAccumulator:
 @pytest.fixture
 def tracked(task_of: Callable[..., Task]) -> tuple[Task, EventAccumulator]:
     task = task_of("mlp", epochs=3, watch=["train", "validation"])
-    task = replace(task, recipe=replace(task.recipe, track=["tensorboard"]))
+    task = replace(task, config=replace(task.config, track=["tensorboard"]))
     stages.carry_out(task)
     return task, read(task.folder / "tensorboard")
 
@@ -156,7 +156,7 @@ def test_a_model_that_cannot_be_traced_costs_the_graph_alone(
 def test_graph_and_histograms_can_be_left_out(task_of: Callable[..., Task]) -> None:
     task = task_of("linear", epochs=1)
     task = replace(
-        task, recipe=replace(task.recipe, track=[{"tensorboard": {"graph": False, "histograms": False}}])
+        task, config=replace(task.config, track=[{"tensorboard": {"graph": False, "histograms": False}}])
     )
     stages.carry_out(task)
     tags = read(task.folder / "tensorboard").Tags()

@@ -58,7 +58,7 @@ def history(found: list[Record]) -> list[dict[str, Any]]:
 
 
 def tracked_by(task: Task, **options: Any) -> Task:
-    return replace(task, recipe=replace(task.recipe, track=[{"wandb": options}]))
+    return replace(task, config=replace(task.config, track=[{"wandb": options}]))
 
 
 def test_an_offline_run_holds_settings_history_and_scores(

@@ -6,7 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import STACK, Best, Watch, gradient, likely_others, logits_of, narrowed
+from stresslens.core.attack_base import (
+    STACK,
+    Best,
+    Watch,
+    batched_mean_logits,
+    gradient,
+    likely_others,
+    narrowed,
+)
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Count, Share
@@ -59,7 +67,7 @@ def apgd(
     best, alive = Best(x, y, target), torch.arange(len(x), device=x.device)
     if not len(x):
         return best.x_adv
-    clean = logits_of(model, x)
+    clean = batched_mean_logits(model, x)
     keep = watch(alive, x, clean)
     best.update(alive, x, clean)
     alive = alive[keep]
@@ -222,7 +230,7 @@ def _climb(
         else:
             z = around.farthest(state.grad, state.origin) if step == 1 else _with_momentum(state, around)
         if step == steps:
-            logits = logits_of(model, z)
+            logits = batched_mean_logits(model, z)
             keep = watch(state.rows, z, logits)
             best.update(state.rows, z, logits)
             survives[state.rows[~keep]] = False

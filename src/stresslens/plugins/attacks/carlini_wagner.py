@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Watch, gradient, logits_of, margins, narrowed
+from stresslens.core.attack_base import Watch, batched_mean_logits, gradient, margins, narrowed
 from stresslens.core.ball import L2Ball
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Count, NonNegative, Positive
@@ -52,7 +52,7 @@ def carlini_wagner(
         margin = margins(logits, label)
         return ((margin if target is None else -margin) + confidence).clamp_min(0)
 
-    clean = logits_of(model, x)
+    clean = batched_mean_logits(model, x)
     alive = alive[watch(alive, x, clean)]
     smallest.see(torch.arange(len(x), device=x.device), x, clean)
     weight, low, high = (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Watch, gradient, likely_others, logits_of, narrowed
+from stresslens.core.attack_base import Watch, batched_mean_logits, gradient, likely_others, narrowed
 from stresslens.core.ball import Ball
 from stresslens.core.types import Count, NonNegative
 from stresslens.plugins.attacks._losses import margin_targeted, margin_towards
@@ -35,7 +35,7 @@ def deepfool(
     if not len(x):
         return x.clone()
     z = x if start is None else start
-    logits = logits_of(model, x)
+    logits = batched_mean_logits(model, x)
     keep = watch(rows, x, logits)
     smallest.see(rows, x, logits)
     above = margin_targeted if target is None else margin_towards
@@ -76,7 +76,7 @@ def deepfool(
         last[rows] = z
     rows = (~dropped).nonzero().flatten()
     cut = ball.select(rows).project(last[rows], x[rows])
-    logits = logits_of(model, cut)
+    logits = batched_mean_logits(model, cut)
     watch(rows, cut, logits)
     smallest.see(rows, cut, logits)
     return smallest.x_adv()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import STACK, Watch, gradient, likely_others, logits_of, narrowed
+from stresslens.core.attack_base import STACK, Watch, batched_mean_logits, gradient, likely_others, narrowed
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Count, Decay, Positive
@@ -51,7 +51,7 @@ def fab(
     smallest, alive = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
     if not len(x):
         return x.clone()
-    clean = logits_of(model, x)
+    clean = batched_mean_logits(model, x)
     keep = watch(alive, x, clean)
     smallest.see(alive, x, clean)
     alive = alive[keep]
@@ -149,7 +149,7 @@ def _refine(
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         z = origin + middle.reshape(-1, 1, 1, 1) * (found - origin)
-        fooled = show(z, logits_of(model, z))
+        fooled = show(z, batched_mean_logits(model, z))
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
     z = origin + high.reshape(-1, 1, 1, 1) * (found - origin)
     logits, value, grad = gradient(model, z, above, y[rows], aim)
@@ -157,4 +157,4 @@ def _refine(
     rise = (grad * (z - origin)).flatten(1).sum(1) - value
     for beyond in BEYOND:
         z = (origin + onto_plane(origin, grad, (1 + beyond) * rise, ball.norm)).clamp(0, 1)
-        show(z, logits_of(model, z))
+        show(z, batched_mean_logits(model, z))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Best, Watch, gradient, logits_of
+from stresslens.core.attack_base import Best, Watch, batched_mean_logits, gradient
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Loss, Positive
@@ -35,7 +35,7 @@ def fgsm(
     watch(rows, begin, logits, sign * values, grad)
     best.update(rows, begin, logits)
     x_adv = ball.project(begin + relative_step * ball.radius(x) * ball.steepest(sign * grad), x)
-    logits = logits_of(model, x_adv)
+    logits = batched_mean_logits(model, x_adv)
     watch(rows, x_adv, logits)
     best.update(rows, x_adv, logits)
     return best.x_adv

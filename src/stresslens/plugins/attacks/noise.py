@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Best, Watch, logits_of, narrowed
+from stresslens.core.attack_base import Best, Watch, batched_mean_logits, narrowed
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Count
@@ -28,7 +28,7 @@ def noise(
         x_adv = around.sample(origin, own)
         if ball.norm == "linf" and attempt % 2:
             x_adv = around.project(origin + around.radius(origin) * (x_adv - origin).sign(), origin)
-        logits = logits_of(model, x_adv)
+        logits = batched_mean_logits(model, x_adv)
         keep = watch(rows, x_adv, logits)
         best.update(rows, x_adv, logits)
         go_on = narrowed(keep)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import STACK, Best, Watch, gradient, logits_of, narrowed
+from stresslens.core.attack_base import STACK, Best, Watch, batched_mean_logits, gradient, narrowed
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Count, Decay, Loss, Positive
@@ -52,7 +52,7 @@ def pgd(
                 logits, values, grad = gradient(model, z, loss, label[rows])
                 keep = watch(rows, z, logits, sign * values, grad)
             else:
-                logits = logits_of(model, z)
+                logits = batched_mean_logits(model, z)
                 keep = watch(rows, z, logits)
             best.update(rows, z, logits)
             survives[rows[~keep]] = False

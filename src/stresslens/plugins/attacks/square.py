@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Best, Watch, logits_of, margins, narrowed
+from stresslens.core.attack_base import Best, Watch, batched_mean_logits, margins, narrowed
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Count, Share
@@ -39,7 +39,7 @@ def square(
     def high(logits: Tensor) -> Tensor:
         return margins(logits, y[rows]) if target is None else -margins(logits, target[rows])
 
-    logits = logits_of(model, x)
+    logits = batched_mean_logits(model, x)
     keep = watch(rows, x, logits)
     best.update(rows, x, logits)
     own, origin, around = draws, x, ball
@@ -56,7 +56,7 @@ def square(
             side = _side(p_init, query / queries, x.shape, 3 if ball.norm != "linf" else 1)
             change = _flipped if ball.norm == "linf" else _moved
             z = change(reached, origin, around, own, side)
-        logits = logits_of(model, z)
+        logits = batched_mean_logits(model, z)
         keep = watch(rows, z, logits)
         best.update(rows, z, logits)
         value = high(logits)

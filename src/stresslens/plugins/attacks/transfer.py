@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Best, Watch, attacked, logits_of, unwatched
+from stresslens.core.attack_base import Best, Watch, attacked, batched_mean_logits, unwatched
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
@@ -36,7 +36,7 @@ def transfer(
     with attacked(surrogate, draws.seed):
         crafted = attack(surrogate, x, y, ball, draws, unwatched, target, start, None)
     for z in (x, crafted):
-        logits = logits_of(model, z)
+        logits = batched_mean_logits(model, z)
         watch(rows, z, logits)
         best.update(rows, z, logits)
     return best.x_adv

@@ -34,7 +34,7 @@ _WORDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
 blanks of a phrase."""
 
 
-def kind_of(attack: str) -> Kind:
+def attack_kind(attack: str) -> Kind:
     """From whole words of the attack's name; "other" where it says nothing."""
     if attack == CLEAN:
         return "clean"
@@ -49,7 +49,7 @@ def _says(name: str, phrase: str) -> bool:
     return re.search(rf"\b{phrase.replace(' ', ' ?')}\b", name) is not None
 
 
-def aimed(attack: str) -> bool:
+def targeted_success(attack: str) -> bool:
     """Whether the name says that the attack drives at a class of its choice, which makes it weaker than one that need not."""
     words = attack.lower()
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import PerImage, Steered, gradient, logits_of
+from stresslens.core.attack_base import BatchedModel, PerImage, batched_mean_logits, gradient
 
 FEW = 128
 """Images that an audit of a model looks at."""
@@ -17,9 +17,9 @@ def few(images: tuple[Tensor, Tensor], n: int = FEW) -> tuple[Tensor, Tensor]:
 
 def answers(model: nn.Module, x: Tensor) -> Tensor:
     """(N, K) logits in pieces, without a graph."""
-    return logits_of(Steered(model, batch=PIECE), x).float()
+    return batched_mean_logits(BatchedModel(model, batch=PIECE), x).float()
 
 
 def slopes(model: nn.Module, x: Tensor, loss: PerImage, y: Tensor) -> Tensor:
     """(N, C, H, W) the gradient of each image's loss at the image, zero where the model passes none on."""
-    return gradient(Steered(model, batch=PIECE), x, loss, y)[2]
+    return gradient(BatchedModel(model, batch=PIECE), x, loss, y)[2]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._attack_names import kind_of
+from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import clean_of, ladders, least, said, stalls
 
@@ -24,7 +24,7 @@ def barely_moves(table: Sequence[Row]) -> Finding:
     for rows in ladders(table):
         clean = clean_of(table, rows[0].model)
         if clean is None or (
-            rows[0].norm == "l1" and kind_of(rows[0].attack) == "single step"
+            rows[0].norm == "l1" and attack_kind(rows[0].attack) == "single step"
         ):  # which moves one pixel only
             continue
         for place, far in enumerate(rows):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._attack_names import aimed, kind_of
+from stresslens.plugins.audits._attack_names import attack_kind, targeted_success
 from stresslens.plugins.audits._finding import not_checked
 from stresslens.plugins.audits._tables import least, out_of_order, serious
 
@@ -16,13 +16,13 @@ def black_box_below(table: Sequence[Row]) -> Finding:
     radius (Athalye et al. 2018, section 3). A sign from two images on (one point where n is not known)."""
     pairs = []
     for blind in table:
-        if kind_of(blind.attack) not in ("black box", "random") or blind.eps == 0:
+        if attack_kind(blind.attack) not in ("black box", "random") or blind.eps == 0:
             continue
         sighted = [
             row
             for row in table
-            if kind_of(row.attack) == "iterative"
-            and not aimed(row.attack)
+            if attack_kind(row.attack) == "iterative"
+            and not targeted_success(row.attack)
             and (row.model, row.eps) == (blind.model, blind.eps)
             and not (row.norm and blind.norm and row.norm != blind.norm)
         ]

@@ -4,7 +4,7 @@ import numpy as np
 
 from stresslens.core.evidence import Curve
 from stresslens.core.types import Chance, Finding
-from stresslens.plugins.audits._attack_names import kind_of
+from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "black box wins"
@@ -16,7 +16,7 @@ def black_box_wins(curve: Curve, *, share: Chance = 0.002) -> Finding:
 
     A sign from two images and 0.2 point on; serious from one point on.
     """
-    kinds = [kind_of(name) for name in curve.attacks]
+    kinds = [attack_kind(name) for name in curve.attacks]
     blind = [place for place, kind in enumerate(kinds) if kind in ("black box", "random")]
     if not blind or not set(kinds) & {"single step", "iterative", "smallest"}:
         return not_checked(AUDIT, "the protocol has no attack without gradients beside those with")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from stresslens.core.evidence import CLEAN, Row
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._attack_names import kind_of
+from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import not_checked
 from stresslens.plugins.audits._tables import attacked_rows, least, out_of_order
 
@@ -50,7 +50,7 @@ def hardening_backfires(table: Sequence[Row]) -> Finding:
         "Compare the clean accuracies and the training losses first: the hardened model may be under-trained (train until the "
         "loss is flat) or catastrophically overfitted (watch PGD during training). Then test the attack that it was trained with "
         "by itself.",
-        serious=any(kind_of(hard.attack) == kind_of(hard.trained) for hard, _ in worse),
+        serious=any(attack_kind(hard.attack) == attack_kind(hard.trained) for hard, _ in worse),
     )
 
 

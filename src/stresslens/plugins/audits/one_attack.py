@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from stresslens.core.evidence import Curve
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._attack_names import kind_of
+from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "one attack"
@@ -14,7 +14,7 @@ def one_attack(curve: Curve) -> Finding:
     if not curve.attacks:
         return not_checked(AUDIT, "the curve does not say which attacks it rests on")
     names = ", ".join(dict.fromkeys(curve.attacks))
-    if {kind_of(name) for name in curve.attacks} & {"iterative", "smallest", "other"}:
+    if {attack_kind(name) for name in curve.attacks} & {"iterative", "smallest", "other"}:
         return no_sign(AUDIT, f"among the attacks are some of many steps: {names}", len(curve.attacks))
     return sign(
         AUDIT,

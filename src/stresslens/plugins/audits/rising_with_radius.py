@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._attack_names import kind_of
+from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import clean_of, ladders, least, said, serious
 
@@ -33,7 +33,7 @@ def rising_with_radius(table: Sequence[Row]) -> Finding:
         pair
         for pair in rises
         if serious(pair[1].accuracy - pair[0].accuracy, *pair)
-        and (kind_of(pair[1].attack) != "single step" or kind_of(pair[0].attack) == "clean")
+        and (attack_kind(pair[1].attack) != "single step" or attack_kind(pair[0].attack) == "clean")
     ]
     return sign(
         AUDIT,

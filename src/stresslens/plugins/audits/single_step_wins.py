@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._attack_names import aimed, kind_of
+from stresslens.plugins.audits._attack_names import attack_kind, targeted_success
 from stresslens.plugins.audits._finding import not_checked
 from stresslens.plugins.audits._tables import least, out_of_order, serious
 
@@ -22,13 +22,13 @@ def single_step_wins(table: Sequence[Row]) -> Finding:
         (one, many)
         for one in table
         for many in table
-        if kind_of(one.attack) == "single step"
-        and kind_of(many.attack) == "iterative"
+        if attack_kind(one.attack) == "single step"
+        and attack_kind(many.attack) == "iterative"
         and (one.model, one.eps) == (many.model, many.eps)
         and one.eps > 0
         and not (one.norm and many.norm and one.norm != many.norm)
         and (many.steps or 2) > 1
-        and not aimed(many.attack)
+        and not targeted_success(many.attack)
     ]
     if not pairs:
         return not_checked(

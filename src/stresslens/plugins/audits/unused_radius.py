@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from stresslens.core.evidence import Curve, Trace
 from stresslens.core.types import Chance, Count, Finding
-from stresslens.plugins.audits._attack_names import kind_of
+from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 
 AUDIT = "unused radius"
@@ -24,7 +24,7 @@ def unused_radius(curve: Curve, trace: Sequence[Trace], *, least: Chance = 0.8, 
         for one in trace
         if one.n - one.broke >= images
         and one.eps > 0
-        and kind_of(one.attack) in kinds
+        and attack_kind(one.attack) in kinds
         and math.isfinite(one.excess)
     ]
     if not told:

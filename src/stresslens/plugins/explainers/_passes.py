@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Steered, gradient
+from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.errors import ConfigError
 
 Of = Literal["logit", "probability", "log_probability"]
@@ -46,7 +46,7 @@ def scores(
 
 def slopes(model: nn.Module, x: Tensor, y: Tensor, of: Of) -> Tensor:
     """(n, C, H, W) the gradient of each image's own score at that image. Raises ConfigError where the model passes none on."""
-    grad = gradient(Steered(model, batch=rows(x)), x, lambda logits, own: score(logits, own, of), y)[2]
+    grad = gradient(BatchedModel(model, batch=rows(x)), x, lambda logits, own: score(logits, own, of), y)[2]
     if not grad.any():
         with torch.enable_grad():
             if not model(x[:1].detach().requires_grad_()).requires_grad:

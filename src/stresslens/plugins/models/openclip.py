@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from stresslens.core.errors import ConfigError, closest
 from stresslens.core.layers import Normalize
-from stresslens.core.pretrained import Origin, Preprocessing, Published, State, from_hub, unavailable
+from stresslens.core.pretrained import (
+    Preprocessing,
+    PretrainedWeights,
+    State,
+    WeightsRef,
+    from_hub,
+    unavailable,
+)
 from stresslens.core.types import Count, Shape
 from stresslens.plugins.models._stem import with_channels
 from stresslens.plugins.models._zero_shot import ZeroShot, open_clip
@@ -96,7 +103,7 @@ def openclip(
     return net
 
 
-def published(*, name: str | None = None, weights: str | None = None) -> Published | None:
+def published(*, name: str | None = None, weights: str | None = None) -> PretrainedWeights | None:
     """Weights of open_clip's list for the architecture `name`, by tag (openai, laion2b_s34b_b79k, …): downloaded on first use into
     the caches of huggingface_hub and open_clip.
 
@@ -115,7 +122,7 @@ def published(*, name: str | None = None, weights: str | None = None) -> Publish
         "bilinear" if known["interpolation"] == "bilinear" else "bicubic"
     )
     seen = Preprocessing((3, height, width), Normalize.by_moments(known["mean"], known["std"]), interpolation)
-    return Published(f"open_clip {name} {weights}", lambda: _load(name, weights), seen)
+    return PretrainedWeights(f"open_clip {name} {weights}", lambda: _load(name, weights), seen)
 
 
 def usual(*, name: str | None = None) -> Preprocessing | None:
@@ -203,7 +210,7 @@ def _quick(name: str | None, settings: dict[str, Any], weights: Any) -> bool:
     if name is not None and isinstance(weights, str):
         return bool(_tag(name, weights).get("quick_gelu", settings.get("quick_gelu", False)))
     either = name is not None and any(_tag(name, tag).get("quick_gelu") for tag in _tags(name))
-    if isinstance(weights, Origin) and either and not settings.get("quick_gelu"):
+    if isinstance(weights, WeightsRef) and either and not settings.get("quick_gelu"):
         raise ConfigError(
             f"openclip: weights of {name} were trained with QuickGELU (openai) or without it, and a run or a file does not tell; "
             "say quick_gelu: true or false"

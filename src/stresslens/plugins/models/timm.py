@@ -8,7 +8,7 @@ from torch import nn
 
 from stresslens.core.errors import ConfigError, closest
 from stresslens.core.layers import Interpolation, Normalize
-from stresslens.core.pretrained import Preprocessing, Published, State, from_hub, unavailable
+from stresslens.core.pretrained import Preprocessing, PretrainedWeights, State, from_hub, unavailable
 from stresslens.core.torchvision_compat import cure
 from stresslens.core.types import Decay, Shape
 from stresslens.plugins.models._stem import Stem, small
@@ -46,7 +46,7 @@ def timm(
     return net
 
 
-def published(*, name: str, pretrained: bool = False) -> Published | None:
+def published(*, name: str, pretrained: bool = False) -> PretrainedWeights | None:
     if not pretrained:
         return None
     config = _config(name)
@@ -74,7 +74,7 @@ def published(*, name: str, pretrained: bool = False) -> Published | None:
             raise unavailable(source, file, error) from error
         return state
 
-    return Published(source, load, usual(name=name))
+    return PretrainedWeights(source, load, usual(name=name))
 
 
 def usual(*, name: str) -> Preprocessing:

@@ -8,7 +8,7 @@ from torch import nn
 
 from stresslens.core.errors import ConfigError, closest
 from stresslens.core.layers import Normalize
-from stresslens.core.pretrained import Preprocessing, Published, State, unavailable
+from stresslens.core.pretrained import Preprocessing, PretrainedWeights, State, unavailable
 from stresslens.core.torchvision_compat import torchvision as library
 from stresslens.core.types import Shape
 from stresslens.plugins.models._stem import Stem, small, with_channels
@@ -40,7 +40,7 @@ def torchvision(shape: Shape, classes: int, *, name: str, stem: Stem = "publishe
     return net
 
 
-def published(*, name: str, weights: str | None = None) -> Published | None:
+def published(*, name: str, weights: str | None = None) -> PretrainedWeights | None:
     if weights is None:
         return None
     _check(name)
@@ -64,7 +64,7 @@ def published(*, name: str, weights: str | None = None) -> Published | None:
             ) from error
         return state
 
-    return Published(source, load, seen)
+    return PretrainedWeights(source, load, seen)
 
 
 def usual(*, name: str) -> Preprocessing | None:

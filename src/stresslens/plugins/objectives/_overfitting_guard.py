@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import logits_of, unwatched
+from stresslens.core.attack_base import batched_mean_logits, unwatched
 from stresslens.core.ball import Ball
 from stresslens.core.types import Attack, Step
 
@@ -35,7 +35,8 @@ def guarded(
     draws = step.draws.fork(2).select(torch.arange(len(x), device=x.device))
     found = guard(model, x, y, ball, draws, unwatched, None, None, None)
     of_own, of_guard = (
-        float((logits_of(model, images).argmax(1) == y).double().mean()) for images in (own(), found)
+        float((batched_mean_logits(model, images).argmax(1) == y).double().mean())
+        for images in (own(), found)
     )
     step.report(attack_accuracy=of_own, guard_accuracy=of_guard, guarded=len(x), radius=float(ball.eps))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import TargetRule, attacked, logits_of, targets_of, unwatched
+from stresslens.core.attack_base import TargetRule, attacked, batched_mean_logits, targets_of, unwatched
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws, mix
 from stresslens.core.types import Attack, Chance, Loss, Radius, Step
@@ -45,7 +45,7 @@ def adversarial(
         own, labels = x[rows], label[rows]
         aim = None
         if target is not None:
-            aim = targets_of(target, logits_of(model, own), labels, step.draws.fork(1).select(rows))
+            aim = targets_of(target, batched_mean_logits(model, own), labels, step.draws.fork(1).select(rows))
         return attack(model, own, labels, ball, step.draws.fork(0).select(rows), unwatched, aim, None, None)
 
     everything = torch.arange(len(x), device=x.device)

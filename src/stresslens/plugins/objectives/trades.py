@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import attacked, gradient, logits_of
+from stresslens.core.attack_base import attacked, batched_mean_logits, gradient
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.types import Count, Loss, NonNegative, Positive, Radius, Step
 
@@ -32,7 +32,7 @@ def trades(
     """
     ball = Ball(norm, eps)
     with attacked(model):
-        clean = F.log_softmax(logits_of(model, x), 1)
+        clean = F.log_softmax(batched_mean_logits(model, x), 1)
         x_adv = ball.project(x + START * step.draws.normal(*x.shape[1:]).to(x.dtype), x)
         for _ in range(steps):
             grad = gradient(model, x_adv, _divergence, clean)[2]

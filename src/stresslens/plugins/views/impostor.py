@@ -9,7 +9,7 @@ from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Panel, Picture, image_pixels
-from stresslens.core.sampling import sampled
+from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Count, Positive, Seed
 
 OTHERS = 1000
@@ -122,7 +122,7 @@ def _sources(model: nn.Module, train: Split, classes: int, seed: int) -> Tensor:
     found = []
     for k in range(classes):
         own = train.select((train.labels == k).nonzero().flatten())
-        own = own.select(sampled(len(own), CANDIDATES, seed))
+        own = own.select(sampled_positions(len(own), CANDIDATES, seed))
         x = own.floats(own.images[:]).to(first.device, torch.float32)
         with torch.no_grad():
             right = torch.cat([model(part).argmax(1) for part in torch.split(x, 256)]) == k
@@ -138,7 +138,7 @@ def _nearest_of_others(train: Split, found: Tensor, source: Sequence[int], seed:
     of = torch.tensor(source)
     for k in range(int(train.labels.max()) + 1):
         own = train.select((train.labels == k).nonzero().flatten())
-        own = own.select(sampled(len(own), OTHERS, seed))
+        own = own.select(sampled_positions(len(own), OTHERS, seed))
         away = torch.cdist(flat, own.floats(own.images[:]).flatten(1).float().cpu()).amin(1)
         nearest = torch.where(of == k, nearest, torch.minimum(nearest, away))
     return [float(each) for each in nearest]

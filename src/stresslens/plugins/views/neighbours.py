@@ -9,7 +9,7 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import features_of
 from stresslens.core.panels import Grid, Panel, Picture, image_pixels
-from stresslens.core.sampling import sampled
+from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Count, Seed
 
 
@@ -28,7 +28,7 @@ def neighbours(
     `among` drawn at random. Raises ConfigError without training images."""
     if train is None:
         raise ConfigError("neighbours: the nearest training images are asked for, and none are given")
-    known = train.select(sampled(len(train), among, seed))
+    known = train.select(sampled_positions(len(train), among, seed))
     own, logits = features_of(model, x)
     theirs = torch.cat([features_of(model, batch.x.to(x))[0] for batch in known.batches(512)])
     nearest = (nn.functional.normalize(own, dim=1) @ nn.functional.normalize(theirs, dim=1).T).topk(
