@@ -1,13 +1,17 @@
 """Do our attacks find what the peers' find? The same models, images, radii, steps and start, image by image.
 
-    python benchmarks/agreement.py mnist             # PGD-40 against torchattacks, foolbox and ART; 1,000 images, ε = .1, .2, .3
-    python benchmarks/agreement.py mnist standard    # APGD-CE, APGD-T, FAB, Square against torchattacks' AutoAttack
-    python benchmarks/agreement.py FOLDER            # the same on colour photographs (train/ and test/ of a folder per class)
+    python benchmarks/agreement.py mnist             # PGD-40 against torchattacks, foolbox and ART;
+1,000 images, ε = .1, .2, .3
+    python benchmarks/agreement.py mnist standard    # APGD-CE, APGD-T, FAB, Square against
+torchattacks' AutoAttack
+    python benchmarks/agreement.py FOLDER            # the same on colour photographs (train/ and
+test/ of a folder per class)
     python benchmarks/agreement.py mnist standard 100 0.05       # that many images, these radii
 
-The peers (pip install torchattacks foolbox adversarial-robustness-toolbox) are imported when they are met; one that is missing is
-told and left out. Trains simple_cnn for two epochs itself, kept below runs/agreement. Prints robust accuracy as counts with n, how
-many images either side alone breaks, and seconds on one thread after the other.
+The peers (pip install torchattacks foolbox adversarial-robustness-toolbox) are imported when they
+are met; one that is missing is told and left out. Trains simple_cnn for two epochs itself, kept
+below runs/agreement. Prints robust accuracy as counts with n, how many images either side alone
+breaks, and seconds on one thread after the other.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
-"""Attack speed, side by side in one process with torchattacks, foolbox and ART, on weights that this benchmark trains itself.
+"""Attack speed, side by side in one process with torchattacks, foolbox and ART, on weights that
+this benchmark trains itself.
 
     python benchmarks/attacks.py             # everything, about 40 minutes on two cores
     python benchmarks/attacks.py pgd         # PGD-40 of simple_cnn on 1,000 MNIST test images at three radii
     python benchmarks/attacks.py standard    # the protocol `standard` against torchattacks' AutoAttack
-    python benchmarks/attacks.py curve       # eleven radii to 0.1, 0.15 and 0.3 against the largest alone, and against one by one
+    python benchmarks/attacks.py curve       # eleven radii to 0.1, 0.15 and 0.3 against the largest
+alone, and against one by one
     python benchmarks/attacks.py curve 0.15  # the same to 0.15 alone
 
-The peers are optional (pip install torchattacks foolbox adversarial-robustness-toolbox, in an environment of their own); those that
-are missing are left out. Each is given its best batch size. The contestants take turns; medians are compared, answers too.
+The peers are optional (pip install torchattacks foolbox adversarial-robustness-toolbox, in an
+environment of their own); those that are missing are left out. Each is given its best batch size.
+The contestants take turns; medians are compared, answers too.
 """
 
 from __future__ import annotations

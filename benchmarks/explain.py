@@ -1,10 +1,12 @@
-"""Explaining, side by side in one process with the notebook's loop and captum, on weights that this benchmark trains itself.
+"""Explaining, side by side in one process with the notebook's loop and captum, on weights that this
+benchmark trains itself.
 
     python benchmarks/explain.py             # about two minutes on two cores
 
-Occlusion of ten MNIST test images by squares of 5×5 at every position: one image and position after the other, as the lab did it;
-captum at its best number of perturbations at a time; stresslens. Then six explainers on ten images, without and with their checks.
-The contestants take turns; medians of n = 5 are compared, answers too.
+Occlusion of ten MNIST test images by squares of 5×5 at every position: one image and position after
+the other, as the lab did it; captum at its best number of perturbations at a time; stresslens. Then
+six explainers on ten images, without and with their checks. The contestants take turns; medians of
+n = 5 are compared, answers too.
 """
 
 from __future__ import annotations

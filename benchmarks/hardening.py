@@ -1,11 +1,13 @@
-"""Adversarial training with PGD, side by side in one process: the notebook's loop and stresslens, at the same robust accuracy.
+"""Adversarial training with PGD, side by side in one process: the notebook's loop and stresslens,
+at the same robust accuracy.
 
     python benchmarks/hardening.py           # about ten minutes on two cores
     python benchmarks/hardening.py quick     # the speed alone, without training to an accuracy
 
-The notebook's loop has float32 tensors in memory and an attack written as the common libraries write it: PGD in evaluation mode,
-each step a forward and a backward pass. Prints ratios with n. The contestants take turns, so that a busy machine slows all of them;
-the median of the turns is compared. Then both train for the same epochs, and PGD-40 attacks both on the same test images.
+The notebook's loop has float32 tensors in memory and an attack written as the common libraries
+write it: PGD in evaluation mode, each step a forward and a backward pass. Prints ratios with n. The
+contestants take turns, so that a busy machine slows all of them; the median of the turns is
+compared. Then both train for the same epochs, and PGD-40 attacks both on the same test images.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ TURN_STEPS = {64: 10, 256: 3}
 
 
 def perturbed(net: nn.Module, x: Tensor, y: Tensor, *, through_parameters: bool) -> Tensor:
-    """PGD as notebooks have it; `through_parameters` calls backward, which takes every parameter's gradient too."""
+    """PGD as notebooks have it; `through_parameters` calls backward, which takes every parameter's
+    gradient too."""
     net.eval()
     criterion = nn.CrossEntropyLoss()
     x_adv = (x + torch.empty_like(x).uniform_(-EPS, EPS)).clamp(0, 1).detach()

@@ -1,8 +1,11 @@
-"""A folder of images: starting and training on it, beside torchvision's ImageFolder and a DataLoader, in turns in one process.
+"""A folder of images: starting and training on it, beside torchvision's ImageFolder and a
+DataLoader, in turns in one process.
 
-    python benchmarks/images.py FOLDER          # a folder per class, or train/ and test/ with them; all pictures of one size
+    python benchmarks/images.py FOLDER          # a folder per class, or train/ and test/ with them;
+all pictures of one size
 
-The first start decodes every file into a cache of its own, which is removed again; the second opens it. Ratios are of medians.
+The first start decodes every file into a cache of its own, which is removed again; the second opens
+it. Ratios are of medians.
 """
 
 from __future__ import annotations
@@ -55,11 +58,16 @@ def first_start(path: Path) -> tuple[float, float]:
 
 
 def decoding_alone(path: Path, most: int = 5000) -> float:
-    """Seconds that reading and decoding every file takes one process: what two of them cannot be quicker than half of."""
+    """Seconds that reading and decoding every file takes one process: what two of them cannot be
+    quicker than half of."""
     files = sorted(entry.path for entry in files_below(str(path)))
     some = files[:: max(1, len(files) // most)]
     with quietly():
-        return seconds(lambda: [decode(read_image(file), Frame(3, None)) for file in some]) * len(files) / len(some)
+        return (
+            seconds(lambda: [decode(read_image(file), Frame(3, None)) for file in some])
+            * len(files)
+            / len(some)
+        )
 
 
 def epoch_from_files(

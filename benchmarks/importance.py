@@ -2,9 +2,9 @@
 
     python benchmarks/importance.py          # about 10 minutes on one core
 
-Tables of trials with three settings, uniform in [0, 1]. Without influence the outcome is noise alone; else it is -4 (x - 0.4)² of
-the first setting and noise of deviation 0.1, a quarter of the outcome's own. Prints how often each setting is called real after
-Holm, and its mean share.
+Tables of trials with three settings, uniform in [0, 1]. Without influence the outcome is noise
+alone; else it is -4 (x - 0.4)² of the first setting and noise of deviation 0.1, a quarter of the
+outcome's own. Prints how often each setting is called real after Holm, and its mean share.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""How often pictures are called unlike the training images: of the test split (false alarms), and of kinds that are unlike them.
+"""How often pictures are called unlike the training images: of the test split (false alarms), and
+of kinds that are unlike them.
 
-    python benchmarks/likeness.py RUN [PHOTOGRAPHS]     # a finished run (…/seed-0) of digits or mnist; a folder of photographs
+    python benchmarks/likeness.py RUN [PHOTOGRAPHS]     # a finished run (…/seed-0) of digits or
+mnist; a folder of photographs
 
 Prints the share marked at the run's stated rate, with Wilson's interval and n.
 """

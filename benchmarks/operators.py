@@ -1,12 +1,14 @@
-"""Lab E's operators: our own convolution beside torch's, and attention within windows beside attention to all tokens.
+"""Lab E's operators: our own convolution beside torch's, and attention within windows beside
+attention to all tokens.
 
     python benchmarks/operators.py                                   # both, on the CPU
     python benchmarks/operators.py --only convolution --batch 256    # the lab's batches: 6 GiB of memory
     python benchmarks/operators.py --only attention --device cuda
 
-Each contestant trains in a process of its own, and they take turns; medians are printed, with n, and ratios to the first. Memory is
-what a training step needs beyond what stood there before it (weights, their gradients, momentum, the images): the peak of the
-process (on a GPU of the tensors), and the peak of what torch has allocated, as its profiler counts it.
+Each contestant trains in a process of its own, and they take turns; medians are printed, with n,
+and ratios to the first. Memory is what a training step needs beyond what stood there before it
+(weights, their gradients, momentum, the images): the peak of the process (on a GPU of the tensors),
+and the peak of what torch has allocated, as its profiler counts it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ STEPS = 3
 
 
 class ColumnsKept(torch.autograd.Function):
-    """The operator as the lab writes it: the patches of the whole batch at once, kept for the backward pass."""
+    """The operator as the lab writes it: the patches of the whole batch at once, kept for the
+    backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -82,7 +85,8 @@ NETS: dict[str, Callable[[tuple[int, int, int]], nn.Module]] = {
     "local in 0 and 2": lambda shape: window_vit(shape, 100),
     "local in all": lambda shape: window_vit(shape, 100, local=range(4)),
 }
-"""Also "…, channels last", and "…, scores kept": attention not fused, with every token's share of every other in memory."""
+"""Also "…, channels last", and "…, scores kept": attention not fused, with every token's share of
+every other in memory."""
 
 
 def measured(contestant: str, side: int, batch: int, device: str) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""One training on all cores: in one process with a thread for each, or in as many processes (torchrun) with one thread each.
+"""One training on all cores: in one process with a thread for each, or in as many processes
+(torchrun) with one thread each.
 
     python benchmarks/processes.py        # about 3 minutes on two idle cores
 
-Prints ratios with n. The two take turns, so that a busy machine slows both; the seconds are those of training steps, as record.json
-has them, and the medians of the turns are compared.
+Prints ratios with n. The two take turns, so that a busy machine slows both; the seconds are those
+of training steps, as record.json has them, and the medians of the turns are compared.
 """
 
 from __future__ import annotations

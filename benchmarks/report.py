@@ -1,9 +1,11 @@
-"""The report of large studies: how large its pages are, how long they take to write, and to open in headless Chromium.
+"""The report of large studies: how large its pages are, how long they take to write, and to open in
+headless Chromium.
 
     python benchmarks/report.py              # 1, 24 and 100 runs of 10 classes, and 4 runs of 1,000 classes
 
-The folders of runs are written by the tests' generator: 10,000 test images, 200 epochs, 238 pictures a run. "Again" is the same
-report with nothing changed, "changed" with one run's record changed. Prints megabytes, and seconds with their n.
+The folders of runs are written by the tests' generator: 10,000 test images, 200 epochs, 238
+pictures a run. "Again" is the same report with nothing changed, "changed" with one run's record
+changed. Prints megabytes, and seconds with their n.
 """
 
 from __future__ import annotations

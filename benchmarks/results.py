@@ -1,8 +1,10 @@
-"""The measured figures of finished studies as tables in Markdown, each row with the commit that it was made at.
+"""The measured figures of finished studies as tables in Markdown, each row with the commit that it
+was made at.
 
     python benchmarks/results.py runs > docs/measured.md       # `make results` ends with this
 
-Accuracy on the test images with its interval and what it is over; training time is the mean of a run, on the machine as it was.
+Accuracy on the test images with its interval and what it is over; training time is the mean of a
+run, on the machine as it was.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from stresslens.core.text import duration
 from stresslens.report.format import percent
-from stresslens.report.load import VariantRuns, StudyFolder, load_study
+from stresslens.report.load import StudyFolder, VariantRuns, load_study
 
 HEAD = (
     "run",

@@ -1,12 +1,15 @@
-"""The eleven LeNet settings of lab F on MNIST: stresslens, two at a time, against the notebook's loop, one after another.
+"""The eleven LeNet settings of lab F on MNIST: stresslens, two at a time, against the notebook's
+loop, one after another.
 
     python benchmarks/sweep.py          # 5 epochs of 54,000 images for each setting, three ways
     python benchmarks/sweep.py quick    # 1 epoch of 5,400 images
 
-stresslens carries the settings out as a sweep (`settings:` listed, the best by validation alone tested, the report written); its
-time is the whole command's, processes and all. The notebook trains the same nets in one process, looks at validation after every
-epoch as the labs did, and tests the best once: with the labs' DataLoader and ToTensor, and on float32 tensors in memory, the
-strongest plain loop. Prints ratios of one measurement each (n = 11 trainings), and the test accuracies with their intervals.
+stresslens carries the settings out as a sweep (`settings:` listed, the best by validation alone
+tested, the report written); its time is the whole command's, processes and all. The notebook trains
+the same nets in one process, looks at validation after every epoch as the labs did, and tests the
+best once: with the labs' DataLoader and ToTensor, and on float32 tensors in memory, the strongest
+plain loop. Prints ratios of one measurement each (n = 11 trainings), and the test accuracies with
+their intervals.
 """
 
 from __future__ import annotations

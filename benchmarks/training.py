@@ -1,11 +1,13 @@
-"""Training speed, side by side in one process: the notebook's loop, float32 tensors in memory, and stresslens.
+"""Training speed, side by side in one process: the notebook's loop, float32 tensors in memory, and
+stresslens.
 
     python benchmarks/training.py            # everything, about 15 minutes on two cores
     python benchmarks/training.py mnist      # images per second on MNIST
     python benchmarks/training.py digits     # lab A's seven runs, to their own stop
     python benchmarks/training.py overhead   # what the quickstart costs beyond training
 
-Prints ratios with n. The contestants take turns, so that a busy machine slows all of them; the median of the turns is compared.
+Prints ratios with n. The contestants take turns, so that a busy machine slows all of them; the
+median of the turns is compared.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from stresslens.core import devices
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.study import pipeline, stages
-from stresslens.training.autotune import compute_config, autotune
+from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task, load_data
@@ -42,7 +44,8 @@ STEPS = {64: 150, 512: 20}
 def notebook_loop(
     net: nn.Module, loader: Any, steps: int, optimizer: torch.optim.Optimizer | None = None
 ) -> int:
-    """The labs' loop: DataLoader with ToTensor, float32, Adam unless another is given; returns the images it trained on."""
+    """The labs' loop: DataLoader with ToTensor, float32, Adam unless another is given; returns the
+    images it trained on."""
     optimizer, criterion = optimizer or torch.optim.Adam(net.parameters(), lr=0.001), nn.CrossEntropyLoss()
     images, running = 0, 0.0
     net.train()

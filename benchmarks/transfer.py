@@ -1,11 +1,13 @@
-"""Training steps of zoo models, side by side in one process: a plain torchvision or timm loop, and stresslens.
+"""Training steps of zoo models, side by side in one process: a plain torchvision or timm loop, and
+stresslens.
 
     python benchmarks/transfer.py [FOLDER]     # about 7 minutes on two cores
 
-FOLDER holds pictures in a folder per class; without one, crops of two photographs that scikit-learn carries are written as JPEGs.
-ResNet-18 and EfficientViT-M1, ten classes, Adam, at 32×32 and 224×224: the plain loop from files (ImageFolder, 0 and 2 workers) and
-from float32 tensors in memory; stresslens from its cache of the same files, in the precision it chooses by itself and in float32.
-Prints images per second, the median of turns, and ratios with n.
+FOLDER holds pictures in a folder per class; without one, crops of two photographs that scikit-learn
+carries are written as JPEGs. ResNet-18 and EfficientViT-M1, ten classes, Adam, at 32×32 and
+224×224: the plain loop from files (ImageFolder, 0 and 2 workers) and from float32 tensors in
+memory; stresslens from its cache of the same files, in the precision it chooses by itself and in
+float32. Prints images per second, the median of turns, and ratios with n.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""Do the intervals and verdicts hold? Simulated studies whose truth is known, judged by stresslens's own statistics.
+"""Do the intervals and verdicts hold? Simulated studies whose truth is known, judged by
+stresslens's own statistics.
 
     python benchmarks/verdicts.py            # every cell, 2,000 studies each; minutes on two cores
     python benchmarks/verdicts.py --quick    # 200 studies a cell, up to 2,000 images
     python benchmarks/verdicts.py --cells    # also one line for every cell
 
-A recipe's seed answers an image correctly when  ease + seed + image + recipe × image + noise > 0,  all normal: the image's part is
-shared by all recipes, the seed's by all images of one trained model, the noise is each seed's own. Expected accuracies are then
-known in closed form. The three parts of an image's variance are mixed in three ways (`MIXTURES`): mostly shared difficulty, as
+A recipe's seed answers an image correctly when  ease + seed + image + recipe × image + noise > 0,
+all normal: the image's part is shared by all recipes, the seed's by all images of one trained
+model, the noise is each seed's own. Expected accuracies are then known in closed form. The three
+parts of an image's variance are mixed in three ways (`MIXTURES`): mostly shared difficulty, as
 measured on digits; every seed of a recipe erring on the same images; every seed on its own.
 
 Printed: the share of false verdicts where there is no true difference (target: at most 5 %), the share of intervals that cover the
@@ -50,7 +52,8 @@ IMAGES = (100, 360, 2000, 10_000)
 ACCURACIES = ((0.7, 0.75), (0.95, 0.97), (0.99, 0.995))
 """Of a, and of b where the two differ."""
 SEED_DEVIATIONS = {"none": 0.0, "small": 0.05, "large": 0.3}
-"""Of a seed's part, where the rest has deviation 1; large is 3 points of an accuracy of 95 %, and 10 of one of 70 %."""
+"""Of a seed's part, where the rest has deviation 1; large is 3 points of an accuracy of 95 %, and
+10 of one of 70 %."""
 MIXTURES = {"mostly shared": (0.7, 0.1, 0.2), "seeds alike": (0.7, 0.3, 0.0), "seeds apart": (0.7, 0.0, 0.3)}
 """Shares of an image's variance: common to all recipes, the recipe's own, each seed's own."""
 LEVEL, ALPHA = 0.95, 0.05
@@ -74,7 +77,8 @@ class Cell:
 def worlds(
     mixture: str, images: int, recipes: int, seeds: int, studies: int, random: np.random.Generator
 ) -> Array:
-    """What of an answer is no recipe's merit and no seed's: (studies, recipes, seeds, images), of variance 1."""
+    """What of an answer is no recipe's merit and no seed's: (studies, recipes, seeds, images), of
+    variance 1."""
     shared, own, noise = (np.float32(share**0.5) for share in MIXTURES[mixture])
     world = noise * random.standard_normal((studies, recipes, seeds, images), np.float32)
     world += own * random.standard_normal((studies, recipes, 1, images), np.float32)
@@ -85,7 +89,8 @@ def worlds(
 def ease(
     accuracies: tuple[float, ...], deviation: float, seeds: int, studies: int, random: np.random.Generator
 ) -> Array:
-    """(studies, recipes, seeds): how easy a seed finds images; its mean over seeds gives the recipe's expected accuracy."""
+    """(studies, recipes, seeds): how easy a seed finds images; its mean over seeds gives the
+    recipe's expected accuracy."""
     middle = ndtri(accuracies)[:, None] * (1 + deviation**2) ** 0.5
     return (middle + deviation * random.standard_normal((studies, len(accuracies), seeds))).astype(np.float32)
 
@@ -212,7 +217,8 @@ def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every:
             ]
             if not of:
                 continue
-            # One seed is asked about its weights; only where seeds do not vary are equal recipes equal weights.
+            # One seed is asked about its weights; only where seeds do not vary are equal recipes
+            # equal weights.
             null = [
                 f[f"{method}: real"]
                 for c, f in of
@@ -305,7 +311,8 @@ def centroids(x: Array, y: Array, train: NDArray[np.bool_], features: slice) -> 
 
 
 def folds(studies: int) -> None:
-    """k-fold with real classifiers on small data: two that see other, equally good features, or one that sees more."""
+    """k-fold with real classifiers on small data: two that see other, equally good features, or one
+    that sees more."""
     print(
         "\nNearest centroid on two Gaussians, 5-fold × repetitions: false verdicts, coverage, power %; in brackets the plain t test"
     )
@@ -339,7 +346,8 @@ def folds(studies: int) -> None:
 
 
 def expected_difference(train: int) -> float:
-    """Accuracy with 20 features minus with 10, over training sets of this size, each scored in closed form."""
+    """Accuracy with 20 features minus with 10, over training sets of this size, each scored in
+    closed form."""
     random, y = np.random.default_rng(3), np.arange(train) % 2
     x = random.standard_normal((20_000, train, 20)).astype(np.float32) + np.float32(0.4) * y[:, None].astype(
         np.float32
@@ -400,7 +408,10 @@ def plans(studies: int) -> None:
                 )
                 continue
             batch = max(1, AT_ONCE // (2 * seeds * size))
-            p = [paired_random_effects(moments(answers(seeds, size, batch))).p for _ in range(max(1, studies // batch))]
+            p = [
+                paired_random_effects(moments(answers(seeds, size, batch))).p
+                for _ in range(max(1, studies // batch))
+            ]
             power = (np.concatenate(p) < ALPHA).mean()
             print(
                 f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds:3} seeds × {size:6,} images: {100 * power:.0f}"

@@ -1,4 +1,5 @@
-"""A study of small models trained on digits and really attacked, for tests of what is made from such results."""
+"""A study of small models trained on digits and really attacked, for tests of what is made from
+such results."""
 
 from __future__ import annotations
 
@@ -55,8 +56,8 @@ def attack_run(
     passes: int = 1,
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
 ) -> None:
-    """Each radius on the images that the smaller ones left, by the search that every attack is checked by; `wrap` makes of the
-    run's model the one that is attacked."""
+    """Each radius on the images that the smaller ones left, by the search that every attack is
+    checked by; `wrap` makes of the run's model the one that is attacked."""
     test = digits().test
     assert test is not None
     index = np.arange(first, first + n)

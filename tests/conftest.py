@@ -44,7 +44,8 @@ def small() -> Data:
 
 @pytest.fixture
 def task_of(small: Data, tmp_path: Path) -> Callable[..., Task]:
-    """A settled task on the small digits: `task_of("mlp", epochs=3, …)`, float32 on one thread unless said otherwise."""
+    """A settled task on the small digits: `task_of("mlp", epochs=3, …)`, float32 on one thread
+    unless said otherwise."""
 
     def make(
         model: Any = "linear",

@@ -1,4 +1,5 @@
-"""Runs a function in several processes that stand to each other as those that torchrun starts; for the tests."""
+"""Runs a function in several processes that stand to each other as those that torchrun starts; for
+the tests."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ ORDER = [
     "cli",
     "__main__",
 ]
-"""A package imports only what stands before it in this list. `__init__` names everything and imports it lazily."""
+"""A package imports only what stands before it in this list. `__init__` names everything and
+imports it lazily."""
 
 NOUNS = {
     "embedding",

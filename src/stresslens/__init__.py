@@ -1,4 +1,5 @@
-"""stresslens trains image classifiers, attacks them, hardens them, looks inside them, and says which differences are real."""
+"""stresslens trains image classifiers, attacks them, hardens them, looks inside them, and says
+which differences are real."""
 
 from __future__ import annotations
 

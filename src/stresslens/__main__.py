@@ -7,7 +7,8 @@ from stresslens.core import torchrun
 
 
 def main() -> None:
-    """The first process carries out the command; the others, which torchrun starts beside it, train with it."""
+    """The first process carries out the command; the others, which torchrun starts beside it, train
+    with it."""
     place = torchrun.rank_of_process()
     if place.world == 1:
         command_line.main()

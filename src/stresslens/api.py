@@ -1,4 +1,5 @@
-"""stresslens from Python: the verbs of the command line, for plug-ins by name and for modules and tensors of one's own."""
+"""stresslens from Python: the verbs of the command line, for plug-ins by name and for modules and
+tensors of one's own."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Run:
         return Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
 
     def model(self) -> nn.Sequential:
-        """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits (N,K)."""
+        """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to
+        logits (N,K)."""
         module = copy.deepcopy(self.module) if self.module is not None else None
         return open_model(RunFolder(self.folder), trust=True, module=module).eval()
 
@@ -73,10 +75,12 @@ def run(
     jobs: int | None = None,
     executor: str | None = None,
 ) -> Path:
-    """Carries out a study file, with `key.path=value` overrides, and returns its folder (report.html is in it).
+    """Carries out a study file, with `key.path=value` overrides, and returns its folder
+    (report.html is in it).
 
-    `jobs` runs at a time (one; on Ray one a core); `executor` is "local" or "ray", the study's own unless given. Raises ConfigError
-    with every mistake of the file, DataError, TrainingDiverged, and Stopped after a signal.
+    `jobs` runs at a time (one; on Ray one a core); `executor` is "local" or "ray", the study's own
+    unless given. Raises ConfigError with every mistake of the file, DataError, TrainingDiverged,
+    and Stopped after a signal.
     """
     described = study_file.with_executor(study_file.read_study(Path(study), overrides), executor)
     return pipeline.run(described, out=Path(out), jobs=jobs)
@@ -93,12 +97,14 @@ def train(
     track: str | Sequence[str | Mapping[str, Any]] = (),
     **options: Any,
 ) -> Run:
-    """Trains one model and returns the finished run; `options` are those of `train:` in a study file (epochs, lr, …).
+    """Trains one model and returns the finished run; `options` are those of `train:` in a study
+    file (epochs, lr, …).
 
-    `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is copied and stays as it is. The
-    name of an estimator (knn) fits that instead, without any options but `threads` and `subset`.
-    `data` is a plug-in by name or Data.from_arrays(images, labels); `track` lists trackers (tensorboard, wandb). Called again with
-    the same arguments it returns the finished run at once, or goes on with an interrupted one. Raises ConfigError, DataError,
+    `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is
+    copied and stays as it is. The name of an estimator (knn) fits that instead, without any options
+    but `threads` and `subset`. `data` is a plug-in by name or Data.from_arrays(images, labels);
+    `track` lists trackers (tensorboard, wandb). Called again with the same arguments it returns the
+    finished run at once, or goes on with an interrupted one. Raises ConfigError, DataError,
     TrainingDiverged.
     """
     if not isinstance(model, str | Mapping | nn.Module):
@@ -152,12 +158,14 @@ def attack(
     surrogate: nn.Module | None = None,
     **options: Any,
 ) -> AttackResult:
-    """Every image's smallest broken radius, for any nn.Module from [0,1] images to logits; the model comes back as it was.
+    """Every image's smallest broken radius, for any nn.Module from [0,1] images to logits; the
+    model comes back as it was.
 
-    `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255, [0, 0.05] or
-    "0:0.1:0.01". `options` are those of `robustness:` in a study file (alone, target, success, passes, bpda, audit, seed;
-    images: how many, default all). With `out`, a folder, the result is kept there and a call that was killed goes on.
-    Raises ConfigError and DataError, before any computing, for what cannot be attacked.
+    `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel
+    units: 8/255, [0, 0.05] or "0:0.1:0.01". `options` are those of `robustness:` in a study file
+    (alone, target, success, passes, bpda, audit, seed; images: how many, default all). With `out`,
+    a folder, the result is kept there and a call that was killed goes on. Raises ConfigError and
+    DataError, before any computing, for what cannot be attacked.
     """
     for name, instead in (
         ("split", "give the images themselves"),
@@ -200,10 +208,11 @@ def verify(
     norm: Norm = "linf",
     claimed: float | None = None,
 ) -> Verification:
-    """Anybody's adversarial images counted again: inside ball and box, and what the model answers in float32 and evaluation mode.
+    """Anybody's adversarial images counted again: inside ball and box, and what the model answers
+    in float32 and evaluation mode.
 
-    All arrays have one entry an image; `eps` is a radius or one for each; `claimed` a published robust accuracy to hold against.
-    Raises ConfigError and DataError for what cannot be read.
+    All arrays have one entry an image; `eps` is a radius or one for each; `claimed` a published
+    robust accuracy to hold against. Raises ConfigError and DataError for what cannot be read.
     """
     return verification.verify(
         model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed
@@ -212,8 +221,9 @@ def verify(
 
 @dataclass(frozen=True)
 class Explanation:
-    """maps (N, H, W) float32 for the classes `answers` (N,); `signed` where what lies below 0 speaks against the class. `worth` are
-    the checks with their intervals and what the maps fail, None where they were not asked for."""
+    """maps (N, H, W) float32 for the classes `answers` (N,); `signed` where what lies below 0
+    speaks against the class. `worth` are the checks with their intervals and what the maps fail,
+    None where they were not asked for."""
 
     maps: np.ndarray
     answers: np.ndarray
@@ -233,11 +243,13 @@ def explain(
     check: bool = False,
     seed: int = 0,
 ) -> Explanation:
-    """Maps of why any nn.Module from [0,1] images to logits answers as it does; the model comes back as it was.
+    """Maps of why any nn.Module from [0,1] images to logits answers as it does; the model comes
+    back as it was.
 
-    `images` (N,C,H,W) float in [0,1] or uint8, or a Split; `explainer` is a plug-in by name or {name: {option: value}}; `answers`
-    (N,) are the classes to explain, by default those predicted. `train` is for explainers that cover pixels with the training
-    images' mean. `check` also tells what the maps are worth. Raises ConfigError and DataError.
+    `images` (N,C,H,W) float in [0,1] or uint8, or a Split; `explainer` is a plug-in by name or
+    {name: {option: value}}; `answers` (N,) are the classes to explain, by default those predicted.
+    `train` is for explainers that cover pixels with the training images' mean. `check` also tells
+    what the maps are worth. Raises ConfigError and DataError.
     """
     wanted = None if answers is None else as_tensor(answers)
     if isinstance(images, Split):
@@ -260,7 +272,8 @@ def explain(
 
 
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
-    """Duplicates, leaks between splits, wrong or rare labels, and shortcuts; `data` as in `train`. No model is involved.
+    """Duplicates, leaks between splits, wrong or rare labels, and shortcuts; `data` as in `train`.
+    No model is involved.
 
     The findings on the same images and labels are kept in the cache folder. Raises ConfigError and DataError.
     """
@@ -272,11 +285,13 @@ def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
 def compare(
     *folders: str | Path, split: str = "test", difference: float | None = None, metric: str = "accuracy"
 ) -> dict[str, Any]:
-    """Whether runs (…/seed-0) or recipes (runs/STUDY/RUN) differ from the first, or a study's recipes by its contrasts.
+    """Whether runs (…/seed-0) or recipes (runs/STUDY/RUN) differ from the first, or a study's
+    recipes by its contrasts.
 
-    What `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences, intervals, p before and after Holm,
-    "plan", "costs", and "regressions". `difference` (a share, 0.01 for a point) is what the plans are to tell apart; `metric` is
-    "accuracy", or "robust@0.05" for runs that were attacked. Raises ConfigError for folders that cannot be compared.
+    What `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
+    intervals, p before and after Holm, "plan", "costs", and "regressions". `difference` (a share,
+    0.01 for a point) is what the plans are to tell apart; `metric` is "accuracy", or "robust@0.05"
+    for runs that were attacked. Raises ConfigError for folders that cannot be compared.
     """
     return compare_folders([Path(folder) for folder in folders], split=split, ask=difference, metric=metric)
 
@@ -284,8 +299,9 @@ def compare(
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
     """The trained model of a run's folder, in evaluation mode: images (N,C,H,W) in [0,1] to logits (N,K).
 
-    Plug-ins that are not built in are executed only with `trust`; a run trained on your own module needs it as `module`.
-    Raises ConfigError when files are missing, damaged or do not belong together.
+    Plug-ins that are not built in are executed only with `trust`; a run trained on your own module
+    needs it as `module`. Raises ConfigError when files are missing, damaged or do not belong
+    together.
     """
     return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
 
@@ -298,10 +314,12 @@ def export(
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
-    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a folder), and says what was checked.
+    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a
+    folder), and says what was checked.
 
-    `out` is the file or folder, by default in the run's folder. Own plug-ins are executed only with `trust`; a run trained on your
-    own module needs it as `module`. Raises ConfigError for what cannot be exported, and where the file would answer otherwise.
+    `out` is the file or folder, by default in the run's folder. Own plug-ins are executed only with
+    `trust`; a run trained on your own module needs it as `module`. Raises ConfigError for what
+    cannot be exported, and where the file would answer otherwise.
     """
     if isinstance(run, Run):
         trust, module = True, run.module if module is None else module
@@ -318,10 +336,11 @@ def predict(
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
 ) -> np.ndarray:
-    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits; its mode is left as it was.
+    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits;
+    its mode is left as it was.
 
-    `prompts` are K captions that a model with a text side (openclip) chooses from instead of its classes, as they are or in
-    `templates`. Raises ConfigError for captions it cannot tell apart.
+    `prompts` are K captions that a model with a text side (openclip) chooses from instead of its
+    classes, as they are or in `templates`. Raises ConfigError for captions it cannot tell apart.
     """
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
@@ -339,10 +358,11 @@ def evaluate(
     images: Tensor | np.ndarray | Split,
     labels: Tensor | np.ndarray | Sequence[int] | None = None,
 ) -> dict[str, Estimate]:
-    """Every named score, with n and interval, of any nn.Module from images in [0,1] to logits; its mode is left as it was.
+    """Every named score, with n and interval, of any nn.Module from images in [0,1] to logits; its
+    mode is left as it was.
 
-    `images` (N,C,H,W) uint8 or float in [0,1] with `labels` (N,), or a Split. Raises DataError on any other input, and
-    ConfigError when the model does not return logits of shape (N, K).
+    `images` (N,C,H,W) uint8 or float in [0,1] with `labels` (N,), or a Split. Raises DataError on
+    any other input, and ConfigError when the model does not return logits of shape (N, K).
     """
     if isinstance(images, Split):
         split = images

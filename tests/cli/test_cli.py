@@ -226,7 +226,8 @@ def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path) -> Non
     [(signal.SIGTERM, "1"), (signal.SIGINT, "1"), (signal.SIGTERM, "2"), (signal.SIGINT, "2")],
 )
 def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str) -> None:
-    """As a terminal sends Ctrl-C: to the command and its workers alike. Runs that wait for a worker are not begun any more."""
+    """As a terminal sends Ctrl-C: to the command and its workers alike. Runs that wait for a worker
+    are not begun any more."""
     (tmp_path / "long.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 5\n"
     )

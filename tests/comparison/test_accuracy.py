@@ -37,7 +37,8 @@ def answers(seed: int, seeds: int, images: int, accuracy: float, spread: float =
 
 @pytest.fixture
 def made(tmp_path: Path) -> Make:
-    """A run's folder as far as a comparison reads it: `made("a", 0, right)`, right (images,) of two classes."""
+    """A run's folder as far as a comparison reads it: `made("a", 0, right)`, right (images,) of two
+    classes."""
 
     def make(
         run: str, seed: int, right: np.ndarray, *, labels: np.ndarray | None = None, **facts: Any
@@ -140,7 +141,8 @@ def test_holm_counts_every_threat_even_where_they_are_described_alike() -> None:
 
 @pytest.mark.parametrize(("seeds", "spread"), [(2, 0.0), (2, 0.05), (5, 0.0), (5, 0.03)])
 def test_equal_recipes_are_seldom_called_different(seeds: int, spread: float) -> None:
-    """300 studies of three recipes equal in expectation, with images that all find hard: 5 % false verdicts, give or take."""
+    """300 studies of three recipes equal in expectation, with images that all find hard: 5 % false
+    verdicts, give or take."""
     random, studies, false, covered = np.random.default_rng(0), 300, 0, 0
     for _ in range(studies):
         hard = random.random(200) < 0.2

@@ -1,4 +1,5 @@
-"""How fast recipes learn against each other: differences epoch by epoch, where each starts, when it has converged."""
+"""How fast recipes learn against each other: differences epoch by epoch, where each starts, when it
+has converged."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ Type = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def studies(tmp_path: Path) -> Path:
-    """runs/first with a good, an equally good and a bad recipe of three seeds each, and runs/second with a good one."""
+    """runs/first with a good, an equally good and a bad recipe of three seeds each, and runs/second
+    with a good one."""
     random = np.random.default_rng(0)
     hard = random.random(400)
     for study, runs in (("first", {"good": 0.9, "equal": 0.9, "bad": 0.7}), ("second", {"good": 0.9})):

@@ -169,7 +169,8 @@ def test_every_threat_is_tested_and_holm_counts_them_all(study: Path) -> None:
     ],
 )
 def test_threats_described_alike_keep_their_own_p(study: Path, changes: dict[str, Any]) -> None:
-    """Two ways of attacking at the same radii, one telling and one not: neither overwrites or joins the other."""
+    """Two ways of attacking at the same radii, one telling and one not: neither overwrites or joins
+    the other."""
     protocol = changes.get("protocol", "fast")
     for k, run in enumerate(("weak", "alike", "strong")):
         for seed in range(3):
@@ -321,7 +322,8 @@ def test_from_the_command_line(type_: Callable[..., tuple[int, str, str]], study
 
 
 def test_choosing_the_radius_raises_no_false_alarm() -> None:
-    """Pairs of runs of equal robustness: p below 0.05 in no more than 5 of 100, as if the radius had been given."""
+    """Pairs of runs of equal robustness: p below 0.05 in no more than 5 of 100, as if the radius
+    had been given."""
     random = np.random.default_rng(0)
     radii, studies, alarms, chosen = RADII[1:], 600, 0, set()
     for _ in range(studies):

@@ -1,4 +1,5 @@
-"""Name → function: what is found, what is refused and how helpfully; and the contract of every plug-in's signature."""
+"""Name → function: what is found, what is refused and how helpfully; and the contract of every
+plug-in's signature."""
 
 from __future__ import annotations
 

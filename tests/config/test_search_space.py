@@ -1,4 +1,5 @@
-"""The key `sweep:`: what is drawn lies in the space, and every mistake is told with its line before any training."""
+"""The key `sweep:`: what is drawn lies in the space, and every mistake is told with its line before
+any training."""
 
 from __future__ import annotations
 

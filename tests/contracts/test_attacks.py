@@ -306,7 +306,8 @@ class Breaks(nn.Module):
 
 @contextmanager
 def unchanged(model: nn.Module) -> Iterator[None]:
-    """Weights, buffers, modes, requires_grad, gradients and the global random state are afterwards as they were."""
+    """Weights, buffers, modes, requires_grad, gradients and the global random state are afterwards
+    as they were."""
 
     def state() -> tuple[Any, ...]:
         values = {name: value.clone() for name, value in model.state_dict().items()}

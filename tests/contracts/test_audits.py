@@ -1,4 +1,5 @@
-"""What every audit keeps to; tests/test_find.py checks the signatures, tests/audits/ that each sees what it is for."""
+"""What every audit keeps to; tests/test_find.py checks the signatures, tests/audits/ that each sees
+what it is for."""
 
 from __future__ import annotations
 

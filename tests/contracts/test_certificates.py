@@ -1,4 +1,5 @@
-"""Every certificate: a radius for each image that no closed form contradicts, the same whatever stands beside it."""
+"""Every certificate: a radius for each image that no closed form contradicts, the same whatever
+stands beside it."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def test_no_radius_is_beyond_the_true_margin_of_a_linear_model(name: str) -> Non
 
 
 def test_smoothing_of_two_classes_is_the_margin_up_to_its_statistical_error() -> None:
-    """Votes are a binomial of Φ(margin/σ): the bound lies below the margin, and rises to it with the number of copies."""
+    """Votes are a binomial of Φ(margin/σ): the bound lies below the margin, and rises to it with
+    the number of copies."""
     model, x = linear(), images(24)
     logits, w = model(x).detach(), slopes(model)
     y = logits.argmax(1)

@@ -1,4 +1,5 @@
-"""Every corruption: images in [0, 1], the same again for the same draws, one image's business alone, worse with severity."""
+"""Every corruption: images in [0, 1], the same again for the same draws, one image's business
+alone, worse with severity."""
 
 from __future__ import annotations
 

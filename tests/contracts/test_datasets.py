@@ -1,4 +1,5 @@
-"""Every data set, without a network: the embedded one whole, the others from small archives in their own format.
+"""Every data set, without a network: the embedded one whole, the others from small archives in
+their own format.
 
 The real MNIST is read only where STRESSLENS_DATA says that it is. tests/test_find.py checks the signatures.
 """
@@ -60,7 +61,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
 
 
 def idx(values: np.ndarray) -> bytes:
-    """LeCun's format: two zeros, the type (8: unsigned byte), the number of axes, their lengths, the bytes."""
+    """LeCun's format: two zeros, the type (8: unsigned byte), the number of axes, their lengths,
+    the bytes."""
     return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
 
 

@@ -1,4 +1,5 @@
-"""Every explainer on every model: a finite map for each image, the same whatever stands beside it, and nothing left behind."""
+"""Every explainer on every model: a finite map for each image, the same whatever stands beside it,
+and nothing left behind."""
 
 from __future__ import annotations
 

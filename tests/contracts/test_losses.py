@@ -53,7 +53,8 @@ def test_a_loss_is_a_finite_scalar_with_a_gradient(name: str, n: int, dtype: tor
 @every
 @sizes
 def test_a_perfect_answer_costs_least(name: str, n: int) -> None:
-    """Logits grow towards the truth from nothing: somewhere on the way the loss is nearly zero, and a wrong answer is not."""
+    """Logits grow towards the truth from nothing: somewhere on the way the loss is nearly zero, and
+    a wrong answer is not."""
     _, y = case(n)
     truth = F.one_hot(y, 5).double()
     best = min(float(named(name)(scale * truth, y)) for scale in (0.0, 1.0, 40.0))

@@ -1,4 +1,5 @@
-"""Every objective, and the gradient written by hand against autograd's; tests/test_find.py checks the signatures."""
+"""Every objective, and the gradient written by hand against autograd's; tests/test_find.py checks
+the signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every tracker: takes all that a run tells, again in a fresh folder, prints nothing, and draws no random numbers."""
+"""Every tracker: takes all that a run tells, again in a fresh folder, prints nothing, and draws no
+random numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Every view on every model it is about: pictures, points and lines that can be drawn, and nothing left behind."""
+"""Every view on every model it is about: pictures, points and lines that can be drawn, and nothing
+left behind."""
 
 from __future__ import annotations
 

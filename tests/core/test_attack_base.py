@@ -162,7 +162,8 @@ def test_margins_hold_for_negative_logits() -> None:
 
 
 def test_what_a_targeted_attack_lowers() -> None:
-    """First that the image is no longer taken for its class, then how far the target is from ranking first, to full precision."""
+    """First that the image is no longer taken for its class, then how far the target is from
+    ranking first, to full precision."""
     y, target = torch.tensor([0, 0, 0]), torch.tensor([1, 1, 1])
     logits = torch.tensor([[5.0, 4.9999, 0.0], [2.0, 0.0, 3.0], [0.0, 2.0, 1.0]])
     short = shortfall(logits, y, target)

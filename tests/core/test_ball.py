@@ -1,4 +1,5 @@
-"""Balls of all three norms: the projection is idempotent, inside and nearest; the steepest and the farthest are the maximisers."""
+"""Balls of all three norms: the projection is idempotent, inside and nearest; the steepest and the
+farthest are the maximisers."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ shapes = st.sampled_from([(1, 1, 1), (1, 4, 4), (3, 2, 5)])
 def drawn(
     seed: int, shape: tuple[int, int, int], dtype: torch.dtype, n: int = 4
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Images with black and white pixels, points about them, some far outside the box, and a radius for each."""
+    """Images with black and white pixels, points about them, some far outside the box, and a radius
+    for each."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal() -> Tensor:
@@ -64,7 +66,8 @@ def test_a_projection_lies_inside_and_stays(
 @quickly
 @given(seed=random, shape=shapes)
 def test_no_point_of_ball_and_box_is_nearer(norm: Norm, seed: int, shape: tuple[int, int, int]) -> None:
-    """The angle between what is left and the way to any other point is never acute: what marks the nearest of a convex set."""
+    """The angle between what is left and the way to any other point is never acute: what marks the
+    nearest of a convex set."""
     x, z, eps = drawn(seed, shape, torch.float64)
     ball = Ball(norm, radii(eps, norm, shape))
     near = ball.project(z, x)
@@ -79,7 +82,8 @@ def test_no_point_of_ball_and_box_is_nearer(norm: Norm, seed: int, shape: tuple[
 
 
 def slowly(delta: list[float], x: list[float], eps: float, norm: Norm) -> list[float]:
-    """The multiplier by bisection: in l1 what is taken off every entry, in l2 what every entry is divided by, less 1."""
+    """The multiplier by bisection: in l1 what is taken off every entry, in l2 what every entry is
+    divided by, less 1."""
 
     def moved(multiplier: float) -> list[float]:
         wish = [abs(d) - multiplier if norm == "l1" else abs(d) / (1 + multiplier) for d in delta]

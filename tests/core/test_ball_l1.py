@@ -1,4 +1,5 @@
-"""The l1 projection where the room of pixels adds up to the radius exactly, so that the sum it looks for is level for a while."""
+"""The l1 projection where the room of pixels adds up to the radius exactly, so that the sum it
+looks for is level for a while."""
 
 from __future__ import annotations
 

@@ -94,7 +94,8 @@ def test_parts_make_a_whole_again_in_order_and_once(count: int) -> None:
 
 
 def obeying(group: TorchProcessGroup) -> list[Any]:
-    """What is agreed after each batch: the second process hears a signal after the first, and wants to save after the second."""
+    """What is agreed after each batch: the second process hears a signal after the first, and wants
+    to save after the second."""
     net, rank = Net(), group.place.rank
     x, y = images(4)
     heard = []

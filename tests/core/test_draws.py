@@ -129,7 +129,8 @@ def test_shapes_and_types(shape: tuple[int, ...]) -> None:
 
 
 def test_the_numbers_stay_what_they_were() -> None:
-    """SplitMix64's published sequence from state 0, through our own stream: a change here changes every past result."""
+    """SplitMix64's published sequence from state 0, through our own stream: a change here changes
+    every past result."""
     from stresslens.core.draws import _GOLDEN, _mixed, _signed
 
     states = torch.tensor([_signed(_GOLDEN * k) for k in (1, 2, 3)])

@@ -1,4 +1,5 @@
-"""Picture files as a viewer shows them, against pixels written by hand; and every way a file can be no picture."""
+"""Picture files as a viewer shows them, against pixels written by hand; and every way a file can be
+no picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Positions drawn from labels and groups: disjoint, complete, in proportion, whole groups, and the same for the same seed."""
+"""Positions drawn from labels and groups: disjoint, complete, in proportion, whole groups, and the
+same for the same seed."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ QUICK = settings(max_examples=25, deadline=None)
 
 @st.composite
 def divisible(draw: st.DrawFn) -> tuple[torch.Tensor, int, int, int]:
-    """Labels with at least four images a class, and counts of test and validation that leave every class everywhere."""
+    """Labels with at least four images a class, and counts of test and validation that leave every
+    class everywhere."""
     sizes = draw(st.lists(st.integers(4, 30), min_size=2, max_size=6))
     labels = torch.tensor([k for k, size in enumerate(sizes) for _ in range(size)])
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))

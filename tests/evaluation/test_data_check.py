@@ -106,7 +106,8 @@ def test_near_duplicates(change: object) -> None:
 
 
 def slow_pairs(hashes: np.ndarray, thumbnails: np.ndarray) -> set[tuple[int, int]]:
-    """All pairs, one by one, that share a quarter of their hash and differ in few bits and have alike thumbnails."""
+    """All pairs, one by one, that share a quarter of their hash and differ in few bits and have
+    alike thumbnails."""
     pairs = set()
     for a in range(len(hashes)):
         for b in range(a + 1, len(hashes)):

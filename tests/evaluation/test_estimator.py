@@ -1,4 +1,5 @@
-"""Estimators beside networks: fitted once, compared on the same images, shown in the same report, refused where they cannot go."""
+"""Estimators beside networks: fitted once, compared on the same images, shown in the same report,
+refused where they cannot go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a map is worth, on a model whose probability is a sum over pixels, so that the perfect map is known."""
+"""What a map is worth, on a model whose probability is a sum over pixels, so that the perfect map
+is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Explaining a run: its files, what is not done twice, one's own pictures, the verb, one call from Python, and the page."""
+"""Explaining a run: its files, what is not done twice, one's own pictures, the verb, one call from
+Python, and the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Views as a stage of a run and by the verb: their files, what is not made twice, adversarial images, the page."""
+"""Views as a stage of a run and by the verb: their files, what is not made twice, adversarial
+images, the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Calibration against scikit-learn, slow obvious versions and known answers; and whether its intervals cover."""
+"""Calibration against scikit-learn, slow obvious versions and known answers; and whether its
+intervals cover."""
 
 from __future__ import annotations
 

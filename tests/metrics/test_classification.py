@@ -20,7 +20,8 @@ Case = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Scores (N, K) of which no two of an image are equal, and labels (N,), often with classes that are absent."""
+    """Scores (N, K) of which no two of an image are equal, and labels (N,), often with classes that
+    are absent."""
     n, k = draw(st.integers(1, 60)), draw(st.integers(2, 7))
     present = draw(st.lists(st.integers(0, k - 1), min_size=1, max_size=k))
     generator = np.random.default_rng(draw(st.integers(0, 10_000)))

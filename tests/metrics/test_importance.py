@@ -1,4 +1,5 @@
-"""Importance on tables where it is known: one setting decides, two share, none matters; and recounted the slow way."""
+"""Importance on tables where it is known: one setting decides, two share, none matters; and
+recounted the slow way."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ def test_wilson_at_its_ends_touches_them(n: int) -> None:
 
 @pytest.mark.parametrize(("n", "p"), [(30, 0.5), (360, 0.97), (1000, 0.1)])
 def test_wilson_covers_about_as_often_as_it_says(n: int, p: float) -> None:
-    """The exact coverage, summed over the binomial: Wilson's swings around 0.95, by less than 0.03 at these sizes."""
+    """The exact coverage, summed over the binomial: Wilson's swings around 0.95, by less than 0.03
+    at these sizes."""
     covered = [
         low <= p <= high for low, high in ((e.low, e.high) for e in (wilson(k, n) for k in range(n + 1)))
     ]

@@ -1,4 +1,5 @@
-"""Results of attacks as they lie on the disk, written by hand for tests of the report: every image has a margin of its own."""
+"""Results of attacks as they lie on the disk, written by hand for tests of the report: every image
+has a margin of its own."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ FLAGS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run 
 
 
 class Chromium:
-    """One tab. `requests`, `errors` gather what the pages opened since the last `open` asked for and complained about."""
+    """One tab. `requests`, `errors` gather what the pages opened since the last `open` asked for
+    and complained about."""
 
     def __init__(self, profile: Path) -> None:
         command_in, self._out = os.pipe()

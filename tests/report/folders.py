@@ -1,4 +1,5 @@
-"""Folders of runs and of studies as they lie on the disk, written by hand, for tests of the report and its benchmark."""
+"""Folders of runs and of studies as they lie on the disk, written by hand, for tests of the report
+and its benchmark."""
 
 from __future__ import annotations
 
@@ -133,7 +134,8 @@ FINDINGS = [
 
 
 def write_pictures(folder: Path, k: int, pictures: int, side: int, channels: int) -> list[dict[str, Any]]:
-    """A sheet of gradients and examples.json: a third samples, a third the surest mistakes, a third more of confused pairs."""
+    """A sheet of gradients and examples.json: a third samples, a third the surest mistakes, a third
+    more of confused pairs."""
     if not pictures:
         return []
     folder.mkdir(parents=True, exist_ok=True)

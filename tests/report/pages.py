@@ -12,7 +12,8 @@ RUN = "verdicts scores curves confusion pictures classes confidence slices layer
 
 
 class Page(HTMLParser):
-    """What a browser would see: tags with their attributes, the text outside scripts and styles, and the raw scripts."""
+    """What a browser would see: tags with their attributes, the text outside scripts and styles,
+    and the raw scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

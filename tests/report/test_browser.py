@@ -1,4 +1,5 @@
-"""The pages in a real browser: nothing requested, no complaint, no sideways scrolling, and everything by keyboard."""
+"""The pages in a real browser: nothing requested, no complaint, no sideways scrolling, and
+everything by keyboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The style sheet: enough contrast in light and in dark, and what makes the pages usable beyond the screen."""
+"""The style sheet: enough contrast in light and in dark, and what makes the pages usable beyond the
+screen."""
 
 from __future__ import annotations
 

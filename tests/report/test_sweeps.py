@@ -1,4 +1,5 @@
-"""The section on a sweep: which settings matter, a chart for each, every trial; from a file that anybody may have written."""
+"""The section on a sweep: which settings matter, a chart for each, every trial; from a file that
+anybody may have written."""
 
 from __future__ import annotations
 

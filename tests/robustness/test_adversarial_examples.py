@@ -1,4 +1,5 @@
-"""Pictures of attacked images: which are kept, and that original, change and adversarial come back from the sheet."""
+"""Pictures of attacked images: which are kept, and that original, change and adversarial come back
+from the sheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A batch under attack: only what a float32 pass confirms, inside ball and box, counts; and what went wrong is told."""
+"""A batch under attack: only what a float32 pass confirms, inside ball and box, counts; and what
+went wrong is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A search that was stopped or killed goes on to the same bits, and never on from another model's or another attack's."""
+"""A search that was stopped or killed goes on to the same bits, and never on from another model's
+or another attack's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The engine against closed forms and against itself one radius at a time; what it refuses and what it leaves as it was."""
+"""The engine against closed forms and against itself one radius at a time; what it refuses and what
+it leaves as it was."""
 
 from __future__ import annotations
 
@@ -229,7 +230,8 @@ def test_gradients_of_a_mean_are_those_of_each_image(
 
 
 def test_what_an_attack_by_itself_breaks_does_not_change_the_others() -> None:
-    """A radial model: nothing breaks from the clean centre, everything from beside it; half the images fall to FGSM."""
+    """A radial model: nothing breaks from the clean centre, everything from beside it; half the
+    images fall to FGSM."""
 
     class Radial(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -105,7 +105,8 @@ def test_radii_out_of_range_are_told(
 
 
 def kept(case: tuple[nn.Module, Tensor, Tensor, Tensor]) -> tuple[Split, dict[str, Any]]:
-    """The split, and what a result of stresslens keeps of it: two images wrong unattacked, adversarials of the broken ones only."""
+    """The split, and what a result of stresslens keeps of it: two images wrong unattacked,
+    adversarials of the broken ones only."""
     model, x, y, x_adv = case
     labels = y.clone()
     labels[:2] = (y[:2] + 1) % 3

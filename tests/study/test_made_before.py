@@ -1,5 +1,6 @@
-"""What version 0.1.0 wrote, before its modules moved, is opened and read by today's code: `tests/made_before` holds a study with one
-run, attacked, explained and viewed, and an attack on a net that a script defined."""
+"""What version 0.1.0 wrote, before its modules moved, is opened and read by today's code:
+`tests/made_before` holds a study with one run, attacked, explained and viewed, and an attack on a
+net that a script defined."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,12 @@ HERE = Path(__file__).parents[1] / "made_before"
 
 
 @pytest.fixture
-def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the run's folder, with the study file where it was."""
     shutil.copytree(HERE / "study", tmp_path / "runs" / "before")
     shutil.copy(HERE / "before.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs" / "before" / "run" / "seed-0"
+    return tmp_path / "runs" / "before" / "run" / "seed-0"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -113,7 +113,8 @@ def test_training_it_for_its_epochs_again_changes_nothing(before: Path) -> None:
 def test_the_attack_on_a_scripts_net_is_read_from_any_module(
     home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The script was run as `__main__`; the class has the same name and weights wherever it is imported from."""
+    """The script was run as `__main__`; the class has the same name and weights wherever it is
+    imported from."""
     shutil.copytree(HERE / "own", tmp_path / "own")
     spec = importlib.util.spec_from_file_location("own_nets", HERE / "own.py")
     assert spec is not None

@@ -43,7 +43,8 @@ PROCESSES.set_forkserver_preload(
 
 
 def carry_out(study: Path, out: Path) -> None:
-    """What `stresslens run` does, in a process that can be killed without paying for its imports each time."""
+    """What `stresslens run` does, in a process that can be killed without paying for its imports
+    each time."""
     torch.set_num_threads(1)
     pipeline.run(study_file.read_study(study), out=out)
 

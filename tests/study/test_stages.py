@@ -1,4 +1,5 @@
-"""A run's evaluations: what is refused before training, what is done again and what is not, and how often test is read."""
+"""A run's evaluations: what is refused before training, what is done again and what is not, and how
+often test is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Sweeps from the study file to the tested best: what is asked, what test is read, what is left of it after a kill."""
+"""Sweeps from the study file to the tested best: what is asked, what test is read, what is left of
+it after a kill."""
 
 from __future__ import annotations
 
@@ -320,7 +321,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_kill_of_a_worker_and_of_the_parent_in_mid_sweep(tmp_path: Path, whole: Path, executor: str) -> None:
-    """Locally a killed worker ends the command, which is typed again; on Ray its trial is finished elsewhere."""
+    """Locally a killed worker ends the command, which is typed again; on Ray its trial is finished
+    elsewhere."""
     written(tmp_path, **LONG)
     trials = tmp_path / "s" / "run" / "trials"
     attempt = start(tmp_path / "s.yaml", tmp_path, executor)

@@ -107,7 +107,8 @@ def test_an_image_shown_again_is_drawn_differently() -> None:
 
 
 def test_balance_finds_the_rare_class(task_of: Callable[..., Task], tmp_path: Path) -> None:
-    """Eights against ones, 6 of 100 images: balance in either way finds more of the rare class than none does."""
+    """Eights against ones, 6 of 100 images: balance in either way finds more of the rare class than
+    none does."""
     data = digits()
     assert data.test is not None
     wanted = torch.tensor([1, 8])

@@ -1,4 +1,5 @@
-"""Which epoch is kept, the replay of batches, going on after a kill, and the finding of catastrophic overfitting."""
+"""Which epoch is kept, the replay of batches, going on after a kill, and the finding of
+catastrophic overfitting."""
 
 from __future__ import annotations
 
@@ -142,7 +143,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("objective", HARDENED.values(), ids=HARDENED.keys())
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: Any, precision: str) -> None:
-    """Killed three steps after a checkpoint that stands in the midst of an epoch and of a batch's showings."""
+    """Killed three steps after a checkpoint that stands in the midst of an epoch and of a batch's
+    showings."""
     options: dict[str, Any] = {
         "epochs": 3,
         "batch_size": 50,

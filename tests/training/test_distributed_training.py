@@ -1,4 +1,5 @@
-"""One training by two or three processes is the training by one; and whatever happens to one of them, nobody hangs."""
+"""One training by two or three processes is the training by one; and whatever happens to one of
+them, nobody hangs."""
 
 from __future__ import annotations
 
@@ -102,7 +103,8 @@ def _stepped(group: ProcessGroup, task: Task) -> tuple[Weights, Weights, float]:
 def stepping(
     small: Data, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, dict[str, tuple[Weights, Weights, float]]]:
-    """By the number of processes. Batches of 25 of 101 images: the last has one, which leaves the others of three without any."""
+    """By the number of processes. Batches of 25 of 101 images: the last has one, which leaves the
+    others of three without any."""
     from stresslens.config import study_file
 
     data = replace(small, train=small.train.select(range(101)))

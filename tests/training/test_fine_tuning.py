@@ -1,4 +1,5 @@
-"""Fine-tuning: which layers move, how fast, and that what is frozen stays as it came, statistics of batch norm included."""
+"""Fine-tuning: which layers move, how fast, and that what is frozen stays as it came, statistics of
+batch norm included."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from stresslens.training.task import Task
 
 
 def _random_like(net: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights in the layout of the published ones, with running statistics that are not those of a fresh net."""
+    """Weights in the layout of the published ones, with running statistics that are not those of a
+    fresh net."""
     state = {name: value.clone() for name, value in net.state_dict().items()}
     for name in state:
         if name.endswith("running_var"):

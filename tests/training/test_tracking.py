@@ -1,4 +1,5 @@
-"""Trackers in a run: each point once however often it is killed, the same bits as without, and no failure that matters."""
+"""Trackers in a run: each point once however often it is killed, the same bits as without, and no
+failure that matters."""
 
 from __future__ import annotations
 
@@ -176,7 +177,8 @@ class Killed(BaseException):
 def test_going_on_tells_each_point_once(
     task_of: Callable[..., Task], own: str, monkeypatch: pytest.MonkeyPatch, saved_at: int
 ) -> None:
-    """Saved in the midst of the third epoch, or at the very end of the second before it is closed; lost in the fourth."""
+    """Saved in the midst of the third epoch, or at the very end of the second before it is closed;
+    lost in the fourth."""
     keep = Training.after_step
 
     def kept(training: Training) -> None:

@@ -1,4 +1,5 @@
-"""`stresslens attack` and `stresslens verify`: a run's robustness measured, and anybody's adversarial images counted again."""
+"""`stresslens attack` and `stresslens verify`: a run's robustness measured, and anybody's
+adversarial images counted again."""
 
 from __future__ import annotations
 
@@ -85,10 +86,11 @@ def attack(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find every image's smallest broken radius, the robust accuracy with its interval, and what speaks against believing it.
+    """Find every image's smallest broken radius, the robust accuracy with its interval, and what
+    speaks against believing it.
 
-    The same command goes on where it was stopped, even by kill -9. Adversarial images, figures and findings are kept in the run's
-    folder (robustness/…) and shown in its report.
+    The same command goes on where it was stopped, even by kill -9. Adversarial images, figures and
+    findings are kept in the run's folder (robustness/…) and shown in its report.
     """
     from stresslens.cli import gates
     from stresslens.cli.terminal import print_json, print_robustness
@@ -154,7 +156,8 @@ def verify(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Count anybody's adversarial images again: ball, box, labels, dropped images, and the model's answers in float32.
+    """Count anybody's adversarial images again: ball, box, labels, dropped images, and the model's
+    answers in float32.
 
     Exit code 5 when something serious is found.
     """

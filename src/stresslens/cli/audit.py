@@ -33,7 +33,8 @@ def audit(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look for the known signs of a failed attack in a table of accuracies, anybody's. Exit code 5 if there is a serious one."""
+    """Look for the known signs of a failed attack in a table of accuracies, anybody's. Exit code 5
+    if there is a serious one."""
     from stresslens.config.registry import names
     from stresslens.core.ball import Norm, parse_radius
     from stresslens.robustness.accuracy_tables import read_table

@@ -28,7 +28,8 @@ def check(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Look for duplicates, leaks between splits, wrong or rare labels, and shortcuts. The images are read, no model is."""
+    """Look for duplicates, leaks between splits, wrong or rare labels, and shortcuts. The images
+    are read, no model is."""
     from stresslens.evaluation.data_check import data_findings
 
     found = data_findings(_loaded(data))

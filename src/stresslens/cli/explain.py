@@ -1,4 +1,5 @@
-"""`stresslens explain`: why a run's model answers as it does, on images of its data or on one's own pictures."""
+"""`stresslens explain`: why a run's model answers as it does, on images of its data or on one's own
+pictures."""
 
 from __future__ import annotations
 
@@ -63,7 +64,8 @@ def explain(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Maps over images of what speaks for the model's answer, checked, and views of what it has learned: PNG, SVG, and the report.
+    """Maps over images of what speaks for the model's answer, checked, and views of what it has
+    learned: PNG, SVG, and the report.
 
     Nothing that is there is made again. The maps of an explainer share one scale of colours.
     """

@@ -25,10 +25,11 @@ def export(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Write a trained model as a file that answers as the run does, for `stresslens predict` and for programs without stresslens.
+    """Write a trained model as a file that answers as the run does, for `stresslens predict` and
+    for programs without stresslens.
 
-    Resizing and normalising are part of it. It is opened again and compared with the run on images of its data; a file whose logits
-    differ by more than 1e-4 is not left.
+    Resizing and normalising are part of it. It is opened again and compared with the run on images
+    of its data; a file whose logits differ by more than 1e-4 is not left.
     """
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.export import BATCHES, export_run

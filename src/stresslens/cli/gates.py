@@ -1,5 +1,5 @@
-"""Figures that a build asks for: `--fail-under accuracy=0.97`, `accuracy.low=0.97` for the lower end of the interval, and of an
-attacked run `robust@8/255=0.4`."""
+"""Figures that a build asks for: `--fail-under accuracy=0.97`, `accuracy.low=0.97` for the lower
+end of the interval, and of an attacked run `robust@8/255=0.4`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def _share(text: str, value: str, form: str) -> float:
 
 
 def check_known(gates: Sequence[Gate], run: str, scores: Mapping[str, Estimate]) -> None:
-    """Raises ConfigError for a score that a run does not have, as top5 of two classes, or any without a test split."""
+    """Raises ConfigError for a score that a run does not have, as top5 of two classes, or any
+    without a test split."""
     for gate in gates:
         if gate.score not in scores:
             raise ConfigError(
@@ -115,14 +116,16 @@ def check_attacked(gates: Sequence[RobustGate], radii: Sequence[float]) -> None:
 
 
 def check(gates: Sequence[Gate], finished: Mapping[str, Mapping[str, Estimate]]) -> None:
-    """Raises GateNotMet, naming every run that misses one, and ConfigError for a score that a run does not have."""
+    """Raises GateNotMet, naming every run that misses one, and ConfigError for a score that a run
+    does not have."""
     for run, scores in finished.items():
         check_known(gates, run, scores)
     _all_met([gate.missed(run, scores[gate.score]) for gate in gates for run, scores in finished.items()])
 
 
 def check_robust(gates: Sequence[RobustGate], run: str, robust: AttackResult) -> None:
-    """Raises GateNotMet where less is robust than was asked for, ConfigError for a radius that was not attacked."""
+    """Raises GateNotMet where less is robust than was asked for, ConfigError for a radius that was
+    not attacked."""
     _all_met([gate.missed(run, robust.robust(gate.eps)) for gate in gates])
 
 

@@ -1,4 +1,5 @@
-"""The command line: verbs, each one function; torch is imported only inside one, so that --help answers at once."""
+"""The command line: verbs, each one function; torch is imported only inside one, so that --help
+answers at once."""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ def run(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Carry out a study: every run and seed, their comparison, and a report. The same command again goes on where it stopped."""
+    """Carry out a study: every run and seed, their comparison, and a report. The same command again
+    goes on where it stopped."""
     from stresslens.config import study_file
 
     described = study_file.with_executor(study_file.read_study(study, overrides or []), executor)
@@ -246,10 +248,12 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether runs or recipes differ from the first, or a study's recipes by its contrasts, and what it would take to tell.
+    """Say whether runs or recipes differ from the first, or a study's recipes by its contrasts, and
+    what it would take to tell.
 
-    Runs: do these weight files differ? McNemar's exact test over the images. Recipes: over the seeds that both have. p is corrected
-    by Holm. Exit code 5 when a run or recipe is really worse than the first (a study's own contrasts have no baseline, and pass).
+    Runs: do these weight files differ? McNemar's exact test over the images. Recipes: over the
+    seeds that both have. p is corrected by Holm. Exit code 5 when a run or recipe is really worse
+    than the first (a study's own contrasts have no baseline, and pass).
     """
     from stresslens.comparison.folders import compare_folders
 
@@ -302,9 +306,10 @@ def predict(
 ) -> None:
     """Classify pictures, prepared as the run's own images were; say which are unlike its training images.
 
-    Probabilities are calibrated on the run's validation images. A picture is called unlike at a stated false-alarm rate. Files that
-    cannot be read are told at the end (exit code 3), the rest is done. With captions of your own, for a run with a text side
-    (openclip), probabilities are not calibrated.
+    Probabilities are calibrated on the run's validation images. A picture is called unlike at a
+    stated false-alarm rate. Files that cannot be read are told at the end (exit code 3), the rest
+    is done. With captions of your own, for a run with a text side (openclip), probabilities are not
+    calibrated.
     """
     from stresslens.core.errors import DataError
     from stresslens.evaluation.classify_files import Classifier, picture_files
@@ -346,7 +351,8 @@ def predict(
 def report(
     folder: Annotated[Path, typer.Argument(help="A study's folder (runs/NAME), or a run's (…/seed-0).")],
 ) -> None:
-    """Write report.html anew, for a study and each of its runs or for one run, from their files, without a model."""
+    """Write report.html anew, for a study and each of its runs or for one run, from their files,
+    without a model."""
     from stresslens.report.page import write_report
 
     typer.echo(str(write_report(folder)))
@@ -380,7 +386,8 @@ def list_(
 
 
 def main(command: Callable[[], object] = app) -> None:
-    """Runs the command line; everything stresslens raises on purpose becomes one message and its exit code."""
+    """Runs the command line; everything stresslens raises on purpose becomes one message and its
+    exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     notices_are_sentences()

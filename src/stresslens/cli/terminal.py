@@ -30,7 +30,8 @@ def silent(position: TrainingState, epochs: int, done: float) -> None:
 
 
 def progress(task: Task, verbose: bool) -> Show:
-    """One line that is written over on a terminal; elsewhere a line every ten seconds (every second with -v)."""
+    """One line that is written over on a terminal; elsewhere a line every ten seconds (every second
+    with -v)."""
     began = time.perf_counter()
     first: list[float] = []
     last = [began]
@@ -77,7 +78,8 @@ def print_scores(scores: dict[str, Estimate], title: str) -> None:
 
 
 def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
-    """The headline, and each contrast's verdict; below those not distinguishable (with `plans`, below all) what it would take."""
+    """The headline, and each contrast's verdict; below those not distinguishable (with `plans`,
+    below all) what it would take."""
     contrasts = {contrast["verdict"]: contrast for contrast in compared["contrasts"]}
     told = compared["verdicts"]
     if len(told) > VERDICTS:
@@ -138,7 +140,8 @@ def print_json(value: Any) -> None:
 
 
 class Advance:
-    """Listens to `core.progress`: one line that is written over on a terminal, elsewhere a line every ten seconds."""
+    """Listens to `core.progress`: one line that is written over on a terminal, elsewhere a line
+    every ten seconds."""
 
     def __init__(self) -> None:
         self.what, self.began, self.shown = "", 0.0, 0.0
@@ -165,7 +168,8 @@ def print_serious(evidence: Sequence[str]) -> None:
 
 
 def print_audits(folder: Path) -> None:
-    """The signs that audits found on the robustness of a study's runs, each once with the runs that show it."""
+    """The signs that audits found on the robustness of a study's runs, each once with the runs that
+    show it."""
     from stresslens.core.files import read_json
     from stresslens.core.run_folder import run_folders
 

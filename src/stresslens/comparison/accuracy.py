@@ -1,4 +1,5 @@
-"""Which differences between recipes are real: over their seeds and their test images, from saved predictions alone."""
+"""Which differences between recipes are real: over their seeds and their test images, from saved
+predictions alone."""
 
 from __future__ import annotations
 
@@ -35,10 +36,12 @@ Contrasts = Sequence[tuple[str, str, str]]
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of b minus accuracy of a, with p before and after Holm, and what it would take to tell a difference.
+    """Accuracy of b minus accuracy of a, with p before and after Holm, and what it would take to
+    tell a difference.
 
-    `divisions` says that each seed is another division of the same images, with `images` test images each; `under` what the
-    images went through before they were answered, and `threat` sets apart what `under` describes alike.
+    `divisions` says that each seed is another division of the same images, with `images` test
+    images each; `under` what the images went through before they were answered, and `threat` sets
+    apart what `under` describes alike.
     """
 
     contrast: str
@@ -120,12 +123,14 @@ class Tested:
 
     @property
     def threat(self) -> str:
-        """All of what the images went through: equal where `under` is the same and nothing that it leaves out differs."""
+        """All of what the images went through: equal where `under` is the same and nothing that it
+        leaves out differs."""
         return ""
 
     @property
     def division(self) -> dict[str, Any] | None:
-        """How the images were divided into training and test for this seed alone; None where all seeds have the same test."""
+        """How the images were divided into training and test for this seed alone; None where all
+        seeds have the same test."""
         division: dict[str, Any] | None = self.record["data"].get("division")
         return division if self.split == "test" else None
 
@@ -156,7 +161,8 @@ def tested_of(folder: RunFolder, split: str) -> Tested:
 
 
 def accuracy_of(right: Right) -> Estimate:
-    """A recipe's accuracy over its seeds and images (Wilson's interval with one seed); `n` is the number of images."""
+    """A recipe's accuracy over its seeds and images (Wilson's interval with one seed); `n` is the
+    number of images."""
     return random_effects.proportion(right, level=LEVEL)
 
 
@@ -165,9 +171,10 @@ def difference_of(
 ) -> Difference:
     """Two recipes on the same images and seeds, paired over both; with one seed, two sets of weights.
 
-    Over several seeds interval and p are `crossed.paired`'s, and agree. Over one, p is McNemar's exact test and the interval
-    Bonett & Price's, widened to zero where the test does not reject. `ask` is the difference the plan is for; None is `asked` of
-    the one seen. `n` is the number of images.
+    Over several seeds interval and p are `crossed.paired`'s, and agree. Over one, p is McNemar's
+    exact test and the interval Bonett & Price's, widened to zero where the test does not reject.
+    `ask` is the difference the plan is for; None is `asked` of the one seen. `n` is the number of
+    images.
     """
     delta = np.subtract(right_b, right_a, dtype=np.float32)
     seeds, images = delta.shape
@@ -197,7 +204,8 @@ def divided_difference_of(
     *,
     ask: float | None = None,
 ) -> Difference:
-    """Two recipes over J divisions of the same images: their accuracies' differences (J,), by the corrected resampled t test."""
+    """Two recipes over J divisions of the same images: their accuracies' differences (J,), by the
+    corrected resampled t test."""
     estimate, p = _over_divisions(difference, divisions)
     estimate = replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
     train, test = _sizes(divisions)
@@ -212,13 +220,15 @@ def divided_difference_of(
 
 
 def asked(seen: float) -> float:
-    """What a plan is for when nothing is asked: the difference seen, to half a point (from 5 on to a whole one), at least half."""
+    """What a plan is for when nothing is asked: the difference seen, to half a point (from 5 on to
+    a whole one), at least half."""
     step = 0.005 if abs(seen) < 0.05 else 0.01
     return max(0.005, round(abs(seen) / step) * step)
 
 
 def with_holm(differences: list[Difference]) -> list[Difference]:
-    """Holm's (1979) step-down correction over every tested pair of the study; one pair in several contrasts counts once."""
+    """Holm's (1979) step-down correction over every tested pair of the study; one pair in several
+    contrasts counts once."""
     corrected = holm({(d.a, d.b, d.under, d.threat): d.p for d in differences})
     return [replace(d, p_holm=corrected[d.a, d.b, d.under, d.threat]) for d in differences]
 
@@ -232,11 +242,12 @@ def compare_accuracy(
     metric: str = "accuracy",
     read: Callable[[RunFolder, str], Tested] = tested_of,
 ) -> dict[str, Any]:
-    """What comparison.json holds: each recipe's accuracy, each contrast's difference, errors by class and costs, and all pairs of
-    up to 24 recipes.
+    """What comparison.json holds: each recipe's accuracy, each contrast's difference, errors by
+    class and costs, and all pairs of up to 24 recipes.
 
-    A contrast is taken over the seeds that both recipes have finished, and only where each was tested on the same images;
-    otherwise the verdict says that it was not. `ask` is the difference the plans are for; `read` gives a run's answers on a split.
+    A contrast is taken over the seeds that both recipes have finished, and only where each was
+    tested on the same images; otherwise the verdict says that it was not. `ask` is the difference
+    the plans are for; `read` gives a run's answers on a split.
     """
     tested = {
         name: {seed: read(folder, split) for seed, folder in folders.items()}
@@ -310,7 +321,8 @@ def recipes_of(folder: Path, there: Callable[[RunFolder], bool]) -> Recipes:
 
 
 def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | None = None) -> dict[str, Any]:
-    """`compare` of a study's folder: the runs, seeds and contrasts of its study.json, as far as they are finished."""
+    """`compare` of a study's folder: the runs, seeds and contrasts of its study.json, as far as
+    they are finished."""
     described = read_json(folder / "study.json")
     recipes = recipes_of(folder, lambda each: each.predictions(split).exists())
     compared = compare_accuracy(
@@ -333,7 +345,8 @@ def _accuracy(seeds: list[Tested]) -> Estimate | None:
 
 
 def _over_divisions(values: Floats, divisions: Sequence[Mapping[str, Any]]) -> tuple[Estimate, float]:
-    """The mean of one value a division with its interval and p; `n` is the number of test images of a division."""
+    """The mean of one value a division with its interval and p; `n` is the number of test images of
+    a division."""
     train, test = _sizes(divisions)
     margin, p = resampled(values, test / train, grain=1 / test, level=LEVEL)
     value, method = float(values.mean()), f"corrected resampled t over {len(values)} divisions"

@@ -20,11 +20,13 @@ FINDINGS = {
 def judged_claims(
     claims: Sequence[Mapping[str, Any]], contrasts: Sequence[Mapping[str, Any]], runs: Path
 ) -> list[dict[str, Any]]:
-    """Each claim, that the second run of a contrast's pairs is better, with what is found of it pair by pair, and one sentence.
+    """Each claim, that the second run of a contrast's pairs is better, with what is found of it
+    pair by pair, and one sentence.
 
-    A pair's difference is an artefact when a study that repeats the claim's own protocol (`protocol`, in the same folder of runs)
-    finds it really better, this one does not, and what that one found lies beyond this one's interval; in part, where this interval
-    still reaches half of it.
+    A pair's difference is an artefact when a study that repeats the claim's own protocol
+    (`protocol`, in the same folder of runs) finds it really better, this one does not, and what
+    that one found lies beyond this one's interval; in part, where this interval still reaches half
+    of it.
     """
     own = [
         [c for c in contrasts if c["contrast"] == claim["contrast"] and [c["a"], c["b"]] in claim["pairs"]]

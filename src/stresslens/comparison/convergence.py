@@ -1,4 +1,5 @@
-"""How fast recipes learn against each other: accuracy on validation epoch by epoch, where each starts and when it has converged."""
+"""How fast recipes learn against each other: accuracy on validation epoch by epoch, where each
+starts and when it has converged."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ SAME = 0.0005
 
 @dataclass(frozen=True)
 class Learning:
-    """Accuracies (seeds, epochs) of one recipe on `n` validation images, at the `epochs` that all its seeds were watched at."""
+    """Accuracies (seeds, epochs) of one recipe on `n` validation images, at the `epochs` that all
+    its seeds were watched at."""
 
     epochs: Sequence[int]
     accuracies: Floats
@@ -64,7 +66,8 @@ def study_convergence(folder: Path) -> list[dict[str, Any]]:
 
 
 def compared(a: str, b: str, first: Learning, second: Learning) -> dict[str, Any] | None:
-    """b minus a at each epoch that both were watched at, and in words where each starts and when it has converged."""
+    """b minus a at each epoch that both were watched at, and in words where each starts and when it
+    has converged."""
     shared = [epoch for epoch in first.epochs if epoch in second.epochs]
     if len(shared) < 2:
         return None
@@ -98,8 +101,8 @@ def _said(a: str, b: str, first: Learning, second: Learning) -> str:
 
 
 def _difference(one: Floats, other: Floats, n: int) -> Estimate:
-    """The mean over paired seeds; of a single one between independent proportions (Newcombe 1998), which for the same images is
-    wider than it need be."""
+    """The mean over paired seeds; of a single one between independent proportions (Newcombe 1998),
+    which for the same images is wider than it need be."""
     if len(one) > 1:
         return t_mean(other - one)
     low, high = wilson(float(one[0]) * n, n), wilson(float(other[0]) * n, n)

@@ -34,7 +34,8 @@ EXACT = ("parameters", "multiply-adds")
 
 @dataclass(frozen=True)
 class Ratio:
-    """A cost of b over that of a; the interval is over the seeds, NaN with one seed and where the figure is exact."""
+    """A cost of b over that of a; the interval is over the seeds, NaN with one seed and where the
+    figure is exact."""
 
     contrast: str
     a: str
@@ -46,7 +47,8 @@ class Ratio:
 
     @property
     def real(self) -> bool:
-        """The interval leaves 1 out and Holm's p is below 1 - level; of an exact figure, the ratio is not 1."""
+        """The interval leaves 1 out and Holm's p is below 1 - level; of an exact figure, the ratio
+        is not 1."""
         if self.measure in EXACT:
             return self.ratio.value != 1
         return (self.ratio.low > 1 or self.ratio.high < 1) and self.p_holm < 1 - self.ratio.level
@@ -100,7 +102,8 @@ def cost_of(record: Record, measure: str) -> float | None:
 
 
 def ratio_of(contrast: str, a: str, b: str, measure: str, logs: Floats, *, level: float = 0.95) -> Ratio:
-    """The geometric mean of b / a over the seeds, from its logarithms (seeds,), with Student's t interval and p on that scale."""
+    """The geometric mean of b / a over the seeds, from its logarithms (seeds,), with Student's t
+    interval and p on that scale."""
     mean, seeds = float(logs.mean()), len(logs)
     if measure in EXACT:
         return Ratio(

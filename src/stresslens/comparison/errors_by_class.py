@@ -1,4 +1,5 @@
-"""Where two recipes err: on the images of each class, how often one alone is wrong, the other alone, and both."""
+"""Where two recipes err: on the images of each class, how often one alone is wrong, the other
+alone, and both."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ Answered = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]
 
 
 def of_classes(seeds: Iterable[Answered]) -> dict[str, list[int]]:
-    """Counts for each class 0 … K-1, summed over the seeds: images, those that only a has wrong, only b, and both."""
+    """Counts for each class 0 … K-1, summed over the seeds: images, those that only a has wrong,
+    only b, and both."""
     answered = list(seeds)
     classes = 1 + max(int(labels.max()) for _, _, labels in answered)
     counts: dict[str, Any] = {

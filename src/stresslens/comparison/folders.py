@@ -17,13 +17,16 @@ Kind = Literal["run", "recipe", "study"]
 def compare_folders(
     paths: Sequence[Path], *, split: str = "test", ask: float | None = None, metric: str = "accuracy"
 ) -> dict[str, Any]:
-    """What comparison.json holds, of the folders of runs or recipes against the first, or of one study; besides, what was compared.
+    """What comparison.json holds, of the folders of runs or recipes against the first, or of one
+    study; besides, what was compared.
 
-    `metric` is accuracy, or robust@RADIUS: the share of the attacked images that nothing broke at any radius up to this.
+    `metric` is accuracy, or robust@RADIUS: the share of the attacked images that nothing broke at
+    any radius up to this.
 
-    `kind` says whether the paths are runs (then the question is whether these weights differ), recipes (over the seeds that both
-    have finished), or a study. `regressions` are the verdicts on runs or recipes that are really worse than the first. Raises
-    ConfigError when the paths are no such folders, of several kinds, unfinished, or were not tested on the same images.
+    `kind` says whether the paths are runs (then the question is whether these weights differ),
+    recipes (over the seeds that both have finished), or a study. `regressions` are the verdicts on
+    runs or recipes that are really worse than the first. Raises ConfigError when the paths are no
+    such folders, of several kinds, unfinished, or were not tested on the same images.
     """
     kinds = {path: folder_kind(path) for path in paths}
     if len(set(kinds.values())) > 1:

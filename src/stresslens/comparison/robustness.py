@@ -1,4 +1,5 @@
-"""Which differences in robustness are real: pairs of runs or recipes that were attacked in the same way on the same images."""
+"""Which differences in robustness are real: pairs of runs or recipes that were attacked in the same
+way on the same images."""
 
 from __future__ import annotations
 
@@ -90,7 +91,8 @@ class Attacked(Tested):
 
 
 def described_threat(result: Result) -> str:
-    """Equal where two results come from the same kind of attack, whatever the radii; the order is by norm, then protocol."""
+    """Equal where two results come from the same kind of attack, whatever the radii; the order is
+    by norm, then protocol."""
     settings = result.get("settings") or {}
     attacks = [
         [each.get("name"), each.get("label"), each.get("options")] for each in result.get("attacks", ())
@@ -110,14 +112,16 @@ def described_threat(result: Result) -> str:
 
 
 def attack_family(result: Result) -> str:
-    """Equal where two results come from the same kind of attack, were asked for the same radii and drew their images alike."""
+    """Equal where two results come from the same kind of attack, were asked for the same radii and
+    drew their images alike."""
     settings = result.get("settings") or {}
     asked = [_radii(result, math.inf), settings.get("images"), result.get("seed")]
     return described_threat(result) + json.dumps(asked)
 
 
 def _radii(result: Result, most: float) -> dict[str, list[str]]:
-    """The positive radii up to `most` of the protocol (named "") and of each attack by itself, to nine digits."""
+    """The positive radii up to `most` of the protocol (named "") and of each attack by itself, to
+    nine digits."""
     asked = {"": result["radii"]}
     asked |= {each["label"]: [row["eps"] for row in each.get("rows", ())] for each in result.get("alone", ())}
     return {name: [f"{r:.9g}" for r in radii if 0 < r <= most * (1 + SAME)] for name, radii in asked.items()}
@@ -139,7 +143,8 @@ def _unequal(mine: Result, theirs: Result) -> str:
 
 
 def robust_at(metric: str) -> tuple[float, str]:
-    """The radius and the start of the key that `robust@RADIUS` or `robust@RADIUS:KEY` names. Raises ConfigError."""
+    """The radius and the start of the key that `robust@RADIUS` or `robust@RADIUS:KEY` names. Raises
+    ConfigError."""
     words, _, key = metric.removeprefix("robust@").partition(":")
     try:
         eps = parse_radius(words)
@@ -151,7 +156,8 @@ def robust_at(metric: str) -> tuple[float, str]:
 
 
 def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "test") -> Attacked:
-    """A run's robustness at a radius, from the only result on a split that has it and whose key starts with `key`.
+    """A run's robustness at a radius, from the only result on a split that has it and whose key
+    starts with `key`.
 
     Raises ConfigError.
     """
@@ -180,12 +186,15 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
 
 
 def compare_study_robustness(folder: Path, *, ask: float | None = None) -> list[dict[str, Any]]:
-    """The contrasts of a study's study.json in robustness, for every threat that both sides of one were attacked under.
+    """The contrasts of a study's study.json in robustness, for every threat that both sides of one
+    were attacked under.
 
-    Each contrast is tested at one radius of each threat, so that the number of radii costs no power: the one asked for at which
-    the robust accuracy of all attacked runs together is nearest to half of their unattacked accuracy. This does not look at which
-    run an answer is from, so that p keeps its meaning. Holm corrects over contrasts and threats. `curve` has the differences at
-    all radii with their intervals, each for itself: to look at, not to test by. A pair that cannot be compared has a verdict alone.
+    Each contrast is tested at one radius of each threat, so that the number of radii costs no
+    power: the one asked for at which the robust accuracy of all attacked runs together is nearest
+    to half of their unattacked accuracy. This does not look at which run an answer is from, so that
+    p keeps its meaning. Holm corrects over contrasts and threats. `curve` has the differences at
+    all radii with their intervals, each for itself: to look at, not to test by. A pair that cannot
+    be compared has a verdict alone.
     """
     described = read_json(folder / "study.json")
     contrasts = [(name, a, b) for name, a, b in described["contrasts"]]
@@ -233,7 +242,8 @@ def _by_threat(recipes: Recipes) -> list[dict[str, dict[str, Attacked]]]:
 
 
 def radius_that_tells(everyone: Sequence[Attacked], radii: Sequence[float]) -> float:
-    """The radius at which all runs together are nearest to half of what they are unattacked; of equals the smallest."""
+    """The radius at which all runs together are nearest to half of what they are unattacked; of
+    equals the smallest."""
     half = np.mean([(each.smallest > 0).mean() for each in everyone]) / 2
     return min(radii, key=lambda eps: abs(np.mean([each.at(eps).right.mean() for each in everyone]) - half))
 

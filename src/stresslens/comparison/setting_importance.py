@@ -1,4 +1,5 @@
-"""Which settings matter: from trials or runs with their settings and how well they did to shares with intervals, and to words."""
+"""Which settings matter: from trials or runs with their settings and how well they did to shares
+with intervals, and to words."""
 
 from __future__ import annotations
 
@@ -37,8 +38,9 @@ def importance_verdicts(
 ) -> dict[str, Any]:
     """What sweep.json holds of importance: `rows` from the most important down, and what they say.
 
-    Trials are compared by their order, so that one that diverged or was left out early counts as worse and not as a number, and a
-    few disasters do not drown the rest. Settings that were the same in every trial are left out.
+    Trials are compared by their order, so that one that diverged or was left out early counts as
+    worse and not as a number, and a few disasters do not drown the rest. Settings that were the
+    same in every trial are left out.
     """
     # the same settings, trained again from the same seed, are a copy and no evidence
     distinct = {
@@ -71,8 +73,9 @@ def importance_verdicts(
 
 
 def study_setting_importance(folder: Path) -> dict[str, Any] | None:
-    """The same for the runs of a study: which of the settings they differ in matter, by the mean over seeds of the accuracy on
-    validation at the epoch chosen. None where fewer than `LEAST` networks have one, or fewer than two settings differ.
+    """The same for the runs of a study: which of the settings they differ in matter, by the mean
+    over seeds of the accuracy on validation at the epoch chosen. None where fewer than `LEAST`
+    networks have one, or fewer than two settings differ.
 
     Runs that are trained on unequal sizes of data, or on other data, differ in that as in a setting.
     """
@@ -125,7 +128,8 @@ def _said(rows: Sequence[tuple[str, Importance]], n: int, of: str) -> list[str]:
 
 
 def _column(key: str, settings: Sequence[Mapping[str, Any]]) -> Floats | None:
-    """A setting as columns (n, k): numbers by their order, anything else one column for each value; None where it never varies."""
+    """A setting as columns (n, k): numbers by their order, anything else one column for each value;
+    None where it never varies."""
     values = [each.get(key) for each in settings]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         numbers = np.array(values, dtype=float)

@@ -1,4 +1,5 @@
-"""Which runs are fooled by images that were made to fool another: every model on every run's saved adversarial images."""
+"""Which runs are fooled by images that were made to fool another: every model on every run's saved
+adversarial images."""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ MOST_RUNS = 24
 ROUNDING = 1e-4
 """How far logits of the same image may lie apart from batch to batch."""
 DRAWS, SPREADS = 5, 5.0
-"""Verdicts of a random model by other draws, and by how many of their standard deviations the true class must lead in the mean of
-them before a saved image counts as answered right: it was kept for the first of many draws that it fooled."""
+"""Verdicts of a random model by other draws, and by how many of their standard deviations the true
+class must lead in the mean of them before a saved image counts as answered right: it was kept for
+the first of many draws that it fooled."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -66,7 +68,8 @@ class TransferSource:
 
     @property
     def passes(self) -> int:
-        """Over how many passes its verdicts were the mean; above 1 the model is random, or was asked to be treated so."""
+        """Over how many passes its verdicts were the mean; above 1 the model is random, or was
+        asked to be treated so."""
         return int(self.result.get("steering", {}).get("passes", 1))
 
     @property
@@ -77,13 +80,15 @@ class TransferSource:
 def study_transferability(
     folder: Path, *, trust: bool = False, known: Mapping[str, Any] | None = None
 ) -> dict[str, Any] | None:
-    """What transfers.json holds; None without two runs that were attacked. `known` is returned where nothing has changed since.
+    """What transfers.json holds; None without two runs that were attacked. `known` is returned
+    where nothing has changed since.
 
-    For every norm and protocol, each pair of runs: the accuracy of the target's model (column) on the images with which the source
-    (row) was fooled, each at the smallest radius that it needed, among those that both answer right unattacked. A random model is
-    judged by the mean of as many passes as in the attack on it. Of itself a model's accuracy is 0, a random one's what other draws
-    answer right; that is checked, and a finding says where it is not so. Runs that cannot be opened without `trust` are left out
-    by name.
+    For every norm and protocol, each pair of runs: the accuracy of the target's model (column) on
+    the images with which the source (row) was fooled, each at the smallest radius that it needed,
+    among those that both answer right unattacked. A random model is judged by the mean of as many
+    passes as in the attack on it. Of itself a model's accuracy is 0, a random one's what other
+    draws answer right; that is checked, and a finding says where it is not so. Runs that cannot be
+    opened without `trust` are left out by name.
     """
     sources = _sources(folder)
     if len({source.name for source in sources}) < 2:
@@ -203,7 +208,8 @@ def _right_for(target: TransferSource, source: TransferSource, fooling: Arrays) 
 
 
 def _unmoved(model: nn.Module, own: Arrays, source: TransferSource, lead: NDArray[np.floating]) -> int:
-    """How many of its own adversarials a model answers right: by more than rounding, and by more than a random one's draws vary."""
+    """How many of its own adversarials a model answers right: by more than rounding, and by more
+    than a random one's draws vary."""
     if source.passes == 1 or not len(lead):
         return int((lead > ROUNDING).sum())
     leads = np.stack(

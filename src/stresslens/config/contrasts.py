@@ -21,7 +21,8 @@ Pairs = list[tuple[str, str, str]]
 class ContrastSection:
     """Which runs are held against each other: named pairs, or all pairs that differ in one setting only.
 
-    `claim` is what somebody concluded, that the second of each pair is better; `protocol` names the study that does it their way.
+    `claim` is what somebody concluded, that the second of each pair is better; `protocol` names the
+    study that does it their way.
     """
 
     pairs: list[tuple[str, str]] | None = None
@@ -36,9 +37,11 @@ def pairs_of(
     names: Sequence[str],
     found: list[Problem],
 ) -> Pairs:
-    """The pairs to compare; without contrasts, every run against the first. What is wrong is added to `found`.
+    """The pairs to compare; without contrasts, every run against the first. What is wrong is added
+    to `found`.
 
-    `recipes` are the runs' plain values by folder; `names` are the runs' names as the file gives them, with those of mistaken runs.
+    `recipes` are the runs' plain values by folder; `names` are the runs' names as the file gives
+    them, with those of mistaken runs.
     """
     folders = dict(zip(names, recipes)) if len(recipes) == len(names) else {}
     pairs: Pairs = []

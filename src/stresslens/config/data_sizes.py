@@ -18,7 +18,8 @@ SCALED = ("epochs", "evaluate_every", "log_every")
 
 @dataclass(config=STRICT, frozen=True)
 class DataSizePoint:
-    """One size of a curve; `same_updates` gives it as many more epochs as make its updates those of the largest."""
+    """One size of a curve; `same_updates` gives it as many more epochs as make its updates those of
+    the largest."""
 
     size: int
     same_updates: bool = False
@@ -26,8 +27,9 @@ class DataSizePoint:
 
 @dataclass(config=STRICT)
 class DataSizes:
-    """Sizes of the training data. `updates`: with `epochs` each size is trained for the same epochs, so that more data means more
-    updates as well; with `same` for the updates of the largest; with `both` there are two curves, which share the largest size."""
+    """Sizes of the training data. `updates`: with `epochs` each size is trained for the same
+    epochs, so that more data means more updates as well; with `same` for the updates of the
+    largest; with `both` there are two curves, which share the largest size."""
 
     sizes: Annotated[list[Positive], Field(min_length=2)]
     balanced: bool = True
@@ -89,7 +91,8 @@ class DataSizes:
         return found
 
     def at(self, point: DataSizePoint, config: Mapping[str, Any]) -> dict[str, Any]:
-        """What a run at this point sets; `recipe` holds its plain values otherwise, those left out at their defaults."""
+        """What a run at this point sets; `recipe` holds its plain values otherwise, those left out
+        at their defaults."""
         train = config.get("train") or {}
         changes: dict[str, Any] = {"train.subset": {"images": point.size, "balanced": self.balanced}}
         batch = train.get("batch_size", Train.batch_size)

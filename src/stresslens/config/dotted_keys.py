@@ -37,7 +37,8 @@ _DEFAULTS = {path: getattr(VariantConfig() if len(path) == 1 else Train(), str(p
 
 
 def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
-    """Sets one dotted key, passing over a plug-in's name (`model.batch_norm`), and returns the full path it set."""
+    """Sets one dotted key, passing over a plug-in's name (`model.batch_norm`), and returns the full
+    path it set."""
     keys = dotted.split(".")
     path: Keys = ()
     at: Any = values
@@ -69,7 +70,8 @@ def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
 
 
 def get_dotted(values: Mapping[str, Any], dotted: str) -> Any:
-    """The value at a dotted key, passing over plug-ins' names as `set_dotted` does. Raises KeyError where nothing is set."""
+    """The value at a dotted key, passing over plug-ins' names as `set_dotted` does. Raises KeyError
+    where nothing is set."""
     at: Any = values
     path: Keys = ()
     for key in dotted.split("."):
@@ -82,7 +84,8 @@ def get_dotted(values: Mapping[str, Any], dotted: str) -> Any:
 
 
 def settings(values: Mapping[str, Any], path: Keys = ()) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Settings that are set, by their dotted names, as one overrides them: `model` and `model.batch_norm`, `train.lr`."""
+    """Settings that are set, by their dotted names, as one overrides them: `model` and
+    `model.batch_norm`, `train.lr`."""
     for key, value in values.items():
         here = (*path, key)
         dotted = ".".join(map(str, here))

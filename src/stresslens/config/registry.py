@@ -1,4 +1,5 @@
-"""Name → function: the only dynamic import. A plug-in is a function in a file of its own name, in the folder of its kind."""
+"""Name → function: the only dynamic import. A plug-in is a function in a file of its own name, in
+the folder of its kind."""
 
 from __future__ import annotations
 
@@ -81,9 +82,11 @@ def names(folder: str) -> list[str]:
 
 
 def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = True) -> Plugin:
-    """The function called `name`: built in, or the user's own as `file.py:function` (relative to `base`) or `module:function`.
+    """The function called `name`: built in, or the user's own as `file.py:function` (relative to
+    `base`) or `module:function`.
 
-    Raises ConfigError naming the valid ones, or, without `trust`, refusing to run code that is not stresslens's own.
+    Raises ConfigError naming the valid ones, or, without `trust`, refusing to run code that is not
+    stresslens's own.
     """
     if ":" in name:
         if not trust:
@@ -108,7 +111,8 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
 def resolve(
     folder: str, value: Any, *, path: Keys = (), base: Path | None = None, trust: bool = True
 ) -> Bound:
-    """`name` or `{name: {option: value}}` bound to its options, which are checked against the function's signature.
+    """`name` or `{name: {option: value}}` bound to its options, which are checked against the
+    function's signature.
 
     Raises Problems, one for each option that is wrong, at its path.
     """
@@ -117,7 +121,8 @@ def resolve(
 
 
 def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True) -> WeightsRef | Bound | None:
-    """What a model begins with: another run's weights or a file's, or, to be called without needs, what its own file publishes."""
+    """What a model begins with: another run's weights or a file's, or, to be called without needs,
+    what its own file publishes."""
     function, checked = _resolved("models", value, (), base, trust)
     if isinstance(checked.get("weights"), WeightsRef):
         origin: WeightsRef = checked["weights"]
@@ -127,7 +132,8 @@ def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True)
 
 
 def default_preprocessing(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
-    """How images are prepared for the weights that are usually published for a model, where its file says so (`usual`)."""
+    """How images are prepared for the weights that are usually published for a model, where its
+    file says so (`usual`)."""
     function, checked = _resolved("models", value, (), base, trust)
     found: Plugin | None = vars(sys.modules[function.__module__]).get("usual")
     return _bound("models", found, checked) if found is not None else None
@@ -218,12 +224,14 @@ def own_plugins(values: Any) -> set[str]:
 
 
 def model_or_estimator(value: Any) -> str:
-    """`model` or `estimator`: the key of a recipe that a plug-in belongs under, where a command takes either."""
+    """`model` or `estimator`: the key of a recipe that a plug-in belongs under, where a command
+    takes either."""
     return "estimator" if name_and_options("models", value)[0] in names("estimators") else "model"
 
 
 def source_digests(values: Any, *, base: Path) -> list[str]:
-    """What tells the content of the files of the user's own plug-ins in plain values; none where there are none."""
+    """What tells the content of the files of the user's own plug-ins in plain values; none where
+    there are none."""
     files = {source_of(name, base=base) for name in own_plugins(values)} - {None}
     return sorted(hashlib.sha256(file.read_bytes()).hexdigest()[:8] for file in files if file is not None)
 
@@ -254,7 +262,8 @@ def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
 
 
 def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
-    """Every option that may be given: the function's own, and of a model those of what its file publishes and `weights`."""
+    """Every option that may be given: the function's own, and of a model those of what its file
+    publishes and `weights`."""
     if folder != "models":
         return options_of(function)
     publish = _publishes(function)
@@ -271,7 +280,8 @@ _WEIGHTS = inspect.Parameter(
 
 
 def _publishes(function: Plugin) -> Plugin | None:
-    """The function `published` beside a model, which says where weights for it are had (core.pretrained.PretrainedWeights)."""
+    """The function `published` beside a model, which says where weights for it are had
+    (core.pretrained.PretrainedWeights)."""
     found: Plugin | None = vars(sys.modules[function.__module__]).get("published")
     return found
 

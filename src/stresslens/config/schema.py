@@ -20,7 +20,8 @@ Target = Literal["least_likely", "random"] | Annotated[int, Field(ge=0)]
 Split = Literal["train", "validation", "test"]
 
 EVALUATION_KEYS = ("robustness", "corruptions", "explain", "views", "track")
-"""Keys of a recipe that say what is done with a trained model, or told of it: they change nothing about its training."""
+"""Keys of a recipe that say what is done with a trained model, or told of it: they change nothing
+about its training."""
 
 COMPUTE_KEYS = ("device", "precision", "threads", "memory_format")
 """Settings of `train` that the bits of any result depend on."""
@@ -44,8 +45,8 @@ class ChannelMoments:
 
 @dataclass(config=STRICT)
 class Input:
-    """What happens to an image before the net: resizing to `size`, then normalising. `auto` is what the net's first weights were
-    trained with; without any, images as they are and `standard`."""
+    """What happens to an image before the net: resizing to `size`, then normalising. `auto` is what
+    the net's first weights were trained with; without any, images as they are and `standard`."""
 
     size: Positive | tuple[Positive, Positive] | Literal["auto"] | None = "auto"
     normalize: Literal["auto", "standard", "pixel_minmax", "none"] | ChannelMoments = "auto"
@@ -54,8 +55,8 @@ class Input:
 
 @dataclass(config=STRICT)
 class Stop:
-    """Early stopping: when the last batch's loss changes by less than `loss_change` from one epoch to the next, or after
-    `patience` evaluations without a better one."""
+    """Early stopping: when the last batch's loss changes by less than `loss_change` from one epoch
+    to the next, or after `patience` evaluations without a better one."""
 
     loss_change: Annotated[float, Field(gt=0)] | None = None
     patience: Positive | None = None
@@ -71,9 +72,10 @@ class Subset:
 
 @dataclass(config=STRICT)
 class FineTune:
-    """Which layers are trained: all, the head, gradually more from the head down (one block more after each `every` epochs), or
-    the head alone as a linear probe, by the best of the `penalties`. `decay` is how much slower each block learns than the one
-    behind it, `head_rate` how much faster the head; `batch_norm: keep` leaves its statistics as they came."""
+    """Which layers are trained: all, the head, gradually more from the head down (one block more
+    after each `every` epochs), or the head alone as a linear probe, by the best of the `penalties`.
+    `decay` is how much slower each block learns than the one behind it, `head_rate` how much faster
+    the head; `batch_norm: keep` leaves its statistics as they came."""
 
     layers: Literal["all", "head", "gradual", "probe"] = "all"
     every: Positive = 1
@@ -134,7 +136,8 @@ class IndividualAttack:
 
 @dataclass(config=STRICT)
 class Robustness:
-    """How runs are attacked. `protocol` is the worst case over several attacks; `alone` are attacks with a curve of their own."""
+    """How runs are attacked. `protocol` is the worst case over several attacks; `alone` are attacks
+    with a curve of their own."""
 
     radii: str | float | list[float | str]
     norm: Norm = "linf"
@@ -170,8 +173,9 @@ TargetClass = Literal["predicted", "label"] | Annotated[int, Field(ge=0)]
 
 @dataclass(config=STRICT)
 class Explain:
-    """Why a model answers as it does: maps over chosen images. `answer` is the class that is explained: the one predicted, the
-    label, or one by number. `check` says what each map is worth."""
+    """Why a model answers as it does: maps over chosen images. `answer` is the class that is
+    explained: the one predicted, the label, or one by number. `check` says what each map is
+    worth."""
 
     explainers: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive = 10
@@ -184,7 +188,8 @@ class Explain:
 
 @dataclass(config=STRICT)
 class Views:
-    """What a model has learned: filters, activations, class images, … of chosen images where they are of images."""
+    """What a model has learned: filters, activations, class images, … of chosen images where they
+    are of images."""
 
     kinds: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive = 10
@@ -195,7 +200,8 @@ class Views:
 
 @dataclass(config=STRICT)
 class VariantConfig:
-    """One way of training one model on one data set, or of fitting an estimator to it; its seeds are its repeats."""
+    """One way of training one model on one data set, or of fitting an estimator to it; its seeds
+    are its repeats."""
 
     data: PluginValue = "digits"
     model: PluginValue = "simple_cnn"

@@ -1,4 +1,5 @@
-"""The key `sweep:` of a study file: the settings that are tried, the ranges and choices they are drawn from, their constraints."""
+"""The key `sweep:` of a study file: the settings that are tried, the ranges and choices they are
+drawn from, their constraints."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ Number = int | float
 
 @dataclass(config=STRICT)
 class Halving:
-    """Successive halving: all trials to `epochs`, the best 1/`factor` of them on to `factor` times as many, and so on."""
+    """Successive halving: all trials to `epochs`, the best 1/`factor` of them on to `factor` times
+    as many, and so on."""
 
     epochs: Positive = 1
     factor: Annotated[int, Field(ge=2, le=100)] = 3
@@ -87,7 +89,8 @@ class Range:
 
 @dataclass(config=STRICT)
 class Setting:
-    """One dotted key with the values it may take: `choices`, or the numbers of a range. `at` is where it was written."""
+    """One dotted key with the values it may take: `choices`, or the numbers of a range. `at` is
+    where it was written."""
 
     key: str
     at: Keys
@@ -106,7 +109,8 @@ class Setting:
         return self.range is not None and isinstance(self.range.start, int) and isinstance(self.range.to, int)
 
     def distribution(self) -> Any:
-        """The same for Optuna; of choices it sees the places, since a choice may be a plug-in with its options."""
+        """The same for Optuna; of choices it sees the places, since a choice may be a plug-in with
+        its options."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.range is None:
@@ -117,7 +121,8 @@ class Setting:
         return FloatDistribution(start, to, log=log, step=step)
 
     def value(self, drawn: Number) -> Any:
-        """What is set for what Optuna drew: a choice, or a number to four digits that is still within the range."""
+        """What is set for what Optuna drew: a choice, or a number to four digits that is still
+        within the range."""
         if self.range is None:
             return self.choices[int(drawn)]
         if self.whole:

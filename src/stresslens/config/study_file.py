@@ -1,4 +1,5 @@
-"""A study file: YAML and dotted overrides → validated runs, or every mistake at once with its file and line."""
+"""A study file: YAML and dotted overrides → validated runs, or every mistake at once with its file
+and line."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ ExecutorName = Literal["local", "ray"]
 
 @dataclass(config=STRICT)
 class Repeats:
-    """Another division of the data for every repeat: k-fold, `times` over, or so many random splits. `only` picks some of them."""
+    """Another division of the data for every repeat: k-fold, `times` over, or so many random
+    splits. `only` picks some of them."""
 
     folds: Annotated[int, Field(ge=2, le=1000)] | None = None
     times: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -103,7 +105,8 @@ class Variant:
 
 @dataclass(config=STRICT)
 class Study:
-    """What a study file asks for, expanded: every run, every seed, every pair to compare (contrast, run, run)."""
+    """What a study file asks for, expanded: every run, every seed, every pair to compare (contrast,
+    run, run)."""
 
     name: str
     runs: list[Variant]
@@ -147,7 +150,8 @@ STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "curve",
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
-    """The study of a YAML file, with `key.path=value` overrides that apply to every run and show in the run folders' names.
+    """The study of a YAML file, with `key.path=value` overrides that apply to every run and show in
+    the run folders' names.
 
     Raises ConfigError whose message lists every problem as `file:line: key: what is wrong`.
     """
@@ -335,8 +339,8 @@ def _with_others(
 ) -> Variant:
     """The run with the runs it needs by the names of their folders, which the overrides are part of.
 
-    They are other runs of the study, or, for the config.yaml of a single run, folders that lie `beside` it. Weights may also be
-    those of any run by its folder.
+    They are other runs of the study, or, for the config.yaml of a single run, folders that lie
+    `beside` it. Weights may also be those of any run by its folder.
     """
     for what, asked in depends_on(run.config):
         name = folders.get(asked, asked)
@@ -389,8 +393,8 @@ def _dotted(path: registry.Keys) -> str:
 def _crossed(
     frame: _Frame,
 ) -> Iterator[tuple[str, list[tuple[str, Any, registry.Keys]], str, DataSizePoint | None]]:
-    """Each run's name with its changes (key, value, where written), and if there is a curve the name without its point, and that:
-    the named runs crossed with the grid and the curve."""
+    """Each run's name with its changes (key, value, where written), and if there is a curve the
+    name without its point, and that: the named runs crossed with the grid and the curve."""
     named = frame.runs or {"" if frame.grid or frame.curve else "run": {}}
     axes = [
         [(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (frame.grid or {}).items()

@@ -21,13 +21,15 @@ DRAWS = 2000
 SECTIONS = ("model", "input", "train")
 """What trials may differ in; other data would be judged by other images."""
 SHARED = (*COMPUTE_KEYS, *MONITORING_KEYS, *RESUME_SAFE_KEYS, "select")
-"""Settings of `train` that all trials have in common, since they say how trials are carried out and judged."""
+"""Settings of `train` that all trials have in common, since they say how trials are carried out and
+judged."""
 
 
 def with_settings(
     values: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Keys]]:
-    """A recipe's plain values with some settings changed, and the path of each. Raises ConfigError for what cannot be set."""
+    """A recipe's plain values with some settings changed, and the path of each. Raises ConfigError
+    for what cannot be set."""
     changed = copy.deepcopy(dict(values))
     return changed, {key: set_dotted(changed, key, value) for key, value in settings.items()}
 
@@ -53,7 +55,8 @@ def recipe_with(
 def allowed(
     values: Mapping[str, Any], settings: Mapping[str, Any], constraints: Sequence[Constraint]
 ) -> bool:
-    """Whether a recipe with these settings satisfies every constraint. Raises ConfigError where one cannot be compared."""
+    """Whether a recipe with these settings satisfies every constraint. Raises ConfigError where one
+    cannot be compared."""
     changed = with_settings(values, settings)[0] if constraints else {}
     return all(constraint.holds(changed) for constraint in constraints)
 
@@ -63,8 +66,9 @@ def check_sweep(
 ) -> None:
     """Adds to `found` every reason why this sweep of a recipe cannot be carried out.
 
-    `fixed` are the keys that runs, a grid or the command line set, and where. Both ends of every range, every choice and every
-    listed setting must make a valid recipe, and of `DRAWS` random settings at least one must satisfy `where`.
+    `fixed` are the keys that runs, a grid or the command line set, and where. Both ends of every
+    range, every choice and every listed setting must make a valid recipe, and of `DRAWS` random
+    settings at least one must satisfy `where`.
     """
     before = len(found)
     found += [Problem(("sweep", *path), message) for path, message in _shape(sweep, config)]

@@ -1,4 +1,5 @@
-"""What a model is attacked with: norm, radii, protocol, and attacks on their own, each setting with its type and default."""
+"""What a model is attacked with: norm, radii, protocol, and attacks on their own, each setting with
+its type and default."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ STANDARD: tuple[PluginValue, ...] = (
     "fab",
     {"square": {"queries": 5000}},
 )
-"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), each on what the ones before left."""
+"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), each on what the
+ones before left."""
 PROTOCOLS = {"fast": FAST, "standard": STANDARD}
 
 

@@ -43,9 +43,11 @@ def validated(
     origins: Mapping[registry.Keys, registry.Keys] = {},
     owner_of: Callable[[registry.Keys], Any],
 ) -> Any:
-    """The values as their dataclass, or None with what is wrong added to `found`; `owner_of` gives the dataclass at a path."""
+    """The values as their dataclass, or None with what is wrong added to `found`; `owner_of` gives
+    the dataclass at a path."""
     try:
-        # Through JSON, where strictness still lets a list be a tuple; numbers that JSON lacks were refused when parsed.
+        # Through JSON, where strictness still lets a list be a tuple; numbers that JSON lacks were
+        # refused when parsed.
         return adapter.validate_json(json.dumps(values, default=_plain), strict=True)
     except TypeError as error:
         found.append(Problem((), str(error)))
@@ -57,7 +59,8 @@ def validated(
 
 
 def read_settings(kind: type[T], values: Mapping[str, Any], of: str) -> T:
-    """A section of a study from values that were typed or passed, numpy's and torch's among them, which are settings `of` that.
+    """A section of a study from values that were typed or passed, numpy's and torch's among them,
+    which are settings `of` that.
 
     Raises ConfigError naming every setting that is wrong.
     """
@@ -273,7 +276,8 @@ def _weights(model: PluginValue) -> Any:
 
 
 def applies_to_estimators(key: str) -> bool:
-    """Whether a dotted key says anything to an estimator: nothing of a model, its input or its training does, but for `ESTIMATOR_KEYS`."""
+    """Whether a dotted key says anything to an estimator: nothing of a model, its input or its
+    training does, but for `ESTIMATOR_KEYS`."""
     section, _, name = key.partition(".")
     return section not in ("model", "input", "train") or (
         section == "train" and name.partition(".")[0] in ESTIMATOR_KEYS
@@ -283,7 +287,8 @@ def applies_to_estimators(key: str) -> bool:
 def _for_an_estimator(
     name: str, config: VariantConfig, origins: Mapping[registry.Keys, registry.Keys]
 ) -> Iterator[tuple[registry.Keys, str]]:
-    """What cannot be asked of an estimator, or means nothing to it though its run sets it; sections for all runs may be there."""
+    """What cannot be asked of an estimator, or means nothing to it though its run sets it; sections
+    for all runs may be there."""
     if config.robustness is not None:
         own = any(path[0] == "robustness" for path in origins)
         yield (

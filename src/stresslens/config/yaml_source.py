@@ -1,4 +1,5 @@
-"""YAML with the line of every key, YAML 1.2's scalars (`1e-3` is a number, `no` is a word), and duplicate keys refused."""
+"""YAML with the line of every key, YAML 1.2's scalars (`1e-3` is a number, `no` is a word), and
+duplicate keys refused."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ LONGEST = 400
 
 
 def scalar(text: str) -> Any:
-    """What a plain scalar means in YAML 1.2's core schema; infinities and NaN stay words, since no setting takes them."""
+    """What a plain scalar means in YAML 1.2's core schema; infinities and NaN stay words, since no
+    setting takes them."""
     if text in _NAMED:
         return _NAMED[text]
     if _INT.fullmatch(text) and len(text) <= LONGEST:

@@ -1,4 +1,5 @@
-"""What every attack stands on: the model held still, the gradient at the input, who is still worth attacking, the best so far."""
+"""What every attack stands on: the model held still, the gradient at the input, who is still worth
+attacking, the best so far."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ TargetRule = Literal["least_likely", "random"] | int | None
 
 
 class Watch(Protocol):
-    """Sees every iterate: `rows` (n,) places in the attacked batch, x_adv (n, C, H, W), logits (n, K), and where they were
-    computed the loss (n,) and its gradient at x_adv. Returns (n,) True where the image is still worth attacking."""
+    """Sees every iterate: `rows` (n,) places in the attacked batch, x_adv (n, C, H, W), logits (n,
+    K), and where they were computed the loss (n,) and its gradient at x_adv. Returns (n,) True
+    where the image is still worth attacking."""
 
     def __call__(
         self,
@@ -49,8 +51,8 @@ def unwatched(
 def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Evaluation mode, float32 that is no TF32, and no gradient for any parameter.
 
-    Modes, requires_grad, buffers and torch's random state are as before afterwards, also after an exception; `seed` is what a
-    random model draws from meanwhile.
+    Modes, requires_grad, buffers and torch's random state are as before afterwards, also after an
+    exception; `seed` is what a random model draws from meanwhile.
     """
     modes = {module: module.training for module in model.modules()}
     asked = [p for p in model.parameters() if p.requires_grad]
@@ -77,8 +79,9 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
 
 class BatchedModel(nn.Module):
-    """A model as a search sees it: in pieces of `batch` images, in a precision of its own, averaged over `passes` where it is
-    random (expectation over transformation, Athalye et al. 2018). Images float in [0,1] in, logits of their type out."""
+    """A model as a search sees it: in pieces of `batch` images, in a precision of its own, averaged
+    over `passes` where it is random (expectation over transformation, Athalye et al. 2018). Images
+    float in [0,1] in, logits of their type out."""
 
     def __init__(
         self,
@@ -113,16 +116,17 @@ def batched_mean_logits(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def apart(first: Tensor, *others: Tensor) -> Tensor:
-    """(N,) the largest difference of other answers (N, K) for the same images from the first, as a share of the range of each
-    image's own logits; infinite where any is not finite."""
+    """(N,) the largest difference of other answers (N, K) for the same images from the first, as a
+    share of the range of each image's own logits; infinite where any is not finite."""
     span = (first.amax(1) - first.amin(1)).clamp_min(1e-12)
     far = torch.stack([(other - first).abs().amax(1) for other in others]).amax(0)
     return (far / span).nan_to_num(torch.inf, torch.inf)
 
 
 def agrees_with_itself(model: nn.Module, x: Tensor, passes: int = 5) -> float:
-    """The largest difference (`apart`) of at least two passes over the same images (N, C, H, W): 0, or about 1e-7 by rounding, for
-    a model that is not random (AutoAttack's check for randomness). The model must be held still (`attacked`)."""
+    """The largest difference (`apart`) of at least two passes over the same images (N, C, H, W): 0,
+    or about 1e-7 by rounding, for a model that is not random (AutoAttack's check for randomness).
+    The model must be held still (`attacked`)."""
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
     seen = BatchedModel(model, batch=MULTIPLE, dtype=dtype)
     return float(apart(*[batched_mean_logits(seen, x) for _ in range(passes)]).max())
@@ -131,8 +135,9 @@ def agrees_with_itself(model: nn.Module, x: Tensor, passes: int = 5) -> float:
 def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, K), loss (N,) and the gradient of each image's loss at the image (N, C, H, W), finite.
 
-    `labels` (N, …) are handed to `loss` after the logits. Where the model passes no gradient on, it is zero. A loss that is a mean
-    over the batch gives the same gradient, and the batch's mean for every image.
+    `labels` (N, …) are handed to `loss` after the logits. Where the model passes no gradient on, it
+    is zero. A loss that is a mean over the batch gives the same gradient, and the batch's mean for
+    every image.
     """
     size, passes = _pieces(model, x)
     parts = [
@@ -167,21 +172,23 @@ def _pieces(model: nn.Module, x: Tensor) -> tuple[int, int]:
 
 
 def margins(logits: Tensor, y: Tensor) -> Tensor:
-    """(N,) how far the logit of y lies above the highest other one; negative where the image is taken for another class."""
+    """(N,) how far the logit of y lies above the highest other one; negative where the image is
+    taken for another class."""
     others = logits.scatter(1, y[:, None], -torch.inf)
     return logits.gather(1, y[:, None]).squeeze(1) - others.amax(1)
 
 
 def shortfall(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    """(N,) what an attack lowers: the margin of y, or with a target how far that lies below the highest other logit, images that
-    are still taken for y last."""
+    """(N,) what an attack lowers: the margin of y, or with a target how far that lies below the
+    highest other logit, images that are still taken for y last."""
     if target is None:
         return margins(logits, y)
     return -margins(logits, target).double() + 1e6 * (logits.argmax(1) == y)
 
 
 class Best:
-    """The strongest iterate of each image: success first, then the lower `shortfall`. x (N, C, H, W), y (N,)."""
+    """The strongest iterate of each image: success first, then the lower `shortfall`. x (N, C, H,
+    W), y (N,)."""
 
     def __init__(self, x: Tensor, y: Tensor, target: Tensor | None) -> None:
         self.x_adv, self.y, self.target = x.clone(), y, target
@@ -199,7 +206,8 @@ class Best:
 
 
 def narrowed(keep: Tensor) -> Tensor | None:
-    """The places to go on with, once enough are decided: those kept, filled up with decided ones to a multiple of `MULTIPLE`.
+    """The places to go on with, once enough are decided: those kept, filled up with decided ones to
+    a multiple of `MULTIPLE`.
 
     None while it is not worth it; empty when nothing is left.
     """
@@ -216,7 +224,8 @@ def narrowed(keep: Tensor) -> Tensor | None:
 
 
 def likely_others(logits: Tensor, y: Tensor, count: int | None = None) -> list[Tensor]:
-    """The most likely classes besides y, best first, (N,) each: `count` of them, by default nine, at most all."""
+    """The most likely classes besides y, best first, (N,) each: `count` of them, by default nine,
+    at most all."""
     others = min(9 if count is None else count, logits.shape[1] - 1)
     return list(logits.scatter(1, y[:, None], -torch.inf).topk(others, 1).indices.unbind(1))
 
@@ -224,7 +233,8 @@ def likely_others(logits: Tensor, y: Tensor, count: int | None = None) -> list[T
 def targets_of(rule: TargetRule | Tensor, logits: Tensor, y: Tensor, draws: Draws) -> Tensor | None:
     """(N,) the class that each image is driven to, none of them its own; None for an untargeted attack.
 
-    `least_likely` by the clean logits; `random` another than y; a class, or one for each image. Raises ConfigError.
+    `least_likely` by the clean logits; `random` another than y; a class, or one for each image.
+    Raises ConfigError.
     """
     classes = logits.shape[1]
     if rule is None:

@@ -23,7 +23,8 @@ RELATIVE, ABSOLUTE = 1e-5, 1e-6
 
 @dataclass(frozen=True)
 class Ball:
-    """Perturbations of size at most `eps` (one radius, or (N,) one for each image), in pixel units of images in [0, 1].
+    """Perturbations of size at most `eps` (one radius, or (N,) one for each image), in pixel units
+    of images in [0, 1].
 
     Raises ConfigError for a radius that is negative, not finite, or in linf above 1.
     """
@@ -52,8 +53,9 @@ class Ball:
         )
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """The nearest images inside the ball around x and inside [0, 1], exactly: projecting and then clamping would in l2 and l1
-        give a point of both that is not the nearest (Croce & Hein 2021, "Mind the box", proposition 2.1 for l1)."""
+        """The nearest images inside the ball around x and inside [0, 1], exactly: projecting and
+        then clamping would in l2 and l1 give a point of both that is not the nearest (Croce & Hein
+        2021, "Mind the box", proposition 2.1 for l1)."""
         radius = self.radius(x)
         if self.norm == "linf":
             return torch.minimum(torch.maximum(x_adv, x - radius), x + radius).clamp(0, 1)
@@ -80,8 +82,9 @@ class Ball:
         )
 
     def steepest(self, grad: Tensor) -> Tensor:
-        """The perturbation of size 1 along which a loss of this gradient rises fastest: the gradient's sign in linf, the
-        gradient over its length in l2, its largest entry alone in l1; zero where the gradient is."""
+        """The perturbation of size 1 along which a loss of this gradient rises fastest: the
+        gradient's sign in linf, the gradient over its length in l2, its largest entry alone in l1;
+        zero where the gradient is."""
         if self.norm == "linf":
             return grad.sign()
         flat = grad.flatten(1)
@@ -110,7 +113,8 @@ class Ball:
         return (x + direction / size * share * radius).clamp(0, 1)
 
     def holds(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """(N,) whether each image lies in [0, 1] and in the ball around its original, up to rounding; False where not finite."""
+        """(N,) whether each image lies in [0, 1] and in the ball around its original, up to
+        rounding; False where not finite."""
         size = self.size((x_adv - x).double())
         radius = self.radius(x).flatten().double()
         flat = x_adv.flatten(1)
@@ -122,7 +126,8 @@ class Ball:
 
 
 L2Ball = Annotated[Ball, "l2"]
-"""What an attack annotates its ball with that knows only one norm; others are refused before anything is computed."""
+"""What an attack annotates its ball with that knows only one norm; others are refused before
+anything is computed."""
 
 
 def check_radius(norm: str, eps: float) -> None:
@@ -159,7 +164,8 @@ def parse_radius(value: float | str) -> float:
 
 
 def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[float]:
-    """Radii in ascending order, each once: a list, or text such as "0.05", "0,2/255,8/255" or "0:0.1:0.01" (both ends in).
+    """Radii in ascending order, each once: a list, or text such as "0.05", "0,2/255,8/255" or
+    "0:0.1:0.01" (both ends in).
 
     Raises ConfigError.
     """
@@ -187,8 +193,9 @@ def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[
 def _onto_l2(delta: Tensor, x: Tensor, radius: Tensor, most: float = 1.0) -> Tensor:
     """(N, D) the nearest perturbations of length ≤ radius with x + δ in [0, 1].
 
-    The answer is sign(δ)·min(s|δ|, room), with s ≤ `most` as large as the radius allows. Newton's method from below: with those
-    entries at their room that are there already, s follows; more of them reach their room, until none does.
+    The answer is sign(δ)·min(s|δ|, room), with s ≤ `most` as large as the radius allows. Newton's
+    method from below: with those entries at their room that are there already, s follows; more of
+    them reach their room, until none does.
     """
     length = delta.abs()
     room, square = torch.where(delta > 0, 1 - x, x), length.square()

@@ -12,7 +12,8 @@ UNSIGNED = ((255, 255, 255), (253, 212, 158), (252, 141, 89), (215, 48, 31), (12
 
 
 def coloured(values: NDArray[np.floating], limit: float, *, signed: bool) -> NDArray[np.uint8]:
-    """(…, 3) colours of values from 0, or if signed from -limit, to limit; what lies beyond has the colour of the end."""
+    """(…, 3) colours of values from 0, or if signed from -limit, to limit; what lies beyond has the
+    colour of the end."""
     stops = np.array(SIGNED if signed else UNSIGNED, float)
     share = np.asarray(values, float) / limit if limit > 0 else np.zeros(np.shape(values))
     place = np.clip((share + 1) / 2 if signed else share, 0, 1) * (len(stops) - 1)
@@ -22,7 +23,8 @@ def coloured(values: NDArray[np.floating], limit: float, *, signed: bool) -> NDA
 
 
 def limit_of(values: NDArray[np.floating]) -> float:
-    """The end of a scale for these values: the 99.5th percentile of their sizes, or the largest where that is 0."""
+    """The end of a scale for these values: the 99.5th percentile of their sizes, or the largest
+    where that is 0."""
     sizes = np.abs(np.asarray(values, float)).ravel()
     if not len(sizes):
         return 0.0

@@ -39,7 +39,8 @@ def cache_root() -> Path:
 
 
 class Batch(NamedTuple):
-    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; places (N,) where the images stand in their split."""
+    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; places (N,) where the images stand
+    in their split."""
 
     x: Tensor
     y: Tensor
@@ -48,11 +49,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """images (N,C,H,W) uint8 or float, labels (N,) int64; `scale` is the value of white (255; digits 16; floats in [0,1]: 1).
+    """images (N,C,H,W) uint8 or float, labels (N,) int64; `scale` is the value of white (255;
+    digits 16; floats in [0,1]: 1).
 
-    `images` may lie on the disk (`Stored`): then they are read batch by batch. `columns` are facts about each image, (N,) by name:
-    of a folder's pictures "file", "group", "width", "height", "bytes" and the columns of its table. Raises DataError on any
-    other shape or type, on images that are not finite, and on lengths that differ.
+    `images` may lie on the disk (`Stored`): then they are read batch by batch. `columns` are facts
+    about each image, (N,) by name: of a folder's pictures "file", "group", "width", "height",
+    "bytes" and the columns of its table. Raises DataError on any other shape or type, on images
+    that are not finite, and on lengths that differ.
     """
 
     images: Tensor | Stored
@@ -147,12 +150,15 @@ class Split:
         augment: Sequence[Augmentation] = (),
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
-        """One epoch's batches of `size` images (the last may be smaller), from `start_step` on, on the split's device.
+        """One epoch's batches of `size` images (the last may be smaller), from `start_step` on, on
+        the split's device.
 
-        Stateless: order and random draws follow from (seed, epoch, index) alone. `seed=None` or `shuffle=False` is file order,
-        and so is one batch of everything. `balanced` shows as many images of every class in an epoch of as many images: those of
-        small classes several times, each time with other draws. Of a `part` (k, n) the images k, k + n, … of every batch are given;
-        they alone are read, unless an augmentation, which may mix images, must see the others.
+        Stateless: order and random draws follow from (seed, epoch, index) alone. `seed=None` or
+        `shuffle=False` is file order, and so is one batch of everything. `balanced` shows as many
+        images of every class in an epoch of as many images: those of small classes several times,
+        each time with other draws. Of a `part` (k, n) the images k, k + n, … of every batch are
+        given; they alone are read, unless an augmentation, which may mix images, must see the
+        others.
         """
         ready = self._resident if dtype == torch.float32 else None
         if ready is not None and not augment and (seed is None or not shuffle or size >= len(self)):
@@ -204,7 +210,8 @@ class Split:
 
 
 def _balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
-    """n tickets, as many for each class present: an image's place, plus n for every time it was drawn before."""
+    """n tickets, as many for each class present: an image's place, plus n for every time it was
+    drawn before."""
     n, present = len(labels), torch.unique(labels)
     tickets = []
     for k, label in enumerate(present.tolist()):
@@ -221,7 +228,8 @@ def _balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
 class Data:
     """A data set: training, validation and test splits of one image shape, and what the labels mean.
 
-    Raises DataError when labels lie outside the classes, splits differ in shape, or fewer than two classes are present.
+    Raises DataError when labels lie outside the classes, splits differ in shape, or fewer than two
+    classes are present.
     """
 
     train: Split
@@ -292,8 +300,9 @@ class Data:
     ) -> Data:
         """A data set from one's own arrays, divided at random with every class in proportion.
 
-        `images` are (N,C,H,W) or (N,H,W), uint8 in 0 … 255 or float in [0,1]; `labels` (N,) integers from 0. A share below 1
-        or a count sets the size of `validation` and `test`. Images with the same value in `groups` (N,) stay on one side.
+        `images` are (N,C,H,W) or (N,H,W), uint8 in 0 … 255 or float in [0,1]; `labels` (N,)
+        integers from 0. A share below 1 or a count sets the size of `validation` and `test`. Images
+        with the same value in `groups` (N,) stay on one side.
         """
         x, y = as_tensor(images), as_tensor(labels)
         if x.ndim == 3:

@@ -1,4 +1,5 @@
-"""Where and how the arithmetic runs: device, precision, threads and memory format, chosen by measuring where not told."""
+"""Where and how the arithmetic runs: device, precision, threads and memory format, chosen by
+measuring where not told."""
 
 from __future__ import annotations
 
@@ -24,9 +25,11 @@ MemoryFormat = Literal["contiguous", "channels_last"]
 PROBE_SECONDS = 0.02
 """How long each way of running a step is timed."""
 SMALL_STEP = 1e-3
-"""Seconds of a plain step below which bfloat16 is not tried: there the conversions cost more than the arithmetic."""
+"""Seconds of a plain step below which bfloat16 is not tried: there the conversions cost more than
+the arithmetic."""
 GAIN = 1.2
-"""How many times faster than one float32 thread another way must be: a small gain turns into a loss on a busy machine."""
+"""How many times faster than one float32 thread another way must be: a small gain turns into a loss
+on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def on_threads(count: int) -> Iterator[None]:
 
 
 def pick_device(asked: str) -> str:
-    """The device asked for; `auto` is CUDA where there is one. Raises ConfigError for a device that is not here."""
+    """The device asked for; `auto` is CUDA where there is one. Raises ConfigError for a device that
+    is not here."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
@@ -82,10 +86,11 @@ def pick_device(asked: str) -> str:
 
 
 def keep_memory() -> None:
-    """Tells glibc to keep freed memory: otherwise each large activation is mapped, zeroed page by page and unmapped again.
+    """Tells glibc to keep freed memory: otherwise each large activation is mapped, zeroed page by
+    page and unmapped again.
 
-    Measured on two cores, a training step of simple_cnn at batch 512 takes about two thirds of the time. Elsewhere than on
-    glibc it does nothing.
+    Measured on two cores, a training step of simple_cnn at batch 512 takes about two thirds of the
+    time. Elsewhere than on glibc it does nothing.
     """
     if sys.platform != "linux":
         return
@@ -97,7 +102,8 @@ def keep_memory() -> None:
 
 
 def start_watching_memory(device: str) -> None:
-    """From here on `peak_memory` counts. Memory that was freed but kept for reuse is given back first, where glibc allows it."""
+    """From here on `peak_memory` counts. Memory that was freed but kept for reuse is given back
+    first, where glibc allows it."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
@@ -109,7 +115,8 @@ def start_watching_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> int | None:
-    """Bytes at the highest: of the tensors on a GPU, else of the whole process; None where it cannot be measured."""
+    """Bytes at the highest: of the tensors on a GPU, else of the whole process; None where it
+    cannot be measured."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -134,9 +141,11 @@ def candidates(
 def measure_compute(
     model: nn.Module, step: Callable[[nn.Module, ComputeConfig], None], ways: list[ComputeConfig]
 ) -> dict[ComputeConfig, float]:
-    """Seconds a step takes in each of the ways, on a copy of the model: the best of what fits into `PROBE_SECONDS`.
+    """Seconds a step takes in each of the ways, on a copy of the model: the best of what fits into
+    `PROBE_SECONDS`.
 
-    More threads are not timed again where they gained nothing in the plain way, nor is bfloat16 for a step that is small anyway.
+    More threads are not timed again where they gained nothing in the plain way, nor is bfloat16 for
+    a step that is small anyway.
     """
     seconds: dict[ComputeConfig, float] = {}
     for way in ways:
@@ -160,7 +169,8 @@ def measure_compute(
 
 
 def fastest(seconds: dict[ComputeConfig, float], precision: Precision | None = None) -> ComputeConfig:
-    """The quickest way, of one precision if given; the plain one unless another is at least `GAIN` times as fast."""
+    """The quickest way, of one precision if given; the plain one unless another is at least `GAIN`
+    times as fast."""
     ways = [way for way in seconds if precision in (None, way.precision)]
     if not ways and precision is not None:  # not timed: a small step, or another machine's choice
         return replace(fastest(seconds), precision=precision)

@@ -1,7 +1,9 @@
-"""Several processes, started by torchrun, that train one model: gradients averaged, results gathered, decisions shared.
+"""Several processes, started by torchrun, that train one model: gradients averaged, results
+gathered, decisions shared.
 
-A batch is divided as cards are dealt: of n processes the one of rank r has its images r, r + n, r + 2n, …, so a place in the batch
-belongs to the same process in every batch. `core.several` is what torch.distributed makes of it.
+A batch is divided as cards are dealt: of n processes the one of rank r has its images r, r + n, r +
+2n, …, so a place in the batch belongs to the same process in every batch. `core.several` is what
+torch.distributed makes of it.
 """
 
 from __future__ import annotations
@@ -43,14 +45,16 @@ class ProcessGroup:
         yield
 
     def take_device(self, device: str) -> None:
-        """`cuda` means this process's own GPU from here on. Raises ConfigError for a device that cannot be shared out."""
+        """`cuda` means this process's own GPU from here on. Raises ConfigError for a device that
+        cannot be shared out."""
 
     def threads(self, count: int) -> int:
         """This process's share of a machine's threads."""
         return count
 
     def normed(self, model: nn.Module) -> nn.Module:
-        """The model with batch norm over the whole batch, under the same names. Raises ConfigError where that cannot be."""
+        """The model with batch norm over the whole batch, under the same names. Raises ConfigError
+        where that cannot be."""
         return model
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
@@ -68,7 +72,8 @@ class ProcessGroup:
         return count
 
     def reseed(self, *values: int) -> None:
-        """Of several, each draws its own global random numbers, such as dropout's, which follow from these values."""
+        """Of several, each draws its own global random numbers, such as dropout's, which follow
+        from these values."""
 
     def of_part(self, loss_of: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
         """The loss of this process's part of a batch, also where that is empty."""
@@ -77,14 +82,16 @@ class ProcessGroup:
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]
     ) -> tuple[float, int]:
-        """Makes gradients those of the whole batch, from the parts' means over `n` images each; returns its loss and size.
+        """Makes gradients those of the whole batch, from the parts' means over `n` images each;
+        returns its loss and size.
 
         What lasts of an objective's `state` becomes the first process's.
         """
         return loss.item(), n
 
     def agreed(self, caught: int | None, due: bool) -> tuple[int | None, bool]:
-        """Which signal all obey now, and whether all save: here at once, of several what was wished before the last `combine`."""
+        """Which signal all obey now, and whether all save: here at once, of several what was wished
+        before the last `combine`."""
         return caught, due
 
     def facts(self, device: str) -> dict[str, Any]:
@@ -98,7 +105,8 @@ _current: ContextVar[ProcessGroup | None] = ContextVar("group", default=None)
 
 
 def group() -> ProcessGroup:
-    """The processes that this one trains with. Raises ConfigError where torchrun started several and they were not joined."""
+    """The processes that this one trains with. Raises ConfigError where torchrun started several
+    and they were not joined."""
     current = _current.get()
     if current is None and torchrun.rank_of_process().world > 1:
         raise ConfigError(

@@ -1,4 +1,5 @@
-"""Random numbers that belong to an image: the same whatever the batch size, the order, or what was dropped."""
+"""Random numbers that belong to an image: the same whatever the batch size, the order, or what was
+dropped."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-# SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), in wrapping int64 arithmetic.
+# SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), in
+# wrapping int64 arithmetic.
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK = (1 << 64) - 1
@@ -47,8 +49,9 @@ def _below(value: float) -> float:
 class Draws:
     """A stream of random numbers for each image of a batch.
 
-    `index` (N,) int64 names the images. Every call moves all streams on together, so a sequence of calls gives an image the
-    same numbers in whatever batch it stands. `select` keeps some of the images, at the same place of their streams.
+    `index` (N,) int64 names the images. Every call moves all streams on together, so a sequence of
+    calls gives an image the same numbers in whatever batch it stands. `select` keeps some of the
+    images, at the same place of their streams.
     """
 
     def __init__(self, seed: int, index: Tensor, *, position: int = 0) -> None:

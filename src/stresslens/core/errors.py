@@ -84,7 +84,8 @@ MANY = 60
 
 
 def closest(name: str, valid: list[str]) -> str:
-    """`; did you mean X?` when one of the valid names is near, and the valid names either way, or of very many the nearest."""
+    """`; did you mean X?` when one of the valid names is near, and the valid names either way, or
+    of very many the nearest."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, valid, n=1, cutoff=0.6)

@@ -1,4 +1,5 @@
-"""What audits read: tables, the smallest broken radius of every image, what an attack left on its way, and a probe for more."""
+"""What audits read: tables, the smallest broken radius of every image, what an attack left on its
+way, and a probe for more."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ CLEAN = "none"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: the share of n images that a model still answers right under an attack at a radius.
+    """One line of a table: the share of n images that a model still answers right under an attack
+    at a radius.
 
     `attack` is `CLEAN` where there was none. What a bare table does not say is None.
     """
@@ -44,8 +46,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """The worst case of every image over all attempts. smallest (n,): the smallest radius of `radii` at which it is broken, 0 where
-    it is wrong unattacked, infinite where it survived; by (n,): the attempt that broke it, a place in `attacks`, else -1."""
+    """The worst case of every image over all attempts. smallest (n,): the smallest radius of
+    `radii` at which it is broken, 0 where it is wrong unattacked, infinite where it survived; by
+    (n,): the attempt that broke it, a place in `attacks`, else -1."""
 
     norm: Norm
     radii: tuple[float, ...]
@@ -86,7 +89,8 @@ class Trace:
     forwards: int = 0
     seconds: float = 0.0
     followed: int = 0
-    """Images that were not broken and whose loss was seen at every iterate; 0 where there are too few iterates to say more."""
+    """Images that were not broken and whose loss was seen at every iterate; 0 where there are too
+    few iterates to say more."""
     rising: int = 0
     """Those of them whose best loss still rose in the last iterates."""
     passes: int = 1
@@ -101,7 +105,8 @@ class Trace:
 
 
 class Probe(Protocol):
-    """More attacks on a fixed sample of the images, for audits that need some. Every call costs time; `spent` is the sum.
+    """More attacks on a fixed sample of the images, for audits that need some. Every call costs
+    time; `spent` is the sum.
 
     images (m, C, H, W), labels (m,), all of them answered right unattacked.
     """
@@ -124,10 +129,11 @@ class Probe(Protocol):
     def broken(
         self, attacks: Sequence[Any], eps: float, *, to_end: bool = False
     ) -> tuple[NDArray[np.bool_], list[Trace]]:
-        """(m,) which images these attacks break at a radius, each on those that the ones before left, and what each showed.
+        """(m,) which images these attacks break at a radius, each on those that the ones before
+        left, and what each showed.
 
-        An infinite radius allows every image of the box. With `to_end` no image is dropped once broken (and only the first few are
-        attacked), so that what an attack returns can be compared with what it met. Nothing that the result found before is made use
-        of.
+        An infinite radius allows every image of the box. With `to_end` no image is dropped once
+        broken (and only the first few are attacked), so that what an attack returns can be compared
+        with what it met. Nothing that the result found before is made use of.
         """
         ...

@@ -63,7 +63,8 @@ def finished_result(folder: Path, fingerprint: str) -> dict[str, Any] | None:
 
 
 def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, or `only` some. Raises UnreadableRun when it is damaged, or saying `absent` when there is none."""
+    """The arrays of an npz file, or `only` some. Raises UnreadableRun when it is damaged, or saying
+    `absent` when there is none."""
     try:
         with path.open("rb") as file:
             return arrays_in(file, path, only)

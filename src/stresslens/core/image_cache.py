@@ -1,4 +1,5 @@
-"""Images on the disk, decoded once: a memory map of pixels or, above a limit, the files' bytes, in a cache keyed by content."""
+"""Images on the disk, decoded once: a memory map of pixels or, above a limit, the files' bytes, in
+a cache keyed by content."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ VERSION = 1
 """Part of every key: pictures decoded in another way have another."""
 
 GROUP, GROUP_BYTES = 256, 2**25
-"""Files decoded at a time by a process, and about how many bytes at most; a single group is decoded without starting one."""
+"""Files decoded at a time by a process, and about how many bytes at most; a single group is decoded
+without starting one."""
 
 ROOM = 1.1
 """How many times what is to be written must be free on the disk."""
@@ -51,9 +53,11 @@ ROOM = 1.1
 
 @dataclass(frozen=True)
 class Files:
-    """Picture files in the order of their names. `read` gives each with its position, as a path or as bytes, in any order.
+    """Picture files in the order of their names. `read` gives each with its position, as a path or
+    as bytes, in any order.
 
-    `stamp` changes when a file is added, removed, renamed or written: while it is the same, nothing is read again.
+    `stamp` changes when a file is added, removed, renamed or written: while it is the same, nothing
+    is read again.
     """
 
     names: Sequence[str]
@@ -64,7 +68,8 @@ class Files:
 
 
 class Stored:
-    """uint8 images (N,C,H,W) on the disk, read when they are indexed: `stored[rows]` is a tensor on `device`."""
+    """uint8 images (N,C,H,W) on the disk, read when they are indexed: `stored[rows]` is a tensor on
+    `device`."""
 
     dtype = torch.uint8
     ndim = 4
@@ -97,7 +102,8 @@ class Stored:
         )
 
     def to(self, device: torch.device | str) -> Stored | Tensor:
-        """On a GPU that has room for them twice over, all of the images; else as they are, each batch moved when it is read."""
+        """On a GPU that has room for them twice over, all of the images; else as they are, each
+        batch moved when it is read."""
         kind = torch.device(device)
         moved = Stored(self.folder, self.frame, self.places, kind)
         return (
@@ -149,7 +155,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class Store:
-    """What was decoded: the images that could be read, their positions among the files and FACTS, and the others' reasons."""
+    """What was decoded: the images that could be read, their positions among the files and FACTS,
+    and the others' reasons."""
 
     images: Stored
     positions: NDArray[np.int64]
@@ -159,8 +166,9 @@ class Store:
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be decoded, and how: `size` None takes the pictures' own, which must then be one; `channels` None is 3 as soon as
-    one picture has colours. Images of more than `most_bytes` together are kept as their files' bytes and decoded for each batch."""
+    """What is to be decoded, and how: `size` None takes the pictures' own, which must then be one;
+    `channels` None is 3 as soon as one picture has colours. Images of more than `most_bytes`
+    together are kept as their files' bytes and decoded for each batch."""
 
     files: Files
     name: str
@@ -228,8 +236,8 @@ def _load_facts(folder: Path) -> NDArray[np.void]:
 
 
 def _same_content(order: Order, cache: Path) -> Path | None:
-    """The folder of the same pictures decoded from another place, or before they were touched: worth a look at every byte only
-    when there is one of as many files and bytes."""
+    """The folder of the same pictures decoded from another place, or before they were touched:
+    worth a look at every byte only when there is one of as many files and bytes."""
     candidates = list(cache.glob(f"{order.folder_name()}*"))
     if not candidates:
         return None
@@ -354,7 +362,7 @@ def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[Decoded
     pool = Parallel(n_jobs=cores, return_as="generator", pre_dispatch="2*n_jobs")
     groups = pool(delayed(decode_group)(batch, frame, pixels=pixels) for batch in wanted())
     try:
-        for group in groups:  # noqa: UP028 (`yield from` would close `groups` before it is emptied below)
+        for group in groups:
             yield group
     except BrokenProcessPool as error:
         raise StresslensError(

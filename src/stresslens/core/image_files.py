@@ -1,4 +1,5 @@
-"""Picture files → pixels, as a viewer shows them. Free of torch, so that a decoding process starts quickly."""
+"""Picture files → pixels, as a viewer shows them. Free of torch, so that a decoding process starts
+quickly."""
 
 from __future__ import annotations
 
@@ -17,21 +18,9 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import (  # importing a plug-in of Pillow's makes its format known
-    AvifImagePlugin,  # noqa: F401
-    BmpImagePlugin,  # noqa: F401
-    GifImagePlugin,  # noqa: F401
-    IcoImagePlugin,  # noqa: F401
     Image,
     ImageOps,
-    Jpeg2KImagePlugin,  # noqa: F401
-    JpegImagePlugin,  # noqa: F401
-    MpoImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    PpmImagePlugin,  # noqa: F401
-    TgaImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
     UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
 )
 
 from stresslens.core.errors import DataError, first_line
@@ -43,7 +32,8 @@ FORMATS = tuple(
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
     if name in Image.OPEN
 )
-"""What is decoded, whatever the file's name says, where Pillow was built with it. Formats that run programs (EPS) are left out."""
+"""What is decoded, whatever the file's name says, where Pillow was built with it. Formats that run
+programs (EPS) are left out."""
 
 SUFFIXES = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", "MPO")),
@@ -63,7 +53,8 @@ SUFFIXES = {
 """Names that mark a file as a picture, and the formats they promise."""
 
 MOST_PIXELS = 178_956_970
-"""Beyond it a picture is taken for a decompression bomb: twice Pillow's own warning, half a gigabyte as RGB."""
+"""Beyond it a picture is taken for a decompression bomb: twice Pillow's own warning, half a
+gigabyte as RGB."""
 
 HEAD = 2**18
 """Bytes within which a JPEG says how it is to be turned."""
@@ -83,7 +74,8 @@ Item = tuple[int, str | bytes | Unreadable]
 
 
 class DecodedImage(NamedTuple):
-    """pixels (C,H,W) uint8; the size as a viewer shows it before fitting; whether the file has colours; its format."""
+    """pixels (C,H,W) uint8; the size as a viewer shows it before fitting; whether the file has
+    colours; its format."""
 
     pixels: NDArray[np.uint8]
     width: int
@@ -94,7 +86,8 @@ class DecodedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """The shape that pictures are brought to: `size` (height, width), None for the picture's own; 1 channel or 3."""
+    """The shape that pictures are brought to: `size` (height, width), None for the picture's own; 1
+    channel or 3."""
 
     channels: int
     size: tuple[int, int] | None
@@ -102,7 +95,8 @@ class Frame:
 
     @staticmethod
     def of(shape: tuple[int, int, int], fit: Fit, taker: object) -> Frame:
-        """What brings pictures to images (channels, height, width). Raises DataError where no picture file has the channels."""
+        """What brings pictures to images (channels, height, width). Raises DataError where no
+        picture file has the channels."""
         channels, height, width = shape
         if channels not in (1, 3):
             raise DataError(
@@ -129,10 +123,11 @@ def read_image(file: str | bytes | Unreadable) -> bytes:
 def decode(content: bytes, frame: Frame) -> DecodedImage:
     """A whole picture from a file's bytes, as a viewer shows it.
 
-    Turned as its EXIF says; transparent parts on white; palettes, CMYK and 16 bits as 8-bit grey or RGB; of an animation the first
-    image. `crop` cuts the longer side evenly, `pad` adds black, `stretch` does neither. Colour profiles are not applied. A large
-    JPEG is decoded at a half, a quarter or an eighth, at least twice the size asked for. Raises Unreadable; nothing is ever put in
-    a picture's place.
+    Turned as its EXIF says; transparent parts on white; palettes, CMYK and 16 bits as 8-bit grey or
+    RGB; of an animation the first image. `crop` cuts the longer side evenly, `pad` adds black,
+    `stretch` does neither. Colour profiles are not applied. A large JPEG is decoded at a half, a
+    quarter or an eighth, at least twice the size asked for. Raises Unreadable; nothing is ever put
+    in a picture's place.
     """
     if not content:
         raise Unreadable("the file is empty")
@@ -141,7 +136,8 @@ def decode(content: bytes, frame: Frame) -> DecodedImage:
 
 
 def _plain_jpeg(content: bytes, frame: Frame) -> DecodedImage | None:
-    """A small grey or RGB JPEG without EXIF or XMP: five times as fast as by Pillow, to the same bits. None leaves it to Pillow."""
+    """A small grey or RGB JPEG without EXIF or XMP: five times as fast as by Pillow, to the same
+    bits. None leaves it to Pillow."""
     turned = any(content.find(mark, 0, HEAD) >= 0 for mark in (b"Exif\0", b"ns.adobe.com/xap"))
     if not content.startswith(b"\xff\xd8\xff") or turned:
         return None
@@ -288,12 +284,13 @@ FACTS = np.dtype(
         ("start", np.int64),
     ]
 )
-"""Of each picture: its size as shown, its file's length, whether it has colours, its format, digests of its pixels and of its
-file, and where its file begins among those that are kept."""
+"""Of each picture: its size as shown, its file's length, whether it has colours, its format,
+digests of its pixels and of its file, and where its file begins among those that are kept."""
 
 
 class DecodedFiles(NamedTuple):
-    """What some of the files came to: of those that could be read their positions, FACTS (n,) and, if kept, their bytes.
+    """What some of the files came to: of those that could be read their positions, FACTS (n,) and,
+    if kept, their bytes.
 
     Of the others: position, reason, the digest of the file, and whether the same bytes would fail again.
     """

@@ -32,8 +32,8 @@ def hooked(
     hook: Callable[[str, nn.Module, tuple[Any, ...], Any], None],
     chosen: Iterable[tuple[str, nn.Module]] | None = None,
 ) -> Iterator[None]:
-    """Calls `hook(name, module, inputs, output)` after each forward pass of the `chosen` modules, by default of the leaves; the
-    hooks always come off."""
+    """Calls `hook(name, module, inputs, output)` after each forward pass of the `chosen` modules,
+    by default of the leaves; the hooks always come off."""
     leaves = ((name, module) for name, module in model.named_modules() if not any(module.children()))
     handles = [
         module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))
@@ -47,7 +47,8 @@ def hooked(
 
 
 def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
-    """The names, within the net, of the parameters of the layer that gives the logits; none where no layer does by itself."""
+    """The names, within the net, of the parameters of the layer that gives the logits; none where
+    no layer does by itself."""
     last: list[tuple[str, nn.Module, Tensor]] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -67,8 +68,9 @@ def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
 
 @contextmanager
 def tapped(model: nn.Module, names: Sequence[str] | None = None) -> Iterator[dict[str, Tensor]]:
-    """A dictionary that fills, in the order of a forward pass, with the outputs of these submodules (of all but the model itself
-    without names) that are tensors; of one that runs several times the last. The hooks always come off."""
+    """A dictionary that fills, in the order of a forward pass, with the outputs of these submodules
+    (of all but the model itself without names) that are tensors; of one that runs several times the
+    last. The hooks always come off."""
     found: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -86,10 +88,12 @@ def tapped(model: nn.Module, names: Sequence[str] | None = None) -> Iterator[dic
 
 
 def grid(output: Tensor, module: nn.Module, images: Tensor) -> Tensor | None:
-    """A layer's output as (N, C, h, w), laid out like the images (N, ·, H, W) it was computed from; None where it is not.
+    """A layer's output as (N, C, h, w), laid out like the images (N, ·, H, W) it was computed from;
+    None where it is not.
 
-    Convolutions give that shape. Tokens (N, T, C), after what stands in front of them (a class token), are read row by row on the
-    grid with the images' proportions; (N, h, w, C) behind a layer normalisation of C has its channels brought forward.
+    Convolutions give that shape. Tokens (N, T, C), after what stands in front of them (a class
+    token), are read row by row on the grid with the images' proportions; (N, h, w, C) behind a
+    layer normalisation of C has its channels brought forward.
     """
     n, sides = len(images), images.shape[2:]
     if output.ndim == 4 and len(output) == n:
@@ -110,7 +114,8 @@ def _width(module: nn.Module) -> int:
 
 
 def spatial(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
-    """The names of the layers that are laid out like the images, in the order in which they run, with their (C, h, w)."""
+    """The names of the layers that are laid out like the images, in the order in which they run,
+    with their (C, h, w)."""
     modules = dict(model.named_modules(remove_duplicate=False))
     with torch.no_grad(), tapped(model) as outputs:
         model(x[:1])
@@ -119,8 +124,9 @@ def spatial(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
 
 
 def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:
-    """The layer whose output tells where the model looks: the last convolution, or in a transformer the last tokens, whose every
-    place still has a say in the logits (behind the last attention only the class token has). `name` is checked instead if given.
+    """The layer whose output tells where the model looks: the last convolution, or in a transformer
+    the last tokens, whose every place still has a say in the logits (behind the last attention only
+    the class token has). `name` is checked instead if given.
 
     Raises ConfigError with the valid names.
     """
@@ -157,7 +163,8 @@ def _reaches(model: nn.Module, x: Tensor, name: str, module: nn.Module) -> bool:
 
 
 def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
-    """The linear layer that runs last, whose inputs are the features, or the model itself, whose logits are; and their number."""
+    """The linear layer that runs last, whose inputs are the features, or the model itself, whose
+    logits are; and their number."""
     last: list[tuple[nn.Module, int]] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -190,7 +197,8 @@ def features_of(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def with_features(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, K) logits of images x, and (N, D) the features that the `layer` of `feature_layer` was shown, from one pass."""
+    """(N, K) logits of images x, and (N, D) the features that the `layer` of `feature_layer` was
+    shown, from one pass."""
     found: list[Tensor] = []
     with hooked(model, lambda _, *seen: found.append(features(*seen)), [("", layer)]):
         logits: Tensor = model(x)

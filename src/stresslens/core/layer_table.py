@@ -28,7 +28,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerTable:
-    """A net, layer by layer, for one image; megabytes are of float32, activations counted twice (forward and backward)."""
+    """A net, layer by layer, for one image; megabytes are of float32, activations counted twice
+    (forward and backward)."""
 
     layers: tuple[Layer, ...]
     parameters: int
@@ -65,7 +66,8 @@ class LayerTable:
 
 
 def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
-    """What `net` is made of, found by running it once, in evaluation mode, on one image of this shape (channels, height, width)."""
+    """What `net` is made of, found by running it once, in evaluation mode, on one image of this
+    shape (channels, height, width)."""
     rows: list[Layer] = []
     stored = 0
     seen: set[nn.Module] = set()

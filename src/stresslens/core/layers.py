@@ -24,7 +24,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Normalize(nn.Module):
-    """x·gain + shift, with gain and shift of shape (C,1,1) or (C,H,W): images in [0,1] in, what the net was made for out.
+    """x·gain + shift, with gain and shift of shape (C,1,1) or (C,H,W): images in [0,1] in, what the
+    net was made for out.
 
     Grey images behind three channels of gain and shift become red, green and blue alike.
     """
@@ -42,8 +43,9 @@ class Normalize(nn.Module):
 
     @staticmethod
     def fitted(split: Split, how: Normalization) -> Normalize:
-        """From a training split. `standard`: each channel to mean 0 and deviation 1; `pixel_minmax`: each pixel to [0,1] by its
-        own extremes, constant pixels to 0; `none`: left in [0,1]."""
+        """From a training split. `standard`: each channel to mean 0 and deviation 1;
+        `pixel_minmax`: each pixel to [0,1] by its own extremes, constant pixels to 0; `none`: left
+        in [0,1]."""
         channels = split.shape[0]
         if how == "none":
             return Normalize(torch.ones(channels, 1, 1), torch.zeros(channels, 1, 1))
@@ -79,7 +81,8 @@ class Normalize(nn.Module):
 
 
 class Resize(nn.Module):
-    """Antialiased resizing to (height, width); what bicubic overshoots is cut to [0,1], as an image library does."""
+    """Antialiased resizing to (height, width); what bicubic overshoots is cut to [0,1], as an image
+    library does."""
 
     def __init__(self, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> None:
         super().__init__()
@@ -94,8 +97,8 @@ class Resize(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """torch's, in less than half the time on a CPU: of each 64 random bits four values are decided, so that a value is dropped with
-    a chance that is p to within 2⁻¹⁷."""
+    """torch's, in less than half the time on a CPU: of each 64 random bits four values are decided,
+    so that a value is dropped with a chance that is p to within 2⁻¹⁷."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p in (0, 1) or x.device.type != "cpu":
@@ -106,11 +109,12 @@ class Dropout(nn.Dropout):
 
 
 class StraightThrough(nn.Module):
-    """The value of `forward`, with the gradient of `backward`, by default of the identity: for a step in front of a net that has no
-    useful gradient of its own, such as quantising or JPEG (backward pass differentiable approximation; Athalye et al. 2018).
+    """The value of `forward`, with the gradient of `backward`, by default of the identity: for a
+    step in front of a net that has no useful gradient of its own, such as quantising or JPEG
+    (backward pass differentiable approximation; Athalye et al. 2018).
 
-    Both take images (N, C, H, W) and return the same shape; wrap that step of your model in this before you attack it. Raises
-    ConfigError where the shapes differ.
+    Both take images (N, C, H, W) and return the same shape; wrap that step of your model in this
+    before you attack it. Raises ConfigError where the shapes differ.
     """
 
     def __init__(
@@ -131,7 +135,8 @@ class StraightThrough(nn.Module):
 
 
 def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
-    """The model with these submodules, by their dotted names, taken for the identity on the backward pass; without any, itself.
+    """The model with these submodules, by their dotted names, taken for the identity on the
+    backward pass; without any, itself.
 
     Raises ConfigError for a name that no submodule has.
     """
@@ -150,8 +155,9 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
 
 
 def pooled_first(model: nn.Module) -> nn.Module:
-    """The model with max pooling before a ReLU instead of behind it: bit for bit the same values and gradients, on a quarter of the
-    numbers. Layers, parameters and modes are shared with the model, which stays as it is."""
+    """The model with max pooling before a ReLU instead of behind it: bit for bit the same values
+    and gradients, on a quarter of the numbers. Layers, parameters and modes are shared with the
+    model, which stays as it is."""
     parts = {name: None if part is None else pooled_first(part) for name, part in model._modules.items()}
     for first, second in itertools.pairwise(parts) if type(model) is nn.Sequential else ():
         relu, pool = parts[first], parts[second]
@@ -165,7 +171,8 @@ def pooled_first(model: nn.Module) -> nn.Module:
 
 
 def quick(model: nn.Module) -> nn.Module:
-    """The model as many forward passes on a CPU run fastest, with the same answers: pooled before ReLU, channels last."""
+    """The model as many forward passes on a CPU run fastest, with the same answers: pooled before
+    ReLU, channels last."""
     first = next(model.parameters(), None)
     if (
         first is None
@@ -182,7 +189,8 @@ def with_input_layers(
     size: tuple[int, int] | None = None,
     interpolation: Interpolation = "bilinear",
 ) -> nn.Sequential:
-    """`net` behind its resizing and normalising, so that everything outside speaks of the images as given, in [0,1]."""
+    """`net` behind its resizing and normalising, so that everything outside speaks of the images as
+    given, in [0,1]."""
     first: list[tuple[str, nn.Module]] = [("resize", Resize(size, interpolation))] if size else []
     return nn.Sequential(OrderedDict([*first, ("normalize", normalize), ("net", net)]))
 
@@ -201,7 +209,8 @@ def shape_seen(model: nn.Module, shape: Shape) -> Shape:
 
 
 def preparation(model: nn.Module, shape: Shape) -> str:
-    """In words what is done to images of this shape before the net sees them; empty where they are only normalised."""
+    """In words what is done to images of this shape before the net sees them; empty where they are
+    only normalised."""
     resize = dict(model.named_children()).get("resize")
     size = (
         f"resized from {shape[1]}×{shape[2]} to {resize.extra_repr()}" if isinstance(resize, Resize) else ""
@@ -212,7 +221,8 @@ def preparation(model: nn.Module, shape: Shape) -> str:
 
 
 def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:
-    """Raises ConfigError unless the model takes images of this shape and returns one finite logit per class."""
+    """Raises ConfigError unless the model takes images of this shape and returns one finite logit
+    per class."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     try:

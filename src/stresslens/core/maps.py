@@ -12,8 +12,9 @@ from stresslens.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Maps:
-    """A number for every pixel of every image: values (N, H, W), float32. `signed` where what lies below 0 speaks against the class
-    and 0 means nothing; else 0 is the least. `unit` says what the numbers are; `notes` what a reader of the maps must know."""
+    """A number for every pixel of every image: values (N, H, W), float32. `signed` where what lies
+    below 0 speaks against the class and 0 means nothing; else 0 is the least. `unit` says what the
+    numbers are; `notes` what a reader of the maps must know."""
 
     values: Tensor
     signed: bool
@@ -21,7 +22,8 @@ class Maps:
     notes: tuple[str, ...] = ()
 
     def checked(self, x: Tensor, name: str) -> Maps:
-        """Itself. Raises ConfigError unless there is one finite map of the right size for each of the images x (N, C, H, W)."""
+        """Itself. Raises ConfigError unless there is one finite map of the right size for each of
+        the images x (N, C, H, W)."""
         expected = (len(x), *x.shape[2:])
         if not isinstance(self.values, Tensor) or tuple(self.values.shape) != expected:
             got = tuple(self.values.shape) if isinstance(self.values, Tensor) else type(self.values).__name__
@@ -34,6 +36,7 @@ class Maps:
 
 
 def spans(starts: Tensor, size: int | Tensor, side: int) -> Tensor:
-    """(P, side) which rows, or columns, lie within windows of these starts (P,) and of this size, or one for each (P,)."""
+    """(P, side) which rows, or columns, lie within windows of these starts (P,) and of this size,
+    or one for each (P,)."""
     place = torch.arange(side, device=starts.device)
     return (place >= starts[:, None]) & (place < (starts + size)[:, None])

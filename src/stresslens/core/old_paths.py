@@ -1,4 +1,5 @@
-"""Import paths of version 0.1.0 that plug-ins and scripts may use: each still gives the module that took its place."""
+"""Import paths of version 0.1.0 that plug-ins and scripts may use: each still gives the module that
+took its place."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ MODULES = {
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stands first in `sys.meta_path`: a package under its old name would else find its own files a second time."""
+    """Stands first in `sys.meta_path`: a package under its old name would else find its own files a
+    second time."""
 
     spec: importlib.machinery.ModuleSpec | None = None
 

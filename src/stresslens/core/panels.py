@@ -1,4 +1,5 @@
-"""What a view returns: pictures in a grid, points in a plane, lines, and what they say in words and numbers."""
+"""What a view returns: pictures in a grid, points in a plane, lines, and what they say in words and
+numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from stresslens.core.colormaps import coloured
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels (H, W) or (H, W, 3), uint8, and what is written under them; `wrong` is whether it shows a mistake."""
+    """Pixels (H, W) or (H, W, 3), uint8, and what is written under them; `wrong` is whether it
+    shows a mistake."""
 
     pixels: NDArray[np.uint8]
     caption: str = ""
@@ -24,7 +26,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows of pictures, None where there is nothing. Where colours stand for numbers, `scale` is what they begin and end at."""
+    """Rows of pictures, None where there is nothing. Where colours stand for numbers, `scale` is
+    what they begin and end at."""
 
     title: str
     rows: Sequence[Sequence[Picture | None]]
@@ -59,13 +62,15 @@ class Panel:
 
 
 def image_pixels(x: Tensor) -> NDArray[np.uint8]:
-    """(N, H, W) or (N, H, W, 3) of images (N, C, H, W) in [0, 1]; of other channel counts than one and three the first."""
+    """(N, H, W) or (N, H, W, 3) of images (N, C, H, W) in [0, 1]; of other channel counts than one
+    and three the first."""
     shown = x if x.shape[1] == 3 else x[:, :1]
     pixels = shown.detach().float().cpu().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
     return pixels if shown.shape[1] == 3 else pixels[..., 0]
 
 
 def number_pixels(values: NDArray[np.floating]) -> tuple[NDArray[np.uint8], tuple[float, float]]:
-    """(…, 3) colours of numbers on one scale, and the scale: from 0, or where some lie below it as far down as up."""
+    """(…, 3) colours of numbers on one scale, and the scale: from 0, or where some lie below it as
+    far down as up."""
     limit, signed = float(np.abs(values).max(initial=0.0)), bool((values < 0).any())
     return coloured(values, limit, signed=signed), (-limit if signed else 0.0, limit)

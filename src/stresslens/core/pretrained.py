@@ -1,4 +1,5 @@
-"""Weights that a net begins with: where they come from, what images they were trained on, and which of them fit."""
+"""Weights that a net begins with: where they come from, what images they were trained on, and which
+of them fit."""
 
 from __future__ import annotations
 
@@ -39,9 +40,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Weights by the name of their `source`. `load` gives them by tensor; it may download, and raises DataError where it cannot.
+    """Weights by the name of their `source`. `load` gives them by tensor; it may download, and
+    raises DataError where it cannot.
 
-    `classes` are those their head was trained for, where that is known; `digest` tells the content of weights that may change.
+    `classes` are those their head was trained for, where that is known; `digest` tells the content
+    of weights that may change.
     """
 
     source: str
@@ -54,7 +57,8 @@ class PretrainedWeights:
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class WeightsRef:
-    """`weights: {run: NAME}`, another run of the study or a run's folder; or `{file: PATH}`, safetensors or a state dict.
+    """`weights: {run: NAME}`, another run of the study or a run's folder; or `{file: PATH}`,
+    safetensors or a state dict.
 
     `head`: the last layer begins anew, is kept, or is kept where it is for the same classes (auto).
     """
@@ -73,7 +77,8 @@ Published = PretrainedWeights
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the tensors: `used` as they are, `adapted` (with how), `fresh` in the net, `left` in the weights."""
+    """What became of the tensors: `used` as they are, `adapted` (with how), `fresh` in the net,
+    `left` in the weights."""
 
     source: str
     used: tuple[str, ...]
@@ -107,10 +112,12 @@ class LoadReport:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a state dict saved by torch, which is read without executing anything in it.
+    """The tensors of a safetensors file or of a state dict saved by torch, which is read without
+    executing anything in it.
 
-    A state dict inside a checkpoint ("state_dict" or "model") is found, and prefixes of wrappers are taken off. Raises DataError
-    for a file that is missing, incomplete, holds objects besides tensors, or no tensors.
+    A state dict inside a checkpoint ("state_dict" or "model") is found, and prefixes of wrappers
+    are taken off. Raises DataError for a file that is missing, incomplete, holds objects besides
+    tensors, or no tensors.
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}")
@@ -150,7 +157,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def unavailable(source: str, place: Path, error: Exception) -> DataError:
-    """What to say of published weights that could not be loaded; `place` is where their library keeps them."""
+    """What to say of published weights that could not be loaded; `place` is where their library
+    keeps them."""
     reason = first_line(error)[:160]
     if place.is_file():
         what = f"{place} cannot be read ({reason}); it is incomplete or damaged: remove it, and it is fetched anew"
@@ -160,9 +168,11 @@ def unavailable(source: str, place: Path, error: Exception) -> DataError:
 
 
 def from_hub(source: str, repository: str, *names: str) -> Path:
-    """The first of these files that a repository of the Hugging Face hub has: from its cache on this machine, else downloaded.
+    """The first of these files that a repository of the Hugging Face hub has: from its cache on
+    this machine, else downloaded.
 
-    Asked once before, the hub is not tried again and again where there is no network. Raises DataError saying where the file goes.
+    Asked once before, the hub is not tried again and again where there is no network. Raises
+    DataError saying where the file goes.
     """
     import huggingface_hub as hub
     from huggingface_hub import constants, errors
@@ -201,8 +211,9 @@ def load_into(
     keep_head: bool,
     must_keep: bool = False,
 ) -> LoadReport:
-    """Loads `weights` into the net, adapting convolutions that see other channels or smaller squares, and position embeddings of
-    another grid. `head` are the names of the last layer's tensors: these alone may begin anew.
+    """Loads `weights` into the net, adapting convolutions that see other channels or smaller
+    squares, and position embeddings of another grid. `head` are the names of the last layer's
+    tensors: these alone may begin anew.
 
     Raises ConfigError naming the tensors where the weights are of another architecture.
     """
@@ -251,8 +262,8 @@ def load_into(
 def _fitted(
     name: str, given: Tensor, target: Tensor, stem: tuple[str, nn.Conv2d] | None
 ) -> tuple[Tensor, str] | None:
-    """A tensor brought to the target's shape, and how in words; None where there is no sound way. `stem` is the first convolution,
-    with the name of its weights."""
+    """A tensor brought to the target's shape, and how in words; None where there is no sound way.
+    `stem` is the first convolution, with the name of its weights."""
     if stem is not None and name == stem[0] and given.ndim == 4 and given.shape[0] == target.shape[0]:
         return _convolution(given, target, overlapping=stem[1].stride < stem[1].kernel_size)
     of_image = (
@@ -269,8 +280,8 @@ def _fitted(
 
 
 def _convolution(given: Tensor, target: Tensor, *, overlapping: bool) -> tuple[Tensor, str] | None:
-    """Weights (out, in, h, w) of a convolution that sees one channel instead of three or the reverse, or a smaller square, which
-    patches side by side cannot."""
+    """Weights (out, in, h, w) of a convolution that sees one channel instead of three or the
+    reverse, or a smaller square, which patches side by side cannot."""
     done = []
     channels, wanted = given.shape[1], target.shape[1]
     if channels != wanted:
@@ -289,7 +300,8 @@ def _convolution(given: Tensor, target: Tensor, *, overlapping: bool) -> tuple[T
 
 
 def _positions(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
-    """Position embeddings (…, T, D) resampled from one square grid of tokens to another; class tokens in front stay."""
+    """Position embeddings (…, T, D) resampled from one square grid of tokens to another; class
+    tokens in front stay."""
     tokens, wanted = given.shape[-2], target.shape[-2]
     for extra in range(3):
         side, new = math.isqrt(max(0, tokens - extra)), math.isqrt(max(0, wanted - extra))

@@ -45,14 +45,16 @@ class ModelCard:
 
     @property
     def seen(self) -> tuple[int, int, int]:
-        """The shape of what the net is given: after resizing, and of grey images as many channels as it was made for."""
+        """The shape of what the net is given: after resizing, and of grey images as many channels
+        as it was made for."""
         height, width = self.size or self.shape[1:]
         return (len(self.gain), height, width)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EstimatorCard:
-    """How to build the estimator that `estimator.npz` belongs to (`estimator.json`), checked when it is read."""
+    """How to build the estimator that `estimator.npz` belongs to (`estimator.json`), checked when
+    it is read."""
 
     format: Literal[1]
     estimator: str | dict[str, Any]
@@ -126,7 +128,8 @@ class RunFolder:
         fresh.replace(self.checkpoint)
 
     def load_checkpoint(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The newest whole checkpoint and, if one had to be passed over, why; never executes what a file may hold."""
+        """The newest whole checkpoint and, if one had to be passed over, why; never executes what a
+        file may hold."""
         passed_over = None
         for path in (self.path / "checkpoint.new.pt", self.checkpoint, self.previous_checkpoint):
             if not path.exists():

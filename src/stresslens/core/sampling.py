@@ -20,7 +20,8 @@ def shuffled(n: int, seed: int, epoch: int) -> Tensor:
 
 
 def sampled_positions(n: int, asked: int | Literal["all"], seed: int) -> Tensor:
-    """Positions of as many of n images as were asked for, drawn at random, in file order; all of them where there are no more."""
+    """Positions of as many of n images as were asked for, drawn at random, in file order; all of
+    them where there are no more."""
     return torch.arange(n) if asked == "all" or asked >= n else shuffled(n, seed, 0)[:asked].sort().values
 
 
@@ -34,8 +35,9 @@ def divide(
 ) -> dict[str, Tensor]:
     """Positions of each part and of the remaining "train", drawn at random with every class in proportion.
 
-    A part is a count (from 1 up) or a share of all images (below 1); 0 leaves it empty. Images with the same value in `groups`
-    stay on one side, so that sizes and proportions come only as near as the groups allow.
+    A part is a count (from 1 up) or a share of all images (below 1); 0 leaves it empty. Images with
+    the same value in `groups` stay on one side, so that sizes and proportions come only as near as
+    the groups allow.
     """
     from sklearn.model_selection import train_test_split
 
@@ -69,7 +71,8 @@ def divide(
 def _whole_groups(
     labels: NDArray[np.int64], count: int, *, seed: int, groups: NDArray[Any], names: Sequence[str]
 ) -> NDArray[np.int64]:
-    """About `count` positions: folds of whole groups, as fine as the rarest class allows, until another would lead farther away."""
+    """About `count` positions: folds of whole groups, as fine as the rarest class allows, until
+    another would lead farther away."""
     fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     folds = min(max(10, round(len(labels) / min(count, len(labels) - count))), max(2, fewest))
     chosen = np.arange(0)
@@ -83,7 +86,8 @@ def _whole_groups(
 def fold_positions(
     labels: Tensor, folds: int, *, seed: int, groups: NDArray[Any] | None = None, names: Sequence[str] = ()
 ) -> list[Tensor]:
-    """The positions of each of `folds` parts that together are all images, every class in proportion, groups kept whole.
+    """The positions of each of `folds` parts that together are all images, every class in
+    proportion, groups kept whole.
 
     Raises DataError when a class has fewer images, or groups, than there are folds.
     """
@@ -123,7 +127,8 @@ def rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def balanced_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
-    """`size` positions, as many of each class as it has; a larger subset with the same seed contains a smaller one."""
+    """`size` positions, as many of each class as it has; a larger subset with the same seed
+    contains a smaller one."""
     if not 0 < size <= len(labels):
         raise ConfigError(f"a subset of {size} images was asked for; there are {len(labels)}")
     order = shuffled(len(labels), seed, 0)

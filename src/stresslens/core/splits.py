@@ -25,7 +25,8 @@ def drawn(
     subset: int | None,
     seed: int,
 ) -> Data:
-    """A data set whose test and validation images are drawn, both as counts or shares of all images; then a balanced subset.
+    """A data set whose test and validation images are drawn, both as counts or shares of all
+    images; then a balanced subset.
 
     Images that share a value of the column "group" stay together.
     """
@@ -45,7 +46,8 @@ def divided(
     subset: int | None,
     seed: int,
 ) -> Data:
-    """A data set whose test images are given: validation is drawn from the training images, then a balanced subset.
+    """A data set whose test images are given: validation is drawn from the training images, then a
+    balanced subset.
 
     Images that share a value of the column "group" stay together.
     """
@@ -79,14 +81,15 @@ def fewer(data: Data, size: int, *, balanced: bool = True, seed: int) -> Data:
 
 @dataclass(frozen=True)
 class Division:
-    """Another division of the same images for every seed: one of `folds` parts as test images, anew for each of `times`; or,
-    without folds, as many random test images as the data set has."""
+    """Another division of the same images for every seed: one of `folds` parts as test images, anew
+    for each of `times`; or, without folds, as many random test images as the data set has."""
 
     folds: int | None = None
     times: int = 1
 
     def of(self, data: Data, seed: int) -> Data:
-        """The data set divided for a seed: its fold is seed % folds, of repetition seed // folds. Validation keeps its share."""
+        """The data set divided for a seed: its fold is seed % folds, of repetition seed // folds.
+        Validation keeps its share."""
         whole = _joined(list(data.splits.values()))
         groups = whole.columns.get("group")
         everything = torch.arange(len(whole))

@@ -10,7 +10,8 @@ from stresslens.core.errors import Notice
 
 
 def printable(name: str) -> str:
-    """A file's name as text; bytes that are no UTF-8, and characters that move the cursor, become replacement characters."""
+    """A file's name as text; bytes that are no UTF-8, and characters that move the cursor, become
+    replacement characters."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in text)
 
@@ -19,7 +20,8 @@ _plain = warnings.formatwarning
 
 
 def notices_are_sentences() -> None:
-    """From now on a Notice is shown as what it says, without the line of code that it came from; other warnings as ever."""
+    """From now on a Notice is shown as what it says, without the line of code that it came from;
+    other warnings as ever."""
 
     def shown(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None

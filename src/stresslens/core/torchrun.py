@@ -1,4 +1,5 @@
-"""Which of how many processes this one is, by what torchrun says in the environment. Needs no torch, so it can be asked first."""
+"""Which of how many processes this one is, by what torchrun says in the environment. Needs no
+torch, so it can be asked first."""
 
 from __future__ import annotations
 

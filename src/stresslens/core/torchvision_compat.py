@@ -1,9 +1,10 @@
 """Lets torchvision be imported beside a torch that its compiled operators were not built for.
 
-torchvision's wheel on PyPI is built against CUDA's torch. Beside the CPU build its library `_C` does not load, and the import
-then stops at "operator torchvision::nms does not exist": a decorator registers a shape function for an operator that was
-never declared. Declaring the two missing schemas first is enough. Nothing here uses the operators themselves (box
-suppression); datasets, transforms and the model zoo are plain Python. Where `_C` loads, nothing is declared.
+torchvision's wheel on PyPI is built against CUDA's torch. Beside the CPU build its library `_C`
+does not load, and the import then stops at "operator torchvision::nms does not exist": a decorator
+registers a shape function for an operator that was never declared. Declaring the two missing
+schemas first is enough. Nothing here uses the operators themselves (box suppression); datasets,
+transforms and the model zoo are plain Python. Where `_C` loads, nothing is declared.
 """
 
 from __future__ import annotations

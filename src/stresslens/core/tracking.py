@@ -16,7 +16,8 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Scalars:
-    """Figures by name, of iteration `at` (batches shown since the start) or of epoch `at` (1 is the first)."""
+    """Figures by name, of iteration `at` (batches shown since the start) or of epoch `at` (1 is the
+    first)."""
 
     by: Literal["step", "epoch"]
     at: int
@@ -95,8 +96,9 @@ Entry = Scalars | Histograms | Text | Graph | Pictures | Figure | Embedding | Ou
 class Tracker(Protocol):
     """Keeps or shows what it is told of one run, and passes over kinds of entries that it has no use for.
 
-    Entries come in order, each once: when an interrupted run goes on, a fresh tracker in an empty folder is told again what had
-    been told up to the checkpoint. What a tracker raises is told the user once, and the run goes on without it.
+    Entries come in order, each once: when an interrupted run goes on, a fresh tracker in an empty
+    folder is told again what had been told up to the checkpoint. What a tracker raises is told the
+    user once, and the run goes on without it.
     """
 
     def log(self, entry: Entry) -> None: ...

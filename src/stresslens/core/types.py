@@ -1,4 +1,5 @@
-"""The words that signatures share. An option annotated with one of the plug-in types is itself a plug-in of that folder."""
+"""The words that signatures share. An option annotated with one of the plug-in types is itself a
+plug-in of that folder."""
 
 from __future__ import annotations
 
@@ -47,9 +48,11 @@ Shape = tuple[int, int, int]
 
 @dataclass
 class Step:
-    """Where training stands, for an objective. `progress` runs from 0 to 1. `state` and `carried` are saved with the checkpoint.
+    """Where training stands, for an objective. `progress` runs from 0 to 1. `state` and `carried`
+    are saved with the checkpoint.
 
-    With several processes `state` is the first one's, and each has the rows of `carried` that belong to its part of the batch.
+    With several processes `state` is the first one's, and each has the rows of `carried` that
+    belong to its part of the batch.
     """
 
     draws: Draws
@@ -57,7 +60,8 @@ class Step:
     progress: float
     state: dict[str, Tensor]
     batch: int = 0
-    """Which batch of the epoch this is, of so many `batches`; one that is shown several times counts as often."""
+    """Which batch of the epoch this is, of so many `batches`; one that is shown several times
+    counts as often."""
     batches: int = 1
     carried: dict[str, Tensor] = field(default_factory=dict)
     """Tensors (n, …) with a row for every place in the batch."""
@@ -103,10 +107,11 @@ class Objective(Protocol):
 
 
 class Attack(Protocol):
-    """An attack with its options: images x (N, C, H, W) in [0, 1] and their labels → x_adv, inside the ball and the box.
+    """An attack with its options: images x (N, C, H, W) in [0, 1] and their labels → x_adv, inside
+    the ball and the box.
 
-    `watch` sees every iterate and says which images to go on with; `target` (N,) is the class to drive at, `start` where the
-    search begins, `surrogate` a model whose gradients are used instead.
+    `watch` sees every iterate and says which images to go on with; `target` (N,) is the class to
+    drive at, `start` where the search begins, `surrogate` a model whose gradients are used instead.
     """
 
     def __call__(
@@ -132,8 +137,8 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Estimator(Protocol):
-    """A classifier that no gradient loop trains. `arrays` are all it has learned: with the same options and the same arrays another
-    one gives the same scores."""
+    """A classifier that no gradient loop trains. `arrays` are all it has learned: with the same
+    options and the same arrays another one gives the same scores."""
 
     arrays: Arrays
 
@@ -141,8 +146,8 @@ class Estimator(Protocol):
         """images (N,C,H,W) in [0,1] and labels (N,), every class 0 … K-1 among them."""
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.floating]:
-        """(N,K), finite: the larger, the likelier. They are used as logits: the softmax of them, divided by a temperature that is
-        fitted on validation, are the probabilities."""
+        """(N,K), finite: the larger, the likelier. They are used as logits: the softmax of them,
+        divided by a temperature that is fitted on validation, are the probabilities."""
 
 
 class Scheduler(Protocol):
@@ -159,7 +164,8 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval. `unit` says over what it varies: the images of the split, the seeds, or both."""
+    """A number with its interval. `unit` says over what it varies: the images of the split, the
+    seeds, or both."""
 
     value: float
     low: float
@@ -182,7 +188,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: whether there is a sign of trouble, how bad, on what evidence over how many, and what to do about it."""
+    """What a check found: whether there is a sign of trouble, how bad, on what evidence over how
+    many, and what to do about it."""
 
     audit: str
     status: Literal["sign", "no sign", "not checked"]

@@ -1,4 +1,5 @@
-"""Classes of picture files by a run or its export, with calibrated probabilities, and which are unlike its training images."""
+"""Classes of picture files by a run or its export, with calibrated probabilities, and which are
+unlike its training images."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Prediction:
-    """One file: `classes` the likeliest first, with their probabilities; `p_like` is the share of images like the training images
-    that are as odd as this one or odder, None where the run cannot say. Or `unreadable`: why it is no picture."""
+    """One file: `classes` the likeliest first, with their probabilities; `p_like` is the share of
+    images like the training images that are as odd as this one or odder, None where the run cannot
+    say. Or `unreadable`: why it is no picture."""
 
     file: str
     classes: tuple[tuple[str, float], ...] = ()
@@ -42,7 +44,8 @@ class Prediction:
 
 
 class Classifier:
-    """A trained model with what was fitted on its validation images: the temperature, and what unlike images are."""
+    """A trained model with what was fitted on its validation images: the temperature, and what
+    unlike images are."""
 
     def __init__(self, answering: Predictor) -> None:
         """Raises DataError when no picture file has the images' channels."""
@@ -50,7 +53,8 @@ class Classifier:
         self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run)
 
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
-        """A prediction for each file, in order, a batch at a time; files that are no whole picture are told among the others."""
+        """A prediction for each file, in order, a batch at a time; files that are no whole picture
+        are told among the others."""
         remaining = iter(files)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while batch := list(islice(remaining, BATCH)):
@@ -86,7 +90,8 @@ class Classifier:
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:
-    """The files given, and of folders every file below that is a picture by its name, in order. Raises DataError without any."""
+    """The files given, and of folders every file below that is a picture by its name, in order.
+    Raises DataError without any."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -1,4 +1,5 @@
-"""Is the data fit to learn from and to test on? Duplicates, leaks, imbalance and shortcuts, each as a Finding."""
+"""Is the data fit to learn from and to test on? Duplicates, leaks, imbalance and shortcuts, each as
+a Finding."""
 
 from __future__ import annotations
 
@@ -28,28 +29,32 @@ LISTED = 50
 HAMMING = 8
 """Bits of 64 in which the perceptual hashes of near duplicates may differ."""
 ALIKE = 0.93
-"""Correlation of 16×16 thumbnails from which on two pictures with near hashes are near duplicates. Of 500 such pairs in CIFAR-10,
-every one of the 70 looked at was the same photograph."""
+"""Correlation of 16×16 thumbnails from which on two pictures with near hashes are near duplicates.
+Of 500 such pairs in CIFAR-10, every one of the 70 looked at was the same photograph."""
 LOOK_ALIKE, MOST_LOOK_ALIKES = 0.85, 0.005
-"""Correlation of look-alikes, and the share of random pairs of one class that may be such without being copies: of photographs
-0.0004 (CIFAR-10), of handwriting 0.03 (MNIST) and 0.16 (digits), where copies cannot be told from look-alikes."""
+"""Correlation of look-alikes, and the share of random pairs of one class that may be such without
+being copies: of photographs 0.0004 (CIFAR-10), of handwriting 0.03 (MNIST) and 0.16 (digits), where
+copies cannot be told from look-alikes."""
 MOST_ALIKE = 0.1
-"""The share of random pairs of one class that may be as alike as copies (a camera that does not move: all of them are)."""
+"""The share of random pairs of one class that may be as alike as copies (a camera that does not
+move: all of them are)."""
 NEIGHBOURS = 200
 """Pictures with a quarter of their hash in common that each is held against."""
 TINY = 20
-"""Training images below which a class is tiny; a test class with fewer has a recall known to ±20 points at best."""
+"""Training images below which a class is tiny; a test class with fewer has a recall known to ±20
+points at best."""
 IMBALANCE = (3, 10)
 """Largest class over smallest: minor from the first on, serious from the second."""
 SHORTCUT = (0.25, 0.5)
-"""Share of the way from the majority baseline to 100 % that a shortcut reaches: minor from the first on, serious from the last."""
+"""Share of the way from the majority baseline to 100 % that a shortcut reaches: minor from the
+first on, serious from the last."""
 PROBED = 20_000
 """Training images that a shortcut is looked for among."""
 
 
 def data_findings(data: Data) -> list[Finding]:
-    """What was noticed while reading a data set, and what `check` finds: from the cache if these very images, labels, file names,
-    groups and sizes were checked before."""
+    """What was noticed while reading a data set, and what `check` finds: from the cache if these
+    very images, labels, file names, groups and sizes were checked before."""
     columns = {
         name: {fact: c.tolist() for fact, c in split.columns.items()} for name, split in data.splits.items()
     }
@@ -66,7 +71,8 @@ def data_findings(data: Data) -> list[Finding]:
 
 
 def check_data(data: Data) -> list[Finding]:
-    """Every finding on images and labels: duplicates, two labels, constant images, classes, groups and shortcuts."""
+    """Every finding on images and labels: duplicates, two labels, constant images, classes, groups
+    and shortcuts."""
     names, splits = _names(data), list(data.splits)
     sizes = [len(split) for split in data.splits.values()]
     part = np.repeat(np.arange(len(splits)), sizes)  # (N,) which split each image is in
@@ -111,7 +117,8 @@ def _digests(split: Split) -> NDArray[np.void]:
 
 
 def _looked_at(split: Split, what: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Of each image: perceptual hash (uint64), thumbnail (256 values, mean 0, length 1), mean colour (channels), span of values."""
+    """Of each image: perceptual hash (uint64), thumbnail (256 values, mean 0, length 1), mean
+    colour (channels), span of values."""
     hashes, thumbnails, colours, spans = [], [], [], []
     done = 0
     for piece in split.pieces(1024):
@@ -132,7 +139,8 @@ def _looked_at(split: Split, what: str) -> tuple[NDArray[Any], NDArray[Any], NDA
 
 
 def _perceptual_hash(grey: Tensor) -> NDArray[np.uint64]:
-    """(N,) 64 bits: which of the lowest 8×8 frequencies of the cosine transform lie above their median (Zauner 2010, pHash)."""
+    """(N,) 64 bits: which of the lowest 8×8 frequencies of the cosine transform lie above their
+    median (Zauner 2010, pHash)."""
     square = F.interpolate(grey, (32, 32), mode="bilinear", antialias=True)[:, 0]
     k, x = torch.arange(8)[:, None], torch.arange(32)[None]
     cosines = torch.cos(torch.pi * (x + 0.5) * k / 32)  # (8, 32)
@@ -160,7 +168,8 @@ def _exact_pairs(digests: NDArray[np.void], part: NDArray[np.int64]) -> Pairs:
 
 
 def _near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.float32], exact: Pairs) -> Pairs:
-    """Pairs whose hashes differ in few bits and share one of four quarters, and whose thumbnails correlate; not the exact ones."""
+    """Pairs whose hashes differ in few bits and share one of four quarters, and whose thumbnails
+    correlate; not the exact ones."""
     found: list[Pairs] = []
     varied = np.flatnonzero(np.linalg.norm(thumbnails, axis=1) > 0.5)  # a constant image is like none
     varied = np.setdiff1d(varied, exact[:, 1])
@@ -181,7 +190,8 @@ def _near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.float32], exa
 
 
 def _can_be_told(thumbnails: NDArray[np.float32], labels: NDArray[np.int64]) -> bool:
-    """Whether pictures of one class are so different that two alike must be copies, by 200,000 random pairs."""
+    """Whether pictures of one class are so different that two alike must be copies, by 200,000
+    random pairs."""
     random = np.random.default_rng(0)
     order = random.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -204,7 +214,8 @@ def _untold(n: int) -> Finding:
 def _duplicates(
     audit: str, pairs: Pairs, part: NDArray[np.int64], splits: Sequence[str], names: list[str], what: str
 ) -> Iterator[Finding]:
-    """Within a split (copies weigh double) and across splits (a test image that was trained on is no test)."""
+    """Within a split (copies weigh double) and across splits (a test image that was trained on is
+    no test)."""
     n = len(part)
     across = part[pairs[:, 0]] != part[pairs[:, 1]]
     for place, chosen in (("within a split", pairs[~across]), ("across splits", pairs[across])):
@@ -381,7 +392,8 @@ def _combinations(known: dict[str, set[Any]]) -> Iterator[tuple[tuple[str, set[A
 
 
 def _shortcuts(data: Data, colours: NDArray[np.float32]) -> Iterator[Finding]:
-    """Whether something other than the picture gives the label away: a decision tree on it alone, by cross-validation."""
+    """Whether something other than the picture gives the label away: a decision tree on it alone,
+    by cross-validation."""
     columns = data.train.columns
     kinds: dict[str, NDArray[Any] | None] = {
         "file size": columns["bytes"][:, None] if "bytes" in columns else None,

@@ -21,7 +21,8 @@ from stresslens.core.types import Estimator
 
 
 class Estimated(nn.Module):
-    """images (N,C,H,W) in [0,1] → scores (N,K), used as logits, on the CPU. No gradient goes through, and it has no parameters."""
+    """images (N,C,H,W) in [0,1] → scores (N,K), used as logits, on the CPU. No gradient goes
+    through, and it has no parameters."""
 
     def __init__(self, estimator: Estimator) -> None:
         super().__init__()
@@ -47,7 +48,8 @@ def build_estimator(value: PluginValue, seed: int, *, base: Path, trust: bool = 
 
 
 def fit_estimator(estimator: Estimator, data: Data) -> list[str]:
-    """Fits it to the training images, and returns what it warned of. Raises DataError for a class that no training image shows."""
+    """Fits it to the training images, and returns what it warned of. Raises DataError for a class
+    that no training image shows."""
     split = data.train
     absent = [name for k, name in enumerate(data.classes) if not bool((split.labels == k).any())]
     if absent:
@@ -69,7 +71,8 @@ def save_estimator(folder: RunFolder, estimator: Estimator, card: dict[str, Any]
 
 
 def open_estimator(folder: RunFolder, card: EstimatorCard, *, trust: bool = False) -> Estimated:
-    """A run's fitted estimator. Raises UnreadableRun when files are missing, damaged, or do not belong together."""
+    """A run's fitted estimator. Raises UnreadableRun when files are missing, damaged, or do not
+    belong together."""
     estimator = build_estimator(card.estimator, card.seed, base=folder.path, trust=trust)
     estimator.arrays = read_arrays(
         folder.estimator, f"there is no {folder.estimator}; the run has not been fitted"

@@ -41,8 +41,9 @@ LOSSY: tuple[Way, ...] = tuple(("webp", {"quality": quality, "method": 2}) for q
 def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, Any]]:
     """Images worth showing, at most 238, as entries of examples.json without their pixels.
 
-    `SAMPLES` drawn at random ("sample"), the `MISTAKES` that the model was surest of ("mistake"), and further mistakes ("cell")
-    until each pair of truth and prediction has up to `A_CELL` of its own, the surest first and one for every pair before a second.
+    `SAMPLES` drawn at random ("sample"), the `MISTAKES` that the model was surest of ("mistake"),
+    and further mistakes ("cell") until each pair of truth and prediction has up to `A_CELL` of its
+    own, the surest first and one for every pair before a second.
     """
     probabilities = predictions.probabilities
     guess, labels = probabilities.argmax(1), predictions.labels
@@ -74,7 +75,8 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, An
 
 
 def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
-    """Writes examples.json and the sheet of pictures that its `file` and `box` (left, top, width, height) point into.
+    """Writes examples.json and the sheet of pictures that its `file` and `box` (left, top, width,
+    height) point into.
 
     `source` is the name of the image's file, where the split knows it.
     """
@@ -97,7 +99,8 @@ def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
 
 
 def thumbnails(split: Split, indices: list[int]) -> np.ndarray:
-    """Some images as uint8 (N, H, W) or (N, H, W, 3), no side longer than `THUMBNAIL`; of other channel counts the first."""
+    """Some images as uint8 (N, H, W) or (N, H, W, 3), no side longer than `THUMBNAIL`; of other
+    channel counts the first."""
     x = split.floats(split.images[torch.as_tensor(indices)].cpu()).float().clamp(0, 1)
     if x.shape[1] != 3:
         x = x[:, :1]
@@ -122,7 +125,8 @@ def sheet_of(pictures: np.ndarray) -> Image:
 
 
 def encoded(sheet: Image, ways: Sequence[Way], limit: int) -> tuple[str, bytes]:
-    """The file's name and content, by the first of the ways that keeps within `limit` bytes, else by the last."""
+    """The file's name and content, by the first of the ways that keeps within `limit` bytes, else
+    by the last."""
     for kind, options in ways:
         content = io.BytesIO()
         sheet.save(content, format=kind, **options)

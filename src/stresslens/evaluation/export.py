@@ -1,6 +1,8 @@
-"""A trained run as a file that others read: ONNX, a program of torch.export, or weights and how to build their net.
+"""A trained run as a file that others read: ONNX, a program of torch.export, or weights and how to
+build their net.
 
-Nothing is left that does not answer as the run does: it is opened again as `stresslens predict` would, and asked about images.
+Nothing is left that does not answer as the run does: it is opened again as `stresslens predict`
+would, and asked about images.
 """
 
 from __future__ import annotations
@@ -51,7 +53,8 @@ BATCHES = [1, 2, 7, 22]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how far its logits are from the run's: the largest `difference` over so many `images`."""
+    """What was written, and how far its logits are from the run's: the largest `difference` over so
+    many `images`."""
 
     file: Path
     format: str
@@ -78,9 +81,10 @@ def export_run(
 ) -> Exported:
     """Writes a run's model to `out`, by default below the run's `exports`, in place of what was there.
 
-    The model's resizing and normalising go with it; so does all that `stresslens predict` asks for. Own plug-ins are executed
-    only with `trust`; `module` is the architecture of a run that was trained on the caller's own. Raises ConfigError for what
-    cannot be exported, and when the file's logits are not the run's: then nothing is left.
+    The model's resizing and normalising go with it; so does all that `stresslens predict` asks for.
+    Own plug-ins are executed only with `trust`; `module` is the architecture of a run that was
+    trained on the caller's own. Raises ConfigError for what cannot be exported, and when the file's
+    logits are not the run's: then nothing is left.
     """
     card = _card_of_net(folder, to, module)
     place, facts = _place(folder, to, out), model_info(folder)
@@ -167,7 +171,8 @@ def _draft(place: Path) -> Iterator[Path]:
 
 
 def _images(folder: RunFolder, card: ModelCard, trust: bool) -> tuple[Tensor, str]:
-    """Images for the check, spread over the run's validation or training images, or random where they cannot be loaded."""
+    """Images for the check, spread over the run's validation or training images, or random where
+    they cannot be loaded."""
     n = sum(BATCHES)
     try:
         data: Data | None = data_of(folder, trust=trust)
@@ -181,7 +186,8 @@ def _images(folder: RunFolder, card: ModelCard, trust: bool) -> tuple[Tensor, st
 
 
 def _expected(model: nn.Module, x: Tensor, folder: RunFolder) -> Tensor:
-    """The run's logits, in one batch. Raises ConfigError for a model that answers otherwise the second time."""
+    """The run's logits, in one batch. Raises ConfigError for a model that answers otherwise the
+    second time."""
     split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
     first, second = (scores.logits_of(model, split) for _ in range(2))
     if not torch.equal(first, second):
@@ -216,7 +222,8 @@ def _sizes() -> dict[str, Any]:
 
 
 def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
-    """What torch does with images, for batches of any size. Raises ConfigError where that depends on more than shapes."""
+    """What torch does with images, for batches of any size. Raises ConfigError where that depends
+    on more than shapes."""
     try:
         with torch.no_grad():
             whole, example = _WithFeatures(model, shape).eval(), torch.zeros(2, *shape)
@@ -237,9 +244,9 @@ def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
 
 def _onnx(program: torch.export.ExportedProgram, kept: dict[str, str]) -> bytes:
     try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
+        import onnx
+        import onnxruntime
+        import onnxscript
     except ImportError:
         raise ConfigError(NEEDS_ONNX) from None
     try:

@@ -35,7 +35,8 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
 def finished(
     folder: RunFolder, split: str, *, trust: bool = False, device: str = "auto"
 ) -> Iterator[tuple[nn.Module, Data, dict[str, Any]]]:
-    """A finished run's model, data and record, which is written back at the end; nobody else may write to the folder meanwhile.
+    """A finished run's model, data and record, which is written back at the end; nobody else may
+    write to the folder meanwhile.
 
     Raises ConfigError for a folder that is no run's, and a split that its data does not have.
     """
@@ -59,7 +60,8 @@ def count_reads(record: dict[str, Any], kind: str, results: Sequence[str], split
 
 
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
-    """The data set a run was trained on (of a trial without test), loaded by its config.yaml; own plug-ins only with `trust`."""
+    """The data set a run was trained on (of a trial without test), loaded by its config.yaml; own
+    plug-ins only with `trust`."""
     try:
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         value, repeats, subset = config["data"], config["repeats"], config["train"].get("subset")

@@ -1,4 +1,5 @@
-"""What is let in to be attacked: a model from images in [0, 1] to logits, and images and labels that fit it."""
+"""What is let in to be attacked: a model from images in [0, 1] to logits, and images and labels
+that fit it."""
 
 from __future__ import annotations
 
@@ -21,8 +22,9 @@ PIECE = 4096
 def check_inputs(model: Any, images: Any, labels: Any = None) -> Split:
     """The images with their labels, once they and the model are what an attack needs.
 
-    images (N, C, H, W) float in [0, 1] or uint8, with labels (N,) whole numbers; or a Split. Raises ConfigError for a model that
-    cannot be attacked and DataError for images or labels that cannot be used.
+    images (N, C, H, W) float in [0, 1] or uint8, with labels (N,) whole numbers; or a Split. Raises
+    ConfigError for a model that cannot be attacked and DataError for images or labels that cannot
+    be used.
     """
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
@@ -66,7 +68,8 @@ def numbers(values: Any, what: str) -> Tensor:
 
 
 def _check_range(split: Split) -> None:
-    """Raises DataError for images that leave [0, 1] as a model is given them; NaN and infinity a Split refuses by itself."""
+    """Raises DataError for images that leave [0, 1] as a model is given them; NaN and infinity a
+    Split refuses by itself."""
     if split.images.dtype == torch.uint8 and split.scale >= 255:
         return
     low, high, outside, first = torch.inf, -torch.inf, 0, -1

@@ -1,10 +1,12 @@
-"""Is an image like those that the model was trained on? A distance, and how often it would be called unlike by mistake.
+"""Is an image like those that the model was trained on? A distance, and how often it would be
+called unlike by mistake.
 
-Three distances, because a model may map what it has never seen into the midst of what it knows: of the features in front of its
-last linear layer, Mahalanobis' to the nearest class (Lee et al. 2018) and, of more than 64, what their principal axes leave over;
-and Mahalanobis' of the picture itself, shrunk to 8×8 pixels. Each is put on the scale of the training images, and the largest
-counts. Its rank among the validation images is a conformal p-value (Vovk et al. 2005): of images drawn as those were, at most a
-share a has p ≤ a.
+Three distances, because a model may map what it has never seen into the midst of what it knows: of
+the features in front of its last linear layer, Mahalanobis' to the nearest class (Lee et al. 2018)
+and, of more than 64, what their principal axes leave over; and Mahalanobis' of the picture itself,
+shrunk to 8×8 pixels. Each is put on the scale of the training images, and the largest counts. Its
+rank among the validation images is a conformal p-value (Vovk et al. 2005): of images drawn as those
+were, at most a share a has p ≤ a.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ from stresslens.core.inspection import evaluating, feature_layer, features
 RATE = 0.01
 """Share of images like the training images that may be called unlike."""
 MOST_IMAGES, MOST_VALUES = 10_000, 2**26
-"""A distance is fitted on at most so many images, and on fewer where their features would take more than 256 MiB."""
+"""A distance is fitted on at most so many images, and on fewer where their features would take more
+than 256 MiB."""
 AXES = 64
 THUMBNAIL = 8
 SHRINKAGE = 0.3
-"""How far covariances are drawn towards a sphere, so that axes along which the training images hardly vary do not decide alone."""
+"""How far covariances are drawn towards a sphere, so that axes along which the training images
+hardly vary do not decide alone."""
 BATCH = 512
 
 Floats32 = NDArray[np.float32]
@@ -50,8 +54,9 @@ class Features:
 
 @dataclass(frozen=True)
 class ClassGaussians:
-    """A normal distribution per class with one covariance, on principal axes: mean (D,), axes (D, d) that lead to where the
-    covariance is the identity, centres (K, d) there, and the orthonormal basis (D, d) that the axes span."""
+    """A normal distribution per class with one covariance, on principal axes: mean (D,), axes (D,
+    d) that lead to where the covariance is the identity, centres (K, d) there, and the orthonormal
+    basis (D, d) that the axes span."""
 
     mean: Floats32
     basis: Floats32
@@ -80,7 +85,8 @@ class ClassGaussians:
         return ClassGaussians(*(a.astype(np.float32) for a in (mean, basis, whiten, centres @ whiten)))
 
     def distances(self, values: Floats32) -> Floats32:
-        """(N, 1) Mahalanobis' distance to the nearest class; of fewer axes than values (N, 2), with that from their space."""
+        """(N, 1) Mahalanobis' distance to the nearest class; of fewer axes than values (N, 2), with
+        that from their space."""
         centred = values - self.mean
         placed = centred @ self.basis
         white = placed @ self.whiten
@@ -97,7 +103,8 @@ class ClassGaussians:
 
 @dataclass(frozen=True)
 class OODDetector:
-    """The clouds, centre and spread (2 or 3,) of the training images' log distances, the validation images' combined, sorted."""
+    """The clouds, centre and spread (2 or 3,) of the training images' log distances, the validation
+    images' combined, sorted."""
 
     features: ClassGaussians
     coarse: ClassGaussians
@@ -107,11 +114,13 @@ class OODDetector:
 
     @property
     def rate(self) -> float:
-        """The false-alarm rate of calling p ≤ rate unlike: `RATE`, or with fewer than 99 validation images the least they allow."""
+        """The false-alarm rate of calling p ≤ rate unlike: `RATE`, or with fewer than 99 validation
+        images the least they allow."""
         return max(RATE, 1 / (len(self.calibration) + 1))
 
     def p_values(self, sample: Features) -> NDArray[np.float64]:
-        """(N,) share of images like the validation images that lie as far out or farther; the image itself counts as one."""
+        """(N,) share of images like the validation images that lie as far out or farther; the image
+        itself counts as one."""
         n = len(self.calibration)
         farther = n - np.searchsorted(self.calibration, self._distance(sample), side="left")
         return np.asarray((1 + farther) / (n + 1))
@@ -135,7 +144,8 @@ class OODDetector:
 
     @staticmethod
     def load(path: Path) -> OODDetector:
-        """Raises UnreadableRun when there is none, as for a run without validation images, or when it is damaged."""
+        """Raises UnreadableRun when there is none, as for a run without validation images, or when
+        it is damaged."""
         absent = f"there is no {path}: a run with a validation split leaves one, and without it unlike images cannot be told"
         return OODDetector.of_arrays(read_arrays(path, absent), path)
 
@@ -176,7 +186,8 @@ def _log_distances(features: ClassGaussians, coarse: ClassGaussians, sample: Fea
 
 
 def unlike(likeness: OODDetector, model: nn.Module, x: Tensor) -> NDArray[np.float64]:
-    """(N,) p-values of images (N,C,H,W) in [0,1]: `p <= likeness.rate` calls one unlike the training images."""
+    """(N,) p-values of images (N,C,H,W) in [0,1]: `p <= likeness.rate` calls one unlike the
+    training images."""
     first = next(model.parameters(), torch.empty(0))
     found = []
     for start in range(0, len(x), BATCH):
@@ -194,7 +205,8 @@ def unlike(likeness: OODDetector, model: nn.Module, x: Tensor) -> NDArray[np.flo
 def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, Features]:
     """The result of `run`, a pass of the model over the split in file order, and what it shows of the images.
 
-    Of more than `MOST_IMAGES`, or fewer where their features are many, a part is kept, drawn with a fixed seed.
+    Of more than `MOST_IMAGES`, or fewer where their features are many, a part is kept, drawn with a
+    fixed seed.
     """
     layer, width = feature_layer(model, split.shape)
     most = max(BATCH, min(MOST_IMAGES, MOST_VALUES // width))
@@ -236,7 +248,8 @@ def _watched(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple
 
 
 def coarse_of(x: Tensor) -> Tensor:
-    """(N, d): the picture shrunk to at most 8×8 pixels, and for each channel the deviation from that, which tells noise."""
+    """(N, d): the picture shrunk to at most 8×8 pixels, and for each channel the deviation from
+    that, which tells noise."""
     small = F.adaptive_avg_pool2d(x, (min(THUMBNAIL, x.shape[2]), min(THUMBNAIL, x.shape[3])))
     rest = (x - F.interpolate(small, x.shape[2:])).square().mean((2, 3)).sqrt()
     return torch.cat([small.flatten(1), rest], dim=1)

@@ -40,7 +40,8 @@ NEEDS_ONNX = "ONNX needs onnx, onnxruntime and onnxscript: pip install 'stressle
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class ModelInfo:
-    """What must be known to ask a trained model about pictures, and where it comes from; checked when it is read."""
+    """What must be known to ask a trained model about pictures, and where it comes from; checked
+    when it is read."""
 
     format: Literal[1]
     run: str
@@ -82,9 +83,10 @@ def open_predictor(
 ) -> Predictor:
     """A run's folder, or a file or folder that `stresslens export` wrote.
 
-    Only built-in plug-ins, and no .pt2 file, are executed unless `trust`; `module` is as in `open_model`. With `captions` these
-    are the classes (`among`); probabilities are then on the model's own scale, which no images calibrated. Raises ConfigError for
-    anything else, and for what is damaged.
+    Only built-in plug-ins, and no .pt2 file, are executed unless `trust`; `module` is as in
+    `open_model`. With `captions` these are the classes (`among`); probabilities are then on the
+    model's own scale, which no images calibrated. Raises ConfigError for anything else, and for
+    what is damaged.
     """
     folder = RunFolder(path.parent if path.name == "model.safetensors" else path)
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
@@ -172,10 +174,11 @@ def with_prompts(
     *,
     called: str = "the model",
 ) -> nn.Sequential:
-    """A model with a text side that classifies among these captions instead, as they are or in `templates`. The model given stays
-    as it is, and its weights are shared.
+    """A model with a text side that classifies among these captions instead, as they are or in
+    `templates`. The model given stays as it is, and its weights are shared.
 
-    Raises ConfigError for fewer than two captions, empty, repeated or too similar ones, and for a model without a text side.
+    Raises ConfigError for fewer than two captions, empty, repeated or too similar ones, and for a
+    model without a text side.
     """
     net = getattr(model, "net", model)
     if not hasattr(net, "tell_apart"):

@@ -36,16 +36,19 @@ def net_from(
 
 
 def frame_of(folder: RunFolder) -> Frame:
-    """How picture files are brought to what the run's model takes. Raises DataError where none has the images' channels."""
+    """How picture files are brought to what the run's model takes. Raises DataError where none has
+    the images' channels."""
     card = folder.load_card()
     return Frame.of(card.shape, card.fit, folder.path)
 
 
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
-    """A run's trained model, or its estimator in a model's place: [0,1] images to logits, in float32, on the CPU.
+    """A run's trained model, or its estimator in a model's place: [0,1] images to logits, in
+    float32, on the CPU.
 
-    `module` is the architecture, for a run that was trained on the caller's own. Only built-in plug-ins are executed unless
-    `trust`. Raises UnreadableRun when files are missing, damaged, or do not belong together.
+    `module` is the architecture, for a run that was trained on the caller's own. Only built-in
+    plug-ins are executed unless `trust`. Raises UnreadableRun when files are missing, damaged, or
+    do not belong together.
     """
     card = folder.load_card()
     if isinstance(card, EstimatorCard):

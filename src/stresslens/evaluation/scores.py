@@ -27,7 +27,8 @@ BATCH = 512
 
 @dataclass(frozen=True)
 class Predictions:
-    """scores (N, K), labels (N,), index (N,) places in the split; `kind` says whether the scores are logits."""
+    """scores (N, K), labels (N,), index (N,) places in the split; `kind` says whether the scores
+    are logits."""
 
     scores: Floats
     labels: classification.Labels
@@ -58,10 +59,12 @@ class Predictions:
 
 
 def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: ProcessGroup = ALONE) -> Tensor:
-    """(N, K) logits of a split on the CPU, in evaluation mode and the parameters' own precision, in batches of `size`.
+    """(N, K) logits of a split on the CPU, in evaluation mode and the parameters' own precision, in
+    batches of `size`.
 
-    Several processes share the images, and each gets all logits. The model's modes come back as they were. Raises DataError when a
-    logit is not finite, and ConfigError when the model cannot take the images or returns anything but logits.
+    Several processes share the images, and each gets all logits. The model's modes come back as
+    they were. Raises DataError when a logit is not finite, and ConfigError when the model cannot
+    take the images or returns anything but logits.
     """
     first = next(model.parameters(), torch.empty(0))
     batches = split.batches(size * group.part[1], dtype=first.dtype, part=group.part)
@@ -98,7 +101,8 @@ def predictions_of(model: nn.Module, split: Split) -> Predictions:
 
 
 def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup = ALONE) -> dict[str, float]:
-    """Loss (by the given function, over the whole split at once) and accuracy: what training looks at between epochs."""
+    """Loss (by the given function, over the whole split at once) and accuracy: what training looks
+    at between epochs."""
     logits = logits_of(model, split, group=group)
     labels = split.labels.cpu()
     right = int((logits.argmax(1) == labels).sum())
@@ -108,7 +112,8 @@ def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup =
 def scores_of(
     predictions: Predictions, train_labels: classification.Labels, *, temperature: float | None = None
 ) -> dict[str, Estimate]:
-    """Every named score of a split, with its n and interval; those of calibration also for the logits over `temperature`."""
+    """Every named score of a split, with its n and interval; those of calibration also for the
+    logits over `temperature`."""
     return _scores_of(predictions, train_labels, temperature, _rankings_of(predictions))
 
 
@@ -164,7 +169,8 @@ def summary(
     temperature: float | None = None,
     slices: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What a run's record holds of a split, as plain values: scores, per-class table, confusion matrix, curves and slices.
+    """What a run's record holds of a split, as plain values: scores, per-class table, confusion
+    matrix, curves and slices.
 
     `slices` names columns of the split that are shown however many values they have.
     """
@@ -202,8 +208,8 @@ def _bins_of(predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def colours_of(split: Split) -> dict[str, Floats]:
-    """(N,) brightness, the mean of the pixels in [0, 1], and of colour images the saturation, the mean of largest minus smallest
-    channel."""
+    """(N,) brightness, the mean of the pixels in [0, 1], and of colour images the saturation, the
+    mean of largest minus smallest channel."""
     parts: dict[str, list[Tensor]] = defaultdict(list)
     for batch in split.batches(BATCH):
         parts["brightness"].append(batch.x.mean((1, 2, 3)))

@@ -21,10 +21,12 @@ Asked = Choice | Sequence[int] | Sequence[str]
 def selected_images(split: Split, how: Asked, count: int, predictions: Predictions, seed: int = 0) -> Places:
     """At most `count` places in the split, or those asked for by place or by the end of their file's name.
 
-    `one_per_class` takes the first image of each class, then the second, whatever a model says, so that all models of a study are
-    shown the same; `random` draws from the seed; `surest_right`, `surest_wrong` and `least_sure` go by the probability of the
-    predicted class; `cells` takes of each confused pair, the commonest first, the mistake that the model was surest of. May be
-    fewer than were asked for. Raises ConfigError for what the split does not hold, also where that leaves no image.
+    `one_per_class` takes the first image of each class, then the second, whatever a model says, so
+    that all models of a study are shown the same; `random` draws from the seed; `surest_right`,
+    `surest_wrong` and `least_sure` go by the probability of the predicted class; `cells` takes of
+    each confused pair, the commonest first, the mistake that the model was surest of. May be fewer
+    than were asked for. Raises ConfigError for what the split does not hold, also where that leaves
+    no image.
     """
     found = (
         _of_kind(split, cast(Choice, how), count, predictions, seed)

@@ -59,8 +59,8 @@ def maps_of(
 ) -> tuple[Maps, dict[str, Any] | None]:
     """The maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and what they are worth.
 
-    The model is in evaluation mode and float32 meanwhile, and as before afterwards. `index` (N,) names the images, whose draws are
-    their own.
+    The model is in evaluation mode and float32 meanwhile, and as before afterwards. `index` (N,)
+    names the images, whose draws are their own.
     """
     x = x.to(next(model.parameters(), x).dtype)
     draws = Draws(seed, torch.arange(len(x), device=x.device) if index is None else index)
@@ -92,11 +92,13 @@ def explain(
     labelled: bool = True,
     tell: Tell = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """One result for each explainer, as `home/<name>-<8 hex>/result.json` holds it; found there finished, it is read.
+    """One result for each explainer, as `home/<name>-<8 hex>/result.json` holds it; found there
+    finished, it is read.
 
-    Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8: shown), figure.svg and a PNG of
-    every image and map. `of` names the model and the images (a fingerprint); `choosing` are another model's predictions, which
-    choose the images; `labelled` is whether labels are the truth. Raises ConfigError, before anything is computed, for images that
+    Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8:
+    shown), figure.svg and a PNG of every image and map. `of` names the model and the images (a
+    fingerprint); `choosing` are another model's predictions, which choose the images; `labelled` is
+    whether labels are the truth. Raises ConfigError, before anything is computed, for images that
     are not there.
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in asked.explainers]
@@ -166,10 +168,12 @@ def explain_run(
     trust: bool = False,
     device: str = "auto",
 ) -> list[dict[str, Any]]:
-    """Explains a finished run, on images of its data or on picture files, and keeps the results in the run's folder.
+    """Explains a finished run, on images of its data or on picture files, and keeps the results in
+    the run's folder.
 
-    The predictions of the run `by` choose the images, so that several models are shown the same; by default its own. Raises
-    ConfigError, before any computing, for what cannot be explained, and DataError for a file that is no whole picture.
+    The predictions of the run `by` choose the images, so that several models are shown the same; by
+    default its own. Raises ConfigError, before any computing, for what cannot be explained, and
+    DataError for a file that is no whole picture.
     """
     with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
         if pictures:

@@ -1,9 +1,11 @@
-"""Is a map worth anything? Five checks of an explainer on some images, with intervals, and in words which it fails.
+"""Is a map worth anything? Five checks of an explainer on some images, with intervals, and in words
+which it fails.
 
-Deletion and insertion (Petsiuk et al. 2018) cover, or uncover, the pixels from the highest of the map down, and are held against
-random orders of the same images; infidelity (Yeh et al. 2019) asks whether the map says what covering a square costs; sensitivity
-(the same) how much it changes under noise that hardly changes the image; randomisation (Adebayo et al. 2018) whether it looks the
-same for a model whose weights have been shuffled, and so shows the image rather than what was learned.
+Deletion and insertion (Petsiuk et al. 2018) cover, or uncover, the pixels from the highest of the
+map down, and are held against random orders of the same images; infidelity (Yeh et al. 2019) asks
+whether the map says what covering a square costs; sensitivity (the same) how much it changes under
+noise that hardly changes the image; randomisation (Adebayo et al. 2018) whether it looks the same
+for a model whose weights have been shuffled, and so shows the image rather than what was learned.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ Explained = Callable[[nn.Module, Tensor, Draws], Maps]
 
 @dataclass(frozen=True)
 class MapQuality:
-    """Each check with its mean over the images; `each` has its value for every image (N,), `failed` says in words what it fails."""
+    """Each check with its mean over the images; `each` has its value for every image (N,), `failed`
+    says in words what it fails."""
 
     checks: Mapping[str, Estimate]
     each: Mapping[str, np.ndarray]
@@ -62,9 +65,11 @@ def map_quality(
     *,
     filler: Tensor | None = None,
 ) -> MapQuality:
-    """Checks the maps of images x (N, C, H, W) and classes y (N,), which `explained` made by the model and can make again.
+    """Checks the maps of images x (N, C, H, W) and classes y (N,), which `explained` made by the
+    model and can make again.
 
-    `filler` (N, C, H, W) is what a pixel is covered with, by default grey. The model is held still by the caller.
+    `filler` (N, C, H, W) is what a pixel is covered with, by default grey. The model is held still
+    by the caller.
     """
     filler = torch.full_like(x, 0.5) if filler is None else filler
     values = maps.values.to(x.device)
@@ -133,7 +138,8 @@ def _area(model: nn.Module, x: Tensor, y: Tensor, order: Tensor, filler: Tensor,
 def _infidelity(
     model: nn.Module, x: Tensor, y: Tensor, values: Tensor, filler: Tensor, draws: Draws
 ) -> Tensor:
-    """(N,) the share of what covering random squares costs that the map's sums over them, scaled to fit best, do not tell."""
+    """(N,) the share of what covering random squares costs that the map's sums over them, scaled to
+    fit best, do not tell."""
     height, width = x.shape[2:]
     least = max(1, min(height, width) // 8)
     sizes = least + draws.integers(max(1, min(height, width) // 2 - least + 1), SQUARES).to(x.device)
@@ -154,8 +160,8 @@ def _infidelity(
 
 
 def _sensitivity(explained: Explained, model: nn.Module, x: Tensor, values: Tensor, draws: Draws) -> Tensor:
-    """(N,) how far the map moves, as a share of its length there or here: the most over `NOISY` images within `NOISE` a pixel, with
-    the same draws of the explainer's own."""
+    """(N,) how far the map moves, as a share of its length there or here: the most over `NOISY`
+    images within `NOISE` a pixel, with the same draws of the explainer's own."""
     length = values.flatten(1).norm(dim=1)
     noise = draws.fork(ORDERS + 2)
     moved = []
@@ -168,7 +174,8 @@ def _sensitivity(explained: Explained, model: nn.Module, x: Tensor, values: Tens
 
 
 def _shuffled(model: nn.Module) -> nn.Module:
-    """The model with the entries of every parameter in another order: as large as learned ones, and nothing learned."""
+    """The model with the entries of every parameter in another order: as large as learned ones, and
+    nothing learned."""
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -179,7 +186,8 @@ def _shuffled(model: nn.Module) -> nn.Module:
 
 
 def _alike(one: Tensor, other: Tensor) -> Tensor:
-    """(N,) Spearman's rank correlation of the sizes of two maps of each image; 0 where one of them is flat."""
+    """(N,) Spearman's rank correlation of the sizes of two maps of each image; 0 where one of them
+    is flat."""
     from scipy.stats import rankdata
 
     ranks = [

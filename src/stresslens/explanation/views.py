@@ -45,10 +45,12 @@ def view(
     adversarials: Adversarials | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """One result for each view, as `home/<name>-<8 hex>/result.json` holds it; found there finished, it is read.
+    """One result for each view, as `home/<name>-<8 hex>/result.json` holds it; found there
+    finished, it is read.
 
-    Beside it each grid of pictures is an SVG, and its pictures are PNGs. `of` names the model and the images (a fingerprint). The
-    model is in evaluation mode meanwhile, and in float32 from then on. Raises ConfigError for what cannot be seen of this model.
+    Beside it each grid of pictures is an SVG, and its pictures are PNGs. `of` names the model and
+    the images (a fingerprint). The model is in evaluation mode meanwhile, and in float32 from then
+    on. Raises ConfigError for what cannot be seen of this model.
     """
     bound = [(value, registry.resolve("views", value, base=base)) for value in asked.kinds]
     places = selected_images(split, asked.choose, asked.images, predictions, asked.seed)
@@ -96,7 +98,8 @@ def view(
 def view_run(
     folder: RunFolder, asked: Views, *, base: Path, trust: bool = False, device: str = "auto"
 ) -> list[dict[str, Any]]:
-    """Looks into a finished run, and keeps the results in its folder. Raises ConfigError for what cannot be seen of it."""
+    """Looks into a finished run, and keeps the results in its folder. Raises ConfigError for what
+    cannot be seen of it."""
     with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
         return look_into(folder, model, data, asked, record, base=base)
 
@@ -160,7 +163,8 @@ def _saved(folder: Path, number: int, part: Grid | Points | Lines) -> dict[str, 
 
 
 def adversarials_of(folder: RunFolder, split_name: str, split: Split) -> Adversarials | None:
-    """What the attacks on a run have kept of this split's images, of each the adversarial image nearest to it; None without."""
+    """What the attacks on a run have kept of this split's images, of each the adversarial image
+    nearest to it; None without."""
     best: dict[int, tuple[float, np.ndarray, int]] = {}
     for file in sorted((folder.path / "robustness").glob("*/result.json")):
         robust = AttackResult.load(file.parent)

@@ -14,11 +14,13 @@ from stresslens.metrics.intervals import Floats, bootstrap_mean, logit_normal, w
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)
-"""Where a temperature is looked for; images that are separated without an error have no optimum, and end at the lower bound."""
+"""Where a temperature is looked for; images that are separated without an error have no optimum,
+and end at the lower bound."""
 
 
 def brier(probabilities: Floats, labels: Labels) -> Estimate:
-    """Mean squared distance between the probabilities and the truth as 0 or 1, summed over the classes (Brier 1950): 0 to 2.
+    """Mean squared distance between the probabilities and the truth as 0 or 1, summed over the
+    classes (Brier 1950): 0 to 2.
 
     Of two classes this is twice scikit-learn's `brier_score_loss`, which counts one of them.
     """
@@ -28,7 +30,8 @@ def brier(probabilities: Floats, labels: Labels) -> Estimate:
 
 @dataclass(frozen=True)
 class Bin:
-    """Images whose highest probability lies in (low, high]: how many, its mean (NaN of none), and the share that is right."""
+    """Images whose highest probability lies in (low, high]: how many, its mean (NaN of none), and
+    the share that is right."""
 
     low: float
     high: float
@@ -44,7 +47,8 @@ class Bin:
 
 
 def reliability(probabilities: Floats, labels: Labels, *, bins: int = BINS) -> list[Bin]:
-    """The reliability curve: bins of equal width over the highest probability, each with Wilson's interval of its accuracy."""
+    """The reliability curve: bins of equal width over the highest probability, each with Wilson's
+    interval of its accuracy."""
     confidence, right = probabilities.max(1), predicted(probabilities) == labels
     place = _bin_of(confidence, bins)
     counts = np.bincount(place, minlength=bins)
@@ -67,10 +71,12 @@ def _bin_of(confidence: Floats, bins: int) -> Labels:
 
 
 def ece(probabilities: Floats, labels: Labels, *, bins: int = BINS, level: float = 0.95) -> Estimate:
-    """Expected calibration error of the highest probability over bins of equal width (Guo et al. 2017): Σ n_b/N |acc_b - conf_b|.
+    """Expected calibration error of the highest probability over bins of equal width (Guo et al.
+    2017): Σ n_b/N |acc_b - conf_b|.
 
-    The estimate is biased upwards, for noise in a bin counts whichever way it points. The interval says so: what noise alone
-    would leave of perfect calibration is taken off its lower end, so that it covers the error of the population, also 0.
+    The estimate is biased upwards, for noise in a bin counts whichever way it points. The interval
+    says so: what noise alone would leave of perfect calibration is taken off its lower end, so that
+    it covers the error of the population, also 0.
     """
     from scipy.special import ndtri
 
@@ -110,10 +116,11 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
 
 def risk_coverage(scores: Floats, labels: Labels, *, points: int = 101) -> tuple[Floats, Floats]:
-    """(coverage, risk): the share of errors among the share `coverage` of the images with the highest top scores.
+    """(coverage, risk): the share of errors among the share `coverage` of the images with the
+    highest top scores.
 
-    At most `points` of the N steps, evenly spaced, the last of all images. Images with equal scores count in any order alike:
-    each as the mean of them (El-Yaniv & Wiener 2010).
+    At most `points` of the N steps, evenly spaced, the last of all images. Images with equal scores
+    count in any order alike: each as the mean of them (El-Yaniv & Wiener 2010).
     """
     n = len(labels)
     risk = _risk(*_surest_first(scores, labels))
@@ -123,9 +130,11 @@ def risk_coverage(scores: Floats, labels: Labels, *, points: int = 101) -> tuple
 
 
 def aurc(scores: Floats, labels: Labels) -> Estimate:
-    """Area under the risk-coverage curve (Geifman & El-Yaniv 2017): the mean of its N steps, 0 to 1, lower is better.
+    """Area under the risk-coverage curve (Geifman & El-Yaniv 2017): the mean of its N steps, 0 to
+    1, lower is better.
 
-    Its interval is by influence functions; without an error, or without a success, Wilson's of the share of errors.
+    Its interval is by influence functions; without an error, or without a success, Wilson's of the
+    share of errors.
     """
     n = len(labels)
     wrong, group = _surest_first(scores, labels)

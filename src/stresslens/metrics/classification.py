@@ -1,4 +1,5 @@
-"""What predictions are worth: pure functions of scores (N, K) and labels (N,), each figure with its n and interval."""
+"""What predictions are worth: pure functions of scores (N, K) and labels (N,), each figure with its
+n and interval."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def accuracy(scores: Floats, labels: Labels) -> Estimate:
 
 
 def top_k(scores: Floats, labels: Labels, k: int) -> Estimate:
-    """Share of images whose label is among the k highest scores; ties count against the label's favour by class order."""
+    """Share of images whose label is among the k highest scores; ties count against the label's
+    favour by class order."""
     own = np.take_along_axis(scores, labels[:, None], 1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     rank = (scores > own).sum(1) + ((scores == own) & earlier).sum(1)
@@ -49,7 +51,8 @@ def precisions(confusion: Labels) -> list[Estimate]:
 
 
 def f1_scores(confusion: Labels) -> list[Estimate]:
-    """(K) harmonic mean of precision and recall; n is the images that are of the class or taken for it, NaN where none is.
+    """(K) harmonic mean of precision and recall; n is the images that are of the class or taken for
+    it, NaN where none is.
 
     F1 = 2J/(1 + J) of J, the share of those n images that are both: Wilson's interval of J, carried over.
     """

@@ -1,4 +1,5 @@
-"""How much of the differences between trials each of their settings explains, told on trials that were not learned from."""
+"""How much of the differences between trials each of their settings explains, told on trials that
+were not learned from."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ FOLDS, REPEATS, TREES = 5, 5, 60
 
 @dataclass(frozen=True)
 class Importance:
-    """A setting's share of the differences, with the p of its being none, before and after Holm over the settings."""
+    """A setting's share of the differences, with the p of its being none, before and after Holm
+    over the settings."""
 
     share: Estimate
     p: float
@@ -32,11 +34,13 @@ class Importance:
 def importances(
     columns: Mapping[str, Floats], outcome: Floats, *, level: float = 0.95, seed: int = 0
 ) -> dict[str, Importance]:
-    """For each setting, written as columns (n, k), its share of the variance of `outcome` (n,), interactions included.
+    """For each setting, written as columns (n, k), its share of the variance of `outcome` (n,),
+    interactions included.
 
-    A forest (Breiman 2001) that has not seen a trial predicts it as it is, and with the setting as each of the n trials has it; the
-    rise of the squared error over twice the variance is the total effect of Sobol (1993; Jansen 1999), as far as the forest can
-    predict: too few trials make it too small. Mean and Student's t over the trials (Watson & Wright 2021). Five times five folds; n
+    A forest (Breiman 2001) that has not seen a trial predicts it as it is, and with the setting as
+    each of the n trials has it; the rise of the squared error over twice the variance is the total
+    effect of Sobol (1993; Jansen 1999), as far as the forest can predict: too few trials make it
+    too small. Mean and Student's t over the trials (Watson & Wright 2021). Five times five folds; n
     at least `FOLDS`. benchmarks/importance.py simulates how often it errs.
     """
     from scipy.special import stdtr, stdtrit
@@ -66,7 +70,8 @@ def importances(
 
 
 def _rises(columns: Mapping[str, Floats], outcome: Floats, seed: int) -> Floats:
-    """(settings, n): how much each trial's squared error rises when a setting is that of another trial, on average."""
+    """(settings, n): how much each trial's squared error rises when a setting is that of another
+    trial, on average."""
     from sklearn.ensemble import RandomForestRegressor
 
     n, whole = len(outcome), np.hstack(list(columns.values()))

@@ -31,10 +31,11 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
 
 
 def balanced(parts: Sequence[Estimate]) -> Estimate:
-    """The mean of independent proportions, such as the recalls of the classes; those without images (NaN) are left out.
+    """The mean of independent proportions, such as the recalls of the classes; those without images
+    (NaN) are left out.
 
-    The parts' own intervals are combined by the method of variance estimates recovery (Zou & Donner 2008), so that a mean of 1
-    is not mistaken for certainty.
+    The parts' own intervals are combined by the method of variance estimates recovery (Zou & Donner
+    2008), so that a mean of 1 is not mistaken for certainty.
     """
     known = [part for part in parts if part.n]
     if not known:
@@ -47,9 +48,11 @@ def balanced(parts: Sequence[Estimate]) -> Estimate:
 
 
 def logit_normal(value: float, influence: Floats, *, level: float = 0.95) -> Estimate:
-    """A statistic strictly between 0 and 1 with the normal interval on the logit scale, which cannot leave that range.
+    """A statistic strictly between 0 and 1 with the normal interval on the logit scale, which
+    cannot leave that range.
 
-    `influence` (N,) is what each image adds to it, of mean 0: the variance is Σ influence² / N² (Hampel 1974).
+    `influence` (N,) is what each image adds to it, of mean 0: the variance is Σ influence² / N²
+    (Hampel 1974).
     """
     from scipy.special import expit, logit, ndtri
 
@@ -69,7 +72,8 @@ def _resampled(n: int, seed: int) -> Floats:
 
 
 def bootstrap_mean(values: Floats, *, level: float = 0.95, seed: int = 0) -> Estimate:
-    """The mean of one value per image, with the percentile bootstrap over images (Efron & Tibshirani 1993); of none, NaN.
+    """The mean of one value per image, with the percentile bootstrap over images (Efron &
+    Tibshirani 1993); of none, NaN.
 
     From `MANY` images on the normal interval, which it then equals to the digits shown.
     """

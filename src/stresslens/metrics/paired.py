@@ -1,4 +1,5 @@
-"""Tests of paired differences: two sets of weights on the same images, two recipes on the same divisions, many at once."""
+"""Tests of paired differences: two sets of weights on the same images, two recipes on the same
+divisions, many at once."""
 
 from __future__ import annotations
 
@@ -23,11 +24,13 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def resampled(
     values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Half the width of the interval, and p, of a mean over J divisions of the same images into training and test.
+    """Half the width of the interval, and p, of a mean over J divisions of the same images into
+    training and test.
 
-    The corrected resampled t test (Nadeau & Bengio 2003): variance s² (1/J + ratio), ratio = test / training images, with J - 1
-    degrees of freedom, because the training sets overlap. values: (J,), J at least 2. Where they move in steps of `grain`, half a
-    step in one of them is added to s², because equal counts are so by chance.
+    The corrected resampled t test (Nadeau & Bengio 2003): variance s² (1/J + ratio), ratio = test /
+    training images, with J - 1 degrees of freedom, because the training sets overlap. values: (J,),
+    J at least 2. Where they move in steps of `grain`, half a step in one of them is added to s²,
+    because equal counts are so by chance.
     """
     from scipy.special import stdtr, stdtrit
 

@@ -17,7 +17,8 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error ≈ scale · size^−exponent. `p` says how likely the points would lie so far off the line by their own uncertainty."""
+    """error ≈ scale · size^−exponent. `p` says how likely the points would lie so far off the line
+    by their own uncertainty."""
 
     exponent: Estimate
     scale: float
@@ -28,7 +29,8 @@ class PowerLaw:
     _quantile: float
 
     def error(self, size: float) -> Estimate:
-        """The error at a size, with its interval; beyond the sizes measured it holds only if the law goes on."""
+        """The error at a size, with its interval; beyond the sizes measured it holds only if the
+        law goes on."""
         at = math.log(size) - self._centre
         value = math.log(self.scale) - self.exponent.value * math.log(size)
         half = self._quantile * math.sqrt(float(np.array([1.0, at]) @ self._covariance @ np.array([1.0, at])))
@@ -44,12 +46,12 @@ class PowerLaw:
 
 
 def power_law(sizes: Sequence[float], errors: Sequence[Estimate]) -> PowerLaw | None:
-    """A power law fitted to error rates by weighted least squares in log–log (Hestness et al. 2017; Cortes et al. 1993), each point
-    weighed by its own interval.
+    """A power law fitted to error rates by weighted least squares in log–log (Hestness et al. 2017;
+    Cortes et al. 1993), each point weighed by its own interval.
 
-    Where the points lie further off the line than their intervals explain, these are widened until they do (Birge's ratio) and
-    Student's t takes the place of the normal. Points without any error are left out. None with fewer than `FEWEST` points, or where
-    an interval is not known.
+    Where the points lie further off the line than their intervals explain, these are widened until
+    they do (Birge's ratio) and Student's t takes the place of the normal. Points without any error
+    are left out. None with fewer than `FEWEST` points, or where an interval is not known.
     """
     from scipy import stats
 

@@ -1,7 +1,9 @@
-"""The mean of a table of seeds × images, both of them a sample: its interval, its p, and what it would take to know it better.
+"""The mean of a table of seeds × images, both of them a sample: its interval, its p, and what it
+would take to know it better.
 
-A two-way random-effects model without replication (Searle, Casella & McCulloch 1992, ch. 4): value = mean + seed + image + rest.
-Leading axes, written `…`, are tables of their own, so that many pairs are computed at once.
+A two-way random-effects model without replication (Searle, Casella & McCulloch 1992, ch. 4): value
+= mean + seed + image + rest. Leading axes, written `…`, are tables of their own, so that many pairs
+are computed at once.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ MOST_IMAGES = 10**9
 
 @dataclass(frozen=True)
 class Crossed:
-    """A mean (…) over seeds and images with its mean squares (…); `images` counts the pseudo-images that were added.
+    """A mean (…) over seeds and images with its mean squares (…); `images` counts the pseudo-images
+    that were added.
 
     The expected mean squares are rest, rest + images · var(seed), and rest + seeds · var(image).
     """
@@ -48,8 +51,9 @@ class Crossed:
     def margin(self, p: Floats | float) -> Floats:
         """Half the width of the interval of level 1 - p.
 
-        √(t² · variance that the seeds show + z² · variance that the images add), t with seeds - 1 degrees of freedom: the two
-        margins added as variances are (Zou & Donner 2008). Never narrower than Student's t over the seeds.
+        √(t² · variance that the seeds show + z² · variance that the images add), t with seeds - 1
+        degrees of freedom: the two margins added as variances are (Zou & Donner 2008). Never
+        narrower than Student's t over the seeds.
         """
         from scipy.special import ndtri, stdtrit
 
@@ -60,7 +64,8 @@ class Crossed:
 
     @property
     def p(self) -> Floats:
-        """Two-sided p (…) of the mean being zero: the p whose interval ends at zero. Not below `SMALLEST_P`."""
+        """Two-sided p (…) of the mean being zero: the p whose interval ends at zero. Not below
+        `SMALLEST_P`."""
         low, high = np.full_like(self.mean, math.log(SMALLEST_P)), np.zeros_like(self.mean)
         for _ in range(60):
             middle = (low + high) / 2
@@ -72,7 +77,8 @@ class Crossed:
 
 @dataclass(frozen=True)
 class SumsOfSquares:
-    """Of values (…, seeds, images): each seed's mean (…, seeds), each image's mean (…, images), and the sum of squares (…)."""
+    """Of values (…, seeds, images): each seed's mean (…, seeds), each image's mean (…, images), and
+    the sum of squares (…)."""
 
     of_seeds: Floats
     of_images: Floats
@@ -93,8 +99,9 @@ def crossed(
 ) -> Crossed:
     """The mean with its mean squares.
 
-    Two additions keep small counts from making false certainty: `weight` pseudo-images at each of the two `ends`, the same in every
-    seed; and one `answer` more of this size in one seed, because seeds that agree to the image do so by chance.
+    Two additions keep small counts from making false certainty: `weight` pseudo-images at each of
+    the two `ends`, the same in every seed; and one `answer` more of this size in one seed, because
+    seeds that agree to the image do so by chance.
     """
     seeds, n = of.of_seeds.shape[-1], of.of_images.shape[-1]
     mean = of.of_seeds.mean(-1)
@@ -120,8 +127,9 @@ def crossed(
 def paired_random_effects(of: SumsOfSquares) -> Crossed:
     """The mean of paired differences (…, seeds, images), each in [-1, 1].
 
-    Two pseudo-images are added that differ by as much as a typical one that differs (Σd² / Σ|d| over the images' means d; 1 where
-    none differs), one for either side, and half an answer in one seed. With one seed this is Bonett & Price's (2012) interval.
+    Two pseudo-images are added that differ by as much as a typical one that differs (Σd² / Σ|d|
+    over the images' means d; 1 where none differs), one for either side, and half an answer in one
+    seed. With one seed this is Bonett & Price's (2012) interval.
     """
     total = np.abs(of.of_images).sum(-1)
     typical = np.where(total > 0, (of.of_images**2).sum(-1) / np.where(total > 0, total, 1), 1.0)
@@ -129,10 +137,11 @@ def paired_random_effects(of: SumsOfSquares) -> Crossed:
 
 
 def proportion_bounds(of: SumsOfSquares, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Low and high (…) of a share of ones: Wilson's interval with the number of images that would give the same margin.
+    """Low and high (…) of a share of ones: Wilson's interval with the number of images that would
+    give the same margin.
 
-    The margin is `Crossed`'s, half an image right and half an image wrong added; the number is at most seeds × images. One seed is
-    Wilson's interval itself.
+    The margin is `Crossed`'s, half an image right and half an image wrong added; the number is at
+    most seeds × images. One seed is Wilson's interval itself.
     """
     from scipy.special import ndtri
 
@@ -159,9 +168,11 @@ def proportion(right: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
 
 
 def images_needed(table: Crossed, difference: float, seeds: int, *, level: float = 0.95) -> float:
-    """How many images tell `difference` from zero in 8 of 10 studies of so many seeds; infinity where `MOST_IMAGES` do not.
+    """How many images tell `difference` from zero in 8 of 10 studies of so many seeds; infinity
+    where `MOST_IMAGES` do not.
 
-    Of a single table, whose variances are taken as known: difference = margin + z · √variance, with the z of `POWER`.
+    Of a single table, whose variances are taken as known: difference = margin + z · √variance, with
+    the z of `POWER`.
     """
     from scipy.special import ndtri, stdtrit
 
@@ -190,10 +201,12 @@ def images_needed(table: Crossed, difference: float, seeds: int, *, level: float
 
 
 def plan(table: Crossed, difference: float, *, level: float = 0.95) -> tuple[int, float | None]:
-    """How many seeds and images tell `difference` from zero in 8 of 10 studies; None stands for the images there are.
+    """How many seeds and images tell `difference` from zero in 8 of 10 studies; None stands for the
+    images there are.
 
-    More seeds alone where four times as many (ten at least) are enough. Otherwise the fewest seeds of which twice as many would
-    still need 40 % of the images; infinitely many images where no plan does. With one seed what seeds vary is unknown: one seed.
+    More seeds alone where four times as many (ten at least) are enough. Otherwise the fewest seeds
+    of which twice as many would still need 40 % of the images; infinitely many images where no plan
+    does. With one seed what seeds vary is unknown: one seed.
     """
 
     def needed(seeds: int) -> float:

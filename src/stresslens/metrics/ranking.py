@@ -28,19 +28,23 @@ class Ranking(NamedTuple):
 def auroc(scores: Floats, labels: Labels) -> Ranking:
     """Area under the ROC curve: how often an image of the class scores above one of another; ties count half.
 
-    DeLong et al.'s (1988) variance on the logit scale. Where it says nothing (complete separation, or fewer than `FEW` images on
-    a side): Wilson's interval over as many trials as the smaller side has images, the largest variance possible (Birnbaum & Klose
-    1957). A class without images, or without others, is NaN with n = 0.
+    DeLong et al.'s (1988) variance on the logit scale. Where it says nothing (complete separation,
+    or fewer than `FEW` images on a side): Wilson's interval over as many trials as the smaller side
+    has images, the largest variance possible (Birnbaum & Klose 1957). A class without images, or
+    without others, is NaN with n = 0.
     """
     return _one_against_rest(scores, labels, _area, lambda own, others: min(own, others))
 
 
 def auprc(scores: Floats, labels: Labels) -> Ranking:
-    """Average precision: the mean over the class's images of the precision at their score, tied images entering together.
+    """Average precision: the mean over the class's images of the precision at their score, tied
+    images entering together.
 
-    Intervals by influence functions on the logit scale; where those say nothing, as for `auroc`, Wilson's over as many trials as
-    the class has images (Boyd et al. 2013). The figure is biased upwards, for each image counts itself among the right ones above
-    it: what leaving it out would take away is taken off the interval's lower end. The baseline is the class's share of the images.
+    Intervals by influence functions on the logit scale; where those say nothing, as for `auroc`,
+    Wilson's over as many trials as the class has images (Boyd et al. 2013). The figure is biased
+    upwards, for each image counts itself among the right ones above it: what leaving it out would
+    take away is taken off the interval's lower end. The baseline is the class's share of the
+    images.
     """
     return _one_against_rest(scores, labels, _average_precision, lambda own, others: own)
 
@@ -51,7 +55,8 @@ def _one_against_rest(
     statistic: Callable[[Floats, NDArray[np.bool_]], tuple[float, Floats, float]],
     trials: Callable[[int, int], int],
 ) -> Ranking:
-    """Class by class, so that only (N,) is held beside the scores. `statistic` gives value, influences (N,) and upward bias."""
+    """Class by class, so that only (N,) is held beside the scores. `statistic` gives value,
+    influences (N,) and upward bias."""
     n, classes = scores.shape
     each: list[Estimate] = []
     values: list[float] = []
@@ -79,8 +84,8 @@ def _lowered(estimate: Estimate, by: float) -> Estimate:
 
 
 def _mean(values: list[float], influences: Floats, bias: float, known: list[Estimate]) -> Estimate:
-    """The classes' mean with the interval of its influences, which know how the classes hang together; where every class is
-    separated completely, the mean of their bounds."""
+    """The classes' mean with the interval of its influences, which know how the classes hang
+    together; where every class is separated completely, the mean of their bounds."""
     if not known:
         return wilson(0, 0)
     value = float(np.mean(values))
@@ -91,7 +96,8 @@ def _mean(values: list[float], influences: Floats, bias: float, known: list[Esti
 
 
 def _area(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]:
-    """The area and what each image adds to it: its placement among those of the other side, as DeLong's variance counts it."""
+    """The area and what each image adds to it: its placement among those of the other side, as
+    DeLong's variance counts it."""
     from scipy.stats import rankdata
 
     ranks, placements = rankdata(scores), np.empty(len(scores))
@@ -107,7 +113,8 @@ def _area(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]
 
 
 def _average_precision(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]:
-    """Average precision and what each image adds to it: by its own precision, and by moving that of the class's images below."""
+    """Average precision and what each image adds to it: by its own precision, and by moving that of
+    the class's images below."""
     n, count = len(scores), int(own.sum())
     _, group, size = np.unique(
         -scores, return_inverse=True, return_counts=True

@@ -29,7 +29,8 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class Slice:
-    """Accuracy of each group of images; `p` of their being alike, `p_holm` after Holm's correction over the slices of a split."""
+    """Accuracy of each group of images; `p` of their being alike, `p_holm` after Holm's correction
+    over the slices of a split."""
 
     by: str
     p: float
@@ -51,10 +52,11 @@ def slices_of(
     saturation: Floats | None = None,
     named: Sequence[str] = (),
 ) -> list[Slice]:
-    """Every slice of a split: `right` (N,), `columns` of (N,) facts, `brightness` and `saturation` (N,) in [0, 1].
+    """Every slice of a split: `right` (N,), `columns` of (N,) facts, `brightness` and `saturation`
+    (N,) in [0, 1].
 
-    Thirds of brightness and saturation, quarters of `width`×`height`, and each column of 2 to `ROWS` values or in `named`. What
-    does not vary makes no slice.
+    Thirds of brightness and saturation, quarters of `width`×`height`, and each column of 2 to
+    `ROWS` values or in `named`. What does not vary makes no slice.
     """
     groups = {"brightness": _by_amount(brightness, ("dark", "medium", "bright"), "{:.2f} to {:.2f}")}
     if saturation is not None:
@@ -81,7 +83,8 @@ def _row(name: str, right: NDArray[np.bool_]) -> GroupAccuracy:
 
 
 def _by_amount(values: Floats, names: Sequence[str], span: str) -> tuple[list[str], Values]:
-    """Groups of about equal number, from low to high, and each image's; equal values stay together, which may leave fewer."""
+    """Groups of about equal number, from low to high, and each image's; equal values stay together,
+    which may leave fewer."""
     edges = np.unique(np.quantile(values, np.linspace(0, 1, len(names) + 1)[1:-1]))
     found, place = np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)
     spans = [span.format(values[place == k].min(), values[place == k].max()) for k in range(len(found))]
@@ -100,7 +103,8 @@ def _by_value(column: Values) -> tuple[list[str], Values]:
 
 
 def p_of_no_difference(right: NDArray[np.bool_], place: Values, *, seed: int = 0) -> float:
-    """p of the hypothesis that accuracy is the same in every group: Pearson's chi-squared of groups against right and wrong.
+    """p of the hypothesis that accuracy is the same in every group: Pearson's chi-squared of groups
+    against right and wrong.
 
     With fewer than five images expected in a cell, against its distribution over permutations of the images.
     """

@@ -1,4 +1,5 @@
-"""Axes: ticks that enclose the values, their labels, and where a value lies between the first and the last."""
+"""Axes: ticks that enclose the values, their labels, and where a value lies between the first and
+the last."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Axis:
 
 
 def linear_axis(values: Sequence[float], *, count: int = 5) -> Axis:
-    """Ticks at 1, 2 or 5 times a power of ten, the first and last enclosing the values; without any, 0 to 1."""
+    """Ticks at 1, 2 or 5 times a power of ten, the first and last enclosing the values; without
+    any, 0 to 1."""
     finite = [min(max(v, -HUGE), HUGE) for v in values if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     size = max(abs(low), abs(high))

@@ -1,4 +1,5 @@
-"""Charts as small SVG: colours and dashes by CSS class (report.css), so that they follow dark mode and print."""
+"""Charts as small SVG: colours and dashes by CSS class (report.css), so that they follow dark mode
+and print."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ LABELLED = 14
 
 @dataclass(frozen=True)
 class Series:
-    """One line. `band` holds (x, low, high) behind it, `marks` the points to ring; `place` picks colour and dash."""
+    """One line. `band` holds (x, low, high) behind it, `marks` the points to ring; `place` picks
+    colour and dash."""
 
     name: str
     points: Sequence[Point]
@@ -126,7 +128,8 @@ class _Frame:
 
 
 def decimate(points: Sequence[Point], limit: int = POINTS_A_LINE) -> list[Point]:
-    """At most `limit` (at least 4) of the points with finite values, in order: the ends, and the extremes of each stretch."""
+    """At most `limit` (at least 4) of the points with finite values, in order: the ends, and the
+    extremes of each stretch."""
     finite = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
     if len(finite) <= limit:
         return finite
@@ -153,7 +156,8 @@ def line_chart(
 ) -> Markup:
     """A chart of several lines with its legend, as a `<figure>`; a log axis leaves out what is not positive.
 
-    `axes` (x, y) are given where they do not follow from the data; `reference` is a named line to hold the others against.
+    `axes` (x, y) are given where they do not follow from the data; `reference` is a named line to
+    hold the others against.
     """
     scale = axes or (epoch_axis([]), log_axis([1.0]) if log else linear_axis([]))
     drawn = [_clean(each, *scale) for each in series]
@@ -210,7 +214,8 @@ def interval_chart(
     reference: tuple[float, str] | None = None,
     label: int = LABEL,
 ) -> Markup:
-    """A dot with its whisker for each row, from top to bottom. A reference too far off is named at its side, not drawn.
+    """A dot with its whisker for each row, from top to bottom. A reference too far off is named at
+    its side, not drawn.
 
     Names are cut to `label` letters; the chart grows wider for those beyond `LABEL`.
     """
@@ -300,7 +305,8 @@ def scatter_chart(
 
 
 def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bool], *, title: str) -> Markup:
-    """Each point as the first letters of its label, in a colour of the label's; some in a ring. The axes mean nothing alone."""
+    """Each point as the first letters of its label, in a colour of the label's; some in a ring. The
+    axes mean nothing alone."""
     drawn = [
         (x, y, label, ring)
         for (x, y), label, ring in zip(places, labels, rings)
@@ -324,7 +330,8 @@ def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bo
 
 
 def _labels(marks: Sequence[Mark], frame: _Frame) -> list[str]:
-    """Each mark's name beside it where that covers no dot and no other name, else a little lower or higher."""
+    """Each mark's name beside it where that covers no dot and no other name, else a little lower or
+    higher."""
     places = [(frame.across(mark.x), frame.down(mark.y)) for mark in marks]
     taken = [(x - 6, x + 6, y) for x, y in places]
     labels = []
@@ -360,7 +367,8 @@ def _figure(
 
 
 def place_of(colour: int, dash: int) -> int:
-    """The place with the colour of one place and the dash of another (Chinese remainders of `COLOURS` and `DASHES`)."""
+    """The place with the colour of one place and the dash of another (Chinese remainders of
+    `COLOURS` and `DASHES`)."""
     return next(
         place
         for place in range(COLOURS * DASHES)

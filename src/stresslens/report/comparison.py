@@ -32,7 +32,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Question:
-    """What one contrast asks: how many of its pairs really differ, and verdicts, these first, as far as there is room.
+    """What one contrast asks: how many of its pairs really differ, and verdicts, these first, as
+    far as there is room.
 
     `claim` is what somebody concluded from it, and what is found of that.
     """
@@ -47,7 +48,8 @@ class Question:
 
 
 def opening(study: StudyFolder) -> list[str]:
-    """What the comparison says besides its contrasts; without any, what a few runs score, and that no comparison was made."""
+    """What the comparison says besides its contrasts; without any, what a few runs score, and that
+    no comparison was made."""
     if study.comparison and study.comparison.verdicts:
         of_contrasts = {c.verdict for c in study.comparison.contrasts}
         rest = [sentence for sentence in study.comparison.verdicts if sentence not in of_contrasts]
@@ -92,7 +94,8 @@ def questions(study: StudyFolder) -> list[Question]:
 
 
 def contrast_rows(study: StudyFolder) -> tuple[list[Contrast], int]:
-    """The contrasts in their own order, and how many were left out; beyond the budget the real and the likeliest stay."""
+    """The contrasts in their own order, and how many were left out; beyond the budget the real and
+    the likeliest stay."""
     contrasts = study.comparison.contrasts if study.comparison else []
     if len(contrasts) <= ROWS:
         return contrasts, 0
@@ -129,7 +132,8 @@ def cost_rows(study: StudyFolder) -> tuple[list[Cost], int]:
 
 @dataclass(frozen=True)
 class Erring:
-    """Where a pair errs: a row for each class with its images and those that only a, only b and both have wrong; and all summed."""
+    """Where a pair errs: a row for each class with its images and those that only a, only b and
+    both have wrong; and all summed."""
 
     contrast: str
     a: str
@@ -158,7 +162,8 @@ def errors(study: StudyFolder) -> list[Erring]:
 
 @dataclass(frozen=True)
 class ContrastCell:
-    """Row minus column: what is written, the interval, what hovering says, and "ahead" or "behind" where it is real."""
+    """Row minus column: what is written, the interval, what hovering says, and "ahead" or "behind"
+    where it is real."""
 
     text: str
     interval: str
@@ -167,7 +172,8 @@ class ContrastCell:
 
 
 def matrix(study: StudyFolder) -> tuple[list[str], list[list[ContrastCell | None]]] | None:
-    """Names, the best first, and a cell for each pair; None on the diagonal and where a pair was not compared."""
+    """Names, the best first, and a cell for each pair; None on the diagonal and where a pair was
+    not compared."""
     found = study.comparison.matrix if study.comparison else None
     if not found or len(found.recipes) < 2:
         return None

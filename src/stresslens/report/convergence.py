@@ -20,7 +20,8 @@ TWO = 2
 
 @dataclass(frozen=True)
 class Pace:
-    """A chart of the differences, and what each pair comes to; `left_out` pairs more are in comparison.json."""
+    """A chart of the differences, and what each pair comes to; `left_out` pairs more are in
+    comparison.json."""
 
     chart: Markup
     said: Sequence[str]

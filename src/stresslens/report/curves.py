@@ -1,4 +1,5 @@
-"""What is drawn as lines: training, how far a probability can be believed, and what leaving out the unsure would gain."""
+"""What is drawn as lines: training, how far a probability can be believed, and what leaving out the
+unsure would gain."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def learning_curves(study: StudyFolder) -> Charts | None:
 
 
 def run_curves(run: Run) -> Charts | None:
-    """Loss and accuracy of one run, the splits overlaid; the chosen epoch is ringed on the split that chose."""
+    """Loss and accuracy of one run, the splits overlaid; the chosen epoch is ringed on the split
+    that chose."""
     charts = []
     for title, key in (("Loss", "loss"), ("Accuracy", "accuracy")):
         scale = 100.0 if key == "accuracy" else 1.0
@@ -90,7 +92,8 @@ def _curve_chart(
 
 
 def _over_seeds(recipe: VariantRuns, keys: tuple[str, ...], scale: float) -> Series | None:
-    """A single seed's line; or the mean over seeds, as far as all finished ones go, in the band from lowest to highest."""
+    """A single seed's line; or the mean over seeds, as far as all finished ones go, in the band
+    from lowest to highest."""
     lines: list[dict[float, float]] = []
     averaged: list[dict[float, float]] = []
     marks: list[Point] = []
@@ -113,7 +116,8 @@ def _over_seeds(recipe: VariantRuns, keys: tuple[str, ...], scale: float) -> Ser
 def _mean_and_band(
     averaged: Sequence[dict[float, float]], lines: Sequence[dict[float, float]]
 ) -> tuple[list[Point], list[tuple[float, float, float]]]:
-    """The mean where all of `averaged` have a value; with several lines the band from the lowest to the highest of them."""
+    """The mean where all of `averaged` have a value; with several lines the band from the lowest to
+    the highest of them."""
     shared = sorted(set.intersection(*(set(line) for line in averaged)))
     mean = [(x, math.fsum(line[x] for line in averaged) / len(averaged)) for x in shared]
     band = []
@@ -139,7 +143,8 @@ def confidence_charts(study: StudyFolder) -> Charts | None:
 
 
 def run_reliability(run: Run, split: str) -> Markup | None:
-    """Before and, where a temperature was fitted, after scaling; bands are the intervals of a bin's accuracy."""
+    """Before and, where a temperature was fitted, after scaling; bands are the intervals of a bin's
+    accuracy."""
     found = run.record.reliability.get(split)
     if found is None:
         return None

@@ -20,7 +20,8 @@ ODD = 0.01
 
 @dataclass(frozen=True)
 class Sizes:
-    """A curve: accuracy at each size of the training data, ascending, with the updates that were made there."""
+    """A curve: accuracy at each size of the training data, ascending, with the updates that were
+    made there."""
 
     name: str
     place: int
@@ -73,7 +74,8 @@ class DataSizeSection:
 
 
 def data_size_section(study: StudyFolder) -> DataSizeSection | None:
-    """The data-size curves of a study with those of their runs that are finished; None where no curve has two."""
+    """The data-size curves of a study with those of their runs that are finished; None where no
+    curve has two."""
     recipes = {recipe.name: recipe for recipe in study.recipes}
     curves = []
     for place, asked in enumerate(study.file.curves if study.file else []):

@@ -1,4 +1,5 @@
-"""Why models answer as they do: maps of the same images by several explainers, or by several models, with their worth."""
+"""Why models answer as they do: maps of the same images by several explainers, or by several
+models, with their worth."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ class Result(File):
 
 @dataclass(frozen=True)
 class Explanation:
-    """A result of one run; `maps` (n, H, W) and `shown` (n, h, w) or (n, h, w, 3) as far as they can be read."""
+    """A result of one run; `maps` (n, H, W) and `shown` (n, h, w) or (n, h, w, 3) as far as they
+    can be read."""
 
     run: Run
     folder: Path
@@ -122,7 +124,8 @@ class MapRow:
 
 @dataclass(frozen=True)
 class MapGroup:
-    """The same images, in `cells`, and rows of maps of them; `beyond` is how many images are in the files alone."""
+    """The same images, in `cells`, and rows of maps of them; `beyond` is how many images are in the
+    files alone."""
 
     name: str
     split: str
@@ -166,7 +169,8 @@ def run_explanations(run: Run) -> list[MapGroup]:
 
 
 def study_explanations(study: StudyFolder) -> list[MapGroup]:
-    """For each explainer that several models were explained by on the same images, their maps side by side on one scale."""
+    """For each explainer that several models were explained by on the same images, their maps side
+    by side on one scale."""
     together: dict[tuple[Any, ...], list[Explanation]] = {}
     for recipe in study.recipes:
         for each in read_explanations(recipe.finished[0]) if recipe.finished else []:

@@ -70,7 +70,8 @@ def number(value: float | None) -> str:
 
 
 def radius(eps: float) -> str:
-    """A radius in pixel units: `0.05`, or `8/255` where it is a whole number of grey levels and no short decimal."""
+    """A radius in pixel units: `0.05`, or `8/255` where it is a whole number of grey levels and no
+    short decimal."""
     decimal, levels = f"{eps:.4g}", 255 * eps
     return (
         f"{round(levels)}/255"
@@ -100,7 +101,8 @@ _NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def with_asides(text: str) -> list[tuple[bool, str]]:
-    """A sentence in parts, True for those in parentheses that hold figures; numbers keep their % and their sign.
+    """A sentence in parts, True for those in parentheses that hold figures; numbers keep their %
+    and their sign.
 
     What would turn the direction of the text, from a name in it, is left out.
     """

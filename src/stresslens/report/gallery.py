@@ -1,4 +1,5 @@
-"""The pictures of a run: cut by the browser from the sheet that the run keeps, which goes into the page once."""
+"""The pictures of a run: cut by the browser from the sheet that the run keeps, which goes into the
+page once."""
 
 from __future__ import annotations
 
@@ -117,7 +118,8 @@ def class_name(run: Run, index: int) -> str:
 
 
 def read_sheet(folder: Path, name: str, place: int, room: int) -> Sheet | None:
-    """The sheet, unless it is missing, no PNG or WebP, outside the folder of examples or beyond the budget."""
+    """The sheet, unless it is missing, no PNG or WebP, outside the folder of examples or beyond the
+    budget."""
     from PIL import Image
 
     path = folder / name

@@ -133,7 +133,8 @@ class VariantRuns:
 
 
 def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | None:
-    """The only seed's own estimate; of several their mean, with an interval no narrower than theirs over the images.
+    """The only seed's own estimate; of several their mean, with an interval no narrower than theirs
+    over the images.
 
     `bounded` keeps the interval within 0 and 1.
     """
@@ -177,7 +178,8 @@ def is_proportion(score: str) -> bool:
 def load_study(folder: Path) -> StudyFolder:
     """Everything a report needs of a study's folder.
 
-    Raises ConfigError where there is no run, and UnreadableRun where study.json, comparison.json or transfers.json is damaged.
+    Raises ConfigError where there is no run, and UnreadableRun where study.json, comparison.json or
+    transfers.json is damaged.
     """
     found = [read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
     if not found:

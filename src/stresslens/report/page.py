@@ -1,4 +1,5 @@
-"""The pages of a study: offline HTML files, one for the study and one for each run, made from the runs' files alone."""
+"""The pages of a study: offline HTML files, one for the study and one for each run, made from the
+runs' files alone."""
 
 from __future__ import annotations
 
@@ -73,10 +74,11 @@ STRESS = (
 
 
 def write_report(folder: Path, *, anew: bool = True) -> Path:
-    """Writes `report.html` for a study and for each of its runs, or for a single run, and returns the path of the first.
+    """Writes `report.html` for a study and for each of its runs, or for a single run, and returns
+    the path of the first.
 
-    Unless `anew`, a run's page is left alone when the files that it was made from have not changed. Raises ConfigError where there
-    is no run, or the folder is no study's.
+    Unless `anew`, a run's page is left alone when the files that it was made from have not changed.
+    Raises ConfigError where there is no run, or the folder is no study's.
     """
     if (folder / "record.json").is_file():
         home = folder.resolve().parent.parent

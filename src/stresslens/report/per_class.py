@@ -26,7 +26,8 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Pair:
-    """`n` of the `images` of class `truth` were taken for `predicted`; `pictured` says that the page has pictures of them."""
+    """`n` of the `images` of class `truth` were taken for `predicted`; `pictured` says that the
+    page has pictures of them."""
 
     truth: int
     predicted: int
@@ -42,7 +43,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts summed over seeds: as a matrix of rows, or, where that would be too large, as the pairs confused most often."""
+    """Counts summed over seeds: as a matrix of rows, or, where that would be too large, as the
+    pairs confused most often."""
 
     recipe: VariantRuns | None
     seeds: int
@@ -104,7 +106,8 @@ def _confusion(
 
 @dataclass(frozen=True)
 class Recalls:
-    """The share of each class's images that each recipe recognises, over its seeds; what was left out for room is counted."""
+    """The share of each class's images that each recipe recognises, over its seeds; what was left
+    out for room is counted."""
 
     recipes: Sequence[VariantRuns]
     rows: Sequence[tuple[str, int, Sequence[Estimate | None]]]
@@ -165,7 +168,8 @@ def class_table(run: Run, split: str) -> ClassTable | None:
 
 
 def _worst(rows: list[Row], limit: int, values: Callable[[Row], Sequence[float]]) -> tuple[list[Row], int]:
-    """The rows in their own order, or, beyond the limit, those of the lowest mean value; and how many were left out."""
+    """The rows in their own order, or, beyond the limit, those of the lowest mean value; and how
+    many were left out."""
 
     def mean(row: Row) -> float:
         known = [value for value in values(row) if math.isfinite(value)]

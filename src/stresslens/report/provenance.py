@@ -74,7 +74,8 @@ def config(run: Run) -> str:
 
 
 def expectation(study: StudyFolder) -> list[tuple[bool, str]]:
-    """The study file's head comment without its command: paragraphs, and what is laid out in columns (True) as it stands."""
+    """The study file's head comment without its command: paragraphs, and what is laid out in
+    columns (True) as it stands."""
     lines = study.file.head.splitlines() if study.file else []
     if lines and lines[0].lstrip("# ").startswith("stresslens "):
         lines = lines[1:]

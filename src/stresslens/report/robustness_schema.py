@@ -1,4 +1,5 @@
-"""The files that attacks, corruptions and certificates leave, checked; what is damaged is told, and the rest is shown."""
+"""The files that attacks, corruptions and certificates leave, checked; what is damaged is told, and
+the rest is shown."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Level(File):
 
 
 class AloneRow(File):
-    """`accuracy` is of the images as the attack returned them; `valid` counts only those inside ball and box as broken."""
+    """`accuracy` is of the images as the attack returned them; `valid` counts only those inside
+    ball and box as broken."""
 
     eps: float
     accuracy: Figure
@@ -93,7 +95,8 @@ class Result(File):
 
 
 class AttackedExample(File):
-    """An entry of robustness/<key>/examples/examples.json; boxes are left, top, width, height in the sheet."""
+    """An entry of robustness/<key>/examples/examples.json; boxes are left, top, width, height in
+    the sheet."""
 
     file: str
     kind: Literal["first", "spread", "ladder"] = "spread"
@@ -126,7 +129,8 @@ class Corruption(File):
 
 
 class Corruptions(File):
-    """corruptions/result.json; `mean` is over images, of each the share of all corruptions and severities answered right."""
+    """corruptions/result.json; `mean` is over images, of each the share of all corruptions and
+    severities answered right."""
 
     format: Literal[1] = 1
     split: str = "test"
@@ -156,7 +160,8 @@ class Certificates(File):
 
 
 class TransferGroup(File):
-    """Rows are the runs that the adversarials were made on, columns the runs that answer them; `n` images in each cell."""
+    """Rows are the runs that the adversarials were made on, columns the runs that answer them; `n`
+    images in each cell."""
 
     norm: str
     protocol: str
@@ -218,7 +223,8 @@ class Robust:
 
 @dataclass(frozen=True)
 class Certificate:
-    """One result of one run; `radius` (n,) is what each image is certified for, negative where wrong, NaN where it abstained."""
+    """One result of one run; `radius` (n,) is what each image is certified for, negative where
+    wrong, NaN where it abstained."""
 
     folder: Path
     result: Certificates

@@ -1,4 +1,5 @@
-"""Robustness in a run's page: its own curves, the radius and the iterates that its images needed, and pictures of them."""
+"""Robustness in a run's page: its own curves, the radius and the iterates that its images needed,
+and pictures of them."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class AttackedRun:
 
 @dataclass(frozen=True)
 class AdversarialGroups:
-    """`groups` are (heading, images); `ladders` one image attacked at several radii; `left_out` could not be shown."""
+    """`groups` are (heading, images); `ladders` one image attacked at several radii; `left_out`
+    could not be shown."""
 
     sheets: Sequence[Markup]
     groups: Sequence[tuple[str, Sequence[AttackedRun]]]

@@ -150,7 +150,8 @@ class Position(File):
 
 
 class Likeness(File):
-    """At what rate images like the training images are called unlike, by `n` validation images; None where it cannot be told."""
+    """At what rate images like the training images are called unlike, by `n` validation images;
+    None where it cannot be told."""
 
     rate: float | None = None
     n: int = 0
@@ -251,7 +252,8 @@ class Contrast(File):
 
 
 class RobustContrast(File):
-    """A contrast in robustness at one radius; `curve` has the differences at all of them. Without a difference a reason alone."""
+    """A contrast in robustness at one radius; `curve` has the differences at all of them. Without a
+    difference a reason alone."""
 
     contrast: str
     a: str
@@ -307,7 +309,8 @@ class Claim(File):
 
 
 class Matrix(File):
-    """Row minus column for every pair of recipes; nothing on the diagonal, or where a pair was not compared."""
+    """Row minus column for every pair of recipes; nothing on the diagonal, or where a pair was not
+    compared."""
 
     recipes: list[str]
     difference: list[list[float | None]]

@@ -1,4 +1,5 @@
-"""Robustness in a study's page: curves over radii, what broke the images, each attack by itself, and whether to believe it."""
+"""Robustness in a study's page: curves over radii, what broke the images, each attack by itself,
+and whether to believe it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Member:
     seeds: Sequence[Robust]
 
     def at(self, eps: float) -> Estimate | None:
-        """Robust accuracy over seeds and images, paired where the seeds were attacked on the same images; at 0 the clean one."""
+        """Robust accuracy over seeds and images, paired where the seeds were attacked on the same
+        images; at 0 the clean one."""
         right = [unbroken(each.arrays["smallest"], eps) for each in self.seeds if each.arrays is not None]
         if len(right) == len(self.seeds) and self._same_images:
             return random_effects.proportion(np.stack(right).astype(np.float32))
@@ -135,7 +137,8 @@ def title_of(robust: Robust) -> str:
 
 @dataclass(frozen=True)
 class RobustnessSection:
-    """What the page shows of one threat. `rows` are (recipe, clean, one estimate for each of `radii`, n, seeds)."""
+    """What the page shows of one threat. `rows` are (recipe, clean, one estimate for each of
+    `radii`, n, seeds)."""
 
     threat: ThreatTable
     charts: Charts
@@ -202,9 +205,10 @@ def robust_chart(drawn: Sequence[Series], norm: str, title: str, *, with_legend:
 
 @dataclass(frozen=True)
 class AloneTable:
-    """Every attack by itself: `rows` are (recipe, attack, one estimate for each of `radii`), `rows5` the same of the true class
-    among the first five; where the attacks have radii of their own, `long` instead: (recipe, attack, radius, accuracy, top-5).
-    `told` is what is odd about them."""
+    """Every attack by itself: `rows` are (recipe, attack, one estimate for each of `radii`),
+    `rows5` the same of the true class among the first five; where the attacks have radii of their
+    own, `long` instead: (recipe, attack, radius, accuracy, top-5). `told` is what is odd about
+    them."""
 
     lines: Sequence[Series]
     radii: Sequence[float]
@@ -337,8 +341,9 @@ def _images_above(a: Estimate, b: Estimate) -> float:
 
 @dataclass(frozen=True)
 class Breaking:
-    """What broke the images: columns are the attempts in order; a row has (name, images, wrong unattacked, broken by each,
-    survivors, median and quartiles of the iterates seen up to the break, median radius)."""
+    """What broke the images: columns are the attempts in order; a row has (name, images, wrong
+    unattacked, broken by each, survivors, median and quartiles of the iterates seen up to the
+    break, median radius)."""
 
     attempts: Sequence[str]
     rows: Sequence[tuple[str, int, int, Sequence[int], int, str, str]]
@@ -384,8 +389,9 @@ RANK = {("sign", "serious"): 0, ("sign", "minor"): 1, ("sign", "none"): 2, ("not
 
 @dataclass(frozen=True)
 class Audits:
-    """`rows`: (audit, for each recipe (kind of cell, words)) where some run shows a sign; `clean` found none on any run,
-    `unchecked` were not carried out on some; `signs` every distinct finding with the runs that have it."""
+    """`rows`: (audit, for each recipe (kind of cell, words)) where some run shows a sign; `clean`
+    found none on any run, `unchecked` were not carried out on some; `signs` every distinct finding
+    with the runs that have it."""
 
     recipes: Sequence[str]
     rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]

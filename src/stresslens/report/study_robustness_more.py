@@ -1,4 +1,5 @@
-"""What a study's page shows beyond the attacks on each run: differences in robustness, transfers, corruptions, certificates."""
+"""What a study's page shows beyond the attacks on each run: differences in robustness, transfers,
+corruptions, certificates."""
 
 from __future__ import annotations
 
@@ -99,7 +100,8 @@ class TransferGrid:
 
 
 def transfers(study: StudyFolder) -> list[TransferGrid]:
-    """A matrix for each threat; the rows' runs are those that the images were made to fool. Darker fools more."""
+    """A matrix for each threat; the rows' runs are those that the images were made to fool. Darker
+    fools more."""
     found = []
     for group in study.transfers.groups if study.transfers else []:
         rows = []
@@ -125,7 +127,8 @@ def transfers(study: StudyFolder) -> list[TransferGrid]:
 
 @dataclass(frozen=True)
 class Corrupted:
-    """`means` are (run, unattacked, mean over corruptions and severities); `charts` one for each corruption."""
+    """`means` are (run, unattacked, mean over corruptions and severities); `charts` one for each
+    corruption."""
 
     charts: Charts
     means: Sequence[tuple[str, Estimate | None, Estimate | None]]
@@ -275,7 +278,8 @@ def _certificate(
 
 
 def _certified_at(seeds: Sequence[Certificate], r: float) -> Estimate | None:
-    """The share certified beyond a radius (at 0: right), over the seeds; without arrays only at the radii of the curve."""
+    """The share certified beyond a radius (at 0: right), over the seeds; without arrays only at the
+    radii of the curve."""
     found = []
     for seed in seeds:
         at = [point.certified for point in seed.result.curve if math.isclose(point.radius, r, abs_tol=1e-9)]

@@ -58,7 +58,8 @@ class Score:
 
 
 def scores(study: StudyFolder) -> list[Score]:
-    """The scores any finished run has, accuracy first, then the baseline beside it; one estimate for each of `headline`."""
+    """The scores any finished run has, accuracy first, then the baseline beside it; one estimate
+    for each of `headline`."""
     names = {name for run in study.runs if run.finished for name in run.record.scores.get(study.split, {})}
     return [
         _score(name, [recipe.score(study.split, name) for recipe in headline(study)])
@@ -102,8 +103,9 @@ def headline(study: StudyFolder) -> list[VariantRuns]:
 
 
 def restless(study: StudyFolder) -> list[str]:
-    """A sentence for each recipe whose seeds lie further apart in accuracy than their images explain: than the studentized range of
-    as many samples of n independent images, which those of one test split are no further apart than."""
+    """A sentence for each recipe whose seeds lie further apart in accuracy than their images
+    explain: than the studentized range of as many samples of n independent images, which those of
+    one test split are no further apart than."""
     from scipy.stats import studentized_range
 
     said = []
@@ -200,7 +202,8 @@ def accuracy_chart(study: StudyFolder) -> Markup | None:
 
 
 def cost_charts(study: StudyFolder) -> list[Markup]:
-    """Accuracy against what it took: time, the net's work and its size. A measure that is the same for all says nothing."""
+    """Accuracy against what it took: time, the net's work and its size. A measure that is the same
+    for all says nothing."""
     charts = []
     for said, unit, measure, write in COSTS:
         marks = []

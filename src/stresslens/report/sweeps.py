@@ -1,4 +1,5 @@
-"""Sweeps: the trials of each run, which settings matter, and how well each value did, from sweep.json alone."""
+"""Sweeps: the trials of each run, which settings matter, and how well each value did, from
+sweep.json alone."""
 
 from __future__ import annotations
 
@@ -125,7 +126,8 @@ def _importance(table: ImportanceTable | None) -> Markup | None:
 
 
 def _slice(key: str, file: SweepFile) -> Markup | None:
-    """Every trial against one setting: a dot each where it is a number, else the median and the extremes of each choice."""
+    """Every trial against one setting: a dot each where it is a number, else the median and the
+    extremes of each choice."""
     ended = [trial for trial in file.trials if trial.value is not None and trial.status != "running"]
     scale = 1.0 if file.metric == "loss" else 100.0
     values = [trial.settings.get(key) for trial in ended]

@@ -55,7 +55,8 @@ class ViewFile(File):
 
 @dataclass(frozen=True)
 class Part:
-    """Something to look at: a chart, or a grid of pictures; None where its file is missing or the page is full."""
+    """Something to look at: a chart, or a grid of pictures; None where its file is missing or the
+    page is full."""
 
     title: str
     shown: Markup | None

@@ -84,11 +84,13 @@ class _Column:
 def read_table(
     path: Path, *, eps: float | None = None, n: int | None = None, norm: Norm | None = None
 ) -> Table:
-    """The rows of a .csv, .tsv or .md file, or of any text with such a table; `eps`, `n` and `norm` are of rows that do not say.
+    """The rows of a .csv, .tsv or .md file, or of any text with such a table; `eps`, `n` and `norm`
+    are of rows that do not say.
 
-    Long form: a row for each model, attack and radius, with columns named as in `COLUMNS`. Wide form: a row for each model, and a
-    column for each attack, named like "PGD-40 ε=.05"; both may be mixed. A column "steps, ε, α" holds "20, 0.1, 0.01". Clean rows
-    say none or clean, or have radius 0 and no attack. Raises DataError naming file and line.
+    Long form: a row for each model, attack and radius, with columns named as in `COLUMNS`. Wide
+    form: a row for each model, and a column for each attack, named like "PGD-40 ε=.05"; both may be
+    mixed. A column "steps, ε, α" holds "20, 0.1, 0.01". Clean rows say none or clean, or have
+    radius 0 and no attack. Raises DataError naming file and line.
     """
     lines = list(_lines(path))
     if len(lines) < 2:
@@ -335,7 +337,8 @@ def _plain(text: str) -> str:
 
 
 def _short(text: str) -> str:
-    """An attack's name without its radius and its number of steps, so that the same attack is called the same."""
+    """An attack's name without its radius and its number of steps, so that the same attack is
+    called the same."""
     short = re.sub(
         r"\b(?:l-?_?inf|l∞|l2|l1)\b",
         "",

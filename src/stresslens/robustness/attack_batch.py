@@ -1,4 +1,5 @@
-"""A batch of images while attacks go on: who is broken, by which image, and what the attacks showed on the way."""
+"""A batch of images while attacks go on: who is broken, by which image, and what the attacks showed
+on the way."""
 
 from __future__ import annotations
 
@@ -18,15 +19,17 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Trace
 
 LAST, FLAT, LEAST = 10, 0.05, 20
-"""The last iterates of an attack, the share of its path that the loss may rise in them, and the iterates that this takes."""
+"""The last iterates of an attack, the share of its path that the loss may rise in them, and the
+iterates that this takes."""
 
 VerdictModel = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) in float32 → logits (n, K), in the settings of an evaluation."""
 
 
 class AttackBatch:
-    """x (N, C, H, W) float32 in [0, 1], y (N,). An image counts as broken once a float32 forward pass over the very tensor that is
-    kept, which lies in ball and box, answers anything but y (with `success="target"`: the target)."""
+    """x (N, C, H, W) float32 in [0, 1], y (N,). An image counts as broken once a float32 forward
+    pass over the very tensor that is kept, which lies in ball and box, answers anything but y (with
+    `success="target"`: the target)."""
 
     def __init__(
         self,
@@ -65,7 +68,8 @@ class AttackBatch:
         return finite & (guess != self.y[rows])
 
     def check(self, rows: Tensor, x_adv: Tensor) -> Tensor:
-        """(n,) whether each candidate holds in float32, inside ball and box; the first that does is kept as the adversarial."""
+        """(n,) whether each candidate holds in float32, inside ball and box; the first that does is
+        kept as the adversarial."""
         held = self.ball.select(rows).holds(x_adv, self.x[rows])
         inside = (
             held.nonzero().flatten()
@@ -93,9 +97,11 @@ class AttackBatch:
         start: Tensor | None = None,
         surrogate: nn.Module | None = None,
     ) -> tuple[Trace, Tensor]:
-        """One attack on the images that are not broken yet; `model` is what it sees, `draws` belong to all N images.
+        """One attack on the images that are not broken yet; `model` is what it sees, `draws` belong
+        to all N images.
 
-        Returns what it showed, and (N, C, H, W) its images as it returned them, those of the rest as they were.
+        Returns what it showed, and (N, C, H, W) its images as it returned them, those of the rest
+        as they were.
         """
         rows = (~self.is_adversarial).nonzero().flatten()
         trace = Trace(
@@ -202,11 +208,12 @@ class _Watch:
         return ~search.is_adversarial[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
 
     def rising(self, left: Tensor) -> tuple[int, int]:
-        """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the end, and how many these are.
+        """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the
+        end, and how many these are.
 
-        Of each the best loss so far (one above 0 by its logarithm), scaled to [0, 1] over its path, rises in the last `LAST`
-        iterates (of fewer than fifty, in a fifth) by more than `FLAT` (Pintor et al. 2022, indicator 4). Nothing is said of fewer
-        than `LEAST` iterates.
+        Of each the best loss so far (one above 0 by its logarithm), scaled to [0, 1] over its path,
+        rises in the last `LAST` iterates (of fewer than fifty, in a fifth) by more than `FLAT`
+        (Pintor et al. 2022, indicator 4). Nothing is said of fewer than `LEAST` iterates.
         """
         if len(self.losses) < LEAST or not bool(left.any()):
             return 0, 0
@@ -227,7 +234,8 @@ class _Watch:
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:
-        """For an attack that shows nothing: every batch of all its images that it passes through the model is an iterate."""
+        """For an attack that shows nothing: every batch of all its images that it passes through
+        the model is an iterate."""
 
         def see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if isinstance(output, Tensor) and len(inputs[0]) == len(self.rows):
@@ -265,7 +273,8 @@ def batched_logits(float32_logits: VerdictModel, x: Tensor) -> Tensor:
 
 
 def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> VerdictModel:
-    """The verdict of a model held still (`attacked`), in its own precision; the mean over `passes` where it is random."""
+    """The verdict of a model held still (`attacked`), in its own precision; the mean over `passes`
+    where it is random."""
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
     def float32_logits(x: Tensor) -> Tensor:

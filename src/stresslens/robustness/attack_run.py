@@ -185,7 +185,8 @@ def _reported(folder: RunFolder, split: str, index: np.ndarray) -> float | None:
 
 
 def _save_examples(place: Path, split: Split, robust: AttackResult) -> None:
-    """Pictures of some of the broken images, and of the first image as each attack by itself left it at each radius."""
+    """Pictures of some of the broken images, and of the first image as each attack by itself left
+    it at each radius."""
     arrays = robust.arrays
     chosen, facts = adversarial_rows(arrays)
     broken, first = (

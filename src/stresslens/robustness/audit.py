@@ -1,5 +1,5 @@
-"""The known ways to fool oneself, looked for one by one: on a table, a curve, the attacks' own path, a model, and by more
-attacks."""
+"""The known ways to fool oneself, looked for one by one: on a table, a curve, the attacks' own
+path, a model, and by more attacks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ PROBED = 128
 TO_END = 32
 """Of those, the ones that attacks are run to their end on."""
 TARGETS = 3
-"""Classes that a targeted attack of a probe drives each image at, the likeliest; with twice the steps the likeliest one."""
+"""Classes that a targeted attack of a probe drives each image at, the likeliest; with twice the
+steps the likeliest one."""
 ORDER = {"serious": 0, "minor": 1, "none": 2}
 NEEDS = {
     "table": "a table of accuracies",
@@ -53,9 +54,11 @@ def audit(
     *,
     only: Sequence[str] | None = None,
 ) -> list[Finding]:
-    """Every audit, or `only` those named, on as much as there is: serious signs first, what could not be checked last.
+    """Every audit, or `only` those named, on as much as there is: serious signs first, what could
+    not be checked last.
 
-    `images` are x (n, C, H, W) float in [0, 1] and their labels y (n,). Raises ConfigError for a name that is no audit.
+    `images` are x (n, C, H, W) float in [0, 1] and their labels y (n,). Raises ConfigError for a
+    name that is no audit.
     """
     names = registry.names("audits")
     for name in only or ():
@@ -109,7 +112,8 @@ def _one(name: str, given: Mapping[str, Any]) -> Finding:
 
 
 class ExtraAttackProbe:
-    """More attacks on up to `PROBED` of the images that are right unattacked, always the first of them; see `core.evidence.Probe`.
+    """More attacks on up to `PROBED` of the images that are right unattacked, always the first of
+    them; see `core.evidence.Probe`.
 
     What was found is kept, so that audits which begin with the same attacks at the same radius share it.
     """
@@ -129,9 +133,9 @@ class ExtraAttackProbe:
         passes: int = 1,
         batch: int = 128,
     ) -> None:
-        """x (n, C, H, W) float32 in [0, 1] and y (n,) on the model's device; `protocol` names attacks as a study does, or is bound
-        ones (`find.Bound`); their targeted attacks drive at `TARGETS` classes. `passes` is over how many a random model is
-        averaged."""
+        """x (n, C, H, W) float32 in [0, 1] and y (n,) on the model's device; `protocol` names
+        attacks as a study does, or is bound ones (`find.Bound`); their targeted attacks drive at
+        `TARGETS` classes. `passes` is over how many a random model is averaged."""
         began = time.perf_counter()
         self.model, self.norm, self.seed, self.surrogate = model, norm, seed, surrogate
         self.radii = tuple(eps for eps in radii if eps > 0)

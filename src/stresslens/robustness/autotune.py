@@ -1,4 +1,5 @@
-"""How a search runs its gradients: precision, memory format, threads and batch size, chosen by measuring on the model itself."""
+"""How a search runs its gradients: precision, memory format, threads and batch size, chosen by
+measuring on the model itself."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ PROBE_SECONDS = 0.03
 GAIN = 1.1
 """How many times as fast another way must be to be taken."""
 RESOLVED = 1 / 128
-"""Steps at least this long, in pixel units, can be told apart in bfloat16, which resolves 1/256 near white."""
+"""Steps at least this long, in pixel units, can be told apart in bfloat16, which resolves 1/256
+near white."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class AttackCompute:
         return asdict(self)
 
     def model(self, model: nn.Module, precision: str | None = None) -> BatchedModel:
-        """What an attack sees; with another precision than `steering`'s where its steps are too short for it."""
+        """What an attack sees; with another precision than `steering`'s where its steps are too
+        short for it."""
         last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
         try:
             own = pooled_first(copy.deepcopy(model)).to(memory_format=last)  # type: ignore[call-overload]
@@ -61,7 +64,8 @@ _measured: dict[tuple[Any, ...], AttackCompute] = {}
 
 
 def autotune_attack(model: nn.Module, x: Tensor, *, passes: int) -> AttackCompute:
-    """The quickest way to a gradient on images like x (n, C, H, W); the model must be held still (`attacked`).
+    """The quickest way to a gradient on images like x (n, C, H, W); the model must be held still
+    (`attacked`).
 
     Measured once for each architecture and shape of images, in about half a second.
     """

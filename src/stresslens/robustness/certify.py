@@ -1,4 +1,5 @@
-"""Radii within which a model provably keeps its answer: certificates over a split, and the curve of certified accuracy."""
+"""Radii within which a model provably keeps its answer: certificates over a split, and the curve of
+certified accuracy."""
 
 from __future__ import annotations
 
@@ -47,11 +48,13 @@ def certify(
     seed: int = 0,
     tell: Tell = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """One result for each certificate, as `home/<name>-<8 hex>/result.json` holds it; found there finished, it is read.
+    """One result for each certificate, as `home/<name>-<8 hex>/result.json` holds it; found there
+    finished, it is read.
 
-    `of` names the model and the images (a fingerprint); `radii` are where the curve is told, by default 11 of them from 0 to the
-    largest certified. `result.npz` has index (n,), labels (n,) and radius (n,): NaN where the certificate abstained, -inf where it
-    answers another class. Raises ConfigError, before any computing, for a certificate that does not say its norm.
+    `of` names the model and the images (a fingerprint); `radii` are where the curve is told, by
+    default 11 of them from 0 to the largest certified. `result.npz` has index (n,), labels (n,) and
+    radius (n,): NaN where the certificate abstained, -inf where it answers another class. Raises
+    ConfigError, before any computing, for a certificate that does not say its norm.
     """
     bound = [(value, registry.resolve("certificates", value, base=base)) for value in certificates]
     norms = [norm_of(value, each) for value, each in bound]

@@ -1,4 +1,5 @@
-"""Images as the world spoils them: a model's accuracy over corruptions and severities, each with its interval."""
+"""Images as the world spoils them: a model's accuracy over corruptions and severities, each with
+its interval."""
 
 from __future__ import annotations
 
@@ -40,11 +41,13 @@ def corrupt(
     base: Path,
     tell: Tell = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Passes the images through every corruption at every severity, and through the model; returns what `folder/result.json` holds.
+    """Passes the images through every corruption at every severity, and through the model; returns
+    what `folder/result.json` holds.
 
-    `of` names the model and the images (a fingerprint): a result of the same is read, a part of it gone on with. Whether each
-    image was answered right is in `folder/result.npz`: index (n,), labels (n,), clean (n,), right (corruptions, severities, n).
-    Raises ConfigError for a corruption that returns anything but such images.
+    `of` names the model and the images (a fingerprint): a result of the same is read, a part of it
+    gone on with. Whether each image was answered right is in `folder/result.npz`: index (n,),
+    labels (n,), clean (n,), right (corruptions, severities, n). Raises ConfigError for a corruption
+    that returns anything but such images.
     """
     settings = asked if isinstance(asked, Corruptions) else Corruptions(list(asked))
     bound = {_name(value): registry.resolve("corruptions", value, base=base) for value in settings.kinds}
@@ -133,7 +136,8 @@ def _save(file: Path, arrays: dict[str, Any]) -> None:
 def _spoiled(
     images: Split, index: Tensor, corruption: registry.Bound | None, severity: int, name: str, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of corrupted images with their labels. An image's draws are its own, and the same at every severity."""
+    """Batches of corrupted images with their labels. An image's draws are its own, and the same at
+    every severity."""
     for x, y, places in images.batches(BATCH):
         if corruption is None:
             yield x, y

@@ -1,4 +1,5 @@
-"""Pictures of attacked images that a report shows: the original, the change made visible, and what fools the model."""
+"""Pictures of attacked images that a report shows: the original, the change made visible, and what
+fools the model."""
 
 from __future__ import annotations
 
@@ -34,10 +35,12 @@ SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 def adversarial_rows(
     arrays: Mapping[str, NDArray[Any]], *, count: int = PICTURES
 ) -> tuple[list[int], list[dict[str, Any]]]:
-    """Places among the kept adversarials of a result (the arrays of its result.npz), and what is known of each.
+    """Places among the kept adversarials of a result (the arrays of its result.npz), and what is
+    known of each.
 
-    The first `FIRST` broken images of the split ("first"), then others ("spread"): every smallest radius in turn, from each the
-    class that was shown least. Images that are wrong unattacked are left out.
+    The first `FIRST` broken images of the split ("first"), then others ("spread"): every smallest
+    radius in turn, from each the class that was shown least. Images that are wrong unattacked are
+    left out.
     """
     rows = arrays["rows"]
     smallest, labels = arrays["smallest"][rows], arrays["labels"][rows]
@@ -86,8 +89,8 @@ def _fact(arrays: Mapping[str, NDArray[Any]], place: int, kind: str) -> dict[str
 def ladder_facts(
     arrays: Mapping[str, NDArray[Any]], alone: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-    """Where each picture of the first image stands in a result's `ladder`, and what is known of it; `alone` are the result's
-    attacks by themselves."""
+    """Where each picture of the first image stands in a result's `ladder`, and what is known of it;
+    `alone` are the result's attacks by themselves."""
     for a, attack in enumerate(alone):
         for level, row in enumerate(attack["rows"]):
             fact = {
@@ -114,9 +117,10 @@ def save_adversarial_examples(
 ) -> None:
     """Writes examples.json and one sheet of pictures into `folder` (`<run>/robustness/<key>/examples`).
 
-    originals, adversarials (m, C, H, W) float in [0, 1]; `facts` are as `examples_of` gives them, and besides of kind "ladder" for
-    one image attacked at each of several radii (`eps`). Each entry has its place (left, top, width, height) in the sheet of the
-    original, the change and the adversarial; the change is magnified by `scale` around grey. Small pictures lose nothing; larger
+    originals, adversarials (m, C, H, W) float in [0, 1]; `facts` are as `examples_of` gives them,
+    and besides of kind "ladder" for one image attacked at each of several radii (`eps`). Each entry
+    has its place (left, top, width, height) in the sheet of the original, the change and the
+    adversarial; the change is magnified by `scale` around grey. Small pictures lose nothing; larger
     ones are first made smaller, and the change is that of the small ones.
     """
     if not len(originals) == len(adversarials) == len(facts):

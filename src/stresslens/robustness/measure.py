@@ -1,4 +1,5 @@
-"""Robustness of a model: attacks × radii → every image's smallest broken radius → curve, table and traces; resumable."""
+"""Robustness of a model: attacks × radii → every image's smallest broken radius → curve, table and
+traces; resumable."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ from stresslens.robustness.result import AttackResult, result_arrays, result_fac
 RANDOM_PASSES = 20
 """Passes that the verdict and the gradients of a random model are averaged over."""
 AGREE = 1e-4
-"""How far apart the normalised logits of one image may lie in several passes of a model that counts as deterministic."""
+"""How far apart the normalised logits of one image may lie in several passes of a model that counts
+as deterministic."""
 CHUNK_SECONDS = 20.0
 """What the costliest attack may take on a chunk."""
 SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
@@ -55,10 +57,12 @@ def measure(
     surrogate: nn.Module | None = None,
     tell: Tell = lambda decided, total: None,
 ) -> tuple[AttackResult, Path | None]:
-    """Attacks the model and returns what was found, with its folder below `home` where one is given; finished there, it is read.
+    """Attacks the model and returns what was found, with its folder below `home` where one is
+    given; finished there, it is read.
 
-    `split` holds the images and their labels; `reported` says what accuracy the model's record has for the images at some places.
-    Raises ConfigError and DataError, before any computing, for a model or images that cannot be attacked.
+    `split` holds the images and their labels; `reported` says what accuracy the model's record has
+    for the images at some places. Raises ConfigError and DataError, before any computing, for a
+    model or images that cannot be attacked.
     """
     check_inputs(model, split)
     devices.keep_memory()
@@ -143,7 +147,8 @@ def _settled(
     fingerprint: str,
     earlier: Iterator[str],
 ) -> tuple[AttackCompute, int]:
-    """How the search runs and how many images a chunk has: as an earlier attempt settled it, else by measuring."""
+    """How the search runs and how many images a chunk has: as an earlier attempt settled it, else
+    by measuring."""
     file = folder / "chunks" / "settled.json" if folder is not None else None
     if file is not None and file.exists():
         kept = read_json(file)
@@ -171,7 +176,8 @@ def _settled(
 
 
 def _gradients(each: BoundAttack) -> float:
-    """About how many gradients an attack takes for an image that it does not break; a forward pass counts a third."""
+    """About how many gradients an attack takes for an image that it does not break; a forward pass
+    counts a third."""
     declared = registry.options_of(each.bound.function)
     options = {name: each.bound.options.get(name, option.default) for name, option in declared.items()}
     targeted = each.bound.function.__name__ == "fab" or options.get("loss") in (
@@ -208,10 +214,11 @@ def _digest(model: nn.Module, home: Callable[[str], str] | None = None) -> str:
 
 
 def _fingerprints(request: str, model: nn.Module, surrogate: nn.Module | None) -> Iterator[str]:
-    """The fingerprint of an attack on this model, then those that version 0.1.0 may have written for the same one.
+    """The fingerprint of an attack on this model, then those that version 0.1.0 may have written
+    for the same one.
 
-    That version also hashed where each class was defined. Its own plug-ins lay elsewhere, and the user's classes may have been
-    defined in a script.
+    That version also hashed where each class was defined. Its own plug-ins lay elsewhere, and the
+    user's classes may have been defined in a script.
     """
     homes: list[Callable[[str], str] | None] = [
         None,

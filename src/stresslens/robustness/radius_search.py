@@ -1,4 +1,5 @@
-"""Every image's smallest broken radius: the largest radius first, then downwards from what broke it, nothing decided done twice."""
+"""Every image's smallest broken radius: the largest radius first, then downwards from what broke
+it, nothing decided done twice."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class ImageChunk:
     """(n, K) logits, in float32."""
     target: Tensor | None
     high: Tensor
-    """(n,) place of the smallest radius at which an image is known to be broken; the number of radii where none is known."""
+    """(n,) place of the smallest radius at which an image is known to be broken; the number of
+    radii where none is known."""
     low: Tensor
     """(n,) place of the largest radius that an image is known to survive, -1 where none."""
     x_adv: Tensor
@@ -116,8 +118,8 @@ class RadiusSearch:
         state: Path | None = None,
         tell: Callable[[int], None] = lambda decided: None,
     ) -> ImageChunk:
-        """The whole search. With `state`, a file, what is done is saved there on the way, and gone on with; `tell` is told how many
-        images are decided."""
+        """The whole search. With `state`, a file, what is done is saved there on the way, and gone
+        on with; `tell` is told how many images are decided."""
         chunk = self.begun(x, y, places, state)
         self._saved_at = time.perf_counter()
         self._alone(chunk, state)
@@ -198,7 +200,8 @@ class RadiusSearch:
                     self._save(state, chunk)
 
     def _round(self, chunk: ImageChunk, rows: Tensor, state: Path | None) -> None:
-        """The protocol on images that are still open, each at the radius below the one that is known to break it."""
+        """The protocol on images that are still open, each at the radius below the one that is
+        known to break it."""
         level = chunk.high[rows] - 1
         ball = Ball(self.threat.norm, self.levels.to(rows.device)[level])
         target = None if chunk.target is None else chunk.target[rows]
@@ -291,14 +294,16 @@ class RadiusSearch:
             chunk.after[at] = search.logits[broken]
 
     def _level_of(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """(n,) the place of the smallest radius whose ball holds the image, the number of radii where none does."""
+        """(n,) the place of the smallest radius whose ball holds the image, the number of radii
+        where none does."""
         level = torch.full((len(x),), len(self.levels), dtype=torch.int64, device=x.device)
         for place in reversed(range(len(self.levels))):
             level[Ball(self.threat.norm, float(self.levels[place])).holds(x_adv, x)] = place
         return level
 
     def _slip(self, chunk: ImageChunk, rows: Tensor) -> None:
-        """Brings broken images down radius by radius, by projecting the image that broke them, as long as that still does."""
+        """Brings broken images down radius by radius, by projecting the image that broke them, as
+        long as that still does."""
         while len(rows := rows[chunk.high[rows] - chunk.low[rows] > 1]):
             ball = Ball(self.threat.norm, self.levels.to(rows.device)[chunk.high[rows] - 1])
             target = None if chunk.target is None else chunk.target[rows]

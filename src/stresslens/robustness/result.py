@@ -1,4 +1,5 @@
-"""What attacking a model found, put together from its chunks: arrays with an entry an image, and facts as JSON writes them."""
+"""What attacking a model found, put together from its chunks: arrays with an entry an image, and
+facts as JSON writes them."""
 
 from __future__ import annotations
 
@@ -26,11 +27,13 @@ from stresslens.robustness.radius_search import ImageChunk
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What attacking a model found: arrays with one entry an image, and the facts about them as JSON writes them.
+    """What attacking a model found: arrays with one entry an image, and the facts about them as
+    JSON writes them.
 
-    arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked, infinite where unbroken), by
-    (place in names, -1 unbroken), steps; of the broken ones, rows, adversarials (m, C, H, W), adversarial_prediction,
-    adversarial_confidence, size. ladder (attacks alone, radii, C, H, W): the first image as each attack by itself returned it.
+    arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked,
+    infinite where unbroken), by (place in names, -1 unbroken), steps; of the broken ones, rows,
+    adversarials (m, C, H, W), adversarial_prediction, adversarial_confidence, size. ladder (attacks
+    alone, radii, C, H, W): the first image as each attack by itself returned it.
     """
 
     arrays: Mapping[str, np.ndarray]

@@ -1,4 +1,5 @@
-"""Anybody's adversarial images counted again: ball and box, labels, dropped images, and the model's answers in float32."""
+"""Anybody's adversarial images counted again: ball and box, labels, dropped images, and the model's
+answers in float32."""
 
 from __future__ import annotations
 
@@ -36,12 +37,13 @@ EIGHT_BIT = 1 / 255
 
 @dataclass(frozen=True)
 class Verification:
-    """A recount. `broken` (n,) which images are broken by an adversarial that holds; `robust` the share of the images that none
-    breaks."""
+    """A recount. `broken` (n,) which images are broken by an adversarial that holds; `robust` the
+    share of the images that none breaks."""
 
     broken: np.ndarray
     given: int
-    """Adversarial images that were counted again: n, or fewer where a result keeps only those that broke something."""
+    """Adversarial images that were counted again: n, or fewer where a result keeps only those that
+    broke something."""
     robust: Estimate
     clean: Estimate
     findings: list[Finding]
@@ -52,7 +54,8 @@ class Verification:
 
 
 def read_adversarials(path: Path) -> dict[str, Any]:
-    """The arrays of an npz file by what they are. Raises UnreadableRun, and ConfigError when there are no adversarial images."""
+    """The arrays of an npz file by what they are. Raises UnreadableRun, and ConfigError when there
+    are no adversarial images."""
     arrays = read_arrays(path, f"there is no {path}")
     found = {
         what: arrays[name] for what, names in NAMES.items() for name in reversed(names) if name in arrays
@@ -78,9 +81,10 @@ def verify(
 ) -> Verification:
     """Counts adversarial images (m, C, H, W) of `images` (m, C, H, W) with the true `labels` (m,) again.
 
-    `eps` is a radius, or one for each image; `asked` how many images the figure was to be about (default m), `claimed` the robust
-    accuracy that was published. An image counts as broken when its adversarial lies in ball and box and the model, in float32 and
-    evaluation mode, answers anything but the label. Raises ConfigError and DataError for what cannot be read.
+    `eps` is a radius, or one for each image; `asked` how many images the figure was to be about
+    (default m), `claimed` the robust accuracy that was published. An image counts as broken when
+    its adversarial lies in ball and box and the model, in float32 and evaluation mode, answers
+    anything but the label. Raises ConfigError and DataError for what cannot be read.
     """
     originals = check_inputs(model, images, labels)
     candidates, as_bytes = _candidates(adversarials, (len(originals), *originals.shape))
@@ -106,11 +110,11 @@ def verify_run(
     eps: float | None,
     claimed: float | None = None,
 ) -> Verification:
-    """The adversarials of a file against a run's model and split: the originals by the file's own `images`, else by its `index`
-    into the split, else in file order.
+    """The adversarials of a file against a run's model and split: the originals by the file's own
+    `images`, else by its `index` into the split, else in file order.
 
-    With `rows` it is a result of stresslens: every image of `index` is judged, and adversarials are kept of those at `rows` alone.
-    Raises ConfigError and DataError for what cannot be read.
+    With `rows` it is a result of stresslens: every image of `index` is judged, and adversarials are
+    kept of those at `rows` alone. Raises ConfigError and DataError for what cannot be read.
     """
     norm = norm or (str(found["norm"]) if "norm" in found else None)  # type: ignore[assignment]
     if norm is None:
@@ -155,7 +159,8 @@ def _of_result(
     eps: float | None,
     claimed: float | None,
 ) -> Verification:
-    """A result of stresslens at a radius, by default at its largest; adversarials of larger radii break nothing at that."""
+    """A result of stresslens at a radius, by default at its largest; adversarials of larger radii
+    break nothing at that."""
     originals, rows = check_inputs(model, own), _places(found["rows"], "rows", len(own))
     if len(set(rows.tolist())) != len(rows):
         raise DataError("rows name an image more than once")
@@ -190,7 +195,8 @@ def _recounted(
     claimed: float | None,
     as_bytes: bool,
 ) -> Verification:
-    """`candidates` (n, C, H, W) of the originals that are `listed` (n,); of the rest nothing but the original is judged."""
+    """`candidates` (n, C, H, W) of the originals that are `listed` (n,); of the rest nothing but
+    the original is judged."""
     first = next((p for p in model.parameters()), torch.empty(0))
     x = originals.floats(originals.images[:]).to(first.device, torch.float32)
     y, candidates, listed = (
@@ -269,7 +275,8 @@ def _places(values: Any, what: str, n: int) -> Tensor:
 
 
 def _compare(result: Verification, given: Tensor, labels: Tensor) -> None:
-    """Adds a finding where a file's labels are others than the split's for the same images. Raises DataError."""
+    """Adds a finding where a file's labels are others than the split's for the same images. Raises
+    DataError."""
     if given.shape != labels.shape:
         raise DataError(
             f"labels have shape {tuple(given.shape)}; expected one for each image, ({len(labels)},)"

@@ -1,4 +1,5 @@
-"""What is done with a trained model: it is attacked, its images are corrupted, its answers explained, and it is looked into."""
+"""What is done with a trained model: it is attacked, its images are corrupted, its answers
+explained, and it is looked into."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Where runs are carried out: in this process, in processes beside it, or on a Ray cluster; a thin map over one runner."""
+"""Where runs are carried out: in this process, in processes beside it, or on a Ray cluster; a thin
+map over one runner."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ RETRIES = 10
 
 @dataclass(frozen=True)
 class Executor:
-    """Where tasks go: so many at a time, each on at most so many threads; `submit` hands one to another process."""
+    """Where tasks go: so many at a time, each on at most so many threads; `submit` hands one to
+    another process."""
 
     at_once: int
     threads: int
@@ -45,7 +47,8 @@ class Executor:
     """Whether even a single task goes elsewhere."""
 
     def carry_out(self, tasks: Iterable[Task], told: Told, show: Callable[[Task], Show]) -> None:
-        """Carries out every task; the next is taken from `tasks` when there is room for it. Only a task in this process shows."""
+        """Carries out every task; the next is taken from `tasks` when there is room for it. Only a
+        task in this process shows."""
         queue = iter(tasks)
         first = list(itertools.islice(queue, min(2, self.at_once)))
         queue = itertools.chain(first, queue)
@@ -68,15 +71,16 @@ class Executor:
 def open_executor(executor: ExecutorName, jobs: int | None) -> Iterator[Executor]:
     """The place, closed at the end; its workers save and end when an error or a signal comes.
 
-    Without `jobs` runs are carried out one after another here, or one on each core of the cluster. Raises ConfigError where Ray is
-    not installed or does not answer.
+    Without `jobs` runs are carried out one after another here, or one on each core of the cluster.
+    Raises ConfigError where Ray is not installed or does not answer.
     """
     with _on_ray(jobs) if executor == "ray" else _here(jobs or 1) as place:
         yield place
 
 
 def _outcome(task: Task, show: Show = lambda position, epochs, done: None) -> Outcome:
-    """What stresslens raises on purpose is an outcome as well, so that it comes back from anywhere as it is."""
+    """What stresslens raises on purpose is an outcome as well, so that it comes back from anywhere
+    as it is."""
     try:
         return stages.carry_out(task, show)
     except StresslensError as error:
@@ -112,7 +116,8 @@ def _here(jobs: int) -> Iterator[Executor]:
 
 
 def _start_worker() -> None:
-    """In a worker: it ends when the process that started it is gone, even by kill -9, so that the run's folder is free again.
+    """In a worker: it ends when the process that started it is gone, even by kill -9, so that the
+    run's folder is free again.
 
     Ctrl-C reaches it too; only training listens, and saves.
     """
@@ -129,7 +134,8 @@ def _start_worker() -> None:
 
 
 def _in_worker(task: Task) -> Outcome:
-    """In a worker: a run that was stopped has been saved, and the worker ends with it instead of taking up the next."""
+    """In a worker: a run that was stopped has been saved, and the worker ends with it instead of
+    taking up the next."""
     try:
         return _outcome(task)
     except Stopped as stopped:
@@ -138,7 +144,8 @@ def _in_worker(task: Task) -> Outcome:
 
 @contextmanager
 def _on_ray(jobs: int | None) -> Iterator[Executor]:
-    """The cluster of RAY_ADDRESS or `ray start`, else one of this machine alone. All its nodes must see the folder of the runs."""
+    """The cluster of RAY_ADDRESS or `ray start`, else one of this machine alone. All its nodes must
+    see the folder of the runs."""
     try:
         import ray
     except ImportError:
@@ -184,6 +191,7 @@ def _on_ray(jobs: int | None) -> Iterator[Executor]:
 
 
 def _in_ray_worker(task: Task, here: Path) -> Outcome:
-    """In a worker of Ray: a run whose worker ends, killed or asked to, is taken up by another, from its last checkpoint."""
+    """In a worker of Ray: a run whose worker ends, killed or asked to, is taken up by another, from
+    its last checkpoint."""
     os.chdir(here)
     return _in_worker(task)

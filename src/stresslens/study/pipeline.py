@@ -1,4 +1,5 @@
-"""The story of a study: try → settle → train → predict → compare → report. What is finished is not done again."""
+"""The story of a study: try → settle → train → predict → compare → report. What is finished is not
+done again."""
 
 from __future__ import annotations
 
@@ -35,11 +36,13 @@ def run(
 ) -> Path:
     """Carries out a study and returns its folder, `out/<study>`, with report.html and comparison.json in it.
 
-    Finished stages are skipped, interrupted ones go on. A sweep comes first, and tells each trial to `say`; the best settings by
-    validation are then what each run is trained with. `jobs` runs are trained at a time, each in a process of its own with its
-    share of the processor's cores. A run that diverges is recorded and reported, and the others go on, but for those that are to
-    be attacked with its gradients; TrainingDiverged is raised at the end, and names them all. Raises Stopped after a signal, with
-    everything saved. Under torchrun each training is shared by all processes; this is the first of them.
+    Finished stages are skipped, interrupted ones go on. A sweep comes first, and tells each trial
+    to `say`; the best settings by validation are then what each run is trained with. `jobs` runs
+    are trained at a time, each in a process of its own with its share of the processor's cores. A
+    run that diverges is recorded and reported, and the others go on, but for those that are to be
+    attacked with its gradients; TrainingDiverged is raised at the end, and names them all. Raises
+    Stopped after a signal, with everything saved. Under torchrun each training is shared by all
+    processes; this is the first of them.
     """
     if distributed.group().place.world > 1 and ((jobs or 1) > 1 or study.executor != "local"):
         asked = f"--jobs {jobs}" if study.executor == "local" else f"the executor {study.executor}"
@@ -142,7 +145,8 @@ def conclude(folder: Path) -> None:
 
 
 def _describe(study: study_file.Study, folder: Path) -> None:
-    """Writes study.json. What the folder holds besides (other seeds, other runs, their contrasts) stays part of the study."""
+    """Writes study.json. What the folder holds besides (other seeds, other runs, their contrasts)
+    stays part of the study."""
     file, head = folder / "study.json", ""
     kept = read_json(file) if file.exists() else {"runs": [], "seeds": [], "contrasts": []}
     if study.source is not None:

@@ -46,7 +46,8 @@ def predict_stage(
 def predict_split(
     folder: RunFolder, model: nn.Module, data: Data, split: str, record: Record
 ) -> scores.Predictions:
-    """Predictions of one split, saved beside the model, and its scores in the record; a read of test is counted.
+    """Predictions of one split, saved beside the model, and its scores in the record; a read of
+    test is counted.
 
     Validation also gives the temperature that the probabilities of test are calibrated by.
     """

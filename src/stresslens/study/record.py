@@ -39,8 +39,8 @@ def record_end(folder: RunFolder, record: Record, error: Stopped | TrainingDiver
 
 
 def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
-    """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from other data or code, and an
-    evaluation that this data does not allow."""
+    """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from
+    other data or code, and an evaluation that this data does not allow."""
     evaluation_stages.check_sections(task, data)
     comparable = configuration(task)
     comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in RESUME_SAFE_KEYS}

@@ -29,7 +29,8 @@ from stresslens.training.tracking import Tracking
 
 
 def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
-    """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after recording them."""
+    """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after
+    recording them."""
     folder = RunFolder(task.folder)
     distributed.group()  # refuses what torchrun started and nobody joined
     with folder.locked():

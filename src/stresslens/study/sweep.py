@@ -1,4 +1,5 @@
-"""A sweep: trials are carried out like any run but without test, for one owner that asks and tells; the best becomes the run."""
+"""A sweep: trials are carried out like any run but without test, for one owner that asks and tells;
+the best becomes the run."""
 
 from __future__ import annotations
 
@@ -46,10 +47,12 @@ def swept(
     show: Callable[[Task], Show],
     say: Callable[[str], None],
 ) -> study_file.Study:
-    """The study with each run's best settings by validation, after its trials; `say` is told how each of them did.
+    """The study with each run's best settings by validation, after its trials; `say` is told how
+    each of them did.
 
-    The best trial's training is handed to the run's first seed, so that it is not done twice. Raises ConfigError, before any
-    training, where trials cannot be judged or the folder holds another sweep; TrainingDiverged where all trials of a run diverge.
+    The best trial's training is handed to the run's first seed, so that it is not done twice.
+    Raises ConfigError, before any training, where trials cannot be judged or the folder holds
+    another sweep; TrainingDiverged where all trials of a run diverge.
     """
     trials = [Trials(study, run, folder / run.name, say) for run in study.runs]
     for each in trials:
@@ -58,7 +61,8 @@ def swept(
 
 
 class Trials:
-    """The trials of one run: their folders (trials/000, …), the journal of what was asked, and sweep.json, which tells of both."""
+    """The trials of one run: their folders (trials/000, …), the journal of what was asked, and
+    sweep.json, which tells of both."""
 
     def __init__(
         self, study: study_file.Study, run: study_file.Variant, home: Path, say: Callable[[str], None]
@@ -76,7 +80,8 @@ class Trials:
         """Of sweep.json; that of a trial which was told stays."""
 
     def check(self) -> None:
-        """Raises ConfigError unless every candidate can be judged by one metric, and the folder holds this sweep or none."""
+        """Raises ConfigError unless every candidate can be judged by one metric, and the folder
+        holds this sweep or none."""
         if self.data.validation is None:
             raise ConfigError(
                 f"sweep: trials are judged by validation, which {self.data.name} does not have here; set `validation:`"
@@ -114,7 +119,8 @@ class Trials:
 
     @cached_property
     def metric(self) -> str:
-        """What trials are judged by: unless told what chooses the epoch, and accuracy where that is the last."""
+        """What trials are judged by: unless told what chooses the epoch, and accuracy where that is
+        the last."""
         rule = best_epoch.selection_rules(
             self.config(self.sweep.settings[0] if self.sweep.settings else {}).train,
             self.data,
@@ -206,7 +212,8 @@ class Trials:
         return asdict(compute_config(autotune([task], most_threads=place.threads)[0]))
 
     def _asked(self) -> Iterator[Task]:
-        """What was left running, under its own number; then new trials, each asked when there is room for it."""
+        """What was left running, under its own number; then new trials, each asked when there is
+        room for it."""
         for number in self.journal.running:
             yield self._whole(number)
         while len(self.journal) < self.sweep.size:
@@ -226,7 +233,8 @@ class Trials:
     def _halve(self, place: Executor, show: Callable[[Task], Show]) -> None:
         """Successive halving (Jamieson & Talwalkar 2016), every rung after the one below it is complete.
 
-        A trial has the schedule of all its epochs and rests at a rung; those that go on do so from their checkpoint.
+        A trial has the schedule of all its epochs and rests at a rung; those that go on do so from
+        their checkpoint.
         """
         while len(self.journal) < self.sweep.size:
             self.journal.ask()
@@ -259,7 +267,8 @@ class Trials:
         return -1 if self.metric == "loss" else 1
 
     def value(self, number: int, config: VariantConfig, until: int | None = None) -> float | None:
-        """What the metric was on validation at the epoch chosen, of the first `until`; None where none was evaluated."""
+        """What the metric was on validation at the epoch chosen, of the first `until`; None where
+        none was evaluated."""
         folder = RunFolder(self.task(number, config, 1).folder)
         lines = [
             line for line in folder.read_lines(folder.metrics) if until is None or line["epoch"] <= until
@@ -269,7 +278,8 @@ class Trials:
         return None if seen is None else float(seen[self.metric])
 
     def _hand_over(self, best: int) -> None:
-        """Gives the best trial's checkpoint to the run's first seed, which then has only its predictions to make."""
+        """Gives the best trial's checkpoint to the run's first seed, which then has only its
+        predictions to make."""
         trial, run = (
             RunFolder(self.task(best, self.config({}), 1).folder),
             RunFolder(self.home / f"seed-{self.study.seeds[0]}"),
@@ -293,7 +303,8 @@ class Trials:
         return "–" if value is None else f"{value:.4f}" if self.metric == "loss" else f"{100 * value:.2f} %"
 
     def _write(self, *, ended: bool = False) -> dict[str, Any]:
-        """Writes sweep.json: what was asked, and every trial as it stands; once all have ended, the best and what matters."""
+        """Writes sweep.json: what was asked, and every trial as it stands; once all have ended, the
+        best and what matters."""
         for number in range(len(self.journal)):
             if number not in self.rows or self.rows[number]["status"] == "running":
                 self.rows[number] = self._row(number)
@@ -346,7 +357,8 @@ class Trials:
         return wilson(round(value * n), n).as_json()
 
     def _standing(self, row: dict[str, Any]) -> Standing:
-        """Finished trials by their value; below them those left out, by how far they came; at the end those that diverged."""
+        """Finished trials by their value; below them those left out, by how far they came; at the
+        end those that diverged."""
         if row["value"] is None:
             return (-1.0, 0.0)
         reached = math.inf if row["status"] == "finished" else float(row["epochs"])

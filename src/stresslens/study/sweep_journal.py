@@ -1,4 +1,5 @@
-"""Which trials of a sweep were asked and how they ended: Optuna's journal, written by one owner and whole after any kill."""
+"""Which trials of a sweep were asked and how they ended: Optuna's journal, written by one owner and
+whole after any kill."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Held:
-    """A lock that is held already: the owner has the folder's, which falls with its process; Optuna's would outlive a kill."""
+    """A lock that is held already: the owner has the folder's, which falls with its process;
+    Optuna's would outlive a kill."""
 
     def acquire(self) -> bool:
         return True
@@ -34,12 +36,14 @@ class Held:
 
 
 class SweepJournal:
-    """The trials by number. What is asked depends on the sweep's seed, the number and the trials before, and on nothing else."""
+    """The trials by number. What is asked depends on the sweep's seed, the number and the trials
+    before, and on nothing else."""
 
     def __init__(
         self, path: Path, sweep: Sweep, values: Mapping[str, Any], base: Path, *, largest: bool
     ) -> None:
-        """`values` are those of the recipe without settings; `largest` is whether a larger value is better."""
+        """`values` are those of the recipe without settings; `largest` is whether a larger value is
+        better."""
         self._sweep, self._values, self._base = sweep, values, base
         self._settings, self._constraints = space_settings(sweep, []), constraints_of(sweep, [])
         _cut(path)
@@ -81,7 +85,8 @@ class SweepJournal:
         return number
 
     def _drawn(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the method draws and the settings it stands for, which satisfy the constraints and make a recipe."""
+        """What the method draws and the settings it stands for, which satisfy the constraints and
+        make a recipe."""
         seed = mix(self._sweep.seed, number) % 2**32
         random = optuna.samplers.RandomSampler(seed=seed)
         tpe = optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)

@@ -1,4 +1,5 @@
-"""What was left to choose (device, precision, threads, memory format) is decided once: by the run's folder, else by measuring."""
+"""What was left to choose (device, precision, threads, memory format) is decided once: by the run's
+folder, else by measuring."""
 
 from __future__ import annotations
 
@@ -31,11 +32,12 @@ FEWEST = 8
 
 
 def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | None = None) -> list[Task]:
-    """The tasks with device, precision, threads and memory format decided: as a run's folder says, else by measuring.
+    """The tasks with device, precision, threads and memory format decided: as a run's folder says,
+    else by measuring.
 
-    Runs of one study are compared with each other, so one precision serves them all: that given, which earlier ones have, or
-    bfloat16 where it is the faster for every model that is left to choose, else float32. Raises ConfigError, naming every folder,
-    where another configuration lies.
+    Runs of one study are compared with each other, so one precision serves them all: that given,
+    which earlier ones have, or bfloat16 where it is the faster for every model that is left to
+    choose, else float32. Raises ConfigError, naming every folder, where another configuration lies.
     """
     tasks = [task if _steps(task) else _with_one_way(task) for task in tasks]
     settled = adopt_from_folder(tasks)
@@ -62,7 +64,8 @@ def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | Non
 
 
 def adopt_from_folder(tasks: list[Task]) -> dict[int, Task]:
-    """Of the tasks that have a folder, each by its place, as the folder settled it. Raises as `settle` does."""
+    """Of the tasks that have a folder, each by its place, as the folder settled it. Raises as
+    `settle` does."""
     kept: dict[int, Task] = {}
     conflicts: list[str] = []
     for place, task in enumerate(tasks):
@@ -160,7 +163,8 @@ def _at(values: Any, dotted: str) -> Any:
 
 
 def images_to_time(multiply_adds: int) -> int:
-    """How many images a timed step is of at most, by the multiply-adds for one, so that no step of a large net takes long."""
+    """How many images a timed step is of at most, by the multiply-adds for one, so that no step of
+    a large net takes long."""
     return max(FEWEST, int(HEAVY / max(1, 6 * multiply_adds)))
 
 
@@ -168,7 +172,8 @@ _timings: dict[str, dict[ComputeConfig, float]] = {}
 
 
 def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
-    """Seconds of a training step of this recipe's model in each way worth trying; recipes with equal steps are timed once."""
+    """Seconds of a training step of this recipe's model in each way worth trying; recipes with
+    equal steps are timed once."""
     train = task.config.train
     if not _steps(task):
         threads = most_threads if train.threads == "auto" else train.threads

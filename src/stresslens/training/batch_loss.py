@@ -24,7 +24,8 @@ LossOf = Callable[[Batch], Tensor]
 
 
 def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
-    """An augmentation by its name and options. Raises ConfigError when it returns anything but images and labels."""
+    """An augmentation by its name and options. Raises ConfigError when it returns anything but
+    images and labels."""
     bound = registry.resolve("augmentations", value, base=base)
 
     def augmented(x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -39,7 +40,8 @@ def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
 
 
 def objective_for(train: Train, labels: Tensor, *, base: Path, classes: int) -> registry.Bound:
-    """The recipe's objective; with `balance: weights` its loss weighs each image by the rarity of its class among `labels`."""
+    """The recipe's objective; with `balance: weights` its loss weighs each image by the rarity of
+    its class among `labels`."""
     objective = registry.resolve("objectives", objective_of(train), base=base)
     if train.balance != "weights":
         return objective
@@ -54,13 +56,15 @@ def objective_for(train: Train, labels: Tensor, *, base: Path, classes: int) -> 
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """(classes,) n/(K n_k) for class k of K present ones: every class weighs the same, an image 1 on average."""
+    """(classes,) n/(K n_k) for class k of K present ones: every class weighs the same, an image 1
+    on average."""
     counts = labels.bincount(minlength=classes)
     return len(labels) / (counts.clamp_min(1) * (counts > 0).sum())
 
 
 def weighted(loss: Loss, weights: Tensor) -> Loss:
-    """The mean over images of the loss of each times the weight of its class; for mixed labels the mixture of their weights."""
+    """The mean over images of the loss of each times the weight of its class; for mixed labels the
+    mixture of their weights."""
     each = torch.func.vmap(lambda logits, y: loss(logits[None], y[None]))
 
     def of_batch(logits: Tensor, y: Tensor) -> Tensor:
@@ -81,8 +85,9 @@ def prepared(
 ) -> tuple[Split, LossOf]:
     """The images that batches are made of, and the loss of a batch.
 
-    Where nothing changes an image before the net, resizing and normalising give the same in every epoch: then they are done
-    once, if the result is small, and batches hold the net's inputs. That takes an objective that asks for nothing else.
+    Where nothing changes an image before the net, resizing and normalising give the same in every
+    epoch: then they are done once, if the result is small, and batches hold the net's inputs. That
+    takes an objective that asks for nothing else.
     """
     front, net = layers.input_layers(model), model.get_submodule("net")
     ask = {need: objective.asks_for("objectives", need) for need in registry.VOCABULARY["objectives"]}

@@ -1,4 +1,5 @@
-"""Which epoch of a training is kept: the rule, what it needs, and the robust accuracy that hardening is judged by."""
+"""Which epoch of a training is kept: the rule, what it needs, and the robust accuracy that
+hardening is judged by."""
 
 from __future__ import annotations
 
@@ -30,9 +31,10 @@ SELECTION_NAMES = {"accuracy": "accuracy", "loss": "loss", "robust": "robust acc
 def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Sequence[str]]:
     """How the epoch is chosen and which splits are watched, once it is known which splits there are.
 
-    `auto` is the robust accuracy for an objective that hardens, since the clean one picks an epoch whose robustness is gone
-    (Rice et al. 2020), else the accuracy, and the last epoch without a validation split. Raises ConfigError when a rule needs a
-    split that the data set does not have, or a radius that the objective does not name.
+    `auto` is the robust accuracy for an objective that hardens, since the clean one picks an epoch
+    whose robustness is gone (Rice et al. 2020), else the accuracy, and the last epoch without a
+    validation split. Raises ConfigError when a rule needs a split that the data set does not have,
+    or a radius that the objective does not name.
     """
     if train.balance == "sampling" and train.batch_size != "full" and train.batch_size >= len(data.train):
         raise ConfigError(
@@ -68,7 +70,8 @@ def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Seque
 
 
 def threat(objective: registry.Bound) -> Ball | None:
-    """What an objective hardens against, by its options `norm` and `eps`; None without them. Raises ConfigError for no radius."""
+    """What an objective hardens against, by its options `norm` and `eps`; None without them. Raises
+    ConfigError for no radius."""
     declared = registry.options_of(objective.function)
     if not {"norm", "eps"} <= declared.keys():
         return None
@@ -79,9 +82,9 @@ def threat(objective: registry.Bound) -> Ball | None:
 def robust_accuracy(
     objective: registry.Bound, validation: Split | None, *, group: ProcessGroup = ALONE
 ) -> Callable[[nn.Module], float]:
-    """Model → the share of `IMAGES` validation images, as many of each class as there are, that it answers right unattacked and
-    at every iterate of `ATTACK`, in the parameters' own precision. The images (shared by several processes) and their draws are the
-    same for every epoch."""
+    """Model → the share of `IMAGES` validation images, as many of each class as there are, that it
+    answers right unattacked and at every iterate of `ATTACK`, in the parameters' own precision. The
+    images (shared by several processes) and their draws are the same for every epoch."""
     ball = threat(objective)
     assert ball is not None
     assert validation is not None
@@ -127,7 +130,8 @@ def rank(select: str, seen: Mapping[str, float]) -> tuple[float, float]:
 
 
 def best_epoch_metrics(select: str, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, float] | None:
-    """What the chosen epoch showed on validation, of the lines of metrics.jsonl; None where no epoch was evaluated."""
+    """What the chosen epoch showed on validation, of the lines of metrics.jsonl; None where no
+    epoch was evaluated."""
     seen: list[Mapping[str, float]] = [line["validation"] for line in lines if "validation" in line]
     if select == "last" or not seen:
         return seen[-1] if seen else None

@@ -1,4 +1,5 @@
-"""Catastrophic overfitting (Wong et al. 2020): a model that withstands the attack it is trained on, and no other."""
+"""Catastrophic overfitting (Wong et al. 2020): a model that withstands the attack it is trained on,
+and no other."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ KIND = "overfitted to its attack"
 
 
 def findings(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """What the lines of metrics.jsonl say of a hardened training, as notes for its record: one, if any epoch is bad.
+    """What the lines of metrics.jsonl say of a hardened training, as notes for its record: one, if
+    any epoch is bad.
 
-    An epoch is bad where the guard's accuracy is below half the attack's and the two differ by more than three deviations of a
-    difference of two shares of that many images. Whether the model has learned to mislead the attack, or the attack never stood for
-    the ball, these figures do not say: on MNIST, FGSM without a random start is at 97 % against 0 % by either account.
+    An epoch is bad where the guard's accuracy is below half the attack's and the two differ by more
+    than three deviations of a difference of two shares of that many images. Whether the model has
+    learned to mislead the attack, or the attack never stood for the ball, these figures do not say:
+    on MNIST, FGSM without a random start is at 97 % against 0 % by either account.
     """
     seen = [
         (int(line["epoch"]), line["objective"]) for line in lines if "guarded" in line.get("objective", {})

@@ -1,7 +1,9 @@
-"""One training by several processes, which torchrun starts: the first carries out the command, the others train with it.
+"""One training by several processes, which torchrun starts: the first carries out the command, the
+others train with it.
 
-Only the first reads the study, writes files and prints. When it comes to a training it calls the others, which build the same model
-on the same data and take their part of every batch; in between they wait.
+Only the first reads the study, writes files and prints. When it comes to a training it calls the
+others, which build the same model on the same data and take their part of every batch; in between
+they wait.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ SAVING_SECONDS = 60
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """What the others must know of a training that begins: the task, the data it is for, the checkpoint it goes on from."""
+    """What the others must know of a training that begins: the task, the data it is for, the
+    checkpoint it goes on from."""
 
     task: Task
     data: str
@@ -57,7 +60,8 @@ class Follower(Training):
 def begin_training(
     task: Task, data: Data, model: nn.Module, state: dict[str, Any] | None, folder: RunFolder, show: Show
 ) -> Training:
-    """A training of this model from the state of a checkpoint, or from the start, in which all processes take part.
+    """A training of this model from the state of a checkpoint, or from the start, in which all
+    processes take part.
 
     Raises ConfigError where several cannot, and what any of them could not do.
     """
@@ -112,7 +116,8 @@ def _part(
 
 
 def admit(tasks: Sequence[Task]) -> None:
-    """Raises ConfigError, before anything is trained, for models and devices that several processes cannot share."""
+    """Raises ConfigError, before anything is trained, for models and devices that several processes
+    cannot share."""
     group = distributed.group()
     seen = set()
     for task in tasks:
@@ -143,7 +148,8 @@ def leading() -> Iterator[None]:
 
 
 def follow() -> None:
-    """Every other process's work: its part in each training that the first begins. Raises SystemExit when the first ends.
+    """Every other process's work: its part in each training that the first begins. Raises
+    SystemExit when the first ends.
 
     After an error of the first it ends in peace, so that torchrun names the one that failed.
     """

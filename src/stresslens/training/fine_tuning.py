@@ -1,4 +1,5 @@
-"""Which layers of a net are trained, from when, and how fast: what distinguishes fine-tuning from training."""
+"""Which layers of a net are trained, from when, and how fast: what distinguishes fine-tuning from
+training."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class FineTuning:
         return blocks_of(self.model, self.shape)
 
     def parameters(self, lr: float) -> Parameters:
-        """What the optimizer is given: parameters that are ever trained, in groups where their rates differ."""
+        """What the optimizer is given: parameters that are ever trained, in groups where their
+        rates differ."""
         tune = self.tune
         if tune.decay == tune.head_rate == 1:
             return [p for p in self.model.parameters() if p.requires_grad]
@@ -53,7 +55,8 @@ class FineTuning:
         return [group for group in reversed(groups) if group["params"]]
 
     def begin(self, epoch: int) -> None:
-        """Training mode for what is trained in this epoch; what is frozen answers as in evaluation, batch norm included."""
+        """Training mode for what is trained in this epoch; what is frozen answers as in evaluation,
+        batch norm included."""
         self.model.train()
         if self.tune.layers == "all" and self.tune.batch_norm == "train":
             return
@@ -86,10 +89,11 @@ class FineTuning:
 
 
 def blocks_of(model: nn.Module, shape: Shape) -> list[list[nn.Parameter]]:
-    """The net's parameters in blocks, in the order in which a forward pass reaches them; the layer of the logits is the last one.
+    """The net's parameters in blocks, in the order in which a forward pass reaches them; the layer
+    of the logits is the last one.
 
-    A block is what shares its name up to the first number in it (`layer1.0`, `blocks.3`), a layer without one is its own, and a
-    norm belongs to the block in front of it.
+    A block is what shares its name up to the first number in it (`layer1.0`, `blocks.3`), a layer
+    without one is its own, and a norm belongs to the block in front of it.
     """
     net = model.get_submodule("net")
     reached: dict[str, None] = {}

@@ -59,7 +59,8 @@ def published(
 def begin_with(
     model: nn.Module, origin: PretrainedWeights, shape: Shape, classes: tuple[str, ...]
 ) -> LoadReport:
-    """Loads the weights into a model's net. `shape` is that of the images; the last layer is kept where it is for these classes.
+    """Loads the weights into a model's net. `shape` is that of the images; the last layer is kept
+    where it is for these classes.
 
     Raises DataError where the weights cannot be had and ConfigError where they are of another architecture.
     """

@@ -33,11 +33,13 @@ class Tried:
 
 
 def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -> list[Tried]:
-    """Fits the model's last linear layer, by multinomial logistic regression on features that are computed once.
+    """Fits the model's last linear layer, by multinomial logistic regression on features that are
+    computed once.
 
-    For each penalty λ the mean cross-entropy plus λ/2 ‖W‖² of the weights for features of deviation 1 is minimised (L-BFGS); the
-    penalty with the best accuracy on validation stays, of equals the one with the lower loss (Kornblith et al. 2019, who choose
-    it so). Raises ConfigError for a net without a linear layer at its end, and without the images to choose by.
+    For each penalty λ the mean cross-entropy plus λ/2 ‖W‖² of the weights for features of deviation
+    1 is minimised (L-BFGS); the penalty with the best accuracy on validation stays, of equals the
+    one with the lower loss (Kornblith et al. 2019, who choose it so). Raises ConfigError for a net
+    without a linear layer at its end, and without the images to choose by.
     """
     layer, _ = feature_layer(model, data.shape)
     if not isinstance(layer, nn.Linear) or layer.out_features != len(data.classes) or layer.bias is None:
@@ -83,7 +85,8 @@ def _features(model: nn.Module, split: Split) -> NDArray[np.float64]:
 def _fitted(
     x: NDArray[np.float64], y: NDArray[np.int64], penalty: float, classes: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Weights (K, D) and bias (K,); a class that no image has keeps the weights 0 and a bias below all others'."""
+    """Weights (K, D) and bias (K,); a class that no image has keeps the weights 0 and a bias below
+    all others'."""
     from sklearn.linear_model import LogisticRegression
 
     fitted = LogisticRegression(C=1 / (penalty * len(x)), max_iter=2000).fit(x, y)

@@ -34,7 +34,8 @@ from stresslens.training.state import TrainingState
 from stresslens.training.tracking import Tracking
 
 Show = Callable[["TrainingState", int, float], None]
-"""Called a few times a second: where training stands, how many epochs there are, and the share of them that is done."""
+"""Called a few times a second: where training stands, how many epochs there are, and the share of
+them that is done."""
 
 SHOW_SECONDS = 0.25
 
@@ -42,7 +43,8 @@ SHOW_SECONDS = 0.25
 def fit(t: Training) -> None:
     """Trains until the last epoch (or `until`), an early stop or a signal.
 
-    Raises TrainingDiverged at the first loss or gradient that is not finite, and Stopped after saving when a signal came.
+    Raises TrainingDiverged at the first loss or gradient that is not finite, and Stopped after
+    saving when a signal came.
     """
     while not (t.over or t.state.epoch >= t.until):
         t.tuning.begin(t.state.epoch)
@@ -74,10 +76,11 @@ class Training:
         group: ProcessGroup = ALONE,
         until: int | None = None,
     ) -> None:
-        """`model` is a net behind its input layers (core.layers.with_input_layers); `group` the processes that share each batch.
+        """`model` is a net behind its input layers (core.layers.with_input_layers); `group` the
+        processes that share each batch.
 
-        With `until` training rests after so many epochs, of the `train.epochs` that schedules are laid out for. Raises ConfigError
-        when a rule needs a missing split.
+        With `until` training rests after so many epochs, of the `train.epochs` that schedules are
+        laid out for. Raises ConfigError when a rule needs a missing split.
         """
         self.model = compute.place(model)
         self.data, self.train, self.compute, self.seed, self.folder, self.show = (
@@ -202,8 +205,8 @@ class Training:
             loss.backward()  # type: ignore[no-untyped-call]
 
     def reduce_and_check(self, loss: Tensor, batch: Batch) -> None:
-        """Counts the loss in, of the parts of all processes. Raises TrainingDiverged, before any weight is touched, unless it and
-        every gradient are finite."""
+        """Counts the loss in, of the parts of all processes. Raises TrainingDiverged, before any
+        weight is touched, unless it and every gradient are finite."""
         if not isinstance(loss, Tensor) or loss.ndim:
             raise ConfigError(f"the objective or the loss returned {loss!r:.60}; expected a scalar tensor")
         value, size = self.group.combine(self.parameters, loss, len(batch.y), self.objective_state)
@@ -219,7 +222,8 @@ class Training:
         p.step += 1
 
     def update(self) -> None:
-        """One optimizer step at the end of each group of `accumulate` batches; the last group of an epoch may be smaller."""
+        """One optimizer step at the end of each group of `accumulate` batches; the last group of an
+        epoch may be smaller."""
         p, group = self.state, self.train.accumulate
         in_group = (p.step - 1) % group + 1
         if in_group < group and p.step < self.steps_per_epoch:
@@ -240,7 +244,8 @@ class Training:
             self.average.update_parameters(self.model)
 
     def after_step(self) -> None:
-        """Shows progress, writes a checkpoint every `checkpoint_seconds`, and obeys signals: between updates, never inside one."""
+        """Shows progress, writes a checkpoint every `checkpoint_seconds`, and obeys signals:
+        between updates, never inside one."""
         now = time.perf_counter()
         self.state.seconds += now - self._clock
         self._clock = now
@@ -264,7 +269,8 @@ class Training:
             )
 
     def end_epoch(self) -> None:
-        """Closes the epoch: evaluation and a line of metrics where they are due, the best weights, the stopping rules."""
+        """Closes the epoch: evaluation and a line of metrics where they are due, the best weights,
+        the stopping rules."""
         p, train = self.state, self.train
         p.epoch += 1
         p.step = 0

@@ -1,4 +1,5 @@
-"""One of several processes that torchrun started, by torch.distributed: gloo for tensors on the CPU, nccl for those on GPUs."""
+"""One of several processes that torchrun started, by torch.distributed: gloo for tensors on the
+CPU, nccl for those on GPUs."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 from stresslens.core.distributed import _current
 
 PATIENCE = timedelta(days=1)
-"""How long a process waits for the others: the first may be busy with attacks in between. torchrun notices one that is gone."""
+"""How long a process waits for the others: the first may be busy with attacks in between. torchrun
+notices one that is gone."""
 POLL_SECONDS = 0.02
 
 
@@ -55,7 +57,8 @@ class TorchProcessGroup(ProcessGroup):
         self._orders += 1
 
     def order(self, hurried: Callable[[], bool] = lambda: False, seconds: float = 0) -> str | None:
-        """What the first process tells next, TRAIN or an exit code; None where it does not within so many seconds of a hurry.
+        """What the first process tells next, TRAIN or an exit code; None where it does not within
+        so many seconds of a hurry.
 
         A store that is gone means that the first process is.
         """
@@ -186,7 +189,8 @@ class TorchProcessGroup(ProcessGroup):
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]
     ) -> tuple[float, int]:
-        """One sum over the processes of what each has, times its `n`; what accumulated before is alike in all, and stays."""
+        """One sum over the processes of what each has, times its `n`; what accumulated before is
+        alike in all, and stays."""
         first = parameters[0]
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         means = torch.cat([*(g.reshape(-1) for g in gradients), loss.detach().reshape(1).to(first)])

@@ -23,7 +23,8 @@ from stresslens.training.task import Task, other_run
 
 
 def build_model(task: Task, data: Data) -> nn.Sequential:
-    """The net, initialised from the task's seed, behind its input layers. Raises ConfigError when it cannot take the images.
+    """The net, initialised from the task's seed, behind its input layers. Raises ConfigError when
+    it cannot take the images.
 
     The weights that the recipe begins with are not in it yet (`begin`), but its input layers are theirs.
     """
@@ -46,7 +47,8 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
 
 
 def initial_weights_of(task: Task) -> PretrainedWeights | None:
-    """The weights that the task's net begins with, if not with random ones. Raises ConfigError where a run has none."""
+    """The weights that the task's net begins with, if not with random ones. Raises ConfigError
+    where a run has none."""
     if task.module is not None or task.config.estimator is not None:
         return None
     named = dict(depends_on(task.config)).get("weights")
@@ -66,8 +68,8 @@ def load_initial_weights(task: Task, data: Data, model: nn.Module) -> LoadReport
 
 
 def leak(task: Task, data: Data) -> Finding | None:
-    """A finding where the run whose weights the task begins with was trained on images that are test images here, as in another
-    division of the same data set."""
+    """A finding where the run whose weights the task begins with was trained on images that are
+    test images here, as in another division of the same data set."""
     name = dict(depends_on(task.config)).get("weights")
     if name is None or data.test is None:
         return None
@@ -91,7 +93,8 @@ def leak(task: Task, data: Data) -> Finding | None:
 def _input(
     inputs: Input, train: Split, known: Preprocessing | None
 ) -> tuple[tuple[int, int] | None, layers.Normalize, layers.Interpolation]:
-    """The size that images are resized to (None: as they are), normalising and interpolation; `known` is the weights' own way."""
+    """The size that images are resized to (None: as they are), normalising and interpolation;
+    `known` is the weights' own way."""
     size = (inputs.size, inputs.size) if isinstance(inputs.size, int) else inputs.size
     if size == "auto":
         size = known.shape[1:] if known is not None else None

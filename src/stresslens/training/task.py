@@ -22,7 +22,8 @@ from stresslens.core.splits import Division, fewer
 
 @dataclass(frozen=True)
 class Task:
-    """One seed of one recipe and the folder it goes to. `repeats` says how each seed divides the data, if not all alike.
+    """One seed of one recipe and the folder it goes to. `repeats` says how each seed divides the
+    data, if not all alike.
 
     `data` and `module` are the caller's own, if not named by the recipe.
     """
@@ -41,7 +42,8 @@ class Task:
 
 
 def variant_settings(task: Task) -> dict[str, Any]:
-    """The recipe's plain values, without those that mean nothing to it: of a model's the estimator, and the other way round."""
+    """The recipe's plain values, without those that mean nothing to it: of a model's the estimator,
+    and the other way round."""
     values = study_file.as_values(task.config)
     if task.config.estimator is None:
         return {key: value for key, value in values.items() if key != "estimator"}
@@ -50,7 +52,8 @@ def variant_settings(task: Task) -> dict[str, Any]:
 
 
 def configuration(task: Task) -> dict[str, Any]:
-    """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named as their copies."""
+    """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named
+    as their copies."""
     values = variant_settings(task)
     copies = {
         name: f"plugins/{copy}:{name.rpartition(':')[2]}"
@@ -71,7 +74,8 @@ def _renamed(values: Any, names: Mapping[str, str]) -> Any:
 
 
 def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
-    """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells its content."""
+    """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells
+    its content."""
     sources: dict[str, tuple[Path, str]] = {}
     for name in registry.own_plugins(variant_settings(task)):
         file = registry.source_of(name, base=task.base)
@@ -82,7 +86,8 @@ def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
 
 
 def load_data(task: Task) -> Data:
-    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it. Of a trial without test."""
+    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it.
+    Of a trial without test."""
     value = json.dumps(task.config.data, sort_keys=True)
     if task.data is not None:
         data = task.data
@@ -113,8 +118,9 @@ def _loaded(value: str, base: Path) -> Data:
 
 
 def other_run(task: Task, name: str, key: str) -> RunFolder:
-    """Another run of the same study and seed (of a run that is repeated by its config.yaml, the one beside that), or any by its
-    folder, of that seed if it has several. Raises ConfigError, naming the `key` that asks for it, where it is not trained."""
+    """Another run of the same study and seed (of a run that is repeated by its config.yaml, the one
+    beside that), or any by its folder, of that seed if it has several. Raises ConfigError, naming
+    the `key` that asks for it, where it is not trained."""
     seed = f"seed-{task.seed}"
     if "/" in name:
         places = [Path(name), Path(name) / seed]

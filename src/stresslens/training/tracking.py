@@ -1,4 +1,5 @@
-"""Telling trackers how a training goes. Nothing that they do reaches the training, and none that fails stops a run."""
+"""Telling trackers how a training goes. Nothing that they do reaches the training, and none that
+fails stops a run."""
 
 from __future__ import annotations
 
@@ -52,10 +53,11 @@ class Tracking:
     def begin(
         self, *, epoch: float = math.inf, step: float = math.inf, epochs: int = 1, steps: int = 1
     ) -> None:
-        """Opens the trackers and tells them the settings and all that had been told up to `epoch` and iteration `step`.
+        """Opens the trackers and tells them the settings and all that had been told up to `epoch`
+        and iteration `step`.
 
-        What had been told beyond is forgotten: it comes again. `epochs` and `steps` are those of the whole training. A second call
-        does nothing.
+        What had been told beyond is forgotten: it comes again. `epochs` and `steps` are those of
+        the whole training. A second call does nothing.
         """
         if self._begun or not self.asked:
             return
@@ -116,7 +118,8 @@ class Tracking:
             self._trackers[name] = tracker
 
     def _guarded(self, name: str, work: Callable[[], Any]) -> Any:
-        """What `work` returns; instead of an error a warning and None, and the tracker is left out from then on."""
+        """What `work` returns; instead of an error a warning and None, and the tracker is left out
+        from then on."""
         try:
             with torch.random.fork_rng(devices=[]):
                 return work()
@@ -134,9 +137,11 @@ class Tracking:
 
 
 class TrackingLog:
-    """tracking.jsonl in a run's folder: the scalars and histograms that were told, one a line, so that they can be told again.
+    """tracking.jsonl in a run's folder: the scalars and histograms that were told, one a line, so
+    that they can be told again.
 
-    It is a tracker itself, and the last to be told. What an untracked attempt left is taken from metrics.jsonl.
+    It is a tracker itself, and the last to be told. What an untracked attempt left is taken from
+    metrics.jsonl.
     """
 
     def __init__(self, folder: RunFolder) -> None:

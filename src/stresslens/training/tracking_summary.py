@@ -1,4 +1,5 @@
-"""What trackers are told of a finished run: its graph, pictures, confusion matrices, an embedding, and what it came to."""
+"""What trackers are told of a finished run: its graph, pictures, confusion matrices, an embedding,
+and what it came to."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def entries_of(
     record: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> Iterator[Entry]:
-    """`model` is the trained one, on the CPU. Pictures and embedding are of validation images, or without them of training ones."""
+    """`model` is the trained one, on the CPU. Pictures and embedding are of validation images, or
+    without them of training ones."""
     study = folder.path.parent.parent / "study.json"
     if study.exists() and (head := read_json(study)["head"]):
         yield Text("study", head)
@@ -81,7 +83,8 @@ def _coloured(pixels: np.ndarray) -> Pixels:
 
 
 def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Pixels:
-    """A row for each true class and a column for each predicted one, the darker the larger its share of the row; (H, W, 3).
+    """A row for each true class and a column for each predicted one, the darker the larger its
+    share of the row; (H, W, 3).
 
     Up to `FIGURES_UP_TO` classes have their names beside the rows and the counts in the cells.
     """

@@ -1,5 +1,5 @@
-"""Linear models, their lowest margins and smallest radii worked out another way than the attacks do: by bisection, one image and
-one class after the other."""
+"""Linear models, their lowest margins and smallest radii worked out another way than the attacks
+do: by bisection, one image and one class after the other."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def _pixel_after_pixel(
 
 @dataclass(frozen=True)
 class Linear:
-    """n images around the boundary of a linear model of K classes; with `tight`, many of their pixels are black or white."""
+    """n images around the boundary of a linear model of K classes; with `tight`, many of their
+    pixels are black or white."""
 
     model: nn.Module
     x: Tensor
@@ -100,7 +101,8 @@ class Linear:
         return Linear(model, x, y)
 
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For every image and other class: how far the answer lies above it, its slope over the answer, and the image's pixels."""
+        """For every image and other class: how far the answer lies above it, its slope over the
+        answer, and the image's pixels."""
         layer = self.model[1]
         assert isinstance(layer, nn.Linear)
         z, weight = self.model(self.x).detach(), layer.weight.detach()

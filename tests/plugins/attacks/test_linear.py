@@ -22,7 +22,8 @@ classes = pytest.mark.parametrize("k", [2, 3, 5, 10])
 norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 boxes = pytest.mark.parametrize("tight", [False, True], ids=["box inactive", "box active"])
 RADII: dict[Norm, tuple[float, float]] = {"linf": (0.02, 0.1), "l2": (0.1, 0.6), "l1": (0.3, 3.0)}
-"""Small enough that the box does not matter to images in its middle; large enough that it does to black and white pixels."""
+"""Small enough that the box does not matter to images in its middle; large enough that it does to
+black and white pixels."""
 UNBOUNDED: dict[Norm, float] = {"linf": 1.0, "l2": 6.0, "l1": 36.0}
 
 
@@ -118,7 +119,8 @@ def test_two_classes_are_solved_by_pgd_from_anywhere() -> None:
 
 
 def test_cross_entropy_is_not_exact_for_several_classes() -> None:
-    """Which is why no attack that raises it claims to be: it weighs all other classes, while the nearest one is enough."""
+    """Which is why no attack that raises it claims to be: it weighs all other classes, while the
+    nearest one is enough."""
     case, eps = Linear.of(10, tight=False, n=40), 0.05
     found = margins_under(case, "apgd", Ball("linf", eps), loss="ce")
     lowest = case.lowest_margins(eps, "linf")

@@ -137,7 +137,8 @@ def test_apgd_shortens_its_steps_to_reach_a_top_inside_the_ball(norm: Any) -> No
 
 
 def test_apgd_goes_on_from_its_peak_with_half_the_step() -> None:
-    """Of three rows the first rose often enough; the second too seldom; of the third the peak did not move."""
+    """Of three rows the first rose often enough; the second too seldom; of the third the peak did
+    not move."""
     images, none = torch.arange(3.0).reshape(3, 1, 1, 1), torch.zeros(3, dtype=torch.int64)
     state = _State(
         none, images, none, none, images, images, images, none.double(), 10 + images, 20 + images, torch.tensor([5.0, 5.0, 5.0]),
@@ -167,7 +168,8 @@ def test_apgd_goes_on_from_its_peak_with_half_the_step() -> None:
 
 
 def test_deepfool_passes_over_a_class_that_has_no_boundary() -> None:
-    """Class 2 follows class 0 a little below it: its plane has no normal, and its distance of nothing is none."""
+    """Class 2 follows class 0 a little below it: its plane has no normal, and its distance of
+    nothing is none."""
 
     class Shadow(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -241,7 +243,8 @@ def test_square_changes_something_at_every_query() -> None:
 
 
 def test_squares_shrink_as_the_paper_says() -> None:
-    """28 × 28 pixels, p = .8: 25 pixels wide at first, halved in area at each of nine points, never below one."""
+    """28 × 28 pixels, p = .8: 25 pixels wide at first, halved in area at each of nine points, never
+    below one."""
     shape = torch.Size((1, 1, 28, 28))
     assert _side(0.8, 0, shape, 1) == 25
     assert [_side(0.8, (at + 1) / 10_000, shape, 1) for at in HALVED_AT] == [18, 13, 9, 6, 4, 3, 2, 2, 1]
@@ -278,7 +281,8 @@ def test_the_way_to_a_plane_by_hand() -> None:
 
 
 def test_what_has_no_gradient_is_attacked_straight_through() -> None:
-    """Eight grey levels in front of a net stop every gradient; the identity in their place lets it through."""
+    """Eight grey levels in front of a net stop every gradient; the identity in their place lets it
+    through."""
 
     def quantised(x: Tensor) -> Tensor:
         return (7 * x).round() / 7

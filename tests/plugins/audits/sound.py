@@ -1,4 +1,5 @@
-"""Small models of the digits, trained in a moment and attacked soundly, and everything audits can be given about them."""
+"""Small models of the digits, trained in a moment and attacked soundly, and everything audits can
+be given about them."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ Images = tuple[Tensor, Tensor]
 
 @cache
 def images(classes: int = 10) -> tuple[Images, Images]:
-    """The first classes of the digits: images (n, 1, 8, 8) in [0, 1] and labels, to train on and to test on."""
+    """The first classes of the digits: images (n, 1, 8, 8) in [0, 1] and labels, to train on and to
+    test on."""
     data = digits()
     found = []
     for split in (data.train, data.test):
@@ -84,7 +86,8 @@ def trained(
     hardened: tuple[Norm, float] | None = None,
     noise: float = 0.0,
 ) -> nn.Module:
-    """Adam on batches of 256; `hardened` by PGD of 5 steps (Madry et al. 2018), written out. Left in evaluation mode."""
+    """Adam on batches of 256; `hardened` by PGD of 5 steps (Madry et al. 2018), written out. Left
+    in evaluation mode."""
     x, y = data
     optimizer = torch.optim.Adam(net.parameters(), lr, weight_decay=decay)
     net.train()
@@ -140,8 +143,8 @@ def bound(attack: Any) -> Bound:
 def attempts(
     scene: Scene, attacks: Sequence[Bound], eps: float, right: Tensor
 ) -> tuple[list[Tensor], list[Trace]]:
-    """The attacks one after the other at one radius, each on what the ones before left: what is broken after each, and what each
-    showed."""
+    """The attacks one after the other at one radius, each on what the ones before left: what is
+    broken after each, and what each showed."""
     x, y = scene.images
     draws = Draws(0, torch.arange(len(x)))
     broken, traces = [], []

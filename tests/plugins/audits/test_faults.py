@@ -1,4 +1,5 @@
-"""Faults planted one at a time in an otherwise sound attack on a real, trained model: each is seen, by an audit made for it."""
+"""Faults planted one at a time in an otherwise sound attack on a real, trained model: each is seen,
+by an audit made for it."""
 
 from __future__ import annotations
 
@@ -216,7 +217,8 @@ def climbed(
 
 
 def stores_the_image(model: nn.Module, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
-    """Lab C's: the perturbation is clamped, then clip(x + δ) is stored in its place, so clip(2x + δ) is scored."""
+    """Lab C's: the perturbation is clamped, then clip(x + δ) is stored in its place, so clip(2x +
+    δ) is scored."""
     delta, radius = torch.zeros_like(x), ball.radius(x)
     for _ in range(20):
         point = delta.clone().requires_grad_()

@@ -1,8 +1,9 @@
 """No false alarm: 20 models, trained from 5 seeds each, soundly attacked.
 
-None of the 100 may show a sign of any kind. With 0 of 100 the share of sound results that would be called into question is below
-3.0 % with 95 % confidence (Clopper-Pearson: 1 - 0.05^(1/100)); the controls are not independent in their images, so take it as the
-share over models trained like these on data like this.
+None of the 100 may show a sign of any kind. With 0 of 100 the share of sound results that would be
+called into question is below 3.0 % with 95 % confidence (Clopper-Pearson: 1 - 0.05^(1/100)); the
+controls are not independent in their images, so take it as the share over models trained like these
+on data like this.
 """
 
 from __future__ import annotations

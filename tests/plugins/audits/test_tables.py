@@ -1,4 +1,5 @@
-"""Tables as people write them: the labs' own mistakes are seen and named, sound tables pass, wrong ones are told where."""
+"""Tables as people write them: the labs' own mistakes are seen and named, sound tables pass, wrong
+ones are told where."""
 
 from __future__ import annotations
 
@@ -55,8 +56,8 @@ def test_lab_c_is_seen_through() -> None:
 
 
 def test_lab_e_is_seen_through() -> None:
-    """4 points lost at ε = 0.1 and no more at ε = 1; steps that reach 0.2 of the ball; steps longer than it; one row beats a larger
-    ε."""
+    """4 points lost at ε = 0.1 and no more at ε = 1; steps that reach 0.2 of the ball; steps longer
+    than it; one row beats a larger ε."""
     found = looked(read_table(TABLES / "lab-e.csv").rows)
     assert found["barely moves"].severity == "serious"
     assert (

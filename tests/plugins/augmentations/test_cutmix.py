@@ -14,7 +14,8 @@ from stresslens.plugins.augmentations.cutmix import cutmix
 
 
 def mixed(n: int, height: int, width: int, alpha: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Images and labels that say who they are: image i is i everywhere, in three channels, and has class i."""
+    """Images and labels that say who they are: image i is i everywhere, in three channels, and has
+    class i."""
     x = torch.arange(n, dtype=torch.float64)[:, None, None, None].expand(n, 3, height, width) / n
     return cutmix(x, torch.arange(n), Draws(0, torch.arange(n)), n, alpha=alpha)
 

@@ -1,4 +1,5 @@
-"""Every operation is torchvision's, and known ones on images small enough to work out by hand; the draws are an image's own."""
+"""Every operation is torchvision's, and known ones on images small enough to work out by hand; the
+draws are an image's own."""
 
 from __future__ import annotations
 
@@ -114,7 +115,8 @@ def test_colour_pulls_apart_and_together() -> None:
 
 
 def test_equalize_of_two_halves() -> None:
-    """600 pixels of 10, 400 of 20: a step is 600 // 255 = 2 pixels, so the brighter ones become (600 + 1) // 2, at most 255."""
+    """600 pixels of 10, 400 of 20: a step is 600 // 255 = 2 pixels, so the brighter ones become
+    (600 + 1) // 2, at most 255."""
     x = torch.cat([torch.full((600,), 10.0), torch.full((400,), 20.0)]).reshape(1, 1, 40, 25) / 255
     assert done("equalize", x, 0.0).unique().tolist() == [0.0, 1.0]
     few = x[..., :5]  # 200 pixels: too few for a step

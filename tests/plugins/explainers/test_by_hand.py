@@ -57,7 +57,8 @@ def test_occlusion_of_a_constant_model_is_zero(credit: str) -> None:
 def test_occlusion_is_the_loss_under_the_window_centred_at_each_pixel(
     size: int | tuple[int, int], above: int, left: int
 ) -> None:
-    """Redone position by position; the image is not square, so that swapped axes show, and nothing is skipped at the edges."""
+    """Redone position by position; the image is not square, so that swapped axes show, and nothing
+    is skipped at the edges."""
     net = linear()
     x, y = images()
     high, wide = (size, size) if isinstance(size, int) else size
@@ -179,7 +180,8 @@ def test_integrated_gradients_own_up_to_what_does_not_add_up() -> None:
 
 
 class Two(nn.Module):
-    """Two feature maps, the first channel and the negative second; class k takes their means with the weights of row k."""
+    """Two feature maps, the first channel and the negative second; class k takes their means with
+    the weights of row k."""
 
     def __init__(self) -> None:
         super().__init__()

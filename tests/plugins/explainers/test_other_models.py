@@ -1,4 +1,5 @@
-"""Models of torchvision and timm, with weights drawn at random: maps of grey, colour and five-channel images, layers found."""
+"""Models of torchvision and timm, with weights drawn at random: maps of grey, colour and
+five-channel images, layers found."""
 
 from __future__ import annotations
 

@@ -86,7 +86,8 @@ def test_a_file_that_is_not_whole_is_named(
 
 
 def test_a_file_of_weights_is_taken_whole(task_of: Callable[..., Task], tmp_path: Path) -> None:
-    """A run is saved under open_clip's names, and another begins with it, with another template and other classes."""
+    """A run is saved under open_clip's names, and another begins with it, with another template and
+    other classes."""
     task = task_of({"openclip": {"layout": TINY}}, epochs=1)
     record = stages.carry_out(task)
     assert record["training"]["steps"] > 0

@@ -34,7 +34,8 @@ def test_images_of_any_size_from_8_pixels_on() -> None:
 
 
 def test_the_signal_neither_fades_nor_grows() -> None:
-    """He et al. (2015): behind the ReLU half is left of twice the mean square, but for what the border of zeros takes."""
+    """He et al. (2015): behind the ReLU half is left of twice the mean square, but for what the
+    border of zeros takes."""
     torch.manual_seed(0)
     net = simple_net((3, 32, 32), 10, channels=64)
     for place in (0, 3, 6, 9):

@@ -1,4 +1,5 @@
-"""The convolution of our own is torch's: values, every derivative, a whole training; and its memory is bounded."""
+"""The convolution of our own is torch's: values, every derivative, a whole training; and its memory
+is bounded."""
 
 from __future__ import annotations
 

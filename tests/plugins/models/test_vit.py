@@ -1,4 +1,5 @@
-"""The transformer's block is torch's, its tokens are the patches, and its parameters can be counted by hand."""
+"""The transformer's block is torch's, its tokens are the patches, and its parameters can be counted
+by hand."""
 
 from __future__ import annotations
 

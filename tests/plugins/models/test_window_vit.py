@@ -1,4 +1,5 @@
-"""Windows attend as torch's attention does on each by itself, nothing leaks between them, and the rest is counted by hand."""
+"""Windows attend as torch's attention does on each by itself, nothing leaks between them, and the
+rest is counted by hand."""
 
 from __future__ import annotations
 

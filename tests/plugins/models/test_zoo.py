@@ -1,4 +1,5 @@
-"""Every zoo model that the labs name, the whole way: begun with, trained a step, attacked, explained, exported, opened again."""
+"""Every zoo model that the labs name, the whole way: begun with, trained a step, attacked,
+explained, exported, opened again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The contrastive loss: against a slow loop, against open_clip's, and that shuffled captions teach nothing."""
+"""The contrastive loss: against a slow loop, against open_clip's, and that shuffled captions teach
+nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def loss_of(net: Any, x: Tensor, y: Tensor, *, seed: int = 0, **options: Any) ->
 
 
 def by_loop(net: Any, x: Tensor, y: Tensor, template: str) -> float:
-    """Every image against the captions of the classes present, every caption against the images: mean of -log of what is right."""
+    """Every image against the captions of the classes present, every caption against the images:
+    mean of -log of what is right."""
     present = sorted(set(y.tolist()))
     names = net.names
     tokens = open_clip().tokenizer.SimpleTokenizer()(

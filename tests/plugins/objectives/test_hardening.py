@@ -1,4 +1,5 @@
-"""Adversarial, free and TRADES training against closed forms of a linear model of two classes, and what their options mean."""
+"""Adversarial, free and TRADES training against closed forms of a linear model of two classes, and
+what their options mean."""
 
 from __future__ import annotations
 

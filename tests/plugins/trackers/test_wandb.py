@@ -32,7 +32,8 @@ def left_by(task: Task) -> list[Record]:
 
 
 def records(file: Path) -> Iterator[Record]:
-    """Of a .wandb file, which is LevelDB's log: 7 bytes of header, then parts of (checksum, length, kind) in blocks of 32 KiB."""
+    """Of a .wandb file, which is LevelDB's log: 7 bytes of header, then parts of (checksum, length,
+    kind) in blocks of 32 KiB."""
     content, at, whole = file.read_bytes(), 7, b""
     while at + 7 <= len(content):
         left = 32768 - at % 32768

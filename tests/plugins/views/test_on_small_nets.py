@@ -166,7 +166,8 @@ def test_class_images_are_what_the_model_takes_for_the_class() -> None:
 
 
 def test_impostors_say_what_is_predicted_and_count_what_they_look_like() -> None:
-    """A β so large that nothing can be both the source's likeness and taken for another: said as made, not as intended."""
+    """A β so large that nothing can be both the source's likeness and taken for another: said as
+    made, not as intended."""
     train, net = sides(), brighter_side()
     with attacked(net):
         panel = impostor(net, train, CLASSES, steps=200, beta=0.01)

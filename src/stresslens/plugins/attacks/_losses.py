@@ -1,4 +1,5 @@
-"""What attacks raise: a loss for each image (N,), from logits (N, K), the labels y (N,) and the class aimed at (N,)."""
+"""What attacks raise: a loss for each image (N,), from logits (N, K), the labels y (N,) and the
+class aimed at (N,)."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ TINY = 1e-12
 def log_odds(logits: Tensor, y: Tensor) -> Tensor:
     """log Σ exp z_k over k ≠ y, less z_y.
 
-    Cross-entropy is log(1 + exp of this), so it rises in the same directions, image by image; but its gradient does not vanish
-    in float32 when the model is sure (at logits 30·(1, 0, −1) that of the cross-entropy is exactly 0).
+    Cross-entropy is log(1 + exp of this), so it rises in the same directions, image by image; but
+    its gradient does not vanish in float32 when the model is sure (at logits 30·(1, 0, −1) that of
+    the cross-entropy is exactly 0).
     """
     return logits.scatter(1, y[:, None], -torch.inf).logsumexp(1) - _of(logits, y)
 
@@ -30,12 +32,14 @@ def margin_targeted(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
 
 
 def margin_towards(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
-    """z_aim less the highest other: for images that are to be taken for that class, whichever they are taken for meanwhile."""
+    """z_aim less the highest other: for images that are to be taken for that class, whichever they
+    are taken for meanwhile."""
     return margins(logits, aim)
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
-    """The difference of logits ratio −(z_y − max z_k≠y)/(z_π1 − z_π3), of three classes or more (Croce & Hein 2020, equation 6).
+    """The difference of logits ratio −(z_y − max z_k≠y)/(z_π1 − z_π3), of three classes or more
+    (Croce & Hein 2020, equation 6).
 
     Constant, with zero gradient, where y ranks third: such an image is fooled already.
     """

@@ -10,9 +10,11 @@ from stresslens.core.ball import ABSOLUTE, RELATIVE, Ball
 
 
 class Smallest:
-    """The smallest adversarial of each image, and the best iterate inside the ball for those that have none there.
+    """The smallest adversarial of each image, and the best iterate inside the ball for those that
+    have none there.
 
-    x (N, C, H, W); y and target (N,). `found` and `size` (N,) are of any size, infinite where there is none yet."""
+    x (N, C, H, W); y and target (N,). `found` and `size` (N,) are of any size, infinite where there
+    is none yet."""
 
     def __init__(self, x: Tensor, y: Tensor, ball: Ball, target: Tensor | None) -> None:
         self.x, self.y, self.ball, self.target, self.best = x, y, ball, target, Best(x, y, target)

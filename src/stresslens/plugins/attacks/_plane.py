@@ -9,12 +9,14 @@ from stresslens.core.ball import Norm
 
 
 def onto_plane(point: Tensor, normal: Tensor, rise: Tensor, norm: Norm) -> Tensor:
-    """(n, C, H, W) the smallest δ with normal·δ = rise and point + δ in [0, 1]; where the box does not reach the plane, δ to the
-    corner nearest to it (Croce & Hein 2020, "Minimally distorted adversarial examples", equation 4).
+    """(n, C, H, W) the smallest δ with normal·δ = rise and point + δ in [0, 1]; where the box does
+    not reach the plane, δ to the corner nearest to it (Croce & Hein 2020, "Minimally distorted
+    adversarial examples", equation 4).
 
-    point, normal (n, C, H, W); rise (n,). In linf and l2 the answer is sign·min(t·u, room) with u = 1 or |normal|, and Newton's
-    method from below finds t: with those entries at their room that are there already, t follows. In l1 the steepest entries go
-    to their room first. Zero where the normal is.
+    point, normal (n, C, H, W); rise (n,). In linf and l2 the answer is sign·min(t·u, room) with u =
+    1 or |normal|, and Newton's method from below finds t: with those entries at their room that are
+    there already, t follows. In l1 the steepest entries go to their room first. Zero where the
+    normal is.
     """
     shape, flat = point.shape, normal.flatten(1)
     towards = flat * torch.where(rise < 0, -1.0, 1.0).to(flat.dtype)[:, None]

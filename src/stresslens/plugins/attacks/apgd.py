@@ -50,19 +50,22 @@ def apgd(
     targets: Count | None = None,
     rho: Share = 0.75,
 ) -> Tensor:
-    """Auto-PGD: momentum, and a step that is shortened where the loss stops rising (Croce & Hein 2020, algorithm 1; in l1 with
-    sparse steps, Croce & Hein 2021, "Mind the box", algorithm 1, at the radius itself throughout).
+    """Auto-PGD: momentum, and a step that is shortened where the loss stops rising (Croce & Hein
+    2020, algorithm 1; in l1 with sparse steps, Croce & Hein 2021, "Mind the box", algorithm 1, at
+    the radius itself throughout).
 
-    `loss`: `ce`, whose directions are those of cross-entropy without vanishing where the model is sure; `dlr`; `dlr_targeted` and
-    `margin_targeted` drive each image at its likeliest other classes one by one, `targets` of them (by default nine, at most all).
-    `auto` is dlr_targeted, which needs four classes; below that, and for dlr below three, it is margin_targeted. With a `target`
-    there is only that class, which is raised over all others. The first restart begins at `start` where one is given, else at
-    random points of the ball.
+    `loss`: `ce`, whose directions are those of cross-entropy without vanishing where the model is
+    sure; `dlr`; `dlr_targeted` and `margin_targeted` drive each image at its likeliest other
+    classes one by one, `targets` of them (by default nine, at most all). `auto` is dlr_targeted,
+    which needs four classes; below that, and for dlr below three, it is margin_targeted. With a
+    `target` there is only that class, which is raised over all others. The first restart begins at
+    `start` where one is given, else at random points of the ball.
 
-    Where the paper is left: the first step (not in l1) and the last, from the peak, go to the point of ball and box that is
-    farthest along the gradient; in linf that is the paper's own first step, of twice the radius. So for a linear model
-    margin_targeted over all other classes finds the lowest margin exactly, in all three norms, whether or not the box is active;
-    dlr_targeted finds whether the margin can be lost.
+    Where the paper is left: the first step (not in l1) and the last, from the peak, go to the point
+    of ball and box that is farthest along the gradient; in linf that is the paper's own first step,
+    of twice the radius. So for a linear model margin_targeted over all other classes finds the
+    lowest margin exactly, in all three norms, whether or not the box is active; dlr_targeted finds
+    whether the margin can be lost.
     """
     best, alive = Best(x, y, target), torch.arange(len(x), device=x.device)
     if not len(x):
@@ -185,7 +188,8 @@ def _climb(
     steps: int,
     rho: float,
 ) -> Tensor:
-    """One run from z; the rows may name an image several times. Returns (N,) which images are still worth attacking."""
+    """One run from z; the rows may name an image several times. Returns (N,) which images are still
+    worth attacking."""
     survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
     around = ball.select(rows)
     logits, value, grad = gradient(model, z, value_of, y[rows], aim)
@@ -258,8 +262,8 @@ def _with_momentum(state: _State, around: Ball) -> Tensor:
 
 
 def _check_progress(state: _State, enough: float) -> None:
-    """Halves the step, from the peak on, where the loss rose too seldom, or where neither step nor peak changed since the last
-    check (conditions 1 and 2 of the paper)."""
+    """Halves the step, from the peak on, where the loss rose too seldom, or where neither step nor
+    peak changed since the last check (conditions 1 and 2 of the paper)."""
     stalled = ~state.shortened & (state.height <= state.checked_height)
     shorten = (state.risen < enough) | stalled
     state.length = torch.where(shorten.reshape(-1, 1, 1, 1), state.length / 2, state.length)
@@ -277,7 +281,8 @@ def _sparse(state: _State, around: Ball) -> Tensor:
 
 
 def _check_sparsity(state: _State, around: Ball) -> None:
-    """Fewer entries a step as the best perturbation grows sparse, and then full steps from the peak on; else shorter ones."""
+    """Fewer entries a step as the best perturbation grows sparse, and then full steps from the peak
+    on; else shorter ones."""
     differs = (state.peak - state.origin).flatten(1).count_nonzero(1)
     sparser = differs < 0.95 * state.differed
     full = around.radius(state.z)

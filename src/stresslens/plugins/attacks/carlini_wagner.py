@@ -31,13 +31,16 @@ def carlini_wagner(
     initial: Positive = 1.0,
     confidence: NonNegative = 0.0,
 ) -> Tensor:
-    """The smallest l2 perturbation, as the minimum of ‖δ‖² + c·max(margin + `confidence`, 0) (Carlini & Wagner 2017, section VI-A).
+    """The smallest l2 perturbation, as the minimum of ‖δ‖² + c·max(margin + `confidence`, 0)
+    (Carlini & Wagner 2017, section VI-A).
 
-    Adam's `steps` in tanh space for each of `searches` values of c, which begins at `initial`, grows tenfold until it fools and is
-    then bisected, for each image by itself. Returns the smallest adversarial inside the ball, else the best iterate inside it.
+    Adam's `steps` in tanh space for each of `searches` values of c, which begins at `initial`,
+    grows tenfold until it fools and is then bisected, for each image by itself. Returns the
+    smallest adversarial inside the ball, else the best iterate inside it.
 
-    Where the paper is left: tanh is stretched by 1/0.98 and clamped, so that black and white pixels stand at a finite place, where
-    they have a gradient. Claims no optimum. Raises ConfigError for a norm other than l2.
+    Where the paper is left: tanh is stretched by 1/0.98 and clamped, so that black and white pixels
+    stand at a finite place, where they have a gradient. Claims no optimum. Raises ConfigError for a
+    norm other than l2.
     """
     if ball.norm != "l2":
         raise ConfigError(

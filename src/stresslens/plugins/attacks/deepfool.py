@@ -24,12 +24,14 @@ def deepfool(
     overshoot: NonNegative = 0.02,
     targets: Count | None = None,
 ) -> Tensor:
-    """Steps to the nearest linearised decision boundary until the model is fooled (Moosavi-Dezfooli et al. 2016, algorithm 2; l2,
-    linf and l1), `overshoot` beyond it: a quick, small perturbation, not the smallest.
+    """Steps to the nearest linearised decision boundary until the model is fooled (Moosavi-Dezfooli
+    et al. 2016, algorithm 2; l2, linf and l1), `overshoot` beyond it: a quick, small perturbation,
+    not the smallest.
 
-    The classes tried are the `targets` likeliest others (by default nine, at most all), or the `target` alone. A step stays inside
-    the box, which the paper leaves out. Returns the adversarial where it lies inside the ball, else where the way to it leaves the
-    ball. For a linear model, all classes tried and the box inactive, the perturbation is 1 + overshoot times the smallest.
+    The classes tried are the `targets` likeliest others (by default nine, at most all), or the
+    `target` alone. A step stays inside the box, which the paper leaves out. Returns the adversarial
+    where it lies inside the ball, else where the way to it leaves the ball. For a linear model, all
+    classes tried and the box inactive, the perturbation is 1 + overshoot times the smallest.
     """
     smallest, rows = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
     if not len(x):

@@ -35,17 +35,20 @@ def fab(
     overshoot: Positive = 1.05,
     backward: Decay = 0.9,
 ) -> Tensor:
-    """The smallest adversarial perturbation, by stepping to the linearised decision boundary while drawn back to the image (fast
-    adaptive boundary; Croce & Hein 2020, "Minimally distorted adversarial examples", algorithm 1, targeted: `targets` of the
-    likeliest other classes one by one, by default nine, at most all; or only the `target`).
+    """The smallest adversarial perturbation, by stepping to the linearised decision boundary while
+    drawn back to the image (fast adaptive boundary; Croce & Hein 2020, "Minimally distorted
+    adversarial examples", algorithm 1, targeted: `targets` of the likeliest other classes one by
+    one, by default nine, at most all; or only the `target`).
 
-    Returns the smallest adversarial inside the ball, else the iterate inside it that came closest; for the smallest of all, give a
-    ball that holds the box: radius 1 in linf, √D in l2, D in l1. The first restart begins at `start`, or at the image; others at
-    random points half as far away as the smallest so far, or as the radius.
+    Returns the smallest adversarial inside the ball, else the iterate inside it that came closest;
+    for the smallest of all, give a ball that holds the box: radius 1 in linf, √D in l2, D in l1.
+    The first restart begins at `start`, or at the image; others at random points half as far away
+    as the smallest so far, or as the radius.
 
-    Where the paper is left: the plane is taken at the iterate itself, so that one pass gives gradient and verdict; the plane is
-    moved by `overshoot`, not the step stretched, which the box would undo; and the final search is bisection to the boundary
-    and the exact step to the plane there. So for a linear model the radius is exact, in all three norms, whether or not the box is
+    Where the paper is left: the plane is taken at the iterate itself, so that one pass gives
+    gradient and verdict; the plane is moved by `overshoot`, not the step stretched, which the box
+    would undo; and the final search is bisection to the boundary and the exact step to the plane
+    there. So for a linear model the radius is exact, in all three norms, whether or not the box is
     active, provided that all other classes are among the targets.
     """
     smallest, alive = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
@@ -106,7 +109,8 @@ def _step(
     overshoot: float,
     backward: float,
 ) -> Tensor:
-    """From z, drawn back towards the image where it fools, to the plane; mixed with the way from the image to the plane."""
+    """From z, drawn back towards the image where it fools, to the plane; mixed with the way from
+    the image to the plane."""
     z_back = torch.where(fooled.reshape(-1, 1, 1, 1), origin + backward * (z - origin), z)
     both, normal = torch.cat([z_back, origin]), torch.cat([grad, grad])
     rise = (grad * (z - z_back)).flatten(1).sum(1) - value, (grad * (z - origin)).flatten(1).sum(1) - value

@@ -20,8 +20,8 @@ def noise(
     *,
     tries: Count = 10,
 ) -> Tensor:
-    """Random points of the ball, in linf random corners of it every other time; the best of so many tries. A baseline, not an
-    attack: whatever it breaks, a gradient should break too."""
+    """Random points of the ball, in linf random corners of it every other time; the best of so many
+    tries. A baseline, not an attack: whatever it breaks, a gradient should break too."""
     rows, best = torch.arange(len(x), device=x.device), Best(x, y, target)
     for attempt in range(tries):
         own, origin, around = draws.fork(attempt).select(rows), x[rows], ball.select(rows)

@@ -27,12 +27,14 @@ def pgd(
     momentum: Decay = 0.0,
     loss: Loss = "cross_entropy",  # type: ignore[assignment]
 ) -> Tensor:
-    """Projected gradient descent (Madry et al. 2018): steps in the steepest direction, each then projected onto ball and box.
+    """Projected gradient descent (Madry et al. 2018): steps in the steepest direction, each then
+    projected onto ball and box.
 
-    `step_size` is in pixel units, `relative_step` a share of the radius; by default 2.5 radii over all steps, which crosses the
-    ball. `momentum` averages the gradients, each scaled to mean size 1 (Dong et al. 2018). The first restart begins at `start`
-    where one is given. Returns the best iterate of all restarts. For a linear model of two classes it reaches the optimum in all
-    three norms while the box is inactive, in linf also at the box.
+    `step_size` is in pixel units, `relative_step` a share of the radius; by default 2.5 radii over
+    all steps, which crosses the ball. `momentum` averages the gradients, each scaled to mean size 1
+    (Dong et al. 2018). The first restart begins at `start` where one is given. Returns the best
+    iterate of all restarts. For a linear model of two classes it reaches the optimum in all three
+    norms while the box is inactive, in linf also at the box.
     """
     best, sign = Best(x, y, target), 1 if target is None else -1
     label = y if target is None else target

@@ -25,12 +25,14 @@ def square(
     queries: Count = 5000,
     p_init: Share = 0.8,
 ) -> Tensor:
-    """Random search with squares, without a gradient: a change of one square is kept where it lowers the margin (Andriushchenko et
-    al. 2020, algorithms 1 to 3; in l1 algorithm 3 with its lengths added up instead of their squares, Croce & Hein 2021).
+    """Random search with squares, without a gradient: a change of one square is kept where it
+    lowers the margin (Andriushchenko et al. 2020, algorithms 1 to 3; in l1 algorithm 3 with its
+    lengths added up instead of their squares, Croce & Hein 2021).
 
-    `queries` per image, the first for vertical stripes (in l2 and l1 a grid of bumps) or for `start`; `p_init` is the share of the
-    pixels that the first square covers. Driven at a `target`, the margin of that class is raised. A query that would change
-    nothing is made with the opposite sign.
+    `queries` per image, the first for vertical stripes (in l2 and l1 a grid of bumps) or for
+    `start`; `p_init` is the share of the pixels that the first square covers. Driven at a `target`,
+    the margin of that class is raised. A query that would change nothing is made with the opposite
+    sign.
     """
     rows, best = torch.arange(len(x), device=x.device), Best(x, y, target)
     if not len(x):
@@ -104,7 +106,8 @@ def _flipped(reached: Tensor, origin: Tensor, ball: Ball, draws: Draws, side: in
 
 
 def _first(x: Tensor, ball: Ball, draws: Draws) -> Tensor:
-    """linf: vertical stripes of ±ε. l2 and l1: a grid of bumps, five to a side, together of the radius's size."""
+    """linf: vertical stripes of ±ε. l2 and l1: a grid of bumps, five to a side, together of the
+    radius's size."""
     channels, height, width = x.shape[1:]
     if ball.norm == "linf":
         return (x + _signs(x, draws, channels, 1, width) * ball.radius(x)).clamp(0, 1)
@@ -125,8 +128,8 @@ def _filled(x: Tensor, delta: Tensor, ball: Ball) -> Tensor:
 
 
 def _moved(reached: Tensor, origin: Tensor, ball: Ball, draws: Draws, side: int) -> Tensor:
-    """l2 and l1: the size of one window is moved into another, with what was left of the radius, as a bump that is mixed with what
-    that window held."""
+    """l2 and l1: the size of one window is moved into another, with what was left of the radius, as
+    a bump that is mixed with what that window held."""
     power = 2 if ball.norm == "l2" else 1
     tiny = torch.finfo(origin.dtype).tiny
     delta = reached - origin
@@ -159,7 +162,8 @@ def _bump(side: int, like: Tensor) -> Tensor:
 
 
 def _hill(height: int, width: int, like: Tensor) -> Tensor:
-    """Σ over k ≤ M(r, c) of 1/(n + 1 − k)², where n = ⌊height/2⌋ and M is n less the distance from the middle."""
+    """Σ over k ≤ M(r, c) of 1/(n + 1 − k)², where n = ⌊height/2⌋ and M is n less the distance from
+    the middle."""
     down = (torch.arange(height, device=like.device) - height // 2).abs()[:, None]
     across = (torch.arange(width, device=like.device) - width // 2).abs()[None]
     n = height // 2

@@ -23,10 +23,12 @@ def transfer(
     *,
     attack: Attack = "pgd",  # type: ignore[assignment]
 ) -> Tensor:
-    """Images made by `attack` against another model for the same images, the `surrogate`, then shown to this one (Papernot et al.
-    2016). Needs no gradient of this model; what it breaks and a white-box attack does not is a sign against that attack.
+    """Images made by `attack` against another model for the same images, the `surrogate`, then
+    shown to this one (Papernot et al. 2016). Needs no gradient of this model; what it breaks and a
+    white-box attack does not is a sign against that attack.
 
-    Returns the image as it was where the other model's helped nothing. Raises ConfigError without a surrogate.
+    Returns the image as it was where the other model's helped nothing. Raises ConfigError without a
+    surrogate.
     """
     if surrogate is None:
         raise ConfigError(

@@ -30,8 +30,8 @@ _WORDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("single step", ("fgsm", "fgm", "rfgsm", "ffgsm", "fast gradient", "gradient sign")),
     ("random", ("noise", "random", "gauss", "gaussian", "uniform")),
 )
-"""In this order: "I-FGSM" is iterative, "random-start PGD" too, and AutoAttack whatever it is made of. A name may leave out the
-blanks of a phrase."""
+"""In this order: "I-FGSM" is iterative, "random-start PGD" too, and AutoAttack whatever it is made
+of. A name may leave out the blanks of a phrase."""
 
 
 def attack_kind(attack: str) -> Kind:
@@ -50,7 +50,8 @@ def _says(name: str, phrase: str) -> bool:
 
 
 def targeted_success(attack: str) -> bool:
-    """Whether the name says that the attack drives at a class of its choice, which makes it weaker than one that need not."""
+    """Whether the name says that the attack drives at a class of its choice, which makes it weaker
+    than one that need not."""
     words = attack.lower()
     return (
         any(word in words for word in ("least", "target")) and "dlr" not in words and "untarget" not in words

@@ -24,7 +24,8 @@ def ladder(probe: Probe) -> dict[float, NDArray[np.bool_]]:
 
 
 def middle(probe: Probe) -> float:
-    """The radius of the ladder at which the protocol breaks nearest to half of the images: there is most to tell."""
+    """The radius of the ladder at which the protocol breaks nearest to half of the images: there is
+    most to tell."""
     rungs = ladder(probe)
     return min(rungs, key=lambda eps: abs(float(rungs[eps].mean()) - 0.5))
 
@@ -32,7 +33,8 @@ def middle(probe: Probe) -> float:
 def only_by(
     probe: Probe, others: Sequence[Any], eps: float
 ) -> tuple[list[tuple[str, int]], NDArray[np.int64]]:
-    """How many of the images that the protocol leaves at a radius each of the other attacks breaks, and which images those are."""
+    """How many of the images that the protocol leaves at a radius each of the other attacks breaks,
+    and which images those are."""
     before, done = probe.broken(probe.protocol, eps)
     after, traces = probe.broken([*probe.protocol, *others], eps)
     return [(trace.attack, trace.broke) for trace in traces[len(done) :]], np.flatnonzero(after & ~before)

@@ -16,8 +16,8 @@ MANY_IMAGES, MANY_POINTS = 5, 0.005
 
 
 def least(*rows: Row, images: int = 2) -> float:
-    """The difference from which two accuracies count as different: so many images, or one point where n is not known, and always
-    more than the rounding of the figures."""
+    """The difference from which two accuracies count as different: so many images, or one point
+    where n is not known, and always more than the rounding of the figures."""
     known = [row.n for row in rows if row.n]
     share = images / min(known) if len(known) == len(rows) else UNKNOWN
     return max(share, *(1.5 * row.grain for row in rows)) - 1e-9
@@ -64,7 +64,8 @@ def out_of_order(
     *,
     serious: bool,
 ) -> Finding:
-    """A sign where in some of the pairs, `wrong`, the second row has more right than the first; told by how much at most."""
+    """A sign where in some of the pairs, `wrong`, the second row has more right than the first;
+    told by how much at most."""
     if not wrong:
         return no_sign(audit, f"in {len(pairs)} pairs {holds}", len(pairs))
     most = max(second.accuracy - first.accuracy for first, second in wrong)
@@ -86,7 +87,8 @@ def said(row: Row) -> str:
 
 
 def stalls(clean: float, near: float, far: float, ratio: float) -> bool:
-    """Whether accuracy, after a fall from `clean` to `near`, stays there although the radius grows by `ratio`, and is still more
-    than half of what it was: a fourth of the first fall in a ball at least four times as large."""
+    """Whether accuracy, after a fall from `clean` to `near`, stays there although the radius grows
+    by `ratio`, and is still more than half of what it was: a fourth of the first fall in a ball at
+    least four times as large."""
     fall, more = clean - near, near - far
     return ratio >= 4 and fall >= UNKNOWN and more < 0.25 * fall and far > clean / 2

@@ -12,11 +12,13 @@ AUDIT = "barely moves"
 
 
 def barely_moves(table: Sequence[Row]) -> Finding:
-    """A much larger radius costs hardly any more accuracy (Carlini et al. 2019, "accuracy against perturbation budget").
+    """A much larger radius costs hardly any more accuracy (Carlini et al. 2019, "accuracy against
+    perturbation budget").
 
-    A sign where a ball at least four times as large adds less than a fourth to the fall from the clean accuracy, and more than half
-    of that is left: the attack does not use the room it has. In linf also where more than half is left at a radius of 0.5 or more,
-    at which every image can be made the same grey.
+    A sign where a ball at least four times as large adds less than a fourth to the fall from the
+    clean accuracy, and more than half of that is left: the attack does not use the room it has. In
+    linf also where more than half is left at a radius of 0.5 or more, at which every image can be
+    made the same grey.
     """
     stalled: list[tuple[Row, Row, Row]] = []
     grey: list[tuple[Row, Row]] = []

@@ -12,8 +12,9 @@ AUDIT = "black box below"
 
 
 def black_box_below(table: Sequence[Row]) -> Finding:
-    """An attack without gradients, from another model or at random leaves less right than the best with gradients at the same
-    radius (Athalye et al. 2018, section 3). A sign from two images on (one point where n is not known)."""
+    """An attack without gradients, from another model or at random leaves less right than the best
+    with gradients at the same radius (Athalye et al. 2018, section 3). A sign from two images on
+    (one point where n is not known)."""
     pairs = []
     for blind in table:
         if attack_kind(blind.attack) not in ("black box", "random") or blind.eps == 0:

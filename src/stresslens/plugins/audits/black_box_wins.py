@@ -11,8 +11,9 @@ AUDIT = "black box wins"
 
 
 def black_box_wins(curve: Curve, *, share: Chance = 0.002) -> Finding:
-    """Images that fell only to an attack without gradients, after those with gradients had failed (Athalye et al. 2018, section 3;
-    AutoAttack flags Square lowering the robust accuracy by more than 0.2 point).
+    """Images that fell only to an attack without gradients, after those with gradients had failed
+    (Athalye et al. 2018, section 3; AutoAttack flags Square lowering the robust accuracy by more
+    than 0.2 point).
 
     A sign from two images and 0.2 point on; serious from one point on.
     """

@@ -10,7 +10,8 @@ AUDIT = "clean accuracy"
 def clean_accuracy(curve: Curve) -> Finding:
     """The unattacked accuracy that the attack's figures start from is not the one the model's own record has.
 
-    A sign from two images on: another mode, other preprocessing, other labels or other weights are being attacked.
+    A sign from two images on: another mode, other preprocessing, other labels or other weights are
+    being attacked.
     """
     n = len(curve.smallest)
     right = int((curve.smallest > 0).sum())

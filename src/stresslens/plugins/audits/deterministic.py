@@ -14,11 +14,11 @@ AUDIT = "deterministic"
 def deterministic(
     model: nn.Module, images: tuple[Tensor, Tensor], *, passes: Count = 5, tolerance: Positive = 1e-4
 ) -> Finding:
-    """Forward passes over the same images disagree: a sign where they do by more than `tolerance` of the range of an image's logits
-    (AutoAttack's check).
+    """Forward passes over the same images disagree: a sign where they do by more than `tolerance`
+    of the range of an image's logits (AutoAttack's check).
 
-    Then one gradient and one verdict are samples: an attack must average over passes (expectation over transformation, Athalye et
-    al. 2018).
+    Then one gradient and one verdict are samples: an attack must average over passes (expectation
+    over transformation, Athalye et al. 2018).
     """
     x, _ = few(images)
     with attacked(model):

@@ -9,7 +9,8 @@ AUDIT = "doubled steps"
 
 
 def doubled_steps(probe: Probe) -> Finding:
-    """The protocol has not converged: its attacks with twice the steps (or queries) break more (Carlini et al. 2019).
+    """The protocol has not converged: its attacks with twice the steps (or queries) break more
+    (Carlini et al. 2019).
 
     Fewer than two images more are none; serious from a twentieth of the images on.
     """

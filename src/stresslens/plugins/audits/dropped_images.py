@@ -8,7 +8,8 @@ AUDIT = "dropped images"
 
 
 def dropped_images(curve: Curve) -> Finding:
-    """Fewer images were judged than were asked for, as when a last, partial batch is left out. One is a sign."""
+    """Fewer images were judged than were asked for, as when a last, partial batch is left out. One
+    is a sign."""
     n, asked = len(curve.smallest), curve.asked
     if n == asked:
         return no_sign(AUDIT, f"all {n:,} images are in the figures", n)

@@ -13,10 +13,11 @@ AUDIT = "evaluation mode"
 def evaluation_mode(
     model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-4
 ) -> Finding:
-    """The model arrives in training mode and answers otherwise in it, or parts of it stay in training mode after eval().
+    """The model arrives in training mode and answers otherwise in it, or parts of it stay in
+    training mode after eval().
 
-    Dropout and batch statistics then take part in figures that are said to be of the model. A sign where any logits differ by more
-    than `tolerance` of their range, or where any part stays.
+    Dropout and batch statistics then take part in figures that are said to be of the model. A sign
+    where any logits differ by more than `tolerance` of their range, or where any part stays.
     """
     x, _ = few(images)
     modes = {module: module.training for module in model.modules()}

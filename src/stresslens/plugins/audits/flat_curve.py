@@ -11,10 +11,12 @@ AUDIT = "flat curve"
 
 
 def flat_curve(curve: Curve) -> Finding:
-    """Robust accuracy stays where it is although the ball grows (Carlini et al. 2019, "accuracy against perturbation budget").
+    """Robust accuracy stays where it is although the ball grows (Carlini et al. 2019, "accuracy
+    against perturbation budget").
 
-    A sign where a radius at least four times another adds less than a fourth to the fall so far, with more than half of the clean
-    accuracy left; in linf also where more than half is left at 0.5 or more, at which any image can be made grey.
+    A sign where a radius at least four times another adds less than a fourth to the fall so far,
+    with more than half of the clean accuracy left; in linf also where more than half is left at 0.5
+    or more, at which any image can be made grey.
     """
     n = len(curve.smallest)
     right = {eps: int(curve.robust(eps).sum()) for eps in curve.radii if eps > 0}

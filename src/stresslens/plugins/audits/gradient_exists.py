@@ -12,8 +12,9 @@ AUDIT = "gradient exists"
 
 
 def gradient_exists(model: nn.Module, images: tuple[Tensor, Tensor]) -> Finding:
-    """No gradient reaches the input, or one that is exactly zero, of the margin of the true class, which does not saturate as
-    cross-entropy does. A sign from two images and 1 % on (Athalye et al. 2018: shattered gradients)."""
+    """No gradient reaches the input, or one that is exactly zero, of the margin of the true class,
+    which does not saturate as cross-entropy does. A sign from two images and 1 % on (Athalye et al.
+    2018: shattered gradients)."""
     x, y = few(images)
     remedy = (
         "The forward pass is cut or piecewise constant: detach(), numpy, rounding, thresholds, argmax, JPEG. Put the identity or "

@@ -16,8 +16,9 @@ AUDIT = "gradient in forward"
 
 
 def gradient_in_forward(model: nn.Module, images: tuple[Tensor, Tensor]) -> Finding:
-    """The forward pass takes gradients of its own, a sign by itself: the model adapts to, or purifies, the image that it is given
-    (AutoAttack's check; Croce et al. 2022, "Evaluating the adversarial robustness of adaptive test-time defenses")."""
+    """The forward pass takes gradients of its own, a sign by itself: the model adapts to, or
+    purifies, the image that it is given (AutoAttack's check; Croce et al. 2022, "Evaluating the
+    adversarial robustness of adaptive test-time defenses")."""
     x, _ = few(images, 32)
     calls: list[str] = []
     with attacked(model), _listening(calls):

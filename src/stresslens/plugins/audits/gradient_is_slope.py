@@ -14,11 +14,13 @@ AUDIT = "gradient is slope"
 def gradient_is_slope(
     model: nn.Module, images: tuple[Tensor, Tensor], *, sizes: tuple[float, ...] = (0.001, 0.004)
 ) -> Finding:
-    """The gradient at the input does not say how the answer changes: along its sign, both ways, the margin must move by about what
-    the gradient promises (a central difference at one of `sizes`, in pixel units).
+    """The gradient at the input does not say how the answer changes: along its sign, both ways, the
+    margin must move by about what the gradient promises (a central difference at one of `sizes`, in
+    pixel units).
 
-    Of a network of straight pieces the two agree nearly everywhere. A sign where for more than half of the images the margin moves
-    by less than a third or more than thrice of what is promised, or the other way.
+    Of a network of straight pieces the two agree nearly everywhere. A sign where for more than half
+    of the images the margin moves by less than a third or more than thrice of what is promised, or
+    the other way.
     """
     x, y = few(images, 64)
     try:

@@ -8,8 +8,9 @@ AUDIT = "half range"
 
 
 def half_range(probe: Probe) -> Finding:
-    """At a radius of 0.5 in linf every image can be made the same grey, so no more than the images of one class can stay right
-    (Carlini et al. 2019). A sign from two images above that on, serious from a twentieth of the images."""
+    """At a radius of 0.5 in linf every image can be made the same grey, so no more than the images
+    of one class can stay right (Carlini et al. 2019). A sign from two images above that on, serious
+    from a twentieth of the images."""
     if probe.norm != "linf":
         return not_checked(AUDIT, f"is of linf; the norm is {probe.norm}")
     n = len(probe.labels)

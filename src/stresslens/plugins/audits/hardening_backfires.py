@@ -14,11 +14,11 @@ UNKNOWN = 0.02
 
 
 def hardening_backfires(table: Sequence[Row]) -> Finding:
-    """A model hardened against an attack is less robust than one trained on clean images, under an attack of the same kind at the
-    same radius.
+    """A model hardened against an attack is less robust than one trained on clean images, under an
+    attack of the same kind at the same radius.
 
-    A sign where the difference is beyond twice its standard error over n images (two points where n is not known): serious under
-    the very kind of attack it was trained on, minor under others.
+    A sign where the difference is beyond twice its standard error over n images (two points where n
+    is not known): serious under the very kind of attack it was trained on, minor under others.
     """
     rows = attacked_rows(table)
     plain = [row for row in rows if row.trained == CLEAN]

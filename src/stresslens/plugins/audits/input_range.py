@@ -10,8 +10,8 @@ AUDIT = "input range"
 
 
 def input_range(images: tuple[Tensor, Tensor]) -> Finding:
-    """The attacked images do not lie in [0, 1], or use hardly any of it (a brightest pixel below 0.05): a radius then does not
-    mean what it says, which is a serious sign."""
+    """The attacked images do not lie in [0, 1], or use hardly any of it (a brightest pixel below
+    0.05): a radius then does not mean what it says, which is a serious sign."""
     x, _ = images
     low, high = float(x.min()), float(x.max())
     if not torch.isfinite(x).all() or low < 0 or high > 1:

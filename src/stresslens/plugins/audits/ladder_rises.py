@@ -13,8 +13,9 @@ AUDIT = "ladder rises"
 
 
 def ladder_rises(probe: Probe) -> Finding:
-    """Image by image, the protocol breaks at a smaller radius what it does not at a larger one, each radius attacked by itself
-    (Athalye et al. 2018, section 3); a curve by bisection cannot show it.
+    """Image by image, the protocol breaks at a smaller radius what it does not at a larger one,
+    each radius attacked by itself (Athalye et al. 2018, section 3); a curve by bisection cannot
+    show it.
 
     A sign from two images between two radii on, serious from a twentieth of the images on.
     """

@@ -9,7 +9,8 @@ AUDIT = "leaves marks"
 
 
 def leaves_marks(probe: Probe) -> Finding:
-    """An attack leaves the model in another state: its mode, gradients in its parameters, or that they ask for some.
+    """An attack leaves the model in another state: its mode, gradients in its parameters, or that
+    they ask for some.
 
     What is judged after it, other attacks included, is then another model. Any such attack is a sign.
     """

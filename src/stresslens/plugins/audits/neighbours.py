@@ -12,8 +12,9 @@ AUDIT = "neighbours"
 
 
 def neighbours(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-4) -> Finding:
-    """An image's answer depends on the images beside it in a batch, as with batch statistics: alone and in a batch of 32 its logits
-    differ by more than `tolerance` of their range, in evaluation mode. One such image is a sign."""
+    """An image's answer depends on the images beside it in a batch, as with batch statistics: alone
+    and in a batch of 32 its logits differ by more than `tolerance` of their range, in evaluation
+    mode. One such image is a sign."""
     x, _ = few(images, 32)
     if len(x) < 2:
         return not_checked(AUDIT, "takes at least two images")

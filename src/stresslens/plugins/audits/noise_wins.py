@@ -8,8 +8,8 @@ AUDIT = "noise wins"
 
 
 def noise_wins(probe: Probe) -> Finding:
-    """Random points of the ball break images that the protocol does not (Athalye et al. 2018, section 3: "random sampling finds
-    adversarial examples"). A sign from two images on."""
+    """Random points of the ball break images that the protocol does not (Athalye et al. 2018,
+    section 3: "random sampling finds adversarial examples"). A sign from two images on."""
     eps, n = middle(probe), len(probe.labels)
     _, images = only_by(probe, ["noise"], eps)
     said = f"at radius {eps:g} noise alone breaks {len(images)} of {n} images that the protocol leaves"

@@ -10,8 +10,9 @@ AUDIT = "not returned"
 
 
 def not_returned(probe: Probe) -> Finding:
-    """`silent_success` where attacks stop at success: the protocol is run to its end, and what it returns compared with what it met
-    (Pintor et al. 2022, indicator 2). A sign from two images on."""
+    """`silent_success` where attacks stop at success: the protocol is run to its end, and what it
+    returns compared with what it met (Pintor et al. 2022, indicator 2). A sign from two images
+    on."""
     eps = middle(probe)
     _, traces = probe.broken(probe.protocol, eps, to_end=True)
     n = max((one.n for one in traces), default=0)

@@ -9,8 +9,9 @@ AUDIT = "one attack"
 
 
 def one_attack(curve: Curve) -> Finding:
-    """The figures rest on attacks of which none takes several steps along the gradient. Minor: what is shown is accuracy under that
-    attack, of which robust accuracy may be far below (Carlini et al. 2019)."""
+    """The figures rest on attacks of which none takes several steps along the gradient. Minor: what
+    is shown is accuracy under that attack, of which robust accuracy may be far below (Carlini et
+    al. 2019)."""
     if not curve.attacks:
         return not_checked(AUDIT, "the curve does not say which attacks it rests on")
     names = ", ".join(dict.fromkeys(curve.attacks))

@@ -10,8 +10,9 @@ AUDIT = "outside the ball"
 
 
 def outside_the_ball(trace: Sequence[Trace]) -> Finding:
-    """Attacks returned images outside their ball or the box [0, 1]. Such images are never counted as broken here, but whoever
-    counts them overstates the attack, and whoever discards them understates it.
+    """Attacks returned images outside their ball or the box [0, 1]. Such images are never counted
+    as broken here, but whoever counts them overstates the attack, and whoever discards them
+    understates it.
 
     A sign from two images of an attempt on.
     """

@@ -8,8 +8,9 @@ AUDIT = "perfect when clean"
 
 
 def perfect_when_clean(curve: Curve, *, least: Count = 100) -> Finding:
-    """Every image is right unattacked. Minor: it may be so; it is also what labels taken from the model's own answers look like,
-    and then the errors of the model are missing from the robust accuracy."""
+    """Every image is right unattacked. Minor: it may be so; it is also what labels taken from the
+    model's own answers look like, and then the errors of the model are missing from the robust
+    accuracy."""
     n = len(curve.smallest)
     if n < least:
         return not_checked(AUDIT, f"{n} images are too few to wonder (from {least} on)")

@@ -12,9 +12,9 @@ AUDIT = "probabilities"
 
 
 def probabilities(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-5) -> Finding:
-    """The model returns probabilities, not logits: rows in [0, 1] that sum to 1 within `tolerance` (AutoAttack's check).
-    Cross-entropy then takes a softmax of a softmax, whose gradient is small and soon zero. Logarithms of probabilities are no
-    sign."""
+    """The model returns probabilities, not logits: rows in [0, 1] that sum to 1 within `tolerance`
+    (AutoAttack's check). Cross-entropy then takes a softmax of a softmax, whose gradient is small
+    and soon zero. Logarithms of probabilities are no sign."""
     x, _ = few(images)
     with attacked(model):
         logits = answers(model, x)

@@ -13,7 +13,8 @@ AUDIT = "radius zero"
 def radius_zero(table: Sequence[Row]) -> Finding:
     """Accuracy under an attack of radius 0 is not the clean accuracy.
 
-    An attack that may change nothing must return the image; a sign from two images on (one point where n is not known).
+    An attack that may change nothing must return the image; a sign from two images on (one point
+    where n is not known).
     """
     pairs = [
         (row, clean) for row in attacked_rows(table) if row.eps == 0 and (clean := clean_of(table, row.model))

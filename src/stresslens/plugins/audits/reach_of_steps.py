@@ -13,8 +13,8 @@ AUDIT = "reach of steps"
 def reach_of_steps(table: Sequence[Row]) -> Finding:
     """The steps of an attack together cannot cross the ball: steps · step size < 2 radii.
 
-    Serious where they cannot even reach its edge from the middle (less than one radius), else minor: from a random start the far
-    side is out of reach.
+    Serious where they cannot even reach its edge from the middle (less than one radius), else
+    minor: from a random start the far side is out of reach.
     """
     told = [row for row in attacked_rows(table) if row.steps and row.step_size and row.eps > 0]
     if not told:

@@ -11,10 +11,11 @@ REFERENCE = ("fgsm", {"pgd": {"steps": 40}})
 
 
 def reference_wins(probe: Probe) -> Finding:
-    """One gradient step, or plain PGD of 40 steps (Madry et al. 2018), breaks images that the protocol does not.
+    """One gradient step, or plain PGD of 40 steps (Madry et al. 2018), breaks images that the
+    protocol does not.
 
-    A sign from two images on, serious from a twentieth of the images, or from three that a single step breaks after an attack of
-    many.
+    A sign from two images on, serious from a twentieth of the images, or from three that a single
+    step breaks after an attack of many.
     """
     eps, n = middle(probe), len(probe.labels)
     each, images = only_by(probe, REFERENCE, eps)

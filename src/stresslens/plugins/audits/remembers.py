@@ -17,10 +17,12 @@ AUDIT = "remembers"
 def remembers(
     model: nn.Module, images: tuple[Tensor, Tensor], *, size: Positive = 0.05, tolerance: Positive = 1e-4
 ) -> Finding:
-    """Answers depend on what the model has seen before: a copy that has just seen an image answers a changed one (by `size`, random
-    signs) otherwise than a copy that has not, or a pass in evaluation mode changes the model's buffers.
+    """Answers depend on what the model has seen before: a copy that has just seen an image answers
+    a changed one (by `size`, random signs) otherwise than a copy that has not, or a pass in
+    evaluation mode changes the model's buffers.
 
-    One such image or buffer is a sign. The images are turned by half a turn, since the model may have seen them as they are.
+    One such image or buffer is a sign. The images are turned by half a turn, since the model may
+    have seen them as they are.
     """
     x = few(images, 32)[0].flip(-1, -2)
     draws = Draws(1, torch.arange(len(x), device=x.device))

@@ -12,10 +12,12 @@ AUDIT = "rising with radius"
 
 
 def rising_with_radius(table: Sequence[Row]) -> Finding:
-    """Accuracy under the same attack is higher at a larger radius, or higher than unattacked (Athalye et al. 2018, section 3).
+    """Accuracy under the same attack is higher at a larger radius, or higher than unattacked
+    (Athalye et al. 2018, section 3).
 
-    Every image within a radius lies within each larger one. A sign from two images on (one point where n is not known); of a
-    single step alone a minor one, since one long step may jump over what a shorter one meets.
+    Every image within a radius lies within each larger one. A sign from two images on (one point
+    where n is not known); of a single step alone a minor one, since one long step may jump over
+    what a shorter one meets.
     """
     pairs: list[tuple[Row, Row]] = []
     for rows in ladders(table):

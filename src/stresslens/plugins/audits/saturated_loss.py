@@ -13,9 +13,10 @@ AUDIT = "saturated loss"
 
 
 def saturated_loss(model: nn.Module, images: tuple[Tensor, Tensor], *, gap: Positive = 40.0) -> Finding:
-    """Logits so far apart that cross-entropy underflows in float32: its gradient is exactly zero where the margin's is not
-    (Carlini & Wagner 2017 on distillation). Serious from two images and 1 % on; a median margin above `gap` is a minor sign, since
-    only the last digits of the gradient are left there."""
+    """Logits so far apart that cross-entropy underflows in float32: its gradient is exactly zero
+    where the margin's is not (Carlini & Wagner 2017 on distillation). Serious from two images and 1
+    % on; a median margin above `gap` is a minor sign, since only the last digits of the gradient
+    are left there."""
     x, y = few(images)
     try:
         with attacked(model):

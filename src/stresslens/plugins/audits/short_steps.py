@@ -10,8 +10,9 @@ AUDIT = "short steps"
 
 
 def short_steps(trace: Sequence[Trace]) -> Finding:
-    """The steps of an attack together are shorter than two radii, so from a random start it cannot cross its ball; shorter than
-    one, and it cannot reach the edge from the image itself, which is serious."""
+    """The steps of an attack together are shorter than two radii, so from a random start it cannot
+    cross its ball; shorter than one, and it cannot reach the edge from the image itself, which is
+    serious."""
     told = [(one, reach) for one in trace if one.eps > 0 and (reach := _reach(one)) is not None]
     if not told:
         return not_checked(AUDIT, "no attack has steps of a size of its own")

@@ -10,9 +10,10 @@ AUDIT = "silent success"
 
 
 def silent_success(trace: Sequence[Trace]) -> Finding:
-    """Images of which an attack met an adversarial inside ball and box and returned another that is none (Pintor et al. 2022,
-    indicator 2). A sign from two images on. Attacks that stop at the first success cannot show it, nor can those on a random model,
-    whose verdicts on the way and at the end are different draws."""
+    """Images of which an attack met an adversarial inside ball and box and returned another that is
+    none (Pintor et al. 2022, indicator 2). A sign from two images on. Attacks that stop at the
+    first success cannot show it, nor can those on a random model, whose verdicts on the way and at
+    the end are different draws."""
     if not trace:
         return not_checked(AUDIT, "nothing was attacked")
     trace = [one for one in trace if one.passes == 1]

@@ -13,10 +13,12 @@ FEWEST = 3
 
 
 def single_step_wins(table: Sequence[Row]) -> Finding:
-    """An iterative attack leaves more right than one step at the same radius (Athalye et al. 2018, section 3; Carlini et al. 2019).
+    """An iterative attack leaves more right than one step at the same radius (Athalye et al. 2018,
+    section 3; Carlini et al. 2019).
 
-    A sign from three images on (one point where n is not known): many steps can always do what one step does, but those that start
-    at random miss an image or two that it hits, as 1 of 200 sound results showed with two of 128.
+    A sign from three images on (one point where n is not known): many steps can always do what one
+    step does, but those that start at random miss an image or two that it hits, as 1 of 200 sound
+    results showed with two of 128.
     """
     pairs = [
         (one, many)

@@ -11,11 +11,12 @@ THOROUGH = {"apgd": {"loss": "margin_targeted", "steps": 100}}
 
 
 def square_wins(probe: Probe, *, queries: Count = 500) -> Finding:
-    """The Square attack (Andriushchenko et al. 2020), which takes no gradients, breaks images that neither the protocol does nor
-    APGD at every class's margin: gradients mislead (Athalye et al. 2018).
+    """The Square attack (Andriushchenko et al. 2020), which takes no gradients, breaks images that
+    neither the protocol does nor APGD at every class's margin: gradients mislead (Athalye et al.
+    2018).
 
-    Images that APGD breaks after all say that the protocol is short of steps or targets, not that gradients are useless. A sign
-    from two images on, serious from 3 %.
+    Images that APGD breaks after all say that the protocol is short of steps or targets, not that
+    gradients are useless. A sign from two images on, serious from 3 %.
     """
     eps, n = middle(probe), len(probe.labels)
     _, images = only_by(probe, [{"square": {"queries": queries}}], eps)

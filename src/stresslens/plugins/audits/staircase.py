@@ -15,10 +15,12 @@ AUDIT = "staircase"
 def staircase(
     model: nn.Module, images: tuple[Tensor, Tensor], *, sizes: tuple[float, ...] = (1e-5, 1e-4)
 ) -> Finding:
-    """Small changes of the image leave the logits exactly as they are: the input is rounded (to levels, bits or a threshold).
+    """Small changes of the image leave the logits exactly as they are: the input is rounded (to
+    levels, bits or a threshold).
 
-    Random signs of each of `sizes` on every pixel, inside the box. A sign where one of them leaves every logit of half of the
-    images or more: gradients are zero, or come from a likeness put in their place.
+    Random signs of each of `sizes` on every pixel, inside the box. A sign where one of them leaves
+    every logit of half of the images or more: gradients are zero, or come from a likeness put in
+    their place.
     """
     x, _ = few(images, 64)
     if len(x) < 2:

@@ -11,9 +11,9 @@ AUDIT = "step beyond radius"
 
 
 def step_beyond_radius(table: Sequence[Row]) -> Finding:
-    """One step of an iterative attack is longer than twice the radius: every iterate lies at an edge of the ball, and the attack
-    jumps between corners. Minor: such an attack is valid, but not what its number of steps suggests, and not comparable with rows
-    of small steps."""
+    """One step of an iterative attack is longer than twice the radius: every iterate lies at an
+    edge of the ball, and the attack jumps between corners. Minor: such an attack is valid, but not
+    what its number of steps suggests, and not comparable with rows of small steps."""
     told = [row for row in attacked_rows(table) if row.step_size and (row.steps or 2) > 1 and row.eps > 0]
     if not told:
         return not_checked(AUDIT, "the table gives no step sizes of iterative attacks")

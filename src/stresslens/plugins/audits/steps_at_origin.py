@@ -8,11 +8,13 @@ AUDIT = "steps at origin"
 
 
 def steps_at_origin(curve: Curve) -> Finding:
-    """The curve falls at its very beginning and hardly afterwards: the smallest radius, at most a tenth of the largest, already
-    breaks more than half of what the largest does, and more than 10 % of the images.
+    """The curve falls at its very beginning and hardly afterwards: the smallest radius, at most a
+    tenth of the largest, already breaks more than half of what the largest does, and more than 10 %
+    of the images.
 
-    Minor. Margins of trained models are spread out, so few images are broken at once; a model that is not continuous (rounding of
-    its input, randomness, a lookup) or one that is attacked in another mode than it was evaluated in falls like this.
+    Minor. Margins of trained models are spread out, so few images are broken at once; a model that
+    is not continuous (rounding of its input, randomness, a lookup) or one that is attacked in
+    another mode than it was evaluated in falls like this.
     """
     n = len(curve.smallest)
     radii = [eps for eps in curve.radii if eps > 0]

@@ -12,13 +12,15 @@ MOST = 0.1
 
 
 def still_rising(trace: Sequence[Trace]) -> Finding:
-    """The loss of images that an attack could not break was still rising when it ended (Pintor et al. 2022, indicator 4).
+    """The loss of images that an attack could not break was still rising when it ended (Pintor et
+    al. 2022, indicator 4).
 
-    Of each survivor the best loss so far (cross-entropy by its logarithm), scaled to [0, 1] over its path; over the last ten steps
-    (of fewer than 50, over a fifth of them) it should rise by at most 0.05. Left out are attempts of fewer than 20 iterates, and
-    attacks that tell only the mean loss of a batch, as PGD does: steps that do not shrink find better ways until the end. Minor,
-    from two images on, where it is beyond chance (the lower end of the 95 % interval) more than a tenth of the survivors. How much
-    it costs is shown by doubling the steps.
+    Of each survivor the best loss so far (cross-entropy by its logarithm), scaled to [0, 1] over
+    its path; over the last ten steps (of fewer than 50, over a fifth of them) it should rise by at
+    most 0.05. Left out are attempts of fewer than 20 iterates, and attacks that tell only the mean
+    loss of a batch, as PGD does: steps that do not shrink find better ways until the end. Minor,
+    from two images on, where it is beyond chance (the lower end of the 95 % interval) more than a
+    tenth of the survivors. How much it costs is shown by doubling the steps.
     """
     followed = [one for one in trace if one.followed]
     if not followed:

@@ -9,8 +9,8 @@ AUDIT = "transfer wins"
 
 
 def transfer_wins(probe: Probe) -> Finding:
-    """Adversarials made on another model break images that the attack on this model itself does not (Athalye et al. 2018; Carlini
-    et al. 2019). A sign from two images on."""
+    """Adversarials made on another model break images that the attack on this model itself does not
+    (Athalye et al. 2018; Carlini et al. 2019). A sign from two images on."""
     if probe.surrogate is None:
         return not_checked(AUDIT, "needs another model for the same images (a surrogate)")
     eps, n = middle(probe), len(probe.labels)

@@ -10,7 +10,8 @@ AUDIT = "unbounded"
 
 
 def unbounded(probe: Probe) -> Finding:
-    """With every image of the box allowed, the protocol must break all (Athalye et al. 2018, section 3; Carlini et al. 2019).
+    """With every image of the box allowed, the protocol must break all (Athalye et al. 2018,
+    section 3; Carlini et al. 2019).
 
     A sign from two images left on, serious from a tenth of them.
     """

@@ -12,11 +12,13 @@ AUDIT = "unused radius"
 
 
 def unused_radius(curve: Curve, trace: Sequence[Trace], *, least: Chance = 0.8, images: Count = 8) -> Finding:
-    """Attacks that fill their ball returned no perturbation near its edge. A sign where the largest is below `least` of the radius.
+    """Attacks that fill their ball returned no perturbation near its edge. A sign where the largest
+    is below `least` of the radius.
 
-    Steps along the gradient end at the edge, so an attack inside it was given a smaller radius than is reported (ε times the
-    deviation is a known mistake), or cannot get there. Attacks for the smallest perturbation, and those on fewer than `images`
-    images, are left out, as is a single step in l1, which moves one pixel, at most to the edge of the box.
+    Steps along the gradient end at the edge, so an attack inside it was given a smaller radius than
+    is reported (ε times the deviation is a known mistake), or cannot get there. Attacks for the
+    smallest perturbation, and those on fewer than `images` images, are left out, as is a single
+    step in l1, which moves one pixel, at most to the edge of the box.
     """
     kinds = ("iterative",) if curve.norm == "l1" else ("single step", "iterative")
     told = [

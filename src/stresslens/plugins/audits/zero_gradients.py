@@ -10,10 +10,12 @@ AUDIT = "zero gradients"
 
 
 def zero_gradients(trace: Sequence[Trace]) -> Finding:
-    """Attacks met input gradients of exactly zero, at their start or on their way (Athalye et al. 2018; AutoAttack's check).
+    """Attacks met input gradients of exactly zero, at their start or on their way (Athalye et al.
+    2018; AutoAttack's check).
 
-    A sign from two images on, serious from 1 % of those attacked. On the way only of losses that cannot be zero by themselves: the
-    ratio loss (dlr) is flat where y ranks third, and those that stop at success are flat there.
+    A sign from two images on, serious from 1 % of those attacked. On the way only of losses that
+    cannot be zero by themselves: the ratio loss (dlr) is flat where y ranks third, and those that
+    stop at success are flat there.
     """
     told = [one for one in trace if one.gradients]
     if not told:

@@ -7,7 +7,8 @@ from stresslens.core.draws import Draws
 
 
 def box(x: Tensor, draws: Draws, rows: int | Tensor, columns: int | Tensor) -> Tensor:
-    """(N, 1, H, W) which pixels lie in a box of so many rows and columns around a random place of each image; it may reach outside.
+    """(N, 1, H, W) which pixels lie in a box of so many rows and columns around a random place of
+    each image; it may reach outside.
 
     A size is one for all images, or (N, 1) one for each.
     """

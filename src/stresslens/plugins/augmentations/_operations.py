@@ -1,5 +1,5 @@
-"""The operations of RandAugment on a batch: images x (N, C, H, W) in [0, 1], a sign ±1 (N, 1, 1, 1) for each, and one strength in
-[0, 1] for all. What leaves the box is cut off by the caller."""
+"""The operations of RandAugment on a batch: images x (N, C, H, W) in [0, 1], a sign ±1 (N, 1, 1, 1)
+for each, and one strength in [0, 1] for all. What leaves the box is cut off by the caller."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def colour(x: Tensor, sign: Tensor, strength: float) -> Tensor:
 
 
 def sharpness(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Away from, or towards, a smoothed image, in which a pixel counts five times, each neighbour once; the border stays."""
+    """Away from, or towards, a smoothed image, in which a pixel counts five times, each neighbour
+    once; the border stays."""
     if min(x.shape[2:]) < 3:
         return x
     inner = x[:, :, 1:-1, 1:-1]
@@ -95,8 +96,8 @@ def autocontrast(x: Tensor, sign: Tensor, strength: float) -> Tensor:
 
 
 def equalize(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Each channel's values, in eight bits, so that all are about equally frequent; as PIL, which leaves alone channels with fewer
-    than 255 pixels that are not the brightest."""
+    """Each channel's values, in eight bits, so that all are about equally frequent; as PIL, which
+    leaves alone channels with fewer than 255 pixels that are not the brightest."""
     levels = (x * 255).round().long().flatten(2)  # (N, C, H·W)
     counts = torch.zeros(*x.shape[:2], 256, dtype=torch.int64, device=x.device).scatter_add_(
         2, levels, torch.ones_like(levels)
@@ -121,13 +122,15 @@ def _grey(x: Tensor) -> Tensor:
 
 
 def _places(x: Tensor) -> tuple[Tensor, Tensor]:
-    """How far below and right of the upper left corner the middle of each pixel lies: (1, 1, H, 1) and (1, 1, 1, W)."""
+    """How far below and right of the upper left corner the middle of each pixel lies: (1, 1, H, 1)
+    and (1, 1, 1, W)."""
     down, right = (torch.arange(length, dtype=x.dtype, device=x.device) + 0.5 for length in x.shape[2:])
     return down[None, None, :, None], right[None, None, None, :]
 
 
 def _taken_from(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each pixel from the place (broadcast to N, 1, H, W) given for it, between pixels bilinearly; what lies outside is black."""
+    """Each pixel from the place (broadcast to N, 1, H, W) given for it, between pixels bilinearly;
+    what lies outside is black."""
     n, _, height, width = x.shape
     scaled = [
         (2 * place / length - 1).expand(n, 1, height, width)

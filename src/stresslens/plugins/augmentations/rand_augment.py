@@ -39,11 +39,13 @@ def rand_augment(
     operations: Natural = 2,
     magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0,
 ) -> tuple[Tensor, Tensor]:
-    """So many operations, drawn for each image from fourteen, one after the other, all of one magnitude (Cubuk et al. 2020).
+    """So many operations, drawn for each image from fourteen, one after the other, all of one
+    magnitude (Cubuk et al. 2020).
 
-    Identity; shear and translation along either side, rotation; brightness, contrast, colour, sharpness; posterize, solarize,
-    autocontrast, equalize. Magnitude 30 is a shear of 0.3, a move by 150/331 of the side, 30°, a factor of 0.1 or 1.9, four bits,
-    every value turned; which way is drawn. Colour is for images of three channels alone. Moved images are interpolated bilinearly,
+    Identity; shear and translation along either side, rotation; brightness, contrast, colour,
+    sharpness; posterize, solarize, autocontrast, equalize. Magnitude 30 is a shear of 0.3, a move
+    by 150/331 of the side, 30°, a factor of 0.1 or 1.9, four bits, every value turned; which way is
+    drawn. Colour is for images of three channels alone. Moved images are interpolated bilinearly,
     in the paper not at all.
     """
     known = COLOUR if x.shape[1] == 3 else GREY

@@ -29,12 +29,15 @@ MONOTONE = (
 def interval(
     model: nn.Module, x: Tensor, y: Tensor, *, norm: Literal["linf"] = "linf", halvings: Count = 20
 ) -> Tensor:
-    """The largest linf radius at which interval bounds still prove the answer y, for each image (Gowal et al. 2018).
+    """The largest linf radius at which interval bounds still prove the answer y, for each image
+    (Gowal et al. 2018).
 
-    Bounds on every layer's outputs follow from those on its inputs, in float64; the last linear layer is taken together with the
-    differences of logits. Exact for a model of one affine layer, looser with every other; without training for it, small. The
-    radius is found by `halvings` of [0, 1], and is proven itself. x (N, C, H, W) in [0, 1], y (N,) → (N,); NaN where the answer
-    is not proven at any, -inf where it is not y. Raises ConfigError naming the first layer that is not known.
+    Bounds on every layer's outputs follow from those on its inputs, in float64; the last linear
+    layer is taken together with the differences of logits. Exact for a model of one affine layer,
+    looser with every other; without training for it, small. The radius is found by `halvings` of
+    [0, 1], and is proven itself. x (N, C, H, W) in [0, 1], y (N,) → (N,); NaN where the answer is
+    not proven at any, -inf where it is not y. Raises ConfigError naming the first layer that is not
+    known.
     """
     layers = list(_layers(model))
     images = x.double()

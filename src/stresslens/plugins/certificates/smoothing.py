@@ -10,7 +10,8 @@ from stresslens.core.draws import Draws, mix
 from stresslens.core.types import Count, Positive, Share
 
 BLOCK = 256
-"""Noisy copies that are made and passed through the model together: an image's noise is the same whatever else is certified."""
+"""Noisy copies that are made and passed through the model together: an image's noise is the same
+whatever else is certified."""
 
 
 def smoothing(
@@ -25,12 +26,15 @@ def smoothing(
     n: Count = 10_000,
     alpha: Share = 0.001,
 ) -> Tensor:
-    """The l2 radius within which the smoothed model keeps its answer, for each image (Cohen, Rosenfeld & Kolter 2019, CERTIFY).
+    """The l2 radius within which the smoothed model keeps its answer, for each image (Cohen,
+    Rosenfeld & Kolter 2019, CERTIFY).
 
-    The smoothed model answers what the model answers most often under Gaussian noise of deviation `sigma`, which no box confines.
-    `n0` noisy copies choose the class, `n` others bound its probability from below (Clopper & Pearson), wrong with probability
-    at most `alpha` for each image. It certifies that model, not the plain one. x (N, C, H, W), y (N,) → (N,): NaN where it
-    abstains, -inf where it answers another class than y. The objective `noisy` trains models for it.
+    The smoothed model answers what the model answers most often under Gaussian noise of deviation
+    `sigma`, which no box confines. `n0` noisy copies choose the class, `n` others bound its
+    probability from below (Clopper & Pearson), wrong with probability at most `alpha` for each
+    image. It certifies that model, not the plain one. x (N, C, H, W), y (N,) → (N,): NaN where it
+    abstains, -inf where it answers another class than y. The objective `noisy` trains models for
+    it.
     """
     radii = torch.full((len(x),), torch.nan, dtype=torch.float64)
     for place, index in enumerate(draws.index.tolist()):
@@ -45,7 +49,8 @@ def smoothing(
 
 
 def lower_bound(votes: int, n: int, alpha: float) -> float:
-    """The one-sided Clopper-Pearson bound of a proportion, exceeded with probability at least 1 - alpha; α^(1/n) for n of n."""
+    """The one-sided Clopper-Pearson bound of a proportion, exceeded with probability at least 1 -
+    alpha; α^(1/n) for n of n."""
     from scipy.stats import beta
 
     return float(beta.ppf(alpha, votes, n - votes + 1)) if votes else 0.0

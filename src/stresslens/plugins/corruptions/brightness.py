@@ -7,7 +7,8 @@ from stresslens.plugins.corruptions._strength import Severity, strength
 
 
 def brightness(x: Tensor, severity: Severity) -> Tensor:
-    """More light: the value of hue, saturation and value raised, hue and saturation as they were (Hendrycks & Dietterich 2019).
+    """More light: the value of hue, saturation and value raised, hue and saturation as they were
+    (Hendrycks & Dietterich 2019).
 
     x (N, C, H, W) in [0, 1]; the value is the brightest channel. Black becomes grey.
     """

@@ -12,7 +12,8 @@ from stresslens.plugins.corruptions._strength import Severity, strength
 def noise(
     x: Tensor, draws: Draws, severity: Severity, *, kind: Literal["gaussian", "impulse"] = "gaussian"
 ) -> Tensor:
-    """Noise of each pixel and channel: `gaussian`, or `impulse`, which turns some of them black or white. x (N, C, H, W) in [0, 1].
+    """Noise of each pixel and channel: `gaussian`, or `impulse`, which turns some of them black or
+    white. x (N, C, H, W) in [0, 1].
 
     Every severity has the same numbers, scaled (Hendrycks & Dietterich 2019).
     """

@@ -1,4 +1,5 @@
-"""What a user's own images are: the files, their labels and parts, from a directory, an archive or a table."""
+"""What a user's own images are: the files, their labels and parts, from a directory, an archive or
+a table."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ TABLES = (".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures in the order of their names, with a label and, where there are any, a part and columns for each."""
+    """Pictures in the order of their names, with a label and, where there are any, a part and
+    columns for each."""
 
     files: Files
     labels: Sequence[str]
@@ -192,7 +194,8 @@ def _stamp(path: Path) -> str:
 
 
 def _by_folders(names: Sequence[str], where: str) -> tuple[list[int], list[str], list[str | None], list[str]]:
-    """Of pictures by name: which stand in a class's folder, the classes and parts of those, and what is to be said."""
+    """Of pictures by name: which stand in a class's folder, the classes and parts of those, and
+    what is to be said."""
     split = [name.split("/") for name in names]
     tops = {parts[0] for parts in split if len(parts) > 1}
     named = {top for top in tops if top.lower() in PARTS}
@@ -310,7 +313,8 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def _check_rows(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
-    """Raises DataError listing every row that has no path or label, an unknown part, or a file that stands elsewhere already."""
+    """Raises DataError listing every row that has no path or label, an unknown part, or a file that
+    stands elsewhere already."""
     seen: dict[str, tuple[int, str]] = {}
     wrong = []
     for line, row in rows:

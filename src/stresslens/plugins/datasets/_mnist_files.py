@@ -24,7 +24,8 @@ FILES = {
 def mnist_splits() -> tuple[Split, Split]:
     """The 60,000 training and 10,000 test images, (N,1,28,28) uint8, in file order.
 
-    Read from `MNIST/raw` under the data root, gzipped or not; what is missing there is downloaded by torchvision.
+    Read from `MNIST/raw` under the data root, gzipped or not; what is missing there is downloaded
+    by torchvision.
     """
     root = _complete_root()
     return _read(root, True), _read(root, False)

@@ -18,9 +18,10 @@ def cifar10(
 ) -> Data:
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32 pixels, ten classes.
 
-    `validation` (a count or a share) is drawn from the 50,000, `subset` keeps that many training images, class-balanced.
-    `names` are what the ten classes are called, airplane first, where captions depend on it.
-    Read from `cifar-10-batches-py` under the data root; downloaded by torchvision when it is not complete there.
+    `validation` (a count or a share) is drawn from the 50,000, `subset` keeps that many training
+    images, class-balanced. `names` are what the ten classes are called, airplane first, where
+    captions depend on it. Read from `cifar-10-batches-py` under the data root; downloaded by
+    torchvision when it is not complete there.
     """
     dataset = torchvision().datasets.CIFAR10
     for root in dict.fromkeys((data_root(), cache_root())):

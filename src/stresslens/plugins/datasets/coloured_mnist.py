@@ -42,16 +42,18 @@ def coloured_mnist(
     source: Literal["mnist", "digits"] = "mnist",
     seed: Seed = 42,
 ) -> Data:
-    """MNIST's digits, each in one of ten colours on black: 28×28 pixels, a class for each of the 100 pairs ("red three").
+    """MNIST's digits, each in one of ten colours on black: 28×28 pixels, a class for each of the
+    100 pairs ("red three").
 
-    `held_out` pairs are in the test images alone, which have all 100 (the column "pair" says which are which, "colour" and "digit"
-    the parts): the first ten are a diagonal, so that every colour and every digit is seen in training, only not together. What a
-    model makes of them is what it has understood of colour and digit. An image's colour is drawn by `seed` and its place in the
+    `held_out` pairs are in the test images alone, which have all 100 (the column "pair" says which
+    are which, "colour" and "digit" the parts): the first ten are a diagonal, so that every colour
+    and every digit is seen in training, only not together. What a model makes of them is what it
+    has understood of colour and digit. An image's colour is drawn by `seed` and its place in the
     file, each channel within 15 of 255 of the named colour.
 
-    `validation` (a count or a share of the training images) and `subset`, which keeps that many training images, have every digit
-    in proportion. `source: digits` draws scikit-learn's 1,797 digits at that size instead, a fifth of them as test images, without
-    a download.
+    `validation` (a count or a share of the training images) and `subset`, which keeps that many
+    training images, have every digit in proportion. `source: digits` draws scikit-learn's 1,797
+    digits at that size instead, a fifth of them as test images, without a download.
     """
     parts = mnist_splits() if source == "mnist" else _digits(seed)
     train, test = (replace(part, columns={"place": np.arange(len(part))}) for part in parts)
@@ -73,7 +75,8 @@ def coloured_mnist(
 
 
 def _pairs(held_out: int) -> Tensor:
-    """(10, 10) which colours (rows) and digits (columns) are seen together in training: diagonal after diagonal is not."""
+    """(10, 10) which colours (rows) and digits (columns) are seen together in training: diagonal
+    after diagonal is not."""
     colour, digit = torch.meshgrid(torch.arange(10), torch.arange(10), indexing="ij")
     return (colour - digit) % 10 * 10 + digit >= held_out
 

@@ -36,17 +36,20 @@ def folder(
     subset: Count | None = None,
     seed: Seed = 42,
 ) -> Data:
-    """Your own images: a directory, zip or tar with a folder per class, or a CSV or parquet of path, label and more.
+    """Your own images: a directory, zip or tar with a folder per class, or a CSV or parquet of
+    path, label and more.
 
-    `path` starts from the working folder. Folders train, validation and test (or the column `split`) are the parts; without a test
-    part a fifth of the images is drawn for `test`, without a validation part a fifth for `validation` (counts or shares). Images of
-    one `group` (the table's column, by default "group"; for folders a regular expression whose first parentheses match it in the
-    file's path) stay on one side. `slices` names the table's columns to score by, by default all. Every file is decoded whole,
-    once, into a cache that serves as long as names, sizes and times of the files are the same: `size` (pixels, or [height, width];
-    may be left out where all pictures have one) and `fit`: `crop` (the middle), `pad` (black) or `stretch`; beyond `cache_gb`
-    gigabytes of pixels the files are kept and decoded for each batch. Files that are no whole picture are an error that names them
-    all, or left out and listed with `unreadable: skip`. `classes` keeps the images of these alone, `subset` that many training
-    images, class-balanced.
+    `path` starts from the working folder. Folders train, validation and test (or the column
+    `split`) are the parts; without a test part a fifth of the images is drawn for `test`, without a
+    validation part a fifth for `validation` (counts or shares). Images of one `group` (the table's
+    column, by default "group"; for folders a regular expression whose first parentheses match it in
+    the file's path) stay on one side. `slices` names the table's columns to score by, by default
+    all. Every file is decoded whole, once, into a cache that serves as long as names, sizes and
+    times of the files are the same: `size` (pixels, or [height, width]; may be left out where all
+    pictures have one) and `fit`: `crop` (the middle), `pad` (black) or `stretch`; beyond `cache_gb`
+    gigabytes of pixels the files are kept and decoded for each batch. Files that are no whole
+    picture are an error that names them all, or left out and listed with `unreadable: skip`.
+    `classes` keeps the images of these alone, `subset` that many training images, class-balanced.
     """
     source = Path(path).expanduser()
     listed = listing(source)

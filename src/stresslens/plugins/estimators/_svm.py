@@ -1,4 +1,5 @@
-"""A support vector machine on features that are plain arrays: linear, or behind the Nyström map of a kernel."""
+"""A support vector machine on features that are plain arrays: linear, or behind the Nyström map of
+a kernel."""
 
 from __future__ import annotations
 
@@ -21,9 +22,10 @@ PIECE = 1024
 class Machine:
     """How features are classified.
 
-    They are standardised, but for chi2, whose features must not be negative. A kernel exp(-d / mean d) of the distance d is
-    replaced by its Nyström map (Williams & Seeger 2001) over `landmarks` training images drawn at random, and the machine behind
-    it is linear, with the squared hinge loss and the penalty `C`, one class against the rest (LIBLINEAR, Fan et al. 2008).
+    They are standardised, but for chi2, whose features must not be negative. A kernel exp(-d / mean
+    d) of the distance d is replaced by its Nyström map (Williams & Seeger 2001) over `landmarks`
+    training images drawn at random, and the machine behind it is linear, with the squared hinge
+    loss and the penalty `C`, one class against the rest (LIBLINEAR, Fan et al. 2008).
     """
 
     kernel: Kernel
@@ -57,7 +59,8 @@ class Machine:
 
 
 def of_each_class(weights: Floats, bias: Floats) -> Arrays:
-    """Weights (K,D) and bias (K,) of a linear classifier by scikit-learn, which of two classes gives the second alone."""
+    """Weights (K,D) and bias (K,) of a linear classifier by scikit-learn, which of two classes
+    gives the second alone."""
     if len(bias) == 1:
         weights, bias = (np.concatenate([-half, half]) for half in (weights / 2, bias / 2))
     return {"weights": weights, "bias": bias}

@@ -28,16 +28,19 @@ def hog_svm(
 ) -> Estimator:
     """Histograms of oriented gradients (Dalal & Triggs 2005) for a support vector machine.
 
-    The grey picture, made `scale` times larger (auto: 28 pixels or more), is divided into cells of `cell` pixels. Each has a
-    histogram over `bins` directions without sign, weighted by the gradient's length; blocks of 2×2 cells, overlapping by one, are
-    normalised (L2, clipped at 0.2, L2). Without votes for neighbouring cells, which the paper has. The SVM (penalty `C`) sees them
-    standardised, with `kernel` linear or rbf, or as they are, with chi2; kernels by their map over `landmarks` training images.
+    The grey picture, made `scale` times larger (auto: 28 pixels or more), is divided into cells of
+    `cell` pixels. Each has a histogram over `bins` directions without sign, weighted by the
+    gradient's length; blocks of 2×2 cells, overlapping by one, are normalised (L2, clipped at 0.2,
+    L2). Without votes for neighbouring cells, which the paper has. The SVM (penalty `C`) sees them
+    standardised, with `kernel` linear or rbf, or as they are, with chi2; kernels by their map over
+    `landmarks` training images.
     """
     return _Hog(cell, bins, scale, _svm.Machine(kernel, C, landmarks, seed))
 
 
 def gradients_of(pictures: NDArray[np.uint8], *, cell: int, bins: int) -> NDArray[np.float64]:
-    """(N, D) block-normalised histograms of pictures (N,H,W), whose last cells are filled up by repeating the border."""
+    """(N, D) block-normalised histograms of pictures (N,H,W), whose last cells are filled up by
+    repeating the border."""
     short = [-side % cell for side in pictures.shape[1:]]
     whole = np.pad(pictures.astype(np.float64), ((0, 0), (0, short[0]), (0, short[1])), mode="edge")
     down, across = np.gradient(whole, axis=(1, 2))

@@ -12,9 +12,10 @@ from stresslens.core.types import Arrays, Count, Estimator
 def knn(seed: int, *, neighbours: Count = 5, components: Literal["all"] | Count = 50) -> Estimator:
     """The nearest training images vote, each with the inverse of its distance.
 
-    Distances are Euclid's between pixels, or, which is faster, between the first `components` principal components of the training
-    images (randomised SVD, Halko et al. 2011). Scores are logarithms of the shares of the votes, with one vote more that is spread
-    over all classes. Every training image is kept; of fewer images than `neighbours`, all vote.
+    Distances are Euclid's between pixels, or, which is faster, between the first `components`
+    principal components of the training images (randomised SVD, Halko et al. 2011). Scores are
+    logarithms of the shares of the votes, with one vote more that is spread over all classes. Every
+    training image is kept; of fewer images than `neighbours`, all vote.
     """
     return _Nearest(seed, neighbours, components)
 

@@ -37,11 +37,13 @@ def sift_bovw_svm(
 ) -> Estimator:
     """SIFT (Lowe 2004) as a bag of visual words (Csurka et al. 2004) for a support vector machine.
 
-    The grey picture is made `scale` times larger (auto: 56 pixels or more). Keypoints are `detected` in it, or `dense`, upright,
-    every `step` pixels in each of `sizes`; a descriptor is six sizes wide. Mini-batch k-means finds the `words` among those of
-    `vocabulary_images`. An image is the histogram of its words, which sums to 1; without keypoints, as of one colour, it is zero.
-    The SVM (penalty `C`) sees it standardised, with `kernel` linear or rbf, or as it is, with chi2; kernels by their map over
-    `landmarks` training images. Raises DataError where there are fewer descriptors than words.
+    The grey picture is made `scale` times larger (auto: 56 pixels or more). Keypoints are
+    `detected` in it, or `dense`, upright, every `step` pixels in each of `sizes`; a descriptor is
+    six sizes wide. Mini-batch k-means finds the `words` among those of `vocabulary_images`. An
+    image is the histogram of its words, which sums to 1; without keypoints, as of one colour, it is
+    zero. The SVM (penalty `C`) sees it standardised, with `kernel` linear or rbf, or as it is, with
+    chi2; kernels by their map over `landmarks` training images. Raises DataError where there are
+    fewer descriptors than words.
     """
     machine = _svm.Machine(kernel, C, landmarks, seed)
     return _Bag(seed, words, keypoints, step, sizes, scale, vocabulary_images, machine)
@@ -84,7 +86,8 @@ class _Bag:
         return np.asarray(means.fit(found).cluster_centers_, np.float32)
 
     def _histograms(self, images: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
-        """(n, words) for each piece of the images: the share of an image's descriptors that are nearest to each word."""
+        """(n, words) for each piece of the images: the share of an image's descriptors that are
+        nearest to each word."""
         from sklearn.metrics import pairwise_distances_argmin
 
         for descriptors in self._descriptors(images):
@@ -96,7 +99,8 @@ class _Bag:
             yield counts / counts.sum(1, keepdims=True).clip(1)
 
     def _descriptors(self, images: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
-        """For each piece of the images, each image's descriptors (k,128), without those of patches of one colour, which are 0."""
+        """For each piece of the images, each image's descriptors (k,128), without those of patches
+        of one colour, which are 0."""
         for start in range(0, len(images), PIECE):
             pictures = grey(images[start : start + PIECE], self.scale, least=LEAST)
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:

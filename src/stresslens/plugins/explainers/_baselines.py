@@ -9,7 +9,8 @@ from stresslens.core.errors import ConfigError
 
 
 def baseline(x: Tensor, fill: float | str, train: Split | None, name: str) -> Tensor:
-    """Images (N, C, H, W) that say nothing, in the place of x: of one grey, of the training images' mean colour, or x blurred.
+    """Images (N, C, H, W) that say nothing, in the place of x: of one grey, of the training images'
+    mean colour, or x blurred.
 
     Raises ConfigError for the mean without training images.
     """

@@ -38,14 +38,16 @@ def pieces(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def scores(
     model: nn.Module, count: int, images: Callable[[Tensor], Tensor], y: Tensor, of: Of, at_once: int
 ) -> Tensor:
-    """(count,) scores of that many images, `at_once` at a time: `images` gives those at some places, y (count,) their classes."""
+    """(count,) scores of that many images, `at_once` at a time: `images` gives those at some
+    places, y (count,) their classes."""
     with torch.no_grad():
         parts = torch.split(torch.arange(count, device=y.device), at_once)
         return torch.cat([score(model(images(places)), y[places], of).float() for places in parts])
 
 
 def slopes(model: nn.Module, x: Tensor, y: Tensor, of: Of) -> Tensor:
-    """(n, C, H, W) the gradient of each image's own score at that image. Raises ConfigError where the model passes none on."""
+    """(n, C, H, W) the gradient of each image's own score at that image. Raises ConfigError where
+    the model passes none on."""
     grad = gradient(BatchedModel(model, batch=rows(x)), x, lambda logits, own: score(logits, own, of), y)[2]
     if not grad.any():
         with torch.enable_grad():

@@ -22,13 +22,16 @@ def gradcam(
     kind: Literal["gradcam", "layercam"] = "gradcam",
     guided: bool = False,
 ) -> Maps:
-    """Where a layer, by default the last convolution or the last tokens that count, finds what speaks for the class.
+    """Where a layer, by default the last convolution or the last tokens that count, finds what
+    speaks for the class.
 
-    `gradcam`: the layer's channels, each by the mean gradient of the class's logit, added up, and what is below 0 cut (Selvaraju et
-    al. 2017). `layercam`: every place by its own gradient, where that is above 0 (Jiang et al. 2021). The map is enlarged to the
-    image. `guided` multiplies it with the gradient at the pixels that no ReLU lets through backwards where it is negative
-    (Springenberg et al. 2015); such maps draw edges whatever the model has learned (Adebayo et al. 2018), so heed their check.
-    Raises ConfigError with the valid names for a layer that is not laid out like the image.
+    `gradcam`: the layer's channels, each by the mean gradient of the class's logit, added up, and
+    what is below 0 cut (Selvaraju et al. 2017). `layercam`: every place by its own gradient, where
+    that is above 0 (Jiang et al. 2021). The map is enlarged to the image. `guided` multiplies it
+    with the gradient at the pixels that no ReLU lets through backwards where it is negative
+    (Springenberg et al. 2015); such maps draw edges whatever the model has learned (Adebayo et al.
+    2018), so heed their check. Raises ConfigError with the valid names for a layer that is not laid
+    out like the image.
     """
     name = layer_to_explain(model, x, layer)
     module = dict(model.named_modules(remove_duplicate=False))[name]

@@ -27,12 +27,14 @@ def integrated_gradients(
     steps: Count = 32,
     of: Of = "logit",
 ) -> Maps:
-    """The gradient integrated along the line from a start that says nothing, a grey by default black, to the image, times the way
-    (Sundararajan et al. 2017): the map adds up to the difference between the answers at both ends.
+    """The gradient integrated along the line from a start that says nothing, a grey by default
+    black, to the image, times the way (Sundararajan et al. 2017): the map adds up to the difference
+    between the answers at both ends.
 
-    The integral is Gauss and Legendre's of `steps` points; an image whose map does not add up to within 0.1 % of the difference
-    (or 0.001 where that is smaller than 1) is done again with twice as many, up to 4,096; a note says of how many it never does.
-    Raises ConfigError for a mean without training images.
+    The integral is Gauss and Legendre's of `steps` points; an image whose map does not add up to
+    within 0.1 % of the difference (or 0.001 where that is smaller than 1) is done again with twice
+    as many, up to 4,096; a note says of how many it never does. Raises ConfigError for a mean
+    without training images.
     """
     origin = baseline(x, start, train, "integrated_gradients")
     way = x - origin

@@ -30,12 +30,14 @@ def occlusion(
 ) -> Maps:
     """What the answer loses when a window of the image is covered (Zeiler & Fergus 2014).
 
-    The window, `size` pixels high and wide or (height, width), moves by `stride` and is cut where it reaches over the edge. With
-    `credit: centre` every pixel is the window's centre once (of even sizes the pixel above left of it) and has its loss; with
-    `covered` a pixel has the mean over the windows that cover it. The window is filled with a grey in [0, 1], the channels' means
-    over the training images, or the image blurred. Without `drop` the map holds the answer itself.
+    The window, `size` pixels high and wide or (height, width), moves by `stride` and is cut where
+    it reaches over the edge. With `credit: centre` every pixel is the window's centre once (of even
+    sizes the pixel above left of it) and has its loss; with `covered` a pixel has the mean over the
+    windows that cover it. The window is filled with a grey in [0, 1], the channels' means over the
+    training images, or the image blurred. Without `drop` the map holds the answer itself.
 
-    Raises ConfigError for a window larger than the image, one that misses pixels (`covered`), or a mean without training images.
+    Raises ConfigError for a window larger than the image, one that misses pixels (`covered`), or a
+    mean without training images.
     """
     n, _, height, width = x.shape
     high, wide = (size, size) if isinstance(size, int) else size

@@ -19,11 +19,12 @@ from stresslens.plugins.explainers._passes import pieces
 def rollout(
     model: nn.Module, x: Tensor, *, heads: Literal["mean", "max"] = "mean", residual: Decay = 0.5
 ) -> Maps:
-    """Which patches the tokens that are read have been mixed from: the attention of every block, with the `residual` share that
-    passes by it, multiplied from the first to the last (Abnar & Zuidema 2020). It is the same for every class.
+    """Which patches the tokens that are read have been mixed from: the attention of every block,
+    with the `residual` share that passes by it, multiplied from the first to the last (Abnar &
+    Zuidema 2020). It is the same for every class.
 
-    The rows are those of the class token, or without one their mean. Raises ConfigError for a model without attention over all
-    tokens at once (windows of tokens are not followed).
+    The rows are those of the class token, or without one their mean. Raises ConfigError for a model
+    without attention over all tokens at once (windows of tokens are not followed).
     """
     found = []
     with torch.no_grad():

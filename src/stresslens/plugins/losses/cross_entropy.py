@@ -7,11 +7,13 @@ from torch import Tensor
 from stresslens.core.types import Decay
 
 MANY = 256
-"""Images from which on the softmax runs class-major on the CPU: torch's kernel over a short last axis takes ten times longer."""
+"""Images from which on the softmax runs class-major on the CPU: torch's kernel over a short last
+axis takes ten times longer."""
 
 
 def cross_entropy(logits: Tensor, y: Tensor, *, smoothing: Decay = 0.0) -> Tensor:
-    """Mean cross-entropy. logits (N, K); y (N,) labels or (N, K) probabilities; `smoothing` spreads that much over all classes.
+    """Mean cross-entropy. logits (N, K); y (N,) labels or (N, K) probabilities; `smoothing` spreads
+    that much over all classes.
 
     Equal to torch.nn.functional.cross_entropy to rounding.
     """

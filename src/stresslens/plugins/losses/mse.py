@@ -6,7 +6,8 @@ from torch import Tensor
 
 
 def mse(logits: Tensor, y: Tensor) -> Tensor:
-    """Squared difference from the one-hot label, mean over images and classes. logits (N, K); y (N,) labels or (N, K)."""
+    """Squared difference from the one-hot label, mean over images and classes. logits (N, K); y
+    (N,) labels or (N, K)."""
     target = (
         (torch.arange(logits.shape[1], device=y.device) == y[:, None]).to(logits.dtype) if y.ndim == 1 else y
     )

@@ -19,7 +19,8 @@ def with_channels(net: nn.Module, channels: int) -> None:
 
 
 def small(net: nn.Module, name: str) -> None:
-    """A stem for small images, as residual networks have it on CIFAR (He et al. 2016): 3×3 with stride 1, and no pooling behind it.
+    """A stem for small images, as residual networks have it on CIFAR (He et al. 2016): 3×3 with
+    stride 1, and no pooling behind it.
 
     Raises ValueError for a network without a strided convolution `conv1` followed by max pooling.
     """

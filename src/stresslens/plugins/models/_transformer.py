@@ -1,4 +1,5 @@
-"""What the transformers are made of: tokens, blocks, attention over all tokens or within windows, and what the head reads."""
+"""What the transformers are made of: tokens, blocks, attention over all tokens or within windows,
+and what the head reads."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ Norm = Literal["pre", "post"]
 class Tokens(nn.Module):
     """Images (N, C, H, W) → tokens (N, T, width) that know their places, the class token first.
 
-    Tokens stand row by row on `grid`; sides that are no multiple of the patch are padded with zeros on both sides.
+    Tokens stand row by row on `grid`; sides that are no multiple of the patch are padded with zeros
+    on both sides.
     """
 
     def __init__(self, shape: Shape, patch: int, width: int, class_token: bool, position_std: float) -> None:
@@ -65,9 +67,11 @@ class Attention(nn.Module):
 
 
 class WindowAttention(Attention):
-    """Attention within windows of size×size tokens of a grid (Liu et al. 2021, never shifted), with the parameters of `Attention`.
+    """Attention within windows of size×size tokens of a grid (Liu et al. 2021, never shifted), with
+    the parameters of `Attention`.
 
-    A grid whose sides are no multiples of the window's is filled up on the right and below, with tokens that no other attends to.
+    A grid whose sides are no multiples of the window's is filled up on the right and below, with
+    tokens that no other attends to.
     """
 
     real: Tensor | None
@@ -111,7 +115,8 @@ class WindowAttention(Attention):
 class Block(nn.Module):
     """Attention and a layer of `mlp` units for each token, each added to what it was given.
 
-    Both are dropped number by number with the chance `dropout`, or as a whole for some images with the chance `drop_path`.
+    Both are dropped number by number with the chance `dropout`, or as a whole for some images with
+    the chance `drop_path`.
     """
 
     def __init__(
@@ -143,8 +148,8 @@ class Block(nn.Module):
 
 
 class DropPath(Dropout):
-    """Stochastic depth (Huang et al. 2016): in training, what a block adds is 0 for some images, and larger for the others, so
-    that its mean stays."""
+    """Stochastic depth (Huang et al. 2016): in training, what a block adds is 0 for some images,
+    and larger for the others, so that its mean stays."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * super().forward(x.new_ones(x.shape[0], *[1] * (x.ndim - 1)))

@@ -1,4 +1,5 @@
-"""A convolution of our own: patches unfolded to the rows of a matrix, one product with the weights, its derivatives written out."""
+"""A convolution of our own: patches unfolded to the rows of a matrix, one product with the weights,
+its derivatives written out."""
 
 from __future__ import annotations
 
@@ -13,13 +14,14 @@ from torch.autograd.function import once_differentiable
 Pair = tuple[int, int]
 
 NUMBERS, NUMBERS_ON_A_GPU = 2**20, 2**26
-"""As many numbers of unfolded patches stand in memory at once, or those of one image if they are more: few enough for a CPU's
-caches, enough to keep a GPU busy."""
+"""As many numbers of unfolded patches stand in memory at once, or those of one image if they are
+more: few enough for a CPU's caches, enough to keep a GPU busy."""
 
 
 class UnfoldConv2d(nn.Conv2d):
-    """`nn.Conv2d` without dilation and groups, by the operator below: parameters, names, initialisation and values are the same, up
-    to rounding. What it returns lies channels last in memory."""
+    """`nn.Conv2d` without dilation and groups, by the operator below: parameters, names,
+    initialisation and values are the same, up to rounding. What it returns lies channels last in
+    memory."""
 
     def __init__(
         self,
@@ -37,11 +39,13 @@ class UnfoldConv2d(nn.Conv2d):
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
-    """x (N, C, H, W), weight (K, C, h, w), bias (K,) → (N, K, H', W'), as `F.conv2d`; under autocast in its type.
+    """x (N, C, H, W), weight (K, C, h, w), bias (K,) → (N, K, H', W'), as `F.conv2d`; under
+    autocast in its type.
 
-    At stride 1 the patches are h·w times as large as the images, which is where such an operator's memory goes. Here the backward
-    pass has kept the input alone and unfolds it again, and images are taken a few at a time: beyond inputs, outputs and gradients
-    it needs a few times `NUMBERS`. It can be differentiated once. Raises ValueError where the kernel does not fit.
+    At stride 1 the patches are h·w times as large as the images, which is where such an operator's
+    memory goes. Here the backward pass has kept the input alone and unfolds it again, and images
+    are taken a few at a time: beyond inputs, outputs and gradients it needs a few times `NUMBERS`.
+    It can be differentiated once. Raises ValueError where the kernel does not fit.
     """
     if torch.is_autocast_enabled(x.device.type):
         narrow = torch.get_autocast_dtype(x.device.type)
@@ -112,7 +116,8 @@ def _parts(outputs: Tensor, weight: Tensor) -> Iterator[slice]:
 
 
 def _unfold(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
-    """The patches (n·H'·W', h·w·C) of images (n, C, H, W): in images laid channels last each row of a patch is one piece."""
+    """The patches (n·H'·W', h·w·C) of images (n, C, H, W): in images laid channels last each row of
+    a patch is one piece."""
     (_, c, h, w), (down, across), (above, beside) = weight.shape, stride, padding
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, beside, beside, above, above)).contiguous()
     n, height, width, _ = padded.shape
@@ -126,7 +131,8 @@ def _unfold(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
 def _fold(
     patches: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, wide: torch.dtype
 ) -> Tensor:
-    """Adds patches (n, H', W', h·w·C) up where `_unfold` takes them from images like x (n, C, H, W), in the type `wide`."""
+    """Adds patches (n, H', W', h·w·C) up where `_unfold` takes them from images like x (n, C, H,
+    W), in the type `wide`."""
     (_, c, h, w), (down, across), (above, beside) = weight.shape, stride, padding
     n, rows, columns, _ = patches.shape
     height, width = x.shape[2:]

@@ -26,7 +26,8 @@ def open_clip() -> ModuleType:
 
 
 class ZeroShot(nn.Module):
-    """What a CLIP of open_clip's is given to classify: captions for its classes. Images (N, C, H, W) → logits (N, K)."""
+    """What a CLIP of open_clip's is given to classify: captions for its classes. Images (N, C, H,
+    W) → logits (N, K)."""
 
     visual: nn.Module
     logit_scale: Tensor
@@ -39,7 +40,8 @@ class ZeroShot(nn.Module):
     _encoded: tuple[Any, Tensor] | None
 
     def tell_apart(self, names: Sequence[str], templates: Sequence[str]) -> None:
-        """From here on the classes are these. Raises ConfigError for captions that are empty or the same to the text side."""
+        """From here on the classes are these. Raises ConfigError for captions that are empty or the
+        same to the text side."""
         self.names = tuple(names)
         self._captions = self.captions(templates)
         self._encoded = None
@@ -62,7 +64,8 @@ class ZeroShot(nn.Module):
         return self.similarity(F.normalize(self.encode_image(x), dim=-1), of_text)
 
     def similarity(self, of_images: Tensor, of_text: Tensor) -> Tensor:
-        """(N, K) logits of normalised features (N, D) and (K, D), never in bfloat16, which has two digits of them."""
+        """(N, K) logits of normalised features (N, D) and (K, D), never in bfloat16, which has two
+        digits of them."""
         with torch.autocast(of_images.device.type, enabled=False):
             image, text = (features.to(self.logit_scale.dtype) for features in (of_images, of_text))
             logits = self.logit_scale.exp() * image @ text.T
@@ -90,7 +93,8 @@ class ZeroShot(nn.Module):
         return F.normalize(each.view(classes, templates, -1).mean(1), dim=-1)
 
     def _unpadded(self, tokens: Tensor) -> Tensor:
-        """open_clip's `encode_text`; where it looks back only, without the padding behind the longest caption."""
+        """open_clip's `encode_text`; where it looks back only, without the padding behind the
+        longest caption."""
         clip: Any = self
         causal = getattr(clip, "text_pool_type", None) == "argmax" and clip.attn_mask is not None
         if not causal or not isinstance(clip.text_projection, Tensor):

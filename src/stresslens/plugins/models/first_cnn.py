@@ -6,7 +6,8 @@ from stresslens.core.types import Count, Shape
 
 
 def first_cnn(shape: Shape, classes: int, *, channels: Count = 16, hidden: Count = 64) -> nn.Module:
-    """Three 3×3 convolutions of `channels`, twice and four times as many, each with ReLU and 2×2 max pooling; two linear layers.
+    """Three 3×3 convolutions of `channels`, twice and four times as many, each with ReLU and 2×2
+    max pooling; two linear layers.
 
     No softmax: that belongs to the loss. On CIFAR-10: 89,834 parameters. Raises ValueError below 8×8 pixels.
     """

@@ -6,11 +6,12 @@ from stresslens.core.types import Shape
 
 
 def lenet(shape: Shape, classes: int, *, doubled: bool = False) -> nn.Module:
-    """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling; the first convolution is padded, so that 28×28 pixels end at 5×5.
+    """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling; the first convolution is padded, so
+    that 28×28 pixels end at 5×5.
 
-    Pooling stands before ReLU, where it gives the same values and gradients for a quarter of ReLU's work. `doubled`: after each
-    pooling one more convolution, 5×5 with as many channels out as in, which keeps the size. On MNIST: 61,706 parameters, doubled
-    69,028.
+    Pooling stands before ReLU, where it gives the same values and gradients for a quarter of ReLU's
+    work. `doubled`: after each pooling one more convolution, 5×5 with as many channels out as in,
+    which keeps the size. On MNIST: 61,706 parameters, doubled 69,028.
 
     Raises ValueError below 12×12 pixels.
     """

@@ -32,7 +32,8 @@ Templates = Annotated[Sequence[str], Field(min_length=1)]
 
 @checked(frozen=True, config=STRICT)
 class Image:
-    """A vision transformer of `layers` blocks over squares of `patch` pixels, or, of four numbers of blocks, CLIP's ResNet."""
+    """A vision transformer of `layers` blocks over squares of `patch` pixels, or, of four numbers
+    of blocks, CLIP's ResNet."""
 
     width: Count = 64
     layers: Count | tuple[Count, Count, Count, Count] = 2
@@ -72,18 +73,22 @@ def openclip(
     quick_gelu: bool | Literal["matched"] = "matched",
     evaluation: Literal["running", "batch"] = "running",
 ) -> nn.Module:
-    """CLIP (Radford et al. 2021) as a classifier: a net of open_clip's with its own tensor names, by `name` or by a small `layout`.
+    """CLIP (Radford et al. 2021) as a classifier: a net of open_clip's with its own tensor names,
+    by `name` or by a small `layout`.
 
-    `head: text` is zero-shot: a logit is the cosine between the image and the class's name in each of the `templates` ("{}" is
-    where it goes; the captions' normalised features are averaged and normalised again), times the learnt scale. The text side is
-    encoded once, and again when its weights have changed; gradients reach the image, and only in training mode both towers.
-    `head: linear` is the image tower with a new linear layer. The tokenizer ignores case. A vision transformer does not see what
-    a side has over a multiple of its patch.
+    `head: text` is zero-shot: a logit is the cosine between the image and the class's name in each
+    of the `templates` ("{}" is where it goes; the captions' normalised features are averaged and
+    normalised again), times the learnt scale. The text side is encoded once, and again when its
+    weights have changed; gradients reach the image, and only in training mode both towers. `head:
+    linear` is the image tower with a new linear layer. The tokenizer ignores case. A vision
+    transformer does not see what a side has over a multiple of its patch.
 
-    `quick_gelu: matched` is the activation that the published `weights` were trained with. A lab built OpenAI's weights without it
-    and so measured another net (ViT-B-32 at .828 on CIFAR-10, published at about .90): `false` measures what that costs.
-    `evaluation: batch` lets batch norm use the batch's statistics in evaluation, as a net left in training mode does (open_clip
-    returns them so): only to measure that mistake. Raises ConfigError for names that captions cannot tell apart.
+    `quick_gelu: matched` is the activation that the published `weights` were trained with. A lab
+    built OpenAI's weights without it and so measured another net (ViT-B-32 at .828 on CIFAR-10,
+    published at about .90): `false` measures what that costs. `evaluation: batch` lets batch norm
+    use the batch's statistics in evaluation, as a net left in training mode does (open_clip returns
+    them so): only to measure that mistake. Raises ConfigError for names that captions cannot tell
+    apart.
     """
     if name is not None and layout is not None:
         raise ConfigError("openclip: give either the name of an architecture or a layout")
@@ -104,8 +109,8 @@ def openclip(
 
 
 def published(*, name: str | None = None, weights: str | None = None) -> PretrainedWeights | None:
-    """Weights of open_clip's list for the architecture `name`, by tag (openai, laion2b_s34b_b79k, …): downloaded on first use into
-    the caches of huggingface_hub and open_clip.
+    """Weights of open_clip's list for the architecture `name`, by tag (openai, laion2b_s34b_b79k,
+    …): downloaded on first use into the caches of huggingface_hub and open_clip.
 
     Raises ConfigError for a tag that there is not, and DataError where the file cannot be had or read.
     """
@@ -132,7 +137,8 @@ def usual(*, name: str | None = None) -> Preprocessing | None:
 
 
 class _BatchStatistics(nn.BatchNorm2d):
-    """Batch norm that uses the batch's statistics in evaluation as well, and leaves the running ones as they are then."""
+    """Batch norm that uses the batch's statistics in evaluation as well, and leaves the running
+    ones as they are then."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.numel() == x.shape[1]:  # a single value has no spread

@@ -16,15 +16,17 @@ def simple_net(
     conv: Literal["library", "unfold"] = "library",
     channels: Count = 32,
 ) -> nn.Module:
-    """Four 3×3 convolutions with ReLU, of `channels`, twice, four and eight times as many; 2×2 max pooling between them; then one
-    linear layer, on the mean over places.
+    """Four 3×3 convolutions with ReLU, of `channels`, twice, four and eight times as many; 2×2 max
+    pooling between them; then one linear layer, on the mean over places.
 
-    A plain net for photographs that is our own choice, for a lab whose SimpleNet is nowhere defined. Convolutions start as in He et
-    al. (2015), so that it also learns without batch norm; `batch_norm` stands before the first three ReLUs. `conv: unfold` computes
-    with a convolution of our own instead of torch's: the weights, also at the start, are the same and the results up to rounding,
-    time and memory are not (`benchmarks/operators.py`).
+    A plain net for photographs that is our own choice, for a lab whose SimpleNet is nowhere
+    defined. Convolutions start as in He et al. (2015), so that it also learns without batch norm;
+    `batch_norm` stands before the first three ReLUs. `conv: unfold` computes with a convolution of
+    our own instead of torch's: the weights, also at the start, are the same and the results up to
+    rounding, time and memory are not (`benchmarks/operators.py`).
 
-    For 100 classes of colour photographs: 414,116 parameters, 414,564 with batch norm. Raises ValueError below 8×8 pixels.
+    For 100 classes of colour photographs: 414,116 parameters, 414,564 with batch norm. Raises
+    ValueError below 8×8 pixels.
     """
     colours, height, width = shape
     if min(height, width) < 8:

@@ -23,13 +23,15 @@ def timm(
     dropout: Decay = 0.0,
     drop_path: Decay = 0.0,
 ) -> nn.Module:
-    """A classifier of timm's zoo by its `name` there, with or without the tag of its weights (efficientvit_m1.r224_in1k), with a
-    last layer for these classes.
+    """A classifier of timm's zoo by its `name` there, with or without the tag of its weights
+    (efficientvit_m1.r224_in1k), with a last layer for these classes.
 
-    `pretrained: true` begins with the weights of the tag, else the model's first; or `weights: {file: PATH}` or {run: NAME}; images
-    are then resized, normalised and interpolated as these were trained, unless `input` says otherwise. `dropout` stands before the
-    last layer, `drop_path` leaves out whole blocks. `stem: small` of residual networks is 3×3 with stride 1 and without pooling,
-    for images of about 32×32. Raises ConfigError for a name that there is not, ValueError where a stem does not suit it.
+    `pretrained: true` begins with the weights of the tag, else the model's first; or `weights:
+    {file: PATH}` or {run: NAME}; images are then resized, normalised and interpolated as these were
+    trained, unless `input` says otherwise. `dropout` stands before the last layer, `drop_path`
+    leaves out whole blocks. `stem: small` of residual networks is 3×3 with stride 1 and without
+    pooling, for images of about 32×32. Raises ConfigError for a name that there is not, ValueError
+    where a stem does not suit it.
     """
     channels, *size = shape
     config = _config(name)

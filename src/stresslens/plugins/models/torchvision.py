@@ -15,12 +15,14 @@ from stresslens.plugins.models._stem import Stem, small, with_channels
 
 
 def torchvision(shape: Shape, classes: int, *, name: str, stem: Stem = "published") -> nn.Module:
-    """A classifier of torchvision's zoo by its `name` there (resnet50, convnext_tiny, …), with a last layer for these classes.
+    """A classifier of torchvision's zoo by its `name` there (resnet50, convnext_tiny, …), with a
+    last layer for these classes.
 
-    `weights`: those torchvision publishes for it, by name (IMAGENET1K_V2, DEFAULT), or {file: PATH}, or {run: NAME}; images are
-    then resized, normalised and interpolated as these were trained, unless `input` says otherwise. Without auxiliary heads. `stem:
-    small` of residual networks is 3×3 with stride 1 and without pooling, for images of about 32×32. Raises ConfigError for a name
-    that there is not, ValueError where a stem or an image size does not suit it.
+    `weights`: those torchvision publishes for it, by name (IMAGENET1K_V2, DEFAULT), or {file:
+    PATH}, or {run: NAME}; images are then resized, normalised and interpolated as these were
+    trained, unless `input` says otherwise. Without auxiliary heads. `stem: small` of residual
+    networks is 3×3 with stride 1 and without pooling, for images of about 32×32. Raises ConfigError
+    for a name that there is not, ValueError where a stem or an image size does not suit it.
     """
     channels, height, width = shape
     _check(name)

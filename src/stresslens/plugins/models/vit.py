@@ -29,11 +29,12 @@ def vit(
 ) -> nn.Module:
     """A vision transformer (Dosovitskiy et al. 2021) for images of any size.
 
-    Square patches of `patch` pixels become tokens of `width` numbers; images whose sides are no multiple of it are padded with
-    zeros on both sides. Position embeddings are learnt, drawn from N(0, position_std²). Each of `depth` blocks has attention of so
-    many `heads` and a layer of `mlp` units; `norm` stands before each of the two (with one more at the end) or after (Vaswani et
-    al. 2017, as torch's TransformerEncoderLayer). The head, with hidden layers of `head` units and ReLU, reads a class token of its
-    own or the mean over tokens.
+    Square patches of `patch` pixels become tokens of `width` numbers; images whose sides are no
+    multiple of it are padded with zeros on both sides. Position embeddings are learnt, drawn from
+    N(0, position_std²). Each of `depth` blocks has attention of so many `heads` and a layer of
+    `mlp` units; `norm` stands before each of the two (with one more at the end) or after (Vaswani
+    et al. 2017, as torch's TransformerEncoderLayer). The head, with hidden layers of `head` units
+    and ReLU, reads a class token of its own or the mean over tokens.
 
     Raises ValueError where the heads do not divide the width.
     """

@@ -21,15 +21,19 @@ def window_vit(
     local: Sequence[Natural] = (0, 2),
     drop_path: Decay = 0.1,
 ) -> nn.Module:
-    """A vision transformer some of whose blocks attend only within windows of window×window tokens, for images of any size.
+    """A vision transformer some of whose blocks attend only within windows of window×window tokens,
+    for images of any size.
 
-    `local` numbers those blocks from 0 (windows as in Liu et al. 2021, never shifted); the others attend to all tokens, and
-    `local: []` makes all of them do so. The parameters are the same either way. Patches, position embeddings and norms are those of
-    `vit` with its norm before (Dosovitskiy et al. 2021); each block has GELU units, `mlp_ratio` times the width; the head is one
-    linear layer, behind the mean over tokens. Tokens that fill a grid up to whole windows are never attended to.
+    `local` numbers those blocks from 0 (windows as in Liu et al. 2021, never shifted); the others
+    attend to all tokens, and `local: []` makes all of them do so. The parameters are the same
+    either way. Patches, position embeddings and norms are those of `vit` with its norm before
+    (Dosovitskiy et al. 2021); each block has GELU units, `mlp_ratio` times the width; the head is
+    one linear layer, behind the mean over tokens. Tokens that fill a grid up to whole windows are
+    never attended to.
 
-    In training, what a block adds is left out for an image with a chance that rises in equal steps from 0 in the first block to
-    `drop_path` in the last (Huang et al. 2016). For 100 classes of 128×128 colour photographs: 1,959,076 parameters.
+    In training, what a block adds is left out for an image with a chance that rises in equal steps
+    from 0 in the first block to `drop_path` in the last (Huang et al. 2016). For 100 classes of
+    128×128 colour photographs: 1,959,076 parameters.
 
     Raises ValueError where the heads do not divide the width, or for a local block that there is not.
     """

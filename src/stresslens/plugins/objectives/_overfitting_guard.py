@@ -1,4 +1,5 @@
-"""The watch against catastrophic overfitting: does the attack that a model is trained on still stand for the ball?"""
+"""The watch against catastrophic overfitting: does the attack that a model is trained on still
+stand for the ball?"""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ def guarded(
     ball: Ball,
     guard: Attack,
 ) -> None:
-    """Once an epoch, at its last batch but one (a whole one) or the only one: reports the accuracy on the images that `own`, the
-    training's attack, makes of the first `GUARDED`, and on those that the guard makes of them. The model is held still."""
+    """Once an epoch, at its last batch but one (a whole one) or the only one: reports the accuracy
+    on the images that `own`, the training's attack, makes of the first `GUARDED`, and on those that
+    the guard makes of them. The model is held still."""
     if step.batch != max(0, step.batches - 2):
         return
     x, y = x[:GUARDED], y[:GUARDED]

@@ -28,15 +28,19 @@ def adversarial(
     target: TargetRule = None,
     guard: Attack = GUARD,  # type: ignore[assignment]
 ) -> Tensor:
-    """The loss on images that an attack has made worse, within `eps` of the batch's own (Madry et al. 2018, eq. 2.1).
+    """The loss on images that an attack has made worse, within `eps` of the batch's own (Madry et
+    al. 2018, eq. 2.1).
 
-    The attack sees the model in evaluation mode, the loss in training mode. `share` of each batch is attacked and the rest stays
-    clean; `chance` is that of a batch to be attacked at all; over the first `ramp` of training the radius grows from 0. FGSM
-    training with a random start (Wong et al. 2020) is `attack: {fgsm: {random_start: true, relative_step: 1.25}}`; a `target`
-    drives images to the least likely class, a random one or one in particular. For mixed labels the attack takes the heaviest.
+    The attack sees the model in evaluation mode, the loss in training mode. `share` of each batch
+    is attacked and the rest stays clean; `chance` is that of a batch to be attacked at all; over
+    the first `ramp` of training the radius grows from 0. FGSM training with a random start (Wong et
+    al. 2020) is `attack: {fgsm: {random_start: true, relative_step: 1.25}}`; a `target` drives
+    images to the least likely class, a random one or one in particular. For mixed labels the attack
+    takes the heaviest.
 
-    Once an epoch the accuracy under the attack and under `guard` are reported, of the same images: where the guard's falls and
-    the attack's does not, training has overfitted to its attack. Raises ConfigError for a radius or a target that cannot be.
+    Once an epoch the accuracy under the attack and under `guard` are reported, of the same images:
+    where the guard's falls and the attack's does not, training has overfitted to its attack. Raises
+    ConfigError for a radius or a target that cannot be.
     """
     ball = Ball(norm, eps * min(1.0, step.progress / ramp) if ramp else eps)
     label = hard(y)

@@ -12,14 +12,17 @@ from stresslens.core.errors import ConfigError
 def by_hand(
     net: nn.Module, inputs: Tensor, y: Tensor, *, loss: Literal["mse", "cross_entropy"] = "mse"
 ) -> Tensor:
-    """The loss of a linear model or an MLP with its gradient written out: no autograd, and no module is called.
+    """The loss of a linear model or an MLP with its gradient written out: no autograd, and no
+    module is called.
 
-    Everything is class-major, (features, N). With logits z and one-hot labels t, the gradient of the mean squared error over
-    images and classes is 2(z - t)/(NK), of the mean cross-entropy (softmax(z) - t)/N; each layer passes Wᵀg to the one below
-    where its ReLU was open, and takes g·aᵀ for its weight and the sum of g for its bias. Returns the loss without a graph,
-    which tells the loop that the gradients are in place.
+    Everything is class-major, (features, N). With logits z and one-hot labels t, the gradient of
+    the mean squared error over images and classes is 2(z - t)/(NK), of the mean cross-entropy
+    (softmax(z) - t)/N; each layer passes Wᵀg to the one below where its ReLU was open, and takes
+    g·aᵀ for its weight and the sum of g for its bias. Returns the loss without a graph, which tells
+    the loop that the gradients are in place.
 
-    Raises ConfigError for any other net than Linear, ReLU, Linear, …, Linear behind a Flatten, and for mixed labels.
+    Raises ConfigError for any other net than Linear, ReLU, Linear, …, Linear behind a Flatten, and
+    for mixed labels.
     """
     if y.ndim != 1:
         raise ConfigError(

@@ -34,13 +34,15 @@ def contrastive(
     templates: Annotated[Sequence[str], Field(min_length=1)] = TEMPLATES,
     captions: Literal["true", "shuffled"] = "true",
 ) -> Tensor:
-    """How well images (N, C, H, W) find their captions among the batch's, and captions their images: both towers are trained
-    (Radford et al. 2021, figure 3).
+    """How well images (N, C, H, W) find their captions among the batch's, and captions their
+    images: both towers are trained (Radford et al. 2021, figure 3).
 
-    Each class of the batch has one caption, its name in one of the `templates`, drawn for the batch; the model's own templates may
-    be others, so that what is evaluated was never trained on. All images of a class are right for its caption, each with an equal
-    share of the target (Yang et al. 2022, UniCL, eq. 3). `captions: shuffled` is a control: every image has the caption of a random
-    image of the batch, from which nothing can be learnt. Of several processes each compares its own part of the batch.
+    Each class of the batch has one caption, its name in one of the `templates`, drawn for the
+    batch; the model's own templates may be others, so that what is evaluated was never trained on.
+    All images of a class are right for its caption, each with an equal share of the target (Yang et
+    al. 2022, UniCL, eq. 3). `captions: shuffled` is a control: every image has the caption of a
+    random image of the batch, from which nothing can be learnt. Of several processes each compares
+    its own part of the batch.
 
     Raises ConfigError for a model without a text side and for mixed labels.
     """

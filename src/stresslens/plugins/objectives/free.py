@@ -20,13 +20,14 @@ def free(
     eps: Radius = 8 / 255,
     guard: Attack = GUARD,  # type: ignore[assignment]
 ) -> Tensor:
-    """The loss at a perturbation that the same backward pass improves (Shafahi et al. 2019, algorithm 1): adversarial training
-    at the price of plain training. `train.replay` shows each batch so many times (theirs: 4 to 10, with as many times fewer
-    epochs).
+    """The loss at a perturbation that the same backward pass improves (Shafahi et al. 2019,
+    algorithm 1): adversarial training at the price of plain training. `train.replay` shows each
+    batch so many times (theirs: 4 to 10, with as many times fewer epochs).
 
-    The perturbation is carried from batch to batch, place by place, and moves a whole radius in the steepest direction each time.
-    Where the paper clips it to the ball alone, here it stays in the box as well, so that it is always what was added. Reports the
-    guard's accuracy as `adversarial` does. Raises ConfigError for a radius that cannot be.
+    The perturbation is carried from batch to batch, place by place, and moves a whole radius in the
+    steepest direction each time. Where the paper clips it to the ball alone, here it stays in the
+    box as well, so that it is always what was added. Reports the guard's accuracy as `adversarial`
+    does. Raises ConfigError for a radius that cannot be.
     """
     ball = Ball(norm, eps)
     carried = step.carried.get("perturbation", x[:0])

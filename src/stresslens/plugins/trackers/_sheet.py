@@ -14,7 +14,8 @@ LEAST = 150
 
 
 def sheet(pixels: Pixels, captions: Sequence[str]) -> Pixels:
-    """Pictures (N, H, W, 3) in rows of three, each over its caption, which is cut to the picture's width; (height, width, 3)."""
+    """Pictures (N, H, W, 3) in rows of three, each over its caption, which is cut to the picture's
+    width; (height, width, 3)."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(12)

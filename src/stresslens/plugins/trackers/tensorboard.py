@@ -47,11 +47,12 @@ CHARTS = {
 def tensorboard(
     folder: Path, config: Mapping[str, Any], *, graph: bool = True, histograms: bool = True
 ) -> Tracker:
-    """Files for `tensorboard --logdir runs/STUDY`: the network's graph, scalars by step and by epoch, images, the confusion matrix,
-    settings, the weights' histograms, an embedding of validation images, and hyper-parameters with the scores.
+    """Files for `tensorboard --logdir runs/STUDY`: the network's graph, scalars by step and by
+    epoch, images, the confusion matrix, settings, the weights' histograms, an embedding of
+    validation images, and hyper-parameters with the scores.
 
-    `graph` needs a model that torch.jit.trace can follow; of another it warns, and keeps the rest. Raises OSError where the folder
-    cannot be written.
+    `graph` needs a model that torch.jit.trace can follow; of another it warns, and keeps the rest.
+    Raises OSError where the folder cannot be written.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -107,7 +108,8 @@ class _TensorBoard:
             warnings.warn(what, Notice, stacklevel=2)
 
     def _conclude(self, entry: Outcome) -> None:
-        """Hyper-parameters in this folder, not in one of their own as `add_hparams` puts them, which would be one run more."""
+        """Hyper-parameters in this folder, not in one of their own as `add_hparams` puts them,
+        which would be one run more."""
         from torch.utils.tensorboard.summary import hparams
 
         scores = {f"scores/{name}": value for name, value in entry.scores.items()}
@@ -129,7 +131,8 @@ def _sprites(pixels: Pixels) -> Tensor:
 
 
 def _summed(histogram: Histogram) -> dict[str, Any]:
-    """As TensorBoard wants it: each bin with its upper end, and sums, which it does not show, as if all values lay midway."""
+    """As TensorBoard wants it: each bin with its upper end, and sums, which it does not show, as if
+    all values lay midway."""
     counts, edges = histogram.counts, histogram.edges
     middle = (edges[:-1] + edges[1:]) / 2
     return {

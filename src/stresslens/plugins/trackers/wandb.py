@@ -30,11 +30,13 @@ def wandb(
     entity: str | None = None,
     mode: Literal["online", "offline", "disabled"] | None = None,
 ) -> Tracker:
-    """A run of Weights & Biases: the settings, scalars by step and by epoch, the weights' histograms, images with truth and
-    prediction, the confusion matrix, an embedding as a table, and the scores.
+    """A run of Weights & Biases: the settings, scalars by step and by epoch, the weights'
+    histograms, images with truth and prediction, the confusion matrix, an embedding as a table, and
+    the scores.
 
-    `project` is the study unless given. `mode` is that of WANDB_MODE, without it offline: nothing leaves this machine until
-    `wandb sync`. Raises ImportError where wandb is not installed, and what it raises itself where it cannot start.
+    `project` is the study unless given. `mode` is that of WANDB_MODE, without it offline: nothing
+    leaves this machine until `wandb sync`. Raises ImportError where wandb is not installed, and
+    what it raises itself where it cannot start.
     """
     mode = mode or os.environ.get("WANDB_MODE") or "offline"  # type: ignore[assignment]
     if mode != "online":
@@ -69,7 +71,8 @@ def wandb(
 
 
 class _WeightsAndBiases:
-    """Counts what it logs: a run that goes on is told again from the start, and what is already there is passed over."""
+    """Counts what it logs: a run that goes on is told again from the start, and what is already
+    there is passed over."""
 
     def __init__(self, client: Any, run: Any) -> None:
         self.client, self.run, self.count = client, run, 0

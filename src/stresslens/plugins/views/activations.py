@@ -20,9 +20,11 @@ def activations(
     channels: Count = 16,
     images: Count = 4,
 ) -> Panel:
-    """What layers make of some images: a row for each image, a picture for each of the first channels, on one scale a layer.
+    """What layers make of some images: a row for each image, a picture for each of the first
+    channels, on one scale a layer.
 
-    By default of every convolution; of a transformer, of its tokens after every block. Raises ConfigError with the valid names.
+    By default of every convolution; of a transformer, of its tokens after every block. Raises
+    ConfigError with the valid names.
     """
     x, y = x[:images], y[:images]
     modules = dict(model.named_modules(remove_duplicate=False))

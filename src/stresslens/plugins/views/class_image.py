@@ -29,13 +29,15 @@ def class_image(
     smooth: NonNegative = 1.0,
     seed: Seed = 0,
 ) -> Panel:
-    """An image of each class that the model is as sure of as it can be, found from noise by gradient ascent (Simonyan et al. 2014).
+    """An image of each class that the model is as sure of as it can be, found from noise by
+    gradient ascent (Simonyan et al. 2014).
 
-    The image stays in [0, 1], the scale the model knows, and is drawn towards what training images can look like: `prior` weighs
-    the squared distance of each pixel from its mean over the training images, in their deviations; `smooth` the differences between
-    neighbours, after a blur of 0.7 pixels. Ascended is the logarithm of the class's probability; while that is below 99 %, both
-    weights sink by a hundredth a step. The grid says how sure the model is, and of what; the lines how sure it was on the way, and
-    the cost. Raises ConfigError without training images.
+    The image stays in [0, 1], the scale the model knows, and is drawn towards what training images
+    can look like: `prior` weighs the squared distance of each pixel from its mean over the training
+    images, in their deviations; `smooth` the differences between neighbours, after a blur of 0.7
+    pixels. Ascended is the logarithm of the class's probability; while that is below 99 %, both
+    weights sink by a hundredth a step. The grid says how sure the model is, and of what; the lines
+    how sure it was on the way, and the cost. Raises ConfigError without training images.
     """
     if train is None:
         raise ConfigError("class_image: it is drawn towards the training images, and none are given")
@@ -86,7 +88,8 @@ def class_image(
 
 
 def _moments(train: Split) -> tuple[Tensor, Tensor]:
-    """(C, H, W) each pixel's mean over the training images, and its deviation, which is not let below 0.05."""
+    """(C, H, W) each pixel's mean over the training images, and its deviation, which is not let
+    below 0.05."""
     total = torch.zeros(2, *train.shape, dtype=torch.float64)
     for piece in train.pieces():
         x = train.floats(piece).double().cpu()

@@ -17,10 +17,12 @@ def counterfactual(
     *,
     images: Count = 10,
 ) -> Panel:
-    """What would have had to be different: images that an attack has changed, beside what they were, the least changed first.
+    """What would have had to be different: images that an attack has changed, beside what they
+    were, the least changed first.
 
-    `adversarials` are those that the run's attacks have kept: images, adversarial images (n, C, H, W each) and labels (n,). The
-    change is magnified so that its largest is half of the scale, around grey. Raises ConfigError for a run that was not attacked.
+    `adversarials` are those that the run's attacks have kept: images, adversarial images (n, C, H,
+    W each) and labels (n,). The change is magnified so that its largest is half of the scale,
+    around grey. Raises ConfigError for a run that was not attacked.
     """
     if adversarials is None or not len(adversarials[0]):
         raise ConfigError(

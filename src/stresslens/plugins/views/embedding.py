@@ -27,9 +27,10 @@ def embedding(
 ) -> Panel:
     """The last features of class-balanced images of the split in a plane, by class, mistakes marked.
 
-    `pca` keeps the two directions that vary most (and says how much of all they hold), `tsne` keeps neighbours together (van der
-    Maaten & Hinton 2008): there distances between groups mean nothing. How many of each image's ten nearest by the features have
-    its class is told for right and wrong images apart.
+    `pca` keeps the two directions that vary most (and says how much of all they hold), `tsne` keeps
+    neighbours together (van der Maaten & Hinton 2008): there distances between groups mean nothing.
+    How many of each image's ten nearest by the features have its class is told for right and wrong
+    images apart.
     """
     some = split.select(balanced_subset(split.labels.cpu(), min(images, len(split)), seed=seed))
     first = next(model.parameters(), torch.empty(0))

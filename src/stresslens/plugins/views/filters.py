@@ -16,9 +16,10 @@ A_ROW = 8
 def filters(model: nn.Module, *, layer: str = "first", most: Count = 32) -> Panel:
     """The weights of a convolution, each filter a row with all its input channels, on one scale around 0.
 
-    `layer` is first, last, or a name; `most` filters and channels are shown. Of filters larger than one pixel it is also said how
-    much of their variation a straight edge explains (a plane fitted to each kernel), against the same weights in random places.
-    Raises ConfigError with the valid names.
+    `layer` is first, last, or a name; `most` filters and channels are shown. Of filters larger than
+    one pixel it is also said how much of their variation a straight edge explains (a plane fitted
+    to each kernel), against the same weights in random places. Raises ConfigError with the valid
+    names.
     """
     convolutions = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
     if not convolutions:
@@ -57,7 +58,8 @@ def filters(model: nn.Module, *, layer: str = "first", most: Count = 32) -> Pane
 
 
 def _edges(kernels: NDArray[np.float32]) -> tuple[float, float, float]:
-    """The share of the kernels' variation that planes explain, the mean share after shuffling each, and the p of the first."""
+    """The share of the kernels' variation that planes explain, the mean share after shuffling each,
+    and the p of the first."""
     count, height, width = kernels.shape
     rows, columns = np.meshgrid(
         np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2, indexing="ij"

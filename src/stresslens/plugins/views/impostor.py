@@ -28,13 +28,16 @@ def impostor(
     margin: Positive = 1.0,
     seed: Seed = 0,
 ) -> Panel:
-    """For every pair of classes an image that looks like the one and is taken for the other, found from noise.
+    """For every pair of classes an image that looks like the one and is taken for the other, found
+    from noise.
 
-    Descended is the cross-entropy of the class it is to be taken for, until that leads all others by `margin`, plus `beta` times
-    the squared distance to a real image of the class it is to look like, in [0, 1] (on a scale of 0 to 255 the same β does
-    nothing). That image is the training image nearest to its class's mean that the model has right. Kept is the nearest image on
-    the way that is taken for the class; else the last. The grid says what the model answers. An impostor looks like its source
-    where it is nearer to it than to each of 1,000 images of every other class. Raises ConfigError without training images.
+    Descended is the cross-entropy of the class it is to be taken for, until that leads all others
+    by `margin`, plus `beta` times the squared distance to a real image of the class it is to look
+    like, in [0, 1] (on a scale of 0 to 255 the same β does nothing). That image is the training
+    image nearest to its class's mean that the model has right. Kept is the nearest image on the way
+    that is taken for the class; else the last. The grid says what the model answers. An impostor
+    looks like its source where it is nearer to it than to each of 1,000 images of every other
+    class. Raises ConfigError without training images.
     """
     if train is None:
         raise ConfigError("impostor: it looks like a training image, and none are given")
@@ -117,7 +120,8 @@ def _panel(
 
 
 def _sources(model: nn.Module, train: Split, classes: int, seed: int) -> Tensor:
-    """(K, C, H, W) of each class the image nearest to the mean, of those that the model has right, or of all where it has none."""
+    """(K, C, H, W) of each class the image nearest to the mean, of those that the model has right,
+    or of all where it has none."""
     first = next(model.parameters(), torch.empty(0))
     found = []
     for k in range(classes):
@@ -132,7 +136,8 @@ def _sources(model: nn.Module, train: Split, classes: int, seed: int) -> Tensor:
 
 
 def _nearest_of_others(train: Split, found: Tensor, source: Sequence[int], seed: int) -> list[float]:
-    """The distance of each image to the nearest of `OTHERS` training images of every class but its source's."""
+    """The distance of each image to the nearest of `OTHERS` training images of every class but its
+    source's."""
     nearest = torch.full((len(found),), torch.inf)
     flat = found.flatten(1).cpu()
     of = torch.tensor(source)

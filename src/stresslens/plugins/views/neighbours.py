@@ -24,8 +24,9 @@ def neighbours(
     among: Count = 10_000,
     seed: Seed = 0,
 ) -> Panel:
-    """The training images that the model takes for most alike: nearest, by the angle between their last features, of at most
-    `among` drawn at random. Raises ConfigError without training images."""
+    """The training images that the model takes for most alike: nearest, by the angle between their
+    last features, of at most `among` drawn at random. Raises ConfigError without training
+    images."""
     if train is None:
         raise ConfigError("neighbours: the nearest training images are asked for, and none are given")
     known = train.select(sampled_positions(len(train), among, seed))
