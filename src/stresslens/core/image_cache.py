@@ -362,7 +362,7 @@ def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[Decoded
     pool = Parallel(n_jobs=cores, return_as="generator", pre_dispatch="2*n_jobs")
     groups = pool(delayed(decode_group)(batch, frame, pixels=pixels) for batch in wanted())
     try:
-        for group in groups:
+        for group in groups:  # noqa: UP028 (`yield from` would close `groups` before it is emptied below)
             yield group
     except BrokenProcessPool as error:
         raise StresslensError(

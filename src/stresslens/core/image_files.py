@@ -18,9 +18,21 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import (  # importing a plug-in of Pillow's makes its format known
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    IcoImagePlugin,  # noqa: F401
     Image,
     ImageOps,
+    Jpeg2KImagePlugin,  # noqa: F401
+    JpegImagePlugin,  # noqa: F401
+    MpoImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    PpmImagePlugin,  # noqa: F401
+    TgaImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
     UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
 )
 
 from stresslens.core.errors import DataError, first_line

@@ -244,9 +244,9 @@ def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
 
 def _onnx(program: torch.export.ExportedProgram, kept: dict[str, str]) -> bytes:
     try:
-        import onnx
-        import onnxruntime
-        import onnxscript
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
     except ImportError:
         raise ConfigError(NEEDS_ONNX) from None
     try:
