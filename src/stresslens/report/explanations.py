@@ -19,11 +19,11 @@ from pydantic import Field, ValidationError
 
 from stresslens.core.colormaps import bar, coloured, limit_of
 from stresslens.core.files import UnreadableRun, read_arrays, read_json
+from stresslens.core.json_file import Figure, JsonFile
 from stresslens.core.types import Estimate
 from stresslens.report.format import plugin_text
 from stresslens.report.gallery import class_name
 from stresslens.report.load import Run, StudyFolder
-from stresslens.report.schema import Figure, File
 
 SIDE = 96
 """Pixels of the longer side that a picture is shown with; small ones are magnified by a whole number."""
@@ -39,7 +39,7 @@ CHECKS = {
 }
 
 
-class Explained(File):
+class Explained(JsonFile):
     index: int
     truth: int | None = None
     predicted: int
@@ -49,13 +49,13 @@ class Explained(File):
     source: str = ""
 
 
-class Worth(File):
+class Worth(JsonFile):
     checks: dict[str, Figure] = Field(default_factory=dict)
     each: dict[str, Sequence[float]] = Field(default_factory=dict)
     failed: Sequence[str] = ()
 
 
-class Result(File):
+class Result(JsonFile):
     """explanations/<name>/result.json."""
 
     format: Literal[1]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from stresslens.core.files import UnreadableRun, read_arrays, read_json
+from stresslens.core.json_file import Figure, JsonFile
 from stresslens.core.run_folder import RunFolder
-from stresslens.report.schema import Figure, File, Finding
+from stresslens.report.schema import Finding
 
 Kind = TypeVar("Kind", bound=BaseModel)
 Arrays = dict[str, NDArray[Any]]
@@ -22,7 +23,7 @@ Arrays = dict[str, NDArray[Any]]
 NEEDED = ("index", "labels", "smallest", "by", "names", "steps")
 
 
-class Attempt(File):
+class Attempt(JsonFile):
     """One attack of the worst case, in order."""
 
     name: str
@@ -30,14 +31,14 @@ class Attempt(File):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class Level(File):
+class Level(JsonFile):
     """Robust accuracy at a radius."""
 
     eps: float
     robust: Figure
 
 
-class AloneRow(File):
+class AloneRow(JsonFile):
     """`accuracy` is of the images as the attack returned them; `valid` counts only those inside
     ball and box as broken."""
 
@@ -49,7 +50,7 @@ class AloneRow(File):
     silent: int = 0
 
 
-class Alone(File):
+class Alone(JsonFile):
     """One attack by itself, run to its end at each radius."""
 
     label: str
@@ -62,14 +63,14 @@ class Alone(File):
         return self.attack if isinstance(self.attack, str) else next(iter(self.attack), "")
 
 
-class Cost(File):
+class Cost(JsonFile):
     seconds: float | None = None
     forwards: int | None = None
     gradients: int | None = None
     audit_seconds: float | None = None
 
 
-class Result(File):
+class Result(JsonFile):
     """robustness/<key>/result.json."""
 
     format: Literal[1] = 1
@@ -94,7 +95,7 @@ class Result(File):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class AttackedExample(File):
+class AttackedExample(JsonFile):
     """An entry of robustness/<key>/examples/examples.json; boxes are left, top, width, height in
     the sheet."""
 
@@ -117,18 +118,18 @@ class AttackedExample(File):
     reduced: bool = False
 
 
-class Severity(File):
+class Severity(JsonFile):
     severity: int
     accuracy: Figure
 
 
-class Corruption(File):
+class Corruption(JsonFile):
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
     severities: Sequence[Severity] = ()
 
 
-class Corruptions(File):
+class Corruptions(JsonFile):
     """corruptions/result.json; `mean` is over images, of each the share of all corruptions and
     severities answered right."""
 
@@ -140,12 +141,12 @@ class Corruptions(File):
     mean: Figure | None = None
 
 
-class Certified(File):
+class Certified(JsonFile):
     radius: float
     certified: Figure
 
 
-class Certificates(File):
+class Certificates(JsonFile):
     """certificates/<name>-<8 hex>/result.json."""
 
     format: Literal[1] = 1
@@ -159,7 +160,7 @@ class Certificates(File):
     smoothed_accuracy: Figure | None = None
 
 
-class TransferGroup(File):
+class TransferGroup(JsonFile):
     """Rows are the runs that the adversarials were made on, columns the runs that answer them; `n`
     images in each cell."""
 
@@ -171,7 +172,7 @@ class TransferGroup(File):
     accuracy: list[list[Figure | None]]
 
 
-class Transfers(File):
+class Transfers(JsonFile):
     """transfers.json of a study."""
 
     format: Literal[1] = 1

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import model_validator
 
+from stresslens.core.json_file import Figure, JsonFile
 from stresslens.core.layer_table import LayerTable
-from stresslens.core.types import Estimate
 
 
-def _with_nan(values: Any) -> Any:
-    bounds = ("value", "low", "high")
-    return (
-        {k: math.nan if v is None and k in bounds else v for k, v in values.items()}
-        if isinstance(values, dict)
-        else values
-    )
-
-
-Figure = Annotated[Estimate, BeforeValidator(_with_nan)]
-
-
-class File(BaseModel):
-    """Keys that this version does not know are left alone: a later version may have written them."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class Finding(File):
+class Finding(JsonFile):
     """What an audit of the data found; `items` are the files or images that show it."""
 
     audit: str
@@ -41,7 +22,7 @@ class Finding(File):
     items: list[str] = []
 
 
-class Division(File):
+class Division(JsonFile):
     """How a seed's splits were drawn, where every seed draws its own: folds or repeated random splits."""
 
     kind: str
@@ -50,7 +31,7 @@ class Division(File):
     repetition: int | None = None
 
 
-class DataFacts(File):
+class DataFacts(JsonFile):
     name: str = ""
     fingerprint: str = ""
     sizes: dict[str, int] = {}
@@ -59,13 +40,13 @@ class DataFacts(File):
     division: Division | None = None
 
 
-class Penalty(File):
+class Penalty(JsonFile):
     penalty: float
     accuracy: float | None = None
     loss: float | None = None
 
 
-class TrainingFacts(File):
+class TrainingFacts(JsonFile):
     epochs: int | None = None
     chosen_epoch: int | None = None
     steps: int | None = None
@@ -80,14 +61,14 @@ class TrainingFacts(File):
     """Of a linear probe, those tried."""
 
 
-class Scoring(File):
+class Scoring(JsonFile):
     """How long the model's pass over a split took."""
 
     seconds: float
     images: int
 
 
-class PerClass(File):
+class PerClass(JsonFile):
     precision: list[Figure] = []
     recall: list[Figure] = []
     f1: list[Figure] = []
@@ -96,7 +77,7 @@ class PerClass(File):
     auprc: list[Figure] = []
 
 
-class Bin(File):
+class Bin(JsonFile):
     """The images whose highest probability lies between `low` and `high`; `confidence` is its mean there."""
 
     low: float
@@ -106,50 +87,50 @@ class Bin(File):
     accuracy: Figure | None = None
 
 
-class Reliability(File):
+class Reliability(JsonFile):
     bins: list[Bin]
     calibrated: list[Bin] | None = None
 
 
-class RiskCoverage(File):
+class RiskCoverage(JsonFile):
     """`risk` is the share of errors among the most confident `coverage` of the images."""
 
     coverage: list[float]
     risk: list[float | None]
 
 
-class Slice(File):
+class Slice(JsonFile):
     value: str
     n: int
     accuracy: Figure
 
 
-class SliceTable(File):
+class SliceTable(JsonFile):
     by: str
     p: float | None = None
     p_holm: float | None = None
     rows: list[Slice]
 
 
-class Calibration(File):
+class Calibration(JsonFile):
     temperature: float
     fitted_on: str = "validation"
     n: int | None = None
 
 
-class Note(File):
+class Note(JsonFile):
     """What happened to a run on its way, in words."""
 
     kind: str = ""
     message: str = ""
 
 
-class Position(File):
+class Position(JsonFile):
     epoch: int = 0
     step: int = 0
 
 
-class Likeness(File):
+class Likeness(JsonFile):
     """At what rate images like the training images are called unlike, by `n` validation images;
     None where it cannot be told."""
 
@@ -157,14 +138,14 @@ class Likeness(File):
     n: int = 0
 
 
-class BegunWith(File):
+class BegunWith(JsonFile):
     """The weights that a run began with: what became of their tensors, and of the images before the net."""
 
     said: str = ""
     input: str = ""
 
 
-class Record(File):
+class Record(JsonFile):
     """record.json; everything but the status may be missing while a run is not finished."""
 
     format: Literal[1] = 1
@@ -209,7 +190,7 @@ class Record(File):
         return self
 
 
-class Example(File):
+class Example(JsonFile):
     file: str
     truth: int
     predicted: int
@@ -221,14 +202,14 @@ class Example(File):
     source: str | None = None
 
 
-class SizeCurve(File):
+class SizeCurve(JsonFile):
     """The runs of a data-size curve, each with its size."""
 
     name: str
     runs: list[tuple[int, str]]
 
 
-class StudyFile(File):
+class StudyFile(JsonFile):
     format: Literal[1] = 1
     name: str
     runs: list[str] = []
@@ -239,7 +220,7 @@ class StudyFile(File):
     curves: list[SizeCurve] = []
 
 
-class Contrast(File):
+class Contrast(JsonFile):
     contrast: str
     a: str
     b: str
@@ -251,7 +232,7 @@ class Contrast(File):
     plan: str | None = None
 
 
-class RobustContrast(File):
+class RobustContrast(JsonFile):
     """A contrast in robustness at one radius; `curve` has the differences at all of them. Without a
     difference a reason alone."""
 
@@ -270,12 +251,12 @@ class RobustContrast(File):
     curve: list[DifferenceAt] = []
 
 
-class DifferenceAt(File):
+class DifferenceAt(JsonFile):
     eps: float
     difference: Figure
 
 
-class Cost(File):
+class Cost(JsonFile):
     """A measure of b over the same of a."""
 
     contrast: str
@@ -287,7 +268,7 @@ class Cost(File):
     verdict: str = ""
 
 
-class Errors(File):
+class Errors(JsonFile):
     """Of each class's images, over the seeds: how many only a has wrong, only b, and both."""
 
     contrast: str
@@ -300,7 +281,7 @@ class Errors(File):
     both: list[int]
 
 
-class Claim(File):
+class Claim(JsonFile):
     """What somebody concluded from a contrast, and what is found of it."""
 
     contrast: str
@@ -308,7 +289,7 @@ class Claim(File):
     sentence: str
 
 
-class Matrix(File):
+class Matrix(JsonFile):
     """Row minus column for every pair of recipes; nothing on the diagonal, or where a pair was not
     compared."""
 
@@ -330,7 +311,7 @@ class Matrix(File):
         return self
 
 
-class Influence(File):
+class Influence(JsonFile):
     """A setting's share of the differences between trials."""
 
     setting: str
@@ -338,18 +319,18 @@ class Influence(File):
     real: bool = False
 
 
-class ImportanceTable(File):
+class ImportanceTable(JsonFile):
     n: int
     rows: list[Influence] = []
     said: list[str] = []
 
 
-class PaceAt(File):
+class PaceAt(JsonFile):
     epoch: int
     difference: Figure
 
 
-class PaceOf(File):
+class PaceOf(JsonFile):
     """How two recipes learn against each other."""
 
     a: str
@@ -359,7 +340,7 @@ class PaceOf(File):
     said: str
 
 
-class Comparison(File):
+class Comparison(JsonFile):
     format: Literal[1] = 1
     split: str = "test"
     metric: str = "accuracy"
@@ -375,7 +356,7 @@ class Comparison(File):
     pace: list[PaceOf] = []
 
 
-class Trial(File):
+class Trial(JsonFile):
     """One trial of a sweep: its settings, and its value on validation at the epoch chosen."""
 
     number: int
@@ -386,16 +367,16 @@ class Trial(File):
     value: Figure | None = None
 
 
-class AskedSweep(File):
+class AskedSweep(JsonFile):
     space: dict[str, Any] | None = None
     where: list[str] = []
 
 
-class Asked(File):
+class Asked(JsonFile):
     sweep: AskedSweep = AskedSweep()
 
 
-class SweepFile(File):
+class SweepFile(JsonFile):
     """sweep.json, which the sweep's owner writes beside a run's seeds."""
 
     format: Literal[1] = 1
