@@ -12,22 +12,22 @@ from markupsafe import Markup
 from pydantic import Field, ValidationError
 
 from stresslens.core.files import UnreadableRun, read_json
+from stresslens.core.json_file import JsonFile
 from stresslens.report.charts import Series, line_chart, map_chart
 from stresslens.report.format import plugin_text
 from stresslens.report.load import Run
-from stresslens.report.schema import File
 
 BYTES = 900_000
 """Of all grids of a page, as text."""
 
 
-class GridFile(File):
+class GridFile(JsonFile):
     kind: Literal["grid"]
     title: str
     file: str
 
 
-class PointsFile(File):
+class PointsFile(JsonFile):
     kind: Literal["points"]
     title: str
     places: Sequence[tuple[float, float]]
@@ -35,7 +35,7 @@ class PointsFile(File):
     wrong: Sequence[bool]
 
 
-class LinesFile(File):
+class LinesFile(JsonFile):
     kind: Literal["lines"]
     title: str
     x_label: str
@@ -43,7 +43,7 @@ class LinesFile(File):
     lines: dict[str, Sequence[tuple[float, float]]]
 
 
-class ViewFile(File):
+class ViewFile(JsonFile):
     """views/<name>/result.json."""
 
     format: Literal[1]
