@@ -275,7 +275,7 @@ def test_damaged_results_are_told_and_harmless(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     file = study / "run0" / "seed-0" / "robustness" / "linf-fast-0a1b2c3d" / "result.json"
     file.write_text('{"format": 1, "key"')
-    assert [m.config.name for m in threats(load_study(study))[0].members] == ["b"]
+    assert [m.recipe.name for m in threats(load_study(study))[0].members] == ["b"]
     assert "robustness/linf-fast-0a1b2c3d/result.json" in page_of(study)[1].text
 
 
@@ -308,7 +308,7 @@ def test_unknown_figures_are_dashes(tmp_path: Path) -> None:
 def test_runs_that_did_not_finish_are_left_out(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     write_run(study, "b", 0, folder="run1", status="stopped")
-    assert [m.config.name for m in threats(load_study(study))[0].members] == ["a"]
+    assert [m.recipe.name for m in threats(load_study(study))[0].members] == ["a"]
 
 
 def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Path) -> None:
@@ -355,5 +355,5 @@ def test_results_asked_for_differently_are_not_mixed(tmp_path: Path) -> None:
     attack(study / "run0" / "seed-0", key="linf-fast-ffffffff", n=100, settings={"images": 100})
     attack(study / "run0" / "seed-0", key="linf-fast-eeeeeeee", radii=[0.05])
     found = threats(load_study(study))
-    assert sorted([m.config.name for m in threat.members] for threat in found) == [["a"], ["a"], ["a", "b"]]
+    assert sorted([m.recipe.name for m in threat.members] for threat in found) == [["a"], ["a"], ["a", "b"]]
     assert len({threat.title for threat in found}) == 3

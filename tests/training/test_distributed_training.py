@@ -113,7 +113,7 @@ def stepping(
     compute = {"precision": "float64", "threads": 1, "memory_format": "contiguous"}
     tasks = {}
     for name, (model, train) in RECIPES.items():
-        config = study_file.recipe_from({"model": model, "train": common | compute | train}, folder)
+        config = study_file.variant_config_from({"model": model, "train": common | compute | train}, folder)
         tasks[name] = Task("tests", name, 0, config, folder, folder, data)
     found = {1: stepped(ALONE, tasks)}
     for count in (2, 3):

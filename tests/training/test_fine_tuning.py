@@ -170,7 +170,7 @@ def test_gradual_training_stopped_and_resumed_gives_the_same_bits(
     model = build_model(halves, data)
     load_initial_weights(halves, data, model)
     with torch.random.fork_rng():
-        training = distributed.begin(halves, data, model, None, folder, lambda position, epochs, done: None)
+        training = distributed.begin_training(halves, data, model, None, folder, lambda position, epochs, done: None)
         training.until = 2
         distributed.train(training)
     stages.carry_out(halves)
@@ -313,5 +313,5 @@ def test_settings_that_mean_nothing_together_are_told(
     from stresslens.core.errors import Problems
 
     with pytest.raises(Problems) as caught:
-        study_file.recipe_from({"train": {"tune": tune, "epochs": epochs}}, tmp_path)
+        study_file.variant_config_from({"train": {"tune": tune, "epochs": epochs}}, tmp_path)
     assert caught.value.problems[0].path == ("train", "tune", key)
