@@ -67,7 +67,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 
 def attack_in_process(run: Path) -> None:
     torch.set_num_threads(1)
-    measure.steer = plainly
+    measure.autotune_attack = plainly
     measure.LARGEST_CHUNK, radius_search.SAVE_SECONDS = 32, 0.0
     asked = Robustness(
         radii="0:0.2:0.05", protocol=[{"pgd": {"steps": 20}}, {"apgd": {"steps": 30}}], audit=False

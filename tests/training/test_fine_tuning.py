@@ -170,9 +170,11 @@ def test_gradual_training_stopped_and_resumed_gives_the_same_bits(
     model = build_model(halves, data)
     load_initial_weights(halves, data, model)
     with torch.random.fork_rng():
-        training = distributed.begin_training(halves, data, model, None, folder, lambda position, epochs, done: None)
+        training = distributed.begin_training(
+            halves, data, model, None, folder, lambda position, epochs, done: None
+        )
         training.until = 2
-        distributed.train(training)
+        distributed.train_on_all_ranks(training)
     stages.carry_out(halves)
     first, second = (
         read_state(RunFolder(source.path.parents[1] / name / "seed-0").weights)
