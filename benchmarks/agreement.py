@@ -87,7 +87,12 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
     )
     with attacked(model):
         return attack(
-            model, x, y, Ball("linf", eps), Draws(0, torch.arange(len(x))), unwatched, None, None, None
+            model=model,
+            x=x,
+            y=y,
+            ball=Ball("linf", eps),
+            draws=Draws(0, torch.arange(len(x))),
+            watch=unwatched,
         )
 
 

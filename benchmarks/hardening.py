@@ -130,7 +130,12 @@ def robust(model: nn.Module, task: Task) -> str:
     with attacked(model), torch.no_grad():
         for rows in torch.arange(IMAGES).split(250):
             found = attack(
-                model, x[rows], y[rows], Ball("linf", EPS), Draws(0, rows), unwatched, None, None, None
+                model=model,
+                x=x[rows],
+                y=y[rows],
+                ball=Ball("linf", EPS),
+                draws=Draws(0, rows),
+                watch=unwatched,
             )
             right += int((model(found).argmax(1) == y[rows]).sum())
             clean += int((model(x[rows]).argmax(1) == y[rows]).sum())

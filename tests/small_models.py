@@ -30,6 +30,6 @@ def model_of(name: str, shape: tuple[int, int, int]) -> nn.Sequential:
     """A model for images of this shape and four classes."""
     torch.manual_seed(0)
     net = registry.resolve("models", {name: SMALL.get(name, {})})(
-        shape, 4, ["ant", "bee", "cat", "<dog>"], None
+        shape=shape, classes=4, names=["ant", "bee", "cat", "<dog>"]
     )
     return with_input_layers(net, Normalize.by_moments([0.5] * shape[0], [0.3] * shape[0]))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 import typing
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.core.errors import ConfigError, Problems
+from stresslens.core.draws import Draws
+from stresslens.core.errors import ConfigError, Notice, Problems
 from stresslens.core.pretrained import WeightsRef
+from stresslens.core.types import Step
 
 EVERY = [
     pytest.param(folder, name, id=f"{folder}-{name}")
@@ -167,9 +170,76 @@ def test_the_ways_to_write_a_plugin_without_options(value: Any) -> None:
 def test_a_bound_plugin_takes_what_it_asks_for_in_any_order(tmp_path: Path) -> None:
     write(tmp_path, "own.py", "def own(classes, shape, *, times: int = 1): return (classes, shape) * times")
     bound = registry.resolve("models", {"own.py:own": {"times": 2}}, base=tmp_path)
-    assert bound("shape", "classes", "names", "train") == ("classes", "shape", "classes", "shape")
-    assert bound.asks_for("models", "shape")
-    assert not bound.asks_for("models", "train")
+    assert bound(shape="shape", classes="classes", names="names", train="train") == (
+        "classes",
+        "shape",
+        "classes",
+        "shape",
+    )
+    assert bound.asks_for("shape")
+    assert not bound.asks_for("train")
+
+
+@pytest.mark.parametrize("folder", [folder for folder, words in registry.VOCABULARY.items() if words])
+def test_a_need_that_is_not_given_is_none_and_an_unknown_one_is_refused(folder: str, tmp_path: Path) -> None:
+    words = registry.VOCABULARY[folder]
+    write(tmp_path, "own.py", f"def own({', '.join(words)}): return ({', '.join(words)},)")
+    bound = registry.resolve(folder, "own.py:own", base=tmp_path)
+    assert bound() == (None,) * len(words)
+    assert bound(**{words[-1]: 3}) == (*(None,) * (len(words) - 1), 3)
+    with pytest.raises(TypeError, match=f"{words[0]}.*by keyword, and not with wrods"):
+        bound(wrods=1)
+
+
+@pytest.mark.parametrize("folder", registry.POSITIONS_IN_0_1_0)
+def test_a_new_word_in_the_middle_of_a_vocabulary_breaks_no_call(
+    folder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = registry.VOCABULARY[folder]
+    monkeypatch.setitem(registry.VOCABULARY, folder, (old[0], "criterion", *old[1:]))
+    write(tmp_path, "own.py", f"def own({', '.join(old)}): return ({', '.join(old)},)")
+    bound = registry.resolve(folder, "own.py:own", base=tmp_path)
+    assert bound(**dict(zip(old, range(len(old))))) == tuple(range(len(old)))
+    registry._tell_of_positions.cache_clear()
+    with pytest.warns(Notice, match="is called by position here"):
+        assert bound(*range(len(old))) == tuple(range(len(old)))
+    write(tmp_path, "new.py", "def new(criterion): return criterion")
+    assert registry.resolve(folder, "new.py:new", base=tmp_path)(criterion="a new word") == "a new word"
+
+
+def test_an_objective_of_0_1_0_that_calls_its_attack_by_position_works_with_one_notice(
+    tmp_path: Path,
+) -> None:
+    text = """
+    from stresslens.core.attack_base import unwatched
+    from stresslens.core.ball import Ball
+    from stresslens.core.types import Attack, Loss
+
+    def mine(model, x, y, step, *, attack: Attack = "fgsm", loss: Loss = "cross_entropy"):
+        x_adv = attack(model, x, y, Ball("linf", 0.1), step.draws, unwatched, None, None, None)
+        return loss(logits=model(x_adv), y=y)
+    """
+    write(tmp_path, "mine.py", text)
+    bound = registry.resolve("objectives", "mine.py:mine", base=tmp_path)
+    x, y = torch.rand(4, 1, 2, 2), torch.arange(4) % 3
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    needs = {"model": model, "x": x, "y": y, "step": Step(Draws(0, torch.arange(4)), 0, 0.0, {})}
+    registry._tell_of_positions.cache_clear()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        losses = [float(bound(**needs).detach()) for _ in range(3)]
+    assert [each.category for each in told] == [Notice]
+    assert "model=model, x=x, y=y, ball=ball" in str(told[0].message)
+    assert told[0].filename == str(tmp_path / "mine.py")
+    ours = registry.resolve("objectives", {"adversarial": {"attack": "fgsm", "eps": 0.1}})
+    assert losses == [float(ours(**needs).detach())] * 3
+    with pytest.raises(TypeError, match="not with 10 positions"):
+        bound.options["attack"](*range(10))
+
+
+def test_a_model_is_never_called_by_position() -> None:
+    with pytest.raises(TypeError, match="a model is called by keyword, and not with 4 positions"):
+        registry.resolve("models", "linear")((1, 2, 2), 3, (), None)
 
 
 # --- nested plug-ins --------------------------------------------------------------------------------------------------
@@ -223,7 +293,7 @@ def test_a_function_of_ones_own_file(tmp_path: Path) -> None:
     write(tmp_path / "plugins", "mine.py", text)
     loss = registry.resolve("losses", {"plugins/mine.py:focal": {"gamma": 0}}, base=tmp_path)
     logits, y = torch.randn(6, 3), torch.arange(6) % 3
-    assert torch.allclose(loss(logits, y), nn.functional.cross_entropy(logits, y))
+    assert torch.allclose(loss(logits=logits, y=y), nn.functional.cross_entropy(logits, y))
     assert registry.plugin("losses", f"{tmp_path}/plugins/mine.py:focal").__name__ == "focal"
 
 
@@ -233,7 +303,7 @@ def test_an_own_plugin_has_options_like_any_other(tmp_path: Path) -> None:
         registry.resolve("losses", "mine.py:mine", base=tmp_path)
     with pytest.raises(Problems, match=r"has no option 'gama'; did you mean 'gamma'\?"):
         registry.resolve("losses", {"mine.py:mine": {"gama": 1.0, "gamma": 1.0}}, base=tmp_path)
-    assert registry.resolve("losses", {"mine.py:mine": {"gamma": 3.0}}, base=tmp_path)(None, None) == 3
+    assert registry.resolve("losses", {"mine.py:mine": {"gamma": 3.0}}, base=tmp_path)() == 3
 
 
 def test_an_own_plugin_may_take_another(tmp_path: Path) -> None:
@@ -241,14 +311,14 @@ def test_an_own_plugin_may_take_another(tmp_path: Path) -> None:
     from stresslens.core.types import Loss
 
     def twice(net, inputs, y, *, loss: Loss = "mse"):
-        return 2 * loss(net(inputs), y)
+        return 2 * loss(logits=net(inputs), y=y)
     """
     write(tmp_path, "mine.py", text)
     bound = registry.resolve("objectives", "mine.py:twice", base=tmp_path)
     x, y = torch.randn(4, 3), torch.arange(4) % 3
     net = nn.Identity()
-    found: Tensor = bound(None, None, y, None, net, x)
-    assert torch.allclose(found, 2 * registry.resolve("losses", "mse")(x, y))
+    found: Tensor = bound(y=y, net=net, inputs=x)
+    assert torch.allclose(found, 2 * registry.resolve("losses", "mse")(logits=x, y=y))
 
 
 @pytest.mark.parametrize(
@@ -299,7 +369,7 @@ def test_a_module_that_fails_when_it_is_imported_is_said(
 def test_a_function_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "stresslens_test_module.py", "def mine(shape, classes): return shape[0] * classes")
     monkeypatch.syspath_prepend(tmp_path)
-    assert registry.resolve("models", "stresslens_test_module:mine")((3, 4, 4), 5, (), None) == 15
+    assert registry.resolve("models", "stresslens_test_module:mine")(shape=(3, 4, 4), classes=5) == 15
 
 
 @pytest.mark.parametrize(
@@ -317,7 +387,7 @@ def test_an_unusual_signature_works_or_is_refused_with_a_message(tmp_path: Path,
     write(tmp_path, "mine.py", text)
     try:
         found = registry.resolve("models", {"mine.py:mine": {"depth": 4}}, base=tmp_path)(
-            (1, 2, 2), 3, (), None
+            shape=(1, 2, 2), classes=3
         )
     except ConfigError as error:
         found = str(error)

@@ -82,7 +82,7 @@ def run(
     try:
         with attacked(model):
             result: Tensor = registry.resolve("attacks", {name: options})(
-                model, x, y, ball, draws, watch, target, None, model
+                model=model, x=x, y=y, ball=ball, draws=draws, watch=watch, target=target, surrogate=model
             )
     except ConfigError as error:
         if f"not of {ball.norm}" not in str(error):

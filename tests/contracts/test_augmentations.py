@@ -34,7 +34,9 @@ def apply(
     name: str, x: Tensor, y: Tensor, index: Tensor | None = None, *, seed: int = 0, **options: Any
 ) -> tuple[Tensor, Tensor]:
     draws = Draws(seed, torch.arange(len(x)) if index is None else index)
-    found: tuple[Tensor, Tensor] = registry.resolve("augmentations", {name: options})(x, y, draws, CLASSES)
+    found: tuple[Tensor, Tensor] = registry.resolve("augmentations", {name: options})(
+        x=x, y=y, draws=draws, classes=CLASSES
+    )
     return found
 
 
@@ -158,7 +160,7 @@ def mixed(n: int, alpha: float = 0.2) -> tuple[Tensor, Tensor]:
     x = (torch.arange(n) / n).reshape(n, 1, 1, 1).expand(n, 1, 2, 2).double()
     draws = Draws(0, torch.arange(n))
     found: tuple[Tensor, Tensor] = registry.resolve("augmentations", {"mixup": {"alpha": alpha}})(
-        x, torch.arange(n), draws, n
+        x=x, y=torch.arange(n), draws=draws, classes=n
     )
     return found
 

@@ -41,7 +41,7 @@ def radii_of(
 ) -> Tensor:
     index = torch.arange(len(x)) if index is None else index
     bound = registry.resolve("certificates", {name: {**CHEAP.get(name, {}), **options}})
-    found: Tensor = bound(model, x, y, Draws(5, index))
+    found: Tensor = bound(model=model, x=x, y=y, draws=Draws(5, index))
     return found
 
 
@@ -145,7 +145,7 @@ def test_interval_is_exact_for_one_affine_layer_with_the_box_active() -> None:
 def test_no_image_inside_an_interval_radius_is_answered_otherwise(value: Any) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        net = registry.resolve("models", value)((1, 12, 12), 4, (), None)
+        net = registry.resolve("models", value)(shape=(1, 12, 12), classes=4, names=())
         for module in net.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.running_mean.uniform_(-0.3, 0.3)  # type: ignore[union-attr, operator]
@@ -155,7 +155,9 @@ def test_no_image_inside_an_interval_radius_is_answered_otherwise(value: Any) ->
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(6, 1, 12, 12, generator=generator, dtype=torch.float64)
     y = model(x).argmax(1)
-    found = registry.resolve("certificates", "interval")(model, x, y, Draws(0, torch.arange(6)))
+    found = registry.resolve("certificates", "interval")(
+        model=model, x=x, y=y, draws=Draws(0, torch.arange(6))
+    )
     assert (found > 0).all()
     for _ in range(300):
         corner = torch.randint(2, x.shape, generator=generator) * 2 - 1

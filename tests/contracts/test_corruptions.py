@@ -22,7 +22,7 @@ every = pytest.mark.parametrize("value", WAYS, ids=str)
 
 def corrupted(value: object, x: Tensor, severity: int, index: Tensor | None = None) -> Tensor:
     index = torch.arange(len(x)) if index is None else index
-    found: Tensor = registry.resolve("corruptions", value)(x, Draws(3, index), severity)
+    found: Tensor = registry.resolve("corruptions", value)(x=x, draws=Draws(3, index), severity=severity)
     return found
 
 
@@ -90,7 +90,7 @@ def test_damage_grows_with_severity(value: object, size: int) -> None:
 def test_what_asks_for_draws_differs_between_images_and_seeds(value: object) -> None:
     x = pictures(32)[:1].repeat(2, 1, 1, 1)
     found = corrupted(value, x, 5)
-    random = registry.resolve("corruptions", value).asks_for("corruptions", "draws")
+    random = registry.resolve("corruptions", value).asks_for("draws")
     assert found[0].equal(found[1]) != random
 
 

@@ -31,7 +31,7 @@ every = pytest.mark.parametrize("value", VALUES)
 
 
 def made(value: Any, seed: int = 0) -> Estimator:
-    return registry.resolve("estimators", value)(seed)  # type: ignore[no-any-return]
+    return registry.resolve("estimators", value)(seed=seed)  # type: ignore[no-any-return]
 
 
 def arrays(split: Split | None) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,8 @@ def explained(name: str, model: nn.Module, x: Tensor, y: Tensor, index: Tensor |
     bound = registry.resolve("explainers", {name: CHEAP.get(name, {})})
     train = Split(x, y, 1.0)
     with attacked(model):
-        maps: Maps = bound(model, x, y, Draws(3, torch.arange(len(x)) if index is None else index), train)
+        draws = Draws(3, torch.arange(len(x)) if index is None else index)
+        maps: Maps = bound(model=model, x=x, y=y, draws=draws, train=train)
     return maps.checked(x, name)
 
 

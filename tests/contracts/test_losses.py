@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stresslens.config import registry
+from stresslens.core.attack_base import per_image
 from stresslens.plugins.losses.cross_entropy import MANY, cross_entropy
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -18,7 +19,7 @@ sizes = pytest.mark.parametrize("n", [1, 7, MANY - 1, MANY, MANY + 45])
 
 
 def named(name: str, **options: float) -> Loss:
-    return registry.resolve("losses", {name: options})
+    return per_image(registry.resolve("losses", {name: options}))
 
 
 def case(n: int, k: int = 5, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ losses = pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def model(value: Any = "linear", dtype: torch.dtype = torch.float64) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = registry.resolve("models", value)(SHAPE, CLASSES, tuple("abcde"), None)
+        net = registry.resolve("models", value)(shape=SHAPE, classes=CLASSES, names=tuple("abcde"))
     return with_input_layers(net, Normalize.by_moments([0.4, 0.6], [0.3, 0.2])).to(dtype)
 
 
@@ -48,7 +48,7 @@ def batch(n: int = 11, seed: int = 0, dtype: torch.dtype = torch.float64) -> tup
 def loss_of(objective: Any, whole: nn.Sequential, x: Tensor, y: Tensor) -> Tensor:
     step = Step(Draws(0, torch.arange(len(x))), 0, 0.0, {})
     found: Tensor = registry.resolve("objectives", objective)(
-        whole, x, y, step, whole.get_submodule("net"), input_layers(whole)(x)
+        model=whole, x=x, y=y, step=step, net=whole.get_submodule("net"), inputs=input_layers(whole)(x)
     )
     if found.requires_grad:
         found.backward()
@@ -103,7 +103,7 @@ def test_by_hand_is_autograd(value: Any, loss: str, n: int, dtype: torch.dtype) 
 def test_two_hundred_steps_by_hand_end_where_the_library_ends(value: Any, loss: str) -> None:
     automatic, written = model(value), model(value)
     theirs = torch.optim.SGD(automatic.parameters(), 0.05)
-    ours = registry.resolve("optimizers", "sgd")(list(written.parameters()), 0.05)
+    ours = registry.resolve("optimizers", "sgd")(parameters=list(written.parameters()), lr=0.05)
     for step in range(200):
         x, y = batch(16, seed=step % 10)
         for whole, optimizer, objective in ((automatic, theirs, "supervised"), (written, ours, "by_hand")):

@@ -47,7 +47,9 @@ def take(net: nn.Sequential, optimizer: torch.optim.Optimizer, steps: range) -> 
 
 
 def ours(name: str, net: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    made: torch.optim.Optimizer = registry.resolve("optimizers", {name: options})(list(net.parameters()), lr)
+    made: torch.optim.Optimizer = registry.resolve("optimizers", {name: options})(
+        parameters=list(net.parameters()), lr=lr
+    )
     return made
 
 

@@ -28,8 +28,8 @@ every = pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value).re
 def started(
     value: Any, steps: int, per_epoch: int = 5, optimizer: str = "sgd"
 ) -> tuple[torch.optim.Optimizer, Any]:
-    made = registry.resolve("optimizers", optimizer)([nn.Parameter(torch.zeros(2))], LR)
-    return made, registry.resolve("schedules", value)(made, steps, per_epoch)
+    made = registry.resolve("optimizers", optimizer)(parameters=[nn.Parameter(torch.zeros(2))], lr=LR)
+    return made, registry.resolve("schedules", value)(optimizer=made, steps=steps, steps_per_epoch=per_epoch)
 
 
 def rates(optimizer: torch.optim.Optimizer, schedule: Any, steps: int) -> list[float]:
@@ -163,7 +163,7 @@ def third(optimizer):
     optimizer, _ = started("constant", 10)
     bound = registry.resolve("schedules", {"warmup": {"share": 0.2, "then": "own.py:third"}}, base=tmp_path)
     try:
-        found = rates(optimizer, bound(optimizer, 10, 5), 10)
+        found = rates(optimizer, bound(optimizer=optimizer, steps=10, steps_per_epoch=5), 10)
     except ConfigError:
         found = [1.0, 0.0]
     assert found[-1] < found[-2]  # not silently the learning rate all along

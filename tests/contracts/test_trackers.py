@@ -62,7 +62,7 @@ def test_takes_all_that_a_run_tells(name: str, tmp_path: Path, capfd: pytest.Cap
     folder.mkdir()
     entries = told()
     before = torch.get_rng_state()
-    tracker = registry.resolve("trackers", name)(folder, CONFIG)
+    tracker = registry.resolve("trackers", name)(folder=folder, config=CONFIG)
     for entry in entries:
         tracker.log(entry)
     tracker.close()

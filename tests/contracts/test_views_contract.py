@@ -35,7 +35,15 @@ def seen(name: str, model: nn.Module, shape: tuple[int, int, int], **options: An
     bound = registry.resolve("views", {name: CHEAP.get(name, {}) | options})
     changed = (x[:6] + 0.1 * torch.rand(6, *shape, generator=draws)).clamp(0, 1)
     with attacked(model):
-        panel: Panel = bound(model, x[:5], y[:5], split, split, CLASSES, (x[:6], changed, y[:6]))
+        panel: Panel = bound(
+            model=model,
+            x=x[:5],
+            y=y[:5],
+            train=split,
+            split=split,
+            classes=CLASSES,
+            adversarials=(x[:6], changed, y[:6]),
+        )
     return panel
 
 

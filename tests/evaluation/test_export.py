@@ -281,6 +281,8 @@ def test_the_page_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             assert torch.allclose(torch.as_tensor(names["logits"]), expected, atol=1e-5)
     scaled = torch.softmax(expected / names["facts"]["temperature"], 1)
     assert torch.allclose(torch.from_numpy(names["probabilities"]), scaled, atol=1e-5)
-    net = registry.resolve("models", names["card"]["model"])((1, 8, 8), 10, names["card"]["classes"], None)
+    net = registry.resolve("models", names["card"]["model"])(
+        shape=(1, 8, 8), classes=10, names=names["card"]["classes"]
+    )
     net.load_state_dict(names["weights"])
     assert torch.allclose(net.eval()(names["normalized"]), expected, atol=1e-5)

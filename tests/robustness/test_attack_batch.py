@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
-from stresslens.config.registry import VOCABULARY, Bound
+from stresslens.config.registry import Bound
 from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
@@ -40,8 +40,7 @@ def search_of(net: nn.Module, x: Tensor, **options: Any) -> AttackBatch:
 
 
 def bound(function: Callable[..., Tensor]) -> Bound:
-    asked = [name for name in function.__annotations__ if name != "return"]
-    return Bound(function, {}, tuple(VOCABULARY["attacks"].index(name) for name in asked))
+    return registry.bind("attacks", function, {})
 
 
 def attempt(search: AttackBatch, net: nn.Module, attack: Any, **options: Any) -> Any:

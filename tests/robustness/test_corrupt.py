@@ -44,7 +44,7 @@ def test_every_cell_is_the_share_answered_right(small: Data, tmp_path: Path) -> 
         name = {"noise": "noise", "contrast": "contrast"}.get(str(value), "noise kind=impulse")
         for cell in each["severities"]:
             draws = Draws(mix(0, *name.encode()), torch.arange(60))
-            spoiled = registry.resolve("corruptions", value)(x, draws, cell["severity"])
+            spoiled = registry.resolve("corruptions", value)(x=x, draws=draws, severity=cell["severity"])
             right = (model(spoiled).argmax(1) == y).numpy()
             assert cell["accuracy"]["value"] == pytest.approx(right.mean())
             assert (cell["accuracy"]["n"], cell["accuracy"]["method"]) == (60, "Wilson")

@@ -141,8 +141,9 @@ def test_an_attack_by_itself_is_shown_as_it_returns(
     assert [row["eps"] for row in fgsm["rows"]] == [0, 0.05, 0.1]
     assert fgsm["rows"][0]["accuracy"]["value"] == clean
     assert [row["outside"] for row in fgsm["rows"]] == [0, 0, 0]
-    needs = (model, x, y, Ball("linf", 0.1), Draws(0, torch.arange(len(x))), unwatched, None, None, None)
-    x_adv = registry.resolve("attacks", "fgsm")(*needs)
+    x_adv = registry.resolve("attacks", "fgsm")(
+        model=model, x=x, y=y, ball=Ball("linf", 0.1), draws=Draws(0, torch.arange(len(x))), watch=unwatched
+    )
     assert fgsm["rows"][2]["accuracy"]["value"] == pytest.approx(
         float((model(x_adv).argmax(1) == y).float().mean())
     )

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from stresslens.config import registry, study_file
+from stresslens.config import study_file
+from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Corruptions, IndividualAttack, Robustness
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, TrainingDiverged
@@ -145,7 +146,7 @@ def test_runs_whose_surrogate_diverged_are_left_out_and_the_study_is_concluded(t
 
 def test_digests_change_with_the_file(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("a = 1\n")
-    before = registry.source_digests([{"own.py:f": {"attack": "pgd"}}], base=tmp_path)
+    before = source_digests([{"own.py:f": {"attack": "pgd"}}], base=tmp_path)
     (tmp_path / "own.py").write_text("a = 2\n")
-    assert registry.source_digests([{"own.py:f": {}}], base=tmp_path) != before
-    assert registry.source_digests(["pgd", "nowhere.py:f"], base=tmp_path) == []
+    assert source_digests([{"own.py:f": {}}], base=tmp_path) != before
+    assert source_digests(["pgd", "nowhere.py:f"], base=tmp_path) == []

@@ -30,7 +30,7 @@ CNN = {"simple_cnn": {"batch_norm": True, "channels": 4, "hidden": 16}}
 
 def model_of(value: Any, shape: tuple[int, int, int] = (1, 8, 8)) -> nn.Sequential:
     torch.manual_seed(0)
-    net = registry.resolve("models", value)(shape, 10, [str(k) for k in range(10)], None)
+    net = registry.resolve("models", value)(shape=shape, classes=10, names=[str(k) for k in range(10)])
     return with_input_layers(net, Normalize.by_moments([0.5] * shape[0], [0.5] * shape[0]))
 
 
@@ -187,7 +187,7 @@ def test_gradual_training_stopped_and_resumed_gives_the_same_bits(
 def test_schedules_move_every_groups_own_rate(schedule: str) -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.4)]
     optimizer = torch.optim.SGD(groups)
-    plan = registry.resolve("schedules", schedule)(optimizer, 20, 5)
+    plan = registry.resolve("schedules", schedule)(optimizer=optimizer, steps=20, steps_per_epoch=5)
     for _ in range(12):
         optimizer.step()
         plan.step()

@@ -3,14 +3,11 @@ the folder of its kind."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import json
-import re
 import sys
-import types
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +16,8 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from stresslens.core.errors import ConfigError, Problem, Problems, closest
+from stresslens.config.own_plugins import load_own_plugin
+from stresslens.core.errors import ConfigError, Notice, Problem, Problems, closest
 from stresslens.core.pretrained import WeightsRef
 from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
 
@@ -40,7 +38,18 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "views": ("model", "x", "y", "train", "split", "classes", "adversarials"),
     "trackers": ("folder", "config"),
 }
-"""Each folder and the positional parameters its functions may ask for."""
+"""Each folder and the positional parameters its functions may ask for, which are handed over by keyword."""
+
+POSITIONS_IN_0_1_0: dict[str, tuple[str, ...]] = {
+    "augmentations": ("x", "y", "draws", "classes"),
+    "losses": ("logits", "y"),
+    "optimizers": ("parameters", "lr"),
+    "schedules": ("optimizer", "steps", "steps_per_epoch"),
+    "objectives": ("model", "x", "y", "step", "net", "inputs"),
+    "attacks": ("model", "x", "y", "ball", "draws", "watch", "target", "start", "surrogate"),
+}
+"""The order in which version 0.1.0 handed them over. A user's own plug-in may still call one that is its
+option in this order. Do not change it when `VOCABULARY` gets a new word."""
 
 NESTED: dict[Any, str] = {
     Attack: "attacks",
@@ -59,17 +68,58 @@ Keys = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Bound:
-    """A plug-in with its options. Called with its folder's vocabulary in order, it takes what it asks for."""
+    """A plug-in of a folder with its options. It is called with the words of its folder's vocabulary
+    as keywords, and hands the function those that it asks for; one that is not given is None."""
 
+    folder: str
     function: Plugin
     options: Mapping[str, Any]
-    takes: tuple[int, ...]
+    """Those that were given, and the plug-ins among the defaults."""
+    needs: tuple[str, ...]
+    """The words that the function asks for."""
 
-    def asks_for(self, folder: str, need: str) -> bool:
-        return VOCABULARY[folder].index(need) in self.takes
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """Its options, those left at their defaults among them."""
+        declared = options_of(self.function)
+        defaults = {name: each.default for name, each in declared.items() if each.default is not each.empty}
+        return {**defaults, **self.options}
 
-    def __call__(self, *needs: Any) -> Any:
-        return self.function(*[needs[place] for place in self.takes], **self.options)
+    def asks_for(self, need: str) -> bool:
+        return need in self.needs
+
+    def __call__(self, *by_position: Any, **given: Any) -> Any:
+        """Raises TypeError for a keyword outside the folder's vocabulary."""
+        if by_position:
+            given = {**self._named(by_position), **given}
+        if unknown := given.keys() - set(VOCABULARY[self.folder]):
+            words = ", ".join(VOCABULARY[self.folder]) or "nothing"
+            raise TypeError(
+                f"{_a(self.folder)} is called with {words}, by keyword, and not with {sorted(unknown)[0]}"
+            )
+        return self.function(**{need: given.get(need) for need in self.needs}, **self.options)
+
+    def _named(self, by_position: tuple[Any, ...]) -> dict[str, Any]:
+        """The words of a call as a plug-in of version 0.1.0 may make it. Raises TypeError for more of them."""
+        order = POSITIONS_IN_0_1_0.get(self.folder, ())
+        if len(by_position) > len(order):
+            raise TypeError(
+                f"{_a(self.folder)} is called by keyword, and not with {len(by_position)} positions"
+            )
+        _tell_of_positions(self.folder)
+        return dict(zip(order, by_position))
+
+
+@cache
+def _tell_of_positions(folder: str) -> None:
+    """One notice for each kind of plug-in."""
+    order = POSITIONS_IN_0_1_0[folder]
+    warnings.warn(
+        f"{_a(folder)} is called by position here; call it by keyword, with what it needs of "
+        f"{', '.join(f'{word}={word}' for word in order)}",
+        Notice,
+        stacklevel=4,
+    )
 
 
 def names(folder: str) -> list[str]:
@@ -93,7 +143,7 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
             raise ConfigError(
                 f"{name!r} is somebody's own code, which is not run unless you trust it (--trust)"
             )
-        return _own(folder, name, base or Path.cwd())
+        return load_own_plugin(name, base or Path.cwd(), kind=_a(folder), words=VOCABULARY[folder])
     if name in names(folder):
         function: Plugin = getattr(importlib.import_module(f"stresslens.plugins.{folder}.{name}"), name)
         return function
@@ -117,7 +167,7 @@ def resolve(
     Raises Problems, one for each option that is wrong, at its path.
     """
     function, checked = _resolved(folder, value, path, base, trust)
-    return _bound(folder, function, checked)
+    return bind(folder, function, checked)
 
 
 def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True) -> WeightsRef | Bound | None:
@@ -128,7 +178,7 @@ def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True)
         origin: WeightsRef = checked["weights"]
         return origin
     publish = _publishes(function)
-    return _bound("models", publish, checked) if publish is not None else None
+    return bind("models", publish, checked) if publish is not None else None
 
 
 def default_preprocessing(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
@@ -136,15 +186,14 @@ def default_preprocessing(value: Any, *, base: Path | None = None, trust: bool =
     file says so (`usual`)."""
     function, checked = _resolved("models", value, (), base, trust)
     found: Plugin | None = vars(sys.modules[function.__module__]).get("usual")
-    return _bound("models", found, checked) if found is not None else None
+    return bind("models", found, checked) if found is not None else None
 
 
-def _bound(folder: str, function: Plugin, checked: Mapping[str, Any]) -> Bound:
-    asked = [
-        p.name for p in inspect.signature(function).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD
-    ]
-    own = {option: value for option, value in checked.items() if option in options_of(function)}
-    return Bound(function, own, tuple(VOCABULARY[folder].index(name) for name in asked))
+def bind(folder: str, function: Plugin, options: Mapping[str, Any]) -> Bound:
+    """A function with those of the options that it takes, which are not checked."""
+    parameters = inspect.signature(function).parameters.values()
+    needs = tuple(p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD)
+    return Bound(folder, function, {o: v for o, v in options.items() if o in options_of(function)}, needs)
 
 
 def _resolved(
@@ -198,42 +247,10 @@ def _resolved(
     return function, checked
 
 
-def source_of(name: str, *, base: Path) -> Path | None:
-    """The file of a user's own plug-in, `file.py:function` or `module:function`; None if there is none."""
-    where = name.rpartition(":")[0]
-    if where.endswith(".py"):
-        return base / where if (base / where).is_file() else None
-    try:
-        spec = importlib.util.find_spec(where)
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
-
-
-def own_plugins(values: Any) -> set[str]:
-    """Every `file.py:function` and `package.module:function` in plain values, wherever it stands."""
-    if isinstance(values, Mapping):
-        return set().union(*(own_plugins(part) for item in values.items() for part in item))
-    if isinstance(values, list | tuple):
-        return set().union(*(own_plugins(item) for item in values))
-    return (
-        {values}
-        if isinstance(values, str) and re.fullmatch(r".+\.py:\w+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", values)
-        else set()
-    )
-
-
 def model_or_estimator(value: Any) -> str:
     """`model` or `estimator`: the key of a recipe that a plug-in belongs under, where a command
     takes either."""
     return "estimator" if name_and_options("models", value)[0] in names("estimators") else "model"
-
-
-def source_digests(values: Any, *, base: Path) -> list[str]:
-    """What tells the content of the files of the user's own plug-ins in plain values; none where
-    there are none."""
-    files = {source_of(name, base=base) for name in own_plugins(values)} - {None}
-    return sorted(hashlib.sha256(file.read_bytes()).hexdigest()[:8] for file in files if file is not None)
 
 
 def name_and_options(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:
@@ -306,68 +323,6 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
         return TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
     except PydanticUserError:
         return TypeAdapter(annotation)
-
-
-def _own(folder: str, name: str, base: Path) -> Plugin:
-    where, _, function = name.rpartition(":")
-    if where.endswith(".py"):
-        file = base / where
-        if not file.is_file():
-            raise ConfigError(f"{name!r}: there is no file {file}")
-        module = _module(file.resolve())
-    else:
-        try:
-            module = importlib.import_module(where)
-        except Exception as error:
-            raise ConfigError(
-                f"{name!r}: cannot import {where or 'nothing'} ({type(error).__name__}: {error})"
-            ) from None
-    found = getattr(module, function, None)
-    if not inspect.isfunction(found):
-        functions = [
-            n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__
-        ]
-        raise ConfigError(f"{where} defines no function {function!r}; {closest(function, functions)}")
-    try:
-        parameters = inspect.signature(found, eval_str=True).parameters.values()
-    except Exception as error:
-        raise ConfigError(
-            f"{name!r}: its annotations cannot be read ({type(error).__name__}: {error})"
-        ) from None
-    odd = [p.name for p in parameters if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    bare = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.annotation is p.empty]
-    if odd or bare:
-        what = (
-            f"{odd[0]} is neither a plain parameter nor an option after *"
-            if odd
-            else f"the option {bare[0]} has no annotation"
-        )
-        raise ConfigError(f"{name!r}: {what}")
-    alien = [
-        p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in VOCABULARY[folder]
-    ]
-    if alien:
-        allowed = ", ".join(VOCABULARY[folder]) or "none"
-        raise ConfigError(
-            f"{name!r} asks for {', '.join(alien)}; {_a(folder)} may ask for: {allowed} (options after *)"
-        )
-    return found
-
-
-@cache
-def _module(file: Path) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}", file
-    )
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
-    return module
 
 
 def _a(folder: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stresslens.config import registry
+from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import IndividualAttack, PluginValue, Robustness, Target
 from stresslens.core.ball import Norm, parse_radii
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
@@ -67,9 +68,7 @@ class ThreatModel:
     @property
     def needs_surrogate(self) -> bool:
         return any(
-            each.asks_for("attacks", "surrogate")
-            for one in (*self.attempts, *self.alone)
-            for each in _nested(one.bound)
+            each.asks_for("surrogate") for one in (*self.attempts, *self.alone) for each in _nested(one.bound)
         )
 
 
@@ -131,7 +130,7 @@ def resolve_threat_model(
         key: getattr(asked, key)
         for key in ("images", "split", "passes", "bpda", "surrogate", "target", "success", "seed")
     }
-    if code := registry.source_digests([each.value for each in labelled], base=base):
+    if code := source_digests([each.value for each in labelled], base=base):
         settings["plugins"] = code
     name = asked.protocol if isinstance(asked.protocol, str) else "own"
     return ThreatModel(

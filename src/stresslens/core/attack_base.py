@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
+from stresslens.core.types import Loss
 
 MULTIPLE = 32
 """Batches are compacted to multiples of this, since every new shape costs the kernels a new plan."""
@@ -130,6 +131,11 @@ def agrees_with_itself(model: nn.Module, x: Tensor, passes: int = 5) -> float:
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
     seen = BatchedModel(model, batch=MULTIPLE, dtype=dtype)
     return float(apart(*[batched_mean_logits(seen, x) for _ in range(passes)]).max())
+
+
+def per_image(loss: Loss) -> PerImage:
+    """A plug-in's loss as `gradient` calls it."""
+    return lambda logits, y: loss(logits=logits, y=y)
 
 
 def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

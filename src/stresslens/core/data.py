@@ -187,7 +187,7 @@ class Split:
             if augment:
                 draws = Draws(mix(seed or 0, epoch), ticket)
                 for augmentation in augment:
-                    x, y = augmentation(x, y, draws)
+                    x, y = augmentation(x=x, y=y, draws=draws)
                 x, y, index = (each[part[0] :: part[1]] for each in (x, y, index))
             yield Batch(x, y, index)
 

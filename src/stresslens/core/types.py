@@ -95,15 +95,24 @@ Parameters = list[nn.Parameter] | list[dict[str, Any]]
 
 
 class Loss(Protocol):
-    def __call__(self, logits: Tensor, y: Tensor) -> Tensor: ...
+    def __call__(self, *, logits: Tensor, y: Tensor) -> Tensor: ...
 
 
 class Augmentation(Protocol):
-    def __call__(self, x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, *, x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]: ...
 
 
 class Objective(Protocol):
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, step: Step) -> Tensor: ...
+    def __call__(
+        self,
+        *,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        step: Step,
+        net: nn.Module | None = None,
+        inputs: Tensor | None = None,
+    ) -> Tensor: ...
 
 
 class Attack(Protocol):
@@ -116,20 +125,21 @@ class Attack(Protocol):
 
     def __call__(
         self,
+        *,
         model: nn.Module,
         x: Tensor,
         y: Tensor,
         ball: Any,
         draws: Draws,
         watch: Any,
-        target: Tensor | None,
-        start: Tensor | None,
-        surrogate: nn.Module | None,
+        target: Tensor | None = None,
+        start: Tensor | None = None,
+        surrogate: nn.Module | None = None,
     ) -> Tensor: ...
 
 
 class Optimizer(Protocol):
-    def __call__(self, parameters: Parameters, lr: float) -> torch.optim.Optimizer: ...
+    def __call__(self, *, parameters: Parameters, lr: float) -> torch.optim.Optimizer: ...
 
 
 Arrays = dict[str, NDArray[Any]]
@@ -159,7 +169,9 @@ class Scheduler(Protocol):
 
 
 class Schedule(Protocol):
-    def __call__(self, optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int) -> Scheduler: ...
+    def __call__(
+        self, *, optimizer: torch.optim.Optimizer, steps: int, steps_per_epoch: int
+    ) -> Scheduler: ...
 
 
 @dataclass(frozen=True)

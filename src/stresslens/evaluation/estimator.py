@@ -37,7 +37,7 @@ class Estimated(nn.Module):
 def build_estimator(value: PluginValue, seed: int, *, base: Path, trust: bool = True) -> Estimator:
     """The estimator that a recipe or a card names, not fitted yet."""
     estimator: Estimator = registry.resolve("estimators", value, path=("estimator",), base=base, trust=trust)(
-        seed
+        seed=seed
     )
     if not all(hasattr(estimator, name) for name in ("fit", "scores", "arrays")):
         name = registry.name_and_options("estimators", value)[0]

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.own_plugins import own_plugins, source_of
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError, closest, first_line
 from stresslens.core.files import write_atomically
@@ -294,11 +295,7 @@ def _kept(folder: RunFolder, facts: ModelInfo) -> dict[str, str]:
 
 def _weights(folder: RunFolder, card: ModelCard, facts: ModelInfo) -> dict[str, bytes]:
     """The run's own files that its model is built from, by their names, and the facts."""
-    own = [
-        source
-        for name in registry.own_plugins(card.model)
-        if (source := registry.source_of(name, base=folder.path))
-    ]
+    own = [source for name in own_plugins(card.model) if (source := source_of(name, base=folder.path))]
     sources = [folder.weights, folder.card, *(path for path in (folder.likeness, *own) if path.is_file())]
     inside = [path for path in sources if path.is_relative_to(folder.path)]
     return {str(path.relative_to(folder.path)): path.read_bytes() for path in inside} | {

@@ -25,7 +25,7 @@ def net_from(
     name = registry.name_and_options("models", value)[0]
     bound = registry.resolve("models", value, path=("model",), base=base, trust=trust)
     try:
-        net = bound(shape, len(classes), tuple(classes), train)
+        net = bound(shape=shape, classes=len(classes), names=tuple(classes), train=train)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"model {name} cannot be built for images of shape {shape} (channels, height, width): {error}"

@@ -106,7 +106,7 @@ def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup =
     logits = logits_of(model, split, group=group)
     labels = split.labels.cpu()
     right = int((logits.argmax(1) == labels).sum())
-    return {"loss": float(loss(logits, labels)), "accuracy": right / len(labels)}
+    return {"loss": float(loss(logits=logits, y=labels)), "accuracy": right / len(labels)}
 
 
 def scores_of(

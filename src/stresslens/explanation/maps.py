@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Explain, TargetClass
 from stresslens.config.validation import read_settings
 from stresslens.core.attack_base import attacked
@@ -66,7 +67,7 @@ def maps_of(
     draws = Draws(seed, torch.arange(len(x), device=x.device) if index is None else index)
 
     def explained(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
-        found: Any = explainer(model, x, y, draws, train)
+        found: Any = explainer(model=model, x=x, y=y, draws=draws, train=train)
         if not isinstance(found, Maps):
             raise ConfigError(f"explainer {name} returned a {type(found).__name__}; expected Maps")
         return found.checked(x, name)
@@ -113,7 +114,7 @@ def explain(
     for place, (value, explainer) in enumerate(bound):
         tell(place, len(bound))
         name, options = registry.name_and_options("explainers", value)
-        what = [name, dict(options), *registry.source_digests(value, base=base)]
+        what = [name, dict(options), *source_digests(value, base=base)]
         fingerprint = fingerprint_of(
             [of, asked.split, what, asked.seed, asked.check, places.tolist(), answers.tolist()]
         )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Views
 from stresslens.core.attack_base import attacked
 from stresslens.core.data import Data, Split
@@ -63,12 +64,8 @@ def view(
     for place, (value, each) in enumerate(bound):
         tell(place, len(bound))
         name, options = registry.name_and_options("views", value)
-        against = (
-            [len(adversarials[0])]
-            if adversarials is not None and each.asks_for("views", "adversarials")
-            else []
-        )
-        what = [name, dict(options), *registry.source_digests(value, base=base), *against]
+        against = [len(adversarials[0])] if adversarials is not None and each.asks_for("adversarials") else []
+        what = [name, dict(options), *source_digests(value, base=base), *against]
         fingerprint = fingerprint_of([of, asked.split, what, asked.seed, places.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         if (kept := finished_result(folder, fingerprint)) is not None:
@@ -76,7 +73,7 @@ def view(
             continue
         began = time.perf_counter()
         with attacked(model):
-            panel = each(model, x, y, train, split, classes, own)
+            panel = each(model=model, x=x, y=y, train=train, split=split, classes=classes, adversarials=own)
         if not isinstance(panel, Panel):
             raise ConfigError(f"view {name} returned a {type(panel).__name__}; expected a Panel")
         result = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stresslens.core.attack_base import Watch as Watch
     from stresslens.core.attack_base import gradient as gradient
+    from stresslens.core.attack_base import per_image as per_image
     from stresslens.core.ball import Ball as Ball
     from stresslens.core.ball import L2Ball as L2Ball
     from stresslens.core.ball import Norm as Norm
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     from stresslens.core.types import Step as Step
 
 _HOMES = {
-    "attack_base": ("Watch", "gradient"),
+    "attack_base": ("Watch", "gradient", "per_image"),
     "ball": ("Ball", "L2Ball", "Norm"),
     "data": ("Data", "Split"),
     "draws": ("Draws",),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stresslens.config.registry import Bound, options_of
+from stresslens.config.registry import Bound
 from stresslens.core.attack_base import MULTIPLE, BatchedModel
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
@@ -118,19 +118,18 @@ class AttackBatch:
         watch = _Watch(self, rows, trace)
         x, y = self.x[rows], self.y[rows]
         target = None if self.target is None else self.target[rows]
-        needs = (
-            model,
-            x,
-            y,
-            self.ball.select(rows),
-            draws.select(rows),
-            watch,
-            target,
-            None if start is None else start[rows],
-            surrogate,
-        )
-        with watch.listening(model) if not attack.asks_for("attacks", "watch") else nullcontext():
-            result = attack(*needs)
+        with watch.listening(model) if not attack.asks_for("watch") else nullcontext():
+            result = attack(
+                model=model,
+                x=x,
+                y=y,
+                ball=self.ball.select(rows),
+                draws=draws.select(rows),
+                watch=watch,
+                target=target,
+                start=None if start is None else start[rows],
+                surrogate=surrogate,
+            )
         if not isinstance(result, Tensor) or result.shape != x.shape:
             got = (
                 f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
@@ -145,11 +144,7 @@ class AttackBatch:
         share = torch.where(size == 0, 0, size / radius)  # of a radius of 0, infinite
         trace.excess = float(share.nan_to_num(torch.inf, torch.inf).max())
         on_the_way = self.is_adversarial[rows].clone()
-        final = (
-            torch.ones_like(on_the_way)
-            if not self.drop or not attack.asks_for("attacks", "watch")
-            else ~on_the_way
-        )
+        final = torch.ones_like(on_the_way) if not self.drop or not attack.asks_for("watch") else ~on_the_way
         logits = batched_logits(
             self.float32_logits, result[final]
         )  # whoever was dropped on the way has had his verdict
@@ -252,14 +247,9 @@ class _Watch:
 
 def _plain(attack: Bound) -> dict[str, Any]:
     """Its options, also those left at their defaults; plug-ins among them by their names."""
-    declared = {
-        name: option.default
-        for name, option in options_of(attack.function).items()
-        if option.default is not option.empty
-    }
-    options = {**declared, **attack.options}
     return {
-        key: value.function.__name__ if isinstance(value, Bound) else value for key, value in options.items()
+        key: value.function.__name__ if isinstance(value, Bound) else value
+        for key, value in attack.all_options.items()
     }
 
 

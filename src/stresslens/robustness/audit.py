@@ -65,7 +65,14 @@ def audit(
         if name.replace(" ", "_") not in names:
             raise ConfigError(f"no audit is called {name!r}; {closest(name, names)}")
     asked = names if only is None else [name.replace(" ", "_") for name in only]
-    given = dict(zip(registry.VOCABULARY["audits"], (table, curve, trace, model, images, probe)))
+    given = {
+        "table": table,
+        "curve": curve,
+        "trace": trace,
+        "model": model,
+        "images": images,
+        "probe": probe,
+    }
     found = []
     for place, name in enumerate(asked):
         progress.advance("audits", place, len(asked))
@@ -76,8 +83,7 @@ def audit(
 
 def needs_of(name: str) -> tuple[str, ...]:
     """What an audit reads."""
-    bound = registry.resolve("audits", name)
-    return tuple(registry.VOCABULARY["audits"][place] for place in bound.takes)
+    return registry.resolve("audits", name).needs
 
 
 def _one(name: str, given: Mapping[str, Any]) -> Finding:
@@ -100,7 +106,7 @@ def _one(name: str, given: Mapping[str, Any]) -> Finding:
         return Finding(spoken, "not checked", "none", "there is no radius above 0, or no attack", 0)
     before = probe.spent if probe is not None else 0.0
     try:
-        finding: Finding = registry.resolve("audits", name)(*given.values())
+        finding: Finding = registry.resolve("audits", name)(**given)
     except Exception as error:  # a model or an attack of the user's own may raise anything
         why = str(error).splitlines()[0] if str(error) else "no message"
         return Finding(

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from stresslens.config import registry
+from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import PluginValue
 from stresslens.config.threat_model import norm_of
 from stresslens.core.attack_base import attacked
@@ -70,7 +71,7 @@ def certify(
                 dict(options),
                 seed,
                 index.tolist(),
-                *registry.source_digests(value, base=base),
+                *source_digests(value, base=base),
             ]
         )
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
@@ -131,7 +132,7 @@ def _radii(
             rows = index[len(found) : len(found) + CHUNK]
             own = split.select(rows)
             x, y = own.floats(own.images[:]).to(first.device, first.dtype), own.labels.to(first.device)
-            radius = certificate(model, x, y, Draws(seed, rows))
+            radius = certificate(model=model, x=x, y=y, draws=Draws(seed, rows))
             if not isinstance(radius, torch.Tensor) or radius.shape != (len(rows),):
                 got = (
                     f"shape {tuple(radius.shape)}"

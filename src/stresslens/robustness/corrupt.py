@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Corruptions, PluginValue
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
@@ -61,7 +62,7 @@ def corrupt(
             settings.kinds,
             settings.seed,
             index.tolist(),
-            *registry.source_digests(settings.kinds, base=base),
+            *source_digests(settings.kinds, base=base),
         ]
     )
     if (kept := finished_result(folder, fingerprint)) is not None:
@@ -142,7 +143,7 @@ def _spoiled(
         if corruption is None:
             yield x, y
             continue
-        found = corruption(x, Draws(seed, index.to(places.device)[places]), severity)
+        found = corruption(x=x, draws=Draws(seed, index.to(places.device)[places]), severity=severity)
         if (
             not isinstance(found, Tensor)
             or found.shape != x.shape

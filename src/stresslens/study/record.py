@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from stresslens.config import registry
+from stresslens.config.own_plugins import own_plugins
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS
 from stresslens.core import distributed
 from stresslens.core.data import Data
@@ -47,9 +47,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
     for key in EVALUATION_KEYS:
         comparable.pop(key, None)
     sources = own_sources(task)
-    trained_with = registry.own_plugins(
-        {k: v for k, v in variant_settings(task).items() if k not in EVALUATION_KEYS}
-    )
+    trained_with = own_plugins({k: v for k, v in variant_settings(task).items() if k not in EVALUATION_KEYS})
     hashes = {
         name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name
     }

@@ -8,7 +8,8 @@ from contextlib import closing
 import torch
 from torch import nn
 
-from stresslens.config import registry, study_file
+from stresslens.config import study_file
+from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import EVALUATION_KEYS
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
@@ -68,7 +69,7 @@ def _due(task: Task, record: Record) -> dict[str, str]:
     for key in EVALUATION_KEYS:
         asked = configuration(task).get(key)
         if asked:
-            own = registry.source_digests(study_file.as_values(task.config)[key], base=task.base)
+            own = source_digests(study_file.as_values(task.config)[key], base=task.base)
             due[key] = fingerprint_of([record["fingerprint"], asked, *own])
     return {
         stage: fingerprint for stage, fingerprint in due.items() if record["stages"].get(stage) != fingerprint

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from stresslens.comparison.setting_importance import Standing, importance_verdicts
-from stresslens.config import registry, study_file
+from stresslens.config import study_file
+from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import space_settings
 from stresslens.config.sweep_validation import recipe_with
@@ -131,9 +132,7 @@ class Trials:
     @cached_property
     def asked(self) -> dict[str, Any]:
         """What makes it this sweep and no other."""
-        code = registry.source_digests(
-            [self.values, self.sweep.space, self.sweep.settings], base=self.run.base
-        )
+        code = source_digests([self.values, self.sweep.space, self.sweep.settings], base=self.run.base)
         train = {key: value for key, value in self.values["train"].items() if key not in RESUME_SAFE_KEYS}
         config = {**self.values, "train": train, "code": code}
         origin = initial_weights.published(self.run.config.model, None, base=self.run.base)

@@ -220,7 +220,8 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
         with way.autocast():
             inputs = layers.input_layers(trial)(x)
             now = Step(Draws(0, index), 0, 1.0, {}, batches=3)
-            loss = objective(trial, x, y, now, trial.get_submodule("net"), inputs)
+            net = trial.get_submodule("net")
+            loss = objective(model=trial, x=x, y=y, step=now, net=net, inputs=inputs)
         if loss.requires_grad:
             loss.backward()
         for parameter in trial.parameters():

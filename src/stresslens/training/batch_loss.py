@@ -29,7 +29,7 @@ def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
     bound = registry.resolve("augmentations", value, base=base)
 
     def augmented(x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
-        result = bound(x, y, draws, classes)
+        result = bound(x=x, y=y, draws=draws, classes=classes)
         if not (isinstance(result, tuple) and len(result) == 2 and len(result[0]) == len(x)):
             raise ConfigError(
                 f"the augmentation {value!r} returned {result!r:.60}; expected images and labels (x, y)"
@@ -65,7 +65,7 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 def weighted(loss: Loss, weights: Tensor) -> Loss:
     """The mean over images of the loss of each times the weight of its class; for mixed labels the
     mixture of their weights."""
-    each = torch.func.vmap(lambda logits, y: loss(logits[None], y[None]))
+    each = torch.func.vmap(lambda logits, y: loss(logits=logits[None], y=y[None]))
 
     def of_batch(logits: Tensor, y: Tensor) -> Tensor:
         own = weights.to(logits.device)
@@ -90,19 +90,17 @@ def prepared(
     takes an objective that asks for nothing else.
     """
     front, net = layers.input_layers(model), model.get_submodule("net")
-    ask = {need: objective.asks_for("objectives", need) for need in registry.VOCABULARY["objectives"]}
+    ask = {need: objective.asks_for(need) for need in registry.VOCABULARY["objectives"]}
 
     def of_inputs(batch: Batch) -> Tensor:
-        loss: Tensor = objective(
-            None, None, batch.y, step(batch.places) if ask["step"] else None, net, batch.x
-        )
+        now = step(batch.places) if ask["step"] else None
+        loss: Tensor = objective(y=batch.y, step=now, net=net, inputs=batch.x)
         return loss
 
     def of_images(batch: Batch) -> Tensor:
         inputs = front(batch.x) if ask["inputs"] else None
-        loss: Tensor = objective(
-            model, batch.x, batch.y, step(batch.places) if ask["step"] else None, net, inputs
-        )
+        now = step(batch.places) if ask["step"] else None
+        loss: Tensor = objective(model=model, x=batch.x, y=batch.y, step=now, net=net, inputs=inputs)
         return loss
 
     def narrowed(loss_of: LossOf) -> LossOf:

@@ -116,7 +116,7 @@ def robust_accuracy(
             return stands[rows]
 
         if len(right):
-            attack(model, x, y, ball, draws, watch, None, None, None)
+            attack(model=model, x=x, y=y, ball=ball, draws=draws, watch=watch)
         return int(stands.sum())
 
     return measure

@@ -111,7 +111,7 @@ class Training:
             raise ConfigError("the model has no parameters to train")
         optimized = self.tuning.parameters(train.lr)
         self.optimizer: torch.optim.Optimizer = registry.resolve("optimizers", train.optimizer, base=base)(
-            optimized, train.lr
+            parameters=optimized, lr=train.lr
         )
         if not isinstance(self.optimizer, torch.optim.Optimizer):
             raise ConfigError(
@@ -120,7 +120,9 @@ class Training:
         updates_per_epoch = math.ceil(self.steps_per_epoch / train.accumulate)
         schedule = registry.resolve("schedules", train.schedule, base=base)
         self.schedule: Scheduler = schedule(
-            self.optimizer, train.epochs * updates_per_epoch, updates_per_epoch
+            optimizer=self.optimizer,
+            steps=train.epochs * updates_per_epoch,
+            steps_per_epoch=updates_per_epoch,
         )
         if not all(hasattr(self.schedule, part) for part in ("step", "state_dict", "load_state_dict")):
             raise ConfigError(

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from stresslens.config import registry, study_file
+from stresslens.config.own_plugins import own_plugins, source_of
 from stresslens.config.schema import ESTIMATOR_KEYS, VariantConfig
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
@@ -77,8 +78,8 @@ def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
     """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells
     its content."""
     sources: dict[str, tuple[Path, str]] = {}
-    for name in registry.own_plugins(variant_settings(task)):
-        file = registry.source_of(name, base=task.base)
+    for name in own_plugins(variant_settings(task)):
+        file = source_of(name, base=task.base)
         if file is not None:
             digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
             sources[name] = file, file.name if file.stem.endswith(digest) else f"{file.stem}-{digest}.py"

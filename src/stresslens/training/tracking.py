@@ -109,7 +109,9 @@ class Tracking:
         def opened() -> Tracker:
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
-            tracker: Tracker = registry.resolve("trackers", value, base=self.base)(place, self.config)
+            tracker: Tracker = registry.resolve("trackers", value, base=self.base)(
+                folder=place, config=self.config
+            )
             if not all(callable(getattr(tracker, part, None)) for part in ("log", "close")):
                 raise TypeError(f"it returned {tracker!r:.60}; expected an object with log and close")
             return tracker

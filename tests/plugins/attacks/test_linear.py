@@ -31,7 +31,7 @@ def run(case: Linear, name: str, ball: Ball, **options: Any) -> Tensor:
     draws = Draws(0, torch.arange(len(case.x)))
     with attacked(case.model):
         x_adv: Tensor = registry.resolve("attacks", {name: options})(
-            case.model, case.x, case.y, ball, draws, unwatched, None, None, None
+            model=case.model, x=case.x, y=case.y, ball=ball, draws=draws, watch=unwatched
         )
     assert ball.holds(x_adv, case.x).all()
     return x_adv

@@ -24,15 +24,15 @@ def run(attack: Any, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, **needs
     draws = Draws(needs.get("seed", 0), torch.arange(len(x)))
     with attacked(model):
         result: Tensor = registry.resolve("attacks", attack)(
-            model,
-            x,
-            y,
-            ball,
-            draws,
-            needs.get("watch", unwatched),
-            needs.get("target"),
-            needs.get("start"),
-            needs.get("surrogate"),
+            model=model,
+            x=x,
+            y=y,
+            ball=ball,
+            draws=draws,
+            watch=needs.get("watch", unwatched),
+            target=needs.get("target"),
+            start=needs.get("start"),
+            surrogate=needs.get("surrogate"),
         )
     return result
 

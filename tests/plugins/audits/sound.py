@@ -3,7 +3,6 @@ be given about them."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresslens.config.registry import VOCABULARY, Bound, resolve
+from stresslens.config.registry import Bound, bind, resolve
 from stresslens.config.registry import names as names_of
 from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball, Norm
@@ -134,10 +133,7 @@ def bound(attack: Any) -> Bound:
     """An attack by name and options, or a function of this test."""
     if not callable(attack) or isinstance(attack, Bound):
         return attack if isinstance(attack, Bound) else resolve("attacks", attack)
-    needs = [
-        p.name for p in inspect.signature(attack).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD
-    ]
-    return Bound(attack, {}, tuple(VOCABULARY["attacks"].index(need) for need in needs))
+    return bind("attacks", attack, {})
 
 
 def attempts(

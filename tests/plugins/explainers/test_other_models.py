@@ -64,5 +64,5 @@ def test_every_explainer_that_suits(name: str, channels: int) -> None:
             bound = registry.resolve(
                 "explainers", {each: cheap.get(each, {"steps": 4} if each == "integrated_gradients" else {})}
             )
-            maps = bound(net, x, y, Draws(0, torch.arange(2)), None).checked(x, each)
+            maps = bound(model=net, x=x, y=y, draws=Draws(0, torch.arange(2))).checked(x, each)
             assert maps.values.shape == (2, side, side)

@@ -27,7 +27,7 @@ def net_of(shape: tuple[int, int, int] = SHAPE, names: tuple[str, ...] = NAMES, 
     options = options if "name" in options else {"layout": TINY, **options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return registry.resolve("models", {"openclip": options})(shape, len(names), names, None)
+        return registry.resolve("models", {"openclip": options})(shape=shape, classes=len(names), names=names)
 
 
 def images(n: int = 5, shape: tuple[int, int, int] = SHAPE, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -348,7 +348,9 @@ def test_two_captions_are_not_taken_for_two_images() -> None:
         "image": {"width": 16, "layers": [1, 1, 1, 1], "heads": 8},
         "text": {"width": 16, "layers": 1},
     }
-    net = registry.resolve("models", {"openclip": {"layout": resnet}})((3, 32, 32), 2, ["cat", "dog"], None)
+    net = registry.resolve("models", {"openclip": {"layout": resnet}})(
+        shape=(3, 32, 32), classes=2, names=["cat", "dog"]
+    )
     assert (
         feature_layer(net, (3, 32, 32))[0] is net
     )  # no linear layer of the image tower, and none of the text's

@@ -83,7 +83,9 @@ def test_clip_the_whole_way(options: dict[str, Any], task_of: Callable[..., Task
     seen = {"size": 224} if "name" in options else {}
     torch.manual_seed(7)
     side = seen.get("size", 32)
-    published = registry.resolve("models", {"openclip": options})((3, side, side), 3, CLASSES, None)
+    published = registry.resolve("models", {"openclip": options})(
+        shape=(3, side, side), classes=3, names=CLASSES
+    )
     safetensors.torch.save_file(
         {k: v.contiguous() for k, v in published.state_dict().items()}, tmp_path / "published.safetensors"
     )
@@ -112,7 +114,9 @@ def test_the_whole_way(value: dict[str, Any], task_of: Callable[..., Task], tmp_
     data = photographs()
     ((kind, options),) = value.items()
     torch.manual_seed(7)
-    published = registry.resolve("models", value)((3, 32, 32), 1000, [str(k) for k in range(1000)], None)
+    published = registry.resolve("models", value)(
+        shape=(3, 32, 32), classes=1000, names=[str(k) for k in range(1000)]
+    )
     state = {name: tensor.contiguous() for name, tensor in published.state_dict().items()}
     safetensors.torch.save_file(state, tmp_path / "published.safetensors")
     begun = {kind: {**options, "weights": {"file": str(tmp_path / "published.safetensors")}}}

@@ -36,7 +36,7 @@ def net_of() -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return registry.resolve("models", {"openclip": {"layout": LAYOUT}})(
-            SHAPE, len(NAMES), NAMES, None
+            shape=SHAPE, classes=len(NAMES), names=NAMES
         ).double()
 
 
@@ -49,7 +49,9 @@ def batch(n: int) -> tuple[Tensor, Tensor]:
 
 def loss_of(net: Any, x: Tensor, y: Tensor, *, seed: int = 0, **options: Any) -> Tensor:
     step = Step(Draws(seed, torch.arange(len(x))), 0, 0.0, {})
-    found: Tensor = registry.resolve("objectives", {"contrastive": options})(None, None, y, step, net, x)
+    found: Tensor = registry.resolve("objectives", {"contrastive": options})(
+        y=y, step=step, net=net, inputs=x
+    )
     return found
 
 

@@ -15,6 +15,7 @@ from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.types import Step, reported
+from stresslens.plugins.losses.cross_entropy import cross_entropy
 from stresslens.plugins.objectives.adversarial import adversarial
 from stresslens.plugins.objectives.free import free
 from stresslens.plugins.objectives.trades import trades
@@ -66,7 +67,7 @@ def test_adversarial_loss_and_gradient_are_the_closed_form(norm: str, attack: An
     net, (x, y) = linear(), images()
     found = registry.resolve(
         "objectives", {"adversarial": {"norm": norm, "eps": EPS[norm], "attack": attack}}
-    )(net, x, y, at(), None, None)
+    )(model=net, x=x, y=y, step=at())
     expected = worst_loss(net, x, y, norm)
     assert float(found.detach()) == pytest.approx(
         float(expected.detach()), rel=1e-3 if norm == "l1" and attack != "fgsm" else 1e-9
@@ -83,7 +84,7 @@ def test_free_reaches_the_closed_form_at_the_second_showing(norm: str) -> None:
     objective = registry.resolve("objectives", {"free": {"norm": norm, "eps": EPS[norm]}})
     losses = []
     for showing in range(3):
-        loss = objective(net, x, y, at(showing, carried=carried), None, None)
+        loss = objective(model=net, x=x, y=y, step=at(showing, carried=carried))
         loss.backward()
         losses.append(float(loss.detach()))
     assert losses[0] == pytest.approx(float(F.cross_entropy(net(x), y).detach()))
@@ -95,9 +96,9 @@ def test_free_carries_its_perturbation_place_by_place_through_a_smaller_batch() 
     net, carried = linear(), {}
     objective = registry.resolve("objectives", {"free": {"eps": 0.05}})
     (x, y), (few, of_few) = images(), images(4, seed=1)
-    objective(net, x, y, at(carried=carried), None, None).backward()
+    objective(model=net, x=x, y=y, step=at(carried=carried)).backward()
     before = carried["perturbation"].clone()
-    loss = objective(net, few, of_few, at(1, 4, carried=carried), None, None)
+    loss = objective(model=net, x=few, y=of_few, step=at(1, 4, carried=carried))
     assert float(loss.detach()) == pytest.approx(
         float(F.cross_entropy(net(few + before[:4]), of_few).detach())
     )
@@ -122,7 +123,7 @@ def test_trades_is_its_equation_at_one_end_of_the_ball(norm: str) -> None:
             p, q = torch.sigmoid(z), torch.sigmoid(moved)
             kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
             ends.append(float((F.cross_entropy(logits, y) + 4 * kl).detach()))
-        found = registry.resolve("objectives", {"trades": options})(net, x, y, at(n=1), None, None)
+        found = registry.resolve("objectives", {"trades": options})(model=net, x=x, y=y, step=at(n=1))
         assert min(abs(float(found.detach()) - end) for end in ends) < (
             1e-9 if norm != "l1" else 1e-3 * max(ends)
         )
@@ -130,7 +131,7 @@ def test_trades_is_its_equation_at_one_end_of_the_ball(norm: str) -> None:
 
 def test_trades_without_beta_is_the_plain_loss() -> None:
     net, (x, y) = linear(3), images()
-    found = registry.resolve("objectives", {"trades": {"beta": 0.0}})(net, x, y, at(), None, None)
+    found = registry.resolve("objectives", {"trades": {"beta": 0.0}})(model=net, x=x, y=y, step=at())
     assert float(found.detach()) == float(F.cross_entropy(net(x), y).detach())
 
 
@@ -141,7 +142,7 @@ class Spy:
         self.calls: list[dict[str, Any]] = []
 
     def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, draws: Draws, *others: Any
+        self, model: nn.Module, x: Tensor, y: Tensor, ball: Ball, draws: Draws, **others: Any
     ) -> Tensor:
         asked = any(p.requires_grad for p in model.parameters())
         self.calls.append(
@@ -149,7 +150,7 @@ class Spy:
                 "n": len(x),
                 "y": y,
                 "eps": ball.eps,
-                "target": others[1],
+                "target": others["target"],
                 "training": model.training,
                 "asked": asked,
             }
@@ -173,7 +174,7 @@ class Recorder(nn.Module):
 
 def attacked_rows(share: float, chance: float, step: int, n: int = 10) -> list[int]:
     model, spy, (x, y) = Recorder(), Spy(), images(n)
-    adversarial(model, x, y, at(step, n), attack=spy, share=share, chance=chance, loss=F.cross_entropy)
+    adversarial(model, x, y, at(step, n), attack=spy, share=share, chance=chance, loss=cross_entropy)
     (seen,) = model.seen
     black = ~seen.flatten(1).any(1)
     assert seen[~black].equal(x[~black])
@@ -199,7 +200,7 @@ def test_the_radius_grows_over_the_ramp_and_nothing_is_attacked_at_its_start() -
     for progress in (0.0, 0.1, 0.2, 0.4, 0.9):
         spy, (x, y) = Spy(), images()
         adversarial(
-            Recorder(), x, y, at(progress=progress), attack=spy, eps=0.3, ramp=0.4, loss=F.cross_entropy
+            Recorder(), x, y, at(progress=progress), attack=spy, eps=0.3, ramp=0.4, loss=cross_entropy
         )
         radii.append(spy.calls[0]["eps"] if spy.calls else None)
     assert radii == [None, *(pytest.approx(eps) for eps in (0.075, 0.15, 0.3, 0.3))]
@@ -209,7 +210,7 @@ def test_targets_are_another_class_than_the_images_own() -> None:
     x, y = images(50)
     for rule in ("least_likely", "random", 2):
         spy = Spy()
-        adversarial(Recorder(4), x, y, at(n=50), attack=spy, target=rule, loss=F.cross_entropy)  # type: ignore[arg-type]
+        adversarial(Recorder(4), x, y, at(n=50), attack=spy, target=rule, loss=cross_entropy)  # type: ignore[arg-type]
         target = spy.calls[0]["target"]
         assert (target != y).all() or rule == 2
         if rule == "least_likely":
@@ -224,7 +225,7 @@ def test_the_search_is_in_evaluation_mode_and_leaves_the_statistics_alone(object
     model, (x, y) = Recorder(), images()
     spy = Spy()
     options = {"attack": spy} if objective is adversarial else {}
-    objective(model, x, y, at(), loss=F.cross_entropy, **options)
+    objective(model, x, y, at(), loss=cross_entropy, **options)
     assert int(model.norm.num_batches_tracked) == (2 if objective is trades else 1)
     assert model.training
     assert all(p.requires_grad for p in model.parameters())
@@ -236,7 +237,7 @@ def test_mixed_labels_of_one_class_are_that_label(name: str) -> None:
     x, y = images()
     soft = F.one_hot(y, 3).double()
     losses = [
-        registry.resolve("objectives", name)(linear(3), x, label, at(), None, None) for label in (y, soft)
+        registry.resolve("objectives", name)(model=linear(3), x=x, y=label, step=at()) for label in (y, soft)
     ]
     assert float(losses[0].detach()) == pytest.approx(float(losses[1].detach()))
 
@@ -246,7 +247,7 @@ def test_draws_are_other_ones_for_every_showing_and_the_same_when_asked_again() 
     for seed in (7, 7, 8):
         spy, (x, y) = Spy(), images()
         step = Step(Draws(seed, torch.arange(9)), 0, 1.0, {}, 0, 1000)
-        adversarial(Recorder(), x, y, step, attack=spy, loss=F.cross_entropy)
+        adversarial(Recorder(), x, y, step, attack=spy, loss=cross_entropy)
         seen.append(spy.calls[0]["draws"])
     assert seen[0].equal(seen[1])
     assert not seen[0].equal(seen[2])
@@ -259,7 +260,7 @@ def test_the_guard_looks_once_an_epoch_at_the_same_images(name: str, batch: int,
     for place in range(batches):
         state: dict[str, Tensor] = {}
         step = Step(Draws(0, torch.arange(9)), 3, 0.5, state, place, batches)
-        registry.resolve("objectives", {name: {"eps": 0.2}})(linear(), x, y, step, None, None)
+        registry.resolve("objectives", {name: {"eps": 0.2}})(model=linear(), x=x, y=y, step=step)
         figures = reported(state)
         assert bool(figures) == (place == batch)
         if figures:
@@ -271,7 +272,7 @@ def test_the_guard_looks_once_an_epoch_at_the_same_images(name: str, batch: int,
 
 def test_noisy_images_have_their_deviation_and_leave_the_box() -> None:
     model, (x, y) = Recorder(), images(400)
-    registry.resolve("objectives", {"noisy": {"sigma": 0.5}})(model, x, y, at(n=400), None, None)
+    registry.resolve("objectives", {"noisy": {"sigma": 0.5}})(model=model, x=x, y=y, step=at(n=400))
     added = model.seen[0] - x
     assert float(added.std()) == pytest.approx(0.5, rel=0.05)
     assert abs(float(added.mean())) < 0.03
@@ -290,4 +291,4 @@ def test_fractions_are_radii_and_grey_levels_are_not(name: str) -> None:
     assert registry.resolve("objectives", {name: {"eps": "8/255"}}).options["eps"] == 8 / 255
     x, y = images()
     with pytest.raises(ConfigError, match="did you mean 8/255"):
-        registry.resolve("objectives", {name: {"eps": 8}})(linear(), x, y, at(), None, None)
+        registry.resolve("objectives", {name: {"eps": 8}})(model=linear(), x=x, y=y, step=at())

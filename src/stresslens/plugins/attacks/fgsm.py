@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Best, Watch, batched_mean_logits, gradient
+from stresslens.core.attack_base import Best, Watch, batched_mean_logits, gradient, per_image
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Loss, Positive
@@ -33,7 +33,7 @@ def fgsm(
     rows, best = torch.arange(len(x), device=x.device), Best(x, y, target)
     begin = ball.sample(x, draws) if random_start else x
     sign = 1 if target is None else -1
-    logits, values, grad = gradient(model, begin, loss, y if target is None else target)
+    logits, values, grad = gradient(model, begin, per_image(loss), y if target is None else target)
     watch(rows, begin, logits, sign * values, grad)
     best.update(rows, begin, logits)
     x_adv = ball.project(begin + relative_step * ball.radius(x) * ball.steepest(sign * grad), x)

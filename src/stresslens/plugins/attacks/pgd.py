@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import STACK, Best, Watch, batched_mean_logits, gradient, narrowed
+from stresslens.core.attack_base import STACK, Best, Watch, batched_mean_logits, gradient, narrowed, per_image
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Count, Decay, Loss, Positive
@@ -51,7 +51,7 @@ def pgd(
         survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
         for step in range(steps + 1):
             if step < steps:
-                logits, values, grad = gradient(model, z, loss, label[rows])
+                logits, values, grad = gradient(model, z, per_image(loss), label[rows])
                 keep = watch(rows, z, logits, sign * values, grad)
             else:
                 logits = batched_mean_logits(model, z)

@@ -36,7 +36,9 @@ def transfer(
         )
     rows, best = torch.arange(len(x), device=x.device), Best(x, y, target)
     with attacked(surrogate, draws.seed):
-        crafted = attack(surrogate, x, y, ball, draws, unwatched, target, start, None)
+        crafted = attack(
+            model=surrogate, x=x, y=y, ball=ball, draws=draws, watch=unwatched, target=target, start=start
+        )
     for z in (x, crafted):
         logits = batched_mean_logits(model, z)
         watch(rows, z, logits)

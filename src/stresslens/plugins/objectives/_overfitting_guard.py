@@ -35,7 +35,7 @@ def guarded(
         return
     x, y = x[:GUARDED], y[:GUARDED]
     draws = step.draws.fork(2).select(torch.arange(len(x), device=x.device))
-    found = guard(model, x, y, ball, draws, unwatched, None, None, None)
+    found = guard(model=model, x=x, y=y, ball=ball, draws=draws, watch=unwatched)
     of_own, of_guard = (
         float((batched_mean_logits(model, images).argmax(1) == y).double().mean())
         for images in (own(), found)

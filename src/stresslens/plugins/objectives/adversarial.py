@@ -50,14 +50,15 @@ def adversarial(
         aim = None
         if target is not None:
             aim = targets_of(target, batched_mean_logits(model, own), labels, step.draws.fork(1).select(rows))
-        return attack(model, own, labels, ball, step.draws.fork(0).select(rows), unwatched, aim, None, None)
+        draws = step.draws.fork(0).select(rows)
+        return attack(model=model, x=own, y=labels, ball=ball, draws=draws, watch=unwatched, target=aim)
 
     everything = torch.arange(len(x), device=x.device)
     with attacked(model):
         guarded(model, x, label, lambda: worst(everything[:GUARDED]), step, ball=ball, guard=guard)
         rows = everything[:0] if ball.eps == 0 else _picked(step, everything, share, chance)
         seen = x.index_copy(0, rows, worst(rows)) if len(rows) else x
-    return loss(model(seen), y)
+    return loss(logits=model(seen), y=y)
 
 
 def _picked(step: Step, everything: Tensor, share: float, chance: float) -> Tensor:

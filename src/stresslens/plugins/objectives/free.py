@@ -44,4 +44,4 @@ def free(
         step.carried["perturbation"] = torch.cat([moved, carried[len(x) :]])
 
     x_adv.register_hook(ascend)  # type: ignore[no-untyped-call]
-    return loss(model(x_adv), y)
+    return loss(logits=model(x_adv), y=y)

@@ -17,4 +17,4 @@ def noisy(
     """The loss on images with Gaussian noise of deviation `sigma`, which no box confines: what the
     certificate `smoothing` of the same `sigma` asks for (Cohen, Rosenfeld & Kolter 2019, section
     3.3)."""
-    return loss(model(x + sigma * step.draws.normal(*x.shape[1:]).to(x.dtype)), y)
+    return loss(logits=model(x + sigma * step.draws.normal(*x.shape[1:]).to(x.dtype)), y=y)

@@ -41,7 +41,7 @@ def trades(
             grad = gradient(model, x_adv, _divergence, clean)[2]
             x_adv = ball.project(x_adv + relative_step * ball.radius(x) * ball.steepest(grad), x)
     logits = model(x)
-    return loss(logits, y) + beta * _divergence(model(x_adv), F.log_softmax(logits, 1)).mean()
+    return loss(logits=logits, y=y) + beta * _divergence(model(x_adv), F.log_softmax(logits, 1)).mean()
 
 
 def _divergence(logits: Tensor, log_p: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ def warmup(
     """A linear rise to the learning rate over the first `share` of all steps, then another schedule
     over the rest."""
     rising = max(1, round(share * steps))
-    after = then(optimizer, max(1, steps - rising), steps_per_epoch)
+    after = then(optimizer=optimizer, steps=max(1, steps - rising), steps_per_epoch=steps_per_epoch)
     if isinstance(after, Constant):
         after = lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
     if not isinstance(after, lr_scheduler.LRScheduler):
