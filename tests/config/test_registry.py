@@ -425,6 +425,26 @@ def test_a_model_takes_its_own_options_and_those_of_the_weights_it_publishes() -
     assert (origin.run, origin.file, origin.head) == ("first", None, "new")
 
 
+@pytest.mark.parametrize("name", ["default_preprocessing", "usual"])
+def test_a_model_of_ones_own_says_how_images_are_prepared(tmp_path: Path, name: str) -> None:
+    text = f"""
+    def mine(shape, classes, *, depth: int = 3): return depth
+
+    def published(*, weights: str | None = None, size: int = 4): return (weights, size)
+
+    def {name}(*, size: int = 5): return size
+    """
+    write(tmp_path, "mine.py", text)
+    value = {"mine.py:mine": {"size": 6, "weights": "mine", "depth": 2}}
+    assert registry.resolve("models", value, base=tmp_path)() == 2
+    known = registry.default_preprocessing(value, base=tmp_path)
+    publish = registry.initial_weights(value, base=tmp_path)
+    assert known is not None
+    assert known() == 6
+    assert isinstance(publish, registry.Bound)
+    assert publish() == ("mine", 6)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

@@ -177,16 +177,40 @@ def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True)
     if isinstance(checked.get("weights"), WeightsRef):
         origin: WeightsRef = checked["weights"]
         return origin
-    publish = _publishes(function)
+    publish = beside(function, "published")
     return bind("models", publish, checked) if publish is not None else None
 
 
 def default_preprocessing(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
     """How images are prepared for the weights that are usually published for a model, where its
-    file says so (`usual`)."""
+    file says so (`default_preprocessing`; in version 0.1.0 `usual`)."""
     function, checked = _resolved("models", value, (), base, trust)
-    found: Plugin | None = vars(sys.modules[function.__module__]).get("usual")
+    found = beside(function, "default_preprocessing") or beside(function, "usual")
     return bind("models", found, checked) if found is not None else None
+
+
+def beside(function: Plugin, name: str) -> Plugin | None:
+    """The optional function of this name in a plug-in's own file, which says something about the
+    plug-in. It takes keywords alone; another one that happens to have the name is none."""
+    found = vars(sys.modules[function.__module__]).get(name)
+    if not inspect.isfunction(found):
+        return None
+    kinds = {parameter.kind for parameter in inspect.signature(found).parameters.values()}
+    return found if kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD} else None
+
+
+def answer_beside(bound: Bound, name: str, **given: Any) -> Any:
+    """What the function `name` beside a plug-in says of it with these options, the defaults among
+    them. None where there is no such function, or where it needs an option that the plug-in has not."""
+    function = beside(bound.function, name)
+    if function is None:
+        return None
+    known, asked = {**bound.all_options, **given}, inspect.signature(function).parameters.values()
+    if any(p.default is p.empty and p.name not in known for p in asked if p.kind == p.KEYWORD_ONLY):
+        return None
+    if not any(p.kind == p.VAR_KEYWORD for p in asked):
+        known = {p.name: known[p.name] for p in asked if p.name in known}
+    return function(**known)
 
 
 def bind(folder: str, function: Plugin, options: Mapping[str, Any]) -> Bound:
@@ -215,10 +239,10 @@ def _resolved(
             )
             continue
         annotation = declared[option].annotation
-        if folder == "models" and option == "weights" and isinstance(given, Mapping):
-            annotation = WeightsRef
+        if option in COMMON_OPTIONS.get(folder, {}) and isinstance(given, Mapping):
+            annotation = COMMON_OPTIONS[folder][option].annotation
         elif declared[option] is _WEIGHTS and given is not None:
-            publish = _publishes(function)
+            publish = beside(function, "published")
             others = (
                 f", or {', '.join(o for o in options_of(publish) if o != 'name')}: true"
                 if publish is not None
@@ -281,26 +305,19 @@ def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
 def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
     """Every option that may be given: the function's own, and of a model those of what its file
     publishes and `weights`."""
-    if folder != "models":
-        return options_of(function)
-    publish = _publishes(function)
-    own, theirs = options_of(function), options_of(publish) if publish is not None else {}
-    return {
-        **own,
-        **{name: option for name, option in ({"weights": _WEIGHTS} | theirs).items() if name not in own},
-    }
+    theirs = beside(function, OPTIONS_BESIDE[folder]) if folder in OPTIONS_BESIDE else None
+    others = COMMON_OPTIONS.get(folder, {}) | (options_of(theirs) if theirs is not None else {})
+    own = options_of(function)
+    return {**own, **{name: option for name, option in others.items() if name not in own}}
 
 
 _WEIGHTS = inspect.Parameter(
     "weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=WeightsRef | None
 )
-
-
-def _publishes(function: Plugin) -> Plugin | None:
-    """The function `published` beside a model, which says where weights for it are had
-    (core.pretrained.PretrainedWeights)."""
-    found: Plugin | None = vars(sys.modules[function.__module__]).get("published")
-    return found
+COMMON_OPTIONS = {"models": {"weights": _WEIGHTS}}
+"""Options of every plug-in of a folder."""
+OPTIONS_BESIDE = {"models": "published"}
+"""The function beside the plug-ins of a folder whose options are the plug-in's as well."""
 
 
 def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: bool) -> Any:

@@ -20,6 +20,8 @@ COMPACT_BELOW = 0.75
 """A batch is compacted when less than this share of it is still worth attacking."""
 STACK = 256
 """Restarts and targets of the few images that are left are attacked together, up to so many rows."""
+MOST_TARGETS = 9
+"""Classes that a targeted attack drives each image at, one by one (AutoAttack's number)."""
 
 PerImage = Callable[..., Tensor]
 """logits (N, K) and whatever labels → a loss for each image (N,), or its mean, which an attack raises."""
@@ -230,9 +232,9 @@ def narrowed(keep: Tensor) -> Tensor | None:
 
 
 def likely_others(logits: Tensor, y: Tensor, count: int | None = None) -> list[Tensor]:
-    """The most likely classes besides y, best first, (N,) each: `count` of them, by default nine,
-    at most all."""
-    others = min(9 if count is None else count, logits.shape[1] - 1)
+    """The most likely classes besides y, best first, (N,) each: `count` of them, by default
+    `MOST_TARGETS`, at most all."""
+    others = min(MOST_TARGETS if count is None else count, logits.shape[1] - 1)
     return list(logits.scatter(1, y[:, None], -torch.inf).topk(others, 1).indices.unbind(1))
 
 

@@ -95,6 +95,9 @@ class Trace:
     """Those of them whose best loss still rose in the last iterates."""
     passes: int = 1
     """That the model's answers were averaged over; more than one where it is random."""
+    may_be_flat: bool | None = None
+    """Whether what the attack raises may have a gradient of exactly zero on its way, though the
+    model has one; None where the attack does not say."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}

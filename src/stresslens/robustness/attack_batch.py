@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stresslens.config.registry import Bound
+from stresslens.config.registry import Bound, answer_beside
 from stresslens.core.attack_base import MULTIPLE, BatchedModel
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
@@ -110,6 +110,7 @@ class AttackBatch:
             float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0,
             len(rows),
             passes=model.passes if isinstance(model, BatchedModel) else 1,
+            may_be_flat=answer_beside(attack, "may_be_flat"),
         )
         returned = self.x_adv.clone()
         if not len(rows):

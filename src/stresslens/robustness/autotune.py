@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresslens.config.registry import Bound
+from stresslens.config.registry import Bound, answer_beside
 from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.devices import on_threads
 from stresslens.core.layers import pooled_first
@@ -104,16 +104,14 @@ def _quickest(model: nn.Module, x: Tensor, passes: int, most: int) -> AttackComp
 
 
 def step_of(attack: Bound, eps: float) -> float | None:
-    """The length of an attack's steps at a radius, in pixel units; None where it has no fixed one."""
-    options = attack.options
-    given = options.get("step_size")
-    if given is not None:
-        return float(given)
-    relative, steps = options.get("relative_step"), options.get("steps")
-    if relative is not None:
-        return float(relative) * eps
-    name = attack.function.__name__
-    return eps if name == "fgsm" else 2.5 * eps / float(steps or 40) if name == "pgd" else None
+    """The length of an attack's steps at a radius, in pixel units: as the attack says it
+    (`step_length` beside it), else by the options `step_size` and `relative_step` that are given;
+    None where it has no fixed one."""
+    length = answer_beside(attack, "step_length", eps=eps)
+    if length is None and (length := attack.options.get("step_size")) is None:
+        relative = attack.options.get("relative_step")
+        return None if relative is None else float(relative) * eps
+    return float(length)
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:

@@ -176,16 +176,13 @@ def _settled(
 
 
 def _gradients(each: BoundAttack) -> float:
-    """About how many gradients an attack takes for an image that it does not break; a forward pass
-    counts a third."""
-    declared = registry.options_of(each.bound.function)
-    options = {name: each.bound.options.get(name, option.default) for name, option in declared.items()}
-    targeted = each.bound.function.__name__ == "fab" or options.get("loss") in (
-        "auto",
-        "dlr_targeted",
-        "margin_targeted",
-    )
-    steps = float(options.get("steps") or 1) * float(options.get("restarts") or 1) * (9 if targeted else 1)
+    """About how many gradients an attack takes for an image that it does not break, a forward pass
+    counting a third: as the attack says it (`cost` beside it), else by its options."""
+    told = registry.answer_beside(each.bound, "cost")
+    if told is not None:
+        return max(float(told), 1.0)
+    options = each.bound.all_options
+    steps = float(options.get("steps") or 1) * float(options.get("restarts") or 1)
     return max(steps, float(options.get("queries") or 0) / 3, 1.0)
 
 

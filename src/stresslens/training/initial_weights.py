@@ -50,9 +50,9 @@ def published(
     beside = RunFolder(file.parent)
     if file.name == beside.weights.name and beside.card.is_file():
         return replace(_of_file(file, beside.load_card(), file.name), head=asked.head)
-    usual = registry.default_preprocessing(model, base=base, trust=trust)
+    known = registry.default_preprocessing(model, base=base, trust=trust)
     return replace(
-        _of_file(file, None, file.name), preprocessing=usual() if usual is not None else None, head=asked.head
+        _of_file(file, None, file.name), preprocessing=known() if known is not None else None, head=asked.head
     )
 
 

@@ -102,6 +102,7 @@ def of_trace(*some: Trace) -> set[str]:
     [
         ("zero gradients", trace(zero_at_start=2)),
         ("zero gradients", trace(zero_on_path=20)),
+        ("zero gradients", trace(attack="fab by name alone", zero_on_path=20, may_be_flat=False)),
         ("outside the ball", trace(outside=2, excess=3.2)),
         ("unused radius", trace(excess=0.31)),
         ("silent success", trace(silent=2)),
@@ -121,6 +122,7 @@ def test_each_sign_of_a_trace(expected: str, some: Trace) -> None:
         trace(),
         trace(zero_at_start=1, silent=1, outside=1),
         trace(attack="apgd t", options={"loss": "dlr_targeted"}, zero_on_path=50),  # flat where y ranks third
+        trace(attack="one's own", zero_on_path=50, may_be_flat=True),
         trace(attack="noise", gradients=0, excess=0.2),
         trace(attack="fab", excess=0.4),  # looks for the smallest
         trace(excess=0.5, n=100, broke=97),  # hardly any image left

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import (
+    MOST_TARGETS,
     STACK,
     Best,
     Watch,
@@ -102,6 +103,14 @@ def apgd(
         )
         alive = alive[survives[alive]]
     return best.x_adv
+
+
+def cost(*, loss: Choice, steps: int, restarts: int) -> float:
+    return steps * restarts * (MOST_TARGETS if loss in ("auto", "dlr_targeted", "margin_targeted") else 1)
+
+
+def may_be_flat(*, loss: Choice) -> bool:
+    return loss in ("dlr", "dlr_targeted", "margin_targeted")
 
 
 def _plan(

@@ -3,7 +3,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import STACK, Watch, batched_mean_logits, gradient, likely_others, narrowed
+from stresslens.core.attack_base import (
+    MOST_TARGETS,
+    STACK,
+    Watch,
+    batched_mean_logits,
+    gradient,
+    likely_others,
+    narrowed,
+)
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Chance, Count, Decay, Positive
@@ -87,6 +95,14 @@ def fab(
         _refine(model, x, y, rows, aim, found, size, ball, watch, smallest, above, survives)
         alive = alive[survives[alive]]
     return smallest.x_adv()
+
+
+def cost(*, steps: int, restarts: int) -> float:
+    return steps * restarts * MOST_TARGETS
+
+
+def may_be_flat() -> bool:
+    return True
 
 
 def _begin(

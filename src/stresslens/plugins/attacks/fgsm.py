@@ -41,3 +41,7 @@ def fgsm(
     watch(rows, x_adv, logits)
     best.update(rows, x_adv, logits)
     return best.x_adv
+
+
+def step_length(*, eps: float, relative_step: float) -> float:
+    return relative_step * eps

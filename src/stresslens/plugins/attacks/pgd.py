@@ -76,6 +76,12 @@ def pgd(
     return best.x_adv
 
 
+def step_length(*, eps: float, steps: int, step_size: float | None, relative_step: float | None) -> float:
+    if step_size is not None:
+        return step_size
+    return relative_step * eps if relative_step is not None else 2.5 * eps / steps
+
+
 def _begin(
     x: Tensor, ball: Ball, draws: Draws, start: Tensor | None, attempt: int, alive: Tensor, random_start: bool
 ) -> Tensor:

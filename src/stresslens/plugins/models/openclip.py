@@ -130,7 +130,7 @@ def published(*, name: str | None = None, weights: str | None = None) -> Pretrai
     return PretrainedWeights(f"open_clip {name} {weights}", lambda: _load(name, weights), seen)
 
 
-def usual(*, name: str | None = None) -> Preprocessing | None:
+def default_preprocessing(*, name: str | None = None) -> Preprocessing | None:
     tags = _tags(name) if name is not None else []
     found = published(name=name, weights="openai" if "openai" in tags else tags[0]) if tags else None
     return found.preprocessing if found else None

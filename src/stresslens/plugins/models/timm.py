@@ -76,10 +76,10 @@ def published(*, name: str, pretrained: bool = False) -> PretrainedWeights | Non
             raise unavailable(source, file, error) from error
         return state
 
-    return PretrainedWeights(source, load, usual(name=name))
+    return PretrainedWeights(source, load, default_preprocessing(name=name))
 
 
-def usual(*, name: str) -> Preprocessing:
+def default_preprocessing(*, name: str) -> Preprocessing:
     config = _config(name)
     interpolation: Interpolation = "bicubic" if config.interpolation == "bicubic" else "bilinear"
     return Preprocessing(config.input_size, Normalize.by_moments(config.mean, config.std), interpolation)

@@ -69,7 +69,7 @@ def published(*, name: str, weights: str | None = None) -> PretrainedWeights | N
     return PretrainedWeights(source, load, seen)
 
 
-def usual(*, name: str) -> Preprocessing | None:
+def default_preprocessing(*, name: str) -> Preprocessing | None:
     found = published(name=name, weights="DEFAULT")
     return found.preprocessing if found else None
 
