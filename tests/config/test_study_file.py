@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stresslens.config import study_file
+from stresslens.config.repeats import Repeats
 from stresslens.config.validation import objective_of
 from stresslens.core.errors import ConfigError
 
@@ -248,14 +249,14 @@ def test_repeats_over_folds_and_splits(tmp_path: Path) -> None:
 
 def test_one_repeat_is_the_same_however_many_there_are() -> None:
     assert (
-        study_file.Repeats(folds=5, times=2).alone(3)
-        == study_file.Repeats(folds=5, times=9).alone(3)
+        Repeats(folds=5, times=2).alone(3)
+        == Repeats(folds=5, times=9).alone(3)
         == {"folds": 5, "times": 1, "only": [3]}
     )
-    assert study_file.Repeats(splits=10).alone(4) == study_file.Repeats(splits=99).alone(4)
-    for repeats in (study_file.Repeats(folds=5, times=3), study_file.Repeats(splits=12)):
+    assert Repeats(splits=10).alone(4) == Repeats(splits=99).alone(4)
+    for repeats in (Repeats(folds=5, times=3), Repeats(splits=12)):
         for seed in repeats.seeds:
-            alone = study_file.Repeats(**repeats.alone(seed))
+            alone = Repeats(**repeats.alone(seed))
             assert alone.wrong() is None
             assert alone.seeds == [seed]
 

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.config.own_plugins import load_own_plugin
-from stresslens.core.errors import ConfigError, Notice, Problem, Problems, closest
+from stresslens.core.errors import ConfigError, Notice, Problem, Problems, closest, unknown_key
 from stresslens.core.pretrained import WeightsRef
 from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
 
@@ -234,9 +234,8 @@ def _resolved(
     for option, given in options.items():
         place = (*path, name, option)
         if option not in declared:
-            problems.append(
-                Problem(place, f"{name} has no option {option!r}; {closest(str(option), list(declared))}")
-            )
+            what = f"{name} has no option {option!r}"
+            problems.append(Problem(place, unknown_key(option, declared, what)))
             continue
         annotation = declared[option].annotation
         if option in COMMON_OPTIONS.get(folder, {}) and isinstance(given, Mapping):

@@ -19,7 +19,7 @@ from stresslens.config.registry import Keys
 from stresslens.config.schema import STRICT, Positive
 from stresslens.config.validation import shortened, validated
 from stresslens.config.yaml_source import scalar
-from stresslens.core.errors import ConfigError, Problem, closest
+from stresslens.core.errors import ConfigError, Problem, unknown_key
 from stresslens.core.types import Seed
 
 TRIALS = 20
@@ -152,11 +152,7 @@ def space_settings(sweep: Sweep, found: list[Problem]) -> list[Setting]:
     for key, given in (sweep.space or {}).items():
         at: Keys = ("sweep", "space", key)
         if isinstance(given, Mapping) and "choices" in given:
-            found += [
-                Problem((*at, k), f"unknown key; {closest(str(k), ['choices'])}")
-                for k in given
-                if k != "choices"
-            ]
+            found += [Problem((*at, k), unknown_key(k, ["choices"])) for k in given if k != "choices"]
             at, given = (*at, "choices"), given["choices"]
         if isinstance(given, list):
             if len({str(choice) for choice in given}) < len(given):

@@ -4,9 +4,8 @@ and line."""
 from __future__ import annotations
 
 import copy
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +17,8 @@ from stresslens.config import registry
 from stresslens.config.contrasts import ContrastSection, claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
+from stresslens.config.grid import Cell, Change, cells
+from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Halving, Sweep
 from stresslens.config.sweep_validation import check_sweep
@@ -30,52 +31,10 @@ from stresslens.config.validation import (
     with_renamed_runs,
 )
 from stresslens.config.yaml_source import Source, parse_value
-from stresslens.core.errors import ConfigError, Problem, Problems, closest
-from stresslens.core.splits import Division
+from stresslens.core.errors import ConfigError, Problem, Problems, closest, unknown_key
 
 ExecutorName = Literal["local", "ray"]
 """Where runs are carried out: on this machine, or on a Ray cluster."""
-
-
-@dataclass(config=STRICT)
-class Repeats:
-    """Another division of the data for every repeat: k-fold, `times` over, or so many random
-    splits. `only` picks some of them."""
-
-    folds: Annotated[int, Field(ge=2, le=1000)] | None = None
-    times: Annotated[int, Field(ge=1, le=1000)] = 1
-    splits: Annotated[int, Field(ge=2, le=10_000)] | None = None
-    only: list[Annotated[int, Field(ge=0, lt=2**32)]] | None = None
-
-    @property
-    def division(self) -> Division:
-        return Division(self.folds, self.times)
-
-    def alone(self, seed: int) -> dict[str, Any]:
-        """What defines one repeat and nothing else, so that more of them change nothing about it."""
-        if self.folds is not None:
-            return {"folds": self.folds, "times": seed // self.folds + 1, "only": [seed]}
-        return {"splits": max(2, seed + 1), "only": [seed]}
-
-    def wrong(self) -> str | None:
-        if (self.folds is None) == (self.splits is None):
-            return "give either folds or splits"
-        if self.splits is not None and self.times != 1:
-            return "times belongs to folds; give more splits"
-        most = (self.folds or 0) * self.times or self.splits or 0
-        if self.only is not None and (
-            not self.only or len(set(self.only)) < len(self.only) or max(self.only) >= most
-        ):
-            return f"only: expected some of the repeats 0 to {most - 1}, each once"
-        return None
-
-    @property
-    def seeds(self) -> list[int]:
-        return (
-            list(range((self.folds or 0) * self.times or self.splits or 1))
-            if self.only is None
-            else self.only
-        )
 
 
 @dataclass(config=STRICT)
@@ -176,36 +135,9 @@ def expand_study(
 ) -> Study:
     """A study from plain values. Raises Problems with the path of each."""
     found = list(problems)
-    known = [*VARIANT_KEYS, *STUDY_KEYS]
-    found += [
-        Problem((key,), f"unknown key; {closest(str(key), known)}") for key in values if key not in known
-    ]
-    framing = {k: v for k, v in values.items() if k in STUDY_KEYS}
-    before = len(found)
-    frame = validated(_FRAME, framing, found, owner_of=_section_of)
-    if frame is None:  # go on with the keys that are right, so that the mistakes in the runs are told as well
-        broken = {problem.path[0] for problem in found[before:]}
-        frame = validated(
-            _FRAME, {k: v for k, v in framing.items() if k not in broken}, [], owner_of=_section_of
-        )
+    frame = _frame_of(values, found)
     base_recipe = {k: v for k, v in values.items() if k in VARIANT_KEYS}
-
-    given: list[tuple[str, Any]] = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            found.append(
-                Problem(
-                    ("command line", text),
-                    "an override is written key.path=value, for example train.epochs=1",
-                )
-            )
-        elif (first := key.partition(".")[0]) in STUDY_KEYS:
-            found.append(
-                Problem(("command line", text), f"{first} belongs to the study and cannot be overridden")
-            )
-        else:
-            given.append((key, parse_value(value)))
+    given = _overrides_of(overrides, found)
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
     study_name = frame.study or name
@@ -213,58 +145,23 @@ def expand_study(
     names: list[str] = []
     written: dict[str, dict[str, registry.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
-    for run_name, changes, stem, point in _crossed(frame):
-        whole = _safe(run_name + suffix)
-        names.append(run_name)
-        merged = copy.deepcopy(base_recipe)
-        origins: dict[registry.Keys, registry.Keys] = {}
-        fixed = {key: origin for key, _, origin in changes} | {
-            key: ("the", "command", "line") for key, _ in given
-        }
-        for key, value, origin in [*changes, *((k, v, ("command line", f"{k}={v}")) for k, v in given)]:
-            try:
-                origins[set_dotted(merged, key, value)] = origin
-            except ConfigError as error:
-                found.append(Problem(origin, str(error)))
-        if frame.curve is not None and point is not None:
-            for curve in frame.curve.curves_of(stem or study_name, point):
-                curves.setdefault(curve, []).append((point.size, whole))
-            found += [
-                Problem(place_written(problem.path, origins), problem.message)
-                for problem in frame.curve.clashes(merged)
-            ]
-            for key, value in frame.curve.at(point, merged).items():
-                origins[set_dotted(merged, key, value)] = (
-                    "curve",
-                    "sizes",
-                    frame.curve.sizes.index(point.size),
-                )
-            fixed |= dict.fromkeys(frame.curve.sets, ("the", "curve"))
+    for cell in cells(frame.runs, frame.grid, frame.curve):
+        whole = _safe(cell.name + suffix)
+        names.append(cell.name)
+        merged, origins = _merged(base_recipe, [*cell.changes, *given], found)
+        if frame.curve is not None and cell.point is not None:
+            for curve in frame.curve.curves_of(cell.stem or study_name, cell.point):
+                curves.setdefault(curve, []).append((cell.point.size, whole))
+            _set_size(frame.curve, cell.point, merged, origins, found)
         config = check_variant(merged, (), base, found, origins)
-        if (
-            frame.sweep is not None
-            and config is not None
-            and any(what == "weights" for what, _ in depends_on(config))
-        ):
-            why = "a sweep begins before other runs are trained; train the one with the weights first, and give its file"
-            found.append(Problem(("sweep",), f"{why}: weights: {{file: RUN/model.safetensors}}"))
         if frame.sweep is not None and config is not None:
-            if config.estimator is not None or any(
-                key.startswith("estimator") for key in frame.sweep.space or {}
-            ):
-                why = "trials are judged by the epochs of training, and an estimator has none; list its settings as runs"
-                found.append(Problem(("sweep",), why))
-            check_sweep(frame.sweep, config, fixed, base, found)
+            _check_swept(frame, cell, given, config, base, found)
         if len(whole.encode()) > 200:
-            found.append(
-                Problem(
-                    ("runs", run_name), "the name is too long for a folder (200 bytes with the overrides)"
-                )
-            )
-        if whole in (run.name for run in runs):
-            found.append(
-                Problem(("runs", run_name), f"another run has the same folder name, {whole!r}; rename one")
-            )
+            why = "the name is too long for a folder (200 bytes with the overrides)"
+            found.append(Problem(("runs", cell.name), why))
+        if whole in written:
+            why = f"another run has the same folder name, {whole!r}; rename one"
+            found.append(Problem(("runs", cell.name), why))
         elif config is not None:
             runs.append(Variant(whole, config, base))
             model_name = registry.name_and_options("models", config.model)[0]
@@ -276,46 +173,125 @@ def expand_study(
     beside = base.parent.parent if source is not None and source.name == "config.yaml" else None
     estimators = {run.name for run in runs if run.config.estimator is not None}
     runs = [_with_others(run, folders, beside, estimators, written[run.name], found) for run in runs]
-    if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
-        found.append(
-            Problem(("study",), f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _")
-        )
-    if isinstance(frame.repeats, list) and (
-        not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)
-    ):
-        found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
-    if frame.curve is not None and len(set(frame.curve.sizes)) < len(frame.curve.sizes):
-        found.append(Problem(("curve", "sizes"), "each size once"))
-    for place, run in enumerate((frame.curve.runs if frame.curve else None) or []):
-        if run not in (frame.runs or {}):
-            found.append(
-                Problem(
-                    ("curve", "runs", place),
-                    f"no run is called {run!r}; {closest(run, list(frame.runs or {}))}",
-                )
-            )
-    if isinstance(frame.repeats, Repeats) and (wrong := frame.repeats.wrong()) is not None:
-        found.append(Problem(("repeats",), wrong))
-    if isinstance(frame.repeats, Repeats) and frame.sweep is not None:
-        found.append(
-            Problem(
-                ("sweep",),
-                "images that choose in one division are test images of another; repeat over seeds instead",
-            )
-        )
+    _check_frame(frame, study_name, found)
     recipes = {run.name: {k: v for k, v in as_values(run.config).items() if k != "track"} for run in runs}
     contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
     claims = claims_of(frame.contrasts or {}, contrasts, found)
     if found:
         raise Problems(list(dict.fromkeys(found)))
-    if isinstance(frame.repeats, Repeats):
-        seeds, repeats = frame.repeats.seeds, frame.repeats
-    else:
-        seeds, repeats = list(range(frame.repeats)) if isinstance(frame.repeats, int) else frame.repeats, None
+    seeds, repeats = _seeds_of(frame.repeats)
     points = list(curves.items())
     return Study(
         study_name, runs, seeds, contrasts, source, claims, repeats, points, frame.sweep, frame.executor
     )
+
+
+def _frame_of(values: Mapping[str, Any], found: list[Problem]) -> Any:
+    """The keys besides those of a recipe; where some are wrong, the others, so that the mistakes in
+    the runs are told as well."""
+    known = [*VARIANT_KEYS, *STUDY_KEYS]
+    found += [Problem((key,), unknown_key(key, known)) for key in values if key not in known]
+    framing = {k: v for k, v in values.items() if k in STUDY_KEYS}
+    before = len(found)
+    frame = validated(_FRAME, framing, found, owner_of=_section_of)
+    if frame is None:
+        broken = {problem.path[0] for problem in found[before:]}
+        right = {k: v for k, v in framing.items() if k not in broken}
+        frame = validated(_FRAME, right, [], owner_of=_section_of)
+    return frame
+
+
+def _overrides_of(overrides: Sequence[str], found: list[Problem]) -> list[Change]:
+    given: list[Change] = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            why = "an override is written key.path=value, for example train.epochs=1"
+            found.append(Problem(("command line", text), why))
+        elif (first := key.partition(".")[0]) in STUDY_KEYS:
+            why = f"{first} belongs to the study and cannot be overridden"
+            found.append(Problem(("command line", text), why))
+        else:
+            parsed = parse_value(value)
+            given.append((key, parsed, ("command line", f"{key}={parsed}")))
+    return given
+
+
+def _merged(
+    base_recipe: Mapping[str, Any], changes: Sequence[Change], found: list[Problem]
+) -> tuple[dict[str, Any], dict[registry.Keys, registry.Keys]]:
+    """A run's plain values, and where each of the changes was written."""
+    merged = copy.deepcopy(dict(base_recipe))
+    origins: dict[registry.Keys, registry.Keys] = {}
+    for key, value, origin in changes:
+        try:
+            origins[set_dotted(merged, key, value)] = origin
+        except ConfigError as error:
+            found.append(Problem(origin, str(error)))
+    return merged, origins
+
+
+def _set_size(
+    curve: DataSizes,
+    point: DataSizePoint,
+    merged: dict[str, Any],
+    origins: dict[registry.Keys, registry.Keys],
+    found: list[Problem],
+) -> None:
+    """Sets what the point of a data-size curve sets."""
+    found += [Problem(place_written(each.path, origins), each.message) for each in curve.clashes(merged)]
+    for key, value in curve.at(point, merged).items():
+        origins[set_dotted(merged, key, value)] = ("curve", "sizes", curve.sizes.index(point.size))
+
+
+def _check_swept(
+    frame: _Frame,
+    cell: Cell,
+    given: Sequence[Change],
+    config: VariantConfig,
+    base: Path,
+    found: list[Problem],
+) -> None:
+    sweep = frame.sweep
+    assert sweep is not None
+    fixed: dict[str, registry.Keys] = {key: origin for key, _, origin in cell.changes}
+    fixed |= {key: ("the", "command", "line") for key, _, _ in given}
+    if frame.curve is not None and cell.point is not None:
+        fixed |= dict.fromkeys(frame.curve.sets, ("the", "curve"))
+    if any(what == "weights" for what, _ in depends_on(config)):
+        why = "a sweep begins before other runs are trained; train the one with the weights first, and give its file"
+        found.append(Problem(("sweep",), f"{why}: weights: {{file: RUN/model.safetensors}}"))
+    if config.estimator is not None or any(key.startswith("estimator") for key in sweep.space or {}):
+        why = "trials are judged by the epochs of training, and an estimator has none; list its settings as runs"
+        found.append(Problem(("sweep",), why))
+    check_sweep(sweep, config, fixed, base, found)
+
+
+def _check_frame(frame: _Frame, study_name: str, found: list[Problem]) -> None:
+    """What in the keys besides those of a recipe cannot be, though each has its type."""
+    if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
+        why = f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"
+        found.append(Problem(("study",), why))
+    repeats = frame.repeats
+    if isinstance(repeats, list) and (not repeats or len(set(repeats)) < len(repeats)):
+        found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
+    if frame.curve is not None and len(set(frame.curve.sizes)) < len(frame.curve.sizes):
+        found.append(Problem(("curve", "sizes"), "each size once"))
+    for place, run in enumerate((frame.curve.runs if frame.curve else None) or []):
+        if run not in (frame.runs or {}):
+            why = f"no run is called {run!r}; {closest(run, list(frame.runs or {}))}"
+            found.append(Problem(("curve", "runs", place), why))
+    if isinstance(repeats, Repeats) and (wrong := repeats.wrong()) is not None:
+        found.append(Problem(("repeats",), wrong))
+    if isinstance(repeats, Repeats) and frame.sweep is not None:
+        why = "images that choose in one division are test images of another; repeat over seeds instead"
+        found.append(Problem(("sweep",), why))
+
+
+def _seeds_of(repeats: int | list[int] | Repeats) -> tuple[list[int], Repeats | None]:
+    if isinstance(repeats, Repeats):
+        return repeats.seeds, repeats
+    return list(range(repeats)) if isinstance(repeats, int) else repeats, None
 
 
 def with_executor(study: Study, executor: str | None) -> Study:
@@ -388,38 +364,6 @@ def as_values(config: VariantConfig) -> dict[str, Any]:
 
 def _dotted(path: registry.Keys) -> str:
     return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "
-
-
-def _crossed(
-    frame: _Frame,
-) -> Iterator[tuple[str, list[tuple[str, Any, registry.Keys]], str, DataSizePoint | None]]:
-    """Each run's name with its changes (key, value, where written), and if there is a curve the
-    name without its point, and that: the named runs crossed with the grid and the curve."""
-    named = frame.runs or {"" if frame.grid or frame.curve else "run": {}}
-    axes = [
-        [(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (frame.grid or {}).items()
-    ]
-    for name, changes in named.items():
-        own = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
-        for cell in itertools.product(*axes):
-            label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
-            stem = ",".join(filter(None, [name, label]))
-            for point in frame.curve.points_of(name) if frame.curve else [None]:
-                yield (
-                    ",".join(filter(None, [stem, frame.curve.label(point) if frame.curve and point else ""])),
-                    [*own, *cell],
-                    stem,
-                    point,
-                )
-
-
-def _label(value: Any) -> str:
-    if not isinstance(value, dict):
-        return str(value)
-    return " ".join(
-        f"{name} {' '.join(f'{k}={v}' for k, v in (options or {}).items())}"
-        for name, options in value.items()
-    )
 
 
 def _safe(name: str) -> str:

@@ -4,7 +4,7 @@ its type and default."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import IndividualAttack, PluginValue, Robustness, Target
 from stresslens.core.ball import Norm, parse_radii
-from stresslens.core.errors import ConfigError, Problem, Problems, closest
+from stresslens.core.errors import ConfigError, Problem, Problems, unknown_key
 
 FAST: tuple[PluginValue, ...] = (
     "fgsm",
@@ -30,7 +30,7 @@ STANDARD: tuple[PluginValue, ...] = (
 )
 """The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), each on what the
 ones before left."""
-PROTOCOLS = {"fast": FAST, "standard": STANDARD}
+PROTOCOLS: dict[str, tuple[PluginValue, ...]] = {"fast": FAST, "standard": STANDARD, "none": ()}
 
 
 @dataclass(frozen=True)
@@ -73,78 +73,87 @@ class ThreatModel:
 
 
 def resolve_threat_model(
-    asked: Robustness, *, base: Path, path: registry.Keys = ("robustness",)
+    config: Robustness, *, base: Path, path: registry.Keys = ("robustness",)
 ) -> ThreatModel:
     """Raises Problems, one for each setting that cannot be carried out."""
     found: list[Problem] = []
     radii: list[float] = []
     try:
-        radii = parse_radii(asked.radii, asked.norm)
+        radii = parse_radii(config.radii, config.norm)
     except ConfigError as error:
         found.append(Problem((*path, "radii"), str(error)))
-    if asked.success == "target" and asked.target is None:
+    if config.success == "target" and config.target is None:
         found.append(Problem((*path, "success"), "success: target needs a target"))
-    values = (
-        []
-        if asked.protocol == "none"
-        else asked.protocol
-        if isinstance(asked.protocol, list)
-        else PROTOCOLS[asked.protocol]
-    )
-    if not values and not asked.alone:
+    if isinstance(config.protocol, list):
+        values: Sequence[PluginValue] = config.protocol
+    else:
+        values = PROTOCOLS[config.protocol]
+    if not values and not config.alone:
         found.append(Problem((*path, "protocol"), "nothing to do: give a protocol, or attacks under `alone`"))
-    attempts = [_bound_attack(value, (*path, "protocol"), base, asked.norm, found) for value in values]
-    alone = []
-    for place, each in enumerate(asked.alone):
-        own = each if isinstance(each, IndividualAttack) else IndividualAttack(each)
-        at = (*path, "alone", place)
-        if isinstance(each, dict) and "attack" in each:
-            keys = list(IndividualAttack.__dataclass_fields__)
-            wrong = next((key for key in each if key not in keys), None)
-            why = (
-                f"unknown key {wrong!r}; {closest(str(wrong), keys)}"
-                if wrong
-                else "expected {attack: …, target: …, radii: …, name: …}"
-            )
-            found.append(Problem(at, why))
-            continue
-        try:
-            own_radii = tuple(parse_radii(own.radii, asked.norm)) if own.radii is not None else tuple(radii)
-        except ConfigError as error:
-            found.append(Problem((*at, "radii"), str(error)))
-            continue
-        alone.append(_bound_attack(own.attack, at, base, asked.norm, found, own.name, own.target, own_radii))
-    for place, value in enumerate(asked.certificates):
-        try:
-            norm_of(
-                value, registry.resolve("certificates", value, path=(*path, "certificates", place), base=base)
-            )
-        except Problems as error:
-            found += error.problems
-        except ConfigError as error:
-            found.append(Problem((*path, "certificates", place), str(error)))
+    attempts = [_bound_attack(value, (*path, "protocol"), base, config.norm, found) for value in values]
+    alone = [
+        _attack_alone(each, (*path, "alone", place), base, config.norm, radii, found)
+        for place, each in enumerate(config.alone)
+    ]
+    found += _certificate_problems(config.certificates, (*path, "certificates"), base)
     if found:
         raise Problems(found)
     labelled = _distinct([each for each in (*alone, *attempts) if each is not None])
     settings = {
-        key: getattr(asked, key)
+        key: getattr(config, key)
         for key in ("images", "split", "passes", "bpda", "surrogate", "target", "success", "seed")
     }
     if code := source_digests([each.value for each in labelled], base=base):
         settings["plugins"] = code
-    name = asked.protocol if isinstance(asked.protocol, str) else "own"
     return ThreatModel(
-        asked.norm,
-        tuple(radii),
-        name,
-        tuple(labelled[len(alone) :]),
-        tuple(labelled[: len(alone)]),
-        settings,
-        asked.seed,
-        asked.target,
-        asked.success == "target",
-        base,
+        norm=config.norm,
+        radii=tuple(radii),
+        protocol=config.protocol if isinstance(config.protocol, str) else "own",
+        attempts=tuple(labelled[len(alone) :]),
+        alone=tuple(labelled[: len(alone)]),
+        settings=settings,
+        seed=config.seed,
+        target=config.target,
+        targeted_success=config.success == "target",
+        base=base,
     )
+
+
+def _attack_alone(
+    value: IndividualAttack | PluginValue,
+    path: registry.Keys,
+    base: Path,
+    norm: Norm,
+    radii: Sequence[float],
+    found: list[Problem],
+) -> BoundAttack | None:
+    """An attack by itself, at its own radii if it has any, else at those of the protocol."""
+    if isinstance(value, dict) and "attack" in value:
+        keys = list(IndividualAttack.__dataclass_fields__)
+        wrong = next((key for key in value if key not in keys), None)
+        why = "expected {attack: …, target: …, radii: …, name: …}"
+        found.append(Problem(path, unknown_key(wrong, keys, f"unknown key {wrong!r}") if wrong else why))
+        return None
+    own = value if isinstance(value, IndividualAttack) else IndividualAttack(value)
+    try:
+        own_radii = tuple(parse_radii(own.radii, norm)) if own.radii is not None else tuple(radii)
+    except ConfigError as error:
+        found.append(Problem((*path, "radii"), str(error)))
+        return None
+    return _bound_attack(own.attack, path, base, norm, found, own.name, own.target, own_radii)
+
+
+def _certificate_problems(
+    certificates: Sequence[PluginValue], path: registry.Keys, base: Path
+) -> Iterator[Problem]:
+    for place, value in enumerate(certificates):
+        at = (*path, place)
+        try:
+            norm_of(value, registry.resolve("certificates", value, path=at, base=base))
+        except Problems as error:
+            yield from error.problems
+        except ConfigError as error:
+            yield Problem(at, str(error))
 
 
 def label_of(value: PluginValue) -> str:

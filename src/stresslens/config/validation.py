@@ -29,7 +29,7 @@ from stresslens.config.schema import (
     Views,
 )
 from stresslens.config.threat_model import resolve_threat_model
-from stresslens.core.errors import ConfigError, Problem, Problems, closest
+from stresslens.core.errors import ConfigError, Problem, Problems, unknown_key
 
 VARIANT_CONFIG = TypeAdapter(VariantConfig)
 T = TypeVar("T")
@@ -111,7 +111,7 @@ def _grouped(
                 at = at[key]  # type: ignore[index]
         if item["type"] == "unexpected_keyword_argument":
             parent = tuple(path[:-1])
-            message = f"unknown key; {closest(str(path[-1]) if path else '', list(owner_of(parent).__dataclass_fields__))}"
+            message = unknown_key(path[-1] if path else "", owner_of(parent).__dataclass_fields__)
         elif item["type"] in ("missing", "missing_argument"):
             message = f"the key {item['loc'][-1]!r} is missing"
         else:
@@ -172,61 +172,62 @@ def check_variant(
             found += [Problem(place_written(p.path, origins), p.message) for p in error.problems]
     if config is None or len(found) > before:
         return None
-    train = config.train
-    clash: list[tuple[registry.Keys, str]] = []
+    clash = [*_clashes(config, values, base, origins)]
+    found += [Problem(place_written(path, origins), message) for path, message in clash]
+    return None if clash else config
+
+
+Clash = tuple[registry.Keys, str]
+"""Settings that are right one by one and do not go together: where, and why."""
+
+
+def _clashes(
+    config: VariantConfig,
+    values: Mapping[str, Any],
+    base: Path,
+    origins: Mapping[registry.Keys, registry.Keys],
+) -> Iterator[Clash]:
     trackers = [
         registry.name_and_options("trackers", value)[0].rpartition(":")[2] for value in config.track or []
     ]
-    clash += [
-        (("track", k), f"{name} is there already") for k, name in enumerate(trackers) if name in trackers[:k]
-    ]
-    if train.batch_size == "full" and train.accumulate > 1:
-        clash.append((("train", "accumulate"), "there is nothing to accumulate over when batch_size is full"))
-    if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
-        clash.append((("train", "stop"), "give either loss_change or patience"))
-    if train.stop and train.stop.patience and train.select == "last":
-        clash.append(
-            (
-                ("train", "select"),
-                "patience waits for a better epoch, and `select: last` takes the last one; drop one of them",
-            )
-        )
-    if train.stop and train.stop.patience and "validation" not in train.watch:
-        clash.append((("train", "watch"), "patience needs validation among the splits watched"))
-    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
-        clash.append(
-            (("train", "watch"), f"select: {train.select} needs validation among the splits watched")
-        )
-    clash += _fine_tune_clashes(train, set(_at(values, ("train", "tune")) or ()))
-    if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
-        clash.append(
-            (
-                ("train", "balance"),
-                "sampling draws anew for each epoch; it needs shuffled batches smaller than all images",
-            )
-        )
-    if config.robustness is not None:
-        try:
+    for k, name in enumerate(trackers):
+        if name in trackers[:k]:
+            yield ("track", k), f"{name} is there already"
+    yield from _train_clashes(config.train, set(_at(values, ("train", "tune")) or ()))
+    try:
+        if config.robustness is not None:
             threat = resolve_threat_model(config.robustness, base=base)
             if threat.needs_surrogate and config.robustness.surrogate is None:
-                clash.append(
-                    (
-                        ("robustness", "surrogate"),
-                        "the attack transfer needs one: another run of the study, by its name",
-                    )
-                )
-        except Problems as error:
-            clash += [(p.path, p.message) for p in error.problems]
-    try:
-        registry.resolve("objectives", objective_of(train), path=("train", "objective"), base=base)
+                why = "the attack transfer needs one: another run of the study, by its name"
+                yield ("robustness", "surrogate"), why
     except Problems as error:
-        clash += [(p.path, p.message) for p in error.problems]
+        yield from ((p.path, p.message) for p in error.problems)
+    try:
+        registry.resolve("objectives", objective_of(config.train), path=("train", "objective"), base=base)
+    except Problems as error:
+        yield from ((p.path, p.message) for p in error.problems)
     if config.estimator is not None:
-        clash += _for_an_estimator(
-            registry.name_and_options("estimators", config.estimator)[0], config, origins
-        )
-    found += [Problem(place_written(path, origins), message) for path, message in clash]
-    return None if clash else config
+        name = registry.name_and_options("estimators", config.estimator)[0]
+        yield from _for_an_estimator(name, config, origins)
+
+
+def _train_clashes(train: Train, fine_tuned: set[str]) -> Iterator[Clash]:
+    """`fine_tuned` are the keys that `tune` sets."""
+    if train.batch_size == "full" and train.accumulate > 1:
+        yield ("train", "accumulate"), "there is nothing to accumulate over when batch_size is full"
+    if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
+        yield ("train", "stop"), "give either loss_change or patience"
+    if train.stop and train.stop.patience and train.select == "last":
+        why = "patience waits for a better epoch, and `select: last` takes the last one; drop one of them"
+        yield ("train", "select"), why
+    if train.stop and train.stop.patience and "validation" not in train.watch:
+        yield ("train", "watch"), "patience needs validation among the splits watched"
+    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
+        yield ("train", "watch"), f"select: {train.select} needs validation among the splits watched"
+    yield from _fine_tune_clashes(train, fine_tuned)
+    if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
+        why = "sampling draws anew for each epoch; it needs shuffled batches smaller than all images"
+        yield ("train", "balance"), why
 
 
 FINE_TUNE_KEYS = {
@@ -238,7 +239,7 @@ FINE_TUNE_KEYS = {
 """What else of `tune` means something, by its `layers`."""
 
 
-def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[tuple[registry.Keys, str]]:
+def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
     if train.tune is None:
         return
     for key in sorted(given - FINE_TUNE_KEYS[train.tune.layers] - {"layers"}):
@@ -286,7 +287,7 @@ def applies_to_estimators(key: str) -> bool:
 
 def _for_an_estimator(
     name: str, config: VariantConfig, origins: Mapping[registry.Keys, registry.Keys]
-) -> Iterator[tuple[registry.Keys, str]]:
+) -> Iterator[Clash]:
     """What cannot be asked of an estimator, or means nothing to it though its run sets it; sections
     for all runs may be there."""
     if config.robustness is not None:

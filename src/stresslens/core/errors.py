@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -94,3 +95,8 @@ def closest(name: str, valid: list[str]) -> str:
         nearest = get_close_matches(name, valid, n=8, cutoff=0.3)
         return f"{hint}among the {len(valid)} valid: {', '.join(nearest or sorted(valid)[:8])}, …"
     return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"
+
+
+def unknown_key(key: object, valid: Iterable[object], what: str = "unknown key") -> str:
+    """The message for a key that is none of the valid ones, after `what`."""
+    return f"{what}; {closest(str(key), [str(each) for each in valid])}"

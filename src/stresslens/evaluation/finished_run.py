@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from torch import nn
 
-from stresslens.config import registry, study_file
+from stresslens.config import registry
+from stresslens.config.repeats import Repeats
 from stresslens.core.data import Data
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
@@ -74,7 +75,7 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     data: Data = registry.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
     seed = (repeats if isinstance(repeats, list) else repeats["only"])[0]
     if not isinstance(repeats, list):
-        data = study_file.Repeats(**repeats).division.of(data, seed)
+        data = Repeats(**repeats).division.of(data, seed)
     if "test" not in read_record(folder)["data"].get("splits", ["test"]):
         data = replace(data, test=None)
     return data if subset is None else fewer(data, subset["images"], balanced=subset["balanced"], seed=seed)

@@ -14,6 +14,7 @@ from torch import nn
 
 from stresslens.config import registry, study_file
 from stresslens.config.own_plugins import own_plugins, source_of
+from stresslens.config.repeats import Repeats
 from stresslens.config.schema import ESTIMATOR_KEYS, VariantConfig
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
@@ -37,7 +38,7 @@ class Task:
     folder: Path
     data: Data | None = None
     module: nn.Module | None = None
-    repeats: study_file.Repeats | None = None
+    repeats: Repeats | None = None
     until: int | None = None
     """A trial of a sweep: it goes so many epochs, and has no test split. None: a run."""
 

@@ -1,0 +1,53 @@
+"""The runs of a study by name: those that are listed, crossed with the grid and the data-size curve."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stresslens.config.data_sizes import DataSizePoint, DataSizes
+from stresslens.config.registry import Keys
+
+Change = tuple[str, Any, Keys]
+"""A dotted key, its value, and where that was written."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of the study before it is checked: one of the named runs at one place of the grid and
+    one point of the data-size curve."""
+
+    name: str
+    changes: list[Change]
+    stem: str
+    """The name without the point."""
+    point: DataSizePoint | None
+
+
+def cells(
+    runs: Mapping[str, Mapping[str, Any] | None] | None,
+    grid: Mapping[str, list[Any]] | None,
+    curve: DataSizes | None,
+) -> Iterator[Cell]:
+    """The named runs crossed with the grid and the curve."""
+    named = runs or {"" if grid or curve else "run": {}}
+    axes = [[(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (grid or {}).items()]
+    for name, changes in named.items():
+        own = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
+        for cell in itertools.product(*axes):
+            place = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
+            stem = ",".join(filter(None, [name, place]))
+            for point in curve.points_of(name) if curve else [None]:
+                label = curve.label(point) if curve and point else ""
+                yield Cell(",".join(filter(None, [stem, label])), [*own, *cell], stem, point)
+
+
+def _label(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return " ".join(
+        f"{name} {' '.join(f'{k}={v}' for k, v in (options or {}).items())}"
+        for name, options in value.items()
+    )
