@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry, study_file
+from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
 from stresslens.core.data import Data, Split, as_tensor
@@ -33,7 +34,7 @@ from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
 from stresslens.explanation.maps import maps_of
 from stresslens.report.page import write_report as _write_report
 from stresslens.robustness import verification
-from stresslens.robustness.attack_run import audited, resolved_threat_model, robustness_config
+from stresslens.robustness.attack_run import audited, robustness_config
 from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification

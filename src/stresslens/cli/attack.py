@@ -94,6 +94,7 @@ def attack(
     """
     from stresslens.cli import gates
     from stresslens.cli.terminal import print_json, print_robustness
+    from stresslens.config.threat_model import resolved_threat_model
     from stresslens.config.yaml_source import parse_value
     from stresslens.core.run_folder import RunFolder
     from stresslens.report.page import write_reports_of
@@ -119,9 +120,9 @@ def attack(
         "audit": audit,
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
-    asked = robustness_config(values)
-    gates.check_attacked(least, [0.0, *attack_run.resolved_threat_model(asked, Path.cwd()).radii])
-    found = attack_run.attack_run(RunFolder(run), asked, base=Path.cwd(), trust=trust, device=device)
+    config = robustness_config(values)
+    gates.check_attacked(least, [0.0, *resolved_threat_model(config, Path.cwd()).radii])
+    found = attack_run.attack_run(RunFolder(run), config, base=Path.cwd(), trust=trust, device=device)
     write_reports_of(run)
     if as_json:
         print_json({"run": str(run), **found.facts})

@@ -54,6 +54,8 @@ class ThreatModel:
     attempts: tuple[BoundAttack, ...]
     alone: tuple[BoundAttack, ...]
     settings: Mapping[str, Any]
+    config: Robustness
+    """The section of the recipe that all this was resolved from."""
     seed: int = 0
     target: Target | None = None
     targeted_success: bool = False
@@ -112,11 +114,22 @@ def resolve_threat_model(
         attempts=tuple(labelled[len(alone) :]),
         alone=tuple(labelled[: len(alone)]),
         settings=settings,
+        config=config,
         seed=config.seed,
         target=config.target,
         targeted_success=config.success == "target",
         base=base,
     )
+
+
+def resolved_threat_model(config: Robustness, base: Path) -> ThreatModel:
+    """The same of a section by itself. Raises ConfigError."""
+    try:
+        return resolve_threat_model(config, base=base, path=())
+    except Problems as error:
+        raise ConfigError(
+            "\n".join(f"{p.path[0]}: {p.message}" if p.path else p.message for p in error.problems)
+        ) from None
 
 
 def _attack_alone(

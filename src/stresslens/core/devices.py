@@ -128,11 +128,15 @@ def peak_memory(device: str) -> int | None:
 
 
 def candidates(
-    model: nn.Module, device: str, precision: str, threads: int | None, most: int
+    model: nn.Module,
+    device: str,
+    precision: Precision | Literal["auto"],
+    threads: int | None,
+    most: int,
 ) -> list[ComputeConfig]:
     """The ways to run a step that are worth timing, the plain one first."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
-    precisions: list[Precision] = ["float32", "bfloat16"] if precision == "auto" else [precision]  # type: ignore[list-item]
+    precisions: list[Precision] = ["float32", "bfloat16"] if precision == "auto" else [precision]
     formats: list[MemoryFormat] = ["contiguous", "channels_last"] if convolutional else ["contiguous"]
     counts = [threads] if threads else ([1, most] if device == "cpu" and most > 1 else [most])
     return [ComputeConfig(device, p, t, f) for p in precisions for f in formats for t in counts]

@@ -22,8 +22,11 @@ from stresslens.evaluation import estimator
 def net_from(
     value: Any, shape: Any, classes: Any, train: Split | None, base: Path, trust: bool = True
 ) -> nn.Module:
-    name = registry.name_and_options("models", value)[0]
     bound = registry.resolve("models", value, path=("model",), base=base, trust=trust)
+    return _built(bound, registry.name_and_options("models", value)[0], shape, classes, train)
+
+
+def _built(bound: registry.Bound, name: str, shape: Any, classes: Any, train: Split | None) -> nn.Module:
     try:
         net = bound(shape=shape, classes=len(classes), names=tuple(classes), train=train)
     except (ValueError, RuntimeError) as error:
@@ -63,14 +66,14 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     except Exception as error:
         raise UnreadableRun(f"{folder.weights} cannot be read: {error}") from error
     try:
-        if module is None:  # compared without allocating: a card may ask for more memory than there is
-            with torch.device("meta"):
-                _matching(net_from(card.model, shape, card.classes, None, folder.path, trust), state)
-        net = (
-            module
-            if module is not None
-            else net_from(card.model, shape, card.classes, None, folder.path, trust)
-        )
+        if module is None:
+            bound = registry.resolve("models", card.model, path=("model",), base=folder.path, trust=trust)
+            name = registry.name_and_options("models", card.model)[0]
+            with torch.device("meta"):  # without allocating: a card may ask for more memory than there is
+                _matching(_built(bound, name, shape, card.classes, None), state)
+            net = _built(bound, name, shape, card.classes, None)
+        else:
+            net = module
         net.load_state_dict(state)
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)

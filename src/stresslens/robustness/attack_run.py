@@ -14,11 +14,11 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Robustness
-from stresslens.config.threat_model import ThreatModel, resolve_threat_model
+from stresslens.config.threat_model import ThreatModel, resolved_threat_model
 from stresslens.config.validation import read_settings
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
-from stresslens.core.errors import ConfigError, Problems
+from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
@@ -40,7 +40,7 @@ def robustness_config(values: Mapping[str, Any]) -> Robustness:
 
 
 def attack_run(
-    folder: RunFolder, asked: Robustness, *, base: Path, trust: bool = False, device: str = "auto"
+    folder: RunFolder, config: Robustness, *, base: Path, trust: bool = False, device: str = "auto"
 ) -> AttackResult:
     """Measures a finished run's robustness, or goes on with it, and writes it to the run's folder.
 
@@ -51,28 +51,20 @@ def attack_run(
             folder, "attacks follow gradients; attacked blindly alone it would look more robust than it is"
         )
     threat = resolved_threat_model(
-        asked, base
+        config, base
     )  # what was typed is trusted; the run that is opened need not be
-    with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
-        other = _surrogate(asked, trust)
+    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
+        other = _surrogate(config, trust)
         surrogate = None if other is None else other.to(pick_device(device))
-        return attack_stage(folder, model, data, asked, threat, record, surrogate=surrogate)
+        return attack_stage(folder, model, data, threat, record, surrogate=surrogate)
 
 
-def resolved_threat_model(asked: Robustness, base: Path) -> ThreatModel:
-    try:
-        return resolve_threat_model(asked, base=base, path=())
-    except Problems as error:
-        raise ConfigError(
-            "\n".join(f"{p.path[0]}: {p.message}" if p.path else p.message for p in error.problems)
-        ) from None
-
-
-def check_attack_data(asked: Robustness, threat: ThreatModel, data: Data) -> None:
+def check_attack_data(threat: ThreatModel, data: Data) -> None:
     """Raises ConfigError for a split that the data does not have, or a target that is none of its classes."""
-    if asked.split not in data.splits:
+    split = threat.config.split
+    if split not in data.splits:
         raise ConfigError(
-            f"robustness.split: {data.name} has no {asked.split} split here; it has {', '.join(data.splits)}"
+            f"robustness.split: {data.name} has no {split} split here; it has {', '.join(data.splits)}"
         )
     for target in (threat.target, *(each.target for each in threat.alone)):
         if isinstance(target, int) and target >= len(data.classes):
@@ -85,48 +77,48 @@ def attack_stage(
     folder: RunFolder,
     model: nn.Module,
     data: Data,
-    asked: Robustness,
     threat: ThreatModel,
     record: dict[str, Any],
     *,
     surrogate: nn.Module | None = None,
 ) -> AttackResult:
     """The stage of a run: measures, audits, keeps pictures, and names the result in the record."""
-    check_attack_data(asked, threat, data)
-    split = data.splits[asked.split]
+    check_attack_data(threat, data)
+    config = threat.config
+    split = data.splits[config.split]
     name = f"attacking {folder.path.parent.name} {folder.path.name}"
     robust, place = measure(
         model,
         split,
         threat,
         home=folder.path / "robustness",
-        reported=lambda index: _reported(folder, asked.split, index),
+        reported=lambda index: _reported(folder, config.split, index),
         surrogate=surrogate,
         tell=lambda decided, total: advance(name, decided, total),
     )
     assert place is not None
-    if asked.audit and not robust.facts["audited"]:
+    if config.audit and not robust.facts["audited"]:
         robust = audited(robust, model, split, threat, surrogate=surrogate)
         robust.save(place)
     if not (place / "examples" / "examples.json").is_file():
         _save_examples(place, split, robust)
-    if asked.certificates:
+    if config.certificates:
         certified = certify(
             folder.path / "certificates",
             model,
             split,
-            asked.certificates,
+            config.certificates,
             of=fingerprint_of([record["fingerprint"], split.fingerprint]),
             base=threat.base,
-            split_name=asked.split,
-            images=asked.images,
-            seed=asked.seed,
+            split_name=config.split,
+            images=config.images,
+            seed=config.seed,
             tell=lambda done, total: advance(
                 f"certifying {folder.path.parent.name} {folder.path.name}", done, total
             ),
         )
-        count_reads(record, "certificates", [each["fingerprint"] for each in certified], asked.split)
-    count_reads(record, "robustness", [robust.facts["key"]], asked.split)
+        count_reads(record, "certificates", [each["fingerprint"] for each in certified], config.split)
+    count_reads(record, "robustness", [robust.facts["key"]], config.split)
     return robust
 
 
@@ -143,7 +135,7 @@ def audited(
     own = split.select(torch.as_tensor(arrays["index"]))
     first = next((p for p in model.parameters()), torch.empty(0))
     x, y = own.floats(own.images[:]).to(first.device, torch.float32), own.labels.to(first.device)
-    model = straight_through(model, threat.settings["bpda"])
+    model = straight_through(model, threat.config.bpda)
     attacks = [each.bound for each in threat.attempts or threat.alone]
     with evaluating(model):  # as it was attacked
         probe: Any = audit.ExtraAttackProbe(
@@ -202,10 +194,10 @@ def _save_examples(place: Path, split: Split, robust: AttackResult) -> None:
     )
 
 
-def _surrogate(asked: Robustness, trust: bool) -> nn.Module | None:
-    if asked.surrogate is None:
+def _surrogate(config: Robustness, trust: bool) -> nn.Module | None:
+    if config.surrogate is None:
         return None
-    folder = RunFolder(Path(asked.surrogate))
+    folder = RunFolder(Path(config.surrogate))
     _check_gradients(folder, "a surrogate lends its gradients; name a run that was trained")
     return open_model(folder, trust=trust)
 

@@ -64,7 +64,7 @@ def audit(
     for name in only or ():
         if name.replace(" ", "_") not in names:
             raise ConfigError(f"no audit is called {name!r}; {closest(name, names)}")
-    asked = names if only is None else [name.replace(" ", "_") for name in only]
+    chosen = names if only is None else [name.replace(" ", "_") for name in only]
     given = {
         "table": table,
         "curve": curve,
@@ -74,10 +74,10 @@ def audit(
         "probe": probe,
     }
     found = []
-    for place, name in enumerate(asked):
-        progress.advance("audits", place, len(asked))
-        found.append(_one(name, given))
-    progress.advance("audits", len(asked), len(asked))
+    for place, name in enumerate(chosen):
+        progress.advance("audits", place, len(chosen))
+        found.append(_one(name, registry.resolve("audits", name), given))
+    progress.advance("audits", len(chosen), len(chosen))
     return sorted(found, key=lambda finding: (ORDER[finding.severity], finding.status == "not checked"))
 
 
@@ -86,15 +86,15 @@ def needs_of(name: str) -> tuple[str, ...]:
     return registry.resolve("audits", name).needs
 
 
-def _one(name: str, given: Mapping[str, Any]) -> Finding:
+def _one(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
     spoken = name.replace("_", " ")
-    missing = [need for need in needs_of(name) if given[need] is None]
+    missing = [need for need in bound.needs if given[need] is None]
     if missing:
         return Finding(
             spoken, "not checked", "none", f"needs {' and '.join(NEEDS[need] for need in missing)}", 0
         )
     probe = given["probe"]
-    if "probe" in needs_of(name) and len(probe.labels) < 2:
+    if bound.asks_for("probe") and len(probe.labels) < 2:
         return Finding(
             spoken,
             "not checked",
@@ -102,17 +102,17 @@ def _one(name: str, given: Mapping[str, Any]) -> Finding:
             "fewer than two of the images are right unattacked",
             len(probe.labels),
         )
-    if "probe" in needs_of(name) and not (probe.radii and probe.protocol):
+    if bound.asks_for("probe") and not (probe.radii and probe.protocol):
         return Finding(spoken, "not checked", "none", "there is no radius above 0, or no attack", 0)
     before = probe.spent if probe is not None else 0.0
     try:
-        finding: Finding = registry.resolve("audits", name)(**given)
+        finding: Finding = bound(**given)
     except Exception as error:  # a model or an attack of the user's own may raise anything
         why = str(error).splitlines()[0] if str(error) else "no message"
         return Finding(
             spoken, "not checked", "none", f"could not be carried out: {type(error).__name__}: {why}", 0
         )
-    if "probe" in needs_of(name):
+    if bound.asks_for("probe"):
         finding = replace(finding, evidence=f"{finding.evidence} ({probe.spent - before:.1f} s)")
     return finding
 

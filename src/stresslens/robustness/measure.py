@@ -70,14 +70,14 @@ def measure(
         raise ConfigError(
             "the attack transfer needs a surrogate: another model for the same images (surrogate=…, or --surrogate RUN)"
         )
-    index = sampled_positions(len(split), threat.settings.get("images", "all"), threat.seed)
+    index = sampled_positions(len(split), threat.config.images, threat.seed)
     images = split.select(index) if len(index) < len(split) else split
-    model = straight_through(model, threat.settings["bpda"])
+    model = straight_through(model, threat.config.bpda)
     with attacked(model, seed=threat.seed):
-        asked = fingerprint_of([threat_settings(threat), images.fingerprint])
-        earlier = _fingerprints(asked, model, surrogate)
+        request = fingerprint_of([threat_settings(threat), images.fingerprint])
+        earlier = _fingerprints(request, model, surrogate)
         fingerprint = next(earlier)
-        key = f"{threat.norm}-{threat.protocol}-{asked[:8]}"
+        key = f"{threat.norm}-{threat.protocol}-{request[:8]}"
         folder = home / key if home is not None else None
         if folder is not None and (folder / "result.json").is_file():
             if read_json(folder / "result.json").get("fingerprint") not in chain([fingerprint], earlier):
@@ -159,12 +159,9 @@ def _settled(
         )
     first = next((p for p in model.parameters()), torch.empty(0))
     x = images.floats(images.images[:512]).to(first.device, torch.float32)
-    asked = threat.settings.get("passes", "auto")
-    passes = (
-        (1 if agrees_with_itself(model, x[:32]) <= AGREE else RANDOM_PASSES)
-        if asked == "auto"
-        else int(asked)
-    )
+    passes = threat.config.passes
+    if passes == "auto":
+        passes = 1 if agrees_with_itself(model, x[:32]) <= AGREE else RANDOM_PASSES
     with torch.random.fork_rng(devices=[]):
         compute = autotune_attack(model, x, passes=passes)
     each = compute.seconds * max([_gradients(one) for one in (*threat.attempts, *threat.alone)], default=1.0)

@@ -175,7 +175,7 @@ def result_facts(
         "radii": list(threat.radii),
         "protocol": threat.protocol,
         "attacks": [_described(each) for each in threat.attempts],
-        "split": threat.settings.get("split", "test"),
+        "split": threat.config.split,
         "n": n,
         "asked": asked,
         "seed": threat.seed,

@@ -16,7 +16,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.saved_model import open_model
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
-from stresslens.robustness.attack_run import attack_stage, check_attack_data, resolved_threat_model
+from stresslens.robustness.attack_run import attack_stage, check_attack_data
 from stresslens.training.task import Task, other_run
 
 Record = dict[str, Any]
@@ -25,10 +25,10 @@ T = TypeVar("T", Corruptions, Explain, Views)
 
 def check_sections(task: Task, data: Data) -> None:
     """Raises ConfigError, before any training, for what could not be done with the trained model."""
-    if (asked := task.config.robustness) is not None:
-        check_attack_data(asked, resolved_threat_model(asked, task.base), data)
-        if asked.surrogate is not None:
-            other_run(task, asked.surrogate, "robustness.surrogate")
+    if (threat := task.plan.threat) is not None:
+        check_attack_data(threat, data)
+        if threat.config.surrogate is not None:
+            other_run(task, threat.config.surrogate, "robustness.surrogate")
     config = task.config
     looked = {
         "corruptions": _whole(Corruptions, config.corruptions),
@@ -48,16 +48,11 @@ def _whole(kind: type[T], asked: list[Any] | T | None) -> T | None:
 
 
 def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
-    asked = task.config.robustness
-    assert asked is not None
-    surrogate = (
-        open_model(other_run(task, asked.surrogate, "robustness.surrogate"), trust=True)
-        if asked.surrogate
-        else None
-    )
-    attack_stage(
-        folder, model, data, asked, resolved_threat_model(asked, task.base), record, surrogate=surrogate
-    )
+    threat = task.plan.threat
+    assert threat is not None
+    name = threat.config.surrogate
+    surrogate = open_model(other_run(task, name, "robustness.surrogate"), trust=True) if name else None
+    attack_stage(folder, model, data, threat, record, surrogate=surrogate)
 
 
 def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:

@@ -22,6 +22,7 @@ from stresslens.core.errors import ConfigError, Stopped, StresslensError, Traini
 from stresslens.core.text import notices_are_sentences
 from stresslens.study import stages
 from stresslens.study.record import Record
+from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
@@ -163,10 +164,10 @@ def _on_ray(jobs: int | None) -> Iterator[Executor]:
     running: list[Any] = []
 
     def submit(task: Task) -> Future[Outcome]:
-        train = task.config.train
+        compute = compute_config(task)
         needs = {
-            "num_cpus": min(int(train.threads), cores),
-            "num_gpus": int(train.device.startswith("cuda")),
+            "num_cpus": min(compute.threads, cores),
+            "num_gpus": int(compute.device.startswith("cuda")),
             "max_retries": RETRIES,
         }
         absolute = replace(task, folder=task.folder.absolute(), base=task.base.absolute())

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from stresslens.config.own_plugins import own_plugins
-from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS
 from stresslens.core import distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.files import write_atomically, write_json
-from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import FORMAT, RunFolder, environment, read_record
 from stresslens.core.version import __version__
 from stresslens.evaluation.data_check import data_findings
 from stresslens.study import evaluation_stages
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
-from stresslens.training.setup import initial_weights_of
-from stresslens.training.task import Task, configuration, own_sources, variant_settings
+from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
 
 Record = dict[str, Any]
@@ -42,17 +37,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
     """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from
     other data or code, and an evaluation that this data does not allow."""
     evaluation_stages.check_sections(task, data)
-    comparable = configuration(task)
-    comparable["train"] = {k: v for k, v in comparable["train"].items() if k not in RESUME_SAFE_KEYS}
-    for key in EVALUATION_KEYS:
-        comparable.pop(key, None)
-    sources = own_sources(task)
-    trained_with = own_plugins({k: v for k, v in variant_settings(task).items() if k not in EVALUATION_KEYS})
-    hashes = {
-        name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name
-    }
-    origin = initial_weights_of(task)
-    fingerprint = fingerprint_of([comparable, data.fingerprint, hashes, origin.digest if origin else ""])
+    fingerprint = task.plan.fingerprint(data)
     if folder.record.exists() and folder.begun:
         kept: Record = read_record(folder)
         if kept["fingerprint"] != fingerprint:
@@ -66,9 +51,9 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
                 f"{task.folder}: {what} has changed since; use --out ELSEWHERE, or delete the folder to start anew"
             )
         kept["status"] = "finished" if kept["status"] == "finished" else "running"
-        _describe(task, folder, sources)
+        _describe(task, folder)
         return kept
-    _describe(task, folder, sources)
+    _describe(task, folder)
     compute = compute_config(task)
     write_json(folder.environment, environment(asdict(compute) | distributed.group().facts(compute.device)))
     record: Record = {
@@ -80,7 +65,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
         "run": task.run,
         "seed": task.seed,
         "fingerprint": fingerprint,
-        "plugins": sorted(copy for _, copy in sources.values()),
+        "plugins": sorted(copy for _, copy in task.plan.own_sources.values()),
         "classes": list(data.classes),
         "shape": list(data.shape),
         "data": {
@@ -102,13 +87,13 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
     return record
 
 
-def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, str]]) -> None:
+def _describe(task: Task, folder: RunFolder) -> None:
     """Writes config.yaml and copies of the user's own plug-ins, where they are not there yet."""
-    for file, copy in sources.values():
+    for file, copy in task.plan.own_sources.values():
         if not (folder.path / "plugins" / copy).exists():
             (folder.path / "plugins").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder.path / "plugins" / copy)
     header = "# stresslens run on this file repeats the run\n"
-    text = header + yaml.safe_dump(configuration(task), sort_keys=False, allow_unicode=True)
+    text = header + yaml.safe_dump(task.plan.configuration, sort_keys=False, allow_unicode=True)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != text:
         write_atomically(folder.config, lambda file: file.write(text.encode()))

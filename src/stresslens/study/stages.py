@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from stresslens.config import study_file
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import EVALUATION_KEYS
 from stresslens.core import devices, distributed
@@ -25,13 +25,14 @@ from stresslens.study.train_stage import train_stage
 from stresslens.training import tracking_summary
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
-from stresslens.training.task import Task, configuration, load_data, variant_settings
+from stresslens.training.task import Task, load_data
 from stresslens.training.tracking import Tracking
 
 
 def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
     """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after
     recording them."""
+    task = replace(task)  # with a plan of its own: the user's files may have changed since the last
     folder = RunFolder(task.folder)
     distributed.group()  # refuses what torchrun started and nobody joined
     with folder.locked():
@@ -67,10 +68,10 @@ def _due(task: Task, record: Record) -> dict[str, str]:
     rung = "" if task.until is None else f" to epoch {task.until}"
     due = dict.fromkeys(("training", "predictions"), f"{record['fingerprint']}{rung}")
     for key in EVALUATION_KEYS:
-        asked = configuration(task).get(key)
-        if asked:
-            own = source_digests(study_file.as_values(task.config)[key], base=task.base)
-            due[key] = fingerprint_of([record["fingerprint"], asked, *own])
+        section = task.plan.configuration.get(key)
+        if section:
+            own = source_digests(task.plan.settings[key], base=task.base)
+            due[key] = fingerprint_of([record["fingerprint"], section, *own])
     return {
         stage: fingerprint for stage, fingerprint in due.items() if record["stages"].get(stage) != fingerprint
     }
@@ -78,8 +79,7 @@ def _due(task: Task, record: Record) -> dict[str, str]:
 
 def _tracking(task: Task, folder: RunFolder) -> Tracking:
     """The run's trackers, not begun."""
-    trained = {key: value for key, value in variant_settings(task).items() if key not in EVALUATION_KEYS}
-    config = {"study": task.study, "run": task.run, "seed": task.seed, **trained}
+    config = {"study": task.study, "run": task.run, "seed": task.seed, **task.plan.training_settings}
     return Tracking(task.config.track or (), folder, task.base, config)
 
 

@@ -22,7 +22,7 @@ from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.setup import build_model, leak, load_initial_weights
 from stresslens.training.signals import noted
-from stresslens.training.task import Task, configuration
+from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
 
 
@@ -139,7 +139,7 @@ def _card(task: Task, data: Data, model: nn.Sequential) -> dict[str, Any]:
     resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
     return {
         "format": FORMAT,
-        "model": configuration(task)["model"],
+        "model": task.plan.configuration["model"],
         "shape": list(data.shape),
         "classes": list(data.classes),
         "size": list(resize.size) if isinstance(resize, layers.Resize) else None,
@@ -161,7 +161,7 @@ def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) ->
     record["training"] = {"seconds": seconds, "images": len(data.train), "stopped": "fitted"}
     card = {
         "format": FORMAT,
-        "estimator": configuration(task)["estimator"],
+        "estimator": task.plan.configuration["estimator"],
         "shape": list(data.shape),
         "classes": list(data.classes),
         "seed": task.seed,

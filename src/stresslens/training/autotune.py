@@ -3,16 +3,14 @@ folder, else by measuring."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 import yaml
 from torch import nn
 
-from stresslens.config import registry, study_file
 from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS
-from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.devices import ComputeConfig, Precision
 from stresslens.core.draws import Draws
@@ -22,8 +20,8 @@ from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step
 from stresslens.training.best_epoch import selection_rules
-from stresslens.training.setup import build_model, initial_weights_of
-from stresslens.training.task import Task, configuration, load_data
+from stresslens.training.setup import build_model
+from stresslens.training.task import Task, load_data
 
 HEAVY = 2e11
 """Operations of a timed step, about a second of a processor's."""
@@ -47,19 +45,17 @@ def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | Non
     ]
     free = [seconds for place, seconds in timings.items() if tasks[place].config.train.precision == "auto"]
     precisions = {
-        settled[p].config.train.precision for p in settled if tasks[p].config.train.precision == "auto"
+        compute_config(settled[p]).precision for p in settled if tasks[p].config.train.precision == "auto"
     }
-    common: Precision | None = precision or (precisions.pop() if len(precisions) == 1 else None)  # type: ignore[assignment]
+    common: Precision | None = precision or (precisions.pop() if len(precisions) == 1 else None)
     if common is None and free:
         wins = len(choosing) == len(free) and all(
             devices.fastest(seconds).precision == "bfloat16" for seconds in choosing
         )
         common = "bfloat16" if wins else "float32"
     for place, seconds in timings.items():
-        asked = tasks[place].config.train.precision
-        settled[place] = _with_arithmetic(
-            tasks[place], devices.fastest(seconds, common if asked == "auto" else None)
-        )
+        one = common if tasks[place].config.train.precision == "auto" else None
+        settled[place] = replace(tasks[place], compute=devices.fastest(seconds, one))
     return [settled[place] for place in range(len(tasks))]
 
 
@@ -80,10 +76,10 @@ def adopt_from_folder(tasks: list[Task]) -> dict[int, Task]:
     return kept
 
 
-def precision_of(asked: list[Task], settled: list[Task]) -> Precision | None:
+def precision_of(tasks: list[Task], settled: list[Task]) -> Precision | None:
     """The precision that was chosen for the tasks that left it open, if there were any."""
-    chosen = {after.config.train.precision for before, after in zip(asked, settled) if _chooses(before)}
-    return chosen.pop() if len(chosen) == 1 else None  # type: ignore[return-value]
+    chosen = {compute_config(after).precision for before, after in zip(tasks, settled) if _chooses(before)}
+    return chosen.pop() if len(chosen) == 1 else None
 
 
 def _chooses(task: Task) -> bool:
@@ -95,20 +91,16 @@ def _steps(task: Task) -> bool:
     return task.config.estimator is None and task.config.train.epochs > 0 and not task.config.train.probed
 
 
-def _with_arithmetic(task: Task, way: ComputeConfig) -> Task:
-    return replace(task, config=replace(task.config, train=replace(task.config.train, **asdict(way))))
-
-
 def _with_one_way(task: Task) -> Task:
     """A task without training steps to time, which leaves nothing to choose but the threads."""
-    asked = task.config.train
+    train = task.config.train
     if task.config.estimator is not None:
-        train = replace(asked, device="cpu", precision="float32", memory_format="contiguous")
+        train = replace(train, device="cpu", precision="float32", memory_format="contiguous")
     else:
-        precision: Precision = "float32" if asked.precision == "auto" else asked.precision
+        precision: Precision = "float32" if train.precision == "auto" else train.precision
         train = replace(
-            asked,
-            device=str(devices.pick_device(asked.device)),
+            train,
+            device=str(devices.pick_device(train.device)),
             precision=precision,
             memory_format="contiguous",
         )
@@ -116,8 +108,19 @@ def _with_one_way(task: Task) -> Task:
 
 
 def compute_config(task: Task) -> ComputeConfig:
+    """How a task is computed: as was decided, else as its configuration says. Raises ValueError where
+    this leaves something open."""
+    if task.compute is not None:
+        return task.compute
     train = task.config.train
-    return ComputeConfig(train.device, train.precision, train.threads, train.memory_format)  # type: ignore[arg-type]
+    if (
+        train.device == "auto"
+        or train.precision == "auto"
+        or train.threads == "auto"
+        or train.memory_format == "auto"
+    ):
+        raise ValueError("device, precision, threads and memory format are not decided yet (autotune)")
+    return ComputeConfig(train.device, train.precision, train.threads, train.memory_format)
 
 
 def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
@@ -129,15 +132,10 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
         raise UnreadableRun(
             f"{folder.config} cannot be read ({error}); delete the folder to start anew"
         ) from error
-    asked = task.config.train
-    task = replace(
-        task,
-        config=replace(
-            task.config,
-            train=replace(asked, **{k: v for k, v in settled.items() if getattr(asked, k) == "auto"}),
-        ),
-    )
-    mine = configuration(task)
+    given = {key: getattr(task.config.train, key) for key in COMPUTE_KEYS}
+    settled = {key: settled[key] if value == "auto" else value for key, value in given.items()}
+    task = replace(task, compute=ComputeConfig(**settled))
+    mine = task.plan.configuration
     differing = [
         f"{key}: {_at(kept, key)!r} there, {_at(mine, key)!r} now"
         for key in sorted(_leaves(kept) | _leaves(mine))
@@ -177,19 +175,18 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
     train = task.config.train
     if not _steps(task):
         threads = most_threads if train.threads == "auto" else train.threads
-        return {ComputeConfig(train.device, train.precision, threads, "contiguous"): 0.0}  # type: ignore[arg-type]
+        precision: Precision = "float32" if train.precision == "auto" else train.precision
+        return {ComputeConfig(train.device, precision, threads, "contiguous"): 0.0}
     device = devices.pick_device(train.device)
     data = load_data(task)
     of_step = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
-    settings = {key: study_file.as_values(task.config)["train"][key] for key in of_step}
-    model_of = study_file.as_values(task.config)["model"]
-    key = fingerprint_of(
-        [settings, model_of, study_file.as_values(task.config)["input"], data.shape, most_threads]
-    )
+    values = task.plan.settings
+    settings = {key: values["train"][key] for key in of_step}
+    key = fingerprint_of([settings, values["model"], values["input"], data.shape, most_threads])
     if key in _timings and task.module is None:
         return _timings[key]
     selection_rules(train, data, base=task.base)
-    origin = initial_weights_of(task)
+    origin = task.plan.initial_weights
     if origin is not None and not origin.digest:
         origin.load()  # published weights that cannot be had are told before anything is measured
     with torch.random.fork_rng(devices=[]):
@@ -204,7 +201,7 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
         ]
     if len(ways) == 1:
         return {ways[0]: 0.0}
-    objective = registry.resolve("objectives", objective_of(train), base=task.base)
+    objective = task.plan.objective
     size = len(data.train) if train.batch_size == "full" else train.batch_size
     if device == "cpu":
         net = model.get_submodule("net")

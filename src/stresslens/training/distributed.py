@@ -121,12 +121,13 @@ def admit(tasks: Sequence[Task]) -> None:
     group = distributed.group()
     seen = set()
     for task in tasks:
-        key = json.dumps([task.config.model, task.config.train.device], sort_keys=True, default=str)
+        device = compute_config(task).device
+        key = json.dumps([task.config.model, device], sort_keys=True, default=str)
         networks = group.place.world > 1 and task.config.estimator is None
         if networks and key not in seen and not RunFolder(task.folder).weights.is_file():
             seen.add(key)
-            group.take_device(task.config.train.device)
-            group.normed(build_model(task, load_data(task)).to(task.config.train.device))
+            group.take_device(device)
+            group.normed(build_model(task, load_data(task)).to(device))
 
 
 @contextmanager

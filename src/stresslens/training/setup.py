@@ -13,7 +13,7 @@ from stresslens.config.validation import depends_on
 from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError
-from stresslens.core.pretrained import LoadReport, Preprocessing, PretrainedWeights
+from stresslens.core.pretrained import LoadReport, Preprocessing
 from stresslens.core.run_folder import read_record
 from stresslens.core.types import Finding
 from stresslens.evaluation.finished_run import data_of
@@ -28,7 +28,7 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
 
     The weights that the recipe begins with are not in it yet (`begin`), but its input layers are theirs.
     """
-    origin = initial_weights_of(task)
+    origin = task.plan.initial_weights
     size, normalize, interpolation = _input(
         task.config.input, data.train, origin.preprocessing if origin else None
     )
@@ -46,20 +46,9 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
     return model
 
 
-def initial_weights_of(task: Task) -> PretrainedWeights | None:
-    """The weights that the task's net begins with, if not with random ones. Raises ConfigError
-    where a run has none."""
-    if task.module is not None or task.config.estimator is not None:
-        return None
-    named = dict(depends_on(task.config)).get("weights")
-    return initial_weights.published(
-        task.config.model, other_run(task, named, "weights") if named else None, base=task.base
-    )
-
-
 def load_initial_weights(task: Task, data: Data, model: nn.Module) -> LoadReport | None:
     """Gives a fresh model the weights it begins with, and tells what became of each."""
-    origin = initial_weights_of(task)
+    origin = task.plan.initial_weights
     if origin is None:
         return None
     if task.config.train.probed:

@@ -1,12 +1,12 @@
-"""From a recipe to a data set and a model, and from a run's folder back to them."""
+"""A task: one seed of one recipe, what its configuration comes to, and its data."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,17 @@ from torch import nn
 from stresslens.config import registry, study_file
 from stresslens.config.own_plugins import own_plugins, source_of
 from stresslens.config.repeats import Repeats
-from stresslens.config.schema import ESTIMATOR_KEYS, VariantConfig
+from stresslens.config.schema import ESTIMATOR_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
+from stresslens.config.threat_model import ThreatModel, resolved_threat_model
+from stresslens.config.validation import depends_on, objective_of
 from stresslens.core.data import Data
+from stresslens.core.devices import ComputeConfig
 from stresslens.core.errors import ConfigError
+from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.pretrained import PretrainedWeights
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import Division, fewer
+from stresslens.training import initial_weights
 
 
 @dataclass(frozen=True)
@@ -41,29 +47,105 @@ class Task:
     repeats: Repeats | None = None
     until: int | None = None
     """A trial of a sweep: it goes so many epochs, and has no test split. None: a run."""
+    compute: ComputeConfig | None = None
+    """How it is computed, once that is decided (`autotune`); None: as `config.train` says."""
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the plan, which holds functions of the user's own files; a worker makes its own."""
+        return {key: value for key, value in vars(self).items() if key != "plan"}
 
 
-def variant_settings(task: Task) -> dict[str, Any]:
-    """The recipe's plain values, without those that mean nothing to it: of a model's the estimator,
-    and the other way round."""
-    values = study_file.as_values(task.config)
-    if task.config.estimator is None:
-        return {key: value for key, value in values.items() if key != "estimator"}
-    heeded = {key: values["train"][key] for key in ESTIMATOR_KEYS}
-    return {key: value for key, value in values.items() if key not in ("model", "input")} | {"train": heeded}
+class Plan:
+    """What the configuration of a task comes to. Each part is worked out when it is first needed,
+    once for the task; nobody changes it afterwards."""
 
+    def __init__(self, task: Task) -> None:
+        self._task = task
 
-def configuration(task: Task) -> dict[str, Any]:
-    """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins named
-    as their copies."""
-    values = variant_settings(task)
-    copies = {
-        name: f"plugins/{copy}:{name.rpartition(':')[2]}"
-        for name, (_, copy) in own_sources(task).items()
-        if ".py:" in name
-    }
-    repeats = task.repeats.alone(task.seed) if task.repeats else [task.seed]
-    return {"study": task.study, **_renamed(values, copies), "runs": {task.run: {}}, "repeats": repeats}
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The recipe's plain values, without those that mean nothing to it: of a model's the
+        estimator, and the other way round."""
+        task, values = self._task, study_file.as_values(self._task.config)
+        train = values["train"] | (asdict(task.compute) if task.compute is not None else {})
+        if task.config.estimator is None:
+            return {key: value for key, value in values.items() if key != "estimator"} | {"train": train}
+        heeded = {key: train[key] for key in ESTIMATOR_KEYS}
+        return {key: value for key, value in values.items() if key not in ("model", "input")} | {
+            "train": heeded
+        }
+
+    @cached_property
+    def training_settings(self) -> dict[str, Any]:
+        """Those that change something about the training."""
+        return {key: value for key, value in self.settings.items() if key not in EVALUATION_KEYS}
+
+    @cached_property
+    def own_sources(self) -> dict[str, tuple[Path, str]]:
+        """Each of the user's own plug-ins by name: its file, and what its copy is called, which
+        tells its content."""
+        sources: dict[str, tuple[Path, str]] = {}
+        for name in own_plugins(self.settings):
+            file = source_of(name, base=self._task.base)
+            if file is not None:
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+                sources[name] = (
+                    file,
+                    file.name if file.stem.endswith(digest) else f"{file.stem}-{digest}.py",
+                )
+        return sources
+
+    @cached_property
+    def configuration(self) -> dict[str, Any]:
+        """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins
+        named as their copies."""
+        task = self._task
+        copies = {
+            name: f"plugins/{copy}:{name.rpartition(':')[2]}"
+            for name, (_, copy) in self.own_sources.items()
+            if ".py:" in name
+        }
+        repeats = task.repeats.alone(task.seed) if task.repeats else [task.seed]
+        own = _renamed(self.settings, copies)
+        return {"study": task.study, **own, "runs": {task.run: {}}, "repeats": repeats}
+
+    @cached_property
+    def objective(self) -> registry.Bound:
+        """The training's objective, with its loss."""
+        return registry.resolve("objectives", objective_of(self._task.config.train), base=self._task.base)
+
+    @cached_property
+    def threat(self) -> ThreatModel | None:
+        """What the trained model is attacked with, if it is. Raises ConfigError."""
+        config = self._task.config.robustness
+        return None if config is None else resolved_threat_model(config, self._task.base)
+
+    @cached_property
+    def initial_weights(self) -> PretrainedWeights | None:
+        """The weights that the task's net begins with, if not with random ones. Raises ConfigError
+        where a run has none."""
+        task = self._task
+        if task.module is not None or task.config.estimator is not None:
+            return None
+        named = dict(depends_on(task.config)).get("weights")
+        run = other_run(task, named, "weights") if named else None
+        return initial_weights.published(task.config.model, run, base=task.base)
+
+    def fingerprint(self, data: Data) -> str:
+        """Changes with everything that the trained model depends on."""
+        comparable = {key: value for key, value in self.configuration.items() if key not in EVALUATION_KEYS}
+        train = comparable["train"].items()
+        comparable["train"] = {key: value for key, value in train if key not in RESUME_SAFE_KEYS}
+        used = own_plugins(self.training_settings)
+        hashes = {
+            name: copy for name, (_, copy) in self.own_sources.items() if name in used and ".py:" not in name
+        }
+        weights = self.initial_weights
+        return fingerprint_of([comparable, data.fingerprint, hashes, weights.digest if weights else ""])
 
 
 def _renamed(values: Any, names: Mapping[str, str]) -> Any:
@@ -73,18 +155,6 @@ def _renamed(values: Any, names: Mapping[str, str]) -> Any:
     if isinstance(values, list):
         return [_renamed(item, names) for item in values]
     return names.get(values, values) if isinstance(values, str) else values
-
-
-def own_sources(task: Task) -> dict[str, tuple[Path, str]]:
-    """Each of the user's own plug-ins by name: its file, and what its copy is called, which tells
-    its content."""
-    sources: dict[str, tuple[Path, str]] = {}
-    for name in own_plugins(variant_settings(task)):
-        file = source_of(name, base=task.base)
-        if file is not None:
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-            sources[name] = file, file.name if file.stem.endswith(digest) else f"{file.stem}-{digest}.py"
-    return sources
 
 
 def load_data(task: Task) -> Data:

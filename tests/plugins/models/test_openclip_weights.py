@@ -18,7 +18,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.saved_model import open_model
 from stresslens.plugins.models._zero_shot import open_clip
 from stresslens.study import stages
-from stresslens.training.setup import build_model, initial_weights_of, load_initial_weights
+from stresslens.training.setup import build_model, load_initial_weights
 from stresslens.training.task import Task
 
 TINY = {"embed": 12, "image": {"width": 16, "layers": 2}, "text": {"width": 16, "layers": 2}}
@@ -144,4 +144,4 @@ def test_published_weights_are_read_through_the_hubs_cache(
     else:
         assert set(account.fresh) == {"head.weight", "head.bias"}
         assert all(not key.startswith("visual.") for key in account.left)
-    assert initial_weights_of(task).preprocessing.shape == (3, 224, 224)  # type: ignore[union-attr]
+    assert task.plan.initial_weights.preprocessing.shape == (3, 224, 224)  # type: ignore[union-attr]
