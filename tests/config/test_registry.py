@@ -260,6 +260,18 @@ def test_a_nested_default_is_resolved_too() -> None:
     assert objective.options["loss"].function is registry.plugin("losses", "cross_entropy")
 
 
+@pytest.mark.parametrize("annotation", ["Loss", "PluginOption[Loss]"])
+def test_a_nested_plugin_is_known_by_either_annotation(tmp_path: Path, annotation: str) -> None:
+    text = f"""
+    from stresslens.plugins import Loss, PluginOption
+
+    def mine(net, inputs, y, *, loss: {annotation} = "mse", other: {annotation}): return loss, other
+    """
+    write(tmp_path, "mine.py", text)
+    bound = registry.resolve("objectives", {"mine.py:mine": {"other": "cross_entropy"}}, base=tmp_path)
+    assert [each.function.__name__ for each in bound()] == ["mse", "cross_entropy"]
+
+
 def test_a_mistake_in_a_nested_plugin_is_told_at_its_place() -> None:
     with pytest.raises(Problems) as caught:
         registry.resolve(

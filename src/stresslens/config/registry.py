@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -59,7 +59,7 @@ NESTED: dict[Any, str] = {
     Optimizer: "optimizers",
     Schedule: "schedules",
 }
-"""An option with one of these annotations is itself a plug-in of that folder."""
+"""An option with one of these annotations, or `PluginOption` of it, is itself a plug-in of that folder."""
 
 Plugin = Callable[..., Any]
 Keys = tuple[str | int, ...]
@@ -205,11 +205,11 @@ def answer_beside(bound: Bound, name: str, **given: Any) -> Any:
     function = beside(bound.function, name)
     if function is None:
         return None
-    known, asked = {**bound.all_options, **given}, inspect.signature(function).parameters.values()
-    if any(p.default is p.empty and p.name not in known for p in asked if p.kind == p.KEYWORD_ONLY):
+    known, parameters = {**bound.all_options, **given}, inspect.signature(function).parameters.values()
+    if any(p.default is p.empty and p.name not in known for p in parameters if p.kind == p.KEYWORD_ONLY):
         return None
-    if not any(p.kind == p.VAR_KEYWORD for p in asked):
-        known = {p.name: known[p.name] for p in asked if p.name in known}
+    if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+        known = {p.name: known[p.name] for p in parameters if p.name in known}
     return function(**known)
 
 
@@ -259,10 +259,10 @@ def _resolved(
     for option, parameter in declared.items():
         if (
             option not in options
-            and parameter.annotation in NESTED
+            and (nested := _nested(parameter.annotation)) is not None
             and isinstance(parameter.default, str | Mapping)
         ):
-            checked[option] = resolve(NESTED[parameter.annotation], parameter.default, base=base, trust=trust)
+            checked[option] = resolve(nested, parameter.default, base=base, trust=trust)
     if isinstance(origin := checked.get("weights"), WeightsRef) and (wrong := origin.wrong()) is not None:
         problems.append(Problem((*path, name, "weights"), wrong))
     if problems:
@@ -319,9 +319,16 @@ OPTIONS_BESIDE = {"models": "published"}
 """The function beside the plug-ins of a folder whose options are the plug-in's as well."""
 
 
+def _nested(annotation: Any) -> str | None:
+    """The folder of an option that is itself a plug-in."""
+    if get_origin(annotation) is Union and get_args(annotation)[1:] == (Any,):
+        annotation = get_args(annotation)[0]
+    return NESTED.get(annotation)
+
+
 def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: bool) -> Any:
-    if annotation in NESTED:
-        return resolve(NESTED[annotation], value, path=path, base=base, trust=trust)
+    if (nested := _nested(annotation)) is not None:
+        return resolve(nested, value, path=path, base=base, trust=trust)
     try:
         adapter = _adapter(annotation)
         try:  # through JSON, where strictness still lets a list be a tuple

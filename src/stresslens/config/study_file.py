@@ -318,11 +318,11 @@ def _with_others(
     They are other runs of the study, or, for the config.yaml of a single run, folders that lie
     `beside` it. Weights may also be those of any run by its folder.
     """
-    for what, asked in depends_on(run.config):
-        name = folders.get(asked, asked)
-        folder = what == "weights" and "/" in asked
-        if folder and not Path(asked).is_dir():
-            found.append(Problem(at[what], f"there is no folder {asked}"))
+    for what, needed in depends_on(run.config):
+        name = folders.get(needed, needed)
+        folder = what == "weights" and "/" in needed
+        if folder and not Path(needed).is_dir():
+            found.append(Problem(at[what], f"there is no folder {needed}"))
         elif (
             not folder
             and name not in folders.values()
@@ -336,14 +336,14 @@ def _with_others(
             found.append(
                 Problem(
                     at[what],
-                    f"no run of the study is called {asked!r}; {closest(asked, list(folders))}{more}",
+                    f"no run of the study is called {needed!r}; {closest(needed, list(folders))}{more}",
                 )
             )
         if name in estimators:
             why = (
                 "without gradients to attack with" if what == "surrogate" else "without weights to begin with"
             )
-            found.append(Problem(at[what], f"{asked} is an estimator, {why}; name a run that is trained"))
+            found.append(Problem(at[what], f"{needed} is an estimator, {why}; name a run that is trained"))
     return replace(run, config=with_renamed_runs(run.config, folders))
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -144,6 +144,13 @@ class Optimizer(Protocol):
 
 Arrays = dict[str, NDArray[Any]]
 """Plain arrays by name, as an npz file holds them."""
+
+
+_Plugin = TypeVar("_Plugin")
+PluginOption: TypeAlias = _Plugin | Any
+"""An option that is itself a plug-in: a default is written as in a study file, `loss:
+PluginOption[Loss] = "cross_entropy"`, and the function gets the plug-in. The plain type (`loss:
+Loss`) means the same."""
 
 
 class Estimator(Protocol):

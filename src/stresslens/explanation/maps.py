@@ -83,7 +83,7 @@ def explain(
     model: nn.Module,
     split: Split,
     predictions: Predictions,
-    asked: Explain,
+    config: Explain,
     *,
     of: str,
     base: Path,
@@ -102,9 +102,9 @@ def explain(
     whether labels are the truth. Raises ConfigError, before anything is computed, for images that
     are not there.
     """
-    bound = [(value, registry.resolve("explainers", value, base=base)) for value in asked.explainers]
-    places = selected_images(split, asked.choose, asked.images, choosing or predictions, asked.seed)
-    answers = _answers(asked.answer, predictions, split, places, len(classes))
+    bound = [(value, registry.resolve("explainers", value, base=base)) for value in config.explainers]
+    places = selected_images(split, config.choose, config.images, choosing or predictions, config.seed)
+    answers = _answers(config.answer, predictions, split, places, len(classes))
     some = split.select(torch.from_numpy(places))
     device = next(model.parameters(), torch.empty(0)).device
     x, y = some.floats(some.images[:]).to(device, torch.float32), torch.from_numpy(answers).to(device)
@@ -116,7 +116,7 @@ def explain(
         name, options = registry.name_and_options("explainers", value)
         what = [name, dict(options), *source_digests(value, base=base)]
         fingerprint = fingerprint_of(
-            [of, asked.split, what, asked.seed, asked.check, places.tolist(), answers.tolist()]
+            [of, config.split, what, config.seed, config.check, places.tolist(), answers.tolist()]
         )
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         if (kept := finished_result(folder, fingerprint)) is not None:
@@ -125,7 +125,7 @@ def explain(
         began = time.perf_counter()
         index = torch.from_numpy(places).to(device)
         maps, worth = maps_of(
-            model, explainer, x, y, name=name, index=index, train=train, seed=asked.seed, check=asked.check
+            model, explainer, x, y, name=name, index=index, train=train, seed=config.seed, check=config.check
         )
         values = maps.values.cpu().numpy().astype(np.float32)
         result = {
@@ -133,9 +133,9 @@ def explain(
             "fingerprint": fingerprint,
             "explainer": name.rpartition(":")[2],
             "options": dict(options),
-            "split": asked.split if labelled else "pictures",
-            "choose": asked.choose if isinstance(asked.choose, str) else list(asked.choose),
-            "answer": asked.answer,
+            "split": config.split if labelled else "pictures",
+            "choose": config.choose if isinstance(config.choose, str) else list(config.choose),
+            "answer": config.answer,
             "unit": maps.unit,
             "signed": maps.signed,
             "limit": limit_of(values),
@@ -161,7 +161,7 @@ def explain(
 
 def explain_run(
     folder: RunFolder,
-    asked: Explain,
+    config: Explain,
     pictures: Sequence[Path] = (),
     *,
     base: Path,
@@ -176,20 +176,20 @@ def explain_run(
     default its own. Raises ConfigError, before any computing, for what cannot be explained, and
     DataError for a file that is no whole picture.
     """
-    with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
+    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
         if pictures:
             return _explain_pictures(
-                folder, model, data, _pictures(pictures, folder), asked, record, base=base
+                folder, model, data, _pictures(pictures, folder), config, record, base=base
             )
-        choosing = None if by is None else Predictions.of_arrays(by.load_predictions(asked.split))
-        return why(folder, model, data, asked, record, base=base, choosing=choosing)
+        choosing = None if by is None else Predictions.of_arrays(by.load_predictions(config.split))
+        return why(folder, model, data, config, record, base=base, choosing=choosing)
 
 
 def why(
     folder: RunFolder,
     model: nn.Module,
     data: Data,
-    asked: Explain,
+    config: Explain,
     record: dict[str, Any],
     *,
     base: Path,
@@ -199,15 +199,15 @@ def why(
 
     Raises ConfigError where the predictions that are `choosing` are of other images.
     """
-    predictions = Predictions.of_arrays(folder.load_predictions(asked.split))
+    predictions = Predictions.of_arrays(folder.load_predictions(config.split))
     if choosing is not None and not np.array_equal(choosing.labels, predictions.labels):
         raise ConfigError("the run that chooses was tested on other images; name a run on the same data")
     results = explain(
         folder.path / "explanations",
         model,
-        data.splits[asked.split],
+        data.splits[config.split],
         predictions,
-        asked,
+        config,
         of=record["fingerprint"],
         base=base,
         classes=data.classes,
@@ -217,7 +217,7 @@ def why(
             f"explaining {folder.path.parent.name} {folder.path.name}", done, total
         ),
     )
-    count_reads(record, "explanations", [each["fingerprint"] for each in results], asked.split)
+    count_reads(record, "explanations", [each["fingerprint"] for each in results], config.split)
     return results
 
 
@@ -226,7 +226,7 @@ def _explain_pictures(
     model: nn.Module,
     data: Data,
     split: Split,
-    asked: Explain,
+    config: Explain,
     record: dict[str, Any],
     *,
     base: Path,
@@ -237,7 +237,7 @@ def _explain_pictures(
         model,
         replace(split, labels=torch.from_numpy(found.scores.argmax(1))),
         found,
-        replace(asked, choose=list(range(len(split)))),
+        replace(config, choose=list(range(len(split)))),
         of=fingerprint_of([record["fingerprint"], split.fingerprint]),
         base=base,
         classes=data.classes,
@@ -266,14 +266,14 @@ def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
 
 
 def _answers(
-    asked: TargetClass, predictions: Predictions, split: Split, places: NDArray[np.int64], classes: int
+    target_class: TargetClass, predictions: Predictions, split: Split, places: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
     """(n,) the class that is explained of each image."""
-    if isinstance(asked, int):
-        if asked >= classes:
-            raise ConfigError(f"explain.answer: {asked} is no class; they are 0 to {classes - 1}")
-        return np.full(len(places), asked, np.int64)
-    if asked == "label":
+    if isinstance(target_class, int):
+        if target_class >= classes:
+            raise ConfigError(f"explain.answer: {target_class} is no class; they are 0 to {classes - 1}")
+        return np.full(len(places), target_class, np.int64)
+    if target_class == "label":
         return np.asarray(split.labels.cpu().numpy()[places])
     return np.asarray(predictions.scores[places].argmax(1))
 

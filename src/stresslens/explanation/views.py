@@ -37,7 +37,7 @@ def view(
     model: nn.Module,
     split: Split,
     predictions: Predictions,
-    asked: Views,
+    config: Views,
     *,
     of: str,
     base: Path,
@@ -53,8 +53,8 @@ def view(
     the images (a fingerprint). The model is in evaluation mode meanwhile, and in float32 from then
     on. Raises ConfigError for what cannot be seen of this model.
     """
-    bound = [(value, registry.resolve("views", value, base=base)) for value in asked.kinds]
-    places = selected_images(split, asked.choose, asked.images, predictions, asked.seed)
+    bound = [(value, registry.resolve("views", value, base=base)) for value in config.kinds]
+    places = selected_images(split, config.choose, config.images, predictions, config.seed)
     some = split.select(torch.from_numpy(places))
     model = model.float()
     device = next(model.parameters(), torch.empty(0)).device
@@ -66,7 +66,7 @@ def view(
         name, options = registry.name_and_options("views", value)
         against = [len(adversarials[0])] if adversarials is not None and each.asks_for("adversarials") else []
         what = [name, dict(options), *source_digests(value, base=base), *against]
-        fingerprint = fingerprint_of([of, asked.split, what, asked.seed, places.tolist()])
+        fingerprint = fingerprint_of([of, config.split, what, config.seed, places.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         if (kept := finished_result(folder, fingerprint)) is not None:
             results.append(kept)
@@ -93,35 +93,35 @@ def view(
 
 
 def view_run(
-    folder: RunFolder, asked: Views, *, base: Path, trust: bool = False, device: str = "auto"
+    folder: RunFolder, config: Views, *, base: Path, trust: bool = False, device: str = "auto"
 ) -> list[dict[str, Any]]:
     """Looks into a finished run, and keeps the results in its folder. Raises ConfigError for what
     cannot be seen of it."""
-    with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
-        return look_into(folder, model, data, asked, record, base=base)
+    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
+        return look_into(folder, model, data, config, record, base=base)
 
 
 def look_into(
-    folder: RunFolder, model: nn.Module, data: Data, asked: Views, record: dict[str, Any], *, base: Path
+    folder: RunFolder, model: nn.Module, data: Data, config: Views, record: dict[str, Any], *, base: Path
 ) -> list[dict[str, Any]]:
     """The stage of a run: calls the views, and names their results in the record."""
-    split = data.splits[asked.split]
+    split = data.splits[config.split]
     results = view(
         folder.path / "views",
         model,
         split,
-        Predictions.of_arrays(folder.load_predictions(asked.split)),
-        asked,
+        Predictions.of_arrays(folder.load_predictions(config.split)),
+        config,
         of=record["fingerprint"],
         base=base,
         classes=data.classes,
         train=data.train,
-        adversarials=adversarials_of(folder, asked.split, split),
+        adversarials=adversarials_of(folder, config.split, split),
         tell=lambda done, total: advance(
             f"looking into {folder.path.parent.name} {folder.path.name}", done, total
         ),
     )
-    count_reads(record, "views", [each["fingerprint"] for each in results], asked.split)
+    count_reads(record, "views", [each["fingerprint"] for each in results], config.split)
     return results
 
 

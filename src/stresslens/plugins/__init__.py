@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from stresslens.core.types import Objective as Objective
     from stresslens.core.types import Optimizer as Optimizer
     from stresslens.core.types import Parameters as Parameters
+    from stresslens.core.types import PluginOption as PluginOption
     from stresslens.core.types import Positive as Positive
     from stresslens.core.types import Radius as Radius
     from stresslens.core.types import Schedule as Schedule
@@ -88,7 +89,16 @@ _HOMES = {
         *("Scalars", "Text", "Tracker"),
     ),
     "types": (
-        *("Attack", "Augmentation", "Estimator", "Loss", "Objective", "Optimizer", "Schedule"),
+        *(
+            "Attack",
+            "Augmentation",
+            "Estimator",
+            "Loss",
+            "Objective",
+            "Optimizer",
+            "PluginOption",
+            "Schedule",
+        ),
         *("Chance", "Count", "Decay", "Natural", "NonNegative", "Positive", "Radius", "Seed", "Share"),
         *("Estimate", "Finding", "Parameters", "Shape", "Step"),
     ),

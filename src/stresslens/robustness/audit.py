@@ -260,5 +260,5 @@ def _at_fewer(bound: Bound, most: int) -> Bound:
     """The same attack driving at no more than so many targets, where it has them."""
     if "targets" not in registry.options_of(bound.function):
         return bound
-    asked = bound.options.get("targets") or most
-    return replace(bound, options={**bound.options, "targets": min(asked, most)})
+    targets = bound.options.get("targets") or most
+    return replace(bound, options={**bound.options, "targets": min(targets, most)})

@@ -36,7 +36,7 @@ def corrupt(
     folder: Path,
     model: nn.Module,
     split: Split,
-    asked: Corruptions | Sequence[PluginValue],
+    section: Corruptions | Sequence[PluginValue],
     *,
     of: str,
     base: Path,
@@ -50,7 +50,7 @@ def corrupt(
     labels (n,), clean (n,), right (corruptions, severities, n). Raises ConfigError for a corruption
     that returns anything but such images.
     """
-    settings = asked if isinstance(asked, Corruptions) else Corruptions(list(asked))
+    settings = section if isinstance(section, Corruptions) else Corruptions(list(section))
     bound = {_name(value): registry.resolve("corruptions", value, base=base) for value in settings.kinds}
     if len(bound) < len(settings.kinds):
         raise ConfigError("corruptions: each kind of corruption once")

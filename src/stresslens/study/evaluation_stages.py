@@ -42,9 +42,9 @@ def check_sections(task: Task, data: Data) -> None:
             )
 
 
-def _whole(kind: type[T], asked: list[Any] | T | None) -> T | None:
+def _whole(kind: type[T], section: list[Any] | T | None) -> T | None:
     """A section as its settings, also where a study gives a list of plug-ins alone."""
-    return kind(asked) if isinstance(asked, list) else asked
+    return kind(section) if isinstance(section, list) else section
 
 
 def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
@@ -56,32 +56,32 @@ def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record:
 
 
 def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
-    asked = _whole(Corruptions, task.config.corruptions)
-    assert asked is not None
+    config = _whole(Corruptions, task.config.corruptions)
+    assert config is not None
     result = corrupt.corrupt(
         folder.path / "corruptions",
         model,
-        data.splits[asked.split],
-        asked,
+        data.splits[config.split],
+        config,
         of=record["fingerprint"],
         base=task.base,
         tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
     )
     if record.get("corruptions") != result["fingerprint"]:
         record["corruptions"] = result["fingerprint"]
-        record["reads_of_test"] += asked.split == "test"
+        record["reads_of_test"] += config.split == "test"
 
 
 def _explain(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
-    asked = _whole(Explain, task.config.explain)
-    assert asked is not None
-    maps.why(folder, model, data, asked, record, base=task.base)
+    config = _whole(Explain, task.config.explain)
+    assert config is not None
+    maps.why(folder, model, data, config, record, base=task.base)
 
 
 def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
-    asked = _whole(Views, task.config.views)
-    assert asked is not None
-    views.look_into(folder, model, data, asked, record, base=task.base)
+    config = _whole(Views, task.config.views)
+    assert config is not None
+    views.look_into(folder, model, data, config, record, base=task.base)
 
 
 STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, Record], None]] = {

@@ -34,25 +34,25 @@ def published(
 
     Nothing is loaded yet. Raises ConfigError for what cannot be named so.
     """
-    asked = registry.initial_weights(model, base=base, trust=trust)
-    if asked is None:
+    begin = registry.initial_weights(model, base=base, trust=trust)
+    if begin is None:
         return None
-    if not isinstance(asked, WeightsRef):
-        found: PretrainedWeights | None = asked()
+    if not isinstance(begin, WeightsRef):
+        found: PretrainedWeights | None = begin()
         return found
-    if asked.run is not None:
+    if begin.run is not None:
         assert run is not None
         card = run.load_card()
         if isinstance(card, EstimatorCard):
             raise ConfigError(f"weights: {run.path} holds an estimator, which has no weights to begin with")
-        return replace(_of_file(run.weights, card, f"the run {asked.run}"), head=asked.head)
-    file = Path(asked.file or "").expanduser()
+        return replace(_of_file(run.weights, card, f"the run {begin.run}"), head=begin.head)
+    file = Path(begin.file or "").expanduser()
     beside = RunFolder(file.parent)
     if file.name == beside.weights.name and beside.card.is_file():
-        return replace(_of_file(file, beside.load_card(), file.name), head=asked.head)
+        return replace(_of_file(file, beside.load_card(), file.name), head=begin.head)
     known = registry.default_preprocessing(model, base=base, trust=trust)
     return replace(
-        _of_file(file, None, file.name), preprocessing=known() if known is not None else None, head=asked.head
+        _of_file(file, None, file.name), preprocessing=known() if known is not None else None, head=begin.head
     )
 
 

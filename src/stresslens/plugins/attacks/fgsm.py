@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import Best, Watch, batched_mean_logits, gradient, per_image
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
-from stresslens.core.types import Loss, Positive
+from stresslens.core.types import Loss, PluginOption, Positive
 
 
 def fgsm(
@@ -18,7 +18,7 @@ def fgsm(
     watch: Watch,
     target: Tensor | None,
     *,
-    loss: Loss = "cross_entropy",  # type: ignore[assignment]
+    loss: PluginOption[Loss] = "cross_entropy",
     relative_step: Positive = 1.0,
     random_start: bool = False,
 ) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import STACK, Best, Watch, batched_mean_logits, gradient, narrowed, per_image
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
-from stresslens.core.types import Count, Decay, Loss, Positive
+from stresslens.core.types import Count, Decay, Loss, PluginOption, Positive
 
 
 def pgd(
@@ -25,7 +25,7 @@ def pgd(
     restarts: Count = 1,
     random_start: bool = True,
     momentum: Decay = 0.0,
-    loss: Loss = "cross_entropy",  # type: ignore[assignment]
+    loss: PluginOption[Loss] = "cross_entropy",
 ) -> Tensor:
     """Projected gradient descent (Madry et al. 2018): steps in the steepest direction, each then
     projected onto ball and box.

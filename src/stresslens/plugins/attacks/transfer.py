@@ -7,7 +7,7 @@ from stresslens.core.attack_base import Best, Watch, attacked, batched_mean_logi
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.types import Attack
+from stresslens.core.types import Attack, PluginOption
 
 
 def transfer(
@@ -21,7 +21,7 @@ def transfer(
     start: Tensor | None,
     surrogate: nn.Module | None,
     *,
-    attack: Attack = "pgd",  # type: ignore[assignment]
+    attack: PluginOption[Attack] = "pgd",
 ) -> Tensor:
     """Images made by `attack` against another model for the same images, the `surrogate`, then
     shown to this one (Papernot et al. 2016). Needs no gradient of this model; what it breaks and a

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import TargetRule, attacked, batched_mean_logits, targets_of, unwatched
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws, mix
-from stresslens.core.types import Attack, Chance, Loss, Radius, Step
+from stresslens.core.types import Attack, Chance, Loss, PluginOption, Radius, Step
 from stresslens.plugins.objectives._overfitting_guard import GUARD, GUARDED, guarded, hard
 
 FEW_STEPS = {"pgd": {"steps": 7}}
@@ -18,15 +18,15 @@ def adversarial(
     y: Tensor,
     step: Step,
     *,
-    loss: Loss = "cross_entropy",  # type: ignore[assignment]
-    attack: Attack = FEW_STEPS,  # type: ignore[assignment]
+    loss: PluginOption[Loss] = "cross_entropy",
+    attack: PluginOption[Attack] = FEW_STEPS,
     norm: Norm = "linf",
     eps: Radius = 8 / 255,
     share: Chance = 1.0,
     chance: Chance = 1.0,
     ramp: Chance = 0.0,
     target: TargetRule = None,
-    guard: Attack = GUARD,  # type: ignore[assignment]
+    guard: PluginOption[Attack] = GUARD,
 ) -> Tensor:
     """The loss on images that an attack has made worse, within `eps` of the batch's own (Madry et
     al. 2018, eq. 2.1).

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from stresslens.core.attack_base import attacked
 from stresslens.core.ball import Ball, Norm
-from stresslens.core.types import Attack, Loss, Radius, Step
+from stresslens.core.types import Attack, Loss, PluginOption, Radius, Step
 from stresslens.plugins.objectives._overfitting_guard import GUARD, GUARDED, guarded, hard
 
 
@@ -15,10 +15,10 @@ def free(
     y: Tensor,
     step: Step,
     *,
-    loss: Loss = "cross_entropy",  # type: ignore[assignment]
+    loss: PluginOption[Loss] = "cross_entropy",
     norm: Norm = "linf",
     eps: Radius = 8 / 255,
-    guard: Attack = GUARD,  # type: ignore[assignment]
+    guard: PluginOption[Attack] = GUARD,
 ) -> Tensor:
     """The loss at a perturbation that the same backward pass improves (Shafahi et al. 2019,
     algorithm 1): adversarial training at the price of plain training. `train.replay` shows each

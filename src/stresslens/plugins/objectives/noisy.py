@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from stresslens.core.types import Loss, Positive, Step
+from stresslens.core.types import Loss, PluginOption, Positive, Step
 
 
 def noisy(
@@ -11,7 +11,7 @@ def noisy(
     y: Tensor,
     step: Step,
     *,
-    loss: Loss = "cross_entropy",  # type: ignore[assignment]
+    loss: PluginOption[Loss] = "cross_entropy",
     sigma: Positive = 0.25,
 ) -> Tensor:
     """The loss on images with Gaussian noise of deviation `sigma`, which no box confines: what the

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from stresslens.core.attack_base import attacked, batched_mean_logits, gradient
 from stresslens.core.ball import Ball, Norm
-from stresslens.core.types import Count, Loss, NonNegative, Positive, Radius, Step
+from stresslens.core.types import Count, Loss, NonNegative, PluginOption, Positive, Radius, Step
 
 START = 0.001
 """The deviation of the noise the search begins at: at the clean image itself the divergence has no
@@ -18,7 +18,7 @@ def trades(
     y: Tensor,
     step: Step,
     *,
-    loss: Loss = "cross_entropy",  # type: ignore[assignment]
+    loss: PluginOption[Loss] = "cross_entropy",
     norm: Norm = "linf",
     eps: Radius = 8 / 255,
     beta: NonNegative = 6.0,

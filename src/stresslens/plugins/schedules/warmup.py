@@ -4,7 +4,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from stresslens.core.errors import ConfigError
-from stresslens.core.types import Schedule, Scheduler, Share
+from stresslens.core.types import PluginOption, Schedule, Scheduler, Share
 from stresslens.plugins.schedules.constant import Constant
 
 
@@ -14,7 +14,7 @@ def warmup(
     steps_per_epoch: int,
     *,
     share: Share = 0.05,
-    then: Schedule = "cosine",  # type: ignore[assignment]
+    then: PluginOption[Schedule] = "cosine",
 ) -> Scheduler:
     """A linear rise to the learning rate over the first `share` of all steps, then another schedule
     over the rest."""
