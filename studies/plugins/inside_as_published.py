@@ -1,4 +1,4 @@
-"""Two mistakes of the original lab, kept to be shown: its occlusion maps and its impostors."""
+"""Two mistakes of the original lab, kept for demonstration: its occlusion maps and its impostors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stresslens.core.types import Count
 
 
 def swapped_occlusion(model: nn.Module, x: Tensor, y: Tensor, *, size: Count = 7) -> Maps:
-    """The probability lost under a grey square whose row is written down as its column and the other way round, and which never
-    covers the last row and column."""
+    """The probability lost under a grey square, with two mistakes: rows and columns are swapped when the value is stored, and
+    the square never covers the last row and column."""
     last = x.shape[2] - size
     values = torch.zeros(len(x), *x.shape[2:])
     with torch.no_grad():
@@ -32,7 +32,11 @@ def swapped_occlusion(model: nn.Module, x: Tensor, y: Tensor, *, size: Count = 7
 def inert_impostor(
     model: nn.Module, train: Split | None, classes: Sequence[str], *, beta: float = 0.001, steps: Count = 200, lr: float = 0.05
 ) -> Panel:
-    """Impostors on a scale of 0 to 255 with the original's prior, and without it: how many grey levels the prior moved a pixel."""
+    """Impostors on a scale of 0 to 255, with and without the original's prior.
+
+    The panel states the largest number of grey levels by which the prior moved a pixel. `beta` is the weight of the prior,
+    `lr` the step size of the gradient ascent. It needs the training split.
+    """
     assert train is not None
     first = next(model.parameters())
     sources = torch.stack([train.floats(train.images[(train.labels == k).nonzero()[:1, 0]])[0] for k in range(len(classes))])
