@@ -1,4 +1,4 @@
-"""The digits as the original lab prepared them: each split scaled by its own extremes, no validation split."""
+"""The digits as the original lab prepared them: each split scaled by itself, no validation split."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stresslens.core.positions import divide
 def digits_as_published() -> Data:
     """1,437 training and 360 test images (stratified, seed 42), without a validation split.
 
-    The pixels of *each* split are scaled to [0, 1] by their own minimum and maximum. For the test images this is the
-    original's mistake: their scaling uses information from the test split.
+    The pixels of *each* split are scaled to [0, 1] by their own minimum and maximum. For the test
+    images this is the original's mistake: their scaling uses information from the test split.
     """
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float()[:, None]

@@ -14,8 +14,11 @@ from stresslens.core.types import Count
 
 
 def swapped_occlusion(model: nn.Module, x: Tensor, y: Tensor, *, size: Count = 7) -> Maps:
-    """The probability lost under a grey square, with two mistakes: rows and columns are swapped when the value is stored, and
-    the square never covers the last row and column."""
+    """The probability lost under a grey square, with two mistakes.
+
+    Rows and columns are swapped when the value is stored, and the square never covers the last row
+    and column.
+    """
     last = x.shape[2] - size
     values = torch.zeros(len(x), *x.shape[2:])
     with torch.no_grad():
@@ -34,8 +37,8 @@ def inert_impostor(
 ) -> Panel:
     """Impostors on a scale of 0 to 255, with and without the original's prior.
 
-    The panel states the largest number of grey levels by which the prior moved a pixel. `beta` is the weight of the prior,
-    `lr` the step size of the gradient ascent. It needs the training split.
+    The panel states the largest number of grey levels by which the prior moved a pixel. `beta` is
+    the weight of the prior, `lr` the step size of the gradient ascent. It needs the training split.
     """
     assert train is not None
     first = next(model.parameters())

@@ -22,10 +22,10 @@ SIZES = (1, 3, 5, 7, 14)
 
 
 def occlusion_remarks(model: nn.Module, split: Split, classes: Sequence[str], *, images: Count = 1000) -> Panel:
-    """How far the probability of the label falls under a grey square, where it falls, and what the model predicts instead.
+    """How far the probability of the label falls under a grey square, where, and what is predicted instead.
 
-    It uses up to `images` class-balanced images, of which only those that the model classifies correctly count. Intervals are
-    95 %, over the images.
+    It draws `images` class-balanced images and uses those that the model classifies correctly.
+    Intervals are 95 %, over the images.
     """
     some = split.select(balanced_subset(split.labels.cpu(), images, seed=0))
     x, y = some.floats(some.images[:]).float(), some.labels
@@ -79,8 +79,10 @@ def occlusion_remarks(model: nn.Module, split: Split, classes: Sequence[str], *,
 
 
 def _occluded(model: nn.Module, x: Tensor, y: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(N, h, w) each: the probability of the label, and the predicted class, under a grey square centred at every second
-    pixel."""
+    """The probability of the label and the predicted class, (N, h, w) each, under a grey square.
+
+    The square is centred at every second pixel.
+    """
     side = x.shape[2]
     above = (size - 1) // 2
     kept, guess = torch.zeros(len(x), side, side), torch.zeros(len(x), side, side, dtype=torch.int64)
@@ -96,15 +98,20 @@ def _occluded(model: nn.Module, x: Tensor, y: Tensor, size: int) -> tuple[Tensor
 
 
 def _gap(values: NDArray[np.float64], inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> Estimate | None:
-    """The mean over `inside` minus the mean over `outside`, within each image that has both; None if no image has both."""
+    """The mean over `inside` minus the mean over `outside`, within each image that has both.
+
+    None if no image has both.
+    """
     both = (inside.sum((1, 2)) > 0) & (outside.sum((1, 2)) > 0)
     means = [np.where(some, values, 0).sum((1, 2))[both] / some.sum((1, 2))[both] for some in (inside, outside)]
     return replace(t_mean(means[0] - means[1]), unit="images") if both.any() else None
 
 
 def _explained_by_class(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Estimate]:
-    """For each convolution: the share of a channel's variation between images that lies between classes, averaged over
-    channels."""
+    """For each convolution: the share of a channel's variation between images that lies between classes.
+
+    The mean and its interval are over channels.
+    """
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     with torch.no_grad(), tapped(model, names) as outputs:
         model(x[:1000])

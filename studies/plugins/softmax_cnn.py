@@ -1,4 +1,4 @@
-"""The first network as a lab built it: with a softmax layer in front of a loss that expects logits."""
+"""The first network as a lab built it: with a softmax in front of a loss that expects logits."""
 
 from __future__ import annotations
 

@@ -14,10 +14,11 @@ from stresslens.core.types import Count, Positive
 def unprojected_pgd(
     model: nn.Module, x: Tensor, y: Tensor, ball: Ball, draws: Draws, *, steps: Count = 40, step_size: Positive = 0.01
 ) -> Tensor:
-    """PGD with a mistake: every step clamps the perturbation, and then stores the *image* in its place: δ ← clip(x + δ).
+    """PGD with a mistake: each step stores the *image* in place of the perturbation: δ ← clip(x + δ).
 
-    So the gradient of the next step is taken at x + δ, which is about 2x, and the evaluated image is clip(x + δ) = clip(2x + …).
-    It is outside the ball, and the attack is weaker than PGD. Even at radius 0 it changes the images.
+    Every step first clamps the perturbation, then replaces it. So the gradient of the next step is
+    taken at x + δ, which is about 2x, and the evaluated image is clip(x + δ) = clip(2x + …). It is
+    outside the ball, and the attack is weaker than PGD. Even at radius 0 it changes the images.
     """
     radius = ball.radius(x)
     delta = ball.sample(x, draws) - x
