@@ -38,7 +38,7 @@ def attacked_by(*protocol: Any, **options: Any) -> Robustness:
     [
         ({"robustness": attacked_by("fgsm", target=12)}, None, r"the target 12 is no class .* 0 to 9"),
         (
-            {"robustness": attacked_by(alone=[IndividualAttack("fgsm", target=10)])},
+            {"robustness": attacked_by(individual_attacks=[IndividualAttack("fgsm", target=10)])},
             None,
             r"the target 10 is no class",
         ),

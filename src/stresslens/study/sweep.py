@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stresslens.comparison.setting_importance import Standing, importance_verdicts
 from stresslens.config import registry, study_file
+from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import space_settings
 from stresslens.config.sweep_validation import recipe_with
@@ -139,8 +140,8 @@ class Trials:
         origin = initial_weights.published(self.run.config.model, None, base=self.run.base)
         begun = {"weights": origin.digest} if origin and origin.digest else {}
         return {
-            "sweep": asdict(self.sweep),
-            "recipe": config,
+            "sweep": in_words_of_0_1({"sweep": asdict(self.sweep)})["sweep"],
+            "recipe": in_words_of_0_1(config),
             "seed": self.study.seeds[0],
             "data": self.data.fingerprint,
         } | begun

@@ -43,7 +43,7 @@ def train_stage(
         record["weights"] = account.as_json() | {"input": layers.preparation(model, data.shape)}
         if (found := leak(task, data)) is not None:
             record["data"]["findings"].append(found.as_json())
-    tune = task.config.train.tune
+    tune = task.config.train.fine_tune
     if tune is not None and task.config.train.probed:
         weights = _probed(tune, compute_config(task).place(model), data, record)
     elif task.config.train.epochs:
