@@ -187,7 +187,10 @@ def test_dynamic_imports_only_in_the_registry() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, stresslens.cli.main; sys.exit(bool({'torch', 'pydantic', 'numpy', 'PIL'} & set(sys.modules)))"
+    code = (
+        "import sys, stresslens.cli.main; sys.exit(bool({'torch', 'pydantic', 'numpy', 'PIL'} & "
+        "set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
