@@ -34,6 +34,10 @@ lint: .venv/.test
 
 check: lint test
 
+# The picture and the calls in docs/architecture.md.
+docs: .venv/.runtime
+	$(BIN)/python docs/draw_architecture.py trips
+
 # The tables of docs/results.md; resumable: what is finished is not run again.
 results: .venv/.runtime
 	$(BIN)/stresslens run studies/digits-losses-as-published.yaml --jobs 2

@@ -417,6 +417,7 @@ def _carry_out(
     quiet: bool,
     verbose: bool,
 ) -> None:
+    """The study run, its verdicts printed and its gates checked."""
     from dataclasses import asdict, replace
 
     from stresslens.cli import gates
