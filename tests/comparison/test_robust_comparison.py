@@ -203,7 +203,8 @@ def test_a_pair_that_was_not_attacked_alike_is_told_and_left_out(study: Path) ->
     rows = robustness.compare_study_robustness(study)
     assert "difference" in rows[0]
     assert rows[1]["verdict"] == (
-        "weak and strong were not compared: they were attacked on different images (295 of 300 and 300 are the same)"
+        "weak and strong were not compared: they were attacked on different images (295 of 300 and 300 are "
+        "the same)"
     )
 
 

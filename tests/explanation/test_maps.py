@@ -259,7 +259,7 @@ def test_settings_that_are_wrong(values: dict[str, Any], message: str) -> None:
         explain_config(values)
 
 
-# --- from Python ------------------------------------------------------------------------------------------------------
+# --- from Python --------------------------------------------------------------------------------------------
 
 
 def net() -> nn.Module:
@@ -319,7 +319,7 @@ def test_an_explainer_of_ones_own_that_returns_something_else(
     assert torch.equal(torch.from_numpy(sl.explain(net(), x, "mine.py:image").maps), x[:, 0])
 
 
-# --- colours ----------------------------------------------------------------------------------------------------------
+# --- colours ------------------------------------------------------------------------------------------------
 
 
 def test_colours_of_a_scale() -> None:

@@ -98,7 +98,8 @@ def test_the_code_of_training_still_counts(
 ) -> None:
     file = tmp_path / "net_of_mine.py"
     file.write_text(
-        "from torch import nn\n\n\ndef net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+        "from torch import nn\n\n\ndef net(shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     task = task_of("net_of_mine:net")

@@ -183,7 +183,7 @@ def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: An
     assert all(value.equal(states[1]["objective"][name]) for name, value in states[0]["objective"].items())
 
 
-# --- catastrophic overfitting -----------------------------------------------------------------------------------------
+# --- catastrophic overfitting -------------------------------------------------------------------------------
 
 
 def epoch(number: int, attack: float, guard: float, n: int = 128) -> dict[str, Any]:

@@ -195,7 +195,7 @@ def test_schedules_move_every_groups_own_rate(schedule: str) -> None:
         assert second == pytest.approx(4 * first, rel=1e-3)
 
 
-# --- the linear probe ------------------------------------------------------------------------------------------------------
+# --- the linear probe ---------------------------------------------------------------------------------------
 
 
 def test_a_probe_is_the_logistic_regression_of_the_features(small: Data) -> None:

@@ -225,7 +225,8 @@ def test_going_on_tells_each_point_once(
 STUDY = """
 data: {digits: {subset: 200}}
 model: {simple_cnn: {channels: 4, hidden: 16}}
-train: {epochs: 80, batch_size: 32, precision: float32, threads: 1, memory_format: contiguous, checkpoint_seconds: 0.05}
+train: {epochs: 80, batch_size: 32, precision: float32, threads: 1, memory_format: contiguous,
+  checkpoint_seconds: 0.05}
 track: [{tensorboard: {graph: false}}]
 """
 

@@ -85,6 +85,7 @@ def run_curves(run: Run) -> Charts | None:
 def _curve_chart(
     drawn: Sequence[Series], title: str, is_percent: bool, *, with_legend: bool = True
 ) -> Markup:
+    """The chart of one quantity over epochs, with its unit and scale."""
     ys = [y for series in drawn for _, y in series.points]
     log = bool(ys) and not is_percent and min(ys) > 0 and max(ys) / min(ys) > 30
     unit = "%" if is_percent else "loss, logarithmic" if log else "loss"

@@ -29,6 +29,7 @@ from stresslens.training.tracking import Tracking
 def train_stage(
     task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking
 ) -> None:
+    """Trains the net, or fits the estimator, and keeps it in the run's folder."""
     if task.config.estimator is not None:
         _fit_estimator(task, folder, data, record)
         return
