@@ -46,7 +46,7 @@ from stresslens.core.text import notices_are_sentences
 if TYPE_CHECKING:
     from stresslens.config.study_file import Study
     from stresslens.core.types import Estimate
-    from stresslens.study.record import Record
+    from stresslens.evaluation.record import RunRecord
     from stresslens.training.task import Task
 
 app = typer.Typer(
@@ -189,10 +189,9 @@ def evaluate(
 ) -> None:
     """Score a trained run on a split of its own data; reading test is counted in its record."""
     from stresslens.cli import gates
-    from stresslens.core.files import write_json
-    from stresslens.core.run_folder import RunFolder, read_record
-    from stresslens.core.types import Estimate
+    from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.finished_run import data_of
+    from stresslens.evaluation.record import read_record, write_record
     from stresslens.evaluation.saved_model import open_model
     from stresslens.study import predict_stage
 
@@ -206,7 +205,7 @@ def evaluate(
         record = read_record(folder)
         model = open_model(folder, trust=trust)
         data = data_of(folder, trust=trust)
-        if data.fingerprint != record["data"]["fingerprint"]:
+        if data.fingerprint != record.data.fingerprint:
             raise ConfigError(
                 f"{run}: the data set has changed since the run was trained, so its figures stay as they are"
             )
@@ -215,10 +214,10 @@ def evaluate(
                 f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}"
             )
         predict_stage.predict_split(folder, model, data, split, record)
-        write_json(folder.record, record)
-    scores = {name: Estimate.from_json(values) for name, values in record["scores"][split].items()}
+        write_record(folder, record)
+    scores = record.scores[split]
     if as_json:
-        print_json({"run": str(run), "split": split, "scores": record["scores"][split]})
+        print_json({"run": str(run), "split": split, "scores": record.as_json()["scores"][split]})
     else:
         print_scores(scores, f"{run}: {split}")
     gates.check(asked, {str(run): scores})
@@ -458,17 +457,13 @@ def _carry_out(
     total = len(study.runs) * len(study.seeds)
     talks = not (quiet or as_json)
 
-    def tell(task: Task, record: Record) -> None:
-        from stresslens.core.types import Estimate
-
-        scores = {name: Estimate.from_json(v) for name, v in record.get("scores", {}).get("test", {}).items()}
+    def tell(task: Task, record: RunRecord) -> None:
+        scores = record.scores.get("test", {})
         gates.check_known(
             asked, f"{task.run}/seed-{task.seed}", scores
         )  # before the other runs are trained in vain
         finished[f"{task.run}/seed-{task.seed}"] = scores
-        serious.update(
-            dict.fromkeys(f["evidence"] for f in record["data"]["findings"] if f["severity"] == "serious")
-        )
+        serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if talks:
             print_finished(len(finished), total, task, record, scores.get("accuracy"))
 
