@@ -239,13 +239,18 @@ class RunRecord(OrderedJsonFile):
 def read_record(folder: RunFolder) -> RunRecord:
     """A run's record.json. Raises UnreadableRun when it is not one of this format."""
     values = read_json(folder.record)
-    refused = f"{folder.record} is not a record of format {FORMAT}; delete the folder to start anew"
+    refused, start_anew = (
+        f"{folder.record} is not a record of format {FORMAT}",
+        "delete the folder to start anew",
+    )
     if not isinstance(values, dict) or not {"format", "status", "stages", "data"} <= values.keys():
-        raise UnreadableRun(refused)
+        raise UnreadableRun(f"{refused}; {start_anew}")
     try:
         return RunRecord.model_validate(values)
     except ValidationError as error:
-        raise UnreadableRun(refused) from error
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "record.json"
+        raise UnreadableRun(f"{refused}: {place}: {first['msg']}; {start_anew}") from None
 
 
 def write_record(folder: RunFolder, record: RunRecord) -> None:
