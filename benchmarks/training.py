@@ -245,11 +245,10 @@ def digits() -> None:
         record = stages.carry_out(task)
         ours = time.perf_counter() - start
         total_plain, total_ours = total_plain + plain, total_ours + ours
-        mine = record["scores"]["test"]["accuracy"]["value"]
+        mine = record.scores["test"]["accuracy"].value
         print(
             f"  {task.run:16} plain {plain:6.1f} s, {epochs:6} epochs, {accuracy:.4f}   "
-            f"stresslens {ours:6.1f} s, {record['training']['epochs']:6} epochs, {mine:.4f}   "
-            f"ratio {plain / ours:4.2f}"
+            f"stresslens {ours:6.1f} s, {record.training.epochs:6} epochs, {mine:.4f}   ratio {plain / ours:4.2f}"
         )
     ratio = total_plain / total_ours
     print(

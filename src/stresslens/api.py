@@ -28,6 +28,7 @@ from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.export import Exported, export_run
 from stresslens.evaluation.inputs import check_inputs
 from stresslens.evaluation.predictor import with_prompts
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
 from stresslens.explanation.maps import maps_of
@@ -52,11 +53,12 @@ class Run:
 
     def scores(self, split: str = "test") -> dict[str, Estimate]:
         """Each named score with its interval."""
-        if split not in self.record.get("scores", {}):
+        known = RunRecord.model_validate(self.record).scores
+        if split not in known:
             raise ConfigError(
-                f"{self.folder} has no scores for {split!r}; it has {', '.join(self.record.get('scores', {})) or 'none'}"
+                f"{self.folder} has no scores for {split!r}; it has {', '.join(known) or 'none'}"
             )
-        return {name: Estimate.from_json(values) for name, values in self.record["scores"][split].items()}
+        return known[split]
 
     def predictions(self, split: str = "test") -> Predictions:
         return Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
@@ -138,7 +140,8 @@ def train(
     own = data if isinstance(data, Data) else None
     task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
+    record = stages.carry_out(task).as_json()
+    return Run(folder, record, copy.deepcopy(model) if isinstance(model, nn.Module) else None)
 
 
 def attack(

@@ -23,7 +23,9 @@ from stresslens.comparison.robustness import (
 )
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_json
+from stresslens.core.layer_table import LayerTable
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.paired import mcnemar
 
 RADII = [0.0, 0.02, 0.04, 0.06, 0.08, 8 / 255 + 0.06]
@@ -74,7 +76,8 @@ def make(
     }
     write_json(
         path / "record.json",
-        record | {"training": {"seconds": 2.0, "epochs": 2}, "layers": {"parameters": 10}},
+        record
+        | {"training": {"seconds": 2.0, "epochs": 2}, "layers": LayerTable((), 10, 10, 0, 0, 0).as_json()},
     )
     return path
 
@@ -334,7 +337,16 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
             margin = hard * np.exp(random.normal(0, 0.3, 120))
             smallest = np.array([*radii, np.inf])[np.searchsorted(radii, margin, side="right")]
             runs.append(
-                Attacked(smallest > 0, np.zeros(120, np.int64), "test", {}, np.arange(120), smallest, {}, 0.0)
+                Attacked(
+                    smallest > 0,
+                    np.zeros(120, np.int64),
+                    "test",
+                    RunRecord(status=""),
+                    np.arange(120),
+                    smallest,
+                    {},
+                    0.0,
+                )
             )
         eps = radius_that_tells(runs, radii)
         chosen.add(eps)

@@ -43,8 +43,8 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
 def test_a_stage_leaves_maps_pictures_and_what_they_are_worth(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn")
     record = explained(task, EXPLAINERS)
-    assert record["status"] == "finished"
-    assert record["reads_of_test"] == 3
+    assert record.status == "finished"
+    assert record.reads_of_test == 3
     found = results(task.folder)
     assert [name.rpartition("-")[0] for name in found] == ["occlusion", "saliency"]
     for name, result in found.items():
@@ -87,9 +87,9 @@ def test_a_run_in_float64_is_explained_and_seen(task_of: Callable[..., Task]) ->
     record = stages.carry_out(
         replace(task, config=replace(task.config, explain=Explain(everything, images=2), views=views))
     )
-    assert record["status"] == "finished"
-    assert len(record["explanations"]) == len(everything)
-    assert len(record["views"]) == len(views)
+    assert record.status == "finished"
+    assert len(record.explanations) == len(everything)
+    assert len(record.views) == len(views)
 
 
 def test_what_is_there_is_not_made_again_and_a_new_explainer_joins(task_of: Callable[..., Task]) -> None:
@@ -98,7 +98,7 @@ def test_what_is_there_is_not_made_again_and_a_new_explainer_joins(task_of: Call
     before = next((task.folder / "explanations").glob("saliency-*/maps.npz")).stat().st_mtime_ns
     weights = (task.folder / "model.safetensors").stat().st_mtime_ns
     record = explained(task, Explain(["saliency", "gradcam"]))
-    assert record["reads_of_test"] == 3
+    assert record.reads_of_test == 3
     assert next((task.folder / "explanations").glob("saliency-*/maps.npz")).stat().st_mtime_ns == before
     assert (task.folder / "model.safetensors").stat().st_mtime_ns == weights
     assert len(results(task.folder)) == 2

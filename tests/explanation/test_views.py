@@ -41,7 +41,7 @@ def looked(task: Task, asked: Any, **others: Any) -> dict[str, Any]:
 def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn")
     record = looked(task, QUICK)
-    assert record["reads_of_test"] == 1 + 4
+    assert record.reads_of_test == 1 + 4
     results = {read_json(file)["view"]: file.parent for file in (task.folder / "views").glob("*/result.json")}
     assert sorted(results) == ["activations", "class_image", "embedding", "filters"]
     for folder in results.values():

@@ -228,10 +228,10 @@ def test_a_probe_is_the_logistic_regression_of_the_features(small: Data) -> None
 
 def test_the_penalty_is_chosen_on_validation(source: RunFolder, task_of: Callable[..., Task]) -> None:
     _, record = tuned(task_of, source, {"layers": "probe", "penalties": [1000.0, 0.001]})
-    tried = {each["penalty"]: each["accuracy"] for each in record["training"]["penalties"]}
+    tried = {each.penalty: each.accuracy for each in record.training.penalties}
     assert tried[0.001] > tried[1000.0]
-    assert record["training"]["stopped"] == "a linear probe with the penalty 0.001"
-    assert record["scores"]["validation"]["accuracy"]["value"] == pytest.approx(tried[0.001])
+    assert record.training.stopped == "a linear probe with the penalty 0.001"
+    assert record.scores["validation"]["accuracy"].value == pytest.approx(tried[0.001])
 
 
 @pytest.mark.parametrize("classes", [2, 3])

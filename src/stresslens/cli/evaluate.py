@@ -23,10 +23,9 @@ def evaluate(
     Every score has its n and its interval. A read of the test split is counted in the run's record.
     """
     from stresslens.cli import gates
-    from stresslens.core.files import write_json
-    from stresslens.core.run_folder import RunFolder, read_record
-    from stresslens.core.types import Estimate
+    from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.finished_run import data_of
+    from stresslens.evaluation.record import read_record, write_record
     from stresslens.evaluation.saved_model import open_model
     from stresslens.study import predict_stage
 
@@ -43,7 +42,7 @@ def evaluate(
         record = read_record(folder)
         model = open_model(folder, trust=trust)
         data = data_of(folder, trust=trust)
-        if data.fingerprint != record["data"]["fingerprint"]:
+        if data.fingerprint != record.data.fingerprint:
             raise ConfigError(
                 f"{run}: the data set has changed since the run was trained, so its figures stay as they are"
             )
@@ -52,10 +51,10 @@ def evaluate(
                 f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}"
             )
         predict_stage.predict_split(folder, model, data, split, record)
-        write_json(folder.record, record)
-    scores = {name: Estimate.from_json(values) for name, values in record["scores"][split].items()}
+        write_record(folder, record)
+    scores = record.scores[split]
     if as_json:
-        print_json({"run": str(run), "split": split, "scores": record["scores"][split]})
+        print_json({"run": str(run), "split": split, "scores": record.as_json()["scores"][split]})
     else:
         print_scores(scores, f"{run}: {split}")
     gates.check(asked, {str(run): scores})

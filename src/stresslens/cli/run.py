@@ -24,7 +24,7 @@ from stresslens.core.errors import ConfigError
 if TYPE_CHECKING:
     from stresslens.config.study_file import Study
     from stresslens.core.types import Estimate
-    from stresslens.study.record import Record
+    from stresslens.evaluation.record import RunRecord
     from stresslens.training.task import Task
 
 Jobs = Annotated[
@@ -117,17 +117,12 @@ def carry_out_study(
     total = len(study.runs) * len(study.seeds)
     talks = not (quiet or as_json)
 
-    def tell(task: Task, record: Record) -> None:
-        from stresslens.core.types import Estimate
-
-        scores = {name: Estimate.from_json(v) for name, v in record.get("scores", {}).get("test", {}).items()}
-        gates.check_known(
-            asked, f"{task.run}/seed-{task.seed}", scores
-        )  # before the other runs are trained in vain
+    def tell(task: Task, record: RunRecord) -> None:
+        scores = record.scores.get("test", {})
+        # before the other runs are trained in vain
+        gates.check_known(asked, f"{task.run}/seed-{task.seed}", scores)
         finished[f"{task.run}/seed-{task.seed}"] = scores
-        serious.update(
-            dict.fromkeys(f["evidence"] for f in record["data"]["findings"] if f["severity"] == "serious")
-        )
+        serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if talks:
             print_finished(len(finished), total, task, record, scores.get("accuracy"))
 

@@ -25,7 +25,8 @@ from stresslens.comparison.accuracy import (
 from stresslens.core.ball import SAME, parse_radius, same_radius
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_arrays, read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import read_record
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 METRIC = "expected accuracy, or robust@RADIUS (robust@0.05, robust@8/255), or robust@RADIUS:KEY with the start of a result's folder name"
@@ -263,7 +264,7 @@ def _curve(
 
 def _results(folder: RunFolder) -> dict[str, Result]:
     """The results of a finished run by key."""
-    if not folder.record.is_file() or read_record(folder)["status"] != "finished":
+    if not folder.record.is_file() or read_record(folder).status != "finished":
         return {}
     return {
         file.parent.name: read_json(file) for file in sorted(folder.path.glob("robustness/*/result.json"))

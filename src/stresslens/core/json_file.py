@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from stresslens.core.types import Estimate
 
@@ -20,6 +30,42 @@ class JsonFile(BaseModel):
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
 
+class OrderedJsonFile(JsonFile):
+    """A JSON file that is read, changed and written back, or a part of one.
+
+    Keys are written in the order in which they were read or set. A key that was neither read nor set stays absent, and
+    a key that this version does not know stays in the file.
+    """
+
+    _keys: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """Every key in its order, with the value of an unknown key."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as `write_json` takes them."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in type(self).model_fields:
+            self._keys.setdefault(name)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_order(
+        cls, values: Any, handler: ModelWrapValidatorHandler[OrderedJsonFile]
+    ) -> OrderedJsonFile:
+        read = handler(values)
+        if isinstance(values, dict):
+            read._keys = {k: None if k in cls.model_fields else value for k, value in values.items()}
+        return read
+
+    @model_serializer(mode="wrap")
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        known = type(self).model_fields
+        return {key: values[key] if key in known else kept for key, kept in self._keys.items()}
+
+
 def _with_nan(values: Any) -> Any:
     """JSON has no NaN: a bound that is not finite was written as null."""
     if not isinstance(values, dict):
@@ -27,5 +73,5 @@ def _with_nan(values: Any) -> Any:
     return {k: math.nan if v is None and k in ("value", "low", "high") else v for k, v in values.items()}
 
 
-Figure = Annotated[Estimate, BeforeValidator(_with_nan)]
+Figure = Annotated[Estimate, BeforeValidator(_with_nan), PlainSerializer(Estimate.as_json)]
 """An estimate, as `Estimate.as_json` writes it."""

@@ -30,7 +30,8 @@ from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import printable
 from stresslens.evaluation.example_images import thumbnails
-from stresslens.evaluation.finished_run import count_reads, finished
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import frame_of
 from stresslens.evaluation.scores import Predictions, predictions_of
 from stresslens.explanation.image_selection import selected_images
@@ -189,7 +190,7 @@ def why(
     model: nn.Module,
     data: Data,
     asked: Explain,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     base: Path,
     choosing: Predictions | None = None,
@@ -207,7 +208,7 @@ def why(
         data.splits[asked.split],
         predictions,
         asked,
-        of=record["fingerprint"],
+        of=record.fingerprint,
         base=base,
         classes=data.classes,
         train=data.train,
@@ -216,7 +217,7 @@ def why(
             f"explaining {folder.path.parent.name} {folder.path.name}", done, total
         ),
     )
-    count_reads(record, "explanations", [each["fingerprint"] for each in results], asked.split)
+    record.count_reads("explanations", [each["fingerprint"] for each in results], asked.split)
     return results
 
 
@@ -226,7 +227,7 @@ def _explain_pictures(
     data: Data,
     split: Split,
     asked: Explain,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     base: Path,
 ) -> list[dict[str, Any]]:
@@ -237,13 +238,13 @@ def _explain_pictures(
         replace(split, labels=torch.from_numpy(found.scores.argmax(1))),
         found,
         replace(asked, choose=list(range(len(split)))),
-        of=fingerprint_of([record["fingerprint"], split.fingerprint]),
+        of=fingerprint_of([record.fingerprint, split.fingerprint]),
         base=base,
         classes=data.classes,
         train=data.train,
         labelled=False,
     )
-    count_reads(record, "explanations", [each["fingerprint"] for each in results], "pictures")
+    record.count_reads("explanations", [each["fingerprint"] for each in results], "pictures")
     return results
 
 

@@ -18,9 +18,10 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
 from stresslens.report.robustness_schema import Stress, Transfers, stress_of
-from stresslens.report.schema import Comparison, Example, Record, StudyFile, SweepFile
+from stresslens.report.schema import Comparison, Example, StudyFile, SweepFile
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -32,11 +33,16 @@ class Run:
     folder: RunFolder
     name: str
     seed: int
-    record: Record
+    record: RunRecord
 
     @property
     def finished(self) -> bool:
         return self.record.status == "finished"
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The names of the classes, as they are shown."""
+        return [name or "(no name)" for name in self.record.classes]
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -234,12 +240,12 @@ def split_of(runs: Sequence[Run]) -> str:
 def read_run(folder: RunFolder) -> Run:
     """A run whose record cannot be read is still a run: its status says so."""
     try:
-        record = Record.model_validate(read_json(folder.record))
+        record = RunRecord.model_validate(read_json(folder.record))
     except UnreadableRun as error:
-        record = Record(status="unreadable", message=str(error.__cause__ or error))
+        record = RunRecord(status="unreadable", message=str(error.__cause__ or error))
     except ValidationError as error:
         first = error.errors()[0]
-        record = Record(
+        record = RunRecord(
             status="unreadable", message=f"record.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         )
     digits = folder.path.name.removeprefix("seed-")

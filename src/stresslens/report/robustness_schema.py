@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from stresslens.core.files import UnreadableRun, read_arrays, read_json
 from stresslens.core.json_file import Figure, JsonFile
 from stresslens.core.run_folder import RunFolder
-from stresslens.report.schema import Finding
+from stresslens.core.types import Finding
 
 Kind = TypeVar("Kind", bound=BaseModel)
 Arrays = dict[str, NDArray[Any]]

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from stresslens.comparison import robustness
 from stresslens.comparison.robustness import NORMS, unbroken
 from stresslens.core.ball import same_radius
-from stresslens.core.types import Estimate
+from stresslens.core.types import Estimate, Finding
 from stresslens.metrics import random_effects
 from stresslens.report.axes import linear_axis
 from stresslens.report.charts import Series, legend, line_chart, place_of
@@ -22,7 +22,6 @@ from stresslens.report.curves import PERCENT, SHARED_LEGEND, Charts
 from stresslens.report.format import footnote, percent, radius
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
 from stresslens.report.robustness_schema import Alone, AloneRow, Robust
-from stresslens.report.schema import Finding
 
 COLUMNS = 6
 """Radii of a table; of more, the first and the last and four between them."""
@@ -407,15 +406,13 @@ class Audits:
 def audits(study: StudyFolder) -> Audits | None:
     """What the audits of all results found, the worst of a recipe's seeds and threats in its cell."""
     together: dict[str, dict[str, list[Finding]]] = {}
-    signs: dict[str, tuple[Finding, dict[str, list[Run]]]] = {}
+    signs: dict[Finding, tuple[Finding, dict[str, list[Run]]]] = {}
     for recipe in study.recipes:
         for run in recipe.finished:
             for finding in audit_findings(run):
                 together.setdefault(finding.audit, {}).setdefault(recipe.name, []).append(finding)
                 if finding.status == "sign":
-                    signs.setdefault(finding.model_dump_json(), (finding, {}))[1].setdefault(
-                        recipe.name, []
-                    ).append(run)
+                    signs.setdefault(finding, (finding, {}))[1].setdefault(recipe.name, []).append(run)
     if not together:
         return None
     recipes = [
@@ -467,5 +464,5 @@ def damaged(study: StudyFolder) -> list[str]:
 
 def audit_findings(run: Run) -> list[Finding]:
     """Of all results of a run, the serious first; the same finding once."""
-    found = {f.model_dump_json(): f for robust in run.stress.robust for f in robust.result.findings}
-    return sorted(found.values(), key=lambda f: RANK.get((f.status, f.severity), 4))
+    found = dict.fromkeys(f for robust in run.stress.robust for f in robust.result.findings)
+    return sorted(found, key=lambda f: RANK.get((f.status, f.severity), 4))

@@ -15,8 +15,8 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Lines, Points
 from stresslens.plugins.views.activations import activations
-from stresslens.plugins.views.class_image import class_image
 from stresslens.plugins.views.adversarial_examples import adversarial_examples
+from stresslens.plugins.views.class_image import class_image
 from stresslens.plugins.views.embedding import embedding
 from stresslens.plugins.views.filters import filters
 from stresslens.plugins.views.impostor import impostor
