@@ -3,7 +3,6 @@ answers at once."""
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -265,11 +264,11 @@ def compare(
         folders, split=split, ask=None if difference is None else difference / 100, metric=metric
     )
     if as_json:
-        print_json(compared)
+        print_json(compared.as_json())
     else:
         print_comparison(compared, plans=plan or difference is not None)
-    if compared["regressions"]:
-        raise GateNotMet("\n".join(compared["regressions"]))
+    if compared.regressions:
+        raise GateNotMet("\n".join(compared.regressions))
 
 
 @app.command()
@@ -420,6 +419,7 @@ def _carry_out(
     from dataclasses import asdict, replace
 
     from stresslens.cli import gates
+    from stresslens.comparison.schema import ComparisonFile
     from stresslens.config import study_file
     from stresslens.study import pipeline
 
@@ -481,18 +481,18 @@ def _carry_out(
         tell=tell,
         say=lambda line: typer.echo(line, err=True) if talks else None,
     )
-    verdicts = json.loads((folder / "comparison.json").read_text())
+    compared = ComparisonFile.read(folder / "comparison.json")
     if as_json:
         print_json(
             {
                 "study": study.name,
                 "folder": str(folder),
                 "report": str(folder / "report.html"),
-                "comparison": verdicts,
+                "comparison": compared.as_json(),
             }
         )
     else:
-        print_verdicts(verdicts)
+        print_verdicts(compared)
         print_serious(list(serious))
         print_audits(folder)
         if not quiet:

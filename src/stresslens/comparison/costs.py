@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stresslens.comparison.schema import CostRatio
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.paired import holm, resampled
@@ -70,17 +71,17 @@ class Ratio:
         corrected = f"; p after Holm's correction {self.p_holm:.2f}" if r.low > 1 or r.high < 1 else ""
         return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}{corrected}"
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "contrast": self.contrast,
-            "a": self.a,
-            "b": self.b,
-            "measure": self.measure,
-            "ratio": self.ratio.as_json(),
-            "p_holm": None if math.isnan(self.p_holm) else self.p_holm,
-            "real": self.real,
-            "verdict": self.verdict,
-        }
+    def as_cost(self) -> CostRatio:
+        return CostRatio(
+            contrast=self.contrast,
+            a=self.a,
+            b=self.b,
+            measure=self.measure,
+            ratio=self.ratio,
+            p_holm=None if math.isnan(self.p_holm) else self.p_holm,
+            real=self.real,
+            verdict=self.verdict,
+        )
 
 
 def cost_of(record: Record, measure: str) -> float | None:

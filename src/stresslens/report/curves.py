@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.report.axes import linear_axis
-from stresslens.report.charts import Point, Series, legend, line_chart
+from stresslens.report.chart_frame import Point
+from stresslens.report.charts import Series, legend, line_chart
 from stresslens.report.load import Run, StudyFolder, VariantRuns
 from stresslens.report.schema import Bin
 
