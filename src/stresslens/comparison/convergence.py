@@ -62,7 +62,7 @@ def study_convergence(folder: Path) -> list[Convergence]:
         )
         if first is not None and second is not None:
             found.append(convergence_of(contrast, a, b, first, second))
-    return [each for each in found if each is not None]
+    return [each for each in found if each]
 
 
 def convergence_of(contrast: str, a: str, b: str, first: Learning, second: Learning) -> Convergence | None:

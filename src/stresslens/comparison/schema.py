@@ -1,7 +1,7 @@
 """comparison.json: which differences are real, as `compare_study_accuracy` finds and the report shows them.
 
 A new column of the table of contrasts is a field of `Contrast`, which `Difference.as_contrast` fills, and
-an entry of `CONTRAST_COLUMNS`; the page of a study shows every entry.
+an entry of `CONTRAST_COLUMNS`; the page of a study shows every entry, for robustness as well.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ class ContrastColumn(NamedTuple):
     """A column of the table of contrasts: a field of `Contrast`, its heading and how it is written.
 
     `name` and `text` are words, `points` an estimate in percentage points, `unit` what the interval
-    of an estimate is over (the column is left out where all rows have the same), `p` a p-value, and
-    `verdict` the sentence with its plan. `contrast_cell` in parts.html.j2 writes each of these.
+    of an estimate is over (the column is left out where all rows have the same), `p` a p-value,
+    `threat` norm, radius and protocol of an attack, and `verdict` the sentence with its plan.
+    `contrast_cell` in parts.html.j2 writes each of these.
     """
 
     field: str
     heading: str
-    written: Literal["name", "text", "points", "unit", "p", "verdict"]
+    written: Literal["name", "text", "points", "unit", "p", "threat", "verdict"]
 
 
 CONTRAST_COLUMNS = (
@@ -53,6 +54,13 @@ CONTRAST_COLUMNS = (
     ContrastColumn("p_holm", "p, Holm", "p"),
     ContrastColumn("verdict", "Verdict", "verdict"),
 )
+
+ROBUST_CONTRAST_COLUMNS = (
+    *CONTRAST_COLUMNS[:3],
+    ContrastColumn("norm", "Threat", "threat"),
+    *(column for column in CONTRAST_COLUMNS[3:] if column.written != "unit"),
+)
+"""Of the table of contrasts in robustness."""
 
 
 class DifferenceAtRadius(JsonFile):

@@ -16,7 +16,7 @@ WIDTH = 440
 
 
 @dataclass(frozen=True)
-class Frame:
+class ChartFrame:
     """The box that the axes span, in the drawing's units."""
 
     x: Axis

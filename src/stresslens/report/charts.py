@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup, escape
 
 from stresslens.report.axes import Axis, epoch_axis, linear_axis, log_axis
-from stresslens.report.chart_frame import Frame, Point, figure
+from stresslens.report.chart_frame import ChartFrame, Point, figure
 from stresslens.report.curve_colours import style_of
 
 POINTS_A_LINE = 400
@@ -66,7 +66,7 @@ def line_chart(
     drawn = [_clean(each, *scale) for each in series]
     xs = [p[0] for s in drawn for p in (*s.points, *s.marks, *s.band)]
     ys = [y for s in drawn for y in _heights(s)]
-    frame = Frame(*(axes or (epoch_axis(xs), log_axis(ys) if log else linear_axis(ys))))
+    frame = ChartFrame(*(axes or (epoch_axis(xs), log_axis(ys) if log else linear_axis(ys))))
     at = frame.at
     svg = frame.axes(x_label, y_label)
     if reference:

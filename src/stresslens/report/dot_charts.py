@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from stresslens.report.axes import linear_axis, log_axis
-from stresslens.report.chart_frame import WIDTH, Frame, Point, figure, is_drawable
+from stresslens.report.chart_frame import WIDTH, ChartFrame, Point, figure, is_drawable
 from stresslens.report.curve_colours import style_of
 from stresslens.report.format import brief
 
@@ -90,26 +90,29 @@ def interval_chart(
         side = f'class="start" x="{left:.1f}"' if below else f'class="end" x="{left + inside:.1f}"'
         svg.append(f'<text {side} y="12">{escape(note)}</text>')
     for i, row in enumerate(rows):
-        y = top + line * (i + 0.5)
-        svg.append(
-            f'<g class="{style_of(row.place)}"><title>{escape(row.name)}: {escape(row.written)}</title>'
-        )
-        svg.append(
-            f'<text class="end name" x="{left - 12:.1f}" y="{y:.1f}" dy=".33em">{escape(names[i])}</text>'
-        )
-        if is_drawable(row.low) and is_drawable(row.high):
-            low, high = at(row.low), at(row.high)
-            svg.append(
-                f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}m0 -4v8M{low:.1f} {y - 4:.1f}v8"/>'
-            )
-        if is_drawable(row.beside):
-            svg.append(f'<circle class="ring" cx="{at(row.beside):.1f}" cy="{y:.1f}" r="4.5"/>')
-        if is_drawable(row.value):
-            svg.append(f'<circle class="solid" cx="{at(row.value):.1f}" cy="{y:.1f}" r="4.5"/>')
-        svg.append(
-            f'<text class="end" x="{width - 2}" y="{y:.1f}" dy=".33em">{escape(row.written)}</text></g>'
-        )
+        svg += _interval_row(row, names[i], top + line * (i + 0.5), at, (left - 12, width - 2))
     return figure(svg, width, top + tall + 42, title)
+
+
+def _interval_row(
+    row: Interval, name: str, y: float, at: Callable[[float], float], ends: tuple[float, int]
+) -> list[str]:
+    """A row at the height `y`: its name ends at the first of `ends`, its figures at the second."""
+    svg = [
+        f'<g class="{style_of(row.place)}"><title>{escape(row.name)}: {escape(row.written)}</title>',
+        f'<text class="end name" x="{ends[0]:.1f}" y="{y:.1f}" dy=".33em">{escape(name)}</text>',
+    ]
+    if is_drawable(row.low) and is_drawable(row.high):
+        low, high = at(row.low), at(row.high)
+        svg.append(
+            f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}m0 -4v8M{low:.1f} {y - 4:.1f}v8"/>'
+        )
+    if is_drawable(row.beside):
+        svg.append(f'<circle class="ring" cx="{at(row.beside):.1f}" cy="{y:.1f}" r="4.5"/>')
+    if is_drawable(row.value):
+        svg.append(f'<circle class="solid" cx="{at(row.value):.1f}" cy="{y:.1f}" r="4.5"/>')
+    svg.append(f'<text class="end" x="{ends[1]}" y="{y:.1f}" dy=".33em">{escape(row.written)}</text></g>')
+    return svg
 
 
 def scatter_chart(
@@ -126,7 +129,7 @@ def scatter_chart(
         if log
         else linear_axis([min(xs) - min(gap, abs(min(xs))), max(xs) + gap])
     )
-    frame = Frame(x_axis, linear_axis(heights))
+    frame = ChartFrame(x_axis, linear_axis(heights))
     svg = frame.axes(x_label, y_label)
     labels = _labels(drawn, frame) if len(drawn) <= LABELLED else [""] * len(drawn)
     for m, label in sorted(zip(drawn, labels), key=lambda pair: pair[0].x):
@@ -170,7 +173,7 @@ def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bo
     return figure(svg, WIDTH, high, title)
 
 
-def _labels(marks: Sequence[Mark], frame: Frame) -> list[str]:
+def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:
     """Each mark's name beside it where that covers no dot and no other name, else a little lower or
     higher."""
     places = [(frame.across(mark.x), frame.down(mark.y)) for mark in marks]

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.comparison.robustness import NORMS
-from stresslens.comparison.schema import RobustContrast, UncomparedPair
+from stresslens.comparison.schema import (
+    ROBUST_CONTRAST_COLUMNS,
+    ContrastColumn,
+    RobustContrast,
+    UncomparedPair,
+)
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
 from stresslens.report.axes import linear_axis
@@ -33,6 +38,7 @@ class Contrasts:
     refused: Sequence[str]
     charts: Sequence[Markup]
     note: str
+    columns: Sequence[ContrastColumn] = ROBUST_CONTRAST_COLUMNS
 
 
 def contrasts(study: StudyFolder) -> Contrasts | None:
