@@ -16,7 +16,7 @@ from pages import STUDY, page_of
 
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import wilson
-from stresslens.report.charts import COLOURS, DASHES, place_of
+from stresslens.report.curve_colours import COLOURS, DASHES, place_of
 from stresslens.report.format import other_radius, radius
 from stresslens.report.load import load_study
 from stresslens.report.study_robustness import audits, robustness_sections, shown_radii, threats

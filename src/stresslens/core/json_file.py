@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -13,10 +14,12 @@ from pydantic import (
     PlainSerializer,
     PrivateAttr,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
 
+from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.types import Estimate
 
 
@@ -28,6 +31,24 @@ class JsonFile(BaseModel):
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises UnreadableRun for a file that is missing, damaged or of another form."""
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            raise UnreadableRun(f"{path}: {first_problem(error)}") from None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as the file holds them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def first_problem(error: ValidationError) -> str:
+    """The place of the first value that is wrong, and why it is wrong."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 class OrderedJsonFile(JsonFile):

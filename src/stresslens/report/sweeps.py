@@ -12,11 +12,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from stresslens.comparison.schema import ImportanceTable
+from stresslens.comparison.sweep_file import SweepFile, Trial
 from stresslens.report.axes import log_axis
-from stresslens.report.charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.report.format import brief, number, percent, plain
 from stresslens.report.load import StudyFolder
-from stresslens.report.schema import ImportanceTable, SweepFile, Trial
 
 UNITS = {"accuracy": "accuracy, %", "robust": "robust accuracy, %", "loss": "loss"}
 PLAIN, BEST = 0, 1
@@ -44,8 +45,9 @@ class SweepSection:
     @property
     def drawn(self) -> Sequence[str]:
         """What each setting was drawn from, and what all had to satisfy."""
-        asked = self.file.asked.sweep
-        return [*(f"{key}: {_values(given)}" for key, given in (asked.space or {}).items()), *asked.where]
+        searched = self.file.searched
+        drawn = (f"{key}: {_values(given)}" for key, given in (searched.space or {}).items())
+        return [*drawn, *searched.where]
 
     def written(self, trial: Trial, key: str) -> str:
         return text(trial.settings[key]) if key in trial.settings else "as in the recipe"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from stresslens.comparison.setting_importance import Standing, importance_verdicts
+from stresslens.comparison.sweep_file import SweepFile, Trial
 from stresslens.config import registry, study_file
 from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
@@ -19,7 +20,7 @@ from stresslens.config.search_space import space_settings
 from stresslens.config.sweep_validation import recipe_with
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problem, Problems, TrainingDiverged
-from stresslens.core.files import UnreadableRun, read_json, write_atomically, write_json
+from stresslens.core.files import UnreadableRun, write_atomically, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord, read_record
@@ -77,7 +78,7 @@ class Trials:
         self.values["train"]["watch"] = [split for split in run.config.train.watch if split != "test"]
         self.compute: dict[str, Any] = {}
         """Device, precision, threads and memory format, settled once for all trials."""
-        self.rows: dict[int, dict[str, Any]] = {}
+        self.rows: dict[int, Trial] = {}
         """Of sweep.json; that of a trial which was told stays."""
 
     def check(self) -> None:
@@ -107,7 +108,7 @@ class Trials:
             raise ConfigError(
                 "sweep.metric: robust needs train.select: robust, or an objective that hardens, in every trial"
             )
-        other = [key for key in self.asked if self.known and self.known["asked"].get(key) != self.asked[key]]
+        other = [key for key in self.asked if self.known and self.known.asked.get(key) != self.asked[key]]
         if other:
             raise ConfigError(
                 f"{self.home} holds another sweep (what differs: {', '.join(other)})\nkeep both: --out ELSEWHERE, or another "
@@ -147,13 +148,13 @@ class Trials:
         } | begun
 
     @cached_property
-    def known(self) -> dict[str, Any]:
+    def known(self) -> SweepFile | None:
         """sweep.json as an earlier attempt left it."""
         path = self.home / FILE
         if not path.exists():
-            return {}
-        known = read_json(path)
-        if not isinstance(known, dict) or not {"asked", "arithmetic"} <= known.keys():
+            return None
+        known = SweepFile.read(path)
+        if not {"asked", "arithmetic"} <= known.model_fields_set:
             raise UnreadableRun(f"{path} tells of no sweep; delete {self.home} to start anew")
         return known
 
@@ -174,7 +175,7 @@ class Trials:
         from stresslens.study.sweep_journal import SweepJournal  # Optuna takes its time to import
 
         with RunFolder(self.home / "trials").locked():
-            self.compute = self.known.get("arithmetic") or self._settled(place)
+            self.compute = (self.known.arithmetic if self.known else {}) or self._settled(place)
             path = self.home / "trials" / "journal.log"
             largest = self.metric != "loss"
             self.journal: SweepJournal = SweepJournal(
@@ -190,7 +191,8 @@ class Trials:
                 raise TrainingDiverged(
                     f"{self.home}: every trial of the sweep diverged; lower train.lr or set train.clip"
                 )
-            for line in self._write(ended=True)["importance"]["said"]:
+            importance = self._write(ended=True).importance
+            for line in importance.said if importance else ():
                 self.say(f"{self.run.name}: {line}")
             chosen = ", ".join(
                 f"{key}={json.dumps(value)}" for key, value in self.journal.settings(best).items()
@@ -303,33 +305,33 @@ class Trials:
     def _written(self, value: float | None) -> str:
         return "–" if value is None else f"{value:.4f}" if self.metric == "loss" else f"{100 * value:.2f} %"
 
-    def _write(self, *, ended: bool = False) -> dict[str, Any]:
+    def _write(self, *, ended: bool = False) -> SweepFile:
         """Writes sweep.json: what was asked, and every trial as it stands; once all have ended, the
         best and what matters."""
         for number in range(len(self.journal)):
-            if number not in self.rows or self.rows[number]["status"] == "running":
+            if number not in self.rows or self.rows[number].status == "running":
                 self.rows[number] = self._row(number)
         rows = list(self.rows.values())
-        table = {
-            "format": 1,
-            "run": self.run.name,
-            "method": "listed" if self.sweep.settings is not None else self.sweep.method,
-            "metric": self.metric,
-            "size": self.sweep.size,
-            "asked": self.asked,
-            "arithmetic": self.compute,
-            "best": self.journal.best if ended else None,
-            "trials": rows,
-            "importance": importance_verdicts(
-                [row["settings"] for row in rows], [self._standing(row) for row in rows]
+        table = SweepFile(
+            format=1,
+            run=self.run.name,
+            method="listed" if self.sweep.settings is not None else self.sweep.method,
+            metric=self.metric,
+            size=self.sweep.size,
+            asked=self.asked,
+            arithmetic=self.compute,
+            best=self.journal.best if ended else None,
+            trials=rows,
+            importance=importance_verdicts(
+                [row.settings for row in rows], [self._standing(row) for row in rows]
             )
             if ended
             else None,
-        }
-        write_json(self.home / FILE, table)
+        )
+        write_json(self.home / FILE, table.as_json())
         return table
 
-    def _row(self, number: int) -> dict[str, Any]:
+    def _row(self, number: int) -> Trial:
         settings, status = self.journal.settings(number), self.journal.status(number)
         config = self.config(settings)
         folder = RunFolder(self.task(number, config, 1).folder)
@@ -337,33 +339,33 @@ class Trials:
         trained = record.training
         diverged = record.status == "diverged"
         value = None if diverged or trained.epochs is None else self.value(number, config)
-        return {
-            "number": number,
-            "settings": settings,
-            "status": "diverged" if diverged and status == "left out" else status,
-            "epochs": trained.epochs,
-            "seconds": trained.seconds,
-            "value": self._estimate(value),
-            "reads_of_test": record.reads_of_test,
-        }
+        return Trial(
+            number=number,
+            settings=settings,
+            status="diverged" if diverged and status == "left out" else status,
+            epochs=trained.epochs,
+            seconds=trained.seconds,
+            value=self._estimate(value),
+            reads_of_test=record.reads_of_test,
+        )
 
-    def _estimate(self, value: float | None) -> dict[str, Any] | None:
+    def _estimate(self, value: float | None) -> Estimate | None:
         """A trial's value with its interval over the validation images; of a loss without one."""
         if value is None or self.data.validation is None:
             return None
         images = len(self.data.validation)
         n = min(images, best_epoch.IMAGES) if self.metric == "robust" else images
         if self.metric == "loss":
-            return Estimate(value, math.nan, math.nan, n, "none").as_json()
-        return wilson(round(value * n), n).as_json()
+            return Estimate(value, math.nan, math.nan, n, "none")
+        return wilson(round(value * n), n)
 
-    def _standing(self, row: dict[str, Any]) -> Standing:
+    def _standing(self, row: Trial) -> Standing:
         """Finished trials by their value; below them those left out, by how far they came; at the
         end those that diverged."""
-        if row["value"] is None:
+        if row.value is None:
             return (-1.0, 0.0)
-        reached = math.inf if row["status"] == "finished" else float(row["epochs"])
-        return (reached, self._sign * row["value"]["value"])
+        reached = math.inf if row.status == "finished" else float(row.epochs or 0)
+        return (reached, self._sign * row.value.value)
 
 
 def _write_bytes(content: bytes, file: IO[bytes]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from stresslens.config import study_record
 from stresslens.config.dotted_keys import settings
 from stresslens.core.data import Data
-from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.sampling import balanced_subset
 from stresslens.core.tracking import Embedding, Entry, Figure, Graph, Outcome, Pictures, Pixels, Text
@@ -38,8 +38,8 @@ def entries_of(
 ) -> Iterator[Entry]:
     """`model` is the trained one, on the CPU. Pictures and embedding are of validation images, or
     without them of training ones."""
-    study = folder.path.parent.parent / "study.json"
-    if study.exists() and (head := read_json(study)["head"]):
+    study = folder.path.parent.parent
+    if (study / study_record.FILE).exists() and (head := study_record.read_study_record(study).head):
         yield Text("study", head)
     is_network = any(
         True for _ in model.parameters()
