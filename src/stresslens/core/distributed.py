@@ -8,7 +8,7 @@ torch.distributed makes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -74,10 +74,6 @@ class ProcessGroup:
     def reseed(self, *values: int) -> None:
         """Of several, each draws its own global random numbers, such as dropout's, which follow
         from these values."""
-
-    def of_part(self, loss_of: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        """The loss of this process's part of a batch, also where that is empty."""
-        return loss_of
 
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
+from stresslens.config.selection import RuleName
 from stresslens.core.json_file import Figure, JsonFile
 from stresslens.core.layer_table import LayerTable
 
@@ -382,7 +383,7 @@ class SweepFile(JsonFile):
     format: Literal[1] = 1
     run: str = ""
     method: str = ""
-    metric: Literal["accuracy", "loss", "robust"] = "accuracy"
+    metric: RuleName = "accuracy"
     size: int = 0
     asked: Asked = Asked()
     best: int | None = None

@@ -70,11 +70,11 @@ def _fitted(
         training = distributed.begin_training(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
         if state is not None:
-            training.cut_logs()
+            training.checkpointer.cut_logs()
             place = {"epoch": training.state.epoch, "step": training.state.step}
             record["resumed_from"].append(place | training.group.facts(compute.device))
         else:
-            training.start_logs()
+            training.checkpointer.start_logs()
         write_json(folder.record, record)
         epochs = task.config.train.epochs
         steps = epochs * training.steps_per_epoch

@@ -47,16 +47,6 @@ class TrainingOrder:
     state: dict[str, Any] | None
 
 
-class Follower(Training):
-    """A part in a training whose files the first process writes."""
-
-    def write(self, state: dict[str, Any]) -> None:
-        pass
-
-    def append(self, log: str, line: dict[str, Any]) -> None:
-        pass
-
-
 def begin_training(
     task: Task, data: Data, model: nn.Module, state: dict[str, Any] | None, folder: RunFolder, show: Show
 ) -> Training:
@@ -68,7 +58,7 @@ def begin_training(
     group = distributed.group()
     group.call(TrainingOrder(task, data.fingerprint, state))
     with group.raise_in_all():
-        return _part(Training, task, data, model, state, folder, show)
+        return _training(task, data, model, state, folder, show)
 
 
 def train_on_all_ranks(training: Training) -> None:
@@ -79,8 +69,7 @@ def train_on_all_ranks(training: Training) -> None:
         fit(training)
 
 
-def _part(
-    kind: type[Training],
+def _training(
     task: Task,
     data: Data,
     model: nn.Module,
@@ -90,7 +79,7 @@ def _part(
 ) -> Training:
     group, compute = distributed.group(), compute_config(task)
     group.take_device(compute.device)
-    training = kind(
+    training = Training(
         group.normed(compute.place(model)),
         data.to(compute.device),
         task.config.train,
@@ -102,16 +91,16 @@ def _part(
         group=group,
         until=task.until,
     )
-    smallest = (len(data.train) - 1) % training.size + 1
+    smallest = (len(data.train) - 1) % training.batch_size + 1
     if smallest < group.place.world and any(
         isinstance(module, nn.SyncBatchNorm) for module in training.model.modules()
     ):
         raise ConfigError(
             f"batch norm needs an image for each of {group.place.world} processes, and {len(data.train)} images in batches of "
-            f"{training.size} leave {smallest}; change train.batch_size"
+            f"{training.batch_size} leave {smallest}; change train.batch_size"
         )
     if state is not None:
-        training.restore(state)
+        training.checkpointer.restore(state)
     return training
 
 
@@ -185,8 +174,7 @@ def _take_part(group: TorchProcessGroup, signals: list[int]) -> None:
             raise ConfigError(
                 f"the data set {data.name} is another one here than where the first process runs"
             )
-        training = _part(
-            Follower,
+        training = _training(
             task,
             data,
             build_model(task, data),

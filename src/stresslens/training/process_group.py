@@ -180,12 +180,6 @@ class TorchProcessGroup(ProcessGroup):
     def reseed(self, *values: int) -> None:
         torch.manual_seed(mix(*values, self.place.rank))
 
-    def of_part(self, loss_of: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        def of_own(batch: Any) -> Tensor:
-            return loss_of(batch) if len(batch.y) else torch.zeros((), device=batch.y.device)
-
-        return of_own
-
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]
     ) -> tuple[float, int]:
