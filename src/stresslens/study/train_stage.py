@@ -120,16 +120,16 @@ def _as_built(model: nn.Sequential, record: Record) -> dict[str, Tensor]:
 def _probed(tune: FineTune, model: nn.Module, data: Data, record: Record) -> dict[str, Tensor]:
     """The weights of a net whose head alone was fitted."""
     began = time.perf_counter()
-    tried = linear_probe.fit_linear_probe(model, data, tune.penalties)
-    best = max(tried, key=lambda each: each.rank)
+    fits = linear_probe.fit_linear_probe(model, data, tune.penalties)
+    best = max(fits, key=lambda fit: fit.rank)
     record["training"] = {
         "epochs": 0,
         "chosen_epoch": 0,
         "steps": 0,
         "seconds": time.perf_counter() - began,
         "stopped": f"a linear probe with the penalty {best.penalty:g}",
-        "select": "accuracy" if len(tried) > 1 else "last",
-        "penalties": [asdict(each) for each in tried],
+        "select": "accuracy" if len(fits) > 1 else "last",
+        "penalties": [asdict(fit) for fit in fits],
     }
     return model.get_submodule("net").state_dict()
 

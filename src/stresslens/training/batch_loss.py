@@ -48,7 +48,8 @@ def objective_for(train: Train, labels: Tensor, *, base: Path, classes: int) -> 
     if not callable(loss):
         name = registry.name_and_options("objectives", train.objective)[0]
         raise ConfigError(
-            f"balance: weights needs an objective that takes a loss, which {name} does not; use balance: sampling"
+            f"balance: weights needs an objective that takes a loss, which {name} does not; "
+            "use balance: sampling"
         )
     weighted_loss = weighted(loss, class_weights(labels, classes))
     return replace(objective, options={**objective.options, "loss": weighted_loss})

@@ -79,8 +79,8 @@ def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Seque
     """
     if train.balance == "sampling" and train.batch_size != "full" and train.batch_size >= len(data.train):
         raise ConfigError(
-            f"balance: sampling needs batches smaller than the {len(data.train)} training images; lower train.batch_size "
-            f"(now {train.batch_size})"
+            f"balance: sampling needs batches smaller than the {len(data.train)} training images; "
+            f"lower train.batch_size (now {train.batch_size})"
         )
     absent = [name for name in train.watch if name not in data.splits]
     explicit = train.select in RULES or (train.stop is not None and train.stop.patience is not None)
@@ -91,21 +91,23 @@ def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Seque
     if absent and (absent != ["validation"] or explicit):
         wanted = f"train.select: {train.select}" if train.select != "auto" else "train.watch or train.stop"
         raise ConfigError(
-            f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; set its `{absent[0]}:` option"
+            f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; "
+            f"set its `{absent[0]}:` option"
         )
     watch = [name for name in train.watch if name in data.splits]
-    hardens = threat(registry.resolve("objectives", objective_of(train), base=base)) is not None
-    if train.select in RULES and RULES[train.select].needs_robust_accuracy and not hardens:
+    adversarial = threat(registry.resolve("objectives", objective_of(train), base=base)) is not None
+    if train.select in RULES and RULES[train.select].needs_robust_accuracy and not adversarial:
         name = registry.name_and_options("objectives", train.objective)[0]
         raise ConfigError(
-            f"train.select: {train.select} needs an objective with a norm and a radius to be robust in, which {name} does not have; "
-            "set train.objective to one that hardens ({adversarial: {norm: linf, eps: 8/255}}), or select: accuracy"
+            f"train.select: {train.select} needs an objective with a norm and a radius to be robust in, "
+            f"which {name} does not have; set train.objective to an adversarial one "
+            "({adversarial: {norm: linf, eps: 8/255}}), or select: accuracy"
         )
     if train.select != "auto":
         return train.select, watch
     if "validation" not in watch:
         return "last", watch
-    return ("robust" if hardens else "accuracy"), watch
+    return ("robust" if adversarial else "accuracy"), watch
 
 
 def threat(objective: registry.Bound) -> Ball | None:

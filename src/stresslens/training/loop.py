@@ -1,4 +1,4 @@
-"""The training loop. What varies (objective, optimizer, schedule, augmentations, rules) arrives as an argument."""
+"""The training loop. What varies (objective, optimizer, schedule, augmentations, rules) is an argument."""
 
 from __future__ import annotations
 
