@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from stresslens.comparison.schema import ImportanceTable
+from stresslens.config.selection import RuleName
 from stresslens.core.json_file import Figure, JsonFile
 
 
@@ -36,7 +37,7 @@ class SweepFile(JsonFile):
     format: Literal[1] = 1
     run: str = ""
     method: str = ""
-    metric: Literal["accuracy", "loss", "robust"] = "accuracy"
+    metric: RuleName = "accuracy"
     size: int = 0
     asked: dict[str, Any] = {}
     arithmetic: dict[str, Any] = {}
