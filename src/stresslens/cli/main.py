@@ -324,7 +324,7 @@ def predict(
     )
     told = classifier.facts
     found = classifier.classify(picture_files(pictures), top=top)
-    rate = classifier.likeness.rate if classifier.likeness else None
+    rate = classifier.ood.rate if classifier.ood else None
     if csv:
         unreadable = print_predictions_csv(found, top)
     else:
