@@ -217,7 +217,7 @@ NASTY: dict[str, tuple[bytes, str]] = {
     "html.jpg": (b"<html><script>alert(1)</script></html>", "not an image of a known format"),
     "truncated.jpg": (encoded(noise(), "JPEG")[:1500], "truncated|broken"),
     "truncated.png": (encoded(noise())[:3000], "truncated|broken|unrecognized|IDAT|EOF"),
-    "header-only.png": (encoded(noise())[:33], "damaged where it begins"),
+    "header-only.png": (encoded(noise())[:33], "damaged at its beginning"),
     "flipped.png": (encoded(noise())[:60] + b"\xff" * 200 + encoded(noise())[260:], "."),
     "bomb.png": (bomb(), "decompression bomb"),
     "float.tif": (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), "floating-point"),
