@@ -44,7 +44,7 @@ def carlini_wagner(
     """
     if ball.norm != "l2":
         raise ConfigError(
-            f"carlini_wagner is an attack in l2, not in {ball.norm}; "
+            f"carlini_wagner is an attack of l2, not of {ball.norm}; "
             f"in {ball.norm} fab finds small perturbations"
         )
     smallest, alive = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
