@@ -207,7 +207,7 @@ def test_a_subset_that_cannot_be_balanced_is_noted(
     smallest = int(of_ten(data, data.train).bincount().min())
     assert smallest * 10 < n
     (note,) = data.notes
-    assert note.startswith(f"a balanced subset of {n} images is not to be had: the smallest class, ")
+    assert note.startswith(f"a subset of {n} images cannot be balanced: the smallest class, ")
     assert note.endswith(f", has {smallest}; the others fill up")
 
 

@@ -191,7 +191,7 @@ def test_from_python_and_on_picture_files(mixed: Path, small: Data, tmp_path: Pa
     found = list(classifier.classify(sorted(tmp_path.glob("*.png"))))
     assert classifier.facts.calibrated_on == "validation"
     assert np.mean([row.classes[0][0] == str(int(y)) for row, y in zip(found, small.test.labels)]) > 0.7
-    assert not any(row.unlike for row in found)
+    assert not any(row.out_of_distribution for row in found)
 
 
 BLOCKS = re.findall(

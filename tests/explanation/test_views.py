@@ -118,7 +118,7 @@ def test_the_page_and_the_verb(tmp_path: Path) -> None:
     assert section.count('class="chart"') == 3
     typed = CliRunner().invoke(app, ["explain", str(run), "--view", "neighbours"])
     assert typed.exit_code == 0, typed.output
-    assert "nearest training images have the class that the model answers" in typed.stdout
+    assert "nearest training images have the predicted class" in typed.stdout
     assert not (run / "explanations").exists()
     assert "neighbours" in (run / "report.html").read_text()
     broken = next((run / "views").glob("filters-*"))

@@ -64,18 +64,18 @@ def predict(
     classifier = Classifier(
         open_predictor(run, trust=trust, captions=prompts, templates=templates or ("{}",))
     )
-    told = classifier.facts
-    found = classifier.classify(picture_files(pictures), top=top)
-    rate = classifier.likeness.rate if classifier.likeness else None
+    info = classifier.facts
+    predictions = classifier.classify(picture_files(pictures), top=top)
+    rate = classifier.ood.rate if classifier.ood else None
     if csv:
-        unreadable = print_predictions_csv(found, top)
+        unreadable = print_predictions_csv(predictions, top)
     else:
-        rows = list(found)
+        rows = list(predictions)
         unreadable = [f"{row.file}: {row.unreadable}" for row in rows if row.unreadable is not None]
         if as_json:
             facts = {
-                "temperature": told.temperature,
-                "calibrated_on": told.calibrated_on,
+                "temperature": info.temperature,
+                "calibrated_on": info.calibrated_on,
                 "false_alarm_rate": rate,
             }
             readable = [row.as_json() for row in rows if row.unreadable is None]
@@ -83,7 +83,7 @@ def predict(
         else:
             unfitted = "the captions are your own" if prompts else "the run has no validation images"
             print_predictions(
-                [row for row in rows if row.unreadable is None], rate, told.calibrated_on, unfitted
+                [row for row in rows if row.unreadable is None], rate, info.calibrated_on, unfitted
             )
     if unreadable:
         raise DataError("\n".join(unreadable))

@@ -243,7 +243,7 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
 def print_predictions(
     rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, unfitted: str
 ) -> None:
-    """A table, and below it what the probabilities and the mark for unlike pictures mean."""
+    """A table, and below it what the probabilities and the out-of-distribution mark mean."""
     cells = []
     for row in rows:
         (first, probability), *others = row.classes
@@ -254,24 +254,25 @@ def print_predictions(
                 first,
                 f"{100 * probability:.1f} %",
                 next_best,
-                "unlike the training images" if row.unlike else "",
+                "out of distribution" if row.out_of_distribution else "",
             ]
         )
     print_table(["picture", "class", "probability", "next", ""], cells, "predictions")
     on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {unfitted}"
     flag = (
-        f"of pictures like the validation images {100 * rate:.2g} % are called unlike"
+        f"{100 * rate:.2g} % of images like the validation images are called out of distribution by mistake"
         if rate
-        else "unlike pictures are not told"
+        else "out-of-distribution images are not marked"
     )
     print(f"Probabilities are {on}; {flag}.")
 
 
 def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
-    """One line a picture, as they come; returns what could not be read, which has no line."""
+    """One line for each image, as they come; returns the files that could not be read, which have none."""
     writer = csv.writer(sys.stdout)
     ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
-    writer.writerow(["file", *ranks, "unlike", "p_like"])
+    # `unlike` and `p_like` are the names of version 0.1, for one more version.
+    writer.writerow(["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"])
     unreadable = []
     for row in rows:
         if row.unreadable is not None:
@@ -279,8 +280,8 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
             continue
         ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")]
         blank = [""] * (2 * top - len(ranked))
-        unlike, p_like = ("" if value is None else value for value in (row.unlike, row.p_like))
-        writer.writerow([row.file, *ranked, *blank, unlike, p_like])
+        marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
+        writer.writerow([row.file, *ranked, *blank, *marks, *marks])
     return unreadable
 
 
