@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
 
+from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.types import Estimate
 
 
@@ -19,6 +21,24 @@ class JsonFile(BaseModel):
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises UnreadableRun for a file that is missing, damaged or of another form."""
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            raise UnreadableRun(f"{path}: {first_problem(error)}") from None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as the file holds them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def first_problem(error: ValidationError) -> str:
+    """The place of the first value that is wrong, and why it is wrong."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
 
 def _with_nan(values: Any) -> Any:
     """JSON has no NaN: a bound that is not finite was written as null."""
@@ -27,5 +47,11 @@ def _with_nan(values: Any) -> Any:
     return {k: math.nan if v is None and k in ("value", "low", "high") else v for k, v in values.items()}
 
 
-Figure = Annotated[Estimate, BeforeValidator(_with_nan)]
+Figure = Annotated[Estimate, BeforeValidator(_with_nan), PlainSerializer(Estimate.as_json)]
 """An estimate, as `Estimate.as_json` writes it."""
+
+
+class Seconds(JsonFile):
+    """What a result cost."""
+
+    seconds: float | None = None
