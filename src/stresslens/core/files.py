@@ -55,13 +55,6 @@ def read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
-def finished_result(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The folder's result.json, if it is of this fingerprint; written last, it says that all is there."""
-    path = folder / "result.json"
-    kept: dict[str, Any] | None = read_json(path) if path.is_file() else None
-    return kept if kept is not None and kept["fingerprint"] == fingerprint else None
-
-
 def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an npz file, or `only` some. Raises UnreadableRun when it is damaged, or saying
     `absent` when there is none."""

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from stresslens.comparison.transfer_file import TransferFile
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_json
+from stresslens.core.json_file import JsonFile, first_problem
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import t_mean
-from stresslens.report.robustness_schema import Stress, Transfers, stress_of
 from stresslens.report.schema import Comparison, Example, Record, StudyFile, SweepFile
+from stresslens.report.stress import Stress, stress_of
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound=JsonFile)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class StudyFolder:
     split: str
     file: StudyFile | None = None
     comparison: Comparison | None = None
-    transfers: Transfers | None = None
+    transfers: TransferFile | None = None
     sweeps: Mapping[str, SweepFile] = field(default_factory=dict)
     """What was tried before a recipe's settings were chosen, by its name."""
 
@@ -221,7 +223,7 @@ def load_study(folder: Path) -> StudyFolder:
         split,
         file,
         comparison,
-        _optional(folder / "transfers.json", Transfers),
+        _optional(folder / "transfers.json", TransferFile),
         sweeps,
     )
 
@@ -238,10 +240,7 @@ def read_run(folder: RunFolder) -> Run:
     except UnreadableRun as error:
         record = Record(status="unreadable", message=str(error.__cause__ or error))
     except ValidationError as error:
-        first = error.errors()[0]
-        record = Record(
-            status="unreadable", message=f"record.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        )
+        record = Record(status="unreadable", message=f"record.json: {first_problem(error)}")
     digits = folder.path.name.removeprefix("seed-")
     seed = record.seed if record.seed is not None else int(digits) if digits.isdecimal() else 0
     return Run(
@@ -250,13 +249,7 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def _optional(path: Path, kind: type[T]) -> T | None:
-    if not path.exists():
-        return None
-    try:
-        return kind.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UnreadableRun(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return kind.read(path) if path.exists() else None
 
 
 def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:

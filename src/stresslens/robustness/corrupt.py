@@ -18,11 +18,14 @@ from stresslens.config.schema import Corruptions, PluginValue
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import finished_result, read_arrays, write_atomically, write_json
+from stresslens.core.files import read_arrays, write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
+from stresslens.core.json_file import Seconds
 from stresslens.core.sampling import sampled_positions
+from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import bootstrap_mean, wilson
+from stresslens.robustness.corruption_file import CorruptionFile, CorruptionLevels, SeverityLevel
 
 SEVERITIES = (1, 2, 3, 4, 5)
 BATCH = 256
@@ -40,7 +43,7 @@ def corrupt(
     of: str,
     base: Path,
     tell: Tell = lambda done, total: None,
-) -> dict[str, Any]:
+) -> CorruptionFile:
     """Passes the images through every corruption at every severity, and through the model; returns
     what `folder/result.json` holds.
 
@@ -64,7 +67,7 @@ def corrupt(
             *registry.source_digests(settings.kinds, base=base),
         ]
     )
-    if (kept := finished_result(folder, fingerprint)) is not None:
+    if (kept := CorruptionFile.read_finished(folder, fingerprint)) is not None:
         return kept
     began, images = time.perf_counter(), split.select(index)
     done = _begun(folder / "partial.npz", fingerprint)
@@ -83,26 +86,25 @@ def corrupt(
             _save(folder / "partial.npz", {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
     tell(len(passes), len(passes))
     right = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
-    result = {
-        "format": 1,
-        "fingerprint": fingerprint,
-        "split": settings.split,
-        "n": len(index),
-        "seed": settings.seed,
-        "clean": _accuracy(done["clean 0"]),
-        "corruptions": [
-            {
-                "name": name,
-                "options": registry.name_and_options("corruptions", value)[1],
-                "severities": [
-                    {"severity": s, "accuracy": _accuracy(row)} for s, row in zip(SEVERITIES, rows)
+    result = CorruptionFile(
+        fingerprint=fingerprint,
+        split=settings.split,
+        n=len(index),
+        seed=settings.seed,
+        clean=_accuracy(done["clean 0"]),
+        corruptions=[
+            CorruptionLevels(
+                name=name,
+                options=dict(registry.name_and_options("corruptions", value)[1]),
+                severities=[
+                    SeverityLevel(severity=s, accuracy=_accuracy(row)) for s, row in zip(SEVERITIES, rows)
                 ],
-            }
+            )
             for (name, rows), value in zip(zip(bound, right), settings.kinds)
         ],
-        "mean": bootstrap_mean(right.mean((0, 1))).as_json(),
-        "cost": {"seconds": seconds + time.perf_counter() - began},
-    }
+        mean=bootstrap_mean(right.mean((0, 1))),
+        cost=Seconds(seconds=seconds + time.perf_counter() - began),
+    )
     arrays = {
         "index": index.numpy(),
         "labels": images.labels.cpu().numpy(),
@@ -110,7 +112,7 @@ def corrupt(
         "right": right,
     }
     _save(folder / "result.npz", {**arrays, "fingerprint": np.array(fingerprint)})
-    write_json(folder / "result.json", result)
+    write_json(folder / "result.json", result.as_json())
     (folder / "partial.npz").unlink(missing_ok=True)
     return result
 
@@ -166,5 +168,5 @@ def _right(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> NDArra
         )
 
 
-def _accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
-    return wilson(int(right.sum()), len(right)).as_json()
+def _accuracy(right: NDArray[np.bool_]) -> Estimate:
+    return wilson(int(right.sum()), len(right))
