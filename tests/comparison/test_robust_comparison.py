@@ -24,7 +24,9 @@ from stresslens.comparison.robustness import (
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import RunFolder
+from stresslens.metrics.intervals import wilson
 from stresslens.metrics.paired import mcnemar
+from stresslens.robustness.result_file import ResultFile
 
 RADII = [0.0, 0.02, 0.04, 0.06, 0.08, 8 / 255 + 0.06]
 ATTACKS = [{"name": "pgd", "label": "pgd", "options": {"steps": 20}}]
@@ -57,6 +59,7 @@ def make(
         index=np.arange(n) if index is None else index,
     )
     result = {
+        "key": key,
         "norm": "linf",
         "protocol": "fast",
         "radii": RADII,
@@ -64,6 +67,7 @@ def make(
         "split": "test",
         "n": n,
         "target": None,
+        "clean": wilson(int((smallest > 0).sum()), n).as_json(),
     }
     write_json(folder / "result.json", result | {"aimed": False} | changes)
     record = {
@@ -241,11 +245,8 @@ def test_radii_of_attacks_by_themselves_are_compared_up_to_the_one_asked_for(stu
     """They break images too, and images broken by them count at the next radius of the protocol."""
 
     def alone(*radii: float) -> dict[str, Any]:
-        return {
-            "alone": [
-                {"label": "fgsm", "attack": "fgsm", "target": None, "rows": [{"eps": eps} for eps in radii]}
-            ]
-        }
+        rows = [{"eps": eps, "accuracy": wilson(1, 2).as_json()} for eps in radii]
+        return {"alone": [{"label": "fgsm", "attack": "fgsm", "target": None, "rows": rows}]}
 
     one, near, far = (
         make(study / name / "seed-0", margins(0.04, 1), **alone(*radii))
@@ -257,7 +258,8 @@ def test_radii_of_attacks_by_themselves_are_compared_up_to_the_one_asked_for(stu
     ):
         compare_folders([one, near], metric="robust@0.04")
     results = [
-        read_json(folder / "robustness" / "linf-fast-00000000" / "result.json") for folder in (one, near, far)
+        ResultFile.read(folder / "robustness" / "linf-fast-00000000" / "result.json")
+        for folder in (one, near, far)
     ]
     assert len({attack_family(result) for result in results}) == 3
 
@@ -326,6 +328,7 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
     had been given."""
     random = np.random.default_rng(0)
     radii, studies, alarms, chosen = RADII[1:], 600, 0, set()
+    result = ResultFile(key="", norm="linf", radii=radii, n=120, clean=wilson(120, 120))
     for _ in range(studies):
         hard = 0.04 * np.exp(random.normal(0, 0.5) * 0.5 + random.normal(0, 0.4, 120))
         runs = []
@@ -333,7 +336,9 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
             margin = hard * np.exp(random.normal(0, 0.3, 120))
             smallest = np.array([*radii, np.inf])[np.searchsorted(radii, margin, side="right")]
             runs.append(
-                Attacked(smallest > 0, np.zeros(120, np.int64), "test", {}, np.arange(120), smallest, {}, 0.0)
+                Attacked(
+                    smallest > 0, np.zeros(120, np.int64), "test", {}, np.arange(120), smallest, result, 0.0
+                )
             )
         eps = radius_that_tells(runs, radii)
         chosen.add(eps)

@@ -16,9 +16,12 @@ from pages import page_of, pages_of
 
 from stresslens.core.errors import ConfigError
 from stresslens.metrics.intervals import wilson
+from stresslens.report.certificates import certificate_sections
+from stresslens.report.corruptions import corruption_section
 from stresslens.report.load import load_study
 from stresslens.report.page import write_report
-from stresslens.report.study_robustness_more import certificates, contrasts, corruptions, transfers
+from stresslens.report.robust_contrasts import robust_contrast_section
+from stresslens.report.transferability import transfer_tables
 
 HOSTILE = "<script>alert(1)</script>\"'\u202e</style>"
 
@@ -87,7 +90,7 @@ def test_verdicts_on_robustness_are_at_the_head_and_in_a_table(tmp_path: Path) -
     assert "L∞ 0.05, fast" in rest
     assert "a and d were not compared: other images." in rest
     assert rest.count(PLAN) >= 1
-    found = contrasts(load_study(study))
+    found = robust_contrast_section(load_study(study))
     assert found is not None
     assert len(found.charts) == 1
     assert "no difference" in found.charts[0]
@@ -96,7 +99,7 @@ def test_verdicts_on_robustness_are_at_the_head_and_in_a_table(tmp_path: Path) -
 def test_many_contrasts_keep_the_real_ones(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["a", "b"])
     with_robustness(study, [robust_row("a", f"b{k}", 0.05, real=k % 100 == 99) for k in range(500)])
-    found = contrasts(load_study(study))
+    found = robust_contrast_section(load_study(study))
     assert found is not None
     assert (len(found.rows), found.left_out, found.charts) == (200, 300, [])
     assert sum(row.real for row in found.rows) == 5
@@ -106,7 +109,7 @@ def test_the_transfer_matrix_and_what_was_left_out(tmp_path: Path) -> None:
     study = write_study(tmp_path, ["a", "b"])
     write_json(study / "transfers.json", transfer(["a", "b"]))
     html, page = page_of(study)
-    (grid,) = transfers(load_study(study))
+    (grid,) = transfer_tables(load_study(study))
     assert [cell.estimate.value if cell else None for _, cells in grid.rows for cell in cells] == [
         0,
         0.6,
@@ -149,7 +152,7 @@ def test_corruptions_and_certificates_of_every_recipe(tmp_path: Path) -> None:
     assert "Corruptions" in page.text
     assert "Certified accuracy, Smoothing, L2 (sigma 0.25)" in page.text
     read = load_study(study)
-    found = corruptions(read)
+    found = corruption_section(read)
     assert found is not None
     assert [(name, round(clean.value, 2) if clean else 0) for name, clean, _ in found.means] == [
         ("a", 0.9),
@@ -157,7 +160,7 @@ def test_corruptions_and_certificates_of_every_recipe(tmp_path: Path) -> None:
     ]
     assert len(found.charts.charts) == len(found.grids) == 4
     assert [len(cells) for _, cells in found.grids[0].rows] == [5, 5]
-    (certified,) = certificates(read)
+    (certified,) = certificate_sections(read)
     assert [row[:3] for row in certified.rows] == [("a", 100, 7), ("b", 100, 7)]
     assert certified.radii == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
     for r, found_at, lower in zip(certified.radii, certified.rows[1][4], certified.rows[0][4]):
@@ -170,7 +173,7 @@ def test_certificates_without_arrays_have_the_radii_of_their_curve(tmp_path: Pat
     study = write_study(tmp_path, ["a"])
     certify(study / "run0" / "seed-0", top=0.93)
     (study / "run0" / "seed-0" / "certificates" / "smoothing-0a1b2c3d" / "result.npz").unlink()
-    (certified,) = certificates(load_study(study))
+    (certified,) = certificate_sections(load_study(study))
     assert [estimate is None for estimate in certified.rows[0][4]] == [False, True, True, True, True, True]
 
 
