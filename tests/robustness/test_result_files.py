@@ -27,7 +27,7 @@ from stresslens.robustness.result_file import (
     AttackCost,
     CurveLevel,
     DescribedAttack,
-    IndividualAttack,
+    IndividualAttackCurve,
     IndividualAttackRow,
     ResultFile,
 )
@@ -55,7 +55,9 @@ FILES: list[JsonFile] = [
         reported_clean=3 / 7,
         curve=[CurveLevel(eps=0.1, robust=SHARE, newly_broken_by={"pgd 20": 2})],
         individual_attacks=[
-            IndividualAttack(name="fgsm", label="fgsm", attack={"fgsm": {"targets": 3}}, target=3, rows=[ROW])
+            IndividualAttackCurve(
+                name="fgsm", label="fgsm", attack={"fgsm": {"targets": 3}}, target=3, rows=[ROW]
+            )
         ],
         findings=[FINDING],
         audited=True,

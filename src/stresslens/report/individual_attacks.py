@@ -14,7 +14,7 @@ from stresslens.report.load import over_seeds
 from stresslens.report.robust_curves import series, shown_radii
 from stresslens.report.stress import AttackFolder
 from stresslens.report.threats import Member, ThreatTable
-from stresslens.robustness.result_file import IndividualAttack, IndividualAttackRow
+from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow
 
 ONE_STEP = ("fgsm",)
 SENTENCES = 12
@@ -130,7 +130,7 @@ def oddities(who: str, robust: AttackFolder) -> Iterator[str]:
         yield from _above_one_step(who, attack, robust.individual_attacks)
 
 
-def _rises(where: str, attack: IndividualAttack) -> Iterator[str]:
+def _rises(where: str, attack: IndividualAttackCurve) -> Iterator[str]:
     rows = sorted(attack.rows, key=lambda row: row.eps)
     rises = [
         (a, b)
@@ -143,7 +143,9 @@ def _rises(where: str, attack: IndividualAttack) -> Iterator[str]:
         yield f"{where} breaks fewer images at a larger radius: right are {figures}"
 
 
-def _above_one_step(who: str, attack: IndividualAttack, others: Sequence[IndividualAttack]) -> Iterator[str]:
+def _above_one_step(
+    who: str, attack: IndividualAttackCurve, others: Sequence[IndividualAttackCurve]
+) -> Iterator[str]:
     if attack.plugin in ONE_STEP or attack.plugin == "noise" or attack.target is not None:
         return  # driven at a target, an attack gives up the classes that are nearest
     for other in others:

@@ -19,7 +19,7 @@ from stresslens.core.types import Arrays
 from stresslens.robustness.certificate_file import CertificateFile
 from stresslens.robustness.corruption_file import CorruptionFile
 from stresslens.robustness.example_file import AdversarialExample
-from stresslens.robustness.result_file import IndividualAttack, ResultFile
+from stresslens.robustness.result_file import IndividualAttackCurve, ResultFile
 
 Kind = TypeVar("Kind", bound=JsonFile)
 
@@ -53,7 +53,7 @@ class AttackFolder:
         ]
 
     @property
-    def individual_attacks(self) -> list[IndividualAttack]:
+    def individual_attacks(self) -> list[IndividualAttackCurve]:
         return [each for each in self.result.individual_attacks if each.rows]
 
     @cached_property

@@ -18,7 +18,7 @@ from stresslens.core.files import write_atomically, write_json
 from stresslens.core.panels import image_pixels
 from stresslens.evaluation.example_images import COLUMNS, LOSSLESS, LOSSY, PNG, Way, encoded, sheet_of
 from stresslens.robustness.example_file import AdversarialExample, AttackedImage
-from stresslens.robustness.result_file import IndividualAttack
+from stresslens.robustness.result_file import IndividualAttackCurve
 
 PICTURES = 24
 FIRST = 4
@@ -90,7 +90,7 @@ def _known(arrays: Mapping[str, NDArray[Any]], place: int, kind: Literal["first"
 
 
 def ladder_images(
-    arrays: Mapping[str, NDArray[Any]], attacks: Sequence[IndividualAttack]
+    arrays: Mapping[str, NDArray[Any]], attacks: Sequence[IndividualAttackCurve]
 ) -> Iterator[tuple[tuple[int, int], AttackedImage]]:
     """Where each picture of the first image stands in a result's `ladder`, and what is known of it;
     `attacks` are the result's individual attacks."""

@@ -26,7 +26,7 @@ from stresslens.robustness.result_file import (
     AttackCost,
     CurveLevel,
     DescribedAttack,
-    IndividualAttack,
+    IndividualAttackCurve,
     IndividualAttackRow,
     ResultFile,
 )
@@ -217,7 +217,7 @@ def result_file(
     )
 
 
-def _individual(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> IndividualAttack:
+def _individual(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> IndividualAttackCurve:
     rows = []
     for level, eps in enumerate(each.radii):
         ranks = torch.cat([chunk.ranks[place, level] for chunk in chunks])
@@ -240,7 +240,7 @@ def _individual(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> 
                 silent=silent,
             )
         )
-    return IndividualAttack(**_described(each), attack=each.value, target=each.target, rows=rows)
+    return IndividualAttackCurve(**_described(each), attack=each.value, target=each.target, rows=rows)
 
 
 def _described(each: BoundAttack) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class IndividualAttackRow(JsonFile):
     silent: int = 0
 
 
-class IndividualAttack(DescribedAttack):
+class IndividualAttackCurve(DescribedAttack):
     """One attack by itself, run to its end at each radius. `attack` is the plug-in as the settings
     name it."""
 
@@ -98,7 +98,7 @@ class ResultFile(JsonFile):
     clean: Figure
     reported_clean: float | None = None
     curve: Sequence[CurveLevel] = ()
-    individual_attacks: Sequence[IndividualAttack] = Field(
+    individual_attacks: Sequence[IndividualAttackCurve] = Field(
         default=(), validation_alias=AliasChoices("individual_attacks", "alone"), serialization_alias="alone"
     )
     findings: Sequence[Finding] = ()
