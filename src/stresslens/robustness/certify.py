@@ -65,17 +65,8 @@ def certify(
     results = []
     for place, ((value, certificate), norm) in enumerate(zip(bound, norms)):
         name, options = registry.name_and_options("certificates", value)
-        fingerprint = fingerprint_of(
-            [
-                of,
-                split_name,
-                name,
-                dict(options),
-                seed,
-                index.tolist(),
-                *registry.source_digests(value, base=base),
-            ]
-        )
+        what = [of, split_name, name, dict(options), seed, index.tolist()]
+        fingerprint = fingerprint_of([*what, *registry.source_digests(value, base=base)])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         if (kept := CertificateFile.read_finished(folder, fingerprint)) is not None:
             results.append(kept)
@@ -96,10 +87,7 @@ def certify(
             n=len(index),
             seed=seed,
             abstained=int(np.isnan(found).sum()),
-            curve=[
-                CertifiedLevel(radius=radius, certified=_share(found > radius if radius else found >= 0))
-                for radius in _ladder(found, radii)
-            ],
+            curve=[_level(found, radius) for radius in _ladder(found, radii)],
             smoothed_accuracy=_share(found >= 0),
             cost=Seconds(seconds=seconds),
         )
@@ -161,6 +149,10 @@ def _ladder(found: Floats, radii: Sequence[float] | None) -> list[float]:
         return list(radii)
     top = max((float(radius) for radius in found if math.isfinite(radius)), default=0.0)
     return [round(float(radius), 12) for radius in np.linspace(0, top, POINTS)] if top > 0 else [0.0]
+
+
+def _level(found: Floats, radius: float) -> CertifiedLevel:
+    return CertifiedLevel(radius=radius, certified=_share(found > radius if radius else found >= 0))
 
 
 def _share(held: np.ndarray) -> Estimate:

@@ -4,7 +4,7 @@ its interval."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,34 +57,14 @@ def corrupt(
     if len(bound) < len(settings.kinds):
         raise ConfigError("corruptions: each kind of corruption once")
     index = sampled_positions(len(split), settings.images, settings.seed)
-    fingerprint = fingerprint_of(
-        [
-            of,
-            settings.split,
-            settings.kinds,
-            settings.seed,
-            index.tolist(),
-            *registry.source_digests(settings.kinds, base=base),
-        ]
-    )
+    what = [of, settings.split, settings.kinds, settings.seed, index.tolist()]
+    fingerprint = fingerprint_of([*what, *registry.source_digests(settings.kinds, base=base)])
     if (kept := CorruptionFile.read_finished(folder, fingerprint)) is not None:
         return kept
-    began, images = time.perf_counter(), split.select(index)
-    done = _begun(folder / "partial.npz", fingerprint)
-    seconds = float(done.pop("seconds", np.zeros(())))
-    passes = [
-        ("clean", None, 0),
-        *((name, value, severity) for name, value in bound.items() for severity in SEVERITIES),
-    ]
-    for place, (name, value, severity) in enumerate(passes):
-        tell(place, len(passes))
-        if (key := f"{name} {severity}") not in done:
-            done[key] = _right(
-                model, _spoiled(images, index, value, severity, name, mix(settings.seed, *name.encode()))
-            )
-            spent = np.array(seconds + time.perf_counter() - began)
-            _save(folder / "partial.npz", {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
-    tell(len(passes), len(passes))
+    images = split.select(index)
+    done, seconds = _passes(
+        folder / "partial.npz", model, images, index, bound, settings.seed, fingerprint, tell
+    )
     right = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
     result = CorruptionFile(
         fingerprint=fingerprint,
@@ -92,18 +72,9 @@ def corrupt(
         n=len(index),
         seed=settings.seed,
         clean=_accuracy(done["clean 0"]),
-        corruptions=[
-            CorruptionLevels(
-                name=name,
-                options=dict(registry.name_and_options("corruptions", value)[1]),
-                severities=[
-                    SeverityLevel(severity=s, accuracy=_accuracy(row)) for s, row in zip(SEVERITIES, rows)
-                ],
-            )
-            for (name, rows), value in zip(zip(bound, right), settings.kinds)
-        ],
+        corruptions=[_levels(*each) for each in zip(bound, settings.kinds, right)],
         mean=bootstrap_mean(right.mean((0, 1))),
-        cost=Seconds(seconds=seconds + time.perf_counter() - began),
+        cost=Seconds(seconds=seconds),
     )
     arrays = {
         "index": index.numpy(),
@@ -115,6 +86,45 @@ def corrupt(
     write_json(folder / "result.json", result.as_json())
     (folder / "partial.npz").unlink(missing_ok=True)
     return result
+
+
+def _passes(
+    file: Path,
+    model: nn.Module,
+    images: Split,
+    index: Tensor,
+    bound: Mapping[str, registry.Bound],
+    seed: int,
+    fingerprint: str,
+    tell: Tell,
+) -> tuple[dict[str, Any], float]:
+    """Which images are answered right in each pass, by its name and severity, and the seconds that
+    the passes took; `file` keeps what is finished."""
+    began, done = time.perf_counter(), _begun(file, fingerprint)
+    before = float(done.pop("seconds", np.zeros(())))
+    passes = [
+        ("clean", None, 0),
+        *((name, value, severity) for name, value in bound.items() for severity in SEVERITIES),
+    ]
+    for place, (name, value, severity) in enumerate(passes):
+        tell(place, len(passes))
+        if (key := f"{name} {severity}") not in done:
+            done[key] = _right(
+                model, _spoiled(images, index, value, severity, name, mix(seed, *name.encode()))
+            )
+            spent = np.array(before + time.perf_counter() - began)
+            _save(file, {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
+    tell(len(passes), len(passes))
+    return done, before + time.perf_counter() - began
+
+
+def _levels(name: str, value: PluginValue, right: NDArray[np.bool_]) -> CorruptionLevels:
+    """The accuracies of one corruption, of `right` (severities, n)."""
+    return CorruptionLevels(
+        name=name,
+        options=dict(registry.name_and_options("corruptions", value)[1]),
+        severities=[SeverityLevel(severity=s, accuracy=_accuracy(row)) for s, row in zip(SEVERITIES, right)],
+    )
 
 
 def _name(value: PluginValue) -> str:
