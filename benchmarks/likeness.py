@@ -79,7 +79,8 @@ def main() -> None:
         marked = ood.unlike(fitted, model, x) <= fitted.rate
         share = wilson(int(marked.sum()), len(x))
         print(
-            f"  {name:28} {100 * share.value:5.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}), n = {share.n}"
+            f"  {name:28} {100 * share.value:5.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}), "
+            f"n = {share.n}"
         )
 
 

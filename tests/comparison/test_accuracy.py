@@ -22,8 +22,10 @@ from stresslens.comparison.accuracy import (
 )
 from stresslens.config import study_file
 from stresslens.core.files import write_atomically, write_json
+from stresslens.core.layer_table import LayerTable
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import DivisionRecord
 from stresslens.study import pipeline
 
 Make = Callable[..., RunFolder]
@@ -57,7 +59,10 @@ def made(tmp_path: Path) -> Make:
             "run": run,
             "seed": seed,
         }
-        record |= {"training": {"seconds": 1.0 + 0.1 * seed, "epochs": 2}, "layers": {"parameters": 10}}
+        record |= {
+            "training": {"seconds": 1.0 + 0.1 * seed, "epochs": 2},
+            "layers": LayerTable((), 10, 10, 0, 0, 0).as_json(),
+        }
         write_json(folder.record, record)
         return folder
 
@@ -198,7 +203,7 @@ def test_divisions_are_compared_by_the_corrected_t(made: Make) -> None:
     own = stats.t.ppf(0.975, 4) * np.sqrt((accuracy[0].var(ddof=1) + (0.5 / 20) ** 2 / 5) * (1 / 5 + 20 / 80))
     assert found["recipes"]["a"]["low"] == pytest.approx(accuracy[0].mean() - own)
     assert "corrected resampled t" in found["recipes"]["a"]["method"]
-    again = divided_difference_of("c", "a", "b", delta, [{"train": 80, "test": 20}] * 5)
+    again = divided_difference_of("c", "a", "b", delta, [DivisionRecord(kind="folds", train=80, test=20)] * 5)
     assert again.p == pytest.approx(contrast["p"])
     same = divided_difference_of("c", "a", "b", np.full(5, 0.05), [{"train": 80, "test": 20}] * 5)
     assert same.difference.low < 0.05 < same.difference.high

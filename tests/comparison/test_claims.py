@@ -67,7 +67,10 @@ def found(
             pair(0.022, -0.001, 0.044, real=False),
             pair(0.045, 0.025, 0.064, real=True),
             "partly",
-            "It is in part an artefact of the protocol (full to mini: 4.5 points there, 2.2 (-0.1 to 4.4) here).",
+            (
+                "It is in part an artefact of the protocol (full to mini: "
+                "4.5 points there, 2.2 (-0.1 to 4.4) here)."
+            ),
         ),
     ],
 )

@@ -23,7 +23,9 @@ from stresslens.comparison.robustness import (
 )
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_json
+from stresslens.core.layer_table import LayerTable
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import wilson
 from stresslens.metrics.paired import mcnemar
 from stresslens.robustness.result_file import ResultFile
@@ -78,7 +80,8 @@ def make(
     }
     write_json(
         path / "record.json",
-        record | {"training": {"seconds": 2.0, "epochs": 2}, "layers": {"parameters": 10}},
+        record
+        | {"training": {"seconds": 2.0, "epochs": 2}, "layers": LayerTable((), 10, 10, 0, 0, 0).as_json()},
     )
     return path
 
@@ -207,7 +210,8 @@ def test_a_pair_that_was_not_attacked_alike_is_told_and_left_out(study: Path) ->
     rows = robustness.compare_study_robustness(study)
     assert "difference" in rows[0]
     assert rows[1]["verdict"] == (
-        "weak and strong were not compared: they were attacked on different images (295 of 300 and 300 are the same)"
+        "weak and strong were not compared: they were attacked on different images (295 of 300 and 300 are "
+        "the same)"
     )
 
 
@@ -337,7 +341,14 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
             smallest = np.array([*radii, np.inf])[np.searchsorted(radii, margin, side="right")]
             runs.append(
                 Attacked(
-                    smallest > 0, np.zeros(120, np.int64), "test", {}, np.arange(120), smallest, result, 0.0
+                    smallest > 0,
+                    np.zeros(120, np.int64),
+                    "test",
+                    RunRecord(status=""),
+                    np.arange(120),
+                    smallest,
+                    result,
+                    0.0,
                 )
             )
         eps = radius_that_tells(runs, radii)

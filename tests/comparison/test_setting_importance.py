@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from stresslens.comparison import setting_importance
+from stresslens.core.types import Estimate
 
 RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
 
@@ -37,7 +38,9 @@ def study(home: Path, rates: list[float], *, widths: tuple[int, ...] = (8, 16)) 
                     "status": "finished",
                     "stages": {},
                     "data": {},
-                    "scores": {"validation": {"accuracy": {"value": accuracy}}},
+                    "scores": {
+                        "validation": {"accuracy": Estimate(accuracy, 0.0, 1.0, 100, "made").as_json()}
+                    },
                 }
                 (folder / "record.json").write_text(json.dumps(record))
     (home / "study.json").write_text(json.dumps({"runs": names}))

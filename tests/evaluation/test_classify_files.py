@@ -146,7 +146,7 @@ def test_only_one_form_at_a_time(invoke: Callable[..., tuple[str, str]]) -> None
     assert "either --csv or --json" in invoke("--csv", "--json")[1]
 
 
-# --- captions of one's own --------------------------------------------------------------------------------------------
+# --- captions of one's own ----------------------------------------------------------------------------------
 
 LAYOUT = {"embed": 8, "image": {"width": 8, "layers": 1}, "text": {"width": 8, "layers": 1}}
 

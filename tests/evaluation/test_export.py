@@ -242,7 +242,8 @@ def test_own_module_and_own_plugin(
     assert np.allclose(open_predictor(found.file).answer(x)[0], trained.model()(x).detach(), atol=1e-5)
 
     (tmp_path / "mine.py").write_text(
-        "from torch import nn\n\n\ndef mine(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+        "from torch import nn\n\n\ndef mine(shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
     )
     monkeypatch.chdir(tmp_path)
     own = sl.train(

@@ -160,7 +160,10 @@ def test_damaged_and_foreign_onnx(exported: Path) -> None:
     for change, message in (
         (
             {},
-            "was not written by `stresslens export`: its metadata has no 'stresslens', which would name the classes",
+            (
+                "was not written by `stresslens export`: its metadata has no "
+                "'stresslens', which would name the classes"
+            ),
         ),
         ({FACTS: "{"}, "cannot be read as JSON"),
         ({FACTS: "[]"}, "does not describe a model"),

@@ -78,11 +78,11 @@ def test_what_is_foreign_is_mostly_flagged(trained: tuple[RunFolder, nn.Module, 
 def test_a_run_says_its_rate_and_the_saved_arrays_say_the_same(
     trained: tuple[RunFolder, nn.Module, Data], tmp_path: Path
 ) -> None:
-    from stresslens.core.run_folder import read_record
+    from stresslens.evaluation.record import read_record
 
     folder, model, data = trained
     found = OODDetector.load(folder.likeness)
-    assert read_record(folder)["likeness"] == {"rate": 0.01, "n": 359, "fitted_on": len(data.train)}
+    assert read_record(folder).likeness.as_json() == {"rate": 0.01, "n": 359, "fitted_on": len(data.train)}
     found.save(tmp_path / "likeness.npz")
     x = floats(data.test)[:40]
     assert np.array_equal(
@@ -196,8 +196,8 @@ def test_distances_are_those_of_the_covariance() -> None:
 def test_without_validation_there_is_none_and_it_says_why(task_of, small: Data) -> None:  # type: ignore[no-untyped-def]
     task = task_of(data=replace(small, validation=None))
     record = stages.carry_out(task)
-    assert record["likeness"]["rate"] is None
-    assert "validation" in record["likeness"]["why"]
+    assert record.likeness.rate is None
+    assert "validation" in record.likeness.why
     with pytest.raises(ConfigError, match="without it unlike images cannot be told"):
         OODDetector.load(RunFolder(task.folder).likeness)
 

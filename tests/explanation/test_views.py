@@ -41,7 +41,7 @@ def looked(task: Task, asked: Any, **others: Any) -> dict[str, Any]:
 def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn")
     record = looked(task, QUICK)
-    assert record["reads_of_test"] == 1 + 4
+    assert record.reads_of_test == 1 + 4
     results = {read_json(file)["view"]: file.parent for file in (task.folder / "views").glob("*/result.json")}
     assert sorted(results) == ["activations", "class_image", "embedding", "filters"]
     for folder in results.values():
@@ -63,9 +63,9 @@ def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task])
 def test_what_the_attacks_have_kept_is_shown_the_nearest_of_each_image(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn", epochs=5)
     with pytest.raises(ConfigError, match="the run has no adversarial images"):
-        looked(task, ["counterfactual"])
+        looked(task, ["adversarial_examples"])
     attacked = Robustness(radii=[0.1, 0.3], protocol=["fgsm"], images=20, audit=False)
-    looked(task, ["counterfactual"], robustness=attacked)
+    looked(task, ["adversarial_examples"], robustness=attacked)
     assert task.data is not None
     assert task.data.test is not None
     found = adversarials_of(RunFolder(task.folder), "test", task.data.test)
@@ -74,7 +74,7 @@ def test_what_the_attacks_have_kept_is_shown_the_nearest_of_each_image(task_of: 
     assert len(x) == len(x_adv) == len(y) > 0
     assert float((x - x_adv).abs().max()) <= 0.3 + 1e-6
     assert adversarials_of(RunFolder(task.folder), "validation", task.data.test) is None
-    result = read_json(next((task.folder / "views").glob("counterfactual-*/result.json")))
+    result = read_json(next((task.folder / "views").glob("adversarial_examples-*/result.json")))
     sizes = result["facts"]["largest_change"]
     assert sizes == sorted(sizes)
 

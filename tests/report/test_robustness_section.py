@@ -199,7 +199,10 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
         (
             [SOUND[0], single("pgd 40", [0.9, 0.85, 0.6, 0.5, 0.4, 0.3])],
             [
-                "pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against 80.0 % at radius 0.02"
+                (
+                    "pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against "
+                    "80.0 % at radius 0.02"
+                )
             ],
         ),
         (

@@ -127,13 +127,13 @@ def test_as_a_stage_it_trains_nothing_anew(task_of: Callable[..., Task], tmp_pat
     spoiled = replace(task, config=replace(task.config, corruptions=["blur", "fog"]))
     record = stages.carry_out(spoiled)
     assert (task.folder / "model.safetensors").stat().st_mtime_ns == stamp
-    assert (record["status"], record["reads_of_test"]) == ("finished", 2)
+    assert (record.status, record.reads_of_test) == ("finished", 2)
     found = read_json(task.folder / "corruptions" / "result.json")
     assert [each["name"] for each in found["corruptions"]] == ["blur", "fog"]
-    assert found["clean"]["value"] == pytest.approx(record["scores"]["test"]["accuracy"]["value"])
+    assert found["clean"]["value"] == pytest.approx(record.scores["test"]["accuracy"].value)
     assert open_model(RunFolder(task.folder)) is not None
     written = (task.folder / "corruptions" / "result.json").stat().st_mtime_ns
-    assert stages.carry_out(spoiled)["reads_of_test"] == 2
+    assert stages.carry_out(spoiled).reads_of_test == 2
     assert (task.folder / "corruptions" / "result.json").stat().st_mtime_ns == written
     assert study_file.read_study(task.folder / "config.yaml").runs[0].config.corruptions == ["blur", "fog"]
 

@@ -295,7 +295,8 @@ def test_a_signal_while_a_training_begins_leaves_nobody_waiting(
 def test_divergence_is_told_once_and_the_other_runs_go_on(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\n"
-        "train: {epochs: 2, batch_size: 40, optimizer: sgd, precision: float32, threads: 1, memory_format: contiguous}\n"
+        "train: {epochs: 2, batch_size: 40, optimizer: sgd, precision: float32, threads: 1, "
+        "memory_format: contiguous}\n"
         "runs:\n  wild: {train.lr: 1.0e+38, train.loss: mse}\n  tame: {}\n"
     )
     assert start(2, command, tmp_path, "run", "study.yaml").codes() == [4, 0]
@@ -405,7 +406,10 @@ def test_torchrun_runs_a_study_to_its_report(tmp_path: Path) -> None:
     assert read_json(study / "mlp" / "seed-0" / "record.json")["status"] == "finished"
 
 
-SLOW = "data: digits\nmodel: {mlp: {widths: [64]}}\ntrain: {epochs: 3000, checkpoint_seconds: 0.2, precision: float64, threads: 1}\n"
+SLOW = (
+    "data: digits\nmodel: {mlp: {widths: [64]}}\n"
+    "train: {epochs: 3000, checkpoint_seconds: 0.2, precision: float64, threads: 1}\n"
+)
 
 
 def training_under_torchrun(tmp_path: Path) -> tuple[subprocess.Popen[str], Path]:

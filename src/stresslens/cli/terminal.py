@@ -16,6 +16,7 @@ from stresslens.core.text import duration, printable
 if TYPE_CHECKING:
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
+    from stresslens.evaluation.record import RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
     from stresslens.robustness.result_file import ResultFile
@@ -60,17 +61,15 @@ def progress(task: Task, verbose: bool) -> Show:
     return show
 
 
-def print_finished(
-    place: int, total: int, task: Task, record: Mapping[str, Any], accuracy: Estimate | None
-) -> None:
+def print_finished(place: int, total: int, task: Task, record: RunRecord, accuracy: Estimate | None) -> None:
     """A line on a run that is done, the how manyth of how many, and one on the weights it began with."""
-    training, begun = record["training"], record.get("weights", {})
+    training, begun = record.training, record.weights
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
-    how = f"{training['epochs']} epochs" if "epochs" in training else "fitted"
-    line = f"[{place:>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {scored}, {how} in {training['seconds']:.1f} s"
+    how = f"{training.epochs} epochs" if training.epochs is not None else "fitted"
+    line = f"[{place:>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {scored}, {how} in {training.seconds:.1f} s"
     print(line, file=sys.stderr)
     if begun:
-        print(f"    {'; '.join(filter(None, [begun['said'], begun['input']]))}", file=sys.stderr)
+        print(f"    {'; '.join(filter(None, [begun.said, begun.input]))}", file=sys.stderr)
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
@@ -208,26 +207,27 @@ def print_findings(found: Sequence[Finding]) -> None:
 def print_runs(out: Path, as_json: bool) -> None:
     """The runs below a folder, with what they came to."""
     from stresslens.core.files import UnreadableRun
-    from stresslens.core.run_folder import read_record, run_folders
+    from stresslens.core.run_folder import run_folders
+    from stresslens.evaluation.record import RunRecord, read_record
 
-    records: dict[str, Any] = {}
+    records: dict[str, RunRecord] = {}
     for folder in run_folders(out):
         try:
             records[str(folder.path)] = read_record(folder)
         except UnreadableRun as error:
-            records[str(folder.path)] = {"status": "unreadable", "message": str(error)}
+            records[str(folder.path)] = RunRecord(status="unreadable", message=str(error))
     if as_json:
-        print_json(records)
+        print_json({path: record.as_json() for path, record in records.items()})
         return
     rows = []
     for path, record in records.items():
-        accuracy = record.get("scores", {}).get("test", {}).get("accuracy")
+        accuracy = record.scores.get("test", {}).get("accuracy")
         rows.append(
             [
                 path,
-                record["status"],
-                f"{accuracy['value'] * 100:.2f} %" if accuracy else "",
-                str(record.get("training", {}).get("epochs", "")),
+                record.status,
+                f"{accuracy.value * 100:.2f} %" if accuracy else "",
+                "" if record.training.epochs is None else str(record.training.epochs),
             ]
         )
     print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from stresslens.comparison import claims, costs, errors_by_class
 from stresslens.core.files import read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import DivisionRecord, RunRecord, read_record
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.paired import holm, mcnemar, resampled, resampled_reach
@@ -114,7 +115,7 @@ class Tested:
     right: NDArray[np.bool_]
     labels: NDArray[np.int64]
     split: str
-    record: dict[str, Any]
+    record: RunRecord
 
     @property
     def under(self) -> str:
@@ -128,11 +129,10 @@ class Tested:
         return ""
 
     @property
-    def division(self) -> dict[str, Any] | None:
+    def division(self) -> DivisionRecord | None:
         """How the images were divided into training and test for this seed alone; None where all
         seeds have the same test."""
-        division: dict[str, Any] | None = self.record["data"].get("division")
-        return division if self.split == "test" else None
+        return self.record.data.division if self.split == "test" else None
 
     def unlike(self, other: Tested) -> str | None:
         """How what this run was tested on differs from another's, in words; None where it is the same."""
@@ -140,13 +140,13 @@ class Tested:
         return f"their {self.split} images differ ({why})" if why else None
 
     def _other_images(self, other: Tested) -> str | None:
-        mine, theirs = (str(each.record["data"].get("name")) for each in (self, other))
+        mine, theirs = (each.record.data.name for each in (self, other))
         both = mine if mine == theirs else f"{mine} and {theirs}"
         if len(self.labels) != len(other.labels):
             return f"{len(self.labels)} {self.split} images of {mine} against {len(other.labels)} of {theirs}"
         if len(changed := np.flatnonzero(self.labels != other.labels)):
             return f"{len(changed)} of {len(self.labels)} images of {both} differ in label, the first at {changed[0]}"
-        first, second = (each.record["data"].get("splits", {}).get(self.split) for each in (self, other))
+        first, second = (each.record.data.splits.get(self.split) for each in (self, other))
         if first and second and first != second:
             return f"as many images and the same labels, but other pixels: {both}, fingerprints {first} and {second}"
         return None
@@ -200,7 +200,7 @@ def divided_difference_of(
     a: str,
     b: str,
     difference: Floats,
-    divisions: Sequence[Mapping[str, Any]],
+    divisions: Sequence[DivisionRecord],
     *,
     ask: float | None = None,
 ) -> Difference:
@@ -344,7 +344,7 @@ def _accuracy(seeds: list[Tested]) -> Estimate | None:
     return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
-def _over_divisions(values: Floats, divisions: Sequence[Mapping[str, Any]]) -> tuple[Estimate, float]:
+def _over_divisions(values: Floats, divisions: Sequence[DivisionRecord]) -> tuple[Estimate, float]:
     """The mean of one value a division with its interval and p; `n` is the number of test images of
     a division."""
     train, test = _sizes(divisions)
@@ -353,12 +353,10 @@ def _over_divisions(values: Floats, divisions: Sequence[Mapping[str, Any]]) -> t
     return Estimate(value, value - margin, value + margin, round(test), method, LEVEL, "both"), p
 
 
-def _sizes(divisions: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+def _sizes(divisions: Sequence[DivisionRecord]) -> tuple[float, float]:
     """Training and test images of a division, on average."""
-    train, test = (
-        sum(division[part] for division in divisions) / len(divisions) for part in ("train", "test")
-    )
-    return train, test
+    n = len(divisions)
+    return sum(each.train for each in divisions) / n, sum(each.test for each in divisions) / n
 
 
 def paired_accuracy(

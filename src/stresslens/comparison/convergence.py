@@ -12,8 +12,9 @@ import numpy as np
 
 from stresslens.comparison.accuracy import recipes_of
 from stresslens.core.files import read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import read_record
 from stresslens.metrics.intervals import Floats, t_mean, wilson
 
 LISTED = 24
@@ -51,9 +52,7 @@ class Learning:
 
 def study_convergence(folder: Path) -> list[dict[str, Any]]:
     """For every contrast of a study, on the seeds both have and the epochs both were watched at."""
-    recipes = recipes_of(
-        folder, lambda each: each.record.exists() and read_record(each)["status"] == "finished"
-    )
+    recipes = recipes_of(folder, lambda each: each.record.exists() and read_record(each).status == "finished")
     found = []
     for contrast, a, b in read_json(folder / "study.json")["contrasts"]:
         seeds = [seed for seed in recipes.get(a, {}) if seed in recipes.get(b, {})]
@@ -117,7 +116,7 @@ def _learning(runs: Sequence[RunFolder]) -> Learning | None:
     shared = sorted(set.intersection(*(set(line) for line in lines)))
     if not shared:
         return None
-    n = read_record(runs[0])["data"]["sizes"]["validation"]
+    n = read_record(runs[0]).data.sizes["validation"]
     return Learning(shared, np.array([[line[epoch] for epoch in shared] for line in lines]), n)
 
 

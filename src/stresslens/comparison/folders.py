@@ -9,7 +9,8 @@ from typing import Any, Literal
 from stresslens.comparison import accuracy, robustness
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import read_record
 
 Kind = Literal["run", "recipe", "study"]
 
@@ -102,12 +103,12 @@ def _names(paths: Sequence[Path], kind: Kind) -> list[str]:
 def _seeds(path: Path, kind: Kind, split: str) -> dict[str, RunFolder]:
     """The finished runs of an argument, by seed; of a single run, whatever its seed."""
     if kind == "run":
-        status = read_record(RunFolder(path))["status"]
+        status = read_record(RunFolder(path)).status
         if status != "finished":
             raise ConfigError(f"{path} is not finished ({status}); the command that made it goes on")
         return {"weights": RunFolder(path)}
     folders = [RunFolder(record.parent) for record in sorted(path.glob("seed-*/record.json"))]
-    finished = {folder.path.name: folder for folder in folders if read_record(folder)["status"] == "finished"}
+    finished = {folder.path.name: folder for folder in folders if read_record(folder).status == "finished"}
     if not finished:
         raise ConfigError(f"{path} has no finished seed; the command that made it goes on")
     return finished

@@ -25,7 +25,8 @@ from stresslens.comparison.accuracy import (
 from stresslens.core.ball import SAME, parse_radius, same_radius
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_arrays, read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import read_record
 from stresslens.robustness.result_file import ResultFile
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
@@ -257,7 +258,7 @@ def _curve(
 
 def _results(folder: RunFolder) -> dict[str, ResultFile]:
     """The results of a finished run by key."""
-    if not folder.record.is_file() or read_record(folder)["status"] != "finished":
+    if not folder.record.is_file() or read_record(folder).status != "finished":
         return {}
     return {
         file.parent.name: ResultFile.read(file)

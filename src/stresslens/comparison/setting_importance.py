@@ -4,6 +4,7 @@ with intervals, and to words."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import yaml
 from stresslens.config.dotted_keys import settings
 from stresslens.config.schema import COMPUTE_KEYS, MONITORING_KEYS, RESUME_SAFE_KEYS
 from stresslens.core.files import read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import read_record
 from stresslens.metrics.importance import Importance, importances, ranks
 from stresslens.metrics.intervals import Floats
 
@@ -83,11 +85,8 @@ def study_setting_importance(folder: Path) -> dict[str, Any] | None:
     standings: list[Standing] = []
     for name in read_json(folder / "study.json")["runs"]:
         found = [RunFolder(path.parent) for path in sorted((folder / name).glob("seed-*/record.json"))]
-        scores = [
-            read_record(each).get("scores", {}).get("validation", {}).get("accuracy", {}).get("value")
-            for each in found
-        ]
-        known = [score for score in scores if score is not None]
+        scores = [read_record(each).scores.get("validation", {}).get("accuracy") for each in found]
+        known = [score.value for score in scores if score is not None and not math.isnan(score.value)]
         if known and found[0].weights.is_file():
             config = yaml.safe_load(found[0].config.read_text(encoding="utf-8"))
             own = {key: value for key, value in settings(config) if key.partition(".")[0] in TRAINED}

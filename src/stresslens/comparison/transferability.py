@@ -20,8 +20,9 @@ from stresslens.comparison.transfer_file import TransferFile, TransferGroup
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_arrays, read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
@@ -122,7 +123,7 @@ def _sources(folder: Path) -> list[TransferSource]:
     for run in described["runs"]:
         for seed in seeds:
             own = RunFolder(folder / run / f"seed-{seed}")
-            if not own.record.is_file() or read_record(own)["status"] != "finished":
+            if not own.record.is_file() or read_record(own).status != "finished":
                 continue
             name = f"{run} seed {seed}" if len(seeds) > 1 else str(run)
             files = sorted(own.path.glob("robustness/*/result.json"))
@@ -131,7 +132,7 @@ def _sources(folder: Path) -> list[TransferSource]:
 
 
 def _fingerprint(sources: Sequence[TransferSource]) -> str:
-    parts = [[s.name, s.key, s.result.fingerprint, read_record(s.folder).get("fingerprint")] for s in sources]
+    parts = [[s.name, s.key, s.result.fingerprint, read_record(s.folder).fingerprint] for s in sources]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -196,9 +197,7 @@ def _finding(unmoved: int, checked: int, items: Sequence[str], drawn: bool) -> F
 
 def _right_for(target: TransferSource, source: TransferSource, fooling: Arrays) -> Arrays:
     """The images that the target answers right unattacked; none where it was tested on other images."""
-    splits = [
-        read_record(each.folder)["data"].get("splits", {}).get(source.split) for each in (source, target)
-    ]
+    splits = [read_record(each.folder).data.splits.get(source.split) for each in (source, target)]
     predicted = target.folder.load_predictions(source.split)
     right = predicted["index"][predicted["scores"].argmax(1) == predicted["labels"]]
     shared = np.isin(fooling["index"], right) & (splits[0] == splits[1])

@@ -6,7 +6,18 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.types import Estimate
@@ -44,6 +55,42 @@ def first_problem(error: ValidationError) -> str:
     """The place of the first value that is wrong, and why it is wrong."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+class OrderedJsonFile(JsonFile):
+    """A JSON file that is read, changed and written back, or a part of one.
+
+    Keys are written in the order in which they were read or set. A key that was neither read nor set stays absent, and
+    a key that this version does not know stays in the file.
+    """
+
+    _keys: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """Every key in its order, with the value of an unknown key."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as `write_json` takes them."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in type(self).model_fields:
+            self._keys.setdefault(name)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_order(
+        cls, values: Any, handler: ModelWrapValidatorHandler[OrderedJsonFile]
+    ) -> OrderedJsonFile:
+        read = handler(values)
+        if isinstance(values, dict):
+            read._keys = {k: None if k in cls.model_fields else value for k, value in values.items()}
+        return read
+
+    @model_serializer(mode="wrap")
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        known = type(self).model_fields
+        return {key: values[key] if key in known else kept for key, kept in self._keys.items()}
 
 
 def _with_nan(values: Any) -> Any:

@@ -180,20 +180,6 @@ class RunFolder:
             raise UnreadableRun(f"{path} is damaged: {error}") from error
 
 
-def read_record(folder: RunFolder) -> dict[str, Any]:
-    """A run's record.json. Raises UnreadableRun when it is not one of this format."""
-    record = read_json(folder.record)
-    if (
-        not isinstance(record, dict)
-        or record.get("format") != FORMAT
-        or not {"status", "stages", "data"} <= record.keys()
-    ):
-        raise UnreadableRun(
-            f"{folder.record} is not a record of format {FORMAT}; delete the folder to start anew"
-        )
-    return record
-
-
 def run_folders(root: Path) -> list[RunFolder]:
     """Every run below a folder, in the order of their names."""
     records = (

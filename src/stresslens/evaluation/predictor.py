@@ -25,9 +25,10 @@ from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.files import UnreadableRun, arrays_in, read_json
 from stresslens.core.image_files import Fit
 from stresslens.core.inspection import feature_layer
-from stresslens.core.run_folder import EstimatorCard, RunFolder, read_record
+from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation import scores
 from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import Floats
 
@@ -115,18 +116,17 @@ def open_predictor(
 def model_info(folder: RunFolder) -> ModelInfo:
     """What a run's files say. Raises UnreadableRun when they are missing or damaged."""
     card, record = folder.load_card(), read_record(folder)
-    calibration = record.get("calibration") or {}
     return _checked(
         {
             "format": 1,
-            "run": f"{record.get('study')}/{record.get('run')}/seed-{record.get('seed')}",
-            "fingerprint": record.get("fingerprint"),
-            "version": record.get("version"),
+            "run": f"{record.study}/{record.run}/seed-{record.seed}",
+            "fingerprint": record.fingerprint,
+            "version": record.version,
             "shape": card.shape,
             "classes": card.classes,
             "fit": card.fit,
-            "temperature": calibration.get("temperature", 1.0),
-            "calibrated_on": calibration.get("fitted_on"),
+            "temperature": record.calibration.temperature if record.calibration else 1.0,
+            "calibrated_on": record.calibration.fitted_on if record.calibration else None,
         },
         folder.record,
     )

@@ -18,9 +18,18 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import write_atomically
 from stresslens.core.inspection import evaluating
 from stresslens.core.types import Estimate, Loss
+from stresslens.evaluation.record import (
+    BinRecord,
+    Calibration,
+    PerClass,
+    Reliability,
+    RiskCoverage,
+    SliceRecord,
+    SliceRow,
+)
 from stresslens.metrics import calibration, classification, ranking
 from stresslens.metrics.intervals import Floats
-from stresslens.metrics.slices import slices_of
+from stresslens.metrics.slices import Slice, slices_of
 
 BATCH = 512
 
@@ -155,10 +164,22 @@ def _scores_of_probabilities(predictions: Predictions) -> dict[str, Estimate]:
     }
 
 
-def calibration_of(validation: Predictions) -> dict[str, Any]:
+def calibration_of(validation: Predictions) -> Calibration:
     """The temperature that makes probabilities fit the validation labels, as the record holds it."""
     temperature = calibration.fit_temperature(validation.scores, validation.labels)
-    return {"temperature": temperature, "fitted_on": "validation", "n": len(validation.labels)}
+    return Calibration(temperature=temperature, fitted_on="validation", n=len(validation.labels))
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What a run's record holds of a split; reliability is of logits alone."""
+
+    scores: dict[str, Estimate]
+    per_class: PerClass
+    confusion: list[list[int]]
+    risk_coverage: RiskCoverage
+    slices: list[SliceRecord]
+    reliability: Reliability | None
 
 
 def summary(
@@ -168,9 +189,8 @@ def summary(
     *,
     temperature: float | None = None,
     slices: Sequence[str] = (),
-) -> dict[str, Any]:
-    """What a run's record holds of a split, as plain values: scores, per-class table, confusion
-    matrix, curves and slices.
+) -> SplitSummary:
+    """Scores, per-class table, confusion matrix, curves and slices of a split.
 
     `slices` names columns of the split that are shown however many values they have.
     """
@@ -178,7 +198,6 @@ def summary(
     confusion = classification.confusion_matrix(predictions.scores, labels)
     rankings = _rankings_of(predictions)
     per_class = classification.per_class(confusion) | {name: found.each for name, found in rankings.items()}
-    table = {name: [estimate.as_json() for estimate in each] for name, each in per_class.items()}
     coverage, risk = calibration.risk_coverage(predictions.probabilities, labels)
     facts = slices_of(
         split.columns,
@@ -186,25 +205,36 @@ def summary(
         named=slices,
         **colours_of(split),
     )
-    whole: dict[str, Any] = {
-        "scores": as_json(_scores_of(predictions, train_labels, temperature, rankings)),
-        "per_class": table | {"support": confusion.sum(1).tolist()},
-        "confusion": confusion.tolist(),
-        "risk_coverage": {"coverage": coverage.tolist(), "risk": risk.tolist()},
-        "slices": [each.as_json() for each in facts],
-    }
+    reliability = None
     if predictions.kind == "logits":
         calibrated = _bins_of(predictions.calibrated(temperature)) if temperature is not None else None
-        whole["reliability"] = {"bins": _bins_of(predictions), "calibrated": calibrated}
-    return whole
+        reliability = Reliability(bins=_bins_of(predictions), calibrated=calibrated)
+    return SplitSummary(
+        _scores_of(predictions, train_labels, temperature, rankings),
+        PerClass(**per_class, support=confusion.sum(1).tolist()),
+        confusion.tolist(),
+        RiskCoverage(coverage=coverage.tolist(), risk=risk.tolist()),
+        [_slice_record(each) for each in facts],
+        reliability,
+    )
 
 
-def as_json(scores: dict[str, Estimate]) -> dict[str, Any]:
-    return {name: estimate.as_json() for name, estimate in scores.items()}
+def _slice_record(found: Slice) -> SliceRecord:
+    rows = [SliceRow(value=row.value, n=row.accuracy.n, accuracy=row.accuracy) for row in found.rows]
+    return SliceRecord(by=found.by, p=found.p, p_holm=found.p_holm, rows=rows)
 
 
-def _bins_of(predictions: Predictions) -> list[dict[str, Any]]:
-    return [each.as_json() for each in calibration.reliability(predictions.probabilities, predictions.labels)]
+def _bins_of(predictions: Predictions) -> list[BinRecord]:
+    return [
+        BinRecord(
+            low=each.low,
+            high=each.high,
+            n=each.n,
+            confidence=each.confidence if each.n else None,
+            accuracy=each.accuracy if each.n else None,
+        )
+        for each in calibration.reliability(predictions.probabilities, predictions.labels)
+    ]
 
 
 def colours_of(split: Split) -> dict[str, Floats]:

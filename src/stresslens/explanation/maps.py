@@ -31,7 +31,8 @@ from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import printable
 from stresslens.evaluation.example_images import thumbnails
-from stresslens.evaluation.finished_run import count_reads, finished
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import frame_of
 from stresslens.evaluation.scores import Predictions, predictions_of
 from stresslens.explanation.image_selection import selected_images
@@ -105,7 +106,7 @@ def explain(
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in asked.explainers]
     places = selected_images(split, asked.choose, asked.images, choosing or predictions, asked.seed)
-    answers = _answers(asked.answer, predictions, split, places, len(classes))
+    answers = _answers(asked.target_class, predictions, split, places, len(classes))
     some = split.select(torch.from_numpy(places))
     device = next(model.parameters(), torch.empty(0)).device
     x, y = some.floats(some.images[:]).to(device, torch.float32), torch.from_numpy(answers).to(device)
@@ -136,7 +137,7 @@ def explain(
             options=dict(options),
             split=asked.split if labelled else "pictures",
             choose=asked.choose if isinstance(asked.choose, str) else list(asked.choose),
-            answer=asked.answer,
+            answer=asked.target_class,
             unit=maps.unit,
             signed=maps.signed,
             limit=limit,
@@ -191,7 +192,7 @@ def why(
     model: nn.Module,
     data: Data,
     asked: Explain,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     base: Path,
     choosing: Predictions | None = None,
@@ -209,7 +210,7 @@ def why(
         data.splits[asked.split],
         predictions,
         asked,
-        of=record["fingerprint"],
+        of=record.fingerprint,
         base=base,
         classes=data.classes,
         train=data.train,
@@ -218,7 +219,7 @@ def why(
             f"explaining {folder.path.parent.name} {folder.path.name}", done, total
         ),
     )
-    count_reads(record, "explanations", [each.fingerprint for each in results], asked.split)
+    record.count_reads("explanations", [each.fingerprint for each in results], asked.split)
     return results
 
 
@@ -228,7 +229,7 @@ def _explain_pictures(
     data: Data,
     split: Split,
     asked: Explain,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     base: Path,
 ) -> list[ExplanationFile]:
@@ -239,13 +240,13 @@ def _explain_pictures(
         replace(split, labels=torch.from_numpy(found.scores.argmax(1))),
         found,
         replace(asked, choose=list(range(len(split)))),
-        of=fingerprint_of([record["fingerprint"], split.fingerprint]),
+        of=fingerprint_of([record.fingerprint, split.fingerprint]),
         base=base,
         classes=data.classes,
         train=data.train,
         labelled=False,
     )
-    count_reads(record, "explanations", [each.fingerprint for each in results], "pictures")
+    record.count_reads("explanations", [each.fingerprint for each in results], "pictures")
     return results
 
 
@@ -272,7 +273,7 @@ def _answers(
     """(n,) the class that is explained of each image."""
     if isinstance(asked, int):
         if asked >= classes:
-            raise ConfigError(f"explain.answer: {asked} is no class; they are 0 to {classes - 1}")
+            raise ConfigError(f"explain.target_class: {asked} is no class; they are 0 to {classes - 1}")
         return np.full(len(places), asked, np.int64)
     if asked == "label":
         return np.asarray(split.labels.cpu().numpy()[places])

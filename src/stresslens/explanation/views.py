@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,8 @@ from stresslens.core.json_file import Seconds
 from stresslens.core.panels import Grid, Lines, Panel, Points
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation.finished_run import count_reads, finished
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.scores import Predictions
 from stresslens.explanation.image_selection import selected_images
 from stresslens.explanation.svg import png, svg
@@ -106,7 +106,7 @@ def view_run(
 
 
 def look_into(
-    folder: RunFolder, model: nn.Module, data: Data, asked: Views, record: dict[str, Any], *, base: Path
+    folder: RunFolder, model: nn.Module, data: Data, asked: Views, record: RunRecord, *, base: Path
 ) -> list[ViewFile]:
     """The stage of a run: calls the views, and names their results in the record."""
     split = data.splits[asked.split]
@@ -116,7 +116,7 @@ def look_into(
         split,
         Predictions.of_arrays(folder.load_predictions(asked.split)),
         asked,
-        of=record["fingerprint"],
+        of=record.fingerprint,
         base=base,
         classes=data.classes,
         train=data.train,
@@ -125,7 +125,7 @@ def look_into(
             f"looking into {folder.path.parent.name} {folder.path.name}", done, total
         ),
     )
-    count_reads(record, "views", [each.fingerprint for each in results], asked.split)
+    record.count_reads("views", [each.fingerprint for each in results], asked.split)
     return results
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -38,12 +37,6 @@ class Bin:
     n: int
     confidence: float
     accuracy: Estimate
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; without images, confidence and accuracy are null."""
-        known = {"confidence": self.confidence, "accuracy": self.accuracy.as_json()}
-        unknown = dict.fromkeys(known)
-        return {"low": self.low, "high": self.high, "n": self.n, **(known if self.n else unknown)}
 
 
 def reliability(probabilities: Floats, labels: Labels, *, bins: int = BINS) -> list[Bin]:

@@ -37,12 +37,6 @@ class Slice:
     p_holm: float
     rows: tuple[GroupAccuracy, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        rows = [
-            {"value": row.value, "n": row.accuracy.n, "accuracy": row.accuracy.as_json()} for row in self.rows
-        ]
-        return {"by": self.by, "p": self.p, "p_holm": self.p_holm, "rows": rows}
-
 
 def slices_of(
     columns: Mapping[str, Values],

@@ -147,7 +147,7 @@ class Erring:
 def errors(study: StudyFolder) -> list[Erring]:
     """One for each contrast of up to `PAIRS`; of many classes those that the two differ on most."""
     found = study.comparison.errors[:PAIRS] if study.comparison else []
-    names = next((run.record.classes for run in study.runs if run.record.classes), [])
+    names = next((run.classes for run in study.runs if run.classes), [])
     tables = []
     for pair in found:
         counts = list(zip(pair.images, pair.only_a, pair.only_b, pair.both))

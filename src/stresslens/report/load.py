@@ -20,8 +20,9 @@ from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
-from stresslens.report.schema import Comparison, Example, Record, StudyFile, SweepFile
+from stresslens.report.schema import Comparison, Example, StudyFile, SweepFile
 from stresslens.report.stress import Stress, stress_of
 
 T = TypeVar("T", bound=JsonFile)
@@ -34,11 +35,16 @@ class Run:
     folder: RunFolder
     name: str
     seed: int
-    record: Record
+    record: RunRecord
 
     @property
     def finished(self) -> bool:
         return self.record.status == "finished"
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The names of the classes, as they are shown."""
+        return [name or "(no name)" for name in self.record.classes]
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -236,11 +242,11 @@ def split_of(runs: Sequence[Run]) -> str:
 def read_run(folder: RunFolder) -> Run:
     """A run whose record cannot be read is still a run: its status says so."""
     try:
-        record = Record.model_validate(read_json(folder.record))
+        record = RunRecord.model_validate(read_json(folder.record))
     except UnreadableRun as error:
-        record = Record(status="unreadable", message=str(error.__cause__ or error))
+        record = RunRecord(status="unreadable", message=str(error.__cause__ or error))
     except ValidationError as error:
-        record = Record(status="unreadable", message=f"record.json: {first_problem(error)}")
+        record = RunRecord(status="unreadable", message=f"record.json: {first_problem(error)}")
     digits = folder.path.name.removeprefix("seed-")
     seed = record.seed if record.seed is not None else int(digits) if digits.isdecimal() else 0
     return Run(

@@ -277,6 +277,7 @@ def link(start: Path, target: Path) -> str:
 
 
 def _write_run(run: Run, home: Path | None, *, anew: bool) -> Path:
+    """The run's page, written unless it was made from the same files."""
     path = run.folder.path / PAGE
     digest = _digest(run, link(run.folder.path, home / PAGE) if home else "")
     if anew or not _is_made_from(path, digest):

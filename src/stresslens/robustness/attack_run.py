@@ -25,7 +25,8 @@ from stresslens.core.inspection import evaluating
 from stresslens.core.layers import straight_through
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import EstimatorCard, RunFolder
-from stresslens.evaluation.finished_run import count_reads, finished
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.robustness import audit
 from stresslens.robustness.certify import certify
@@ -87,7 +88,7 @@ def attack_stage(
     data: Data,
     asked: Robustness,
     threat: ThreatModel,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     surrogate: nn.Module | None = None,
 ) -> AttackResult:
@@ -116,7 +117,7 @@ def attack_stage(
             model,
             split,
             asked.certificates,
-            of=fingerprint_of([record["fingerprint"], split.fingerprint]),
+            of=fingerprint_of([record.fingerprint, split.fingerprint]),
             base=threat.base,
             split_name=asked.split,
             images=asked.images,
@@ -125,8 +126,8 @@ def attack_stage(
                 f"certifying {folder.path.parent.name} {folder.path.name}", done, total
             ),
         )
-        count_reads(record, "certificates", [each.fingerprint for each in certified], asked.split)
-    count_reads(record, "robustness", [robust.result.key], asked.split)
+        record.count_reads("certificates", [each.fingerprint for each in certified], asked.split)
+    record.count_reads("robustness", [robust.result.key], asked.split)
     return robust
 
 

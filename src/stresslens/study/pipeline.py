@@ -14,14 +14,14 @@ from stresslens.core import distributed
 from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import command_line
+from stresslens.evaluation.record import RunRecord
 from stresslens.study import executors, sweep
-from stresslens.study.record import Record
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
 from stresslens.training.distributed import admit
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
-Tell = Callable[[Task, Record], None]
+Tell = Callable[[Task, RunRecord], None]
 """Called when a run is finished, or found finished."""
 
 
@@ -52,7 +52,7 @@ def run(
     folder = out / study.name
     failed: dict[Path, str] = {}
 
-    def told(task: Task, outcome: Record | TrainingDiverged) -> None:
+    def told(task: Task, outcome: RunRecord | TrainingDiverged) -> None:
         if isinstance(outcome, TrainingDiverged):
             failed[task.folder] = str(outcome)
         else:

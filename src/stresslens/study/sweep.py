@@ -13,17 +13,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stresslens.comparison.setting_importance import Standing, importance_verdicts
 from stresslens.config import registry, study_file
+from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import space_settings
 from stresslens.config.sweep_validation import recipe_with
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problem, Problems, TrainingDiverged
 from stresslens.core.files import UnreadableRun, read_json, write_atomically, write_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.metrics.intervals import wilson
 from stresslens.study.executors import Executor
-from stresslens.study.record import Record
 from stresslens.training import best_epoch, initial_weights
 from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.loop import Show
@@ -139,8 +140,8 @@ class Trials:
         origin = initial_weights.published(self.run.config.model, None, base=self.run.base)
         begun = {"weights": origin.digest} if origin and origin.digest else {}
         return {
-            "sweep": asdict(self.sweep),
-            "recipe": config,
+            "sweep": in_words_of_0_1({"sweep": asdict(self.sweep)})["sweep"],
+            "recipe": in_words_of_0_1(config),
             "seed": self.study.seeds[0],
             "data": self.data.fingerprint,
         } | begun
@@ -223,7 +224,7 @@ class Trials:
         config = self.config(self.journal.settings(number))
         return self.task(number, config, config.train.epochs)
 
-    def _tell(self, task: Task, outcome: Record | TrainingDiverged) -> None:
+    def _tell(self, task: Task, outcome: RunRecord | TrainingDiverged) -> None:
         number = int(task.folder.name)
         value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config)
         self.journal.tell(number, value)
@@ -254,7 +255,7 @@ class Trials:
         for number in self.journal.running:
             self.journal.tell(number, there[number])
 
-    def _tell_rung(self, until: int, size: int, task: Task, outcome: Record | TrainingDiverged) -> None:
+    def _tell_rung(self, until: int, size: int, task: Task, outcome: RunRecord | TrainingDiverged) -> None:
         number = int(task.folder.name)
         value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config, until)
         self.journal.report(number, until, -self._sign * math.inf if value is None else value)
@@ -332,18 +333,18 @@ class Trials:
         settings, status = self.journal.settings(number), self.journal.status(number)
         config = self.config(settings)
         folder = RunFolder(self.task(number, config, 1).folder)
-        record = read_record(folder) if folder.record.exists() else {}
-        trained = record.get("training", {})
-        diverged = record.get("status") == "diverged"
-        value = None if diverged or not trained else self.value(number, config)
+        record = read_record(folder) if folder.record.exists() else RunRecord(status="")
+        trained = record.training
+        diverged = record.status == "diverged"
+        value = None if diverged or trained.epochs is None else self.value(number, config)
         return {
             "number": number,
             "settings": settings,
             "status": "diverged" if diverged and status == "left out" else status,
-            "epochs": trained.get("epochs"),
-            "seconds": trained.get("seconds"),
+            "epochs": trained.epochs,
+            "seconds": trained.seconds,
             "value": self._estimate(value),
-            "reads_of_test": record.get("reads_of_test", 0),
+            "reads_of_test": record.reads_of_test,
         }
 
     def _estimate(self, value: float | None) -> dict[str, Any] | None:

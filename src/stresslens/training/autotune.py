@@ -11,6 +11,7 @@ import yaml
 from torch import nn
 
 from stresslens.config import registry, study_file
+from stresslens.config.old_words import in_todays_words
 from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS
 from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
@@ -123,9 +124,9 @@ def compute_config(task: Task) -> ComputeConfig:
 def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
     """The task as its folder settled it, and in what else the two differ."""
     try:
-        kept = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        kept = in_todays_words(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
         settled = {key: kept["train"][key] for key in COMPUTE_KEYS}
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableRun(
             f"{folder.config} cannot be read ({error}); delete the folder to start anew"
         ) from error

@@ -7,10 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stresslens.evaluation.record import Note
+
 KIND = "overfitted to its attack"
 
 
-def findings(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def findings(lines: Sequence[Mapping[str, Any]]) -> list[Note]:
     """What the lines of metrics.jsonl say of a hardened training, as notes for its record: one, if
     any epoch is bad.
 
@@ -40,7 +42,7 @@ def findings(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         "too weak to stand for the ball: train with several steps that cross it (pgd), untargeted; a single step wants a "
         "random start and at most 1.25 radii ({fgsm: {random_start: true, relative_step: 1.25}}), or a smaller radius"
     )
-    return [{"kind": KIND, "message": message}]
+    return [Note(kind=KIND, message=message)]
 
 
 def _apart(figures: Mapping[str, float]) -> bool:

@@ -20,19 +20,19 @@ NORMS = (BATCH_NORM, nn.LayerNorm, nn.GroupNorm)
 
 
 class FineTuning:
-    """A net's blocks from the image up, the last layer at the end, as a recipe's `tune` has them trained."""
+    """A net's blocks from the image up, the last layer at the end, as a recipe's `fine_tune` has them trained."""
 
     def __init__(self, model: nn.Module, tune: FineTune, shape: Shape) -> None:
         self.model, self.tune, self.shape = model, tune, shape
-        if (tune.layers != "all" or tune.head_rate != 1) and not last_layer(model, shape):
-            what = f"layers: {tune.layers}" if tune.layers != "all" else "head_rate"
+        if (tune.layers != "all" or tune.head_lr_scale != 1) and not last_layer(model, shape):
+            what = f"layers: {tune.layers}" if tune.layers != "all" else "head_lr_scale"
             raise ConfigError(
-                f"train.tune: {what}: this net has no last layer of its own, which gives the logits"
+                f"train.fine_tune: {what}: this net has no last layer of its own, which gives the logits"
             )
         if tune.batch_norm == "keep" and not any(
             isinstance(module, BATCH_NORM) for module in model.modules()
         ):
-            raise ConfigError("train.tune: batch_norm: keep: this net has no batch norm; leave it out")
+            raise ConfigError("train.fine_tune: batch_norm: keep: this net has no batch norm; leave it out")
         if tune.layers == "head":
             for block in self.blocks[:-1]:
                 for parameter in block:
@@ -46,11 +46,11 @@ class FineTuning:
         """What the optimizer is given: parameters that are ever trained, in groups where their
         rates differ."""
         tune = self.tune
-        if tune.decay == tune.head_rate == 1:
+        if tune.layer_decay == tune.head_lr_scale == 1:
             return [p for p in self.model.parameters() if p.requires_grad]
         groups = []
         for behind, block in enumerate(reversed(self.blocks)):
-            rate = lr * tune.decay**behind * (1 if behind else tune.head_rate)
+            rate = lr * tune.layer_decay**behind * (1 if behind else tune.head_lr_scale)
             groups.append({"params": [p for p in block if p.requires_grad], "lr": rate})
         return [group for group in reversed(groups) if group["params"]]
 
@@ -61,7 +61,7 @@ class FineTuning:
         if self.tune.layers == "all" and self.tune.batch_norm == "train":
             return
         if self.tune.layers == "gradual":
-            free = 1 + epoch // self.tune.every
+            free = 1 + epoch // self.tune.unfreeze_every
             for k, block in enumerate(reversed(self.blocks)):
                 for parameter in block:
                     parameter.requires_grad_(k < free)

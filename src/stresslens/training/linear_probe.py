@@ -44,11 +44,11 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
     layer, _ = feature_layer(model, data.shape)
     if not isinstance(layer, nn.Linear) or layer.out_features != len(data.classes) or layer.bias is None:
         raise ConfigError(
-            "tune.layers: probe needs a net with a linear layer and its bias at the end, which this one has not"
+            "fine_tune.layers: probe needs a net with a linear layer and its bias at the end, which this one has not"
         )
     if data.validation is None and len(penalties) > 1:
         raise ConfigError(
-            "tune.penalties are chosen on validation images, which there are none of; give a single one"
+            "fine_tune.penalties are chosen on validation images, which there are none of; give a single one"
         )
     known, labels = _features(model, data.train), data.train.labels.cpu().numpy()
     mean, deviation = known.mean(0), np.maximum(known.std(0), 1e-6)

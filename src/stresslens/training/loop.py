@@ -105,7 +105,7 @@ class Training:
                 f"batch norm cannot train on a batch of one image, which {len(data.train)} images in batches of {self.size} leave; "
                 f"set train.batch_size to {self.size + 1}"
             )
-        self.tuning = FineTuning(self.model, train.tune or FineTune(), data.shape)
+        self.tuning = FineTuning(self.model, train.fine_tune or FineTune(), data.shape)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("the model has no parameters to train")

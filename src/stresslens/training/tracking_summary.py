@@ -17,6 +17,7 @@ from stresslens.core.sampling import balanced_subset
 from stresslens.core.tracking import Embedding, Entry, Figure, Graph, Outcome, Pictures, Pixels, Text
 from stresslens.evaluation import ood
 from stresslens.evaluation.example_images import examples_of, thumbnails
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.scores import predictions_of
 
 SHOWN = 9
@@ -32,7 +33,7 @@ def entries_of(
     folder: RunFolder,
     model: torch.nn.Module,
     data: Data,
-    record: Mapping[str, Any],
+    record: RunRecord,
     config: Mapping[str, Any],
 ) -> Iterator[Entry]:
     """`model` is the trained one, on the CPU. Pictures and embedding are of validation images, or
@@ -45,8 +46,8 @@ def entries_of(
     )  # an estimator has no layers to draw, and none to take features from
     if is_network:
         yield Graph(model.eval(), torch.zeros(1, *data.shape))
-    for split, counts in record.get("confusion", {}).items():
-        yield Figure(f"confusion, {split}", confusion_figure(np.array(counts), data.classes))
+    for name, counts in record.confusion.items():
+        yield Figure(f"confusion, {name}", confusion_figure(np.array(counts), data.classes))
     split = data.validation if data.validation is not None else data.train
     rows = balanced_subset(split.labels.cpu(), min(EMBEDDED, len(split)), seed=0)
     some = split.select(rows)
@@ -64,8 +65,8 @@ def entries_of(
         labels = tuple(data.classes[k] for k in sample.labels)
         yield Embedding(sample.features, labels, _coloured(thumbnails(some, list(range(len(some))))))
     scores = {
-        f"{split}/{name}": scores[name]["value"]
-        for split, scores in record["scores"].items()
+        f"{split}/{name}": scores[name].value
+        for split, scores in record.scores.items()
         for name in SCORES
         if name in scores
     }

@@ -141,8 +141,9 @@ def test_apgd_goes_on_from_its_peak_with_half_the_step() -> None:
     not move."""
     images, none = torch.arange(3.0).reshape(3, 1, 1, 1), torch.zeros(3, dtype=torch.int64)
     state = _State(
-        none, images, none, none, images, images, images, none.double(), 10 + images, 20 + images, torch.tensor([5.0, 5.0, 5.0]),
-        torch.ones(3, 1, 1, 1), torch.tensor([9, 2, 9]), torch.tensor([4.0, 4.0, 5.0]), none > 0, none, none,
+        none, images, none, none, images, images, images, none.double(), 10 + images, 20 + images,
+        torch.tensor([5.0, 5.0, 5.0]), torch.ones(3, 1, 1, 1), torch.tensor([9, 2, 9]),
+        torch.tensor([4.0, 4.0, 5.0]), none > 0, none, none,
     )  # fmt: skip
     for value in (
         3.0,

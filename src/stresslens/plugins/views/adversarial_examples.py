@@ -10,15 +10,14 @@ from stresslens.core.panels import Grid, Panel, Picture, image_pixels
 from stresslens.core.types import Count
 
 
-def counterfactual(
+def adversarial_examples(
     model: nn.Module,
     adversarials: tuple[Tensor, Tensor, Tensor] | None,
     classes: Sequence[str],
     *,
     images: Count = 10,
 ) -> Panel:
-    """What would have had to be different: images that an attack has changed, beside what they
-    were, the least changed first.
+    """Adversarial examples of the run beside their originals, the smallest change first.
 
     `adversarials` are those that the run's attacks have kept: images, adversarial images (n, C, H,
     W each) and labels (n,). The change is magnified so that its largest is half of the scale,
@@ -26,7 +25,7 @@ def counterfactual(
     """
     if adversarials is None or not len(adversarials[0]):
         raise ConfigError(
-            "counterfactual: the run has no adversarial images; attack it first (robustness: …, or stresslens attack)"
+            "adversarial_examples: the run has no adversarial images; attack it first (robustness: …, or stresslens attack)"
         )
     x, x_adv, y = adversarials
     order = (x_adv - x).flatten(1).abs().amax(1).argsort(stable=True)[:images]
