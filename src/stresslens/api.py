@@ -268,7 +268,9 @@ def explain(
     y = torch.as_tensor(predictions_of(model, split).scores.argmax(1)) if wanted is None else split.labels
     maps, checks = maps_of(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
     quality = None if checks is None else checks.as_json()
-    return Explanation(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality)
+    return Explanation(
+        maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality
+    )
 
 
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
