@@ -81,13 +81,15 @@ def stresslens_steps(training: Training, steps: int) -> int:
     for step, batch in enumerate(training.batches()):
         if step == steps:
             break
-        loss = training.loss_of(batch)
+        loss = training.batch_loss(batch)
         training.backward(loss)
-        training.check(loss, batch)
-        training.update()
-        training.keep()
+        value, size = training.reduce(loss, batch)
+        training.check(value, batch)
+        training.optimizer_step()
+        training.count(value, size)
+        training.after_step()
         images += len(batch.y)
-    training.position.step = 0
+    training.state.step = 0
     return images
 
 

@@ -292,7 +292,8 @@ def compare(
     before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a share, 0.01 for one point)
     is the difference that the plans are for; `metric` is "accuracy", or "robust@0.05" for runs that were attacked.
     Raises ConfigError for folders that cannot be compared."""
-    return compare_folders([Path(folder) for folder in folders], split=split, ask=difference, metric=metric)
+    paths = [Path(folder) for folder in folders]
+    return compare_folders(paths, split=split, ask=difference, metric=metric).as_json()
 
 
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:

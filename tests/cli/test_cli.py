@@ -162,9 +162,8 @@ def test_a_tracker_that_fails_is_one_sentence_a_run(tiny: Path, tmp_path: Path) 
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert sorted(done.stderr.splitlines()) == [
-        f"stresslens: runs/tiny/{run}/seed-0: the tracker ours.py:away is left out and the run goes on "
-        "(OSError: no route to "
-        "host). Once that is mended, the same command tells it everything"
+        f"stresslens: runs/tiny/{run}/seed-0: the tracker ours.py:away is left out and the run continues (OSError: no "
+        "route to host). When this is fixed, run the same command again: it sends everything to the tracker"
         for run in ("linear", "mlp")
     ]
 

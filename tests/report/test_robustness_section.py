@@ -17,7 +17,7 @@ from pages import STUDY, page_of
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import wilson
 from stresslens.report.attack_audits import audits
-from stresslens.report.charts import COLOURS, DASHES, place_of
+from stresslens.report.curve_colours import COLOURS, DASHES, place_of
 from stresslens.report.format import other_radius, radius
 from stresslens.report.load import load_study
 from stresslens.report.robust_curves import shown_radii

@@ -52,8 +52,8 @@ def compare(
         folders, split=split, ask=None if difference is None else difference / 100, metric=metric
     )
     if as_json:
-        print_json(compared)
+        print_json(compared.as_json())
     else:
         print_comparison(compared, plans=plan or difference is not None)
-    if compared["regressions"]:
-        raise GateNotMet("\n".join(compared["regressions"]))
+    if compared.regressions:
+        raise GateNotMet("\n".join(compared.regressions))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,6 +78,7 @@ def carry_out_study(
     from dataclasses import asdict, replace
 
     from stresslens.cli import gates
+    from stresslens.comparison.schema import ComparisonFile
     from stresslens.config import study_file
     from stresslens.study import pipeline
 
@@ -135,18 +135,18 @@ def carry_out_study(
         tell=tell,
         say=lambda line: typer.echo(line, err=True) if talks else None,
     )
-    verdicts = json.loads((folder / "comparison.json").read_text())
+    compared = ComparisonFile.read(folder / "comparison.json")
     if as_json:
         print_json(
             {
                 "study": study.name,
                 "folder": str(folder),
                 "report": str(folder / "report.html"),
-                "comparison": verdicts,
+                "comparison": compared.as_json(),
             }
         )
     else:
-        print_verdicts(verdicts)
+        print_verdicts(compared)
         print_serious(list(serious))
         print_audits(folder)
         if not quiet:

@@ -7,13 +7,15 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresslens.core.text import duration, printable
 
 if TYPE_CHECKING:
+    from stresslens.comparison.folders import FolderComparison
+    from stresslens.comparison.schema import ComparisonFile
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
     from stresslens.evaluation.record import RunRecord
@@ -80,48 +82,45 @@ def print_scores(scores: dict[str, Estimate], title: str) -> None:
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
 
 
-def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
+def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     """The headline, and each contrast's verdict; below those not distinguishable (with `plans`,
     below all) what it would take."""
-    contrasts = {contrast["verdict"]: contrast for contrast in compared["contrasts"]}
-    told = compared["verdicts"]
+    contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
+    told = compared.verdicts
     if len(told) > VERDICTS:
-        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict]["real"]][
-            :VERDICTS
-        ]
+        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict].real][:VERDICTS]
     for verdict in told:
         print(verdict)
         contrast = contrasts.get(verdict)
-        if contrast and (plans or not contrast["real"]):
-            print(f"    {contrast['plan']}")
-    if len(told) < len(compared["verdicts"]):
-        more = len(compared["verdicts"]) - len(told)
+        if contrast and (plans or not contrast.real):
+            print(f"    {contrast.plan}")
+    if len(told) < len(compared.verdicts):
+        more = len(compared.verdicts) - len(told)
         print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
-    for contrast in compared.get("robustness", []):
-        print(contrast["verdict"])
-    for claim in compared.get("claims", []):
-        print(f"claim: {claim['claim']}. {claim['sentence']}")
+    for pair in compared.robustness:
+        print(pair.verdict)
+    for claim in compared.claims:
+        print(f"claim: {claim.claim}. {claim.sentence}")
 
 
-def print_comparison(compared: Mapping[str, Any], *, plans: bool) -> None:
+def print_comparison(found: FolderComparison, *, plans: bool) -> None:
     """Accuracies as a table, then the verdicts on them, and on what each costs."""
+    compared = found.comparison
     rows = [
         [
             name,
-            f"{e['value'] * 100:.2f} %",
-            f"{e['low'] * 100:.2f} to {e['high'] * 100:.2f}",
-            str(e["n"]),
-            e["method"],
+            f"{e.value * 100:.2f} %",
+            f"{e.low * 100:.2f} to {e.high * 100:.2f}",
+            str(e.n),
+            e.method,
         ]
-        for name, e in compared["recipes"].items()
+        for name, e in compared.recipes.items()
     ]
-    metric = compared["metric"]
-    print_table(
-        [compared["kind"], metric, "95 % interval", "images", "method"], rows, f"{compared['split']} {metric}"
-    )
+    metric = compared.metric
+    print_table([found.kind, metric, "95 % interval", "images", "method"], rows, f"{compared.split} {metric}")
     print_verdicts(compared, plans=plans)
-    for cost in compared["costs"]:
-        print(cost["verdict"])
+    for cost in compared.costs:
+        print(cost.verdict)
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from stresslens.config.selection import Select
 from stresslens.core.ball import Norm
 from stresslens.core.types import Natural, Seed
 
@@ -108,7 +109,7 @@ class Train:
     clip: Annotated[float, Field(gt=0)] | None = None
     ema: Share | None = None
     stop: Stop | None = None
-    select: Literal["auto", "accuracy", "loss", "robust", "last"] = "auto"
+    select: Select = "auto"
     watch: list[Split] = field(default_factory=lambda: ["validation"])
     log_every: Positive = 1
     evaluate_every: Positive = 1

@@ -20,6 +20,7 @@ from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Halving, Sweep
+from stresslens.config.study_record import StatedClaim
 from stresslens.config.sweep_validation import check_sweep
 from stresslens.config.validation import (
     VARIANT_CONFIG,
@@ -113,7 +114,7 @@ class Study:
     seeds: list[int]
     contrasts: list[tuple[str, str, str]]
     source: Path | None
-    claims: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[StatedClaim] = field(default_factory=list)
     repeats: Repeats | None = None
     """How the data is divided anew for every seed, if it is."""
     curves: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)

@@ -28,6 +28,7 @@ from stresslens.config.schema import (
     VariantConfig,
     Views,
 )
+from stresslens.config.selection import RULES
 from stresslens.config.threat_model import resolve_threat_model
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 
@@ -195,7 +196,7 @@ def check_variant(
         )
     if train.stop and train.stop.patience and "validation" not in train.watch:
         clash.append((("train", "watch"), "patience needs validation among the splits watched"))
-    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
+    if train.select in RULES and "validation" not in train.watch:
         clash.append(
             (("train", "watch"), f"select: {train.select} needs validation among the splits watched")
         )

@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from stresslens.evaluation.record import BinRecord
 from stresslens.report.axes import linear_axis
-from stresslens.report.charts import Point, Series, legend, line_chart
+from stresslens.report.chart_frame import Point
+from stresslens.report.charts import Series, legend, line_chart
 from stresslens.report.load import Run, StudyFolder, VariantRuns
 
 CURVES = (

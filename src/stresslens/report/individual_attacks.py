@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from stresslens.core.types import Estimate
-from stresslens.report.charts import Series, place_of
+from stresslens.report.charts import Series
+from stresslens.report.curve_colours import place_of
 from stresslens.report.format import footnote, percent, radius
 from stresslens.report.load import over_seeds
 from stresslens.report.robust_curves import series, shown_radii

@@ -14,7 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from stresslens.comparison.schema import ComparisonFile
+from stresslens.comparison.sweep_file import SweepFile
 from stresslens.comparison.transfer_file import TransferFile
+from stresslens.config.study_record import StudyRecord
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
@@ -22,7 +25,7 @@ from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
-from stresslens.report.schema import Comparison, Example, StudyFile, SweepFile
+from stresslens.report.schema import Example
 from stresslens.report.stress import Stress, stress_of
 
 T = TypeVar("T", bound=JsonFile)
@@ -163,8 +166,8 @@ class StudyFolder:
     folder: Path
     recipes: tuple[VariantRuns, ...]
     split: str
-    file: StudyFile | None = None
-    comparison: Comparison | None = None
+    file: StudyRecord | None = None
+    comparison: ComparisonFile | None = None
     transfers: TransferFile | None = None
     sweeps: Mapping[str, SweepFile] = field(default_factory=dict)
     """What was tried before a recipe's settings were chosen, by its name."""
@@ -200,8 +203,8 @@ def load_study(folder: Path) -> StudyFolder:
         raise ConfigError(
             f"{folder} is no study's folder: {strangers[0]} belongs to {strangers[0].resolve().parent.parent}; give that"
         )
-    file = _optional(folder / "study.json", StudyFile)
-    comparison = _optional(folder / "comparison.json", Comparison)
+    file = _optional(folder / "study.json", StudyRecord)
+    comparison = _optional(folder / "comparison.json", ComparisonFile)
     listed = list(dict.fromkeys(file.runs)) if file else []
     names = list(dict.fromkeys([*listed, *(run.name for run in found)]))
     recipes = []
@@ -210,7 +213,7 @@ def load_study(folder: Path) -> StudyFolder:
         expected = file.seeds if file and name in listed else []
         missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
         recipes.append(VariantRuns(name, runs, place, listed=not file or name in listed, missing=missing))
-    title = file.name if file else found[0].record.study or folder.resolve().name
+    title = (file.name if file else found[0].record.study) or folder.resolve().name
     split = comparison.split if comparison else split_of(found)
     if comparison:
         pooled = comparison.recipes

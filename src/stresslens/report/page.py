@@ -43,7 +43,7 @@ from stresslens.report import (
     transferability,
     views,
 )
-from stresslens.report.charts import COLOURS, DASHES
+from stresslens.report.curve_colours import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.load import Run, StudyFolder, load_study, read_run, split_of
 from stresslens.report.summary import HEADLINE
@@ -180,7 +180,7 @@ def render_study(study: StudyFolder) -> str:
         score_notes=summary.score_notes(head),
         more_notes=summary.score_notes(rest),
         units={e.unit for score in head[:1] for e in score.estimates if e},
-        contrast_units={c.difference.unit for c in contrasts},
+        contrast_columns=comparison.contrast_columns(contrasts),
         training_seconds=lambda run: run.record.training.seconds,
         accuracy_chart=summary.accuracy_chart(study),
         contrasts_left_out=contrasts_left_out,

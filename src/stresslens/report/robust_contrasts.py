@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.comparison.robustness import NORMS
+from stresslens.comparison.schema import (
+    ROBUST_CONTRAST_COLUMNS,
+    ContrastColumn,
+    RobustContrast,
+    UncomparedPair,
+)
 from stresslens.report.axes import linear_axis
 from stresslens.report.charts import line_chart
 from stresslens.report.format import footnote
 from stresslens.report.load import StudyFolder
 from stresslens.report.robust_curves import series
-from stresslens.report.schema import RobustContrast
 
 DRAWN = 8
 """Contrasts of a threat whose differences are drawn over all radii."""
@@ -27,13 +32,14 @@ class RobustContrastSection:
     refused: Sequence[str]
     charts: Sequence[Markup]
     note: str
+    columns: Sequence[ContrastColumn] = ROBUST_CONTRAST_COLUMNS
 
 
 def robust_contrast_section(study: StudyFolder) -> RobustContrastSection | None:
     """Rows in their own order; beyond the budget the real and the likeliest stay."""
     found = study.comparison.robustness if study.comparison else []
-    rows = [row for row in found if row.difference]
-    refused = [row.verdict for row in found if not row.difference]
+    rows = [row for row in found if isinstance(row, RobustContrast)]
+    refused = [row.verdict for row in found if isinstance(row, UncomparedPair)]
     if not found:
         return None
     shown = rows if len(rows) <= ROWS else sorted(rows, key=lambda row: (not row.real, row.p or 0.0))[:ROWS]

@@ -14,7 +14,8 @@ from markupsafe import Markup
 from stresslens.comparison.robustness import attack_family
 from stresslens.core.ball import ABSOLUTE, RELATIVE, SAME
 from stresslens.core.types import Arrays, Estimate
-from stresslens.report.charts import INK, Series
+from stresslens.report.charts import Series
+from stresslens.report.curve_colours import INK
 from stresslens.report.format import count, footnote, radius
 from stresslens.report.gallery import Sheet, class_name, read_sheet
 from stresslens.report.individual_attacks import oddities

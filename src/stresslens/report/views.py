@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from stresslens.core.files import UnreadableRun
 from stresslens.explanation.view_file import GridPart, LinesPart, PointsPart, ViewFile
-from stresslens.report.charts import Series, line_chart, map_chart
+from stresslens.report.charts import Series, line_chart
+from stresslens.report.dot_charts import map_chart
 from stresslens.report.format import plugin_text
 from stresslens.report.load import Run
 

@@ -78,12 +78,12 @@ def _fitted(
         training = distributed.begin_training(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
         if state is not None:
-            training.cut_logs()
+            training.checkpointer.cut_logs()
             facts = training.group.facts(compute.device)
             place = Position(epoch=training.state.epoch, step=training.state.step, **facts)
             record.resumed_from = [*record.resumed_from, place]
         else:
-            training.start_logs()
+            training.checkpointer.start_logs()
         write_record(folder, record)
         epochs = task.config.train.epochs
         steps = epochs * training.steps_per_epoch
@@ -124,16 +124,16 @@ def _as_built(model: nn.Sequential, record: RunRecord) -> dict[str, Tensor]:
 def _probed(tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> dict[str, Tensor]:
     """The weights of a net whose head alone was fitted."""
     began = time.perf_counter()
-    tried = linear_probe.fit_linear_probe(model, data, tune.penalties)
-    best = max(tried, key=lambda each: each.rank)
+    fits = linear_probe.fit_linear_probe(model, data, tune.penalties)
+    best = max(fits, key=lambda fit: fit.rank)
     record.training = TrainingRecord(
         epochs=0,
         chosen_epoch=0,
         steps=0,
         seconds=time.perf_counter() - began,
         stopped=f"a linear probe with the penalty {best.penalty:g}",
-        select="accuracy" if len(tried) > 1 else "last",
-        penalties=[Penalty(**asdict(each)) for each in tried],
+        select="accuracy" if len(fits) > 1 else "last",
+        penalties=[Penalty(**asdict(fit)) for fit in fits],
     )
     return model.get_submodule("net").state_dict()
 
