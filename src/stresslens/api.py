@@ -187,7 +187,7 @@ def attack(
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
-    if asked.audit and not robust.facts["audited"]:
+    if asked.audit and not robust.result.audited:
         robust = audited(robust, model, split, threat, surrogate=surrogate)
         if place is not None:
             robust.save(place)
@@ -266,8 +266,11 @@ def explain(
     device = next(model.parameters(), torch.empty(0)).device
     x = split.floats(split.images[:]).to(device, torch.float32)
     y = torch.as_tensor(predictions_of(model, split).scores.argmax(1)) if wanted is None else split.labels
-    maps, worth = maps_of(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
-    return Explanation(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, worth)
+    maps, checks = maps_of(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
+    quality = None if checks is None else checks.as_json()
+    return Explanation(
+        maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality
+    )
 
 
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:

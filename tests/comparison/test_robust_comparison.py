@@ -27,7 +27,9 @@ from stresslens.core.files import read_json, write_json
 from stresslens.core.layer_table import LayerTable
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import RunRecord
+from stresslens.metrics.intervals import wilson
 from stresslens.metrics.paired import mcnemar
+from stresslens.robustness.result_file import ResultFile
 
 RADII = [0.0, 0.02, 0.04, 0.06, 0.08, 8 / 255 + 0.06]
 ATTACKS = [{"name": "pgd", "label": "pgd", "options": {"steps": 20}}]
@@ -60,6 +62,7 @@ def make(
         index=np.arange(n) if index is None else index,
     )
     result = {
+        "key": key,
         "norm": "linf",
         "protocol": "fast",
         "radii": RADII,
@@ -67,6 +70,7 @@ def make(
         "split": "test",
         "n": n,
         "target": None,
+        "clean": wilson(int((smallest > 0).sum()), n).as_json(),
     }
     write_json(folder / "result.json", result | {"aimed": False} | changes)
     record = {
@@ -246,11 +250,8 @@ def test_radii_of_attacks_by_themselves_are_compared_up_to_the_one_asked_for(stu
     """They break images too, and images broken by them count at the next radius of the protocol."""
 
     def alone(*radii: float) -> dict[str, Any]:
-        return {
-            "alone": [
-                {"label": "fgsm", "attack": "fgsm", "target": None, "rows": [{"eps": eps} for eps in radii]}
-            ]
-        }
+        rows = [{"eps": eps, "accuracy": wilson(1, 2).as_json()} for eps in radii]
+        return {"alone": [{"label": "fgsm", "attack": "fgsm", "target": None, "rows": rows}]}
 
     one, near, far = (
         make(study / name / "seed-0", margins(0.04, 1), **alone(*radii))
@@ -262,7 +263,8 @@ def test_radii_of_attacks_by_themselves_are_compared_up_to_the_one_asked_for(stu
     ):
         compare_folders([one, near], metric="robust@0.04")
     results = [
-        read_json(folder / "robustness" / "linf-fast-00000000" / "result.json") for folder in (one, near, far)
+        ResultFile.read(folder / "robustness" / "linf-fast-00000000" / "result.json")
+        for folder in (one, near, far)
     ]
     assert len({attack_family(result) for result in results}) == 3
 
@@ -331,6 +333,7 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
     had been given."""
     random = np.random.default_rng(0)
     radii, studies, alarms, chosen = RADII[1:], 600, 0, set()
+    result = ResultFile(key="", norm="linf", radii=radii, n=120, clean=wilson(120, 120))
     for _ in range(studies):
         hard = 0.04 * np.exp(random.normal(0, 0.5) * 0.5 + random.normal(0, 0.4, 120))
         runs = []
@@ -345,7 +348,7 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
                     RunRecord(status=""),
                     np.arange(120),
                     smallest,
-                    {},
+                    result,
                     0.0,
                 )
             )

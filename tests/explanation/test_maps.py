@@ -189,10 +189,10 @@ def test_ones_own_pictures(study: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((20, 20), 200, np.uint8)).save(tmp_path / "mine.png")
     reads = read_json(run / "record.json")["reads_of_test"]
     found = explain_run(RunFolder(run), Explain(["saliency"]), [tmp_path / "mine.png"], base=tmp_path)
-    (image,) = found[0]["images"]
-    assert (image["truth"], image["source"]) == (None, str(tmp_path / "mine.png"))
-    assert image["answer"] == image["predicted"]
-    assert found[0]["split"] == "pictures"
+    (image,) = found[0].images
+    assert (image.truth, image.source) == (None, str(tmp_path / "mine.png"))
+    assert image.answer == image.predicted
+    assert found[0].split == "pictures"
     assert read_json(run / "record.json")["reads_of_test"] == reads
     (tmp_path / "text.png").write_text("no picture")
     for file, message in ((tmp_path / "text.png", r"text\.png"), (tmp_path / "absent.png", "No such file")):
@@ -205,12 +205,10 @@ def test_ones_own_pictures(study: Path, tmp_path: Path) -> None:
 def test_another_run_may_choose_the_images(study: Path, tmp_path: Path) -> None:
     first, second = (RunFolder(study / name / "seed-0") for name in "ab")
     asked = Explain(["saliency"], images=3, choose="most_confident_wrong", check=False)
-    own, same = (explain_run(second, asked, base=tmp_path, by=by)[0]["images"] for by in (None, first))
-    chosen = explain_run(first, asked, base=tmp_path)[0]["images"]
+    own, same = (explain_run(second, asked, base=tmp_path, by=by)[0].images for by in (None, first))
+    chosen = explain_run(first, asked, base=tmp_path)[0].images
     assert (
-        [image["index"] for image in same]
-        == [image["index"] for image in chosen]
-        != [image["index"] for image in own]
+        [image.index for image in same] == [image.index for image in chosen] != [image.index for image in own]
     )
     other = RunFolder(tmp_path / "other")
     arrays = first.load_predictions("test")

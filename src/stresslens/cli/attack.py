@@ -129,5 +129,5 @@ def attack(
     if as_json:
         print_json({"run": str(run), **found.facts})
     else:
-        print_robustness(found.facts, str(run))
+        print_robustness(found.result, str(run))
     gates.check_robust(least, str(run), found)

@@ -95,6 +95,6 @@ def explain(
         seen = view_run(RunFolder(run), asked, **where)
     write_reports_of(run)
     if as_json:
-        print_json([*maps, *seen])
+        print_json([each.as_json() for each in (*maps, *seen)])
     else:
         print_explanations(maps, seen, run)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
     from stresslens.evaluation.record import RunRecord
+    from stresslens.explanation.map_file import ExplanationFile
+    from stresslens.explanation.view_file import ViewFile
+    from stresslens.robustness.result_file import ResultFile
     from stresslens.training.loop import Show
     from stresslens.training.state import TrainingState
     from stresslens.training.task import Task
 
 
 VERDICTS = 24
-WORTH = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
+CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 """Of more, those of real differences alone are printed."""
 
 
@@ -168,16 +172,16 @@ def print_serious(evidence: Sequence[str]) -> None:
 def print_audits(folder: Path) -> None:
     """The signs that audits found on the robustness of a study's runs, each once with the runs that
     show it."""
-    from stresslens.core.files import read_json
     from stresslens.core.run_folder import run_folders
+    from stresslens.robustness.result_file import ResultFile
 
     found: dict[tuple[str, str], list[str]] = {}
     for run in run_folders(folder):
         for file in sorted(run.path.glob("robustness/*/result.json")):
-            for finding in read_json(file).get("findings", []):
-                if finding["status"] == "sign":
-                    name = f"{run.path.parent.name} {run.path.name} ({finding['evidence']})"
-                    found.setdefault((finding["severity"], finding["audit"]), []).append(name)
+            for finding in ResultFile.read(file).findings:
+                if finding.status == "sign":
+                    name = f"{run.path.parent.name} {run.path.name} ({finding.evidence})"
+                    found.setdefault((finding.severity, finding.audit), []).append(name)
     for (severity, audit), runs in sorted(found.items(), reverse=True):
         print(
             f"attacks: {severity}: {audit}: {'; '.join(runs[:3])}{f'; and {len(runs) - 3} more' if len(runs) > 3 else ''}"
@@ -285,81 +289,70 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
     return unreadable
 
 
-def print_explanations(
-    maps: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any]], run: Path
-) -> None:
-    """What each explainer's maps are worth, what they fail, what views say, and where all is."""
+def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile], run: Path) -> None:
+    """The quality of each explainer's maps, what they fail, what views say, and where all is."""
     rows = []
     for result in maps:
-        checks = (result["worth"] or {"checks": {}})["checks"]
-        cells = [_with_interval(checks[name]) if name in checks else "" for name in WORTH]
-        rows.append([result["explainer"], *cells])
+        checks = result.quality.checks if result.quality else {}
+        cells = [_with_interval(checks[name]) if name in checks else "" for name in CHECKS]
+        rows.append([result.explainer, *cells])
     if maps:
-        n = len(maps[0]["images"])
-        what = f"{n} image{'s' if n > 1 else ''} ({maps[0]['split']})"
-        print_table(["", *WORTH], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
+        n = len(maps[0].images)
+        what = f"{n} image{'s' if n > 1 else ''} ({maps[0].split})"
+        print_table(["", *CHECKS], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
     for result in maps:
-        for failed in (result["worth"] or {"failed": []})["failed"]:
-            print(f"{result['explainer']}: not to be trusted here: {failed}")
-        for note in result["notes"]:
-            print(f"{result['explainer']}: {note}")
-    for result in views:
-        for line in result["said"]:
-            print(f"{result['view']}: {line}")
+        for failed in result.quality.failed if result.quality else ():
+            print(f"{result.explainer}: not to be trusted here: {failed}")
+        for note in result.notes:
+            print(f"{result.explainer}: {note}")
+    for seen in views:
+        for line in seen.said:
+            print(f"{seen.view}: {line}")
     folders = [name for name, there in (("explanations", maps), ("views", views)) if there]
     print("pictures: " + ", ".join(str(run / name) for name in folders))
 
 
-def _with_interval(value: Mapping[str, Any]) -> str:
-    span = f" ({value['low']:.2f} to {value['high']:.2f})" if value["low"] is not None else ""
-    return f"{value['value']:.2f}{span}"
+def _with_interval(estimate: Estimate) -> str:
+    span = f" ({estimate.low:.2f} to {estimate.high:.2f})" if math.isfinite(estimate.low) else ""
+    return f"{estimate.value:.2f}{span}"
 
 
-def print_robustness(facts: Mapping[str, Any], title: str) -> None:
+def print_robustness(result: ResultFile, title: str) -> None:
     """Robust accuracy at each radius and what broke the images, each attack by itself, and the audits."""
-    from stresslens.core.types import Finding
-
     rows = []
-    for point in facts["curve"]:
-        robust = point["robust"]
-        by = ", ".join(f"{name} {count}" for name, count in point["newly_broken_by"].items())
+    for level in result.curve:
+        robust = level.robust
+        by = ", ".join(f"{name} {count}" for name, count in level.newly_broken_by.items())
         rows.append(
             [
-                f"{point['eps']:.4g}",
-                f"{100 * robust['value']:.1f} %",
-                f"{100 * robust['low']:.1f} to {100 * robust['high']:.1f}",
+                f"{level.eps:.4g}",
+                f"{100 * robust.value:.1f} %",
+                f"{100 * robust.low:.1f} to {100 * robust.high:.1f}",
                 by,
             ]
         )
-    n, norm = facts["n"], facts["norm"]
-    heading = f"{title}: robust accuracy, {norm}, {facts['protocol']} protocol, n = {n} ({facts['split']})"
+    heading = f"{title}: robust accuracy, {result.norm}, {result.protocol} protocol, n = {result.n} ({result.split})"
     print_table(
         ["radius", "still right", "95 % interval (Wilson)", "broken at this radius first, by"], rows, heading
     )
-    for alone in facts["alone"]:
+    for attack in result.individual_attacks:
         cells = []
-        for row in alone["rows"]:
-            top5 = f"{100 * row['top5']['value']:.1f} %" if row["top5"] else ""
+        for row in attack.rows:
+            top5 = f"{100 * row.top5.value:.1f} %" if row.top5 else ""
             odd = [
-                f"{row['outside']} outside the ball" if row["outside"] else "",
-                f"{row['silent']} lost" if row["silent"] else "",
+                f"{row.outside} outside the ball" if row.outside else "",
+                f"{row.silent} lost" if row.silent else "",
             ]
-            cells.append(
-                [
-                    f"{row['eps']:.4g}",
-                    f"{100 * row['accuracy']['value']:.1f} %",
-                    top5,
-                    ", ".join(filter(None, odd)),
-                ]
-            )
+            right = f"{100 * row.accuracy.value:.1f} %"
+            cells.append([f"{row.eps:.4g}", right, top5, ", ".join(filter(None, odd))])
         print_table(
             ["radius", "right", "among the first 5", ""],
             cells,
-            f"{alone['label']} by itself, as it returned them",
+            f"{attack.label} by itself, as it returned them",
         )
-    cost = facts["cost"]
+    cost = result.cost
     print(
-        f"{duration(cost['seconds'])} for the attacks ({cost['gradients']:,} gradients, {cost['forwards']:,} forward passes), "
-        f"{duration(cost['audit_seconds'])} for the audits"
+        f"{duration(cost.seconds or 0.0)} for the attacks ({cost.gradients or 0:,} gradients, {cost.forwards or 0:,} forward "
+        f"passes), {duration(cost.audit_seconds or 0.0)} for the audits"
     )
-    print_findings([Finding.from_json(finding) for finding in facts["findings"]])
+    print_findings(result.findings)

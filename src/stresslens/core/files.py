@@ -57,16 +57,6 @@ def read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
-def finished_result(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The folder's result.json if it has this fingerprint, else None.
-
-    result.json is written last, so the folder is then complete.
-    """
-    path = folder / "result.json"
-    result: dict[str, Any] | None = read_json(path) if path.is_file() else None
-    return result if result is not None and result["fingerprint"] == fingerprint else None
-
-
 def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an npz file, or `only` the named ones.
 

@@ -43,6 +43,12 @@ class JsonFile(BaseModel):
         except ValidationError as error:
             raise UnreadableRun(f"{path}: {first_problem(error)}") from None
 
+    @classmethod
+    def read_finished(cls, folder: Path, fingerprint: str) -> Self | None:
+        """The folder's result.json, if it is of this fingerprint; written last, it says that all is there."""
+        path = folder / "result.json"
+        return cls.read(path) if path.is_file() and read_json(path)["fingerprint"] == fingerprint else None
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, as the file holds them."""
         return self.model_dump(mode="json", by_alias=True)
@@ -99,3 +105,9 @@ def _with_nan(values: Any) -> Any:
 
 Figure = Annotated[Estimate, BeforeValidator(_with_nan), PlainSerializer(Estimate.as_json)]
 """An estimate, as `Estimate.as_json` writes it."""
+
+
+class Seconds(JsonFile):
+    """What a result cost."""
+
+    seconds: float | None = None

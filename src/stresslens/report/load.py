@@ -16,16 +16,17 @@ from pydantic import ValidationError
 
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.comparison.sweep_file import SweepFile
+from stresslens.comparison.transfer_file import TransferFile
 from stresslens.config.study_record import StudyRecord
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_json
-from stresslens.core.json_file import JsonFile
+from stresslens.core.json_file import JsonFile, first_problem
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
-from stresslens.report.robustness_schema import Stress, Transfers, stress_of
 from stresslens.report.schema import Example
+from stresslens.report.stress import Stress, stress_of
 
 T = TypeVar("T", bound=JsonFile)
 
@@ -167,7 +168,7 @@ class StudyFolder:
     split: str
     file: StudyRecord | None = None
     comparison: ComparisonFile | None = None
-    transfers: Transfers | None = None
+    transfers: TransferFile | None = None
     sweeps: Mapping[str, SweepFile] = field(default_factory=dict)
     """What was tried before a recipe's settings were chosen, by its name."""
 
@@ -231,7 +232,7 @@ def load_study(folder: Path) -> StudyFolder:
         split,
         file,
         comparison,
-        _optional(folder / "transfers.json", Transfers),
+        _optional(folder / "transfers.json", TransferFile),
         sweeps,
     )
 
@@ -248,10 +249,7 @@ def read_run(folder: RunFolder) -> Run:
     except UnreadableRun as error:
         record = RunRecord(status="unreadable", message=str(error.__cause__ or error))
     except ValidationError as error:
-        first = error.errors()[0]
-        record = RunRecord(
-            status="unreadable", message=f"record.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        )
+        record = RunRecord(status="unreadable", message=f"record.json: {first_problem(error)}")
     digits = folder.path.name.removeprefix("seed-")
     seed = record.seed if record.seed is not None else int(digits) if digits.isdecimal() else 0
     return Run(

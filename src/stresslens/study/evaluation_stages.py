@@ -72,8 +72,8 @@ def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record
         base=task.base,
         tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
     )
-    if record.corruptions != result["fingerprint"]:
-        record.corruptions = result["fingerprint"]
+    if record.corruptions != result.fingerprint:
+        record.corruptions = result.fingerprint
         record.reads_of_test += asked.split == "test"
 
 

@@ -134,7 +134,7 @@ def conclude(folder: Path) -> None:
         folder, trust=True, known=read_json(file) if file.exists() else None
     )
     if passed_on is not None:
-        write_json(file, passed_on)
+        write_json(file, passed_on.as_json())
     compared = accuracy.compare_study_accuracy(folder)
     compared.robustness = robustness.compare_study_robustness(folder)
     compared.importance = setting_importance.study_setting_importance(folder)
