@@ -243,4 +243,4 @@ def test_captions_from_the_command_line(clip: Path, pictures: Path) -> None:
     assert {each["class"] for each in document["pictures"][0]["predictions"]} == {"apple", "banana"}
     assert document["calibrated_on"] is None
     assert "has no {}" in typed("--prompts", "apple", "--prompts", "banana", "--templates", "a photo")[1]
-    assert "give them with --prompts" in typed("--templates", "a photo of a {}")[1]
+    assert "give these with --prompts" in typed("--templates", "a photo of a {}")[1]
