@@ -205,7 +205,7 @@ def test_divisions_are_compared_by_the_corrected_t(made: Make) -> None:
     assert "corrected resampled t" in found["recipes"]["a"]["method"]
     again = divided_difference_of("c", "a", "b", delta, [DivisionRecord(kind="folds", train=80, test=20)] * 5)
     assert again.p == pytest.approx(contrast["p"])
-    same = divided_difference_of("c", "a", "b", np.full(5, 0.05), [{"train": 80, "test": 20}] * 5)
+    same = divided_difference_of("c", "a", "b", np.full(5, 0.05), [DivisionRecord(kind="folds", train=80, test=20)] * 5)
     assert same.difference.low < 0.05 < same.difference.high
     assert same.p > 1e-4
 
