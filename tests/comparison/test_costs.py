@@ -56,8 +56,8 @@ def test_every_measure_and_its_words() -> None:
     assert found["parameters"].verdict == "b has 2.5 times as many parameters as a"
     assert all(each.real for each in found.values())
     assert found["parameters"].ratio.value == 2.5
-    assert found["parameters"].as_json()["ratio"]["low"] is None
-    assert found["parameters"].as_json()["p_holm"] is None
+    assert found["parameters"].as_cost().as_json()["ratio"]["low"] is None
+    assert found["parameters"].as_cost().p_holm is None
 
 
 def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:

@@ -163,7 +163,10 @@ def test_other_images_are_refused_by_name_and_kind(type_: Type, studies: Path) -
     )
     assert code == 2
     assert err.splitlines() == [
-        "good/seed-0 and short/seed-0 were not compared: their test images differ (400 test images of made against 100 of small)",
+        (
+            "good/seed-0 and short/seed-0 were not compared: their test images differ "
+            "(400 test images of made against 100 of small)"
+        ),
         "good/seed-0 and relabelled/seed-0 were not compared: "
         "their test images differ (2 of 400 images of made differ in label, the first at 398)",
         "good/seed-0 and repainted/seed-0 were not compared: their test images differ "

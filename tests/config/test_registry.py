@@ -24,7 +24,7 @@ EVERY = [
 ]
 
 
-# --- the contract of every plug-in ------------------------------------------------------------------------------------
+# --- the contract of every plug-in --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("folder", registry.VOCABULARY)
@@ -104,7 +104,7 @@ def test_a_number_is_a_number(folder: str, name: str, option: str, value: Any) -
         registry.resolve(folder, {name: {option: value}})
 
 
-# --- names and options ------------------------------------------------------------------------------------------------
+# --- names and options --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_bound_plugin_takes_what_it_asks_for_in_any_order(tmp_path: Path) -> N
     assert not bound.asks_for("models", "train")
 
 
-# --- nested plug-ins --------------------------------------------------------------------------------------------------
+# --- nested plug-ins ----------------------------------------------------------------------------------------
 
 
 def test_a_nested_plugin_is_resolved_by_its_annotation() -> None:
@@ -201,7 +201,7 @@ def test_a_mistake_in_a_nested_plugin_is_told_at_its_place() -> None:
     }
 
 
-# --- one's own plug-ins -----------------------------------------------------------------------------------------------
+# --- one's own plug-ins -------------------------------------------------------------------------------------
 
 
 def write(folder: Path, name: str, text: str) -> Path:

@@ -191,7 +191,7 @@ def test_from_python_and_on_picture_files(mixed: Path, small: Data, tmp_path: Pa
     found = list(classifier.classify(sorted(tmp_path.glob("*.png"))))
     assert classifier.facts.calibrated_on == "validation"
     assert np.mean([row.classes[0][0] == str(int(y)) for row, y in zip(found, small.test.labels)]) > 0.7
-    assert not any(row.unlike for row in found)
+    assert not any(row.out_of_distribution for row in found)
 
 
 BLOCKS = re.findall(
@@ -215,7 +215,7 @@ def test_one_estimator_by_its_name(tmp_path: Path, small: Data) -> None:
             sl.train("knn", small, out=tmp_path / "runs", **options)  # type: ignore[arg-type]
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,10 @@ def test_one_estimator_by_its_name(tmp_path: Path, small: Data) -> None:
             "runs.a.robustness: knn is an estimator, without gradients",
         ),
         (
-            "runs:\n  a: {estimator: knn}\n  b: {robustness: {radii: 0.1, protocol: [transfer], surrogate: a}}",
+            (
+                "runs:\n  a: {estimator: knn}\n"
+                "  b: {robustness: {radii: 0.1, protocol: [transfer], surrogate: a}}"
+            ),
             "s.yaml:3: runs.b.robustness.surrogate: a is an estimator, without gradients to attack with",
         ),
     ],

@@ -129,7 +129,7 @@ def test_a_split_that_is_not_there_and_images_that_are_not_there(task_of: Callab
         explained(replace(task, data=without), Explain(["saliency"], split="validation"))
     for asked, message in (
         (Explain(["saliency"], choose=[60]), "there is no image 60"),
-        (Explain(["saliency"], answer=10), r"explain\.answer: 10 is no class; they are 0 to 9"),
+        (Explain(["saliency"], target_class=10), r"explain\.target_class: 10 is no class; they are 0 to 9"),
         (Explain([{"occlusion": {"size": 9}}]), "a window of 9×9 is larger than the image"),
         (Explain([{"gradcam": {"layer": "x"}}]), "valid: net.0, net.1"),
     ):
@@ -204,7 +204,7 @@ def test_ones_own_pictures(study: Path, tmp_path: Path) -> None:
 
 def test_another_run_may_choose_the_images(study: Path, tmp_path: Path) -> None:
     first, second = (RunFolder(study / name / "seed-0") for name in "ab")
-    asked = Explain(["saliency"], images=3, choose="surest_wrong", check=False)
+    asked = Explain(["saliency"], images=3, choose="most_confident_wrong", check=False)
     own, same = (explain_run(second, asked, base=tmp_path, by=by)[0]["images"] for by in (None, first))
     chosen = explain_run(first, asked, base=tmp_path)[0]["images"]
     assert (
@@ -244,8 +244,8 @@ def test_the_verb(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     ("values", "message"),
     [
         (
-            {"explainers": ["saliency"], "answer": "truth"},
-            r"answer: input should be 'predicted' or 'label', or .*, got 'truth'",
+            {"explainers": ["saliency"], "target_class": "truth"},
+            r"target_class: input should be 'predicted' or 'label', or .*, got 'truth'",
         ),
         (
             {"explainers": ["saliency"], "images": 0},
@@ -259,7 +259,7 @@ def test_settings_that_are_wrong(values: dict[str, Any], message: str) -> None:
         explain_config(values)
 
 
-# --- from Python ------------------------------------------------------------------------------------------------------
+# --- from Python --------------------------------------------------------------------------------------------
 
 
 def net() -> nn.Module:
@@ -273,12 +273,12 @@ def test_one_call_from_python() -> None:
     assert found.maps.shape == (5, 8, 8)
     assert found.answers.tolist() == model(x).argmax(1).tolist()
     assert model.training
-    assert found.worth is not None
-    assert "deletion" in found.worth["checks"]
+    assert found.quality is not None
+    assert "deletion" in found.quality["checks"]
     asked = sl.explain(model, (x * 255).round().to(torch.uint8), "saliency", answers=[1] * 5)
     assert asked.answers.tolist() == [1] * 5
     assert not asked.signed
-    assert asked.worth is None
+    assert asked.quality is None
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_an_explainer_of_ones_own_that_returns_something_else(
     assert torch.equal(torch.from_numpy(sl.explain(net(), x, "mine.py:image").maps), x[:, 0])
 
 
-# --- colours ----------------------------------------------------------------------------------------------------------
+# --- colours ------------------------------------------------------------------------------------------------
 
 
 def test_colours_of_a_scale() -> None:

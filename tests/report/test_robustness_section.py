@@ -16,7 +16,7 @@ from pages import STUDY, page_of
 
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import wilson
-from stresslens.report.charts import COLOURS, DASHES, place_of
+from stresslens.report.curve_colours import COLOURS, DASHES, place_of
 from stresslens.report.format import other_radius, radius
 from stresslens.report.load import load_study
 from stresslens.report.study_robustness import audits, robustness_sections, shown_radii, threats
@@ -196,7 +196,10 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
         (
             [SOUND[0], single("pgd 40", [0.9, 0.85, 0.6, 0.5, 0.4, 0.3])],
             [
-                "pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against 80.0 % at radius 0.02"
+                (
+                    "pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against "
+                    "80.0 % at radius 0.02"
+                )
             ],
         ),
         (

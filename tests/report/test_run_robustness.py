@@ -120,9 +120,9 @@ def test_one_image_at_each_radius_is_a_row_of_its_own(tmp_path: Path) -> None:
     _, page = page_of(run)
     text = " ".join(page.text.split())
     assert (
-        "The first image of the test split at each radius, fgsm unattacked 0 (90 %) ε = 0.1 → 1 (50 %) ε = 0.2"
-        in text
-    )
+        "The first image of the test split at each radius, fgsm unattacked 0 (90 %) ε = 0.1 → 1 (50 %) "
+        "ε = 0.2"
+    ) in text
     assert "From left to right" not in text
 
 

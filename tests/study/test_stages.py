@@ -38,7 +38,7 @@ def attacked_by(*protocol: Any, **options: Any) -> Robustness:
     [
         ({"robustness": attacked_by("fgsm", target=12)}, None, r"the target 12 is no class .* 0 to 9"),
         (
-            {"robustness": attacked_by(alone=[IndividualAttack("fgsm", target=10)])},
+            {"robustness": attacked_by(individual_attacks=[IndividualAttack("fgsm", target=10)])},
             None,
             r"the target 10 is no class",
         ),
@@ -98,7 +98,8 @@ def test_the_code_of_training_still_counts(
 ) -> None:
     file = tmp_path / "net_of_mine.py"
     file.write_text(
-        "from torch import nn\n\n\ndef net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+        "from torch import nn\n\n\ndef net(shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     task = task_of("net_of_mine:net")

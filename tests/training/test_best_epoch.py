@@ -184,7 +184,7 @@ def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: An
     assert all(value.equal(states[1]["objective"][name]) for name, value in states[0]["objective"].items())
 
 
-# --- catastrophic overfitting -----------------------------------------------------------------------------------------
+# --- catastrophic overfitting -------------------------------------------------------------------------------
 
 
 def epoch(number: int, attack: float, guard: float, n: int = 128) -> dict[str, Any]:
@@ -197,9 +197,9 @@ def test_a_fall_of_the_guards_accuracy_alone_is_told_with_its_epoch_and_what_to_
         [epoch(1, 0.3, 0.28), epoch(2, 0.4, 0.36), epoch(3, 0.8, 0.01), epoch(4, 0.9, 0.0)]
     )
     assert found.kind == catastrophic_overfitting.KIND
-    assert found.message.startswith("in epoch 4 the model answers 90% of 128 training images right")
-    assert "and 0% under PGD in the same ball, of radius 0.1 (PGD at best: 36% in epoch 2" in found.message
-    assert "in 2 of the 4 epochs logged, first in 3)" in found.message
+    assert found.message.startswith("in epoch 4 the model classifies 90% of 128 training images correctly")
+    assert "and 0% under PGD in the same ball, of radius 0.1 (best under PGD: 36% in epoch 2" in found.message
+    assert "in 2 of the 4 logged epochs, first in 3)" in found.message
     assert "random_start" in found.message
 
 

@@ -124,13 +124,13 @@ def test_average_follows_its_definition_and_copies_batch_norm(task_of: Make) -> 
     )
     training = training_of(task)
     seen: list[torch.Tensor] = []
-    update = training.update
+    update = training.optimizer_step
 
     def spy() -> None:
         update()
         seen.append(training.parameters[0].detach().clone())
 
-    training.update = spy  # type: ignore[method-assign]
+    training.optimizer_step = spy  # type: ignore[method-assign]
     fit(training)
     expected = seen[0]
     for value in seen[1:]:

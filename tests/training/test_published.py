@@ -72,7 +72,7 @@ def test_torchvisions_published_files_load_whole(
     assert record.weights.fresh == ["fc.weight", "fc.bias"]
     assert record.weights.left == record.weights.adapted == []
     assert record.weights.used == len(published.state_dict()) - 2
-    grey = "; grey images shown to it as 3 channels alike" if channels == 1 else ""
+    grey = "; grey images repeated in 3 channels" if channels == 1 else ""
     assert record.weights.input == f"resized from 32×32 to 224×224, bilinear{grey}"
     assert record.weights.said.endswith("begun anew: fc.weight, fc.bias")
     model = open_model(RunFolder(task.folder)).eval()

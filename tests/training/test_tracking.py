@@ -121,7 +121,7 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(
 ) -> None:
     task = task_of("linear", epochs=2)
     with pytest.warns(
-        Notice, match=r"ours\.py:mine is left out and the run goes on \(\w+: the server is away\)"
+        Notice, match=r"ours\.py:mine is left out and the run continues \(\w+: the server is away\)"
     ) as said:
         record = stages.carry_out(tracked(task, {own: {"fails_at": fails_at}}, "tensorboard"))
     assert len(said) == 1
@@ -149,7 +149,7 @@ def test_what_is_no_tracker_and_what_cannot_be_written(task_of: Callable[..., Ta
         record = stages.carry_out(tracked(task, "ours.py:mine", "tensorboard"))
     first, second = (str(warning.message) for warning in said)
     assert "it returned 3; expected an object with log and close" in first
-    assert "tensorboard is left out and the run goes on (FileExistsError" in second
+    assert "tensorboard is left out and the run continues (FileExistsError" in second
     assert record.status == "finished"
 
 
@@ -225,7 +225,8 @@ def test_going_on_tells_each_point_once(
 STUDY = """
 data: {digits: {subset: 200}}
 model: {simple_cnn: {channels: 4, hidden: 16}}
-train: {epochs: 80, batch_size: 32, precision: float32, threads: 1, memory_format: contiguous, checkpoint_seconds: 0.05}
+train: {epochs: 80, batch_size: 32, precision: float32, threads: 1, memory_format: contiguous,
+  checkpoint_seconds: 0.05}
 track: [{tensorboard: {graph: false}}]
 """
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from stresslens.core.text import duration, printable
 
 if TYPE_CHECKING:
+    from stresslens.comparison.folders import FolderComparison
+    from stresslens.comparison.schema import ComparisonFile
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
     from stresslens.evaluation.record import RunRecord
@@ -76,48 +78,45 @@ def print_scores(scores: dict[str, Estimate], title: str) -> None:
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
 
 
-def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
+def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     """The headline, and each contrast's verdict; below those not distinguishable (with `plans`,
     below all) what it would take."""
-    contrasts = {contrast["verdict"]: contrast for contrast in compared["contrasts"]}
-    told = compared["verdicts"]
+    contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
+    told = compared.verdicts
     if len(told) > VERDICTS:
-        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict]["real"]][
-            :VERDICTS
-        ]
+        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict].real][:VERDICTS]
     for verdict in told:
         print(verdict)
         contrast = contrasts.get(verdict)
-        if contrast and (plans or not contrast["real"]):
-            print(f"    {contrast['plan']}")
-    if len(told) < len(compared["verdicts"]):
-        more = len(compared["verdicts"]) - len(told)
+        if contrast and (plans or not contrast.real):
+            print(f"    {contrast.plan}")
+    if len(told) < len(compared.verdicts):
+        more = len(compared.verdicts) - len(told)
         print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
-    for contrast in compared.get("robustness", []):
-        print(contrast["verdict"])
-    for claim in compared.get("claims", []):
-        print(f"claim: {claim['claim']}. {claim['sentence']}")
+    for pair in compared.robustness:
+        print(pair.verdict)
+    for claim in compared.claims:
+        print(f"claim: {claim.claim}. {claim.sentence}")
 
 
-def print_comparison(compared: Mapping[str, Any], *, plans: bool) -> None:
+def print_comparison(found: FolderComparison, *, plans: bool) -> None:
     """Accuracies as a table, then the verdicts on them, and on what each costs."""
+    compared = found.comparison
     rows = [
         [
             name,
-            f"{e['value'] * 100:.2f} %",
-            f"{e['low'] * 100:.2f} to {e['high'] * 100:.2f}",
-            str(e["n"]),
-            e["method"],
+            f"{e.value * 100:.2f} %",
+            f"{e.low * 100:.2f} to {e.high * 100:.2f}",
+            str(e.n),
+            e.method,
         ]
-        for name, e in compared["recipes"].items()
+        for name, e in compared.recipes.items()
     ]
-    metric = compared["metric"]
-    print_table(
-        [compared["kind"], metric, "95 % interval", "images", "method"], rows, f"{compared['split']} {metric}"
-    )
+    metric = compared.metric
+    print_table([found.kind, metric, "95 % interval", "images", "method"], rows, f"{compared.split} {metric}")
     print_verdicts(compared, plans=plans)
-    for cost in compared["costs"]:
-        print(cost["verdict"])
+    for cost in compared.costs:
+        print(cost.verdict)
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
@@ -244,7 +243,7 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
 def print_predictions(
     rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, unfitted: str
 ) -> None:
-    """A table, and below it what the probabilities and the mark for unlike pictures mean."""
+    """A table, and below it what the probabilities and the out-of-distribution mark mean."""
     cells = []
     for row in rows:
         (first, probability), *others = row.classes
@@ -255,24 +254,25 @@ def print_predictions(
                 first,
                 f"{100 * probability:.1f} %",
                 next_best,
-                "unlike the training images" if row.unlike else "",
+                "out of distribution" if row.out_of_distribution else "",
             ]
         )
     print_table(["picture", "class", "probability", "next", ""], cells, "predictions")
     on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {unfitted}"
     flag = (
-        f"of pictures like the validation images {100 * rate:.2g} % are called unlike"
+        f"{100 * rate:.2g} % of images like the validation images are called out of distribution by mistake"
         if rate
-        else "unlike pictures are not told"
+        else "out-of-distribution images are not marked"
     )
     print(f"Probabilities are {on}; {flag}.")
 
 
 def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
-    """One line a picture, as they come; returns what could not be read, which has no line."""
+    """One line for each image, as they come; returns the files that could not be read, which have none."""
     writer = csv.writer(sys.stdout)
     ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
-    writer.writerow(["file", *ranks, "unlike", "p_like"])
+    # `unlike` and `p_like` are the names of version 0.1, for one more version.
+    writer.writerow(["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"])
     unreadable = []
     for row in rows:
         if row.unreadable is not None:
@@ -280,8 +280,8 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
             continue
         ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")]
         blank = [""] * (2 * top - len(ranked))
-        unlike, p_like = ("" if value is None else value for value in (row.unlike, row.p_like))
-        writer.writerow([row.file, *ranked, *blank, unlike, p_like])
+        marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
+        writer.writerow([row.file, *ranked, *blank, *marks, *marks])
     return unreadable
 
 

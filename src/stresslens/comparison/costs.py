@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from stresslens.comparison.schema import CostRatio
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import Floats
@@ -69,17 +69,17 @@ class Ratio:
         corrected = f"; p after Holm's correction {self.p_holm:.2f}" if r.low > 1 or r.high < 1 else ""
         return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}{corrected}"
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "contrast": self.contrast,
-            "a": self.a,
-            "b": self.b,
-            "measure": self.measure,
-            "ratio": self.ratio.as_json(),
-            "p_holm": None if math.isnan(self.p_holm) else self.p_holm,
-            "real": self.real,
-            "verdict": self.verdict,
-        }
+    def as_cost(self) -> CostRatio:
+        return CostRatio(
+            contrast=self.contrast,
+            a=self.a,
+            b=self.b,
+            measure=self.measure,
+            ratio=self.ratio,
+            p_holm=None if math.isnan(self.p_holm) else self.p_holm,
+            real=self.real,
+            verdict=self.verdict,
+        )
 
 
 def cost_of(record: RunRecord, measure: str) -> float | None:

@@ -13,15 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens.comparison.accuracy import (
-    Difference,
-    Recipes,
-    Tested,
-    difference_of,
-    paired_accuracy,
-    recipes_of,
-    with_holm,
-)
+from stresslens.comparison.accuracy import paired_accuracy
+from stresslens.comparison.difference import Difference, difference_of, with_holm
+from stresslens.comparison.schema import DifferenceAtRadius, RobustContrast, UncomparedPair
+from stresslens.comparison.tested_run import Recipes, Tested, recipes_of
+from stresslens.config.study_record import read_study_record
 from stresslens.core.ball import SAME, parse_radius, same_radius
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_arrays, read_json
@@ -186,7 +182,9 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
     return _read(folder, name, results[name]).at(radius)
 
 
-def compare_study_robustness(folder: Path, *, ask: float | None = None) -> list[dict[str, Any]]:
+def compare_study_robustness(
+    folder: Path, *, ask: float | None = None
+) -> list[RobustContrast | UncomparedPair]:
     """The contrasts of a study's study.json in robustness, for every threat that both sides of one
     were attacked under.
 
@@ -197,10 +195,9 @@ def compare_study_robustness(folder: Path, *, ask: float | None = None) -> list[
     all radii with their intervals, each for itself: to look at, not to test by. A pair that cannot
     be compared has a verdict alone.
     """
-    described = read_json(folder / "study.json")
-    contrasts = [(name, a, b) for name, a, b in described["contrasts"]]
-    differences: list[tuple[Difference, list[dict[str, Any]], Attacked]] = []
-    refused: list[dict[str, Any]] = []
+    contrasts = read_study_record(folder).contrasts
+    differences: list[tuple[Difference, list[DifferenceAtRadius], Attacked]] = []
+    refused: list[UncomparedPair] = []
     for recipes in _by_threat(recipes_of(folder, lambda each: bool(_results(each)))):
         everyone = [each for seeds in recipes.values() for each in seeds.values()]
         radii = sorted(
@@ -218,17 +215,19 @@ def compare_study_robustness(folder: Path, *, ask: float | None = None) -> list[
                 if isinstance(found, Difference):
                     differences.append((found, _curve(tested[a], tested[b], radii), everyone[0].at(eps)))
                 else:
-                    refused.append({"contrast": contrast, "a": a, "b": b, "verdict": found})
+                    refused.append(UncomparedPair(contrast=contrast, a=a, b=b, verdict=found))
     corrected = with_holm([difference for difference, _, _ in differences])
     rows = [
-        difference.as_json() | _threat(attacked.result, attacked.eps) | {"curve": curve}
+        RobustContrast(
+            **dict(difference.as_contrast()),
+            norm=attacked.result["norm"],
+            protocol=attacked.result["protocol"],
+            eps=attacked.eps,
+            curve=curve,
+        )
         for difference, (_, curve, attacked) in zip(corrected, differences)
     ]
     return [*rows, *refused]
-
-
-def _threat(result: Result, eps: float) -> dict[str, Any]:
-    return {"norm": result["norm"], "protocol": result["protocol"], "eps": eps}
 
 
 def _by_threat(recipes: Recipes) -> list[dict[str, dict[str, Attacked]]]:
@@ -251,14 +250,15 @@ def radius_that_tells(everyone: Sequence[Attacked], radii: Sequence[float]) -> f
 
 def _curve(
     a: Mapping[str, Attacked], b: Mapping[str, Attacked], radii: Sequence[float]
-) -> list[dict[str, Any]]:
+) -> list[DifferenceAtRadius]:
     pairs = [(a[seed], b[seed]) for seed in a if seed in b]
     if any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
         return []
     rows = []
     for eps in radii:
         right = [np.stack([pair[side].at(eps).right for pair in pairs]).astype(np.float32) for side in (0, 1)]
-        rows.append({"eps": eps, "difference": difference_of("", "a", "b", *right).difference.as_json()})
+        difference = difference_of("", "a", "b", *right).difference
+        rows.append(DifferenceAtRadius(eps=eps, difference=difference))
     return rows
 
 

@@ -1,9 +1,13 @@
-"""The base of every JSON file on the disk: one model beside the code that writes the file, which readers import."""
+"""Base model of the JSON files in run folders.
+
+Each file's model is beside the code that writes the file; readers import it from there.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -13,21 +17,41 @@ from pydantic import (
     PlainSerializer,
     PrivateAttr,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
 
+from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.types import Estimate
 
 
 class JsonFile(BaseModel):
-    """A JSON file, or a part of one. It is lenient when read.
+    """A JSON file, or a part of one, that is read leniently.
 
-    Keys that this version does not know are left alone, since a later version may have written them. A field that came
-    later has a default, since an earlier version did not write it.
+    Unknown keys are ignored, because a later version may have written them. A field that was added
+    later has a default, because an earlier version did not write it.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises UnreadableRun for a file that is missing, damaged or of another form."""
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            raise UnreadableRun(f"{path}: {first_problem(error)}") from None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as the file holds them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def first_problem(error: ValidationError) -> str:
+    """The place of the first value that is wrong, and why it is wrong."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 class OrderedJsonFile(JsonFile):
@@ -67,7 +91,7 @@ class OrderedJsonFile(JsonFile):
 
 
 def _with_nan(values: Any) -> Any:
-    """JSON has no NaN: a bound that is not finite was written as null."""
+    """Restores NaN: JSON has none, so a bound that is not finite is written as null."""
     if not isinstance(values, dict):
         return values
     return {k: math.nan if v is None and k in ("value", "low", "high") else v for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""Opens a finished run: its model, its data and its record."""
+"""Opens a finished run: model, data set and record."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from stresslens.evaluation.saved_model import open_model
 
 
 def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
-    """A run's model and the data it was trained on. Raises ConfigError where the data has changed since."""
+    """A run's model and the data set it was trained on.
+
+    Raises ConfigError if the data set has changed since the training.
+    """
     record = read_record(folder)
     model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
     if data.fingerprint != record.data.fingerprint:
         raise ConfigError(
-            f"{folder.path}: the data set has changed since the run was trained; what is measured on it would not be of this run"
+            f"{folder.path}: the data set has changed since the run was trained; "
+            "measurements on it would not belong to this run"
         )
     return model, data
 
@@ -38,7 +42,8 @@ def finished(
     """A finished run's model, data and record, which is written back at the end; nobody else may
     write to the folder meanwhile.
 
-    Raises ConfigError for a folder that is no run's, and a split that its data does not have.
+    The folder is locked meanwhile. Raises ConfigError if the folder is not a run's, or if its data
+    set does not have the split.
     """
     if not folder.record.is_file():
         raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
@@ -52,8 +57,11 @@ def finished(
 
 
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
-    """The data set a run was trained on (of a trial without test), loaded by its config.yaml; own
-    plug-ins only with `trust`."""
+    """Loads the data set a run was trained on, as its config.yaml describes it.
+
+    A trial of a sweep gets no test split. Your own plug-ins are executed only with `trust`. Raises
+    UnreadableRun if config.yaml cannot be read, or if the data came from Python.
+    """
     try:
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         value, repeats, subset = config["data"], config["repeats"], config["train"].get("subset")

@@ -104,7 +104,7 @@ def explain(
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in asked.explainers]
     places = selected_images(split, asked.choose, asked.images, choosing or predictions, asked.seed)
-    answers = _answers(asked.answer, predictions, split, places, len(classes))
+    answers = _answers(asked.target_class, predictions, split, places, len(classes))
     some = split.select(torch.from_numpy(places))
     device = next(model.parameters(), torch.empty(0)).device
     x, y = some.floats(some.images[:]).to(device, torch.float32), torch.from_numpy(answers).to(device)
@@ -135,7 +135,7 @@ def explain(
             "options": dict(options),
             "split": asked.split if labelled else "pictures",
             "choose": asked.choose if isinstance(asked.choose, str) else list(asked.choose),
-            "answer": asked.answer,
+            "answer": asked.target_class,
             "unit": maps.unit,
             "signed": maps.signed,
             "limit": limit_of(values),
@@ -271,7 +271,7 @@ def _answers(
     """(n,) the class that is explained of each image."""
     if isinstance(asked, int):
         if asked >= classes:
-            raise ConfigError(f"explain.answer: {asked} is no class; they are 0 to {classes - 1}")
+            raise ConfigError(f"explain.target_class: {asked} is no class; they are 0 to {classes - 1}")
         return np.full(len(places), asked, np.int64)
     if asked == "label":
         return np.asarray(split.labels.cpu().numpy()[places])

@@ -39,7 +39,7 @@ from stresslens.report import (
     sweeps,
     views,
 )
-from stresslens.report.charts import COLOURS, DASHES
+from stresslens.report.curve_colours import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.load import Run, StudyFolder, load_study, read_run, split_of
 from stresslens.report.summary import HEADLINE
@@ -176,7 +176,7 @@ def render_study(study: StudyFolder) -> str:
         score_notes=summary.score_notes(head),
         more_notes=summary.score_notes(rest),
         units={e.unit for score in head[:1] for e in score.estimates if e},
-        contrast_units={c.difference.unit for c in contrasts},
+        contrast_columns=comparison.contrast_columns(contrasts),
         training_seconds=lambda run: run.record.training.seconds,
         accuracy_chart=summary.accuracy_chart(study),
         contrasts_left_out=contrasts_left_out,
@@ -273,6 +273,7 @@ def link(start: Path, target: Path) -> str:
 
 
 def _write_run(run: Run, home: Path | None, *, anew: bool) -> Path:
+    """The run's page, written unless it was made from the same files."""
     path = run.folder.path / PAGE
     digest = _digest(run, link(run.folder.path, home / PAGE) if home else "")
     if anew or not _is_made_from(path, digest):

@@ -13,7 +13,8 @@ from markupsafe import Markup
 
 from stresslens.core.ball import ABSOLUTE, RELATIVE, SAME
 from stresslens.core.types import Estimate
-from stresslens.report.charts import INK, Series
+from stresslens.report.charts import Series
+from stresslens.report.curve_colours import INK
 from stresslens.report.format import count, footnote, radius
 from stresslens.report.gallery import Sheet, class_name, read_sheet
 from stresslens.report.load import Run

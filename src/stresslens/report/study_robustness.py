@@ -17,7 +17,8 @@ from stresslens.core.ball import same_radius
 from stresslens.core.types import Estimate, Finding
 from stresslens.metrics import random_effects
 from stresslens.report.axes import linear_axis
-from stresslens.report.charts import Series, legend, line_chart, place_of
+from stresslens.report.charts import Series, legend, line_chart
+from stresslens.report.curve_colours import place_of
 from stresslens.report.curves import PERCENT, SHARED_LEGEND, Charts
 from stresslens.report.format import footnote, percent, radius
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds

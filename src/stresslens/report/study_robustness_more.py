@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from stresslens.comparison.robustness import NORMS
+from stresslens.comparison.schema import (
+    ROBUST_CONTRAST_COLUMNS,
+    ContrastColumn,
+    RobustContrast,
+    UncomparedPair,
+)
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
 from stresslens.report.axes import linear_axis
@@ -18,7 +24,6 @@ from stresslens.report.curves import PERCENT, Charts
 from stresslens.report.format import footnote
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
 from stresslens.report.robustness_schema import Certificate, Corruptions
-from stresslens.report.schema import RobustContrast
 from stresslens.report.study_robustness import series
 
 DRAWN = 8
@@ -33,13 +38,14 @@ class Contrasts:
     refused: Sequence[str]
     charts: Sequence[Markup]
     note: str
+    columns: Sequence[ContrastColumn] = ROBUST_CONTRAST_COLUMNS
 
 
 def contrasts(study: StudyFolder) -> Contrasts | None:
     """Rows in their own order; beyond the budget the real and the likeliest stay."""
     found = study.comparison.robustness if study.comparison else []
-    rows = [row for row in found if row.difference]
-    refused = [row.verdict for row in found if not row.difference]
+    rows = [row for row in found if isinstance(row, RobustContrast)]
+    refused = [row.verdict for row in found if isinstance(row, UncomparedPair)]
     if not found:
         return None
     shown = rows if len(rows) <= ROWS else sorted(rows, key=lambda row: (not row.real, row.p or 0.0))[:ROWS]

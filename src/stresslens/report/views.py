@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile
-from stresslens.report.charts import Series, line_chart, map_chart
+from stresslens.report.charts import Series, line_chart
+from stresslens.report.dot_charts import map_chart
 from stresslens.report.format import plugin_text
 from stresslens.report.load import Run
 

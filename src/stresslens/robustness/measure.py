@@ -108,6 +108,7 @@ def measure(
 def _chunks(
     search: RadiusSearch, images: Split, index: torch.Tensor, size: int, folder: Path | None, tell: Tell
 ) -> Iterator[ImageChunk]:
+    """The images attacked `size` at a time."""
     for start in range(0, len(images), size):
         x = images.floats(images.images[start : start + size]).to(search.device, torch.float32)
         y, places = images.labels[start : start + size].to(x.device), index[start : start + size].to(x.device)
@@ -128,6 +129,7 @@ def _chunk(
     start: int,
     tell: Callable[[int], None],
 ) -> ImageChunk:
+    """The search on these images, kept in the folder; found there, it is read or goes on."""
     if folder is None:
         return search.of(x, y, places, tell=tell)
     done, state = folder / "chunks" / f"{start:07d}.npz", folder / "chunks" / f"{start:07d}.under-way.npz"

@@ -3,6 +3,7 @@ facts as JSON writes them."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.ball import Ball, same_radius
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace
 from stresslens.core.files import read_arrays, read_json, write_atomically, write_json
 from stresslens.core.run_folder import FORMAT
@@ -40,12 +41,13 @@ class AttackResult:
     facts: Mapping[str, Any]
 
     @property
-    def smallest(self) -> np.ndarray:
-        """(n,) the smallest radius asked for at which each image is broken."""
+    def minimal_radius(self) -> np.ndarray:
+        """(n,) the smallest attacked radius at which each image is broken; infinite where none is, 0 where it is wrong
+        without an attack."""
         return self.arrays["smallest"]
 
-    def robust(self, eps: float) -> Estimate:
-        """The share of images that nothing broke at any radius up to this, with Wilson's interval.
+    def robust_accuracy(self, eps: float) -> Estimate:
+        """The share of images that no attack broke at any radius up to `eps`, with Wilson's interval.
 
         Raises ConfigError for a radius that was not attacked.
         """
@@ -53,7 +55,22 @@ class AttackResult:
         if not known:
             asked = ", ".join(f"{radius:g}" for radius in self.facts["radii"])
             raise ConfigError(f"radius {eps:g} was not attacked; known are {asked}")
-        return wilson(int((self.smallest > known[0]).sum()), len(self.smallest))
+        return wilson(int((self.minimal_radius > known[0]).sum()), len(self.minimal_radius))
+
+    @property
+    def smallest(self) -> np.ndarray:
+        """The name of `minimal_radius` in version 0.1.0."""
+        warnings.warn(
+            "AttackResult.smallest is now minimal_radius; the old name still works", Notice, stacklevel=2
+        )
+        return self.minimal_radius
+
+    def robust(self, eps: float) -> Estimate:
+        """The name of `robust_accuracy` in version 0.1.0."""
+        warnings.warn(
+            "AttackResult.robust is now robust_accuracy; the old name still works", Notice, stacklevel=2
+        )
+        return self.robust_accuracy(eps)
 
     @property
     def findings(self) -> list[Finding]:
@@ -65,7 +82,7 @@ class AttackResult:
         return Curve(
             self.facts["norm"],
             tuple(self.facts["radii"]),
-            self.smallest,
+            self.minimal_radius,
             self.arrays["by"],
             names,
             self.facts["asked"],

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from stresslens.config import registry
+from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS
 from stresslens.core import distributed
 from stresslens.core.data import Data
@@ -51,7 +52,9 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
         name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name
     }
     origin = initial_weights_of(task)
-    fingerprint = fingerprint_of([comparable, data.fingerprint, hashes, origin.digest if origin else ""])
+    fingerprint = fingerprint_of(
+        [in_words_of_0_1(comparable), data.fingerprint, hashes, origin.digest if origin else ""]
+    )
     if folder.record.exists() and folder.begun:
         kept = read_record(folder)
         if kept.fingerprint != fingerprint:

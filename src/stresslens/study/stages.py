@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from stresslens.config import registry, study_file
+from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.schema import EVALUATION_KEYS
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
@@ -69,7 +70,7 @@ def _due(task: Task, record: RunRecord) -> dict[str, str]:
         asked = configuration(task).get(key)
         if asked:
             own = registry.source_digests(study_file.as_values(task.config)[key], base=task.base)
-            due[key] = fingerprint_of([record.fingerprint, asked, *own])
+            due[key] = fingerprint_of([record.fingerprint, in_words_of_0_1(asked, (key,)), *own])
     return {
         stage: fingerprint for stage, fingerprint in due.items() if record.stages.get(stage) != fingerprint
     }

@@ -38,6 +38,7 @@ from stresslens.training.tracking import Tracking
 def train_stage(
     task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
 ) -> None:
+    """Trains the net, or fits the estimator, and keeps it in the run's folder."""
     if task.config.estimator is not None:
         _fit_estimator(task, folder, data, record)
         return
@@ -50,7 +51,7 @@ def train_stage(
         record.weights = WeightsRecord(**account.as_json(), input=layers.preparation(model, data.shape))
         if (found := leak(task, data)) is not None:
             record.data.findings = [*record.data.findings, found]
-    tune = task.config.train.tune
+    tune = task.config.train.fine_tune
     if tune is not None and task.config.train.probed:
         weights = _probed(tune, compute_config(task).place(model), data, record)
     elif task.config.train.epochs:
@@ -77,12 +78,12 @@ def _fitted(
         training = distributed.begin_training(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
         if state is not None:
-            training.cut_logs()
+            training.checkpointer.cut_logs()
             facts = training.group.facts(compute.device)
             place = Position(epoch=training.state.epoch, step=training.state.step, **facts)
             record.resumed_from = [*record.resumed_from, place]
         else:
-            training.start_logs()
+            training.checkpointer.start_logs()
         write_record(folder, record)
         epochs = task.config.train.epochs
         steps = epochs * training.steps_per_epoch
@@ -123,16 +124,16 @@ def _as_built(model: nn.Sequential, record: RunRecord) -> dict[str, Tensor]:
 def _probed(tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> dict[str, Tensor]:
     """The weights of a net whose head alone was fitted."""
     began = time.perf_counter()
-    tried = linear_probe.fit_linear_probe(model, data, tune.penalties)
-    best = max(tried, key=lambda each: each.rank)
+    fits = linear_probe.fit_linear_probe(model, data, tune.penalties)
+    best = max(fits, key=lambda fit: fit.rank)
     record.training = TrainingRecord(
         epochs=0,
         chosen_epoch=0,
         steps=0,
         seconds=time.perf_counter() - began,
         stopped=f"a linear probe with the penalty {best.penalty:g}",
-        select="accuracy" if len(tried) > 1 else "last",
-        penalties=[Penalty(**asdict(each)) for each in tried],
+        select="accuracy" if len(fits) > 1 else "last",
+        penalties=[Penalty(**asdict(fit)) for fit in fits],
     )
     return model.get_submodule("net").state_dict()
 

@@ -36,7 +36,7 @@ def weights_of(net: nn.Sequential, y: Tensor) -> Tensor:
     return net[1].weight[y].detach().view(-1, *SHAPE)
 
 
-# --- occlusion --------------------------------------------------------------------------------------------------------
+# --- occlusion ----------------------------------------------------------------------------------------------
 
 
 class Constant(nn.Module):
@@ -119,7 +119,7 @@ def test_windows_that_do_not_fit_and_a_mean_of_nothing() -> None:
         occlusion(linear(), x, y, None, fill="mean")
 
 
-# --- gradients --------------------------------------------------------------------------------------------------------
+# --- gradients ----------------------------------------------------------------------------------------------
 
 
 def test_the_gradient_of_a_linear_model_is_its_weights() -> None:
@@ -176,7 +176,7 @@ def test_integrated_gradients_own_up_to_what_does_not_add_up() -> None:
     assert maps.notes == ("of 2 of 3 maps the sum is more than 0.1 % off the difference of the answers",)
 
 
-# --- layers -----------------------------------------------------------------------------------------------------------
+# --- layers -------------------------------------------------------------------------------------------------
 
 
 class Two(nn.Module):

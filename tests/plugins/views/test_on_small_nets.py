@@ -15,8 +15,8 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Lines, Points
 from stresslens.plugins.views.activations import activations
+from stresslens.plugins.views.adversarial_examples import adversarial_examples
 from stresslens.plugins.views.class_image import class_image
-from stresslens.plugins.views.counterfactual import counterfactual
 from stresslens.plugins.views.embedding import embedding
 from stresslens.plugins.views.filters import filters
 from stresslens.plugins.views.impostor import impostor
@@ -189,21 +189,21 @@ def test_impostors_say_what_is_predicted_and_count_what_they_look_like() -> None
     assert np.array_equal(source.pixels, (typical * 255).round().byte().numpy())
 
 
-def test_counterfactuals_in_the_order_of_their_change() -> None:
+def test_adversarial_examples_in_the_order_of_their_change() -> None:
     net, x = brighter_side(), torch.full((3, 1, 4, 8), 0.5)
     x[..., :4] += torch.tensor([0.02, 0.3, 0.1])[:, None, None, None]
     x_adv = x.clone()
     x_adv[..., 4:] += torch.tensor([0.03, 0.35, 0.15])[:, None, None, None]
     y = torch.zeros(3, dtype=torch.int64)
     with attacked(net):
-        panel = counterfactual(net, (x, x_adv, y), CLASSES, images=2)
+        panel = adversarial_examples(net, (x, x_adv, y), CLASSES, images=2)
     grid = only(panel.parts)
     assert panel.facts["largest_change"] == pytest.approx([0.03, 0.15], abs=1e-6)
     assert [row[0].caption.split()[0] for row in grid.rows if row[0]] == ["left", "left"]
     assert [row[2].caption.split()[0] for row in grid.rows if row[2]] == ["right", "right"]
     assert [row[1].caption for row in grid.rows if row[1]] == ["change × 17", "change × 3"]
     with pytest.raises(ConfigError, match="the run has no adversarial images"):
-        counterfactual(net, None, CLASSES)
+        adversarial_examples(net, None, CLASSES)
 
 
 class Cut(nn.Module):
