@@ -152,10 +152,10 @@ def test_chosen_epoch_is_the_best_on_validation(task_of: Make) -> None:
 
 def test_test_split_is_read_once_and_watching_it_is_counted(task_of: Make, tmp_path: Path) -> None:
     quiet = stages.carry_out(task_of("linear", folder=tmp_path / "quiet"))
-    assert (quiet["reads_of_test"], quiet["watched_test"]) == (1, False)
+    assert (quiet.reads_of_test, quiet.watched_test) == (1, False)
     watched = stages.carry_out(task_of("linear", folder=tmp_path / "watched", watch=["validation", "test"]))
-    assert (watched["reads_of_test"], watched["watched_test"]) == (4, True)
-    assert quiet["training"]["chosen_epoch"] == watched["training"]["chosen_epoch"]
+    assert (watched.reads_of_test, watched.watched_test) == (4, True)
+    assert quiet.training.chosen_epoch == watched.training.chosen_epoch
 
 
 def test_labs_stopping_rule(task_of: Make) -> None:

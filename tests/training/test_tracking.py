@@ -133,7 +133,7 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(
     mended = stages.carry_out(
         tracked(task, own, "tensorboard")
     )  # nothing is trained again, and nothing was lost
-    assert "track" in mended["stages"]
+    assert "track" in mended.stages
     assert (task.folder / "model.safetensors").stat().st_mtime_ns == weights
     assert [at for kind, by, at in told(task) if by == "epoch"] == [1, 2]
     assert [at for kind, by, at in told(task) if by == "step"] == [1, 2, 2, 3, 4, 4]

@@ -85,15 +85,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
         plugins=sorted(copy for _, copy in sources.values()),
         classes=list(data.classes),
         shape=data.shape,
-        data=DataRecord(
-            name=data.name,
-            fingerprint=data.fingerprint,
-            splits={name: split.fingerprint for name, split in data.splits.items()},
-            sizes={name: len(split) for name, split in data.splits.items()},
-            notes=list(data.notes),
-            findings=data_findings(data),
-            division=DivisionRecord(**data.division) if data.division else None,
-        ),
+        data=_data_record(data),
         reads_of_test=0,
         watched_test=task.config.estimator is None and "test" in task.config.train.watch,
         resumed_from=[],
@@ -102,6 +94,18 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     )
     write_record(folder, record)
     return record
+
+
+def _data_record(data: Data) -> DataRecord:
+    return DataRecord(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        splits={name: split.fingerprint for name, split in data.splits.items()},
+        sizes={name: len(split) for name, split in data.splits.items()},
+        notes=list(data.notes),
+        findings=data_findings(data),
+        division=DivisionRecord(**data.division) if data.division else None,
+    )
 
 
 def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, str]]) -> None:

@@ -98,7 +98,7 @@ def test_clip_the_whole_way(options: dict[str, Any], task_of: Callable[..., Task
     assert record.weights.fresh == record.weights.left == record.weights.adapted == []
     goes_on(RunFolder(task.folder), data, ["gradcam"], tmp_path)
     trained = stages.carry_out(task_with(epochs=1, batch_size=32, folder=tmp_path / "b" / "seed-0"))
-    assert trained["training"]["steps"] == 1
+    assert trained.training.steps == 1
 
 
 @pytest.mark.parametrize(
