@@ -56,7 +56,7 @@ def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task])
                 assert (folder / part["file"]).read_text().startswith("<svg")
     kept = (results["filters"] / "result.json").stat().st_mtime_ns
     again = looked(task, Views([*QUICK[:1], "neighbours"]))
-    assert again["reads_of_test"] == 1 + 5
+    assert again.reads_of_test == 1 + 5
     assert (results["filters"] / "result.json").stat().st_mtime_ns == kept
 
 
