@@ -79,11 +79,11 @@ def values_of(run: Path) -> list[float]:
 
 def test_a_new_rule_chooses_the_epoch(task_of: Make, both: SelectionRule) -> None:
     task = task_of("linear", epochs=200, lr=0.3, objective=OBJECTIVE, select="both", stop={"patience": 3})
-    training = stages.carry_out(task)["training"]
+    training = stages.carry_out(task).training
     values = values_of(task.folder)
-    assert training["select"] == "both"
-    assert training["chosen_epoch"] == values.index(max(values)) + 1 == len(values) - 3
-    assert training["stopped"] == "no better mean accuracy on validation in 3 evaluations"
+    assert training.select == "both"
+    assert training.chosen_epoch == values.index(max(values)) + 1 == len(values) - 3
+    assert training.stopped == "no better mean accuracy on validation in 3 evaluations"
 
 
 def test_a_new_rule_that_reads_robust_accuracy_needs_an_objective_for_it(

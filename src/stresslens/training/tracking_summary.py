@@ -36,8 +36,8 @@ def entries_of(
     record: RunRecord,
     config: Mapping[str, Any],
 ) -> Iterator[Entry]:
-    """`model` is the trained one, on the CPU. Pictures and embedding are of validation images, or
-    without them of training ones."""
+    """The entries of the summary. `model` is the trained one, on the CPU. Images and embedding are
+    of the validation split, or without one of the training split."""
     study = folder.path.parent.parent
     if (study / study_record.FILE).exists() and (head := study_record.read_study_record(study).head):
         yield Text("study", head)
