@@ -56,7 +56,8 @@ def finished(
 
 
 def count_reads(record: dict[str, Any], kind: str, results: Sequence[str], split: str) -> None:
-    """Adds result names to record[kind]; each new one of the test split counts as one read of test."""
+    """Adds result names to record[kind]; each new one of the test split counts as one read of
+    test."""
     kept = record.setdefault(kind, [])
     new = [result for result in dict.fromkeys(results) if result not in kept]
     kept += new
