@@ -17,7 +17,8 @@ MULTIPLE = 32
 COMPACT_BELOW = 0.75
 """A batch is compacted when less than this share of its images is still attacked."""
 STACK = 256
-"""When few images are left, their restarts and targets are attacked together, up to so many rows."""
+"""When few images are left, their restarts and targets are attacked together, up to so many
+rows."""
 
 PerImage = Callable[..., Tensor]
 """logits (N, K), labels, … → the loss (N,) that an attack maximises, or its mean over the batch."""
@@ -83,7 +84,8 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
 
 class BatchedModel(nn.Module):
-    """A model with a batch size and a precision for attacks: images in [0,1] → logits of their dtype.
+    """A model with a batch size and a precision for attacks: images in [0,1] → logits of their
+    dtype.
 
     The functions below pass images through it in pieces of `batch`. Of a random model they average
     logits and gradients over `passes` forward passes (expectation over transformation, Athalye et
@@ -115,7 +117,8 @@ class BatchedModel(nn.Module):
 
 
 def batched_mean_logits(model: nn.Module, x: Tensor) -> Tensor:
-    """(N, K) logits without a graph; a `BatchedModel` is run in pieces and averaged over its passes."""
+    """(N, K) logits without a graph; a `BatchedModel` is run in pieces and averaged over its
+    passes."""
     size, passes = _pieces(model, x)
     with torch.no_grad():
         parts = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in torch.split(x, size)]
@@ -183,7 +186,8 @@ def _pieces(model: nn.Module, x: Tensor) -> tuple[int, int]:
 
 
 def margins(logits: Tensor, y: Tensor) -> Tensor:
-    """(N,) the logit of y minus the highest other logit; negative where the image is misclassified."""
+    """(N,) the logit of y minus the highest other logit; negative where the image is
+    misclassified."""
     others = logits.scatter(1, y[:, None], -torch.inf)
     return logits.gather(1, y[:, None]).squeeze(1) - others.amax(1)
 

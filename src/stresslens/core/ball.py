@@ -66,7 +66,8 @@ class Ball:
         return (x + onto(delta.flatten(1), x.flatten(1), radius.flatten()).reshape(x.shape)).clamp(0, 1)
 
     def farthest(self, grad: Tensor, x: Tensor) -> Tensor:
-        """The image inside ball and box that is farthest along the gradient: it maximises a linear loss."""
+        """The image inside ball and box that is farthest along the gradient: it maximises a linear
+        loss."""
         radius = self.radius(x)
         if self.norm == "linf":
             return self.project(x + radius * grad.sign(), x)

@@ -25,7 +25,8 @@ def coloured(values: NDArray[np.floating], limit: float, *, signed: bool) -> NDA
 
 
 def limit_of(values: NDArray[np.floating]) -> float:
-    """The limit of a colour scale: the 99.5th percentile of |values|, or the largest if that is 0."""
+    """The limit of a colour scale: the 99.5th percentile of |values|, or the largest if that is
+    0."""
     sizes = np.abs(np.asarray(values, float)).ravel()
     if not len(sizes):
         return 0.0

@@ -42,7 +42,8 @@ def cache_root() -> Path:
 
 
 class Batch(NamedTuple):
-    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; places (N,), positions in the split."""
+    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; places (N,), positions in the
+    split."""
 
     x: Tensor
     y: Tensor
@@ -340,7 +341,8 @@ class Data:
 
 
 def as_tensor(values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
-    """An array as a tensor; it is copied only if torch cannot share it (read-only, negative strides)."""
+    """An array as a tensor; it is copied only if torch cannot share it (read-only, negative
+    strides)."""
     if isinstance(values, np.ndarray) and (
         not values.flags.writeable or any(stride < 0 for stride in values.strides)
     ):

@@ -1,4 +1,5 @@
-"""Compute configuration: device, precision, threads, memory format; timing of candidates; memory."""
+"""Compute configuration: device, precision, threads, memory format; timing of candidates;
+memory."""
 
 from __future__ import annotations
 
@@ -90,8 +91,8 @@ def keep_memory() -> None:
     """Tells glibc to keep freed memory.
 
     Otherwise each large activation is mapped, zeroed page by page and unmapped again. Measured on
-    two cores, a training step of simple_cnn at batch 512 takes about two thirds of the time. Without
-    glibc this does nothing.
+    two cores, a training step of simple_cnn at batch 512 takes about two thirds of the time.
+    Without glibc this does nothing.
     """
     if sys.platform != "linux":
         return

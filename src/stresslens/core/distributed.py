@@ -40,14 +40,16 @@ class ProcessGroup:
         yield
 
     def take_device(self, device: str) -> None:
-        """Makes `cuda` mean this process's own GPU. Raises ConfigError if there are too few devices."""
+        """Makes `cuda` mean this process's own GPU. Raises ConfigError if there are too few
+        devices."""
 
     def threads(self, count: int) -> int:
         """This process's share of `count` threads of a machine."""
         return count
 
     def normed(self, model: nn.Module) -> nn.Module:
-        """The model with batch norm over the whole batch (SyncBatchNorm), with the same tensor names.
+        """The model with batch norm over the whole batch (SyncBatchNorm), with the same tensor
+        names.
 
         Raises ConfigError if the device does not support it.
         """

@@ -25,7 +25,8 @@ class DataError(StresslensError):
 
 
 class TrainingDiverged(StresslensError):
-    """A loss or a gradient is not finite. `images` are the batch's indices in the training split."""
+    """A loss or a gradient is not finite. `images` are the batch's indices in the training
+    split."""
 
     exit_code = 4
 
@@ -65,7 +66,8 @@ class Problem:
 
 
 class Problems(ConfigError):
-    """Several mistakes in a configuration; the code that read the file turns paths into `file:line`."""
+    """Several mistakes in a configuration; the code that read the file turns paths into
+    `file:line`."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems

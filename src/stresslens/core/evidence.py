@@ -49,8 +49,8 @@ class Curve:
     norm: Norm
     radii: tuple[float, ...]
     smallest: NDArray[np.float64]
-    """(n,) minimal radius: the smallest of `radii` at which an attack succeeds. It is 0 for an image
-    that is misclassified without attack, and infinite if no attack succeeds."""
+    """(n,) minimal radius: the smallest of `radii` at which an attack succeeds. It is 0 for an
+    image that is misclassified without attack, and infinite if no attack succeeds."""
     by: NDArray[np.int64]
     """(n,) the attack that succeeded, a position in `attacks`, or -1."""
     attacks: tuple[str, ...]
@@ -80,13 +80,15 @@ class Trace:
     excess: float = 0.0
     """The largest norm of a returned perturbation, divided by the radius."""
     silent: int = 0
-    """Images for which an iterate inside ball and box fooled the model, but not the returned image."""
+    """Images for which an iterate inside ball and box fooled the model, but not the returned
+    image."""
     zero_at_start: int = 0
     """Images whose gradient was exactly zero at the first iterate."""
     zero_on_path: int = 0
     """Images whose gradient was exactly zero at a later iterate."""
     gradients: int = 0
-    """Number of gradients, counted by image; `forwards` is the number of forward passes by image."""
+    """Number of gradients, counted by image; `forwards` is the number of forward passes by
+    image."""
     forwards: int = 0
     seconds: float = 0.0
     followed: int = 0

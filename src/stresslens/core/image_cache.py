@@ -9,14 +9,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +32,15 @@ from stresslens.core.image_files import (
     Item,
     Unreadable,
     decode,
-    decode_group,
     digest,
     quietly,
     read_image,
 )
+from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
 
 VERSION = 1
 """Part of every key; it changes when decoding changes."""
-
-GROUP, GROUP_BYTES = 256, 2**25
-"""A process decodes at most so many files, and about so many bytes, at a time. A single group is
-decoded in this process."""
 
 ROOM = 1.1
 """The free disk space must be this many times the size of the images."""
@@ -69,7 +62,8 @@ class Files:
 
 
 class Stored:
-    """uint8 images (N,C,H,W) on disk; indexing reads them: `stored[rows]` is a tensor on `device`."""
+    """uint8 images (N,C,H,W) on disk; indexing reads them: `stored[rows]` is a tensor on
+    `device`."""
 
     dtype = torch.uint8
     ndim = 4
@@ -191,7 +185,8 @@ class Order:
         return json.dumps([VERSION, self.size, self.fit, self.channels])
 
     def folder_name(self, digests: bytes = b"", *, as_pixels: bool = True) -> str:
-        """The name of the result's folder, from the files' digests; without them, only its prefix."""
+        """The name of the result's folder, from the files' digests; without them, only its
+        prefix."""
         key = digest(f"{self.options} {as_pixels}".encode() + digests).hex() if digests else ""
         return f"{len(self.files.names)}-{self.files.total}-{key}"
 
@@ -314,7 +309,7 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
         lasting = True
         done = 0
         with (partial / "encoded").open("wb") as encoded:
-            for group in _groups(files, frame, pixels):
+            for group in decoded_groups(files.read(), n, files.total, frame, pixels=pixels):
                 if order.channels is None and frame.channels == 1 and any(group.facts["coloured"]):
                     raise _Recolour
                 if order.size is None:
@@ -353,45 +348,6 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[DecodedFiles]:
-    """Decodes the files in groups, with one process for each core."""
-    batches = _batched(
-        files.read(), max(1, min(GROUP, GROUP_BYTES * len(files.names) // max(1, files.total)))
-    )
-    if len(files.names) <= GROUP:
-        yield from (decode_group(batch, frame, pixels=pixels) for batch in batches)
-        return
-    from joblib import Parallel, delayed
-
-    abandoned = False
-
-    def wanted() -> Iterator[list[Item]]:
-        for batch in batches:
-            if abandoned:
-                return
-            yield batch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
-    pool = Parallel(n_jobs=cores, return_as="generator", pre_dispatch="2*n_jobs")
-    groups = pool(delayed(decode_group)(batch, frame, pixels=pixels) for batch in wanted())
-    try:
-        for group in groups:  # noqa: UP028 (`yield from` would close `groups` before it is emptied below)
-            yield group
-    except BrokenProcessPool as error:
-        raise StresslensError(
-            "a decoding process was killed from outside (out of memory?); run the same command again"
-        ) from error
-    finally:
-        abandoned = True
-        # Waits for the running groups: nothing may write into a folder that is removed.
-        deque(groups, maxlen=0)
-
-
-def _batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while batch := list(islice(items, size)):
-        yield batch
 
 
 def _check_one_size(group: DecodedFiles, size: tuple[int, int], order: Order) -> None:

@@ -179,7 +179,8 @@ def _plain_jpeg(content: bytes, frame: Frame) -> DecodedImage | None:
 
 
 def _reduction(width: int, height: int, frame: Frame) -> int:
-    """The largest factor by which a JPEG may be reduced and still be twice as large as the frame."""
+    """The largest factor by which a JPEG may be reduced and still be twice as large as the
+    frame."""
     return min(width, height) // (2 * max(frame.size)) if frame.size is not None else 1
 
 
@@ -317,7 +318,8 @@ class DecodedFiles(NamedTuple):
     contents: list[bytes]
     """The bytes of the readable files if they are kept, else empty."""
     unreadable: list[tuple[int, str, bytes, bool]]
-    """Position, reason and file digest of each unreadable file, and whether the failure is permanent."""
+    """Position, reason and file digest of each unreadable file, and whether the failure is
+    permanent."""
 
 
 def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) -> DecodedFiles:

@@ -16,7 +16,8 @@ from stresslens.core.types import Shape
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the context; each module's mode is restored, also after an exception."""
+    """Evaluation mode inside the context; each module's mode is restored, also after an
+    exception."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -119,7 +120,8 @@ def _width(module: nn.Module) -> int:
 
 
 def spatial(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
-    """The names of the layers with a spatial layout (see `grid`), in running order, and (C, h, w)."""
+    """The names of the layers with a spatial layout (see `grid`), in running order, and (C, h,
+    w)."""
     modules = dict(model.named_modules(remove_duplicate=False))
     with torch.no_grad(), tapped(model) as outputs:
         model(x[:1])
@@ -157,7 +159,8 @@ def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:
 
 
 def _gradient_reaches(model: nn.Module, x: Tensor, name: str, module: nn.Module) -> bool:
-    """Whether the gradient of the highest logit is non-zero at more than one position of this layer."""
+    """Whether the gradient of the highest logit is non-zero at more than one position of this
+    layer."""
     with torch.enable_grad(), tapped(model, [name]) as outputs:
         logits = model(x.detach().requires_grad_())
         output = outputs[name]
@@ -192,7 +195,8 @@ def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
 
 
 def features(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
-    """(N, D) features from a pass of the layer of `feature_layer`; of several tokens, their mean."""
+    """(N, D) features from a pass of the layer of `feature_layer`; of several tokens, their
+    mean."""
     values: Tensor = inputs[0] if isinstance(module, nn.Linear) else output
     return values.flatten(1, -2).mean(1) if values.ndim > 2 else values
 
@@ -206,7 +210,8 @@ def features_of(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def with_features(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, K) logits of images x, and (N, D) features, from one pass; `layer` is that of `feature_layer`."""
+    """(N, K) logits of images x, and (N, D) features, from one pass; `layer` is that of
+    `feature_layer`."""
     collected: list[Tensor] = []
     with hooked(model, lambda _, *call: collected.append(features(*call)), [("", layer)]):
         logits: Tensor = model(x)

@@ -1,4 +1,5 @@
-"""Input layers (normalisation, resizing) and graph rewrites (BPDA straight-through, pooling order)."""
+"""Input layers (normalisation, resizing) and graph rewrites (BPDA straight-through, pooling
+order)."""
 
 from __future__ import annotations
 
@@ -178,7 +179,8 @@ def pooled_first(model: nn.Module) -> nn.Module:
 
 
 def quick(model: nn.Module) -> nn.Module:
-    """A copy of the model for many fast forward passes on a CPU: pooling before ReLU, channels last."""
+    """A copy of the model for many fast forward passes on a CPU: pooling before ReLU, channels
+    last."""
     first = next(model.parameters(), None)
     if (
         first is None
@@ -195,7 +197,8 @@ def with_input_layers(
     size: tuple[int, int] | None = None,
     interpolation: Interpolation = "bilinear",
 ) -> nn.Sequential:
-    """`net` with resizing and normalisation in front, so that the whole model takes images in [0,1]."""
+    """`net` with resizing and normalisation in front, so that the whole model takes images in
+    [0,1]."""
     first: list[tuple[str, nn.Module]] = [("resize", Resize(size, interpolation))] if size else []
     return nn.Sequential(OrderedDict([*first, ("normalize", normalize), ("net", net)]))
 
@@ -225,7 +228,8 @@ def preparation(model: nn.Module, shape: Shape) -> str:
 
 
 def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:
-    """Raises ConfigError unless the model maps images of this shape to one finite logit per class."""
+    """Raises ConfigError unless the model maps images of this shape to one finite logit per
+    class."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     try:

@@ -1,4 +1,5 @@
-"""Attribution maps (saliency maps): the result of an explainer, one map over the pixels per image."""
+"""Attribution maps (saliency maps): the result of an explainer, one map over the pixels per
+image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Panels: the result of a view, made of image grids, scatter plots, lines, sentences and figures."""
+"""Panels: the result of a view, made of image grids, scatter plots, lines, sentences and
+figures."""
 
 from __future__ import annotations
 

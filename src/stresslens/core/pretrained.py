@@ -288,7 +288,8 @@ def _fitted(
 
 
 def _convolution(given: Tensor, target: Tensor, *, overlapping: bool) -> tuple[Tensor, str] | None:
-    """Weights (out, in, h, w) of a convolution for other channels (one or three) or a smaller kernel.
+    """Weights (out, in, h, w) of a convolution for other channels (one or three) or a smaller
+    kernel.
 
     The kernel is made smaller only if its windows overlap; patches side by side cannot be cropped.
     """

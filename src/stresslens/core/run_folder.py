@@ -45,14 +45,16 @@ class ModelCard:
 
     @property
     def seen(self) -> tuple[int, int, int]:
-        """The shape that the net gets: after resizing, and with the channels that it was made for."""
+        """The shape that the net gets: after resizing, and with the channels that it was made
+        for."""
         height, width = self.size or self.shape[1:]
         return (len(self.gain), height, width)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EstimatorCard:
-    """How to build the estimator of `estimator.npz` (`estimator.json`); validated when it is read."""
+    """How to build the estimator of `estimator.npz` (`estimator.json`); validated when it is
+    read."""
 
     format: Literal[1]
     estimator: str | dict[str, Any]
@@ -155,7 +157,8 @@ class RunFolder:
         return None, skipped
 
     def load_card(self) -> ModelCard | EstimatorCard:
-        """The card of the model or estimator. Raises UnreadableRun if it is missing or not valid."""
+        """The card of the model or estimator. Raises UnreadableRun if it is missing or not
+        valid."""
         fitted = self.estimator_card.is_file()
         card: Path = self.estimator_card if fitted else self.card
         values = read_json(card)

@@ -1,4 +1,5 @@
-"""Train, validation and test splits: drawn at random, subsets, cross-validation folds per repeat."""
+"""Train, validation and test splits: drawn at random, subsets, cross-validation folds per
+repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Text for the terminal: printable file names, short names, durations, notices without code lines."""
+"""Text for the terminal: printable file names, short names, durations, notices without code
+lines."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _plain = warnings.formatwarning
 
 
 def notices_are_sentences() -> None:
-    """From now on, a Notice is shown without the code line that raised it; other warnings as usual."""
+    """From now on, a Notice is shown without the code line that raised it; other warnings as
+    usual."""
 
     def shown(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None

@@ -23,7 +23,8 @@ _declared: list[Any] = []  # kept, because a torch.library.Library removes its s
 
 
 def cure() -> None:
-    """Declares torchvision's missing operator schemas, once, if its compiled library cannot be loaded."""
+    """Declares torchvision's missing operator schemas, once, if its compiled library cannot be
+    loaded."""
     spec = importlib.util.find_spec("torchvision")
     if _declared or spec is None or spec.origin is None:
         return

@@ -49,7 +49,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Graph:
-    """The trained model on the CPU, in evaluation mode, and images (1, C, H, W) in [0, 1] that it takes."""
+    """The trained model on the CPU, in evaluation mode, and images (1, C, H, W) in [0, 1] that it
+    takes."""
 
     model: nn.Module
     example: Tensor

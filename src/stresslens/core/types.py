@@ -93,7 +93,8 @@ def lasting(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 Parameters = list[nn.Parameter] | list[dict[str, Any]]
-"""The input of an optimizer: parameters, or groups ("params") with their own learning rate ("lr")."""
+"""The input of an optimizer: parameters, or groups ("params") with their own learning rate
+("lr")."""
 
 
 class Loss(Protocol):

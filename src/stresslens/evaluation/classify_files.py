@@ -57,7 +57,8 @@ class Classifier:
     """Classifies image files with a predictor, its temperature and its OOD detector."""
 
     def __init__(self, predictor: Predictor) -> None:
-        """Raises DataError if image files cannot have the number of channels that the model takes."""
+        """Raises DataError if image files cannot have the number of channels that the model
+        takes."""
         self.facts, self.answer, self.ood = predictor.facts, predictor.answer, predictor.ood
         self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run)
 

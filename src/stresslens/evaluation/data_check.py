@@ -39,10 +39,11 @@ TINY = 20
 """A class with fewer training images is tiny. With fewer test images, its recall is known to ±20
 percentage points at best."""
 IMBALANCE = (3, 10)
-"""Ratio of the largest to the smallest class: minor from the first value on, serious from the second."""
+"""Ratio of the largest to the smallest class: minor from the first value on, serious from the
+second."""
 SHORTCUT = (0.25, 0.5)
-"""How far a shortcut gets from the majority baseline (0) to 100 % accuracy (1): minor from the first
-value on, serious from the second."""
+"""How far a shortcut gets from the majority baseline (0) to 100 % accuracy (1): minor from the
+first value on, serious from the second."""
 PROBED = 20_000
 """Most training images that are searched for a shortcut."""
 
@@ -141,7 +142,8 @@ def _not_distinguishable(n: int) -> Finding:
 def _duplicates(
     audit: str, pairs: Pairs, part: NDArray[np.int64], splits: Sequence[str], names: list[str], what: str
 ) -> Iterator[Finding]:
-    """Duplicates within a split, which count twice, and across splits, which make scores too good."""
+    """Duplicates within a split, which count twice, and across splits, which make scores too
+    good."""
     n = len(part)
     across = part[pairs[:, 0]] != part[pairs[:, 1]]
     for scope, chosen in (("within a split", pairs[~across]), ("across splits", pairs[across])):

@@ -81,7 +81,8 @@ def save_estimator(folder: RunFolder, estimator: Estimator, card: dict[str, Any]
 def open_estimator(folder: RunFolder, card: EstimatorCard, *, trust: bool = False) -> Estimated:
     """Opens a run's fitted estimator.
 
-    Raises UnreadableRun if a file is missing or damaged, or if the two files do not belong together.
+    Raises UnreadableRun if a file is missing or damaged, or if the two files do not belong
+    together.
     """
     estimator = build_estimator(card.estimator, card.seed, base=folder.path, trust=trust)
     estimator.arrays = read_arrays(

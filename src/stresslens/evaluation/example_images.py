@@ -1,4 +1,5 @@
-"""Example images for a run's report: which images are shown, and their pixels in one sprite sheet."""
+"""Example images for a run's report: which images are shown, and their pixels in one sprite
+sheet."""
 
 from __future__ import annotations
 

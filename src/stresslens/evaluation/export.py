@@ -52,7 +52,8 @@ BATCHES = [1, 2, 7, 22]
 
 @dataclass(frozen=True)
 class Exported:
-    """The exported file, and the largest `difference` of its logits from the run's over `images`."""
+    """The exported file, and the largest `difference` of its logits from the run's over
+    `images`."""
 
     file: Path
     format: str
@@ -77,7 +78,8 @@ def export_run(
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
-    """Writes a run's model to `out`, by default below the run's `exports`, and replaces an old export.
+    """Writes a run's model to `out`, by default below the run's `exports`, and replaces an old
+    export.
 
     The export includes the resizing and normalisation, and all that `stresslens predict` needs.
     Your own plug-ins are executed only with `trust`. `module` is the architecture if the run was
@@ -298,7 +300,8 @@ def _metadata(folder: RunFolder, facts: ModelInfo) -> dict[str, str]:
 
 
 def _weights(folder: RunFolder, card: ModelCard, facts: ModelInfo) -> dict[str, bytes]:
-    """The files of a safetensors export by name: weights, card, OOD detector, plug-ins and facts."""
+    """The files of a safetensors export by name: weights, card, OOD detector, plug-ins and
+    facts."""
     own_plugins = [
         source
         for name in registry.own_plugins(card.model)

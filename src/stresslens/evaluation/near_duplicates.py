@@ -1,4 +1,5 @@
-"""Duplicate images: exact by the pixels' digests, near by perceptual hash and thumbnail correlation."""
+"""Duplicate images: exact by the pixels' digests, near by perceptual hash and thumbnail
+correlation."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ random pairs of one class with which near duplicates are searched. The share is 
 photographs (CIFAR-10), but 0.03 (MNIST) and 0.16 (digits) for handwriting, where copies cannot be
 distinguished from look-alikes."""
 MOST_ALIKE = 0.1
-"""Largest share of random pairs of one class that correlate like copies. With a camera that does not
-move all of them do."""
+"""Largest share of random pairs of one class that correlate like copies. With a camera that does
+not move all of them do."""
 NEIGHBOURS = 200
 """Each image is compared with at most so many images that share a quarter of its hash."""
 

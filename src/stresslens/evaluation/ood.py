@@ -163,7 +163,8 @@ class OODDetector:
     def load(path: Path) -> OODDetector:
         """Opens likeness.npz of a run.
 
-        Raises UnreadableRun if the file is damaged, or missing as for a run without validation images.
+        Raises UnreadableRun if the file is damaged, or missing as for a run without validation
+        images.
         """
         absent = (
             f"there is no {path}: a run with a validation split writes it, "
@@ -276,7 +277,8 @@ def _hooks(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple[B
 
 
 def coarse_of(x: Tensor) -> Tensor:
-    """(N, d) coarse pixels: the image scaled down to at most 8×8 pixels, and its deviation from that.
+    """(N, d) coarse pixels: the image scaled down to at most 8×8 pixels, and its deviation from
+    that.
 
     The deviation is a root mean square for each channel; it is large for noise.
     """

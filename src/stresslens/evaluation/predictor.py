@@ -289,7 +289,8 @@ def _facts_in(metadata: Mapping[str, str], path: Path) -> ModelInfo:
 def _of_graph(
     path: Path, facts: ModelInfo, metadata: Mapping[str, str], run: Callable[[Tensor], list[np.ndarray]]
 ) -> Predictor:
-    """A predictor from a graph that returns logits and features; it is tried on two black images."""
+    """A predictor from a graph that returns logits and features; it is tried on two black
+    images."""
 
     def answer(x: Tensor) -> tuple[Floats, Features]:
         logits, features = run(x)

@@ -61,7 +61,8 @@ class Predictions:
         return Predictions(arrays["scores"].astype(np.float64), arrays["labels"], arrays["index"], kind)
 
     def calibrated(self, temperature: float) -> Predictions:
-        """The same predictions with logits divided by a temperature; their order does not change."""
+        """The same predictions with logits divided by a temperature; their order does not
+        change."""
         return replace(self, scores=self.scores / temperature)
 
     @property

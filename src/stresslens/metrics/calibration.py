@@ -21,7 +21,8 @@ the result is the lower bound."""
 
 
 def brier(probabilities: Floats, labels: Labels) -> Estimate:
-    """Brier score: mean squared distance between probabilities and one-hot labels (Brier 1950), 0 to 2.
+    """Brier score: mean squared distance between probabilities and one-hot labels (Brier 1950), 0
+    to 2.
 
     It is summed over the classes. For two classes it is twice scikit-learn's `brier_score_loss`,
     which counts one class.
@@ -148,7 +149,8 @@ def aurc(scores: Floats, labels: Labels) -> Estimate:
 
 
 def _by_confidence(scores: Floats, labels: Labels) -> tuple[Floats, Labels]:
-    """(N,) 1 for each error, in descending order of the top score, and (N,) the group of equal scores."""
+    """(N,) 1 for each error, in descending order of the top score, and (N,) the group of equal
+    scores."""
     top = scores.max(1)
     order = np.argsort(-top, kind="stable")
     wrong = (predicted(scores) != labels)[order].astype(float)

@@ -50,7 +50,8 @@ def recalls(confusion: Labels) -> list[Estimate]:
 
 
 def precisions(confusion: Labels) -> list[Estimate]:
-    """(K) precision of each class, with Wilson's interval; NaN for a class that is never predicted."""
+    """(K) precision of each class, with Wilson's interval; NaN for a class that is never
+    predicted."""
     return [wilson(int(correct), int(n)) for correct, n in zip(np.diagonal(confusion), confusion.sum(0))]
 
 

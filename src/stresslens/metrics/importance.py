@@ -20,7 +20,8 @@ FOLDS, REPEATS, TREES = 5, 5, 60
 class Importance:
     """A setting's share of the variance between trials.
 
-    `p` is for the hypothesis that the share is zero; `p_holm` is corrected (Holm) over the settings.
+    `p` is for the hypothesis that the share is zero; `p_holm` is corrected (Holm) over the
+    settings.
     """
 
     share: Estimate
@@ -71,7 +72,8 @@ def importances(
 
 
 def _error_increases(columns: Mapping[str, Floats], outcome: Floats, seed: int) -> Floats:
-    """(settings, n): the mean increase of each trial's squared error with another trial's setting."""
+    """(settings, n): the mean increase of each trial's squared error with another trial's
+    setting."""
     from sklearn.ensemble import RandomForestRegressor
 
     n, whole = len(outcome), np.hstack(list(columns.values()))

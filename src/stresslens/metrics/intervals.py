@@ -1,4 +1,5 @@
-"""Confidence intervals of proportions and means: Wilson, bootstrap, Student's t, influence functions."""
+"""Confidence intervals of proportions and means: Wilson, bootstrap, Student's t, influence
+functions."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def balanced(parts: Sequence[Estimate]) -> Estimate:
     """The mean of independent proportions, such as the recalls of the classes.
 
     Proportions without images (NaN) are left out. Their intervals are combined by the method of
-    variance estimates recovery (MOVER; Zou & Donner 2008), so that a mean of 1 still has an interval.
+    variance estimates recovery (MOVER; Zou & Donner 2008), so that a mean of 1 still has an
+    interval.
     """
     known = [part for part in parts if part.n]
     if not known:
@@ -70,7 +72,8 @@ def _resampled(n: int, seed: int) -> Floats:
 
 
 def bootstrap_mean(values: Floats, *, level: float = 0.95, seed: int = 0) -> Estimate:
-    """The mean of one value per image, with the percentile bootstrap over images; NaN without images.
+    """The mean of one value per image, with the percentile bootstrap over images; NaN without
+    images.
 
     See Efron & Tibshirani (1993). From `MANY` images on, the normal interval is used; it then is
     the same to the digits that are shown.

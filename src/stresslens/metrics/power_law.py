@@ -31,7 +31,8 @@ class PowerLaw:
     _quantile: float
 
     def error(self, size: float) -> Estimate:
-        """The error at a size, with its interval; outside the measured sizes it is an extrapolation."""
+        """The error at a size, with its interval; outside the measured sizes it is an
+        extrapolation."""
         at = math.log(size) - self._centre
         value = math.log(self.scale) - self.exponent.value * math.log(size)
         half = self._quantile * math.sqrt(float(np.array([1.0, at]) @ self._covariance @ np.array([1.0, at])))
@@ -52,7 +53,8 @@ def power_law(sizes: Sequence[float], errors: Sequence[Estimate]) -> PowerLaw | 
     Each point is weighted by its own interval (Hestness et al. 2017; Cortes et al. 1993). If the
     points deviate from the line by more than their intervals explain, the intervals are widened
     until they do (Birge's ratio), and Student's t replaces the normal distribution. Points with
-    error 0 are left out. Returns None with fewer than `FEWEST` points, or if an interval is unknown.
+    error 0 are left out. Returns None with fewer than `FEWEST` points, or if an interval is
+    unknown.
     """
     from scipy import stats
 

@@ -159,7 +159,8 @@ def proportion_bounds(of: SumsOfSquares, *, level: float = 0.95) -> tuple[Floats
 
 
 def proportion(right: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
-    """The share of ones in (seeds, images), with `proportion_bounds`; `n` is the number of images."""
+    """The share of ones in (seeds, images), with `proportion_bounds`; `n` is the number of
+    images."""
     seeds, images = right.shape
     of = moments(right)
     low, high = proportion_bounds(of, level=level)

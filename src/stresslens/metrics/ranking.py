@@ -1,4 +1,5 @@
-"""Ranking metrics of scores (N, K), one class against the rest: AUROC and average precision (AUPRC)."""
+"""Ranking metrics of scores (N, K), one class against the rest: AUROC and average precision
+(AUPRC)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Slices: accuracy by image properties (brightness, saturation, size, table columns), with tests."""
+"""Slices: accuracy by image properties (brightness, saturation, size, table columns), with
+tests."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_edges_are_told_from_other_filters(edges: bool, share: float) -> None:
     panel = filters(net)
     assert panel.facts["edges"] == pytest.approx(share, abs=1e-6)
     assert (panel.facts["p"] < 0.05) is edges
-    assert ("they are edges more often than chance" in panel.said[0]) is edges
+    assert ("they are edges more often than by chance" in panel.said[0]) is edges
 
 
 def test_activations_are_the_layers_outputs() -> None:
@@ -122,7 +122,7 @@ def test_nearest_training_images() -> None:
     first = grid.rows[0][1]  # the image itself is among the training images
     assert first is not None
     assert np.array_equal(first.pixels, (train.images[0, 0] * 255).round().byte().numpy())
-    with pytest.raises(ConfigError, match="the nearest training images are asked for"):
+    with pytest.raises(ConfigError, match="neighbours: it needs training images"):
         neighbours(net, train.images, train.labels, None, CLASSES)
 
 
@@ -161,7 +161,7 @@ def test_class_images_are_what_the_model_takes_for_the_class() -> None:
             CLASSES, (1.0, 150.0)
         )
     assert lines[0].lines["left"][-1][1] > 0.99
-    with pytest.raises(ConfigError, match="drawn towards the training images"):
+    with pytest.raises(ConfigError, match="class_image: it needs training images"):
         class_image(net, None, CLASSES)
 
 
@@ -221,6 +221,6 @@ class Cut(nn.Module):
 def test_views_that_climb_need_a_gradient(view: Callable[..., object]) -> None:
     with (
         attacked(net := Cut(brighter_side())),
-        pytest.raises(ConfigError, match="the model passes no gradient on to its input"),
+        pytest.raises(ConfigError, match="the model passes no gradient back to its input"),
     ):
         view(net, sides(), CLASSES)

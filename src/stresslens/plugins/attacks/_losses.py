@@ -59,7 +59,8 @@ def dlr_targeted(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
 
 
 def dlr_towards(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
-    """`margin_towards` divided by the denominator of `dlr_targeted`; equal to it while y ranks first."""
+    """`margin_towards` divided by the denominator of `dlr_targeted`; equal to it while y ranks
+    first."""
     return margins(logits, aim) / _spread(logits)
 
 

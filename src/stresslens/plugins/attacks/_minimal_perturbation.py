@@ -41,6 +41,7 @@ class Smallest:
         return fooled
 
     def x_adv(self) -> Tensor:
-        """The smallest adversarial image if it is inside the ball, or else the best iterate inside."""
+        """The smallest adversarial image if it is inside the ball, or else the best iterate
+        inside."""
         inside = self.size <= self.reach
         return torch.where(inside.reshape(-1, 1, 1, 1), self.found, self.best.x_adv)

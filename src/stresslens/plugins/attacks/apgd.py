@@ -51,7 +51,8 @@ def apgd(
     targets: Count | None = None,
     rho: Share = 0.75,
 ) -> Tensor:
-    """Auto-PGD: gradient steps with momentum and an adaptive step size (Croce & Hein 2020, algorithm 1).
+    """Auto-PGD: gradient steps with momentum and an adaptive step size (Croce & Hein 2020,
+    algorithm 1).
 
     In l1 it takes sparse steps, always at the full radius (Croce & Hein 2021, "Mind the box",
     algorithm 1).
@@ -60,9 +61,9 @@ def apgd(
     vanishing gradient; `dlr`; `dlr_targeted` and `margin_targeted`, which attack each image towards
     its most likely other classes, one after the other. `targets` is their number (by default nine,
     at most all). `auto` is dlr_targeted, which needs four classes. With fewer classes, and for dlr
-    with fewer than three, margin_targeted is used. With a `target`, the attack is towards that class
-    alone, and its logit is raised over all others. The first restart begins at `start` if it is
-    given; all others begin at random points of the ball.
+    with fewer than three, margin_targeted is used. With a `target`, the attack is towards that
+    class alone, and its logit is raised over all others. The first restart begins at `start` if it
+    is given; all others begin at random points of the ball.
 
     Differences from the paper: the first step (not in l1) and the last step, from the best iterate,
     go to the point of ball and box that is farthest along the gradient. In linf this is the paper's

@@ -32,7 +32,8 @@ def carlini_wagner(
     initial: Positive = 1.0,
     confidence: NonNegative = 0.0,
 ) -> Tensor:
-    """Minimises the l2 perturbation: ‖δ‖² + c·max(margin + `confidence`, 0) (Carlini & Wagner 2017).
+    """Minimises the l2 perturbation: ‖δ‖² + c·max(margin + `confidence`, 0) (Carlini & Wagner
+    2017).
 
     See section VI-A of the paper. For each of `searches` values of c, Adam takes `steps` steps in
     tanh space. c begins at `initial`, grows tenfold until the image is adversarial, and is then

@@ -16,7 +16,8 @@ NEAR = 1.1
 """An adversarial image is refined only if its size is at most this many times that of the smallest,
 and the radius."""
 BEYOND = (1e-7, 1e-4, 1e-2)
-"""How far a refined image goes beyond the plane; the first that rounding and curvature allow counts."""
+"""How far a refined image goes beyond the plane; the first that rounding and curvature allow
+counts."""
 
 
 # long: options are spelled out, one a line, and the docstring says where the paper is left

@@ -25,7 +25,8 @@ def square(
     queries: Count = 5000,
     p_init: Share = 0.8,
 ) -> Tensor:
-    """Square attack: random search without gradients (Andriushchenko et al. 2020, algorithms 1 to 3).
+    """Square attack: random search without gradients (Andriushchenko et al. 2020, algorithms 1 to
+    3).
 
     Each query changes one square, and the change is kept if it lowers the margin. In l1 it is
     algorithm 3 with lengths added instead of their squares (Croce & Hein 2021). Each image gets
@@ -158,7 +159,8 @@ def _moved(reached: Tensor, origin: Tensor, ball: Ball, draws: Draws, side: int)
 
 
 def _bump(side: int, like: Tensor) -> Tensor:
-    """(side, side) of length 1: two hills of opposite signs, side by side (equation 2 of the paper)."""
+    """(side, side) of length 1: two hills of opposite signs, side by side (equation 2 of the
+    paper)."""
     left = side - side // 2
     bump = torch.cat([_hill(side, left, like), -_hill(side, side - left, like)], 1)
     length: Tensor = torch.linalg.vector_norm(bump)
@@ -166,7 +168,8 @@ def _bump(side: int, like: Tensor) -> Tensor:
 
 
 def _hill(height: int, width: int, like: Tensor) -> Tensor:
-    """Σ over k ≤ M(r, c) of 1/(n + 1 − k)², with n = ⌊height/2⌋ and M = n − distance from the middle."""
+    """Σ over k ≤ M(r, c) of 1/(n + 1 − k)², with n = ⌊height/2⌋ and M = n − distance from the
+    middle."""
     down = (torch.arange(height, device=like.device) - height // 2).abs()[:, None]
     across = (torch.arange(width, device=like.device) - width // 2).abs()[None]
     n = height // 2

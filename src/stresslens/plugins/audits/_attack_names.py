@@ -1,4 +1,5 @@
-"""Kinds of attacks (single step, iterative, black box, …) from their names in tables and protocols."""
+"""Kinds of attacks (single step, iterative, black box, …) from their names in tables and
+protocols."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ _WORDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("single step", ("fgsm", "fgm", "rfgsm", "ffgsm", "fast gradient", "gradient sign")),
     ("random", ("noise", "random", "gauss", "gaussian", "uniform")),
 )
-"""The first match counts: "I-FGSM" and "random-start PGD" are iterative, and so is AutoAttack. A name
-may omit the spaces of a phrase."""
+"""The first match counts: "I-FGSM" and "random-start PGD" are iterative, and so is AutoAttack. A
+name may omit the spaces of a phrase."""
 
 
 def attack_kind(attack: str) -> Kind:
@@ -52,7 +53,8 @@ def _contains(name: str, phrase: str) -> bool:
 
 
 def targeted_success(attack: str) -> bool:
-    """Whether the name says that the attack is targeted, which makes it weaker than an untargeted one."""
+    """Whether the name says that the attack is targeted, which makes it weaker than an untargeted
+    one."""
     words = attack.lower()
     return (
         any(word in words for word in ("least", "target")) and "dlr" not in words and "untarget" not in words

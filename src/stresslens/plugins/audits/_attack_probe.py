@@ -1,4 +1,5 @@
-"""Shared by audits that run attacks: the radius to attack at, and images that only some attacks break."""
+"""Shared by audits that run attacks: the radius to attack at, and images that only some attacks
+break."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ FEWEST = 2
 
 
 def ladder(probe: Probe) -> dict[float, NDArray[np.bool_]]:
-    """Which images the protocol breaks at up to `RUNGS` evenly spaced radii, each attacked separately."""
+    """Which images the protocol breaks at up to `RUNGS` evenly spaced radii, each attacked
+    separately."""
     chosen = np.unique(np.linspace(0, len(probe.radii) - 1, RUNGS).round().astype(int))
     return {probe.radii[k]: probe.broken(probe.protocol, probe.radii[k])[0] for k in chosen}
 

@@ -21,5 +21,6 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def input_gradients(model: nn.Module, x: Tensor, loss: PerImage, y: Tensor) -> Tensor:
-    """(N, C, H, W) the gradient of each image's loss at the image; zero if the model passes none back."""
+    """(N, C, H, W) the gradient of each image's loss at the image; zero if the model passes none
+    back."""
     return gradient(BatchedModel(model, batch=PIECE), x, loss, y)[2]

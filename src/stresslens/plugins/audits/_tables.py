@@ -12,7 +12,8 @@ from stresslens.plugins.audits._finding import no_sign, sign
 UNKNOWN = 0.01
 """If a table does not give the number of images, a difference counts from one point on."""
 MANY_IMAGES, MANY_POINTS = 5, 0.005
-"""A difference is serious from five images in one direction (sign test p = 2⁻⁵) and half a point on."""
+"""A difference is serious from five images in one direction (sign test p = 2⁻⁵) and half a point
+on."""
 
 
 def least(*rows: Row, images: int = 2) -> float:
@@ -91,7 +92,8 @@ def row_text(row: Row) -> str:
 
 
 def stalls(clean: float, near: float, far: float, ratio: float) -> bool:
-    """Whether accuracy falls from `clean` to `near`, but hardly further to `far` at a larger radius.
+    """Whether accuracy falls from `clean` to `near`, but hardly further to `far` at a larger
+    radius.
 
     That is so if the radius grows by `ratio` ≥ 4, the further fall is less than a fourth of the
     first, and more than half of the clean accuracy is left.

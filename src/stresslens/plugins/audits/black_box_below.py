@@ -12,7 +12,8 @@ AUDIT = "black box below"
 
 
 def black_box_below(table: Sequence[Row]) -> Finding:
-    """A black-box or random attack gives a lower accuracy than the best gradient attack at that radius.
+    """A black-box or random attack gives a lower accuracy than the best gradient attack at that
+    radius.
 
     See Athalye et al. (2018), section 3. A sign from two images on (one point if n is not known).
     """

@@ -9,7 +9,8 @@ AUDIT = "doubled steps"
 
 
 def doubled_steps(probe: Probe) -> Finding:
-    """The protocol has not converged: with twice the steps or queries its attacks break more images.
+    """The protocol has not converged: with twice the steps or queries its attacks break more
+    images.
 
     See Carlini et al. (2019). A sign from two images on; serious from a twentieth of the images on.
     """

@@ -8,7 +8,8 @@ AUDIT = "dropped images"
 
 
 def dropped_images(curve: Curve) -> Finding:
-    """Fewer images were counted than the attack was given, for example without a last, partial batch.
+    """Fewer images were counted than the attack was given, for example without a last, partial
+    batch.
 
     One missing image is a sign.
     """

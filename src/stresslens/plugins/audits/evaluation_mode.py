@@ -15,8 +15,8 @@ def evaluation_mode(
 ) -> Finding:
     """The model is given in training mode, or parts of it stay in training mode after eval().
 
-    Dropout and batch statistics then change the results. A sign if logits in training mode differ by
-    more than `tolerance` of their range, or if any part stays in training mode.
+    Dropout and batch statistics then change the results. A sign if logits in training mode differ
+    by more than `tolerance` of their range, or if any part stays in training mode.
     """
     x, _ = few(images)
     modes = {module: module.training for module in model.modules()}

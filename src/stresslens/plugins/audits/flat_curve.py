@@ -15,7 +15,8 @@ def flat_curve(curve: Curve) -> Finding:
 
     See "accuracy against perturbation budget" there. A sign if a radius at least four times another
     adds less than a fourth to the fall so far, with more than half of the clean accuracy left. In
-    linf it is also a sign if more than half is left at 0.5 or more, where any image can be made grey.
+    linf it is also a sign if more than half is left at 0.5 or more, where any image can be made
+    grey.
     """
     n = len(curve.smallest)
     right = {eps: int(curve.robust(eps).sum()) for eps in curve.radii if eps > 0}

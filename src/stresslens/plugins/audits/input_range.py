@@ -10,7 +10,8 @@ AUDIT = "input range"
 
 
 def input_range(images: tuple[Tensor, Tensor]) -> Finding:
-    """The attacked images are not in [0, 1], or use little of it (the brightest pixel is below 0.05).
+    """The attacked images are not in [0, 1], or use little of it (the brightest pixel is below
+    0.05).
 
     The radius then has another meaning than its value says, which is a serious sign.
     """

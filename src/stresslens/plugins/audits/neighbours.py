@@ -14,8 +14,8 @@ AUDIT = "neighbours"
 def neighbours(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-4) -> Finding:
     """An image's logits depend on the other images of the batch, for example by batch statistics.
 
-    In evaluation mode, its logits alone and in a batch of 32 differ by more than `tolerance` of their
-    range. One such image is a sign.
+    In evaluation mode, its logits alone and in a batch of 32 differ by more than `tolerance` of
+    their range. One such image is a sign.
     """
     x, _ = few(images, 32)
     if len(x) < 2:

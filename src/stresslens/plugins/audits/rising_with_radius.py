@@ -12,7 +12,8 @@ AUDIT = "rising with radius"
 
 
 def rising_with_radius(table: Sequence[Row]) -> Finding:
-    """Accuracy under the same attack is higher at a larger radius, or higher than the clean accuracy.
+    """Accuracy under the same attack is higher at a larger radius, or higher than the clean
+    accuracy.
 
     See Athalye et al. (2018), section 3: a ball contains every smaller one. A sign from two images
     on (one point if n is not known). For a single-step attack it is minor, because one long step
@@ -50,5 +51,6 @@ def rising_with_radius(table: Sequence[Row]) -> Finding:
 
 
 def _as_strong(row: Row, other: Row) -> bool:
-    """Whether the attack of `row` has at least as many steps as `other`, and the same kind of step size."""
+    """Whether the attack of `row` has at least as many steps as `other`, and the same kind of step
+    size."""
     return (row.steps or 0) >= (other.steps or 0) and (row.step_size is None) == (other.step_size is None)

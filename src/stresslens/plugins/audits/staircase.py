@@ -17,9 +17,9 @@ def staircase(
 ) -> Finding:
     """Small changes of the image do not change the logits at all: the input is rounded.
 
-    It may be rounded to levels, to bits or by a threshold. Random signs of each of `sizes` are added
-    to every pixel, inside the box. A sign if one of them changes no logit of at least half of the
-    images: gradients are then zero, or come from an approximation.
+    It may be rounded to levels, to bits or by a threshold. Random signs of each of `sizes` are
+    added to every pixel, inside the box. A sign if one of them changes no logit of at least half of
+    the images: gradients are then zero, or come from an approximation.
     """
     x, _ = few(images, 64)
     if len(x) < 2:

@@ -11,9 +11,10 @@ def steps_at_origin(curve: Curve) -> Finding:
     """The curve falls at its beginning and hardly afterwards.
 
     That is, the smallest radius, at most a tenth of the largest, already breaks more than 10 % of
-    the images, and more than half of those that the largest breaks. Minor. Margins of trained models
-    are spread out, so few images are broken at once. The curve falls like this if the model is not
-    continuous (rounded input, randomness, a lookup), or is attacked in another mode than evaluated.
+    the images, and more than half of those that the largest breaks. Minor. Margins of trained
+    models are spread out, so few images are broken at once. The curve falls like this if the model
+    is not continuous (rounded input, randomness, a lookup), or is attacked in another mode than
+    evaluated.
     """
     n = len(curve.smallest)
     radii = [eps for eps in curve.radii if eps > 0]

@@ -9,7 +9,8 @@ AUDIT = "transfer wins"
 
 
 def transfer_wins(probe: Probe) -> Finding:
-    """Adversarial images of another model break images that the attack on this model does not break.
+    """Adversarial images of another model break images that the attack on this model does not
+    break.
 
     See Athalye et al. (2018) and Carlini et al. (2019). A sign from two images on.
     """

@@ -17,7 +17,8 @@ def beta(draws: Draws, alpha: float, like: Tensor) -> Tensor:
 
 
 def partners(draws: Draws) -> Tensor:
-    """(N,) each image's partner: the next image in a random order, so each is the partner of one other."""
+    """(N,) each image's partner: the next image in a random order, so each is the partner of one
+    other."""
     order = draws.uniform().argsort()
     partner = torch.empty_like(order)
     partner[order] = order.roll(-1)
@@ -25,6 +26,7 @@ def partners(draws: Draws) -> Tensor:
 
 
 def blended(y: Tensor, partner: Tensor, share: Tensor, classes: int) -> Tensor:
-    """(N, K) mixed labels: `share` (N,) of each image's label y (N,) or (N, K), the rest its partner's."""
+    """(N, K) mixed labels: `share` (N,) of each image's label y (N,) or (N, K), the rest its
+    partner's."""
     target = F.one_hot(y, classes).to(share.dtype) if y.ndim == 1 else y
     return torch.lerp(target[partner], target, share[:, None])

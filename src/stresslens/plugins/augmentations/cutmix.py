@@ -16,8 +16,8 @@ def cutmix(
     The labels are mixed by area. The box has the image's proportions and the area 1 - share, with
     the share from Beta(alpha, alpha). It is around a random position and may reach outside. Returns
     labels (N, K) as probabilities: the probability of an image's own label is the share of its
-    pixels that are kept. Box and share are drawn for each image. Its partner is found as in `mixup`,
-    so the result depends on which images are in the batch.
+    pixels that are kept. Box and share are drawn for each image. Its partner is found as in
+    `mixup`, so the result depends on which images are in the batch.
     """
     side, partner = (1 - beta(draws, alpha, x)).sqrt()[:, None], partners(draws)
     rows, columns = ((side * length).long() for length in x.shape[2:])

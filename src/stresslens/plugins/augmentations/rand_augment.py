@@ -39,14 +39,15 @@ def rand_augment(
     operations: Natural = 2,
     magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0,
 ) -> tuple[Tensor, Tensor]:
-    """RandAugment: random operations, one after the other, all of one magnitude (Cubuk et al. 2020).
+    """RandAugment: random operations, one after the other, all of one magnitude (Cubuk et al.
+    2020).
 
-    `operations` are drawn for each image from fourteen: identity; shear and translation along either
-    side, rotation; brightness, contrast, colour, sharpness; posterize, solarize, autocontrast,
-    equalize. Magnitude 30 is a shear of 0.3, a translation by 150/331 of the side, 30°, a factor of
-    0.1 or 1.9, four bits, or inversion of every value; the direction is drawn. The operation colour
-    is only for images of three channels. Moved images are interpolated bilinearly; in the paper
-    they are not interpolated.
+    `operations` are drawn for each image from fourteen: identity; shear and translation along
+    either side, rotation; brightness, contrast, colour, sharpness; posterize, solarize,
+    autocontrast, equalize. Magnitude 30 is a shear of 0.3, a translation by 150/331 of the side,
+    30°, a factor of 0.1 or 1.9, four bits, or inversion of every value; the direction is drawn. The
+    operation colour is only for images of three channels. Moved images are interpolated bilinearly;
+    in the paper they are not interpolated.
     """
     available = COLOUR if x.shape[1] == 3 else GREY
     chosen = draws.integers(len(available), operations)  # (N, operations)

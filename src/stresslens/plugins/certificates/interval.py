@@ -35,8 +35,8 @@ def interval(
     layer's outputs follow from those on its inputs, in float64. The last linear layer is combined
     with the differences of logits. The bounds are exact for a model of one affine layer and get
     looser with every further layer; for a model that was not trained for them, the radius is small.
-    It is found by `halvings` bisections of [0, 1], and is itself certified. x (N, C, H, W) in [0, 1],
-    y (N,) → (N,): NaN where no radius is certified, -inf where the prediction is not y. Raises
+    It is found by `halvings` bisections of [0, 1], and is itself certified. x (N, C, H, W) in [0,
+    1], y (N,) → (N,): NaN where no radius is certified, -inf where the prediction is not y. Raises
     ConfigError with the name of the first layer that is not supported.
     """
     layers = list(_layers(model))

@@ -15,8 +15,8 @@ SMALL, LARGE = 32, 224
 def strength(x: Tensor, severity: Severity, small: Levels, large: Levels) -> float:
     """The strength for a severity: `small` up to 32 pixels, `large` from 224 pixels on.
 
-    They are CIFAR-10-C's and ImageNet-C's values (Hendrycks & Dietterich 2019). In between, they are
-    interpolated by the logarithm of the shorter side.
+    They are CIFAR-10-C's and ImageNet-C's values (Hendrycks & Dietterich 2019). In between, they
+    are interpolated by the logarithm of the shorter side.
     """
     side = min(x.shape[-2:])
     share = min(1.0, max(0.0, math.log(side / SMALL) / math.log(LARGE / SMALL)))

@@ -7,7 +7,8 @@ from stresslens.plugins.corruptions._strength import Severity, strength
 
 
 def brightness(x: Tensor, severity: Severity) -> Tensor:
-    """Higher brightness: raises the value in HSV (Hendrycks & Dietterich 2019). x (N, C, H, W) in [0, 1].
+    """Higher brightness: raises the value in HSV (Hendrycks & Dietterich 2019). x (N, C, H, W) in
+    [0, 1].
 
     Hue and saturation do not change. The value is the brightest channel. Black becomes grey.
     """

@@ -9,7 +9,8 @@ from stresslens.plugins.corruptions._strength import Severity, strength
 
 
 def fog(x: Tensor, draws: Draws, severity: Severity) -> Tensor:
-    """Fog of varying thickness; the brightness of the brightest pixel is kept. x (N, C, H, W) in [0, 1].
+    """Fog of varying thickness; the brightness of the brightest pixel is kept. x (N, C, H, W) in
+    [0, 1].
 
     Hendrycks & Dietterich (2019) make the fog by midpoint displacement. Here it is a sum of random
     grids for any image size, each twice as fine as the one before and weaker.

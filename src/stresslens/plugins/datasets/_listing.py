@@ -1,4 +1,5 @@
-"""Listing of a user's image files, labels and splits: directory, zip or tar archive, CSV or parquet."""
+"""Listing of a user's image files, labels and splits: directory, zip or tar archive, CSV or
+parquet."""
 
 from __future__ import annotations
 

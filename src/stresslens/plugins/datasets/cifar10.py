@@ -19,9 +19,9 @@ def cifar10(
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32 pixels, ten classes.
 
     `validation` (a count or a share) is drawn from the 50,000. `subset` keeps that many training
-    images, class-balanced. `names` replaces the names of the ten classes, airplane first, for models
-    that use them in captions. The data set is read from `cifar-10-batches-py` under the data root;
-    if it is not complete there, torchvision downloads it.
+    images, class-balanced. `names` replaces the names of the ten classes, airplane first, for
+    models that use them in captions. The data set is read from `cifar-10-batches-py` under the data
+    root; if it is not complete there, torchvision downloads it.
     """
     dataset = torchvision().datasets.CIFAR10
     for root in dict.fromkeys((data_root(), cache_root())):

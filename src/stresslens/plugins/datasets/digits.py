@@ -10,7 +10,8 @@ from stresslens.core.types import Count, NonNegative, Seed
 def digits(
     *, test: NonNegative = 0.2, validation: NonNegative = 0.2, subset: Count | None = None, seed: Seed = 42
 ) -> Data:
-    """scikit-learn's digits: 1,797 grey images of 8×8 pixels, values 0 to 16, ten classes; no download.
+    """scikit-learn's digits: 1,797 grey images of 8×8 pixels, values 0 to 16, ten classes; no
+    download.
 
     `test` and `validation` are counts or shares of all images, stratified by class. `subset` keeps
     that many training images, class-balanced. With `seed=42` and `test=0.2` the test images are

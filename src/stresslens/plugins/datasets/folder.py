@@ -37,7 +37,8 @@ def folder(
     subset: Count | None = None,
     seed: Seed = 42,
 ) -> Data:
-    """Your own images: a directory or archive with a folder for each class, or a CSV or parquet table.
+    """Your own images: a directory or archive with a folder for each class, or a CSV or parquet
+    table.
 
     `path` is a directory, a zip or tar archive, or a table of path, label and more; it is relative
     to the working folder.
@@ -47,8 +48,8 @@ def folder(
     Both are counts or shares, by default a fifth. Images of one `group` stay in one part. For a
     table, `group` is a column, by default "group"; for folders it is a regular expression whose
     first group in parentheses matches the group in the file's path. `subset` keeps that many
-    training images, class-balanced. `classes` keeps only images of these classes. `slices` names the
-    table's columns that scores are split by, by default all.
+    training images, class-balanced. `classes` keeps only images of these classes. `slices` names
+    the table's columns that scores are split by, by default all.
 
     Decoding: every file is decoded once into a cache, which is used as long as names, sizes and
     times of the files are the same. `size` is in pixels, or [height, width]; it may be left out if

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from stresslens.core.types import Count
 
 Scale = Literal["auto"] | Count
-"""The factor by which images are enlarged. auto: the smallest factor that gives the shorter side the
-pixels that a feature needs."""
+"""The factor by which images are enlarged. auto: the smallest factor that gives the shorter side
+the pixels that a feature needs."""
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 

@@ -39,7 +39,8 @@ def hog_svm(
 
 
 def gradients_of(pictures: NDArray[np.uint8], *, cell: int, bins: int) -> NDArray[np.float64]:
-    """(N, D) block-normalised histograms of images (N,H,W); the border is repeated to fill the last cells."""
+    """(N, D) block-normalised histograms of images (N,H,W); the border is repeated to fill the last
+    cells."""
     short = [-side % cell for side in pictures.shape[1:]]
     whole = np.pad(pictures.astype(np.float64), ((0, 0), (0, short[0]), (0, short[1])), mode="edge")
     down, across = np.gradient(whole, axis=(1, 2))

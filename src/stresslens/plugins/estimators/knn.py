@@ -14,8 +14,8 @@ def knn(seed: int, *, neighbours: Count = 5, components: Literal["all"] | Count 
 
     Distances are Euclidean, between pixels or, which is faster, between the first `components`
     principal components of the training images (randomised SVD, Halko et al. 2011). Scores are
-    logarithms of the shares of votes, after one more vote is spread over all classes. Every training
-    image is kept. If there are fewer images than `neighbours`, all vote.
+    logarithms of the shares of votes, after one more vote is spread over all classes. Every
+    training image is kept. If there are fewer images than `neighbours`, all vote.
     """
     return _Nearest(seed, neighbours, components)
 

@@ -87,7 +87,8 @@ class _Bag:
         return np.asarray(means.fit(descriptors).cluster_centers_, np.float32)
 
     def _histograms(self, images: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
-        """(n, words) for each piece of images: the share of descriptors that are nearest to each word."""
+        """(n, words) for each piece of images: the share of descriptors that are nearest to each
+        word."""
         from sklearn.metrics import pairwise_distances_argmin
 
         for descriptors in self._descriptors(images):

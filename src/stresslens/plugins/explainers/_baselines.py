@@ -11,7 +11,8 @@ from stresslens.core.errors import ConfigError
 
 
 def baseline(x: Tensor, fill: float | str, train: Split | None, name: str) -> Tensor:
-    """Uninformative images (N, C, H, W) for x: one grey, the training images' mean colour, or x blurred.
+    """Uninformative images (N, C, H, W) for x: one grey, the training images' mean colour, or x
+    blurred.
 
     `name` is the explainer's, for errors. Raises ConfigError for the mean without training images.
     """

@@ -12,7 +12,8 @@ from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.errors import ConfigError
 
 Of = Literal["logit", "probability", "log_probability"]
-"""The score of a class that is explained: its logit, its probability, or the probability's logarithm."""
+"""The score of a class that is explained: its logit, its probability, or the probability's
+logarithm."""
 
 VALUES = 2**23
 """Most pixel values in a batch of images."""

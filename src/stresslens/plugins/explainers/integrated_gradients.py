@@ -35,8 +35,8 @@ def integrated_gradients(
 
     The integral uses Gauss-Legendre quadrature with `steps` points. If an image's map does not add
     up to within 0.1 % of the difference (or 0.001 if that is below 1), it is computed again with
-    twice as many points, up to 4,096. A note gives the number of images for which this fails. Raises
-    ConfigError for the mean without training images.
+    twice as many points, up to 4,096. A note gives the number of images for which this fails.
+    Raises ConfigError for the mean without training images.
     """
     origin = baseline(x, start, train, "integrated_gradients")
     path = x - origin

@@ -22,9 +22,10 @@ def rollout(
     """Attention rollout: how much each patch contributes to the tokens that the head reads.
 
     The attention matrices of all blocks, each mixed with the identity by the `residual` share, are
-    multiplied from the first block to the last (Abnar & Zuidema 2020). The map is the same for every
-    class. It is the row of the class token, or without one the mean row. Raises ConfigError for a
-    model without attention over all tokens at once (attention within windows is not supported).
+    multiplied from the first block to the last (Abnar & Zuidema 2020). The map is the same for
+    every class. It is the row of the class token, or without one the mean row. Raises ConfigError
+    for a model without attention over all tokens at once (attention within windows is not
+    supported).
     """
     maps = []
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""Parts of vision transformers: patch embedding, attention (global or in windows), blocks, pooling."""
+"""Parts of vision transformers: patch embedding, attention (global or in windows), blocks,
+pooling."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Tokens(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over tokens (N, T, width), initialised as torch's MultiheadAttention."""
+    """Multi-head self-attention over tokens (N, T, width), initialised as torch's
+    MultiheadAttention."""
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()

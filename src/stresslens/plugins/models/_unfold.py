@@ -1,4 +1,5 @@
-"""Convolution by unfolding (im2col): patches as matrix rows, one matrix product, explicit backward."""
+"""Convolution by unfolding (im2col): patches as matrix rows, one matrix product, explicit
+backward."""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def _matrix(weight: Tensor) -> Tensor:
 
 
 def _parts(outputs: Tensor, weight: Tensor) -> Iterator[slice]:
-    """Slices of images of outputs (N, H', W', K): as many at a time as `NUMBERS` allows, at least one."""
+    """Slices of images of outputs (N, H', W', K): as many at a time as `NUMBERS` allows, at least
+    one."""
     most = NUMBERS if outputs.device.type == "cpu" else NUMBERS_ON_A_GPU
     at_once = max(1, most // (outputs.shape[1] * outputs.shape[2] * weight[0].numel()))
     return (slice(start, start + at_once) for start in range(0, len(outputs), at_once))

@@ -44,7 +44,8 @@ class ZeroShot(nn.Module):
     def tell_apart(self, names: Sequence[str], templates: Sequence[str]) -> None:
         """Sets the classes to these names.
 
-        Raises ConfigError for empty names, and for captions that the tokenizer does not distinguish.
+        Raises ConfigError for empty names, and for captions that the tokenizer does not
+        distinguish.
         """
         self.names = tuple(names)
         self._captions = self.captions(templates)
@@ -74,7 +75,8 @@ class ZeroShot(nn.Module):
             return logits if self.logit_bias is None else logits + self.logit_bias
 
     def text_features(self) -> Tensor:
-        """(K, D) features of the classes, cached as long as the text side's weights do not change."""
+        """(K, D) features of the classes, cached as long as the text side's weights do not
+        change."""
         weights = list(self._text_side())
         if self.training and any(p.requires_grad for p in weights):
             return self._encode()
@@ -95,7 +97,8 @@ class ZeroShot(nn.Module):
         return F.normalize(features.view(classes, templates, -1).mean(1), dim=-1)
 
     def _unpadded(self, tokens: Tensor) -> Tensor:
-        """open_clip's `encode_text`; with causal attention, without the padding after the longest caption."""
+        """open_clip's `encode_text`; with causal attention, without the padding after the longest
+        caption."""
         clip: Any = self
         causal = getattr(clip, "text_pool_type", None) == "argmax" and clip.attn_mask is not None
         if not causal or not isinstance(clip.text_projection, Tensor):

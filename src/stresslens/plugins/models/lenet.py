@@ -9,9 +9,9 @@ def lenet(shape: Shape, classes: int, *, doubled: bool = False) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling.
 
     The first convolution is padded, so that 28×28 pixels become 5×5. Pooling is before ReLU: values
-    and gradients are the same, with a quarter of ReLU's work. `doubled` adds a 5×5 convolution after
-    each pooling, which keeps channels and size. On MNIST: 61,706 parameters, doubled 69,028. Raises
-    ValueError below 12×12 pixels.
+    and gradients are the same, with a quarter of ReLU's work. `doubled` adds a 5×5 convolution
+    after each pooling, which keeps channels and size. On MNIST: 61,706 parameters, doubled 69,028.
+    Raises ValueError below 12×12 pixels.
     """
     channels, height, width = shape
     rows, columns = (height // 2 - 4) // 2, (width // 2 - 4) // 2

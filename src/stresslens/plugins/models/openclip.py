@@ -75,13 +75,14 @@ def openclip(
     quick_gelu: bool | Literal["matched"] = "matched",
     evaluation: Literal["running", "batch"] = "running",
 ) -> nn.Module:
-    """CLIP (Radford et al. 2021) as a classifier: a net of open_clip, by `name` or a small `layout`.
+    """CLIP (Radford et al. 2021) as a classifier: a net of open_clip, by `name` or a small
+    `layout`.
 
-    The tensors keep open_clip's names. `head: text` is zero-shot: a logit is the learned scale times
-    the cosine between the image and the class's captions. A class's captions are the `templates`
-    with its name for "{}"; their normalised features are averaged and normalised again. The text
-    side is encoded once, and again when its weights change. Gradients reach the image, and in
-    training mode both towers. `head: linear` is the image tower with a new linear layer. The
+    The tensors keep open_clip's names. `head: text` is zero-shot: a logit is the learned scale
+    times the cosine between the image and the class's captions. A class's captions are the
+    `templates` with its name for "{}"; their normalised features are averaged and normalised again.
+    The text side is encoded once, and again when its weights change. Gradients reach the image, and
+    in training mode both towers. `head: linear` is the image tower with a new linear layer. The
     tokenizer ignores case. A vision transformer ignores pixels beyond a multiple of its patch.
 
     `quick_gelu: matched` is the activation that the published `weights` were trained with. Without
@@ -109,7 +110,8 @@ def openclip(
 
 
 def published(*, name: str | None = None, weights: str | None = None) -> PretrainedWeights | None:
-    """Published weights of open_clip for the architecture `name`, by tag (openai, laion2b_s34b_b79k, …).
+    """Published weights of open_clip for the architecture `name`, by tag (openai,
+    laion2b_s34b_b79k, …).
 
     They are downloaded on first use into the caches of huggingface_hub and open_clip. Raises
     ConfigError for an unknown tag, and DataError if the file cannot be downloaded or read.
@@ -139,7 +141,8 @@ def usual(*, name: str | None = None) -> Preprocessing | None:
 
 
 class _BatchStatistics(nn.BatchNorm2d):
-    """Batch norm that uses the batch's statistics also in evaluation, without updating running ones."""
+    """Batch norm that uses the batch's statistics also in evaluation, without updating running
+    ones."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.numel() == x.shape[1]:  # a single value has no variance
@@ -211,7 +214,8 @@ def _class(settings: dict[str, Any]) -> type[Any]:
 
 @cache
 def _zero_shot(kind: str) -> type[Any]:
-    """open_clip's class with `ZeroShot`; its tensors keep their names, so weights are exchangeable."""
+    """open_clip's class with `ZeroShot`; its tensors keep their names, so weights are
+    exchangeable."""
     return type("ZeroShot", (ZeroShot, getattr(open_clip().model, kind)), {})
 
 

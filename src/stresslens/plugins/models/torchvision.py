@@ -15,12 +15,13 @@ from stresslens.plugins.models._stem import Stem, small, with_channels
 
 
 def torchvision(shape: Shape, classes: int, *, name: str, stem: Stem = "published") -> nn.Module:
-    """A classifier of torchvision by its `name` (resnet50, convnext_tiny, …), with a new last layer.
+    """A classifier of torchvision by its `name` (resnet50, convnext_tiny, …), with a new last
+    layer.
 
     `weights` are torchvision's by name (IMAGENET1K_V2, DEFAULT), or {file: PATH}, or {run: NAME}.
     Images are then preprocessed as in the training of these weights, unless `input` says otherwise.
-    Auxiliary heads are left out. `stem: small`, for residual networks on images of about 32×32, is a
-    3×3 convolution with stride 1, without pooling. Raises ConfigError for an unknown name, and
+    Auxiliary heads are left out. `stem: small`, for residual networks on images of about 32×32, is
+    a 3×3 convolution with stride 1, without pooling. Raises ConfigError for an unknown name, and
     ValueError if a stem or an image size does not fit the network.
     """
     channels, height, width = shape

@@ -31,10 +31,10 @@ def vit(
 
     Square patches of `patch` pixels become tokens of size `width`. Images whose sides are not a
     multiple of it are padded with zeros on both sides. Position embeddings are learned; they are
-    initialised from N(0, position_std²). Each of `depth` blocks has attention with `heads` heads and
-    an MLP of `mlp` units. `norm` is before both (`pre`, with one more at the end) or after both
-    (`post`; Vaswani et al. 2017, like torch's TransformerEncoderLayer). The head, with hidden layers
-    of `head` units and ReLU, reads a class token or the mean over tokens.
+    initialised from N(0, position_std²). Each of `depth` blocks has attention with `heads` heads
+    and an MLP of `mlp` units. `norm` is before both (`pre`, with one more at the end) or after both
+    (`post`; Vaswani et al. 2017, like torch's TransformerEncoderLayer). The head, with hidden
+    layers of `head` units and ReLU, reads a class token or the mean over tokens.
 
     Raises ValueError if the heads do not divide the width.
     """

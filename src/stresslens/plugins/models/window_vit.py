@@ -30,9 +30,9 @@ def window_vit(
     units. The head is one linear layer on the mean over tokens. Tokens that pad a grid to whole
     windows are never attended to.
 
-    `drop_path` is stochastic depth: in training, a block is left out for an image with a probability
-    that rises linearly from 0 in the first block to `drop_path` in the last (Huang et al. 2016).
-    For 100 classes of 128×128 colour photographs: 1,959,076 parameters.
+    `drop_path` is stochastic depth: in training, a block is left out for an image with a
+    probability that rises linearly from 0 in the first block to `drop_path` in the last (Huang et
+    al. 2016). For 100 classes of 128×128 colour photographs: 1,959,076 parameters.
 
     Raises ValueError if the heads do not divide the width, or if a local block does not exist.
     """

@@ -30,12 +30,12 @@ def adversarial(
 ) -> Tensor:
     """Adversarial training: the loss on attacked images within `eps` (Madry et al. 2018, eq. 2.1).
 
-    The attack uses the model in evaluation mode, the loss in training mode. `share` of each batch is
-    attacked, and the rest stays clean. `chance` is the probability that a batch is attacked at all.
-    Over the first `ramp` of training the radius grows from 0. FGSM training with a random start
-    (Wong et al. 2020) is `attack: {fgsm: {random_start: true, relative_step: 1.25}}`. `target` makes
-    the attack targeted: towards the least likely class, a random one, or a given one. For mixed
-    labels the attack uses the class with the largest weight.
+    The attack uses the model in evaluation mode, the loss in training mode. `share` of each batch
+    is attacked, and the rest stays clean. `chance` is the probability that a batch is attacked at
+    all. Over the first `ramp` of training the radius grows from 0. FGSM training with a random
+    start (Wong et al. 2020) is `attack: {fgsm: {random_start: true, relative_step: 1.25}}`.
+    `target` makes the attack targeted: towards the least likely class, a random one, or a given
+    one. For mixed labels the attack uses the class with the largest weight.
 
     Once an epoch, the accuracies under the attack and under `guard` are reported, for the same
     images. If only the guard's accuracy falls, training has overfitted to its attack (catastrophic

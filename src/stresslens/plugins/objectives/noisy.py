@@ -16,7 +16,7 @@ def noisy(
 ) -> Tensor:
     """The loss on images with Gaussian noise of standard deviation `sigma`, not clamped to the box.
 
-    It trains models for the certificate `smoothing` with the same `sigma` (Cohen, Rosenfeld & Kolter
-    2019, section 3.3).
+    It trains models for the certificate `smoothing` with the same `sigma` (Cohen, Rosenfeld &
+    Kolter 2019, section 3.3).
     """
     return loss(model(x + sigma * step.draws.normal(*x.shape[1:]).to(x.dtype)), y)

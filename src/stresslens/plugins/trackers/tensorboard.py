@@ -50,9 +50,9 @@ def tensorboard(
     """Event files for `tensorboard --logdir runs/STUDY`.
 
     They hold the network's graph, scalars by step and by epoch, images, the confusion matrix,
-    settings, histograms of the weights, an embedding of validation images, and hyper-parameters with
-    the scores. `graph` needs a model that torch.jit.trace can trace; for other models there is a
-    notice, and everything else is written. Raises OSError if the folder cannot be written.
+    settings, histograms of the weights, an embedding of validation images, and hyper-parameters
+    with the scores. `graph` needs a model that torch.jit.trace can trace; for other models there is
+    a notice, and everything else is written. Raises OSError if the folder cannot be written.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -94,7 +94,8 @@ class _TensorBoard:
         self.writer.close()
 
     def _draw(self, entry: Graph) -> None:
-        """Writes the graph; warnings and output of tracing, about Python code of models, are suppressed."""
+        """Writes the graph; warnings and output of tracing, about Python code of models, are
+        suppressed."""
         try:
             with (
                 warnings.catch_warnings(),

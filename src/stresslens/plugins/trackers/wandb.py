@@ -34,9 +34,9 @@ def wandb(
 
     It has the settings, scalars by step and by epoch, histograms of the weights, images with true
     and predicted classes, the confusion matrix, an embedding as a table, and the scores. `project`
-    is the study's name by default. `mode` is by default that of WANDB_MODE, or else offline: no data
-    leaves this machine until `wandb sync`. Raises ImportError if wandb is not installed, and wandb's
-    own errors if it cannot start.
+    is the study's name by default. `mode` is by default that of WANDB_MODE, or else offline: no
+    data leaves this machine until `wandb sync`. Raises ImportError if wandb is not installed, and
+    wandb's own errors if it cannot start.
     """
     mode = mode or os.environ.get("WANDB_MODE") or "offline"  # type: ignore[assignment]
     if mode != "online":

@@ -22,8 +22,8 @@ def activations(
 ) -> Panel:
     """Activations of layers: a row for each image, with a picture of each of the first channels.
 
-    All pictures of a layer have the same colour scale. By default all convolutions are shown, or the
-    tokens after every block of a transformer. Raises ConfigError with the valid names.
+    All pictures of a layer have the same colour scale. By default all convolutions are shown, or
+    the tokens after every block of a transformer. Raises ConfigError with the valid names.
     """
     x, y = x[:images], y[:images]
     modules = dict(model.named_modules(remove_duplicate=False))

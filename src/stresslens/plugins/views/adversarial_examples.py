@@ -17,7 +17,8 @@ def adversarial_examples(
     *,
     images: Count = 10,
 ) -> Panel:
-    """Adversarial images beside the original ones, with the change between them, smallest change first.
+    """Adversarial images beside the original ones, with the change between them, smallest change
+    first.
 
     `adversarials` are those that the run's attacks saved: images, adversarial images (n, C, H, W
     each) and labels (n,). The change is magnified so that its largest value is half of the scale,

@@ -93,7 +93,8 @@ def class_image(
 
 
 def _moments(train: Split) -> tuple[Tensor, Tensor]:
-    """(C, H, W) mean and standard deviation (at least 0.05) of each pixel over the training images."""
+    """(C, H, W) mean and standard deviation (at least 0.05) of each pixel over the training
+    images."""
     total = torch.zeros(2, *train.shape, dtype=torch.float64)
     for piece in train.pieces():
         x = train.floats(piece).double().cpu()

@@ -13,7 +13,8 @@ from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Count, Positive, Seed
 
 OTHERS = 1000
-"""Number of images of every other class that an impostor's distance to its source is compared with."""
+"""Number of images of every other class that an impostor's distance to its source is compared
+with."""
 CANDIDATES = 2000
 
 

@@ -24,7 +24,8 @@ def neighbours(
     among: Count = 10_000,
     seed: Seed = 0,
 ) -> Panel:
-    """Nearest neighbours of each image among the training images, by the cosine of the last features.
+    """Nearest neighbours of each image among the training images, by the cosine of the last
+    features.
 
     At most `among` training images, drawn at random, are compared. Raises ConfigError without
     training images.
