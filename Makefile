@@ -1,34 +1,45 @@
-# make demo | make test | make test-all | make check | make results
+# make demo | make test | make test-all | make check | make docs | make results
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN = .venv/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all check results clean
+.PHONY: demo test test-all lint check docs results clean
 
 # A torch that is already installed (a CPU build, say) is reused rather than downloaded again.
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.runtime: pyproject.toml constraints.txt
 	@test -d .venv || if $(PYTHON) -c "import torch" 2>/dev/null; \
 	  then $(PYTHON) -m venv --system-site-packages .venv; else $(PYTHON) -m venv .venv; fi
 	@echo "installing into .venv (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	@$(PIP) -e .
 	@touch $@
 
-demo: .venv/.installed
+.venv/.test: .venv/.runtime
+	@echo "installing the packages of the tests into .venv ..."
+	@$(PIP) -e ".[test]"
+	@touch $@
+
+demo: .venv/.runtime
 	$(BIN)/stresslens run studies/quickstart.yaml
 
-test: .venv/.installed
+test: .venv/.test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: .venv/.installed
+test-all: .venv/.test
 	$(BIN)/python -m pytest -n 2
 
-check: .venv/.installed
+lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+check: lint test
+
+# The picture and the calls in docs/architecture.md.
+docs: .venv/.runtime
+	$(BIN)/python docs/draw_architecture.py trips
 
 # The tables of docs/results.md; resumable: what is finished is not run again.
-results: .venv/.installed
+results: .venv/.runtime
 	$(BIN)/stresslens run studies/digits-losses-as-published.yaml --jobs 2
 	$(BIN)/stresslens run studies/digits-losses.yaml --jobs 2
 	$(BIN)/stresslens run studies/mnist-adversarial-as-published.yaml --jobs 2

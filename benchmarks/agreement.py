@@ -162,7 +162,8 @@ def timed(attack: Attacked, case: Case, eps: float) -> tuple[Tensor, float] | No
         x_adv = attack(case.model, case.x, case.y, eps)
     except ImportError as error:
         print(
-            f"  {attack.__name__} left out: {error} (pip install torchattacks foolbox adversarial-robustness-toolbox)"
+            f"  {attack.__name__} left out: {error} (pip install torchattacks foolbox "
+            "adversarial-robustness-toolbox)"
         )
         return None
     seconds = time.perf_counter() - began

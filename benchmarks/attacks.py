@@ -74,7 +74,7 @@ def survivors(model: nn.Module, x_adv: Tensor, y: Tensor) -> np.ndarray:
 def ours(model: nn.Module, x: Tensor, y: Tensor, protocol: Any, radii: Any) -> np.ndarray:
     """(n,) every image's smallest broken radius, by the engine."""
     threat = resolve_threat_model(Robustness(radii=radii, protocol=protocol, images="all"), base=Path.cwd())
-    return measure(model, Split(x, y, 1.0), threat)[0].smallest
+    return measure(model, Split(x, y, 1.0), threat)[0].minimal_radius
 
 
 def undropped(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> np.ndarray:
@@ -198,7 +198,8 @@ def pgd() -> None:
             agree = (answers[name] == answers["stresslens"]).mean()
             batch = f", batch {batches[name]}" if name in batches else ""
             print(
-                f"  {name + batch:32} {seconds[name]:6.2f} s   {fastest / seconds[name]:5.2f}x the fastest peer   "
+                f"  {name + batch:32} {seconds[name]:6.2f} s   "
+                f"{fastest / seconds[name]:5.2f}x the fastest peer   "
                 f"{int(answers[name].sum()):4} robust, {100 * agree:.1f} % as stresslens"
             )
 
@@ -226,8 +227,9 @@ def standard() -> None:
         theirs = survivors(model, attack(x, y), y)
         other = time.perf_counter() - began
         print(
-            f"torchattacks' AutoAttack, {budget} of APGD and FAB: {other:.0f} s, {int(theirs.sum())} robust; stresslens is "
-            f"{other / own:.2f} times as fast, {100 * (theirs == robust).mean():.1f} % of the images alike"
+            f"torchattacks' AutoAttack, {budget} of APGD and FAB: {other:.0f} s, "
+            f"{int(theirs.sum())} robust; stresslens is {other / own:.2f} times as fast, "
+            f"{100 * (theirs == robust).mean():.1f} % of the images alike"
         )
 
 
@@ -246,12 +248,13 @@ def curve(*stops: float) -> None:
             robust.append(int((ours(model, x, y, protocol, eps) > eps).sum()))
             alone.append(time.perf_counter() - began)
         print(
-            f"\neleven radii to {stop}, n = {len(x)}, {int((whole > stop).sum())} survive the largest: {together:.1f} s, "
-            f"{together / alone[-1]:.2f} times the largest alone ({alone[-1]:.1f} s), {together / sum(alone):.2f} of one by one "
-            f"({sum(alone):.1f} s)"
+            f"\neleven radii to {stop}, n = {len(x)}, {int((whole > stop).sum())} survive the largest: "
+            f"{together:.1f} s, {together / alone[-1]:.2f} times the largest alone ({alone[-1]:.1f} s), "
+            f"{together / sum(alone):.2f} of one by one ({sum(alone):.1f} s)"
         )
         print(
-            f"  were only surviving dear, and each image to survive once, it would be {(whole > 0).sum() / sum(robust):.2f} of it"
+            "  were only surviving dear, and each image to survive once, it would be "
+            f"{(whole > 0).sum() / sum(robust):.2f} of it"
         )
         print("  robust, together: ", [int((whole > eps).sum()) for eps in radii[1:]])
         print("  robust, one by one:", robust)

@@ -101,11 +101,13 @@ def main() -> None:
         off = float((inside - loop).abs().max())
     print(f"occlusion, 10 images, {SIZE}×{SIZE}, n = {TURNS}, {torch.get_num_threads()} threads")
     print(
-        f"  notebook {seconds['notebook']:.2f} s (576 positions an image), captum {seconds['captum']:.2f} s ({best} at once, 576)"
+        f"  notebook {seconds['notebook']:.2f} s (576 positions an image), captum {seconds['captum']:.2f} s "
+        f"({best} at once, 576)"
     )
     ours = seconds["stresslens"]
     print(
-        f"  784: stresslens {ours:.2f} s: {seconds['notebook'] / ours:.1f} and {seconds['captum'] / ours:.1f} times as fast"
+        f"  784: stresslens {ours:.2f} s: {seconds['notebook'] / ours:.1f} and "
+        f"{seconds['captum'] / ours:.1f} times as fast"
     )
     print(f"  largest difference from captum's map {apart:.1e}, from the loop's {off:.1e}")
     for check in (False, True):
@@ -113,7 +115,8 @@ def main() -> None:
         for name in SIX:
             sl.explain(model, x, {"gradcam": {"guided": True}} if name == "guided" else name, check=check)
         print(
-            f"six explainers, 10 images{', with their checks' if check else ''}: {time.perf_counter() - began:.1f} s (n = 1)"
+            f"six explainers, 10 images{', with their checks' if check else ''}: "
+            f"{time.perf_counter() - began:.1f} s (n = 1)"
         )
     print(f"explainers: {', '.join(registry.names('explainers'))}")
 

@@ -108,7 +108,8 @@ def speed(model: Any, size: int, folder: Path) -> None:
         }
     )
     print(
-        f"\n{model}, batch {size}, PGD-{STEPS}, {torch.get_num_threads()} threads; median of n = 5 turns of {steps} steps"
+        f"\n{model}, batch {size}, PGD-{STEPS}, {torch.get_num_threads()} threads; median of n = 5 turns of "
+        f"{steps} steps"
     )
     for name, rate in rates.items():
         way = compute_config(chosen)
@@ -117,7 +118,8 @@ def speed(model: Any, size: int, folder: Path) -> None:
         )
         first, second = rates["notebook, backward"], rates["notebook, autograd.grad"]
         print(
-            f"  {name:24} {rate:8.0f} images/s   {rate / first:5.2f} × backward   {rate / second:5.2f} × autograd.grad{detail}"
+            f"  {name:24} {rate:8.0f} images/s   {rate / first:5.2f} × backward   "
+            f"{rate / second:5.2f} × autograd.grad{detail}"
         )
 
 

@@ -155,7 +155,8 @@ def main() -> None:
             rates["cache"].append(rate_of(lambda turn=turn: epoch_from_cache(data, given.size, turn)))  # type: ignore[misc]
         middle = {name: np.median(values) for name, values in rates.items()}
         print(
-            f"{kind}, batches of {given.size}, images a second; medians of n = {given.turns} turns of {given.images:,} images"
+            f"{kind}, batches of {given.size}, images a second; medians of n = {given.turns} turns of "
+            f"{given.images:,} images"
         )
         for name, value in middle.items():
             print(f"  {name:24} {value:9,.0f}   cache / this: {middle['cache'] / value:.1f}")

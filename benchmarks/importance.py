@@ -29,7 +29,8 @@ def simulated(trials: int, tables: int, *, decides: bool) -> None:
         shares += [each.share.value / tables for each in found.values()]
     kind = "the first decides " if decides else "none has influence"
     print(
-        f"{kind}, {trials} trials, n = {tables} tables: called real {real.tolist()}, mean share {shares.round(2).tolist()}"
+        f"{kind}, {trials} trials, n = {tables} tables: called real {real.tolist()}, mean share "
+        f"{shares.round(2).tolist()}"
     )
 
 

@@ -155,7 +155,8 @@ def compare(contestants: list[str], side: int, batch: int, device: str, turns: i
             figures.append(json.loads(done.stdout))
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     print(
-        f"{side}×{side} pixels, batches of {batch}, on {device}; medians of n = {turns} processes of {STEPS} steps; {load}"
+        f"{side}×{side} pixels, batches of {batch}, on {device}; medians of n = {turns} processes of "
+        f"{STEPS} steps; {load}"
     )
     middle = {
         name: {key: statistics.median(f[key] for f in figures) for key in figures[0]}
@@ -169,7 +170,10 @@ def compare(contestants: list[str], side: int, batch: int, device: str, turns: i
             for key in ("process", "allocated")
         )
         print(
-            f"  {name:29} {values['seconds']:.3f} s a step ({values['seconds'] / first['seconds']:.2f}×; {spread})   {memory}",
+            (
+                f"  {name:29} {values['seconds']:.3f} s a step ({values['seconds'] / first['seconds']:.2f}×; "
+                f"{spread})   {memory}"
+            ),
             flush=True,
         )
 

@@ -60,8 +60,10 @@ def main() -> None:
         medians = {processes: statistics.median(values) for processes, values in taken.items()}
         ratios = sorted(one / several for one, several in zip(taken[1], taken[CORES]))
         print(
-            f"{case}: {CORES} processes are {medians[1] / medians[CORES]:.2f} times as fast as one with {CORES} threads "
-            f"(turn by turn {ratios[0]:.2f} to {ratios[-1]:.2f}, n = {TURNS}; load {os.getloadavg()[0]:.1f} on {CORES} cores)",
+            f"{case}: {CORES} processes are {medians[1] / medians[CORES]:.2f} times as fast as one with "
+            f"{CORES} threads "
+            f"(turn by turn {ratios[0]:.2f} to {ratios[-1]:.2f}, n = {TURNS}; load {os.getloadavg()[0]:.1f} "
+            f"on {CORES} cores)",
             flush=True,
         )
 

@@ -44,7 +44,8 @@ def seconds_to_write(study: Path) -> float:
 
 def main() -> None:
     print(
-        f"median of {TURNS} turns; the first write is one turn; the largest of the runs' pages; seconds to open study and run"
+        f"median of {TURNS} turns; the first write is one turn; the largest of the runs' pages; seconds to "
+        "open study and run"
     )
     print(
         f"{'study':22} {'write':>7} {'again':>7} {'changed':>7} {'study MB':>9} {'run MB':>7} {'open s':>11}"
@@ -78,7 +79,8 @@ def main() -> None:
                     assert tab.requests == [page.as_uri()], tab.requests
                 opened = " ".join(f"{t:.2f}" for t in times)
             print(
-                f"{name:22} {first:7.2f} {again:7.2f} {changed:7.2f} {sizes[0]:9.2f} {max(sizes[1:]):7.2f} {opened:>11}"
+                f"{name:22} {first:7.2f} {again:7.2f} {changed:7.2f} {sizes[0]:9.2f} {max(sizes[1:]):7.2f} "
+                f"{opened:>11}"
             )
         if tab:
             tab.__exit__(None, None, None)

@@ -65,7 +65,8 @@ def main() -> None:
     home = Path(sys.argv[1] if len(sys.argv) > 1 else "runs")
     folders = sorted(folder for folder in home.iterdir() if (folder / "study.json").is_file())
     print(
-        "# Measured\n\nMade by `make results`; the tables beside the labs' own figures are in [results.md](results.md).\n"
+        "# Measured\n\nMade by `make results`; the tables beside the labs' own figures are in "
+        "[results.md](results.md).\n"
     )
     print("\n\n".join(table(load_study(folder)) for folder in folders))
 

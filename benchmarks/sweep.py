@@ -144,9 +144,13 @@ def main(quick: bool) -> None:
         f"\n{len(SETTINGS)} settings, {epochs} epochs of {len(data.train):,} images, {os.cpu_count()} cores"
     )
     for name, (seconds, accuracy) in times.items():
-        tested = f"{100 * accuracy.value:.2f} % ({100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}) of {accuracy.n:,} test images"
+        tested = (
+            f"{100 * accuracy.value:.2f} % ({100 * accuracy.low:.2f} to {100 * accuracy.high:.2f}) of "
+            f"{accuracy.n:,} test images"
+        )
         print(
-            f"  {name:32} {seconds:7.1f} s   {seconds / whole:5.2f} × stresslens   best by validation: {tested}"
+            f"  {name:32} {seconds:7.1f} s   {seconds / whole:5.2f} × stresslens   best by validation: "
+            f"{tested}"
         )
 
 

@@ -81,13 +81,15 @@ def stresslens_steps(training: Training, steps: int) -> int:
     for step, batch in enumerate(training.batches()):
         if step == steps:
             break
-        loss = training.loss_of(batch)
+        loss = training.batch_loss(batch)
         training.backward(loss)
-        training.check(loss, batch)
-        training.update()
-        training.keep()
+        value, size = training.reduce(loss, batch)
+        training.check(value, batch)
+        training.optimizer_step()
+        training.count(value, size)
+        training.after_step()
         images += len(batch.y)
-    training.position.step = 0
+    training.state.step = 0
     return images
 
 
@@ -172,11 +174,15 @@ def images_per_second(model: str, size: int, folder: Path) -> None:
     )
     way = compute_config(chosen)
     print(
-        f"\n{model}, batch {size}, {torch.get_num_threads()} threads; median of n = {TURNS} turns of {steps} steps"
+        f"\n{model}, batch {size}, {torch.get_num_threads()} threads; median of n = {TURNS} turns of "
+        f"{steps} steps"
     )
     for name, rate in rates.items():
         detail = f"  ({way.precision}, {way.memory_format})" if name == "stresslens" else ""
-        ratios = f"{rate / rates['notebook']:5.2f} × notebook   {rate / rates['float32 in memory']:5.2f} × in memory"
+        ratios = (
+            f"{rate / rates['notebook']:5.2f} × notebook   "
+            f"{rate / rates['float32 in memory']:5.2f} × in memory"
+        )
         print(f"  {name:20} {rate:8.0f} images/s   {ratios}{detail}")
 
 
@@ -241,14 +247,15 @@ def digits() -> None:
         record = stages.carry_out(task)
         ours = time.perf_counter() - start
         total_plain, total_ours = total_plain + plain, total_ours + ours
-        mine = record["scores"]["test"]["accuracy"]["value"]
+        mine = record.scores["test"]["accuracy"].value
         print(
             f"  {task.run:16} plain {plain:6.1f} s, {epochs:6} epochs, {accuracy:.4f}   "
-            f"stresslens {ours:6.1f} s, {record['training']['epochs']:6} epochs, {mine:.4f}   ratio {plain / ours:4.2f}"
+            f"stresslens {ours:6.1f} s, {record.training.epochs:6} epochs, {mine:.4f}   ratio {plain / ours:4.2f}"
         )
     ratio = total_plain / total_ours
     print(
-        f"  all seven: plain {total_plain:.1f} s, stresslens {total_ours:.1f} s (files and evaluation included), ratio {ratio:.2f}"
+        f"  all seven: plain {total_plain:.1f} s, stresslens {total_ours:.1f} s (files and evaluation "
+        f"included), ratio {ratio:.2f}"
     )
 
 
@@ -280,7 +287,8 @@ def overhead() -> None:
             spent.append((wall - steps, wall, steps))
     beyond, wall, steps = sorted(spent)[1]
     print(
-        f"\nquickstart: {wall:.1f} s, of which {steps:.1f} s in training steps and {beyond:.1f} s beyond them (median of n = 3)"
+        f"\nquickstart: {wall:.1f} s, of which {steps:.1f} s in training steps and {beyond:.1f} s beyond "
+        "them (median of n = 3)"
     )
 
 

@@ -115,7 +115,10 @@ def compare(kind: str, folder: Path, side: int, home: Path) -> None:
     rates = in_turns(contestants, turns=TURNS)
     way = chosen.compute
     print(
-        f"{kind} at {side}×{side}, batch {size} ({way.precision}, {way.threads} threads, {way.memory_format}):",
+        (
+            f"{kind} at {side}×{side}, batch {size} ({way.precision}, {way.threads} threads, "
+            f"{way.memory_format}):"
+        ),
         flush=True,
     )
     for name, rate in rates.items():

@@ -11,14 +11,19 @@ model, the noise is each seed's own. Expected accuracies are then known in close
 parts of an image's variance are mixed in three ways (`MIXTURES`): mostly shared difficulty, as
 measured on digits; every seed of a recipe erring on the same images; every seed on its own.
 
-Printed: the share of false verdicts where there is no true difference (target: at most 5 %), the share of intervals that cover the
-truth (target: 95 ± 1.5 %), and power. What cannot meet the target, and why:
-- One seed says nothing about recipes. Its interval and test are about these weights, and are judged against their own truth.
-- Two or three seeds hardly show how much seeds vary. What is safe where they vary much (t with one or two degrees of freedom) is
-  too wide where they do not, so that coverage lies above 96.5 % there, most with two seeds and few images.
-- Where fewer than some ten images differ, counts are so coarse that no interval covers 95 %; these err to the wide side. Wilson's
-  interval of one model's accuracy near 1 on 100 images is the exception: it may cover 90 % (Brown, Cai & DasGupta 2001).
-- Accuracies of seeds that vary much below a ceiling of 100 % are skewed: a recipe's own over five or ten such seeds covers 92 %.
+Printed: the share of false verdicts where there is no true difference (target: at most 5 %), the
+share of intervals that cover the truth (target: 95 ± 1.5 %), and power. What cannot meet the
+target, and why:
+- One seed says nothing about recipes. Its interval and test are about these weights, and are judged
+  against their own truth.
+- Two or three seeds hardly show how much seeds vary. What is safe where they vary much (t with one
+  or two degrees of freedom) is too wide where they do not, so that coverage lies above 96.5 %
+  there, most with two seeds and few images.
+- Where fewer than some ten images differ, counts are so coarse that no interval covers 95 %; these
+  err to the wide side. Wilson's interval of one model's accuracy near 1 on 100 images is the
+  exception: it may cover 90 % (Brown, Cai & DasGupta 2001).
+- Accuracies of seeds that vary much below a ceiling of 100 % are skewed: a recipe's own over five
+  or ten such seeds covers 92 %.
 """
 
 from __future__ import annotations
@@ -138,11 +143,15 @@ def worst_again(results: list[tuple[Cell, dict[str, Any]]], studies: int) -> Non
     ]
     worst = sorted(null, key=lambda each: -each[0])[:4]
     print(
-        f"\nThe cells with most false verdicts, again with {studies:,} fresh studies: false verdicts, %, then and now"
+        f"\nThe cells with most false verdicts, again with {studies:,} fresh studies: false verdicts, %, "
+        "then and now"
     )
     for before, cell in worst:
         again = simulated([cell], studies, 1)[0][1]["stresslens: real"]
-        told = f"{cell.seeds} seeds varying {cell.deviation}, {cell.images:,} images, {cell.accuracies[0]:.0%}, {cell.mixture}"
+        told = (
+            f"{cell.seeds} seeds varying {cell.deviation}, {cell.images:,} images, "
+            f"{cell.accuracies[0]:.0%}, {cell.mixture}"
+        )
         print(f"  {told}: {100 * before:.1f}, {100 * again:.1f}")
 
 
@@ -201,14 +210,17 @@ def around(mean: Array, margin: Array) -> tuple[Array, Array, Array]:
 def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every: bool) -> None:
     error = 100 * (LEVEL * ALPHA / studies) ** 0.5
     print(
-        f"\n{len(results):,} cells of {studies:,} studies; a share of 5 % is known to ± {error:.1f} points (one standard error)"
+        f"\n{len(results):,} cells of {studies:,} studies; a share of 5 % is known to ± {error:.1f} points "
+        "(one standard error)"
     )
     print(
-        "false: verdicts where nothing differs, %. cover: intervals that cover, %; in: cells within 95 ± 1.5, then below, above"
+        "false: verdicts where nothing differs, %. cover: intervals that cover, %; in: cells "
+        "within 95 ± 1.5, then below, above"
     )
     print("power: verdicts where b is better. width: of the interval, points (geometric mean)\n")
     print(
-        "seeds method                     false: mean   max  cover: mean   min     in  below  above  power  width"
+        "seeds method                     false: mean   max  cover: mean   min     in  below  above  "
+        "power  width"
     )
     for seeds in SEEDS:
         for method in METHODS:
@@ -229,8 +241,9 @@ def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every:
             width = np.exp(np.mean([np.log(f[f"{method}: width"] + 1e-12) for _, f in of]))
             below, above = (cover < 0.935).mean(), (cover > 0.965).mean()
             print(
-                f"{seeds:5} {method:26} {100 * np.mean(null):11.1f} {100 * max(null):5.1f} {100 * cover.mean():12.1f} "
-                f"{100 * cover.min():5.1f} {1 - below - above:6.0%} {below:6.0%} {above:6.0%} {power:6.0%} {100 * width:6.2f}"
+                f"{seeds:5} {method:26} {100 * np.mean(null):11.1f} {100 * max(null):5.1f} "
+                f"{100 * cover.mean():12.1f} {100 * cover.min():5.1f} "
+                f"{1 - below - above:6.0%} {below:6.0%} {above:6.0%} {power:6.0%} {100 * width:6.2f}"
             )
     one = [
         f["stresslens: real"]
@@ -238,7 +251,8 @@ def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every:
         if c.seeds == 1 and not c.difference and c.deviation == "large"
     ]
     print(
-        f"\nOne seed, were it asked about recipes whose seeds vary much: {100 * np.mean(one):.0f} % false verdicts"
+        f"\nOne seed, were it asked about recipes whose seeds vary much: {100 * np.mean(one):.0f} % false "
+        "verdicts"
     )
     print("\nA recipe's own accuracy: seeds, mean, least, and cells within 95 ± 1.5, below, above")
     for seeds in SEEDS:
@@ -247,7 +261,8 @@ def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every:
         )
         below, above = (cover < 0.935).mean(), (cover > 0.965).mean()
         print(
-            f"{seeds:5} {100 * cover.mean():6.1f} {100 * cover.min():6.1f} {1 - below - above:6.0%} {below:6.0%} {above:6.0%}"
+            f"{seeds:5} {100 * cover.mean():6.1f} {100 * cover.min():6.1f} {1 - below - above:6.0%} "
+            f"{below:6.0%} {above:6.0%}"
         )
     print("\nstresslens by images and seed variation: coverage, mean over cells (false verdicts, mean), %")
     print(f"{'images':>7} {'seeds vary':>10} " + "".join(f"{f'{seeds} seeds':>15}" for seeds in SEEDS))
@@ -278,7 +293,8 @@ def print_cells(results: list[tuple[Cell, dict[str, Any]]], studies: int, every:
 def families(studies: int) -> None:
     """Studies of four equal recipes, each against the first: the share with any false verdict after Holm."""
     print(
-        "\nFour equal recipes of 95 %, three contrasts, 360 images: studies with a false verdict after Holm, % (before)"
+        "\nFour equal recipes of 95 %, three contrasts, 360 images: studies with a false verdict after "
+        "Holm, % (before)"
     )
     random = np.random.default_rng(1)
     for seeds, deviation in itertools.product(SEEDS, SEED_DEVIATIONS):
@@ -294,7 +310,8 @@ def families(studies: int) -> None:
         tested = np.concatenate(p)
         after = np.mean([min(holm(dict(enumerate(row))).values()) < ALPHA for row in tested])
         print(
-            f"{seeds:5} seeds, varying {deviation:6} {100 * after:5.1f}  ({100 * (tested < ALPHA).any(1).mean():.1f})"
+            f"{seeds:5} seeds, varying {deviation:6} {100 * after:5.1f}  "
+            f"({100 * (tested < ALPHA).any(1).mean():.1f})"
         )
 
 
@@ -314,7 +331,8 @@ def folds(studies: int) -> None:
     """k-fold with real classifiers on small data: two that see other, equally good features, or one
     that sees more."""
     print(
-        "\nNearest centroid on two Gaussians, 5-fold × repetitions: false verdicts, coverage, power %; in brackets the plain t test"
+        "\nNearest centroid on two Gaussians, 5-fold × repetitions: false verdicts, coverage, power %; in "
+        "brackets the plain t test"
     )
     random = np.random.default_rng(2)
     for n, repetitions in itertools.product((60, 100, 300), (1, 2, 3)):
@@ -340,7 +358,8 @@ def folds(studies: int) -> None:
             better.append((p < ALPHA, abs(np.mean(more) - truth) <= margin))
         (false, covers), (power, covers_better) = (np.mean(each, 0) for each in (equal, better))
         print(
-            f"{n:5} images × {repetitions}: false {100 * false:4.1f} ({100 * np.mean(plain):4.1f}), cover {100 * covers:.1f} and "
+            f"{n:5} images × {repetitions}: false {100 * false:4.1f} ({100 * np.mean(plain):4.1f}), cover "
+            f"{100 * covers:.1f} and "
             f"{100 * covers_better:.1f}, power {100 * power:3.0f} (b better by {100 * truth:.1f} points)"
         )
 
@@ -379,7 +398,8 @@ def as_if(table: Crossed, seeds: int, images: int) -> Crossed:
 def plans(studies: int) -> None:
     """The power that a plan made from well-known variances has; 80 % is promised."""
     print(
-        "\nPlans for the true difference, of variances known from 200 seeds × 10,000 images: power at the planned size, %"
+        "\nPlans for the true difference, of variances known from 200 seeds × 10,000 images: power at the "
+        "planned size, %"
     )
     random = np.random.default_rng(4)
     for (a, b), deviation in itertools.product(((0.7, 0.75), (0.95, 0.97)), SEED_DEVIATIONS):
@@ -404,7 +424,8 @@ def plans(studies: int) -> None:
             size = round(images or 100)
             if not np.isfinite(size) or seeds * size > 10**6:
                 print(
-                    f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds} seeds × {size:,} images, not simulated"
+                    f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds} seeds × {size:,} images, not "
+                    "simulated"
                 )
                 continue
             batch = max(1, AT_ONCE // (2 * seeds * size))
@@ -414,7 +435,8 @@ def plans(studies: int) -> None:
             ]
             power = (np.concatenate(p) < ALPHA).mean()
             print(
-                f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds:3} seeds × {size:6,} images: {100 * power:.0f}"
+                f"{a:.2f} to {b:.2f}, seeds vary {deviation:6}: {seeds:3} seeds × {size:6,} images: "
+                f"{100 * power:.0f}"
             )
 
 

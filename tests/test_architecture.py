@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from draw_architecture import (
+    FILES,
+    ORDER,
+    PAGE,
+    ROOT,
+    SOURCE,
+    cycle_of_modules,
+    imports,
+    package_of,
+    picture,
+    with_part,
+)
 
 from stresslens.config.registry import VOCABULARY
-
-ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src" / "stresslens"
-FILES = sorted(SOURCE.rglob("*.py"))
-
-ORDER = [
-    "core",
-    "metrics",
-    "plugins",
-    "config",
-    "evaluation",
-    "training",
-    "robustness",
-    "explanation",
-    "comparison",
-    "report",
-    "study",
-    "api",
-    "cli",
-    "__main__",
-]
-"""A package imports only what stands before it in this list. `__init__` names everything and
-imports it lazily."""
 
 NOUNS = {
     "embedding",
@@ -51,25 +40,6 @@ NOUNS = {
 """Words on -ing that are the field's nouns; `still_rising` is an audit's public name."""
 
 MOST_LINES_OF_A_FILE, MOST_LINES_OF_A_FUNCTION = 400, 60
-
-
-def package_of(file: Path) -> str:
-    return file.relative_to(SOURCE).with_suffix("").parts[0]
-
-
-def imports(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Each import of our own modules: its line, and the parts of the module's path below `stresslens`."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}:{node.lineno}: relative import"
-            if (node.module or "").split(".")[0] == "stresslens":
-                below = (node.module or "").split(".")[1:]
-                yield from ((node.lineno, [*below, alias.name]) for alias in node.names)
-        elif isinstance(node, ast.Import):
-            found = (alias.name.split(".") for alias in node.names)
-            yield from (
-                (node.lineno, parts[1:] or ["__init__"]) for parts in found if parts[0] == "stresslens"
-            )
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
@@ -99,25 +69,16 @@ def test_the_root_has_an_entry_for_each_package_and_no_other() -> None:
 
 def test_no_two_modules_import_each_other() -> None:
     """No cycle among modules, imports inside functions and for type checkers among them."""
-    names = {".".join(file.relative_to(SOURCE).with_suffix("").parts) for file in FILES}
-    uses: dict[str, set[str]] = defaultdict(set)
-    for file in FILES:
-        own = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
-        for _, parts in imports(file):
-            target = ".".join(parts) if ".".join(parts) in names else ".".join(parts[:-1])
-            if own != "__init__" and target != own and target in names:
-                uses[own].add(target)
-    done: set[str] = set()
+    assert not (ring := cycle_of_modules()), " → ".join(ring)
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " → ".join((*path[path.index(name) :], name))
-        if name not in done:
-            for other in sorted(uses[name]):
-                visit(other, (*path, name))
-            done.add(name)
 
-    for name in sorted(names):
-        visit(name, ())
+def test_the_picture_is_that_of_the_imports() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_part(page, "picture", picture()) == page, "docs/architecture.md is stale: make docs"
+    for name in ORDER:
+        path = f"{name}/" if (SOURCE / name).is_dir() else f"{name}.py"
+        assert f"\n| `{path}` | " in page, f"docs/architecture.md does not say what {path} does"
+    assert " < ".join(ORDER[:11]) in re.sub(r"\n> ", " ", page)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
@@ -188,7 +149,10 @@ def test_dynamic_imports_only_in_the_registry() -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, stresslens.cli.main; sys.exit(bool({'torch', 'pydantic', 'numpy', 'PIL'} & set(sys.modules)))"
+    code = (
+        "import sys, stresslens.cli.main; sys.exit(bool({'torch', 'pydantic', 'numpy', 'PIL'} & "
+        "set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -162,8 +162,8 @@ def test_a_tracker_that_fails_is_one_sentence_a_run(tiny: Path, tmp_path: Path) 
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert sorted(done.stderr.splitlines()) == [
-        f"stresslens: runs/tiny/{run}/seed-0: the tracker ours.py:away is left out and the run goes on (OSError: no route to "
-        "host). Once that is mended, the same command tells it everything"
+        f"stresslens: runs/tiny/{run}/seed-0: the tracker ours.py:away is left out and the run continues (OSError: no "
+        "route to host). When this is fixed, run the same command again: it sends everything to the tracker"
         for run in ("linear", "mlp")
     ]
 
@@ -201,7 +201,8 @@ def test_own_plugin_is_copied_and_needs_trust_to_open(type_: Type, tiny: Path, t
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, classes))\n"
     )
     (tmp_path / "own.yaml").write_text(
-        "data: {digits: {subset: 100}}\nmodel: {'mine.py:narrow': {width: 5}}\ntrain: {epochs: 1, precision: float32}\n"
+        "data: {digits: {subset: 100}}\nmodel: {'mine.py:narrow': {width: 5}}\n"
+        "train: {epochs: 1, precision: float32}\n"
     )
     assert type_("run", "own.yaml", "-q")[0] == 0
     run = tmp_path / "runs" / "own" / "run" / "seed-0"
@@ -229,7 +230,8 @@ def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str
     """As a terminal sends Ctrl-C: to the command and its workers alike. Runs that wait for a worker
     are not begun any more."""
     (tmp_path / "long.yaml").write_text(
-        "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 5\n"
+        "data: {digits: {subset: 100}}\nmodel: linear\n"
+        "train: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 5\n"
     )
     command = [sys.executable, "-m", "stresslens", "run", "long.yaml", "--jobs", jobs]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -261,7 +263,8 @@ def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text(
-        "data: {digits: {subset: 100}}\nmodel: linear\ntrain: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 2\n"
+        "data: {digits: {subset: 100}}\nmodel: linear\n"
+        "train: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 2\n"
     )
     command = [sys.executable, "-m", "stresslens", "run", "long.yaml", "--jobs", "2"]
     with subprocess.Popen(

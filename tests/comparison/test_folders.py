@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stresslens.core.files import read_json, write_atomically, write_json
+from stresslens.core.layer_table import LayerTable
 from stresslens.core.run_folder import RunFolder
 
 Type = Callable[..., tuple[int, str, str]]
@@ -60,7 +61,9 @@ def make(
         "data": {"name": "made", "splits": {"test": "0"}, **data},
     }
     write_json(
-        folder.record, record | {"training": {"seconds": 2.0, "epochs": 2}, "layers": {"parameters": 10}}
+        folder.record,
+        record
+        | {"training": {"seconds": 2.0, "epochs": 2}, "layers": LayerTable((), 10, 10, 0, 0, 0).as_json()},
     )
 
 
@@ -160,7 +163,10 @@ def test_other_images_are_refused_by_name_and_kind(type_: Type, studies: Path) -
     )
     assert code == 2
     assert err.splitlines() == [
-        "good/seed-0 and short/seed-0 were not compared: their test images differ (400 test images of made against 100 of small)",
+        (
+            "good/seed-0 and short/seed-0 were not compared: their test images differ "
+            "(400 test images of made against 100 of small)"
+        ),
         "good/seed-0 and relabelled/seed-0 were not compared: "
         "their test images differ (2 of 400 images of made differ in label, the first at 398)",
         "good/seed-0 and repainted/seed-0 were not compared: their test images differ "

@@ -27,7 +27,7 @@ EVERY = [
 ]
 
 
-# --- the contract of every plug-in ------------------------------------------------------------------------------------
+# --- the contract of every plug-in --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("folder", registry.VOCABULARY)
@@ -107,7 +107,7 @@ def test_a_number_is_a_number(folder: str, name: str, option: str, value: Any) -
         registry.resolve(folder, {name: {option: value}})
 
 
-# --- names and options ------------------------------------------------------------------------------------------------
+# --- names and options --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_model_is_never_called_by_position() -> None:
         registry.resolve("models", "linear")((1, 2, 2), 3, (), None)
 
 
-# --- nested plug-ins --------------------------------------------------------------------------------------------------
+# --- nested plug-ins ----------------------------------------------------------------------------------------
 
 
 def test_a_nested_plugin_is_resolved_by_its_annotation() -> None:
@@ -283,7 +283,7 @@ def test_a_mistake_in_a_nested_plugin_is_told_at_its_place() -> None:
     }
 
 
-# --- one's own plug-ins -----------------------------------------------------------------------------------------------
+# --- one's own plug-ins -------------------------------------------------------------------------------------
 
 
 def write(folder: Path, name: str, text: str) -> Path:

@@ -147,9 +147,9 @@ def test_a_bad_sweep_is_told_before_any_training(tmp_path: Path, sweep: str, mes
 def test_a_setting_is_tried_or_set_and_not_both(tmp_path: Path) -> None:
     text = "sweep: {space: {train.lr: [0.1, 1]}}\n"
     (told,) = problems(tmp_path, text + "grid: {train.lr: [0.2]}\n")
-    assert (
-        told
-        == "study.yaml:1: sweep.space.train.lr: is tried by the sweep, and set by grid train.lr 0; take one of the two out"
+    assert told == (
+        "study.yaml:1: sweep.space.train.lr: is tried by the sweep, and set by grid train.lr 0; take one "
+        "of the two out"
     )
     (told,) = problems(tmp_path, text, "train.lr=0.3")
     assert "set by the command line" in told
@@ -161,7 +161,10 @@ def test_a_setting_is_tried_or_set_and_not_both(tmp_path: Path) -> None:
 
 
 def test_every_mistake_of_a_sweep_at_once_each_on_its_line(tmp_path: Path) -> None:
-    text = "sweep:\n  space:\n    train.lr: {from: 2, to: 1}\n    train.optimizer: []\n    model.widht: [3]\n    data: [digits]\n"
+    text = (
+        "sweep:\n  space:\n    train.lr: {from: 2, to: 1}\n    train.optimizer: []\n"
+        "    model.widht: [3]\n    data: [digits]\n"
+    )
     found = problems(tmp_path, text)
     assert [line.split(":")[1] for line in found] == ["3", "4", "6"]
 

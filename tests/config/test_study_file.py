@@ -149,7 +149,10 @@ def test_trackers_leave_names_and_contrasts_alone(tmp_path: Path) -> None:
 
 
 def test_dotted_paths_pass_over_the_plugins_name(tmp_path: Path) -> None:
-    runs = "{a: {model.batch_norm: true}, b: {model.simple_cnn.hidden: 7}, c: {model: linear}, d: {train.optimizer.weight_decay: 0.1}}"
+    runs = (
+        "{a: {model.batch_norm: true}, b: {model.simple_cnn.hidden: 7}, c: {model: linear}, "
+        "d: {train.optimizer.weight_decay: 0.1}}"
+    )
     text = "model: {simple_cnn: {channels: 4}}\nruns: " + runs
     a, b, c, d = read(tmp_path, text).runs
     assert a.config.model == {"simple_cnn": {"channels": 4, "batch_norm": True}}
@@ -161,7 +164,10 @@ def test_dotted_paths_pass_over_the_plugins_name(tmp_path: Path) -> None:
 def test_grid_crosses_values_and_vary_pairs_what_differs_in_one_thing(tmp_path: Path) -> None:
     found = read(
         tmp_path,
-        "grid: {train.lr: [1e-3, 0.1], train.optimizer: [sgd, adam]}\ncontrasts: {rate: {vary: train.lr}}\nrepeats: [3, 5]",
+        (
+            "grid: {train.lr: [1e-3, 0.1], train.optimizer: [sgd, adam]}\n"
+            "contrasts: {rate: {vary: train.lr}}\nrepeats: [3, 5]"
+        ),
     )
     names = [run.name for run in found.runs]
     assert names == [
@@ -292,8 +298,8 @@ def test_repeats_that_cannot_be(tmp_path: Path, text: str) -> None:
             "robustness.protocol: carlini_wagner is an attack of l2, not of linf",
         ),
         (
-            "robustness: {radii: 0.1, surrogate: b, alone: [{transfer: {attack: carlini_wagner}}]}",
-            "robustness.alone.0: carlini_wagner is an attack of l2",
+            "robustness: {radii: 0.1, surrogate: b, individual_attacks: [{transfer: {attack: carlini_wagner}}]}",
+            "robustness.individual_attacks.0: carlini_wagner is an attack of l2",
         ),
     ],
 )

@@ -35,7 +35,7 @@ def same(left: list[Batch], right: list[Batch]) -> bool:
     )
 
 
-# --- what a split refuses ---------------------------------------------------------------------------------------------
+# --- what a split refuses -----------------------------------------------------------------------------------
 
 LABELS = torch.tensor([0, 1])
 
@@ -82,7 +82,7 @@ def test_select_keeps_the_order_given() -> None:
     assert chosen.shape == (1, 2, 3)
 
 
-# --- what a data set refuses ------------------------------------------------------------------------------------------
+# --- what a data set refuses --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("label", [-1, 3])
@@ -112,7 +112,7 @@ def test_only_the_splits_that_are_there_are_named() -> None:
     assert list(Data(split(), None, split(), ("a", "b", "c")).splits) == ["train", "test"]
 
 
-# --- from one's own arrays --------------------------------------------------------------------------------------------
+# --- from one's own arrays ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.int64])
@@ -167,7 +167,7 @@ def test_from_arrays_takes_an_array_that_may_not_be_written() -> None:
     )  # no warning from torch: warnings are errors here
 
 
-# --- batches ----------------------------------------------------------------------------------------------------------
+# --- batches ------------------------------------------------------------------------------------------------
 
 
 @QUICK
@@ -292,7 +292,7 @@ def test_making_batches_leaves_the_images_as_they_were(dtype: torch.dtype, size:
     assert first == second == [0, 0.25, 0.5, 0.75]
 
 
-# --- fingerprints and places ------------------------------------------------------------------------------------------
+# --- fingerprints and places --------------------------------------------------------------------------------
 
 
 def of(train: Split, *, classes: tuple[str, ...] = ("a", "b", "c")) -> str:

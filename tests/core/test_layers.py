@@ -27,7 +27,7 @@ from stresslens.plugins.models.simple_cnn import simple_cnn
 MNIST = (1, 28, 28)
 
 
-# --- figures of the labs ----------------------------------------------------------------------------------------------
+# --- figures of the labs ------------------------------------------------------------------------------------
 
 
 def test_the_labs_simple_cnn() -> None:
@@ -69,7 +69,7 @@ def test_lenet_on_mnist() -> None:
     assert layer_table(lenet(MNIST, 10, doubled=True), MNIST).parameters == 61_706 + more == 69_028
 
 
-# --- counting ---------------------------------------------------------------------------------------------------------
+# --- counting -----------------------------------------------------------------------------------------------
 
 
 def test_multiply_adds_by_hand() -> None:
@@ -132,7 +132,7 @@ def test_a_leaf_that_is_called_by_keyword_is_counted_like_any_other() -> None:
     assert layer_table(Named(), (1, 2, 2)).neurons == 2
 
 
-# --- hooks and modes --------------------------------------------------------------------------------------------------
+# --- hooks and modes ----------------------------------------------------------------------------------------
 
 
 class Bomb(nn.Module):
@@ -196,7 +196,7 @@ def test_hooked_reports_each_leaf_by_name_with_its_input_and_output() -> None:
     ]
 
 
-# --- normalising ------------------------------------------------------------------------------------------------------
+# --- normalising --------------------------------------------------------------------------------------------
 
 
 def random_split(channels: int = 3) -> Split:
@@ -269,7 +269,7 @@ def test_build_puts_resizing_and_normalising_first() -> None:
     ]
 
 
-# --- what a model may return ------------------------------------------------------------------------------------------
+# --- what a model may return --------------------------------------------------------------------------------
 
 
 class Returns(nn.Module):

@@ -38,7 +38,10 @@ def test_an_old_path_gives_the_same_function(old: str, new: str, name: str) -> N
 
 
 def test_a_script_with_old_paths_runs() -> None:
-    code = "from stresslens.attacks.noise import noise; from stresslens.core.positions import divide; print(noise.__module__)"
+    code = (
+        "from stresslens.attacks.noise import noise; from stresslens.core.positions import divide; "
+        "print(noise.__module__)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "stresslens.plugins.attacks.noise"
     assert done.stderr.count(": Notice:") == 2

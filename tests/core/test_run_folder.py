@@ -21,7 +21,7 @@ from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.files import UnreadableRun, read_json, write_atomically, write_json
 from stresslens.core.run_folder import RunFolder, environment, on_cpu, run_folders
 
-# --- writing ----------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_scraps(
     write_json(path, {"value": 1})
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        StresslensError, match=r"cannot write .*record\.json: No space left on device.*unharmed"
+        StresslensError, match=r"cannot write .*record\.json: No space left on device.*old file is unchanged"
     ):
         write_json(path, {"value": 2})
     assert read_json(path) == {"value": 1}
@@ -92,7 +92,7 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-# --- checkpoints ------------------------------------------------------------------------------------------------------
+# --- checkpoints --------------------------------------------------------------------------------------------
 
 
 def state(step: int) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def test_junk_in_both_places_starts_anew_and_is_told(folder: RunFolder, junk: by
     assert "could not be read" in passed_over
 
 
-# --- the lock ---------------------------------------------------------------------------------------------------------
+# --- the lock -----------------------------------------------------------------------------------------------
 
 HOLDER = """
 import sys, time
@@ -237,7 +237,7 @@ def test_a_second_process_is_refused_until_the_first_ends_however_it_ends(tmp_pa
         assert folder.path.is_dir()
 
 
-# --- reading what others wrote ----------------------------------------------------------------------------------------
+# --- reading what others wrote ------------------------------------------------------------------------------
 
 CARD: dict[str, Any] = {
     "format": 1,
@@ -390,7 +390,7 @@ def test_lines_that_are_not_json_are_unreadable(tmp_path: Path, content: bytes) 
         folder.read_lines(folder.metrics)
 
 
-# --- finding ----------------------------------------------------------------------------------------------------------
+# --- finding ------------------------------------------------------------------------------------------------
 
 
 def test_runs_are_found_below_a_folder_and_in_it(tmp_path: Path) -> None:

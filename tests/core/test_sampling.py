@@ -14,7 +14,7 @@ from stresslens.core.sampling import balanced_subset, divide, fold_positions
 
 QUICK = settings(max_examples=25, deadline=None)
 
-# --- dividing ---------------------------------------------------------------------------------------------------------
+# --- dividing -----------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -92,7 +92,7 @@ def test_nothing_left_to_train_on_says_what_was_asked(parts: dict[str, float]) -
         divide(torch.arange(10) % 2, parts, seed=0)
 
 
-# --- balanced subsets -------------------------------------------------------------------------------------------------
+# --- balanced subsets ---------------------------------------------------------------------------------------
 
 
 @QUICK
@@ -118,7 +118,7 @@ def test_a_subset_that_is_not_to_be_had_is_refused(size: int) -> None:
         balanced_subset(torch.arange(6) % 2, size, seed=0)
 
 
-# --- groups and folds -------------------------------------------------------------------------------------------------
+# --- groups and folds ---------------------------------------------------------------------------------------
 
 
 @given(

@@ -14,7 +14,10 @@ BINARY = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
     None,
 )
-FLAGS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-extensions --remote-debugging-pipe"
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --hide-scrollbars --no-first-run --disable-extensions "
+    "--remote-debugging-pipe"
+)
 
 
 class Chromium:
@@ -100,7 +103,10 @@ class Chromium:
             mobile=False,
         )
         self.load(file)
-        painted = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() / 1000))))"
+        painted = (
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => "
+            "done(performance.now() / 1000))))"
+        )
         return float(self.evaluate(painted))
 
     def load(self, file: Path) -> None:

@@ -307,7 +307,10 @@ def write_study(
         for seed in range(seeds):
             write_run(study, run, seed, folder=f"run{place}", **options)
     pairs = [[contrasts, runs[0], other] for other in runs[1:]]
-    head = "stresslens run studies/x.yaml   about 1 min\n\nIs adam\nbetter?\nExpect:\n  adam 98.0    sgd 97.1\nNone differs."
+    head = (
+        "stresslens run studies/x.yaml   about 1 min\n\nIs adam\nbetter?\nExpect:\n"
+        "  adam 98.0    sgd 97.1\nNone differs."
+    )
     command = ["stresslens", "run", "studies/x.yaml", "train.epochs=5"]
     about = {
         "runs": runs,
@@ -320,7 +323,10 @@ def write_study(
     rows, costs = [], []
     for place, (contrast, a, b) in enumerate(pairs):
         real = place % 3 == 1
-        unclear = f"{a} and {b} are not distinguishable: {b} is ahead by 0.4 points (-1.6 to 2.4; {seeds} seeds, 360 images)"
+        unclear = (
+            f"{a} and {b} are not distinguishable: {b} is ahead by 0.4 points (-1.6 to 2.4; "
+            f"{seeds} seeds, 360 images)"
+        )
         verdict = (
             f"{b} is better than {a} by 3.4 points (1.4 to 5.4; {seeds} seeds, 360 images)"
             if real

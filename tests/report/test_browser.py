@@ -76,7 +76,10 @@ def test_a_cell_shows_its_pictures_alone_and_all_come_back(
     browser: Chromium, pages: tuple[Path, Path]
 ) -> None:
     browser.open(pages[1])
-    visible = "[...document.querySelector('#mistakes ~ .pictures').children].filter(p => !p.hidden).map(p => p.dataset.of)"
+    visible = (
+        "[...document.querySelector('#mistakes ~ .pictures').children].filter(p => !p.hidden)"
+        ".map(p => p.dataset.of)"
+    )
     surest = browser.evaluate(visible)
     assert (
         browser.evaluate("document.querySelector('.shown').textContent")

@@ -28,7 +28,6 @@ from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.study import stages
 from stresslens.training.autotune import compute_config
-from stresslens.training.distributed import Follower
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
@@ -69,8 +68,7 @@ def stepped(group: ProcessGroup, tasks: dict[str, Task]) -> dict[str, tuple[Weig
 def _stepped(group: ProcessGroup, task: Task) -> tuple[Weights, Weights, float]:
     assert task.data is not None
     torch.manual_seed(0)
-    kind = Follower if group.place.rank else Training
-    training = kind(
+    training = Training(
         build_model(task, task.data),
         task.data,
         task.config.train,
@@ -87,12 +85,14 @@ def _stepped(group: ProcessGroup, task: Task) -> tuple[Weights, Weights, float]:
     steps = itertools.count(1)
     while True:
         for batch in training.batches():
-            loss = training.loss_of(batch)
+            loss = training.batch_loss(batch)
             training.backward(loss)
-            training.reduce_and_check(loss, batch)
-            losses += training.state.last_loss
+            value, images = training.reduce(loss, batch)
+            training.check(value, batch)
             first = first or [p.grad.clone() for p in training.parameters if p.grad is not None]
-            training.update()
+            training.optimizer_step()
+            training.count(value, images)
+            losses += training.state.last_loss
             if next(steps) == STEPS:
                 return first, [p.detach().clone() for p in training.parameters], losses
         training.state.epoch += 1
@@ -295,7 +295,8 @@ def test_a_signal_while_a_training_begins_leaves_nobody_waiting(
 def test_divergence_is_told_once_and_the_other_runs_go_on(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(
         "data: {digits: {subset: 100}}\nmodel: linear\n"
-        "train: {epochs: 2, batch_size: 40, optimizer: sgd, precision: float32, threads: 1, memory_format: contiguous}\n"
+        "train: {epochs: 2, batch_size: 40, optimizer: sgd, precision: float32, threads: 1, "
+        "memory_format: contiguous}\n"
         "runs:\n  wild: {train.lr: 1.0e+38, train.loss: mse}\n  tame: {}\n"
     )
     assert start(2, command, tmp_path, "run", "study.yaml").codes() == [4, 0]
@@ -405,7 +406,10 @@ def test_torchrun_runs_a_study_to_its_report(tmp_path: Path) -> None:
     assert read_json(study / "mlp" / "seed-0" / "record.json")["status"] == "finished"
 
 
-SLOW = "data: digits\nmodel: {mlp: {widths: [64]}}\ntrain: {epochs: 3000, checkpoint_seconds: 0.2, precision: float64, threads: 1}\n"
+SLOW = (
+    "data: digits\nmodel: {mlp: {widths: [64]}}\n"
+    "train: {epochs: 3000, checkpoint_seconds: 0.2, precision: float64, threads: 1}\n"
+)
 
 
 def training_under_torchrun(tmp_path: Path) -> tuple[subprocess.Popen[str], Path]:

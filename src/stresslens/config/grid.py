@@ -1,4 +1,4 @@
-"""The runs of a study by name: those that are listed, crossed with the grid and the data-size curve."""
+"""The runs of a study by name: those that are listed, crossed with the grid and the data sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Change = tuple[str, Any, Keys]
 @dataclass(frozen=True)
 class Cell:
     """A run of the study before it is checked: one of the named runs at one place of the grid and
-    one point of the data-size curve."""
+    one data size."""
 
     name: str
     changes: list[Change]
@@ -29,18 +29,18 @@ class Cell:
 def cells(
     runs: Mapping[str, Mapping[str, Any] | None] | None,
     grid: Mapping[str, list[Any]] | None,
-    curve: DataSizes | None,
+    data_sizes: DataSizes | None,
 ) -> Iterator[Cell]:
-    """The named runs crossed with the grid and the curve."""
-    named = runs or {"" if grid or curve else "run": {}}
+    """The named runs crossed with the grid and the data sizes."""
+    named = runs or {"" if grid or data_sizes else "run": {}}
     axes = [[(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (grid or {}).items()]
     for name, changes in named.items():
         own = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
         for cell in itertools.product(*axes):
             place = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
             stem = ",".join(filter(None, [name, place]))
-            for point in curve.points_of(name) if curve else [None]:
-                label = curve.label(point) if curve and point else ""
+            for point in data_sizes.points_of(name) if data_sizes else [None]:
+                label = data_sizes.label(point) if data_sizes and point else ""
                 yield Cell(",".join(filter(None, [stem, label])), [*own, *cell], stem, point)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from stresslens.config import registry
+from stresslens.config import old_words, registry
 from stresslens.config.contrasts import ContrastSection, claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
@@ -21,6 +21,7 @@ from stresslens.config.grid import Cell, Change, cells
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Halving, Sweep
+from stresslens.config.study_record import StatedClaim
 from stresslens.config.sweep_validation import check_sweep
 from stresslens.config.validation import (
     VARIANT_CONFIG,
@@ -48,7 +49,7 @@ class _Frame:
         Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats
     ) = 1
     contrasts: dict[str, ContrastSection] | None = None
-    curve: DataSizes | None = None
+    data_sizes: DataSizes | None = None
     sweep: Sweep | None = None
     executor: ExecutorName = "local"
 
@@ -72,7 +73,7 @@ class Study:
     seeds: list[int]
     contrasts: list[tuple[str, str, str]]
     source: Path | None
-    claims: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[StatedClaim] = field(default_factory=list)
     repeats: Repeats | None = None
     """How the data is divided anew for every seed, if it is."""
     curves: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)
@@ -88,7 +89,7 @@ _FRAME = TypeAdapter(_Frame)
 def _section_of(path: registry.Keys) -> Any:
     if path[:1] == ("sweep",):
         return Halving if path[1:2] == ("halving",) else Sweep
-    return {"repeats": Repeats, "curve": DataSizes}.get(str(path[0]) if path else "", ContrastSection)
+    return {"repeats": Repeats, "data_sizes": DataSizes}.get(str(path[0]) if path else "", ContrastSection)
 
 
 VARIANT_KEYS = (
@@ -105,7 +106,7 @@ VARIANT_KEYS = (
 )
 
 
-STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "curve", "executor")
+STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "data_sizes", "executor")
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -115,7 +116,9 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     Raises ConfigError whose message lists every problem as `file:line: key: what is wrong`.
     """
     source = Source.read(file)
+    line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
+        source = replace(source, values=old_words.renamed(source.values), lines=line_of)
         return expand_study(
             source.values, overrides, name=file.stem, base=file.parent, source=file, problems=source.problems
         )
@@ -134,6 +137,8 @@ def expand_study(
     problems: Sequence[Problem] = (),
 ) -> Study:
     """A study from plain values. Raises Problems with the path of each."""
+    values = old_words.renamed(values)
+    overrides = [old_words.renamed_override(text) for text in overrides]
     found = list(problems)
     frame = _frame_of(values, found)
     base_recipe = {k: v for k, v in values.items() if k in VARIANT_KEYS}
@@ -145,14 +150,14 @@ def expand_study(
     names: list[str] = []
     written: dict[str, dict[str, registry.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
-    for cell in cells(frame.runs, frame.grid, frame.curve):
+    for cell in cells(frame.runs, frame.grid, frame.data_sizes):
         whole = _safe(cell.name + suffix)
         names.append(cell.name)
         merged, origins = _merged(base_recipe, [*cell.changes, *given], found)
-        if frame.curve is not None and cell.point is not None:
-            for curve in frame.curve.curves_of(cell.stem or study_name, cell.point):
+        if frame.data_sizes is not None and cell.point is not None:
+            for curve in frame.data_sizes.curves_of(cell.stem or study_name, cell.point):
                 curves.setdefault(curve, []).append((cell.point.size, whole))
-            _set_size(frame.curve, cell.point, merged, origins, found)
+            _set_size(frame.data_sizes, cell.point, merged, origins, found)
         config = check_variant(merged, (), base, found, origins)
         if frame.sweep is not None and config is not None:
             _check_swept(frame, cell, given, config, base, found)
@@ -232,16 +237,18 @@ def _merged(
 
 
 def _set_size(
-    curve: DataSizes,
+    data_sizes: DataSizes,
     point: DataSizePoint,
     merged: dict[str, Any],
     origins: dict[registry.Keys, registry.Keys],
     found: list[Problem],
 ) -> None:
     """Sets what the point of a data-size curve sets."""
-    found += [Problem(place_written(each.path, origins), each.message) for each in curve.clashes(merged)]
-    for key, value in curve.at(point, merged).items():
-        origins[set_dotted(merged, key, value)] = ("curve", "sizes", curve.sizes.index(point.size))
+    clashes = data_sizes.clashes(merged)
+    found += [Problem(place_written(each.path, origins), each.message) for each in clashes]
+    written = ("data_sizes", "sizes", data_sizes.sizes.index(point.size))
+    for key, value in data_sizes.at(point, merged).items():
+        origins[set_dotted(merged, key, value)] = written
 
 
 def _check_swept(
@@ -256,8 +263,8 @@ def _check_swept(
     assert sweep is not None
     fixed: dict[str, registry.Keys] = {key: origin for key, _, origin in cell.changes}
     fixed |= {key: ("the", "command", "line") for key, _, _ in given}
-    if frame.curve is not None and cell.point is not None:
-        fixed |= dict.fromkeys(frame.curve.sets, ("the", "curve"))
+    if frame.data_sizes is not None and cell.point is not None:
+        fixed |= dict.fromkeys(frame.data_sizes.sets, ("the", "data_sizes"))
     if any(what == "weights" for what, _ in depends_on(config)):
         why = "a sweep begins before other runs are trained; train the one with the weights first, and give its file"
         found.append(Problem(("sweep",), f"{why}: weights: {{file: RUN/model.safetensors}}"))
@@ -275,12 +282,13 @@ def _check_frame(frame: _Frame, study_name: str, found: list[Problem]) -> None:
     repeats = frame.repeats
     if isinstance(repeats, list) and (not repeats or len(set(repeats)) < len(repeats)):
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
-    if frame.curve is not None and len(set(frame.curve.sizes)) < len(frame.curve.sizes):
-        found.append(Problem(("curve", "sizes"), "each size once"))
-    for place, run in enumerate((frame.curve.runs if frame.curve else None) or []):
+    sizes = frame.data_sizes
+    if sizes is not None and len(set(sizes.sizes)) < len(sizes.sizes):
+        found.append(Problem(("data_sizes", "sizes"), "each size once"))
+    for place, run in enumerate((sizes.runs if sizes else None) or []):
         if run not in (frame.runs or {}):
             why = f"no run is called {run!r}; {closest(run, list(frame.runs or {}))}"
-            found.append(Problem(("curve", "runs", place), why))
+            found.append(Problem(("data_sizes", "runs", place), why))
     if isinstance(repeats, Repeats) and (wrong := repeats.wrong()) is not None:
         found.append(Problem(("repeats",), wrong))
     if isinstance(repeats, Repeats) and frame.sweep is not None:
@@ -329,7 +337,7 @@ def _with_others(
             and not (beside is not None and (beside / name).is_dir())
         ):
             more = (
-                "; a run to begin with has no grid, and no curve (curve: {runs: [...]})"
+                "; a run to begin with has no grid, and no data_sizes (data_sizes: {runs: [...]})"
                 if what == "weights"
                 else ""
             )
@@ -350,7 +358,7 @@ def _with_others(
 def variant_config_from(values: Mapping[str, Any], base: Path) -> VariantConfig:
     """A single recipe, for calls from Python. Raises Problems."""
     found: list[Problem] = []
-    config = check_variant(dict(values), (), base, found, {})
+    config = check_variant(old_words.renamed(values), (), base, found, {})
     if config is None or found:
         raise Problems(found)
     return config

@@ -90,19 +90,20 @@ def resolve_threat_model(
         values: Sequence[PluginValue] = config.protocol
     else:
         values = PROTOCOLS[config.protocol]
-    if not values and not config.alone:
-        found.append(Problem((*path, "protocol"), "nothing to do: give a protocol, or attacks under `alone`"))
+    if not values and not config.individual_attacks:
+        why = "nothing to do: give a protocol, or attacks under `individual_attacks`"
+        found.append(Problem((*path, "protocol"), why))
     attempts = [_bound_attack(value, (*path, "protocol"), base, config.norm, found) for value in values]
     alone = [
-        _attack_alone(each, (*path, "alone", place), base, config.norm, radii, found)
-        for place, each in enumerate(config.alone)
+        _individual_attack(each, (*path, "individual_attacks", place), base, config.norm, radii, found)
+        for place, each in enumerate(config.individual_attacks)
     ]
     found += _certificate_problems(config.certificates, (*path, "certificates"), base)
     if found:
         raise Problems(found)
     labelled = _distinct([each for each in (*alone, *attempts) if each is not None])
     settings = {
-        key: getattr(config, key)
+        key: getattr(config, {"passes": "eot_samples"}.get(key, key))
         for key in ("images", "split", "passes", "bpda", "surrogate", "target", "success", "seed")
     }
     if code := source_digests([each.value for each in labelled], base=base):
@@ -132,7 +133,7 @@ def resolved_threat_model(config: Robustness, base: Path) -> ThreatModel:
         ) from None
 
 
-def _attack_alone(
+def _individual_attack(
     value: IndividualAttack | PluginValue,
     path: registry.Keys,
     base: Path,
@@ -140,7 +141,7 @@ def _attack_alone(
     radii: Sequence[float],
     found: list[Problem],
 ) -> BoundAttack | None:
-    """An attack by itself, at its own radii if it has any, else at those of the protocol."""
+    """An individual attack, at its own radii if it has any, else at those of the protocol."""
     if isinstance(value, dict) and "attack" in value:
         keys = list(IndividualAttack.__dataclass_fields__)
         wrong = next((key for key in value if key not in keys), None)

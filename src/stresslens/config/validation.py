@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from stresslens.config import registry
+from stresslens.config import old_words, registry
 from stresslens.config.dotted_keys import LISTS, SLOTS
 from stresslens.config.schema import (
     ESTIMATOR_KEYS,
@@ -28,6 +28,7 @@ from stresslens.config.schema import (
     VariantConfig,
     Views,
 )
+from stresslens.config.selection import RULES
 from stresslens.config.threat_model import resolve_threat_model
 from stresslens.core.errors import ConfigError, Problem, Problems, unknown_key
 
@@ -71,6 +72,8 @@ def read_settings(kind: type[T], values: Mapping[str, Any], of: str) -> T:
         what = f"a {type(value).__name__} is no setting of {of}"
         raise ConfigError(f"{what}; expected numbers, names and lists of them, got {value!r:.60}")
 
+    section = next(path for path, owner in _SECTIONS.items() if owner is kind)
+    values = old_words.renamed(values, (section,))
     try:
         return TypeAdapter(kind).validate_json(json.dumps(dict(values), default=plain), strict=True)
     except TypeError as error:
@@ -128,7 +131,7 @@ _SECTIONS: dict[str, Any] = {
     "train": Train,
     "train.stop": Stop,
     "train.subset": Subset,
-    "train.tune": FineTune,
+    "train.fine_tune": FineTune,
     "input.normalize": ChannelMoments,
     "robustness": Robustness,
     "corruptions": Corruptions,
@@ -193,7 +196,7 @@ def _clashes(
     for k, name in enumerate(trackers):
         if name in trackers[:k]:
             yield ("track", k), f"{name} is there already"
-    yield from _train_clashes(config.train, set(_at(values, ("train", "tune")) or ()))
+    yield from _train_clashes(config.train, set(_at(values, ("train", "fine_tune")) or ()))
     try:
         if config.robustness is not None:
             threat = resolve_threat_model(config.robustness, base=base)
@@ -212,7 +215,7 @@ def _clashes(
 
 
 def _train_clashes(train: Train, fine_tuned: set[str]) -> Iterator[Clash]:
-    """`fine_tuned` are the keys that `tune` sets."""
+    """`fine_tuned` are the keys that `fine_tune` sets."""
     if train.batch_size == "full" and train.accumulate > 1:
         yield ("train", "accumulate"), "there is nothing to accumulate over when batch_size is full"
     if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
@@ -222,7 +225,7 @@ def _train_clashes(train: Train, fine_tuned: set[str]) -> Iterator[Clash]:
         yield ("train", "select"), why
     if train.stop and train.stop.patience and "validation" not in train.watch:
         yield ("train", "watch"), "patience needs validation among the splits watched"
-    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
+    if train.select in RULES and "validation" not in train.watch:
         yield ("train", "watch"), f"select: {train.select} needs validation among the splits watched"
     yield from _fine_tune_clashes(train, fine_tuned)
     if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
@@ -231,22 +234,25 @@ def _train_clashes(train: Train, fine_tuned: set[str]) -> Iterator[Clash]:
 
 
 FINE_TUNE_KEYS = {
-    "all": {"decay", "head_rate", "batch_norm"},
+    "all": {"layer_decay", "head_lr_scale", "batch_norm"},
     "head": set(),
-    "gradual": {"every", "decay", "head_rate", "batch_norm"},
+    "gradual": {"unfreeze_every", "layer_decay", "head_lr_scale", "batch_norm"},
     "probe": {"penalties"},
 }
-"""What else of `tune` means something, by its `layers`."""
+"""What else of `fine_tune` means something, by its `layers`."""
 
 
 def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
-    if train.tune is None:
+    if train.fine_tune is None:
         return
-    for key in sorted(given - FINE_TUNE_KEYS[train.tune.layers] - {"layers"}):
-        yield ("train", "tune", key), f"means nothing with layers: {train.tune.layers}; leave it out"
-    if train.tune.layers == "gradual" and train.epochs <= train.tune.every:
+    for key in sorted(given - FINE_TUNE_KEYS[train.fine_tune.layers] - {"layers"}):
+        yield (
+            ("train", "fine_tune", key),
+            f"means nothing with layers: {train.fine_tune.layers}; leave it out",
+        )
+    if train.fine_tune.layers == "gradual" and train.epochs <= train.fine_tune.unfreeze_every:
         why = f"in {train.epochs} epochs the head alone would be trained; lower it, or set layers: head"
-        yield ("train", "tune", "every"), why
+        yield ("train", "fine_tune", "unfreeze_every"), why
 
 
 def depends_on(config: VariantConfig) -> Iterator[tuple[str, str]]:

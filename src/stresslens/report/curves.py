@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from stresslens.evaluation.record import BinRecord
 from stresslens.report.axes import linear_axis
-from stresslens.report.charts import Point, Series, legend, line_chart
+from stresslens.report.chart_frame import Point
+from stresslens.report.charts import Series, legend, line_chart
 from stresslens.report.load import Run, StudyFolder, VariantRuns
-from stresslens.report.schema import Bin
 
 CURVES = (
     ("Training loss", ("loss",)),
@@ -85,6 +86,7 @@ def run_curves(run: Run) -> Charts | None:
 def _curve_chart(
     drawn: Sequence[Series], title: str, is_percent: bool, *, with_legend: bool = True
 ) -> Markup:
+    """The chart of one quantity over epochs, with its unit and scale."""
     ys = [y for series in drawn for _, y in series.points]
     log = bool(ys) and not is_percent and min(ys) > 0 and max(ys) / min(ys) > 30
     unit = "%" if is_percent else "loss, logarithmic" if log else "loss"
@@ -159,7 +161,7 @@ def run_risk(run: Run, split: str) -> Markup | None:
     return _risk_chart([Series("errors", sorted(line.items()), 0)], with_legend=False) if line else None
 
 
-def _of_bins(name: str, bins: Sequence[Bin], place: int) -> Series:
+def _of_bins(name: str, bins: Sequence[BinRecord], place: int) -> Series:
     filled = [
         (100 * b.confidence, b.accuracy)
         for b in bins

@@ -24,22 +24,26 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
 from stresslens.core.version import __version__
 from stresslens.report import (
+    attack_audits,
+    certificates,
     comparison,
     convergence,
+    corruptions,
     curves,
     data_size,
     explanations,
     format,
     per_class,
     provenance,
+    robust_contrasts,
     run_robustness,
     study_robustness,
-    study_robustness_more,
     summary,
     sweeps,
+    transferability,
     views,
 )
-from stresslens.report.charts import COLOURS, DASHES
+from stresslens.report.curve_colours import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.load import Run, StudyFolder, load_study, read_run, split_of
 from stresslens.report.summary import HEADLINE
@@ -119,12 +123,12 @@ def render_study(study: StudyFolder) -> str:
         "sweeps": sweeps.sweep_sections(study),
         "importance": sweeps.of_runs(study),
         "threats": study_robustness.robustness_sections(study),
-        "audits": study_robustness.audits(study),
+        "audits": attack_audits.audits(study),
         "damaged": study_robustness.damaged(study),
-        "robust_contrasts": study_robustness_more.contrasts(study),
-        "transfers": study_robustness_more.transfers(study),
-        "corruptions": study_robustness_more.corruptions(study),
-        "certificates": study_robustness_more.certificates(study),
+        "robust_contrasts": robust_contrasts.robust_contrast_section(study),
+        "transfers": transferability.transfer_tables(study),
+        "corruptions": corruptions.corruption_section(study),
+        "certificates": certificates.certificate_sections(study),
         "explained": explanations.study_explanations(study),
         "sizes": data_size.data_size_section(study),
         "curves": curves.learning_curves(study),
@@ -176,7 +180,7 @@ def render_study(study: StudyFolder) -> str:
         score_notes=summary.score_notes(head),
         more_notes=summary.score_notes(rest),
         units={e.unit for score in head[:1] for e in score.estimates if e},
-        contrast_units={c.difference.unit for c in contrasts},
+        contrast_columns=comparison.contrast_columns(contrasts),
         training_seconds=lambda run: run.record.training.seconds,
         accuracy_chart=summary.accuracy_chart(study),
         contrasts_left_out=contrasts_left_out,
@@ -211,10 +215,10 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "attacked": run_robustness.run_robustness_sections(run),
         "explained": explanations.run_explanations(run),
         "views": views.run_views(run),
-        "audits": study_robustness.audit_findings(run),
+        "audits": attack_audits.audit_findings(run),
         "damaged": run.stress.damaged,
-        "corruptions": study_robustness_more.run_corruptions(run),
-        "certificates": study_robustness_more.run_certificates(run),
+        "corruptions": corruptions.run_corruption_section(run),
+        "certificates": certificates.run_certificate_sections(run),
         "class_table": per_class.class_table(run, split),
         "reliability": curves.run_reliability(run, split),
         "risk": curves.run_risk(run, split),
@@ -273,6 +277,7 @@ def link(start: Path, target: Path) -> str:
 
 
 def _write_run(run: Run, home: Path | None, *, anew: bool) -> Path:
+    """The run's page, written unless it was made from the same files."""
     path = run.folder.path / PAGE
     digest = _digest(run, link(run.folder.path, home / PAGE) if home else "")
     if anew or not _is_made_from(path, digest):

@@ -25,11 +25,12 @@ from stresslens.core.inspection import evaluating
 from stresslens.core.layers import straight_through
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import EstimatorCard, RunFolder
-from stresslens.evaluation.finished_run import count_reads, finished
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.robustness import audit
 from stresslens.robustness.certify import certify
-from stresslens.robustness.example_images import adversarial_rows, ladder_facts, save_adversarial_examples
+from stresslens.robustness.example_images import adversarial_rows, ladder_images, save_adversarial_examples
 from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 
@@ -78,7 +79,7 @@ def attack_stage(
     model: nn.Module,
     data: Data,
     threat: ThreatModel,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     surrogate: nn.Module | None = None,
 ) -> AttackResult:
@@ -97,7 +98,7 @@ def attack_stage(
         tell=lambda decided, total: advance(name, decided, total),
     )
     assert place is not None
-    if config.audit and not robust.facts["audited"]:
+    if config.audit and not robust.result.audited:
         robust = audited(robust, model, split, threat, surrogate=surrogate)
         robust.save(place)
     if not (place / "examples" / "examples.json").is_file():
@@ -108,7 +109,7 @@ def attack_stage(
             model,
             split,
             config.certificates,
-            of=fingerprint_of([record["fingerprint"], split.fingerprint]),
+            of=fingerprint_of([record.fingerprint, split.fingerprint]),
             base=threat.base,
             split_name=config.split,
             images=config.images,
@@ -117,8 +118,8 @@ def attack_stage(
                 f"certifying {folder.path.parent.name} {folder.path.name}", done, total
             ),
         )
-        count_reads(record, "certificates", [each["fingerprint"] for each in certified], config.split)
-    count_reads(record, "robustness", [robust.facts["key"]], config.split)
+        record.count_reads("certificates", [each.fingerprint for each in certified], config.split)
+    record.count_reads("robustness", [robust.result.key], config.split)
     return robust
 
 
@@ -147,8 +148,8 @@ def audited(
             attacks,
             seed=threat.seed,
             surrogate=surrogate,
-            passes=robust.facts["steering"]["passes"],
-            batch=robust.facts["steering"]["batch"],
+            passes=robust.result.compute.passes,
+            batch=robust.result.compute.batch,
         )
         found = audit.audit(
             table=robust.table(),
@@ -158,11 +159,9 @@ def audited(
             images=(x, y),
             probe=probe,
         )
-    cost = robust.facts["cost"] | {"audit_seconds": time.perf_counter() - began}
-    return replace(
-        robust,
-        facts={**robust.facts, "findings": [f.as_json() for f in found], "audited": True, "cost": cost},
-    )
+    cost = robust.result.cost.model_copy(update={"audit_seconds": time.perf_counter() - began})
+    update = {"findings": found, "audited": True, "cost": cost}
+    return replace(robust, result=robust.result.model_copy(update=update))
 
 
 def _reported(folder: RunFolder, split: str, index: np.ndarray) -> float | None:
@@ -180,17 +179,18 @@ def _save_examples(place: Path, split: Split, robust: AttackResult) -> None:
     """Pictures of some of the broken images, and of the first image as each attack by itself left
     it at each radius."""
     arrays = robust.arrays
-    chosen, facts = adversarial_rows(arrays)
+    chosen, known = adversarial_rows(arrays)
     broken, first = (
         split.images[torch.as_tensor(arrays["index"][rows])] for rows in (arrays["rows"][chosen], slice(0, 1))
     )
     pairs = [
-        (arrays["ladder"][a, level], fact) for (a, level), fact in ladder_facts(arrays, robust.facts["alone"])
+        (arrays["ladder"][a, level], image)
+        for (a, level), image in ladder_images(arrays, robust.result.individual_attacks)
     ]
     originals = split.floats(torch.cat([broken, *[first] * len(pairs)]).cpu())
-    adversarials = np.concatenate([arrays["adversarials"][chosen], *(image[None] for image, _ in pairs)])
+    adversarials = np.concatenate([arrays["adversarials"][chosen], *(picture[None] for picture, _ in pairs)])
     save_adversarial_examples(
-        place / "examples", originals, adversarials, [*facts, *(fact for _, fact in pairs)]
+        place / "examples", originals, adversarials, [*known, *(image for _, image in pairs)]
     )
 
 

@@ -32,7 +32,8 @@ from stresslens.evaluation.inputs import check_inputs
 from stresslens.robustness.attack_batch import verdict_model
 from stresslens.robustness.autotune import AttackCompute, autotune_attack
 from stresslens.robustness.radius_search import ImageChunk, RadiusSearch, save_chunk
-from stresslens.robustness.result import AttackResult, result_arrays, result_facts, threat_settings
+from stresslens.robustness.result import AttackResult, result_arrays, result_file, threat_settings
+from stresslens.robustness.result_file import ResultFile
 
 RANDOM_PASSES = 20
 """Passes that the verdict and the gradients of a random model are averaged over."""
@@ -80,7 +81,7 @@ def measure(
         key = f"{threat.norm}-{threat.protocol}-{request[:8]}"
         folder = home / key if home is not None else None
         if folder is not None and (folder / "result.json").is_file():
-            if read_json(folder / "result.json").get("fingerprint") not in chain([fingerprint], earlier):
+            if ResultFile.read(folder / "result.json").fingerprint not in chain([fingerprint], earlier):
                 raise ConfigError(
                     f"{folder} holds the result of another model; choose another folder, or delete it"
                 )
@@ -97,7 +98,7 @@ def measure(
             known = reported(index.numpy())
             robust = AttackResult(
                 arrays,
-                result_facts(arrays, chunks, threat, key, fingerprint, len(index), known, compute, seconds),
+                result_file(arrays, chunks, threat, key, fingerprint, len(index), known, compute, seconds),
             )
             if folder is not None:
                 robust.save(folder)
@@ -108,6 +109,7 @@ def measure(
 def _chunks(
     search: RadiusSearch, images: Split, index: torch.Tensor, size: int, folder: Path | None, tell: Tell
 ) -> Iterator[ImageChunk]:
+    """The images attacked `size` at a time."""
     for start in range(0, len(images), size):
         x = images.floats(images.images[start : start + size]).to(search.device, torch.float32)
         y, places = images.labels[start : start + size].to(x.device), index[start : start + size].to(x.device)
@@ -128,6 +130,7 @@ def _chunk(
     start: int,
     tell: Callable[[int], None],
 ) -> ImageChunk:
+    """The search on these images, kept in the folder; found there, it is read or goes on."""
     if folder is None:
         return search.of(x, y, places, tell=tell)
     done, state = folder / "chunks" / f"{start:07d}.npz", folder / "chunks" / f"{start:07d}.under-way.npz"
@@ -159,7 +162,7 @@ def _settled(
         )
     first = next((p for p in model.parameters()), torch.empty(0))
     x = images.floats(images.images[:512]).to(first.device, torch.float32)
-    passes = threat.config.passes
+    passes = threat.config.eot_samples
     if passes == "auto":
         passes = 1 if agrees_with_itself(model, x[:32]) <= AGREE else RANDOM_PASSES
     with torch.random.fork_rng(devices=[]):

@@ -13,13 +13,13 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
 from stresslens.robustness.attack_run import attack_stage, check_attack_data
 from stresslens.training.task import Task, other_run
 
-Record = dict[str, Any]
 T = TypeVar("T", Corruptions, Explain, Views)
 
 
@@ -47,7 +47,7 @@ def _whole(kind: type[T], section: list[Any] | T | None) -> T | None:
     return kind(section) if isinstance(section, list) else section
 
 
-def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     threat = task.plan.threat
     assert threat is not None
     name = threat.config.surrogate
@@ -55,7 +55,7 @@ def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record:
     attack_stage(folder, model, data, threat, record, surrogate=surrogate)
 
 
-def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     config = _whole(Corruptions, task.config.corruptions)
     assert config is not None
     result = corrupt.corrupt(
@@ -63,28 +63,28 @@ def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record
         model,
         data.splits[config.split],
         config,
-        of=record["fingerprint"],
+        of=record.fingerprint,
         base=task.base,
         tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
     )
-    if record.get("corruptions") != result["fingerprint"]:
-        record["corruptions"] = result["fingerprint"]
-        record["reads_of_test"] += config.split == "test"
+    if record.corruptions != result.fingerprint:
+        record.corruptions = result.fingerprint
+        record.reads_of_test += config.split == "test"
 
 
-def _explain(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+def _explain(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     config = _whole(Explain, task.config.explain)
     assert config is not None
     maps.why(folder, model, data, config, record, base=task.base)
 
 
-def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     config = _whole(Views, task.config.views)
     assert config is not None
     views.look_into(folder, model, data, config, record, base=task.base)
 
 
-STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, Record], None]] = {
+STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]] = {
     "robustness": _attack,
     "corruptions": _corrupt,
     "explain": _explain,

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from stresslens.config import registry, study_file
+from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.own_plugins import own_plugins, source_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import ESTIMATOR_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
@@ -145,7 +146,9 @@ class Plan:
             name: copy for name, (_, copy) in self.own_sources.items() if name in used and ".py:" not in name
         }
         weights = self.initial_weights
-        return fingerprint_of([comparable, data.fingerprint, hashes, weights.digest if weights else ""])
+        return fingerprint_of(
+            [in_words_of_0_1(comparable), data.fingerprint, hashes, weights.digest if weights else ""]
+        )
 
 
 def _renamed(values: Any, names: Mapping[str, str]) -> Any:

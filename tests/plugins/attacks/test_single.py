@@ -141,15 +141,16 @@ def test_apgd_goes_on_from_its_peak_with_half_the_step() -> None:
     not move."""
     images, none = torch.arange(3.0).reshape(3, 1, 1, 1), torch.zeros(3, dtype=torch.int64)
     state = _State(
-        none, images, none, none, images, images, images, none.double(), 10 + images, 20 + images, torch.tensor([5.0, 5.0, 5.0]),
-        torch.ones(3, 1, 1, 1), torch.tensor([9, 2, 9]), torch.tensor([4.0, 4.0, 5.0]), none > 0, none, none,
+        none, images, none, none, images, images, images, none.double(), 10 + images, 20 + images,
+        torch.tensor([5.0, 5.0, 5.0]), torch.ones(3, 1, 1, 1), torch.tensor([9, 2, 9]),
+        torch.tensor([4.0, 4.0, 5.0]), none > 0, none, none,
     )  # fmt: skip
     for value in (
         3.0,
         4.0,
         1.0,
     ):  # rows 1 and 2 stay below their peaks of 5; row 0, at 8 from here on, is where it was highest
-        state.arrive(images + value, torch.tensor([2 * value, value, value]), 20 + images)
+        state.update(images + value, torch.tensor([2 * value, value, value]), 20 + images)
     assert state.peak.flatten().tolist() == [4, 11, 12]
     assert state.height.tolist() == [8, 5, 5]
     assert state.risen.tolist() == [11, 4, 11]

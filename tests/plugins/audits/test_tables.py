@@ -131,9 +131,15 @@ SAME = [
     LONG,
     LONG.replace(",", "\t"),
     LONG.replace(",", ";"),
-    "Network, Attack, ε, Robust accuracy (%), images\nm, clean, , 90, 1000\nm, FGSM, 8/255, 50, 1000\nm, PGD-40, 8/255, 40, 1000\n",
+    (
+        "Network, Attack, ε, Robust accuracy (%), images\nm, clean, , 90, 1000\nm, FGSM, 8/255, 50, 1000\n"
+        "m, PGD-40, 8/255, 40, 1000\n"
+    ),
     "model,clean,FGSM eps=8/255,PGD-40 (ε = 8/255),n\nm,90 %,50 %,40 %,1000\n",
-    "| model | clean | FGSM ε=8/255 | PGD-40 ε=8/255 | n |\n|---|---|---:|:-:|---|\n| m | .9 | **.5** | .4 ± .03 | 1000 |\n",
+    (
+        "| model | clean | FGSM ε=8/255 | PGD-40 ε=8/255 | n |\n|---|---|---:|:-:|---|\n"
+        "| m | .9 | **.5** | .4 ± .03 | 1000 |\n"
+    ),
     '\ufeff# a remark\nmodel,n,eps,clean,fgsm,pgd-40\n\nm,"1,000",8/255,0.9,0.5,0.4\n',
 ]
 

@@ -30,7 +30,7 @@ def pictures(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-# --- the kernel -------------------------------------------------------------------------------------------------------
+# --- the kernel ---------------------------------------------------------------------------------------------
 
 
 def slow_chi2(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_two_classes_have_a_score_each_that_differ_by_the_margin() -> None:
     assert found["bias"].tolist() == [-3, 3]
 
 
-# --- pictures and histograms ------------------------------------------------------------------------------------------
+# --- pictures and histograms --------------------------------------------------------------------------------
 
 
 def test_grey_is_luma_of_three_channels_and_else_the_mean_and_small_pictures_grow() -> None:
@@ -141,7 +141,7 @@ def test_as_many_gradients_as_blocks_hold_and_sides_are_filled_up() -> None:
     assert gradients_of(np.zeros((1, 4, 4), np.uint8), cell=4, bins=9).shape == (1, 9)
 
 
-# --- votes and logits -------------------------------------------------------------------------------------------------
+# --- votes and logits ---------------------------------------------------------------------------------------
 
 
 def test_votes_are_worked_out_by_hand() -> None:

@@ -53,7 +53,7 @@ def library(net: Any, layout: dict[str, Any], side: int) -> Any:
     return theirs.eval()
 
 
-# --- against open_clip ------------------------------------------------------------------------------------------------
+# --- against open_clip --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("layout", "side"), [(TINY, 12), (RESNET, 32)], ids=["vit", "resnet"])
@@ -107,7 +107,7 @@ def test_many_captions_are_encoded_in_parts() -> None:
         assert torch.allclose(net.text_features()[280:], few.text_features(), atol=1e-6)
 
 
-# --- what is encoded when ---------------------------------------------------------------------------------------------
+# --- what is encoded when -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_quicker_ways_give_the_same(layout: dict[str, Any]) -> None:
         assert torch.allclose(quick(net)(x), net(x), atol=1e-5)
 
 
-# --- batch norm -------------------------------------------------------------------------------------------------------
+# --- batch norm ---------------------------------------------------------------------------------------------
 
 
 def trained(evaluation: str) -> Any:
@@ -235,7 +235,7 @@ def test_the_labs_mistake_can_be_measured() -> None:
         assert not torch.allclose(found[:3], wrong(x[:3]), atol=1e-2)
 
 
-# --- QuickGELU --------------------------------------------------------------------------------------------------------
+# --- QuickGELU ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_the_activation_is_the_one_the_weights_were_trained_with(
     assert (nn.GELU in kinds) != quick
 
 
-# --- other images and heads -------------------------------------------------------------------------------------------
+# --- other images and heads ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
@@ -297,7 +297,7 @@ def test_repeated_names_are_nothing_to_a_linear_head() -> None:
     assert net_of(names=("cat", "cat"), head="linear")(images(2)).shape == (2, 2)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_rollout_follows_blocks_that_attend_to_all_and_refuses_windows() -> None
         rollout(window_vit((1, 16, 24), 3, local=[0, 1], **options).eval(), x)
 
 
-# --- stochastic depth -------------------------------------------------------------------------------------------------
+# --- stochastic depth ---------------------------------------------------------------------------------------
 
 
 def test_drop_path_leaves_out_whole_images_and_keeps_the_mean() -> None:

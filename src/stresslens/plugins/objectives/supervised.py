@@ -8,5 +8,8 @@ from stresslens.core.types import Loss, PluginOption
 def supervised(
     net: nn.Module, inputs: Tensor, y: Tensor, *, loss: PluginOption[Loss] = "cross_entropy"
 ) -> Tensor:
-    """The loss of the net's logits against the labels; `loss` is `train.loss` unless given here."""
+    """Supervised training: the loss of the net's logits against the labels.
+
+    `loss` is `train.loss` unless given here.
+    """
     return loss(logits=net(inputs), y=y)
