@@ -137,7 +137,7 @@ def explain(
             options=dict(options),
             split=asked.split if labelled else "pictures",
             choose=asked.choose if isinstance(asked.choose, str) else list(asked.choose),
-            answer=asked.target_class,
+            target_class=asked.target_class,
             unit=maps.unit,
             signed=maps.signed,
             limit=limit,
