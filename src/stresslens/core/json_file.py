@@ -6,8 +6,9 @@ Each file's model is beside the code that writes the file; readers import it fro
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -35,6 +36,9 @@ class JsonFile(BaseModel):
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
+    OLD_KEYS: ClassVar[Mapping[str, str]] = {}
+    """A key and its name in version 0.1.0, under which this version writes it as well."""
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises UnreadableRun for a file that is missing, damaged or of another form."""
@@ -51,7 +55,8 @@ class JsonFile(BaseModel):
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, as the file holds them."""
-        return self.model_dump(mode="json", by_alias=True)
+        values = self.model_dump(mode="json", by_alias=True)
+        return values | {old: values[new] for new, old in self.OLD_KEYS.items()}
 
 
 def first_problem(error: ValidationError) -> str:

@@ -39,19 +39,19 @@ class Quality(JsonFile):
 class ExplanationFile(JsonFile):
     """explanations/<name>-<8 hex>/result.json; `limit` is the end of the scale of colours."""
 
+    OLD_KEYS = {"quality": "worth", "target_class": "answer"}
+
     format: Literal[1] = 1
     fingerprint: str = ""
     explainer: str
     options: dict[str, Any] = Field(default_factory=dict)
     split: str
     choose: Any = None
-    answer: Any = None
+    target_class: Any = Field(default=None, validation_alias=AliasChoices("target_class", "answer"))
     unit: str
     signed: bool
     limit: float | None = None
     notes: Sequence[str] = ()
     images: list[ExplainedImage]
-    quality: Quality | None = Field(
-        default=None, validation_alias=AliasChoices("quality", "worth"), serialization_alias="worth"
-    )
+    quality: Quality | None = Field(default=None, validation_alias=AliasChoices("quality", "worth"))
     cost: Seconds = Seconds()

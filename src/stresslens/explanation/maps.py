@@ -138,7 +138,7 @@ def explain(
             options=dict(options),
             split=config.split if labelled else "pictures",
             choose=config.choose if isinstance(config.choose, str) else list(config.choose),
-            answer=config.target_class,
+            target_class=config.target_class,
             unit=maps.unit,
             signed=maps.signed,
             limit=limit,

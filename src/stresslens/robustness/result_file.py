@@ -80,6 +80,8 @@ class AttackCost(JsonFile):
 class ResultFile(JsonFile):
     """robustness/<key>/result.json."""
 
+    OLD_KEYS = {"individual_attacks": "alone"}
+
     format: Literal[1] = 1
     version: str = ""
     key: str
@@ -99,7 +101,7 @@ class ResultFile(JsonFile):
     reported_clean: float | None = None
     curve: Sequence[CurveLevel] = ()
     individual_attacks: Sequence[IndividualAttackCurve] = Field(
-        default=(), validation_alias=AliasChoices("individual_attacks", "alone"), serialization_alias="alone"
+        default=(), validation_alias=AliasChoices("individual_attacks", "alone")
     )
     findings: Sequence[Finding] = ()
     audited: bool = False
