@@ -74,7 +74,7 @@ def survivors(model: nn.Module, x_adv: Tensor, y: Tensor) -> np.ndarray:
 def ours(model: nn.Module, x: Tensor, y: Tensor, protocol: Any, radii: Any) -> np.ndarray:
     """(n,) every image's smallest broken radius, by the engine."""
     threat = resolve_threat_model(Robustness(radii=radii, protocol=protocol, images="all"), base=Path.cwd())
-    return measure(model, Split(x, y, 1.0), threat)[0].smallest
+    return measure(model, Split(x, y, 1.0), threat)[0].minimal_radius
 
 
 def undropped(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> np.ndarray:

@@ -81,13 +81,15 @@ def stresslens_steps(training: Training, steps: int) -> int:
     for step, batch in enumerate(training.batches()):
         if step == steps:
             break
-        loss = training.loss_of(batch)
+        loss = training.batch_loss(batch)
         training.backward(loss)
-        training.check(loss, batch)
-        training.update()
-        training.keep()
+        value, size = training.reduce(loss, batch)
+        training.check(value, batch)
+        training.optimizer_step()
+        training.count(value, size)
+        training.after_step()
         images += len(batch.y)
-    training.position.step = 0
+    training.state.step = 0
     return images
 
 
@@ -245,10 +247,10 @@ def digits() -> None:
         record = stages.carry_out(task)
         ours = time.perf_counter() - start
         total_plain, total_ours = total_plain + plain, total_ours + ours
-        mine = record["scores"]["test"]["accuracy"]["value"]
+        mine = record.scores["test"]["accuracy"].value
         print(
             f"  {task.run:16} plain {plain:6.1f} s, {epochs:6} epochs, {accuracy:.4f}   "
-            f"stresslens {ours:6.1f} s, {record['training']['epochs']:6} epochs, {mine:.4f}   "
+            f"stresslens {ours:6.1f} s, {record.training.epochs:6} epochs, {mine:.4f}   "
             f"ratio {plain / ours:4.2f}"
         )
     ratio = total_plain / total_ours

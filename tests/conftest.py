@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 
@@ -17,6 +18,9 @@ from stresslens.core.sampling import balanced_subset
 from stresslens.plugins.datasets.digits import digits
 from stresslens.training.autotune import autotune
 from stresslens.training.task import Task
+
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)

@@ -137,7 +137,9 @@ def test_settings_of_an_attack_may_be_arrays(radii: Any) -> None:
     assert robustness_config({"radii": np.float32(0.25)}).radii == 0.25
 
 
-@pytest.mark.parametrize("values", [{"radii": object()}, {"radii": 0.1, "alone": [{"pgd": {(1, 2): 3}}]}])
+@pytest.mark.parametrize(
+    "values", [{"radii": object()}, {"radii": 0.1, "individual_attacks": [{"pgd": {(1, 2): 3}}]}]
+)
 def test_settings_that_cannot_be_written_down_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="setting of an attack"):
         robustness_config(values)

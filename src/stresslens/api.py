@@ -1,11 +1,11 @@
-"""stresslens from Python: the verbs of the command line, for plug-ins by name and for modules and
-tensors of one's own."""
+"""The public functions: train, attack, explain, …, for plug-ins by name and for your own modules and tensors."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from stresslens.config import registry, study_file
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
 from stresslens.core.data import Data, Split, as_tensor
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError, DataError, Notice
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.data_check import data_findings
@@ -28,6 +28,7 @@ from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.export import Exported, export_run
 from stresslens.evaluation.inputs import check_inputs
 from stresslens.evaluation.predictor import with_prompts
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
 from stresslens.explanation.maps import maps_of
@@ -44,7 +45,7 @@ from stresslens.training.task import Task
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was carried out: its folder, its record, and what can be read from them."""
+    """A finished run: its folder, its record, and what can be read from them."""
 
     folder: Path
     record: Mapping[str, Any]
@@ -52,11 +53,12 @@ class Run:
 
     def scores(self, split: str = "test") -> dict[str, Estimate]:
         """Each named score with its interval."""
-        if split not in self.record.get("scores", {}):
+        known = RunRecord.model_validate(self.record).scores
+        if split not in known:
             raise ConfigError(
-                f"{self.folder} has no scores for {split!r}; it has {', '.join(self.record.get('scores', {})) or 'none'}"
+                f"{self.folder} has no scores for {split!r}; it has {', '.join(known) or 'none'}"
             )
-        return {name: Estimate.from_json(values) for name, values in self.record["scores"][split].items()}
+        return known[split]
 
     def predictions(self, split: str = "test") -> Predictions:
         return Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
@@ -75,13 +77,11 @@ def run(
     jobs: int | None = None,
     executor: str | None = None,
 ) -> Path:
-    """Carries out a study file, with `key.path=value` overrides, and returns its folder
-    (report.html is in it).
+    """Runs a study file and returns its folder; `report.html` is in it.
 
-    `jobs` runs at a time (one; on Ray one a core); `executor` is "local" or "ray", the study's own
-    unless given. Raises ConfigError with every mistake of the file, DataError, TrainingDiverged,
-    and Stopped after a signal.
-    """
+    `overrides` are `key.path=value`. `jobs` runs are carried out at a time (default one; on Ray one a core); `executor`
+    is "local" or "ray", by default the study's own. Raises ConfigError with every mistake of the file, DataError,
+    TrainingDiverged, and Stopped after a signal."""
     described = study_file.with_executor(study_file.read_study(Path(study), overrides), executor)
     return pipeline.run(described, out=Path(out), jobs=jobs)
 
@@ -97,16 +97,13 @@ def train(
     track: str | Sequence[str | Mapping[str, Any]] = (),
     **options: Any,
 ) -> Run:
-    """Trains one model and returns the finished run; `options` are those of `train:` in a study
-    file (epochs, lr, …).
+    """Trains one model and returns the finished run. `options` are those of `train:` in a study file (epochs, lr, …).
 
-    `model` is a plug-in by name or any nn.Module from images to logits, without softmax; yours is
-    copied and stays as it is. The name of an estimator (knn) fits that instead, without any options
-    but `threads` and `subset`. `data` is a plug-in by name or Data.from_arrays(images, labels);
-    `track` lists trackers (tensorboard, wandb). Called again with the same arguments it returns the
-    finished run at once, or goes on with an interrupted one. Raises ConfigError, DataError,
-    TrainingDiverged.
-    """
+    `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is copied and
+    stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes only device, precision,
+    threads, memory_format and subset. `data` is a plug-in by name or Data.from_arrays(images, labels). `track` lists
+    trackers (tensorboard, wandb). A second call with the same arguments returns the finished run at once, or resumes
+    an interrupted one. Raises ConfigError, DataError, TrainingDiverged."""
     if not isinstance(model, str | Mapping | nn.Module):
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
@@ -143,7 +140,8 @@ def train(
     own = data if isinstance(data, Data) else None
     task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    return Run(folder, stages.carry_out(task), copy.deepcopy(model) if isinstance(model, nn.Module) else None)
+    record = stages.carry_out(task).as_json()
+    return Run(folder, record, copy.deepcopy(model) if isinstance(model, nn.Module) else None)
 
 
 def attack(
@@ -158,15 +156,13 @@ def attack(
     surrogate: nn.Module | None = None,
     **options: Any,
 ) -> AttackResult:
-    """Every image's smallest broken radius, for any nn.Module from [0,1] images to logits; the
-    model comes back as it was.
+    """Finds the smallest radius that breaks each image, for any nn.Module from images in [0, 1] to logits.
 
-    `images` (N,C,H,W) float in [0,1] or uint8 with `labels` (N,), or a Split. `radii` in pixel
-    units: 8/255, [0, 0.05] or "0:0.1:0.01". `options` are those of `robustness:` in a study file
-    (alone, target, success, passes, bpda, audit, seed; images: how many, default all). With `out`,
-    a folder, the result is kept there and a call that was killed goes on. Raises ConfigError and
-    DataError, before any computing, for what cannot be attacked.
-    """
+    `images` (N, C, H, W) float in [0, 1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255,
+    [0, 0.05] or "0:0.1:0.01". `options` are those of `robustness:` in a study file (individual_attacks, target,
+    success, eot_samples, bpda, audit, seed; images: how many, default all). With `out`, a folder, the result is kept
+    there, and a call that was killed resumes. The model is unchanged afterwards. Raises ConfigError and DataError,
+    before anything is computed, for what cannot be attacked."""
     for name, instead in (
         ("split", "give the images themselves"),
         ("certificates", "they belong to runs: stresslens attack --certificate"),
@@ -191,7 +187,7 @@ def attack(
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
-    if asked.audit and not robust.facts["audited"]:
+    if asked.audit and not robust.result.audited:
         robust = audited(robust, model, split, threat, surrogate=surrogate)
         if place is not None:
             robust.save(place)
@@ -208,12 +204,10 @@ def verify(
     norm: Norm = "linf",
     claimed: float | None = None,
 ) -> Verification:
-    """Anybody's adversarial images counted again: inside ball and box, and what the model answers
-    in float32 and evaluation mode.
+    """Recounts given adversarial images: are they inside ball and box, and what does the model answer in float32?
 
-    All arrays have one entry an image; `eps` is a radius or one for each; `claimed` a published
-    robust accuracy to hold against. Raises ConfigError and DataError for what cannot be read.
-    """
+    All arrays have one entry an image; `eps` is one radius, or one for each image; `claimed` is a published robust
+    accuracy to compare with. Raises ConfigError and DataError for what cannot be read."""
     return verification.verify(
         model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed
     )
@@ -221,16 +215,23 @@ def verify(
 
 @dataclass(frozen=True)
 class Explanation:
-    """maps (N, H, W) float32 for the classes `answers` (N,); `signed` where what lies below 0
-    speaks against the class. `worth` are the checks with their intervals and what the maps fail,
-    None where they were not asked for."""
+    """Attribution maps (N, H, W) float32 for the classes `answers` (N,).
+
+    `signed`: values below 0 speak against the class. `quality` holds the checks with their intervals and what the maps
+    fail; None where they were not asked for."""
 
     maps: np.ndarray
     answers: np.ndarray
     signed: bool
     unit: str
     notes: tuple[str, ...]
-    worth: dict[str, Any] | None
+    quality: dict[str, Any] | None
+
+    @property
+    def worth(self) -> dict[str, Any] | None:
+        """The name of `quality` in version 0.1.0."""
+        warnings.warn("Explanation.worth is now quality; the old name still works", Notice, stacklevel=2)
+        return self.quality
 
 
 def explain(
@@ -243,14 +244,12 @@ def explain(
     check: bool = False,
     seed: int = 0,
 ) -> Explanation:
-    """Maps of why any nn.Module from [0,1] images to logits answers as it does; the model comes
-    back as it was.
+    """Computes attribution maps for any nn.Module from images in [0, 1] to logits. The model is unchanged afterwards.
 
-    `images` (N,C,H,W) float in [0,1] or uint8, or a Split; `explainer` is a plug-in by name or
-    {name: {option: value}}; `answers` (N,) are the classes to explain, by default those predicted.
-    `train` is for explainers that cover pixels with the training images' mean. `check` also tells
-    what the maps are worth. Raises ConfigError and DataError.
-    """
+    `images` (N, C, H, W) float in [0, 1] or uint8, or a Split; `explainer` is a plug-in by name or
+    {name: {option: value}}; `answers` (N,) are the classes to explain, by default the predicted ones. Some explainers
+    cover pixels with the mean of the training images: give these as `train`. `check` also computes the quality checks.
+    Raises ConfigError and DataError."""
     wanted = None if answers is None else as_tensor(answers)
     if isinstance(images, Split):
         split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
@@ -267,16 +266,18 @@ def explain(
     device = next(model.parameters(), torch.empty(0)).device
     x = split.floats(split.images[:]).to(device, torch.float32)
     y = torch.as_tensor(predictions_of(model, split).scores.argmax(1)) if wanted is None else split.labels
-    maps, worth = maps_of(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
-    return Explanation(maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, worth)
+    maps, checks = maps_of(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
+    quality = None if checks is None else checks.as_json()
+    return Explanation(
+        maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality
+    )
 
 
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
-    """Duplicates, leaks between splits, wrong or rare labels, and shortcuts; `data` as in `train`.
-    No model is involved.
+    """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
 
-    The findings on the same images and labels are kept in the cache folder. Raises ConfigError and DataError.
-    """
+    `data` is as in `train`. The findings on the same images and labels are kept in the cache folder. Raises ConfigError
+    and DataError."""
     return data_findings(
         data if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
     )
@@ -285,24 +286,21 @@ def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
 def compare(
     *folders: str | Path, split: str = "test", difference: float | None = None, metric: str = "accuracy"
 ) -> dict[str, Any]:
-    """Whether runs (…/seed-0) or recipes (runs/STUDY/RUN) differ from the first, or a study's
-    recipes by its contrasts.
+    """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study by its contrasts.
 
-    What `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
-    intervals, p before and after Holm, "plan", "costs", and "regressions". `difference` (a share,
-    0.01 for a point) is what the plans are to tell apart; `metric` is "accuracy", or "robust@0.05"
-    for runs that were attacked. Raises ConfigError for folders that cannot be compared.
-    """
-    return compare_folders([Path(folder) for folder in folders], split=split, ask=difference, metric=metric)
+    Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences, intervals, p
+    before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a share, 0.01 for one point)
+    is the difference that the plans are for; `metric` is "accuracy", or "robust@0.05" for runs that were attacked.
+    Raises ConfigError for folders that cannot be compared."""
+    paths = [Path(folder) for folder in folders]
+    return compare_folders(paths, split=split, ask=difference, metric=metric).as_json()
 
 
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
-    """The trained model of a run's folder, in evaluation mode: images (N,C,H,W) in [0,1] to logits (N,K).
+    """The trained model of a run's folder, in evaluation mode: images (N, C, H, W) in [0, 1] to logits (N, K).
 
-    Plug-ins that are not built in are executed only with `trust`; a run trained on your own module
-    needs it as `module`. Raises ConfigError when files are missing, damaged or do not belong
-    together.
-    """
+    Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module needs it as
+    `module`. Raises ConfigError when files are missing, damaged or do not belong together."""
     return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
 
 
@@ -314,13 +312,11 @@ def export(
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
-    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a
-    folder), and says what was checked.
+    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a folder), and checks it.
 
-    `out` is the file or folder, by default in the run's folder. Own plug-ins are executed only with
-    `trust`; a run trained on your own module needs it as `module`. Raises ConfigError for what
-    cannot be exported, and where the file would answer otherwise.
-    """
+    `out` is the file or folder, by default in the run's folder. Your own plug-ins are executed only with `trust`; a run
+    that was trained on your own module needs it as `module`. Raises ConfigError for what cannot be exported, and where
+    the file would give other answers."""
     if isinstance(run, Run):
         trust, module = True, run.module if module is None else module
     folder = RunFolder(run.folder if isinstance(run, Run) else Path(run))
@@ -336,12 +332,10 @@ def predict(
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
 ) -> np.ndarray:
-    """(N, K) probabilities for images (N,C,H,W): uint8, or float in [0,1]. The model gives logits;
-    its mode is left as it was.
+    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]. The model gives logits; its mode is not changed.
 
-    `prompts` are K captions that a model with a text side (openclip) chooses from instead of its
-    classes, as they are or in `templates`. Raises ConfigError for captions it cannot tell apart.
-    """
+    `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each is put into
+    every one of the `templates`. Raises ConfigError for captions that the text encoder cannot tell apart."""
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
     if not isinstance(images, Tensor | np.ndarray):
@@ -358,12 +352,10 @@ def evaluate(
     images: Tensor | np.ndarray | Split,
     labels: Tensor | np.ndarray | Sequence[int] | None = None,
 ) -> dict[str, Estimate]:
-    """Every named score, with n and interval, of any nn.Module from images in [0,1] to logits; its
-    mode is left as it was.
+    """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is not changed.
 
-    `images` (N,C,H,W) uint8 or float in [0,1] with `labels` (N,), or a Split. Raises DataError on
-    any other input, and ConfigError when the model does not return logits of shape (N, K).
-    """
+    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. Raises DataError for other input, and
+    ConfigError when the model does not return logits of shape (N, K)."""
     if isinstance(images, Split):
         split = images
     else:
@@ -381,7 +373,7 @@ def evaluate(
 
 
 def write_report(folder: str | Path) -> Path:
-    """Writes report.html of a study's or a run's folder anew, from its files alone, and returns its path."""
+    """Writes report.html of a study's or a run's folder again, from its files alone, and returns its path."""
     return _write_report(Path(folder))
 
 

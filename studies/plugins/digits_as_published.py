@@ -1,17 +1,19 @@
-"""The digits as the original lab prepared them: each split scaled by its own extremes, nothing held out for validation."""
+"""The digits as the original lab prepared them: each split scaled by itself, no validation split."""
 
 from __future__ import annotations
 
 import torch
 from sklearn.datasets import load_digits
 
-from stresslens import Data, Split
-from stresslens.core.sampling import divide
+from stresslens.plugins import Data, Split, divide
 
 
 def digits_as_published() -> Data:
-    """1,437 training and 360 test images (stratified, seed 42); the pixels of *each* split scaled to [0,1] by their own minimum
-    and maximum, which for the test images is the original's mistake: they are scaled by what only they tell."""
+    """1,437 training and 360 test images (stratified, seed 42), without a validation split.
+
+    The pixels of *each* split are scaled to [0, 1] by their own minimum and maximum. For the test
+    images this is the original's mistake: their scaling uses information from the test split.
+    """
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float()[:, None]
     labels = torch.from_numpy(bunch.target).long()

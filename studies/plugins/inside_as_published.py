@@ -1,4 +1,4 @@
-"""Two mistakes of the original lab, kept to be shown: its occlusion maps and its impostors."""
+"""Two mistakes of the original lab, kept for demonstration: its occlusion maps and its impostors."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.data import Split
-from stresslens.core.maps import Maps
-from stresslens.core.panels import Grid, Panel, Picture, image_pixels
-from stresslens.core.types import Count
+from stresslens.plugins import Count, Grid, Maps, Panel, Picture, Split, image_pixels
 
 
 def swapped_occlusion(model: nn.Module, x: Tensor, y: Tensor, *, size: Count = 7) -> Maps:
-    """The probability lost under a grey square whose row is written down as its column and the other way round, and which never
-    covers the last row and column."""
+    """The probability lost under a grey square, with two mistakes.
+
+    Rows and columns are swapped when the value is stored, and the square never covers the last row
+    and column.
+    """
     last = x.shape[2] - size
     values = torch.zeros(len(x), *x.shape[2:])
     with torch.no_grad():
@@ -43,7 +43,11 @@ def inert_impostor(
     steps: Count = 200,
     lr: float = 0.05,
 ) -> Panel:
-    """Impostors on a scale of 0 to 255 with the original's prior, and without it: how many grey levels the prior moved a pixel."""
+    """Impostors on a scale of 0 to 255, with and without the original's prior.
+
+    The panel states the largest number of grey levels by which the prior moved a pixel. `beta` is
+    the weight of the prior, `lr` the step size of the gradient ascent. It needs the training split.
+    """
     assert train is not None
     first = next(model.parameters())
     sources = torch.stack(

@@ -1,4 +1,4 @@
-"""What a lab remarked on its occlusion maps by eye, counted over many test images."""
+"""Remarks that a lab made on its occlusion maps by eye, counted over many test images."""
 
 from __future__ import annotations
 
@@ -11,12 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 from torch import Tensor, nn
 
-from stresslens.core.data import Split
-from stresslens.core.inspection import tapped
-from stresslens.core.panels import Lines, Panel
-from stresslens.core.sampling import balanced_subset
-from stresslens.core.types import Count, Estimate
 from stresslens.metrics.intervals import t_mean
+from stresslens.plugins import Count, Estimate, Lines, Panel, Split, balanced_subset, tapped
 
 SIZES = (1, 3, 5, 7, 14)
 
@@ -24,8 +20,11 @@ SIZES = (1, 3, 5, 7, 14)
 def occlusion_remarks(
     model: nn.Module, split: Split, classes: Sequence[str], *, images: Count = 1000
 ) -> Panel:
-    """For class-balanced images that the model has right: how far the probability of the truth falls under a grey square, where,
-    and what the model says instead. Intervals are 95 %, over the images."""
+    """How far the probability of the label falls under a grey square, where, and what is predicted instead.
+
+    It draws `images` class-balanced images and uses those that the model classifies correctly.
+    Intervals are 95 %, over the images.
+    """
     some = split.select(balanced_subset(split.labels.cpu(), images, seed=0))
     x, y = some.floats(some.images[:]).float(), some.labels
     with torch.no_grad():
@@ -93,7 +92,10 @@ def occlusion_remarks(
 
 
 def _occluded(model: nn.Module, x: Tensor, y: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(N, h, w) the probability of the truth and the answer under a grey square centred at every second pixel."""
+    """The probability of the label and the predicted class, (N, h, w) each, under a grey square.
+
+    The square is centred at every second pixel.
+    """
     side = x.shape[2]
     above = (size - 1) // 2
     kept, guess = torch.zeros(len(x), side, side), torch.zeros(len(x), side, side, dtype=torch.int64)
@@ -116,7 +118,10 @@ def _occluded(model: nn.Module, x: Tensor, y: Tensor, size: int) -> tuple[Tensor
 def _gap(
     values: NDArray[np.float64], inside: NDArray[np.bool_], outside: NDArray[np.bool_]
 ) -> Estimate | None:
-    """The mean of some places less that of others, within each image that has both; None without any."""
+    """The mean over `inside` minus the mean over `outside`, within each image that has both.
+
+    None if no image has both.
+    """
     both = (inside.sum((1, 2)) > 0) & (outside.sum((1, 2)) > 0)
     means = [
         np.where(some, values, 0).sum((1, 2))[both] / some.sum((1, 2))[both] for some in (inside, outside)
@@ -125,7 +130,10 @@ def _gap(
 
 
 def _explained_by_class(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Estimate]:
-    """For each convolution the share of its channels' variation between images that lies between classes; over channels."""
+    """For each convolution: the share of a channel's variation between images that lies between classes.
+
+    The mean and its interval are over channels.
+    """
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     with torch.no_grad(), tapped(model, names) as outputs:
         model(x[:1000])
@@ -142,7 +150,7 @@ def _explained_by_class(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Est
 
 
 def _percent(e: Estimate) -> str:
-    """A share, which no interval leads beyond 0 or 1."""
+    """A share in % with its interval, clipped to 0 and 100 %."""
     return f"{100 * e.value:.0f} % ({100 * max(0.0, e.low):.0f} to {100 * min(1.0, e.high):.0f})"
 
 

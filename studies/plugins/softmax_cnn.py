@@ -1,10 +1,10 @@
-"""The first network as a lab had it: with a softmax layer in front of a loss that takes logits."""
+"""The first network as a lab built it: with a softmax in front of a loss that expects logits."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from stresslens.core.types import Shape
+from stresslens.plugins import Shape
 from stresslens.plugins.models.first_cnn import first_cnn
 
 

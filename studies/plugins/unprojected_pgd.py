@@ -1,14 +1,11 @@
-"""The attack that lab C used for PGD: it is wrong, and kept to show by how much it misled."""
+"""The attack that lab C used as PGD. It is wrong; it is kept to show by how much it misled."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import gradient
-from stresslens.core.ball import Ball
-from stresslens.core.draws import Draws
-from stresslens.core.types import Count, Positive
+from stresslens.plugins import Ball, Count, Draws, Positive, gradient
 
 
 def unprojected_pgd(
@@ -21,10 +18,11 @@ def unprojected_pgd(
     steps: Count = 40,
     step_size: Positive = 0.01,
 ) -> Tensor:
-    """PGD whose every step clamps the perturbation and then keeps the *image* in its place: δ ← clip(x + δ).
+    """PGD with a mistake: each step stores the *image* in place of the perturbation: δ ← clip(x + δ).
 
-    The next step's gradient is taken at x + δ, which by then is about 2x, and what is scored is clip(x + δ) = clip(2x + …): not in
-    the ball, and the weaker attack. At radius 0 it already changes the images.
+    Every step first clamps the perturbation, then replaces it. So the gradient of the next step is
+    taken at x + δ, which is about 2x, and the evaluated image is clip(x + δ) = clip(2x + …). It is
+    outside the ball, and the attack is weaker than PGD. Even at radius 0 it changes the images.
     """
     radius = ball.radius(x)
     delta = ball.sample(x, draws) - x

@@ -159,8 +159,9 @@ def two_jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_tracker_that_fails_is_one_sentence_a_run(two_jobs: Path) -> None:
     assert sorted((two_jobs / "err").read_text().splitlines()) == [
-        f"stresslens: runs/tiny/{run}/seed-{seed}: the tracker ours.py:away is left out and the run goes on "
-        "(OSError: no route to host). Once that is mended, the same command tells it everything"
+        f"stresslens: runs/tiny/{run}/seed-{seed}: the tracker ours.py:away is left out and the run "
+        "continues (OSError: no route to host). When this is fixed, run the same command again: "
+        "it sends everything to the tracker"
         for run in ("linear", "mlp")
         for seed in (0, 1)
     ]

@@ -11,19 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from stresslens.comparison.accuracy import (
+from stresslens.comparison.accuracy import accuracy_of, compare_accuracy
+from stresslens.comparison.difference import (
     Difference,
-    accuracy_of,
     asked,
-    compare_accuracy,
     difference_of,
     divided_difference_of,
     with_holm,
 )
+from stresslens.comparison.schema import ComparisonFile
 from stresslens.config import study_file
-from stresslens.core.files import write_atomically, write_json
+from stresslens.config.study_record import read_study_record
+from stresslens.core.files import read_json, write_atomically, write_json
+from stresslens.core.layer_table import LayerTable
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import DivisionRecord
 from stresslens.study import pipeline
 
 Make = Callable[..., RunFolder]
@@ -57,7 +60,10 @@ def made(tmp_path: Path) -> Make:
             "run": run,
             "seed": seed,
         }
-        record |= {"training": {"seconds": 1.0 + 0.1 * seed, "epochs": 2}, "layers": {"parameters": 10}}
+        record |= {
+            "training": {"seconds": 1.0 + 0.1 * seed, "epochs": 2},
+            "layers": LayerTable((), 10, 10, 0, 0, 0).as_json(),
+        }
         write_json(folder.record, record)
         return folder
 
@@ -188,19 +194,21 @@ def test_divisions_are_compared_by_the_corrected_t(made: Make) -> None:
             facts = {"labels": labels, "division": division, "splits": {"test": str(fold)}}
             recipes[run][f"seed-{fold}"] = made(run, fold, right, **facts)
     found = compare_accuracy(recipes, [("c", "a", "b")])
-    contrast = found["contrasts"][0]
+    contrast = found.contrasts[0]
     delta = accuracy[1] - accuracy[0]
     half = stats.t.ppf(0.975, 4) * np.sqrt((delta.var(ddof=1) + (0.5 / 20) ** 2 / 5) * (1 / 5 + 20 / 80))
-    assert contrast["difference"]["value"] == pytest.approx(delta.mean())
-    assert contrast["difference"]["low"] == pytest.approx(delta.mean() - half)
-    assert "5 divisions, 20 test images each" in contrast["verdict"]
-    assert "images in all" in contrast["plan"] or "are enough" in contrast["plan"]
+    assert contrast.difference.value == pytest.approx(delta.mean())
+    assert contrast.difference.low == pytest.approx(delta.mean() - half)
+    assert "5 divisions, 20 test images each" in contrast.verdict
+    assert "images in all" in contrast.plan or "are enough" in contrast.plan
     own = stats.t.ppf(0.975, 4) * np.sqrt((accuracy[0].var(ddof=1) + (0.5 / 20) ** 2 / 5) * (1 / 5 + 20 / 80))
-    assert found["recipes"]["a"]["low"] == pytest.approx(accuracy[0].mean() - own)
-    assert "corrected resampled t" in found["recipes"]["a"]["method"]
-    again = divided_difference_of("c", "a", "b", delta, [{"train": 80, "test": 20}] * 5)
-    assert again.p == pytest.approx(contrast["p"])
-    same = divided_difference_of("c", "a", "b", np.full(5, 0.05), [{"train": 80, "test": 20}] * 5)
+    assert found.recipes["a"].low == pytest.approx(accuracy[0].mean() - own)
+    assert "corrected resampled t" in found.recipes["a"].method
+    again = divided_difference_of("c", "a", "b", delta, [DivisionRecord(kind="folds", train=80, test=20)] * 5)
+    assert again.p == pytest.approx(contrast.p)
+    same = divided_difference_of(
+        "c", "a", "b", np.full(5, 0.05), [DivisionRecord(kind="folds", train=80, test=20)] * 5
+    )
     assert same.difference.low < 0.05 < same.difference.high
     assert same.p > 1e-4
 
@@ -212,8 +220,8 @@ def test_seeds_tested_on_other_images_by_no_design_are_not_pooled(made: Make) ->
         for run in ("a", "b")
     }
     found = compare_accuracy(recipes, [("c", "a", "b")])
-    assert found["recipes"] == {}
-    assert found["refused"] == ["a and b were not compared: their seeds were tested on different test images"]
+    assert found.recipes == {}
+    assert found.refused == ["a and b were not compared: their seeds were tested on different test images"]
 
 
 def test_matrix_of_all_pairs_is_antisymmetric_and_corrected_for_its_pairs(made: Make) -> None:
@@ -224,23 +232,24 @@ def test_matrix_of_all_pairs_is_antisymmetric_and_corrected_for_its_pairs(made: 
         for name, accuracy in zip("abcd", (0.7, 0.71, 0.9, 0.97))
     }
     found = compare_accuracy(recipes, [("c", "a", "b")])
-    matrix = found["matrix"]
-    assert matrix["recipes"] == list("abcd")
-    difference, low, high = (np.array(matrix[key], dtype=float) for key in ("difference", "low", "high"))
+    matrix = found.matrix
+    assert matrix is not None
+    assert matrix.recipes == list("abcd")
+    difference, low, high = (
+        np.array(each, dtype=float) for each in (matrix.difference, matrix.low, matrix.high)
+    )
     for table in (difference, low, high):
         assert np.isnan(table.diagonal()).all()
     np.testing.assert_allclose(difference, -difference.T)
     np.testing.assert_allclose(low, -high.T)
-    contrast = found["contrasts"][0]
-    assert difference[1, 0] == pytest.approx(contrast["difference"]["value"])
-    assert (low[1, 0], high[1, 0]) == pytest.approx(
-        (contrast["difference"]["low"], contrast["difference"]["high"])
-    )
-    assert matrix["p_holm"][1][0] >= contrast["p_holm"]
-    assert matrix["real"][3][0] is True
-    assert matrix["real"][0][3] is True
-    assert matrix["real"][0][1] is False
-    assert "matrix" not in compare_accuracy({name: recipes[name] for name in "ab"}, [])
+    contrast = found.contrasts[0]
+    assert difference[1, 0] == pytest.approx(contrast.difference.value)
+    assert (low[1, 0], high[1, 0]) == pytest.approx((contrast.difference.low, contrast.difference.high))
+    assert matrix.p_holm[1][0] >= contrast.p_holm
+    assert matrix.real[3][0] is True
+    assert matrix.real[0][3] is True
+    assert matrix.real[0][1] is False
+    assert "matrix" not in compare_accuracy({name: recipes[name] for name in "ab"}, []).as_json()
 
 
 def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
@@ -248,8 +257,10 @@ def test_comparison_json_has_the_agreed_keys(made: Make) -> None:
     recipes = {
         name: {f"seed-{k}": made(name, k, random.random(100) < 0.8) for k in range(2)} for name in "abc"
     }
-    found = compare_accuracy(recipes, [("c", "a", "b"), ("c", "a", "missing")])
+    compared = compare_accuracy(recipes, [("c", "a", "b"), ("c", "a", "missing")])
+    found = compared.as_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert ComparisonFile.model_validate(found).as_json() == found
     expected = {
         "format",
         "split",
@@ -293,6 +304,8 @@ def test_recipes_tested_on_different_images_are_not_compared(tmp_path: Path) -> 
     )
     folder = pipeline.run(study_file.read_study(file), out=tmp_path / "out")
     found = json.loads((folder / "comparison.json").read_text())
+    assert ComparisonFile.read(folder / "comparison.json").as_json() == found
+    assert read_study_record(folder).as_json() == read_json(folder / "study.json")
     assert [(c["a"], c["b"]) for c in found["contrasts"]] == [("a", "c")]
     assert found["verdicts"][-1].startswith("a and b were not compared: their test images differ (")
     assert "of 360 images of digits differ in label, the first at" in found["verdicts"][-1]
@@ -305,15 +318,15 @@ def test_runs_that_are_missing_and_seeds_without_a_partner_are_told(made: Make) 
         for run, n in (("a", 3), ("b", 2))
     )
     found = compare_accuracy({"a": a, "b": b, "c": {}}, [("x", "a", "b"), ("y", "a", "c")])
-    assert found["refused"] == ["a and c were not compared: c has no finished run"]
-    assert found["verdicts"][-1] == "left out of a against b, for want of a partner: a/seed-2"
-    assert "2 seeds, 40 images" in found["contrasts"][0]["verdict"]
+    assert found.refused == ["a and c were not compared: c has no finished run"]
+    assert found.verdicts[-1] == "left out of a against b, for want of a partner: a/seed-2"
+    assert "2 seeds, 40 images" in found.contrasts[0].verdict
 
 
 def test_recipes_tested_on_different_images_are_not_ranked(made: Make) -> None:
     a = {"seed-0": made("a", 0, np.ones(40))}
     b = {"seed-0": made("b", 0, np.ones(30))}
-    assert compare_accuracy({"a": a, "b": b}, [])["verdicts"] == [
+    assert compare_accuracy({"a": a, "b": b}, []).verdicts == [
         "the runs were tested on different images, so that no ranking is to be had"
     ]
-    assert compare_accuracy({"a": a}, [])["verdicts"][0].startswith("accuracy: a, 100.0 %")
+    assert compare_accuracy({"a": a}, []).verdicts[0].startswith("accuracy: a, 100.0 %")

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stresslens.comparison.claims import judged_claims
+from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim
 from stresslens.config import study_file
+from stresslens.config.study_record import StatedClaim
 from stresslens.core.errors import ConfigError
+from stresslens.core.types import Estimate
 
 
-def pair(
-    value: float, low: float, high: float, *, real: bool, a: str = "full", b: str = "mini"
-) -> dict[str, Any]:
-    return {
-        "contrast": "batches",
-        "a": a,
-        "b": b,
-        "real": real,
-        "difference": {"value": value, "low": low, "high": high},
-    }
+def pair(value: float, low: float, high: float, *, real: bool, a: str = "full", b: str = "mini") -> Contrast:
+    difference = Estimate(value, low, high, 100, "by hand", unit="both")
+    return Contrast(contrast="batches", a=a, b=b, real=real, difference=difference)
 
 
-PAIRS = [["full", "mini"], ["a", "b"], ["c", "d"], ["e", "f"]]
-CLAIM = {"contrast": "batches", "claim": "mini-batches are better", "protocol": "published", "pairs": PAIRS}
+PAIRS = [("full", "mini"), ("a", "b"), ("c", "d"), ("e", "f")]
+CLAIM = StatedClaim(contrast="batches", claim="mini-batches are better", protocol="published", pairs=PAIRS)
 
 
-def found(
-    tmp_path: Path, here: list[dict[str, Any]], there: list[dict[str, Any]] | None = None
-) -> dict[str, Any]:
+def found(tmp_path: Path, here: list[Contrast], there: list[Contrast] | None = None) -> JudgedClaim:
     if there is not None:
         (tmp_path / "published").mkdir()
-        (tmp_path / "published" / "comparison.json").write_text(json.dumps({"contrasts": there}))
+        text = json.dumps(ComparisonFile(contrasts=there).as_json())
+        (tmp_path / "published" / "comparison.json").write_text(text)
     (result,) = judged_claims([CLAIM], here, tmp_path)
     return result
 
@@ -75,11 +69,11 @@ def found(
     ],
 )
 def test_one_pair(
-    tmp_path: Path, here: dict[str, Any], there: dict[str, Any] | None, finding: str, sentence: str
+    tmp_path: Path, here: Contrast, there: Contrast | None, finding: str, sentence: str
 ) -> None:
     result = found(tmp_path, [here], None if there is None else [there])
-    assert result["pairs"] == [finding]
-    assert result["sentence"] == sentence
+    assert result.pairs == [finding]
+    assert result.sentence == sentence
 
 
 def test_several_pairs_are_counted(tmp_path: Path) -> None:
@@ -89,31 +83,32 @@ def test_several_pairs_are_counted(tmp_path: Path) -> None:
         pair(0.03, 0.01, 0.05, real=True, a="e", b="f"),
     ]
     result = found(tmp_path, here, [pair(0.026, 0.009, 0.042, real=True, a="a", b="b")])
-    assert result["pairs"] == ["artefact", "noise", "holds"]
+    assert result.pairs == ["artefact", "noise", "holds"]
     said = [
         f"it {what} for 1 of 3 pairs"
         for what in ("holds", "is an artefact of the protocol", "is inside noise")
     ]
-    assert result["sentence"].lower().startswith(f"{'; '.join(said)} (a to b: ")
+    assert result.sentence.lower().startswith(f"{'; '.join(said)} (a to b: ")
 
 
 def test_a_contrast_without_pairs_that_were_compared(tmp_path: Path) -> None:
-    assert found(tmp_path, [])["sentence"] == "Its runs have not been compared."
+    assert found(tmp_path, []).sentence == "Its runs have not been compared."
 
 
 def test_claims_of_a_study_file(tmp_path: Path) -> None:
     text = "runs: {a: {model: linear}, b: {model: mlp}}\ncontrasts:\n  depth: {pairs: [[a, b]], %s}\n"
     (tmp_path / "s.yaml").write_text(text % "claim: deeper is better, protocol: other")
     expected = {"contrast": "depth", "claim": "deeper is better", "protocol": "other", "pairs": [["a", "b"]]}
-    assert study_file.read_study(tmp_path / "s.yaml").claims == [expected]
+    (claim,) = study_file.read_study(tmp_path / "s.yaml").claims
+    assert claim.as_json() == expected
     (tmp_path / "s.yaml").write_text(text % "protocol: other")
     with pytest.raises(ConfigError, match="a protocol belongs to a claim"):
         study_file.read_study(tmp_path / "s.yaml")
 
 
 def test_one_seed_judges_weights_and_says_so(tmp_path: Path) -> None:
-    difference = {"value": 0.05, "low": 0.04, "high": 0.06, "unit": "images"}
-    made = {"contrast": "c", "a": "x", "b": "y", "difference": difference, "real": True}
-    claim = {"contrast": "c", "claim": "y is better", "protocol": None, "pairs": [["x", "y"]]}
+    difference = Estimate(0.05, 0.04, 0.06, 100, "by hand", unit="images")
+    made = Contrast(contrast="c", a="x", b="y", difference=difference, real=True)
+    claim = StatedClaim(contrast="c", claim="y is better", pairs=[("x", "y")])
     (found,) = judged_claims([claim], [made], tmp_path)
-    assert found["sentence"] == "It holds; one seed each, so of these weights."
+    assert found.sentence == "It holds; one seed each, so of these weights."

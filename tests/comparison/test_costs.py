@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,16 +8,20 @@ from scipy import stats
 
 from stresslens.comparison import costs
 from stresslens.comparison.costs import ratio_of
+from stresslens.core.layer_table import LayerTable
+from stresslens.evaluation.record import RunRecord, Scoring, TrainingRecord
 
 
-def record(seconds: float, epochs: int = 10, parameters: int = 100, **training: float) -> dict[str, Any]:
-    return {
-        "training": {"seconds": seconds, "epochs": epochs, **training},
-        "layers": {"parameters": parameters},
-    }
+def record(seconds: float, epochs: int = 10, parameters: int = 100, **training: int) -> RunRecord:
+    trained = TrainingRecord(seconds=seconds, epochs=epochs, **training)
+    return RunRecord(status="finished", training=trained, layers=layers(parameters))
 
 
-def of(*records: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def layers(parameters: int) -> LayerTable:
+    return LayerTable((), parameters, parameters, 0, 0, 0)
+
+
+def of(*records: RunRecord) -> dict[str, RunRecord]:
     return {f"seed-{k}": each for k, each in enumerate(records)}
 
 
@@ -53,8 +56,8 @@ def test_every_measure_and_its_words() -> None:
     assert found["parameters"].verdict == "b has 2.5 times as many parameters as a"
     assert all(each.real for each in found.values())
     assert found["parameters"].ratio.value == 2.5
-    assert found["parameters"].as_json()["ratio"]["low"] is None
-    assert found["parameters"].as_json()["p_holm"] is None
+    assert found["parameters"].as_cost().as_json()["ratio"]["low"] is None
+    assert found["parameters"].as_cost().p_holm is None
 
 
 def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:
@@ -93,14 +96,15 @@ def test_holm_over_the_measured_alone_and_each_pair_once() -> None:
 
 
 def test_what_older_records_lack_is_left_out() -> None:
-    old: dict[str, dict[str, Any]] = {"seed-0": {"training": {}, "layers": {"parameters": 3}}}
+    old = of(RunRecord(status="finished", layers=layers(3)))
     assert [r.measure for r in costs.compare_costs({"a": old, "b": old}, [("c", "a", "b")])] == ["parameters"]
     assert costs.compare_costs({"a": {}, "b": {}}, [("c", "a", "b"), ("c", "a", "x")]) == []
 
 
 def test_scoring_is_compared_where_it_takes_long_enough_to_be_timed() -> None:
     slow, slower, short = (
-        {**record(1.0), "scoring": {"test": {"seconds": s, "images": 9}}} for s in (0.5, 2.0, 0.05)
+        record(1.0).model_copy(update={"scoring": {"test": Scoring(seconds=s, images=9)}})
+        for s in (0.5, 2.0, 0.05)
     )
     found = {r.measure: r for r in costs.compare_costs({"a": of(slow), "b": of(slower)}, [("c", "a", "b")])}
     said = "b takes 4 times as long to score the test images as a (one seed, so without an interval)"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stresslens.core.files import read_json, write_atomically, write_json
+from stresslens.core.layer_table import LayerTable
 from stresslens.core.run_folder import RunFolder
 
 Type = Callable[..., tuple[int, str, str]]
@@ -60,7 +61,9 @@ def make(
         "data": {"name": "made", "splits": {"test": "0"}, **data},
     }
     write_json(
-        folder.record, record | {"training": {"seconds": 2.0, "epochs": 2}, "layers": {"parameters": 10}}
+        folder.record,
+        record
+        | {"training": {"seconds": 2.0, "epochs": 2}, "layers": LayerTable((), 10, 10, 0, 0, 0).as_json()},
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import binomtest
 
 from stresslens.comparison import robustness
-from stresslens.comparison.accuracy import difference_of
+from stresslens.comparison.difference import difference_of
 from stresslens.comparison.folders import compare_folders
 from stresslens.comparison.robustness import (
     Attacked,
@@ -21,10 +21,15 @@ from stresslens.comparison.robustness import (
     radius_that_tells,
     robust_at,
 )
+from stresslens.comparison.schema import RobustContrast, UncomparedPair
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_json
+from stresslens.core.layer_table import LayerTable
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import RunRecord
+from stresslens.metrics.intervals import wilson
 from stresslens.metrics.paired import mcnemar
+from stresslens.robustness.result_file import ResultFile
 
 RADII = [0.0, 0.02, 0.04, 0.06, 0.08, 8 / 255 + 0.06]
 ATTACKS = [{"name": "pgd", "label": "pgd", "options": {"steps": 20}}]
@@ -57,6 +62,7 @@ def make(
         index=np.arange(n) if index is None else index,
     )
     result = {
+        "key": key,
         "norm": "linf",
         "protocol": "fast",
         "radii": RADII,
@@ -64,6 +70,7 @@ def make(
         "split": "test",
         "n": n,
         "target": None,
+        "clean": wilson(int((smallest > 0).sum()), n).as_json(),
     }
     write_json(folder / "result.json", result | {"aimed": False} | changes)
     record = {
@@ -74,7 +81,8 @@ def make(
     }
     write_json(
         path / "record.json",
-        record | {"training": {"seconds": 2.0, "epochs": 2}, "layers": {"parameters": 10}},
+        record
+        | {"training": {"seconds": 2.0, "epochs": 2}, "layers": LayerTable((), 10, 10, 0, 0, 0).as_json()},
     )
     return path
 
@@ -107,7 +115,7 @@ def smallest_of(study: Path, run: str) -> np.ndarray:
 
 def test_a_study_by_hand(study: Path) -> None:
     rows = robustness.compare_study_robustness(study)
-    assert [(row["a"], row["b"], row["real"]) for row in rows] == [
+    assert [(row.a, row.b, row.real) for row in rows] == [
         ("weak", "alike", False),
         ("weak", "strong", True),
     ]
@@ -115,27 +123,27 @@ def test_a_study_by_hand(study: Path) -> None:
     shares = {eps: (everyone > eps).mean() for eps in RADII}
     eps = min(RADII[1:], key=lambda eps: abs(shares[eps] - shares[0.0] / 2))
     for row in rows:
-        assert (row["norm"], row["protocol"], row["eps"]) == ("linf", "fast", eps)
-        a, b = (smallest_of(study, row[side]) > eps for side in "ab")
-        by_hand = difference_of("training", row["a"], row["b"], a.astype(float), b.astype(float))
-        assert row["difference"]["value"] == pytest.approx(b.mean() - a.mean())
-        assert row["p"] == pytest.approx(by_hand.p)
-        assert [point["eps"] for point in row["curve"]] == RADII[1:]
-        assert row["plan"]
-    assert rows[1]["p_holm"] == pytest.approx(min(1, 2 * rows[1]["p"]))
-    assert f"weak and alike are not distinguishable under L∞ {eps:g} (fast): " in rows[0]["verdict"]
-    assert f"strong is more robust than weak under L∞ {eps:g} (fast) by " in rows[1]["verdict"]
-    json.dumps(rows, allow_nan=False)
+        assert (row.norm, row.protocol, row.eps) == ("linf", "fast", eps)
+        a, b = (smallest_of(study, getattr(row, side)) > eps for side in "ab")
+        by_hand = difference_of("training", row.a, row.b, a.astype(float), b.astype(float))
+        assert row.difference.value == pytest.approx(b.mean() - a.mean())
+        assert row.p == pytest.approx(by_hand.p)
+        assert [point.eps for point in row.curve] == RADII[1:]
+        assert row.plan
+    assert rows[1].p_holm == pytest.approx(min(1, 2 * rows[1].p))
+    assert f"weak and alike are not distinguishable under L∞ {eps:g} (fast): " in rows[0].verdict
+    assert f"strong is more robust than weak under L∞ {eps:g} (fast) by " in rows[1].verdict
+    json.dumps([row.as_json() for row in rows], allow_nan=False)
 
 
 def test_the_radius_does_not_depend_on_which_run_an_answer_is_from(study: Path) -> None:
-    before = {row["eps"] for row in robustness.compare_study_robustness(study)}
+    before = {row.eps for row in robustness.compare_study_robustness(study)}
     described = read_json(study / "study.json")
     write_json(
         study / "study.json",
         described | {"contrasts": [[name, b, a] for name, a, b in described["contrasts"]]},
     )
-    assert {row["eps"] for row in robustness.compare_study_robustness(study)} == before
+    assert {row.eps for row in robustness.compare_study_robustness(study)} == before
 
 
 def test_every_threat_is_tested_and_holm_counts_them_all(study: Path) -> None:
@@ -149,12 +157,12 @@ def test_every_threat_is_tested_and_holm_counts_them_all(study: Path) -> None:
                 radii=[0.0, 0.2, 0.3, 0.4],
             )
     rows = robustness.compare_study_robustness(study)
-    assert [(row["norm"], row["b"]) for row in rows] == [
+    assert [(row.norm, row.b) for row in rows] == [
         ("linf", "alike"),
         ("linf", "strong"),
         ("l2", "strong"),
     ]
-    assert rows[1]["p_holm"] == pytest.approx(min(1, 3 * rows[1]["p"]))
+    assert rows[1].p_holm == pytest.approx(min(1, 3 * rows[1].p))
 
 
 @pytest.mark.parametrize(
@@ -180,11 +188,11 @@ def test_threats_described_alike_keep_their_own_p(study: Path, changes: dict[str
                 protocol=protocol,
             )
             make(study / run / f"seed-{seed}", margins(0.03, 10 * k + seed), key="linf-other-1", **changes)
-    rows = [row for row in robustness.compare_study_robustness(study) if row["b"] == "strong"]
-    assert len({row["eps"] for row in rows}) == 1
-    assert len({row["p"] for row in rows}) == 2
-    assert all(row["p_holm"] >= row["p"] for row in rows)
-    assert sorted(row["real"] for row in rows) == [False, True]
+    rows = [row for row in robustness.compare_study_robustness(study) if row.b == "strong"]
+    assert len({row.eps for row in rows}) == 1
+    assert len({row.p for row in rows}) == 2
+    assert all(row.p_holm >= row.p for row in rows)
+    assert sorted(row.real for row in rows) == [False, True]
 
 
 def test_one_seed_is_mcnemars_test(study: Path) -> None:
@@ -192,17 +200,18 @@ def test_one_seed_is_mcnemars_test(study: Path) -> None:
     found = compare_folders(runs, metric="robust@0.04")
     a, b = (smallest_of(study, run)[1] > 0.04 for run in ("weak", "strong"))
     only = int((a & ~b).sum()), int((b & ~a).sum())
-    assert found["contrasts"][0]["p"] == pytest.approx(binomtest(only[0], sum(only)).pvalue)
-    assert found["metric"] == "robust@0.04"
-    assert "so this is about these weights" in found["contrasts"][0]["verdict"]
+    assert found.comparison.contrasts[0].p == pytest.approx(binomtest(only[0], sum(only)).pvalue)
+    assert found.comparison.metric == "robust@0.04"
+    assert "so this is about these weights" in found.comparison.contrasts[0].verdict
 
 
 def test_a_pair_that_was_not_attacked_alike_is_told_and_left_out(study: Path) -> None:
     for seed in range(3):
         make(study / "strong" / f"seed-{seed}", margins(0.05, seed), index=np.arange(300) + 5)
     rows = robustness.compare_study_robustness(study)
-    assert "difference" in rows[0]
-    assert rows[1]["verdict"] == (
+    assert isinstance(rows[0], RobustContrast)
+    assert isinstance(rows[1], UncomparedPair)
+    assert rows[1].verdict == (
         "weak and strong were not compared: they were attacked on different images (295 of 300 and 300 are "
         "the same)"
     )
@@ -242,23 +251,21 @@ def test_radii_of_attacks_by_themselves_are_compared_up_to_the_one_asked_for(stu
     """They break images too, and images broken by them count at the next radius of the protocol."""
 
     def alone(*radii: float) -> dict[str, Any]:
-        return {
-            "alone": [
-                {"label": "fgsm", "attack": "fgsm", "target": None, "rows": [{"eps": eps} for eps in radii]}
-            ]
-        }
+        rows = [{"eps": eps, "accuracy": wilson(1, 2).as_json()} for eps in radii]
+        return {"alone": [{"label": "fgsm", "attack": "fgsm", "target": None, "rows": rows}]}
 
     one, near, far = (
         make(study / name / "seed-0", margins(0.04, 1), **alone(*radii))
         for name, radii in {"one": [0.01, 0.03], "near": [0.02, 0.03], "far": [0.01, 0.03, 0.09]}.items()
     )
-    assert compare_folders([one, far], metric="robust@0.04")["contrasts"][0]["difference"]["value"] == 0
+    assert compare_folders([one, far], metric="robust@0.04").comparison.contrasts[0].difference.value == 0
     with pytest.raises(
         ConfigError, match=r"by fgsm at different radii up to 0\.04 \(\[0\.01, 0\.03\] and \[0\.02, 0\.03\]\)"
     ):
         compare_folders([one, near], metric="robust@0.04")
     results = [
-        read_json(folder / "robustness" / "linf-fast-00000000" / "result.json") for folder in (one, near, far)
+        ResultFile.read(folder / "robustness" / "linf-fast-00000000" / "result.json")
+        for folder in (one, near, far)
     ]
     assert len({attack_family(result) for result in results}) == 3
 
@@ -327,6 +334,7 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
     had been given."""
     random = np.random.default_rng(0)
     radii, studies, alarms, chosen = RADII[1:], 600, 0, set()
+    result = ResultFile(key="", norm="linf", radii=radii, n=120, clean=wilson(120, 120))
     for _ in range(studies):
         hard = 0.04 * np.exp(random.normal(0, 0.5) * 0.5 + random.normal(0, 0.4, 120))
         runs = []
@@ -334,7 +342,16 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
             margin = hard * np.exp(random.normal(0, 0.3, 120))
             smallest = np.array([*radii, np.inf])[np.searchsorted(radii, margin, side="right")]
             runs.append(
-                Attacked(smallest > 0, np.zeros(120, np.int64), "test", {}, np.arange(120), smallest, {}, 0.0)
+                Attacked(
+                    smallest > 0,
+                    np.zeros(120, np.int64),
+                    "test",
+                    RunRecord(status=""),
+                    np.arange(120),
+                    smallest,
+                    result,
+                    0.0,
+                )
             )
         eps = radius_that_tells(runs, radii)
         chosen.add(eps)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from stresslens.comparison import setting_importance
+from stresslens.core.types import Estimate
 
 RATES = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
 
@@ -37,7 +38,9 @@ def study(home: Path, rates: list[float], *, widths: tuple[int, ...] = (8, 16)) 
                     "status": "finished",
                     "stages": {},
                     "data": {},
-                    "scores": {"validation": {"accuracy": {"value": accuracy}}},
+                    "scores": {
+                        "validation": {"accuracy": Estimate(accuracy, 0.0, 1.0, 100, "made").as_json()}
+                    },
                 }
                 (folder / "record.json").write_text(json.dumps(record))
     (home / "study.json").write_text(json.dumps({"runs": names}))
@@ -47,11 +50,11 @@ def study(home: Path, rates: list[float], *, widths: tuple[int, ...] = (8, 16)) 
 def test_the_setting_that_decides_is_named(tmp_path: Path) -> None:
     found = study(tmp_path, RATES)
     assert found is not None
-    assert found["n"] == 12
-    assert {row["setting"] for row in found["rows"]} == {"train.lr", "model.widths"}
-    assert found["rows"][0]["setting"] == "train.lr"
-    assert found["said"][0].startswith("train.lr explains most of the differences")
-    assert "model.widths is not distinguishable from settings of no influence" in found["said"][1]
+    assert found.n == 12
+    assert {row.setting for row in found.rows} == {"train.lr", "model.widths"}
+    assert found.rows[0].setting == "train.lr"
+    assert found.said[0].startswith("train.lr explains most of the differences")
+    assert "model.widths is not distinguishable from settings of no influence" in found.said[1]
 
 
 @pytest.mark.parametrize(("rates", "widths"), [(RATES[:3], (8, 16)), ([*RATES, 0.1, 0.3], (8,))])
@@ -64,5 +67,5 @@ def test_few_runs_or_one_setting_say_nothing(
 def test_the_same_settings_again_are_no_evidence() -> None:
     settings = [{"train.shuffle": k % 2 == 0, "train.clip": k % 4 // 2} for k in range(24)]
     found = setting_importance.importance_verdicts(settings, [(float(k % 2),) for k in range(24)])
-    assert found["n"] == 4
-    assert "4 different trials are too few" in found["said"][0]
+    assert found.n == 4
+    assert "4 different trials are too few" in found.said[0]

@@ -32,11 +32,11 @@ def study(made: Path, tmp_path: Path) -> Path:
 def test_every_cell_by_hand(study: Path) -> None:
     found = transferability.study_transferability(study)
     assert found is not None
-    assert found["left_out"] == []
-    (group,) = found["groups"]
-    assert (group["norm"], group["protocol"], group["eps"]) == ("linf", "own", 0.1)
+    assert found.left_out == []
+    (group,) = found.groups
+    assert (group.norm, group.protocol, group.eps) == ("linf", "own", 0.1)
     names = list(MODELS)
-    assert group["sources"] == group["targets"] == names
+    assert group.sources == group.targets == names
     for i, source in enumerate(names):
         with np.load(study / source / "seed-0" / "robustness" / KEY / "result.npz") as arrays:
             index, labels = (
@@ -50,25 +50,27 @@ def test_every_cell_by_hand(study: Path) -> None:
             clean = (predicted["scores"].argmax(1) == predicted["labels"])[index]
             with torch.no_grad():
                 right = (model(images).argmax(1) == labels).numpy()
-            cell = group["accuracy"][i][j]
-            assert cell["n"] == (len(index) if i == j else clean.sum())
-            assert cell["value"] == (0 if i == j else pytest.approx(right[clean].mean()))
-    (finding,) = found["findings"]
-    assert finding["status"] == "no sign"
-    json.dumps(found, allow_nan=False)
+            cell = group.accuracy[i][j]
+            assert cell is not None
+            assert cell.n == (len(index) if i == j else clean.sum())
+            assert cell.value == (0 if i == j else pytest.approx(right[clean].mean()))
+    (finding,) = found.findings
+    assert finding.status == "no sign"
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_nothing_is_computed_again_until_something_changes(
     study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = transferability.study_transferability(study)
+    assert found is not None
     with monkeypatch.context() as patch:
         patch.setattr(transferability, "open_model", lambda *a, **k: pytest.fail("a model was opened"))
-        assert transferability.study_transferability(study, known=found) == found
+        assert transferability.study_transferability(study, known=found.as_json()) == found
     attack_run(study / "mlp" / "seed-0", steps=2)
-    again = transferability.study_transferability(study, known=found)
+    again = transferability.study_transferability(study, known=found.as_json())
     assert again is not None
-    assert again["fingerprint"] != (found or {})["fingerprint"]
+    assert again.fingerprint != found.fingerprint
 
 
 def test_replaced_weights_are_found(study: Path) -> None:
@@ -76,9 +78,9 @@ def test_replaced_weights_are_found(study: Path) -> None:
         shutil.copy(study / "wide" / "seed-0" / name, study / "mlp" / "seed-0" / name)
     found = transferability.study_transferability(study)
     assert found is not None
-    (finding,) = found["findings"]
-    assert (finding["status"], finding["severity"]) == ("sign", "serious")
-    assert finding["items"][0].startswith("mlp: ")
+    (finding,) = found.findings
+    assert (finding.status, finding.severity) == ("sign", "serious")
+    assert finding.items[0].startswith("mlp: ")
 
 
 class Noisy(nn.Module):
@@ -105,11 +107,12 @@ def random_study(study: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None:
     found = transferability.study_transferability(random_study)
     assert found is not None
-    (finding,) = found["findings"]
-    assert finding["status"] == "no sign"
-    assert finding["evidence"].endswith("do, but for what the draws of random models explain")
-    (group,) = found["groups"]
-    own = [group["accuracy"][k][k]["value"] for k in range(len(MODELS))]
+    (finding,) = found.findings
+    assert finding.status == "no sign"
+    assert finding.evidence.endswith("do, but for what the draws of random models explain")
+    (group,) = found.groups
+    own = [cell.value for k in range(len(MODELS)) if (cell := group.accuracy[k][k])]
+    assert len(own) == len(MODELS)
     assert 0 < max(own) < 0.6  # other draws answer some right that were only just broken
     assert transferability.study_transferability(random_study) == found
 
@@ -117,9 +120,11 @@ def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None
 def test_replaced_weights_of_a_random_model_are_found(random_study: Path) -> None:
     for name in ("model.safetensors", "model.json"):
         shutil.copy(random_study / "wide" / "seed-0" / name, random_study / "mlp" / "seed-0" / name)
-    (finding,) = (transferability.study_transferability(random_study) or {})["findings"]
-    assert (finding["status"], finding["severity"]) == ("sign", "serious")
-    assert finding["items"][0].startswith("mlp: ")
+    found = transferability.study_transferability(random_study)
+    assert found is not None
+    (finding,) = found.findings
+    assert (finding.status, finding.severity) == ("sign", "serious")
+    assert finding.items[0].startswith("mlp: ")
 
 
 def test_what_cannot_be_opened_or_compared_is_left_out(study: Path) -> None:
@@ -131,10 +136,10 @@ def test_what_cannot_be_opened_or_compared_is_left_out(study: Path) -> None:
     record.write_text(json.dumps(content))
     found = transferability.study_transferability(study)
     assert found is not None
-    assert "--trust" in found["left_out"][0]
-    (group,) = found["groups"]
-    assert group["sources"] == ["linear", "mlp"]
-    assert group["accuracy"][0][1] is group["accuracy"][1][0] is None
+    assert "--trust" in found.left_out[0]
+    (group,) = found.groups
+    assert group.sources == ["linear", "mlp"]
+    assert group.accuracy[0][1] is group.accuracy[1][0] is None
 
 
 def test_a_single_attacked_run_has_no_matrix(study: Path) -> None:

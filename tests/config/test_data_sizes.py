@@ -65,7 +65,7 @@ def test_classes_that_run_out_are_told() -> None:
 
 
 def test_every_run_at_every_size(tmp_path: Path) -> None:
-    found = read(tmp_path, "runs: {a: {}, b: {model: mlp}}\ncurve: {sizes: [100, 400]}\n")
+    found = read(tmp_path, "runs: {a: {}, b: {model: mlp}}\ndata_sizes: {sizes: [100, 400]}\n")
     assert [run.name for run in found.runs] == ["a,size=100", "a,size=400", "b,size=100", "b,size=400"]
     assert found.curves == [
         ("a", [(100, "a,size=100"), (400, "a,size=400")]),
@@ -81,7 +81,7 @@ def test_every_run_at_every_size(tmp_path: Path) -> None:
 
 
 def test_the_same_updates(tmp_path: Path) -> None:
-    found = read(tmp_path, "curve: {sizes: [60, 100, 1000], updates: same, balanced: false}\n")
+    found = read(tmp_path, "data_sizes: {sizes: [60, 100, 1000], updates: same, balanced: false}\n")
     assert [run.name for run in found.runs] == ["size=60", "size=100", "size=1000"]
     updates = [run.config.train.epochs * -(-size // 50) for run, size in zip(found.runs, (60, 100, 1000))]
     assert updates == [40, 40, 40]
@@ -92,7 +92,7 @@ def test_the_same_updates(tmp_path: Path) -> None:
 
 
 def test_both_kinds_of_updates_share_the_largest(tmp_path: Path) -> None:
-    found = read(tmp_path, "runs: {a: {}}\ncurve: {sizes: [50, 100, 500], updates: both}\n")
+    found = read(tmp_path, "runs: {a: {}}\ndata_sizes: {sizes: [50, 100, 500], updates: both}\n")
     names = ["a,size=50", "a,size=100", "a,size=500", "a,size=50,updates=same", "a,size=100,updates=same"]
     assert [run.name for run in found.runs] == names
     assert found.curves == [
@@ -105,26 +105,32 @@ def test_both_kinds_of_updates_share_the_largest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("curve: {sizes: [100]}", "sizes.yaml:5: curve.sizes: list should have at least 2 items"),
-        ("curve: {sizes: [100, 100]}", "curve.sizes: each size once"),
-        ("curve: {sizes: [100, 0]}", "curve.sizes.1: input should be greater than or equal to 1, got 0"),
-        ("curve: {sizes: [1, 2], update: same}", "curve.update: unknown key; did you mean 'updates'"),
-        ("runs: {a: {train.subset: {image: 3}}}", "unknown key; did you mean 'images'"),
+        ("data_sizes: {sizes: [100]}", "sizes.yaml:5: data_sizes.sizes: list should have at least 2 items"),
+        ("data_sizes: {sizes: [100, 100]}", "data_sizes.sizes: each size once"),
         (
-            "runs: {a: {train.subset: {images: 3}}}\ncurve: {sizes: [9, 8]}",
-            "sizes.yaml:5: runs.a.train.subset: the curve sets",
+            "data_sizes: {sizes: [100, 0]}",
+            "data_sizes.sizes.1: input should be greater than or equal to 1, got 0",
         ),
         (
-            "curve: {sizes: [9, 8], updates: same}\nruns: {a: {train.schedule: {step: {every: 2}}}}",
+            "data_sizes: {sizes: [1, 2], update: same}",
+            "data_sizes.update: unknown key; did you mean 'updates'",
+        ),
+        ("runs: {a: {train.subset: {image: 3}}}", "unknown key; did you mean 'images'"),
+        (
+            "runs: {a: {train.subset: {images: 3}}}\ndata_sizes: {sizes: [9, 8]}",
+            "sizes.yaml:5: runs.a.train.subset: data_sizes sets",
+        ),
+        (
+            "data_sizes: {sizes: [9, 8], updates: same}\nruns: {a: {train.schedule: {step: {every: 2}}}}",
             "counts epochs",
         ),
         (
-            "curve: {sizes: [9, 8], updates: both}\nruns: {a: {estimator: knn}}",
-            "curve.updates: an estimator makes no updates",
+            "data_sizes: {sizes: [9, 8], updates: both}\nruns: {a: {estimator: knn}}",
+            "data_sizes.updates: an estimator makes no updates",
         ),
         (
-            "curve: {sizes: [9, 8]}\nsweep: {space: {train.subset: [{images: 3}, {images: 4}]}}",
-            "set by the curve",
+            "data_sizes: {sizes: [9, 8]}\nsweep: {space: {train.subset: [{images: 3}, {images: 4}]}}",
+            "set by the data_sizes",
         ),
     ],
 )
@@ -135,7 +141,7 @@ def test_curves_that_cannot_be(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_a_study_of_sizes(tmp_path: Path) -> None:
-    found = read(tmp_path, "runs: {a: {}}\ncurve: {sizes: [30, 100, 300, 1077]}\nrepeats: 2\n")
+    found = read(tmp_path, "runs: {a: {}}\ndata_sizes: {sizes: [30, 100, 300, 1077]}\nrepeats: 2\n")
     folder = pipeline.run(found, out=tmp_path / "runs")
     assert read_json(folder / "study.json")["curves"][0]["name"] == "a"
     page = (folder / "report.html").read_text()
@@ -151,13 +157,13 @@ def test_a_study_of_sizes(tmp_path: Path) -> None:
 
 
 def test_a_size_that_is_not_there(tmp_path: Path) -> None:
-    found = read(tmp_path, "curve: {sizes: [30, 5000]}\n")
+    found = read(tmp_path, "data_sizes: {sizes: [30, 5000]}\n")
     with pytest.raises(ConfigError, match=r"5000 training images was asked for; digits has"):
         pipeline.run(found, out=tmp_path / "runs")
 
 
 def test_an_estimator_has_a_curve_too(tmp_path: Path) -> None:
-    found = read(tmp_path, "runs: {a: {estimator: knn}}\ncurve: {sizes: [100, 300]}\n")
+    found = read(tmp_path, "runs: {a: {estimator: knn}}\ndata_sizes: {sizes: [100, 300]}\n")
     folder = pipeline.run(found, out=tmp_path / "runs")
     run = RunFolder(folder / "a,size=100" / "seed-0")
     assert len(data_of(run).train) == 100
@@ -175,7 +181,7 @@ def test_runs_without_a_curve_are_trained_on_all_there_is(tmp_path: Path) -> Non
         "model": "linear",
         "train": {"epochs": 1},
         "runs": {"source": {}, "tuned": {"model.weights": {"run": "source"}}},
-        "curve": {"sizes": [50, 100], "runs": ["tuned"]},
+        "data_sizes": {"sizes": [50, 100], "runs": ["tuned"]},
     }
     expanded = study_file.expand_study(values, name="it", base=tmp_path)
     assert {
@@ -186,7 +192,7 @@ def test_runs_without_a_curve_are_trained_on_all_there_is(tmp_path: Path) -> Non
         "tuned,size=100": 100,
     }
     assert expanded.curves == [("tuned", [(50, "tuned,size=50"), (100, "tuned,size=100")])]
-    values["curve"]["runs"] = ["tund"]
+    values["data_sizes"]["runs"] = ["tund"]
     with pytest.raises(Problems) as caught:
         study_file.expand_study(values, name="it", base=tmp_path)
     assert (

@@ -37,8 +37,8 @@ def test_the_length_of_steps_is_known_where_it_is_fixed() -> None:
         ({"radii": [0.1], "protocol": [{"pgd": {"step": 1}}]}, "no option 'step'"),
         ({"radii": [0.1], "protocol": "none"}, "nothing to do"),
         ({"radii": [0.1], "success": "target"}, "needs a target"),
-        ({"radii": [0.1], "alone": [{"attack": "pgd", "taget": 1}]}, "unknown key 'taget'"),
-        ({"radii": [0.1], "alone": [{"attack": "pgd", "radii": "a"}]}, "radius 'a'"),
+        ({"radii": [0.1], "individual_attacks": [{"attack": "pgd", "taget": 1}]}, "unknown key 'taget'"),
+        ({"radii": [0.1], "individual_attacks": [{"attack": "pgd", "radii": "a"}]}, "radius 'a'"),
     ],
 )
 def test_a_threat_that_cannot_be_is_told(asked: dict[str, Any], said: str) -> None:

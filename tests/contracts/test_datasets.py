@@ -207,8 +207,8 @@ def test_a_subset_that_cannot_be_balanced_is_noted(
     smallest = int(of_ten(data, data.train).bincount().min())
     assert smallest * 10 < n
     (note,) = data.notes
-    assert note.startswith(f"a balanced subset of {n} images is not to be had: the smallest class, ")
-    assert note.endswith(f", has {smallest}; the others fill up")
+    assert note.startswith(f"a subset of {n} images cannot be balanced: the smallest class, ")
+    assert note.endswith(f", has {smallest}; the other classes fill it up")
 
 
 # --- digits -------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_a_broken_mnist_archive_is_named(
     damage, says = BROKEN[how]
     content = (raw / f"{name}.gz").read_bytes()
     (raw / f"{name}.gz").write_bytes(damage(content))
-    with pytest.raises(DataError, match=rf"{name}\.gz.*{says}.*fetch it again"):
+    with pytest.raises(DataError, match=rf"{name}\.gz.*{says}.*download it again"):
         load("mnist", validation=20)
     (raw / f"{name}.gz").write_bytes(content)  # and once it is fetched again, nothing wrong was kept
     assert len(load("mnist", validation=20).train) == 180
@@ -397,7 +397,7 @@ def test_cifar10_by_names_of_ones_own(places: tuple[Path, Path], monkeypatch: py
     small_cifar10(monkeypatch, places[0])
     assert load("cifar10", validation=20, names=list("abcdefghij")).classes == tuple("abcdefghij")
     for names in (list("abc"), list("aacdefghij")):
-        with pytest.raises(ConfigError, match="ten classes, each with a name of its own"):
+        with pytest.raises(ConfigError, match="ten classes, each with its own name"):
             load("cifar10", validation=20, names=names)
 
 

@@ -213,17 +213,17 @@ def bomb() -> bytes:
 
 NASTY: dict[str, tuple[bytes, str]] = {
     "empty.jpg": (b"", "the file is empty"),
-    "text.png": (b"this is no picture at all", "no picture of a known format"),
-    "html.jpg": (b"<html><script>alert(1)</script></html>", "no picture of a known format"),
+    "text.png": (b"this is no picture at all", "not an image of a known format"),
+    "html.jpg": (b"<html><script>alert(1)</script></html>", "not an image of a known format"),
     "truncated.jpg": (encoded(noise(), "JPEG")[:1500], "truncated|broken"),
     "truncated.png": (encoded(noise())[:3000], "truncated|broken|unrecognized|IDAT|EOF"),
-    "header-only.png": (encoded(noise())[:33], "damaged where it begins"),
+    "header-only.png": (encoded(noise())[:33], "damaged at its beginning"),
     "flipped.png": (encoded(noise())[:60] + b"\xff" * 200 + encoded(noise())[260:], "."),
     "bomb.png": (bomb(), "decompression bomb"),
     "float.tif": (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), "floating-point"),
     "postscript.jpg": (
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
-        "no picture of a known format",
+        "not an image of a known format",
     ),
 }
 

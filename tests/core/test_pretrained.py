@@ -141,7 +141,7 @@ def _half_safetensors(path: Path) -> None:
     [
         ("hostile.pt", _hostile, "holds objects besides tensors"),
         ("half.pt", _half, "incomplete or damaged"),
-        ("page.pth", lambda path: path.write_text("<html>"), "no file of torch's"),
+        ("page.pth", lambda path: path.write_text("<html>"), "not a file of torch"),
         ("half.safetensors", _half_safetensors, "incomplete or damaged"),
         ("text.pt", lambda path: path.write_text("no weights"), "cannot be read as weights"),
         ("list.pt", lambda path: torch.save([torch.zeros(2)], path), "holds no state dict"),

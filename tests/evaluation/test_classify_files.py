@@ -81,13 +81,13 @@ def test_a_picture_is_classified_as_the_test_image_it_is(run: Path, pictures: Pa
         assert row.classes[0][1] == pytest.approx(probability, abs=0.02)  # 16 grey levels became 256
 
 
-def test_noise_is_unlike_and_test_images_are_like(run: Path, pictures: Path) -> None:
+def test_noise_is_out_of_distribution_and_test_images_are_not(run: Path, pictures: Path) -> None:
     found = {
         Path(row.file).name: row
         for row in Classifier(open_predictor(run)).classify(picture_files([pictures]))
     }
-    assert found["noise.jpg"].unlike
-    assert sum(bool(found[f"{k:02d}.png"].unlike) for k in range(20)) <= 3
+    assert found["noise.jpg"].out_of_distribution
+    assert sum(bool(found[f"{k:02d}.png"].out_of_distribution) for k in range(20)) <= 3
 
 
 def test_a_run_without_validation_says_so(run: Path, pictures: Path) -> None:
@@ -96,15 +96,15 @@ def test_a_run_without_validation_says_so(run: Path, pictures: Path) -> None:
     del record["calibration"]
     write_json(run / "record.json", record)
     (row,) = Classifier(open_predictor(run)).classify([pictures / "00.png"])
-    assert row.unlike is None
-    assert row.p_like is None
+    assert row.out_of_distribution is None
+    assert row.ood_p_value is None
     result = CliRunner().invoke(app, ["predict", str(run), str(pictures / "00.png")])
     assert "not calibrated" in result.stdout
-    assert "unlike pictures are not told" in result.stdout
+    assert "out-of-distribution images are not marked" in result.stdout
 
 
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no picture"):
+    with pytest.raises(DataError, match="holds no image file"):
         picture_files([tmp_path])
 
 
@@ -126,19 +126,34 @@ def test_as_csv_and_json_and_a_table(invoke: Callable[..., tuple[str, str]]) -> 
         "probability_1",
         "class_2",
         "probability_2",
+        "out_of_distribution",
+        "ood_p_value",
         "unlike",
         "p_like",
     ]
     assert len(rows) == 21
+    assert all(row["unlike"] == row["out_of_distribution"] for row in rows)
+    assert all(row["p_like"] == row["ood_p_value"] for row in rows)
     assert "broken.png: " in error
     out, error = invoke("--json")
     document = json.loads(out)
     assert len(document["pictures"]) == 21
+    for picture in document["pictures"]:
+        assert list(picture) == [
+            "file",
+            "predictions",
+            "out_of_distribution",
+            "ood_p_value",
+            "unlike",
+            "p_like",
+        ]
+        assert picture["unlike"] == picture["out_of_distribution"]
+        assert picture["p_like"] == picture["ood_p_value"]
     assert document["calibrated_on"] == "validation"
     assert 0.01 <= document["false_alarm_rate"] <= 0.02
     assert len(document["unreadable"]) == 1
     out, _ = invoke()
-    assert "unlike the training images" in out
+    assert "out of distribution" in out
     assert "calibrated on the validation images" in out
 
 
@@ -228,4 +243,4 @@ def test_captions_from_the_command_line(clip: Path, pictures: Path) -> None:
     assert {each["class"] for each in document["pictures"][0]["predictions"]} == {"apple", "banana"}
     assert document["calibrated_on"] is None
     assert "has no {}" in typed("--prompts", "apple", "--prompts", "banana", "--templates", "a photo")[1]
-    assert "give them with --prompts" in typed("--templates", "a photo of a {}")[1]
+    assert "give these with --prompts" in typed("--templates", "a photo of a {}")[1]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from stresslens.core.data import Data, Split
 from stresslens.core.types import Finding
-from stresslens.evaluation import data_check
+from stresslens.evaluation import data_check, near_duplicates
 from stresslens.evaluation.data_check import check_data, data_findings
 
 
@@ -114,7 +114,11 @@ def slow_pairs(hashes: np.ndarray, thumbnails: np.ndarray) -> set[tuple[int, int
             bits = [bin(int(h)).removeprefix("0b").zfill(64) for h in (hashes[a], hashes[b])]
             quarters = any(bits[0][k : k + 16] == bits[1][k : k + 16] for k in range(0, 64, 16))
             apart = sum(x != y for x, y in zip(*bits))
-            if quarters and apart <= data_check.HAMMING and thumbnails[a] @ thumbnails[b] >= data_check.ALIKE:
+            if (
+                quarters
+                and apart <= near_duplicates.HAMMING
+                and thumbnails[a] @ thumbnails[b] >= near_duplicates.ALIKE
+            ):
                 pairs.add((a, b))
     return pairs
 
@@ -127,7 +131,7 @@ def test_near_pairs_are_those_of_the_slow_way() -> None:
             hashes[k] ^= np.uint64(1) << np.uint64(bit)
     vectors = np.repeat(random.normal(size=(20, 256)), 4, 0) + random.normal(size=(80, 256)) * 0.2
     thumbnails = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    pairs = data_check._near_pairs(hashes, thumbnails, np.empty((0, 2), np.int64))
+    pairs = near_duplicates.near_pairs(hashes, thumbnails, np.empty((0, 2), np.int64))
     assert {(int(a), int(b)) for a, b in pairs} == slow_pairs(hashes, thumbnails)
     assert len(pairs) > 10
 
@@ -135,7 +139,7 @@ def test_near_pairs_are_those_of_the_slow_way() -> None:
 def test_look_alikes_are_not_called_copies(small: Data) -> None:
     (near,) = [finding for finding in check_data(small) if finding.audit == "near duplicates"]
     assert near.status == "not checked"
-    assert "cannot be told from look-alikes" in near.evidence
+    assert "cannot be distinguished from look-alikes" in near.evidence
 
 
 def test_constant_images() -> None:

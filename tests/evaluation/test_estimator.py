@@ -153,7 +153,7 @@ def test_a_fit_that_was_interrupted_starts_again(
     assert read_json(task.folder / "record.json")["stages"] == {}
     other = of_estimator(task_of(folder=tmp_path / "other" / "seed-0"), "knn")
     records = [stages.carry_out(each) for each in (task, other)]
-    assert all(record["status"] == "finished" for record in records)
+    assert all(record.status == "finished" for record in records)
     scores = [RunFolder(each.folder).load_predictions("test")["scores"] for each in (task, other)]
     assert np.array_equal(*scores)
 
@@ -168,13 +168,13 @@ def test_corruptions_are_a_pass_over_images(task_of: Callable[..., Task]) -> Non
     assert np.array_equal(clean, (predicted["scores"].argmax(1) == predicted["labels"])[index])
     assert right.shape == (1, 5, 30)
     assert right[0, 0].mean() > 0.6
-    assert record["reads_of_test"] == 2
+    assert record.reads_of_test == 2
 
 
 def test_warnings_of_the_library_are_told_in_the_record(task_of: Callable[..., Task]) -> None:
     record = stages.carry_out(of_estimator(task_of(), {"logistic_regression": {"iterations": 1}}))
-    assert [note["kind"] for note in record["findings"]] == ["fitting"]
-    assert "failed to converge" in record["findings"][0]["message"]
+    assert [note.kind for note in record.findings] == ["fitting"]
+    assert "failed to converge" in record.findings[0].message
 
 
 def test_from_python_and_on_picture_files(mixed: Path, small: Data, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_from_python_and_on_picture_files(mixed: Path, small: Data, tmp_path: Pa
     found = list(classifier.classify(sorted(tmp_path.glob("*.png"))))
     assert classifier.facts.calibrated_on == "validation"
     assert np.mean([row.classes[0][0] == str(int(y)) for row, y in zip(found, small.test.labels)]) > 0.7
-    assert not any(row.unlike for row in found)
+    assert not any(row.out_of_distribution for row in found)
 
 
 BLOCKS = re.findall(

@@ -41,15 +41,15 @@ SIZES = {"lenet": 16}
 def alike(run: Path, exported: Path, files: list[Path], *, trust: bool = True) -> None:
     """Pictures are given the same classes, probabilities and marks by both."""
     first, second = (Classifier(open_predictor(path, trust=trust)) for path in (run, exported))
-    n = len(first.likeness.calibration) if first.likeness else 0
+    n = len(first.ood.calibration) if first.ood else 0
     for one, other in zip(first.classify(files, top=10), second.classify(files, top=10), strict=True):
         theirs = dict(other.classes)
         assert other.classes[0][0] == one.classes[0][0]
         assert all(abs(p - theirs[name]) < 1e-4 for name, p in one.classes)
-        if one.p_like is None or other.p_like is None:
-            assert one.p_like is other.p_like
+        if one.ood_p_value is None or other.ood_p_value is None:
+            assert one.ood_p_value is other.ood_p_value
         else:
-            assert abs(one.p_like - other.p_like) <= 4.5 / (n + 1), (
+            assert abs(one.ood_p_value - other.ood_p_value) <= 4.5 / (n + 1), (
                 "a few places among the validation images, where some are near"
             )
 
@@ -158,7 +158,7 @@ def test_of_a_run_without_validation(
     alike(task.folder, file, pictures)
     result = CliRunner().invoke(app, ["predict", str(file), str(pictures[0]), "--trust"])
     assert "not calibrated" in result.stdout
-    assert "unlike pictures are not told" in result.stdout
+    assert "out-of-distribution images are not marked" in result.stdout
 
 
 def test_typed(run: RunFolder, pictures: list[Path], tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_typed(run: RunFolder, pictures: list[Path], tmp_path: Path) -> None:
         return result.stdout
 
     expected = json.loads(typed("predict", str(run.path), *map(str, pictures), "--json"))
-    assert any(row["unlike"] for row in expected["pictures"])
+    assert any(row["out_of_distribution"] for row in expected["pictures"])
     told = typed("export", str(run.path), "--to", "onnx", "--out", str(tmp_path / "folder"))
     assert f"{tmp_path / 'folder' / 'model.onnx'}: 0." in told
     assert "32 validation images in batches of 1, 2, 7 and 22" in told
@@ -181,7 +181,8 @@ def test_typed(run: RunFolder, pictures: list[Path], tmp_path: Path) -> None:
     for file in ("folder/model.onnx", "weights", "weights/model.safetensors"):
         found = json.loads(typed("predict", str(tmp_path / file), *map(str, pictures), "--json"))
         assert found.keys() == expected.keys()
-        assert [row["unlike"] for row in found["pictures"]] == [row["unlike"] for row in expected["pictures"]]
+        for key in ("out_of_distribution", "unlike"):
+            assert [row[key] for row in found["pictures"]] == [row[key] for row in expected["pictures"]]
         assert {key: found[key] for key in ("temperature", "calibrated_on", "false_alarm_rate")} == {
             key: expected[key] for key in ("temperature", "calibrated_on", "false_alarm_rate")
         }
@@ -220,7 +221,7 @@ def test_a_folder_by_any_name(
     run.likeness.unlink()
     assert export_run(run, "safetensors", out=Path(out)).file == first
     assert {path.name for path in first.iterdir()} == {"model.safetensors", "model.json", "export.json"}
-    assert open_predictor(first).likeness is None
+    assert open_predictor(first).ood is None
     assert not list(tmp_path.rglob(".export-*"))
 
 

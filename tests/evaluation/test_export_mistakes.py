@@ -25,7 +25,7 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import export
 from stresslens.evaluation.export import export_run
-from stresslens.evaluation.predictor import FACTS, LIKENESS, _of_graph, open_predictor
+from stresslens.evaluation.predictor import FACTS, OOD_ARRAYS, _of_graph, open_predictor
 
 FORMATS = pytest.mark.parametrize("to", list(export.NAMES))
 
@@ -71,7 +71,10 @@ class Counting(Noisy):
     ("net", "message"),
     [
         (Noisy, "the model is random: logits of the same images differ by"),
-        (Choosing, r"(?s)torch\.export cannot follow the model.*decisions by values.*--to safetensors"),
+        (
+            Choosing,
+            r"(?s)torch\.export cannot follow the model.*branches that depend on values.*--to safetensors",
+        ),
         (Counting, r"(?s)torch\.export cannot follow the model.*x\.shape\[0\] stays open"),
     ],
 )
@@ -162,7 +165,7 @@ def test_damaged_and_foreign_onnx(exported: Path) -> None:
             {},
             (
                 "was not written by `stresslens export`: its metadata has no "
-                "'stresslens', which would name the classes"
+                "'stresslens', which would hold the classes"
             ),
         ),
         ({FACTS: "{"}, "cannot be read as JSON"),
@@ -174,8 +177,8 @@ def test_damaged_and_foreign_onnx(exported: Path) -> None:
         ({FACTS: json.dumps(facts | {"format": 2})}, "does not describe a model: format"),
         ({FACTS: json.dumps(facts | {"classes": ["a", "b"]})}, "do not belong together: logits of shape"),
         ({FACTS: json.dumps(facts | {"shape": [1, 9, 9]})}, "do not belong together"),
-        ({FACTS: kept[FACTS], LIKENESS: "§"}, "metadata 'stresslens.likeness' is damaged"),
-        ({FACTS: kept[FACTS], LIKENESS: base64.b64encode(b"no archive").decode()}, "cannot be read"),
+        ({FACTS: kept[FACTS], OOD_ARRAYS: "§"}, "metadata 'stresslens.likeness' is damaged"),
+        ({FACTS: kept[FACTS], OOD_ARRAYS: base64.b64encode(b"no archive").decode()}, "cannot be read"),
     ):
         relabelled(exported, change)
         with pytest.raises(ConfigError, match=re.escape(message) if "`" in message else message):
@@ -240,7 +243,7 @@ def test_damaged_pt2(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
 def test_damaged_folders_and_other_places(run: RunFolder, tmp_path: Path) -> None:
     folder = export_run(run, "safetensors", out=tmp_path / "weights").file
     (folder / "likeness.npz").write_bytes(b"")
-    assert open_predictor(folder).likeness is None
+    assert open_predictor(folder).ood is None
     (folder / "export.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"export\.json does not describe a model"):
         open_predictor(folder)

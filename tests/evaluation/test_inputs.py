@@ -117,4 +117,4 @@ def test_what_is_fine_is_let_in() -> None:
     ):
         found = sl.attack(MODEL, images, labels, radii=0.01, protocol=["fgsm"], audit=False)
         assert found.facts["n"] == 12
-    assert isinstance(found.smallest, np.ndarray)
+    assert isinstance(found.minimal_radius, np.ndarray)

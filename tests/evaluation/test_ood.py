@@ -1,4 +1,4 @@
-"""Images unlike the training images are called so, and images like them no more often than stated."""
+"""Out-of-distribution images are marked, and in-distribution images no more often than stated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
-from stresslens.evaluation.ood import Features, OODDetector, fit_ood_detector, observed, unlike
+from stresslens.evaluation.ood import Features, OODDetector, fit_ood_detector, observed, ood_p_values
 from stresslens.evaluation.saved_model import open_model
 from stresslens.plugins.datasets.digits import digits
 from stresslens.study import stages
@@ -58,7 +58,7 @@ def test_false_alarms_on_held_out_images_are_as_rare_as_stated(
 ) -> None:
     folder, model, data = trained
     found = OODDetector.load(folder.likeness)
-    p = unlike(found, model, floats(data.test))
+    p = ood_p_values(found, model, floats(data.test))
     assert found.rate == 0.01
     assert p.min() >= 1 / 360
     assert p.max() <= 1
@@ -72,21 +72,21 @@ def test_what_is_foreign_is_mostly_flagged(trained: tuple[RunFolder, nn.Module, 
     noise = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     grey = torch.linspace(0, 1, 50)[:, None, None, None].expand(50, 1, 8, 8)
     for foreign in (noise, grey, 1 - floats(data.test)):
-        assert (unlike(found, model, foreign) <= found.rate).mean() > 0.95
+        assert (ood_p_values(found, model, foreign) <= found.rate).mean() > 0.95
 
 
 def test_a_run_says_its_rate_and_the_saved_arrays_say_the_same(
     trained: tuple[RunFolder, nn.Module, Data], tmp_path: Path
 ) -> None:
-    from stresslens.core.run_folder import read_record
+    from stresslens.evaluation.record import read_record
 
     folder, model, data = trained
     found = OODDetector.load(folder.likeness)
-    assert read_record(folder)["likeness"] == {"rate": 0.01, "n": 359, "fitted_on": len(data.train)}
+    assert read_record(folder).likeness.as_json() == {"rate": 0.01, "n": 359, "fitted_on": len(data.train)}
     found.save(tmp_path / "likeness.npz")
     x = floats(data.test)[:40]
     assert np.array_equal(
-        unlike(OODDetector.load(tmp_path / "likeness.npz"), model, x), unlike(found, model, x)
+        ood_p_values(OODDetector.load(tmp_path / "likeness.npz"), model, x), ood_p_values(found, model, x)
     )
 
 
@@ -153,7 +153,7 @@ def test_features_of_other_nets(model: nn.Module, width: int) -> None:
     sample = observed(model, split, lambda: model(x))[1]
     assert sample.features.shape == (60, width)
     assert sample.coarse.shape == (60, 3 * 8 * 8 + 3)
-    assert unlike(fit_ood_detector(sample, sample), model, x[:5]).shape == (5,)
+    assert ood_p_values(fit_ood_detector(sample, sample), model, x[:5]).shape == (5,)
 
 
 def gaussian(n: int, seed: int) -> Features:
@@ -196,9 +196,9 @@ def test_distances_are_those_of_the_covariance() -> None:
 def test_without_validation_there_is_none_and_it_says_why(task_of, small: Data) -> None:  # type: ignore[no-untyped-def]
     task = task_of(data=replace(small, validation=None))
     record = stages.carry_out(task)
-    assert record["likeness"]["rate"] is None
-    assert "validation" in record["likeness"]["why"]
-    with pytest.raises(ConfigError, match="without it unlike images cannot be told"):
+    assert record.likeness.rate is None
+    assert "validation" in record.likeness.why
+    with pytest.raises(ConfigError, match="without it out-of-distribution images cannot be detected"):
         OODDetector.load(RunFolder(task.folder).likeness)
 
 

@@ -13,10 +13,10 @@ import torch
 
 from stresslens.core.data import Data, Split
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.types import Estimate
 from stresslens.evaluation import scores
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import Predictions
+from stresslens.evaluation.scores import Predictions, SplitSummary
 from stresslens.metrics import calibration
 from stresslens.study import predict_stage, stages
 from stresslens.training.task import Task
@@ -54,44 +54,58 @@ def images(n: int = 200, channels: int = 1, **columns: Any) -> Split:
     )
 
 
+def as_json(found: SplitSummary) -> str:
+    """The summary as a part of a record."""
+    parts = {name: {"test": part} for name, part in vars(found).items() if part is not None}
+    return json.dumps(
+        RunRecord(status="finished", classes=list("abcdef"), **parts).as_json(), allow_nan=False
+    )
+
+
 def test_a_record_has_every_part_and_is_json() -> None:
     found = scores.summary(predictions(), images(), np.zeros(3, np.int64), temperature=2.0)
-    assert list(found) == ["scores", "per_class", "confusion", "risk_coverage", "slices", "reliability"]
-    assert sorted(found["scores"]) == sorted(UNCALIBRATED + CALIBRATED)
-    assert list(found["per_class"]) == ["precision", "recall", "f1", "auroc", "auprc", "support"]
-    assert [len(column) for column in found["per_class"].values()] == [6] * 6
-    assert len(found["reliability"]["bins"]) == len(found["reliability"]["calibrated"]) == 15
-    assert [each["by"] for each in found["slices"]] == ["brightness"]
-    json.dumps(found, allow_nan=False)
-    for values in found["scores"].values():
-        estimate = Estimate.from_json(values)
+    assert list(vars(found)) == ["scores", "per_class", "confusion", "risk_coverage", "slices", "reliability"]
+    assert sorted(found.scores) == sorted(UNCALIBRATED + CALIBRATED)
+    per_class = found.per_class.as_json()
+    assert list(per_class) == ["precision", "recall", "f1", "auroc", "auprc", "support"]
+    assert [len(column) for column in per_class.values()] == [6] * 6
+    assert len(found.reliability.bins) == len(found.reliability.calibrated) == 15
+    assert [each.by for each in found.slices] == ["brightness"]
+    (written,) = (each.as_json() for each in found.slices)
+    assert list(written) == ["by", "p", "p_holm", "rows"]
+    assert list(written["rows"][0]) == ["value", "n", "accuracy"]
+    as_json(found)
+    for estimate in found.scores.values():
         assert estimate.low <= estimate.value <= estimate.high
+    for each in found.reliability.bins:
+        written = each.as_json()
+        assert (written["accuracy"] is None) == (each.n == 0) == (written["confidence"] is None)
 
 
 def test_an_absent_class_is_null_in_the_record() -> None:
     some = predictions()
     found = scores.summary(replace(some, labels=some.labels.clip(max=4)), images(), np.zeros(3, np.int64))
-    assert found["per_class"]["auroc"][5]["value"] is None
-    assert found["per_class"]["support"][5] == 0
-    assert found["reliability"]["calibrated"] is None
-    assert not {*CALIBRATED} & {*found["scores"]}
-    json.dumps(found, allow_nan=False)
+    assert found.per_class.as_json()["auroc"][5]["value"] is None
+    assert found.per_class.support[5] == 0
+    assert found.reliability.as_json()["calibrated"] is None
+    assert not {*CALIBRATED} & {*found.scores}
+    as_json(found)
 
 
 def test_scores_that_are_no_logits_have_no_calibration() -> None:
     found = scores.summary(
         replace(predictions(), kind="scores"), images(), np.zeros(3, np.int64), temperature=2.0
     )
-    assert "reliability" not in found
-    assert sorted(found["scores"]) == sorted({*UNCALIBRATED} - {"cross_entropy", "brier", "ece"})
+    assert found.reliability is None
+    assert sorted(found.scores) == sorted({*UNCALIBRATED} - {"cross_entropy", "brier", "ece"})
 
 
 def test_colour_images_are_also_sliced_by_saturation_and_columns() -> None:
     split = images(channels=3, camera=["a", "b"] * 100, patient=np.arange(200))
     found = scores.summary(predictions(), split, np.zeros(3, np.int64))
-    assert [each["by"] for each in found["slices"]] == ["brightness", "saturation", "camera"]
+    assert [each.by for each in found.slices] == ["brightness", "saturation", "camera"]
     named = scores.summary(predictions(), split, np.zeros(3, np.int64), slices=["patient"])
-    assert [each["by"] for each in named["slices"]] == ["brightness", "saturation", "camera", "patient"]
+    assert [each.by for each in named.slices] == ["brightness", "saturation", "camera", "patient"]
 
 
 def test_colours_are_the_means_of_pixels() -> None:
@@ -109,34 +123,34 @@ def test_test_is_calibrated_by_validations_temperature(task_of: Callable[..., Ta
     validation, test = (
         Predictions.of_arrays(folder.load_predictions(split)) for split in ("validation", "test")
     )
-    fitted = record["calibration"]
-    assert (fitted["fitted_on"], fitted["n"]) == ("validation", 60)
-    assert fitted["temperature"] == pytest.approx(
+    fitted = record.calibration
+    assert (fitted.fitted_on, fitted.n) == ("validation", 60)
+    assert fitted.temperature == pytest.approx(
         calibration.fit_temperature(validation.scores, validation.labels), rel=1e-3
     )
-    expected = calibration.ece(test.calibrated(fitted["temperature"]).probabilities, test.labels).value
-    assert record["scores"]["test"]["ece_calibrated"]["value"] == pytest.approx(expected, abs=1e-6)
-    assert not {*CALIBRATED} & {*record["scores"]["validation"]}
-    assert sorted(record["scores"]["train"]) == sorted(UNCALIBRATED)
+    expected = calibration.ece(test.calibrated(fitted.temperature).probabilities, test.labels).value
+    assert record.scores["test"]["ece_calibrated"].value == pytest.approx(expected, abs=1e-6)
+    assert not {*CALIBRATED} & {*record.scores["validation"]}
+    assert sorted(record.scores["train"]) == sorted(UNCALIBRATED)
 
 
 def test_a_split_evaluated_later_gives_the_same(task_of: Callable[..., Task], small: Data) -> None:
     task = task_of()
     record = stages.carry_out(task)
-    kept = json.loads(json.dumps(record))
+    kept = json.loads(json.dumps(record.as_json()))
     predict_stage.predict_split(
         RunFolder(task.folder), open_model(RunFolder(task.folder), trust=True), small, "test", record
     )
-    assert record["reads_of_test"] == kept["reads_of_test"] + 1
+    assert record.reads_of_test == kept["reads_of_test"] + 1
     again = {
-        "reads_of_test": record["reads_of_test"],
-        "scoring": record["scoring"],
+        "reads_of_test": record.reads_of_test,
+        "scoring": record.as_json()["scoring"],
     }  # which took its own time
-    assert json.loads(json.dumps(record)) == {**kept, **again}
+    assert json.loads(json.dumps(record.as_json())) == {**kept, **again}
 
 
 def test_without_validation_nothing_is_calibrated(task_of: Callable[..., Task], small: Data) -> None:
     record = stages.carry_out(task_of(data=replace(small, validation=None)))
-    assert "calibration" not in record
-    assert sorted(record["scores"]["test"]) == sorted(UNCALIBRATED)
-    assert record["reliability"]["test"]["calibrated"] is None
+    assert "calibration" not in record.as_json()
+    assert sorted(record.scores["test"]) == sorted(UNCALIBRATED)
+    assert record.reliability["test"].calibrated is None

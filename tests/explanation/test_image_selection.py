@@ -28,9 +28,9 @@ def test_each_way(seed: int, count: int) -> None:
     p, labels = predictions.probabilities, predictions.labels
     guess, sure = p.argmax(1), p.max(1)
     for way, among, sign in (
-        ("surest_right", guess == labels, -1),
-        ("surest_wrong", guess != labels, -1),
-        ("least_sure", sure > 0, 1),
+        ("most_confident_correct", guess == labels, -1),
+        ("most_confident_wrong", guess != labels, -1),
+        ("least_confident", sure > 0, 1),
     ):
         found = selected_images(split, way, count, predictions)
         expected = sorted(np.flatnonzero(among), key=lambda k: sign * sure[k])[:count]
@@ -43,7 +43,7 @@ def test_each_way(seed: int, count: int) -> None:
     drawn = selected_images(split, "random", count, predictions, seed)
     assert len(set(drawn.tolist())) == len(drawn) == min(count, 40)
     assert drawn.tolist() == selected_images(split, "random", count, predictions, seed).tolist()
-    pairs = [(labels[k], guess[k]) for k in selected_images(split, "cells", count, predictions)]
+    pairs = [(labels[k], guess[k]) for k in selected_images(split, "confused_pairs", count, predictions)]
     assert len(set(pairs)) == len(pairs)
     assert all(a != b for a, b in pairs)
     often = [int(((labels == a) & (guess == b)).sum()) for a, b in pairs]

@@ -43,8 +43,8 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
 def test_a_stage_leaves_maps_pictures_and_what_they_are_worth(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn")
     record = explained(task, EXPLAINERS)
-    assert record["status"] == "finished"
-    assert record["reads_of_test"] == 3
+    assert record.status == "finished"
+    assert record.reads_of_test == 3
     found = results(task.folder)
     assert [name.rpartition("-")[0] for name in found] == ["occlusion", "saliency"]
     for name, result in found.items():
@@ -87,9 +87,9 @@ def test_a_run_in_float64_is_explained_and_seen(task_of: Callable[..., Task]) ->
     record = stages.carry_out(
         replace(task, config=replace(task.config, explain=Explain(everything, images=2), views=views))
     )
-    assert record["status"] == "finished"
-    assert len(record["explanations"]) == len(everything)
-    assert len(record["views"]) == len(views)
+    assert record.status == "finished"
+    assert len(record.explanations) == len(everything)
+    assert len(record.views) == len(views)
 
 
 def test_what_is_there_is_not_made_again_and_a_new_explainer_joins(task_of: Callable[..., Task]) -> None:
@@ -98,7 +98,7 @@ def test_what_is_there_is_not_made_again_and_a_new_explainer_joins(task_of: Call
     before = next((task.folder / "explanations").glob("saliency-*/maps.npz")).stat().st_mtime_ns
     weights = (task.folder / "model.safetensors").stat().st_mtime_ns
     record = explained(task, Explain(["saliency", "gradcam"]))
-    assert record["reads_of_test"] == 3
+    assert record.reads_of_test == 3
     assert next((task.folder / "explanations").glob("saliency-*/maps.npz")).stat().st_mtime_ns == before
     assert (task.folder / "model.safetensors").stat().st_mtime_ns == weights
     assert len(results(task.folder)) == 2
@@ -129,7 +129,7 @@ def test_a_split_that_is_not_there_and_images_that_are_not_there(task_of: Callab
         explained(replace(task, data=without), Explain(["saliency"], split="validation"))
     for asked, message in (
         (Explain(["saliency"], choose=[60]), "there is no image 60"),
-        (Explain(["saliency"], answer=10), r"explain\.answer: 10 is no class; they are 0 to 9"),
+        (Explain(["saliency"], target_class=10), r"explain\.target_class: 10 is no class; they are 0 to 9"),
         (Explain([{"occlusion": {"size": 9}}]), "a window of 9×9 is larger than the image"),
         (Explain([{"gradcam": {"layer": "x"}}]), "valid: net.0, net.1"),
     ):
@@ -189,10 +189,10 @@ def test_ones_own_pictures(study: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((20, 20), 200, np.uint8)).save(tmp_path / "mine.png")
     reads = read_json(run / "record.json")["reads_of_test"]
     found = explain_run(RunFolder(run), Explain(["saliency"]), [tmp_path / "mine.png"], base=tmp_path)
-    (image,) = found[0]["images"]
-    assert (image["truth"], image["source"]) == (None, str(tmp_path / "mine.png"))
-    assert image["answer"] == image["predicted"]
-    assert found[0]["split"] == "pictures"
+    (image,) = found[0].images
+    assert (image.truth, image.source) == (None, str(tmp_path / "mine.png"))
+    assert image.answer == image.predicted
+    assert found[0].split == "pictures"
     assert read_json(run / "record.json")["reads_of_test"] == reads
     (tmp_path / "text.png").write_text("no picture")
     for file, message in ((tmp_path / "text.png", r"text\.png"), (tmp_path / "absent.png", "No such file")):
@@ -204,13 +204,11 @@ def test_ones_own_pictures(study: Path, tmp_path: Path) -> None:
 
 def test_another_run_may_choose_the_images(study: Path, tmp_path: Path) -> None:
     first, second = (RunFolder(study / name / "seed-0") for name in "ab")
-    asked = Explain(["saliency"], images=3, choose="surest_wrong", check=False)
-    own, same = (explain_run(second, asked, base=tmp_path, by=by)[0]["images"] for by in (None, first))
-    chosen = explain_run(first, asked, base=tmp_path)[0]["images"]
+    asked = Explain(["saliency"], images=3, choose="most_confident_wrong", check=False)
+    own, same = (explain_run(second, asked, base=tmp_path, by=by)[0].images for by in (None, first))
+    chosen = explain_run(first, asked, base=tmp_path)[0].images
     assert (
-        [image["index"] for image in same]
-        == [image["index"] for image in chosen]
-        != [image["index"] for image in own]
+        [image.index for image in same] == [image.index for image in chosen] != [image.index for image in own]
     )
     other = RunFolder(tmp_path / "other")
     arrays = first.load_predictions("test")
@@ -244,8 +242,8 @@ def test_the_verb(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     ("values", "message"),
     [
         (
-            {"explainers": ["saliency"], "answer": "truth"},
-            r"answer: input should be 'predicted' or 'label', or .*, got 'truth'",
+            {"explainers": ["saliency"], "target_class": "truth"},
+            r"target_class: input should be 'predicted' or 'label', or .*, got 'truth'",
         ),
         (
             {"explainers": ["saliency"], "images": 0},
@@ -273,12 +271,12 @@ def test_one_call_from_python() -> None:
     assert found.maps.shape == (5, 8, 8)
     assert found.answers.tolist() == model(x).argmax(1).tolist()
     assert model.training
-    assert found.worth is not None
-    assert "deletion" in found.worth["checks"]
+    assert found.quality is not None
+    assert "deletion" in found.quality["checks"]
     asked = sl.explain(model, (x * 255).round().to(torch.uint8), "saliency", answers=[1] * 5)
     assert asked.answers.tolist() == [1] * 5
     assert not asked.signed
-    assert asked.worth is None
+    assert asked.quality is None
 
 
 @pytest.mark.parametrize(

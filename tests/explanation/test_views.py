@@ -41,7 +41,7 @@ def looked(task: Task, asked: Any, **others: Any) -> dict[str, Any]:
 def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn")
     record = looked(task, QUICK)
-    assert record["reads_of_test"] == 1 + 4
+    assert record.reads_of_test == 1 + 4
     results = {read_json(file)["view"]: file.parent for file in (task.folder / "views").glob("*/result.json")}
     assert sorted(results) == ["activations", "class_image", "embedding", "filters"]
     for folder in results.values():
@@ -56,16 +56,16 @@ def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task])
                 assert (folder / part["file"]).read_text().startswith("<svg")
     kept = (results["filters"] / "result.json").stat().st_mtime_ns
     again = looked(task, Views([*QUICK[:1], "neighbours"]))
-    assert again["reads_of_test"] == 1 + 5
+    assert again.reads_of_test == 1 + 5
     assert (results["filters"] / "result.json").stat().st_mtime_ns == kept
 
 
 def test_what_the_attacks_have_kept_is_shown_the_nearest_of_each_image(task_of: Callable[..., Task]) -> None:
     task = task_of("simple_cnn", epochs=5)
     with pytest.raises(ConfigError, match="the run has no adversarial images"):
-        looked(task, ["counterfactual"])
+        looked(task, ["adversarial_examples"])
     attacked = Robustness(radii=[0.1, 0.3], protocol=["fgsm"], images=20, audit=False)
-    looked(task, ["counterfactual"], robustness=attacked)
+    looked(task, ["adversarial_examples"], robustness=attacked)
     assert task.data is not None
     assert task.data.test is not None
     found = adversarials_of(RunFolder(task.folder), "test", task.data.test)
@@ -74,7 +74,7 @@ def test_what_the_attacks_have_kept_is_shown_the_nearest_of_each_image(task_of: 
     assert len(x) == len(x_adv) == len(y) > 0
     assert float((x - x_adv).abs().max()) <= 0.3 + 1e-6
     assert adversarials_of(RunFolder(task.folder), "validation", task.data.test) is None
-    result = read_json(next((task.folder / "views").glob("counterfactual-*/result.json")))
+    result = read_json(next((task.folder / "views").glob("adversarial_examples-*/result.json")))
     sizes = result["facts"]["largest_change"]
     assert sizes == sorted(sizes)
 
@@ -118,7 +118,7 @@ def test_the_page_and_the_verb(tmp_path: Path) -> None:
     assert section.count('class="chart"') == 3
     typed = CliRunner().invoke(app, ["explain", str(run), "--view", "neighbours"])
     assert typed.exit_code == 0, typed.output
-    assert "nearest training images have the class that the model answers" in typed.stdout
+    assert "nearest training images have the predicted class" in typed.stdout
     assert not (run / "explanations").exists()
     assert "neighbours" in (run / "report.html").read_text()
     broken = next((run / "views").glob("filters-*"))

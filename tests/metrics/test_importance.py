@@ -79,24 +79,24 @@ def test_in_words() -> None:
     ]
     standings: list[setting_importance.Standing] = [(1.0, float(k)) for k in range(n)]
     told = setting_importance.importance_verdicts(settings, standings)
-    assert [row["setting"] for row in told["rows"]] == ["train.lr", "train.optimizer"]
-    assert told["said"][0].startswith("train.lr explains most of the differences in how trials did (0.")
-    assert told["said"][0].endswith("over 24 trials)")
+    assert [row.setting for row in told.rows] == ["train.lr", "train.optimizer"]
+    assert told.said[0].startswith("train.lr explains most of the differences in how trials did (0.")
+    assert told.said[0].endswith("over 24 trials)")
     assert (
-        told["said"][1]
+        told.said[1]
         == "train.optimizer is not distinguishable from settings of no influence (over 24 trials)"
     )
-    assert len(told["said"]) == 2
-    few = setting_importance.importance_verdicts(settings[::2], standings[::2])["said"]
+    assert len(told.said) == 2
+    few = setting_importance.importance_verdicts(settings[::2], standings[::2]).said
     assert few[-1] == (
         "with 12 trials only a setting that decides nearly everything can be told; 20 or more tell the rest"
     )
-    (none,) = setting_importance.importance_verdicts(settings[:7], standings[:7])["said"]
+    (none,) = setting_importance.importance_verdicts(settings[:7], standings[:7]).said
     assert (
         none == "7 different trials are too few to tell which settings matter; 8 are the least, 20 are better"
     )
     same = setting_importance.importance_verdicts([{"train.lr": 0.1}] * 9, standings[:9])
-    assert same["said"] == ["no setting took more than one value"]
+    assert same.said == ["no setting took more than one value"]
 
 
 def test_a_trial_that_diverged_counts_as_the_worst_and_not_as_a_number() -> None:

@@ -3,11 +3,12 @@ has a margin of its own."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from folders import estimate, write_json
+from folders import PLAN, estimate, write_json
 
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.example_images import adversarial_rows, save_adversarial_examples
@@ -209,3 +210,54 @@ def certify(run: Path, *, start: float = 0.9, top: float = 1.0) -> np.ndarray:
     write_json(folder / "result.json", facts)
     np.savez(folder / "result.npz", radius=radius, index=np.arange(100), labels=np.arange(100) % 10)
     return radius
+
+
+def robust_row(a: str, b: str, value: float, *, real: bool, **more: Any) -> dict[str, Any]:
+    curve = [{"eps": eps, "difference": estimate(value * eps / 0.1)} for eps in (0.05, 0.1)]
+    verdict = (
+        f"{b} is more robust than {a} under L∞ 0.05 (fast) by 5 points"
+        if real
+        else f"{a} and {b} are not distinguishable"
+    )
+    row = {
+        "contrast": "training",
+        "a": a,
+        "b": b,
+        "norm": "linf",
+        "protocol": "fast",
+        "eps": 0.05,
+        "difference": estimate(value),
+    }
+    return (
+        row
+        | {"p": 0.01, "p_holm": 0.02, "real": real, "verdict": verdict, "plan": PLAN, "curve": curve}
+        | more
+    )
+
+
+def with_robustness(study: Path, rows: list[dict[str, Any]]) -> None:
+    comparison = json.loads((study / "comparison.json").read_text())
+    write_json(study / "comparison.json", comparison | {"robustness": rows})
+
+
+def transfer(names: list[str], *, eps: float = 0.1) -> dict[str, Any]:
+    cells = [
+        [wilson(0 if i == j else 60 + 5 * (i % 4), 100).as_json() for j in range(len(names))]
+        for i in range(len(names))
+    ]
+    group = {
+        "norm": "linf",
+        "protocol": "fast",
+        "key": "k",
+        "eps": eps,
+        "sources": names,
+        "targets": names,
+        "accuracy": cells,
+    }
+    return {
+        "format": 1,
+        "fingerprint": "f",
+        "groups": [group],
+        "left_out": ["own: not run unless --trust"],
+        "findings": [],
+    }

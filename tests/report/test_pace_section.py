@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from stresslens.comparison.schema import ComparisonFile
 from stresslens.report.convergence import MOST, convergence_section
-from stresslens.report.schema import Comparison
 
 
 def pair(a: str, b: str, epochs: list[int], seeds: int = 3) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def pair(a: str, b: str, epochs: list[int], seeds: int = 3) -> dict[str, Any]:
 
 
 def study(*pairs: dict[str, Any]) -> Any:
-    return SimpleNamespace(comparison=Comparison.model_validate({"pace": list(pairs)}))
+    return SimpleNamespace(comparison=ComparisonFile.model_validate({"pace": list(pairs)}))
 
 
 def test_epochs_or_shares_where_trainings_differ_in_length() -> None:

@@ -11,9 +11,9 @@ from pages import RUN, STUDY, Page, page_of
 from torch import nn
 
 from stresslens.core.layer_table import layer_table
+from stresslens.evaluation.record import RunRecord
 from stresslens.report.load import load_study
 from stresslens.report.page import render_study, write_report
-from stresslens.report.schema import Record
 
 
 def test_every_section_of_a_study_in_order(tmp_path: Path) -> None:
@@ -230,6 +230,6 @@ def test_many_classes_show_the_most_confused_pairs(tmp_path: Path) -> None:
 def test_layers_are_read_as_core_writes_them() -> None:
     table = layer_table(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 10)), (1, 8, 8))
     assert (
-        Record.model_validate_json(json.dumps({"status": "finished", "layers": table.as_json()})).layers
+        RunRecord.model_validate_json(json.dumps({"status": "finished", "layers": table.as_json()})).layers
         == table
     )

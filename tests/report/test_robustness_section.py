@@ -16,10 +16,13 @@ from pages import STUDY, page_of
 
 from stresslens.metrics import random_effects
 from stresslens.metrics.intervals import wilson
-from stresslens.report.charts import COLOURS, DASHES, place_of
+from stresslens.report.attack_audits import audits
+from stresslens.report.curve_colours import COLOURS, DASHES, place_of
 from stresslens.report.format import other_radius, radius
 from stresslens.report.load import load_study
-from stresslens.report.study_robustness import audits, robustness_sections, shown_radii, threats
+from stresslens.report.robust_curves import shown_radii
+from stresslens.report.study_robustness import robustness_sections
+from stresslens.report.threats import threats
 
 
 def study_of(
@@ -233,7 +236,7 @@ def test_what_is_odd_about_an_attack_by_itself(
     study = write_study(tmp_path, ["a"])
     attack(study / "run0" / "seed-0")
     rewrite(study / "run0" / "seed-0", alone=alone)
-    table = robustness_sections(load_study(study))[0].alone
+    table = robustness_sections(load_study(study))[0].individual_attacks
     assert table is not None
     assert list(table.told) == said
     assert "as it returned its images" in page_of(study)[1].text
@@ -247,10 +250,14 @@ def rewrite(run: Path, key: str = "linf-fast-0a1b2c3d", **changes: Any) -> None:
 def test_every_model_and_attack_is_a_line_of_its_own(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["clean", "fgsm", "pgd"])
     found = robustness_sections(load_study(study))[0]
-    assert found.alone is not None
-    assert len({line.place for line in found.alone.lines}) == len(found.alone.lines) == 6
-    assert [line.place % COLOURS for line in found.alone.lines] == [0, 0, 1, 1, 2, 2]
-    assert [line.place % DASHES for line in found.alone.lines] == [0, 1] * 3
+    assert found.individual_attacks is not None
+    assert (
+        len({line.place for line in found.individual_attacks.lines})
+        == len(found.individual_attacks.lines)
+        == 6
+    )
+    assert [line.place % COLOURS for line in found.individual_attacks.lines] == [0, 0, 1, 1, 2, 2]
+    assert [line.place % DASHES for line in found.individual_attacks.lines] == [0, 1] * 3
     assert sorted(place_of(c, d) for c in range(COLOURS) for d in range(DASHES)) == list(
         range(COLOURS * DASHES)
     )
@@ -325,7 +332,7 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
         {"label": "pgd 20", "attack": "pgd", "rows": [second]},
     ]
     rewrite(run, alone=alone)
-    table = robustness_sections(load_study(study))[0].alone
+    table = robustness_sections(load_study(study))[0].individual_attacks
     assert table is not None
     assert table.rows == []
     found = [(label, eps, e.value, five.value if five else None) for _, label, eps, e, five in table.long]
@@ -334,7 +341,7 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
     assert "Among the first five, %" in text
     assert "65.0 (63.0 to 67.0)" in text
     rewrite(run, alone=[each | {"rows": [first]} for each in alone])
-    table = robustness_sections(load_study(study))[0].alone
+    table = robustness_sections(load_study(study))[0].individual_attacks
     assert table is not None
     assert (table.long, table.radii) == ([], [0.1])
     assert [(label, e and e.value) for _, label, (e,) in table.rows] == [("pgd 10", 0.4), ("pgd 20", 0.4)]

@@ -16,6 +16,7 @@ from PIL import Image
 from stresslens.core.run_folder import RunFolder
 from stresslens.report.load import read_run
 from stresslens.report.run_robustness import BYTES, STEPS, run_robustness_sections
+from stresslens.robustness.example_file import AttackedImage
 from stresslens.robustness.example_images import save_adversarial_examples
 
 KEY = "linf-fast-0a1b2c3d"
@@ -112,7 +113,8 @@ def test_one_image_at_each_radius_is_a_row_of_its_own(tmp_path: Path) -> None:
         "attack": "fgsm",
     }
     facts = [
-        common | {"eps": eps, "prediction": k, "confidence": 0.5} for k, eps in enumerate((0.3, 0.1, 0.2))
+        AttackedImage.model_validate(common | {"eps": eps, "prediction": k, "confidence": 0.5})
+        for k, eps in enumerate((0.3, 0.1, 0.2))
     ]
     save_adversarial_examples(
         run / "robustness" / KEY / "examples", original, np.clip(original + 0.1, 0, 1), facts
@@ -155,7 +157,10 @@ def test_a_picture_from_outside_the_ball_is_called_so(
     fact |= {"prediction": 1, "confidence": 0.5, "size": size}
     original = pictures(1, 8, 1)
     save_adversarial_examples(
-        run / "robustness" / KEY / "examples", original, np.clip(original + 0.1, 0, 1), [fact]
+        run / "robustness" / KEY / "examples",
+        original,
+        np.clip(original + 0.1, 0, 1),
+        [AttackedImage.model_validate(fact)],
     )
     text = page_of(run)[1].text
     assert re.findall(r"size [\d.]+(?:, outside the ball)?", text) == ([said] if said else [])

@@ -28,19 +28,20 @@ def test_the_curve_is_the_share_of_radii_beyond(small: Data, tmp_path: Path) -> 
     found = certify.certify(
         tmp_path, net(), small.test, ways, of="a", base=tmp_path, images=40, radii=[0, 0.01, 0.1]
     )
-    assert [(each["certificate"], each["norm"], each["n"]) for each in found] == [
+    assert [(each.certificate, each.norm, each.n) for each in found] == [
         ("interval", "linf", 40),
         ("smoothing", "l2", 40),
     ]
     for each in found:
-        folder = tmp_path / f"{each['certificate']}-{each['fingerprint'][:8]}"
+        folder = tmp_path / f"{each.certificate}-{each.fingerprint[:8]}"
         radius = np.load(folder / "result.npz")["radius"]
-        assert [point["radius"] for point in each["curve"]] == [0, 0.01, 0.1]
-        values = [point["certified"]["value"] for point in each["curve"]]
+        assert [level.radius for level in each.curve] == [0, 0.01, 0.1]
+        values = [level.certified.value for level in each.curve]
         assert values == [pytest.approx(np.mean(radius > r)) for r in (0, 0.01, 0.1)]
-        assert values[0] == each["smoothed_accuracy"]["value"]
-        assert each["abstained"] == np.isnan(radius).sum()
-    assert found[1]["abstained"] > 0
+        assert each.smoothed_accuracy is not None
+        assert values[0] == each.smoothed_accuracy.value
+        assert each.abstained == np.isnan(radius).sum()
+    assert found[1].abstained > 0
 
 
 def test_stopped_it_goes_on_and_finished_it_is_read(
@@ -64,7 +65,7 @@ def test_stopped_it_goes_on_and_finished_it_is_read(
         tmp_path / "cut", net(), small.test, [QUICK], of="a", base=tmp_path, images=20, tell=told
     )
     assert seen == [0, 4, 8, 12, 12, 16, 20]
-    assert {**resumed[0], "cost": 0} == {**whole[0], "cost": 0}
+    assert resumed[0].as_json() | {"cost": 0} == whole[0].as_json() | {"cost": 0}
     certify.certify(tmp_path / "cut", net(), small.test, [QUICK], of="a", base=tmp_path, images=20, tell=told)
     assert len(seen) == 7
     assert sorted(file.name for file in (tmp_path / "cut").rglob("*.*")) == ["result.json", "result.npz"]

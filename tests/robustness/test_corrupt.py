@@ -37,21 +37,23 @@ def test_every_cell_is_the_share_answered_right(small: Data, tmp_path: Path) -> 
     assert small.test is not None
     model, test = net().eval(), small.test
     found = corrupt.corrupt(tmp_path, model, test, KINDS, of="a", base=tmp_path)
-    assert (found["n"], found["split"]) == (60, "test")
+    assert (found.n, found.split) == (60, "test")
     x, y = test.floats(test.images), test.labels
     shares = np.zeros(60)
-    for each, value in zip(found["corruptions"], KINDS):
+    for each, value in zip(found.corruptions, KINDS):
         name = {"noise": "noise", "contrast": "contrast"}.get(str(value), "noise kind=impulse")
-        for cell in each["severities"]:
+        for cell in each.severities:
             draws = Draws(mix(0, *name.encode()), torch.arange(60))
-            spoiled = registry.resolve("corruptions", value)(x, draws, cell["severity"])
+            spoiled = registry.resolve("corruptions", value)(x, draws, cell.severity)
             right = (model(spoiled).argmax(1) == y).numpy()
-            assert cell["accuracy"]["value"] == pytest.approx(right.mean())
-            assert (cell["accuracy"]["n"], cell["accuracy"]["method"]) == (60, "Wilson")
+            assert cell.accuracy.value == pytest.approx(right.mean())
+            assert (cell.accuracy.n, cell.accuracy.method) == (60, "Wilson")
             shares += right / 15
-    assert found["mean"]["value"] == pytest.approx(shares.mean())
-    assert found["mean"]["low"] < shares.mean() < found["mean"]["high"]
-    assert found["clean"]["value"] == pytest.approx((model(x).argmax(1) == y).float().mean().item())
+    assert found.mean is not None
+    assert found.mean.value == pytest.approx(shares.mean())
+    assert found.mean.low < shares.mean() < found.mean.high
+    assert found.clean is not None
+    assert found.clean.value == pytest.approx((model(x).argmax(1) == y).float().mean().item())
     kept = dict(np.load(tmp_path / "result.npz"))
     assert kept["right"].shape == (3, 5, 60)
     assert np.allclose(kept["right"].mean((0, 1)), shares)
@@ -82,7 +84,7 @@ def test_killed_between_passes_it_goes_on_and_finished_it_is_read(small: Data, t
 
     resumed = corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, of="a", base=tmp_path)
     assert passes == 16 - 7
-    assert {**resumed, "cost": 0} == {**whole, "cost": 0}
+    assert resumed.as_json() | {"cost": 0} == whole.as_json() | {"cost": 0}
     corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, of="a", base=tmp_path)
     assert passes == 9
     corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, of="another model", base=tmp_path)
@@ -112,7 +114,7 @@ def test_fewer_images_are_some_of_the_same(small: Data, tmp_path: Path) -> None:
     for images in (20, 60):
         asked = Corruptions(KINDS, images=images)
         found = corrupt.corrupt(tmp_path / str(images), net(), small.test, asked, of="a", base=tmp_path)
-        assert found["n"] == images
+        assert found.n == images
         arrays = dict(np.load(tmp_path / str(images) / "result.npz"))
         rights[images] = dict(zip(arrays["index"].tolist(), arrays["right"].transpose(2, 0, 1).tolist()))
     assert all(rights[60][place] == right for place, right in rights[20].items())
@@ -125,13 +127,13 @@ def test_as_a_stage_it_trains_nothing_anew(task_of: Callable[..., Task], tmp_pat
     spoiled = replace(task, config=replace(task.config, corruptions=["blur", "fog"]))
     record = stages.carry_out(spoiled)
     assert (task.folder / "model.safetensors").stat().st_mtime_ns == stamp
-    assert (record["status"], record["reads_of_test"]) == ("finished", 2)
+    assert (record.status, record.reads_of_test) == ("finished", 2)
     found = read_json(task.folder / "corruptions" / "result.json")
     assert [each["name"] for each in found["corruptions"]] == ["blur", "fog"]
-    assert found["clean"]["value"] == pytest.approx(record["scores"]["test"]["accuracy"]["value"])
+    assert found["clean"]["value"] == pytest.approx(record.scores["test"]["accuracy"].value)
     assert open_model(RunFolder(task.folder)) is not None
     written = (task.folder / "corruptions" / "result.json").stat().st_mtime_ns
-    assert stages.carry_out(spoiled)["reads_of_test"] == 2
+    assert stages.carry_out(spoiled).reads_of_test == 2
     assert (task.folder / "corruptions" / "result.json").stat().st_mtime_ns == written
     assert study_file.read_study(task.folder / "config.yaml").runs[0].config.corruptions == ["blur", "fog"]
 

@@ -32,7 +32,7 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
     asked: dict[str, Any] = {
         "radii": "0:0.2:0.05",
         "protocol": [{"pgd": {"steps": 5}}, {"apgd": {"steps": 10}}],
-        "alone": ["fgsm"],
+        "individual_attacks": ["fgsm"],
     }
     whole = attacked(model, x, y, **asked)
     stops = 0

@@ -56,9 +56,9 @@ def test_the_curve_of_a_linear_model_is_the_closed_form(classes: int, norm: str,
     found = attacked(model, x, y, norm=norm, radii=radii, protocol=EXACT)
     for eps in radii:
         wanted = (margin > eps).numpy()
-        assert ((found.smallest > eps) == wanted)[clear.numpy()].all(), (norm, eps)
+        assert ((found.minimal_radius > eps) == wanted)[clear.numpy()].all(), (norm, eps)
     assert found.facts["clean"]["value"] == pytest.approx(float((margin > 0).float().mean()))
-    assert 0.3 < found.robust(radii[2]).value < 0.5
+    assert 0.3 < found.robust_accuracy(radii[2]).value < 0.5
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -71,10 +71,10 @@ def test_all_radii_together_are_each_alone(
     together = attacked(model, x, y, norm=norm, radii=radii, protocol=protocol)
     for eps in radii:
         alone = attacked(model, x, y, norm=norm, radii=eps, protocol=protocol)
-        differing = int(((together.smallest > eps) != (alone.smallest > eps)).sum())
+        differing = int(((together.minimal_radius > eps) != (alone.minimal_radius > eps)).sum())
         assert differing <= (6 if norm == "l1" else 2), (norm, eps)
-        assert int((together.smallest > eps).sum()) <= int((alone.smallest > eps).sum()) + 1
-    assert len(set(together.smallest)) > 3
+        assert int((together.minimal_radius > eps).sum()) <= int((alone.minimal_radius > eps).sum()) + 1
+    assert len(set(together.minimal_radius)) > 3
 
 
 def test_what_is_kept_holds_when_counted_again(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
@@ -82,12 +82,12 @@ def test_what_is_kept_holds_when_counted_again(digits_run: sl.Run, images: tuple
     found = attacked(model, x, y, radii="0:0.2:0.05", protocol="fast")
     rows = found.arrays["rows"]
     assert len(rows) > 30
-    again = sl.verify(model, found.arrays["adversarials"], x[rows], y[rows], eps=found.smallest[rows])
+    again = sl.verify(model, found.arrays["adversarials"], x[rows], y[rows], eps=found.minimal_radius[rows])
     assert again.broken.all()
     assert [finding.audit for finding in again.findings if finding.status == "sign"] == []
     guess = model(torch.from_numpy(found.arrays["adversarials"])).argmax(1).numpy()
     assert (guess == found.arrays["adversarial_prediction"]).all()
-    assert (found.arrays["size"] <= found.smallest[rows] * (1 + 1e-5) + 1e-6).all()
+    assert (found.arrays["size"] <= found.minimal_radius[rows] * (1 + 1e-5) + 1e-6).all()
 
 
 def test_robust_accuracy_never_rises_and_begins_at_clean(
@@ -116,8 +116,8 @@ def test_nothing_decided_is_computed_again(digits_run: sl.Run, images: tuple[Ten
     )
     handle.remove()
     survivors, broken = (
-        int(np.isinf(found.smallest).sum()),
-        int((np.isfinite(found.smallest) & (found.smallest > 0)).sum()),
+        int(np.isinf(found.minimal_radius).sum()),
+        int((np.isfinite(found.minimal_radius) & (found.minimal_radius > 0)).sum()),
     )
     assert survivors > 70
     assert 20 * survivors <= seen <= 20 * (survivors + 4 * broken)
@@ -134,7 +134,7 @@ def test_an_attack_by_itself_is_shown_as_it_returns(
         y,
         radii=[0, 0.05, 0.1],
         protocol="none",
-        alone=["fgsm", {"attack": outside, "radii": [0.05], "name": "too far"}],
+        individual_attacks=["fgsm", {"attack": outside, "radii": [0.05], "name": "too far"}],
     )
     fgsm, far = found.facts["alone"]
     clean = found.facts["clean"]["value"]
@@ -149,7 +149,7 @@ def test_an_attack_by_itself_is_shown_as_it_returns(
     assert far["rows"][0]["outside"] == len(x)
     assert far["rows"][0]["accuracy"]["value"] < fgsm["rows"][1]["accuracy"]["value"]
     assert far["rows"][0]["valid"]["value"] == clean  # outside the ball nothing counts
-    assert (found.smallest[found.arrays["rows"]] <= 0.1).all()
+    assert (found.minimal_radius[found.arrays["rows"]] <= 0.1).all()
 
 
 def test_a_target_may_be_a_proxy_or_the_aim(digits_run: sl.Run, images: tuple[Tensor, Tensor]) -> None:
@@ -160,9 +160,9 @@ def test_a_target_may_be_a_proxy_or_the_aim(digits_run: sl.Run, images: tuple[Te
     assert len(rows) > 5
     assert (targeted_success.arrays["adversarial_prediction"] == 3).all()
     assert np.isinf(
-        targeted_success.smallest[(y == 3).numpy() & (targeted_success.arrays["clean_prediction"] == 3)]
+        targeted_success.minimal_radius[(y == 3).numpy() & (targeted_success.arrays["clean_prediction"] == 3)]
     ).all()
-    assert targeted_success.robust(0.2).value >= proxy.robust(0.2).value
+    assert targeted_success.robust_accuracy(0.2).value >= proxy.robust_accuracy(0.2).value
 
 
 def test_a_random_model_is_averaged_and_told(images: tuple[Tensor, Tensor], digits_run: sl.Run) -> None:
@@ -179,7 +179,7 @@ def test_a_random_model_is_averaged_and_told(images: tuple[Tensor, Tensor], digi
     found = attacked(model, x[:24], y[:24], radii=0.1, protocol=["fgsm"])
     again = attacked(model, x[:24], y[:24], radii=0.1, protocol=["fgsm"])
     assert found.facts["steering"]["passes"] == measure.RANDOM_PASSES
-    assert (found.smallest == again.smallest).all()
+    assert (found.minimal_radius == again.minimal_radius).all()
 
 
 def test_the_model_comes_back_as_it_was(images: tuple[Tensor, Tensor]) -> None:
@@ -206,8 +206,8 @@ def test_a_part_without_gradient_is_passed_straight_through(
     model, (x, y) = nn.Sequential(Rounded(), digits_run.model()), images
     asked = {"radii": 0.2, "protocol": [{"pgd": {"random_start": False}}]}
     blocked, through = attacked(model, x, y, **asked), attacked(model, x, y, bpda=["0"], **asked)
-    assert blocked.robust(0.2).value == blocked.facts["clean"]["value"]
-    assert through.robust(0.2).value < 0.5 * blocked.robust(0.2).value
+    assert blocked.robust_accuracy(0.2).value == blocked.facts["clean"]["value"]
+    assert through.robust_accuracy(0.2).value < 0.5 * blocked.robust_accuracy(0.2).value
     with pytest.raises(ConfigError, match="no submodule 'round'"):
         attacked(model, x, y, bpda=["round"], **asked)
 
@@ -242,18 +242,21 @@ def test_what_an_attack_by_itself_breaks_does_not_change_the_others() -> None:
     x[1] += 0.05
     y = torch.zeros(2, dtype=torch.int64)
     asked: dict[str, Any] = {"radii": [0.05, 0.1, 0.2], "protocol": [{"pgd": {"steps": 10}}]}
-    plain, beside = attacked(Radial(), x, y, **asked), attacked(Radial(), x, y, alone=["fgsm"], **asked)
-    assert np.isfinite(plain.smallest).all()
-    assert (beside.smallest <= plain.smallest).all()
+    plain, beside = (
+        attacked(Radial(), x, y, **asked),
+        attacked(Radial(), x, y, individual_attacks=["fgsm"], **asked),
+    )
+    assert np.isfinite(plain.minimal_radius).all()
+    assert (beside.minimal_radius <= plain.minimal_radius).all()
 
 
 def test_a_radius_that_was_not_attacked_has_no_figure(
     digits_run: sl.Run, images: tuple[Tensor, Tensor]
 ) -> None:
     found = attacked(digits_run.model(), *images, radii=["8/255"], protocol=["fgsm"])
-    assert found.robust(8 / 255).value == found.facts["curve"][0]["robust"]["value"]
+    assert found.robust_accuracy(8 / 255).value == found.facts["curve"][0]["robust"]["value"]
     with pytest.raises(ConfigError, match="not attacked"):
-        found.robust(0.5)
+        found.robust_accuracy(0.5)
 
 
 def test_audits_look_at_the_model_that_was_attacked(

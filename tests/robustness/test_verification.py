@@ -237,7 +237,7 @@ def test_attack_then_verify_by_command(run: Path, tmp_path: Path) -> None:
         "100",
         "--protocol",
         "[fgsm, pgd]",
-        "--alone",
+        "--individual-attack",
         "fgsm",
         "--json",
     )

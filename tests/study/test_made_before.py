@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 import stresslens as sl
 from stresslens.cli.main import app
 
+pytestmark = pytest.mark.filterwarnings("ignore::stresslens.core.errors.Notice")
+
 HERE = Path(__file__).parents[1] / "made_before"
 
 

@@ -38,7 +38,7 @@ def attacked_by(*protocol: Any, **options: Any) -> Robustness:
     [
         ({"robustness": attacked_by("fgsm", target=12)}, None, r"the target 12 is no class .* 0 to 9"),
         (
-            {"robustness": attacked_by(alone=[IndividualAttack("fgsm", target=10)])},
+            {"robustness": attacked_by(individual_attacks=[IndividualAttack("fgsm", target=10)])},
             None,
             r"the target 10 is no class",
         ),
@@ -80,16 +80,16 @@ def test_own_attacks_leave_the_training_valid_and_are_done_again_when_edited(
     weights = (task.folder / "model.safetensors").stat().st_mtime_ns
     wanted = asking(task, robustness=attacked_by("att_of_mine:mine"), corruptions=["fog"])
     attacked = stages.carry_out(wanted)
-    assert attacked["fingerprint"] == first["fingerprint"]
-    assert stages.carry_out(wanted)["stages"] == attacked["stages"]
+    assert attacked.fingerprint == first.fingerprint
+    assert stages.carry_out(wanted).stages == attacked.stages
     file.write_text(OWN.replace("return", "x = x * 1\n    return"))
     sys.modules.pop("att_of_mine")
     again = stages.carry_out(wanted)
-    assert again["stages"]["robustness"] != attacked["stages"]["robustness"]
-    assert {k: v for k, v in again["stages"].items() if k != "robustness"} == {
-        k: v for k, v in attacked["stages"].items() if k != "robustness"
+    assert again.stages["robustness"] != attacked.stages["robustness"]
+    assert {k: v for k, v in again.stages.items() if k != "robustness"} == {
+        k: v for k, v in attacked.stages.items() if k != "robustness"
     }
-    assert len(again["robustness"]) == 2
+    assert len(again.robustness) == 2
     assert (task.folder / "model.safetensors").stat().st_mtime_ns == weights
 
 
@@ -111,17 +111,17 @@ def test_the_code_of_training_still_counts(
 
 def test_every_result_reads_test_once(task_of: Callable[..., Task]) -> None:
     task = task_of("linear")
-    assert stages.carry_out(task)["reads_of_test"] == 1
+    assert stages.carry_out(task).reads_of_test == 1
     certified = asking(
         task, robustness=replace(attacked_by("fgsm"), certificates=["interval"]), corruptions=["fog"]
     )
     record = stages.carry_out(certified)
-    assert record["reads_of_test"] == 4  # predictions, attack, certificate, corruptions
-    record["stages"] = {k: v for k, v in record["stages"].items() if k not in ("robustness", "corruptions")}
+    assert record.reads_of_test == 4  # predictions, attack, certificate, corruptions
+    record.stages = {k: v for k, v in record.stages.items() if k not in ("robustness", "corruptions")}
     folder = RunFolder(task.folder)
-    stages.write_json(folder.record, record)
-    assert stages.carry_out(certified)["reads_of_test"] == 4  # finished results are read
-    assert stages.carry_out(asking(certified, corruptions=["blur"]))["reads_of_test"] == 5
+    stages.write_record(folder, record)
+    assert stages.carry_out(certified).reads_of_test == 4  # finished results are read
+    assert stages.carry_out(asking(certified, corruptions=["blur"])).reads_of_test == 5
 
 
 def test_runs_whose_surrogate_diverged_are_left_out_and_the_study_is_concluded(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 import yaml
 from several import PROCESSES
 
+from stresslens.comparison.sweep_file import SweepFile
 from stresslens.config import study_file
 from stresslens.config.yaml_source import parse_value
 from stresslens.core.errors import ConfigError, StresslensError, TrainingDiverged
@@ -69,6 +70,7 @@ def test_the_best_by_validation_is_trained_for_every_seed_and_only_it_is_tested(
     )
     folder = pipeline.run(study, out=tmp_path, say=lines.append)
     table = swept(folder)
+    assert SweepFile.read(folder / "run" / "sweep.json").as_json() == table
     assert [trial["status"] for trial in table["trials"]] == ["finished"] * 5
     assert all(trial["settings"]["train.batch_size"] <= 48 for trial in table["trials"])
     values = [trial["value"]["value"] for trial in table["trials"]]

@@ -130,7 +130,7 @@ def test_balance_finds_the_rare_class(task_of: Callable[..., Task], tmp_path: Pa
             watch=[],
             balance=balance,
         )
-        recall[balance] = stages.carry_out(task)["per_class"]["test"]["recall"][1]["value"]
+        recall[balance] = stages.carry_out(task).per_class["test"].recall[1].value
     assert recall["weights"] > recall["none"] + 0.05
     assert recall["sampling"] > recall["none"] + 0.05
 

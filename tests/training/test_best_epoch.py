@@ -18,6 +18,7 @@ from stresslens.config import registry
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import Position
 from stresslens.study import stages
 from stresslens.training import best_epoch, catastrophic_overfitting
 from stresslens.training.autotune import compute_config
@@ -68,8 +69,8 @@ def test_the_epoch_of_the_highest_robust_accuracy_is_kept(task_of: Make, objecti
     assert all(0 <= epoch["robust"] <= epoch["accuracy"] for epoch in seen)
     assert len({epoch["robust"] for epoch in seen}) > 1
     best = max(range(6), key=lambda epoch: (seen[epoch]["robust"], seen[epoch]["accuracy"], -epoch))
-    assert record["training"]["chosen_epoch"] == best + 1
-    assert record["training"]["select"] == "robust"
+    assert record.training.chosen_epoch == best + 1
+    assert record.training.select == "robust"
 
 
 def test_robust_accuracy_of_a_linear_model_is_the_share_of_margins_beyond_the_radius() -> None:
@@ -94,7 +95,7 @@ def test_patience_counts_robust_accuracy(task_of: Make) -> None:
     task = task_of("linear", epochs=200, lr=0.3, stop={"patience": 3}, objective=objective)
     record = stages.carry_out(task)
     seen = [(line["validation"]["robust"], line["validation"]["accuracy"]) for line in lines(task)]
-    assert record["training"]["stopped"] == "no better robust accuracy on validation in 3 evaluations"
+    assert record.training.stopped == "no better robust accuracy on validation in 3 evaluations"
     assert len(seen) == seen.index(max(seen)) + 1 + 3
 
 
@@ -111,7 +112,7 @@ def test_rules_name_the_ways_out(task_of: Make, small: Data, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="did you mean 8/255"):
         training_of(task_of("linear", objective={"trades": {"eps": 8}}))
     alone = task_of("linear", objective="trades", data=replace(small, validation=None), epochs=1)
-    assert stages.carry_out(alone)["training"]["select"] == "last"
+    assert stages.carry_out(alone).training.select == "last"
 
 
 def test_every_batch_is_shown_so_many_times_in_a_row_also_after_going_on(task_of: Make) -> None:
@@ -131,7 +132,7 @@ def test_replay_counts_as_steps_of_training(task_of: Make) -> None:
         "linear", batch_size=40, replay=4, epochs=2, schedule="cosine", watch=[], select="last", lr=0.1
     )
     record = stages.carry_out(task)
-    assert record["training"]["steps"] == 24
+    assert record.training.steps == 24
     assert lines(task)[-1]["lr"] == pytest.approx(0, abs=1e-9)
     assert lines(task)[0]["lr"] == pytest.approx(0.05)
 
@@ -175,7 +176,7 @@ def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: An
         patch.setattr(Training, "after_step", dying)
         with pytest.raises(Killed):
             stages.carry_out(killed)
-    assert stages.carry_out(killed)["resumed_from"] == [{"epoch": 1, "step": 4, "processes": 1}]
+    assert stages.carry_out(killed).resumed_from == [Position(epoch=1, step=4, processes=1)]
     for name in ("metrics.jsonl", "model.safetensors"):
         assert (killed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
     states = [torch.load(task.folder / "checkpoint.pt", weights_only=True) for task in (whole, killed)]
@@ -195,11 +196,11 @@ def test_a_fall_of_the_guards_accuracy_alone_is_told_with_its_epoch_and_what_to_
     (found,) = catastrophic_overfitting.findings(
         [epoch(1, 0.3, 0.28), epoch(2, 0.4, 0.36), epoch(3, 0.8, 0.01), epoch(4, 0.9, 0.0)]
     )
-    assert found["kind"] == catastrophic_overfitting.KIND
-    assert found["message"].startswith("in epoch 4 the model answers 90% of 128 training images right")
-    assert "and 0% under PGD in the same ball, of radius 0.1 (PGD at best: 36% in epoch 2" in found["message"]
-    assert "in 2 of the 4 epochs logged, first in 3)" in found["message"]
-    assert "random_start" in found["message"]
+    assert found.kind == catastrophic_overfitting.KIND
+    assert found.message.startswith("in epoch 4 the model classifies 90% of 128 training images correctly")
+    assert "and 0% under PGD in the same ball, of radius 0.1 (best under PGD: 36% in epoch 2" in found.message
+    assert "in 2 of the 4 logged epochs, first in 3)" in found.message
+    assert "random_start" in found.message
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_single_steps_at_a_large_radius_are_found_out_and_pgd_is_not(task_of: Ma
             watch=[],
             select="last",
         )
-        kinds[name] = [found["kind"] for found in stages.carry_out(task)["findings"]]
+        kinds[name] = [found.kind for found in stages.carry_out(task).findings]
         last = lines(task)[-1]["objective"]
         assert last["attack_accuracy"] > 0.25  # it has learned something
     assert kinds == {"fgsm": [catastrophic_overfitting.KIND], "pgd": []}
@@ -257,7 +258,7 @@ def test_textbook_collapse_on_mnist(task_of: Make) -> None:
     task = task_of(
         {"simple_cnn": {"channels": 16, "hidden": 64}}, data=mnist(validation=1000, subset=6000), **options
     )
-    assert [found["kind"] for found in stages.carry_out(task)["findings"]] == [catastrophic_overfitting.KIND]
+    assert [found.kind for found in stages.carry_out(task).findings] == [catastrophic_overfitting.KIND]
     last = lines(task)[-1]["objective"]
     assert last["attack_accuracy"] > 0.75
     assert last["guard_accuracy"] < 0.1

@@ -28,7 +28,6 @@ from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.study import stages
 from stresslens.training.autotune import compute_config
-from stresslens.training.distributed import Follower
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
@@ -69,8 +68,7 @@ def stepped(group: ProcessGroup, tasks: dict[str, Task]) -> dict[str, tuple[Weig
 def _stepped(group: ProcessGroup, task: Task) -> tuple[Weights, Weights, float]:
     assert task.data is not None
     torch.manual_seed(0)
-    kind = Follower if group.place.rank else Training
-    training = kind(
+    training = Training(
         build_model(task, task.data),
         task.data,
         task.config.train,
@@ -87,12 +85,14 @@ def _stepped(group: ProcessGroup, task: Task) -> tuple[Weights, Weights, float]:
     steps = itertools.count(1)
     while True:
         for batch in training.batches():
-            loss = training.loss_of(batch)
+            loss = training.batch_loss(batch)
             training.backward(loss)
-            training.reduce_and_check(loss, batch)
-            losses += training.state.last_loss
+            value, images = training.reduce(loss, batch)
+            training.check(value, batch)
             first = first or [p.grad.clone() for p in training.parameters if p.grad is not None]
-            training.update()
+            training.optimizer_step()
+            training.count(value, images)
+            losses += training.state.last_loss
             if next(steps) == STEPS:
                 return first, [p.detach().clone() for p in training.parameters], losses
         training.state.epoch += 1

@@ -82,7 +82,7 @@ def test_blocks_follow_the_image_through_the_net(
 
 
 def test_rates_fall_from_the_head_to_the_image() -> None:
-    tuning = FineTuning(model_of(CNN), FineTune(decay=0.5, head_rate=10), (1, 8, 8))
+    tuning = FineTuning(model_of(CNN), FineTune(layer_decay=0.5, head_lr_scale=10), (1, 8, 8))
     groups = tuning.parameters(0.8)
     assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.2, 0.4, 8.0])  # type: ignore[index]
     assert [len(group["params"]) for group in groups] == [4, 4, 4, 2]  # type: ignore[index]
@@ -90,7 +90,7 @@ def test_rates_fall_from_the_head_to_the_image() -> None:
 
 def test_gradual_frees_a_block_at_a_time_from_the_head_down() -> None:
     model = model_of(CNN)
-    tuning = FineTuning(model, FineTune(layers="gradual", every=2), (1, 8, 8))
+    tuning = FineTuning(model, FineTune(layers="gradual", unfreeze_every=2), (1, 8, 8))
     free = []
     for epoch in range(8):
         tuning.begin(epoch)
@@ -117,7 +117,7 @@ def tuned(
     task = task_of(
         {"simple_cnn": options},
         folder=source.path.parents[1] / name / "seed-0",
-        tune=tune,
+        fine_tune=tune,
         select="last",
         **train,
     )
@@ -158,7 +158,7 @@ def test_gradual_training_stopped_and_resumed_gives_the_same_bits(
         return task_of(
             {"simple_cnn": options},
             folder=folder,
-            tune={"layers": "gradual", "decay": 0.7},
+            fine_tune={"layers": "gradual", "layer_decay": 0.7},
             epochs=4,
             select="last",
         )
@@ -228,10 +228,10 @@ def test_a_probe_is_the_logistic_regression_of_the_features(small: Data) -> None
 
 def test_the_penalty_is_chosen_on_validation(source: RunFolder, task_of: Callable[..., Task]) -> None:
     _, record = tuned(task_of, source, {"layers": "probe", "penalties": [1000.0, 0.001]})
-    tried = {each["penalty"]: each["accuracy"] for each in record["training"]["penalties"]}
+    tried = {each.penalty: each.accuracy for each in record.training.penalties}
     assert tried[0.001] > tried[1000.0]
-    assert record["training"]["stopped"] == "a linear probe with the penalty 0.001"
-    assert record["scores"]["validation"]["accuracy"]["value"] == pytest.approx(tried[0.001])
+    assert record.training.stopped == "a linear probe with the penalty 0.001"
+    assert record.scores["validation"]["accuracy"].value == pytest.approx(tried[0.001])
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -288,7 +288,9 @@ class Pooled(nn.Module):
         return self.one(x).mean((2, 3)).abs().sqrt() @ torch.eye(10)[:, :9]
 
 
-@pytest.mark.parametrize("tune", [FineTune(layers="head"), FineTune(layers="gradual"), FineTune(head_rate=2)])
+@pytest.mark.parametrize(
+    "tune", [FineTune(layers="head"), FineTune(layers="gradual"), FineTune(head_lr_scale=2)]
+)
 def test_a_net_without_a_head_is_refused(tune: FineTune) -> None:
     with pytest.raises(ConfigError, match="no last layer of its own"):
         FineTuning(with_input_layers(Pooled(), Normalize.by_moments([0.5], [0.5])), tune, (1, 8, 8))
@@ -302,10 +304,10 @@ def test_keeping_statistics_needs_batch_norm() -> None:
 @pytest.mark.parametrize(
     ("tune", "epochs", "key"),
     [
-        ({"layers": "head", "decay": 0.5}, 3, "decay"),
+        ({"layers": "head", "layer_decay": 0.5}, 3, "layer_decay"),
         ({"layers": "probe", "batch_norm": "keep"}, 3, "batch_norm"),
         ({"penalties": [1.0]}, 3, "penalties"),
-        ({"layers": "gradual", "every": 3}, 3, "every"),
+        ({"layers": "gradual", "unfreeze_every": 3}, 3, "unfreeze_every"),
     ],
 )
 def test_settings_that_mean_nothing_together_are_told(
@@ -315,5 +317,5 @@ def test_settings_that_mean_nothing_together_are_told(
     from stresslens.core.errors import Problems
 
     with pytest.raises(Problems) as caught:
-        study_file.variant_config_from({"train": {"tune": tune, "epochs": epochs}}, tmp_path)
-    assert caught.value.problems[0].path == ("train", "tune", key)
+        study_file.variant_config_from({"train": {"fine_tune": tune, "epochs": epochs}}, tmp_path)
+    assert caught.value.problems[0].path == ("train", "fine_tune", key)

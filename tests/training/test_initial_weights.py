@@ -14,7 +14,8 @@ from stresslens.config import study_file
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.pretrained import read_state
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import pipeline, stages
 from stresslens.training.setup import build_model
@@ -35,7 +36,7 @@ def test_a_run_begins_where_another_ended(
     value = {"mlp": {"widths": [12], "weights": {"run": str(source.path)}}}
     task = task_of(value, epochs=0)
     record = stages.carry_out(task)
-    assert record["weights"] == {
+    assert record.weights.as_json() == {
         "source": f"the run {source.path}",
         "said": f"began with the run {source.path}: 4 tensors as they are",
         "used": 4,
@@ -44,7 +45,7 @@ def test_a_run_begins_where_another_ended(
         "left": [],
         "input": "",
     }
-    assert record["training"]["epochs"] == 0
+    assert record.training.epochs == 0
     first, second = (open_model(folder).eval() for folder in (source, RunFolder(task.folder)))
     assert small.test is not None
     x = small.test.floats(small.test.images)
@@ -58,13 +59,13 @@ def test_the_head_begins_anew_for_other_classes_or_when_asked(
 
     value = {"mlp": {"widths": [12], "weights": {"run": str(source.path)}}}
     other = replace(small, classes=tuple("abcdefghij"))
-    assert stages.carry_out(task_of(value, epochs=0, data=other))["weights"]["fresh"] == [
+    assert stages.carry_out(task_of(value, epochs=0, data=other)).weights.fresh == [
         "3.weight",
         "3.bias",
     ]
     value["mlp"]["weights"]["head"] = "new"  # type: ignore[index]
     folder = source.path.parent / "anew" / "seed-0"
-    assert stages.carry_out(task_of(value, epochs=0, folder=folder))["weights"]["fresh"] == [
+    assert stages.carry_out(task_of(value, epochs=0, folder=folder)).weights.fresh == [
         "3.weight",
         "3.bias",
     ]
@@ -112,8 +113,8 @@ def test_a_study_trains_a_run_before_those_that_begin_with_it(tmp_path: Path) ->
     assert names.index("tuned") >= 4
     for seed in (0, 1):
         run = RunFolder(folder / "tuned,train.batch_size=128" / f"seed-{seed}")
-        assert read_record(run)["weights"]["used"] == 4
-        assert read_record(run)["weights"]["source"] == "the run first,train.batch_size=128"
+        assert read_record(run).weights.used == 4
+        assert read_record(run).weights.source == "the run first,train.batch_size=128"
 
 
 @pytest.mark.parametrize(
@@ -171,14 +172,14 @@ def test_test_images_that_the_source_was_trained_on_are_found(tmp_path: Path) ->
         "repeats": 1,
     }
     folder = pipeline.run(study_file.expand_study(values, name="it", base=tmp_path), out=tmp_path)
-    found = read_record(RunFolder(folder / "begun" / "seed-0"))["data"]["findings"]
-    (leak,) = [each for each in found if each["audit"] == "trained on before"]
-    assert leak["severity"] == "serious"
-    assert 150 < int(leak["evidence"].split()[0]) < 280  # three fifths of 360 by chance
+    found = read_record(RunFolder(folder / "begun" / "seed-0")).data.findings
+    (leak,) = [each for each in found if each.audit == "trained on before"]
+    assert leak.severity == "serious"
+    assert 150 < int(leak.evidence.split()[0]) < 280  # three fifths of 360 by chance
     values["runs"]["other division"] = {}
     folder = pipeline.run(study_file.expand_study(values, name="again", base=tmp_path), out=tmp_path)
-    found = read_record(RunFolder(folder / "begun" / "seed-0"))["data"]["findings"]
-    assert not [each for each in found if each["audit"] == "trained on before"]
+    found = read_record(RunFolder(folder / "begun" / "seed-0")).data.findings
+    assert not [each for each in found if each.audit == "trained on before"]
 
 
 def test_a_folder_is_taken_as_it_is_written_and_its_seeds_are_named(
@@ -186,7 +187,7 @@ def test_a_folder_is_taken_as_it_is_written_and_its_seeds_are_named(
 ) -> None:
     run = source.path.parent
     task = task_of({"mlp": {"widths": [12], "weights": {"run": str(run)}}}, epochs=0)
-    assert stages.carry_out(task)["weights"]["used"] == 4
+    assert stages.carry_out(task).weights.used == 4
     other = task_of(
         {"mlp": {"widths": [12], "weights": {"run": str(run)}}},
         epochs=0,

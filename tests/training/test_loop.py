@@ -18,6 +18,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import Position
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import stages
 from stresslens.training.autotune import compute_config
@@ -97,7 +98,7 @@ def test_accumulation_equals_the_larger_batch(task_of: Make, tmp_path: Path) -> 
     parts = task_of("linear", folder=tmp_path / "parts", batch_size=20, accumulate=3, **common)
     for task in (whole, parts):
         record = stages.carry_out(task)
-        assert record["training"]["steps"] == 6
+        assert record.training.steps == 6
     torch.testing.assert_close(weights(parts)["1.weight"], weights(whole)["1.weight"], rtol=1e-12, atol=1e-12)
 
 
@@ -123,13 +124,13 @@ def test_average_follows_its_definition_and_copies_batch_norm(task_of: Make) -> 
     )
     training = training_of(task)
     seen: list[torch.Tensor] = []
-    update = training.update
+    update = training.optimizer_step
 
     def spy() -> None:
         update()
         seen.append(training.parameters[0].detach().clone())
 
-    training.update = spy  # type: ignore[method-assign]
+    training.optimizer_step = spy  # type: ignore[method-assign]
     fit(training)
     expected = seen[0]
     for value in seen[1:]:
@@ -145,18 +146,16 @@ def test_chosen_epoch_is_the_best_on_validation(task_of: Make) -> None:
     record = stages.carry_out(task)
     logged = lines(task)
     best = max(logged, key=lambda line: (line["validation"]["accuracy"], -line["validation"]["loss"]))
-    assert record["training"]["chosen_epoch"] == best["epoch"]
-    assert record["scores"]["validation"]["accuracy"]["value"] == pytest.approx(
-        best["validation"]["accuracy"]
-    )
+    assert record.training.chosen_epoch == best["epoch"]
+    assert record.scores["validation"]["accuracy"].value == pytest.approx(best["validation"]["accuracy"])
 
 
 def test_test_split_is_read_once_and_watching_it_is_counted(task_of: Make, tmp_path: Path) -> None:
     quiet = stages.carry_out(task_of("linear", folder=tmp_path / "quiet"))
-    assert (quiet["reads_of_test"], quiet["watched_test"]) == (1, False)
+    assert (quiet.reads_of_test, quiet.watched_test) == (1, False)
     watched = stages.carry_out(task_of("linear", folder=tmp_path / "watched", watch=["validation", "test"]))
-    assert (watched["reads_of_test"], watched["watched_test"]) == (4, True)
-    assert quiet["training"]["chosen_epoch"] == watched["training"]["chosen_epoch"]
+    assert (watched.reads_of_test, watched.watched_test) == (4, True)
+    assert quiet.training.chosen_epoch == watched.training.chosen_epoch
 
 
 def test_labs_stopping_rule(task_of: Make) -> None:
@@ -174,16 +173,16 @@ def test_labs_stopping_rule(task_of: Make) -> None:
     record = stages.carry_out(task)
     last = [line["last_loss"] for line in lines(task)]
     changes = [abs(b - a) for a, b in pairwise(last)]
-    assert record["training"]["epochs"] == len(last) < 5000
+    assert record.training.epochs == len(last) < 5000
     assert changes[-1] < 1e-4 <= min(changes[:-1])
-    assert "less than 0.0001" in record["training"]["stopped"]
+    assert "less than 0.0001" in record.training.stopped
 
 
 def test_patience(task_of: Make) -> None:
     task = task_of("linear", epochs=500, lr=0.5, stop={"patience": 4}, select="loss")
     record = stages.carry_out(task)
     losses = [line["validation"]["loss"] for line in lines(task)]
-    assert record["training"]["epochs"] == len(losses) == losses.index(min(losses)) + 1 + 4
+    assert record.training.epochs == len(losses) == losses.index(min(losses)) + 1 + 4
 
 
 def test_bookkeeping_is_as_rare_as_asked(task_of: Make) -> None:
@@ -219,7 +218,7 @@ def test_schedule_and_augmentations_reach_the_loop(task_of: Make) -> None:
 @pytest.mark.parametrize("precision", ["bfloat16", "float64"])
 def test_other_precisions_learn(task_of: Make, precision: str) -> None:
     record = stages.carry_out(task_of({"mlp": {"widths": [32]}}, epochs=30, lr=0.01, precision=precision))
-    assert record["scores"]["test"]["accuracy"]["value"] > 0.7
+    assert record.scores["test"]["accuracy"].value > 0.7
 
 
 def test_divergence_stops_names_the_images_and_keeps_good_weights(task_of: Make, small: Data) -> None:
@@ -284,7 +283,7 @@ def test_signals_save_and_the_same_task_goes_on(task_of: Make, tmp_path: Path, n
     assert caught.value.exit_code == 128 + number
     assert read_json(stopped.folder / "record.json")["status"] == "stopped"
     record = stages.carry_out(stopped)
-    assert record["resumed_from"] == [{"epoch": 2, "step": 2, "processes": 1}]
+    assert record.resumed_from == [Position(epoch=2, step=2, processes=1)]
     assert (stopped.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
     assert (stopped.folder / "model.safetensors").read_bytes() == (
         whole.folder / "model.safetensors"
@@ -304,7 +303,7 @@ def test_a_signal_in_the_last_evaluation_is_not_lost(task_of: Make, monkeypatch:
         patch.setattr(Training, "end_epoch", signalled)
         with pytest.raises(Stopped, match="after 2 epochs"):
             stages.carry_out(task)
-    assert stages.carry_out(task)["status"] == "finished"
+    assert stages.carry_out(task).status == "finished"
     assert [line["epoch"] for line in lines(task)] == [1, 2]
 
 
@@ -341,7 +340,7 @@ def test_truncated_checkpoint_falls_back_to_the_previous_and_says_so(task_of: Ma
     record["stages"] = {}
     folder.record.write_text(json.dumps(record))
     record = stages.carry_out(cut)
-    assert "checkpoint.pt could not be read" in record["findings"][0]["message"]
+    assert "checkpoint.pt could not be read" in record.findings[0].message
     assert weights(cut)["1.weight"].equal(weights(whole)["1.weight"])
     assert (cut.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
 
@@ -355,7 +354,7 @@ def test_saved_model_gives_the_saved_predictions(task_of: Make) -> None:
     with torch.no_grad():
         logits = model(task.data.test.floats(task.data.test.images))
     accuracy = float((logits.argmax(1) == task.data.test.labels).float().mean())
-    assert accuracy == pytest.approx(record["scores"]["test"]["accuracy"]["value"])
+    assert accuracy == pytest.approx(record.scores["test"]["accuracy"].value)
 
 
 def test_global_random_state_and_threads_are_as_before(task_of: Make) -> None:

@@ -73,12 +73,12 @@ def test_torchvisions_published_files_load_whole(
     data = Data.from_arrays(images, torch.arange(24) % 3, name="photographs")
     task = task_of({kind: options}, data=data, epochs=0)
     record = stages.carry_out(task)
-    assert record["weights"]["fresh"] == ["fc.weight", "fc.bias"]
-    assert record["weights"]["left"] == record["weights"]["adapted"] == []
-    assert record["weights"]["used"] == len(published.state_dict()) - 2
-    grey = "; grey images shown to it as 3 channels alike" if channels == 1 else ""
-    assert record["weights"]["input"] == f"resized from 32×32 to 224×224, bilinear{grey}"
-    assert record["weights"]["said"].endswith("begun anew: fc.weight, fc.bias")
+    assert record.weights.fresh == ["fc.weight", "fc.bias"]
+    assert record.weights.left == record.weights.adapted == []
+    assert record.weights.used == len(published.state_dict()) - 2
+    grey = "; grey images repeated in 3 channels" if channels == 1 else ""
+    assert record.weights.input == f"resized from 32×32 to 224×224, bilinear{grey}"
+    assert record.weights.said.endswith("begun anew: fc.weight, fc.bias")
     model = open_model(RunFolder(task.folder)).eval()
     published.load_state_dict(torch.load(path, weights_only=True))
     published.fc = nn.Identity()
@@ -104,8 +104,8 @@ def test_timms_published_files_load_whole(
     data = Data.from_arrays(torch.rand(24, 3, 32, 32), torch.arange(24) % 3, name="photographs")
     task = task_of({"timm": {"name": "efficientvit_m1.r224_in1k", "pretrained": True}}, data=data, epochs=0)
     record = stages.carry_out(task)
-    assert record["weights"]["fresh"] == ["head.linear.weight", "head.linear.bias"]
-    assert record["weights"]["left"] == record["weights"]["adapted"] == []
+    assert record.weights.fresh == ["head.linear.weight", "head.linear.bias"]
+    assert record.weights.left == record.weights.adapted == []
     model = open_model(RunFolder(task.folder))
     assert model.resize.size == (224, 224)  # type: ignore[union-attr]
     assert model.resize.interpolation == "bicubic"  # type: ignore[union-attr]

@@ -98,8 +98,8 @@ def test_a_tracked_run_has_the_same_bits(task_of: Callable[..., Task], tmp_path:
     records = [stages.carry_out(plain), stages.carry_out(tracked(watched, own, "tensorboard"))]
     for name in ("metrics.jsonl", "model.safetensors", "predictions/test.npz"):
         assert (plain.folder / name).read_bytes() == (watched.folder / name).read_bytes()
-    assert records[0]["fingerprint"] == records[1]["fingerprint"]
-    assert records[0]["reads_of_test"] == records[1]["reads_of_test"] == 1
+    assert records[0].fingerprint == records[1].fingerprint
+    assert records[0].reads_of_test == records[1].reads_of_test == 1
     assert not (plain.folder / "tracking.jsonl").exists()
 
 
@@ -121,19 +121,19 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_others_go_on(
 ) -> None:
     task = task_of("linear", epochs=2)
     with pytest.warns(
-        Notice, match=r"ours\.py:mine is left out and the run goes on \(\w+: the server is away\)"
+        Notice, match=r"ours\.py:mine is left out and the run continues \(\w+: the server is away\)"
     ) as said:
         record = stages.carry_out(tracked(task, {own: {"fails_at": fails_at}}, "tensorboard"))
     assert len(said) == 1
-    assert record["status"] == "finished"
-    assert "track" not in record["stages"]
+    assert record.status == "finished"
+    assert "track" not in record.stages
     assert [step for step, _ in points(task.folder / "tensorboard")["epoch/loss"]] == [1, 2]
     weights = (task.folder / "model.safetensors").stat().st_mtime_ns
 
     mended = stages.carry_out(
         tracked(task, own, "tensorboard")
     )  # nothing is trained again, and nothing was lost
-    assert "track" in mended["stages"]
+    assert "track" in mended.stages
     assert (task.folder / "model.safetensors").stat().st_mtime_ns == weights
     assert [at for kind, by, at in told(task) if by == "epoch"] == [1, 2]
     assert [at for kind, by, at in told(task) if by == "step"] == [1, 2, 2, 3, 4, 4]
@@ -149,8 +149,8 @@ def test_what_is_no_tracker_and_what_cannot_be_written(task_of: Callable[..., Ta
         record = stages.carry_out(tracked(task, "ours.py:mine", "tensorboard"))
     first, second = (str(warning.message) for warning in said)
     assert "it returned 3; expected an object with log and close" in first
-    assert "tensorboard is left out and the run goes on (FileExistsError" in second
-    assert record["status"] == "finished"
+    assert "tensorboard is left out and the run continues (FileExistsError" in second
+    assert record.status == "finished"
 
 
 def test_a_tracker_may_be_asked_for_when_the_run_is_done(task_of: Callable[..., Task]) -> None:

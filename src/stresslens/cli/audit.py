@@ -1,4 +1,4 @@
-"""The verb that looks at somebody's table of figures."""
+"""`stresslens audit`: checks a published table of robust accuracies."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ def audit(
     ],
     eps: Annotated[
         str | None,
-        typer.Option("--eps", help="The radius of figures whose own is not given, for example 8/255."),
+        typer.Option("--eps", help="The radius of figures that have none in the table, for example 8/255."),
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", min=1, help="Over how many images each figure is, where the table does not say."),
+        typer.Option(
+            "--n", min=1, help="The number of images behind each figure, where the table does not say it."
+        ),
     ] = None,
     norm: Annotated[
-        str | None, typer.Option("--norm", help="linf, l2 or l1, where the table does not say.")
+        str | None, typer.Option("--norm", help="linf, l2 or l1, where the table does not say it.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Look for the known signs of a failed attack in a table of accuracies, anybody's. Exit code 5
-    if there is a serious one."""
+    """Check a table of robust accuracies.
+
+    It looks for the known signs of a failed attack, in any published table. Exit code 5 when a sign is serious.
+    """
     from stresslens.config.registry import names
     from stresslens.core.ball import Norm, parse_radius
     from stresslens.robustness.accuracy_tables import read_table

@@ -1,4 +1,4 @@
-"""The verbs that look at a data set before anything is trained on it."""
+"""`stresslens data`: checks a data set, and counts its images, before a model is trained on it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ if TYPE_CHECKING:
     from stresslens.core.data import Data
 from stresslens.cli.options import DataSet, Json
 
-app = typer.Typer(
-    help="Look at a data set before training on it.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="Check a data set before training on it.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("check")
 def check(
     data: DataSet,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit code 5 if anything serious is found.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if a finding is serious.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Look for duplicates, leaks between splits, wrong or rare labels, and shortcuts. The images
-    are read, no model is."""
+    """Find duplicates, leaks and wrong labels.
+
+    It looks for duplicates, leaks between splits, wrong or rare labels, and shortcuts. It reads the images and needs
+    no trained model.
+    """
     from stresslens.evaluation.data_check import data_findings
 
     found = data_findings(_loaded(data))
@@ -44,7 +43,10 @@ def check(
 
 @app.command("stats")
 def stats(data: DataSet, as_json: Json = False) -> None:
-    """Images of each class in each split, their shape, and what was left out."""
+    """Count the images of each class and split.
+
+    It also prints the images' shape and the files that were left out.
+    """
     loaded = _loaded(data)
     counts = {
         name: split.labels.bincount(minlength=len(loaded.classes)).tolist()

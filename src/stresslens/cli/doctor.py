@@ -1,4 +1,4 @@
-"""The verb that tells what this machine can do."""
+"""`stresslens doctor`: shows what this machine can do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from stresslens.cli.terminal import print_json, print_table
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check this installation: versions, processor, device, precision, disk, and where data is looked for."""
+    """Show what this machine can do.
+
+    It prints versions, processor, device, precision, free disk, and the folders for data and caches.
+    """
     import shutil
 
     import torch

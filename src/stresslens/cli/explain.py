@@ -1,5 +1,4 @@
-"""`stresslens explain`: why a run's model answers as it does, on images of its data or on one's own
-pictures."""
+"""`stresslens explain`: attribution maps and views, on images of a run's data or on your own files."""
 
 from __future__ import annotations
 
@@ -13,11 +12,12 @@ from stresslens.cli.options import Json, RunArgument, Trust
 USUAL = ("occlusion", "integrated_gradients", "gradcam")
 
 
+# long: the options of a command are spelled out, one after the other
 def explain(
     run: RunArgument,
     pictures: Annotated[
         list[Path] | None,
-        typer.Argument(help="Picture files, instead of images of the run's data.", show_default=False),
+        typer.Argument(help="Image files, instead of images of the run's data.", show_default=False),
     ] = None,
     explainers: Annotated[
         list[str] | None,
@@ -31,43 +31,44 @@ def explain(
         list[str] | None,
         typer.Option(
             "--view",
-            help="filters, activations, class_image, …; may be repeated. Alone, no explainer is called.",
+            help="filters, activations, class_image, …; may be repeated. Without --explainer, only views are made.",
             show_default=False,
         ),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="How many.")] = 10,
+    images: Annotated[int, typer.Option("--images", min=1, help="The number of images.")] = 10,
     choose: Annotated[
         str,
         typer.Option(
             "--choose",
-            help="one_per_class, random, surest_right, surest_wrong, least_sure, cells (one for each confused pair), or a list of "
-            "numbers or file names: [3, 17].",
+            help="one_per_class, random, most_confident_correct, most_confident_wrong, least_confident, confused_pairs "
+            "(one image for each), or a list of numbers or file names: [3, 17].",
         ),
     ] = "one_per_class",
-    by: Annotated[
+    images_from: Annotated[
         Path | None,
         typer.Option(
-            "--by",
-            help="Another run, whose predictions choose: then models are shown the same.",
+            "--images-from",
+            help="Another run, whose predictions choose the images, so that two models get the same ones.",
             show_default=False,
         ),
     ] = None,
-    answer: Annotated[
-        str, typer.Option("--answer", help="The class that is explained: predicted, label, or a number.")
+    target_class: Annotated[
+        str, typer.Option("--target-class", help="The class to explain: predicted, label, or a number.")
     ] = "predicted",
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Also say what each map is worth.")
+        bool, typer.Option("--check/--no-check", help="Also compute the quality checks of each map.")
     ] = True,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Maps over images of what speaks for the model's answer, checked, and views of what it has
-    learned: PNG, SVG, and the report.
+    """Compute attribution maps and views of a run.
 
-    Nothing that is there is made again. The maps of an explainer share one scale of colours.
+    Maps show which pixels speak for the model's answer, with quality checks; views show what it has learned. They are
+    written as PNG and SVG and shown in the report. What is already there is not computed again. The maps of one
+    explainer share one colour scale.
     """
     from stresslens.cli.terminal import print_explanations, print_json
     from stresslens.config.schema import Views
@@ -80,9 +81,9 @@ def explain(
 
     which = {"images": images, "choose": parse_value(choose), "split": split, "seed": seed}
     kinds = [parse_value(text) for text in explainers or ([] if views and not pictures else USUAL)]
-    why: dict[str, Any] = {"explainers": kinds, "answer": parse_value(answer), "check": check}
+    why: dict[str, Any] = {"explainers": kinds, "target_class": parse_value(target_class), "check": check}
     where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
-    other = None if by is None else RunFolder(by)
+    other = None if images_from is None else RunFolder(images_from)
     maps = (
         explain_run(RunFolder(run), explain_config(why | which), pictures or (), by=other, **where)
         if kinds
@@ -94,6 +95,6 @@ def explain(
         seen = view_run(RunFolder(run), asked, **where)
     write_reports_of(run)
     if as_json:
-        print_json([*maps, *seen])
+        print_json([each.as_json() for each in (*maps, *seen)])
     else:
         print_explanations(maps, seen, run)

@@ -1,4 +1,4 @@
-"""`stresslens export`: a run's model as a file for other programs, checked against the run."""
+"""`stresslens export`: writes a run's model as a file for other programs, checked against the run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def export(
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:
-    """Write a trained model as a file that answers as the run does, for `stresslens predict` and
-    for programs without stresslens.
+    """Export a trained model to a file.
 
-    Resizing and normalising are part of it. It is opened again and compared with the run on images
-    of its data; a file whose logits differ by more than 1e-4 is not left.
+    The file gives the same answers as the run, in `stresslens predict` and in programs without stresslens. Resizing
+    and normalising are part of it. The file is opened again and compared with the run on images of its data; if the
+    logits differ by more than 1e-4, no file is left.
     """
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.export import BATCHES, export_run

@@ -1,5 +1,5 @@
-"""Figures that a build asks for: `--fail-under accuracy=0.97`, `accuracy.low=0.97` for the lower
-end of the interval, and of an attacked run `robust@8/255=0.4`."""
+"""Quality gates for CI (`--fail-under`): `accuracy=0.97`, `accuracy.low=0.97` for the lower end of the interval,
+`robust@8/255=0.4` for an attacked run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCORES = ("accuracy", "top5", "balanced_accuracy", "auroc", "auprc")
 
 @dataclass(frozen=True)
 class Gate:
-    """The least that a score, or the lower end of its interval, must reach."""
+    """The value that a score, or the lower end of its interval, must reach."""
 
     score: str
     least: float
@@ -124,9 +124,8 @@ def check(gates: Sequence[Gate], finished: Mapping[str, Mapping[str, Estimate]])
 
 
 def check_robust(gates: Sequence[RobustGate], run: str, robust: AttackResult) -> None:
-    """Raises GateNotMet where less is robust than was asked for, ConfigError for a radius that was
-    not attacked."""
-    _all_met([gate.missed(run, robust.robust(gate.eps)) for gate in gates])
+    """Raises GateNotMet where the robust accuracy is too low, ConfigError for a radius that was not attacked."""
+    _all_met([gate.missed(run, robust.robust_accuracy(gate.eps)) for gate in gates])
 
 
 def _all_met(sentences: Sequence[str | None]) -> None:

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stresslens.core.text import duration, printable
 
 if TYPE_CHECKING:
+    from stresslens.comparison.folders import FolderComparison
+    from stresslens.comparison.schema import ComparisonFile
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
+    from stresslens.evaluation.record import RunRecord
+    from stresslens.explanation.map_file import ExplanationFile
+    from stresslens.explanation.view_file import ViewFile
+    from stresslens.robustness.result_file import ResultFile
     from stresslens.training.loop import Show
     from stresslens.training.state import TrainingState
     from stresslens.training.task import Task
 
 
 VERDICTS = 24
-WORTH = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
+CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 """Of more, those of real differences alone are printed."""
 
 
@@ -56,17 +63,15 @@ def progress(task: Task, verbose: bool) -> Show:
     return show
 
 
-def print_finished(
-    place: int, total: int, task: Task, record: Mapping[str, Any], accuracy: Estimate | None
-) -> None:
+def print_finished(place: int, total: int, task: Task, record: RunRecord, accuracy: Estimate | None) -> None:
     """A line on a run that is done, the how manyth of how many, and one on the weights it began with."""
-    training, begun = record["training"], record.get("weights", {})
+    training, begun = record.training, record.weights
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
-    how = f"{training['epochs']} epochs" if "epochs" in training else "fitted"
-    line = f"[{place:>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {scored}, {how} in {training['seconds']:.1f} s"
+    how = f"{training.epochs} epochs" if training.epochs is not None else "fitted"
+    line = f"[{place:>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {scored}, {how} in {training.seconds:.1f} s"
     print(line, file=sys.stderr)
     if begun:
-        print(f"    {'; '.join(filter(None, [begun['said'], begun['input']]))}", file=sys.stderr)
+        print(f"    {'; '.join(filter(None, [begun.said, begun.input]))}", file=sys.stderr)
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
@@ -77,48 +82,45 @@ def print_scores(scores: dict[str, Estimate], title: str) -> None:
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
 
 
-def print_verdicts(compared: Mapping[str, Any], *, plans: bool = False) -> None:
+def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     """The headline, and each contrast's verdict; below those not distinguishable (with `plans`,
     below all) what it would take."""
-    contrasts = {contrast["verdict"]: contrast for contrast in compared["contrasts"]}
-    told = compared["verdicts"]
+    contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
+    told = compared.verdicts
     if len(told) > VERDICTS:
-        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict]["real"]][
-            :VERDICTS
-        ]
+        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict].real][:VERDICTS]
     for verdict in told:
         print(verdict)
         contrast = contrasts.get(verdict)
-        if contrast and (plans or not contrast["real"]):
-            print(f"    {contrast['plan']}")
-    if len(told) < len(compared["verdicts"]):
-        more = len(compared["verdicts"]) - len(told)
+        if contrast and (plans or not contrast.real):
+            print(f"    {contrast.plan}")
+    if len(told) < len(compared.verdicts):
+        more = len(compared.verdicts) - len(told)
         print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
-    for contrast in compared.get("robustness", []):
-        print(contrast["verdict"])
-    for claim in compared.get("claims", []):
-        print(f"claim: {claim['claim']}. {claim['sentence']}")
+    for pair in compared.robustness:
+        print(pair.verdict)
+    for claim in compared.claims:
+        print(f"claim: {claim.claim}. {claim.sentence}")
 
 
-def print_comparison(compared: Mapping[str, Any], *, plans: bool) -> None:
+def print_comparison(found: FolderComparison, *, plans: bool) -> None:
     """Accuracies as a table, then the verdicts on them, and on what each costs."""
+    compared = found.comparison
     rows = [
         [
             name,
-            f"{e['value'] * 100:.2f} %",
-            f"{e['low'] * 100:.2f} to {e['high'] * 100:.2f}",
-            str(e["n"]),
-            e["method"],
+            f"{e.value * 100:.2f} %",
+            f"{e.low * 100:.2f} to {e.high * 100:.2f}",
+            str(e.n),
+            e.method,
         ]
-        for name, e in compared["recipes"].items()
+        for name, e in compared.recipes.items()
     ]
-    metric = compared["metric"]
-    print_table(
-        [compared["kind"], metric, "95 % interval", "images", "method"], rows, f"{compared['split']} {metric}"
-    )
+    metric = compared.metric
+    print_table([found.kind, metric, "95 % interval", "images", "method"], rows, f"{compared.split} {metric}")
     print_verdicts(compared, plans=plans)
-    for cost in compared["costs"]:
-        print(cost["verdict"])
+    for cost in compared.costs:
+        print(cost.verdict)
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
@@ -170,16 +172,16 @@ def print_serious(evidence: Sequence[str]) -> None:
 def print_audits(folder: Path) -> None:
     """The signs that audits found on the robustness of a study's runs, each once with the runs that
     show it."""
-    from stresslens.core.files import read_json
     from stresslens.core.run_folder import run_folders
+    from stresslens.robustness.result_file import ResultFile
 
     found: dict[tuple[str, str], list[str]] = {}
     for run in run_folders(folder):
         for file in sorted(run.path.glob("robustness/*/result.json")):
-            for finding in read_json(file).get("findings", []):
-                if finding["status"] == "sign":
-                    name = f"{run.path.parent.name} {run.path.name} ({finding['evidence']})"
-                    found.setdefault((finding["severity"], finding["audit"]), []).append(name)
+            for finding in ResultFile.read(file).findings:
+                if finding.status == "sign":
+                    name = f"{run.path.parent.name} {run.path.name} ({finding.evidence})"
+                    found.setdefault((finding.severity, finding.audit), []).append(name)
     for (severity, audit), runs in sorted(found.items(), reverse=True):
         print(
             f"attacks: {severity}: {audit}: {'; '.join(runs[:3])}{f'; and {len(runs) - 3} more' if len(runs) > 3 else ''}"
@@ -204,26 +206,27 @@ def print_findings(found: Sequence[Finding]) -> None:
 def print_runs(out: Path, as_json: bool) -> None:
     """The runs below a folder, with what they came to."""
     from stresslens.core.files import UnreadableRun
-    from stresslens.core.run_folder import read_record, run_folders
+    from stresslens.core.run_folder import run_folders
+    from stresslens.evaluation.record import RunRecord, read_record
 
-    records: dict[str, Any] = {}
+    records: dict[str, RunRecord] = {}
     for folder in run_folders(out):
         try:
             records[str(folder.path)] = read_record(folder)
         except UnreadableRun as error:
-            records[str(folder.path)] = {"status": "unreadable", "message": str(error)}
+            records[str(folder.path)] = RunRecord(status="unreadable", message=str(error))
     if as_json:
-        print_json(records)
+        print_json({path: record.as_json() for path, record in records.items()})
         return
     rows = []
     for path, record in records.items():
-        accuracy = record.get("scores", {}).get("test", {}).get("accuracy")
+        accuracy = record.scores.get("test", {}).get("accuracy")
         rows.append(
             [
                 path,
-                record["status"],
-                f"{accuracy['value'] * 100:.2f} %" if accuracy else "",
-                str(record.get("training", {}).get("epochs", "")),
+                record.status,
+                f"{accuracy.value * 100:.2f} %" if accuracy else "",
+                "" if record.training.epochs is None else str(record.training.epochs),
             ]
         )
     print_table(["run", "status", "test accuracy", "epochs"], rows, f"runs in {out}")
@@ -244,7 +247,7 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
 def print_predictions(
     rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, unfitted: str
 ) -> None:
-    """A table, and below it what the probabilities and the mark for unlike pictures mean."""
+    """A table, and below it what the probabilities and the out-of-distribution mark mean."""
     cells = []
     for row in rows:
         (first, probability), *others = row.classes
@@ -255,24 +258,25 @@ def print_predictions(
                 first,
                 f"{100 * probability:.1f} %",
                 next_best,
-                "unlike the training images" if row.unlike else "",
+                "out of distribution" if row.out_of_distribution else "",
             ]
         )
     print_table(["picture", "class", "probability", "next", ""], cells, "predictions")
     on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {unfitted}"
     flag = (
-        f"of pictures like the validation images {100 * rate:.2g} % are called unlike"
+        f"{100 * rate:.2g} % of images like the validation images are called out of distribution by mistake"
         if rate
-        else "unlike pictures are not told"
+        else "out-of-distribution images are not marked"
     )
     print(f"Probabilities are {on}; {flag}.")
 
 
 def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
-    """One line a picture, as they come; returns what could not be read, which has no line."""
+    """One line for each image, as they come; returns the files that could not be read, which have none."""
     writer = csv.writer(sys.stdout)
     ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
-    writer.writerow(["file", *ranks, "unlike", "p_like"])
+    # `unlike` and `p_like` are the names of version 0.1, for one more version.
+    writer.writerow(["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"])
     unreadable = []
     for row in rows:
         if row.unreadable is not None:
@@ -280,86 +284,75 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
             continue
         ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")]
         blank = [""] * (2 * top - len(ranked))
-        unlike, p_like = ("" if value is None else value for value in (row.unlike, row.p_like))
-        writer.writerow([row.file, *ranked, *blank, unlike, p_like])
+        marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
+        writer.writerow([row.file, *ranked, *blank, *marks, *marks])
     return unreadable
 
 
-def print_explanations(
-    maps: Sequence[Mapping[str, Any]], views: Sequence[Mapping[str, Any]], run: Path
-) -> None:
-    """What each explainer's maps are worth, what they fail, what views say, and where all is."""
+def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile], run: Path) -> None:
+    """The quality of each explainer's maps, what they fail, what views say, and where all is."""
     rows = []
     for result in maps:
-        checks = (result["worth"] or {"checks": {}})["checks"]
-        cells = [_with_interval(checks[name]) if name in checks else "" for name in WORTH]
-        rows.append([result["explainer"], *cells])
+        checks = result.quality.checks if result.quality else {}
+        cells = [_with_interval(checks[name]) if name in checks else "" for name in CHECKS]
+        rows.append([result.explainer, *cells])
     if maps:
-        n = len(maps[0]["images"])
-        what = f"{n} image{'s' if n > 1 else ''} ({maps[0]['split']})"
-        print_table(["", *WORTH], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
+        n = len(maps[0].images)
+        what = f"{n} image{'s' if n > 1 else ''} ({maps[0].split})"
+        print_table(["", *CHECKS], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
     for result in maps:
-        for failed in (result["worth"] or {"failed": []})["failed"]:
-            print(f"{result['explainer']}: not to be trusted here: {failed}")
-        for note in result["notes"]:
-            print(f"{result['explainer']}: {note}")
-    for result in views:
-        for line in result["said"]:
-            print(f"{result['view']}: {line}")
+        for failed in result.quality.failed if result.quality else ():
+            print(f"{result.explainer}: not to be trusted here: {failed}")
+        for note in result.notes:
+            print(f"{result.explainer}: {note}")
+    for seen in views:
+        for line in seen.said:
+            print(f"{seen.view}: {line}")
     folders = [name for name, there in (("explanations", maps), ("views", views)) if there]
     print("pictures: " + ", ".join(str(run / name) for name in folders))
 
 
-def _with_interval(value: Mapping[str, Any]) -> str:
-    span = f" ({value['low']:.2f} to {value['high']:.2f})" if value["low"] is not None else ""
-    return f"{value['value']:.2f}{span}"
+def _with_interval(estimate: Estimate) -> str:
+    span = f" ({estimate.low:.2f} to {estimate.high:.2f})" if math.isfinite(estimate.low) else ""
+    return f"{estimate.value:.2f}{span}"
 
 
-def print_robustness(facts: Mapping[str, Any], title: str) -> None:
+def print_robustness(result: ResultFile, title: str) -> None:
     """Robust accuracy at each radius and what broke the images, each attack by itself, and the audits."""
-    from stresslens.core.types import Finding
-
     rows = []
-    for point in facts["curve"]:
-        robust = point["robust"]
-        by = ", ".join(f"{name} {count}" for name, count in point["newly_broken_by"].items())
+    for level in result.curve:
+        robust = level.robust
+        by = ", ".join(f"{name} {count}" for name, count in level.newly_broken_by.items())
         rows.append(
             [
-                f"{point['eps']:.4g}",
-                f"{100 * robust['value']:.1f} %",
-                f"{100 * robust['low']:.1f} to {100 * robust['high']:.1f}",
+                f"{level.eps:.4g}",
+                f"{100 * robust.value:.1f} %",
+                f"{100 * robust.low:.1f} to {100 * robust.high:.1f}",
                 by,
             ]
         )
-    n, norm = facts["n"], facts["norm"]
-    heading = f"{title}: robust accuracy, {norm}, {facts['protocol']} protocol, n = {n} ({facts['split']})"
+    heading = f"{title}: robust accuracy, {result.norm}, {result.protocol} protocol, n = {result.n} ({result.split})"
     print_table(
         ["radius", "still right", "95 % interval (Wilson)", "broken at this radius first, by"], rows, heading
     )
-    for alone in facts["alone"]:
+    for attack in result.individual_attacks:
         cells = []
-        for row in alone["rows"]:
-            top5 = f"{100 * row['top5']['value']:.1f} %" if row["top5"] else ""
+        for row in attack.rows:
+            top5 = f"{100 * row.top5.value:.1f} %" if row.top5 else ""
             odd = [
-                f"{row['outside']} outside the ball" if row["outside"] else "",
-                f"{row['silent']} lost" if row["silent"] else "",
+                f"{row.outside} outside the ball" if row.outside else "",
+                f"{row.silent} lost" if row.silent else "",
             ]
-            cells.append(
-                [
-                    f"{row['eps']:.4g}",
-                    f"{100 * row['accuracy']['value']:.1f} %",
-                    top5,
-                    ", ".join(filter(None, odd)),
-                ]
-            )
+            right = f"{100 * row.accuracy.value:.1f} %"
+            cells.append([f"{row.eps:.4g}", right, top5, ", ".join(filter(None, odd))])
         print_table(
             ["radius", "right", "among the first 5", ""],
             cells,
-            f"{alone['label']} by itself, as it returned them",
+            f"{attack.label} by itself, as it returned them",
         )
-    cost = facts["cost"]
+    cost = result.cost
     print(
-        f"{duration(cost['seconds'])} for the attacks ({cost['gradients']:,} gradients, {cost['forwards']:,} forward passes), "
-        f"{duration(cost['audit_seconds'])} for the audits"
+        f"{duration(cost.seconds or 0.0)} for the attacks ({cost.gradients or 0:,} gradients, {cost.forwards or 0:,} forward "
+        f"passes), {duration(cost.audit_seconds or 0.0)} for the audits"
     )
-    print_findings([Finding.from_json(finding) for finding in facts["findings"]])
+    print_findings(result.findings)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from stresslens.core.files import UnreadableRun, read_json
+from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim
+from stresslens.config.study_record import StatedClaim
+from stresslens.core.files import UnreadableRun
+from stresslens.core.types import Estimate
 
 FINDINGS = {
     "holds": "holds",
@@ -18,8 +20,8 @@ FINDINGS = {
 
 
 def judged_claims(
-    claims: Sequence[Mapping[str, Any]], contrasts: Sequence[Mapping[str, Any]], runs: Path
-) -> list[dict[str, Any]]:
+    claims: Sequence[StatedClaim], contrasts: Sequence[Contrast], runs: Path
+) -> list[JudgedClaim]:
     """Each claim, that the second run of a contrast's pairs is better, with what is found of it
     pair by pair, and one sentence.
 
@@ -29,68 +31,61 @@ def judged_claims(
     of it.
     """
     own = [
-        [c for c in contrasts if c["contrast"] == claim["contrast"] and [c["a"], c["b"]] in claim["pairs"]]
+        [c for c in contrasts if c.contrast == claim.contrast and (c.a, c.b) in claim.pairs]
         for claim in claims
     ]
     return [_judged(claim, pairs, runs) for claim, pairs in zip(claims, own)]
 
 
-def _judged(claim: Mapping[str, Any], pairs: Sequence[Mapping[str, Any]], runs: Path) -> dict[str, Any]:
-    there = _differences(runs, claim["protocol"], claim["contrast"])
-    found = [_finding(pair, there.get((pair["a"], pair["b"]))) for pair in pairs]
+def _judged(claim: StatedClaim, pairs: Sequence[Contrast], runs: Path) -> JudgedClaim:
+    there = _contrasts_of(runs, claim.protocol, claim.contrast)
+    found = [_finding(pair, there.get((pair.a, pair.b))) for pair in pairs]
     counts = {kind: found.count(kind) for kind in FINDINGS if kind in found}
     several = len(pairs) > 1
     parts = [
         f"{FINDINGS[kind]}{f' for {n} of {len(pairs)} pairs' if several else ''}"
         for kind, n in counts.items()
     ]
-    made = [
-        (pair, there[pair["a"], pair["b"]]["value"])
+    artefacts = [
+        f"{pair.a} to {pair.b}: {_points(there[pair.a, pair.b].difference.value)} there, "
+        f"{_with_interval(pair.difference)} here"
         for pair, kind in zip(pairs, found)
         if kind in ("artefact", "partly")
-    ]
-    artefacts = [
-        f"{p['a']} to {p['b']}: {_points(value)} there, {_with_interval(p['difference'])} here"
-        for p, value in made
     ]
     sentence = "; it ".join(parts) + (f" ({'; '.join(artefacts)})" if artefacts else "")
     of_weights = (
         "; one seed each, so of these weights"
-        if any(pair["difference"].get("unit") == "images" for pair in pairs)
+        if any(pair.difference.unit == "images" for pair in pairs)
         else ""
     )
     said = f"It {sentence}{of_weights}." if parts else "Its runs have not been compared."
-    return {"contrast": claim["contrast"], "claim": claim["claim"], "pairs": found, "sentence": said}
+    return JudgedClaim(contrast=claim.contrast, claim=claim.claim, pairs=found, sentence=said)
 
 
-def _finding(pair: Mapping[str, Any], there: Mapping[str, Any] | None) -> str:
-    here = pair["difference"]
-    if pair["real"]:
-        return "holds" if here["value"] > 0 else "opposite"
-    if there is None or not there["real"] or there["value"] <= here["high"]:
+def _finding(pair: Contrast, there: Contrast | None) -> str:
+    here = pair.difference
+    if pair.real:
+        return "holds" if here.value > 0 else "opposite"
+    if there is None or not there.real or there.difference.value <= here.high:
         return "noise"
-    return "partly" if here["high"] >= there["value"] / 2 else "artefact"
+    return "partly" if here.high >= there.difference.value / 2 else "artefact"
 
 
-def _differences(runs: Path, study: str | None, contrast: str) -> dict[tuple[str, str], dict[str, Any]]:
+def _contrasts_of(runs: Path, study: str | None, contrast: str) -> Mapping[tuple[str, str], Contrast]:
     """What another study found of the same contrast, by pair; nothing where it was not run."""
     if study is None:
         return {}
     try:
-        comparison = read_json(runs / study / "comparison.json")
+        comparison = ComparisonFile.read(runs / study / "comparison.json")
     except UnreadableRun:
         return {}
-    of_contrast = [pair for pair in comparison.get("contrasts", []) if pair["contrast"] == contrast]
-    return {
-        (pair["a"], pair["b"]): {"value": pair["difference"]["value"], "real": pair["real"]}
-        for pair in of_contrast
-    }
+    return {(pair.a, pair.b): pair for pair in comparison.contrasts if pair.contrast == contrast}
 
 
 def _points(share: float) -> str:
     return f"{100 * share + 0.0:.1f} points"
 
 
-def _with_interval(estimate: Mapping[str, Any]) -> str:
-    low, high = (round(100 * estimate[end], 1) + 0.0 for end in ("low", "high"))
-    return f"{round(100 * estimate['value'], 1) + 0.0:.1f} ({low:.1f} to {high:.1f})"
+def _with_interval(estimate: Estimate) -> str:
+    value, low, high = (round(100 * x, 1) + 0.0 for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.1f} ({low:.1f} to {high:.1f})"

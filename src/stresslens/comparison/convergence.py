@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from stresslens.comparison.accuracy import recipes_of
-from stresslens.core.files import read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.comparison.schema import Convergence, DifferenceAtEpoch
+from stresslens.comparison.tested_run import recipes_of
+from stresslens.config.study_record import read_study_record
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import read_record
 from stresslens.metrics.intervals import Floats, t_mean, wilson
 
 LISTED = 24
@@ -49,25 +50,23 @@ class Learning:
         return self.epochs[int(there[0])] if len(there) else None
 
 
-def study_convergence(folder: Path) -> list[dict[str, Any]]:
+def study_convergence(folder: Path) -> list[Convergence]:
     """For every contrast of a study, on the seeds both have and the epochs both were watched at."""
-    recipes = recipes_of(
-        folder, lambda each: each.record.exists() and read_record(each)["status"] == "finished"
-    )
+    recipes = recipes_of(folder, lambda each: each.record.exists() and read_record(each).status == "finished")
     found = []
-    for contrast, a, b in read_json(folder / "study.json")["contrasts"]:
+    for contrast, a, b in read_study_record(folder).contrasts:
         seeds = [seed for seed in recipes.get(a, {}) if seed in recipes.get(b, {})]
         first, second = (
             _learning([recipes[run][seed] for seed in seeds]) if seeds else None for run in (a, b)
         )
-        if first is not None and second is not None and (told := compared(a, b, first, second)) is not None:
-            found.append({"contrast": contrast, "a": a, "b": b, "seeds": len(seeds), "n": first.n, **told})
-    return found
+        if first is not None and second is not None:
+            found.append(convergence_of(contrast, a, b, first, second))
+    return [each for each in found if each]
 
 
-def compared(a: str, b: str, first: Learning, second: Learning) -> dict[str, Any] | None:
+def convergence_of(contrast: str, a: str, b: str, first: Learning, second: Learning) -> Convergence | None:
     """b minus a at each epoch that both were watched at, and in words where each starts and when it
-    has converged."""
+    has converged; None where they share fewer than two epochs."""
     shared = [epoch for epoch in first.epochs if epoch in second.epochs]
     if len(shared) < 2:
         return None
@@ -75,15 +74,19 @@ def compared(a: str, b: str, first: Learning, second: Learning) -> dict[str, Any
     epochs = []
     for epoch in (shared[place - 1] for place in places):
         one, other = (each.accuracies[:, list(each.epochs).index(epoch)] for each in (first, second))
-        epochs.append({"epoch": epoch, "difference": _difference(one, other, first.n).as_json()})
-    best = {a: float(first.mean.max()), b: float(second.mean.max())}
-    return {
-        "epochs": epochs,
-        "start": {a: float(first.mean[0]), b: float(second.mean[0])},
-        "best": best,
-        "converged": {a: first.converged, b: second.converged},
-        "said": _said(a, b, first, second),
-    }
+        epochs.append(DifferenceAtEpoch(epoch=epoch, difference=_difference(one, other, first.n)))
+    return Convergence(
+        contrast=contrast,
+        a=a,
+        b=b,
+        seeds=len(first.accuracies),
+        n=first.n,
+        epochs=epochs,
+        start={a: float(first.mean[0]), b: float(second.mean[0])},
+        best={a: float(first.mean.max()), b: float(second.mean.max())},
+        converged={a: first.converged, b: second.converged},
+        said=_said(a, b, first, second),
+    )
 
 
 def _said(a: str, b: str, first: Learning, second: Learning) -> str:
@@ -117,7 +120,7 @@ def _learning(runs: Sequence[RunFolder]) -> Learning | None:
     shared = sorted(set.intersection(*(set(line) for line in lines)))
     if not shared:
         return None
-    n = read_record(runs[0])["data"]["sizes"]["validation"]
+    n = read_record(runs[0]).data.sizes["validation"]
     return Learning(shared, np.array([[line[epoch] for epoch in shared] for line in lines]), n)
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from stresslens.comparison.schema import CostRatio
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.paired import holm, resampled
-
-Record = Mapping[str, Any]
 
 SAID = {
     "seconds per epoch": "as long per epoch as",
@@ -70,34 +69,34 @@ class Ratio:
         corrected = f"; p after Holm's correction {self.p_holm:.2f}" if r.low > 1 or r.high < 1 else ""
         return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}{corrected}"
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "contrast": self.contrast,
-            "a": self.a,
-            "b": self.b,
-            "measure": self.measure,
-            "ratio": self.ratio.as_json(),
-            "p_holm": None if math.isnan(self.p_holm) else self.p_holm,
-            "real": self.real,
-            "verdict": self.verdict,
-        }
+    def as_cost(self) -> CostRatio:
+        return CostRatio(
+            contrast=self.contrast,
+            a=self.a,
+            b=self.b,
+            measure=self.measure,
+            ratio=self.ratio,
+            p_holm=None if math.isnan(self.p_holm) else self.p_holm,
+            real=self.real,
+            verdict=self.verdict,
+        )
 
 
-def cost_of(record: Record, measure: str) -> float | None:
+def cost_of(record: RunRecord, measure: str) -> float | None:
     """One measure of a run's record; None where it was not taken, or is 0."""
-    training = record.get("training", {})
+    training, scoring, layers = record.training, record.scoring.get("test"), record.layers
+    value: float | None
     match measure:
         case "seconds per epoch":
-            value = training["seconds"] / training["epochs"] if training.get("epochs") else None
+            value = training.seconds / training.epochs if training.seconds and training.epochs else None
         case "seconds to the stop":
-            value = training.get("seconds")
+            value = training.seconds
         case "seconds to score":
-            seconds = record.get("scoring", {}).get("test", {}).get("seconds")
-            value = seconds if seconds and seconds >= SHORTEST else None
+            value = scoring.seconds if scoring and scoring.seconds >= SHORTEST else None
         case "peak memory":
-            value = training.get("peak_memory")
+            value = training.peak_memory
         case _:
-            value = record.get("layers", {}).get(measure.replace("-", "_"))
+            value = getattr(layers, measure.replace("-", "_")) if layers else None
     return float(value) if value else None
 
 
@@ -121,7 +120,7 @@ def ratio_of(contrast: str, a: str, b: str, measure: str, logs: Floats, *, level
 
 
 def compare_costs(
-    records: Mapping[str, Mapping[str, Record]],
+    records: Mapping[str, Mapping[str, RunRecord]],
     contrasts: Sequence[tuple[str, str, str]],
     *,
     level: float = 0.95,

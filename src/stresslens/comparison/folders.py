@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from stresslens.comparison import accuracy, robustness
+from stresslens.comparison.schema import ComparisonFile
+from stresslens.comparison.tested_run import Tested, recipes_of, tested_of
+from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import read_record
 
 Kind = Literal["run", "recipe", "study"]
 
 
+@dataclass(frozen=True)
+class FolderComparison:
+    """What `compare` finds of folders.
+
+    `kind` says whether they are runs (then the question is whether these weights differ), recipes
+    (over the seeds that both have finished), or a study. `regressions` are the verdicts on runs or
+    recipes that are really worse than the first.
+    """
+
+    kind: Kind
+    comparison: ComparisonFile
+    regressions: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **self.comparison.as_json(), "regressions": self.regressions}
+
+
 def compare_folders(
     paths: Sequence[Path], *, split: str = "test", ask: float | None = None, metric: str = "accuracy"
-) -> dict[str, Any]:
-    """What comparison.json holds, of the folders of runs or recipes against the first, or of one
-    study; besides, what was compared.
+) -> FolderComparison:
+    """The comparison of the folders of runs or recipes with the first, or of one study.
 
     `metric` is accuracy, or robust@RADIUS: the share of the attacked images that nothing broke at
     any radius up to this.
 
-    `kind` says whether the paths are runs (then the question is whether these weights differ),
-    recipes (over the seeds that both have finished), or a study. `regressions` are the verdicts on
-    runs or recipes that are really worse than the first. Raises ConfigError when the paths are no
-    such folders, of several kinds, unfinished, or were not tested on the same images.
+    Raises ConfigError when the paths are no such folders, of several kinds, unfinished, or were not
+    tested on the same images.
     """
     kinds = {path: folder_kind(path) for path in paths}
     if len(set(kinds.values())) > 1:
@@ -38,20 +56,7 @@ def compare_folders(
             raise ConfigError(
                 "compare takes one study, whose contrasts it makes again; to compare recipes, give their folders"
             )
-        if metric == "accuracy":
-            return {
-                "kind": kind,
-                **accuracy.compare_study_accuracy(paths[0], split=split, ask=ask),
-                "regressions": [],
-            }
-        recipes = accuracy.recipes_of(paths[0], lambda each: any(each.path.glob("robustness/*/result.json")))
-        contrasts = [(name, a, b) for name, a, b in read_json(paths[0] / "study.json")["contrasts"]]
-        read = _reader(metric)
-        return {
-            "kind": kind,
-            **accuracy.compare_accuracy(recipes, contrasts, split=split, ask=ask, metric=metric, read=read),
-            "regressions": [],
-        }
+        return FolderComparison(kind, _compared_study(paths[0], split, ask, metric), [])
     if len(paths) < 2:
         raise ConfigError(f"{paths[0]} is a {kind}; give at least one more to compare it with")
     names = _names(paths, kind)
@@ -61,18 +66,24 @@ def compare_folders(
     compared = accuracy.compare_accuracy(
         recipes, contrasts, split=split, ask=ask, metric=metric, read=_reader(metric)
     )
-    if compared["refused"]:
-        raise ConfigError("\n".join(compared["refused"]))
-    worse = [
-        each["verdict"] for each in compared["contrasts"] if each["real"] and each["difference"]["value"] < 0
-    ]
-    return {"kind": kind, **compared, "regressions": worse}
+    if compared.refused:
+        raise ConfigError("\n".join(compared.refused))
+    worse = [each.verdict for each in compared.contrasts if each.real and each.difference.value < 0]
+    return FolderComparison(kind, compared, worse)
 
 
-def _reader(metric: str) -> Callable[[RunFolder, str], accuracy.Tested]:
+def _compared_study(folder: Path, split: str, ask: float | None, metric: str) -> ComparisonFile:
+    if metric == "accuracy":
+        return accuracy.compare_study_accuracy(folder, split=split, ask=ask)
+    recipes = recipes_of(folder, lambda each: any(each.path.glob("robustness/*/result.json")))
+    contrasts, read = read_study_record(folder).contrasts, _reader(metric)
+    return accuracy.compare_accuracy(recipes, contrasts, split=split, ask=ask, metric=metric, read=read)
+
+
+def _reader(metric: str) -> Callable[[RunFolder, str], Tested]:
     """What a metric takes from a run. Raises ConfigError."""
     if metric == "accuracy":
-        return accuracy.tested_of
+        return tested_of
     eps, key = robustness.robust_at(metric)
     return lambda folder, split: robustness.attacked_of(folder, eps, key, split=split)
 
@@ -102,12 +113,12 @@ def _names(paths: Sequence[Path], kind: Kind) -> list[str]:
 def _seeds(path: Path, kind: Kind, split: str) -> dict[str, RunFolder]:
     """The finished runs of an argument, by seed; of a single run, whatever its seed."""
     if kind == "run":
-        status = read_record(RunFolder(path))["status"]
+        status = read_record(RunFolder(path)).status
         if status != "finished":
             raise ConfigError(f"{path} is not finished ({status}); the command that made it goes on")
         return {"weights": RunFolder(path)}
     folders = [RunFolder(record.parent) for record in sorted(path.glob("seed-*/record.json"))]
-    finished = {folder.path.name: folder for folder in folders if read_record(folder)["status"] == "finished"}
+    finished = {folder.path.name: folder for folder in folders if read_record(folder).status == "finished"}
     if not finished:
         raise ConfigError(f"{path} has no finished seed; the command that made it goes on")
     return finished

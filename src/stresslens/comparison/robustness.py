@@ -8,32 +8,27 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stresslens.comparison.accuracy import (
-    Difference,
-    Recipes,
-    Tested,
-    difference_of,
-    paired_accuracy,
-    recipes_of,
-    with_holm,
-)
+from stresslens.comparison.accuracy import paired_accuracy
+from stresslens.comparison.difference import Difference, difference_of, with_holm
+from stresslens.comparison.schema import DifferenceAtRadius, RobustContrast, UncomparedPair
+from stresslens.comparison.tested_run import Recipes, Tested, recipes_of
+from stresslens.config.study_record import read_study_record
 from stresslens.core.ball import SAME, parse_radius, same_radius
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import UnreadableRun, read_arrays, read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.files import UnreadableRun, read_arrays
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import read_record
+from stresslens.robustness.result_file import ResultFile
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 METRIC = "expected accuracy, or robust@RADIUS (robust@0.05, robust@8/255), or robust@RADIUS:KEY with the start of a result's folder name"
 
 ASKED = ("bpda", "passes", "surrogate")
 """What else was asked for that changes what an attack can see, by its key in a result's settings."""
-
-Result = Mapping[str, Any]
 
 
 def unbroken(smallest: NDArray[np.floating], eps: float) -> NDArray[np.bool_]:
@@ -47,12 +42,12 @@ class Attacked(Tested):
 
     index: NDArray[np.int64]
     smallest: NDArray[np.float64]
-    result: Result
+    result: ResultFile
     eps: float
 
     @property
     def under(self) -> str:
-        return f"{NORMS[self.result['norm']]} {self.eps:.4g} ({self.result['protocol']})"
+        return f"{NORMS[self.result.norm]} {self.eps:.4g} ({self.result.protocol})"
 
     @property
     def threat(self) -> str:
@@ -90,40 +85,34 @@ class Attacked(Tested):
         return None
 
 
-def described_threat(result: Result) -> str:
+def described_threat(result: ResultFile) -> str:
     """Equal where two results come from the same kind of attack, whatever the radii; the order is
     by norm, then protocol."""
-    settings = result.get("settings") or {}
-    attacks = [
-        [each.get("name"), each.get("label"), each.get("options")] for each in result.get("attacks", ())
-    ]
-    alone = [[each["label"], each.get("attack"), each.get("target")] for each in result.get("alone", ())]
     parts = [
-        list(NORMS).index(result["norm"]),
-        result["protocol"],
-        attacks,
-        alone,
-        result.get("target"),
-        result.get("aimed"),
-        result["split"],
-        [settings.get(key) for key in ASKED],
+        list(NORMS).index(result.norm),
+        result.protocol,
+        [[each.name, each.label, each.options] for each in result.attacks],
+        [[each.label, each.attack, each.target] for each in result.individual_attacks],
+        result.target,
+        result.aimed,
+        result.split,
+        [result.settings.get(key) for key in ASKED],
     ]
     return json.dumps(parts, sort_keys=True, default=str)
 
 
-def attack_family(result: Result) -> str:
+def attack_family(result: ResultFile) -> str:
     """Equal where two results come from the same kind of attack, were asked for the same radii and
     drew their images alike."""
-    settings = result.get("settings") or {}
-    asked = [_radii(result, math.inf), settings.get("images"), result.get("seed")]
+    asked = [_radii(result, math.inf), result.settings.get("images"), result.seed]
     return described_threat(result) + json.dumps(asked)
 
 
-def _radii(result: Result, most: float) -> dict[str, list[str]]:
+def _radii(result: ResultFile, most: float) -> dict[str, list[str]]:
     """The positive radii up to `most` of the protocol (named "") and of each attack by itself, to
     nine digits."""
-    asked = {"": result["radii"]}
-    asked |= {each["label"]: [row["eps"] for row in each.get("rows", ())] for each in result.get("alone", ())}
+    asked = {"": result.radii}
+    asked |= {each.label: [row.eps for row in each.rows] for each in result.individual_attacks}
     return {name: [f"{r:.9g}" for r in radii if 0 < r <= most * (1 + SAME)] for name, radii in asked.items()}
 
 
@@ -131,11 +120,12 @@ def _listed(radii: Sequence[str]) -> str:
     return f"[{', '.join(radii)}]"
 
 
-def _unequal(mine: Result, theirs: Result) -> str:
+def _unequal(mine: ResultFile, theirs: ResultFile) -> str:
     for part in ("norm", "protocol", "target", "aimed", "split"):
-        if mine.get(part) != theirs.get(part):
-            return f"{part} {mine.get(part)} and {theirs.get(part)}"
-    asked, of_other = (each.get("settings") or {} for each in (mine, theirs))
+        own, against = (getattr(each, part) for each in (mine, theirs))
+        if own != against:
+            return f"{part} {own} and {against}"
+    asked, of_other = mine.settings, theirs.settings
     for part in ASKED:
         if asked.get(part) != of_other.get(part):
             return f"{part} {asked.get(part)} and {of_other.get(part)}"
@@ -161,19 +151,19 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
 
     Raises ConfigError.
     """
-    results = {name: result for name, result in _results(folder).items() if result["split"] == split}
+    results = {name: result for name, result in _results(folder).items() if result.split == split}
     if not results:
         raise ConfigError(
             f"{folder.path} was not attacked on its {split} images; `stresslens attack {folder.path}` does it"
         )
     fitting = {}
     for name, result in results.items():
-        near = [r for r in result["radii"] if same_radius(r, eps)]
+        near = [r for r in result.radii if same_radius(r, eps)]
         if near and name.startswith(key):
             fitting[name] = float(near[0])
     if not fitting:
         told = "; ".join(
-            f"{name} has {', '.join(f'{r:g}' for r in result['radii'])}" for name, result in results.items()
+            f"{name} has {', '.join(f'{r:g}' for r in result.radii)}" for name, result in results.items()
         )
         raise ConfigError(
             f"{folder.path} was not attacked at radius {eps:g}{f' under {key}' if key else ''}: {told}"
@@ -185,7 +175,9 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
     return _read(folder, name, results[name]).at(radius)
 
 
-def compare_study_robustness(folder: Path, *, ask: float | None = None) -> list[dict[str, Any]]:
+def compare_study_robustness(
+    folder: Path, *, ask: float | None = None
+) -> list[RobustContrast | UncomparedPair]:
     """The contrasts of a study's study.json in robustness, for every threat that both sides of one
     were attacked under.
 
@@ -196,14 +188,13 @@ def compare_study_robustness(folder: Path, *, ask: float | None = None) -> list[
     all radii with their intervals, each for itself: to look at, not to test by. A pair that cannot
     be compared has a verdict alone.
     """
-    described = read_json(folder / "study.json")
-    contrasts = [(name, a, b) for name, a, b in described["contrasts"]]
-    differences: list[tuple[Difference, list[dict[str, Any]], Attacked]] = []
-    refused: list[dict[str, Any]] = []
+    contrasts = read_study_record(folder).contrasts
+    differences: list[tuple[Difference, list[DifferenceAtRadius], Attacked]] = []
+    refused: list[UncomparedPair] = []
     for recipes in _by_threat(recipes_of(folder, lambda each: bool(_results(each)))):
         everyone = [each for seeds in recipes.values() for each in seeds.values()]
         radii = sorted(
-            set.intersection(*({float(r) for r in each.result["radii"] if r > 0} for each in everyone))
+            set.intersection(*({float(r) for r in each.result.radii if r > 0} for each in everyone))
         )
         if not radii:
             continue
@@ -217,17 +208,19 @@ def compare_study_robustness(folder: Path, *, ask: float | None = None) -> list[
                 if isinstance(found, Difference):
                     differences.append((found, _curve(tested[a], tested[b], radii), everyone[0].at(eps)))
                 else:
-                    refused.append({"contrast": contrast, "a": a, "b": b, "verdict": found})
+                    refused.append(UncomparedPair(contrast=contrast, a=a, b=b, verdict=found))
     corrected = with_holm([difference for difference, _, _ in differences])
     rows = [
-        difference.as_json() | _threat(attacked.result, attacked.eps) | {"curve": curve}
+        RobustContrast(
+            **dict(difference.as_contrast()),
+            norm=attacked.result.norm,
+            protocol=attacked.result.protocol,
+            eps=attacked.eps,
+            curve=curve,
+        )
         for difference, (_, curve, attacked) in zip(corrected, differences)
     ]
     return [*rows, *refused]
-
-
-def _threat(result: Result, eps: float) -> dict[str, Any]:
-    return {"norm": result["norm"], "protocol": result["protocol"], "eps": eps}
 
 
 def _by_threat(recipes: Recipes) -> list[dict[str, dict[str, Attacked]]]:
@@ -250,35 +243,37 @@ def radius_that_tells(everyone: Sequence[Attacked], radii: Sequence[float]) -> f
 
 def _curve(
     a: Mapping[str, Attacked], b: Mapping[str, Attacked], radii: Sequence[float]
-) -> list[dict[str, Any]]:
+) -> list[DifferenceAtRadius]:
     pairs = [(a[seed], b[seed]) for seed in a if seed in b]
     if any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
         return []
     rows = []
     for eps in radii:
         right = [np.stack([pair[side].at(eps).right for pair in pairs]).astype(np.float32) for side in (0, 1)]
-        rows.append({"eps": eps, "difference": difference_of("", "a", "b", *right).difference.as_json()})
+        difference = difference_of("", "a", "b", *right).difference
+        rows.append(DifferenceAtRadius(eps=eps, difference=difference))
     return rows
 
 
-def _results(folder: RunFolder) -> dict[str, Result]:
+def _results(folder: RunFolder) -> dict[str, ResultFile]:
     """The results of a finished run by key."""
-    if not folder.record.is_file() or read_record(folder)["status"] != "finished":
+    if not folder.record.is_file() or read_record(folder).status != "finished":
         return {}
     return {
-        file.parent.name: read_json(file) for file in sorted(folder.path.glob("robustness/*/result.json"))
+        file.parent.name: ResultFile.read(file)
+        for file in sorted(folder.path.glob("robustness/*/result.json"))
     }
 
 
-def _read(folder: RunFolder, key: str, result: Result) -> Attacked:
+def _read(folder: RunFolder, key: str, result: ResultFile) -> Attacked:
     path = folder.path / "robustness" / key / "result.npz"
     arrays = read_arrays(path, f"there is no {path}; attack the run again", ("index", "labels", "smallest"))
-    if len(arrays["smallest"]) != result["n"]:
+    if len(arrays["smallest"]) != result.n:
         raise UnreadableRun(
-            f"{path} has {len(arrays['smallest'])} images, its result.json {result['n']}; attack the run again"
+            f"{path} has {len(arrays['smallest'])} images, its result.json {result.n}; attack the run again"
         )
     smallest = arrays["smallest"]
     record = read_record(folder)
     return Attacked(
-        smallest > 0, arrays["labels"], str(result["split"]), record, arrays["index"], smallest, result, 0.0
+        smallest > 0, arrays["labels"], result.split, record, arrays["index"], smallest, result, 0.0
     )

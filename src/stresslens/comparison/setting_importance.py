@@ -4,6 +4,7 @@ with intervals, and to words."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from stresslens.comparison.schema import ImportanceTable, SettingImportance
 from stresslens.config.dotted_keys import settings
 from stresslens.config.schema import COMPUTE_KEYS, MONITORING_KEYS, RESUME_SAFE_KEYS
-from stresslens.core.files import read_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.config.study_record import read_study_record
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import read_record
 from stresslens.metrics.importance import Importance, importances, ranks
 from stresslens.metrics.intervals import Floats
 
@@ -35,8 +38,8 @@ Standing = tuple[float, ...]
 
 def importance_verdicts(
     settings: Sequence[Mapping[str, Any]], standings: Sequence[Standing], *, of: str = "trials"
-) -> dict[str, Any]:
-    """What sweep.json holds of importance: `rows` from the most important down, and what they say.
+) -> ImportanceTable:
+    """The settings from the most important down, and what their shares say.
 
     Trials are compared by their order, so that one that diverged or was left out early counts as
     worse and not as a number, and a few disasters do not drown the rest. Settings that were the
@@ -58,21 +61,20 @@ def importance_verdicts(
         if (column := _column(key, settings)) is not None
     }
     if not columns:
-        return {"n": n, "rows": [], "said": ["no setting took more than one value"]}
+        return ImportanceTable(n=n, rows=[], said=["no setting took more than one value"])
     if n < LEAST:
         few = f"{n} different {of} are too few to tell which settings matter; {LEAST} are the least, {FEW} are better"
-        return {"n": n, "rows": [], "said": [few]}
+        return ImportanceTable(n=n, rows=[], said=[few])
     order = {standing: place for place, standing in enumerate(sorted(set(standings)))}
     found = importances(columns, ranks(np.array([order[each] for each in standings], dtype=float)))
     rows = sorted(found.items(), key=lambda row: -row[1].share.value)
     table = [
-        {"setting": key, "share": i.share.as_json(), "p": i.p, "p_holm": i.p_holm, "real": i.real}
-        for key, i in rows
+        SettingImportance(setting=key, share=i.share, p=i.p, p_holm=i.p_holm, real=i.real) for key, i in rows
     ]
-    return {"n": n, "rows": table, "said": _said(rows, n, of)}
+    return ImportanceTable(n=n, rows=table, said=_said(rows, n, of))
 
 
-def study_setting_importance(folder: Path) -> dict[str, Any] | None:
+def study_setting_importance(folder: Path) -> ImportanceTable | None:
     """The same for the runs of a study: which of the settings they differ in matter, by the mean
     over seeds of the accuracy on validation at the epoch chosen. None where fewer than `LEAST`
     networks have one, or fewer than two settings differ.
@@ -81,13 +83,10 @@ def study_setting_importance(folder: Path) -> dict[str, Any] | None:
     """
     asked: list[dict[str, Any]] = []
     standings: list[Standing] = []
-    for name in read_json(folder / "study.json")["runs"]:
+    for name in read_study_record(folder).runs:
         found = [RunFolder(path.parent) for path in sorted((folder / name).glob("seed-*/record.json"))]
-        scores = [
-            read_record(each).get("scores", {}).get("validation", {}).get("accuracy", {}).get("value")
-            for each in found
-        ]
-        known = [score for score in scores if score is not None]
+        scores = [read_record(each).scores.get("validation", {}).get("accuracy") for each in found]
+        known = [score.value for score in scores if score is not None and not math.isnan(score.value)]
         if known and found[0].weights.is_file():
             config = yaml.safe_load(found[0].config.read_text(encoding="utf-8"))
             own = {key: value for key, value in settings(config) if key.partition(".")[0] in TRAINED}

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stresslens.comparison.robustness import attack_family
+from stresslens.comparison.transfer_file import TransferFile, TransferGroup
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_arrays, read_json
-from stresslens.core.run_folder import RunFolder, read_record
-from stresslens.core.types import Finding
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.types import Estimate, Finding
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
+from stresslens.robustness.result_file import ResultFile
 
 FEWEST = 20
 """Images below which a cell is left empty."""
@@ -46,7 +49,7 @@ class TransferSource:
     name: str
     folder: RunFolder
     key: str
-    result: Mapping[str, Any]
+    result: ResultFile
 
     def adversarials(self) -> Arrays:
         """index, labels, images (float32 in [0, 1]) of those that were right unattacked and were broken."""
@@ -64,24 +67,24 @@ class TransferSource:
 
     @property
     def split(self) -> str:
-        return str(self.result["split"])
+        return self.result.split
 
     @property
     def passes(self) -> int:
         """Over how many passes its verdicts were the mean; above 1 the model is random, or was
         asked to be treated so."""
-        return int(self.result.get("steering", {}).get("passes", 1))
+        return self.result.compute.passes
 
     @property
     def seed(self) -> int:
-        return int(self.result.get("seed", 0))
+        return self.result.seed
 
 
 def study_transferability(
     folder: Path, *, trust: bool = False, known: Mapping[str, Any] | None = None
-) -> dict[str, Any] | None:
-    """What transfers.json holds; None without two runs that were attacked. `known` is returned
-    where nothing has changed since.
+) -> TransferFile | None:
+    """What transfers.json holds; None without two runs that were attacked. `known` is what it held
+    before, which is returned where nothing has changed since.
 
     For every norm and protocol, each pair of runs: the accuracy of the target's model (column) on
     the images with which the source (row) was fooled, each at the smallest radius that it needed,
@@ -95,7 +98,7 @@ def study_transferability(
         return None
     fingerprint = _fingerprint(sources)
     if known is not None and known.get("fingerprint") == fingerprint:
-        return dict(known)
+        return TransferFile.model_validate(known)
     models, left_out = _models({source.name: source.folder for source in sources}, trust)
     families: dict[str, dict[str, TransferSource]] = {}
     for source in sources:
@@ -107,13 +110,7 @@ def study_transferability(
             group, found = _matrix(list(members.values()), models)
             groups.append(group)
             findings.append(found)
-    return {
-        "format": 1,
-        "fingerprint": fingerprint,
-        "groups": groups,
-        "left_out": left_out,
-        "findings": [finding.as_json() for finding in findings],
-    }
+    return TransferFile(fingerprint=fingerprint, groups=groups, left_out=left_out, findings=findings)
 
 
 def _sources(folder: Path) -> list[TransferSource]:
@@ -126,19 +123,16 @@ def _sources(folder: Path) -> list[TransferSource]:
     for run in described["runs"]:
         for seed in seeds:
             own = RunFolder(folder / run / f"seed-{seed}")
-            if not own.record.is_file() or read_record(own)["status"] != "finished":
+            if not own.record.is_file() or read_record(own).status != "finished":
                 continue
             name = f"{run} seed {seed}" if len(seeds) > 1 else str(run)
             files = sorted(own.path.glob("robustness/*/result.json"))
-            found += [TransferSource(name, own, file.parent.name, read_json(file)) for file in files]
+            found += [TransferSource(name, own, file.parent.name, ResultFile.read(file)) for file in files]
     return found
 
 
 def _fingerprint(sources: Sequence[TransferSource]) -> str:
-    parts = [
-        [s.name, s.key, s.result.get("fingerprint"), read_record(s.folder).get("fingerprint")]
-        for s in sources
-    ]
+    parts = [[s.name, s.key, s.result.fingerprint, read_record(s.folder).fingerprint] for s in sources]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -155,14 +149,14 @@ def _models(folders: Mapping[str, RunFolder], trust: bool) -> tuple[dict[str, nn
 
 def _matrix(
     members: Sequence[TransferSource], models: Mapping[str, nn.Module]
-) -> tuple[dict[str, Any], Finding]:
+) -> tuple[TransferGroup, Finding]:
     """The accuracies, a row for each source, and whether every model is fooled by what fooled it before."""
-    rows: list[list[dict[str, Any] | None]] = []
+    rows: list[list[Estimate | None]] = []
     unmoved, checked = 0, 0
     items: list[str] = []
     for source in members:
         fooling = source.adversarials()
-        row: list[dict[str, Any] | None] = []
+        row: list[Estimate | None] = []
         for target in members:
             shared = fooling if target is source else _right_for(target, source, fooling)
             model = models[target.name]
@@ -171,14 +165,19 @@ def _matrix(
                 n = _unmoved(model, shared, target, lead)
                 unmoved, checked = unmoved + n, checked + len(lead)
                 items += [f"{source.name}: {n} of {len(lead)}"] if n else []
-            row.append(wilson(int((lead > 0).sum()), len(lead)).as_json() if len(lead) >= FEWEST else None)
+            row.append(wilson(int((lead > 0).sum()), len(lead)) if len(lead) >= FEWEST else None)
         rows.append(row)
     result, names = members[0].result, [member.name for member in members]
-    group = {"norm": result["norm"], "protocol": result["protocol"], "eps": max(result["radii"], default=0.0)}
-    drawn = any(member.passes > 1 for member in members)
-    return group | {"sources": names, "targets": names, "accuracy": rows}, _finding(
-        unmoved, checked, items, drawn
+    group = TransferGroup(
+        norm=result.norm,
+        protocol=result.protocol,
+        eps=max(result.radii, default=0.0),
+        sources=names,
+        targets=names,
+        accuracy=rows,
     )
+    drawn = any(member.passes > 1 for member in members)
+    return group, _finding(unmoved, checked, items, drawn)
 
 
 def _finding(unmoved: int, checked: int, items: Sequence[str], drawn: bool) -> Finding:
@@ -198,9 +197,7 @@ def _finding(unmoved: int, checked: int, items: Sequence[str], drawn: bool) -> F
 
 def _right_for(target: TransferSource, source: TransferSource, fooling: Arrays) -> Arrays:
     """The images that the target answers right unattacked; none where it was tested on other images."""
-    splits = [
-        read_record(each.folder)["data"].get("splits", {}).get(source.split) for each in (source, target)
-    ]
+    splits = [read_record(each.folder).data.splits.get(source.split) for each in (source, target)]
     predicted = target.folder.load_predictions(source.split)
     right = predicted["index"][predicted["scores"].argmax(1) == predicted["labels"]]
     shared = np.isin(fooling["index"], right) & (splits[0] == splits[1])

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.schema import STRICT
+from stresslens.config.study_record import StatedClaim
 from stresslens.core.errors import ConfigError, Problem, closest
 
 Pairs = list[tuple[str, str, str]]
@@ -80,8 +81,8 @@ def pairs_of(
 
 def claims_of(
     contrasts: Mapping[str, ContrastSection], pairs: Pairs, found: list[Problem]
-) -> list[dict[str, Any]]:
-    """What the contrasts claim of their pairs, as study.json holds it."""
+) -> list[StatedClaim]:
+    """What the contrasts claim of their pairs."""
     for name, contrast in contrasts.items():
         if contrast.protocol is not None and contrast.claim is None:
             found.append(
@@ -90,12 +91,12 @@ def claims_of(
                 )
             )
     return [
-        {
-            "contrast": name,
-            "claim": c.claim,
-            "protocol": c.protocol,
-            "pairs": [[a, b] for of, a, b in pairs if of == name],
-        }
+        StatedClaim(
+            contrast=name,
+            claim=c.claim,
+            protocol=c.protocol,
+            pairs=[(a, b) for of, a, b in pairs if of == name],
+        )
         for name, c in contrasts.items()
         if c.claim is not None
     ]

@@ -76,12 +76,12 @@ class DataSizes:
             found.append(
                 Problem(
                     ("train", "subset"),
-                    "the curve sets the size of the training data; take one of the two out",
+                    "data_sizes sets the size of the training data; take one of the two out",
                 )
             )
         if self.updates != "epochs" and config.get("estimator") is not None:
             found.append(
-                Problem(("curve", "updates"), "an estimator makes no updates; leave `updates` at epochs")
+                Problem(("data_sizes", "updates"), "an estimator makes no updates; leave `updates` at epochs")
             )
         if self.updates != "epochs" and _counts_epochs(train.get("schedule", Train.schedule)):
             why = (

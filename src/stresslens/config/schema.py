@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from stresslens.config.selection import Select
 from stresslens.core.ball import Norm
 from stresslens.core.types import Natural, Seed
 
@@ -78,9 +79,9 @@ class FineTune:
     the head; `batch_norm: keep` leaves its statistics as they came."""
 
     layers: Literal["all", "head", "gradual", "probe"] = "all"
-    every: Positive = 1
-    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    head_rate: Annotated[float, Field(gt=0)] = 1.0
+    unfreeze_every: Positive = 1
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    head_lr_scale: Annotated[float, Field(gt=0)] = 1.0
     batch_norm: Literal["train", "keep"] = "train"
     penalties: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = field(
         default_factory=lambda: [1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0]
@@ -102,13 +103,13 @@ class Train:
     loss: PluginValue = "cross_entropy"
     objective: PluginValue = "supervised"
     augment: list[PluginValue] = field(default_factory=list)
-    tune: FineTune | None = None
+    fine_tune: FineTune | None = None
     balance: Literal["none", "weights", "sampling"] = "none"
     accumulate: Positive = 1
     clip: Annotated[float, Field(gt=0)] | None = None
     ema: Share | None = None
     stop: Stop | None = None
-    select: Literal["auto", "accuracy", "loss", "robust", "last"] = "auto"
+    select: Select = "auto"
     watch: list[Split] = field(default_factory=lambda: ["validation"])
     log_every: Positive = 1
     evaluate_every: Positive = 1
@@ -121,7 +122,7 @@ class Train:
     @property
     def probed(self) -> bool:
         """Whether a linear probe is fitted instead of training."""
-        return self.tune is not None and self.tune.layers == "probe"
+        return self.fine_tune is not None and self.fine_tune.layers == "probe"
 
 
 @dataclass(config=STRICT)
@@ -142,15 +143,15 @@ class Robustness:
     radii: str | float | list[float | str]
     norm: Norm = "linf"
     protocol: Literal["fast", "standard", "none"] | list[PluginValue] = "fast"
-    alone: list[Annotated[IndividualAttack | PluginValue, Field(union_mode="left_to_right")]] = field(
-        default_factory=list
+    individual_attacks: list[Annotated[IndividualAttack | PluginValue, Field(union_mode="left_to_right")]] = (
+        field(default_factory=list)
     )
     images: Positive | Literal["all"] = 1000
     split: Literal["test", "validation"] = "test"
     seed: Seed = 0
     target: Target | None = None
     success: Literal["untargeted", "target"] = "untargeted"
-    passes: Positive | Literal["auto"] = "auto"
+    eot_samples: Positive | Literal["auto"] = "auto"
     bpda: list[str] = field(default_factory=list)
     surrogate: str | None = None
     audit: bool = True
@@ -167,7 +168,14 @@ class Corruptions:
     seed: Seed = 0
 
 
-Choice = Literal["one_per_class", "random", "surest_right", "surest_wrong", "least_sure", "cells"]
+Choice = Literal[
+    "one_per_class",
+    "random",
+    "most_confident_correct",
+    "most_confident_wrong",
+    "least_confident",
+    "confused_pairs",
+]
 TargetClass = Literal["predicted", "label"] | Annotated[int, Field(ge=0)]
 
 
@@ -180,7 +188,7 @@ class Explain:
     explainers: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive = 10
     choose: Choice | list[int] | list[str] = "one_per_class"
-    answer: TargetClass = "predicted"
+    target_class: TargetClass = "predicted"
     split: Literal["test", "validation"] = "test"
     seed: Seed = 0
     check: bool = True

@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 from stresslens.config.dotted_keys import get_dotted
 from stresslens.config.registry import Keys
 from stresslens.config.schema import STRICT, Positive
+from stresslens.config.selection import SweepMetric
 from stresslens.config.validation import shortened, validated
 from stresslens.config.yaml_source import scalar
 from stresslens.core.errors import ConfigError, Problem, closest
@@ -50,7 +51,7 @@ class Sweep:
     settings: list[dict[str, Any]] | None = None
     method: Literal["random", "tpe", "halving"] = "random"
     trials: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    metric: Literal["auto", "accuracy", "loss", "robust"] = "auto"
+    metric: SweepMetric = "auto"
     seed: Seed = 0
     where: list[str] = field(default_factory=list)
     halving: Halving = field(default_factory=Halving)

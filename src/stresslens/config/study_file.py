@@ -14,12 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from stresslens.config import registry
+from stresslens.config import old_words, registry
 from stresslens.config.contrasts import ContrastSection, claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Halving, Sweep
+from stresslens.config.study_record import StatedClaim
 from stresslens.config.sweep_validation import check_sweep
 from stresslens.config.validation import (
     VARIANT_CONFIG,
@@ -89,7 +90,7 @@ class _Frame:
         Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats
     ) = 1
     contrasts: dict[str, ContrastSection] | None = None
-    curve: DataSizes | None = None
+    data_sizes: DataSizes | None = None
     sweep: Sweep | None = None
     executor: ExecutorName = "local"
 
@@ -113,7 +114,7 @@ class Study:
     seeds: list[int]
     contrasts: list[tuple[str, str, str]]
     source: Path | None
-    claims: list[dict[str, Any]] = field(default_factory=list)
+    claims: list[StatedClaim] = field(default_factory=list)
     repeats: Repeats | None = None
     """How the data is divided anew for every seed, if it is."""
     curves: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)
@@ -129,7 +130,7 @@ _FRAME = TypeAdapter(_Frame)
 def _section_of(path: registry.Keys) -> Any:
     if path[:1] == ("sweep",):
         return Halving if path[1:2] == ("halving",) else Sweep
-    return {"repeats": Repeats, "curve": DataSizes}.get(str(path[0]) if path else "", ContrastSection)
+    return {"repeats": Repeats, "data_sizes": DataSizes}.get(str(path[0]) if path else "", ContrastSection)
 
 
 VARIANT_KEYS = (
@@ -146,7 +147,7 @@ VARIANT_KEYS = (
 )
 
 
-STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "curve", "executor")
+STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "data_sizes", "executor")
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -156,7 +157,9 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     Raises ConfigError whose message lists every problem as `file:line: key: what is wrong`.
     """
     source = Source.read(file)
+    line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
+        source = replace(source, values=old_words.renamed(source.values), lines=line_of)
         return expand_study(
             source.values, overrides, name=file.stem, base=file.parent, source=file, problems=source.problems
         )
@@ -175,6 +178,8 @@ def expand_study(
     problems: Sequence[Problem] = (),
 ) -> Study:
     """A study from plain values. Raises Problems with the path of each."""
+    values = old_words.renamed(values)
+    overrides = [old_words.renamed_override(text) for text in overrides]
     found = list(problems)
     known = [*VARIANT_KEYS, *STUDY_KEYS]
     found += [
@@ -226,20 +231,20 @@ def expand_study(
                 origins[set_dotted(merged, key, value)] = origin
             except ConfigError as error:
                 found.append(Problem(origin, str(error)))
-        if frame.curve is not None and point is not None:
-            for curve in frame.curve.curves_of(stem or study_name, point):
+        if frame.data_sizes is not None and point is not None:
+            for curve in frame.data_sizes.curves_of(stem or study_name, point):
                 curves.setdefault(curve, []).append((point.size, whole))
             found += [
                 Problem(place_written(problem.path, origins), problem.message)
-                for problem in frame.curve.clashes(merged)
+                for problem in frame.data_sizes.clashes(merged)
             ]
-            for key, value in frame.curve.at(point, merged).items():
+            for key, value in frame.data_sizes.at(point, merged).items():
                 origins[set_dotted(merged, key, value)] = (
-                    "curve",
+                    "data_sizes",
                     "sizes",
-                    frame.curve.sizes.index(point.size),
+                    frame.data_sizes.sizes.index(point.size),
                 )
-            fixed |= dict.fromkeys(frame.curve.sets, ("the", "curve"))
+            fixed |= dict.fromkeys(frame.data_sizes.sets, ("the", "data_sizes"))
         config = check_variant(merged, (), base, found, origins)
         if (
             frame.sweep is not None
@@ -284,13 +289,13 @@ def expand_study(
         not frame.repeats or len(set(frame.repeats)) < len(frame.repeats)
     ):
         found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
-    if frame.curve is not None and len(set(frame.curve.sizes)) < len(frame.curve.sizes):
-        found.append(Problem(("curve", "sizes"), "each size once"))
-    for place, run in enumerate((frame.curve.runs if frame.curve else None) or []):
+    if frame.data_sizes is not None and len(set(frame.data_sizes.sizes)) < len(frame.data_sizes.sizes):
+        found.append(Problem(("data_sizes", "sizes"), "each size once"))
+    for place, run in enumerate((frame.data_sizes.runs if frame.data_sizes else None) or []):
         if run not in (frame.runs or {}):
             found.append(
                 Problem(
-                    ("curve", "runs", place),
+                    ("data_sizes", "runs", place),
                     f"no run is called {run!r}; {closest(run, list(frame.runs or {}))}",
                 )
             )
@@ -353,7 +358,7 @@ def _with_others(
             and not (beside is not None and (beside / name).is_dir())
         ):
             more = (
-                "; a run to begin with has no grid, and no curve (curve: {runs: [...]})"
+                "; a run to begin with has no grid, and no data_sizes (data_sizes: {runs: [...]})"
                 if what == "weights"
                 else ""
             )
@@ -374,7 +379,7 @@ def _with_others(
 def variant_config_from(values: Mapping[str, Any], base: Path) -> VariantConfig:
     """A single recipe, for calls from Python. Raises Problems."""
     found: list[Problem] = []
-    config = check_variant(dict(values), (), base, found, {})
+    config = check_variant(old_words.renamed(values), (), base, found, {})
     if config is None or found:
         raise Problems(found)
     return config
@@ -395,7 +400,7 @@ def _crossed(
 ) -> Iterator[tuple[str, list[tuple[str, Any, registry.Keys]], str, DataSizePoint | None]]:
     """Each run's name with its changes (key, value, where written), and if there is a curve the
     name without its point, and that: the named runs crossed with the grid and the curve."""
-    named = frame.runs or {"" if frame.grid or frame.curve else "run": {}}
+    named = frame.runs or {"" if frame.grid or frame.data_sizes else "run": {}}
     axes = [
         [(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (frame.grid or {}).items()
     ]
@@ -404,9 +409,13 @@ def _crossed(
         for cell in itertools.product(*axes):
             label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
             stem = ",".join(filter(None, [name, label]))
-            for point in frame.curve.points_of(name) if frame.curve else [None]:
+            for point in frame.data_sizes.points_of(name) if frame.data_sizes else [None]:
                 yield (
-                    ",".join(filter(None, [stem, frame.curve.label(point) if frame.curve and point else ""])),
+                    ",".join(
+                        filter(
+                            None, [stem, frame.data_sizes.label(point) if frame.data_sizes and point else ""]
+                        )
+                    ),
                     [*own, *cell],
                     stem,
                     point,

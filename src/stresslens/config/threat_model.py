@@ -92,13 +92,17 @@ def resolve_threat_model(
         if isinstance(asked.protocol, list)
         else PROTOCOLS[asked.protocol]
     )
-    if not values and not asked.alone:
-        found.append(Problem((*path, "protocol"), "nothing to do: give a protocol, or attacks under `alone`"))
+    if not values and not asked.individual_attacks:
+        found.append(
+            Problem(
+                (*path, "protocol"), "nothing to do: give a protocol, or attacks under `individual_attacks`"
+            )
+        )
     attempts = [_bound_attack(value, (*path, "protocol"), base, asked.norm, found) for value in values]
     alone = []
-    for place, each in enumerate(asked.alone):
+    for place, each in enumerate(asked.individual_attacks):
         own = each if isinstance(each, IndividualAttack) else IndividualAttack(each)
-        at = (*path, "alone", place)
+        at = (*path, "individual_attacks", place)
         if isinstance(each, dict) and "attack" in each:
             keys = list(IndividualAttack.__dataclass_fields__)
             wrong = next((key for key in each if key not in keys), None)
@@ -128,7 +132,7 @@ def resolve_threat_model(
         raise Problems(found)
     labelled = _distinct([each for each in (*alone, *attempts) if each is not None])
     settings = {
-        key: getattr(asked, key)
+        key: getattr(asked, {"passes": "eot_samples"}.get(key, key))
         for key in ("images", "split", "passes", "bpda", "surrogate", "target", "success", "seed")
     }
     if code := registry.source_digests([each.value for each in labelled], base=base):

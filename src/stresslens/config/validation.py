@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from stresslens.config import registry
+from stresslens.config import old_words, registry
 from stresslens.config.dotted_keys import LISTS, SLOTS
 from stresslens.config.schema import (
     ESTIMATOR_KEYS,
@@ -28,6 +28,7 @@ from stresslens.config.schema import (
     VariantConfig,
     Views,
 )
+from stresslens.config.selection import RULES
 from stresslens.config.threat_model import resolve_threat_model
 from stresslens.core.errors import ConfigError, Problem, Problems, closest
 
@@ -71,6 +72,8 @@ def read_settings(kind: type[T], values: Mapping[str, Any], of: str) -> T:
         what = f"a {type(value).__name__} is no setting of {of}"
         raise ConfigError(f"{what}; expected numbers, names and lists of them, got {value!r:.60}")
 
+    section = next(path for path, owner in _SECTIONS.items() if owner is kind)
+    values = old_words.renamed(values, (section,))
     try:
         return TypeAdapter(kind).validate_json(json.dumps(dict(values), default=plain), strict=True)
     except TypeError as error:
@@ -128,7 +131,7 @@ _SECTIONS: dict[str, Any] = {
     "train": Train,
     "train.stop": Stop,
     "train.subset": Subset,
-    "train.tune": FineTune,
+    "train.fine_tune": FineTune,
     "input.normalize": ChannelMoments,
     "robustness": Robustness,
     "corruptions": Corruptions,
@@ -193,11 +196,11 @@ def check_variant(
         )
     if train.stop and train.stop.patience and "validation" not in train.watch:
         clash.append((("train", "watch"), "patience needs validation among the splits watched"))
-    if train.select in ("accuracy", "loss", "robust") and "validation" not in train.watch:
+    if train.select in RULES and "validation" not in train.watch:
         clash.append(
             (("train", "watch"), f"select: {train.select} needs validation among the splits watched")
         )
-    clash += _fine_tune_clashes(train, set(_at(values, ("train", "tune")) or ()))
+    clash += _fine_tune_clashes(train, set(_at(values, ("train", "fine_tune")) or ()))
     if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
         clash.append(
             (
@@ -230,22 +233,25 @@ def check_variant(
 
 
 FINE_TUNE_KEYS = {
-    "all": {"decay", "head_rate", "batch_norm"},
+    "all": {"layer_decay", "head_lr_scale", "batch_norm"},
     "head": set(),
-    "gradual": {"every", "decay", "head_rate", "batch_norm"},
+    "gradual": {"unfreeze_every", "layer_decay", "head_lr_scale", "batch_norm"},
     "probe": {"penalties"},
 }
-"""What else of `tune` means something, by its `layers`."""
+"""What else of `fine_tune` means something, by its `layers`."""
 
 
 def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[tuple[registry.Keys, str]]:
-    if train.tune is None:
+    if train.fine_tune is None:
         return
-    for key in sorted(given - FINE_TUNE_KEYS[train.tune.layers] - {"layers"}):
-        yield ("train", "tune", key), f"means nothing with layers: {train.tune.layers}; leave it out"
-    if train.tune.layers == "gradual" and train.epochs <= train.tune.every:
+    for key in sorted(given - FINE_TUNE_KEYS[train.fine_tune.layers] - {"layers"}):
+        yield (
+            ("train", "fine_tune", key),
+            f"means nothing with layers: {train.fine_tune.layers}; leave it out",
+        )
+    if train.fine_tune.layers == "gradual" and train.epochs <= train.fine_tune.unfreeze_every:
         why = f"in {train.epochs} epochs the head alone would be trained; lower it, or set layers: head"
-        yield ("train", "tune", "every"), why
+        yield ("train", "fine_tune", "unfreeze_every"), why
 
 
 def depends_on(config: VariantConfig) -> Iterator[tuple[str, str]]:

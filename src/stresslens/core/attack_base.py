@@ -1,5 +1,4 @@
-"""What every attack stands on: the model held still, the gradient at the input, who is still worth
-attacking, the best so far."""
+"""Base of all attacks: frozen model, input gradient, best iterate, targets, batch compaction."""
 
 from __future__ import annotations
 
@@ -14,21 +13,25 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 
 MULTIPLE = 32
-"""Batches are compacted to multiples of this, since every new shape costs the kernels a new plan."""
+"""Batches are compacted to multiples of this, because kernels are planned anew for each shape."""
 COMPACT_BELOW = 0.75
-"""A batch is compacted when less than this share of it is still worth attacking."""
+"""A batch is compacted when less than this share of its images is still attacked."""
 STACK = 256
-"""Restarts and targets of the few images that are left are attacked together, up to so many rows."""
+"""When few images are left, their restarts and targets are attacked together, up to so many
+rows."""
 
 PerImage = Callable[..., Tensor]
-"""logits (N, K) and whatever labels → a loss for each image (N,), or its mean, which an attack raises."""
+"""logits (N, K), labels, … → the loss (N,) that an attack maximises, or its mean over the batch."""
 TargetRule = Literal["least_likely", "random"] | int | None
 
 
 class Watch(Protocol):
-    """Sees every iterate: `rows` (n,) places in the attacked batch, x_adv (n, C, H, W), logits (n,
-    K), and where they were computed the loss (n,) and its gradient at x_adv. Returns (n,) True
-    where the image is still worth attacking."""
+    """A callback that an attack calls with every iterate.
+
+    `rows` (n,) are positions in the attacked batch, x_adv is (n, C, H, W), logits (n, K). `loss`
+    (n,) and its gradient `grad` at x_adv are given if the attack computed them. It returns (n,)
+    True where the attack on the image should go on.
+    """
 
     def __call__(
         self,
@@ -43,20 +46,22 @@ class Watch(Protocol):
 def unwatched(
     rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None = None, grad: Tensor | None = None
 ) -> Tensor:
-    """The watch of an attack that runs to its end."""
+    """A callback that never stops an attack."""
     return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
 
 
 @contextmanager
 def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Evaluation mode, float32 that is no TF32, and no gradient for any parameter.
+    """Freezes the model: evaluation mode, float32 without TF32, no gradients of parameters.
 
-    Modes, requires_grad, buffers and torch's random state are as before afterwards, also after an
-    exception; `seed` is what a random model draws from meanwhile.
+    Afterwards modes, requires_grad, buffers and torch's random state are restored, also after an
+    exception. `seed` seeds torch meanwhile, for models that are random.
     """
     modes = {module: module.training for module in model.modules()}
-    asked = [p for p in model.parameters() if p.requires_grad]
-    buffers = [(m, name, own, own.clone()) for m in modes for name, own in m.named_buffers(recurse=False)]
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    buffers = [
+        (m, name, buffer, buffer.clone()) for m in modes for name, buffer in m.named_buffers(recurse=False)
+    ]
     tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     devices = list({p.device for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
@@ -64,24 +69,28 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
         try:
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             model.eval()
-            for parameter in asked:
+            for parameter in trainable:
                 parameter.requires_grad_(False)
             yield
         finally:
             for module, training in modes.items():
                 module.training = training
-            for parameter in asked:
+            for parameter in trainable:
                 parameter.requires_grad_(True)
             with torch.no_grad():
-                for module, name, own, before in buffers:
-                    module._buffers[name] = own.copy_(before)
+                for module, name, buffer, before in buffers:
+                    module._buffers[name] = buffer.copy_(before)
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 class BatchedModel(nn.Module):
-    """A model as a search sees it: in pieces of `batch` images, in a precision of its own, averaged
-    over `passes` where it is random (expectation over transformation, Athalye et al. 2018). Images
-    float in [0,1] in, logits of their type out."""
+    """A model with a batch size and a precision for attacks: images in [0,1] → logits of their
+    dtype.
+
+    The functions below pass images through it in pieces of `batch`. Of a random model they average
+    logits and gradients over `passes` forward passes (expectation over transformation, Athalye et
+    al. 2018).
+    """
 
     def __init__(
         self,
@@ -102,13 +111,14 @@ class BatchedModel(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = x.contiguous(memory_format=self.memory_format)
-        logits: Tensor = self.model(seen if self.dtype is None else seen.to(self.dtype))
+        images = x.contiguous(memory_format=self.memory_format)
+        logits: Tensor = self.model(images if self.dtype is None else images.to(self.dtype))
         return logits.to(x.dtype)
 
 
 def batched_mean_logits(model: nn.Module, x: Tensor) -> Tensor:
-    """(N, K) logits without a graph; of a `BatchedModel` model in its pieces, averaged over its passes."""
+    """(N, K) logits without a graph; a `BatchedModel` is run in pieces and averaged over its
+    passes."""
     size, passes = _pieces(model, x)
     with torch.no_grad():
         parts = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in torch.split(x, size)]
@@ -116,28 +126,32 @@ def batched_mean_logits(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def apart(first: Tensor, *others: Tensor) -> Tensor:
-    """(N,) the largest difference of other answers (N, K) for the same images from the first, as a
-    share of the range of each image's own logits; infinite where any is not finite."""
+    """(N,) the largest difference of other logits (N, K) of the same images from the first logits.
+
+    It is relative to the range of each image's first logits, and infinite if a logit is not finite.
+    """
     span = (first.amax(1) - first.amin(1)).clamp_min(1e-12)
-    far = torch.stack([(other - first).abs().amax(1) for other in others]).amax(0)
-    return (far / span).nan_to_num(torch.inf, torch.inf)
+    difference = torch.stack([(other - first).abs().amax(1) for other in others]).amax(0)
+    return (difference / span).nan_to_num(torch.inf, torch.inf)
 
 
 def agrees_with_itself(model: nn.Module, x: Tensor, passes: int = 5) -> float:
-    """The largest difference (`apart`) of at least two passes over the same images (N, C, H, W): 0,
-    or about 1e-7 by rounding, for a model that is not random (AutoAttack's check for randomness).
-    The model must be held still (`attacked`)."""
+    """The largest difference (`apart`) between passes over the same images (N, C, H, W).
+
+    It is 0, or about 1e-7 by rounding, if the model is not random (AutoAttack's check for
+    randomness). At least two `passes` are needed, and the model must be frozen (`attacked`).
+    """
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    seen = BatchedModel(model, batch=MULTIPLE, dtype=dtype)
-    return float(apart(*[batched_mean_logits(seen, x) for _ in range(passes)]).max())
+    batched = BatchedModel(model, batch=MULTIPLE, dtype=dtype)
+    return float(apart(*[batched_mean_logits(batched, x) for _ in range(passes)]).max())
 
 
 def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, K), loss (N,) and the gradient of each image's loss at the image (N, C, H, W), finite.
+    """Logits (N, K), loss (N,), and the gradient (N, C, H, W) of each image's loss at the image.
 
-    `labels` (N, …) are handed to `loss` after the logits. Where the model passes no gradient on, it
-    is zero. A loss that is a mean over the batch gives the same gradient, and the batch's mean for
-    every image.
+    `loss` is called with the logits and `labels` (N, …). The gradient is finite: it is zero where
+    the model passes none back or where it is not finite. If the loss is a mean over the batch, it
+    is that of the mean, and the returned loss is the mean for every image.
     """
     size, passes = _pieces(model, x)
     parts = [
@@ -151,7 +165,7 @@ def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tu
 def _gradient(
     model: nn.Module, x: Tensor, loss: PerImage, labels: list[Tensor], passes: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    found = []
+    results = []
     for _ in range(passes):
         point = x.detach().requires_grad_()
         with torch.enable_grad():
@@ -160,10 +174,10 @@ def _gradient(
             total = value.sum() if value.ndim else value * len(x)
         grad = torch.autograd.grad(total, point, allow_unused=True)[0] if total.requires_grad else None
         finite = torch.zeros_like(x) if grad is None else grad.nan_to_num(0, 0, 0)
-        found.append((logits.detach(), value.detach().expand(len(x)), finite))
+        results.append((logits.detach(), value.detach().expand(len(x)), finite))
     if passes == 1:
-        return found[0]
-    logits, value, grad = (torch.stack(each).mean(0) for each in zip(*found))
+        return results[0]
+    logits, value, grad = (torch.stack(values).mean(0) for values in zip(*results))
     return logits, value, grad
 
 
@@ -172,30 +186,35 @@ def _pieces(model: nn.Module, x: Tensor) -> tuple[int, int]:
 
 
 def margins(logits: Tensor, y: Tensor) -> Tensor:
-    """(N,) how far the logit of y lies above the highest other one; negative where the image is
-    taken for another class."""
+    """(N,) the logit of y minus the highest other logit; negative where the image is
+    misclassified."""
     others = logits.scatter(1, y[:, None], -torch.inf)
     return logits.gather(1, y[:, None]).squeeze(1) - others.amax(1)
 
 
 def shortfall(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    """(N,) what an attack lowers: the margin of y, or with a target how far that lies below the
-    highest other logit, images that are still taken for y last."""
+    """(N,) the quantity that an attack minimises.
+
+    Untargeted, it is the margin of y. With a target, it is the highest other logit minus that of
+    the target, plus 1e6 for images that are still classified as y.
+    """
     if target is None:
         return margins(logits, y)
     return -margins(logits, target).double() + 1e6 * (logits.argmax(1) == y)
 
 
 class Best:
-    """The strongest iterate of each image: success first, then the lower `shortfall`. x (N, C, H,
-    W), y (N,)."""
+    """The best iterate of each image so far: the one with the lowest `shortfall`.
+
+    x is (N, C, H, W), y (N,).
+    """
 
     def __init__(self, x: Tensor, y: Tensor, target: Tensor | None) -> None:
         self.x_adv, self.y, self.target = x.clone(), y, target
         self.lowest = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
 
     def update(self, rows: Tensor, x_adv: Tensor, logits: Tensor) -> None:
-        """`rows` may name an image several times (restarts side by side)."""
+        """Takes iterates of the images `rows`; an image may occur several times (restarts)."""
         short = shortfall(logits, self.y[rows], None if self.target is None else self.target[rows]).to(
             self.lowest.dtype
         )
@@ -206,10 +225,9 @@ class Best:
 
 
 def narrowed(keep: Tensor) -> Tensor | None:
-    """The places to go on with, once enough are decided: those kept, filled up with decided ones to
-    a multiple of `MULTIPLE`.
+    """The rows of a compacted batch: those of `keep` (N,), filled up with others to `MULTIPLE`.
 
-    None while it is not worth it; empty when nothing is left.
+    None if compaction does not pay yet; empty if `keep` is all False.
     """
     left = int(keep.sum())
     if left == 0:
@@ -224,17 +242,19 @@ def narrowed(keep: Tensor) -> Tensor | None:
 
 
 def likely_others(logits: Tensor, y: Tensor, count: int | None = None) -> list[Tensor]:
-    """The most likely classes besides y, best first, (N,) each: `count` of them, by default nine,
-    at most all."""
+    """The most likely classes besides y, (N,) each, the most likely first.
+
+    `count` classes are returned, by default nine, and at most all others.
+    """
     others = min(9 if count is None else count, logits.shape[1] - 1)
     return list(logits.scatter(1, y[:, None], -torch.inf).topk(others, 1).indices.unbind(1))
 
 
 def targets_of(rule: TargetRule | Tensor, logits: Tensor, y: Tensor, draws: Draws) -> Tensor | None:
-    """(N,) the class that each image is driven to, none of them its own; None for an untargeted attack.
+    """(N,) the target class of each image, or None for an untargeted attack.
 
-    `least_likely` by the clean logits; `random` another than y; a class, or one for each image.
-    Raises ConfigError.
+    `rule` is `least_likely` (by the clean logits), `random` (any class but y), a class, or one
+    class for each image. Raises ConfigError for any other rule.
     """
     classes = logits.shape[1]
     if rule is None:
@@ -252,9 +272,9 @@ def targets_of(rule: TargetRule | Tensor, logits: Tensor, y: Tensor, draws: Draw
         raise ConfigError(
             f"target: expected a class number, or a whole number for each of the {len(y)} images"
         )
-    driven: Tensor = target.long().expand(len(y))
-    if len(y) and (int(driven.min()) < 0 or int(driven.max()) >= classes):
+    targets: Tensor = target.long().expand(len(y))
+    if len(y) and (int(targets.min()) < 0 or int(targets.max()) >= classes):
         raise ConfigError(
-            f"target: the classes are 0 to {classes - 1}, got {int(driven.min())} to {int(driven.max())}"
+            f"target: the classes are 0 to {classes - 1}, got {int(targets.min())} to {int(targets.max())}"
         )
-    return driven
+    return targets

@@ -1,4 +1,4 @@
-"""The threat model: which images lie within a radius of an image, under a norm, and inside the box [0, 1]."""
+"""Threat model: the norm ball (linf, l2, l1) around an image within [0, 1]; projection, radii."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from stresslens.core.errors import ConfigError, closest
 Norm = Literal["linf", "l2", "l1"]
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
-"""How far rounding may carry a perturbation beyond the radius: ε(1 + RELATIVE) + ABSOLUTE."""
+"""Tolerance for rounding: a perturbation may have a size of at most ε(1 + RELATIVE) + ABSOLUTE."""
 
 
 @dataclass(frozen=True)
 class Ball:
-    """Perturbations of size at most `eps` (one radius, or (N,) one for each image), in pixel units
-    of images in [0, 1].
+    """Perturbations whose norm is at most `eps`, in pixel units of images in [0, 1].
 
-    Raises ConfigError for a radius that is negative, not finite, or in linf above 1.
+    `eps` is one radius, or (N,) one for each image. Raises ConfigError for a radius that is
+    negative, not finite, or above 1 in linf.
     """
 
     norm: Norm
@@ -53,9 +53,11 @@ class Ball:
         )
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """The nearest images inside the ball around x and inside [0, 1], exactly: projecting and
-        then clamping would in l2 and l1 give a point of both that is not the nearest (Croce & Hein
-        2021, "Mind the box", proposition 2.1 for l1)."""
+        """The nearest images to x_adv that are inside the ball around x and inside [0, 1], exactly.
+
+        In l2 and l1, projecting onto the ball and then clamping gives a point of both that is not
+        the nearest (Croce & Hein 2021, "Mind the box", proposition 2.1 for l1).
+        """
         radius = self.radius(x)
         if self.norm == "linf":
             return torch.minimum(torch.maximum(x_adv, x - radius), x + radius).clamp(0, 1)
@@ -64,7 +66,8 @@ class Ball:
         return (x + onto(delta.flatten(1), x.flatten(1), radius.flatten()).reshape(x.shape)).clamp(0, 1)
 
     def farthest(self, grad: Tensor, x: Tensor) -> Tensor:
-        """The image in ball and box farthest along the gradient: where a linear loss is highest."""
+        """The image inside ball and box that is farthest along the gradient: it maximises a linear
+        loss."""
         radius = self.radius(x)
         if self.norm == "linf":
             return self.project(x + radius * grad.sign(), x)
@@ -82,9 +85,11 @@ class Ball:
         )
 
     def steepest(self, grad: Tensor) -> Tensor:
-        """The perturbation of size 1 along which a loss of this gradient rises fastest: the
-        gradient's sign in linf, the gradient over its length in l2, its largest entry alone in l1;
-        zero where the gradient is."""
+        """The perturbation of norm 1 along which a loss with this gradient rises fastest.
+
+        That is the gradient's sign in linf, the gradient over its length in l2, and the sign of its
+        largest entry alone in l1; it is zero where the gradient is zero.
+        """
         if self.norm == "linf":
             return grad.sign()
         flat = grad.flatten(1)
@@ -93,11 +98,11 @@ class Ball:
             scaled = flat / largest  # the squares of tiny gradients would be zero
             length: Tensor = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
             return (scaled / length.clamp_min(1e-12)).reshape(grad.shape)
-        place = flat.abs().argmax(1, keepdim=True)
-        return torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place).sign()).reshape(grad.shape)
+        entry = flat.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(flat).scatter_(1, entry, flat.gather(1, entry).sign()).reshape(grad.shape)
 
     def sample(self, x: Tensor, draws: Draws) -> Tensor:
-        """An image drawn uniformly from the ball around each, then brought into [0, 1]."""
+        """An image drawn uniformly from the ball around each image, then clamped to [0, 1]."""
         shape, dimensions = x.shape[1:], x.shape[1:].numel()
         radius = self.radius(x)
         if self.norm == "linf":
@@ -113,43 +118,45 @@ class Ball:
         return (x + direction / size * share * radius).clamp(0, 1)
 
     def holds(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """(N,) whether each image lies in [0, 1] and in the ball around its original, up to
-        rounding; False where not finite."""
+        """(N,) whether x_adv is inside [0, 1] and inside the ball around x, up to rounding.
+
+        False for an image that is not finite.
+        """
         size = self.size((x_adv - x).double())
         radius = self.radius(x).flatten().double()
         flat = x_adv.flatten(1)
         return (size <= radius * (1 + RELATIVE) + ABSOLUTE) & (flat >= 0).all(1) & (flat <= 1).all(1)
 
     def select(self, rows: Tensor) -> Ball:
-        """The ball of some of the images."""
+        """The ball with the radii of the images `rows`."""
         return replace(self, eps=self.eps[rows]) if isinstance(self.eps, Tensor) and self.eps.ndim else self
 
 
 L2Ball = Annotated[Ball, "l2"]
-"""What an attack annotates its ball with that knows only one norm; others are refused before
-anything is computed."""
+"""The annotation of `ball` in an attack that works in l2 only; other norms are refused early."""
 
 
 def check_radius(norm: str, eps: float) -> None:
-    """Raises ConfigError for a radius that cannot be meant; warns of one that reaches everything."""
+    """Raises ConfigError for a radius that is not valid; warns if an l2 radius is above 100."""
     if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 <= eps < float("inf"):
         raise ConfigError(
             f"radius {eps!r}: expected a finite number from 0 up, in pixel units of [0, 1] (8/255 is 0.0314)"
         )
     if norm == "linf" and eps > 1:
         raise ConfigError(
-            f"radius {eps:g} in linf: images lie in [0, 1], so a radius is at most 1; did you mean {eps:g}/255?"
+            f"radius {eps:g} in linf: images lie in [0, 1], so a radius is at most 1; "
+            f"did you mean {eps:g}/255?"
         )
     if norm == "l2" and eps > 100:
         warnings.warn(f"an l2 radius of {eps:g} lets most images become any other", stacklevel=2)
 
 
 SAME = 1e-6
-"""Radii that differ by a smaller share of themselves are the same, once rounded to be written."""
+"""Two radii are the same if their relative difference is at most this, as rounding may cause."""
 
 
 def same_radius(a: float, b: float) -> bool:
-    """Whether two radii are one, but for the rounding of a name or a JSON file."""
+    """Whether two radii are equal, up to the rounding of a file name or a JSON file."""
     return math.isclose(a, b, rel_tol=SAME, abs_tol=1e-9)
 
 
@@ -164,10 +171,10 @@ def parse_radius(value: float | str) -> float:
 
 
 def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[float]:
-    """Radii in ascending order, each once: a list, or text such as "0.05", "0,2/255,8/255" or
-    "0:0.1:0.01" (both ends in).
+    """Parses radii; returns them in ascending order, each once.
 
-    Raises ConfigError.
+    `value` is a list, or text such as "0.05", "0,2/255,8/255" or "0:0.1:0.01" (start, stop, step;
+    both ends are included). Raises ConfigError.
     """
     if isinstance(value, str) and ":" in value:
         parts = [parse_radius(part) for part in value.split(":")]
@@ -176,26 +183,28 @@ def parse_radii(value: str | float | Sequence[float | str], norm: Norm) -> list[
         steps = round((parts[1] - parts[0]) / parts[2])
         if abs(parts[0] + steps * parts[2] - parts[1]) > 1e-9 or steps > 1000:
             raise ConfigError(
-                f"radii {value!r}: {parts[1]:g} is not a whole number of steps from {parts[0]:g} (at most 1,000)"
+                f"radii {value!r}: {parts[1]:g} is not a whole number of steps from {parts[0]:g} "
+                "(at most 1,000)"
             )
-        found = [round(parts[0] + i * parts[2], 12) for i in range(steps + 1)]
+        radii = [round(parts[0] + i * parts[2], 12) for i in range(steps + 1)]
     elif isinstance(value, str):
-        found = [parse_radius(part) for part in value.split(",")]
+        radii = [parse_radius(part) for part in value.split(",")]
     else:
-        found = [parse_radius(part) for part in (value if isinstance(value, Sequence) else [value])]
-    if not found:
+        radii = [parse_radius(part) for part in (value if isinstance(value, Sequence) else [value])]
+    if not radii:
         raise ConfigError("radii: give at least one")
-    for eps in found:
+    for eps in radii:
         check_radius(norm, eps)
-    return sorted(set(found))
+    return sorted(set(radii))
 
 
 def _onto_l2(delta: Tensor, x: Tensor, radius: Tensor, most: float = 1.0) -> Tensor:
     """(N, D) the nearest perturbations of length ≤ radius with x + δ in [0, 1].
 
-    The answer is sign(δ)·min(s|δ|, room), with s ≤ `most` as large as the radius allows. Newton's
-    method from below: with those entries at their room that are there already, s follows; more of
-    them reach their room, until none does.
+    The solution is sign(δ)·min(s|δ|, room), where `room` is the distance to the box and s ≤ `most`
+    is as large as the radius allows. Newton's method finds s from below: the entries that have
+    reached their room are fixed, s is computed from the others, and this is repeated until no
+    further entry reaches its room.
     """
     length = delta.abs()
     room, square = torch.where(delta > 0, 1 - x, x), length.square()
@@ -217,8 +226,8 @@ def _onto_l2(delta: Tensor, x: Tensor, radius: Tensor, most: float = 1.0) -> Ten
 def _onto_l1(delta: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     """(N, D) the nearest perturbations with Σ|δ| ≤ radius and x + δ in [0, 1].
 
-    The answer is sign(δ)·clamp(|δ| - λ, 0, room), whose sum falls in straight pieces as λ rises; they break at |δ| and at
-    |δ| - room, so the sorted breakpoints give λ.
+    The solution is sign(δ)·clamp(|δ| - λ, 0, room). Its sum is piecewise linear in λ, with
+    breakpoints at |δ| and at |δ| - room; sorting them gives λ.
     """
     room = torch.where(delta > 0, 1 - x, x)
     length = delta.abs()
@@ -227,14 +236,12 @@ def _onto_l1(delta: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     sign = torch.ones_like(value)
     sign[order >= delta.shape[1]] = -1
     count, total = sign.cumsum(1), (sign * value).cumsum(1)
-    reached = total - count * value  # Σ of the answer with λ at this breakpoint
-    first = (reached < radius[:, None]).sum(1, keepdim=True).clamp(
-        1, value.shape[1]
-    ) - 1  # the last one that stays below
+    reached = total - count * value  # Σ of the solution with λ at this breakpoint
+    # The last breakpoint whose sum stays below the radius.
+    first = (reached < radius[:, None]).sum(1, keepdim=True).clamp(1, value.shape[1]) - 1
     slope = count.gather(1, first)
     between = (total.gather(1, first) - radius[:, None]) / slope.clamp_min(1)
-    shrink = torch.where(slope > 0, between, value.gather(1, first)).clamp_min(
-        0
-    )  # where it is level, any λ there will do
+    # Where the sum is constant, any λ of that piece is a solution.
+    shrink = torch.where(slope > 0, between, value.gather(1, first)).clamp_min(0)
     shrunk = torch.minimum((length - shrink).clamp_min(0), room)
     return delta.sign() * torch.where((inside.sum(1) <= radius)[:, None], inside, shrunk)

@@ -1,4 +1,7 @@
-"""Images and labels: splits that stay uint8 until a batch is made, and the data set they make up."""
+"""Data set: splits of images and labels, batches, and division of arrays into splits.
+
+Images stay uint8 until a batch is made.
+"""
 
 from __future__ import annotations
 
@@ -23,24 +26,24 @@ from stresslens.core.sampling import divide, shuffled
 from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
-"""A split whose float32 form is at most this large is converted once, not batch by batch."""
+"""A split of at most this size as float32 is converted once, and not for each batch."""
 
 
 def data_root() -> Path:
-    """Where data sets lie: `STRESSLENS_DATA`, else the user's cache folder."""
+    """The folder of data sets: `STRESSLENS_DATA`, or else the user's cache folder."""
     return Path(os.environ["STRESSLENS_DATA"]) if os.environ.get("STRESSLENS_DATA") else cache_root()
 
 
 def cache_root() -> Path:
-    """Where stresslens keeps what it downloads or unpacks."""
+    """The folder for downloaded and unpacked data."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("stresslens")) / "data"
 
 
 class Batch(NamedTuple):
-    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; places (N,) where the images stand
-    in their split."""
+    """x (N,C,H,W) in [0,1]; y (N,) int64, or (N,K) after mixup; places (N,), positions in the
+    split."""
 
     x: Tensor
     y: Tensor
@@ -49,13 +52,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """images (N,C,H,W) uint8 or float, labels (N,) int64; `scale` is the value of white (255;
-    digits 16; floats in [0,1]: 1).
+    """images (N,C,H,W) uint8 or float, labels (N,) int64.
 
-    `images` may lie on the disk (`Stored`): then they are read batch by batch. `columns` are facts
-    about each image, (N,) by name: of a folder's pictures "file", "group", "width", "height",
-    "bytes" and the columns of its table. Raises DataError on any other shape or type, on images
-    that are not finite, and on lengths that differ.
+    `scale` is the value of white (255; digits 16; floats in [0,1]: 1). `images` may be on disk
+    (`Stored`); they are then read batch by batch. `columns` holds further values of each image,
+    (N,) by name: for a folder of image files these are "file", "group", "width", "height", "bytes"
+    and the columns of its table. Raises DataError for any other shape or type, for images that are
+    not finite, and for lengths that differ.
     """
 
     images: Tensor | Stored
@@ -67,7 +70,8 @@ class Split:
         x, y = self.images, self.labels
         if x.ndim != 4 or 0 in x.shape:
             raise DataError(
-                f"images have shape {tuple(x.shape)}; expected (images, channels, height, width), none of them 0"
+                f"images have shape {tuple(x.shape)}; "
+                "expected (images, channels, height, width), none of them 0"
             )
         if x.dtype not in (torch.uint8, torch.float32, torch.float64):
             raise DataError(f"images are {x.dtype}; expected uint8 (0 to `scale`) or float32 in [0, 1]")
@@ -80,7 +84,8 @@ class Split:
         for name, column in self.columns.items():
             if column.shape != (len(y),):
                 raise DataError(
-                    f"column {name!r} has shape {column.shape}; expected one value for each of {len(y)} images"
+                    f"column {name!r} has shape {column.shape}; "
+                    f"expected one value for each of {len(y)} images"
                 )
         if isinstance(x, Tensor) and x.is_floating_point():
             finite = torch.isfinite(x.flatten(1)).all(1)
@@ -99,7 +104,7 @@ class Split:
         return (c, h, w)
 
     def select(self, index: Tensor | Sequence[int]) -> Split:
-        """Some of the images, in the order given."""
+        """The split with the images at `index`, in that order."""
         rows = torch.as_tensor(index)
         images = self.images.select(rows) if isinstance(self.images, Stored) else self.images[rows]
         columns = {name: column[rows.cpu().numpy()] for name, column in self.columns.items()}
@@ -109,7 +114,7 @@ class Split:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def floats(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Some of this split's images as `batches` gives them."""
+        """Images of this split as floats in [0,1], as `batches` gives them."""
         return (
             images.to(dtype, copy=True).div_(self.scale)
             if self.scale != 1 or images.dtype != dtype
@@ -117,7 +122,7 @@ class Split:
         )
 
     def pieces(self, size: int = 4096) -> Iterator[Tensor]:
-        """The images as they are kept, `size` at a time, in file order."""
+        """The images as stored (not scaled), `size` at a time, in order."""
         for start in range(0, len(self), size):
             yield self.images[start : start + size]
 
@@ -150,22 +155,24 @@ class Split:
         augment: Sequence[Augmentation] = (),
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
-        """One epoch's batches of `size` images (the last may be smaller), from `start_step` on, on
-        the split's device.
+        """The batches of one epoch, from batch `start_step` on, on the split's device.
 
-        Stateless: order and random draws follow from (seed, epoch, index) alone. `seed=None` or
-        `shuffle=False` is file order, and so is one batch of everything. `balanced` shows as many
-        images of every class in an epoch of as many images: those of small classes several times,
-        each time with other draws. Of a `part` (k, n) the images k, k + n, … of every batch are
-        given; they alone are read, unless an augmentation, which may mix images, must see the
-        others.
+        Each batch has `size` images; the last may be smaller. The method has no state: the order
+        and the random draws follow from (seed, epoch, index) alone. With `seed=None` or
+        `shuffle=False`, and if one batch holds everything, the order is that of the split.
+
+        `balanced` gives the same number of images of every class; the epoch keeps its length.
+        Images of small classes occur several times, each time with other draws.
+
+        With `part` (k, n), only the images k, k + n, … of every batch are given. Only they are
+        read, except with augmentations, which may mix images.
         """
         ready = self._resident if dtype == torch.float32 else None
         if ready is not None and not augment and (seed is None or not shuffle or size >= len(self)):
             yield from self._in_file_order(size, part)[start_step:]
             return
         places = self._places
-        first, apart = (0, 1) if augment else part
+        first, stride = (0, 1) if augment else part
         order = None
         if seed is not None and shuffle and size < len(self):
             order = (
@@ -175,12 +182,12 @@ class Split:
             )
             order = order.to(self.images.device)
         for start in range(start_step * size, len(self), size):
-            taken = slice(start + first, start + size, apart)
+            in_batch = slice(start + first, start + size, stride)
             if order is None:
-                rows: Tensor | slice = taken
+                rows: Tensor | slice = in_batch
                 index = ticket = places[rows]
             else:
-                ticket = order[taken]
+                ticket = order[in_batch]
                 rows = index = ticket % len(self) if balanced else ticket
             x = ready[rows] if ready is not None else self.floats(self.images[rows], dtype)
             y = self.labels[rows]
@@ -188,11 +195,11 @@ class Split:
                 draws = Draws(mix(seed or 0, epoch), ticket)
                 for augmentation in augment:
                     x, y = augmentation(x, y, draws)
-                x, y, index = (each[part[0] :: part[1]] for each in (x, y, index))
+                x, y, index = (values[part[0] :: part[1]] for values in (x, y, index))
             yield Batch(x, y, index)
 
     def _in_file_order(self, size: int, part: tuple[int, int]) -> list[Batch]:
-        """The batches of a resident split, or a part of each, views made once."""
+        """The batches of a resident split, or a part of each; the views are made once."""
         if (size, part) not in self._sequences and self._resident is not None:
             rows = [slice(start + part[0], start + size, part[1]) for start in range(0, len(self), size)]
             self._sequences[size, part] = [
@@ -210,26 +217,27 @@ class Split:
 
 
 def _balanced_order(labels: Tensor, seed: int, epoch: int) -> Tensor:
-    """n tickets, as many for each class present: an image's place, plus n for every time it was
-    drawn before."""
+    """n tickets, equally many for each class that is present.
+
+    A ticket is an image's position, plus n for each time that the image was drawn before.
+    """
     n, present = len(labels), torch.unique(labels)
     tickets = []
     for k, label in enumerate(present.tolist()):
-        own = (labels == label).nonzero().flatten()
+        of_class = (labels == label).nonzero().flatten()
         slots = n // len(present) + (k < n % len(present))
-        rounds = range(-(-slots // len(own)))
-        tickets.append(
-            torch.cat([own[shuffled(len(own), mix(seed, label, r), epoch)] + r * n for r in rounds])[:slots]
-        )
+        rounds = range(-(-slots // len(of_class)))
+        orders = [shuffled(len(of_class), mix(seed, label, r), epoch) for r in rounds]
+        tickets.append(torch.cat([of_class[order] + r * n for r, order in enumerate(orders)])[:slots])
     return torch.cat(tickets)[shuffled(n, seed, epoch)]
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set: training, validation and test splits of one image shape, and what the labels mean.
+    """A data set: training, validation and test splits of one image shape, and the class names.
 
-    Raises DataError when labels lie outside the classes, splits differ in shape, or fewer than two
-    classes are present.
+    Raises DataError if a label is outside the classes, if splits differ in shape, or if the
+    training images show fewer than two classes.
     """
 
     train: Split
@@ -239,13 +247,14 @@ class Data:
     name: str = "tensors"
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
-    """What was noticed while the files were read."""
+    """Findings of the loader, from reading the files."""
     division: Mapping[str, Any] | None = None
-    """Which fold or random split this is, where a study repeats over divisions of the data."""
+    """Which fold or random split this is, if a study repeats over divisions of the data."""
     fit: Fit = "crop"
-    """How pictures were brought to this shape, and others will be."""
+    """How image files were fitted to this shape, and how others will be."""
     slices: tuple[str, ...] = ()
-    """Columns that scores are told by, however many values they have; of the others those with few."""
+    """Columns whose values always get their own scores. Other columns get them if they have few
+    values."""
 
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
@@ -264,7 +273,8 @@ class Data:
                 )
         if len(torch.unique(self.train.labels)) < 2:
             raise DataError(
-                f"{self.name}: every training image has the same label; a classifier needs at least two classes"
+                f"{self.name}: every training image has the same label; "
+                "a classifier needs at least two classes"
             )
 
     @property
@@ -298,11 +308,11 @@ class Data:
         seed: int = 42,
         name: str = "tensors",
     ) -> Data:
-        """A data set from one's own arrays, divided at random with every class in proportion.
+        """A data set from your own arrays, divided at random and stratified by class.
 
-        `images` are (N,C,H,W) or (N,H,W), uint8 in 0 … 255 or float in [0,1]; `labels` (N,)
-        integers from 0. A share below 1 or a count sets the size of `validation` and `test`. Images
-        with the same value in `groups` (N,) stay on one side.
+        `images` are (N,C,H,W) or (N,H,W), uint8 in 0 … 255 or float in [0,1]; `labels` are (N,)
+        integers from 0. `validation` and `test` are shares (below 1) or counts. Images with the
+        same value in `groups` (N,) stay in one split. Raises DataError for unusable arrays.
         """
         x, y = as_tensor(images), as_tensor(labels)
         if x.ndim == 3:
@@ -313,7 +323,8 @@ class Data:
         whole = Split(x, y, 255.0 if x.dtype == torch.uint8 else 1.0, columns)
         if x.is_floating_point() and (x.min() < 0 or x.max() > 1):
             raise DataError(
-                f"float images lie in [{float(x.min()):g}, {float(x.max()):g}]; expected [0, 1]. Divide by the value of white, "
+                f"float images lie in [{float(x.min()):g}, {float(x.max()):g}]; expected [0, 1]. "
+                "Divide by the value of white, "
                 "and leave normalising to the model's first layer (`input: {normalize: …}`)"
             )
         named = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(y.max()) + 1))
@@ -330,7 +341,8 @@ class Data:
 
 
 def as_tensor(values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
-    """A tensor of somebody's array, copied only where torch cannot share it (read-only, negative strides)."""
+    """An array as a tensor; it is copied only if torch cannot share it (read-only, negative
+    strides)."""
     if isinstance(values, np.ndarray) and (
         not values.flags.writeable or any(stride < 0 for stride in values.strides)
     ):
@@ -339,5 +351,5 @@ def as_tensor(values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
 
 
 def part_of(split: Split, rows: Tensor) -> Split | None:
-    """Some of a split's images; None of none."""
+    """A subset of the split, or None if `rows` is empty."""
     return split.select(rows) if len(rows) else None

@@ -1,5 +1,5 @@
-"""Where and how the arithmetic runs: device, precision, threads and memory format, chosen by
-measuring where not told."""
+"""Compute configuration: device, precision, threads, memory format; timing of candidates;
+memory."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Precision = Literal["float32", "bfloat16", "float64"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 
 PROBE_SECONDS = 0.02
-"""How long each way of running a step is timed."""
+"""How long each candidate is timed."""
 SMALL_STEP = 1e-3
-"""Seconds of a plain step below which bfloat16 is not tried: there the conversions cost more than
-the arithmetic."""
+"""bfloat16 is not tried if a plain step takes fewer seconds: conversions then cost more than they
+save."""
 GAIN = 1.2
-"""How many times faster than one float32 thread another way must be: a small gain turns into a loss
-on a busy machine."""
+"""Another candidate is chosen over one float32 thread only if it is this many times faster, because
+a small gain turns into a loss on a busy machine."""
 
 
 @dataclass(frozen=True)
 class ComputeConfig:
-    """What the bits of a result depend on besides the code: written into every run's configuration."""
+    """The settings, besides the code, that a result's bits depend on; every run records them."""
 
     device: str
     precision: Precision
@@ -43,7 +43,7 @@ class ComputeConfig:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights and images; bfloat16 is reached by autocast, with float32 weights."""
+        """The dtype of weights and images; bfloat16 uses autocast with float32 weights."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
     def place(self, model: nn.Module) -> nn.Module:
@@ -51,18 +51,18 @@ class ComputeConfig:
         return model.to(device=self.device, dtype=self.dtype, memory_format=last)  # type: ignore[call-overload, no-any-return]
 
     def active(self) -> AbstractContextManager[None]:
-        """These threads for the duration."""
+        """A context in which torch uses `threads` threads."""
         return on_threads(self.threads)
 
     def autocast(self) -> torch.autocast:
-        """bfloat16 where the operation allows it, when that is the precision; otherwise nothing."""
+        """Autocast to bfloat16 if that is the precision; otherwise a context without effect."""
         kind = torch.device(self.device).type
         return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 @contextmanager
 def on_threads(count: int) -> Iterator[None]:
-    """So many threads of torch's for the duration."""
+    """Torch uses `count` threads inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -72,8 +72,10 @@ def on_threads(count: int) -> Iterator[None]:
 
 
 def pick_device(asked: str) -> str:
-    """The device asked for; `auto` is CUDA where there is one. Raises ConfigError for a device that
-    is not here."""
+    """The device to use; `auto` is CUDA if available, or else the CPU.
+
+    Raises ConfigError for a device that this machine does not have.
+    """
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
@@ -86,11 +88,11 @@ def pick_device(asked: str) -> str:
 
 
 def keep_memory() -> None:
-    """Tells glibc to keep freed memory: otherwise each large activation is mapped, zeroed page by
-    page and unmapped again.
+    """Tells glibc to keep freed memory.
 
-    Measured on two cores, a training step of simple_cnn at batch 512 takes about two thirds of the
-    time. Elsewhere than on glibc it does nothing.
+    Otherwise each large activation is mapped, zeroed page by page and unmapped again. Measured on
+    two cores, a training step of simple_cnn at batch 512 takes about two thirds of the time.
+    Without glibc this does nothing.
     """
     if sys.platform != "linux":
         return
@@ -102,8 +104,10 @@ def keep_memory() -> None:
 
 
 def start_watching_memory(device: str) -> None:
-    """From here on `peak_memory` counts. Memory that was freed but kept for reuse is given back
-    first, where glibc allows it."""
+    """Resets the peak that `peak_memory` returns.
+
+    Freed memory that is kept for reuse is first returned to the system, if glibc allows it.
+    """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
@@ -115,22 +119,24 @@ def start_watching_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> int | None:
-    """Bytes at the highest: of the tensors on a GPU, else of the whole process; None where it
-    cannot be measured."""
+    """Peak memory in bytes: of the tensors on a GPU, or else of the whole process.
+
+    None if it cannot be measured.
+    """
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
         return None
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return 1024 * int(found[1]) if found else None
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return 1024 * int(peak[1]) if peak else None
 
 
 def candidates(
     model: nn.Module, device: str, precision: str, threads: int | None, most: int
 ) -> list[ComputeConfig]:
-    """The ways to run a step that are worth timing, the plain one first."""
+    """The compute configurations to time, the plain one first."""
     convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
     precisions: list[Precision] = ["float32", "bfloat16"] if precision == "auto" else [precision]  # type: ignore[list-item]
     formats: list[MemoryFormat] = ["contiguous", "channels_last"] if convolutional else ["contiguous"]
@@ -141,36 +147,37 @@ def candidates(
 def measure_compute(
     model: nn.Module, step: Callable[[nn.Module, ComputeConfig], None], ways: list[ComputeConfig]
 ) -> dict[ComputeConfig, float]:
-    """Seconds a step takes in each of the ways, on a copy of the model: the best of what fits into
-    `PROBE_SECONDS`.
+    """Seconds that a step takes with each configuration, on a copy of the model.
 
-    More threads are not timed again where they gained nothing in the plain way, nor is bfloat16 for
-    a step that is small anyway.
+    Each is the minimum of the repetitions that fit into `PROBE_SECONDS`. More threads are skipped
+    if they gained nothing in the plain configuration, and bfloat16 is skipped for a small step.
     """
     seconds: dict[ComputeConfig, float] = {}
     for way in ways:
-        lost = (
+        no_gain = (
             len(seconds) > 1 and way.threads > ways[0].threads and seconds[ways[1]] * GAIN > seconds[ways[0]]
         )
-        if lost or (way.precision == "bfloat16" and min(seconds.values(), default=1.0) < SMALL_STEP):
+        if no_gain or (way.precision == "bfloat16" and min(seconds.values(), default=1.0) < SMALL_STEP):
             continue
         trial = way.place(copy.deepcopy(model))
         with way.active():
             step(trial, way)  # the first call plans its kernels
-            taken: list[float] = []
-            while sum(taken) < PROBE_SECONDS:
+            times: list[float] = []
+            while sum(times) < PROBE_SECONDS:
                 start = time.perf_counter()
                 step(trial, way)
                 if torch.device(way.device).type == "cuda":
                     torch.cuda.synchronize()
-                taken.append(time.perf_counter() - start)
-            seconds[way] = min(taken)
+                times.append(time.perf_counter() - start)
+            seconds[way] = min(times)
     return seconds
 
 
 def fastest(seconds: dict[ComputeConfig, float], precision: Precision | None = None) -> ComputeConfig:
-    """The quickest way, of one precision if given; the plain one unless another is at least `GAIN`
-    times as fast."""
+    """The fastest configuration, if given of one precision.
+
+    It is the plain one unless another is at least `GAIN` times as fast.
+    """
     ways = [way for way in seconds if precision in (None, way.precision)]
     if not ways and precision is not None:  # not timed: a small step, or another machine's choice
         return replace(fastest(seconds), precision=precision)

@@ -1,97 +1,96 @@
-"""Several processes, started by torchrun, that train one model: gradients averaged, results
-gathered, decisions shared.
+"""Process-group interface for distributed training under torchrun, and its single-process default.
 
-A batch is divided as cards are dealt: of n processes the one of rank r has its images r, r + n, r +
-2n, …, so a place in the batch belongs to the same process in every batch. `core.several` is what
-torch.distributed makes of it.
+Of n processes, the one of rank r gets the images r, r + n, r + 2n, … of every batch, so a position
+in the batch always belongs to the same process. `training.process_group` implements the interface
+with torch.distributed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from stresslens.core import torchrun
 from stresslens.core.errors import ConfigError
 
-if TYPE_CHECKING:
-    pass
-
-
 TRAIN = "train"
-"""What the first process tells the others when a training begins."""
+"""The message of the first process to the others that a training begins."""
 
 
 class ProcessGroup:
-    """The processes that train together: here a single one, which has nothing to share and nobody to ask."""
+    """The processes that train together. This base class is a single process."""
 
     place = torchrun.Rank()
 
     @property
     def part(self) -> tuple[int, int]:
-        """Which of how many parts of every batch is this process's."""
+        """(rank, number of processes): which part of every batch belongs to this process."""
         return self.place.rank, self.place.world
 
     def call(self, begun: Any) -> None:
-        """Tells the others that a training begins, and what they must know."""
+        """Sends `begun`, the description of a training that begins, to the other processes."""
 
     @contextmanager
     def raise_in_all(self) -> Iterator[None]:
-        """An error that any process meets inside is raised in all of them, at the end."""
+        """A context at whose end an error of any process is raised in all processes."""
         yield
 
     def take_device(self, device: str) -> None:
-        """`cuda` means this process's own GPU from here on. Raises ConfigError for a device that
-        cannot be shared out."""
+        """Makes `cuda` mean this process's own GPU. Raises ConfigError if there are too few
+        devices."""
 
     def threads(self, count: int) -> int:
-        """This process's share of a machine's threads."""
+        """This process's share of `count` threads of a machine."""
         return count
 
     def normed(self, model: nn.Module) -> nn.Module:
-        """The model with batch norm over the whole batch, under the same names. Raises ConfigError
-        where that cannot be."""
+        """The model with batch norm over the whole batch (SyncBatchNorm), with the same tensor
+        names.
+
+        Raises ConfigError if the device does not support it.
+        """
         return model
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Gives every process the first one's values, in place."""
+        """Copies the first process's tensors into those of all processes, in place."""
 
     def broadcast_object(self, value: Any) -> Any:
-        """The first process's value, in all of them."""
+        """Returns the first process's value in all processes."""
         return value
 
     def gather(self, rows: Tensor) -> Tensor:
-        """(n, …) from the parts of the processes, in the order of what was divided."""
+        """(n, …) from the parts of all processes, in the order before they were divided."""
         return rows
 
     def total(self, count: int) -> int:
         return count
 
     def reseed(self, *values: int) -> None:
-        """Of several, each draws its own global random numbers, such as dropout's, which follow
-        from these values."""
+        """With several processes, seeds each one's global random numbers, such as dropout's.
 
-    def of_part(self, loss_of: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        """The loss of this process's part of a batch, also where that is empty."""
-        return loss_of
+        The seeds follow from `values` and the rank.
+        """
 
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]
     ) -> tuple[float, int]:
-        """Makes gradients those of the whole batch, from the parts' means over `n` images each;
-        returns its loss and size.
+        """Averages gradients and loss over the whole batch; returns its loss and size.
 
-        What lasts of an objective's `state` becomes the first process's.
+        Each process's gradients and loss are means over its `n` images. The lasting part of an
+        objective's `state` becomes that of the first process.
         """
         return loss.item(), n
 
     def agreed(self, caught: int | None, due: bool) -> tuple[int | None, bool]:
-        """Which signal all obey now, and whether all save: here at once, of several what was wished
-        before the last `combine`."""
+        """The signal that all processes obey now, and whether all save a checkpoint now.
+
+        A single process decides at once. Several decide by what each reported before the last
+        `combine`.
+        """
         return caught, due
 
     def facts(self, device: str) -> dict[str, Any]:
@@ -105,8 +104,10 @@ _current: ContextVar[ProcessGroup | None] = ContextVar("group", default=None)
 
 
 def group() -> ProcessGroup:
-    """The processes that this one trains with. Raises ConfigError where torchrun started several
-    and they were not joined."""
+    """The process group of this process.
+
+    Raises ConfigError if torchrun started several processes that have not joined a group.
+    """
     current = _current.get()
     if current is None and torchrun.rank_of_process().world > 1:
         raise ConfigError(

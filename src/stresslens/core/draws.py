@@ -1,5 +1,7 @@
-"""Random numbers that belong to an image: the same whatever the batch size, the order, or what was
-dropped."""
+"""Counter-based random numbers for each image (SplitMix64).
+
+An image gets the same numbers whatever the batch size, the order, or which images were dropped.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ def _mixed(z: Tensor) -> Tensor:
 
 
 def mix(*values: int) -> int:
-    """One seed in [0, 2⁶³) from several integers, such that neighbouring inputs give unrelated seeds."""
+    """One seed in [0, 2⁶³) from several integers; neighbouring inputs give unrelated seeds."""
     state = 0
     for value in values:
         state = (state * 31 + value + _GOLDEN) & _MASK
@@ -49,9 +51,9 @@ def _below(value: float) -> float:
 class Draws:
     """A stream of random numbers for each image of a batch.
 
-    `index` (N,) int64 names the images. Every call moves all streams on together, so a sequence of
-    calls gives an image the same numbers in whatever batch it stands. `select` keeps some of the
-    images, at the same place of their streams.
+    `index` (N,) int64 identifies the images. Every call advances all streams together, so the same
+    sequence of calls gives an image the same numbers in any batch. `select` keeps some of the
+    images, at the same position of their streams.
     """
 
     def __init__(self, seed: int, index: Tensor, *, position: int = 0) -> None:
@@ -82,9 +84,9 @@ class Draws:
         return _shift(self._bits(shape), 1) % high
 
     def select(self, keep: Tensor) -> Draws:
-        """The streams of some of the images: `keep` is a mask or positions in the batch."""
+        """The streams of the images `keep`, a mask or positions in the batch."""
         return Draws(self.seed, self.index[keep], position=self.position)
 
     def fork(self, *values: int) -> Draws:
-        """Other streams for the same images, one for each way to call it, at their beginning."""
+        """New streams for the same images, from their beginning; `values` select which."""
         return Draws(mix(self.seed, *values), self.index)

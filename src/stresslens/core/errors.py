@@ -1,4 +1,4 @@
-"""What can go wrong, each with the exit code of the command line and a message a person can act on."""
+"""Exceptions with their exit codes on the command line, and "did you mean" hints."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from dataclasses import dataclass
 
 
 class StresslensError(Exception):
-    """Base of everything stresslens raises on purpose; `str()` is the whole message, without a traceback."""
+    """Base of the errors that stresslens raises; `str()` is the whole message for the user."""
 
     exit_code = 1
 
 
 class ConfigError(StresslensError):
-    """A study, an option or a call that cannot be carried out as it is written."""
+    """A study, an option or a call is not valid."""
 
     exit_code = 2
 
 
 class DataError(StresslensError):
-    """Images or labels that cannot be used."""
+    """Images or labels cannot be used."""
 
     exit_code = 3
 
 
 class TrainingDiverged(StresslensError):
-    """A loss or a gradient that is not finite. `images` are the batch's indices in the training split."""
+    """A loss or a gradient is not finite. `images` are the batch's indices in the training
+    split."""
 
     exit_code = 4
 
@@ -35,19 +36,19 @@ class TrainingDiverged(StresslensError):
 
 
 class GateNotMet(StresslensError):
-    """A figure is below what was asked for (`--fail-under`)."""
+    """A score is below the required value (`--fail-under`)."""
 
     exit_code = 5
 
 
 class Notice(UserWarning):
-    """Something that a person should know, though the work goes on."""
+    """A warning to the user; the work continues."""
 
 
 class Stopped(BaseException):
-    """A signal arrived; the work so far is saved and the same command goes on from there.
+    """A signal arrived. The work so far is saved, and the same command resumes from there.
 
-    Not an Exception, like KeyboardInterrupt: no handler of errors may take it for one.
+    Like KeyboardInterrupt it is not an Exception, so that no error handler catches it.
     """
 
     def __init__(self, message: str, signal: int = signals.SIGTERM) -> None:
@@ -58,14 +59,15 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong at one place of a configuration; `path` is the keys that lead there."""
+    """One mistake in a configuration; `path` is the keys that lead to it."""
 
     path: tuple[str | int, ...]
     message: str
 
 
 class Problems(ConfigError):
-    """Several things wrong at once; whoever knows the file turns the paths into `file:line`."""
+    """Several mistakes in a configuration; the code that read the file turns paths into
+    `file:line`."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -75,17 +77,19 @@ class Problems(ConfigError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its name where it says nothing."""
+    """The first line of an error's message, or the name of its class if it has no message."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 MANY = 60
-"""So many names are not listed one by one."""
+"""A list of more names than this is not shown completely."""
 
 
 def closest(name: str, valid: list[str]) -> str:
-    """`; did you mean X?` when one of the valid names is near, and the valid names either way, or
-    of very many the nearest."""
+    """A hint: `did you mean 'X'?` if one of the valid names is similar, and the valid names.
+
+    Of more than `MANY` valid names only the most similar ones are listed.
+    """
     from difflib import get_close_matches
 
     near = get_close_matches(name, valid, n=1, cutoff=0.6)

@@ -1,5 +1,4 @@
-"""What audits read: tables, the smallest broken radius of every image, what an attack left on its
-way, and a probe for more."""
+"""Evidence that audits read: table rows, minimal radii, traces of attacks, and a probe."""
 
 from __future__ import annotations
 
@@ -20,10 +19,9 @@ CLEAN = "none"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: the share of n images that a model still answers right under an attack
-    at a radius.
+    """One row of a table: a model's accuracy on n images under an attack at a radius.
 
-    `attack` is `CLEAN` where there was none. What a bare table does not say is None.
+    `attack` is `CLEAN` for clean accuracy. A value that the table does not give is None.
     """
 
     model: str
@@ -36,65 +34,70 @@ class Row:
     step_size: float | None = None
     """In pixel units."""
     trained: str = ""
-    """On what the model was hardened, if a table tells ("fgsm", "pgd", …)."""
+    """The attack of the model's adversarial training ("fgsm", "pgd", …), if the table gives it."""
     line: int | None = None
     grain: float = 0.0
-    """The unit of the last digit in which the accuracy is given."""
+    """The unit of the last digit of the accuracy."""
     score: str = ""
-    """Which of several accuracies of the same model this is ("top-5"), where a table has several."""
+    """The kind of accuracy ("top-5"), if the table has several kinds for the same model."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The worst case of every image over all attempts. smallest (n,): the smallest radius of
-    `radii` at which it is broken, 0 where it is wrong unattacked, infinite where it survived; by
-    (n,): the attempt that broke it, a place in `attacks`, else -1."""
+    """The worst case of every image over all attacks."""
 
     norm: Norm
     radii: tuple[float, ...]
     smallest: NDArray[np.float64]
+    """(n,) minimal radius: the smallest of `radii` at which an attack succeeds. It is 0 for an
+    image that is misclassified without attack, and infinite if no attack succeeds."""
     by: NDArray[np.int64]
+    """(n,) the attack that succeeded, a position in `attacks`, or -1."""
     attacks: tuple[str, ...]
     asked: int
-    """How many images were to be attacked."""
+    """The number of images that the attack was given."""
     reported: float | None = None
-    """The model's clean accuracy on the same images as its own record has it."""
+    """The model's clean accuracy on the same images, from its own record."""
 
     def robust(self, eps: float) -> NDArray[np.bool_]:
-        """(n,) which images are answered right at every radius up to this."""
+        """(n,) which images are classified correctly at every radius up to `eps`."""
         return self.smallest > eps
 
 
 @dataclass
 class Trace:
-    """What one attack showed at one radius (the largest of those attacked together)."""
+    """What was observed of one attack at one radius (the largest of those attacked together)."""
 
     attack: str
     options: Mapping[str, Any]
     eps: float
     n: int
-    """Images attacked: those that nothing had broken before."""
+    """Attacked images: those that no earlier attack had broken."""
     broke: int = 0
+    """Images on which the attack succeeded."""
     outside: int = 0
-    """Returned images that lie outside the ball or the box."""
+    """Returned images that are outside the ball or the box."""
     excess: float = 0.0
-    """The largest size of a returned perturbation over the radius."""
+    """The largest norm of a returned perturbation, divided by the radius."""
     silent: int = 0
-    """Images of which an iterate inside ball and box fooled the model and the returned image does not."""
+    """Images for which an iterate inside ball and box fooled the model, but not the returned
+    image."""
     zero_at_start: int = 0
+    """Images whose gradient was exactly zero at the first iterate."""
     zero_on_path: int = 0
-    """Images whose gradient was exactly zero at the first iterate; at a later one."""
+    """Images whose gradient was exactly zero at a later iterate."""
     gradients: int = 0
-    """Gradients taken, counted by image; `forwards` counts every image that went through the model."""
+    """Number of gradients, counted by image; `forwards` is the number of forward passes by
+    image."""
     forwards: int = 0
     seconds: float = 0.0
     followed: int = 0
-    """Images that were not broken and whose loss was seen at every iterate; 0 where there are too
-    few iterates to say more."""
+    """Images that were not broken and whose loss is known at every iterate; 0 if there are too few
+    iterates to judge."""
     rising: int = 0
-    """Those of them whose best loss still rose in the last iterates."""
+    """How many of the `followed` images had a best loss that still rose in the last iterates."""
     passes: int = 1
-    """That the model's answers were averaged over; more than one where it is random."""
+    """Forward passes that logits were averaged over; more than one for a random model."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
@@ -105,10 +108,10 @@ class Trace:
 
 
 class Probe(Protocol):
-    """More attacks on a fixed sample of the images, for audits that need some. Every call costs
-    time; `spent` is the sum.
+    """Runs further attacks on a fixed sample of the images, for audits that need them.
 
-    images (m, C, H, W), labels (m,), all of them answered right unattacked.
+    images are (m, C, H, W), labels (m,); the model classifies all of them correctly without attack.
+    Every call costs time; `spent` is the sum.
     """
 
     images: Tensor
@@ -116,24 +119,24 @@ class Probe(Protocol):
     norm: Norm
     radii: tuple[float, ...]
     protocol: Sequence[Any]
-    """The attacks that the result rests on, by name and options."""
+    """The attacks of the result, by name and options."""
     longer: Sequence[Any]
-    """Those of them that take steps or queries, with twice as many."""
+    """The attacks of `protocol` that take steps or queries, with twice as many."""
     surrogate: Any
     """Another model for the same images, or None."""
     spent: float
     """Seconds."""
     disturbed: list[str]
-    """What attacks left behind that was not so before, in words."""
+    """Changes that attacks left behind (of modes, gradients, …), in words."""
 
     def broken(
         self, attacks: Sequence[Any], eps: float, *, to_end: bool = False
     ) -> tuple[NDArray[np.bool_], list[Trace]]:
-        """(m,) which images these attacks break at a radius, each on those that the ones before
-        left, and what each showed.
+        """(m,) which images these attacks break at a radius, and a trace of each attack.
 
-        An infinite radius allows every image of the box. With `to_end` no image is dropped once
-        broken (and only the first few are attacked), so that what an attack returns can be compared
-        with what it met. Nothing that the result found before is made use of.
+        Each attack gets the images that the earlier ones did not break. An infinite radius allows
+        every image of the box. With `to_end`, images are not dropped once they are broken, and only
+        the first few are attacked; the returned images can then be compared with the iterates. The
+        attacks start from scratch: they use nothing of the result.
         """
         ...

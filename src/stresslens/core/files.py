@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read with a clear error."""
+"""Atomic file writes, and reading of JSON and npz files with clear errors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from stresslens.core.errors import ConfigError, StresslensError, first_line
 
 
 class UnreadableRun(ConfigError):
-    """A run folder whose files are missing, damaged or not what they claim to be."""
+    """Files of a run folder are missing, damaged, or of another format."""
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """`write` fills a file beside `path`, which takes its place only once it is whole and on the disk.
+    """Lets `write` fill a temporary file beside `path`, syncs it to disk, and renames it to `path`.
 
-    Raises StresslensError, leaving the old file, when the disk is full or the folder cannot be written.
+    If the disk is full or the folder cannot be written, raises StresslensError and keeps the old
+    file.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -34,7 +35,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise StresslensError(
-            f"cannot write {path}: {reason}. What was there before is unharmed; free or change the place (--out)"
+            f"cannot write {path}: {reason}. The old file is unchanged; "
+            "free some space or choose another place (--out)"
         ) from error
     finally:
         with suppress(OSError):
@@ -55,16 +57,11 @@ def read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
-def finished_result(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The folder's result.json, if it is of this fingerprint; written last, it says that all is there."""
-    path = folder / "result.json"
-    kept: dict[str, Any] | None = read_json(path) if path.is_file() else None
-    return kept if kept is not None and kept["fingerprint"] == fingerprint else None
-
-
 def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, or `only` some. Raises UnreadableRun when it is damaged, or saying
-    `absent` when there is none."""
+    """The arrays of an npz file, or `only` the named ones.
+
+    Raises UnreadableRun if it is damaged, or with the message `absent` if it does not exist.
+    """
     try:
         with path.open("rb") as file:
             return arrays_in(file, path, only)
@@ -75,7 +72,7 @@ def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> d
 
 
 def arrays_in(file: IO[bytes], name: object, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """The same of an opened file, whose `name` an error tells."""
+    """The arrays of an opened npz file; `name` is what an error calls it."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in (arrays.files if only is None else only)}

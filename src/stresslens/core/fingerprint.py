@@ -1,4 +1,4 @@
-"""A short digest of plain values."""
+"""Fingerprint: a short SHA-256 digest of plain values."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from typing import Any
 
 
 def fingerprint_of(values: Any) -> str:
-    """16 hexadecimal digits of plain values, whatever the order of their keys."""
+    """16 hexadecimal digits of plain values; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

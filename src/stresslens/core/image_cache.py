@@ -1,5 +1,7 @@
-"""Images on the disk, decoded once: a memory map of pixels or, above a limit, the files' bytes, in
-a cache keyed by content."""
+"""Cache of decoded images on disk, keyed by content.
+
+It holds a memory map of pixels or, above a size limit, the bytes of the image files.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,42 +32,37 @@ from stresslens.core.image_files import (
     Item,
     Unreadable,
     decode,
-    decode_group,
     digest,
     quietly,
     read_image,
 )
+from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
 
 VERSION = 1
-"""Part of every key: pictures decoded in another way have another."""
-
-GROUP, GROUP_BYTES = 256, 2**25
-"""Files decoded at a time by a process, and about how many bytes at most; a single group is decoded
-without starting one."""
+"""Part of every key; it changes when decoding changes."""
 
 ROOM = 1.1
-"""How many times what is to be written must be free on the disk."""
+"""The free disk space must be this many times the size of the images."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """Picture files in the order of their names. `read` gives each with its position, as a path or
-    as bytes, in any order.
+    """Image files in the order of their names.
 
-    `stamp` changes when a file is added, removed, renamed or written: while it is the same, nothing
-    is read again.
+    `read` yields each file with its position, as a path or as bytes, in any order. `stamp` changes
+    if a file is added, removed, renamed or written; while it is the same, no file is read again.
     """
 
     names: Sequence[str]
     total: int
-    """Bytes of all."""
+    """Size of all files, in bytes."""
     stamp: str
     read: Callable[[], Iterator[Item]]
 
 
 class Stored:
-    """uint8 images (N,C,H,W) on the disk, read when they are indexed: `stored[rows]` is a tensor on
+    """uint8 images (N,C,H,W) on disk; indexing reads them: `stored[rows]` is a tensor on
     `device`."""
 
     dtype = torch.uint8
@@ -77,7 +71,7 @@ class Stored:
     def __init__(
         self, folder: Path, frame: Frame, places: NDArray[np.int64], device: torch.device | str = "cpu"
     ) -> None:
-        """`places` (N,) are where the images stand in the folder's files."""
+        """`places` (N,) are the images' positions among the files of the cache folder."""
         assert frame.size is not None
         self.folder, self.frame, self.places = folder, frame, places
         self.device = torch.device(device)
@@ -92,18 +86,21 @@ class Stored:
         return torch.from_numpy(images).to(self.device)
 
     def select(self, rows: Tensor) -> Stored:
-        """Some of the images, none of them read."""
+        """A subset of the images; nothing is read."""
         return Stored(self.folder, self.frame, self.places[rows.cpu().numpy()], self.device)
 
     def joined(self, others: Sequence[Stored]) -> Stored:
-        """These images and then others of the same folder."""
+        """These images followed by `others` of the same cache folder."""
         return Stored(
             self.folder, self.frame, np.concatenate([part.places for part in (self, *others)]), self.device
         )
 
     def to(self, device: torch.device | str) -> Stored | Tensor:
-        """On a GPU that has room for them twice over, all of the images; else as they are, each
-        batch moved when it is read."""
+        """Moves the images to a device.
+
+        A GPU with free memory for twice the images gets all of them at once. Otherwise each batch
+        is moved when it is read.
+        """
         kind = torch.device(device)
         moved = Stored(self.folder, self.frame, self.places, kind)
         return (
@@ -117,7 +114,7 @@ class Stored:
         return False
 
     def content(self) -> bytes:
-        """16 bytes an image that change with any of its pixels."""
+        """Digests of the pixels, 16 bytes for each image."""
         return bytes(self._facts["pixel_digest"][self.places].tobytes())
 
     @cached_property
@@ -139,9 +136,8 @@ class Stored:
         starts, lengths = self._facts["start"], self._facts["bytes"]
 
         def pixels(place: int) -> NDArray[np.uint8]:
-            return decode(
-                self._encoded[starts[place] : starts[place] + lengths[place]].tobytes(), self.frame
-            ).pixels
+            content = self._encoded[starts[place] : starts[place] + lengths[place]].tobytes()
+            return decode(content, self.frame).pixels
 
         images = np.empty((len(places), *self.shape[1:]), np.uint8)
         with quietly(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -155,20 +151,26 @@ class Stored:
 
 @dataclass(frozen=True)
 class Store:
-    """What was decoded: the images that could be read, their positions among the files and FACTS,
-    and the others' reasons."""
+    """The result of decoding: the readable images, and why the others cannot be read."""
 
     images: Stored
     positions: NDArray[np.int64]
+    """(N,) positions of the readable images among the files."""
     facts: NDArray[np.void]
+    """(N,) of dtype FACTS."""
     unreadable: list[tuple[int, str]]
+    """Position and reason of each unreadable file."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be decoded, and how: `size` None takes the pictures' own, which must then be one;
-    `channels` None is 3 as soon as one picture has colours. Images of more than `most_bytes`
-    together are kept as their files' bytes and decoded for each batch."""
+    """Which files to decode, and how.
+
+    With `size` None, the images keep their size, which must then be the same for all. With
+    `channels` None, there are 3 channels if any image has colours, or else 1. If the pixels of all
+    images take more than `most_bytes`, the bytes of the files are kept instead, and each batch is
+    decoded when it is read.
+    """
 
     files: Files
     name: str
@@ -178,41 +180,45 @@ class Order:
     most_bytes: float
 
     @property
-    def asked(self) -> str:
-        """What the result depends on besides the files."""
+    def options(self) -> str:
+        """The options that the result depends on, besides the files."""
         return json.dumps([VERSION, self.size, self.fit, self.channels])
 
     def folder_name(self, digests: bytes = b"", *, as_pixels: bool = True) -> str:
-        """Where the result lies, by the files' digests; without them, how that begins."""
-        key = digest(f"{self.asked} {as_pixels}".encode() + digests).hex() if digests else ""
+        """The name of the result's folder, from the files' digests; without them, only its
+        prefix."""
+        key = digest(f"{self.options} {as_pixels}".encode() + digests).hex() if digests else ""
         return f"{len(self.files.names)}-{self.files.total}-{key}"
 
 
 def decoded(order: Order, cache: Path) -> Store:
-    """Every file decoded whole, once; from the cache while the files are the same. Raises DataError."""
-    index = cache / "index" / f"{digest(f'{order.files.stamp} {order.asked}'.encode()).hex()}.json"
+    """Decodes every file, or takes the images from the cache if the files are the same.
+
+    Raises DataError if no file can be read, or if the images cannot be decoded as ordered.
+    """
+    index = cache / "index" / f"{digest(f'{order.files.stamp} {order.options}'.encode()).hex()}.json"
     if index.exists():
         folder = cache / str(read_json(index)["folder"])
-        if (folder / "meta.json").exists() and _as_asked(folder, order.most_bytes):
+        if (folder / "meta.json").exists() and _keeps_limit(folder, order.most_bytes):
             return _opened(folder)
     cache.mkdir(parents=True, exist_ok=True)
-    _remove_what_was_killed(cache)
+    _remove_partial_folders(cache)
     folder = _same_content(order, cache) or _decode(order, cache)
     if read_json(folder / "meta.json")["lasting"]:
         write_json(index, {"folder": folder.name})
     return _opened(folder)
 
 
-def _as_asked(folder: Path, most_bytes: float) -> bool:
-    """Whether the images lie there as pixels, or are too many for it."""
+def _keeps_limit(folder: Path, most_bytes: float) -> bool:
+    """Whether the folder holds pixels, or the pixels would take more than `most_bytes`."""
     if (folder / "pixels").exists():
         return True
     frame = read_json(folder / "meta.json")["frame"]
     return len(_load_facts(folder)) * int(np.prod([frame["channels"], *frame["size"]])) > most_bytes
 
 
-def _remove_what_was_killed(cache: Path) -> None:
-    """Folders half written by processes that are gone."""
+def _remove_partial_folders(cache: Path) -> None:
+    """Removes incomplete folders of processes that no longer run."""
     for partial in cache.glob(".partial-*"):
         try:
             os.kill(int(partial.name.split("-")[1]), 0)
@@ -236,8 +242,11 @@ def _load_facts(folder: Path) -> NDArray[np.void]:
 
 
 def _same_content(order: Order, cache: Path) -> Path | None:
-    """The folder of the same pictures decoded from another place, or before they were touched:
-    worth a look at every byte only when there is one of as many files and bytes."""
+    """The cache folder of files with the same content, or None.
+
+    The files may have been elsewhere, or may have been touched since. They are read only if the
+    cache has a folder with the same number of files and bytes.
+    """
     candidates = list(cache.glob(f"{order.folder_name()}*"))
     if not candidates:
         return None
@@ -247,13 +256,13 @@ def _same_content(order: Order, cache: Path) -> Path | None:
             digests[position] = digest(read_image(file))
     wanted = {order.folder_name(b"".join(digests), as_pixels=as_pixels) for as_pixels in (True, False)}
     return next(
-        (folder for folder in candidates if folder.name in wanted and _as_asked(folder, order.most_bytes)),
+        (folder for folder in candidates if folder.name in wanted and _keeps_limit(folder, order.most_bytes)),
         None,
     )
 
 
 class _Recolour(Exception):
-    """The first pictures were grey, and now one has colours."""
+    """An image has colours although the first images were grey."""
 
 
 def _decode(order: Order, cache: Path) -> Path:
@@ -265,7 +274,7 @@ def _decode(order: Order, cache: Path) -> Path:
 
 
 def _first_frame(order: Order) -> Frame:
-    """The frame that the first readable picture suggests, where the order leaves it open."""
+    """The frame; options that the order leaves open follow from the first readable image."""
     reasons = []
     for position, file in order.files.read():
         try:
@@ -280,7 +289,7 @@ def _first_frame(order: Order) -> Frame:
             order.fit,
         )
     shown = "\n".join(reasons[:20]) + (f"\n… and {len(reasons) - 20} more" if len(reasons) > 20 else "")
-    raise DataError(f"{order.name}: none of the {len(reasons)} files can be read as a picture\n{shown}")
+    raise DataError(f"{order.name}: none of the {len(reasons)} files can be read as an image\n{shown}")
 
 
 def _write(order: Order, cache: Path, frame: Frame) -> Path:
@@ -300,7 +309,7 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
         lasting = True
         done = 0
         with (partial / "encoded").open("wb") as encoded:
-            for group in _groups(files, frame, pixels):
+            for group in decoded_groups(files.read(), n, files.total, frame, pixels=pixels):
                 if order.channels is None and frame.channels == 1 and any(group.facts["coloured"]):
                     raise _Recolour
                 if order.size is None:
@@ -309,10 +318,10 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
                 for position, content in zip(group.positions, group.contents):
                     facts["start"][position] = encoded.tell()
                     encoded.write(content)
-                for position, reason, of_file, again in group.unreadable:
-                    facts["file_digest"][position] = np.void(of_file)
+                for position, reason, file_digest, permanent in group.unreadable:
+                    facts["file_digest"][position] = np.void(file_digest)
                     unreadable.append((position, reason))
-                    lasting = lasting and again
+                    lasting = lasting and permanent
                 done += len(group.positions) + len(group.unreadable)
                 advance(f"decoding {order.name}", done, n)
         if as_pixels:
@@ -329,63 +338,25 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
         try:
             partial.rename(folder)
         except OSError:
-            if not (folder / "meta.json").exists():  # else another process was quicker
+            if not (folder / "meta.json").exists():  # otherwise another process was faster
                 raise
         return folder
     except OSError as error:
         raise StresslensError(
-            f"{order.name} cannot be decoded into {cache}: {error.strerror or error}; XDG_CACHE_HOME moves that folder"
+            f"{order.name} cannot be decoded into {cache}: {error.strerror or error}; "
+            "XDG_CACHE_HOME moves that folder"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _groups(files: Files, frame: Frame, pixels: Path | None) -> Iterator[DecodedFiles]:
-    """The groups as they are decoded, by as many processes as there are cores."""
-    batches = _batched(
-        files.read(), max(1, min(GROUP, GROUP_BYTES * len(files.names) // max(1, files.total)))
-    )
-    if len(files.names) <= GROUP:
-        yield from (decode_group(batch, frame, pixels=pixels) for batch in batches)
-        return
-    from joblib import Parallel, delayed
-
-    abandoned = False
-
-    def wanted() -> Iterator[list[Item]]:
-        for batch in batches:
-            if abandoned:
-                return
-            yield batch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
-    pool = Parallel(n_jobs=cores, return_as="generator", pre_dispatch="2*n_jobs")
-    groups = pool(delayed(decode_group)(batch, frame, pixels=pixels) for batch in wanted())
-    try:
-        for group in groups:  # noqa: UP028 (`yield from` would close `groups` before it is emptied below)
-            yield group
-    except BrokenProcessPool as error:
-        raise StresslensError(
-            "a decoding process was ended from outside (out of memory?); the same command starts again"
-        ) from error
-    finally:
-        abandoned = True
-        deque(
-            groups, maxlen=0
-        )  # what is under way ends first: nothing may write into a folder that is removed
-
-
-def _batched(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    while batch := list(islice(items, size)):
-        yield batch
 
 
 def _check_one_size(group: DecodedFiles, size: tuple[int, int], order: Order) -> None:
     for position, height, width in zip(group.positions, group.facts["height"], group.facts["width"]):
         if (height, width) != size:
             raise DataError(
-                f"{order.name}: the pictures differ in size (the first is {size[1]}×{size[0]} pixels, "
-                f"{order.files.names[position]} {width}×{height}); set `size`, and `fit` to crop, pad or stretch"
+                f"{order.name}: the images differ in size (the first is {size[1]}×{size[0]} pixels, "
+                f"{order.files.names[position]} {width}×{height}); "
+                "set `size`, and `fit` to crop, pad or stretch"
             )
 
 
@@ -393,6 +364,8 @@ def _check_room(cache: Path, needed: int, name: str) -> None:
     free = shutil.disk_usage(cache).free
     if needed * ROOM > free:
         raise DataError(
-            f"{name}: the decoded images take {needed / 1e9:.1f} GB, and {cache} has {free / 1e9:.1f} GB free. Free some, set "
-            "XDG_CACHE_HOME to a folder on another disk, take a smaller `size`, or lower `cache_gb` to keep the files as they are"
+            f"{name}: the decoded images take {needed / 1e9:.1f} GB, "
+            f"and {cache} has {free / 1e9:.1f} GB free. Free some space, "
+            "set XDG_CACHE_HOME to a folder on another disk, take a smaller `size`, "
+            "or lower `cache_gb` to keep the files as they are"
         )

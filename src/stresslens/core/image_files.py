@@ -1,5 +1,7 @@
-"""Picture files → pixels, as a viewer shows them. Free of torch, so that a decoding process starts
-quickly."""
+"""Decoding of image files to pixels, as a viewer shows them.
+
+This module does not import torch, so that a decoding process starts quickly.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import (  # importing a plug-in of Pillow's makes its format known
+from PIL import (  # importing a plug-in of Pillow registers its format
     AvifImagePlugin,  # noqa: F401
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
@@ -44,8 +46,8 @@ FORMATS = tuple(
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
     if name in Image.OPEN
 )
-"""What is decoded, whatever the file's name says, where Pillow was built with it. Formats that run
-programs (EPS) are left out."""
+"""The formats that are decoded, whatever the file's name is, if Pillow was built with them. Formats
+that run programs (EPS) are left out."""
 
 SUFFIXES = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", "MPO")),
@@ -62,44 +64,47 @@ SUFFIXES = {
     **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), ("PPM",)),
     **dict.fromkeys((".jp2", ".j2k", ".jpx"), ("JPEG2000",)),
 }
-"""Names that mark a file as a picture, and the formats they promise."""
+"""Suffixes of image files, and the formats that they stand for."""
 
 MOST_PIXELS = 178_956_970
-"""Beyond it a picture is taken for a decompression bomb: twice Pillow's own warning, half a
-gigabyte as RGB."""
+"""An image with more pixels is refused as a decompression bomb. It is twice the limit of Pillow's
+warning, and half a gigabyte as RGB."""
 
 HEAD = 2**18
-"""Bytes within which a JPEG says how it is to be turned."""
+"""The orientation of a JPEG (EXIF, XMP) is in the first so many bytes."""
 
 MOST_BYTES = 2**29
-"""A file that is larger is no picture that could be decoded."""
+"""A larger file is refused."""
 
 GREY = {"1", "L", "LA", "La", "I"}
 
 
 class Unreadable(Exception):
-    """A file that is no whole picture; the message says why."""
+    """A file cannot be decoded as a complete image; the message is the reason."""
 
 
 Item = tuple[int, str | bytes | Unreadable]
-"""A file with its position among all: where it lies, what it holds, or why it cannot be had."""
+"""A file's position among all files, and its path, its content, or why it cannot be read."""
 
 
 class DecodedImage(NamedTuple):
-    """pixels (C,H,W) uint8; the size as a viewer shows it before fitting; whether the file has
-    colours; its format."""
+    """A decoded image file. `width` and `height` are as a viewer shows it, before fitting."""
 
     pixels: NDArray[np.uint8]
+    """(C,H,W)."""
     width: int
     height: int
     coloured: bool
+    """Whether the file has colours."""
     format: str
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The shape that pictures are brought to: `size` (height, width), None for the picture's own; 1
-    channel or 3."""
+    """The shape that images are fitted to: 1 or 3 channels, and `size` (height, width).
+
+    With `size` None, an image keeps its size.
+    """
 
     channels: int
     size: tuple[int, int] | None
@@ -107,25 +112,25 @@ class Frame:
 
     @staticmethod
     def of(shape: tuple[int, int, int], fit: Fit, taker: object) -> Frame:
-        """What brings pictures to images (channels, height, width). Raises DataError where no
-        picture file has the channels."""
+        """The frame for images of `shape` (channels, height, width).
+
+        Raises DataError, with `taker` in the message, unless there are 1 or 3 channels.
+        """
         channels, height, width = shape
         if channels not in (1, 3):
-            raise DataError(
-                f"{taker} takes images of {channels} channels, which a picture file does not have"
-            )
+            raise DataError(f"{taker} takes images of {channels} channels, which an image file does not have")
         return Frame(channels, (height, width), fit)
 
 
 def read_image(file: str | bytes | Unreadable) -> bytes:
-    """A file's bytes, from wherever it comes. Raises Unreadable, and OSError."""
+    """A file's bytes, from its path or as given. Raises Unreadable or OSError."""
     if isinstance(file, Unreadable):
         raise file
     if isinstance(file, bytes):
         return file
     facts = os.stat(file)
     if not stat.S_ISREG(facts.st_mode):
-        raise Unreadable("no regular file")
+        raise Unreadable("not a regular file")
     if facts.st_size > MOST_BYTES:
         raise Unreadable(f"larger than {MOST_BYTES // 2**20} MB")
     with open(file, "rb") as opened:
@@ -133,13 +138,13 @@ def read_image(file: str | bytes | Unreadable) -> bytes:
 
 
 def decode(content: bytes, frame: Frame) -> DecodedImage:
-    """A whole picture from a file's bytes, as a viewer shows it.
+    """Decodes a file's bytes to an image, as a viewer shows it.
 
-    Turned as its EXIF says; transparent parts on white; palettes, CMYK and 16 bits as 8-bit grey or
-    RGB; of an animation the first image. `crop` cuts the longer side evenly, `pad` adds black,
-    `stretch` does neither. Colour profiles are not applied. A large JPEG is decoded at a half, a
-    quarter or an eighth, at least twice the size asked for. Raises Unreadable; nothing is ever put
-    in a picture's place.
+    It is rotated as its EXIF says. Transparent parts are put on white. Palettes, CMYK and 16 bits
+    become 8-bit grey or RGB. Of an animation the first image is taken. `crop` cuts the longer side
+    evenly, `pad` adds black, `stretch` does neither. Colour profiles are not applied. A large JPEG
+    is decoded at a half, a quarter or an eighth of its size, but at least at twice the frame's
+    size. Raises Unreadable if the image is not complete.
     """
     if not content:
         raise Unreadable("the file is empty")
@@ -148,10 +153,12 @@ def decode(content: bytes, frame: Frame) -> DecodedImage:
 
 
 def _plain_jpeg(content: bytes, frame: Frame) -> DecodedImage | None:
-    """A small grey or RGB JPEG without EXIF or XMP: five times as fast as by Pillow, to the same
-    bits. None leaves it to Pillow."""
-    turned = any(content.find(mark, 0, HEAD) >= 0 for mark in (b"Exif\0", b"ns.adobe.com/xap"))
-    if not content.startswith(b"\xff\xd8\xff") or turned:
+    """Decodes a small grey or RGB JPEG without EXIF or XMP, five times as fast as Pillow.
+
+    The pixels are the same as Pillow's. Returns None if Pillow must decode the file.
+    """
+    has_metadata = any(content.find(mark, 0, HEAD) >= 0 for mark in (b"Exif\0", b"ns.adobe.com/xap"))
+    if not content.startswith(b"\xff\xd8\xff") or has_metadata:
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content, strict=True)
@@ -162,7 +169,7 @@ def _plain_jpeg(content: bytes, frame: Frame) -> DecodedImage | None:
         ):
             return None
         pixels = simplejpeg.decode_jpeg(content, "GRAY" if space == "Gray" else "RGB", strict=True)
-    except ValueError:  # damaged, or odd: Pillow decides
+    except ValueError:  # damaged or unusual: Pillow decides
         return None
     channels = pixels.shape[2]
     if channels != frame.channels or frame.size not in (None, (height, width)):
@@ -172,7 +179,8 @@ def _plain_jpeg(content: bytes, frame: Frame) -> DecodedImage | None:
 
 
 def _reduction(width: int, height: int, frame: Frame) -> int:
-    """How many times smaller, at most, a JPEG may be decoded and still be twice as large as the frame."""
+    """The largest factor by which a JPEG may be reduced and still be twice as large as the
+    frame."""
     return min(width, height) // (2 * max(frame.size)) if frame.size is not None else 1
 
 
@@ -189,7 +197,7 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
                 picture.draft(None, (2 * max(frame.size), 2 * max(frame.size)))
             picture.load()
             scaled = picture.size
-            with suppress(Exception):  # damaged EXIF: a viewer shows the picture as it lies
+            with suppress(Exception):  # damaged EXIF: a viewer does not rotate the image
                 ImageOps.exif_transpose(picture, in_place=True)
             if (picture.size[0] > picture.size[1]) != (scaled[0] > scaled[1]):
                 width, height = height, width
@@ -199,32 +207,32 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
         raise
     except UnidentifiedImageError:
         raise Unreadable(
-            f"no picture of a known format, or damaged where it begins ({content[:12]!r})"
+            f"not an image of a known format, or damaged at its beginning ({content[:12]!r})"
         ) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels: taken for a decompression bomb") from None
-    except Exception as error:  # a decoder fed with damaged bytes may raise anything
+    except Exception as error:  # a decoder may raise anything for damaged bytes
         raise Unreadable(first_line(error)) from None
     return DecodedImage(pixels.transpose(2, 0, 1), width, height, coloured, kind)
 
 
 def _as_array(picture: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, channels)."""
+    """The pixels as (H, W, channels)."""
     pixels = np.asarray(picture)
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def _eight_bit(picture: Image.Image, channels: int) -> Image.Image:
-    """L or RGB."""
+    """The image in Pillow's mode L (1 channel) or RGB (3 channels)."""
     if picture.mode.startswith("I"):
         values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65_535 or (picture.mode == "I" and values.max() <= 255):
             raise Unreadable(
-                f"its values run from {values.min()} to {values.max()}; what white is cannot be known"
+                f"its values run from {values.min()} to {values.max()}; the value of white is not known"
             )
         picture = Image.fromarray((values >> 8).astype(np.uint8))
     elif picture.mode == "F":
-        raise Unreadable("its pixels are floating-point numbers; what white is cannot be known")
+        raise Unreadable("its pixels are floating-point numbers; the value of white is not known")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         whole = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
@@ -244,12 +252,12 @@ def _fitted(picture: Image.Image, frame: Frame) -> Image.Image:
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or a folder is one that systems leave behind."""
+    """Whether a file or a folder is hidden, or left behind by an operating system."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def files_below(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry[str]]:
-    """Every file below a folder but the hidden ones; links are followed, unless they lead back up."""
+    """Every file below a folder, except hidden ones. Links are followed unless they form a loop."""
     facts = os.stat(folder)
     here = (facts.st_dev, facts.st_ino)
     if here in above:
@@ -273,14 +281,14 @@ def files_below(folder: str, above: frozenset[tuple[int, int]] = frozenset()) ->
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without Pillow's warnings about odd but readable files."""
+    """Suppresses Pillow's warnings about unusual but readable files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def digest(content: bytes) -> bytes:
-    """16 bytes that tell one content from another."""
+    """A digest of 16 bytes (BLAKE2b)."""
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
@@ -296,27 +304,29 @@ FACTS = np.dtype(
         ("start", np.int64),
     ]
 )
-"""Of each picture: its size as shown, its file's length, whether it has colours, its format,
-digests of its pixels and of its file, and where its file begins among those that are kept."""
+"""Facts about one image: its size as shown, the file's length in bytes, whether it has colours, its
+format, digests of pixels and file, and where its bytes begin in the cache's file."""
 
 
 class DecodedFiles(NamedTuple):
-    """What some of the files came to: of those that could be read their positions, FACTS (n,) and,
-    if kept, their bytes.
-
-    Of the others: position, reason, the digest of the file, and whether the same bytes would fail again.
-    """
+    """The result of decoding a group of files."""
 
     positions: list[int]
+    """Positions of the n readable files."""
     facts: NDArray[np.void]
+    """(n,) of dtype FACTS."""
     contents: list[bytes]
+    """The bytes of the readable files if they are kept, else empty."""
     unreadable: list[tuple[int, str, bytes, bool]]
+    """Position, reason and file digest of each unreadable file, and whether the failure is
+    permanent."""
 
 
 def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) -> DecodedFiles:
-    """Decodes files, each with its position, and writes image k to the k-th place of the file `pixels`.
+    """Decodes files and writes the image with position k to position k of the file `pixels`.
 
-    Without `pixels` the files' bytes are handed back instead. What cannot be read is listed with the reason.
+    Without `pixels`, the files' bytes are returned instead. Unreadable files are listed with the
+    reason.
     """
     positions, facts, contents, unreadable = [], [], [], []
     with quietly(), pixels.open("r+b") if pixels is not None else nullcontext() as target:
@@ -327,8 +337,8 @@ def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) ->
                 picture = decode(content, frame)
             except (OSError, Unreadable) as error:
                 reason = error.strerror if isinstance(error, OSError) else None
-                lasting = isinstance(error, Unreadable | FileNotFoundError)
-                unreadable.append((position, reason or str(error), digest(content), lasting))
+                permanent = isinstance(error, Unreadable | FileNotFoundError)
+                unreadable.append((position, reason or str(error), digest(content), permanent))
                 continue
             image = picture.pixels.tobytes()
             if target is not None:

@@ -1,4 +1,4 @@
-"""What a model computes on the way: hooks, modes, the outputs of its layers."""
+"""Model inspection with forward hooks: layer outputs, activations, features, spatial layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from stresslens.core.types import Shape
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the duration; each module's own mode comes back, also after an exception."""
+    """Evaluation mode inside the context; each module's mode is restored, also after an
+    exception."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -32,8 +33,10 @@ def hooked(
     hook: Callable[[str, nn.Module, tuple[Any, ...], Any], None],
     chosen: Iterable[tuple[str, nn.Module]] | None = None,
 ) -> Iterator[None]:
-    """Calls `hook(name, module, inputs, output)` after each forward pass of the `chosen` modules,
-    by default of the leaves; the hooks always come off."""
+    """Calls `hook(name, module, inputs, output)` after each forward pass of the `chosen` modules.
+
+    By default these are the leaf modules. The hooks are always removed at the end.
+    """
     leaves = ((name, module) for name, module in model.named_modules() if not any(module.children()))
     handles = [
         module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))
@@ -47,8 +50,10 @@ def hooked(
 
 
 def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
-    """The names, within the net, of the parameters of the layer that gives the logits; none where
-    no layer does by itself."""
+    """The names within the net of the parameters of the layer whose outputs are the logits.
+
+    Empty if there is no such layer.
+    """
     last: list[tuple[str, nn.Module, Tensor]] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -61,45 +66,46 @@ def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
     if not last:
         return ()
     name, module, output = last[0]
-    if output.ndim == 3 or output.shape[:2] != logits.shape:  # tokens are no logits
+    if output.ndim == 3 or output.shape[:2] != logits.shape:  # tokens, not logits
         return ()
     return tuple(f"{name}.{parameter}" for parameter, _ in module.named_parameters())
 
 
 @contextmanager
 def tapped(model: nn.Module, names: Sequence[str] | None = None) -> Iterator[dict[str, Tensor]]:
-    """A dictionary that fills, in the order of a forward pass, with the outputs of these submodules
-    (of all but the model itself without names) that are tensors; of one that runs several times the
-    last. The hooks always come off."""
-    found: dict[str, Tensor] = {}
+    """A dictionary that a forward pass fills with the outputs of submodules, in running order.
+
+    Without `names` these are all submodules, except the model itself. Only tensor outputs are kept;
+    of a submodule that runs several times, the last one. The hooks are always removed at the end.
+    """
+    outputs: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, tuple) and output:
             output = output[0]
         if isinstance(output, Tensor):
-            found.pop(name, None)
-            found[name] = output
+            outputs.pop(name, None)
+            outputs[name] = output
 
-    every = model.named_modules(remove_duplicate=False)
-    with hooked(
-        model, keep, [(name, module) for name, module in every if name and (names is None or name in names)]
-    ):
-        yield found
+    modules = model.named_modules(remove_duplicate=False)
+    chosen = [(name, module) for name, module in modules if name and (names is None or name in names)]
+    with hooked(model, keep, chosen):
+        yield outputs
 
 
 def grid(output: Tensor, module: nn.Module, images: Tensor) -> Tensor | None:
-    """A layer's output as (N, C, h, w), laid out like the images (N, ·, H, W) it was computed from;
-    None where it is not.
+    """A layer's output as (N, C, h, w), spatially aligned with the images (N, ·, H, W); or None.
 
-    Convolutions give that shape. Tokens (N, T, C), after what stands in front of them (a class
-    token), are read row by row on the grid with the images' proportions; (N, h, w, C) behind a
-    layer normalisation of C has its channels brought forward.
+    Convolutions have this shape. Tokens (N, T, C), without up to five extra tokens in front of them
+    (a class token), are placed row by row on a grid with the images' proportions. The output (N, h,
+    w, C) of a layer normalisation or a linear layer over C is permuted. None if the output has no
+    spatial layout.
     """
     n, sides = len(images), images.shape[2:]
     if output.ndim == 4 and len(output) == n:
         last = isinstance(module, nn.LayerNorm | nn.Linear) and _width(module) == output.shape[3]
-        laid = output.permute(0, 3, 1, 2) if last else output
-        return laid if min(laid.shape[2:]) > 1 else None
+        permuted = output.permute(0, 3, 1, 2) if last else output
+        return permuted if min(permuted.shape[2:]) > 1 else None
     if output.ndim == 3 and len(output) == n:
         for extra in range(min(6, output.shape[1])):
             rows = math.sqrt((output.shape[1] - extra) * sides[0] / sides[1])
@@ -114,43 +120,47 @@ def _width(module: nn.Module) -> int:
 
 
 def spatial(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
-    """The names of the layers that are laid out like the images, in the order in which they run,
-    with their (C, h, w)."""
+    """The names of the layers with a spatial layout (see `grid`), in running order, and (C, h,
+    w)."""
     modules = dict(model.named_modules(remove_duplicate=False))
     with torch.no_grad(), tapped(model) as outputs:
         model(x[:1])
     grids = {name: grid(output, modules[name], x[:1]) for name, output in outputs.items()}
-    return {name: tuple(each.shape[1:]) for name, each in grids.items() if each is not None}
+    return {name: tuple(values.shape[1:]) for name, values in grids.items() if values is not None}
 
 
 def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:
-    """The layer whose output tells where the model looks: the last convolution, or in a transformer
-    the last tokens, whose every place still has a say in the logits (behind the last attention only
-    the class token has). `name` is checked instead if given.
+    """The layer whose output an explainer such as Grad-CAM uses.
 
-    Raises ConfigError with the valid names.
+    It is the last convolution, or in a transformer the last tokens, for which the logits depend on
+    more than one position. (Behind the last attention they depend on the class token alone.) If
+    `name` is given, it is checked and returned. Raises ConfigError with the valid names.
     """
-    found = spatial(model, x)
+    layers = spatial(model, x)
     if name != "auto":
-        if name not in found:
-            inner = [each for each in found if each not in ("normalize", "resize")]
+        if name not in layers:
+            inner = [layer for layer in layers if layer not in ("normalize", "resize")]
             raise ConfigError(
                 f"the model has no layer {name!r} laid out like the image; {closest(name, inner)}"
             )
         return name
     modules = dict(model.named_modules(remove_duplicate=False))
-    usual = [each for each in found if isinstance(modules[each], nn.Conv2d | nn.LayerNorm)]
-    own = [each for each in found if any(True for _ in modules[each].parameters(recurse=False))]
-    for each in reversed(usual or own):
-        if _reaches(model, x[:1], each, modules[each]):
-            return each
+    usual = [layer for layer in layers if isinstance(modules[layer], nn.Conv2d | nn.LayerNorm)]
+    with_parameters = [
+        layer for layer in layers if any(True for _ in modules[layer].parameters(recurse=False))
+    ]
+    for layer in reversed(usual or with_parameters):
+        if _gradient_reaches(model, x[:1], layer, modules[layer]):
+            return layer
     raise ConfigError(
-        "the model has no layer that is laid out like the image and that the logits depend on; name one (layer: …)"
+        "the model has no layer that is laid out like the image and that the logits depend on; "
+        "name one (layer: …)"
     )
 
 
-def _reaches(model: nn.Module, x: Tensor, name: str, module: nn.Module) -> bool:
-    """Whether the gradient of the logits reaches more than one place of this layer."""
+def _gradient_reaches(model: nn.Module, x: Tensor, name: str, module: nn.Module) -> bool:
+    """Whether the gradient of the highest logit is non-zero at more than one position of this
+    layer."""
     with torch.enable_grad(), tapped(model, [name]) as outputs:
         logits = model(x.detach().requires_grad_())
         output = outputs[name]
@@ -158,13 +168,16 @@ def _reaches(model: nn.Module, x: Tensor, name: str, module: nn.Module) -> bool:
             return False
         top = logits.max(1).values.sum()
         (slope,) = torch.autograd.grad(top, output, allow_unused=True)
-    laid = None if slope is None else grid(slope, module, x)
-    return laid is not None and int((laid.abs().amax(1) > 0).sum()) > 1
+    spatial_slope = None if slope is None else grid(slope, module, x)
+    return spatial_slope is not None and int((spatial_slope.abs().amax(1) > 0).sum()) > 1
 
 
 def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
-    """The linear layer that runs last, whose inputs are the features, or the model itself, whose
-    logits are; and their number."""
+    """The layer that gives the features, and their number.
+
+    It is the linear layer that runs last, whose inputs are the features. Without a linear layer it
+    is the model itself, whose logits are the features.
+    """
     last: list[tuple[nn.Module, int]] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -174,16 +187,16 @@ def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
     first = next(model.parameters(), torch.empty(0))
     images = torch.zeros(2, *shape, device=first.device, dtype=first.dtype)
     with evaluating(model), torch.no_grad():
-        model(
-            images
-        )  # what is computed once and kept, such as the features of two captions, is none of two images
+        # A first pass computes what models cache, such as the features of captions: not of images.
+        model(images)
         with hooked(model, note):
             logits = model(images)
     return last[0] if last else (model, logits.shape[1])
 
 
 def features(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
-    """(N, D) what `feature_layer` was shown: of several tokens an image, their mean."""
+    """(N, D) features from a pass of the layer of `feature_layer`; of several tokens, their
+    mean."""
     values: Tensor = inputs[0] if isinstance(module, nn.Linear) else output
     return values.flatten(1, -2).mean(1) if values.ndim > 2 else values
 
@@ -192,14 +205,14 @@ def features_of(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """(N, D) the last features of images x (N, C, H, W), and (N, K) their logits."""
     layer, _ = feature_layer(model, (x.shape[1], x.shape[2], x.shape[3]))
     with torch.no_grad():
-        logits, found = with_features(model, layer, x)
-    return found, logits
+        logits, values = with_features(model, layer, x)
+    return values, logits
 
 
 def with_features(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, K) logits of images x, and (N, D) the features that the `layer` of `feature_layer` was
-    shown, from one pass."""
-    found: list[Tensor] = []
-    with hooked(model, lambda _, *seen: found.append(features(*seen)), [("", layer)]):
+    """(N, K) logits of images x, and (N, D) features, from one pass; `layer` is that of
+    `feature_layer`."""
+    collected: list[Tensor] = []
+    with hooked(model, lambda _, *call: collected.append(features(*call)), [("", layer)]):
         logits: Tensor = model(x)
-    return logits, found[-1].float()
+    return logits, collected[-1].float()

@@ -1,31 +1,118 @@
-"""The base of every JSON file on the disk: one model beside the code that writes the file, which readers import."""
+"""Base model of the JSON files in run folders.
+
+Each file's model is beside the code that writes the file; readers import it from there.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
+from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.types import Estimate
 
 
 class JsonFile(BaseModel):
-    """A JSON file, or a part of one. It is lenient when read.
+    """A JSON file, or a part of one, that is read leniently.
 
-    Keys that this version does not know are left alone, since a later version may have written them. A field that came
-    later has a default, since an earlier version did not write it.
+    Unknown keys are ignored, because a later version may have written them. A field that was added
+    later has a default, because an earlier version did not write it.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
+    OLD_KEYS: ClassVar[Mapping[str, str]] = {}
+    """A key and its name in version 0.1.0, under which this version writes it as well."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises UnreadableRun for a file that is missing, damaged or of another form."""
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            raise UnreadableRun(f"{path}: {first_problem(error)}") from None
+
+    @classmethod
+    def read_finished(cls, folder: Path, fingerprint: str) -> Self | None:
+        """The folder's result.json, if it is of this fingerprint; written last, it says that all is there."""
+        path = folder / "result.json"
+        return cls.read(path) if path.is_file() and read_json(path)["fingerprint"] == fingerprint else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as the file holds them."""
+        values = self.model_dump(mode="json", by_alias=True)
+        return values | {old: values[new] for new, old in self.OLD_KEYS.items()}
+
+
+def first_problem(error: ValidationError) -> str:
+    """The place of the first value that is wrong, and why it is wrong."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+class OrderedJsonFile(JsonFile):
+    """A JSON file that is read, changed and written back, or a part of one.
+
+    Keys are written in the order in which they were read or set. A key that was neither read nor set stays absent, and
+    a key that this version does not know stays in the file.
+    """
+
+    _keys: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """Every key in its order, with the value of an unknown key."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as `write_json` takes them."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in type(self).model_fields:
+            self._keys.setdefault(name)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_order(
+        cls, values: Any, handler: ModelWrapValidatorHandler[OrderedJsonFile]
+    ) -> OrderedJsonFile:
+        read = handler(values)
+        if isinstance(values, dict):
+            read._keys = {k: None if k in cls.model_fields else value for k, value in values.items()}
+        return read
+
+    @model_serializer(mode="wrap")
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        known = type(self).model_fields
+        return {key: values[key] if key in known else kept for key, kept in self._keys.items()}
+
 
 def _with_nan(values: Any) -> Any:
-    """JSON has no NaN: a bound that is not finite was written as null."""
+    """Restores NaN: JSON has none, so a bound that is not finite is written as null."""
     if not isinstance(values, dict):
         return values
     return {k: math.nan if v is None and k in ("value", "low", "high") else v for k, v in values.items()}
 
 
-Figure = Annotated[Estimate, BeforeValidator(_with_nan)]
+Figure = Annotated[Estimate, BeforeValidator(_with_nan), PlainSerializer(Estimate.as_json)]
 """An estimate, as `Estimate.as_json` writes it."""
+
+
+class Seconds(JsonFile):
+    """What a result cost."""
+
+    seconds: float | None = None

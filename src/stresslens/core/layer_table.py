@@ -1,4 +1,4 @@
-"""What a network is made of: shapes, parameters, neurons, multiply-adds."""
+"""Layer table of a network: output shapes, parameters, neurons, multiply-adds, memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from stresslens.core.types import Shape
 
 @dataclass(frozen=True)
 class Layer:
-    """One leaf module as it ran on one image. `neurons` are the outputs of convolutions and linear layers."""
+    """One call of a leaf module on one image.
+
+    `neurons` is the number of outputs of a convolution or a linear layer, and 0 for others.
+    """
 
     name: str
     type: str
@@ -28,8 +31,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerTable:
-    """A net, layer by layer, for one image; megabytes are of float32, activations counted twice
-    (forward and backward)."""
+    """All layers of a net for one image.
+
+    Megabytes are of float32; activations count twice (forward and backward).
+    """
 
     layers: tuple[Layer, ...]
     parameters: int
@@ -66,15 +71,17 @@ class LayerTable:
 
 
 def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
-    """What `net` is made of, found by running it once, in evaluation mode, on one image of this
-    shape (channels, height, width)."""
+    """The layer table of `net`, from one pass in evaluation mode on one image.
+
+    `shape` is (channels, height, width).
+    """
     rows: list[Layer] = []
     stored = 0
     seen: set[nn.Module] = set()
 
     def record(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal stored
-        own = [] if module in seen else list(module.parameters(recurse=False))
+        parameters = [] if module in seen else list(module.parameters(recurse=False))
         seen.add(module)
         kind = _kind(module)
         outputs = output.numel() if isinstance(output, Tensor) else 0
@@ -84,9 +91,10 @@ def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
         )
         stored += 0 if view else outputs
         size = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
-        total, trainable = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
-        each = _multiply_adds_each(module)
-        rows.append(Layer(name, type(module).__name__, kind, size, total, trainable, counted, each * counted))
+        total = sum(p.numel() for p in parameters)
+        trainable = sum(p.numel() for p in parameters if p.requires_grad)
+        operations = _multiply_adds_per_output(module) * counted
+        rows.append(Layer(name, type(module).__name__, kind, size, total, trainable, counted, operations))
 
     first = next(net.parameters(), torch.empty(0))
     with evaluating(net), torch.no_grad(), hooked(net, record):
@@ -110,7 +118,7 @@ def _kind(module: nn.Module) -> Literal["conv", "linear", "norm", "other"]:
     return "other"
 
 
-def _multiply_adds_each(module: nn.Module) -> int:
+def _multiply_adds_per_output(module: nn.Module) -> int:
     """Multiply-adds for each output of a convolution or a linear layer."""
     if isinstance(module, nn.modules.conv._ConvNd):
         return module.weight[0].numel()

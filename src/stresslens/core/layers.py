@@ -1,4 +1,5 @@
-"""The layers in front of every net, and what a net is made of: shapes, parameters, neurons, multiply-adds."""
+"""Input layers (normalisation, resizing) and graph rewrites (BPDA straight-through, pooling
+order)."""
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Normalize(nn.Module):
-    """x·gain + shift, with gain and shift of shape (C,1,1) or (C,H,W): images in [0,1] in, what the
-    net was made for out.
+    """x·gain + shift: images in [0,1] → the range that the net was made for.
 
-    Grey images behind three channels of gain and shift become red, green and blue alike.
+    gain and shift have shape (C,1,1) or (C,H,W). With three channels of gain and shift, a grey
+    image is repeated in red, green and blue.
     """
 
     gain: Tensor
@@ -43,9 +44,11 @@ class Normalize(nn.Module):
 
     @staticmethod
     def fitted(split: Split, how: Normalization) -> Normalize:
-        """From a training split. `standard`: each channel to mean 0 and deviation 1;
-        `pixel_minmax`: each pixel to [0,1] by its own extremes, constant pixels to 0; `none`: left
-        in [0,1]."""
+        """Fits the normalisation on a training split.
+
+        `standard`: each channel to mean 0 and standard deviation 1. `pixel_minmax`: each pixel to
+        [0,1] by its minimum and maximum; constant pixels to 0. `none`: images stay in [0,1].
+        """
         channels = split.shape[0]
         if how == "none":
             return Normalize(torch.ones(channels, 1, 1), torch.zeros(channels, 1, 1))
@@ -62,27 +65,26 @@ class Normalize(nn.Module):
             return Normalize.by_range(low, high)
         mean, square = total / (len(split) * split.shape[1] * split.shape[2])
         varies = high.flatten(1).amax(1) > low.flatten(1).amin(1)
-        spread = (square - mean.square()).clamp_min(
-            0
-        ).sqrt() * varies.cpu()  # a constant channel's is rounding
+        deviation = (square - mean.square()).clamp_min(0).sqrt()
+        spread = deviation * varies.cpu()  # the deviation of a constant channel is rounding
         return Normalize.by_moments(mean.tolist(), spread.tolist())
 
     @staticmethod
     def by_moments(mean: Sequence[float], deviation: Sequence[float]) -> Normalize:
-        """Each channel to (x - mean)/deviation; a channel that never varies is only centred."""
+        """Each channel to (x - mean)/deviation; a channel with deviation 0 is only centred."""
         centre, spread = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (mean, deviation))
         gain = torch.where(spread > 0, 1 / spread, 1.0)
         return Normalize(gain, -centre * gain)
 
     @staticmethod
     def by_range(low: Tensor, high: Tensor) -> Normalize:
+        """Each pixel from [low, high] to [0,1]; a pixel with low = high to 0."""
         gain = torch.where(high > low, 1 / (high - low), 0.0)
         return Normalize(gain, -low * gain)
 
 
 class Resize(nn.Module):
-    """Antialiased resizing to (height, width); what bicubic overshoots is cut to [0,1], as an image
-    library does."""
+    """Antialiased resizing to (height, width); bicubic overshoot is clamped to [0,1]."""
 
     def __init__(self, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> None:
         super().__init__()
@@ -97,8 +99,10 @@ class Resize(nn.Module):
 
 
 class Dropout(nn.Dropout):
-    """torch's, in less than half the time on a CPU: of each 64 random bits four values are decided,
-    so that a value is dropped with a chance that is p to within 2⁻¹⁷."""
+    """Dropout like torch's, in less than half the time on a CPU.
+
+    Each 64 random bits decide four values, so the probability of dropping is p to within 2⁻¹⁷.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p in (0, 1) or x.device.type != "cpu":
@@ -109,12 +113,12 @@ class Dropout(nn.Dropout):
 
 
 class StraightThrough(nn.Module):
-    """The value of `forward`, with the gradient of `backward`, by default of the identity: for a
-    step in front of a net that has no useful gradient of its own, such as quantising or JPEG
-    (backward pass differentiable approximation; Athalye et al. 2018).
+    """Backward pass differentiable approximation (BPDA; Athalye et al. 2018).
 
-    Both take images (N, C, H, W) and return the same shape; wrap that step of your model in this
-    before you attack it. Raises ConfigError where the shapes differ.
+    The value is that of `forward`, and the gradient is that of `backward`, by default the identity.
+    Use it for a step without a useful gradient, such as quantisation or JPEG: wrap that step of
+    your model in it before you attack the model. Both functions take images (N, C, H, W) and return
+    the same shape. Raises ConfigError if their shapes differ.
     """
 
     def __init__(
@@ -129,35 +133,39 @@ class StraightThrough(nn.Module):
         smooth = x if self.approximation is None else self.approximation(x)
         if value.shape != smooth.shape:
             raise ConfigError(
-                f"StraightThrough: forward gives shape {tuple(value.shape)}, its approximation {tuple(smooth.shape)}"
+                f"StraightThrough: forward gives shape {tuple(value.shape)}, "
+                f"its approximation {tuple(smooth.shape)}"
             )
         return value.detach() + (smooth - smooth.detach())
 
 
 def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
-    """The model with these submodules, by their dotted names, taken for the identity on the
-    backward pass; without any, itself.
+    """A copy of the model in which these submodules have the gradient of the identity (BPDA).
 
-    Raises ConfigError for a name that no submodule has.
+    `names` are dotted names; without any, the model itself is returned. Raises ConfigError for a
+    name that no submodule has.
     """
     if not names:
         return model
-    own = copy.deepcopy(model)
-    parts = dict(own.named_modules())
+    changed = copy.deepcopy(model)
+    parts = dict(changed.named_modules())
     for name in names:
         if name not in parts or not name:
             raise ConfigError(
-                f"bpda: the model has no submodule {name!r}; {closest(name, [part for part in parts if part])}"
+                f"bpda: the model has no submodule {name!r}; "
+                f"{closest(name, [part for part in parts if part])}"
             )
         parent, _, last = name.rpartition(".")
         setattr(parts[parent], last, StraightThrough(parts[name]))
-    return own
+    return changed
 
 
 def pooled_first(model: nn.Module) -> nn.Module:
-    """The model with max pooling before a ReLU instead of behind it: bit for bit the same values
-    and gradients, on a quarter of the numbers. Layers, parameters and modes are shared with the
-    model, which stays as it is."""
+    """A model with max pooling before each ReLU instead of after it, which is faster.
+
+    The ReLU then has a quarter of the inputs. Values and gradients are the same, bit for bit.
+    Layers, parameters and modes are shared with the given model, which is not changed.
+    """
     parts = {name: None if part is None else pooled_first(part) for name, part in model._modules.items()}
     for first, second in itertools.pairwise(parts) if type(model) is nn.Sequential else ():
         relu, pool = parts[first], parts[second]
@@ -165,14 +173,14 @@ def pooled_first(model: nn.Module) -> nn.Module:
             parts[first], parts[second] = pool, relu
     if all(parts[name] is part for name, part in model._modules.items()):
         return model
-    own = copy.copy(model)
-    own._modules = parts
-    return own
+    changed = copy.copy(model)
+    changed._modules = parts
+    return changed
 
 
 def quick(model: nn.Module) -> nn.Module:
-    """The model as many forward passes on a CPU run fastest, with the same answers: pooled before
-    ReLU, channels last."""
+    """A copy of the model for many fast forward passes on a CPU: pooling before ReLU, channels
+    last."""
     first = next(model.parameters(), None)
     if (
         first is None
@@ -189,19 +197,19 @@ def with_input_layers(
     size: tuple[int, int] | None = None,
     interpolation: Interpolation = "bilinear",
 ) -> nn.Sequential:
-    """`net` behind its resizing and normalising, so that everything outside speaks of the images as
-    given, in [0,1]."""
+    """`net` with resizing and normalisation in front, so that the whole model takes images in
+    [0,1]."""
     first: list[tuple[str, nn.Module]] = [("resize", Resize(size, interpolation))] if size else []
     return nn.Sequential(OrderedDict([*first, ("normalize", normalize), ("net", net)]))
 
 
 def input_layers(model: nn.Module) -> nn.Sequential:
-    """What `build` put in front of the net."""
+    """The layers that `with_input_layers` put in front of the net."""
     return nn.Sequential(*(layer for name, layer in model.named_children() if name != "net"))
 
 
 def shape_seen(model: nn.Module, shape: Shape) -> Shape:
-    """The shape (channels, height, width) of what the net is given for images of this shape."""
+    """The shape (channels, height, width) that the net gets for images of this shape."""
     front = input_layers(model)
     device = next(iter(front.buffers()), torch.empty(0)).device
     channels, height, width = front(torch.zeros(1, *shape, device=device)).shape[1:]
@@ -209,26 +217,25 @@ def shape_seen(model: nn.Module, shape: Shape) -> Shape:
 
 
 def preparation(model: nn.Module, shape: Shape) -> str:
-    """In words what is done to images of this shape before the net sees them; empty where they are
-    only normalised."""
+    """How images of this shape are prepared for the net, in words; empty if only normalised."""
     resize = dict(model.named_children()).get("resize")
     size = (
         f"resized from {shape[1]}×{shape[2]} to {resize.extra_repr()}" if isinstance(resize, Resize) else ""
     )
     channels = shape_seen(model, shape)[0]
-    grey = f"grey images shown to it as {channels} channels alike" if channels != shape[0] else ""
+    grey = f"grey images repeated in {channels} channels" if channels != shape[0] else ""
     return "; ".join(filter(None, [size, grey]))
 
 
 def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:
-    """Raises ConfigError unless the model takes images of this shape and returns one finite logit
-    per class."""
+    """Raises ConfigError unless the model maps images of this shape to one finite logit per
+    class."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     try:
         with evaluating(model), torch.no_grad():
             output = model(torch.zeros(2, *shape, device=device, dtype=dtype))
-    except Exception as error:  # a module of the user's own may raise anything
+    except Exception as error:  # a user's module may raise anything
         raise ConfigError(
             f"{name} cannot take images of shape {shape} (channels, height, width): {error}"
         ) from error

@@ -1,4 +1,5 @@
-"""What an explainer returns: for each image a map over its pixels."""
+"""Attribution maps (saliency maps): the result of an explainer, one map over the pixels per
+image."""
 
 from __future__ import annotations
 
@@ -12,18 +13,23 @@ from stresslens.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Maps:
-    """A number for every pixel of every image: values (N, H, W), float32. `signed` where what lies
-    below 0 speaks against the class and 0 means nothing; else 0 is the least. `unit` says what the
-    numbers are; `notes` what a reader of the maps must know."""
+    """One attribution value for every pixel of every image."""
 
     values: Tensor
+    """(N, H, W), float32."""
     signed: bool
+    """If True, negative values are evidence against the class, and 0 is neutral. If False, 0 is the
+    least value."""
     unit: str
+    """What the values mean."""
     notes: tuple[str, ...] = ()
+    """What a reader of the maps must know."""
 
     def checked(self, x: Tensor, name: str) -> Maps:
-        """Itself. Raises ConfigError unless there is one finite map of the right size for each of
-        the images x (N, C, H, W)."""
+        """Returns itself if there is one finite map of the right size for each of the images x.
+
+        x is (N, C, H, W), `name` that of the explainer. Raises ConfigError otherwise.
+        """
         expected = (len(x), *x.shape[2:])
         if not isinstance(self.values, Tensor) or tuple(self.values.shape) != expected:
             got = tuple(self.values.shape) if isinstance(self.values, Tensor) else type(self.values).__name__
@@ -36,7 +42,9 @@ class Maps:
 
 
 def spans(starts: Tensor, size: int | Tensor, side: int) -> Tensor:
-    """(P, side) which rows, or columns, lie within windows of these starts (P,) and of this size,
-    or one for each (P,)."""
-    place = torch.arange(side, device=starts.device)
-    return (place >= starts[:, None]) & (place < (starts + size)[:, None])
+    """(P, side) which of `side` rows, or columns, are inside each of P windows.
+
+    The windows begin at `starts` (P,) and have one size, or (P,) one for each.
+    """
+    position = torch.arange(side, device=starts.device)
+    return (position >= starts[:, None]) & (position < (starts + size)[:, None])

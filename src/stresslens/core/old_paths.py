@@ -1,5 +1,7 @@
-"""Import paths of version 0.1.0 that plug-ins and scripts may use: each still gives the module that
-took its place."""
+"""Deprecated import paths of version 0.1.0, for users' plug-ins and scripts.
+
+Each old path still gives the module that replaced it.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,11 @@ MODULES = {
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stands first in `sys.meta_path`: a package under its old name would else find its own files a
-    second time."""
+    """The importer of old paths.
+
+    It is the first in `sys.meta_path`; otherwise a package would be imported a second time under
+    its old name.
+    """
 
     spec: importlib.machinery.ModuleSpec | None = None
 
@@ -54,14 +59,14 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         new = _new(spec.name)
         assert new is not None
-        if spec.name.partition(".")[2] not in KINDS:  # the module inside it is about to be told
+        if spec.name.partition(".")[2] not in KINDS:  # the module inside the package gets the notice
             warnings.warn(f"{spec.name} is now {new}; import that instead", Notice, stacklevel=2)
         module = importlib.import_module(new)
         self.spec = module.__spec__
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """The module has been carried out under its new name, whose spec it keeps."""
+        """Restores the module's spec; the module has already run under its new name."""
         module.__spec__ = self.spec
 
 
@@ -75,6 +80,6 @@ def _new(fullname: str) -> str | None:
 
 
 def keep_alive() -> None:
-    """From now on the old paths can be imported."""
+    """Makes the old paths importable from now on."""
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, Finder())

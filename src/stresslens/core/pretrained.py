@@ -1,5 +1,4 @@
-"""Weights that a net begins with: where they come from, what images they were trained on, and which
-of them fit."""
+"""Pretrained weights: loading, downloading, their preprocessing, and fitting of tensor shapes."""
 
 from __future__ import annotations
 
@@ -26,12 +25,15 @@ from stresslens.core.layers import Interpolation, Normalize
 from stresslens.core.types import Shape
 
 State = Mapping[str, Tensor]
-REFETCH = "where it is incomplete or damaged, fetch it again"
+REFETCH = "if it is incomplete or damaged, download it again"
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What weights were trained on: images resized to `shape` (channels, height, width) and normalised."""
+    """The preprocessing of the images that weights were trained on.
+
+    They were resized to `shape` (channels, height, width) and normalised.
+    """
 
     shape: Shape
     normalize: Normalize
@@ -40,11 +42,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Weights by the name of their `source`. `load` gives them by tensor; it may download, and
-    raises DataError where it cannot.
+    """Pretrained weights from a `source`, for a net that a model plug-in builds.
 
-    `classes` are those their head was trained for, where that is known; `digest` tells the content
-    of weights that may change.
+    `load` returns the tensors by name; it may download them, and raises DataError if it cannot.
+    `classes` are the classes of the head, if they are known. `digest` identifies the content of
+    weights that may change.
     """
 
     source: str
@@ -57,10 +59,11 @@ class PretrainedWeights:
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class WeightsRef:
-    """`weights: {run: NAME}`, another run of the study or a run's folder; or `{file: PATH}`,
-    safetensors or a state dict.
+    """`weights: {run: NAME}` or `weights: {file: PATH}` of a configuration.
 
-    `head`: the last layer begins anew, is kept, or is kept where it is for the same classes (auto).
+    `run` is another run of the study or a run's folder; `file` is a safetensors file or a state
+    dict. `head` says whether the last layer is initialised anew, kept, or kept if it is for the
+    same classes (auto).
     """
 
     run: Annotated[str, Field(min_length=1)] | None = None
@@ -77,14 +80,17 @@ Published = PretrainedWeights
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the tensors: `used` as they are, `adapted` (with how), `fresh` in the net,
-    `left` in the weights."""
+    """Which tensors were loaded into a net."""
 
     source: str
     used: tuple[str, ...]
+    """Loaded unchanged."""
     adapted: tuple[tuple[str, str], ...]
+    """Loaded after a change, with what was changed."""
     fresh: tuple[str, ...]
+    """Tensors of the net that keep their initial values."""
     left: tuple[str, ...]
+    """Tensors of the weights that were not used."""
 
     @property
     def said(self) -> str:
@@ -112,12 +118,11 @@ class LoadReport:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a state dict saved by torch, which is read without
-    executing anything in it.
+    """The tensors of a safetensors file, or of a state dict that torch saved.
 
-    A state dict inside a checkpoint ("state_dict" or "model") is found, and prefixes of wrappers
-    are taken off. Raises DataError for a file that is missing, incomplete, holds objects besides
-    tensors, or no tensors.
+    No code of the file is executed. A state dict inside a checkpoint ("state_dict" or "model") is
+    found, and prefixes of wrappers are removed. Raises DataError if the file is missing or
+    incomplete, holds objects besides tensors, or holds no tensors.
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}")
@@ -127,11 +132,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
         if not start.startswith((b"PK", b"\x80")):
-            raise ValueError("it is no file of torch's; one of safetensors ends in .safetensors")
+            raise ValueError("it is not a file of torch; a safetensors file ends in .safetensors")
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of pickles of other versions, which are read or refused all the same
+            warnings.simplefilter("ignore")  # warnings about pickles of other versions
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         why = "it holds objects besides tensors, which could execute anything; save its state dict alone"
@@ -157,30 +160,32 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def unavailable(source: str, place: Path, error: Exception) -> DataError:
-    """What to say of published weights that could not be loaded; `place` is where their library
-    keeps them."""
+    """The error for published weights that could not be loaded; `place` is their cache file."""
     reason = first_line(error)[:160]
     if place.is_file():
-        what = f"{place} cannot be read ({reason}); it is incomplete or damaged: remove it, and it is fetched anew"
+        what = (
+            f"{place} cannot be read ({reason}); it is incomplete or damaged: "
+            "remove it, and it is downloaded again"
+        )
     else:
         what = f"not on this machine ({place}), and could not be downloaded ({reason}). Put the file there"
     return DataError(f"weights of {source}: {what}, or give it as weights: {{file: PATH}}")
 
 
 def from_hub(source: str, repository: str, *names: str) -> Path:
-    """The first of these files that a repository of the Hugging Face hub has: from its cache on
-    this machine, else downloaded.
+    """The first of these files that a repository of the Hugging Face hub has.
 
-    Asked once before, the hub is not tried again and again where there is no network. Raises
-    DataError saying where the file goes.
+    It comes from the hub's cache on this machine, or else is downloaded. One quick request comes
+    first, because without a network the hub's library retries for a long time. Raises DataError
+    that says where to put the file.
     """
     import huggingface_hub as hub
     from huggingface_hub import constants, errors
 
     for name in names:
-        kept = hub.try_to_load_from_cache(repository, name)
-        if isinstance(kept, str):
-            return Path(kept)
+        cached = hub.try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return Path(cached)
     place = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     try:
         if constants.HF_HUB_OFFLINE:
@@ -197,8 +202,9 @@ def from_hub(source: str, repository: str, *names: str) -> Path:
     except Exception as error:
         reason = first_line(error)[:160]
         raise DataError(
-            f"weights of {source}: {names[0]} of {repository} is not on this machine ({place}), and could not be downloaded "
-            f"({reason}). Fetch it where there is a network, and give it as weights: {{file: PATH}}"
+            f"weights of {source}: {names[0]} of {repository} is not on this machine ({place}), "
+            f"and could not be downloaded ({reason}). Download it on a machine with a network, "
+            "and give it as weights: {file: PATH}"
         ) from error
 
 
@@ -211,13 +217,14 @@ def load_into(
     keep_head: bool,
     must_keep: bool = False,
 ) -> LoadReport:
-    """Loads `weights` into the net, adapting convolutions that see other channels or smaller
-    squares, and position embeddings of another grid. `head` are the names of the last layer's
-    tensors: these alone may begin anew.
+    """Loads `weights` into the net.
 
-    Raises ConfigError naming the tensors where the weights are of another architecture.
+    The first convolution is adapted to other channels or a smaller kernel, and position embeddings
+    are resampled to another grid. `head` are the names of the last layer's tensors; only these may
+    be initialised anew. Raises ConfigError, with the tensors' names, if the weights are of another
+    architecture.
     """
-    own = net.state_dict()
+    state = net.state_dict()
     stem = next(
         ((f"{name}.weight", module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)),
         None,
@@ -227,11 +234,12 @@ def load_into(
     fresh: list[str] = []
     misfits: list[str] = []
     loaded: dict[str, Tensor] = {}
-    for name, target in own.items():
+    for name, target in state.items():
         given = weights.get(name)
         if name in head and must_keep and (given is None or given.shape != target.shape):
             raise ConfigError(
-                f"{source}: head: kept, but {name} is {tuple(target.shape)} here and not there; leave `head` out"
+                f"{source}: head: kept, but {name} is {tuple(target.shape)} here and not there; "
+                "leave `head` out"
             )
         if name in head and (not keep_head or given is None or given.shape != target.shape):
             fresh.append(name)
@@ -250,25 +258,25 @@ def load_into(
         given = weights.get(first)
         there = "no such tensor" if given is None else f"shape {tuple(given.shape)}"
         raise ConfigError(
-            f"{source}: weights of another architecture: {len(misfits)} of the net's {len(own)} tensors do not fit, first {first}: "
-            f"{tuple(own[first].shape)} in the net, {there} in the weights"
+            f"{source}: weights of another architecture: {len(misfits)} of the net's {len(state)} tensors "
+            f"do not fit, first {first}: {tuple(state[first].shape)} in the net, {there} in the weights"
         )
-    net.load_state_dict({**own, **{name: value.to(own[name].dtype) for name, value in loaded.items()}})
-    return LoadReport(
-        source, tuple(used), tuple(adapted), tuple(fresh), tuple(sorted(set(weights) - set(own)))
-    )
+    net.load_state_dict({**state, **{name: value.to(state[name].dtype) for name, value in loaded.items()}})
+    left = tuple(sorted(set(weights) - set(state)))
+    return LoadReport(source, tuple(used), tuple(adapted), tuple(fresh), left)
 
 
 def _fitted(
     name: str, given: Tensor, target: Tensor, stem: tuple[str, nn.Conv2d] | None
 ) -> tuple[Tensor, str] | None:
-    """A tensor brought to the target's shape, and how in words; None where there is no sound way.
-    `stem` is the first convolution, with the name of its weights."""
+    """A tensor changed to the target's shape, and what was changed, in words; None if it cannot be.
+
+    `stem` is the first convolution, with the name of its weights.
+    """
     if stem is not None and name == stem[0] and given.ndim == 4 and given.shape[0] == target.shape[0]:
         return _convolution(given, target, overlapping=stem[1].stride < stem[1].kernel_size)
-    of_image = (
-        "pos" in name and name != "positional_embedding"
-    )  # open_clip's name of the text side's, a sequence
+    # open_clip calls the position embedding of the text "positional_embedding"; it is a sequence.
+    of_image = "pos" in name and name != "positional_embedding"
     if (
         of_image
         and given.ndim == target.ndim
@@ -280,28 +288,33 @@ def _fitted(
 
 
 def _convolution(given: Tensor, target: Tensor, *, overlapping: bool) -> tuple[Tensor, str] | None:
-    """Weights (out, in, h, w) of a convolution that sees one channel instead of three or the
-    reverse, or a smaller square, which patches side by side cannot."""
-    done = []
+    """Weights (out, in, h, w) of a convolution for other channels (one or three) or a smaller
+    kernel.
+
+    The kernel is made smaller only if its windows overlap; patches side by side cannot be cropped.
+    """
+    changes = []
     channels, wanted = given.shape[1], target.shape[1]
     if channels != wanted:
         if 1 not in (channels, wanted):
             return None
         given = given.sum(1, keepdim=True) if wanted == 1 else given.expand(-1, wanted, -1, -1) / wanted
-        done.append("summed over channels" if wanted == 1 else f"shared among {wanted} channels")
+        changes.append("summed over channels" if wanted == 1 else f"shared among {wanted} channels")
     rows, columns = (a - b for a, b in zip(given.shape[2:], target.shape[2:]))
     if rows < 0 or columns < 0 or rows % 2 or columns % 2 or ((rows or columns) and not overlapping):
         return None
     if rows or columns:
         height, width = target.shape[2:]
         given = given[:, :, rows // 2 : rows // 2 + height, columns // 2 : columns // 2 + width]
-        done.append(f"the middle {height}×{width}")
-    return given, ", ".join(done)
+        changes.append(f"the middle {height}×{width}")
+    return given, ", ".join(changes)
 
 
 def _positions(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
-    """Position embeddings (…, T, D) resampled from one square grid of tokens to another; class
-    tokens in front stay."""
+    """Position embeddings (…, T, D) resampled from one square grid of tokens to another.
+
+    Class tokens in front of the grid are kept.
+    """
     tokens, wanted = given.shape[-2], target.shape[-2]
     for extra in range(3):
         side, new = math.isqrt(max(0, tokens - extra)), math.isqrt(max(0, wanted - extra))

@@ -1,4 +1,4 @@
-"""Long work says how far it is; who listens decides whether and where it shows."""
+"""Progress reports of long work, sent to a listener that may show them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Listener = Callable[[str, int, int], None]
-"""What is being done, how many are done, of how many."""
+"""Called with what is being done, how many items are done, and how many there are."""
 
 _listener: ContextVar[Listener] = ContextVar("listener", default=lambda what, done, total: None)
 
 
 def advance(what: str, done: int, total: int) -> None:
+    """Reports that `done` of `total` items are done."""
     _listener.get()(what, done, total)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Sends what `advance` is told to this listener for the duration."""
+    """Sends the reports of `advance` to this listener inside the context."""
     token = _listener.set(listener)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A run is a folder of plain files: written whole or not at all, by one process at a time."""
+"""Run folder: paths of its files, lock, checkpoints, model card, record and environment facts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ModelCard:
-    """How to build the net that `model.safetensors` belongs to (`model.json`), checked when it is read."""
+    """How to build the net of `model.safetensors` (`model.json`); validated when it is read."""
 
     format: Literal[1]
     model: str | dict[str, Any]
@@ -40,21 +40,21 @@ class ModelCard:
     shift: list[Any]
     seed: int
     fit: Fit = "crop"
-    """How pictures of another shape are brought to this one."""
+    """How image files of another size are fitted to `shape`."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     @property
     def seen(self) -> tuple[int, int, int]:
-        """The shape of what the net is given: after resizing, and of grey images as many channels
-        as it was made for."""
+        """The shape that the net gets: after resizing, and with the channels that it was made
+        for."""
         height, width = self.size or self.shape[1:]
         return (len(self.gain), height, width)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EstimatorCard:
-    """How to build the estimator that `estimator.npz` belongs to (`estimator.json`), checked when
-    it is read."""
+    """How to build the estimator of `estimator.npz` (`estimator.json`); validated when it is
+    read."""
 
     format: Literal[1]
     estimator: str | dict[str, Any]
@@ -68,7 +68,7 @@ _model_card, _estimator_card = TypeAdapter(ModelCard), TypeAdapter(EstimatorCard
 
 
 class RunFolder:
-    """`runs/<study>/<run>/seed-<k>`: what lies where, and who may write."""
+    """The folder of one run, `runs/<study>/<run>/seed-<k>`: its paths, and a lock for writing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +91,7 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether anything was trained or fitted here that another configuration would overwrite."""
+        """Whether the folder holds a trained or fitted model, or a part of its training."""
         return any(path.exists() for path in (self.checkpoint, self.weights, self.estimator, self.metrics))
 
     @property
@@ -100,7 +100,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Refuses a second process on the same folder; the lock falls with the process, however it ends."""
+        """Locks the folder against other processes; the lock ends with the process, even if killed.
+
+        Raises ConfigError if another process holds the lock, or if the folder cannot be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("a")
@@ -115,12 +118,12 @@ class RunFolder:
                 raise ConfigError(
                     f"{self.path} is being written by another process; wait for it, or use another --out"
                 ) from None
-            for partial in self.path.rglob(".*.[0-9]*"):  # what a kill left of write_atomically
+            for partial in self.path.rglob(".*.[0-9]*"):  # temporary files of a killed write_atomically
                 partial.unlink(missing_ok=True)
             yield
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Writes the state whole, keeping the one before it as the previous."""
+        """Writes a checkpoint atomically and keeps the one before it as the previous checkpoint."""
         fresh = self.path / "checkpoint.new.pt"
         write_atomically(fresh, lambda file: torch.save(state, file))
         if self.checkpoint.exists():
@@ -128,9 +131,11 @@ class RunFolder:
         fresh.replace(self.checkpoint)
 
     def load_checkpoint(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The newest whole checkpoint and, if one had to be passed over, why; never executes what a
-        file may hold."""
-        passed_over = None
+        """The newest readable checkpoint and, if one was skipped, the reason.
+
+        No code of the files is executed. Raises StresslensError if a file cannot be read now.
+        """
+        skipped = None
         for path in (self.path / "checkpoint.new.pt", self.checkpoint, self.previous_checkpoint):
             if not path.exists():
                 continue
@@ -143,16 +148,17 @@ class RunFolder:
             try:
                 state = torch.load(content, map_location="cpu", weights_only=True)
                 if isinstance(state, dict) and "position" in state:
-                    return state, passed_over
+                    return state, skipped
                 reason = "not a checkpoint of stresslens"
             except Exception as error:
                 reason = first_line(error)[:200]
-            passed_over = f"{path.name} could not be read ({reason}); it is kept as {path.name}.unreadable"
+            skipped = f"{path.name} could not be read ({reason}); it is kept as {path.name}.unreadable"
             path.replace(path.with_name(f"{path.name}.unreadable"))
-        return None, passed_over
+        return None, skipped
 
     def load_card(self) -> ModelCard | EstimatorCard:
-        """What was trained or fitted here."""
+        """The card of the model or estimator. Raises UnreadableRun if it is missing or not
+        valid."""
         fitted = self.estimator_card.is_file()
         card: Path = self.estimator_card if fitted else self.card
         values = read_json(card)
@@ -160,9 +166,9 @@ class RunFolder:
             return _estimator_card.validate_python(values) if fitted else _model_card.validate_python(values)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
+            key = ".".join(map(str, first["loc"]))
             raise UnreadableRun(
-                f"{card} is not a model description of format {FORMAT}: {place}: {first['msg']}"
+                f"{card} is not a model description of format {FORMAT}: {key}: {first['msg']}"
             ) from None
 
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:
@@ -170,7 +176,10 @@ class RunFolder:
         return read_arrays(self.predictions(split), absent)
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
-        """A jsonl file's objects; a last line that was cut off by a kill is left out."""
+        """The objects of a jsonl file, without a last line that is not complete.
+
+        Raises UnreadableRun if another line is damaged.
+        """
         if not path.exists():
             return []
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -180,22 +189,8 @@ class RunFolder:
             raise UnreadableRun(f"{path} is damaged: {error}") from error
 
 
-def read_record(folder: RunFolder) -> dict[str, Any]:
-    """A run's record.json. Raises UnreadableRun when it is not one of this format."""
-    record = read_json(folder.record)
-    if (
-        not isinstance(record, dict)
-        or record.get("format") != FORMAT
-        or not {"status", "stages", "data"} <= record.keys()
-    ):
-        raise UnreadableRun(
-            f"{folder.record} is not a record of format {FORMAT}; delete the folder to start anew"
-        )
-    return record
-
-
 def run_folders(root: Path) -> list[RunFolder]:
-    """Every run below a folder, in the order of their names."""
+    """All runs below a folder, sorted by name."""
     records = (
         [root / "record.json"]
         if (root / "record.json").is_file()
@@ -205,13 +200,13 @@ def run_folders(root: Path) -> list[RunFolder]:
 
 
 def command_line() -> list[str]:
-    """What was typed; `python -m stresslens` is the command stresslens."""
+    """The command line that the user typed; `python -m stresslens` becomes `stresslens`."""
     program = Path(sys.argv[0])
     return ["stresslens" if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
 
 def environment(compute: dict[str, Any]) -> dict[str, Any]:
-    """What a run ran on, for its environment.json."""
+    """The machine, the package versions and the command of a run, for environment.json."""
     from importlib.metadata import version
 
     packages = (
@@ -235,7 +230,7 @@ def environment(compute: dict[str, Any]) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit checked out in the working folder, read from the files of git."""
+    """The commit that is checked out in the working folder, read from git's files; None if none."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         head = folder / ".git" / "HEAD"
         if head.is_file():

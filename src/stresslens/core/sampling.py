@@ -1,4 +1,7 @@
-"""Which images go where: positions drawn from labels and groups, the same for the same seed."""
+"""Random and stratified sampling of image positions: shuffling, splits, folds, balanced subsets.
+
+The same seed gives the same positions.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,12 @@ from stresslens.core.errors import ConfigError, DataError
 
 
 def shuffled(n: int, seed: int, epoch: int) -> Tensor:
-    """0 … n - 1 in an order that follows from seed and epoch alone."""
+    """0 … n - 1 in a random order that depends on seed and epoch alone."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(mix(seed, epoch)))
 
 
 def sampled_positions(n: int, asked: int | Literal["all"], seed: int) -> Tensor:
-    """Positions of as many of n images as were asked for, drawn at random, in file order; all of
-    them where there are no more."""
+    """Positions of `asked` of n images, drawn at random and sorted; all if there are no more."""
     return torch.arange(n) if asked == "all" or asked >= n else shuffled(n, seed, 0)[:asked].sort().values
 
 
@@ -33,11 +35,12 @@ def divide(
     names: Sequence[str] = (),
     groups: NDArray[Any] | None = None,
 ) -> dict[str, Tensor]:
-    """Positions of each part and of the remaining "train", drawn at random with every class in proportion.
+    """Random positions of each part and of the rest ("train"), stratified by class.
 
     A part is a count (from 1 up) or a share of all images (below 1); 0 leaves it empty. Images with
-    the same value in `groups` stay on one side, so that sizes and proportions come only as near as
-    the groups allow.
+    the same value in `groups` stay in one part, so sizes and class proportions are only approximate
+    then. Raises ConfigError if no image is left to train on, and DataError if a class has too few
+    images.
     """
     from sklearn.model_selection import train_test_split
 
@@ -54,8 +57,9 @@ def divide(
             rarest = int(present[sizes.argmin()])
             label = repr(names[rarest]) if rarest < len(names) else str(rarest)
             raise DataError(
-                f"cannot draw {count} {name} images with every class on both sides: {len(present)} classes, the smallest "
-                f"({label}) has {sizes.min()} image{'s' if sizes.min() > 1 else ''} of {len(rest)}"
+                f"cannot draw {count} {name} images with every class on both sides: {len(present)} classes, "
+                f"the smallest ({label}) has {sizes.min()} image{'s' if sizes.min() > 1 else ''} "
+                f"of {len(rest)}"
             )
         part = np.arange(0)
         if count and groups is not None:
@@ -71,25 +75,28 @@ def divide(
 def _whole_groups(
     labels: NDArray[np.int64], count: int, *, seed: int, groups: NDArray[Any], names: Sequence[str]
 ) -> NDArray[np.int64]:
-    """About `count` positions: folds of whole groups, as fine as the rarest class allows, until
-    another would lead farther away."""
+    """About `count` positions of whole groups.
+
+    Stratified folds, as small as the rarest class allows, are added until one more would lead
+    farther away from `count`.
+    """
     fewest = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
     folds = min(max(10, round(len(labels) / min(count, len(labels) - count))), max(2, fewest))
     chosen = np.arange(0)
-    for side in fold_positions(torch.from_numpy(labels), folds, seed=seed, groups=groups, names=names)[:-1]:
-        if len(chosen) and abs(len(chosen) + len(side) - count) >= abs(len(chosen) - count):
+    for fold in fold_positions(torch.from_numpy(labels), folds, seed=seed, groups=groups, names=names)[:-1]:
+        if len(chosen) and abs(len(chosen) + len(fold) - count) >= abs(len(chosen) - count):
             break
-        chosen = np.concatenate([chosen, side.numpy()])
+        chosen = np.concatenate([chosen, fold.numpy()])
     return chosen
 
 
 def fold_positions(
     labels: Tensor, folds: int, *, seed: int, groups: NDArray[Any] | None = None, names: Sequence[str] = ()
 ) -> list[Tensor]:
-    """The positions of each of `folds` parts that together are all images, every class in
-    proportion, groups kept whole.
+    """The positions of each of `folds` stratified parts, which together are all images.
 
-    Raises DataError when a class has fewer images, or groups, than there are folds.
+    Groups stay whole. Raises DataError if a class has fewer images, or groups, than there are
+    folds.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -100,8 +107,8 @@ def fold_positions(
             called = repr(names[label]) if label < len(names) else str(label)
             what = "image" if groups is None else "group"
             raise DataError(
-                f"cannot divide into {folds} parts with every class in each: class {called} has {len(units)} {what}"
-                + ("s" if len(units) != 1 else "")
+                f"cannot divide into {folds} parts with every class in each: "
+                f"class {called} has {len(units)} {what}" + ("s" if len(units) != 1 else "")
             )
     divider = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
         folds, shuffle=True, random_state=seed
@@ -118,7 +125,7 @@ def _count(name: str, part: int | float, n: int) -> int:
 
 
 def rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) how many earlier members each member's group has."""
+    """(N,) the number of earlier members of each member's group."""
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     rank = np.empty(len(groups), np.int64)
@@ -127,8 +134,11 @@ def rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def balanced_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
-    """`size` positions, as many of each class as it has; a larger subset with the same seed
-    contains a smaller one."""
+    """`size` positions, equally many of each class as far as it has images.
+
+    A larger subset with the same seed contains a smaller one. Raises ConfigError if there are too
+    few images.
+    """
     if not 0 < size <= len(labels):
         raise ConfigError(f"a subset of {size} images was asked for; there are {len(labels)}")
     order = shuffled(len(labels), seed, 0)

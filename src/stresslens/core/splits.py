@@ -1,4 +1,5 @@
-"""A data set from its images: parts as they are given or drawn, and anew for every repeat."""
+"""Train, validation and test splits: drawn at random, subsets, cross-validation folds per
+repeat."""
 
 from __future__ import annotations
 
@@ -25,10 +26,10 @@ def drawn(
     subset: int | None,
     seed: int,
 ) -> Data:
-    """A data set whose test and validation images are drawn, both as counts or shares of all
-    images; then a balanced subset.
+    """A data set whose test and validation images are drawn from `whole`.
 
-    Images that share a value of the column "group" stay together.
+    Both are counts, or shares of all images. With `subset`, the training images are then reduced to
+    a balanced subset. Images with the same value in the column "group" stay together.
     """
     parts = divide(whole.labels, {"test": test}, seed=seed, names=classes, groups=whole.columns.get("group"))
     count = round(validation * len(whole)) if 0 < validation < 1 else validation
@@ -46,10 +47,10 @@ def divided(
     subset: int | None,
     seed: int,
 ) -> Data:
-    """A data set whose test images are given: validation is drawn from the training images, then a
-    balanced subset.
+    """A data set whose test images are given and whose validation images are drawn from `train`.
 
-    Images that share a value of the column "group" stay together.
+    With `subset`, the training images are then reduced to a balanced subset. Images with the same
+    value in the column "group" stay together.
     """
     parts = divide(
         train.labels, {"validation": validation}, seed=seed, names=classes, groups=train.columns.get("group")
@@ -59,9 +60,11 @@ def divided(
 
 
 def fewer(data: Data, size: int, *, balanced: bool = True, seed: int) -> Data:
-    """The data set with `size` of its training images: drawn at random, or as many of each class as it has.
+    """The data set with `size` of its training images.
 
-    A larger subset with the same seed contains a smaller one. Raises ConfigError where there are not so many.
+    They are drawn at random or, if `balanced`, equally many of each class as far as it has images.
+    A larger subset with the same seed contains a smaller one. Raises ConfigError if there are too
+    few images.
     """
     labels = data.train.labels.cpu()
     if size > len(labels):
@@ -73,23 +76,29 @@ def fewer(data: Data, size: int, *, balanced: bool = True, seed: int) -> Data:
         scarce = data.classes[int(counts.argmin())]
         notes = (
             *notes,
-            f"a balanced subset of {size} images is not to be had: the smallest class, {scarce}, has {int(counts.min())}; "
-            "the others fill up",
+            f"a subset of {size} images cannot be balanced: the smallest class, {scarce}, "
+            f"has {int(counts.min())}; the other classes fill it up",
         )
     return replace(data, train=data.train.select(rows), notes=notes)
 
 
 @dataclass(frozen=True)
 class Division:
-    """Another division of the same images for every seed: one of `folds` parts as test images, anew
-    for each of `times`; or, without folds, as many random test images as the data set has."""
+    """A new division of the same images for every seed (repeated cross-validation, random splits).
+
+    With `folds`, the test images are one of `folds` parts, divided anew for each of `times`
+    repetitions. Without `folds`, they are drawn at random, as many as the data set has.
+    """
 
     folds: int | None = None
     times: int = 1
 
     def of(self, data: Data, seed: int) -> Data:
-        """The data set divided for a seed: its fold is seed % folds, of repetition seed // folds.
-        Validation keeps its share."""
+        """The data set divided for a seed. The validation images keep their share.
+
+        With folds, the fold is seed % folds, and the repetition is seed // folds. Raises
+        ConfigError without folds if the data set has no test images.
+        """
         whole = _joined(list(data.splits.values()))
         groups = whole.columns.get("group")
         everything = torch.arange(len(whole))
@@ -102,7 +111,8 @@ class Division:
         else:
             if data.test is None:
                 raise ConfigError(
-                    f"repeats: splits: {data.name} has no test images, so there is no size to draw; set its `test:` option"
+                    f"repeats: splits: {data.name} has no test images, so there is no size to draw; "
+                    "set its `test:` option"
                 )
             test = divide(
                 whole.labels, {"test": len(data.test)}, seed=seed, names=data.classes, groups=groups
@@ -128,7 +138,8 @@ class Division:
             division={**facts, "train": len(train), "test": len(test)},
             notes=(
                 *data.notes,
-                f"all {len(whole)} images, those of every split, were pooled and divided anew for this repeat",
+                f"all {len(whole)} images, those of every split, "
+                "were pooled and divided anew for this repeat",
             ),
         )
 

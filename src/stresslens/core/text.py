@@ -1,4 +1,5 @@
-"""Text from outside and warnings, fit to be shown."""
+"""Text for the terminal: printable file names, short names, durations, notices without code
+lines."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ from stresslens.core.errors import Notice
 
 
 def printable(name: str) -> str:
-    """A file's name as text; bytes that are no UTF-8, and characters that move the cursor, become
-    replacement characters."""
+    """A file's name as printable text.
+
+    Bytes that are not UTF-8, and control characters, become replacement characters.
+    """
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in text)
 
@@ -20,8 +23,8 @@ _plain = warnings.formatwarning
 
 
 def notices_are_sentences() -> None:
-    """From now on a Notice is shown as what it says, without the line of code that it came from;
-    other warnings as ever."""
+    """From now on, a Notice is shown without the code line that raised it; other warnings as
+    usual."""
 
     def shown(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
@@ -33,12 +36,12 @@ def notices_are_sentences() -> None:
 
 
 def brief(name: str, length: int = 60) -> str:
-    """A name that somebody chose, cut where it is very long."""
+    """A user's name for something, cut to `length` characters."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def duration(seconds: float | None) -> str:
-    """`4.2 s`, `42 s`, `3 min 05 s`, `2 h 04 min`; a dash where unknown."""
+    """`4.2 s`, `42 s`, `3 min 05 s`, `2 h 04 min`; a dash if unknown."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
     if seconds < 10:

@@ -1,5 +1,7 @@
-"""Which of how many processes this one is, by what torchrun says in the environment. Needs no
-torch, so it can be asked first."""
+"""Rank and world size of this process, from torchrun's environment variables.
+
+This module does not import torch, so it can be used before torch is loaded.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 @dataclass(frozen=True)
 class Rank:
-    """The `rank`-th of `world` processes, and the `local_rank`-th of the `local_world` on its machine."""
+    """Process `rank` of `world`, and process `local_rank` of the `local_world` on its machine."""
 
     rank: int = 0
     world: int = 1
@@ -20,7 +22,7 @@ class Rank:
 
 
 def rank_of_process() -> Rank:
-    """This process's place among those that torchrun started together; alone where it did not start it."""
+    """The rank of this process; a single process if torchrun did not start it."""
     if any(name not in os.environ for name in VARIABLES):
         return Rank()
     return Rank(*(int(os.environ[name]) for name in VARIABLES[:4]))

@@ -19,15 +19,16 @@ import torch
 SCHEMAS = {
     name: f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms")
 }
-_declared: list[Any] = []  # a torch.library.Library takes its schemas back when it is collected
+_declared: list[Any] = []  # kept, because a torch.library.Library removes its schemas when it is collected
 
 
 def cure() -> None:
-    """Declares torchvision's missing operator schemas, once, if its compiled library cannot be loaded."""
-    found = importlib.util.find_spec("torchvision")
-    if _declared or found is None or found.origin is None:
+    """Declares torchvision's missing operator schemas, once, if its compiled library cannot be
+    loaded."""
+    spec = importlib.util.find_spec("torchvision")
+    if _declared or spec is None or spec.origin is None:
         return
-    for library in Path(found.origin).parent.glob("_C*.so"):
+    for library in Path(spec.origin).parent.glob("_C*.so"):
         try:
             torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except OSError:
@@ -40,6 +41,6 @@ def cure() -> None:
 
 
 def torchvision() -> ModuleType:
-    """The torchvision module, imported after the cure."""
+    """The torchvision module, imported after `cure`."""
     cure()
     return importlib.import_module("torchvision")

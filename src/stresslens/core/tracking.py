@@ -1,4 +1,4 @@
-"""What a tracker is, and what it is told of a run."""
+"""Experiment trackers: the interface, and the entries that a run logs (scalars, images, …)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Pixels = NDArray[np.uint8]
-"""Pictures (N, H, W, 3), or one (H, W, 3), from 0 to 255."""
+"""Images (N, H, W, 3), or one (H, W, 3), from 0 to 255."""
 
 
 @dataclass(frozen=True)
 class Scalars:
-    """Figures by name, of iteration `at` (batches shown since the start) or of epoch `at` (1 is the
-    first)."""
+    """Values by name, at iteration `at` (the number of batches so far) or epoch `at` (from 1)."""
 
     by: Literal["step", "epoch"]
     at: int
@@ -26,7 +25,7 @@ class Scalars:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many values lie between each edge and the next: (B,) counts, (B + 1,) rising edges."""
+    """The number of values in each bin: (B,) counts, (B + 1,) ascending edges."""
 
     counts: NDArray[np.int64]
     edges: NDArray[np.float64]
@@ -42,7 +41,7 @@ class Histograms:
 
 @dataclass(frozen=True)
 class Text:
-    """Markdown under a name: the configuration, the head of the study."""
+    """Markdown with a name, for example the configuration or the header of the study."""
 
     name: str
     markdown: str
@@ -50,7 +49,8 @@ class Text:
 
 @dataclass(frozen=True)
 class Graph:
-    """The trained model on the CPU, in evaluation mode, and images (1, C, H, W) in [0, 1] that it takes."""
+    """The trained model on the CPU, in evaluation mode, and images (1, C, H, W) in [0, 1] that it
+    takes."""
 
     model: nn.Module
     example: Tensor
@@ -58,7 +58,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images (N, H, W, 3) under a name, each with a caption that gives truth and prediction."""
+    """Images (N, H, W, 3) with a name, each with a caption of its true and predicted class."""
 
     name: str
     pixels: Pixels
@@ -67,7 +67,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing (H, W, 3) under a name: the confusion matrix of a split."""
+    """A figure (H, W, 3) with a name: the confusion matrix of a split."""
 
     name: str
     pixels: Pixels
@@ -75,7 +75,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Embedding:
-    """What the last linear layer sees, (N, D), with the class and the picture (N, H, W, 3) of each image."""
+    """Features (N, D), the inputs of the last linear layer, with class and pixels of each image.
+
+    `pixels` is (N, H, W, 3).
+    """
 
     features: NDArray[np.float32]
     labels: tuple[str, ...]
@@ -84,7 +87,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Every setting of the run by its dotted name, and what it came to: the last thing a tracker is told."""
+    """All settings of the run by dotted name, and its scores; the last entry of a run."""
 
     settings: Mapping[str, bool | int | float | str]
     scores: Mapping[str, float]
@@ -94,11 +97,11 @@ Entry = Scalars | Histograms | Text | Graph | Pictures | Figure | Embedding | Ou
 
 
 class Tracker(Protocol):
-    """Keeps or shows what it is told of one run, and passes over kinds of entries that it has no use for.
+    """Stores or shows the entries of one run; it ignores kinds of entries that it does not support.
 
-    Entries come in order, each once: when an interrupted run goes on, a fresh tracker in an empty
-    folder is told again what had been told up to the checkpoint. What a tracker raises is told the
-    user once, and the run goes on without it.
+    Entries come in order, each once. When an interrupted run resumes, a new tracker in an empty
+    folder gets all entries up to the checkpoint again. If a tracker raises an error, the user gets
+    one notice, and the run continues without the tracker.
     """
 
     def log(self, entry: Entry) -> None: ...

@@ -1,5 +1,7 @@
-"""The words that signatures share. An option annotated with one of the plug-in types is itself a
-plug-in of that folder."""
+"""Types of plug-in signatures: option ranges, protocols (Attack, Loss, …), Estimate, Finding.
+
+An option annotated with a plug-in protocol is itself a plug-in of that kind.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ Chance = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""Options with a range: what lies outside is refused before anything is computed."""
+"""Options with a range; a value outside is refused before the computation begins."""
 
 
 def _radius(value: Any) -> Any:
@@ -48,11 +50,11 @@ Shape = tuple[int, int, int]
 
 @dataclass
 class Step:
-    """Where training stands, for an objective. `progress` runs from 0 to 1. `state` and `carried`
-    are saved with the checkpoint.
+    """The position of the training, for an objective.
 
-    With several processes `state` is the first one's, and each has the rows of `carried` that
-    belong to its part of the batch.
+    `progress` runs from 0 to 1. `state` and `carried` are saved with the checkpoint. With several
+    processes, `state` is that of the first, and each process has the rows of `carried` for its part
+    of the batch.
     """
 
     draws: Draws
@@ -60,14 +62,14 @@ class Step:
     progress: float
     state: dict[str, Tensor]
     batch: int = 0
-    """Which batch of the epoch this is, of so many `batches`; one that is shown several times
-    counts as often."""
+    """The number of this batch in the epoch, from 0, of `batches`. A batch that is used several
+    times counts each time."""
     batches: int = 1
     carried: dict[str, Tensor] = field(default_factory=dict)
-    """Tensors (n, …) with a row for every place in the batch."""
+    """Tensors (n, …) with one row for every position in the batch."""
 
     def report(self, **figures: float) -> None:
-        """Figures of the running epoch for metrics.jsonl, kept in the state until others take their place."""
+        """Records values of this epoch for metrics.jsonl; they stay in `state` until replaced."""
         self.state.update(
             {_REPORTED + name: torch.tensor(value, dtype=torch.float64) for name, value in figures.items()}
         )
@@ -77,7 +79,7 @@ _REPORTED = "reported: "
 
 
 def reported(state: Mapping[str, Tensor]) -> dict[str, float]:
-    """What an objective last reported of itself, by name."""
+    """The values that an objective last reported, by name."""
     return {
         name.removeprefix(_REPORTED): float(value)
         for name, value in state.items()
@@ -86,12 +88,13 @@ def reported(state: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def lasting(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An objective's state without what it reported of itself."""
+    """An objective's state without its reported values."""
     return {name: value for name, value in state.items() if not name.startswith(_REPORTED)}
 
 
 Parameters = list[nn.Parameter] | list[dict[str, Any]]
-"""What an optimizer is given: parameters, or groups of them ("params") with rates of their own ("lr")."""
+"""The input of an optimizer: parameters, or groups ("params") with their own learning rate
+("lr")."""
 
 
 class Loss(Protocol):
@@ -107,11 +110,11 @@ class Objective(Protocol):
 
 
 class Attack(Protocol):
-    """An attack with its options: images x (N, C, H, W) in [0, 1] and their labels → x_adv, inside
-    the ball and the box.
+    """An attack with its options: images x (N, C, H, W) in [0, 1] and labels → x_adv.
 
-    `watch` sees every iterate and says which images to go on with; `target` (N,) is the class to
-    drive at, `start` where the search begins, `surrogate` a model whose gradients are used instead.
+    x_adv is inside the ball and the box. `watch` gets every iterate and returns which images to
+    continue with. `target` (N,) are the target classes, `start` are the images where the search
+    begins, and `surrogate` is a model whose gradients are used instead of the model's.
     """
 
     def __call__(
@@ -137,21 +140,27 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Estimator(Protocol):
-    """A classifier that no gradient loop trains. `arrays` are all it has learned: with the same
-    options and the same arrays another one gives the same scores."""
+    """A classifier that is not trained by gradient descent.
+
+    `arrays` hold everything that it has learned: another estimator with the same options and the
+    same arrays gives the same scores.
+    """
 
     arrays: Arrays
 
     def fit(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-        """images (N,C,H,W) in [0,1] and labels (N,), every class 0 … K-1 among them."""
+        """Fits images (N,C,H,W) in [0,1] and labels (N,); every class 0 … K-1 occurs."""
 
     def scores(self, images: NDArray[np.float32]) -> NDArray[np.floating]:
-        """(N,K), finite: the larger, the likelier. They are used as logits: the softmax of them,
-        divided by a temperature that is fitted on validation, are the probabilities."""
+        """(N,K) finite scores; a larger score means a more likely class.
+
+        They are used as logits: the probabilities are the softmax of the scores divided by a
+        temperature, which is fitted on the validation split.
+        """
 
 
 class Scheduler(Protocol):
-    """What a schedule returns: torch's LRScheduler, or anything with these three."""
+    """The result of a schedule: torch's LRScheduler, or any object with these three methods."""
 
     def step(self) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -164,8 +173,10 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval. `unit` says over what it varies: the images of the split, the
-    seeds, or both."""
+    """A value with its confidence interval.
+
+    `unit` is what the interval accounts for: the images of the split, the seeds, or both.
+    """
 
     value: float
     low: float
@@ -188,8 +199,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: whether there is a sign of trouble, how bad, on what evidence over how
-    many, and what to do about it."""
+    """The result of a check: whether there is a sign of a problem, its severity, and the evidence.
+
+    `n` is the number of images (or rows) that were checked. `remedy` says what to do, and `items`
+    are examples.
+    """
 
     audit: str
     status: Literal["sign", "no sign", "not checked"]

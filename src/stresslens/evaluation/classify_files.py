@@ -1,5 +1,4 @@
-"""Classes of picture files by a run or its export, with calibrated probabilities, and which are
-unlike its training images."""
+"""Batch inference on image files: classes, calibrated probabilities, out-of-distribution marks."""
 
 from __future__ import annotations
 
@@ -26,47 +25,60 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Prediction:
-    """One file: `classes` the likeliest first, with their probabilities; `p_like` is the share of
-    images like the training images that are as odd as this one or odder, None where the run cannot
-    say. Or `unreadable`: why it is no picture."""
+    """The prediction for one file.
+
+    `classes` holds class names and their probabilities, the most probable first. `ood_p_value` is
+    the conformal p-value of `ood.OODDetector`, in (0, 1]; it is None if the run has no OOD
+    detector. `out_of_distribution` is True if the p-value is at most the detector's false-alarm
+    rate. If the file cannot be read as an image, only `unreadable` is set: it holds the reason.
+    """
 
     file: str
     classes: tuple[tuple[str, float], ...] = ()
-    p_like: float | None = None
-    unlike: bool | None = None
+    ood_p_value: float | None = None
+    out_of_distribution: bool | None = None
     unreadable: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         if self.unreadable is not None:
             return {"file": self.file, "unreadable": self.unreadable}
         ranked = [{"class": name, "probability": probability} for name, probability in self.classes]
-        return {"file": self.file, "predictions": ranked, "unlike": self.unlike, "p_like": self.p_like}
+        return {
+            "file": self.file,
+            "predictions": ranked,
+            "out_of_distribution": self.out_of_distribution,
+            "ood_p_value": self.ood_p_value,
+            "unlike": self.out_of_distribution,  # the names of version 0.1, for one more version
+            "p_like": self.ood_p_value,
+        }
 
 
 class Classifier:
-    """A trained model with what was fitted on its validation images: the temperature, and what
-    unlike images are."""
+    """Classifies image files with a predictor, its temperature and its OOD detector."""
 
-    def __init__(self, answering: Predictor) -> None:
-        """Raises DataError when no picture file has the images' channels."""
-        self.facts, self.answer, self.likeness = answering.facts, answering.answer, answering.likeness
+    def __init__(self, predictor: Predictor) -> None:
+        """Raises DataError if image files cannot have the number of channels that the model
+        takes."""
+        self.facts, self.answer, self.ood = predictor.facts, predictor.answer, predictor.ood
         self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run)
 
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
-        """A prediction for each file, in order, a batch at a time; files that are no whole picture
-        are told among the others."""
+        """Yields one prediction for each file, in order, a batch at a time.
+
+        A file that cannot be read as an image gives a prediction with `unreadable` set.
+        """
         remaining = iter(files)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while batch := list(islice(remaining, BATCH)):
                 with quietly():
-                    pictures = list(pool.map(self._read, batch))
-                images = [picture for picture in pictures if not isinstance(picture, str)]
-                found = iter(self._classes(np.stack(images), top) if images else [])
-                for file, picture in zip(batch, pictures):
-                    if isinstance(picture, str):
-                        yield Prediction(printable(str(file)), unreadable=picture)
+                    decoded = list(pool.map(self._read, batch))
+                images = [image for image in decoded if not isinstance(image, str)]
+                predicted = iter(self._classes(np.stack(images), top) if images else [])
+                for file, image in zip(batch, decoded):
+                    if isinstance(image, str):
+                        yield Prediction(printable(str(file)), unreadable=image)
                     else:
-                        yield Prediction(printable(str(file)), *next(found))
+                        yield Prediction(printable(str(file)), *next(predicted))
 
     def _read(self, file: Path) -> np.ndarray | str:
         try:
@@ -81,18 +93,24 @@ class Classifier:
     ) -> Iterator[tuple[tuple[tuple[str, float], ...], float | None, bool | None]]:
         x = torch.from_numpy(images).float() / 255
         logits, sample = self.answer(x)
-        likes = self.likeness.p_values(sample) if self.likeness else [None] * len(x)
-        for row, p_like in zip(np.exp(log_softmax(logits / self.facts.temperature)), likes):
+        probabilities = np.exp(log_softmax(logits / self.facts.temperature))
+        p_values = self.ood.p_values(sample) if self.ood else None
+        for i, row in enumerate(probabilities):
             best = np.argsort(-row, kind="stable")[:top]
             ranked = tuple((self.facts.classes[k], float(row[k])) for k in best)
-            unlike = None if self.likeness is None or p_like is None else bool(p_like <= self.likeness.rate)
-            yield ranked, None if p_like is None else float(p_like), unlike
+            if self.ood is None or p_values is None:
+                yield ranked, None, None
+            else:
+                yield ranked, float(p_values[i]), bool(p_values[i] <= self.ood.rate)
 
 
 def picture_files(paths: Iterable[Path]) -> list[Path]:
-    """The files given, and of folders every file below that is a picture by its name, in order.
-    Raises DataError without any."""
-    found: list[Path] = []
+    """The given files, and all image files below the given folders, sorted.
+
+    A file below a folder is an image file if its name has a known suffix. Raises DataError if a
+    folder holds none.
+    """
+    files: list[Path] = []
     for path in paths:
         if path.is_dir():
             below = sorted(
@@ -102,8 +120,10 @@ def picture_files(paths: Iterable[Path]) -> list[Path]:
             )
             advance(f"looking into {path}", len(below), len(below))
             if not below:
-                raise DataError(f"{path} holds no picture; pictures end in {', '.join(sorted(SUFFIXES))}")
-            found += map(Path, below)
+                raise DataError(
+                    f"{path} holds no image file; their names end in {', '.join(sorted(SUFFIXES))}"
+                )
+            files += map(Path, below)
         else:
-            found.append(path)
-    return found
+            files.append(path)
+    return files

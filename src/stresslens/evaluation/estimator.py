@@ -1,4 +1,7 @@
-"""An estimator in a model's place: fitted once, kept as plain arrays, asked for its scores like any model."""
+"""Adapter that lets a scikit-learn-like classifier (an estimator) stand in for a torch model.
+
+The estimator is fitted once and saved as plain arrays.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ from stresslens.core.types import Estimator
 
 
 class Estimated(nn.Module):
-    """images (N,C,H,W) in [0,1] → scores (N,K), used as logits, on the CPU. No gradient goes
-    through, and it has no parameters."""
+    """An estimator as a torch module: images (N,C,H,W) in [0,1] → scores (N,K) on the CPU.
+
+    The scores are used as logits. The module has no parameters and passes no gradient back.
+    """
 
     def __init__(self, estimator: Estimator) -> None:
         super().__init__()
@@ -35,44 +40,50 @@ class Estimated(nn.Module):
 
 
 def build_estimator(value: PluginValue, seed: int, *, base: Path, trust: bool = True) -> Estimator:
-    """The estimator that a recipe or a card names, not fitted yet."""
-    estimator: Estimator = registry.resolve("estimators", value, path=("estimator",), base=base, trust=trust)(
-        seed
-    )
+    """Builds the estimator that a configuration or a card names; it is not fitted yet."""
+    build = registry.resolve("estimators", value, path=("estimator",), base=base, trust=trust)
+    estimator: Estimator = build(seed)
     if not all(hasattr(estimator, name) for name in ("fit", "scores", "arrays")):
         name = registry.name_and_options("estimators", value)[0]
         raise ConfigError(
-            f"estimator {name} returned a {type(estimator).__name__}; expected an object with fit, scores and arrays"
+            f"estimator {name} returned a {type(estimator).__name__}; "
+            "expected an object with fit, scores and arrays"
         )
     return estimator
 
 
 def fit_estimator(estimator: Estimator, data: Data) -> list[str]:
-    """Fits it to the training images, and returns what it warned of. Raises DataError for a class
-    that no training image shows."""
+    """Fits the estimator to the training images and returns the first line of each warning.
+
+    Raises DataError if a class has no training image.
+    """
     split = data.train
     absent = [name for k, name in enumerate(data.classes) if not bool((split.labels == k).any())]
     if absent:
         raise DataError(
-            f"{data.name}: no training image shows {', '.join(absent[:5])}; an estimator needs some of every class"
+            f"{data.name}: no training image shows {', '.join(absent[:5])}; "
+            "an estimator needs some of every class"
         )
     images = split.floats(split.images[:]).cpu().numpy().astype(np.float32, copy=False)
-    with threadpool_limits(torch.get_num_threads()), warnings.catch_warnings(record=True) as told:
+    with threadpool_limits(torch.get_num_threads()), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimator.fit(images, split.labels.cpu().numpy())
-    return [str(warning.message).partition("\n")[0] for warning in told]
+    return [str(warning.message).partition("\n")[0] for warning in caught]
 
 
 def save_estimator(folder: RunFolder, estimator: Estimator, card: dict[str, Any]) -> None:
-    """Writes what it has learned, and how to build it again."""
+    """Writes the fitted arrays, and the card that says how to build the estimator again."""
     arrays: dict[str, Any] = estimator.arrays
     write_atomically(folder.estimator, lambda file: np.savez(file, **arrays))
     write_json(folder.estimator_card, card)
 
 
 def open_estimator(folder: RunFolder, card: EstimatorCard, *, trust: bool = False) -> Estimated:
-    """A run's fitted estimator. Raises UnreadableRun when files are missing, damaged, or do not
-    belong together."""
+    """Opens a run's fitted estimator.
+
+    Raises UnreadableRun if a file is missing or damaged, or if the two files do not belong
+    together.
+    """
     estimator = build_estimator(card.estimator, card.seed, base=folder.path, trust=trust)
     estimator.arrays = read_arrays(
         folder.estimator, f"there is no {folder.estimator}; the run has not been fitted"
@@ -80,11 +91,12 @@ def open_estimator(folder: RunFolder, card: EstimatorCard, *, trust: bool = Fals
     model = Estimated(estimator)
     try:
         scores = model(torch.zeros(2, *card.shape))
-    except Exception as error:  # whatever numpy or scikit-learn find wrong with arrays of another estimator
+    except Exception as error:  # numpy and scikit-learn raise many kinds for arrays of another estimator
         files = f"{folder.estimator_card} and {folder.estimator.name}"
         raise UnreadableRun(f"{files} do not belong together: {first_line(error)}") from error
     if scores.shape != (2, len(card.classes)):
         raise UnreadableRun(
-            f"{folder.estimator} gives {scores.shape[1]} scores for the {len(card.classes)} classes of its card"
+            f"{folder.estimator} gives {scores.shape[1]} scores "
+            f"for the {len(card.classes)} classes of its card"
         )
     return model

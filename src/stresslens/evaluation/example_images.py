@@ -1,4 +1,5 @@
-"""Pictures that a report shows of a run: which images, and their pixels in one sheet."""
+"""Example images for a run's report: which images are shown, and their pixels in one sprite
+sheet."""
 
 from __future__ import annotations
 
@@ -26,32 +27,33 @@ A_CELL = 4
 IN_CELLS = 160
 LIKELIEST = 3
 THUMBNAIL = 96
-"""Pixels of the longer side beyond which a picture is made smaller."""
+"""Images whose longer side has more pixels are scaled down to this."""
 LOSSLESS = 48
-"""Pixels of the longer side up to which the sheet loses nothing."""
+"""Up to this many pixels of the longer side the sheet is stored without loss (PNG)."""
 SHEET_BYTES = 800_000
 COLUMNS = 16
 
 Way = tuple[str, Mapping[str, Any]]
-"""A kind of picture file, with how to write it."""
+"""An encoding: an image format, and the options of Pillow that it is saved with."""
 PNG: Way = ("png", {})
 LOSSY: tuple[Way, ...] = tuple(("webp", {"quality": quality, "method": 2}) for quality in (80, 50, 20))
 
 
 def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Images worth showing, at most 238, as entries of examples.json without their pixels.
+    """At most 238 images to show, as entries of examples.json without their pixels.
 
-    `SAMPLES` drawn at random ("sample"), the `MISTAKES` that the model was surest of ("mistake"),
-    and further mistakes ("cell") until each pair of truth and prediction has up to `A_CELL` of its
-    own, the surest first and one for every pair before a second.
+    `SAMPLES` are drawn at random ("sample"). `MISTAKES` are the misclassified images with the
+    highest confidence ("mistake"). Further mistakes ("cell") follow until each pair of true and
+    predicted class has up to `A_CELL` of its own, at most `IN_CELLS` in all: the most confident
+    first, and one for every pair before a second.
     """
     probabilities = predictions.probabilities
-    guess, labels = probabilities.argmax(1), predictions.labels
-    sure = probabilities.max(1)
-    sample = np.sort(np.random.default_rng(seed).permutation(len(guess))[:SAMPLES])
-    wrong = np.flatnonzero(guess != labels)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    rank = rank_within(labels[wrong] * probabilities.shape[1] + guess[wrong])
+    predicted, labels = probabilities.argmax(1), predictions.labels
+    confidence = probabilities.max(1)
+    sample = np.sort(np.random.default_rng(seed).permutation(len(predicted))[:SAMPLES])
+    wrong = np.flatnonzero(predicted != labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    rank = rank_within(labels[wrong] * probabilities.shape[1] + predicted[wrong])
     further = np.flatnonzero((np.arange(len(wrong)) >= MISTAKES) & (rank < A_CELL))
     further = further[np.argsort(rank[further], kind="stable")][:IN_CELLS]
     chosen = {"sample": sample, "mistake": wrong[:MISTAKES], "cell": wrong[further]}
@@ -64,8 +66,8 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, An
         {
             "index": int(predictions.index[row]),
             "truth": int(labels[row]),
-            "predicted": int(guess[row]),
-            "probability": float(sure[row]),
+            "predicted": int(predicted[row]),
+            "probability": float(confidence[row]),
             "probabilities": [[int(k), float(probabilities[row, k])] for k in likeliest[row]],
             "kind": kind,
         }
@@ -75,22 +77,21 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, An
 
 
 def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
-    """Writes examples.json and the sheet of pictures that its `file` and `box` (left, top, width,
-    height) point into.
+    """Writes examples.json and the sprite sheet.
 
-    `source` is the name of the image's file, where the split knows it.
+    Each entry's `file` and `box` (left, top, width, height) point into the sheet. Its `source` is
+    the name of the image's file, if the split has that column.
     """
     entries = examples_of(predictions)
     indices = sorted({entry["index"] for entry in entries})
-    pictures = thumbnails(split, indices)
-    height, width = pictures.shape[1:3]
-    name, content = encoded(
-        sheet_of(pictures), LOSSY if max(height, width) > LOSSLESS else (PNG, *LOSSY), SHEET_BYTES
-    )
-    place = {index: k for k, index in enumerate(indices)}
+    images = thumbnails(split, indices)
+    height, width = images.shape[1:3]
+    encodings = LOSSY if max(height, width) > LOSSLESS else (PNG, *LOSSY)
+    name, content = encoded(sheet_of(images), encodings, SHEET_BYTES)
+    position = {index: k for k, index in enumerate(indices)}
     files = split.columns.get("file")
     for entry in entries:
-        row, column = divmod(place[entry["index"]], COLUMNS)
+        row, column = divmod(position[entry["index"]], COLUMNS)
         entry |= {"file": name, "box": [column * width, row * height, width, height]}
         if files is not None:
             entry["source"] = str(files[entry["index"]])
@@ -99,8 +100,10 @@ def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
 
 
 def thumbnails(split: Split, indices: list[int]) -> np.ndarray:
-    """Some images as uint8 (N, H, W) or (N, H, W, 3), no side longer than `THUMBNAIL`; of other
-    channel counts the first."""
+    """The images at `indices` as uint8 (N, H, W) or (N, H, W, 3), no side longer than `THUMBNAIL`.
+
+    Of images with neither 1 nor 3 channels, the first channel is taken.
+    """
     x = split.floats(split.images[torch.as_tensor(indices)].cpu()).float().clamp(0, 1)
     if x.shape[1] != 3:
         x = x[:, :1]
@@ -112,22 +115,24 @@ def thumbnails(split: Split, indices: list[int]) -> np.ndarray:
     return image_pixels(x)
 
 
-def sheet_of(pictures: np.ndarray) -> Image:
-    """Every picture, (N, H, W) or (N, H, W, 3), in a grid of `COLUMNS`, row by row."""
+def sheet_of(images: np.ndarray) -> Image:
+    """The images, (N, H, W) or (N, H, W, 3), as one grid of `COLUMNS` columns, row by row."""
     from PIL import Image
 
-    n, height, width = pictures.shape[:3]
+    n, height, width = images.shape[:3]
     rows = -(-n // COLUMNS)
-    grid = np.zeros((rows * COLUMNS, *pictures.shape[1:]), np.uint8)
-    grid[:n] = pictures
-    grid = grid.reshape(rows, COLUMNS, *pictures.shape[1:]).swapaxes(1, 2)
-    return Image.fromarray(grid.reshape(rows * height, COLUMNS * width, *pictures.shape[3:]))
+    grid = np.zeros((rows * COLUMNS, *images.shape[1:]), np.uint8)
+    grid[:n] = images
+    grid = grid.reshape(rows, COLUMNS, *images.shape[1:]).swapaxes(1, 2)
+    return Image.fromarray(grid.reshape(rows * height, COLUMNS * width, *images.shape[3:]))
 
 
-def encoded(sheet: Image, ways: Sequence[Way], limit: int) -> tuple[str, bytes]:
-    """The file's name and content, by the first of the ways that keeps within `limit` bytes, else
-    by the last."""
-    for kind, options in ways:
+def encoded(sheet: Image, encodings: Sequence[Way], limit: int) -> tuple[str, bytes]:
+    """The name and content of the sheet's file.
+
+    The first of `encodings` that needs at most `limit` bytes is used, or else the last.
+    """
+    for kind, options in encodings:
         content = io.BytesIO()
         sheet.save(content, format=kind, **options)
         if content.tell() <= limit:

@@ -1,8 +1,7 @@
-"""A trained run as a file that others read: ONNX, a program of torch.export, or weights and how to
-build their net.
+"""Model export: ONNX, torch.export, or safetensors with a description of the architecture.
 
-Nothing is left that does not answer as the run does: it is opened again as `stresslens predict`
-would, and asked about images.
+Every export is checked: it is opened again as `stresslens predict` opens it, and its logits are
+compared with the run's. An export whose logits differ is not kept.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ from stresslens.evaluation.finished_run import data_of
 from stresslens.evaluation.predictor import (
     EXPORT,
     FACTS,
-    LIKENESS,
     NEEDS_ONNX,
+    OOD_ARRAYS,
     Answer,
     ModelInfo,
     model_info,
@@ -44,17 +43,17 @@ from stresslens.evaluation.saved_model import open_model
 
 NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "safetensors"}
 OPSET = 18
-"""The first of ONNX whose Resize has antialiasing."""
+"""The first ONNX opset whose Resize has antialiasing."""
 ALLOWED = 1e-4
-"""Logits may differ by so much, or by so much of the largest of them where that is above 1."""
+"""Largest difference allowed between logits; relative to the largest logit if that is above 1."""
 BATCHES = [1, 2, 7, 22]
-"""Sizes of the batches in which the images of the check are shown."""
+"""Sizes of the batches that the check runs."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how far its logits are from the run's: the largest `difference` over so
-    many `images`."""
+    """The exported file, and the largest `difference` of its logits from the run's over
+    `images`."""
 
     file: Path
     format: str
@@ -65,7 +64,7 @@ class Exported:
     allowed: float
     images: int
     shown: str
-    """Whose images: the split's name, or random."""
+    """Where the images come from: the split's name, or "random"."""
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "file": str(self.file), "batches": BATCHES}
@@ -79,46 +78,47 @@ def export_run(
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
-    """Writes a run's model to `out`, by default below the run's `exports`, in place of what was there.
+    """Writes a run's model to `out`, by default below the run's `exports`, and replaces an old
+    export.
 
-    The model's resizing and normalising go with it; so does all that `stresslens predict` asks for.
-    Own plug-ins are executed only with `trust`; `module` is the architecture of a run that was
-    trained on the caller's own. Raises ConfigError for what cannot be exported, and when the file's
-    logits are not the run's: then nothing is left.
+    The export includes the resizing and normalisation, and all that `stresslens predict` needs.
+    Your own plug-ins are executed only with `trust`. `module` is the architecture if the run was
+    trained on your own module. Raises ConfigError if the run cannot be exported, and if the
+    exported logits differ from the run's; nothing is written then.
     """
     card = _card_of_net(folder, to, module)
-    place, facts = _place(folder, to, out), model_info(folder)
+    target, facts = _target(folder, to, out), model_info(folder)
     model = open_model(folder, trust=trust, module=module).eval()
-    broken = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
-    if broken:
+    not_finite = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if not_finite:
         raise ConfigError(
-            f"{folder.path}: {len(broken)} tensors of its weights are not finite, first {broken[0]}; train it again"
+            f"{folder.path}: {len(not_finite)} tensors of its weights are not finite, first {not_finite[0]}; "
+            "train it again"
         )
     x, shown = _images(folder, card, trust)
     expected = _expected(model, x, folder)
     allowed = ALLOWED * max(1.0, float(expected.abs().max()))
     if to == "safetensors":
-        files = {f"{place.name}/{name}": content for name, content in _weights(folder, card, facts).items()}
+        files = {f"{target.name}/{name}": content for name, content in _weights(folder, card, facts).items()}
     else:
-        files = {place.name: GRAPHS[to](_graph(model, card.shape), _kept(folder, facts))}
-    with _draft(place) as draft:
+        files = {target.name: GRAPHS[to](_graph(model, card.shape), _metadata(folder, facts))}
+    with _temporary_folder(target) as draft:
         for name, content in files.items():
             write_atomically(draft / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
-        difference = _difference(
-            open_predictor(draft / place.name, trust=True, module=module).answer, x, expected
-        )
+        exported = open_predictor(draft / target.name, trust=True, module=module)
+        difference = _difference(exported.answer, x, expected)
         if not difference <= allowed:
             raise ConfigError(
-                f"{place} was not written: its logits differ from the run's by {difference:.2g} over {len(x)} {shown} images; "
-                f"at most {allowed:.2g} is allowed"
+                f"{target} was not written: its logits differ from the run's by {difference:.2g} "
+                f"over {len(x)} {shown} images; at most {allowed:.2g} is allowed"
             )
-        for old in (EXPORT, "likeness.npz") if place.is_dir() else ():
-            (place / old).unlink(missing_ok=True)
+        for old in (EXPORT, "likeness.npz") if target.is_dir() else ():
+            (target / old).unlink(missing_ok=True)
         for name in files:
-            (place.parent / name).parent.mkdir(parents=True, exist_ok=True)
-            (draft / name).replace(place.parent / name)
+            (target.parent / name).parent.mkdir(parents=True, exist_ok=True)
+            (draft / name).replace(target.parent / name)
     size, opset = sum(map(len, files.values())), OPSET if to == "onnx" else None
-    return Exported(place, to, size, opset, difference, allowed, len(x), shown)
+    return Exported(target, to, size, opset, difference, allowed, len(x), shown)
 
 
 def _card_of_net(folder: RunFolder, to: str, module: nn.Module | None) -> ModelCard:
@@ -128,17 +128,19 @@ def _card_of_net(folder: RunFolder, to: str, module: nn.Module | None) -> ModelC
     if isinstance(card, EstimatorCard):
         name = registry.name_and_options("estimators", card.estimator)[0]
         raise ConfigError(
-            f"{folder.path} is the estimator {name}, not a network; what it has learned is in {folder.estimator}"
+            f"{folder.path} is the estimator {name}, not a network; "
+            f"what it has learned is in {folder.estimator}"
         )
     if module is None and str(card.model).startswith("own module"):
         raise ConfigError(
-            f"{folder.path} was trained on your {card.model}; export it from Python: stresslens.export(run, {to!r}, module=net)"
+            f"{folder.path} was trained on your {card.model}; "
+            f"export it from Python: stresslens.export(run, {to!r}, module=net)"
         )
     return card
 
 
-def _place(folder: RunFolder, to: str, out: Path | None) -> Path:
-    """Where the file or folder is to be. Raises ConfigError for a place that means something else."""
+def _target(folder: RunFolder, to: str, out: Path | None) -> Path:
+    """The path of the export. Raises ConfigError if `out` is something else."""
     name = NAMES[to]
     if out is None:
         return folder.path / "exports" / name
@@ -149,30 +151,33 @@ def _place(folder: RunFolder, to: str, out: Path | None) -> Path:
             )
         if out.is_dir() and any(out.iterdir()) and not (out / EXPORT).is_file():
             raise ConfigError(f"--out {out}: there is something else in this folder; name another")
-        return out.resolve()  # so that it has a name, which "." has not
-    place = out if out.suffix and not out.is_dir() else out / name
-    if place.suffix != Path(name).suffix:
+        return out.resolve()  # "." has no name, its absolute path has one
+    target = out if out.suffix and not out.is_dir() else out / name
+    if target.suffix != Path(name).suffix:
         raise ConfigError(f"--out {out}: a file for {to} ends in {Path(name).suffix}")
-    return place
+    return target
 
 
 @contextmanager
-def _draft(place: Path) -> Iterator[Path]:
-    """A folder on the same disk, which is gone afterwards."""
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder on the same disk as `target`; it is deleted at the end."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        draft = tempfile.TemporaryDirectory(prefix=".export-", dir=place.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent)
     except OSError as error:
         raise ConfigError(
-            f"cannot write to {place.parent}: {error.strerror}; choose another place with --out"
+            f"cannot write to {target.parent}: {error.strerror}; choose another place with --out"
         ) from error
     with draft as path:
         yield Path(path)
 
 
 def _images(folder: RunFolder, card: ModelCard, trust: bool) -> tuple[Tensor, str]:
-    """Images for the check, spread over the run's validation or training images, or random where
-    they cannot be loaded."""
+    """Images for the check, and where they come from.
+
+    They are spread over the run's validation images, or else its training images. If the data set
+    cannot be loaded, they are random.
+    """
     n = sum(BATCHES)
     try:
         data: Data | None = data_of(folder, trust=trust)
@@ -186,15 +191,14 @@ def _images(folder: RunFolder, card: ModelCard, trust: bool) -> tuple[Tensor, st
 
 
 def _expected(model: nn.Module, x: Tensor, folder: RunFolder) -> Tensor:
-    """The run's logits, in one batch. Raises ConfigError for a model that answers otherwise the
-    second time."""
+    """The run's logits. Raises ConfigError if a second pass gives other logits."""
     split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
     first, second = (scores.logits_of(model, split) for _ in range(2))
     if not torch.equal(first, second):
         apart = float((first - second).abs().max())
         raise ConfigError(
-            f"{folder.path}: the model is random: logits of the same images differ by {apart:.2g} from one pass to the next, so "
-            "that no file could be said to answer as it does"
+            f"{folder.path}: the model is random: logits of the same images differ by {apart:.2g} "
+            "from one pass to the next, so an exported file cannot be checked against it"
         )
     return first
 
@@ -205,44 +209,47 @@ def _difference(answer: Answer, x: Tensor, expected: Tensor) -> float:
 
 
 class _WithFeatures(nn.Module):
-    """Images → logits, and the features that tell whether they are like those trained on."""
+    """Images → logits, and the features for out-of-distribution detection."""
 
     def __init__(self, model: nn.Module, shape: Shape) -> None:
         super().__init__()
         self.model = model
-        self.layer = (feature_layer(model, shape)[0],)  # in a tuple, since it is no further part
+        self.layer = (
+            feature_layer(model, shape)[0],
+        )  # in a tuple, so that it is not registered as a second submodule
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return with_features(self.model, self.layer[0], images)
 
 
-def _sizes() -> dict[str, Any]:
-    """That batches are of any size."""
+def _dynamic_shapes() -> dict[str, Any]:
+    """The batch dimension may have any size."""
     return {"images": {0: torch.export.Dim("batch")}}
 
 
 def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
-    """What torch does with images, for batches of any size. Raises ConfigError where that depends
-    on more than shapes."""
+    """The model as a program of torch.export, for batches of any size.
+
+    Raises ConfigError if torch cannot trace the model, for example if it branches on values.
+    """
     try:
         with torch.no_grad():
             whole, example = _WithFeatures(model, shape).eval(), torch.zeros(2, *shape)
-            whole(
-                example
-            )  # some nets keep on first use what does not change in evaluation, which is then a constant of the graph
-            program = torch.export.export(whole, (example,), dynamic_shapes=_sizes())
-    except Exception as error:  # whatever torch, or a module of somebody's own, finds impossible
+            # Some nets cache constants of evaluation on first use; they then are constants of the graph.
+            whole(example)
+            program = torch.export.export(whole, (example,), dynamic_shapes=_dynamic_shapes())
+    except Exception as error:  # torch and users' modules may raise anything
         raise ConfigError(
             f"torch.export cannot follow the model: {first_line(error)}\n"
-            "Usual causes: the batch size taken with len(x) (x.shape[0] stays open), and decisions by values. "
-            "Every model can be exported with --to safetensors"
+            "Usual causes: the batch size taken with len(x) (x.shape[0] stays open), "
+            "and branches that depend on values. Every model can be exported with --to safetensors"
         ) from error
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # which names the files of whoever exports
+        node.meta.pop("stack_trace", None)  # it names files of the machine that exports
     return program
 
 
-def _onnx(program: torch.export.ExportedProgram, kept: dict[str, str]) -> bytes:
+def _onnx(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> bytes:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -251,55 +258,60 @@ def _onnx(program: torch.export.ExportedProgram, kept: dict[str, str]) -> bytes:
         raise ConfigError(NEEDS_ONNX) from None
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", category=FutureWarning
-            )  # torch's exporter calls what torch deprecates
+            # torch's exporter calls functions that torch deprecates.
+            warnings.filterwarnings("ignore", category=FutureWarning)
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
                 input_names=["images"],
                 output_names=["logits", "features"],
-                dynamic_shapes=_sizes(),
+                dynamic_shapes=_dynamic_shapes(),
                 opset_version=OPSET,
                 verbose=False,
             )
         assert exported is not None
-        exported.model.metadata_props.update(kept)
+        exported.model.metadata_props.update(metadata)
         for node in exported.model.graph:
-            node.metadata_props.clear()  # which name the modules that our classes lie in
+            node.metadata_props.clear()  # they name the modules of our classes
         content: bytes = exported.model_proto.SerializeToString()
-    except Exception as error:  # an operation that ONNX has not, or more than the 2 GB of one file
+    except Exception as error:  # for example an operation that ONNX lacks, or more than 2 GB in one file
         raise ConfigError(
-            f"ONNX cannot hold the model: {first_line(error)}. Every model can be exported with --to safetensors"
+            f"ONNX cannot hold the model: {first_line(error)}. "
+            "Every model can be exported with --to safetensors"
         ) from error
     return content
 
 
-def _torch(program: torch.export.ExportedProgram, kept: dict[str, str]) -> bytes:
+def _torch(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> bytes:
     content = io.BytesIO()
-    torch.export.save(program, content, extra_files=kept)
+    torch.export.save(program, content, extra_files=metadata)
     return content.getvalue()
 
 
 GRAPHS = {"onnx": _onnx, "torch": _torch}
 
 
-def _kept(folder: RunFolder, facts: ModelInfo) -> dict[str, str]:
-    """What a file holds beside its graph."""
-    kept = {FACTS: _json(facts)}
+def _metadata(folder: RunFolder, facts: ModelInfo) -> dict[str, str]:
+    """The metadata that a file holds beside its graph: model facts, and the OOD detector if any."""
+    metadata = {FACTS: _json(facts)}
     if folder.likeness.is_file():
-        kept[LIKENESS] = base64.b64encode(folder.likeness.read_bytes()).decode()
-    return kept
+        metadata[OOD_ARRAYS] = base64.b64encode(folder.likeness.read_bytes()).decode()
+    return metadata
 
 
 def _weights(folder: RunFolder, card: ModelCard, facts: ModelInfo) -> dict[str, bytes]:
-    """The run's own files that its model is built from, by their names, and the facts."""
-    own = [
+    """The files of a safetensors export by name: weights, card, OOD detector, plug-ins and
+    facts."""
+    own_plugins = [
         source
         for name in registry.own_plugins(card.model)
         if (source := registry.source_of(name, base=folder.path))
     ]
-    sources = [folder.weights, folder.card, *(path for path in (folder.likeness, *own) if path.is_file())]
+    sources = [
+        folder.weights,
+        folder.card,
+        *(path for path in (folder.likeness, *own_plugins) if path.is_file()),
+    ]
     inside = [path for path in sources if path.is_relative_to(folder.path)]
     return {str(path.relative_to(folder.path)): path.read_bytes() for path in inside} | {
         EXPORT: _json(facts).encode()

@@ -1,11 +1,10 @@
-"""Opens a finished run: its model, its data and its record."""
+"""Opens a finished run: model, data set and record."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import yaml
 from torch import nn
@@ -14,19 +13,24 @@ from stresslens.config import registry, study_file
 from stresslens.core.data import Data
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import UnreadableRun, write_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.files import UnreadableRun
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import fewer
+from stresslens.evaluation.record import RunRecord, read_record, write_record
 from stresslens.evaluation.saved_model import open_model
 
 
 def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
-    """A run's model and the data it was trained on. Raises ConfigError where the data has changed since."""
+    """A run's model and the data set it was trained on.
+
+    Raises ConfigError if the data set has changed since the training.
+    """
     record = read_record(folder)
     model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
-    if data.fingerprint != record["data"]["fingerprint"]:
+    if data.fingerprint != record.data.fingerprint:
         raise ConfigError(
-            f"{folder.path}: the data set has changed since the run was trained; what is measured on it would not be of this run"
+            f"{folder.path}: the data set has changed since the run was trained; "
+            "measurements on it would not belong to this run"
         )
     return model, data
 
@@ -34,11 +38,12 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
 @contextmanager
 def finished(
     folder: RunFolder, split: str, *, trust: bool = False, device: str = "auto"
-) -> Iterator[tuple[nn.Module, Data, dict[str, Any]]]:
+) -> Iterator[tuple[nn.Module, Data, RunRecord]]:
     """A finished run's model, data and record, which is written back at the end; nobody else may
     write to the folder meanwhile.
 
-    Raises ConfigError for a folder that is no run's, and a split that its data does not have.
+    The folder is locked meanwhile. Raises ConfigError if the folder is not a run's, or if its data
+    set does not have the split.
     """
     if not folder.record.is_file():
         raise ConfigError(f"{folder.path} is no run's folder (…/seed-0): there is no record.json in it")
@@ -48,20 +53,15 @@ def finished(
             raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
         record = read_record(folder)
         yield model.to(pick_device(device)), data, record
-        write_json(folder.record, record)
-
-
-def count_reads(record: dict[str, Any], kind: str, results: Sequence[str], split: str) -> None:
-    """Names results in the record; each that is not there yet has read its split once."""
-    kept = record.setdefault(kind, [])
-    new = [result for result in dict.fromkeys(results) if result not in kept]
-    kept += new
-    record["reads_of_test"] += len(new) if split == "test" else 0
+        write_record(folder, record)
 
 
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
-    """The data set a run was trained on (of a trial without test), loaded by its config.yaml; own
-    plug-ins only with `trust`."""
+    """Loads the data set a run was trained on, as its config.yaml describes it.
+
+    A trial of a sweep gets no test split. Your own plug-ins are executed only with `trust`. Raises
+    UnreadableRun if config.yaml cannot be read, or if the data came from Python.
+    """
     try:
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         value, repeats, subset = config["data"], config["repeats"], config["train"].get("subset")
@@ -75,6 +75,7 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     seed = (repeats if isinstance(repeats, list) else repeats["only"])[0]
     if not isinstance(repeats, list):
         data = study_file.Repeats(**repeats).division.of(data, seed)
-    if "test" not in read_record(folder)["data"].get("splits", ["test"]):
+    splits = read_record(folder).data.splits
+    if splits and "test" not in splits:
         data = replace(data, test=None)
     return data if subset is None else fewer(data, subset["images"], balanced=subset["balanced"], seed=seed)

@@ -1,5 +1,7 @@
-"""What is let in to be attacked: a model from images in [0, 1] to logits, and images and labels
-that fit it."""
+"""Input validation before an attack or an explanation: the model, images and labels.
+
+The model must map images in [0, 1] to logits, and the images and labels must fit it.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +15,33 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError, first_line
 
-SUM = 1e-5
-"""How near to 1 the outputs of a softmax add up."""
+SUM_TOLERANCE = 1e-5
+"""Outputs whose sum differs from 1 by less than this count as probabilities."""
 PIECE = 4096
-"""Images whose range is looked at together."""
+"""Number of images whose range is checked at once."""
 
 
 def check_inputs(model: Any, images: Any, labels: Any = None) -> Split:
-    """The images with their labels, once they and the model are what an attack needs.
+    """Checks the model, images and labels, and returns the images and labels as a Split.
 
-    images (N, C, H, W) float in [0, 1] or uint8, with labels (N,) whole numbers; or a Split. Raises
-    ConfigError for a model that cannot be attacked and DataError for images or labels that cannot
-    be used.
+    `images` is (N, C, H, W), float in [0, 1] or uint8, with `labels` (N,) integers; or it is a
+    Split. Raises ConfigError if the model cannot be attacked, and DataError if the images or labels
+    cannot be used.
     """
     if not isinstance(model, nn.Module):
         kind = type(model).__name__
         if hasattr(model, "fit") and hasattr(model, "predict"):
             raise ConfigError(
-                f"{kind} is an estimator without gradients; attacks need a torch.nn.Module from images to logits"
+                f"{kind} is an estimator without gradients; "
+                "attacks need a torch.nn.Module from images to logits"
             )
         raise ConfigError(
-            f"model is a {kind}; expected a torch.nn.Module from images (N, C, H, W) in [0, 1] to logits (N, classes)"
+            f"model is a {kind}; expected a torch.nn.Module from images (N, C, H, W) in [0, 1] "
+            "to logits (N, classes)"
         )
     split = images if isinstance(images, Split) else _split(images, labels)
     _check_range(split)
-    _check_place(model)
+    _check_device(model)
     _check_logits(model, split)
     return split
 
@@ -60,7 +64,7 @@ def _split(images: Any, labels: Any) -> Split:
 
 
 def numbers(values: Any, what: str) -> Tensor:
-    """A tensor of somebody's array. Raises DataError where it holds anything but numbers."""
+    """Converts a user's array to a tensor. Raises DataError if it holds anything but numbers."""
     try:
         return as_tensor(values)
     except (TypeError, ValueError) as error:
@@ -68,8 +72,10 @@ def numbers(values: Any, what: str) -> Tensor:
 
 
 def _check_range(split: Split) -> None:
-    """Raises DataError for images that leave [0, 1] as a model is given them; NaN and infinity a
-    Split refuses by itself."""
+    """Raises DataError if an image leaves [0, 1] when it is given to a model.
+
+    NaN and infinity are checked by Split itself.
+    """
     if split.images.dtype == torch.uint8 and split.scale >= 255:
         return
     low, high, outside, first = torch.inf, -torch.inf, 0, -1
@@ -88,11 +94,11 @@ def _check_range(split: Split) -> None:
         raise DataError(f"{outside} images leave [0, 1] ({low:g} to {high:g}), first at index {first}{hint}")
 
 
-def _check_place(model: nn.Module) -> None:
-    places = {str(tensor.device) for tensor in (*model.parameters(), *model.buffers())}
-    if len(places) > 1 or "meta" in places:
+def _check_device(model: nn.Module) -> None:
+    devices = {str(tensor.device) for tensor in (*model.parameters(), *model.buffers())}
+    if len(devices) > 1 or "meta" in devices:
         raise ConfigError(
-            f"the model lies on {' and '.join(sorted(places))}; move it to one device first (model.to(…))"
+            f"the model lies on {' and '.join(sorted(devices))}; move it to one device first (model.to(…))"
         )
 
 
@@ -104,7 +110,7 @@ def _check_logits(model: nn.Module, split: Split) -> None:
     try:
         with attacked(model), torch.no_grad():
             logits = model(x)
-    except Exception as error:  # a model of the user's own may raise anything
+    except Exception as error:  # a user's model may raise anything
         reason = first_line(error)
         raise ConfigError(
             f"{name} cannot take images of shape {split.shape} (channels, height, width): {reason}"
@@ -112,28 +118,36 @@ def _check_logits(model: nn.Module, split: Split) -> None:
     if not isinstance(logits, Tensor):
         kind = type(logits).__name__
         raise ConfigError(
-            f"{name} returns a {kind}; expected a tensor of logits (N, classes): wrap it to return that alone"
+            f"{name} returns a {kind}; expected a tensor of logits (N, classes): "
+            "wrap it to return only the logits"
         )
     if logits.ndim != 2 or len(logits) != len(x):
         raise ConfigError(
-            f"{name} returns shape {tuple(logits.shape)} for {len(x)} images; expected logits ({len(x)}, classes)"
+            f"{name} returns shape {tuple(logits.shape)} for {len(x)} images; "
+            f"expected logits ({len(x)}, classes)"
         )
     classes = logits.shape[1]
     if classes < 2:
         raise ConfigError(
-            f"{name} has {classes} output; expected a logit for each of at least two classes (for one score s: [0, s])"
+            f"{name} has {classes} output; "
+            "expected a logit for each of at least two classes (for one score s: [0, s])"
         )
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:
         bad = int(((split.labels < 0) | (split.labels >= classes)).nonzero()[0])
         raise DataError(
-            f"label {int(split.labels[bad])} (image {bad}) is out of range; {name} has the classes 0 to {classes - 1}"
+            f"label {int(split.labels[bad])} (image {bad}) is out of range; "
+            f"{name} has the classes 0 to {classes - 1}"
         )
     if not bool(torch.isfinite(logits).all()):
         raise ConfigError(f"{name} returns NaN or infinity for some images")
     sums = logits.double().sum(1)
-    if bool((logits >= 0).all()) and bool((logits <= 1).all()) and bool(((sums - 1).abs() < SUM).all()):
+    if (
+        bool((logits >= 0).all())
+        and bool((logits <= 1).all())
+        and bool(((sums - 1).abs() < SUM_TOLERANCE).all())
+    ):
         raise ConfigError(
-            f"{name} returns probabilities (rows in [0, 1] that add up to 1), whose gradients vanish where it is sure; "
-            "take the softmax out, so that it returns logits"
+            f"{name} returns probabilities (rows in [0, 1] that add up to 1); their gradients vanish "
+            "where the model is confident; remove the softmax, so that it returns logits"
         )

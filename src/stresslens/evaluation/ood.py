@@ -1,12 +1,16 @@
-"""Is an image like those that the model was trained on? A distance, and how often it would be
-called unlike by mistake.
+"""Out-of-distribution (OOD) detection: Mahalanobis distances of features, conformal p-value.
 
-Three distances, because a model may map what it has never seen into the midst of what it knows: of
-the features in front of its last linear layer, Mahalanobis' to the nearest class (Lee et al. 2018)
-and, of more than 64, what their principal axes leave over; and Mahalanobis' of the picture itself,
-shrunk to 8×8 pixels. Each is put on the scale of the training images, and the largest counts. Its
-rank among the validation images is a conformal p-value (Vovk et al. 2005): of images drawn as those
-were, at most a share a has p ≤ a.
+An image is compared with the training images by three distances, because a model may map an image
+unlike all of them close to their features:
+
+1. the Mahalanobis distance of the features in front of the model's last linear layer to the nearest
+   class (Lee et al. 2018);
+2. with more than 64 features, the part that their first 64 principal axes do not explain;
+3. the Mahalanobis distance of the image itself, scaled down to 8×8 pixels.
+
+The logarithm of each distance is standardised by the training images, and the largest of the three
+counts. Its rank among the validation images gives a conformal p-value (Vovk et al. 2005): of images
+from the distribution of the validation images, at most a share a has p ≤ a.
 """
 
 from __future__ import annotations
@@ -28,15 +32,14 @@ from stresslens.core.files import UnreadableRun, read_arrays, write_atomically
 from stresslens.core.inspection import evaluating, feature_layer, features
 
 RATE = 0.01
-"""Share of images like the training images that may be called unlike."""
+"""False-alarm rate: the share of in-distribution images that may be called out of distribution."""
 MOST_IMAGES, MOST_VALUES = 10_000, 2**26
-"""A distance is fitted on at most so many images, and on fewer where their features would take more
-than 256 MiB."""
+"""Most images that a distance is fitted on, and most feature values in all (256 MiB of float32)."""
 AXES = 64
 THUMBNAIL = 8
 SHRINKAGE = 0.3
-"""How far covariances are drawn towards a sphere, so that axes along which the training images
-hardly vary do not decide alone."""
+"""Weight of the spherical covariance in the shrunk covariance, in [0, 1]. Without shrinkage, axes
+along which the training images hardly vary would dominate the distance."""
 BATCH = 512
 
 Floats32 = NDArray[np.float32]
@@ -45,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Features:
-    """Some images of a split: features (N, D), coarse pixels (N, d), labels (N,)."""
+    """Images of a split: features (N, D), coarse pixels (N, d; see `coarse_of`), labels (N,)."""
 
     features: Floats32
     coarse: Floats32
@@ -54,19 +57,22 @@ class Features:
 
 @dataclass(frozen=True)
 class ClassGaussians:
-    """A normal distribution per class with one covariance, on principal axes: mean (D,), axes (D,
-    d) that lead to where the covariance is the identity, centres (K, d) there, and the orthonormal
-    basis (D, d) that the axes span."""
+    """One normal distribution per class with a shared covariance, on d principal axes."""
 
     mean: Floats32
+    """(D,) mean of all classes together."""
     basis: Floats32
+    """(D, d) orthonormal principal axes."""
     whiten: Floats32
+    """(d, d) maps coordinates on the axes to where the shrunk covariance is the identity."""
     centres: Floats32
+    """(K, d) means of the classes after whitening."""
 
     @staticmethod
     def fitted(values: Floats32, labels: NDArray[np.int64], *, axes: int) -> ClassGaussians:
         from sklearn.utils.extmath import randomized_svd
 
+        """Fits values (N, D) with labels (N,) on at most `axes` principal axes."""
         mean, width = values.mean(0), values.shape[1]
         if width > axes:
             basis = randomized_svd(
@@ -74,22 +80,24 @@ class ClassGaussians:
             )[2].T
         else:
             basis = np.eye(width)
-        placed = (values - mean) @ basis
-        present, own = np.unique(labels, return_inverse=True)
-        centres = np.stack([placed[own == k].mean(0) for k in range(len(present))])
-        inside = placed - centres[own]
-        covariance = inside.T.astype(np.float64) @ inside / len(inside)
+        projected = (values - mean) @ basis
+        present, class_of = np.unique(labels, return_inverse=True)
+        centres = np.stack([projected[class_of == k].mean(0) for k in range(len(present))])
+        deviations = projected - centres[class_of]
+        covariance = deviations.T.astype(np.float64) @ deviations / len(deviations)
         sphere = max(float(np.trace(covariance)) / len(covariance), 1e-12)
         shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * sphere * np.eye(len(covariance))
         whiten = np.linalg.cholesky(np.linalg.inv(shrunk))
         return ClassGaussians(*(a.astype(np.float32) for a in (mean, basis, whiten, centres @ whiten)))
 
     def distances(self, values: Floats32) -> Floats32:
-        """(N, 1) Mahalanobis' distance to the nearest class; of fewer axes than values (N, 2), with
-        that from their space."""
+        """(N, 1) Mahalanobis distance of values (N, D) to the nearest class.
+
+        With fewer axes than values: (N, 2), the second is the distance from the axes' subspace.
+        """
         centred = values - self.mean
-        placed = centred @ self.basis
-        white = placed @ self.whiten
+        projected = centred @ self.basis
+        white = projected @ self.whiten
         squares = (
             np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + np.square(self.centres).sum(1)
         )
@@ -97,30 +105,37 @@ class ClassGaussians:
         if self.basis.shape[0] == self.basis.shape[1]:
             return np.asarray(np.sqrt(nearest)[:, None])
         length = np.square(centred).sum(1)
-        rest = (length - np.square(placed).sum(1)).clip(1e-6 * length)  # below it is rounding
-        return np.asarray(np.sqrt(np.stack([nearest, rest], axis=1)))
+        residual = (length - np.square(projected).sum(1)).clip(1e-6 * length)  # below it is rounding
+        return np.asarray(np.sqrt(np.stack([nearest, residual], axis=1)))
 
 
 @dataclass(frozen=True)
 class OODDetector:
-    """The clouds, centre and spread (2 or 3,) of the training images' log distances, the validation
-    images' combined, sorted."""
+    """The fitted distances, with the validation images' distances that calibrate them."""
 
     features: ClassGaussians
     coarse: ClassGaussians
     centre: Floats32
+    """(2 or 3,) mean of each log distance over the training images."""
     spread: Floats32
+    """(2 or 3,) standard deviation of each log distance over the training images."""
     calibration: Floats32
+    """(n,) largest standardised log distances of the validation images, sorted."""
 
     @property
     def rate(self) -> float:
-        """The false-alarm rate of calling p ≤ rate unlike: `RATE`, or with fewer than 99 validation
-        images the least they allow."""
+        """The false-alarm rate: an image with p ≤ rate is called out of distribution.
+
+        It is `RATE`, or with fewer than 99 validation images the lowest rate that they allow.
+        """
         return max(RATE, 1 / (len(self.calibration) + 1))
 
     def p_values(self, sample: Features) -> NDArray[np.float64]:
-        """(N,) share of images like the validation images that lie as far out or farther; the image
-        itself counts as one."""
+        """(N,) conformal p-values in (0, 1].
+
+        The p-value is the share of the validation images, and the image itself, whose distance is
+        at least the image's.
+        """
         n = len(self.calibration)
         farther = n - np.searchsorted(self.calibration, self._distance(sample), side="left")
         return np.asarray((1 + farther) / (n + 1))
@@ -131,9 +146,11 @@ class OODDetector:
         )
 
     def save(self, path: Path) -> None:
-        clouds = {"features": self.features, "coarse": self.coarse}
+        gaussians = {"features": self.features, "coarse": self.coarse}
         arrays = {
-            f"{name}.{key}": value for name, cloud in clouds.items() for key, value in vars(cloud).items()
+            f"{name}.{key}": value
+            for name, fitted in gaussians.items()
+            for key, value in vars(fitted).items()
         }
         scale: dict[str, Any] = {
             "centre": self.centre,
@@ -144,14 +161,23 @@ class OODDetector:
 
     @staticmethod
     def load(path: Path) -> OODDetector:
-        """Raises UnreadableRun when there is none, as for a run without validation images, or when
-        it is damaged."""
-        absent = f"there is no {path}: a run with a validation split leaves one, and without it unlike images cannot be told"
+        """Opens likeness.npz of a run.
+
+        Raises UnreadableRun if the file is damaged, or missing as for a run without validation
+        images.
+        """
+        absent = (
+            f"there is no {path}: a run with a validation split writes it, "
+            "and without it out-of-distribution images cannot be detected"
+        )
         return OODDetector.of_arrays(read_arrays(path, absent), path)
 
     @staticmethod
     def of_arrays(arrays: Mapping[str, Any], name: object) -> OODDetector:
-        """What `save` wrote. Raises UnreadableRun, telling the `name`, when something is missing."""
+        """The detector from the arrays that `save` wrote.
+
+        Raises UnreadableRun, with the `name` in the message, if an array is missing.
+        """
         try:
             features, coarse = (
                 ClassGaussians(
@@ -161,16 +187,18 @@ class OODDetector:
             )
             return OODDetector(features, coarse, arrays["centre"], arrays["spread"], arrays["calibration"])
         except KeyError as error:
-            raise UnreadableRun(f"{name} is not a likeness of format 1: {error} is missing") from None
+            raise UnreadableRun(f"{name} is not an OOD detector of format 1: {error} is missing") from None
 
 
 def fit_ood_detector(train: Features, validation: Features) -> OODDetector:
-    """Distances from the training images, calibrated on validation images that took no part in training."""
+    """Fits the distances on training images and calibrates them on validation images.
+
+    The validation images must not have been trained on.
+    """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
-    with threadpool_limits(
-        torch.get_num_threads(), user_api="blas"
-    ):  # numpy's too: more threads than cores wait for each other
+    # numpy's BLAS uses torch's number of threads: more threads than cores slow each other down.
+    with threadpool_limits(torch.get_num_threads(), user_api="blas"):
         features = ClassGaussians.fitted(train.features, train.labels, axes=AXES)
         coarse = ClassGaussians.fitted(train.coarse, train.labels, axes=train.coarse.shape[1])
         logs = _log_distances(features, coarse, train)
@@ -185,11 +213,13 @@ def _log_distances(features: ClassGaussians, coarse: ClassGaussians, sample: Fea
     return np.asarray(np.log(np.concatenate(columns, axis=1) + 1e-12))
 
 
-def unlike(likeness: OODDetector, model: nn.Module, x: Tensor) -> NDArray[np.float64]:
-    """(N,) p-values of images (N,C,H,W) in [0,1]: `p <= likeness.rate` calls one unlike the
-    training images."""
+def ood_p_values(detector: OODDetector, model: nn.Module, x: Tensor) -> NDArray[np.float64]:
+    """(N,) conformal p-values of images (N,C,H,W) in [0,1].
+
+    An image with `p <= detector.rate` is out of distribution.
+    """
     first = next(model.parameters(), torch.empty(0))
-    found = []
+    p_values = []
     for start in range(0, len(x), BATCH):
         part = x[start : start + BATCH]
 
@@ -198,36 +228,35 @@ def unlike(likeness: OODDetector, model: nn.Module, x: Tensor) -> NDArray[np.flo
                 model(images.to(first.device, first.dtype))
 
         sample = observed(model, Split(part, torch.zeros(len(part), dtype=torch.int64), 1.0), run)[1]
-        found.append(likeness.p_values(sample))
-    return np.concatenate(found)
+        p_values.append(detector.p_values(sample))
+    return np.concatenate(p_values)
 
 
 def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, Features]:
-    """The result of `run`, a pass of the model over the split in file order, and what it shows of the images.
+    """Calls `run` and returns its result together with the images' features.
 
-    Of more than `MOST_IMAGES`, or fewer where their features are many, a part is kept, drawn with a
-    fixed seed.
+    `run` must pass the whole split through the model, in order. Features of at most `MOST_IMAGES`
+    images and at most `MOST_VALUES` values are kept; the images are drawn with a fixed seed.
     """
     layer, width = feature_layer(model, split.shape)
     most = max(BATCH, min(MOST_IMAGES, MOST_VALUES // width))
     kept = np.zeros(len(split), dtype=bool)
     kept[np.random.default_rng(0).permutation(len(split))[:most]] = True
-    with _watched(model, layer, torch.from_numpy(kept)) as (found, coarse):
+    with _hooks(model, layer, torch.from_numpy(kept)) as batches:
         result = run()
-    of_features, of_coarse = (
-        torch.cat(list(parts.values())).detach().float().cpu().numpy() for parts in (found, coarse)
-    )
-    return result, Features(of_features, of_coarse, split.labels.cpu().numpy()[kept])
+    values, coarse = (torch.cat(list(parts.values())).detach().float().cpu().numpy() for parts in batches)
+    return result, Features(values, coarse, split.labels.cpu().numpy()[kept])
 
 
-Parts = dict[int, Tensor]
+Batches = dict[int, Tensor]
+"""Values of the kept images of each batch, by the number of images seen when the batch ended."""
 
 
 @contextmanager
-def _watched(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple[Parts, Parts]]:
-    """Features and coarse pixels of the images to keep, by batch."""
-    found: Parts = {}
-    coarse: Parts = {}
+def _hooks(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple[Batches, Batches]]:
+    """Collects features and coarse pixels of the kept images, with forward hooks."""
+    features_of: Batches = {}
+    coarse: Batches = {}
     end = 0
 
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -237,19 +266,22 @@ def _watched(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         values = features(module, inputs, output)
-        found[end] = values[kept[end - len(values) : end]]
+        features_of[end] = values[kept[end - len(values) : end]]
 
     handles = [model.register_forward_pre_hook(before), layer.register_forward_hook(after)]
     try:
-        yield found, coarse
+        yield features_of, coarse
     finally:
         for handle in handles:
             handle.remove()
 
 
 def coarse_of(x: Tensor) -> Tensor:
-    """(N, d): the picture shrunk to at most 8×8 pixels, and for each channel the deviation from
-    that, which tells noise."""
+    """(N, d) coarse pixels: the image scaled down to at most 8×8 pixels, and its deviation from
+    that.
+
+    The deviation is a root mean square for each channel; it is large for noise.
+    """
     small = F.adaptive_avg_pool2d(x, (min(THUMBNAIL, x.shape[2]), min(THUMBNAIL, x.shape[3])))
-    rest = (x - F.interpolate(small, x.shape[2:])).square().mean((2, 3)).sqrt()
-    return torch.cat([small.flatten(1), rest], dim=1)
+    deviation = (x - F.interpolate(small, x.shape[2:])).square().mean((2, 3)).sqrt()
+    return torch.cat([small.flatten(1), deviation], dim=1)

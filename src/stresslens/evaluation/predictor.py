@@ -1,4 +1,4 @@
-"""What answers for pictures: a run's model, or what `stresslens export` made of one."""
+"""Inference backends: a run folder, an ONNX or torch.export file; zero-shot prompts (captions)."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.files import UnreadableRun, arrays_in, read_json
 from stresslens.core.image_files import Fit
 from stresslens.core.inspection import feature_layer
-from stresslens.core.run_folder import EstimatorCard, RunFolder, read_record
+from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation import scores
 from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import Floats
 
-FACTS, LIKENESS = "stresslens", "stresslens.likeness"
-"""What an exported file keeps beside its graph, as text: the `Facts` as JSON, and likeness.npz in base 64."""
+FACTS, OOD_ARRAYS = "stresslens", "stresslens.likeness"
+"""Metadata keys of an exported file: the `ModelInfo` as JSON, and likeness.npz in base 64."""
 EXPORT = "export.json"
-"""Where an exported folder keeps its facts."""
+"""The file with the `ModelInfo` in an exported folder."""
 NEEDS_ONNX = "ONNX needs onnx, onnxruntime and onnxscript: pip install 'stresslens[onnx]'"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class ModelInfo:
-    """What must be known to ask a trained model about pictures, and where it comes from; checked
-    when it is read."""
+    """What is needed to run a trained model on image files, and which run it comes from.
+
+    It is validated when it is read.
+    """
 
     format: Literal[1]
     run: str
@@ -50,10 +53,11 @@ class ModelInfo:
     shape: tuple[int, int, int]
     classes: list[str]
     fit: Fit
-    """How pictures of another shape are brought to this one."""
+    """How images of another size are fitted to `shape`."""
     temperature: Annotated[float, Field(gt=0)]
-    """Logits are divided by it, before a softmax makes them calibrated probabilities."""
+    """Softmax(logits / temperature) gives the calibrated probabilities."""
     calibrated_on: str | None
+    """The split that the temperature was fitted on; None if it was not fitted."""
 
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -62,15 +66,17 @@ class ModelInfo:
 _facts = TypeAdapter(ModelInfo)
 
 Answer = Callable[[Tensor], tuple[Floats, Features]]
-"""Images (N,C,H,W) in [0,1] → logits (N,K), and what tells whether the images are like those trained on."""
+"""Images (N,C,H,W) in [0,1] → logits (N,K), and the features for out-of-distribution detection."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
+    """A trained model that is ready for inference."""
+
     facts: ModelInfo
     answer: Answer
-    likeness: OODDetector | None
-    """None where nothing says which images are unlike those trained on."""
+    ood: OODDetector | None
+    """None if the run or the export has no OOD detector."""
 
 
 def open_predictor(
@@ -81,12 +87,11 @@ def open_predictor(
     captions: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
 ) -> Predictor:
-    """A run's folder, or a file or folder that `stresslens export` wrote.
+    """Opens a run's folder, or a file or folder that `stresslens export` wrote.
 
-    Only built-in plug-ins, and no .pt2 file, are executed unless `trust`; `module` is as in
-    `open_model`. With `captions` these are the classes (`among`); probabilities are then on the
-    model's own scale, which no images calibrated. Raises ConfigError for anything else, and for
-    what is damaged.
+    Without `trust` only built-in plug-ins are executed, and no .pt2 file is opened; `module` is as
+    in `open_model`. With `captions` the classes are these captions (`with_prompts`), and the
+    probabilities are not calibrated. Raises ConfigError for any other path, and for damaged files.
     """
     folder = RunFolder(path.parent if path.name == "model.safetensors" else path)
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
@@ -100,33 +105,34 @@ def open_predictor(
         )
     if captions and path.suffix in (".onnx", ".pt2"):
         raise ConfigError(
-            f"{path} is a graph from images to logits, without a text side; give the run, or its safetensors export"
+            f"{path} is a graph from images to logits, without a text side; "
+            "give the run, or its safetensors export"
         )
     if path.suffix == ".onnx":
         return _of_onnx(path)
     if path.suffix == ".pt2":
         return _of_torch(path, trust)
     raise ConfigError(
-        f"{path} is not the folder of a run (…/seed-0; `stresslens list runs` shows those that there are), and not what "
-        f"`stresslens export` writes: a file that ends in .onnx or .pt2, or a folder with {EXPORT}"
+        f"{path} is not the folder of a run (…/seed-0; `stresslens list runs` shows all runs), "
+        "and not what `stresslens export` writes: a file that ends in .onnx or .pt2, "
+        f"or a folder with {EXPORT}"
     )
 
 
 def model_info(folder: RunFolder) -> ModelInfo:
-    """What a run's files say. Raises UnreadableRun when they are missing or damaged."""
+    """Reads the ModelInfo of a run. Raises UnreadableRun if its files are missing or damaged."""
     card, record = folder.load_card(), read_record(folder)
-    calibration = record.get("calibration") or {}
     return _checked(
         {
             "format": 1,
-            "run": f"{record.get('study')}/{record.get('run')}/seed-{record.get('seed')}",
-            "fingerprint": record.get("fingerprint"),
-            "version": record.get("version"),
+            "run": f"{record.study}/{record.run}/seed-{record.seed}",
+            "fingerprint": record.fingerprint,
+            "version": record.version,
             "shape": card.shape,
             "classes": card.classes,
             "fit": card.fit,
-            "temperature": calibration.get("temperature", 1.0),
-            "calibrated_on": calibration.get("fitted_on"),
+            "temperature": record.calibration.temperature if record.calibration else 1.0,
+            "calibrated_on": record.calibration.fitted_on if record.calibration else None,
         },
         folder.record,
     )
@@ -160,11 +166,12 @@ def _of_captions(
     plain, kind = (
         (card.estimator, "estimators") if isinstance(card, EstimatorCard) else (card.model, "models")
     )
-    told = dataclasses.replace(facts, classes=list(captions), temperature=1.0, calibrated_on=None)
-    own = with_prompts(model, captions, templates, called=registry.name_and_options(kind, plain)[0])
-    answering = _of_model(own, told, folder)
-    knows_logits = feature_layer(own, facts.shape)[0] is own  # then it knows those of other classes
-    return dataclasses.replace(answering, likeness=None) if knows_logits else answering
+    info = dataclasses.replace(facts, classes=list(captions), temperature=1.0, calibrated_on=None)
+    prompted = with_prompts(model, captions, templates, called=registry.name_and_options(kind, plain)[0])
+    predictor = _of_model(prompted, info, folder)
+    # Where the features are the logits, the detector was fitted on those of other classes.
+    logits_are_features = feature_layer(prompted, facts.shape)[0] is prompted
+    return dataclasses.replace(predictor, ood=None) if logits_are_features else predictor
 
 
 def with_prompts(
@@ -174,11 +181,11 @@ def with_prompts(
     *,
     called: str = "the model",
 ) -> nn.Sequential:
-    """A model with a text side that classifies among these captions instead, as they are or in
-    `templates`. The model given stays as it is, and its weights are shared.
+    """A copy of a model with a text side that classifies among these captions (zero-shot).
 
-    Raises ConfigError for fewer than two captions, empty, repeated or too similar ones, and for a
-    model without a text side.
+    Each caption is inserted into each of the `templates`. The given model is not changed; the copy
+    shares its weights. Raises ConfigError for fewer than two captions, for empty, repeated or too
+    similar ones, and for a model without a text side.
     """
     net = getattr(model, "net", model)
     if not hasattr(net, "tell_apart"):
@@ -187,15 +194,15 @@ def with_prompts(
         )
     if len(captions) < 2:
         raise ConfigError(f"{len(captions)} caption to choose from; give at least two")
-    if empty := [place for place, caption in enumerate(captions, 1) if not caption.strip()]:
+    if empty := [number for number, caption in enumerate(captions, 1) if not caption.strip()]:
         raise ConfigError(f"caption {empty[0]} is empty")
-    if repeated := [caption for place, caption in enumerate(captions) if caption in captions[:place]]:
+    if repeated := [caption for k, caption in enumerate(captions) if caption in captions[:k]]:
         raise ConfigError(f"the caption {repeated[0]!r} is given twice")
-    own: Any = copy.copy(net)
-    own.tell_apart(captions, templates)
-    own.text_features()
+    prompted: Any = copy.copy(net)
+    prompted.tell_apart(captions, templates)
+    prompted.text_features()
     front = [(name, part) for name, part in model.named_children() if net is not model and name != "net"]
-    return nn.Sequential(OrderedDict([*front, ("net", own)]))
+    return nn.Sequential(OrderedDict([*front, ("net", prompted)]))
 
 
 def _of_onnx(path: Path) -> Predictor:
@@ -205,18 +212,18 @@ def _of_onnx(path: Path) -> Predictor:
         raise ConfigError(NEEDS_ONNX) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # what is wrong is raised as well
+    options.log_severity_level = 4  # errors are raised as well
     try:
         session = onnxruntime.InferenceSession(_content(path), options, providers=["CPUExecutionProvider"])
     except ConfigError:
         raise
-    except Exception as error:  # onnxruntime has a class of its own for each of its status codes
+    except Exception as error:  # onnxruntime has one class for each status code
         raise ConfigError(f"{path} cannot be read as an ONNX model: {first_line(error)}") from error
-    kept = session.get_modelmeta().custom_metadata_map
+    metadata = session.get_modelmeta().custom_metadata_map
     return _of_graph(
         path,
-        _facts_in(kept, path),
-        kept,
+        _facts_in(metadata, path),
+        metadata,
         lambda x: session.run(["logits", "features"], {"images": x.numpy()}),
     )
 
@@ -226,7 +233,7 @@ def _of_torch(path: Path, trust: bool) -> Predictor:
         with zipfile.ZipFile(io.BytesIO(_content(path))) as archive:
             damaged = archive.testzip()
             if not any(name.endswith("archive_format") for name in archive.namelist()):
-                raise ValueError("it is cut off, or none of torch's")
+                raise ValueError("it is cut off, or not a file of torch")
             extra = {
                 name.rpartition("/extra/")[2]: archive.read(name).decode()
                 for name in archive.namelist()
@@ -241,12 +248,12 @@ def _of_torch(path: Path, trust: bool) -> Predictor:
     facts = _facts_in(extra, path)
     if not trust:
         raise ConfigError(
-            f"{path}: torch unpickles parts of such a file, so that opening one can run whatever code somebody put into it; open "
-            "your own with --trust. A file of ONNX holds nothing that is run"
+            f"{path}: torch unpickles parts of such a file, so opening it can run any code that its author "
+            "put into it; open your own files with --trust. An ONNX file holds no code"
         )
     try:
         program = torch.export.load(path).module()
-    except Exception as error:  # an archive that is none of torch's may fail anywhere
+    except Exception as error:  # an archive of another program may fail anywhere
         raise ConfigError(
             f"{path} cannot be read as a program of torch.export: {first_line(error)}"
         ) from error
@@ -267,22 +274,23 @@ def _content(path: Path) -> bytes:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _facts_in(kept: Mapping[str, str], path: Path) -> ModelInfo:
-    if FACTS not in kept:
+def _facts_in(metadata: Mapping[str, str], path: Path) -> ModelInfo:
+    if FACTS not in metadata:
         raise ConfigError(
-            f"{path} was not written by `stresslens export`: its metadata has no {FACTS!r}, which would name the classes, the "
-            "shape of images, how pictures are fitted to it, and the temperature"
+            f"{path} was not written by `stresslens export`: its metadata has no {FACTS!r}, which would hold "
+            "the classes, the shape of images, how images are fitted to it, and the temperature"
         )
     try:
-        return _checked(json.loads(kept[FACTS]), path)
+        return _checked(json.loads(metadata[FACTS]), path)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: its metadata {FACTS!r} cannot be read as JSON: {error}") from error
 
 
 def _of_graph(
-    path: Path, facts: ModelInfo, kept: Mapping[str, str], run: Callable[[Tensor], list[np.ndarray]]
+    path: Path, facts: ModelInfo, metadata: Mapping[str, str], run: Callable[[Tensor], list[np.ndarray]]
 ) -> Predictor:
-    """Answers of a graph that gives logits and features, once it has been asked about two black images."""
+    """A predictor from a graph that returns logits and features; it is tried on two black
+    images."""
 
     def answer(x: Tensor) -> tuple[Floats, Features]:
         logits, features = run(x)
@@ -291,22 +299,22 @@ def _of_graph(
         return logits.astype(np.float64), Features(features, coarse_of(x).numpy(), np.zeros(len(x), np.int64))
 
     try:
-        likeness = None if LIKENESS not in kept else _likeness_of(kept[LIKENESS], path)
+        detector = None if OOD_ARRAYS not in metadata else _detector_in(metadata[OOD_ARRAYS], path)
         logits, sample = answer(torch.zeros(2, *facts.shape))
-        if likeness is not None:
-            likeness.p_values(sample)
+        if detector is not None:
+            detector.p_values(sample)
         if logits.shape != (2, len(facts.classes)):
             raise ValueError(f"logits of shape {logits.shape} for 2 images and {len(facts.classes)} classes")
-    except Exception as error:  # graph and metadata that were never made for each other may fail anywhere
+    except Exception as error:  # a graph with the metadata of another may fail anywhere
         raise ConfigError(
             f"{path}: its graph and its metadata do not belong together: {first_line(error)}"
         ) from error
-    return Predictor(facts, answer, likeness)
+    return Predictor(facts, answer, detector)
 
 
-def _likeness_of(text: str, path: Path) -> OODDetector:
+def _detector_in(text: str, path: Path) -> OODDetector:
     try:
         content = base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise ConfigError(f"its metadata {LIKENESS!r} is damaged: {error}") from error
+        raise ConfigError(f"its metadata {OOD_ARRAYS!r} is damaged: {error}") from error
     return OODDetector.of_arrays(arrays_in(io.BytesIO(content), path), path)

@@ -1,4 +1,4 @@
-"""Opens the trained model of a run's folder."""
+"""Loads a trained model from its run folder: weights (safetensors) and model card."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ from stresslens.evaluation import estimator
 def net_from(
     value: Any, shape: Any, classes: Any, train: Split | None, base: Path, trust: bool = True
 ) -> nn.Module:
+    """Builds the net that a model plug-in names, for images of `shape`.
+
+    Raises ConfigError if the plug-in cannot build it or does not return a torch.nn.Module.
+    """
     name = registry.name_and_options("models", value)[0]
     bound = registry.resolve("models", value, path=("model",), base=base, trust=trust)
     try:
@@ -36,19 +40,20 @@ def net_from(
 
 
 def frame_of(folder: RunFolder) -> Frame:
-    """How picture files are brought to what the run's model takes. Raises DataError where none has
-    the images' channels."""
+    """How image files are resized and cropped for the run's model.
+
+    Raises DataError if image files cannot have the number of channels that the model takes.
+    """
     card = folder.load_card()
     return Frame.of(card.shape, card.fit, folder.path)
 
 
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
-    """A run's trained model, or its estimator in a model's place: [0,1] images to logits, in
-    float32, on the CPU.
+    """A run's trained model or estimator: images in [0,1] → logits, in float32, on the CPU.
 
-    `module` is the architecture, for a run that was trained on the caller's own. Only built-in
-    plug-ins are executed unless `trust`. Raises UnreadableRun when files are missing, damaged, or
-    do not belong together.
+    `module` is the architecture if the run was trained on the caller's own module. Without `trust`
+    only built-in plug-ins are executed. Raises UnreadableRun if a file is missing or damaged, or if
+    the files do not belong together.
     """
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
@@ -63,9 +68,9 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     except Exception as error:
         raise UnreadableRun(f"{folder.weights} cannot be read: {error}") from error
     try:
-        if module is None:  # compared without allocating: a card may ask for more memory than there is
+        if module is None:  # compared on "meta": a damaged card may ask for more memory than there is
             with torch.device("meta"):
-                _matching(net_from(card.model, shape, card.classes, None, folder.path, trust), state)
+                _check_shapes(net_from(card.model, shape, card.classes, None, folder.path, trust), state)
         net = (
             module
             if module is not None
@@ -84,14 +89,16 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     return model
 
 
-def _matching(net: nn.Module, state: dict[str, Tensor]) -> None:
+def _check_shapes(net: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raises ValueError if the names or shapes of the saved tensors are not those of the net."""
     expected = {name: tuple(value.shape) for name, value in net.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != found:
+    saved = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != saved:
         differing = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+            name for name in expected.keys() | saved.keys() if expected.get(name) != saved.get(name)
         )
         name = differing[0]
         raise ValueError(
-            f"{len(differing)} tensors differ, first {name}: {expected.get(name)} by the card, {found.get(name)} in the file"
+            f"{len(differing)} tensors differ, first {name}: "
+            f"{expected.get(name)} by the card, {saved.get(name)} in the file"
         )

@@ -1,4 +1,4 @@
-"""Model + split → predictions → named scores."""
+"""Predictions and scores of a split: accuracy, AUROC, calibration, per-class tables, slices."""
 
 from __future__ import annotations
 
@@ -18,17 +18,28 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import write_atomically
 from stresslens.core.inspection import evaluating
 from stresslens.core.types import Estimate, Loss
+from stresslens.evaluation.record import (
+    BinRecord,
+    Calibration,
+    PerClass,
+    Reliability,
+    RiskCoverage,
+    SliceRecord,
+    SliceRow,
+)
 from stresslens.metrics import calibration, classification, ranking
 from stresslens.metrics.intervals import Floats
-from stresslens.metrics.slices import slices_of
+from stresslens.metrics.slices import Slice, slices_of
 
 BATCH = 512
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """scores (N, K), labels (N,), index (N,) places in the split; `kind` says whether the scores
-    are logits."""
+    """scores (N, K), labels (N,), and index (N,), the positions in the split.
+
+    `kind` says whether the scores are logits.
+    """
 
     scores: Floats
     labels: classification.Labels
@@ -50,7 +61,8 @@ class Predictions:
         return Predictions(arrays["scores"].astype(np.float64), arrays["labels"], arrays["index"], kind)
 
     def calibrated(self, temperature: float) -> Predictions:
-        """Of logits: the same after division by a temperature, which leaves their order as it is."""
+        """The same predictions with logits divided by a temperature; their order does not
+        change."""
         return replace(self, scores=self.scores / temperature)
 
     @property
@@ -59,12 +71,12 @@ class Predictions:
 
 
 def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: ProcessGroup = ALONE) -> Tensor:
-    """(N, K) logits of a split on the CPU, in evaluation mode and the parameters' own precision, in
-    batches of `size`.
+    """(N, K) logits of a split on the CPU, computed in batches of `size`.
 
-    Several processes share the images, and each gets all logits. The model's modes come back as
-    they were. Raises DataError when a logit is not finite, and ConfigError when the model cannot
-    take the images or returns anything but logits.
+    The model runs in evaluation mode and in its parameters' precision; its modes are restored
+    afterwards. With several processes, each computes a part and all get every logit. Raises
+    DataError if a logit is not finite, and ConfigError if the model cannot take the images or does
+    not return logits.
     """
     first = next(model.parameters(), torch.empty(0))
     batches = split.batches(size * group.part[1], dtype=first.dtype, part=group.part)
@@ -74,7 +86,8 @@ def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Proce
     if not torch.isfinite(logits).all():
         bad = (~torch.isfinite(logits).all(1)).nonzero().flatten()
         raise DataError(
-            f"the model returns NaN or infinity for {len(bad)} of {len(logits)} images, first for image {int(bad[0])}"
+            f"the model returns NaN or infinity for {len(bad)} of {len(logits)} images, "
+            f"first for image {int(bad[0])}"
         )
     return logits
 
@@ -89,31 +102,36 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigError(
-            f"{type(model).__name__} returned {got} for {len(x)} images; expected logits of shape ({len(x)}, classes)"
+            f"{type(model).__name__} returned {got} for {len(x)} images; "
+            f"expected logits of shape ({len(x)}, classes)"
         )
     return logits
 
 
 def predictions_of(model: nn.Module, split: Split) -> Predictions:
-    """A pass over the whole split, nothing dropped."""
+    """Predictions of every image of the split."""
     logits = logits_of(model, split).double().numpy()
     return Predictions(logits, split.labels.cpu().numpy(), np.arange(len(split)))
 
 
 def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup = ALONE) -> dict[str, float]:
-    """Loss (by the given function, over the whole split at once) and accuracy: what training looks
-    at between epochs."""
+    """The loss and accuracy of a split that training monitors between epochs.
+
+    `loss` is applied to the whole split at once.
+    """
     logits = logits_of(model, split, group=group)
     labels = split.labels.cpu()
-    right = int((logits.argmax(1) == labels).sum())
-    return {"loss": float(loss(logits, labels)), "accuracy": right / len(labels)}
+    correct = int((logits.argmax(1) == labels).sum())
+    return {"loss": float(loss(logits, labels)), "accuracy": correct / len(labels)}
 
 
 def scores_of(
     predictions: Predictions, train_labels: classification.Labels, *, temperature: float | None = None
 ) -> dict[str, Estimate]:
-    """Every named score of a split, with its n and interval; those of calibration also for the
-    logits over `temperature`."""
+    """Every named score of a split, with its n and interval.
+
+    With a `temperature`, the calibration scores are also given for the logits divided by it.
+    """
     return _scores_of(predictions, train_labels, temperature, _rankings_of(predictions))
 
 
@@ -140,7 +158,7 @@ def _scores_of(
         if temperature is not None:
             calibrated = _scores_of_probabilities(predictions.calibrated(temperature))
             named |= {f"{name}_calibrated": estimate for name, estimate in calibrated.items()}
-    named |= {name: found.mean for name, found in rankings.items()}
+    named |= {name: score.mean for name, score in rankings.items()}
     named["aurc"] = calibration.aurc(predictions.probabilities, labels)
     named["majority_baseline"] = classification.majority_baseline(train_labels, labels)
     return named
@@ -155,10 +173,22 @@ def _scores_of_probabilities(predictions: Predictions) -> dict[str, Estimate]:
     }
 
 
-def calibration_of(validation: Predictions) -> dict[str, Any]:
-    """The temperature that makes probabilities fit the validation labels, as the record holds it."""
+def calibration_of(validation: Predictions) -> Calibration:
+    """The temperature fitted on the validation labels (temperature scaling), as in record.json."""
     temperature = calibration.fit_temperature(validation.scores, validation.labels)
-    return {"temperature": temperature, "fitted_on": "validation", "n": len(validation.labels)}
+    return Calibration(temperature=temperature, fitted_on="validation", n=len(validation.labels))
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What a run's record holds of a split; reliability is of logits alone."""
+
+    scores: dict[str, Estimate]
+    per_class: PerClass
+    confusion: list[list[int]]
+    risk_coverage: RiskCoverage
+    slices: list[SliceRecord]
+    reliability: Reliability | None
 
 
 def summary(
@@ -168,48 +198,61 @@ def summary(
     *,
     temperature: float | None = None,
     slices: Sequence[str] = (),
-) -> dict[str, Any]:
-    """What a run's record holds of a split, as plain values: scores, per-class table, confusion
-    matrix, curves and slices.
+) -> SplitSummary:
+    """Scores, per-class table, confusion matrix, curves and slices of a split.
 
-    `slices` names columns of the split that are shown however many values they have.
+    It holds scores, the per-class table, the confusion matrix, curves and slices. `slices` names
+    columns of the split that are always shown, however many values they have.
     """
     labels = predictions.labels
     confusion = classification.confusion_matrix(predictions.scores, labels)
     rankings = _rankings_of(predictions)
     per_class = classification.per_class(confusion) | {name: found.each for name, found in rankings.items()}
-    table = {name: [estimate.as_json() for estimate in each] for name, each in per_class.items()}
     coverage, risk = calibration.risk_coverage(predictions.probabilities, labels)
-    facts = slices_of(
+    tables = slices_of(
         split.columns,
         classification.predicted(predictions.scores) == labels,
         named=slices,
         **colours_of(split),
     )
-    whole: dict[str, Any] = {
-        "scores": as_json(_scores_of(predictions, train_labels, temperature, rankings)),
-        "per_class": table | {"support": confusion.sum(1).tolist()},
-        "confusion": confusion.tolist(),
-        "risk_coverage": {"coverage": coverage.tolist(), "risk": risk.tolist()},
-        "slices": [each.as_json() for each in facts],
-    }
+    reliability = None
     if predictions.kind == "logits":
         calibrated = _bins_of(predictions.calibrated(temperature)) if temperature is not None else None
-        whole["reliability"] = {"bins": _bins_of(predictions), "calibrated": calibrated}
-    return whole
+        reliability = Reliability(bins=_bins_of(predictions), calibrated=calibrated)
+    return SplitSummary(
+        _scores_of(predictions, train_labels, temperature, rankings),
+        PerClass(**per_class, support=confusion.sum(1).tolist()),
+        confusion.tolist(),
+        RiskCoverage(coverage=coverage.tolist(), risk=risk.tolist()),
+        [_slice_record(each) for each in tables],
+        reliability,
+    )
 
 
-def as_json(scores: dict[str, Estimate]) -> dict[str, Any]:
-    return {name: estimate.as_json() for name, estimate in scores.items()}
+def _slice_record(found: Slice) -> SliceRecord:
+    rows = [SliceRow(value=row.value, n=row.accuracy.n, accuracy=row.accuracy) for row in found.rows]
+    return SliceRecord(by=found.by, p=found.p, p_holm=found.p_holm, rows=rows)
 
 
-def _bins_of(predictions: Predictions) -> list[dict[str, Any]]:
-    return [each.as_json() for each in calibration.reliability(predictions.probabilities, predictions.labels)]
+def _bins_of(predictions: Predictions) -> list[BinRecord]:
+    return [
+        BinRecord(
+            low=each.low,
+            high=each.high,
+            n=each.n,
+            confidence=each.confidence if each.n else None,
+            accuracy=each.accuracy if each.n else None,
+        )
+        for each in calibration.reliability(predictions.probabilities, predictions.labels)
+    ]
 
 
 def colours_of(split: Split) -> dict[str, Floats]:
-    """(N,) brightness, the mean of the pixels in [0, 1], and of colour images the saturation, the
-    mean of largest minus smallest channel."""
+    """(N,) brightness and, for colour images, (N,) saturation.
+
+    Brightness is the mean of the pixels in [0, 1]; saturation is the mean of the largest minus the
+    smallest channel.
+    """
     parts: dict[str, list[Tensor]] = defaultdict(list)
     for batch in split.batches(BATCH):
         parts["brightness"].append(batch.x.mean((1, 2, 3)))

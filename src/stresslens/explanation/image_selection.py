@@ -47,16 +47,20 @@ def _of_kind(split: Split, how: Choice, count: int, predictions: Predictions, se
         return np.lexsort((labels, rank_within(labels)))[:count]
     if how == "random":
         return np.sort(np.random.default_rng(seed).permutation(len(labels))[:count])
-    if how == "cells":
+    if how == "confused_pairs":
         wrong = np.flatnonzero(~right)
         pairs: dict[tuple[int, int], list[int]] = {}
         for place in wrong[np.argsort(-sure[wrong], kind="stable")]:
             pairs.setdefault((int(labels[place]), int(guess[place])), []).append(int(place))
         commonest = sorted(pairs.values(), key=len, reverse=True)
         return np.array([each[0] for each in commonest][:count], np.int64)
-    among = {"surest_right": right, "surest_wrong": ~right, "least_sure": np.ones_like(right)}[how]
+    among = {
+        "most_confident_correct": right,
+        "most_confident_wrong": ~right,
+        "least_confident": np.ones_like(right),
+    }[how]
     places = np.flatnonzero(among)
-    order = np.argsort(sure[places] if how == "least_sure" else -sure[places], kind="stable")
+    order = np.argsort(sure[places] if how == "least_confident" else -sure[places], kind="stable")
     return np.asarray(places[order][:count])
 
 

@@ -21,19 +21,22 @@ from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.files import finished_result, write_atomically, write_json
+from stresslens.core.files import write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.image_files import Unreadable, decode, read_image
+from stresslens.core.json_file import Seconds
 from stresslens.core.maps import Maps
 from stresslens.core.panels import Grid, Picture
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import printable
 from stresslens.evaluation.example_images import thumbnails
-from stresslens.evaluation.finished_run import count_reads, finished
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import frame_of
 from stresslens.evaluation.scores import Predictions, predictions_of
 from stresslens.explanation.image_selection import selected_images
+from stresslens.explanation.map_file import ExplainedImage, ExplanationFile, Quality
 from stresslens.explanation.quality import map_quality
 from stresslens.explanation.svg import png, svg
 
@@ -56,8 +59,8 @@ def maps_of(
     train: Split | None = None,
     seed: int = 0,
     check: bool = True,
-) -> tuple[Maps, dict[str, Any] | None]:
-    """The maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and what they are worth.
+) -> tuple[Maps, Quality | None]:
+    """The maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and their quality.
 
     The model is in evaluation mode and float32 meanwhile, and as before afterwards. `index` (N,)
     names the images, whose draws are their own.
@@ -73,8 +76,8 @@ def maps_of(
 
     with attacked(model):
         maps = explained(model, x, Draws(draws.seed, draws.index))
-        worth = map_quality(maps, explained, model, x, y, draws).as_json() if check else None
-    return maps, worth
+        quality = map_quality(maps, explained, model, x, y, draws).rounded() if check else None
+    return maps, quality
 
 
 def explain(
@@ -91,7 +94,7 @@ def explain(
     choosing: Predictions | None = None,
     labelled: bool = True,
     tell: Tell = lambda done, total: None,
-) -> list[dict[str, Any]]:
+) -> list[ExplanationFile]:
     """One result for each explainer, as `home/<name>-<8 hex>/result.json` holds it; found there
     finished, it is read.
 
@@ -103,12 +106,12 @@ def explain(
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in asked.explainers]
     places = selected_images(split, asked.choose, asked.images, choosing or predictions, asked.seed)
-    answers = _answers(asked.answer, predictions, split, places, len(classes))
+    answers = _answers(asked.target_class, predictions, split, places, len(classes))
     some = split.select(torch.from_numpy(places))
     device = next(model.parameters(), torch.empty(0)).device
     x, y = some.floats(some.images[:]).to(device, torch.float32), torch.from_numpy(answers).to(device)
     shown = thumbnails(some, list(range(len(some))))
-    facts = _facts(some, predictions, places, answers, labelled)
+    images = _explained_images(some, predictions, places, answers, labelled)
     results = []
     for place, (value, explainer) in enumerate(bound):
         tell(place, len(bound))
@@ -118,31 +121,31 @@ def explain(
             [of, asked.split, what, asked.seed, asked.check, places.tolist(), answers.tolist()]
         )
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (kept := finished_result(folder, fingerprint)) is not None:
+        if (kept := ExplanationFile.read_finished(folder, fingerprint)) is not None:
             results.append(kept)
             continue
         began = time.perf_counter()
         index = torch.from_numpy(places).to(device)
-        maps, worth = maps_of(
+        maps, quality = maps_of(
             model, explainer, x, y, name=name, index=index, train=train, seed=asked.seed, check=asked.check
         )
         values = maps.values.cpu().numpy().astype(np.float32)
-        result = {
-            "format": 1,
-            "fingerprint": fingerprint,
-            "explainer": name.rpartition(":")[2],
-            "options": dict(options),
-            "split": asked.split if labelled else "pictures",
-            "choose": asked.choose if isinstance(asked.choose, str) else list(asked.choose),
-            "answer": asked.answer,
-            "unit": maps.unit,
-            "signed": maps.signed,
-            "limit": limit_of(values),
-            "notes": list(maps.notes),
-            "images": facts,
-            "worth": worth,
-            "cost": {"seconds": time.perf_counter() - began},
-        }
+        limit = limit_of(values)
+        result = ExplanationFile(
+            fingerprint=fingerprint,
+            explainer=name.rpartition(":")[2],
+            options=dict(options),
+            split=asked.split if labelled else "pictures",
+            choose=asked.choose if isinstance(asked.choose, str) else list(asked.choose),
+            target_class=asked.target_class,
+            unit=maps.unit,
+            signed=maps.signed,
+            limit=limit,
+            notes=list(maps.notes),
+            images=images,
+            quality=quality,
+            cost=Seconds(seconds=time.perf_counter() - began),
+        )
         arrays = {
             "index": places,
             "labels": some.labels.cpu().numpy(),
@@ -151,8 +154,8 @@ def explain(
             "shown": shown,
         }
         write_atomically(folder / "maps.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
-        _draw(folder, result, shown, values, classes)
-        write_json(folder / "result.json", result)
+        _draw(folder, result, limit, shown, values, classes)
+        write_json(folder / "result.json", result.as_json())
         results.append(result)
     tell(len(bound), len(bound))
     return results
@@ -167,7 +170,7 @@ def explain_run(
     by: RunFolder | None = None,
     trust: bool = False,
     device: str = "auto",
-) -> list[dict[str, Any]]:
+) -> list[ExplanationFile]:
     """Explains a finished run, on images of its data or on picture files, and keeps the results in
     the run's folder.
 
@@ -189,11 +192,11 @@ def why(
     model: nn.Module,
     data: Data,
     asked: Explain,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     base: Path,
     choosing: Predictions | None = None,
-) -> list[dict[str, Any]]:
+) -> list[ExplanationFile]:
     """The stage of a run: calls the explainers, and names their results in the record.
 
     Raises ConfigError where the predictions that are `choosing` are of other images.
@@ -207,7 +210,7 @@ def why(
         data.splits[asked.split],
         predictions,
         asked,
-        of=record["fingerprint"],
+        of=record.fingerprint,
         base=base,
         classes=data.classes,
         train=data.train,
@@ -216,7 +219,7 @@ def why(
             f"explaining {folder.path.parent.name} {folder.path.name}", done, total
         ),
     )
-    count_reads(record, "explanations", [each["fingerprint"] for each in results], asked.split)
+    record.count_reads("explanations", [each.fingerprint for each in results], asked.split)
     return results
 
 
@@ -226,10 +229,10 @@ def _explain_pictures(
     data: Data,
     split: Split,
     asked: Explain,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     base: Path,
-) -> list[dict[str, Any]]:
+) -> list[ExplanationFile]:
     found = predictions_of(model, split)
     results = explain(
         folder.path / "explanations",
@@ -237,13 +240,13 @@ def _explain_pictures(
         replace(split, labels=torch.from_numpy(found.scores.argmax(1))),
         found,
         replace(asked, choose=list(range(len(split)))),
-        of=fingerprint_of([record["fingerprint"], split.fingerprint]),
+        of=fingerprint_of([record.fingerprint, split.fingerprint]),
         base=base,
         classes=data.classes,
         train=data.train,
         labelled=False,
     )
-    count_reads(record, "explanations", [each["fingerprint"] for each in results], "pictures")
+    record.count_reads("explanations", [each.fingerprint for each in results], "pictures")
     return results
 
 
@@ -270,54 +273,55 @@ def _answers(
     """(n,) the class that is explained of each image."""
     if isinstance(asked, int):
         if asked >= classes:
-            raise ConfigError(f"explain.answer: {asked} is no class; they are 0 to {classes - 1}")
+            raise ConfigError(f"explain.target_class: {asked} is no class; they are 0 to {classes - 1}")
         return np.full(len(places), asked, np.int64)
     if asked == "label":
         return np.asarray(split.labels.cpu().numpy()[places])
     return np.asarray(predictions.scores[places].argmax(1))
 
 
-def _facts(
+def _explained_images(
     some: Split,
     predictions: Predictions,
     places: NDArray[np.int64],
     answers: NDArray[np.int64],
     labelled: bool,
-) -> list[dict[str, Any]]:
+) -> list[ExplainedImage]:
     probabilities, files = predictions.probabilities[places], some.columns.get("file")
     return [
-        {
-            "index": int(place),
-            "truth": int(some.labels[row]) if labelled else None,
-            "predicted": int(probabilities[row].argmax()),
-            "probability": float(probabilities[row].max()),
-            "answer": int(answers[row]),
-            "answer_probability": float(probabilities[row, answers[row]]),
-            **({"source": str(files[row])} if files is not None else {}),
-        }
+        ExplainedImage(
+            index=int(place),
+            truth=int(some.labels[row]) if labelled else None,
+            predicted=int(probabilities[row].argmax()),
+            probability=float(probabilities[row].max()),
+            answer=int(answers[row]),
+            answer_probability=float(probabilities[row, answers[row]]),
+            source=str(files[row]) if files is not None else None,
+        )
         for row, place in enumerate(places)
     ]
 
 
 def _draw(
     folder: Path,
-    result: dict[str, Any],
+    result: ExplanationFile,
+    limit: float,
     shown: NDArray[np.uint8],
     values: NDArray[np.float32],
     classes: Sequence[str],
 ) -> None:
     """A PNG of each image and each map, and figure.svg with all of them and their scale."""
-    maps = coloured(values, result["limit"], signed=result["signed"])
+    maps = coloured(values, limit, signed=result.signed)
     rows: tuple[list[Picture], list[Picture]] = ([], [])
-    for row, fact in enumerate(result["images"]):
-        said = f"{classes[fact['answer']]} {fact['answer_probability']:.2f}"
-        wrong = fact["truth"] not in (fact["predicted"], None)
-        rows[0].append(Picture(shown[row], "" if fact["truth"] is None else classes[fact["truth"]]))
+    for row, image in enumerate(result.images):
+        said = f"{classes[image.answer]} {image.answer_probability:.2f}"
+        wrong = image.truth not in (image.predicted, None)
+        rows[0].append(Picture(shown[row], "" if image.truth is None else classes[image.truth]))
         rows[1].append(Picture(maps[row], said, wrong))
         for kind, pixels in (("image", shown[row]), ("map", maps[row])):
             content = png(pixels)
-            name = folder / f"{fact['index']:05d}-{kind}.png"
+            name = folder / f"{image.index:05d}-{kind}.png"
             write_atomically(name, lambda file, content=content: file.write(content))  # type: ignore[misc]
-    low = -result["limit"] if result["signed"] else 0.0
-    text = svg(Grid(result["explainer"], rows, scale=(low, result["limit"])), result["unit"])
+    low = -limit if result.signed else 0.0
+    text = svg(Grid(result.explainer, rows, scale=(low, limit)), result.unit)
     write_atomically(folder / "figure.svg", lambda file: file.write(text.encode()))

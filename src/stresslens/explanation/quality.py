@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.layers import quick
 from stresslens.core.maps import Maps, spans
 from stresslens.core.types import Estimate
+from stresslens.explanation.map_file import Quality
 from stresslens.metrics.intervals import t_mean
 
 STEPS = 20
@@ -49,10 +49,10 @@ class MapQuality:
     each: Mapping[str, np.ndarray]
     failed: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        checks = {name: estimate.as_json() for name, estimate in self.checks.items()}
+    def rounded(self) -> Quality:
+        """What result.json holds of it."""
         each = {name: [round(float(value), 4) for value in values] for name, values in self.each.items()}
-        return {"checks": checks, "each": each, "failed": list(self.failed)}
+        return Quality(checks=dict(self.checks), each=each, failed=list(self.failed))
 
 
 def map_quality(

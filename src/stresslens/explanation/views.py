@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +15,18 @@ from stresslens.config.schema import Views
 from stresslens.core.attack_base import attacked
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import finished_result, write_atomically, write_json
+from stresslens.core.files import write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.json_file import Seconds
 from stresslens.core.panels import Grid, Lines, Panel, Points
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation.finished_run import count_reads, finished
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.scores import Predictions
 from stresslens.explanation.image_selection import selected_images
 from stresslens.explanation.svg import png, svg
+from stresslens.explanation.view_file import GridPart, LinesPart, PointsPart, ViewFile
 from stresslens.robustness.result import AttackResult
 
 Adversarials = tuple[Tensor, Tensor, Tensor]
@@ -44,7 +46,7 @@ def view(
     train: Split | None = None,
     adversarials: Adversarials | None = None,
     tell: Callable[[int, int], None] = lambda done, total: None,
-) -> list[dict[str, Any]]:
+) -> list[ViewFile]:
     """One result for each view, as `home/<name>-<8 hex>/result.json` holds it; found there
     finished, it is read.
 
@@ -71,7 +73,7 @@ def view(
         what = [name, dict(options), *registry.source_digests(value, base=base), *against]
         fingerprint = fingerprint_of([of, asked.split, what, asked.seed, places.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (kept := finished_result(folder, fingerprint)) is not None:
+        if (kept := ViewFile.read_finished(folder, fingerprint)) is not None:
             results.append(kept)
             continue
         began = time.perf_counter()
@@ -79,17 +81,16 @@ def view(
             panel = each(model, x, y, train, split, classes, own)
         if not isinstance(panel, Panel):
             raise ConfigError(f"view {name} returned a {type(panel).__name__}; expected a Panel")
-        result = {
-            "format": 1,
-            "fingerprint": fingerprint,
-            "view": name.rpartition(":")[2],
-            "options": dict(options),
-            "said": list(panel.said),
-            "facts": dict(panel.facts),
-            "parts": [_saved(folder, number, part) for number, part in enumerate(panel.parts, 1)],
-            "cost": {"seconds": time.perf_counter() - began},
-        }
-        write_json(folder / "result.json", result)
+        result = ViewFile(
+            fingerprint=fingerprint,
+            view=name.rpartition(":")[2],
+            options=dict(options),
+            said=list(panel.said),
+            facts=dict(panel.facts),
+            parts=[_saved(folder, number, part) for number, part in enumerate(panel.parts, 1)],
+            cost=Seconds(seconds=time.perf_counter() - began),
+        )
+        write_json(folder / "result.json", result.as_json())
         results.append(result)
     tell(len(bound), len(bound))
     return results
@@ -97,7 +98,7 @@ def view(
 
 def view_run(
     folder: RunFolder, asked: Views, *, base: Path, trust: bool = False, device: str = "auto"
-) -> list[dict[str, Any]]:
+) -> list[ViewFile]:
     """Looks into a finished run, and keeps the results in its folder. Raises ConfigError for what
     cannot be seen of it."""
     with finished(folder, asked.split, trust=trust, device=device) as (model, data, record):
@@ -105,8 +106,8 @@ def view_run(
 
 
 def look_into(
-    folder: RunFolder, model: nn.Module, data: Data, asked: Views, record: dict[str, Any], *, base: Path
-) -> list[dict[str, Any]]:
+    folder: RunFolder, model: nn.Module, data: Data, asked: Views, record: RunRecord, *, base: Path
+) -> list[ViewFile]:
     """The stage of a run: calls the views, and names their results in the record."""
     split = data.splits[asked.split]
     results = view(
@@ -115,7 +116,7 @@ def look_into(
         split,
         Predictions.of_arrays(folder.load_predictions(asked.split)),
         asked,
-        of=record["fingerprint"],
+        of=record.fingerprint,
         base=base,
         classes=data.classes,
         train=data.train,
@@ -124,30 +125,19 @@ def look_into(
             f"looking into {folder.path.parent.name} {folder.path.name}", done, total
         ),
     )
-    count_reads(record, "views", [each["fingerprint"] for each in results], asked.split)
+    record.count_reads("views", [each.fingerprint for each in results], asked.split)
     return results
 
 
-def _saved(folder: Path, number: int, part: Grid | Points | Lines) -> dict[str, Any]:
+def _saved(folder: Path, number: int, part: Grid | Points | Lines) -> GridPart | PointsPart | LinesPart:
     """A part as result.json holds it; the pictures of a grid lie in files."""
     if isinstance(part, Points):
-        places = [[float(a), float(b)] for a, b in part.places]
-        return {
-            "kind": "points",
-            "title": part.title,
-            "places": places,
-            "groups": list(part.groups),
-            "wrong": part.wrong.tolist(),
-        }
+        places = [(float(a), float(b)) for a, b in part.places]
+        return PointsPart(
+            title=part.title, places=places, groups=list(part.groups), wrong=part.wrong.tolist()
+        )
     if isinstance(part, Lines):
-        lines = {name: [list(point) for point in line] for name, line in part.lines.items()}
-        return {
-            "kind": "lines",
-            "title": part.title,
-            "x_label": part.x_label,
-            "y_label": part.y_label,
-            "lines": lines,
-        }
+        return LinesPart(title=part.title, x_label=part.x_label, y_label=part.y_label, lines=dict(part.lines))
     for row, cells in enumerate(part.rows):
         for column, cell in enumerate(cells):
             if cell is not None:
@@ -159,7 +149,7 @@ def _saved(folder: Path, number: int, part: Grid | Points | Lines) -> dict[str, 
     text = svg(part)
     write_atomically(folder / f"grid-{number}.svg", lambda file: file.write(text.encode()))
     captions = [[cell.caption if cell else None for cell in cells] for cells in part.rows]
-    return {"kind": "grid", "title": part.title, "file": f"grid-{number}.svg", "captions": captions}
+    return GridPart(title=part.title, file=f"grid-{number}.svg", captions=captions)
 
 
 def adversarials_of(folder: RunFolder, split_name: str, split: Split) -> Adversarials | None:
@@ -169,7 +159,7 @@ def adversarials_of(folder: RunFolder, split_name: str, split: Split) -> Adversa
     for file in sorted((folder.path / "robustness").glob("*/result.json")):
         robust = AttackResult.load(file.parent)
         arrays = robust.arrays
-        if robust.facts["split"] != split_name:
+        if robust.result.split != split_name:
             continue
         for place, row in enumerate(arrays["rows"]):
             index, size = int(arrays["index"][row]), float(arrays["size"][place])

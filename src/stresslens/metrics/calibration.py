@@ -1,10 +1,12 @@
-"""How far probabilities can be believed: pure functions of probabilities or logits (N, K) and labels (N,)."""
+"""Calibration and selective prediction: ECE, Brier score, reliability, temperature, risk-coverage.
+
+Pure functions of probabilities or logits (N, K) and labels (N,).
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -14,24 +16,28 @@ from stresslens.metrics.intervals import Floats, bootstrap_mean, logit_normal, w
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)
-"""Where a temperature is looked for; images that are separated without an error have no optimum,
-and end at the lower bound."""
+"""The bounds of the temperature. If every image is classified correctly there is no optimum, and
+the result is the lower bound."""
 
 
 def brier(probabilities: Floats, labels: Labels) -> Estimate:
-    """Mean squared distance between the probabilities and the truth as 0 or 1, summed over the
-    classes (Brier 1950): 0 to 2.
+    """Brier score: mean squared distance between probabilities and one-hot labels (Brier 1950), 0
+    to 2.
 
-    Of two classes this is twice scikit-learn's `brier_score_loss`, which counts one of them.
+    It is summed over the classes. For two classes it is twice scikit-learn's `brier_score_loss`,
+    which counts one class.
     """
-    own = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
-    return bootstrap_mean(np.square(probabilities).sum(1) - 2 * own + 1)
+    of_label = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
+    return bootstrap_mean(np.square(probabilities).sum(1) - 2 * of_label + 1)
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Images whose highest probability lies in (low, high]: how many, its mean (NaN of none), and
-    the share that is right."""
+    """The images whose highest probability is in (low, high].
+
+    `n` is their number, `confidence` the mean of that probability (NaN without images), and
+    `accuracy` the share that is classified correctly.
+    """
 
     low: float
     high: float
@@ -39,21 +45,17 @@ class Bin:
     confidence: float
     accuracy: Estimate
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; without images, confidence and accuracy are null."""
-        known = {"confidence": self.confidence, "accuracy": self.accuracy.as_json()}
-        unknown = dict.fromkeys(known)
-        return {"low": self.low, "high": self.high, "n": self.n, **(known if self.n else unknown)}
-
 
 def reliability(probabilities: Floats, labels: Labels, *, bins: int = BINS) -> list[Bin]:
-    """The reliability curve: bins of equal width over the highest probability, each with Wilson's
-    interval of its accuracy."""
-    confidence, right = probabilities.max(1), predicted(probabilities) == labels
-    place = _bin_of(confidence, bins)
-    counts = np.bincount(place, minlength=bins)
-    hits = np.bincount(place, weights=right, minlength=bins)
-    sums = np.bincount(place, weights=confidence, minlength=bins)
+    """The reliability curve: bins of equal width over the highest probability.
+
+    Each bin has its accuracy with Wilson's interval.
+    """
+    confidence, correct = probabilities.max(1), predicted(probabilities) == labels
+    bin_of = _bin_of(confidence, bins)
+    counts = np.bincount(bin_of, minlength=bins)
+    hits = np.bincount(bin_of, weights=correct, minlength=bins)
+    sums = np.bincount(bin_of, weights=confidence, minlength=bins)
     return [
         Bin(
             k / bins,
@@ -71,12 +73,12 @@ def _bin_of(confidence: Floats, bins: int) -> Labels:
 
 
 def ece(probabilities: Floats, labels: Labels, *, bins: int = BINS, level: float = 0.95) -> Estimate:
-    """Expected calibration error of the highest probability over bins of equal width (Guo et al.
-    2017): Σ n_b/N |acc_b - conf_b|.
+    """Expected calibration error (ECE) over bins of equal width: Σ n_b/N |acc_b - conf_b|.
 
-    The estimate is biased upwards, for noise in a bin counts whichever way it points. The interval
-    says so: what noise alone would leave of perfect calibration is taken off its lower end, so that
-    it covers the error of the population, also 0.
+    The confidence is the highest probability (Guo et al. 2017). The estimate is biased upwards,
+    because noise in a bin always adds to it. The interval corrects this: the ECE that noise alone
+    would give under perfect calibration is subtracted from its lower end, so that it covers the
+    error of the population, also 0.
     """
     from scipy.special import ndtri
 
@@ -85,14 +87,12 @@ def ece(probabilities: Floats, labels: Labels, *, bins: int = BINS, level: float
         return Estimate(math.nan, 0.0, 1.0, 0, "normal, bias-aware", level)
     confidence = probabilities.max(1)
     surplus = confidence - (predicted(probabilities) == labels)  # (N,)
-    place = _bin_of(confidence, bins)
-    gaps = np.bincount(place, weights=surplus, minlength=bins) / n
-    variances = (
-        np.maximum(np.bincount(place, weights=np.square(surplus), minlength=bins) / n - np.square(gaps), 0)
-        / n
-    )
+    bin_of = _bin_of(confidence, bins)
+    gaps = np.bincount(bin_of, weights=surplus, minlength=bins) / n
+    squares = np.bincount(bin_of, weights=np.square(surplus), minlength=bins) / n
+    variances = np.maximum(squares - np.square(gaps), 0) / n
     value, z = float(np.abs(gaps).sum()), float(ndtri(0.5 + level / 2))
-    spread = float((np.sign(gaps)[place] * surplus).std()) / math.sqrt(n)
+    spread = float((np.sign(gaps)[bin_of] * surplus).std()) / math.sqrt(n)
     noise = math.sqrt(2 / math.pi) * float(np.sqrt(variances).sum()) + z * math.sqrt(
         (1 - 2 / math.pi) * float(variances.sum())
     )
@@ -102,9 +102,10 @@ def ece(probabilities: Floats, labels: Labels, *, bins: int = BINS, level: float
 
 
 def fit_temperature(logits: Floats, labels: Labels) -> float:
-    """The T whose softmax(logits / T) makes the labels likeliest (Guo et al. 2017), within `TEMPERATURES`.
+    """Temperature scaling: the T that minimises the cross-entropy of softmax(logits / T).
 
-    The likelihood is convex in 1/T, so that a bounded search of one dimension finds its only optimum.
+    T is within `TEMPERATURES` (Guo et al. 2017). The cross-entropy is convex in 1/T, so a bounded
+    one-dimensional search finds its only optimum.
     """
     from scipy.optimize import minimize_scalar
 
@@ -116,50 +117,50 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
 
 def risk_coverage(scores: Floats, labels: Labels, *, points: int = 101) -> tuple[Floats, Floats]:
-    """(coverage, risk): the share of errors among the share `coverage` of the images with the
-    highest top scores.
+    """The risk-coverage curve (El-Yaniv & Wiener 2010), as (coverage, risk).
 
-    At most `points` of the N steps, evenly spaced, the last of all images. Images with equal scores
-    count in any order alike: each as the mean of them (El-Yaniv & Wiener 2010).
+    The risk is the share of errors among the share `coverage` of the images that have the highest
+    top scores. Of the N steps at most `points` are returned, evenly spaced; the last is that of all
+    images. Images with equal scores are averaged, so their order does not matter.
     """
     n = len(labels)
-    risk = _risk(*_surest_first(scores, labels))
+    risk = _risk(*_by_confidence(scores, labels))
     parts = max(1, min(points, n))
     steps = -(-n * np.arange(1, min(points, n) + 1) // parts)
     return steps / n, risk[steps - 1]
 
 
 def aurc(scores: Floats, labels: Labels) -> Estimate:
-    """Area under the risk-coverage curve (Geifman & El-Yaniv 2017): the mean of its N steps, 0 to
-    1, lower is better.
+    """Area under the risk-coverage curve (Geifman & El-Yaniv 2017): 0 to 1, lower is better.
 
-    Its interval is by influence functions; without an error, or without a success, Wilson's of the
-    share of errors.
+    It is the mean of the curve's N steps. The interval is by influence functions. If all images are
+    correct, or all wrong, it is Wilson's interval of the share of errors.
     """
     n = len(labels)
-    wrong, group = _surest_first(scores, labels)
+    wrong, group = _by_confidence(scores, labels)
     errors = int(wrong.sum())
     if errors in (0, n):
         return wilson(errors, n)
     risk = _risk(wrong, group)
     value = float(risk.mean())
     rank = np.arange(1, n + 1)
-    weight, drag = (_alike(np.cumsum(term[::-1])[::-1], group) for term in (1 / rank, risk / rank))
-    return logit_normal(value, _alike(risk, group) - value + wrong * weight - drag)
+    weight, drag = (_group_mean(np.cumsum(term[::-1])[::-1], group) for term in (1 / rank, risk / rank))
+    return logit_normal(value, _group_mean(risk, group) - value + wrong * weight - drag)
 
 
-def _surest_first(scores: Floats, labels: Labels) -> tuple[Floats, Labels]:
-    """(N,) 1 for each error, in falling order of the top score, and (N,) which images are tied."""
+def _by_confidence(scores: Floats, labels: Labels) -> tuple[Floats, Labels]:
+    """(N,) 1 for each error, in descending order of the top score, and (N,) the group of equal
+    scores."""
     top = scores.max(1)
     order = np.argsort(-top, kind="stable")
     wrong = (predicted(scores) != labels)[order].astype(float)
     return wrong, np.cumsum(np.diff(top[order], prepend=top[order[:1]]) != 0)
 
 
-def _alike(values: Floats, group: Labels) -> Floats:
-    """Each value as the mean of its group."""
+def _group_mean(values: Floats, group: Labels) -> Floats:
+    """(N,) the mean of each value's group."""
     return (np.bincount(group, weights=values) / np.bincount(group))[group]
 
 
 def _risk(wrong: Floats, group: Labels) -> Floats:
-    return np.cumsum(_alike(wrong, group)) / np.arange(1, len(wrong) + 1)
+    return np.cumsum(_group_mean(wrong, group)) / np.arange(1, len(wrong) + 1)

@@ -1,5 +1,7 @@
-"""What predictions are worth: pure functions of scores (N, K) and labels (N,), each figure with its
-n and interval."""
+"""Classification metrics: accuracy, top-k, confusion matrix, precision, recall, F1, cross-entropy.
+
+Pure functions of scores (N, K) and labels (N,); each result has its n and interval.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ Labels = NDArray[np.int64]
 
 
 def predicted(scores: Floats) -> Labels:
-    """(N,) the class of the highest score, the first of several."""
+    """(N,) the class with the highest score; of equal scores the first."""
     return np.asarray(scores.argmax(1))
 
 
@@ -24,16 +26,18 @@ def accuracy(scores: Floats, labels: Labels) -> Estimate:
 
 
 def top_k(scores: Floats, labels: Labels, k: int) -> Estimate:
-    """Share of images whose label is among the k highest scores; ties count against the label's
-    favour by class order."""
-    own = np.take_along_axis(scores, labels[:, None], 1)
+    """Share of images whose label is among the k highest scores.
+
+    Of classes with equal scores, the one with the lower number ranks first.
+    """
+    of_label = np.take_along_axis(scores, labels[:, None], 1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
-    rank = (scores > own).sum(1) + ((scores == own) & earlier).sum(1)
+    rank = (scores > of_label).sum(1) + ((scores == of_label) & earlier).sum(1)
     return wilson(int((rank < k).sum()), len(labels))
 
 
 def confusion_matrix(scores: Floats, labels: Labels) -> Labels:
-    """(K, K) counts: rows the truth, columns the prediction."""
+    """(K, K) counts: rows are true classes, columns predicted classes."""
     classes = scores.shape[1]
     return np.bincount(labels * classes + predicted(scores), minlength=classes * classes).reshape(
         classes, classes
@@ -41,25 +45,27 @@ def confusion_matrix(scores: Floats, labels: Labels) -> Labels:
 
 
 def recalls(confusion: Labels) -> list[Estimate]:
-    """(K) share of each class found (Wilson); NaN for a class without images."""
-    return [wilson(int(right), int(n)) for right, n in zip(np.diagonal(confusion), confusion.sum(1))]
+    """(K) recall of each class, with Wilson's interval; NaN for a class without images."""
+    return [wilson(int(correct), int(n)) for correct, n in zip(np.diagonal(confusion), confusion.sum(1))]
 
 
 def precisions(confusion: Labels) -> list[Estimate]:
-    """(K) share of each class's predictions that are right (Wilson); NaN for a class never predicted."""
-    return [wilson(int(right), int(n)) for right, n in zip(np.diagonal(confusion), confusion.sum(0))]
+    """(K) precision of each class, with Wilson's interval; NaN for a class that is never
+    predicted."""
+    return [wilson(int(correct), int(n)) for correct, n in zip(np.diagonal(confusion), confusion.sum(0))]
 
 
 def f1_scores(confusion: Labels) -> list[Estimate]:
-    """(K) harmonic mean of precision and recall; n is the images that are of the class or taken for
-    it, NaN where none is.
+    """(K) F1 of each class, the harmonic mean of precision and recall.
 
-    F1 = 2J/(1 + J) of J, the share of those n images that are both: Wilson's interval of J, carried over.
+    n is the number of images that are of the class or predicted as it; F1 is NaN if there is none.
+    F1 = 2J/(1 + J), where J (Jaccard index) is the share of those n images that are both. Wilson's
+    interval of J is transformed in the same way.
     """
-    right = np.diagonal(confusion)
-    either = confusion.sum(0) + confusion.sum(1) - right
-    found = [wilson(int(r), int(n)) for r, n in zip(right, either)]
-    return [replace(j, value=_f1(j.value), low=_f1(j.low), high=_f1(j.high)) for j in found]
+    correct = np.diagonal(confusion)
+    either = confusion.sum(0) + confusion.sum(1) - correct
+    jaccard = [wilson(int(c), int(n)) for c, n in zip(correct, either)]
+    return [replace(j, value=_f1(j.value), low=_f1(j.low), high=_f1(j.high)) for j in jaccard]
 
 
 def _f1(jaccard: float) -> float:
@@ -82,7 +88,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def cross_entropy_of_each(logits: Floats, labels: Labels) -> Floats:
-    """(N,) negative log-probability of the truth."""
+    """(N,) negative log-probability of the label."""
     return np.asarray(-np.take_along_axis(log_softmax(logits), labels[:, None], 1)[:, 0])
 
 
@@ -91,5 +97,5 @@ def cross_entropy(logits: Floats, labels: Labels) -> Estimate:
 
 
 def majority_baseline(train_labels: Labels, labels: Labels) -> Estimate:
-    """Accuracy of always answering the training split's most frequent class."""
+    """Accuracy of always predicting the training split's most frequent class."""
     return wilson(int((labels == np.bincount(train_labels).argmax()).sum()), len(labels))

@@ -1,11 +1,10 @@
-"""How much of the differences between trials each of their settings explains, told on trials that
-were not learned from."""
+"""Importance of hyper-parameters: Sobol total effects by a random forest, on held-out trials."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,11 @@ FOLDS, REPEATS, TREES = 5, 5, 60
 
 @dataclass(frozen=True)
 class Importance:
-    """A setting's share of the differences, with the p of its being none, before and after Holm
-    over the settings."""
+    """A setting's share of the variance between trials.
+
+    `p` is for the hypothesis that the share is zero; `p_holm` is corrected (Holm) over the
+    settings.
+    """
 
     share: Estimate
     p: float
@@ -34,14 +36,14 @@ class Importance:
 def importances(
     columns: Mapping[str, Floats], outcome: Floats, *, level: float = 0.95, seed: int = 0
 ) -> dict[str, Importance]:
-    """For each setting, written as columns (n, k), its share of the variance of `outcome` (n,),
-    interactions included.
+    """The share of the variance of `outcome` (n,) that each setting explains, with interactions.
 
-    A forest (Breiman 2001) that has not seen a trial predicts it as it is, and with the setting as
-    each of the n trials has it; the rise of the squared error over twice the variance is the total
-    effect of Sobol (1993; Jansen 1999), as far as the forest can predict: too few trials make it
-    too small. Mean and Student's t over the trials (Watson & Wright 2021). Five times five folds; n
-    at least `FOLDS`. benchmarks/importance.py simulates how often it errs.
+    A setting is given as columns (n, k). A random forest (Breiman 2001) that was not trained on a
+    trial predicts it twice: as it is, and with the setting's values of each of the n trials. The
+    increase of the squared error, divided by twice the variance, is the total effect of Sobol
+    (1993; Jansen 1999), as far as the forest can predict; with few trials it is too small. Mean and
+    Student's t are over the trials (Watson & Wright 2021), with five repetitions of five folds. n
+    must be at least `FOLDS`. benchmarks/importance.py simulates the error rates.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -50,59 +52,59 @@ def importances(
         return {
             name: Importance(Estimate(0.0, 0.0, 0.0, n, "no differences", level), 1.0) for name in columns
         }
-    rises = _rises(columns, outcome, seed) / (2 * variance)
-    found = {}
-    for name, rise in zip(columns, rises):
-        mean, error = float(rise.mean()), float(rise.std(ddof=1)) / math.sqrt(n)
+    increases = _error_increases(columns, outcome, seed) / (2 * variance)
+    uncorrected = {}
+    for name, increase in zip(columns, increases):
+        mean, error = float(increase.mean()), float(increase.std(ddof=1)) / math.sqrt(n)
         half = float(stdtrit(n - 1, 0.5 + level / 2)) * error
         p = float(2 * stdtr(n - 1, -abs(mean) / error)) if error > 0 else 1.0
         share = Estimate(
-            _within(mean),
-            _within(mean - half),
-            _within(mean + half),
+            _clamp(mean),
+            _clamp(mean - half),
+            _clamp(mean + half),
             n,
             "t over trials, held out of a forest",
             level,
         )
-        found[name] = Importance(share, p)
-    corrected = holm({name: each.p for name, each in found.items()})
-    return {name: Importance(each.share, each.p, corrected[name]) for name, each in found.items()}
+        uncorrected[name] = Importance(share, p)
+    p_holm = holm({name: importance.p for name, importance in uncorrected.items()})
+    return {name: replace(importance, p_holm=p_holm[name]) for name, importance in uncorrected.items()}
 
 
-def _rises(columns: Mapping[str, Floats], outcome: Floats, seed: int) -> Floats:
-    """(settings, n): how much each trial's squared error rises when a setting is that of another
-    trial, on average."""
+def _error_increases(columns: Mapping[str, Floats], outcome: Floats, seed: int) -> Floats:
+    """(settings, n): the mean increase of each trial's squared error with another trial's
+    setting."""
     from sklearn.ensemble import RandomForestRegressor
 
     n, whole = len(outcome), np.hstack(list(columns.values()))
     ends = np.cumsum([column.shape[1] for column in columns.values()])
-    rises = np.zeros((len(columns), n))
+    increases = np.zeros((len(columns), n))
     numbers = np.random.default_rng(seed)
     for repeat in range(REPEATS):
         order = numbers.permutation(n)
         for fold in range(FOLDS):
-            out = order[fold::FOLDS]
-            kept = np.setdiff1d(order, out)
+            held_out = order[fold::FOLDS]
+            kept = np.setdiff1d(order, held_out)
             forest = RandomForestRegressor(TREES, random_state=repeat, n_jobs=1).fit(
                 whole[kept], outcome[kept]
             )
-            plain = (outcome[out] - forest.predict(whole[out])) ** 2
-            for place, (name, end) in enumerate(zip(columns, ends)):
-                own = slice(end - columns[name].shape[1], end)
-                changed = np.repeat(whole[out], n, axis=0)
-                changed[:, own] = np.tile(whole[:, own], (len(out), 1))
-                error = (outcome[out, None] - forest.predict(changed).reshape(len(out), n)) ** 2
-                rises[place, out] += (error.mean(1) - plain) / REPEATS
-    return rises
+            plain = (outcome[held_out] - forest.predict(whole[held_out])) ** 2
+            for k, (name, end) in enumerate(zip(columns, ends)):
+                of_setting = slice(end - columns[name].shape[1], end)
+                changed = np.repeat(whole[held_out], n, axis=0)
+                changed[:, of_setting] = np.tile(whole[:, of_setting], (len(held_out), 1))
+                error = (outcome[held_out, None] - forest.predict(changed).reshape(len(held_out), n)) ** 2
+                increases[k, held_out] += (error.mean(1) - plain) / REPEATS
+    return increases
 
 
-def _within(share: float) -> float:
+def _clamp(share: float) -> float:
     return min(1.0, max(0.0, share))
 
 
 def ranks(values: Floats) -> Floats:
-    """The place of each value in order, from 0, equals sharing their mean place."""
+    """The rank of each value, from 0; equal values get the mean of their ranks."""
     from scipy.stats import rankdata
 
-    places: NDArray[np.float64] = rankdata(values) - 1.0
-    return places
+    from_zero: NDArray[np.float64] = rankdata(values) - 1.0
+    return from_zero

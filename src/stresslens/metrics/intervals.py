@@ -1,4 +1,5 @@
-"""Intervals of proportions and of means, as pure functions of arrays."""
+"""Confidence intervals of proportions and means: Wilson, bootstrap, Student's t, influence
+functions."""
 
 from __future__ import annotations
 
@@ -31,11 +32,11 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Estimate:
 
 
 def balanced(parts: Sequence[Estimate]) -> Estimate:
-    """The mean of independent proportions, such as the recalls of the classes; those without images
-    (NaN) are left out.
+    """The mean of independent proportions, such as the recalls of the classes.
 
-    The parts' own intervals are combined by the method of variance estimates recovery (Zou & Donner
-    2008), so that a mean of 1 is not mistaken for certainty.
+    Proportions without images (NaN) are left out. Their intervals are combined by the method of
+    variance estimates recovery (MOVER; Zou & Donner 2008), so that a mean of 1 still has an
+    interval.
     """
     known = [part for part in parts if part.n]
     if not known:
@@ -48,11 +49,10 @@ def balanced(parts: Sequence[Estimate]) -> Estimate:
 
 
 def logit_normal(value: float, influence: Floats, *, level: float = 0.95) -> Estimate:
-    """A statistic strictly between 0 and 1 with the normal interval on the logit scale, which
-    cannot leave that range.
+    """A statistic strictly between 0 and 1, with a normal interval on the logit scale.
 
-    `influence` (N,) is what each image adds to it, of mean 0: the variance is Σ influence² / N²
-    (Hampel 1974).
+    The interval therefore stays between 0 and 1. `influence` (N,) is the influence function of each
+    image, with mean 0; the variance is Σ influence² / N² (Hampel 1974).
     """
     from scipy.special import expit, logit, ndtri
 
@@ -67,15 +67,16 @@ def logit_normal(value: float, influence: Floats, *, level: float = 0.95) -> Est
 
 @lru_cache(maxsize=4)
 def _resampled(n: int, seed: int) -> Floats:
-    """(RESAMPLES, n) how often each image is drawn, the same for every score of a split."""
+    """(RESAMPLES, n) how often each image is drawn; the same for every score of a split."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float)
 
 
 def bootstrap_mean(values: Floats, *, level: float = 0.95, seed: int = 0) -> Estimate:
-    """The mean of one value per image, with the percentile bootstrap over images (Efron &
-    Tibshirani 1993); of none, NaN.
+    """The mean of one value per image, with the percentile bootstrap over images; NaN without
+    images.
 
-    From `MANY` images on the normal interval, which it then equals to the digits shown.
+    See Efron & Tibshirani (1993). From `MANY` images on, the normal interval is used; it then is
+    the same to the digits that are shown.
     """
     n = len(values)
     if n == 0:
@@ -83,10 +84,8 @@ def bootstrap_mean(values: Floats, *, level: float = 0.95, seed: int = 0) -> Est
     if n >= MANY:
         from scipy.special import ndtri
 
-        mean, half = (
-            float(values.mean()),
-            float(ndtri(0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(n),
-        )
+        mean = float(values.mean())
+        half = float(ndtri(0.5 + level / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
         return Estimate(mean, mean - half, mean + half, n, "normal", level)
     means = _resampled(n, seed) @ values / n
     low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
@@ -94,7 +93,7 @@ def bootstrap_mean(values: Floats, *, level: float = 0.95, seed: int = 0) -> Est
 
 
 def t_mean(values: Floats, *, level: float = 0.95) -> Estimate:
-    """The mean over seeds with Student's t interval; a single seed has no interval."""
+    """The mean over seeds, with Student's t interval; a single seed has no interval."""
     from scipy.special import stdtrit
 
     n, mean = len(values), float(values.mean())

@@ -1,5 +1,4 @@
-"""Tests of paired differences: two sets of weights on the same images, two recipes on the same
-divisions, many at once."""
+"""Tests of paired differences: McNemar, corrected resampled t test, Holm's correction."""
 
 from __future__ import annotations
 
@@ -15,7 +14,10 @@ Pair = TypeVar("Pair", bound=Hashable)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """McNemar's exact two-sided p of images that only a and only b answers correctly (binomial)."""
+    """McNemar's exact two-sided p (binomial).
+
+    The counts are the images that only a, and only b, classifies correctly.
+    """
     from scipy.stats import binomtest
 
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
@@ -24,13 +26,12 @@ def mcnemar(only_a: int, only_b: int) -> float:
 def resampled(
     values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95
 ) -> tuple[float, float]:
-    """Half the width of the interval, and p, of a mean over J divisions of the same images into
-    training and test.
+    """The corrected resampled t test (Nadeau & Bengio 2003): half the interval's width, and p.
 
-    The corrected resampled t test (Nadeau & Bengio 2003): variance s² (1/J + ratio), ratio = test /
-    training images, with J - 1 degrees of freedom, because the training sets overlap. values: (J,),
-    J at least 2. Where they move in steps of `grain`, half a step in one of them is added to s²,
-    because equal counts are so by chance.
+    `values` (J,), J at least 2, come from J divisions of the same images into training and test.
+    The training sets overlap, so the variance is s² (1/J + ratio), where `ratio` is test / training
+    images, with J - 1 degrees of freedom. If the values move in steps of `grain`, half a step in
+    one of them is added to s², because values that are equal may be so by chance.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -44,7 +45,10 @@ def resampled(
 def resampled_reach(
     values: Floats, ratio: float, *, grain: float = 0.0, level: float = 0.95, power: float = 0.8
 ) -> float:
-    """The least difference that `resampled` finds with this power, were the values' variance the true one."""
+    """The smallest difference that `resampled` finds with this power.
+
+    The variance of the values is taken as the true one.
+    """
     from scipy.special import ndtri, stdtrit
 
     return float(stdtrit(len(values) - 1, 0.5 + level / 2) + ndtri(power)) * _resampled_error(
@@ -63,5 +67,7 @@ def holm(p: Mapping[Pair, float]) -> dict[Pair, float]:
 
 
 def _resampled_error(values: Floats, ratio: float, grain: float) -> float:
-    variance = float(values.var(ddof=1)) if np.ptp(values) else 0.0  # of equal values it is rounding
+    variance = (
+        float(values.var(ddof=1)) if np.ptp(values) else 0.0
+    )  # the variance of equal values is rounding
     return math.sqrt((variance + (grain / 2) ** 2 / len(values)) * (1 / len(values) + ratio))

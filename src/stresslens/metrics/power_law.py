@@ -1,4 +1,4 @@
-"""How errors fall with the size of the training data."""
+"""Power law of the error against the training-set size (learning curve), fitted in log–log."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import Floats
 
 FEWEST = 3
-"""Sizes from which on a law is fitted: two lie on any."""
+"""Fewest sizes that a law is fitted to; two sizes fit any law."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error ≈ scale · size^−exponent. `p` says how likely the points would lie so far off the line
-    by their own uncertainty."""
+    """error ≈ scale · size^−exponent.
+
+    `p` is the probability that the points deviate so far from the line by their own uncertainty.
+    """
 
     exponent: Estimate
     scale: float
     p: float
     _centre: float
     _covariance: Floats
-    """Of intercept (at the centre of log size) and slope."""
+    """(2, 2) covariance of the intercept (at the centre of log size) and the slope."""
     _quantile: float
 
     def error(self, size: float) -> Estimate:
-        """The error at a size, with its interval; beyond the sizes measured it holds only if the
-        law goes on."""
+        """The error at a size, with its interval; outside the measured sizes it is an
+        extrapolation."""
         at = math.log(size) - self._centre
         value = math.log(self.scale) - self.exponent.value * math.log(size)
         half = self._quantile * math.sqrt(float(np.array([1.0, at]) @ self._covariance @ np.array([1.0, at])))
@@ -40,18 +42,19 @@ class PowerLaw:
 
     @property
     def tenfold(self) -> Estimate:
-        """The share of the errors that ten times the data leaves."""
+        """The factor by which ten times the data multiplies the error."""
         e = self.exponent
         return Estimate(10**-e.value, 10**-e.high, 10**-e.low, e.n, e.method)
 
 
 def power_law(sizes: Sequence[float], errors: Sequence[Estimate]) -> PowerLaw | None:
-    """A power law fitted to error rates by weighted least squares in log–log (Hestness et al. 2017;
-    Cortes et al. 1993), each point weighed by its own interval.
+    """Fits a power law to error rates by weighted least squares in log–log.
 
-    Where the points lie further off the line than their intervals explain, these are widened until
-    they do (Birge's ratio) and Student's t takes the place of the normal. Points without any error
-    are left out. None with fewer than `FEWEST` points, or where an interval is not known.
+    Each point is weighted by its own interval (Hestness et al. 2017; Cortes et al. 1993). If the
+    points deviate from the line by more than their intervals explain, the intervals are widened
+    until they do (Birge's ratio), and Student's t replaces the normal distribution. Points with
+    error 0 are left out. Returns None with fewer than `FEWEST` points, or if an interval is
+    unknown.
     """
     from scipy import stats
 

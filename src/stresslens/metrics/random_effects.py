@@ -1,9 +1,8 @@
-"""The mean of a table of seeds × images, both of them a sample: its interval, its p, and what it
-would take to know it better.
+"""Random-effects model of a seeds × images table: interval and p of its mean, sample sizes needed.
 
-A two-way random-effects model without replication (Searle, Casella & McCulloch 1992, ch. 4): value
-= mean + seed + image + rest. Leading axes, written `…`, are tables of their own, so that many pairs
-are computed at once.
+The two-way random-effects model without replication (Searle, Casella & McCulloch 1992, ch. 4) is
+value = mean + seed + image + rest; seeds and images are both samples. Leading axes, written `…`,
+are separate tables, so that many pairs are computed at once.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ MOST_IMAGES = 10**9
 
 @dataclass(frozen=True)
 class Crossed:
-    """A mean (…) over seeds and images with its mean squares (…); `images` counts the pseudo-images
-    that were added.
+    """A mean (…) over crossed seeds and images, with its mean squares (…).
 
-    The expected mean squares are rest, rest + images · var(seed), and rest + seeds · var(image).
+    `images` includes added pseudo-images. The expected values of `ms_rest`, `ms_seeds` and
+    `ms_images` are rest, rest + images · var(seed), and rest + seeds · var(image).
     """
 
     mean: Floats
@@ -51,21 +50,23 @@ class Crossed:
     def margin(self, p: Floats | float) -> Floats:
         """Half the width of the interval of level 1 - p.
 
-        √(t² · variance that the seeds show + z² · variance that the images add), t with seeds - 1
-        degrees of freedom: the two margins added as variances are (Zou & Donner 2008). Never
-        narrower than Student's t over the seeds.
+        It is √(t² · variance between seeds + z² · variance that the images add), where t has seeds
+        - 1 degrees of freedom: the two margins are added like variances (Zou & Donner 2008). It is
+        never narrower than Student's t over the seeds.
         """
         from scipy.special import ndtri, stdtrit
 
-        shown = self.ms_seeds / (self.seeds * self.images)
+        between_seeds = self.ms_seeds / (self.seeds * self.images)
         t, z = stdtrit(max(self.seeds - 1, 1), np.divide(p, 2)), ndtri(np.divide(p, 2))
-        margin: Floats = np.sqrt(t**2 * shown + z**2 * self.var_image / self.images)
+        margin: Floats = np.sqrt(t**2 * between_seeds + z**2 * self.var_image / self.images)
         return margin
 
     @property
     def p(self) -> Floats:
-        """Two-sided p (…) of the mean being zero: the p whose interval ends at zero. Not below
-        `SMALLEST_P`."""
+        """Two-sided p (…) for a mean of zero: the p whose interval ends at zero.
+
+        It is at least `SMALLEST_P`.
+        """
         low, high = np.full_like(self.mean, math.log(SMALLEST_P)), np.zeros_like(self.mean)
         for _ in range(60):
             middle = (low + high) / 2
@@ -77,12 +78,14 @@ class Crossed:
 
 @dataclass(frozen=True)
 class SumsOfSquares:
-    """Of values (…, seeds, images): each seed's mean (…, seeds), each image's mean (…, images), and
-    the sum of squares (…)."""
+    """Sufficient statistics of values (…, seeds, images)."""
 
     of_seeds: Floats
+    """(…, seeds) mean of each seed."""
     of_images: Floats
+    """(…, images) mean of each image."""
     square: Floats
+    """(…) sum of squares."""
 
 
 def moments(values: NDArray[np.floating]) -> SumsOfSquares:
@@ -99,9 +102,9 @@ def crossed(
 ) -> Crossed:
     """The mean with its mean squares.
 
-    Two additions keep small counts from making false certainty: `weight` pseudo-images at each of
-    the two `ends`, the same in every seed; and one `answer` more of this size in one seed, because
-    seeds that agree to the image do so by chance.
+    Two additions keep intervals of small counts from being too narrow. `weight` pseudo-images have
+    the value of each of the two `ends` in every seed. One more prediction of one seed differs by
+    `answer`, because seeds that agree on every image may do so by chance.
     """
     seeds, n = of.of_seeds.shape[-1], of.of_images.shape[-1]
     mean = of.of_seeds.mean(-1)
@@ -127,9 +130,9 @@ def crossed(
 def paired_random_effects(of: SumsOfSquares) -> Crossed:
     """The mean of paired differences (…, seeds, images), each in [-1, 1].
 
-    Two pseudo-images are added that differ by as much as a typical one that differs (Σd² / Σ|d|
-    over the images' means d; 1 where none differs), one for either side, and half an answer in one
-    seed. With one seed this is Bonett & Price's (2012) interval.
+    Two pseudo-images are added, one for each sign. Their size is that of a typical image that
+    differs: Σd² / Σ|d| over the images' means d, or 1 if none differs. Half a prediction is added
+    in one seed. With one seed this is the interval of Bonett & Price (2012).
     """
     total = np.abs(of.of_images).sum(-1)
     typical = np.where(total > 0, (of.of_images**2).sum(-1) / np.where(total > 0, total, 1), 1.0)
@@ -137,18 +140,16 @@ def paired_random_effects(of: SumsOfSquares) -> Crossed:
 
 
 def proportion_bounds(of: SumsOfSquares, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Low and high (…) of a share of ones: Wilson's interval with the number of images that would
-    give the same margin.
+    """The bounds (…) of the share of ones: Wilson's interval with an effective number of images.
 
-    The margin is `Crossed`'s, half an image right and half an image wrong added; the number is at
-    most seeds × images. One seed is Wilson's interval itself.
+    The effective number is the one that gives the margin of `Crossed`, with half a correct and half
+    a wrong image added; it is at most seeds × images. With one seed it is Wilson's interval.
     """
     from scipy.special import ndtri
 
     mean, (seeds, images) = of.of_seeds.mean(-1), (of.of_seeds.shape[-1], of.of_images.shape[-1])
-    share = np.square(ndtri(0.5 + level / 2)) / (seeds * images) + np.zeros_like(
-        mean
-    )  # z² / n, as in Wilson's formula
+    # z² / n, as in Wilson's formula
+    share = np.square(ndtri(0.5 + level / 2)) / (seeds * images) + np.zeros_like(mean)
     if seeds > 1:
         table = crossed(of, ends=(0.0, 1.0), weight=0.5)
         share = np.maximum(share, table.margin(1 - level) ** 2 / (table.mean * (1 - table.mean)))
@@ -158,7 +159,8 @@ def proportion_bounds(of: SumsOfSquares, *, level: float = 0.95) -> tuple[Floats
 
 
 def proportion(right: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
-    """The share of ones in (seeds, images), with `proportion_bounds`; `n` is the number of images."""
+    """The share of ones in (seeds, images), with `proportion_bounds`; `n` is the number of
+    images."""
     seeds, images = right.shape
     of = moments(right)
     low, high = proportion_bounds(of, level=level)
@@ -168,11 +170,10 @@ def proportion(right: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
 
 
 def images_needed(table: Crossed, difference: float, seeds: int, *, level: float = 0.95) -> float:
-    """How many images tell `difference` from zero in 8 of 10 studies of so many seeds; infinity
-    where `MOST_IMAGES` do not.
+    """The number of images with which 8 of 10 studies of `seeds` seeds detect `difference`.
 
-    Of a single table, whose variances are taken as known: difference = margin + z · √variance, with
-    the z of `POWER`.
+    It is infinite if `MOST_IMAGES` are not enough. The variances of the (single) table are taken as
+    known: difference = margin + z · √variance, with the z of `POWER`.
     """
     from scipy.special import ndtri, stdtrit
 
@@ -187,26 +188,27 @@ def images_needed(table: Crossed, difference: float, seeds: int, *, level: float
         float(table.var_image),
     )
 
-    def told_apart(images: float) -> float:
-        shown, added = per_seed + rest / images, per_image / images
-        return math.sqrt(t * t * shown + z * z * added) + z_power * math.sqrt(shown + added)
+    def detectable(images: float) -> float:
+        between_seeds, added = per_seed + rest / images, per_image / images
+        return math.sqrt(t * t * between_seeds + z * z * added) + z_power * math.sqrt(between_seeds + added)
 
     low, high = 1.0, float(MOST_IMAGES)
-    if told_apart(high) > difference:
+    if detectable(high) > difference:
         return math.inf
     while high > low * 1.001:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if told_apart(middle) <= difference else (middle, high)
+        low, high = (low, middle) if detectable(middle) <= difference else (middle, high)
     return math.ceil(high)
 
 
 def plan(table: Crossed, difference: float, *, level: float = 0.95) -> tuple[int, float | None]:
-    """How many seeds and images tell `difference` from zero in 8 of 10 studies; None stands for the
-    images there are.
+    """The numbers of seeds and images with which 8 of 10 studies detect `difference`.
 
-    More seeds alone where four times as many (ten at least) are enough. Otherwise the fewest seeds
-    of which twice as many would still need 40 % of the images; infinitely many images where no plan
-    does. With one seed what seeds vary is unknown: one seed.
+    None instead of a number of images stands for the present images. If at most four times as many
+    seeds (or ten) are enough, more seeds alone are the plan. Otherwise it is the smallest number of
+    seeds such that twice as many would still need 40 % of the images; the number of images is
+    infinite if no plan is enough. With one seed the variance between seeds is unknown, and the plan
+    has one seed.
     """
 
     def needed(seeds: int) -> float:

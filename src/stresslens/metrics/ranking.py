@@ -1,4 +1,5 @@
-"""How well scores (N, K) order images: each class against the rest, and the mean over the classes."""
+"""Ranking metrics of scores (N, K), one class against the rest: AUROC and average precision
+(AUPRC)."""
 
 from __future__ import annotations
 
@@ -15,38 +16,39 @@ from stresslens.metrics.classification import Labels
 from stresslens.metrics.intervals import Floats, logit_normal, wilson
 
 FEW = 10
-"""With fewer images on a side, their spread says too little about that of the population."""
+"""With fewer images on a side, their variance is a poor estimate of the population's."""
 
 
 class Ranking(NamedTuple):
-    """A figure of each class against the rest, and its mean over the classes that have one."""
+    """A score of each class against the rest, and its mean over the classes that have one."""
 
     each: list[Estimate]
     mean: Estimate
 
 
 def auroc(scores: Floats, labels: Labels) -> Ranking:
-    """Area under the ROC curve: how often an image of the class scores above one of another; ties count half.
+    """Area under the ROC curve of each class against the rest.
 
-    DeLong et al.'s (1988) variance on the logit scale. Where it says nothing (complete separation,
-    or fewer than `FEW` images on a side): Wilson's interval over as many trials as the smaller side
-    has images, the largest variance possible (Birnbaum & Klose 1957). A class without images, or
-    without others, is NaN with n = 0.
+    It is the probability that an image of the class has a higher score than another image; ties
+    count half. The interval uses the variance of DeLong et al. (1988) on the logit scale. If that
+    is not informative (complete separation, or fewer than `FEW` images on a side), it is Wilson's
+    with the number of images of the smaller side as trials, which is the largest possible variance
+    (Birnbaum & Klose 1957). A class without images, or without others, is NaN with n = 0.
     """
-    return _one_against_rest(scores, labels, _area, lambda own, others: min(own, others))
+    return _one_against_rest(scores, labels, _area, lambda in_class, others: min(in_class, others))
 
 
 def auprc(scores: Floats, labels: Labels) -> Ranking:
-    """Average precision: the mean over the class's images of the precision at their score, tied
-    images entering together.
+    """Average precision (AUPRC) of each class against the rest.
 
-    Intervals by influence functions on the logit scale; where those say nothing, as for `auroc`,
-    Wilson's over as many trials as the class has images (Boyd et al. 2013). The figure is biased
-    upwards, for each image counts itself among the right ones above it: what leaving it out would
-    take away is taken off the interval's lower end. The baseline is the class's share of the
-    images.
+    It is the mean, over the class's images, of the precision at their score; images with equal
+    scores enter together. The interval is by influence functions on the logit scale. If that is not
+    informative, as for `auroc`, it is Wilson's with the number of the class's images as trials
+    (Boyd et al. 2013). The estimate is biased upwards, because each image counts itself; the amount
+    that leaving it out would take away is subtracted from the interval's lower end. The baseline is
+    the class's share of the images.
     """
-    return _one_against_rest(scores, labels, _average_precision, lambda own, others: own)
+    return _one_against_rest(scores, labels, _average_precision, lambda in_class, others: in_class)
 
 
 def _one_against_rest(
@@ -55,19 +57,21 @@ def _one_against_rest(
     statistic: Callable[[Floats, NDArray[np.bool_]], tuple[float, Floats, float]],
     trials: Callable[[int, int], int],
 ) -> Ranking:
-    """Class by class, so that only (N,) is held beside the scores. `statistic` gives value,
-    influences (N,) and upward bias."""
+    """A statistic of each class against the rest, computed class by class to save memory.
+
+    `statistic` returns the value, the influences (N,) and the upward bias.
+    """
     n, classes = scores.shape
     each: list[Estimate] = []
     values: list[float] = []
     influences, bias = np.zeros(n), 0.0
     for k in range(classes):
-        own = labels == k
-        count = int(own.sum())
+        in_class = labels == k
+        count = int(in_class.sum())
         if count in (0, n):
             each.append(wilson(0, 0))
             continue
-        value, influence, upward = statistic(scores[:, k], own)
+        value, influence, upward = statistic(scores[:, k], in_class)
         values.append(value)
         influences += influence
         bias += upward
@@ -84,8 +88,11 @@ def _lowered(estimate: Estimate, by: float) -> Estimate:
 
 
 def _mean(values: list[float], influences: Floats, bias: float, known: list[Estimate]) -> Estimate:
-    """The classes' mean with the interval of its influences, which know how the classes hang
-    together; where every class is separated completely, the mean of their bounds."""
+    """The mean over the classes, with an interval from the sum of their influences.
+
+    The sum accounts for the dependence between classes. If every class is completely separated, the
+    bounds are the means of the classes' bounds.
+    """
     if not known:
         return wilson(0, 0)
     value = float(np.mean(values))
@@ -95,35 +102,37 @@ def _mean(values: list[float], influences: Floats, bias: float, known: list[Esti
     return Estimate(value, low, high, len(influences), "Wilson")
 
 
-def _area(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]:
-    """The area and what each image adds to it: its placement among those of the other side, as
-    DeLong's variance counts it."""
+def _area(scores: Floats, in_class: NDArray[np.bool_]) -> tuple[float, Floats, float]:
+    """The area, and each image's influence: its placement among the other side (DeLong)."""
     from scipy.stats import rankdata
 
     ranks, placements = rankdata(scores), np.empty(len(scores))
-    for side in (own, ~own):
+    for side in (in_class, ~in_class):
         placements[side] = (ranks[side] - rankdata(scores[side])) / np.count_nonzero(~side)
-    placements[~own] = 1 - placements[~own]
-    value = float(placements[own].mean())
+    placements[~in_class] = 1 - placements[~in_class]
+    value = float(placements[in_class].mean())
     influence = np.zeros(len(scores))
-    for side in (own, ~own):
+    for side in (in_class, ~in_class):
         count = int(side.sum())
         influence[side] = (placements[side] - value) * len(scores) / math.sqrt(count * max(1, count - 1))
     return value, influence, 0.0
 
 
-def _average_precision(scores: Floats, own: NDArray[np.bool_]) -> tuple[float, Floats, float]:
-    """Average precision and what each image adds to it: by its own precision, and by moving that of
-    the class's images below."""
-    n, count = len(scores), int(own.sum())
-    _, group, size = np.unique(
-        -scores, return_inverse=True, return_counts=True
-    )  # groups of equal scores, highest first
-    found = np.bincount(group, weights=own)  # of the class, per group
-    taken, hits = np.cumsum(size), np.cumsum(found)
-    precision = hits / taken
-    value = float(found @ precision) / count
-    raised, lowered = (np.cumsum((found * part / taken**2)[::-1])[::-1] for part in (taken - hits, hits))
-    influence = np.where(own, precision[group] - value + raised[group], -lowered[group]) * n / count
-    alone = found @ ((taken - hits) / (taken * np.maximum(taken - 1, 1)))
-    return value, influence, float(alone) / count
+def _average_precision(scores: Floats, in_class: NDArray[np.bool_]) -> tuple[float, Floats, float]:
+    """Average precision, each image's influence, and the upward bias.
+
+    An image has influence by its own precision, and by that of the class's images below it.
+    """
+    n, count = len(scores), int(in_class.sum())
+    # Groups of equal scores, the highest first.
+    _, group, size = np.unique(-scores, return_inverse=True, return_counts=True)
+    positives = np.bincount(group, weights=in_class)  # in each group
+    retrieved, hits = np.cumsum(size), np.cumsum(positives)
+    precision = hits / retrieved
+    value = float(positives @ precision) / count
+    raised, lowered = (
+        np.cumsum((positives * part / retrieved**2)[::-1])[::-1] for part in (retrieved - hits, hits)
+    )
+    influence = np.where(in_class, precision[group] - value + raised[group], -lowered[group]) * n / count
+    bias = positives @ ((retrieved - hits) / (retrieved * np.maximum(retrieved - 1, 1)))
+    return value, influence, float(bias) / count

@@ -1,4 +1,5 @@
-"""Accuracy by what an image is like: its brightness, its size, a column of its table."""
+"""Slices: accuracy by image properties (brightness, saturation, size, table columns), with
+tests."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from stresslens.metrics.intervals import Floats, wilson
 from stresslens.metrics.paired import holm
 
 ROWS = 20
-"""Values of a column that get a row each; the rarest beyond are one row, "other"."""
+"""Most rows of a column's slice; further values, the rarest ones, share the row "other"."""
 PERMUTATIONS = 9999
 NOT_SLICED = ("file", "bytes", "width", "height", "group")
 
@@ -29,19 +30,16 @@ class GroupAccuracy:
 
 @dataclass(frozen=True)
 class Slice:
-    """Accuracy of each group of images; `p` of their being alike, `p_holm` after Holm's correction
-    over the slices of a split."""
+    """Accuracy of each group of images.
+
+    `p` is for the hypothesis that accuracy is the same in all groups; `p_holm` is corrected (Holm)
+    over the slices of a split.
+    """
 
     by: str
     p: float
     p_holm: float
     rows: tuple[GroupAccuracy, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        rows = [
-            {"value": row.value, "n": row.accuracy.n, "accuracy": row.accuracy.as_json()} for row in self.rows
-        ]
-        return {"by": self.by, "p": self.p, "p_holm": self.p_holm, "rows": rows}
 
 
 def slices_of(
@@ -52,11 +50,12 @@ def slices_of(
     saturation: Floats | None = None,
     named: Sequence[str] = (),
 ) -> list[Slice]:
-    """Every slice of a split: `right` (N,), `columns` of (N,) facts, `brightness` and `saturation`
-    (N,) in [0, 1].
+    """All slices of a split.
 
-    Thirds of brightness and saturation, quarters of `width`×`height`, and each column of 2 to
-    `ROWS` values or in `named`. What does not vary makes no slice.
+    `right` (N,) says which images are classified correctly; `columns` are (N,); `brightness` and
+    `saturation` are (N,) in [0, 1]. The slices are thirds of brightness and saturation, quarters of
+    `width`×`height`, and each column that has 2 to `ROWS` values or is in `named`. A property that
+    does not vary gives no slice.
     """
     groups = {"brightness": _by_amount(brightness, ("dark", "medium", "bright"), "{:.2f} to {:.2f}")}
     if saturation is not None:
@@ -69,12 +68,12 @@ def slices_of(
     for name, column in columns.items():
         if name in named or (name not in NOT_SLICED and len(np.unique(column)) <= ROWS):
             groups[name] = _by_value(column)
-    groups = {by: (names, place) for by, (names, place) in groups.items() if len(names) > 1}
-    p = {by: p_of_no_difference(right, place) for by, (_, place) in groups.items()}
+    groups = {by: (names, group) for by, (names, group) in groups.items() if len(names) > 1}
+    p = {by: p_of_no_difference(right, group) for by, (_, group) in groups.items()}
     corrected = holm(p)
     return [
-        Slice(by, p[by], corrected[by], tuple(_row(name, right[place == k]) for k, name in enumerate(names)))
-        for by, (names, place) in groups.items()
+        Slice(by, p[by], corrected[by], tuple(_row(name, right[group == k]) for k, name in enumerate(names)))
+        for by, (names, group) in groups.items()
     ]
 
 
@@ -83,35 +82,39 @@ def _row(name: str, right: NDArray[np.bool_]) -> GroupAccuracy:
 
 
 def _by_amount(values: Floats, names: Sequence[str], span: str) -> tuple[list[str], Values]:
-    """Groups of about equal number, from low to high, and each image's; equal values stay together,
-    which may leave fewer."""
+    """Names of groups of about equal size, from low to high values, and each image's group.
+
+    Equal values stay in one group, so there may be fewer groups than `names`.
+    """
     edges = np.unique(np.quantile(values, np.linspace(0, 1, len(names) + 1)[1:-1]))
-    found, place = np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)
-    spans = [span.format(values[place == k].min(), values[place == k].max()) for k in range(len(found))]
-    return [f"{name} ({of})" for name, of in zip(names, spans)] if len(found) == len(names) else spans, place
+    present, group = np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)
+    spans = [span.format(values[group == k].min(), values[group == k].max()) for k in range(len(present))]
+    if len(present) < len(names):
+        return spans, group
+    return [f"{name} ({of})" for name, of in zip(names, spans)], group
 
 
 def _by_value(column: Values) -> tuple[list[str], Values]:
-    values, place, counts = np.unique(column, return_inverse=True, return_counts=True)
+    values, group, counts = np.unique(column, return_inverse=True, return_counts=True)
     names = [str(value) for value in values]
     if len(names) <= ROWS:
-        return names, place
+        return names, group
     frequent = np.sort(np.argsort(-counts, kind="stable")[: ROWS - 1])
     row = np.full(len(values), ROWS - 1)
     row[frequent] = np.arange(ROWS - 1)
-    return [names[k] for k in frequent] + ["other"], row[place]
+    return [names[k] for k in frequent] + ["other"], row[group]
 
 
-def p_of_no_difference(right: NDArray[np.bool_], place: Values, *, seed: int = 0) -> float:
-    """p of the hypothesis that accuracy is the same in every group: Pearson's chi-squared of groups
-    against right and wrong.
+def p_of_no_difference(right: NDArray[np.bool_], group: Values, *, seed: int = 0) -> float:
+    """p for the hypothesis that accuracy is the same in every group (Pearson's chi-squared test).
 
-    With fewer than five images expected in a cell, against its distribution over permutations of the images.
+    If fewer than five images are expected in a cell, the statistic is compared with its
+    distribution over permutations of the images.
     """
     from scipy.stats import chi2
 
-    sizes = np.bincount(place)
-    wrongs, errors, n = np.bincount(place, weights=~right), int((~right).sum()), len(right)
+    sizes = np.bincount(group)
+    wrong, errors, n = np.bincount(group, weights=~right), int((~right).sum()), len(right)
     if errors in (0, n):
         return 1.0
     expected = sizes * errors / n
@@ -119,10 +122,10 @@ def p_of_no_difference(right: NDArray[np.bool_], place: Values, *, seed: int = 0
     def statistic(counts: Values) -> Floats:
         return np.asarray((np.square(counts - expected) / (sizes * (errors / n) * (1 - errors / n))).sum(-1))
 
-    seen = statistic(wrongs)
+    observed = statistic(wrong)
     if min(expected.min(), (sizes - expected).min()) >= 5:
-        return float(chi2.sf(seen, len(sizes) - 1))
-    drawn = statistic(
+        return float(chi2.sf(observed, len(sizes) - 1))
+    permuted = statistic(
         np.random.default_rng(seed).multivariate_hypergeometric(sizes, errors, size=PERMUTATIONS)
     )
-    return float((1 + (drawn >= seen - 1e-9).sum()) / (1 + PERMUTATIONS))
+    return float((1 + (permuted >= observed - 1e-9).sum()) / (1 + PERMUTATIONS))

@@ -1,6 +1,6 @@
-"""What the author of a plug-in imports: `from stresslens.plugins import Maps, Panel, Ball, Count, …`.
+"""Public names for plug-in authors: `from stresslens.plugins import Maps, Panel, Ball, Count, …`.
 
-These names stay here, wherever their modules lie. Each is imported when it is first used.
+These names are stable, even if their modules move. Each is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -8,10 +8,18 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from stresslens.report.charts import INK, Interval, interval_chart
+from stresslens.comparison.schema import (
+    CONTRAST_COLUMNS,
+    Contrast,
+    ContrastColumn,
+    CostRatio,
+    JudgedClaim,
+    RobustContrast,
+)
+from stresslens.report.curve_colours import INK
+from stresslens.report.dot_charts import Interval, interval_chart
 from stresslens.report.format import p_value, points, signed
 from stresslens.report.load import StudyFolder
-from stresslens.report.schema import Claim, Contrast, Cost, RobustContrast
 from stresslens.report.summary import headline, scored
 
 SENTENCES = 24
@@ -42,7 +50,7 @@ class Question:
     verdicts: Sequence[Verdict]
     real: int
     pairs: int
-    claim: Claim | None = None
+    claim: JudgedClaim | None = None
     section: str = "contrasts"
     """Where the page has the rest."""
 
@@ -74,12 +82,12 @@ def opening(study: StudyFolder) -> list[str]:
 
 def questions(study: StudyFolder) -> list[Question]:
     """The contrasts by name; those with a real difference first."""
-    together: dict[tuple[str, str], list[Contrast | RobustContrast]] = {}
+    together: dict[tuple[str, str], list[Contrast]] = {}
     if study.comparison:
         for contrast in study.comparison.contrasts:
             together.setdefault(("contrasts", contrast.contrast), []).append(contrast)
         for robust in study.comparison.robustness:
-            if robust.difference:
+            if isinstance(robust, RobustContrast):
                 together.setdefault(("robustness", robust.contrast), []).append(robust)
     room = max(3, SENTENCES // max(1, len(together)))
     found = []
@@ -103,6 +111,12 @@ def contrast_rows(study: StudyFolder) -> tuple[list[Contrast], int]:
     return ranked[:ROWS], len(contrasts) - ROWS
 
 
+def contrast_columns(rows: Sequence[Contrast]) -> list[ContrastColumn]:
+    """Those of the table: what the interval is over only where the rows differ in it."""
+    units = {row.difference.unit for row in rows}
+    return [column for column in CONTRAST_COLUMNS if column.written != "unit" or len(units) > 1]
+
+
 def contrasts_chart(study: StudyFolder) -> Markup | None:
     contrasts = study.comparison.contrasts if study.comparison else []
     if not 1 < len(contrasts) <= 60:
@@ -124,7 +138,7 @@ def contrasts_chart(study: StudyFolder) -> Markup | None:
     )
 
 
-def cost_rows(study: StudyFolder) -> tuple[list[Cost], int]:
+def cost_rows(study: StudyFolder) -> tuple[list[CostRatio], int]:
     costs = study.comparison.costs if study.comparison else []
     ranked = sorted(costs, key=lambda c: not c.real) if len(costs) > ROWS else costs
     return ranked[:ROWS], max(0, len(costs) - ROWS)
@@ -147,7 +161,7 @@ class Erring:
 def errors(study: StudyFolder) -> list[Erring]:
     """One for each contrast of up to `PAIRS`; of many classes those that the two differ on most."""
     found = study.comparison.errors[:PAIRS] if study.comparison else []
-    names = next((run.record.classes for run in study.runs if run.record.classes), [])
+    names = next((run.classes for run in study.runs if run.classes), [])
     tables = []
     for pair in found:
         counts = list(zip(pair.images, pair.only_a, pair.only_b, pair.both))

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from stresslens.evaluation.record import BinRecord
 from stresslens.report.axes import linear_axis
-from stresslens.report.charts import Point, Series, legend, line_chart
+from stresslens.report.chart_frame import Point
+from stresslens.report.charts import Series, legend, line_chart
 from stresslens.report.load import Run, StudyFolder, VariantRuns
-from stresslens.report.schema import Bin
 
 CURVES = (
     ("Training loss", ("loss",)),
@@ -160,7 +161,7 @@ def run_risk(run: Run, split: str) -> Markup | None:
     return _risk_chart([Series("errors", sorted(line.items()), 0)], with_legend=False) if line else None
 
 
-def _of_bins(name: str, bins: Sequence[Bin], place: int) -> Series:
+def _of_bins(name: str, bins: Sequence[BinRecord], place: int) -> Series:
     filled = [
         (100 * b.confidence, b.accuracy)
         for b in bins

@@ -10,7 +10,8 @@ from markupsafe import Markup
 from stresslens.core.types import Estimate
 from stresslens.metrics.power_law import PowerLaw, power_law
 from stresslens.report.axes import linear_axis, log_axis
-from stresslens.report.charts import DASHES, Series, line_chart, place_of
+from stresslens.report.charts import Series, line_chart
+from stresslens.report.curve_colours import DASHES, place_of
 from stresslens.report.format import footnote, percent
 from stresslens.report.load import StudyFolder
 

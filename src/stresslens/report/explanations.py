@@ -1,5 +1,5 @@
 """Why models answer as they do: maps of the same images by several explainers, or by several
-models, with their worth."""
+models, with their quality."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
 
 from stresslens.core.colormaps import bar, coloured, limit_of
-from stresslens.core.files import UnreadableRun, read_arrays, read_json
-from stresslens.core.json_file import Figure, JsonFile
+from stresslens.core.files import UnreadableRun, read_arrays
 from stresslens.core.types import Estimate
+from stresslens.explanation.map_file import ExplainedImage, ExplanationFile, Quality
 from stresslens.report.format import plugin_text
 from stresslens.report.gallery import class_name
 from stresslens.report.load import Run, StudyFolder
@@ -39,40 +38,6 @@ CHECKS = {
 }
 
 
-class Explained(JsonFile):
-    index: int
-    truth: int | None = None
-    predicted: int
-    probability: float
-    answer: int
-    answer_probability: float
-    source: str = ""
-
-
-class Worth(JsonFile):
-    checks: dict[str, Figure] = Field(default_factory=dict)
-    each: dict[str, Sequence[float]] = Field(default_factory=dict)
-    failed: Sequence[str] = ()
-
-
-class Result(JsonFile):
-    """explanations/<name>/result.json."""
-
-    format: Literal[1]
-    explainer: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    split: str
-    unit: str
-    signed: bool
-    notes: Sequence[str] = ()
-    images: list[Explained]
-    worth: Worth | None = None
-
-    @property
-    def label(self) -> str:
-        return plugin_text(self.explainer, self.options)
-
-
 @dataclass(frozen=True)
 class Explanation:
     """A result of one run; `maps` (n, H, W) and `shown` (n, h, w) or (n, h, w, 3) as far as they
@@ -80,7 +45,11 @@ class Explanation:
 
     run: Run
     folder: Path
-    result: Result
+    result: ExplanationFile
+
+    @property
+    def label(self) -> str:
+        return plugin_text(self.result.explainer, self.result.options)
 
     @property
     def about(self) -> tuple[Any, ...]:
@@ -99,12 +68,12 @@ class Explanation:
 
 @dataclass(frozen=True)
 class MapCell:
-    """A picture with what is written under it, and of a map what it is worth by itself."""
+    """A picture with what is written under it, and of a map its checks."""
 
     picture: Markup
     said: str
     wrong: bool = False
-    worth: str = ""
+    quality: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,17 +112,15 @@ def read_explanations(run: Run) -> list[Explanation]:
     found = []
     for file in sorted((run.folder.path / "explanations").glob("*/result.json")):
         try:
-            result = Result.model_validate(read_json(file))
-        except (UnreadableRun, ValidationError):
+            result = ExplanationFile.read(file)
+        except UnreadableRun:
             continue
         explanation = Explanation(run, file.parent, result)
         if result.images and len(explanation.arrays):
             found.append(explanation)
     return sorted(
         found,
-        key=lambda each: [
-            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.result.label)
-        ],
+        key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.label)],
     )
 
 
@@ -163,7 +130,7 @@ def run_explanations(run: Run) -> list[MapGroup]:
     for each in read_explanations(run):
         together.setdefault(each.about, []).append(each)
     return [
-        _group("", members, [(each.result.label, each, limit_of(each.arrays["maps"])) for each in members])
+        _group("", members, [(each.label, each, limit_of(each.arrays["maps"])) for each in members])
         for members in together.values()
     ]
 
@@ -174,13 +141,13 @@ def study_explanations(study: StudyFolder) -> list[MapGroup]:
     together: dict[tuple[Any, ...], list[Explanation]] = {}
     for recipe in study.recipes:
         for each in read_explanations(recipe.finished[0]) if recipe.finished else []:
-            together.setdefault((*each.about, each.result.label), []).append(each)
+            together.setdefault((*each.about, each.label), []).append(each)
     groups = []
     for members in together.values():
         if len({each.run.name for each in members}) > 1:
             limit = max(limit_of(each.arrays["maps"]) for each in members)
             rows = [(each.run.name, each, limit) for each in members[:MODELS]]
-            groups.append(_group(members[0].result.label, members, rows))
+            groups.append(_group(members[0].label, members, rows))
     return groups
 
 
@@ -198,32 +165,34 @@ def _group(
 def _row(name: str, each: Explanation, limit: float) -> MapRow:
     result = each.result
     pixels = coloured(each.arrays["maps"][:IMAGES], limit, signed=result.signed)
-    worth = result.worth or Worth()
+    quality = result.quality or Quality()
     cells = [
         MapCell(
             _picture(pixels[k]),
             _of_answer(each.run, image),
             image.truth not in (None, image.predicted),
-            _of_map(worth, k),
+            _of_map(quality, k),
         )
         for k, image in enumerate(result.images[:IMAGES])
     ]
     scale = _picture(bar(limit, signed=result.signed, height=8))
     low = -limit if result.signed else 0.0
-    return MapRow(name, result.unit, cells, scale, low, limit, dict(worth.checks), worth.failed, result.notes)
+    return MapRow(
+        name, result.unit, cells, scale, low, limit, dict(quality.checks), quality.failed, result.notes
+    )
 
 
-def _of_image(run: Run, image: Explained) -> str:
-    return image.source.rpartition("/")[2] if image.truth is None else class_name(run, image.truth)
+def _of_image(run: Run, image: ExplainedImage) -> str:
+    return (image.source or "").rpartition("/")[2] if image.truth is None else class_name(run, image.truth)
 
 
-def _of_answer(run: Run, image: Explained) -> str:
+def _of_answer(run: Run, image: ExplainedImage) -> str:
     own = f"{class_name(run, image.answer)} {100 * image.answer_probability:.0f} %"
     return own if image.answer == image.predicted else f"{own}; said {class_name(run, image.predicted)}"
 
 
-def _of_map(worth: Worth, k: int) -> str:
-    return ", ".join(f"{name} {values[k]:.2f}" for name, values in worth.each.items() if k < len(values))
+def _of_map(quality: Quality, k: int) -> str:
+    return ", ".join(f"{name} {values[k]:.2f}" for name, values in quality.each.items() if k < len(values))
 
 
 def _picture(pixels: NDArray[np.uint8]) -> Markup:

@@ -114,7 +114,7 @@ def _picture(run: Run, example: Example, sheet: Sheet, *, first: bool) -> ShownI
 
 
 def class_name(run: Run, index: int) -> str:
-    return brief(run.record.classes[index], NAME) if 0 <= index < len(run.record.classes) else str(index)
+    return brief(run.classes[index], NAME) if 0 <= index < len(run.classes) else str(index)
 
 
 def read_sheet(folder: Path, name: str, place: int, room: int) -> Sheet | None:

@@ -12,17 +12,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from stresslens.comparison.schema import ComparisonFile
+from stresslens.comparison.sweep_file import SweepFile
+from stresslens.comparison.transfer_file import TransferFile
+from stresslens.config.study_record import StudyRecord
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_json
+from stresslens.core.json_file import JsonFile, first_problem
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
-from stresslens.report.robustness_schema import Stress, Transfers, stress_of
-from stresslens.report.schema import Comparison, Example, Record, StudyFile, SweepFile
+from stresslens.report.schema import Example
+from stresslens.report.stress import Stress, stress_of
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound=JsonFile)
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,16 @@ class Run:
     folder: RunFolder
     name: str
     seed: int
-    record: Record
+    record: RunRecord
 
     @property
     def finished(self) -> bool:
         return self.record.status == "finished"
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The names of the classes, as they are shown."""
+        return [name or "(no name)" for name in self.record.classes]
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -155,9 +166,9 @@ class StudyFolder:
     folder: Path
     recipes: tuple[VariantRuns, ...]
     split: str
-    file: StudyFile | None = None
-    comparison: Comparison | None = None
-    transfers: Transfers | None = None
+    file: StudyRecord | None = None
+    comparison: ComparisonFile | None = None
+    transfers: TransferFile | None = None
     sweeps: Mapping[str, SweepFile] = field(default_factory=dict)
     """What was tried before a recipe's settings were chosen, by its name."""
 
@@ -192,8 +203,8 @@ def load_study(folder: Path) -> StudyFolder:
         raise ConfigError(
             f"{folder} is no study's folder: {strangers[0]} belongs to {strangers[0].resolve().parent.parent}; give that"
         )
-    file = _optional(folder / "study.json", StudyFile)
-    comparison = _optional(folder / "comparison.json", Comparison)
+    file = _optional(folder / "study.json", StudyRecord)
+    comparison = _optional(folder / "comparison.json", ComparisonFile)
     listed = list(dict.fromkeys(file.runs)) if file else []
     names = list(dict.fromkeys([*listed, *(run.name for run in found)]))
     recipes = []
@@ -202,7 +213,7 @@ def load_study(folder: Path) -> StudyFolder:
         expected = file.seeds if file and name in listed else []
         missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
         recipes.append(VariantRuns(name, runs, place, listed=not file or name in listed, missing=missing))
-    title = file.name if file else found[0].record.study or folder.resolve().name
+    title = (file.name if file else found[0].record.study) or folder.resolve().name
     split = comparison.split if comparison else split_of(found)
     if comparison:
         pooled = comparison.recipes
@@ -221,7 +232,7 @@ def load_study(folder: Path) -> StudyFolder:
         split,
         file,
         comparison,
-        _optional(folder / "transfers.json", Transfers),
+        _optional(folder / "transfers.json", TransferFile),
         sweeps,
     )
 
@@ -234,14 +245,11 @@ def split_of(runs: Sequence[Run]) -> str:
 def read_run(folder: RunFolder) -> Run:
     """A run whose record cannot be read is still a run: its status says so."""
     try:
-        record = Record.model_validate(read_json(folder.record))
+        record = RunRecord.model_validate(read_json(folder.record))
     except UnreadableRun as error:
-        record = Record(status="unreadable", message=str(error.__cause__ or error))
+        record = RunRecord(status="unreadable", message=str(error.__cause__ or error))
     except ValidationError as error:
-        first = error.errors()[0]
-        record = Record(
-            status="unreadable", message=f"record.json: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        )
+        record = RunRecord(status="unreadable", message=f"record.json: {first_problem(error)}")
     digits = folder.path.name.removeprefix("seed-")
     seed = record.seed if record.seed is not None else int(digits) if digits.isdecimal() else 0
     return Run(
@@ -250,13 +258,7 @@ def read_run(folder: RunFolder) -> Run:
 
 
 def _optional(path: Path, kind: type[T]) -> T | None:
-    if not path.exists():
-        return None
-    try:
-        return kind.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UnreadableRun(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return kind.read(path) if path.exists() else None
 
 
 def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -60,10 +60,10 @@ def confusions(study: StudyFolder) -> list[Confusion]:
     room = MATRIX_CELLS
     for recipe in headline(study):
         runs = [run for run in recipe.finished if study.split in run.record.confusion]
-        runs = [run for run in runs if run.record.classes == runs[0].record.classes]
+        runs = [run for run in runs if run.classes == runs[0].classes]
         if not runs:
             continue
-        classes = runs[0].record.classes
+        classes = runs[0].classes
         total = [
             [sum(row) for row in zip(*rows)]
             for rows in zip(*(run.record.confusion[study.split] for run in runs))
@@ -77,8 +77,8 @@ def confusions(study: StudyFolder) -> list[Confusion]:
 def run_confusion(run: Run, split: str, pictured: Collection[tuple[int, int]]) -> Confusion | None:
     """A run's own; `pictured` are the pairs (truth, predicted) that its gallery shows."""
     counts = run.record.confusion.get(split)
-    fits = len(run.record.classes) <= RUN_MATRIX_CLASSES
-    return _confusion(None, 1, run.record.classes, counts, fits, pictured) if counts else None
+    fits = len(run.classes) <= RUN_MATRIX_CLASSES
+    return _confusion(None, 1, run.classes, counts, fits, pictured) if counts else None
 
 
 def _confusion(
@@ -125,8 +125,8 @@ def recall_table(study: StudyFolder) -> Recalls | None:
     shown = [r.shown for r in having[:1] if r.shown]
     if not shown:
         return None
-    classes = shown[0].record.classes
-    same = [recipe for recipe in having if all(run.record.classes == classes for run in recipe.finished)]
+    classes = shown[0].classes
+    same = [recipe for recipe in having if all(run.classes == classes for run in recipe.finished)]
     columns = same[:COLUMNS]
     tables = [
         [run.record.per_class[study.split] for run in r.finished if study.split in run.record.per_class]
@@ -160,7 +160,7 @@ def class_table(run: Run, split: str) -> ClassTable | None:
     titles = {"Precision, %": table.precision, "Recall, %": table.recall, "F1, %": table.f1}
     titles |= {"AUROC": table.auroc, "AUPRC": table.auprc}
     columns = {title: values for title, values in titles.items() if values}
-    rows = list(zip(run.record.classes, table.support, list(zip(*columns.values()))))
+    rows = list(zip(run.classes, table.support, list(zip(*columns.values()))))
     kept, left_out = _worst(rows, ROWS, lambda row: [row[2][2].value])
     return ClassTable(
         list(columns), kept, left_out, footnote(e for values in columns.values() for e in values)

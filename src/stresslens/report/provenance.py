@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stresslens.core.types import Finding
+from stresslens.evaluation.record import DataRecord
 from stresslens.report.load import Run, StudyFolder
-from stresslens.report.schema import DataFacts, Finding
 
 ITEMS = 12
 """Files or images that are named under a finding."""
@@ -20,7 +21,7 @@ class DataCard:
     """A data set, the recipes trained on it, and how many divisions of it there were."""
 
     recipes: Sequence[str]
-    facts: DataFacts
+    facts: DataRecord
     shape: tuple[int, int, int] | None
     classes: Sequence[str]
     divisions: int
@@ -38,15 +39,13 @@ def data_cards(runs: Sequence[Run]) -> list[DataCard]:
     cards = []
     for members in together.values():
         data = members[0].record.data
-        found = {f.model_dump_json(): f for run in members for f in run.record.data.findings}
+        found = dict.fromkeys(f for run in members for f in run.record.data.findings)
         findings = sorted(
-            found.values(), key=lambda f: _RANK.get((f.status, f.severity), 4 if f.status == "no sign" else 3)
+            found, key=lambda f: _RANK.get((f.status, f.severity), 4 if f.status == "no sign" else 3)
         )
         names = list(dict.fromkeys(run.name for run in members))
         divisions = len({run.record.data.fingerprint for run in members}) if data.division else 1
-        cards.append(
-            DataCard(names, data, members[0].record.shape, members[0].record.classes, divisions, findings)
-        )
+        cards.append(DataCard(names, data, members[0].record.shape, members[0].classes, divisions, findings))
     return cards
 
 

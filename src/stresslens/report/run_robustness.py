@@ -11,14 +11,20 @@ from itertools import groupby, pairwise
 import numpy as np
 from markupsafe import Markup
 
+from stresslens.comparison.robustness import attack_family
 from stresslens.core.ball import ABSOLUTE, RELATIVE, SAME
-from stresslens.core.types import Estimate
-from stresslens.report.charts import INK, Series
+from stresslens.core.types import Arrays, Estimate
+from stresslens.report.charts import Series
+from stresslens.report.curve_colours import INK
 from stresslens.report.format import count, footnote, radius
 from stresslens.report.gallery import Sheet, class_name, read_sheet
+from stresslens.report.individual_attacks import oddities
 from stresslens.report.load import Run
-from stresslens.report.robustness_schema import Arrays, AttackedExample, Result, Robust
-from stresslens.report.study_robustness import oddities, robust_chart, series, threat_family, title_of
+from stresslens.report.robust_curves import robust_chart, series
+from stresslens.report.stress import AttackFolder
+from stresslens.report.threats import title_of
+from stresslens.robustness.example_file import AdversarialExample
+from stresslens.robustness.result_file import ResultFile
 
 BYTES = 450_000
 """Of all sheets of attacked images of a page, as text."""
@@ -71,7 +77,7 @@ class Bar:
 @dataclass(frozen=True)
 class RunRobustnessSection:
     title: str
-    result: Result
+    result: ResultFile
     charts: Sequence[Markup]
     radii: Sequence[Bar]
     attempts: Sequence[str]
@@ -86,20 +92,20 @@ class RunRobustnessSection:
 def run_robustness_sections(run: Run) -> list[RunRobustnessSection]:
     """One for each result."""
     found, room, place = [], BYTES, FIRST_SHEET
-    for robust in sorted(run.stress.robust, key=threat_family):
+    for robust in sorted(run.stress.robust, key=lambda robust: attack_family(robust.result)):
         pictures, used = _pictures(run, robust, place, room)
         room, place = room - used, place + (len(pictures.sheets) if pictures else 0)
         found.append(_section(run, robust, pictures))
     return found
 
 
-def _section(run: Run, robust: Robust, pictures: AdversarialGroups | None) -> RunRobustnessSection:
+def _section(run: Run, robust: AttackFolder, pictures: AdversarialGroups | None) -> RunRobustnessSection:
     result, arrays = robust.result, robust.arrays
     curve = [(0.0, result.clean), *((level.eps, level.robust) for level in result.curve if level.eps > 0)]
     lines = [series("worst case of all attempts", [(x, e) for x, e in curve if math.isfinite(e.value)], INK)]
     lines += [
-        _alone(k, each.label, [(row.eps, row.accuracy) for row in each.rows])
-        for k, each in enumerate(robust.by_itself)
+        _individual(k, each.label, [(row.eps, row.accuracy) for row in each.rows])
+        for k, each in enumerate(robust.individual_attacks)
     ]
     return RunRobustnessSection(
         title_of(robust),
@@ -122,11 +128,11 @@ def _section(run: Run, robust: Robust, pictures: AdversarialGroups | None) -> Ru
     )
 
 
-def _alone(place: int, label: str, rows: Sequence[tuple[float, Estimate]]) -> Series:
+def _individual(place: int, label: str, rows: Sequence[tuple[float, Estimate]]) -> Series:
     return series(label, sorted((x, e) for x, e in rows if math.isfinite(e.value)), place)
 
 
-def _radii(result: Result, arrays: Arrays | None) -> list[Bar]:
+def _radii(result: ResultFile, arrays: Arrays | None) -> list[Bar]:
     """Unattacked first, then every radius with how many images it was the smallest for."""
     rows: list[Bar] = []
     for eps, estimate in [
@@ -176,7 +182,7 @@ def _with_shares(rows: Sequence[Bar]) -> list[Bar]:
     return [Bar(row.what, row.n, row.n / most, row.parts, row.estimate) for row in rows]
 
 
-def _cost(result: Result) -> str:
+def _cost(result: ResultFile) -> str:
     cost = result.cost
     said = []
     if cost.forwards is not None and cost.gradients is not None:
@@ -188,11 +194,11 @@ def _cost(result: Result) -> str:
     return ", ".join(said)
 
 
-def _pictures(run: Run, robust: Robust, place: int, room: int) -> tuple[AdversarialGroups | None, int]:
+def _pictures(run: Run, robust: AttackFolder, place: int, room: int) -> tuple[AdversarialGroups | None, int]:
     """The pictures of a result, and how many bytes of the page they take."""
     sheets: dict[str, Sheet | None] = {}
     used = left_out = 0
-    shown: list[tuple[AttackedExample, AttackedRun]] = []
+    shown: list[tuple[AdversarialExample, AttackedRun]] = []
     for example in robust.examples:
         if example.file not in sheets:
             fresh = read_sheet(robust.folder / "examples", example.file, place + len(sheets), room - used)
@@ -233,7 +239,7 @@ def _pictures(run: Run, robust: Robust, place: int, room: int) -> tuple[Adversar
     return AdversarialGroups(rules, [group for group in groups if group[1]], ladders, reduced, left_out), used
 
 
-def _size(example: AttackedExample) -> str:
+def _size(example: AdversarialExample) -> str:
     """The size of a perturbation, where it is not about the radius or is beyond it."""
     if example.size is None:
         return ""
@@ -242,7 +248,7 @@ def _size(example: AttackedExample) -> str:
     return "" if math.isclose(example.size, example.eps, rel_tol=0.02) else f"size {example.size:.3g}"
 
 
-def _attacked(run: Run, result: Result, example: AttackedExample, sheet: Sheet) -> AttackedRun:
+def _attacked(run: Run, result: ResultFile, example: AdversarialExample, sheet: Sheet) -> AttackedRun:
     steps = f"{count(example.steps)} iterate{'' if example.steps == 1 else 's'}" if example.steps else ""
     named = (
         [example.attack, f"image {example.index}" if example.index is not None else ""]

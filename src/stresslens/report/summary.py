@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from stresslens.core.text import duration
 from stresslens.core.types import Estimate
-from stresslens.report.charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.report.format import count, footnote, percent
 from stresslens.report.load import Run, StudyFolder, VariantRuns, is_proportion
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from stresslens.comparison.schema import ImportanceTable
+from stresslens.comparison.sweep_file import SweepFile, Trial
+from stresslens.config.selection import RULES, SelectionRule
 from stresslens.report.axes import log_axis
-from stresslens.report.charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.report.format import brief, number, percent, plain
 from stresslens.report.load import StudyFolder
-from stresslens.report.schema import ImportanceTable, SweepFile, Trial
 
-UNITS = {"accuracy": "accuracy, %", "robust": "robust accuracy, %", "loss": "loss"}
 PLAIN, BEST = 0, 1
 """Places of the colours of a chart."""
 ROWS = 200
@@ -44,14 +45,20 @@ class SweepSection:
     @property
     def drawn(self) -> Sequence[str]:
         """What each setting was drawn from, and what all had to satisfy."""
-        asked = self.file.asked.sweep
-        return [*(f"{key}: {_values(given)}" for key, given in (asked.space or {}).items()), *asked.where]
+        searched = self.file.searched
+        drawn = (f"{key}: {_values(given)}" for key, given in (searched.space or {}).items())
+        return [*drawn, *searched.where]
 
     def written(self, trial: Trial, key: str) -> str:
         return text(trial.settings[key]) if key in trial.settings else "as in the recipe"
 
+    @property
+    def rule(self) -> SelectionRule:
+        """The rule by which the trials are judged."""
+        return RULES[self.file.metric]
+
     def value(self, trial: Trial) -> str:
-        return (plain if self.file.metric == "loss" else percent)(trial.value)
+        return (percent if self.rule.is_share else plain)(trial.value)
 
 
 def sweep_sections(study: StudyFolder) -> list[SweepSection]:
@@ -75,19 +82,19 @@ def _values(given: Any) -> str:
 
 def _section(name: str, file: SweepFile) -> SweepSection:
     keys = list(dict.fromkeys(key for trial in file.trials for key in trial.settings))
-    ranked = sorted(file.trials, key=lambda trial: _rank(trial, file.metric))
+    ranked = sorted(file.trials, key=lambda trial: _rank(trial, RULES[file.metric]))
     slices = [chart for key in keys if (chart := _slice(key, file)) is not None]
     return SweepSection(
         name, file, keys, ranked[:ROWS], len(ranked[ROWS:]), slices, _importance(file.importance)
     )
 
 
-def _rank(trial: Trial, metric: str) -> tuple[float, ...]:
+def _rank(trial: Trial, rule: SelectionRule) -> tuple[float, ...]:
     """Finished trials by value, then those left out by how far they came, then the others."""
     if trial.value is None:
         return (1.0, 0.0, trial.number)
     reached = math.inf if trial.status == "finished" else trial.epochs or 0
-    return (-reached, trial.value.value * (1 if metric == "loss" else -1), trial.number)
+    return (-reached, -rule.sign * trial.value.value, trial.number)
 
 
 def text(value: Any) -> str:
@@ -129,7 +136,8 @@ def _slice(key: str, file: SweepFile) -> Markup | None:
     """Every trial against one setting: a dot each where it is a number, else the median and the
     extremes of each choice."""
     ended = [trial for trial in file.trials if trial.value is not None and trial.status != "running"]
-    scale = 1.0 if file.metric == "loss" else 100.0
+    rule = RULES[file.metric]
+    scale = 100.0 if rule.is_share else 1.0
     values = [trial.settings.get(key) for trial in ended]
     if len({text(value) for value in values}) < 2:
         return None
@@ -137,7 +145,7 @@ def _slice(key: str, file: SweepFile) -> Markup | None:
         float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)
     ]
     if len(numbers) < len(values):
-        return _of_choices(key, ended, scale, UNITS[file.metric])
+        return _of_choices(key, ended, scale, rule.unit)
     marks = [_mark(trial, x, scale, file) for trial, x in zip(ended, numbers)]
     marks.sort(key=lambda mark: mark.place)  # the best is drawn over those of the same x
     log = min(numbers) > 0 and max(numbers) / min(numbers) > 20
@@ -145,7 +153,7 @@ def _slice(key: str, file: SweepFile) -> Markup | None:
         marks,
         title=f"Validation against {key}",
         x_label=f"{key}, logarithmic" if log else key,
-        y_label=UNITS[file.metric],
+        y_label=rule.unit,
         log=log and log_axis(numbers).holds(min(numbers)),
     )
 

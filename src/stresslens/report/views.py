@@ -6,51 +6,18 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 from markupsafe import Markup
-from pydantic import Field, ValidationError
 
-from stresslens.core.files import UnreadableRun, read_json
-from stresslens.core.json_file import JsonFile
-from stresslens.report.charts import Series, line_chart, map_chart
+from stresslens.core.files import UnreadableRun
+from stresslens.explanation.view_file import GridPart, LinesPart, PointsPart, ViewFile
+from stresslens.report.charts import Series, line_chart
+from stresslens.report.dot_charts import map_chart
 from stresslens.report.format import plugin_text
 from stresslens.report.load import Run
 
 BYTES = 900_000
 """Of all grids of a page, as text."""
-
-
-class GridFile(JsonFile):
-    kind: Literal["grid"]
-    title: str
-    file: str
-
-
-class PointsFile(JsonFile):
-    kind: Literal["points"]
-    title: str
-    places: Sequence[tuple[float, float]]
-    groups: Sequence[str]
-    wrong: Sequence[bool]
-
-
-class LinesFile(JsonFile):
-    kind: Literal["lines"]
-    title: str
-    x_label: str
-    y_label: str
-    lines: dict[str, Sequence[tuple[float, float]]]
-
-
-class ViewFile(JsonFile):
-    """views/<name>/result.json."""
-
-    format: Literal[1]
-    view: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    said: Sequence[str] = ()
-    parts: Sequence[Annotated[GridFile | PointsFile | LinesFile, Field(discriminator="kind")]] = ()
 
 
 @dataclass(frozen=True)
@@ -76,19 +43,19 @@ def run_views(run: Run) -> list[View]:
     found, room = [], BYTES
     for file in sorted((run.folder.path / "views").glob("*/result.json")):
         try:
-            result = ViewFile.model_validate(read_json(file))
-        except (UnreadableRun, ValidationError):
+            result = ViewFile.read(file)
+        except UnreadableRun:
             continue
         parts = []
         for part in result.parts:
-            shown = _grid(file.parent, part, room) if isinstance(part, GridFile) else _chart(part)
-            room -= len(shown or "") if isinstance(part, GridFile) else 0
-            parts.append(Part(part.title, shown, not isinstance(part, GridFile)))
+            shown = _grid(file.parent, part, room) if isinstance(part, GridPart) else _chart(part)
+            room -= len(shown or "") if isinstance(part, GridPart) else 0
+            parts.append(Part(part.title, shown, not isinstance(part, GridPart)))
         found.append(View(plugin_text(result.view, result.options), result.said, parts, file.parent.name))
     return found
 
 
-def _grid(folder: Path, part: GridFile, room: int) -> Markup | None:
+def _grid(folder: Path, part: GridPart, room: int) -> Markup | None:
     path = folder / part.file
     try:
         if (
@@ -104,8 +71,8 @@ def _grid(folder: Path, part: GridFile, room: int) -> Markup | None:
     return Markup('<img class="grid" alt="{}" src="data:image/svg+xml;base64,{}">').format(part.title, data)
 
 
-def _chart(part: PointsFile | LinesFile) -> Markup:
-    if isinstance(part, LinesFile):
+def _chart(part: PointsPart | LinesPart) -> Markup:
+    if isinstance(part, LinesPart):
         series = [Series(name, list(line), k) for k, (name, line) in enumerate(part.lines.items())]
         return line_chart(series, title=part.title, x_label=part.x_label, y_label=part.y_label)
     return map_chart(part.places, part.groups, part.wrong, title=part.title)

@@ -25,11 +25,12 @@ from stresslens.core.inspection import evaluating
 from stresslens.core.layers import straight_through
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import EstimatorCard, RunFolder
-from stresslens.evaluation.finished_run import count_reads, finished
+from stresslens.evaluation.finished_run import finished
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.robustness import audit
 from stresslens.robustness.certify import certify
-from stresslens.robustness.example_images import adversarial_rows, ladder_facts, save_adversarial_examples
+from stresslens.robustness.example_images import adversarial_rows, ladder_images, save_adversarial_examples
 from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 
@@ -87,7 +88,7 @@ def attack_stage(
     data: Data,
     asked: Robustness,
     threat: ThreatModel,
-    record: dict[str, Any],
+    record: RunRecord,
     *,
     surrogate: nn.Module | None = None,
 ) -> AttackResult:
@@ -105,7 +106,7 @@ def attack_stage(
         tell=lambda decided, total: advance(name, decided, total),
     )
     assert place is not None
-    if asked.audit and not robust.facts["audited"]:
+    if asked.audit and not robust.result.audited:
         robust = audited(robust, model, split, threat, surrogate=surrogate)
         robust.save(place)
     if not (place / "examples" / "examples.json").is_file():
@@ -116,7 +117,7 @@ def attack_stage(
             model,
             split,
             asked.certificates,
-            of=fingerprint_of([record["fingerprint"], split.fingerprint]),
+            of=fingerprint_of([record.fingerprint, split.fingerprint]),
             base=threat.base,
             split_name=asked.split,
             images=asked.images,
@@ -125,8 +126,8 @@ def attack_stage(
                 f"certifying {folder.path.parent.name} {folder.path.name}", done, total
             ),
         )
-        count_reads(record, "certificates", [each["fingerprint"] for each in certified], asked.split)
-    count_reads(record, "robustness", [robust.facts["key"]], asked.split)
+        record.count_reads("certificates", [each.fingerprint for each in certified], asked.split)
+    record.count_reads("robustness", [robust.result.key], asked.split)
     return robust
 
 
@@ -155,8 +156,8 @@ def audited(
             attacks,
             seed=threat.seed,
             surrogate=surrogate,
-            passes=robust.facts["steering"]["passes"],
-            batch=robust.facts["steering"]["batch"],
+            passes=robust.result.compute.passes,
+            batch=robust.result.compute.batch,
         )
         found = audit.audit(
             table=robust.table(),
@@ -166,11 +167,9 @@ def audited(
             images=(x, y),
             probe=probe,
         )
-    cost = robust.facts["cost"] | {"audit_seconds": time.perf_counter() - began}
-    return replace(
-        robust,
-        facts={**robust.facts, "findings": [f.as_json() for f in found], "audited": True, "cost": cost},
-    )
+    cost = robust.result.cost.model_copy(update={"audit_seconds": time.perf_counter() - began})
+    update = {"findings": found, "audited": True, "cost": cost}
+    return replace(robust, result=robust.result.model_copy(update=update))
 
 
 def _reported(folder: RunFolder, split: str, index: np.ndarray) -> float | None:
@@ -188,17 +187,18 @@ def _save_examples(place: Path, split: Split, robust: AttackResult) -> None:
     """Pictures of some of the broken images, and of the first image as each attack by itself left
     it at each radius."""
     arrays = robust.arrays
-    chosen, facts = adversarial_rows(arrays)
+    chosen, known = adversarial_rows(arrays)
     broken, first = (
         split.images[torch.as_tensor(arrays["index"][rows])] for rows in (arrays["rows"][chosen], slice(0, 1))
     )
     pairs = [
-        (arrays["ladder"][a, level], fact) for (a, level), fact in ladder_facts(arrays, robust.facts["alone"])
+        (arrays["ladder"][a, level], image)
+        for (a, level), image in ladder_images(arrays, robust.result.individual_attacks)
     ]
     originals = split.floats(torch.cat([broken, *[first] * len(pairs)]).cpu())
-    adversarials = np.concatenate([arrays["adversarials"][chosen], *(image[None] for image, _ in pairs)])
+    adversarials = np.concatenate([arrays["adversarials"][chosen], *(picture[None] for picture, _ in pairs)])
     save_adversarial_examples(
-        place / "examples", originals, adversarials, [*facts, *(fact for _, fact in pairs)]
+        place / "examples", originals, adversarials, [*known, *(image for _, image in pairs)]
     )
 
 

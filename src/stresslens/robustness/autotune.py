@@ -32,12 +32,12 @@ near white."""
 class AttackCompute:
     """What the bits of a search depend on besides the code; `seconds` a gradient takes for each image."""
 
-    precision: Literal["float32", "bfloat16"]
-    memory_format: Literal["contiguous", "channels_last"]
-    threads: int
-    batch: int
-    passes: int
-    seconds: float
+    precision: Literal["float32", "bfloat16"] = "float32"
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    threads: int = 1
+    batch: int = BATCHES[1]
+    passes: int = 1
+    seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,10 +20,13 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import finished_result, read_arrays, write_atomically, write_json
+from stresslens.core.files import read_arrays, write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.json_file import Seconds
 from stresslens.core.sampling import sampled_positions
+from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import Floats, wilson
+from stresslens.robustness.certificate_file import CertificateFile, CertifiedLevel
 
 CHUNK = 4
 """Images certified between two looks at the clock."""
@@ -47,7 +50,7 @@ def certify(
     radii: Sequence[float] | None = None,
     seed: int = 0,
     tell: Tell = lambda done, total: None,
-) -> list[dict[str, Any]]:
+) -> list[CertificateFile]:
     """One result for each certificate, as `home/<name>-<8 hex>/result.json` holds it; found there
     finished, it is read.
 
@@ -62,19 +65,10 @@ def certify(
     results = []
     for place, ((value, certificate), norm) in enumerate(zip(bound, norms)):
         name, options = registry.name_and_options("certificates", value)
-        fingerprint = fingerprint_of(
-            [
-                of,
-                split_name,
-                name,
-                dict(options),
-                seed,
-                index.tolist(),
-                *registry.source_digests(value, base=base),
-            ]
-        )
+        what = [of, split_name, name, dict(options), seed, index.tolist()]
+        fingerprint = fingerprint_of([*what, *registry.source_digests(value, base=base)])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (kept := finished_result(folder, fingerprint)) is not None:
+        if (kept := CertificateFile.read_finished(folder, fingerprint)) is not None:
             results.append(kept)
             continue
 
@@ -84,24 +78,20 @@ def certify(
         found, seconds = _radii(folder, model, split, certificate, index, seed, fingerprint, told)
         arrays = {"index": index.numpy(), "labels": split.labels[index].cpu().numpy(), "radius": found}
         write_atomically(folder / "result.npz", lambda file, arrays=arrays: np.savez(file, **arrays))  # type: ignore[misc]
-        result = {
-            "format": 1,
-            "fingerprint": fingerprint,
-            "certificate": name.rpartition(":")[2],
-            "options": dict(options),
-            "norm": norm,
-            "split": split_name,
-            "n": len(index),
-            "seed": seed,
-            "abstained": int(np.isnan(found).sum()),
-            "curve": [
-                {"radius": radius, "certified": _share(found > radius if radius else found >= 0)}
-                for radius in _ladder(found, radii)
-            ],
-            "smoothed_accuracy": _share(found >= 0),
-            "cost": {"seconds": seconds},
-        }
-        write_json(folder / "result.json", result)
+        result = CertificateFile(
+            fingerprint=fingerprint,
+            certificate=name.rpartition(":")[2],
+            options=dict(options),
+            norm=norm,
+            split=split_name,
+            n=len(index),
+            seed=seed,
+            abstained=int(np.isnan(found).sum()),
+            curve=[_level(found, radius) for radius in _ladder(found, radii)],
+            smoothed_accuracy=_share(found >= 0),
+            cost=Seconds(seconds=seconds),
+        )
+        write_json(folder / "result.json", result.as_json())
         (folder / "partial.npz").unlink(missing_ok=True)
         results.append(result)
     return results
@@ -161,5 +151,9 @@ def _ladder(found: Floats, radii: Sequence[float] | None) -> list[float]:
     return [round(float(radius), 12) for radius in np.linspace(0, top, POINTS)] if top > 0 else [0.0]
 
 
-def _share(held: np.ndarray) -> dict[str, Any]:
-    return wilson(int(held.sum()), len(held)).as_json()
+def _level(found: Floats, radius: float) -> CertifiedLevel:
+    return CertifiedLevel(radius=radius, certified=_share(found > radius if radius else found >= 0))
+
+
+def _share(held: np.ndarray) -> Estimate:
+    return wilson(int(held.sum()), len(held))

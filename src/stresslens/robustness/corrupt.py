@@ -4,7 +4,7 @@ its interval."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from stresslens.config.schema import Corruptions, PluginValue
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import finished_result, read_arrays, write_atomically, write_json
+from stresslens.core.files import read_arrays, write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
+from stresslens.core.json_file import Seconds
 from stresslens.core.sampling import sampled_positions
+from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import bootstrap_mean, wilson
+from stresslens.robustness.corruption_file import CorruptionFile, CorruptionLevels, SeverityLevel
 
 SEVERITIES = (1, 2, 3, 4, 5)
 BATCH = 256
@@ -40,7 +43,7 @@ def corrupt(
     of: str,
     base: Path,
     tell: Tell = lambda done, total: None,
-) -> dict[str, Any]:
+) -> CorruptionFile:
     """Passes the images through every corruption at every severity, and through the model; returns
     what `folder/result.json` holds.
 
@@ -54,21 +57,51 @@ def corrupt(
     if len(bound) < len(settings.kinds):
         raise ConfigError("corruptions: each kind of corruption once")
     index = sampled_positions(len(split), settings.images, settings.seed)
-    fingerprint = fingerprint_of(
-        [
-            of,
-            settings.split,
-            settings.kinds,
-            settings.seed,
-            index.tolist(),
-            *registry.source_digests(settings.kinds, base=base),
-        ]
-    )
-    if (kept := finished_result(folder, fingerprint)) is not None:
+    what = [of, settings.split, settings.kinds, settings.seed, index.tolist()]
+    fingerprint = fingerprint_of([*what, *registry.source_digests(settings.kinds, base=base)])
+    if (kept := CorruptionFile.read_finished(folder, fingerprint)) is not None:
         return kept
-    began, images = time.perf_counter(), split.select(index)
-    done = _begun(folder / "partial.npz", fingerprint)
-    seconds = float(done.pop("seconds", np.zeros(())))
+    images = split.select(index)
+    done, seconds = _passes(
+        folder / "partial.npz", model, images, index, bound, settings.seed, fingerprint, tell
+    )
+    right = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
+    result = CorruptionFile(
+        fingerprint=fingerprint,
+        split=settings.split,
+        n=len(index),
+        seed=settings.seed,
+        clean=_accuracy(done["clean 0"]),
+        corruptions=[_levels(*each) for each in zip(bound, settings.kinds, right)],
+        mean=bootstrap_mean(right.mean((0, 1))),
+        cost=Seconds(seconds=seconds),
+    )
+    arrays = {
+        "index": index.numpy(),
+        "labels": images.labels.cpu().numpy(),
+        "clean": done["clean 0"],
+        "right": right,
+    }
+    _save(folder / "result.npz", {**arrays, "fingerprint": np.array(fingerprint)})
+    write_json(folder / "result.json", result.as_json())
+    (folder / "partial.npz").unlink(missing_ok=True)
+    return result
+
+
+def _passes(
+    file: Path,
+    model: nn.Module,
+    images: Split,
+    index: Tensor,
+    bound: Mapping[str, registry.Bound],
+    seed: int,
+    fingerprint: str,
+    tell: Tell,
+) -> tuple[dict[str, Any], float]:
+    """Which images are answered right in each pass, by its name and severity, and the seconds that
+    the passes took; `file` keeps what is finished."""
+    began, done = time.perf_counter(), _begun(file, fingerprint)
+    before = float(done.pop("seconds", np.zeros(())))
     passes = [
         ("clean", None, 0),
         *((name, value, severity) for name, value in bound.items() for severity in SEVERITIES),
@@ -77,42 +110,21 @@ def corrupt(
         tell(place, len(passes))
         if (key := f"{name} {severity}") not in done:
             done[key] = _right(
-                model, _spoiled(images, index, value, severity, name, mix(settings.seed, *name.encode()))
+                model, _spoiled(images, index, value, severity, name, mix(seed, *name.encode()))
             )
-            spent = np.array(seconds + time.perf_counter() - began)
-            _save(folder / "partial.npz", {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
+            spent = np.array(before + time.perf_counter() - began)
+            _save(file, {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
     tell(len(passes), len(passes))
-    right = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
-    result = {
-        "format": 1,
-        "fingerprint": fingerprint,
-        "split": settings.split,
-        "n": len(index),
-        "seed": settings.seed,
-        "clean": _accuracy(done["clean 0"]),
-        "corruptions": [
-            {
-                "name": name,
-                "options": registry.name_and_options("corruptions", value)[1],
-                "severities": [
-                    {"severity": s, "accuracy": _accuracy(row)} for s, row in zip(SEVERITIES, rows)
-                ],
-            }
-            for (name, rows), value in zip(zip(bound, right), settings.kinds)
-        ],
-        "mean": bootstrap_mean(right.mean((0, 1))).as_json(),
-        "cost": {"seconds": seconds + time.perf_counter() - began},
-    }
-    arrays = {
-        "index": index.numpy(),
-        "labels": images.labels.cpu().numpy(),
-        "clean": done["clean 0"],
-        "right": right,
-    }
-    _save(folder / "result.npz", {**arrays, "fingerprint": np.array(fingerprint)})
-    write_json(folder / "result.json", result)
-    (folder / "partial.npz").unlink(missing_ok=True)
-    return result
+    return done, before + time.perf_counter() - began
+
+
+def _levels(name: str, value: PluginValue, right: NDArray[np.bool_]) -> CorruptionLevels:
+    """The accuracies of one corruption, of `right` (severities, n)."""
+    return CorruptionLevels(
+        name=name,
+        options=dict(registry.name_and_options("corruptions", value)[1]),
+        severities=[SeverityLevel(severity=s, accuracy=_accuracy(row)) for s, row in zip(SEVERITIES, right)],
+    )
 
 
 def _name(value: PluginValue) -> str:
@@ -166,5 +178,5 @@ def _right(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> NDArra
         )
 
 
-def _accuracy(right: NDArray[np.bool_]) -> dict[str, Any]:
-    return wilson(int(right.sum()), len(right)).as_json()
+def _accuracy(right: NDArray[np.bool_]) -> Estimate:
+    return wilson(int(right.sum()), len(right))

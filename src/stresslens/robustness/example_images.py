@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from torch.nn.functional import interpolate
 from stresslens.core.files import write_atomically, write_json
 from stresslens.core.panels import image_pixels
 from stresslens.evaluation.example_images import COLUMNS, LOSSLESS, LOSSY, PNG, Way, encoded, sheet_of
+from stresslens.robustness.example_file import AdversarialExample, AttackedImage
+from stresslens.robustness.result_file import IndividualAttackCurve
 
 PICTURES = 24
 FIRST = 4
@@ -34,7 +36,7 @@ SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 def adversarial_rows(
     arrays: Mapping[str, NDArray[Any]], *, count: int = PICTURES
-) -> tuple[list[int], list[dict[str, Any]]]:
+) -> tuple[list[int], list[AttackedImage]]:
     """Places among the kept adversarials of a result (the arrays of its result.npz), and what is
     known of each.
 
@@ -64,70 +66,71 @@ def adversarial_rows(
                 spread.append(place)
     spread.sort(key=lambda place: (smallest[place], place))
     return [*first, *spread], [
-        _fact(arrays, place, kind) for kind, some in (("first", first), ("spread", spread)) for place in some
+        *(_known(arrays, place, "first") for place in first),
+        *(_known(arrays, place, "spread") for place in spread),
     ]
 
 
-def _fact(arrays: Mapping[str, NDArray[Any]], place: int, kind: str) -> dict[str, Any]:
+def _known(arrays: Mapping[str, NDArray[Any]], place: int, kind: Literal["first", "spread"]) -> AttackedImage:
     row = int(arrays["rows"][place])
     by = int(arrays["by"][row])
-    return {
-        "kind": kind,
-        "index": int(arrays["index"][row]),
-        "truth": int(arrays["labels"][row]),
-        "clean_prediction": int(arrays["clean_prediction"][row]),
-        "clean_confidence": float(arrays["clean_confidence"][row]),
-        "prediction": int(arrays["adversarial_prediction"][place]),
-        "confidence": float(arrays["adversarial_confidence"][place]),
-        "eps": float(arrays["smallest"][row]),
-        "size": float(arrays["size"][place]),
-        "steps": int(arrays["steps"][row]),
-        "attack": str(arrays["names"][by]) if by >= 0 else "",
-    }
+    return AttackedImage(
+        kind=kind,
+        index=int(arrays["index"][row]),
+        truth=int(arrays["labels"][row]),
+        clean_prediction=int(arrays["clean_prediction"][row]),
+        clean_confidence=float(arrays["clean_confidence"][row]),
+        prediction=int(arrays["adversarial_prediction"][place]),
+        confidence=float(arrays["adversarial_confidence"][place]),
+        eps=float(arrays["smallest"][row]),
+        size=float(arrays["size"][place]),
+        steps=int(arrays["steps"][row]),
+        attack=str(arrays["names"][by]) if by >= 0 else "",
+    )
 
 
-def ladder_facts(
-    arrays: Mapping[str, NDArray[Any]], alone: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+def ladder_images(
+    arrays: Mapping[str, NDArray[Any]], attacks: Sequence[IndividualAttackCurve]
+) -> Iterator[tuple[tuple[int, int], AttackedImage]]:
     """Where each picture of the first image stands in a result's `ladder`, and what is known of it;
-    `alone` are the result's attacks by themselves."""
-    for a, attack in enumerate(alone):
-        for level, row in enumerate(attack["rows"]):
-            fact = {
-                "kind": "ladder",
-                "index": int(arrays["index"][0]),
-                "truth": int(arrays["labels"][0]),
-                "clean_prediction": int(arrays["clean_prediction"][0]),
-                "clean_confidence": float(arrays["clean_confidence"][0]),
-                "prediction": int(arrays["ladder_prediction"][a, level]),
-                "confidence": float(arrays["ladder_confidence"][a, level]),
-                "eps": row["eps"],
-                "size": float(arrays["ladder_size"][a, level]),
-                "steps": 0,
-                "attack": attack["label"],
-            }
-            yield (a, level), fact
+    `attacks` are the result's individual attacks."""
+    for a, attack in enumerate(attacks):
+        for level, row in enumerate(attack.rows):
+            image = AttackedImage(
+                kind="ladder",
+                index=int(arrays["index"][0]),
+                truth=int(arrays["labels"][0]),
+                clean_prediction=int(arrays["clean_prediction"][0]),
+                clean_confidence=float(arrays["clean_confidence"][0]),
+                prediction=int(arrays["ladder_prediction"][a, level]),
+                confidence=float(arrays["ladder_confidence"][a, level]),
+                eps=row.eps,
+                size=float(arrays["ladder_size"][a, level]),
+                steps=0,
+                attack=attack.label,
+            )
+            yield (a, level), image
 
 
 def save_adversarial_examples(
     folder: Path,
     originals: Tensor | NDArray[Any],
     adversarials: Tensor | NDArray[Any],
-    facts: Sequence[Mapping[str, Any]],
+    images: Sequence[AttackedImage],
 ) -> None:
     """Writes examples.json and one sheet of pictures into `folder` (`<run>/robustness/<key>/examples`).
 
-    originals, adversarials (m, C, H, W) float in [0, 1]; `facts` are as `examples_of` gives them,
-    and besides of kind "ladder" for one image attacked at each of several radii (`eps`). Each entry
+    originals, adversarials (m, C, H, W) float in [0, 1]; `images` are as `adversarial_rows` and
+    `ladder_images` give them. Each entry
     has its place (left, top, width, height) in the sheet of the original, the change and the
     adversarial; the change is magnified by `scale` around grey. Small pictures lose nothing; larger
     ones are first made smaller, and the change is that of the small ones.
     """
-    if not len(originals) == len(adversarials) == len(facts):
+    if not len(originals) == len(adversarials) == len(images):
         raise ValueError(
-            f"{len(originals)} originals, {len(adversarials)} adversarials and {len(facts)} facts"
+            f"{len(originals)} originals, {len(adversarials)} adversarials and {len(images)} facts"
         )
-    if not facts:
+    if not images:
         return
     before, after = (
         _reduced(torch.as_tensor(x).float().cpu().clamp(0, 1)) for x in (originals, adversarials)
@@ -142,22 +145,22 @@ def save_adversarial_examples(
     cell_of = [place.setdefault(cell.tobytes(), len(place)) for cell in pixels]
     sheet = sheet_of(pixels[[cell_of.index(k) for k in range(len(place))]])
     name, content = encoded(sheet, WEBP if max(height, width) > LOSSLESS else (PNG, *WEBP), SHEET_BYTES)
-    boxes = [[cell % COLUMNS * width, cell // COLUMNS * height, width, height] for cell in cell_of]
+    boxes = [(cell % COLUMNS * width, cell // COLUMNS * height, width, height) for cell in cell_of]
     reduced = (height, width) != tuple(originals.shape[2:])
     entries = [
-        {
-            **fact,
-            "file": name,
-            "original": a,
-            "change": b,
-            "adversarial": c,
-            "scale": scale,
-            "reduced": reduced,
-        }
-        for fact, scale, a, b, c in zip(facts, scales, boxes[::3], boxes[1::3], boxes[2::3])
+        AdversarialExample(
+            **image.model_dump(),
+            file=name,
+            original=a,
+            change=b,
+            adversarial=c,
+            scale=scale,
+            reduced=reduced,
+        )
+        for image, scale, a, b, c in zip(images, scales, boxes[::3], boxes[1::3], boxes[2::3])
     ]
     write_atomically(folder / name, lambda file: file.write(content))
-    write_json(folder / "examples.json", entries)
+    write_json(folder / "examples.json", [entry.as_json() for entry in entries])
 
 
 def _reduced(x: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ from stresslens.evaluation.inputs import check_inputs
 from stresslens.robustness.attack_batch import verdict_model
 from stresslens.robustness.autotune import AttackCompute, autotune_attack
 from stresslens.robustness.radius_search import ImageChunk, RadiusSearch, save_chunk
-from stresslens.robustness.result import AttackResult, result_arrays, result_facts, threat_settings
+from stresslens.robustness.result import AttackResult, result_arrays, result_file, threat_settings
+from stresslens.robustness.result_file import ResultFile
 
 RANDOM_PASSES = 20
 """Passes that the verdict and the gradients of a random model are averaged over."""
@@ -80,7 +81,7 @@ def measure(
         key = f"{threat.norm}-{threat.protocol}-{asked[:8]}"
         folder = home / key if home is not None else None
         if folder is not None and (folder / "result.json").is_file():
-            if read_json(folder / "result.json").get("fingerprint") not in chain([fingerprint], earlier):
+            if ResultFile.read(folder / "result.json").fingerprint not in chain([fingerprint], earlier):
                 raise ConfigError(
                     f"{folder} holds the result of another model; choose another folder, or delete it"
                 )
@@ -97,7 +98,7 @@ def measure(
             known = reported(index.numpy())
             robust = AttackResult(
                 arrays,
-                result_facts(arrays, chunks, threat, key, fingerprint, len(index), known, compute, seconds),
+                result_file(arrays, chunks, threat, key, fingerprint, len(index), known, compute, seconds),
             )
             if folder is not None:
                 robust.save(folder)

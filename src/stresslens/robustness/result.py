@@ -1,8 +1,9 @@
 """What attacking a model found, put together from its chunks: arrays with an entry an image, and
-facts as JSON writes them."""
+the figures of result.json."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,22 +14,28 @@ import torch
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.ball import Ball, same_radius
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace
-from stresslens.core.files import read_arrays, read_json, write_atomically, write_json
-from stresslens.core.run_folder import FORMAT
+from stresslens.core.files import read_arrays, write_atomically, write_json
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import VerdictModel, batched_logits
 from stresslens.robustness.autotune import AttackCompute
 from stresslens.robustness.radius_search import ImageChunk
+from stresslens.robustness.result_file import (
+    AttackCost,
+    CurveLevel,
+    DescribedAttack,
+    IndividualAttackCurve,
+    IndividualAttackRow,
+    ResultFile,
+)
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What attacking a model found: arrays with one entry an image, and the facts about them as
-    JSON writes them.
+    """What attacking a model found: arrays with one entry an image, and the figures about them.
 
     arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked,
     infinite where unbroken), by (place in names, -1 unbroken), steps; of the broken ones, rows,
@@ -37,72 +44,91 @@ class AttackResult:
     """
 
     arrays: Mapping[str, np.ndarray]
-    facts: Mapping[str, Any]
+    result: ResultFile
 
     @property
-    def smallest(self) -> np.ndarray:
-        """(n,) the smallest radius asked for at which each image is broken."""
+    def facts(self) -> dict[str, Any]:
+        """The figures as result.json holds them."""
+        return self.result.as_json()
+
+    @property
+    def minimal_radius(self) -> np.ndarray:
+        """(n,) the smallest attacked radius at which each image is broken; infinite where none is, 0 where it is wrong
+        without an attack."""
         return self.arrays["smallest"]
 
-    def robust(self, eps: float) -> Estimate:
-        """The share of images that nothing broke at any radius up to this, with Wilson's interval.
+    def robust_accuracy(self, eps: float) -> Estimate:
+        """The share of images that no attack broke at any radius up to `eps`, with Wilson's interval.
 
         Raises ConfigError for a radius that was not attacked.
         """
-        known = [radius for radius in (0.0, *self.facts["radii"]) if same_radius(radius, eps)]
+        known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, eps)]
         if not known:
-            asked = ", ".join(f"{radius:g}" for radius in self.facts["radii"])
+            asked = ", ".join(f"{radius:g}" for radius in self.result.radii)
             raise ConfigError(f"radius {eps:g} was not attacked; known are {asked}")
-        return wilson(int((self.smallest > known[0]).sum()), len(self.smallest))
+        return wilson(int((self.minimal_radius > known[0]).sum()), len(self.minimal_radius))
+
+    @property
+    def smallest(self) -> np.ndarray:
+        """The name of `minimal_radius` in version 0.1.0."""
+        warnings.warn(
+            "AttackResult.smallest is now minimal_radius; the old name still works", Notice, stacklevel=2
+        )
+        return self.minimal_radius
+
+    def robust(self, eps: float) -> Estimate:
+        """The name of `robust_accuracy` in version 0.1.0."""
+        warnings.warn(
+            "AttackResult.robust is now robust_accuracy; the old name still works", Notice, stacklevel=2
+        )
+        return self.robust_accuracy(eps)
 
     @property
     def findings(self) -> list[Finding]:
-        return [Finding.from_json(values) for values in self.facts["findings"]]
+        return list(self.result.findings)
 
     @property
     def curve(self) -> Curve:
         names = tuple(str(name) for name in self.arrays["names"])
         return Curve(
-            self.facts["norm"],
-            tuple(self.facts["radii"]),
-            self.smallest,
+            self.result.norm,
+            tuple(self.result.radii),
+            self.minimal_radius,
             self.arrays["by"],
             names,
-            self.facts["asked"],
-            self.facts["reported_clean"],
+            self.result.n if self.result.asked is None else self.result.asked,
+            self.result.reported_clean,
         )
 
     def table(self, model: str = "model") -> list[Row]:
         """The figures of each attack by itself and of the worst case, as a table that audits read."""
-        n, norm = self.facts["n"], self.facts["norm"]
-        rows = [Row(model, CLEAN, 0.0, self.facts["clean"]["value"], n, norm)]
+        n, norm = self.result.n, self.result.norm
+        rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm)]
         rows += [
-            Row(model, "worst case", each["eps"], each["robust"]["value"], n, norm)
-            for each in self.facts["curve"]
+            Row(model, "worst case", level.eps, level.robust.value, n, norm) for level in self.result.curve
         ]
-        for alone in self.facts["alone"]:
-            if alone["target"] is None:
+        for attack in self.result.individual_attacks:
+            if attack.target is None:
                 rows += [
-                    Row(model, alone["label"], each["eps"], each["accuracy"]["value"], n, norm)
-                    for each in alone["rows"]
+                    Row(model, attack.label, row.eps, row.accuracy.value, n, norm) for row in attack.rows
                 ]
         return rows
 
     @property
     def traces(self) -> list[Trace]:
-        return [Trace.from_json(values) for values in self.facts["traces"]]
+        return list(self.result.traces)
 
     def save(self, folder: Path) -> None:
         arrays: dict[str, Any] = dict(self.arrays)
         write_atomically(folder / "result.npz", lambda file: np.savez_compressed(file, **arrays))
-        write_json(folder / "result.json", self.facts)
+        write_json(folder / "result.json", self.result.as_json())
 
     @staticmethod
     def load(folder: Path) -> AttackResult:
         """Raises UnreadableRun when its files are missing or damaged."""
         return AttackResult(
             read_arrays(folder / "result.npz", f"there is no {folder / 'result.npz'}"),
-            read_json(folder / "result.json"),
+            ResultFile.read(folder / "result.json"),
         )
 
 
@@ -153,7 +179,7 @@ def result_arrays(
     }
 
 
-def result_facts(
+def result_file(
     arrays: Mapping[str, np.ndarray],
     chunks: Sequence[ImageChunk],
     threat: ThreatModel,
@@ -163,55 +189,52 @@ def result_facts(
     reported: float | None,
     compute: AttackCompute,
     seconds: float,
-) -> dict[str, Any]:
+) -> ResultFile:
     n, smallest = len(arrays["labels"]), arrays["smallest"]
     traces = _merged([trace for chunk in chunks for trace in chunk.traces])
-    return {
-        "format": FORMAT,
-        "version": __version__,
-        "key": key,
-        "fingerprint": fingerprint,
-        "norm": threat.norm,
-        "radii": list(threat.radii),
-        "protocol": threat.protocol,
-        "attacks": [_described(each) for each in threat.attempts],
-        "split": threat.settings.get("split", "test"),
-        "n": n,
-        "asked": asked,
-        "seed": threat.seed,
-        "target": threat.target,
-        "aimed": threat.targeted_success,
-        "classes": int(chunks[0].clean.shape[1]),
-        "clean": wilson(int((smallest > 0).sum()), n).as_json(),
-        "reported_clean": reported,
-        "curve": [
-            {
-                "eps": eps,
-                "robust": wilson(int((smallest > eps).sum()), n).as_json(),
-                "newly_broken_by": {
+    return ResultFile(
+        version=__version__,
+        key=key,
+        fingerprint=fingerprint,
+        norm=threat.norm,
+        radii=list(threat.radii),
+        protocol=threat.protocol,
+        attacks=[DescribedAttack(**_described(each)) for each in threat.attempts],
+        split=threat.settings.get("split", "test"),
+        n=n,
+        asked=asked,
+        seed=threat.seed,
+        target=threat.target,
+        aimed=threat.targeted_success,
+        classes=int(chunks[0].clean.shape[1]),
+        clean=wilson(int((smallest > 0).sum()), n),
+        reported_clean=reported,
+        curve=[
+            CurveLevel(
+                eps=eps,
+                robust=wilson(int((smallest > eps).sum()), n),
+                newly_broken_by={
                     name: int(count)
                     for place, name in enumerate(threat.names)
                     if (count := ((smallest == eps) & (arrays["by"] == place)).sum())
                 },
-            }
+            )
             for eps in threat.radii
         ],
-        "alone": [_alone(place, each, chunks) for place, each in enumerate(threat.alone)],
-        "findings": [],
-        "audited": False,
-        "traces": [trace.as_json() for trace in traces],
-        "steering": compute.as_json(),
-        "cost": {
-            "seconds": max(seconds, sum(trace.seconds for trace in traces)),
-            "forwards": sum(trace.forwards for trace in traces),
-            "gradients": sum(trace.gradients for trace in traces),
-            "audit_seconds": 0.0,
-        },
-        "settings": threat_settings(threat),
-    }
+        individual_attacks=[_individual(place, each, chunks) for place, each in enumerate(threat.alone)],
+        traces=traces,
+        compute=compute,
+        cost=AttackCost(
+            seconds=max(seconds, sum(trace.seconds for trace in traces)),
+            forwards=sum(trace.forwards for trace in traces),
+            gradients=sum(trace.gradients for trace in traces),
+            audit_seconds=0.0,
+        ),
+        settings=threat_settings(threat),
+    )
 
 
-def _alone(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> dict[str, Any]:
+def _individual(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> IndividualAttackCurve:
     rows = []
     for level, eps in enumerate(each.radii):
         ranks = torch.cat([chunk.ranks[place, level] for chunk in chunks])
@@ -225,16 +248,16 @@ def _alone(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> dict[
             if t.attack == each.label and t.eps == np.float32(eps)
         )
         rows.append(
-            {
-                "eps": eps,
-                "accuracy": wilson(int((ranks == 0).sum()), n).as_json(),
-                "top5": wilson(int((ranks < 5).sum()), n).as_json() if classes > 5 else None,
-                "valid": wilson(int(((ranks == 0) | (~valid & ~wrong)).sum()), n).as_json(),
-                "outside": int((~valid).sum()),
-                "silent": silent,
-            }
+            IndividualAttackRow(
+                eps=eps,
+                accuracy=wilson(int((ranks == 0).sum()), n),
+                top5=wilson(int((ranks < 5).sum()), n) if classes > 5 else None,
+                valid=wilson(int(((ranks == 0) | (~valid & ~wrong)).sum()), n),
+                outside=int((~valid).sum()),
+                silent=silent,
+            )
         )
-    return {**_described(each), "attack": each.value, "target": each.target, "rows": rows}
+    return IndividualAttackCurve(**_described(each), attack=each.value, target=each.target, rows=rows)
 
 
 def _described(each: BoundAttack) -> dict[str, Any]:

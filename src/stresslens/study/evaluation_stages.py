@@ -13,13 +13,13 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
 from stresslens.robustness.attack_run import attack_stage, check_attack_data, resolved_threat_model
 from stresslens.training.task import Task, other_run
 
-Record = dict[str, Any]
 T = TypeVar("T", Corruptions, Explain, Views)
 
 
@@ -47,7 +47,7 @@ def _whole(kind: type[T], asked: list[Any] | T | None) -> T | None:
     return kind(asked) if isinstance(asked, list) else asked
 
 
-def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     asked = task.config.robustness
     assert asked is not None
     surrogate = (
@@ -60,7 +60,7 @@ def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record:
     )
 
 
-def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     asked = _whole(Corruptions, task.config.corruptions)
     assert asked is not None
     result = corrupt.corrupt(
@@ -68,28 +68,28 @@ def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record
         model,
         data.splits[asked.split],
         asked,
-        of=record["fingerprint"],
+        of=record.fingerprint,
         base=task.base,
         tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
     )
-    if record.get("corruptions") != result["fingerprint"]:
-        record["corruptions"] = result["fingerprint"]
-        record["reads_of_test"] += asked.split == "test"
+    if record.corruptions != result.fingerprint:
+        record.corruptions = result.fingerprint
+        record.reads_of_test += asked.split == "test"
 
 
-def _explain(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+def _explain(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     asked = _whole(Explain, task.config.explain)
     assert asked is not None
     maps.why(folder, model, data, asked, record, base=task.base)
 
 
-def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: Record) -> None:
+def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     asked = _whole(Views, task.config.views)
     assert asked is not None
     views.look_into(folder, model, data, asked, record, base=task.base)
 
 
-STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, Record], None]] = {
+STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]] = {
     "robustness": _attack,
     "corruptions": _corrupt,
     "explain": _explain,

@@ -20,13 +20,13 @@ from typing import Any
 from stresslens.config.study_file import ExecutorName
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.text import notices_are_sentences
+from stresslens.evaluation.record import RunRecord
 from stresslens.study import stages
-from stresslens.study.record import Record
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
-Outcome = Record | StresslensError
-Told = Callable[[Task, Record | TrainingDiverged], None]
+Outcome = RunRecord | StresslensError
+Told = Callable[[Task, RunRecord | TrainingDiverged], None]
 """Called in this process when a task has ended, before the next is taken."""
 
 SAVING_SECONDS = 60
@@ -87,7 +87,7 @@ def _outcome(task: Task, show: Show = lambda position, epochs, done: None) -> Ou
         return error
 
 
-def _result(outcome: Outcome) -> Record | TrainingDiverged:
+def _result(outcome: Outcome) -> RunRecord | TrainingDiverged:
     if isinstance(outcome, StresslensError) and not isinstance(outcome, TrainingDiverged):
         raise outcome
     return outcome

@@ -8,20 +8,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stresslens.comparison import accuracy, convergence, robustness, setting_importance, transferability
-from stresslens.config import study_file
+from stresslens.config import study_file, study_record
 from stresslens.config.validation import depends_on
 from stresslens.core import distributed
 from stresslens.core.errors import ConfigError, TrainingDiverged
 from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import command_line
+from stresslens.evaluation.record import RunRecord
 from stresslens.study import executors, sweep
-from stresslens.study.record import Record
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
 from stresslens.training.distributed import admit
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
-Tell = Callable[[Task, Record], None]
+Tell = Callable[[Task, RunRecord], None]
 """Called when a run is finished, or found finished."""
 
 
@@ -52,7 +52,7 @@ def run(
     folder = out / study.name
     failed: dict[Path, str] = {}
 
-    def told(task: Task, outcome: Record | TrainingDiverged) -> None:
+    def told(task: Task, outcome: RunRecord | TrainingDiverged) -> None:
         if isinstance(outcome, TrainingDiverged):
             failed[task.folder] = str(outcome)
         else:
@@ -134,21 +134,20 @@ def conclude(folder: Path) -> None:
         folder, trust=True, known=read_json(file) if file.exists() else None
     )
     if passed_on is not None:
-        write_json(file, passed_on)
-    further = {
-        "robustness": robustness.compare_study_robustness(folder),
-        "importance": setting_importance.study_setting_importance(folder),
-        "pace": convergence.study_convergence(folder),
-    }
-    write_json(folder / "comparison.json", accuracy.compare_study_accuracy(folder) | further)
+        write_json(file, passed_on.as_json())
+    compared = accuracy.compare_study_accuracy(folder)
+    compared.robustness = robustness.compare_study_robustness(folder)
+    compared.importance = setting_importance.study_setting_importance(folder)
+    compared.pace = convergence.study_convergence(folder)
+    write_json(folder / "comparison.json", compared.as_json())
     write_report(folder, anew=False)
 
 
 def _describe(study: study_file.Study, folder: Path) -> None:
     """Writes study.json. What the folder holds besides (other seeds, other runs, their contrasts)
     stays part of the study."""
-    file, head = folder / "study.json", ""
-    kept = read_json(file) if file.exists() else {"runs": [], "seeds": [], "contrasts": []}
+    file, head = folder / study_record.FILE, ""
+    kept = study_record.read_study_record(folder) if file.exists() else study_record.StudyRecord()
     if study.source is not None:
         if file.exists() and folder.resolve() in study.source.resolve().parents:
             return  # a run of this study, by its own config.yaml
@@ -157,16 +156,16 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         )
         head = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comments)
     names = [run.name for run in study.runs]
-    described = {
-        "format": 1,
-        "name": study.name,
-        "runs": [*names, *(run for run in kept["runs"] if run not in names)],
-        "seeds": sorted({*kept["seeds"], *study.seeds}),
-        "contrasts": [*study.contrasts, *(c for c in kept["contrasts"] if not {c[1], c[2]} <= set(names))],
-        "claims": study.claims,
-        "curves": [{"name": name, "runs": runs} for name, runs in study.curves],
-        "command": command_line(),
-        "source": str(study.source) if study.source is not None else None,
-        "head": head,
-    }
-    write_json(file, described)
+    described = study_record.StudyRecord(
+        format=1,
+        name=study.name,
+        runs=[*names, *(run for run in kept.runs if run not in names)],
+        seeds=sorted({*kept.seeds, *study.seeds}),
+        contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
+        claims=study.claims,
+        curves=[study_record.SizeCurve(name=name, runs=runs) for name, runs in study.curves],
+        command=command_line(),
+        source=str(study.source) if study.source is not None else None,
+        head=head,
+    )
+    write_json(file, described.as_json())

@@ -6,20 +6,21 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from stresslens.config import registry
+from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS
 from stresslens.core import distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.files import write_atomically, write_json
 from stresslens.core.fingerprint import fingerprint_of
-from stresslens.core.run_folder import FORMAT, RunFolder, environment, read_record
+from stresslens.core.run_folder import FORMAT, RunFolder, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.data_check import data_findings
+from stresslens.evaluation.record import DataRecord, DivisionRecord, RunRecord, read_record, write_record
 from stresslens.study import evaluation_stages
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
@@ -27,18 +28,15 @@ from stresslens.training.setup import initial_weights_of
 from stresslens.training.task import Task, configuration, own_sources, variant_settings
 from stresslens.training.tracking import Tracking
 
-Record = dict[str, Any]
+Stage = Callable[[Task, RunFolder, Data, RunRecord, Show, Tracking], None]
 
 
-Stage = Callable[[Task, RunFolder, Data, Record, Show, Tracking], None]
+def record_end(folder: RunFolder, record: RunRecord, error: Stopped | TrainingDiverged) -> None:
+    record.status, record.message = "stopped" if isinstance(error, Stopped) else "diverged", str(error)
+    write_record(folder, record)
 
 
-def record_end(folder: RunFolder, record: Record, error: Stopped | TrainingDiverged) -> None:
-    record |= {"status": "stopped" if isinstance(error, Stopped) else "diverged", "message": str(error)}
-    write_json(folder.record, record)
-
-
-def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
+def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from
     other data or code, and an evaluation that this data does not allow."""
     evaluation_stages.check_sections(task, data)
@@ -54,11 +52,13 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
         name: copy for name, (_, copy) in sources.items() if name in trained_with and ".py:" not in name
     }
     origin = initial_weights_of(task)
-    fingerprint = fingerprint_of([comparable, data.fingerprint, hashes, origin.digest if origin else ""])
+    fingerprint = fingerprint_of(
+        [in_words_of_0_1(comparable), data.fingerprint, hashes, origin.digest if origin else ""]
+    )
     if folder.record.exists() and folder.begun:
-        kept: Record = read_record(folder)
-        if kept["fingerprint"] != fingerprint:
-            same_data = kept["data"]["fingerprint"] == data.fingerprint
+        kept = read_record(folder)
+        if kept.fingerprint != fingerprint:
+            same_data = kept.data.fingerprint == data.fingerprint
             what = (
                 "the configuration, the weights begun with or the code of a plug-in"
                 if same_data
@@ -67,41 +67,45 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> Record:
             raise ConfigError(
                 f"{task.folder}: {what} has changed since; use --out ELSEWHERE, or delete the folder to start anew"
             )
-        kept["status"] = "finished" if kept["status"] == "finished" else "running"
+        kept.status = "finished" if kept.status == "finished" else "running"
         _describe(task, folder, sources)
         return kept
     _describe(task, folder, sources)
     compute = compute_config(task)
     write_json(folder.environment, environment(asdict(compute) | distributed.group().facts(compute.device)))
-    record: Record = {
-        "format": FORMAT,
-        "version": __version__,
-        "status": "running",
-        "message": "",
-        "study": task.study,
-        "run": task.run,
-        "seed": task.seed,
-        "fingerprint": fingerprint,
-        "plugins": sorted(copy for _, copy in sources.values()),
-        "classes": list(data.classes),
-        "shape": list(data.shape),
-        "data": {
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "splits": {name: split.fingerprint for name, split in data.splits.items()},
-            "sizes": {name: len(split) for name, split in data.splits.items()},
-            "notes": list(data.notes),
-            "findings": [finding.as_json() for finding in data_findings(data)],
-            "division": dict(data.division) if data.division else None,
-        },
-        "reads_of_test": 0,
-        "watched_test": task.config.estimator is None and "test" in task.config.train.watch,
-        "resumed_from": [],
-        "findings": [],
-        "stages": {},
-    }
-    write_json(folder.record, record)
+    record = RunRecord(
+        format=FORMAT,
+        version=__version__,
+        status="running",
+        message="",
+        study=task.study,
+        run=task.run,
+        seed=task.seed,
+        fingerprint=fingerprint,
+        plugins=sorted(copy for _, copy in sources.values()),
+        classes=list(data.classes),
+        shape=data.shape,
+        data=_data_record(data),
+        reads_of_test=0,
+        watched_test=task.config.estimator is None and "test" in task.config.train.watch,
+        resumed_from=[],
+        findings=[],
+        stages={},
+    )
+    write_record(folder, record)
     return record
+
+
+def _data_record(data: Data) -> DataRecord:
+    return DataRecord(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        splits={name: split.fingerprint for name, split in data.splits.items()},
+        sizes={name: len(split) for name, split in data.splits.items()},
+        notes=list(data.notes),
+        findings=data_findings(data),
+        division=DivisionRecord(**data.division) if data.division else None,
+    )
 
 
 def _describe(task: Task, folder: RunFolder, sources: Mapping[str, tuple[Path, str]]) -> None:

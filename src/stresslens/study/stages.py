@@ -9,17 +9,18 @@ import torch
 from torch import nn
 
 from stresslens.config import registry, study_file
+from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.schema import EVALUATION_KEYS
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import Stopped, TrainingDiverged
-from stresslens.core.files import write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import RunRecord, write_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import evaluation_stages
 from stresslens.study.predict_stage import predict_stage
-from stresslens.study.record import Record, Stage, begin_record, record_end
+from stresslens.study.record import Stage, begin_record, record_end
 from stresslens.study.train_stage import train_stage
 from stresslens.training import tracking_summary
 from stresslens.training.autotune import compute_config
@@ -28,7 +29,7 @@ from stresslens.training.task import Task, configuration, load_data, variant_set
 from stresslens.training.tracking import Tracking
 
 
-def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> Record:
+def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> RunRecord:
     """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after
     recording them."""
     folder = RunFolder(task.folder)
@@ -51,27 +52,27 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
                 except (Stopped, TrainingDiverged) as error:
                     record_end(folder, record, error)
                     raise
-                record["stages"][stage] = fingerprint
-                write_json(folder.record, record)
+                record.stages[stage] = fingerprint
+                write_record(folder, record)
         if tracking.failed:  # so that the same command tries again
-            record["stages"].pop("track", None)
-        if record["status"] != "finished" or tracking.failed:
-            record |= {"status": "finished", "message": ""}
-            write_json(folder.record, record)
+            record.stages.pop("track", None)
+        if record.status != "finished" or tracking.failed:
+            record.status, record.message = "finished", ""
+            write_record(folder, record)
         return record
 
 
-def _due(task: Task, record: Record) -> dict[str, str]:
+def _due(task: Task, record: RunRecord) -> dict[str, str]:
     """The stages that are left to do, with what they will have been done for."""
     rung = "" if task.until is None else f" to epoch {task.until}"
-    due = dict.fromkeys(("training", "predictions"), f"{record['fingerprint']}{rung}")
+    due = dict.fromkeys(("training", "predictions"), f"{record.fingerprint}{rung}")
     for key in EVALUATION_KEYS:
         asked = configuration(task).get(key)
         if asked:
             own = registry.source_digests(study_file.as_values(task.config)[key], base=task.base)
-            due[key] = fingerprint_of([record["fingerprint"], asked, *own])
+            due[key] = fingerprint_of([record.fingerprint, in_words_of_0_1(asked, (key,)), *own])
     return {
-        stage: fingerprint for stage, fingerprint in due.items() if record["stages"].get(stage) != fingerprint
+        stage: fingerprint for stage, fingerprint in due.items() if record.stages.get(stage) != fingerprint
     }
 
 
@@ -82,7 +83,9 @@ def _tracking(task: Task, folder: RunFolder) -> Tracking:
     return Tracking(task.config.track or (), folder, task.base, config)
 
 
-def _track(task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking) -> None:
+def _track(
+    task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
+) -> None:
     """Tells the trackers what the run came to, and those that were asked for later all that went before."""
     tracking.begin()
     model = open_model(folder, trust=True, module=task.module)
@@ -90,9 +93,9 @@ def _track(task: Task, folder: RunFolder, data: Data, record: Record, show: Show
         tracking.tell(entry)
 
 
-def _examine(by: Callable[[Task, RunFolder, nn.Module, Data, Record], None]) -> Stage:
+def _examine(by: Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]) -> Stage:
     def stage(
-        task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking
+        task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
     ) -> None:
         by(
             task,

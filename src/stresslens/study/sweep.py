@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from stresslens.comparison.setting_importance import Standing, importance_verdicts
+from stresslens.comparison.sweep_file import SweepFile, Trial
 from stresslens.config import registry, study_file
+from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import space_settings
+from stresslens.config.selection import RULES, SelectionRule
 from stresslens.config.sweep_validation import recipe_with
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problem, Problems, TrainingDiverged
-from stresslens.core.files import UnreadableRun, read_json, write_atomically, write_json
-from stresslens.core.run_folder import RunFolder, read_record
+from stresslens.core.files import UnreadableRun, write_atomically, write_json
+from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import RunRecord, read_record
 from stresslens.metrics.intervals import wilson
 from stresslens.study.executors import Executor
-from stresslens.study.record import Record
 from stresslens.training import best_epoch, initial_weights
 from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.loop import Show
@@ -33,11 +36,6 @@ if TYPE_CHECKING:
     from stresslens.study.sweep_journal import SweepJournal
 
 FILE = "sweep.json"
-UNITS = {
-    "accuracy": "accuracy on validation",
-    "robust": "robust accuracy on validation",
-    "loss": "loss on validation",
-}
 
 
 def swept(
@@ -76,7 +74,7 @@ class Trials:
         self.values["train"]["watch"] = [split for split in run.config.train.watch if split != "test"]
         self.compute: dict[str, Any] = {}
         """Device, precision, threads and memory format, settled once for all trials."""
-        self.rows: dict[int, dict[str, Any]] = {}
+        self.rows: dict[int, Trial] = {}
         """Of sweep.json; that of a trial which was told stays."""
 
     def check(self) -> None:
@@ -89,24 +87,25 @@ class Trials:
         tried = self.sweep.settings or [
             {setting.key: value} for setting in self.settings for value, _ in setting.ends
         ]
-        rules = {
-            best_epoch.selection_rules(self.config(each).train, self.data, base=self.run.base)[0]
-            for each in tried
-        }
-        if self.sweep.metric == "auto" and "robust" in rules and len(rules) > 1:
+        of_all = {self.selected_by(self.config(settings)) for settings in tried}
+        robust = [rule for rule in of_all if rule is not None and rule.needs_robust_accuracy]
+        if self.sweep.metric == "auto" and robust and len(of_all) > 1:
+            clean = ", ".join(rule.name for rule in RULES.values() if not rule.needs_robust_accuracy)
             raise ConfigError(
-                "sweep.metric: some trials harden and others do not; say what all are judged by (accuracy, loss)"
+                f"sweep.metric: some trials harden and others do not; say what all are judged by ({clean})"
             )
         losses = {str([self.config(each).train.loss, self.config(each).train.objective]) for each in tried}
-        if self.metric == "loss" and len(losses) > 1:
+        if self.metric.needs_equal_losses and len(losses) > 1:
             raise ConfigError(
-                "sweep.metric: loss holds trials to the loss each is trained by, and these differ; take accuracy"
+                f"sweep.metric: {self.metric.name} holds trials to the loss each is trained by, and these "
+                "differ; take accuracy"
             )
-        if self.sweep.metric == "robust" and rules != {"robust"}:
+        if self.metric.needs_robust_accuracy and len(robust) < len(of_all):
             raise ConfigError(
-                "sweep.metric: robust needs train.select: robust, or an objective that hardens, in every trial"
+                f"sweep.metric: {self.metric.name} needs train.select: robust, or an objective that "
+                "hardens, in every trial"
             )
-        other = [key for key in self.asked if self.known and self.known["asked"].get(key) != self.asked[key]]
+        other = [key for key in self.asked if self.known and self.known.asked.get(key) != self.asked[key]]
         if other:
             raise ConfigError(
                 f"{self.home} holds another sweep (what differs: {', '.join(other)})\nkeep both: --out ELSEWHERE, or another "
@@ -117,16 +116,18 @@ class Trials:
     def data(self) -> Data:
         return load_data(self.task(0, self.config({}), 1))
 
+    def selected_by(self, config: VariantConfig) -> SelectionRule | None:
+        """The rule that chooses the best epoch of a trial; None where the last epoch is taken."""
+        return RULES.get(best_epoch.selection_rules(config.train, self.data, base=self.run.base)[0])
+
     @cached_property
-    def metric(self) -> str:
-        """What trials are judged by: unless told what chooses the epoch, and accuracy where that is
-        the last."""
-        rule = best_epoch.selection_rules(
-            self.config(self.sweep.settings[0] if self.sweep.settings else {}).train,
-            self.data,
-            base=self.run.base,
-        )[0]
-        return self.sweep.metric if self.sweep.metric != "auto" else "accuracy" if rule == "last" else rule
+    def metric(self) -> SelectionRule:
+        """The rule by which trials are judged. `auto` is the one that chooses the epoch, or accuracy
+        where the last epoch is taken."""
+        if self.sweep.metric != "auto":
+            return RULES[self.sweep.metric]
+        first = self.config(self.sweep.settings[0] if self.sweep.settings else {})
+        return self.selected_by(first) or RULES["accuracy"]
 
     @cached_property
     def asked(self) -> dict[str, Any]:
@@ -139,20 +140,20 @@ class Trials:
         origin = initial_weights.published(self.run.config.model, None, base=self.run.base)
         begun = {"weights": origin.digest} if origin and origin.digest else {}
         return {
-            "sweep": asdict(self.sweep),
-            "recipe": config,
+            "sweep": in_words_of_0_1({"sweep": asdict(self.sweep)})["sweep"],
+            "recipe": in_words_of_0_1(config),
             "seed": self.study.seeds[0],
             "data": self.data.fingerprint,
         } | begun
 
     @cached_property
-    def known(self) -> dict[str, Any]:
+    def known(self) -> SweepFile | None:
         """sweep.json as an earlier attempt left it."""
         path = self.home / FILE
         if not path.exists():
-            return {}
-        known = read_json(path)
-        if not isinstance(known, dict) or not {"asked", "arithmetic"} <= known.keys():
+            return None
+        known = SweepFile.read(path)
+        if not {"asked", "arithmetic"} <= known.model_fields_set:
             raise UnreadableRun(f"{path} tells of no sweep; delete {self.home} to start anew")
         return known
 
@@ -173,11 +174,10 @@ class Trials:
         from stresslens.study.sweep_journal import SweepJournal  # Optuna takes its time to import
 
         with RunFolder(self.home / "trials").locked():
-            self.compute = self.known.get("arithmetic") or self._settled(place)
+            self.compute = (self.known.arithmetic if self.known else {}) or self._settled(place)
             path = self.home / "trials" / "journal.log"
-            largest = self.metric != "loss"
             self.journal: SweepJournal = SweepJournal(
-                path, self.sweep, self.values, self.run.base, largest=largest
+                path, self.sweep, self.values, self.run.base, largest=self.metric.higher_is_better
             )
             self._write()
             if self.sweep.method == "halving":
@@ -189,7 +189,8 @@ class Trials:
                 raise TrainingDiverged(
                     f"{self.home}: every trial of the sweep diverged; lower train.lr or set train.clip"
                 )
-            for line in self._write(ended=True)["importance"]["said"]:
+            importance = self._write(ended=True).importance
+            for line in importance.said if importance else ():
                 self.say(f"{self.run.name}: {line}")
             chosen = ", ".join(
                 f"{key}={json.dumps(value)}" for key, value in self.journal.settings(best).items()
@@ -223,7 +224,7 @@ class Trials:
         config = self.config(self.journal.settings(number))
         return self.task(number, config, config.train.epochs)
 
-    def _tell(self, task: Task, outcome: Record | TrainingDiverged) -> None:
+    def _tell(self, task: Task, outcome: RunRecord | TrainingDiverged) -> None:
         number = int(task.folder.name)
         value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config)
         self.journal.tell(number, value)
@@ -245,7 +246,7 @@ class Trials:
             tasks = (self.task(number, self.config(self.journal.settings(number)), until) for number in left)
             place.carry_out(tasks, partial(self._tell_rung, until, len(alive)), show)
             there = self.journal.at_rung(until)
-            ranked = sorted(alive, key=lambda number: (-self._sign * there[number], number))
+            ranked = sorted(alive, key=lambda number: (-self.metric.sign * there[number], number))
             keep = len(alive) if until == epochs else max(1, len(alive) // self.sweep.halving.factor)
             alive = sorted(number for number in ranked[:keep] if math.isfinite(there[number]))
             for number in self.journal.running:
@@ -254,17 +255,13 @@ class Trials:
         for number in self.journal.running:
             self.journal.tell(number, there[number])
 
-    def _tell_rung(self, until: int, size: int, task: Task, outcome: Record | TrainingDiverged) -> None:
+    def _tell_rung(self, until: int, size: int, task: Task, outcome: RunRecord | TrainingDiverged) -> None:
         number = int(task.folder.name)
         value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config, until)
-        self.journal.report(number, until, -self._sign * math.inf if value is None else value)
+        self.journal.report(number, until, -self.metric.sign * math.inf if value is None else value)
         self._write()
         there = len(self.journal.at_rung(until))
         self._say(number, value, f"{there} of {size} at epoch {until} of {self.run.config.train.epochs}")
-
-    @property
-    def _sign(self) -> int:
-        return -1 if self.metric == "loss" else 1
 
     def value(self, number: int, config: VariantConfig, until: int | None = None) -> float | None:
         """What the metric was on validation at the epoch chosen, of the first `until`; None where
@@ -273,9 +270,8 @@ class Trials:
         lines = [
             line for line in folder.read_lines(folder.metrics) if until is None or line["epoch"] <= until
         ]
-        rule = best_epoch.selection_rules(config.train, self.data, base=self.run.base)[0]
-        seen = best_epoch.best_epoch_metrics(rule, lines)
-        return None if seen is None else float(seen[self.metric])
+        seen = best_epoch.best_epoch_metrics(self.selected_by(config), lines)
+        return None if seen is None else self.metric.value(seen)
 
     def _hand_over(self, best: int) -> None:
         """Gives the best trial's checkpoint to the run's first seed, which then has only its
@@ -296,73 +292,75 @@ class Trials:
         ahead = (
             "" if best is None else f"; best so far trial {best}, {self._written(self.journal.value(best))}"
         )
-        how = "diverged" if value is None else f"{UNITS[self.metric]} {self._written(value)}"
+        how = "diverged" if value is None else f"{self.metric.title} on validation {self._written(value)}"
         self.say(f"{self.run.name}: trial {number} ({done}): {how}{ahead}")
 
     def _written(self, value: float | None) -> str:
-        return "–" if value is None else f"{value:.4f}" if self.metric == "loss" else f"{100 * value:.2f} %"
+        if value is None:
+            return "–"
+        return f"{100 * value:.2f} %" if self.metric.is_share else f"{value:.4f}"
 
-    def _write(self, *, ended: bool = False) -> dict[str, Any]:
+    def _write(self, *, ended: bool = False) -> SweepFile:
         """Writes sweep.json: what was asked, and every trial as it stands; once all have ended, the
         best and what matters."""
         for number in range(len(self.journal)):
-            if number not in self.rows or self.rows[number]["status"] == "running":
+            if number not in self.rows or self.rows[number].status == "running":
                 self.rows[number] = self._row(number)
         rows = list(self.rows.values())
-        table = {
-            "format": 1,
-            "run": self.run.name,
-            "method": "listed" if self.sweep.settings is not None else self.sweep.method,
-            "metric": self.metric,
-            "size": self.sweep.size,
-            "asked": self.asked,
-            "arithmetic": self.compute,
-            "best": self.journal.best if ended else None,
-            "trials": rows,
-            "importance": importance_verdicts(
-                [row["settings"] for row in rows], [self._standing(row) for row in rows]
+        table = SweepFile(
+            format=1,
+            run=self.run.name,
+            method="listed" if self.sweep.settings is not None else self.sweep.method,
+            metric=self.metric.name,
+            size=self.sweep.size,
+            asked=self.asked,
+            arithmetic=self.compute,
+            best=self.journal.best if ended else None,
+            trials=rows,
+            importance=importance_verdicts(
+                [row.settings for row in rows], [self._standing(row) for row in rows]
             )
             if ended
             else None,
-        }
-        write_json(self.home / FILE, table)
+        )
+        write_json(self.home / FILE, table.as_json())
         return table
 
-    def _row(self, number: int) -> dict[str, Any]:
+    def _row(self, number: int) -> Trial:
         settings, status = self.journal.settings(number), self.journal.status(number)
         config = self.config(settings)
         folder = RunFolder(self.task(number, config, 1).folder)
-        record = read_record(folder) if folder.record.exists() else {}
-        trained = record.get("training", {})
-        diverged = record.get("status") == "diverged"
-        value = None if diverged or not trained else self.value(number, config)
-        return {
-            "number": number,
-            "settings": settings,
-            "status": "diverged" if diverged and status == "left out" else status,
-            "epochs": trained.get("epochs"),
-            "seconds": trained.get("seconds"),
-            "value": self._estimate(value),
-            "reads_of_test": record.get("reads_of_test", 0),
-        }
+        record = read_record(folder) if folder.record.exists() else RunRecord(status="")
+        trained = record.training
+        diverged = record.status == "diverged"
+        value = None if diverged or trained.epochs is None else self.value(number, config)
+        return Trial(
+            number=number,
+            settings=settings,
+            status="diverged" if diverged and status == "left out" else status,
+            epochs=trained.epochs,
+            seconds=trained.seconds,
+            value=self._estimate(value),
+            reads_of_test=record.reads_of_test,
+        )
 
-    def _estimate(self, value: float | None) -> dict[str, Any] | None:
+    def _estimate(self, value: float | None) -> Estimate | None:
         """A trial's value with its interval over the validation images; of a loss without one."""
         if value is None or self.data.validation is None:
             return None
         images = len(self.data.validation)
-        n = min(images, best_epoch.IMAGES) if self.metric == "robust" else images
-        if self.metric == "loss":
-            return Estimate(value, math.nan, math.nan, n, "none").as_json()
-        return wilson(round(value * n), n).as_json()
+        n = min(images, best_epoch.IMAGES) if self.metric.needs_robust_accuracy else images
+        if not self.metric.is_share:
+            return Estimate(value, math.nan, math.nan, n, "none")
+        return wilson(round(value * n), n)
 
-    def _standing(self, row: dict[str, Any]) -> Standing:
+    def _standing(self, row: Trial) -> Standing:
         """Finished trials by their value; below them those left out, by how far they came; at the
         end those that diverged."""
-        if row["value"] is None:
+        if row.value is None:
             return (-1.0, 0.0)
-        reached = math.inf if row["status"] == "finished" else float(row["epochs"])
-        return (reached, self._sign * row["value"]["value"])
+        reached = math.inf if row.status == "finished" else float(row.epochs or 0)
+        return (reached, self.metric.sign * row.value.value)
 
 
 def _write_bytes(content: bytes, file: IO[bytes]) -> None:

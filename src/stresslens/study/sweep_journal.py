@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import JournalStorage
@@ -130,9 +130,12 @@ class SweepJournal:
     def report(self, number: int, epochs: int, value: float) -> None:
         self._study._storage.set_trial_intermediate_value(self._trials[number]._trial_id, epochs, value)
 
-    def status(self, number: int) -> str:
-        """running, finished, or left out: by halving, or because it diverged."""
-        names = {TrialState.RUNNING: "running", TrialState.COMPLETE: "finished"}
+    def status(self, number: int) -> Literal["running", "finished", "left out"]:
+        """`left out` by halving, or because it diverged."""
+        names: dict[TrialState, Literal["running", "finished"]] = {
+            TrialState.RUNNING: "running",
+            TrialState.COMPLETE: "finished",
+        }
         return names.get(self._trials[number].state, "left out")
 
     def value(self, number: int) -> float | None:

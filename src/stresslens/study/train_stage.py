@@ -16,7 +16,16 @@ from stresslens.core.errors import Stopped
 from stresslens.core.files import write_atomically, write_json
 from stresslens.core.run_folder import FORMAT, RunFolder, on_cpu
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
-from stresslens.study.record import Record, record_end
+from stresslens.evaluation.record import (
+    Note,
+    Penalty,
+    Position,
+    RunRecord,
+    TrainingRecord,
+    WeightsRecord,
+    write_record,
+)
+from stresslens.study.record import record_end
 from stresslens.training import catastrophic_overfitting, distributed, linear_probe
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
@@ -27,24 +36,22 @@ from stresslens.training.tracking import Tracking
 
 
 def train_stage(
-    task: Task, folder: RunFolder, data: Data, record: Record, show: Show, tracking: Tracking
+    task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
 ) -> None:
     """Trains the net, or fits the estimator, and keeps it in the run's folder."""
     if task.config.estimator is not None:
         _fit_estimator(task, folder, data, record)
         return
     model = build_model(task, data)
-    record["layers"] = layer_table.layer_table(
-        model.get_submodule("net"), layers.shape_seen(model, data.shape)
-    ).as_json()
+    record.layers = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
     state, passed_over = folder.load_checkpoint()
     if passed_over:
-        record["findings"].append({"kind": "checkpoint", "message": passed_over})
+        record.findings = [*record.findings, Note(kind="checkpoint", message=passed_over)]
     if state is None and (account := load_initial_weights(task, data, model)) is not None:
-        record["weights"] = account.as_json() | {"input": layers.preparation(model, data.shape)}
+        record.weights = WeightsRecord(**account.as_json(), input=layers.preparation(model, data.shape))
         if (found := leak(task, data)) is not None:
-            record["data"]["findings"].append(found.as_json())
-    tune = task.config.train.tune
+            record.data.findings = [*record.data.findings, found]
+    tune = task.config.train.fine_tune
     if tune is not None and task.config.train.probed:
         weights = _probed(tune, compute_config(task).place(model), data, record)
     elif task.config.train.epochs:
@@ -59,7 +66,7 @@ def _fitted(
     task: Task,
     folder: RunFolder,
     data: Data,
-    record: Record,
+    record: RunRecord,
     model: nn.Sequential,
     state: dict[str, Any] | None,
     show: Show,
@@ -71,12 +78,13 @@ def _fitted(
         training = distributed.begin_training(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
         if state is not None:
-            training.cut_logs()
-            place = {"epoch": training.state.epoch, "step": training.state.step}
-            record["resumed_from"].append(place | training.group.facts(compute.device))
+            training.checkpointer.cut_logs()
+            facts = training.group.facts(compute.device)
+            place = Position(epoch=training.state.epoch, step=training.state.step, **facts)
+            record.resumed_from = [*record.resumed_from, place]
         else:
-            training.start_logs()
-        write_json(folder.record, record)
+            training.checkpointer.start_logs()
+        write_record(folder, record)
         epochs = task.config.train.epochs
         steps = epochs * training.steps_per_epoch
         tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
@@ -87,51 +95,46 @@ def _fitted(
             record_end(folder, record, error)
             raise
     found = catastrophic_overfitting.findings(folder.read_lines(folder.metrics))
-    record["findings"] = [f for f in record["findings"] if f["kind"] != catastrophic_overfitting.KIND] + found
+    record.findings = [f for f in record.findings if f.kind != catastrophic_overfitting.KIND] + found
     p = training.state
     images = p.epoch * len(data.train) * task.config.train.replay
-    record["training"] = {
-        "epochs": p.epoch,
-        "chosen_epoch": training.chosen_epoch,
-        "steps": p.updates,
-        "seconds": p.seconds,
-        "images_per_second": images / p.seconds if p.seconds else None,
-        "stopped": p.stopped
+    record.training = TrainingRecord(
+        epochs=p.epoch,
+        chosen_epoch=training.chosen_epoch,
+        steps=p.updates,
+        seconds=p.seconds,
+        images_per_second=images / p.seconds if p.seconds else None,
+        stopped=p.stopped
         or ("all epochs done" if training.over else f"at epoch {p.epoch}, as a trial of a sweep"),
-        "select": training.select,
-        "peak_memory": devices.peak_memory(compute.device),
-    }
-    record["reads_of_test"] = p.reads_of_test
+        select=training.select,
+        peak_memory=devices.peak_memory(compute.device),
+    )
+    record.reads_of_test = p.reads_of_test
     return training.chosen()
 
 
-def _as_built(model: nn.Sequential, record: Record) -> dict[str, Tensor]:
+def _as_built(model: nn.Sequential, record: RunRecord) -> dict[str, Tensor]:
     """The weights of a net that is not trained: `epochs: 0`."""
-    record["training"] = {
-        "epochs": 0,
-        "chosen_epoch": 0,
-        "steps": 0,
-        "seconds": 0.0,
-        "stopped": "not trained",
-        "select": "last",
-    }
+    record.training = TrainingRecord(
+        epochs=0, chosen_epoch=0, steps=0, seconds=0.0, stopped="not trained", select="last"
+    )
     return model.get_submodule("net").state_dict()
 
 
-def _probed(tune: FineTune, model: nn.Module, data: Data, record: Record) -> dict[str, Tensor]:
+def _probed(tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> dict[str, Tensor]:
     """The weights of a net whose head alone was fitted."""
     began = time.perf_counter()
-    tried = linear_probe.fit_linear_probe(model, data, tune.penalties)
-    best = max(tried, key=lambda each: each.rank)
-    record["training"] = {
-        "epochs": 0,
-        "chosen_epoch": 0,
-        "steps": 0,
-        "seconds": time.perf_counter() - began,
-        "stopped": f"a linear probe with the penalty {best.penalty:g}",
-        "select": "accuracy" if len(tried) > 1 else "last",
-        "penalties": [asdict(each) for each in tried],
-    }
+    fits = linear_probe.fit_linear_probe(model, data, tune.penalties)
+    best = max(fits, key=lambda fit: fit.rank)
+    record.training = TrainingRecord(
+        epochs=0,
+        chosen_epoch=0,
+        steps=0,
+        seconds=time.perf_counter() - began,
+        stopped=f"a linear probe with the penalty {best.penalty:g}",
+        select="accuracy" if len(fits) > 1 else "last",
+        penalties=[Penalty(**asdict(fit)) for fit in fits],
+    )
     return model.get_submodule("net").state_dict()
 
 
@@ -152,14 +155,14 @@ def _card(task: Task, data: Data, model: nn.Sequential) -> dict[str, Any]:
     }
 
 
-def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: Record) -> None:
+def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: RunRecord) -> None:
     assert task.config.estimator is not None
     estimator = build_estimator(task.config.estimator, task.seed, base=task.base)
     began = time.perf_counter()
     told = fit_estimator(estimator, data)
     seconds = time.perf_counter() - began
-    record["findings"] += [{"kind": "fitting", "message": message} for message in told]
-    record["training"] = {"seconds": seconds, "images": len(data.train), "stopped": "fitted"}
+    record.findings = [*record.findings, *(Note(kind="fitting", message=message) for message in told)]
+    record.training = TrainingRecord(seconds=seconds, images=len(data.train), stopped="fitted")
     card = {
         "format": FORMAT,
         "estimator": configuration(task)["estimator"],

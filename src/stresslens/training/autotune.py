@@ -1,5 +1,4 @@
-"""What was left to choose (device, precision, threads, memory format) is decided once: by the run's
-folder, else by measuring."""
+"""Autotunes device, precision, threads and memory format, or reuses what the run folder recorded."""
 
 from __future__ import annotations
 
@@ -11,6 +10,7 @@ import yaml
 from torch import nn
 
 from stresslens.config import registry, study_file
+from stresslens.config.old_words import in_todays_words
 from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS
 from stresslens.config.validation import objective_of
 from stresslens.core import devices, layer_table, layers
@@ -26,122 +26,114 @@ from stresslens.training.setup import build_model, initial_weights_of
 from stresslens.training.task import Task, configuration, load_data
 
 HEAVY = 2e11
-"""Operations of a timed step, about a second of a processor's."""
+"""Floating-point operations of a timed step, at most: about a second on a CPU."""
 FEWEST = 8
-"""Images of a timed step at least, so that it is laid out like a batch."""
+"""Images of a timed step, at least, so that its memory layout is that of a batch."""
 
 
 def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | None = None) -> list[Task]:
-    """The tasks with device, precision, threads and memory format decided: as a run's folder says,
-    else by measuring.
+    """The tasks with device, precision, threads and memory format resolved: as the run folder
+    recorded them, else by timing training steps.
 
-    Runs of one study are compared with each other, so one precision serves them all: that given,
-    which earlier ones have, or bfloat16 where it is the faster for every model that is left to
-    choose, else float32. Raises ConfigError, naming every folder, where another configuration lies.
+    The runs of a study are compared with each other, so all that leave the precision open get the
+    same one: `precision` if it is given, else that of runs in their folders, else bfloat16 where it
+    is faster for every model, else float32. Raises ConfigError, naming every folder that holds
+    another configuration.
     """
-    tasks = [task if _steps(task) else _with_one_way(task) for task in tasks]
-    settled = adopt_from_folder(tasks)
-    timings = {place: _timed(task, most_threads) for place, task in enumerate(tasks) if place not in settled}
-    choosing = [
-        seconds for seconds in timings.values() if any(way.precision == "bfloat16" for way in seconds)
-    ]
-    free = [seconds for place, seconds in timings.items() if tasks[place].config.train.precision == "auto"]
-    precisions = {
-        settled[p].config.train.precision for p in settled if tasks[p].config.train.precision == "auto"
-    }
-    common: Precision | None = precision or (precisions.pop() if len(precisions) == 1 else None)  # type: ignore[assignment]
-    if common is None and free:
-        wins = len(choosing) == len(free) and all(
-            devices.fastest(seconds).precision == "bfloat16" for seconds in choosing
-        )
+    tasks = [task if _has_steps(task) else _without_timing(task) for task in tasks]
+    resolved = adopt_from_folder(tasks)
+    timings = {index: _timed(task, most_threads) for index, task in enumerate(tasks) if index not in resolved}
+    auto = [index for index, task in enumerate(tasks) if task.config.train.precision == "auto"]
+    recorded = {resolved[index].config.train.precision for index in auto if index in resolved}
+    common: Precision | None = precision
+    if common is None and len(recorded) == 1:
+        common = recorded.pop()  # type: ignore[assignment]
+    if common is None:
+        with_bfloat16 = [s for s in timings.values() if any(c.precision == "bfloat16" for c in s)]
+        of_all = len(with_bfloat16) == len([index for index in auto if index in timings])
+        wins = of_all and all(devices.fastest(s).precision == "bfloat16" for s in with_bfloat16)
         common = "bfloat16" if wins else "float32"
-    for place, seconds in timings.items():
-        asked = tasks[place].config.train.precision
-        settled[place] = _with_arithmetic(
-            tasks[place], devices.fastest(seconds, common if asked == "auto" else None)
-        )
-    return [settled[place] for place in range(len(tasks))]
+    for index, seconds in timings.items():
+        fastest = devices.fastest(seconds, common if index in auto else None)
+        resolved[index] = _with_compute(tasks[index], fastest)
+    return [resolved[index] for index in range(len(tasks))]
 
 
 def adopt_from_folder(tasks: list[Task]) -> dict[int, Task]:
-    """Of the tasks that have a folder, each by its place, as the folder settled it. Raises as
-    `settle` does."""
-    kept: dict[int, Task] = {}
+    """The tasks that have a run folder, by their index, with what the folder recorded. Raises as
+    `autotune` does."""
+    adopted: dict[int, Task] = {}
     conflicts: list[str] = []
-    for place, task in enumerate(tasks):
+    for index, task in enumerate(tasks):
         folder = RunFolder(task.folder)
         if folder.config.exists() and folder.begun:
-            kept[place], differing = _adopt(task, folder)
+            adopted[index], differing = _adopt(task, folder)
             if differing:
                 conflicts.append(f"{task.folder} holds another configuration ({differing})")
     if conflicts:
-        ways = "keep both: --out ELSEWHERE, or another name for the study or the run; replace it: delete the folder"
-        raise ConfigError("\n".join(conflicts) + f"\n{ways}")
-    return kept
+        remedy = (
+            "keep both: --out ELSEWHERE, or another name for the study or the run; "
+            "replace it: delete the folder"
+        )
+        raise ConfigError("\n".join([*conflicts, remedy]))
+    return adopted
 
 
-def precision_of(asked: list[Task], settled: list[Task]) -> Precision | None:
-    """The precision that was chosen for the tasks that left it open, if there were any."""
-    chosen = {after.config.train.precision for before, after in zip(asked, settled) if _chooses(before)}
+def precision_of(tasks: list[Task], resolved: list[Task]) -> Precision | None:
+    """The precision that was chosen for those of the tasks that left it open; None without any."""
+    chosen = {
+        after.config.train.precision
+        for before, after in zip(tasks, resolved)
+        if before.config.train.precision == "auto" and _has_steps(before)
+    }
     return chosen.pop() if len(chosen) == 1 else None  # type: ignore[return-value]
 
 
-def _chooses(task: Task) -> bool:
-    return task.config.train.precision == "auto" and _steps(task)
-
-
-def _steps(task: Task) -> bool:
-    """Whether it has training steps, which an estimator, a linear probe and `epochs: 0` have not."""
+def _has_steps(task: Task) -> bool:
+    """Whether there are training steps. An estimator, a linear probe and `epochs: 0` have none."""
     return task.config.estimator is None and task.config.train.epochs > 0 and not task.config.train.probed
 
 
-def _with_arithmetic(task: Task, way: ComputeConfig) -> Task:
-    return replace(task, config=replace(task.config, train=replace(task.config.train, **asdict(way))))
+def _with_compute(task: Task, compute: ComputeConfig) -> Task:
+    return replace(task, config=replace(task.config, train=replace(task.config.train, **asdict(compute))))
 
 
-def _with_one_way(task: Task) -> Task:
-    """A task without training steps to time, which leaves nothing to choose but the threads."""
-    asked = task.config.train
+def _without_timing(task: Task) -> Task:
+    """A task without training steps to time, with everything but the threads resolved."""
+    train = task.config.train
     if task.config.estimator is not None:
-        train = replace(asked, device="cpu", precision="float32", memory_format="contiguous")
+        train = replace(train, device="cpu", precision="float32", memory_format="contiguous")
     else:
-        precision: Precision = "float32" if asked.precision == "auto" else asked.precision
-        train = replace(
-            asked,
-            device=str(devices.pick_device(asked.device)),
-            precision=precision,
-            memory_format="contiguous",
-        )
+        precision: Precision = "float32" if train.precision == "auto" else train.precision
+        device = str(devices.pick_device(train.device))
+        train = replace(train, device=device, precision=precision, memory_format="contiguous")
     return replace(task, config=replace(task.config, train=train))
 
 
 def compute_config(task: Task) -> ComputeConfig:
+    """The compute configuration of a task that is resolved."""
     train = task.config.train
     return ComputeConfig(train.device, train.precision, train.threads, train.memory_format)  # type: ignore[arg-type]
 
 
 def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
-    """The task as its folder settled it, and in what else the two differ."""
+    """The task with the compute settings that its folder recorded, and in words every other setting
+    in which the two differ (empty: none)."""
     try:
-        kept = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        settled = {key: kept["train"][key] for key in COMPUTE_KEYS}
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        recorded = in_todays_words(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+        compute = {key: recorded["train"][key] for key in COMPUTE_KEYS}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableRun(
             f"{folder.config} cannot be read ({error}); delete the folder to start anew"
         ) from error
-    asked = task.config.train
-    task = replace(
-        task,
-        config=replace(
-            task.config,
-            train=replace(asked, **{k: v for k, v in settled.items() if getattr(asked, k) == "auto"}),
-        ),
-    )
-    mine = configuration(task)
+    train = task.config.train
+    left_open = {key: value for key, value in compute.items() if getattr(train, key) == "auto"}
+    task = replace(task, config=replace(task.config, train=replace(train, **left_open)))
+    current = configuration(task)
     differing = [
-        f"{key}: {_at(kept, key)!r} there, {_at(mine, key)!r} now"
-        for key in sorted(_leaves(kept) | _leaves(mine))
-        if _at(kept, key) != _at(mine, key)
+        f"{key}: {_at(recorded, key)!r} there, {_at(current, key)!r} now"
+        for key in sorted(_leaves(recorded) | _leaves(current))
+        if _at(recorded, key) != _at(current, key)
         and key.rpartition(".")[2] not in RESUME_SAFE_KEYS
         and key.partition(".")[0] not in EVALUATION_KEYS
     ]
@@ -149,6 +141,7 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
 
 
 def _leaves(values: Any, prefix: str = "") -> set[str]:
+    """The dotted keys of all values that are not nested any further."""
     if not isinstance(values, dict) or not values:
         return {prefix} if prefix else set()
     return set().union(
@@ -163,8 +156,8 @@ def _at(values: Any, dotted: str) -> Any:
 
 
 def images_to_time(multiply_adds: int) -> int:
-    """How many images a timed step is of at most, by the multiply-adds for one, so that no step of
-    a large net takes long."""
+    """The most images of a timed step, from the multiply-adds of one image, so that no step of a
+    large net takes long."""
     return max(FEWEST, int(HEAVY / max(1, 6 * multiply_adds)))
 
 
@@ -172,60 +165,55 @@ _timings: dict[str, dict[ComputeConfig, float]] = {}
 
 
 def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
-    """Seconds of a training step of this recipe's model in each way worth trying; recipes with
+    """Seconds of a training step in each compute configuration that is worth trying; variants with
     equal steps are timed once."""
     train = task.config.train
-    if not _steps(task):
+    if not _has_steps(task):
         threads = most_threads if train.threads == "auto" else train.threads
         return {ComputeConfig(train.device, train.precision, threads, "contiguous"): 0.0}  # type: ignore[arg-type]
     device = devices.pick_device(train.device)
     data = load_data(task)
-    of_step = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
-    settings = {key: study_file.as_values(task.config)["train"][key] for key in of_step}
-    model_of = study_file.as_values(task.config)["model"]
-    key = fingerprint_of(
-        [settings, model_of, study_file.as_values(task.config)["input"], data.shape, most_threads]
-    )
+    step_keys = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
+    values = study_file.as_values(task.config)
+    step_settings = {key: values["train"][key] for key in step_keys}
+    key = fingerprint_of([step_settings, values["model"], values["input"], data.shape, most_threads])
     if key in _timings and task.module is None:
         return _timings[key]
     selection_rules(train, data, base=task.base)
     origin = initial_weights_of(task)
     if origin is not None and not origin.digest:
-        origin.load()  # published weights that cannot be had are told before anything is measured
+        origin.load()  # fails before anything is timed if the published weights are not available
     with torch.random.fork_rng(devices=[]):
         model = layers.pooled_first(build_model(task, data))
-    fixed = None if train.threads == "auto" else train.threads
-    ways = devices.candidates(model, device, train.precision, fixed, most_threads)
+    fixed_threads = None if train.threads == "auto" else train.threads
+    candidates = devices.candidates(model, device, train.precision, fixed_threads, most_threads)
     if train.memory_format != "auto":
-        ways = [
-            replace(way, memory_format=train.memory_format)
-            for way in ways
-            if way.memory_format == "contiguous"
+        candidates = [
+            replace(candidate, memory_format=train.memory_format)
+            for candidate in candidates
+            if candidate.memory_format == "contiguous"
         ]
-    if len(ways) == 1:
-        return {ways[0]: 0.0}
+    if len(candidates) == 1:
+        return {candidates[0]: 0.0}
     objective = registry.resolve("objectives", objective_of(train), base=task.base)
     size = len(data.train) if train.batch_size == "full" else train.batch_size
     if device == "cpu":
-        net = model.get_submodule("net")
-        size = min(
-            size,
-            images_to_time(layer_table.layer_table(net, layers.shape_seen(model, data.shape)).multiply_adds),
-        )
-    rows = data.train.select(torch.arange(min(size, len(data.train)))).to(device)
+        table = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
+        size = min(size, images_to_time(table.multiply_adds))
+    images = data.train.select(torch.arange(min(size, len(data.train)))).to(device)
 
-    def step(trial: nn.Module, way: ComputeConfig) -> None:
-        """In the midst of an epoch, an objective's radius at its full size."""
-        x, y, index = next(rows.batches(size, dtype=way.dtype))
-        with way.autocast():
-            inputs = layers.input_layers(trial)(x)
-            now = Step(Draws(0, index), 0, 1.0, {}, batches=3)
-            loss = objective(trial, x, y, now, trial.get_submodule("net"), inputs)
+    def train_step(candidate_model: nn.Module, candidate: ComputeConfig) -> None:
+        """A step in the middle of an epoch, with `progress` 1: an objective's radius is at its full size."""
+        x, y, places = next(images.batches(size, dtype=candidate.dtype))
+        with candidate.autocast():
+            inputs = layers.input_layers(candidate_model)(x)
+            step = Step(Draws(0, places), 0, 1.0, {}, batches=3)
+            loss = objective(candidate_model, x, y, step, candidate_model.get_submodule("net"), inputs)
         if loss.requires_grad:
             loss.backward()
-        for parameter in trial.parameters():
+        for parameter in candidate_model.parameters():
             parameter.grad = None
 
     with torch.random.fork_rng(devices=[]):
-        _timings[key] = devices.measure_compute(model, step, ways)
+        _timings[key] = devices.measure_compute(model, train_step, candidates)
     return _timings[key]

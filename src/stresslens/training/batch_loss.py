@@ -1,8 +1,9 @@
-"""What batches are made of and what their loss is: put together once, before the loop."""
+"""The loss of a batch, the inputs that batches are made of, and augmentation with its check."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,10 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Augmentation, Loss, Step
 
-LossOf = Callable[[Batch], Tensor]
-
 
 def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
-    """An augmentation by its name and options. Raises ConfigError when it returns anything but
-    images and labels."""
+    """An augmentation by its name and options. Calling it raises ConfigError when it returns
+    anything but images and labels."""
     bound = registry.resolve("augmentations", value, base=base)
 
     def augmented(x: Tensor, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
@@ -40,8 +39,8 @@ def augmentation(value: Any, *, base: Path, classes: int) -> Augmentation:
 
 
 def objective_for(train: Train, labels: Tensor, *, base: Path, classes: int) -> registry.Bound:
-    """The recipe's objective; with `balance: weights` its loss weighs each image by the rarity of
-    its class among `labels`."""
+    """The objective of a variant; with `balance: weights` its loss weights each image by how rare
+    its class is among `labels`. Raises ConfigError for an objective that takes no loss."""
     objective = registry.resolve("objectives", objective_of(train), base=base)
     if train.balance != "weights":
         return objective
@@ -49,72 +48,90 @@ def objective_for(train: Train, labels: Tensor, *, base: Path, classes: int) -> 
     if not callable(loss):
         name = registry.name_and_options("objectives", train.objective)[0]
         raise ConfigError(
-            f"balance: weights needs an objective that takes a loss, which {name} does not; use balance: sampling"
+            f"balance: weights needs an objective that takes a loss, which {name} does not; "
+            "use balance: sampling"
         )
     weighted_loss = weighted(loss, class_weights(labels, classes))
     return replace(objective, options={**objective.options, "loss": weighted_loss})
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
-    """(classes,) n/(K n_k) for class k of K present ones: every class weighs the same, an image 1
-    on average."""
+    """(classes,) n/(K n_k) for class k with n_k of the n images, where K classes are present: all
+    classes have the same total weight, and an image has weight 1 on average."""
     counts = labels.bincount(minlength=classes)
     return len(labels) / (counts.clamp_min(1) * (counts > 0).sum())
 
 
 def weighted(loss: Loss, weights: Tensor) -> Loss:
-    """The mean over images of the loss of each times the weight of its class; for mixed labels the
-    mixture of their weights."""
-    each = torch.func.vmap(lambda logits, y: loss(logits[None], y[None]))
+    """The mean over images of each image's loss times the weight of its class; for mixed labels
+    (N, classes) the weights are mixed in the same way."""
+    of_each_image = torch.func.vmap(lambda logits, y: loss(logits[None], y[None]))
 
     def of_batch(logits: Tensor, y: Tensor) -> Tensor:
-        own = weights.to(logits.device)
-        return (each(logits, y) * (own[y] if y.ndim == 1 else y @ own)).mean()
+        on_device = weights.to(logits.device)
+        of_images = on_device[y] if y.ndim == 1 else y @ on_device
+        return (of_each_image(logits, y) * of_images).mean()
 
     return of_batch
 
 
-def prepared(
-    model: nn.Module,
-    train: Split,
-    objective: registry.Bound,
-    *,
-    compute: ComputeConfig,
-    augmented: bool,
-    step: Callable[[Tensor], Step],
-) -> tuple[Split, LossOf]:
-    """The images that batches are made of, and the loss of a batch.
+class BatchLoss:
+    """The loss of a batch: what the objective returns, in the precision of the run.
 
-    Where nothing changes an image before the net, resizing and normalising give the same in every
-    epoch: then they are done once, if the result is small, and batches hold the net's inputs. That
-    takes an objective that asks for nothing else.
+    `model` is a net behind its input layers; `step` tells the objective how far training has come,
+    for the places of a batch. With `takes_inputs` batches hold the net's inputs (`net_inputs`)
+    instead of images.
     """
-    front, net = layers.input_layers(model), model.get_submodule("net")
-    ask = {need: objective.asks_for("objectives", need) for need in registry.VOCABULARY["objectives"]}
 
-    def of_inputs(batch: Batch) -> Tensor:
-        loss: Tensor = objective(
-            None, None, batch.y, step(batch.places) if ask["step"] else None, net, batch.x
-        )
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: registry.Bound,
+        *,
+        compute: ComputeConfig,
+        step: Callable[[Tensor], Step],
+        takes_inputs: bool,
+    ) -> None:
+        self.model, self.objective, self.step, self.takes_inputs = model, objective, step, takes_inputs
+        self.input_layers, self.net = layers.input_layers(model), model.get_submodule("net")
+        self.asks_for_inputs = objective.asks_for("objectives", "inputs")
+        self.asks_for_step = objective.asks_for("objectives", "step")
+        self.autocast = compute.autocast if compute.precision == "bfloat16" else nullcontext
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """A scalar, the mean over the batch. Raises ConfigError when the objective returns anything
+        else."""
+        if not len(batch.y):  # a small batch leaves some of many processes without an image
+            return torch.zeros((), device=batch.y.device)
+        with self.autocast():
+            loss = self.objective_value(batch)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            raise ConfigError(f"the objective or the loss returned {loss!r:.60}; expected a scalar tensor")
         return loss
 
-    def of_images(batch: Batch) -> Tensor:
-        inputs = front(batch.x) if ask["inputs"] else None
-        loss: Tensor = objective(
-            model, batch.x, batch.y, step(batch.places) if ask["step"] else None, net, inputs
-        )
-        return loss
+    def objective_value(self, batch: Batch) -> Any:
+        """What the objective returns; it is given what it asks for and None for the rest."""
+        step = self.step(batch.places) if self.asks_for_step else None
+        if self.takes_inputs:
+            return self.objective(None, None, batch.y, step, self.net, batch.x)
+        inputs = self.input_layers(batch.x) if self.asks_for_inputs else None
+        return self.objective(self.model, batch.x, batch.y, step, self.net, inputs)
 
-    def narrowed(loss_of: LossOf) -> LossOf:
-        def loss_in_bfloat16(batch: Batch) -> Tensor:
-            with compute.autocast():
-                return loss_of(batch)
 
-        return loss_in_bfloat16 if compute.precision == "bfloat16" else loss_of
+def net_inputs(
+    model: nn.Module, train: Split, objective: registry.Bound, *, compute: ComputeConfig, augmented: bool
+) -> Split | None:
+    """The net's inputs for all training images, resized and normalised once; None where that cannot be.
 
+    It can be where resizing and normalising give the same in every epoch: without augmentation,
+    for an objective that asks for neither the model nor the images, and if the result is small
+    (`RESIDENT_BYTES`).
+    """
+    input_layers = layers.input_layers(model)
     with torch.no_grad():
-        pixels = front(next(train.batches(1, dtype=compute.dtype)).x).numel()
-        if augmented or ask["model"] or ask["x"] or pixels * len(train) * 4 > RESIDENT_BYTES:
-            return train, narrowed(of_images)
-        inputs = torch.cat([front(batch.x) for batch in train.batches(1024, dtype=compute.dtype)])
-    return Split(inputs, train.labels, 1.0), narrowed(of_inputs)
+        values = input_layers(next(train.batches(1, dtype=compute.dtype)).x).numel()
+        asks_for_images = any(objective.asks_for("objectives", need) for need in ("model", "x"))
+        if augmented or asks_for_images or values * len(train) * 4 > RESIDENT_BYTES:
+            return None
+        inputs = torch.cat([input_layers(batch.x) for batch in train.batches(1024, dtype=compute.dtype)])
+    return Split(inputs, train.labels, 1.0)

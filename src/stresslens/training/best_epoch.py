@@ -1,5 +1,5 @@
-"""Which epoch of a training is kept: the rule, what it needs, and the robust accuracy that
-hardening is judged by."""
+"""Selection of the best epoch: the rule and the splits it needs, the best weights so far, early
+stopping by patience, and the robust accuracy on validation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Train
+from stresslens.config.selection import RULES, SelectionRule
 from stresslens.config.validation import objective_of
 from stresslens.core.attack_base import attacked
 from stresslens.core.ball import Ball
@@ -20,31 +21,69 @@ from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.sampling import balanced_subset
+from stresslens.training.state import TrainingState
 
 ATTACK = {"pgd": {"steps": 10}}
-"""What `select: robust` attacks with: PGD from a random start, ten steps of a quarter of the radius."""
+"""The attack of `select: robust`: PGD from a random start, ten steps of a quarter of the radius."""
 IMAGES = 512
 BATCH = 128
-SELECTION_NAMES = {"accuracy": "accuracy", "loss": "loss", "robust": "robust accuracy"}
+
+
+class BestEpoch:
+    """The best epoch so far by a selection rule: its weights, and its rank in `state`.
+
+    `robust_accuracy` measures a model where the rule reads robust accuracy. After `patience`
+    evaluations without a better epoch the training is stopped. Without a rule no epoch is kept: the
+    last one is taken.
+    """
+
+    def __init__(
+        self,
+        rule: SelectionRule | None,
+        state: TrainingState,
+        *,
+        patience: int | None = None,
+        robust_accuracy: Callable[[nn.Module], float] | None = None,
+    ) -> None:
+        self.rule, self.state, self.patience = rule, state, patience
+        self.robust_accuracy = robust_accuracy
+        self.weights: dict[str, Tensor] = {}
+        """The net's weights of that epoch, on the CPU; empty before the first evaluation."""
+
+    def update(self, model: nn.Module, validation: Mapping[str, float]) -> None:
+        """Compares the epoch that has just ended, by its figures on validation, with the best so far."""
+        if self.rule is None:
+            return
+        state, rank = self.state, self.rule.rank(validation)
+        state.evaluations_since_best += 1
+        if rank > state.best:
+            state.best, state.best_epoch, state.evaluations_since_best = rank, state.epoch, 0
+            self.weights = copied_weights(model)
+        if self.patience is not None and state.evaluations_since_best >= self.patience:
+            state.stopped = f"no better {self.rule.title} on validation in {self.patience} evaluations"
+
+
+def copied_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a model's net, copied to the CPU."""
+    weights = model.get_submodule("net").state_dict()
+    return {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Sequence[str]]:
-    """How the epoch is chosen and which splits are watched, once it is known which splits there are.
+    """The rule for the best epoch (or `last`) and the splits that are watched, for this data set.
 
-    `auto` is the robust accuracy for an objective that hardens, since the clean one picks an epoch
-    whose robustness is gone (Rice et al. 2020), else the accuracy, and the last epoch without a
-    validation split. Raises ConfigError when a rule needs a split that the data set does not have,
-    or a radius that the objective does not name.
+    `auto` is the robust accuracy for adversarial training, since the clean accuracy picks an epoch
+    whose robustness is lost (Rice et al. 2020); otherwise the accuracy, and without a validation
+    split the last epoch. Raises ConfigError when a rule needs a split that the data set does not
+    have, or a radius that the objective does not name.
     """
     if train.balance == "sampling" and train.batch_size != "full" and train.batch_size >= len(data.train):
         raise ConfigError(
-            f"balance: sampling needs batches smaller than the {len(data.train)} training images; lower train.batch_size "
-            f"(now {train.batch_size})"
+            f"balance: sampling needs batches smaller than the {len(data.train)} training images; "
+            f"lower train.batch_size (now {train.batch_size})"
         )
     absent = [name for name in train.watch if name not in data.splits]
-    explicit = train.select in ("accuracy", "loss", "robust") or (
-        train.stop is not None and train.stop.patience is not None
-    )
+    explicit = train.select in RULES or (train.stop is not None and train.stop.patience is not None)
     if explicit and "validation" not in train.watch:
         raise ConfigError(
             "train.watch needs validation among its splits for this choice of train.select or train.stop"
@@ -52,26 +91,28 @@ def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Seque
     if absent and (absent != ["validation"] or explicit):
         wanted = f"train.select: {train.select}" if train.select != "auto" else "train.watch or train.stop"
         raise ConfigError(
-            f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; set its `{absent[0]}:` option"
+            f"{wanted} needs the {absent[0]} split, which {data.name} does not have here; "
+            f"set its `{absent[0]}:` option"
         )
     watch = [name for name in train.watch if name in data.splits]
-    hardens = threat(registry.resolve("objectives", objective_of(train), base=base)) is not None
-    if train.select == "robust" and not hardens:
+    adversarial = threat(registry.resolve("objectives", objective_of(train), base=base)) is not None
+    if train.select in RULES and RULES[train.select].needs_robust_accuracy and not adversarial:
         name = registry.name_and_options("objectives", train.objective)[0]
         raise ConfigError(
-            f"train.select: robust needs an objective with a norm and a radius to be robust in, which {name} does not have; "
-            "set train.objective to one that hardens ({adversarial: {norm: linf, eps: 8/255}}), or select: accuracy"
+            f"train.select: {train.select} needs an objective with a norm and a radius to be robust in, "
+            f"which {name} does not have; set train.objective to an adversarial one "
+            "({adversarial: {norm: linf, eps: 8/255}}), or select: accuracy"
         )
     if train.select != "auto":
         return train.select, watch
     if "validation" not in watch:
         return "last", watch
-    return ("robust" if hardens else "accuracy"), watch
+    return ("robust" if adversarial else "accuracy"), watch
 
 
 def threat(objective: registry.Bound) -> Ball | None:
-    """What an objective hardens against, by its options `norm` and `eps`; None without them. Raises
-    ConfigError for no radius."""
+    """The ball that an adversarial-training objective attacks in, by its options `norm` and `eps`;
+    None for an objective without them. Raises ConfigError for an impossible radius."""
     declared = registry.options_of(objective.function)
     if not {"norm", "eps"} <= declared.keys():
         return None
@@ -82,9 +123,12 @@ def threat(objective: registry.Bound) -> Ball | None:
 def robust_accuracy(
     objective: registry.Bound, validation: Split | None, *, group: ProcessGroup = ALONE
 ) -> Callable[[nn.Module], float]:
-    """Model → the share of `IMAGES` validation images, as many of each class as there are, that it
-    answers right unattacked and at every iterate of `ATTACK`, in the parameters' own precision. The
-    images (shared by several processes) and their draws are the same for every epoch."""
+    """A function of a model that returns its robust accuracy on validation, from 0 to 1.
+
+    It is the share of `IMAGES` images, balanced over the classes, that the model classifies
+    correctly unattacked and at every iterate of `ATTACK`, in the precision of its parameters. The
+    images and their random draws are the same in every epoch; several processes divide the images.
+    """
     ball = threat(objective)
     assert ball is not None
     assert validation is not None
@@ -96,14 +140,14 @@ def robust_accuracy(
         dtype = next(model.parameters()).dtype
         with attacked(model):
             batches = sample.batches(BATCH, dtype=dtype, part=group.part)
-            standing = [_standing(model, *batch) for batch in batches if len(batch.y)]
-        return group.total(sum(standing)) / len(sample)
+            counts = [robust_images(model, *batch) for batch in batches if len(batch.y)]
+        return group.total(sum(counts)) / len(sample)
 
-    def _standing(model: nn.Module, x: Tensor, y: Tensor, places: Tensor) -> int:
+    def robust_images(model: nn.Module, x: Tensor, y: Tensor, places: Tensor) -> int:
         with torch.no_grad():
-            right = (model(x).argmax(1) == y).nonzero().flatten()
-        stands = torch.ones(len(right), dtype=torch.bool, device=x.device)
-        x, y, draws = x[right], y[right], Draws(0, places[right])
+            correct = (model(x).argmax(1) == y).nonzero().flatten()
+        robust = torch.ones(len(correct), dtype=torch.bool, device=x.device)
+        x, y, draws = x[correct], y[correct], Draws(0, places[correct])
 
         def watch(
             rows: Tensor,
@@ -112,27 +156,22 @@ def robust_accuracy(
             loss: Tensor | None = None,
             grad: Tensor | None = None,
         ) -> Tensor:
-            stands[rows[logits.argmax(1) != y[rows]]] = False
-            return stands[rows]
+            robust[rows[logits.argmax(1) != y[rows]]] = False
+            return robust[rows]
 
-        if len(right):
+        if len(correct):
             attack(model, x, y, ball, draws, watch, None, None, None)
-        return int(stands.sum())
+        return int(robust.sum())
 
     return measure
 
 
-def rank(select: str, seen: Mapping[str, float]) -> tuple[float, float]:
-    """What grows as an epoch gets better on validation; the second decides between equals."""
-    if select == "robust":
-        return seen["robust"], seen["accuracy"]
-    return (seen["accuracy"], -seen["loss"]) if select == "accuracy" else (-seen["loss"], seen["accuracy"])
-
-
-def best_epoch_metrics(select: str, lines: Sequence[Mapping[str, Any]]) -> Mapping[str, float] | None:
-    """What the chosen epoch showed on validation, of the lines of metrics.jsonl; None where no
-    epoch was evaluated."""
-    seen: list[Mapping[str, float]] = [line["validation"] for line in lines if "validation" in line]
-    if select == "last" or not seen:
-        return seen[-1] if seen else None
-    return max(seen, key=lambda each: rank(select, each))
+def best_epoch_metrics(
+    rule: SelectionRule | None, lines: Sequence[Mapping[str, Any]]
+) -> Mapping[str, float] | None:
+    """The chosen epoch's figures on validation, from the lines of metrics.jsonl: the best by the
+    rule, or without one the last. None where no epoch was evaluated."""
+    epochs: list[Mapping[str, float]] = [line["validation"] for line in lines if "validation" in line]
+    if rule is None or not epochs:
+        return epochs[-1] if epochs else None
+    return max(epochs, key=rule.rank)

@@ -1,9 +1,8 @@
-"""One training by several processes, which torchrun starts: the first carries out the command, the
-others train with it.
+"""Distributed training: several processes that torchrun starts train one model together.
 
-Only the first reads the study, writes files and prints. When it comes to a training it calls the
-others, which build the same model on the same data and take their part of every batch; in between
-they wait.
+Only the first process (rank 0) carries out the command: it reads the study, writes files and
+prints. At the start of each training it calls the others, which build the same model on the same
+data and compute their part of every batch. Between two trainings they wait.
 """
 
 from __future__ import annotations
@@ -32,65 +31,57 @@ if TYPE_CHECKING:
     from stresslens.training.process_group import TorchProcessGroup
 
 GRACE_SECONDS = 5
-"""How long a process that met an error waits to hear that the first met it too, and has told of it."""
+"""How long a process that failed waits for the first process, which may have reported the same
+error."""
 SAVING_SECONDS = 60
-"""How long one that was stopped waits for the first to save."""
+"""How long a process that was stopped waits for the first process to save."""
 
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """What the others must know of a training that begins: the task, the data it is for, the
-    checkpoint it goes on from."""
+    """What the first process sends to the others at the start of a training."""
 
     task: Task
     data: str
-    state: dict[str, Any] | None
-
-
-class Follower(Training):
-    """A part in a training whose files the first process writes."""
-
-    def write(self, state: dict[str, Any]) -> None:
-        pass
-
-    def append(self, log: str, line: dict[str, Any]) -> None:
-        pass
+    """The fingerprint of the data set."""
+    checkpoint: dict[str, Any] | None
+    """The content of the checkpoint that training resumes from; None for a training from the start."""
 
 
 def begin_training(
-    task: Task, data: Data, model: nn.Module, state: dict[str, Any] | None, folder: RunFolder, show: Show
+    task: Task, data: Data, model: nn.Module, checkpoint: dict[str, Any] | None, folder: RunFolder, show: Show
 ) -> Training:
-    """A training of this model from the state of a checkpoint, or from the start, in which all
-    processes take part.
+    """A training of this model, from the content of a checkpoint or from the start, in all processes.
 
-    Raises ConfigError where several cannot, and what any of them could not do.
+    Raises ConfigError where several processes cannot train it, and the error that any of them met.
     """
     group = distributed.group()
-    group.call(TrainingOrder(task, data.fingerprint, state))
+    group.call(TrainingOrder(task, data.fingerprint, checkpoint))
     with group.raise_in_all():
-        return _part(Training, task, data, model, state, folder, show)
+        return _training(task, data, model, checkpoint, folder, show)
 
 
 def train_on_all_ranks(training: Training) -> None:
-    """Raises what `training.fit` does, in every process."""
+    """Runs the loop with the first process's weights in all. Raises what `loop.fit` raises, in every
+    process."""
     group = training.group
     group.broadcast([*training.model.parameters(), *training.model.buffers()])
     with devices.on_threads(group.threads(training.compute.threads)):
         fit(training)
 
 
-def _part(
-    kind: type[Training],
+def _training(
     task: Task,
     data: Data,
     model: nn.Module,
-    state: dict[str, Any] | None,
+    checkpoint: dict[str, Any] | None,
     folder: RunFolder,
     show: Show,
 ) -> Training:
+    """This process's part of a training."""
     group, compute = distributed.group(), compute_config(task)
     group.take_device(compute.device)
-    training = kind(
+    training = Training(
         group.normed(compute.place(model)),
         data.to(compute.device),
         task.config.train,
@@ -102,16 +93,16 @@ def _part(
         group=group,
         until=task.until,
     )
-    smallest = (len(data.train) - 1) % training.size + 1
+    smallest = (len(data.train) - 1) % training.batch_size + 1
     if smallest < group.place.world and any(
         isinstance(module, nn.SyncBatchNorm) for module in training.model.modules()
     ):
         raise ConfigError(
-            f"batch norm needs an image for each of {group.place.world} processes, and {len(data.train)} images in batches of "
-            f"{training.size} leave {smallest}; change train.batch_size"
+            f"batch norm needs an image for each of {group.place.world} processes, and {len(data.train)} "
+            f"images in batches of {training.batch_size} leave {smallest}; change train.batch_size"
         )
-    if state is not None:
-        training.restore(state)
+    if checkpoint is not None:
+        training.checkpointer.restore(checkpoint)
     return training
 
 
@@ -119,19 +110,19 @@ def admit(tasks: Sequence[Task]) -> None:
     """Raises ConfigError, before anything is trained, for models and devices that several processes
     cannot share."""
     group = distributed.group()
-    seen = set()
+    checked = set()
     for task in tasks:
         key = json.dumps([task.config.model, task.config.train.device], sort_keys=True, default=str)
-        networks = group.place.world > 1 and task.config.estimator is None
-        if networks and key not in seen and not RunFolder(task.folder).weights.is_file():
-            seen.add(key)
+        shared = group.place.world > 1 and task.config.estimator is None
+        if shared and key not in checked and not RunFolder(task.folder).weights.is_file():
+            checked.add(key)
             group.take_device(task.config.train.device)
             group.normed(build_model(task, load_data(task)).to(task.config.train.device))
 
 
 @contextmanager
 def leading() -> Iterator[None]:
-    """For the first process's command: when it ends, the others do."""
+    """Wraps the command of the first process: when it ends, the others end too."""
     code: Any = 1
     from stresslens.training.process_group import joined  # one process never imports it
 
@@ -148,10 +139,10 @@ def leading() -> Iterator[None]:
 
 
 def follow() -> None:
-    """Every other process's work: its part in each training that the first begins. Raises
+    """Runs every other process: its part of each training that the first process begins. Raises
     SystemExit when the first ends.
 
-    After an error of the first it ends in peace, so that torchrun names the one that failed.
+    After an error of the first process it exits with 0, so that torchrun names the one that failed.
     """
     devices.keep_memory()
     from stresslens.training.process_group import joined
@@ -159,40 +150,37 @@ def follow() -> None:
     with joined() as group, noted() as signals:
         try:
             while (order := group.order(lambda: bool(signals), SAVING_SECONDS)) == distributed.TRAIN:
-                with suppress(TrainingDiverged):  # the first tells of it, and may go on with another run
+                with suppress(TrainingDiverged):  # the first reports it, and may continue with another run
                     _take_part(group, signals)
         except (Exception, Stopped) as error:
             order = group.order(lambda: True, SAVING_SECONDS if isinstance(error, Stopped) else GRACE_SECONDS)
             if order in (None, distributed.TRAIN):
-                raise _alone(error, group.place.rank) from error
+                raise _own_error(error, group.place.rank) from error
         code = 128 + signals[-1] if order is None else int(order)
         sys.exit(code if code > 128 else 0)
 
 
-def _alone(error: BaseException, rank: int) -> BaseException:
-    """What a process ends with that has stopped or failed by itself."""
+def _own_error(error: BaseException, rank: int) -> BaseException:
+    """The error that a process ends with if it stopped or failed while the first process did not."""
     if isinstance(error, Stopped):
         return SystemExit(error.exit_code)
     return StresslensError(f"process {rank}: {error}") if isinstance(error, StresslensError) else error
 
 
 def _take_part(group: TorchProcessGroup, signals: list[int]) -> None:
-    begun: TrainingOrder = group.meet()
-    task = begun.task
+    order: TrainingOrder = group.meet()
+    task = order.task
     with group.raise_in_all():
         data = load_data(task)
-        if data.fingerprint != begun.data:
-            raise ConfigError(
-                f"the data set {data.name} is another one here than where the first process runs"
-            )
-        training = _part(
-            Follower,
+        if data.fingerprint != order.data:
+            raise ConfigError(f"the data set {data.name} differs from that of the first process")
+        training = _training(
             task,
             data,
             build_model(task, data),
-            begun.state,
+            order.checkpoint,
             RunFolder(task.folder),
-            lambda position, epochs, done: None,
+            lambda state, epochs, share_done: None,
         )
     training.signals = signals
     train_on_all_ranks(training)

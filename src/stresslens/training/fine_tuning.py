@@ -1,5 +1,4 @@
-"""Which layers of a net are trained, from when, and how fast: what distinguishes fine-tuning from
-training."""
+"""Fine-tuning: frozen layers, gradual unfreezing and layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -20,19 +19,23 @@ NORMS = (BATCH_NORM, nn.LayerNorm, nn.GroupNorm)
 
 
 class FineTuning:
-    """A net's blocks from the image up, the last layer at the end, as a recipe's `tune` has them trained."""
+    """Trains the blocks of a net as `train.fine_tune` says.
+
+    `model` is a net behind its input layers, `shape` that of an image. Raises ConfigError where the
+    net lacks what `fine_tune` needs: a last layer of its own, or batch norm.
+    """
 
     def __init__(self, model: nn.Module, tune: FineTune, shape: Shape) -> None:
         self.model, self.tune, self.shape = model, tune, shape
-        if (tune.layers != "all" or tune.head_rate != 1) and not last_layer(model, shape):
-            what = f"layers: {tune.layers}" if tune.layers != "all" else "head_rate"
+        if (tune.layers != "all" or tune.head_lr_scale != 1) and not last_layer(model, shape):
+            what = f"layers: {tune.layers}" if tune.layers != "all" else "head_lr_scale"
             raise ConfigError(
-                f"train.tune: {what}: this net has no last layer of its own, which gives the logits"
+                f"train.fine_tune: {what}: this net has no last layer of its own, which gives the logits"
             )
         if tune.batch_norm == "keep" and not any(
             isinstance(module, BATCH_NORM) for module in model.modules()
         ):
-            raise ConfigError("train.tune: batch_norm: keep: this net has no batch norm; leave it out")
+            raise ConfigError("train.fine_tune: batch_norm: keep: this net has no batch norm; leave it out")
         if tune.layers == "head":
             for block in self.blocks[:-1]:
                 for parameter in block:
@@ -40,60 +43,62 @@ class FineTuning:
 
     @cached_property
     def blocks(self) -> list[list[nn.Parameter]]:
+        """The net's blocks from the image to the logits; the last one is the head."""
         return blocks_of(self.model, self.shape)
 
     def parameters(self, lr: float) -> Parameters:
-        """What the optimizer is given: parameters that are ever trained, in groups where their
-        rates differ."""
+        """The parameters for the optimizer: all that are ever trained, in groups of their own
+        learning rates where these differ."""
         tune = self.tune
-        if tune.decay == tune.head_rate == 1:
+        if tune.layer_decay == tune.head_lr_scale == 1:
             return [p for p in self.model.parameters() if p.requires_grad]
         groups = []
-        for behind, block in enumerate(reversed(self.blocks)):
-            rate = lr * tune.decay**behind * (1 if behind else tune.head_rate)
-            groups.append({"params": [p for p in block if p.requires_grad], "lr": rate})
+        for distance, block in enumerate(reversed(self.blocks)):  # from the head
+            block_lr = lr * tune.layer_decay**distance * (1 if distance else tune.head_lr_scale)
+            groups.append({"params": [p for p in block if p.requires_grad], "lr": block_lr})
         return [group for group in reversed(groups) if group["params"]]
 
     def begin(self, epoch: int) -> None:
-        """Training mode for what is trained in this epoch; what is frozen answers as in evaluation,
-        batch norm included."""
+        """Prepares an epoch: what is trained in it is in training mode; what is frozen is in
+        evaluation mode, batch norm included."""
         self.model.train()
         if self.tune.layers == "all" and self.tune.batch_norm == "train":
             return
         if self.tune.layers == "gradual":
-            free = 1 + epoch // self.tune.every
-            for k, block in enumerate(reversed(self.blocks)):
+            unfrozen = 1 + epoch // self.tune.unfreeze_every
+            for distance, block in enumerate(reversed(self.blocks)):  # from the head
                 for parameter in block:
-                    parameter.requires_grad_(k < free)
+                    parameter.requires_grad_(distance < unfrozen)
         for module in self.model.modules():
-            own = [p.requires_grad for p in module.parameters()]
-            if (own and not any(own)) or (isinstance(module, BATCH_NORM) and self.tune.batch_norm == "keep"):
+            trained = [p.requires_grad for p in module.parameters()]
+            frozen = trained and not any(trained)
+            if frozen or (isinstance(module, BATCH_NORM) and self.tune.batch_norm == "keep"):
                 module.eval()
         for module in itertools.takewhile(
             lambda leaf: not any(p.requires_grad for p in leaf.parameters()), self.leaves
         ):
-            module.eval()  # dropout in front of all that is trained
+            module.eval()  # dropout before the first layer that is trained
 
     @cached_property
     def leaves(self) -> list[nn.Module]:
-        """Modules without parts, in the order in which a forward pass reaches them."""
-        found: dict[nn.Module, None] = {}
+        """Modules without submodules, in the order of a forward pass."""
+        reached: dict[nn.Module, None] = {}
         first = next(self.model.parameters())
         with (
             evaluating(self.model),
             torch.no_grad(),
-            hooked(self.model, lambda name, leaf, *_: found.setdefault(leaf)),
+            hooked(self.model, lambda name, leaf, *_: reached.setdefault(leaf)),
         ):
             self.model(torch.zeros(2, *self.shape, device=first.device, dtype=first.dtype))
-        return list(found)
+        return list(reached)
 
 
 def blocks_of(model: nn.Module, shape: Shape) -> list[list[nn.Parameter]]:
-    """The net's parameters in blocks, in the order in which a forward pass reaches them; the layer
-    of the logits is the last one.
+    """The net's parameters in blocks, in the order of a forward pass; the layer that gives the logits
+    is the last block.
 
-    A block is what shares its name up to the first number in it (`layer1.0`, `blocks.3`), a layer
-    without one is its own, and a norm belongs to the block in front of it.
+    A block is the layers whose names are equal up to the first number (`layer1.0`, `blocks.3`). A
+    layer without a number is a block of its own, and a norm belongs to the block before it.
     """
     net = model.get_submodule("net")
     reached: dict[str, None] = {}
@@ -113,26 +118,23 @@ def blocks_of(model: nn.Module, shape: Shape) -> list[list[nn.Parameter]]:
             handle.remove()
     head = set(last_layer(model, shape))
     norms = {name for name, module in net.named_modules() if isinstance(module, NORMS)}
-    order = {name: place for place, name in enumerate(reached)}
     blocks: dict[str, list[nn.Parameter]] = {name: [] for name in reached}
-    merged: dict[str, str] = {}
-    for name in reached:
-        before = list(reached)[order[name] - 1] if order[name] else name
-        merged[name] = merged.get(before, before) if name in norms else name
-    last: list[nn.Parameter] = []
+    belongs_to: dict[str, str] = {}
+    for before, name in itertools.pairwise([next(iter(reached), ""), *reached]):
+        belongs_to[name] = belongs_to.get(before, before) if name in norms else name
+    head_block: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
         if name in head:
-            last.append(parameter)
+            head_block.append(parameter)
         else:
             block = _block(name.rpartition(".")[0])
-            blocks.setdefault(merged.get(block, block), []).append(parameter)
-    return [block for block in blocks.values() if block] + ([last] if last else [])
+            blocks.setdefault(belongs_to.get(block, block), []).append(parameter)
+    return [block for block in blocks.values() if block] + ([head_block] if head_block else [])
 
 
 def _block(module: str) -> str:
-    """`layer1.0.conv2` → `layer1.0`; `layers.layer_3.mlp` → `layers.layer_3`; `conv1` → `conv1`."""
+    """The name of the block that a module is in: `layer1.0.conv2` → `layer1.0`;
+    `layers.layer_3.mlp` → `layers.layer_3`; `conv1` → `conv1`."""
     parts = module.split(".")
-    number = next(
-        (place for place, part in enumerate(parts) if re.search(r"(^|_)\d+$", part)), len(parts) - 1
-    )
-    return ".".join(parts[: number + 1])
+    numbered = (index for index, part in enumerate(parts) if re.search(r"(^|_)\d+$", part))
+    return ".".join(parts[: next(numbered, len(parts) - 1) + 1])

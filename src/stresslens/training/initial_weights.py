@@ -1,4 +1,4 @@
-"""What a net begins with: weights another run has learned, a file's, or those its own library publishes."""
+"""Initial weights of a net: those of another run, of a file, or published by the model's library."""
 
 from __future__ import annotations
 
@@ -30,39 +30,39 @@ from stresslens.core.types import Shape
 def published(
     model: Any, run: RunFolder | None, *, base: Path, trust: bool = True
 ) -> PretrainedWeights | None:
-    """The weights that a model's plain value asks for; `run` is the folder that `weights: {run: …}` means.
+    """The initial weights that a model's plain value names; `run` is the folder of `weights: {run: …}`.
 
-    Nothing is loaded yet. Raises ConfigError for what cannot be named so.
+    Nothing is loaded yet. Raises ConfigError for a run without weights or a file that cannot be read.
     """
-    asked = registry.initial_weights(model, base=base, trust=trust)
-    if asked is None:
+    reference = registry.initial_weights(model, base=base, trust=trust)
+    if reference is None:
         return None
-    if not isinstance(asked, WeightsRef):
-        found: PretrainedWeights | None = asked()
-        return found
-    if asked.run is not None:
+    if not isinstance(reference, WeightsRef):
+        weights: PretrainedWeights | None = reference()
+        return weights
+    if reference.run is not None:
         assert run is not None
         card = run.load_card()
         if isinstance(card, EstimatorCard):
-            raise ConfigError(f"weights: {run.path} holds an estimator, which has no weights to begin with")
-        return replace(_of_file(run.weights, card, f"the run {asked.run}"), head=asked.head)
-    file = Path(asked.file or "").expanduser()
-    beside = RunFolder(file.parent)
-    if file.name == beside.weights.name and beside.card.is_file():
-        return replace(_of_file(file, beside.load_card(), file.name), head=asked.head)
-    usual = registry.default_preprocessing(model, base=base, trust=trust)
-    return replace(
-        _of_file(file, None, file.name), preprocessing=usual() if usual is not None else None, head=asked.head
-    )
+            raise ConfigError(f"weights: {run.path} holds an estimator, which has no weights to start from")
+        return replace(_of_file(run.weights, card, f"the run {reference.run}"), head=reference.head)
+    file = Path(reference.file or "").expanduser()
+    folder = RunFolder(file.parent)
+    if file.name == folder.weights.name and folder.card.is_file():
+        return replace(_of_file(file, folder.load_card(), file.name), head=reference.head)
+    default = registry.default_preprocessing(model, base=base, trust=trust)
+    preprocessing = default() if default is not None else None
+    return replace(_of_file(file, None, file.name), preprocessing=preprocessing, head=reference.head)
 
 
 def begin_with(
     model: nn.Module, origin: PretrainedWeights, shape: Shape, classes: tuple[str, ...]
 ) -> LoadReport:
-    """Loads the weights into a model's net. `shape` is that of the images; the last layer is kept
-    where it is for these classes.
+    """Loads the weights into a model's net. `shape` is that of the images; the weights of the last
+    layer are kept where they are for these classes.
 
-    Raises DataError where the weights cannot be had and ConfigError where they are of another architecture.
+    Raises DataError where the weights are not available, and ConfigError where they belong to
+    another architecture.
     """
     head, same = origin.head, origin.classes is None or origin.classes == classes
     last = inspection.last_layer(model, shape)
@@ -73,7 +73,7 @@ def begin_with(
 
 
 def known_images(test: Split, train: Split) -> int:
-    """How many of the test images stand, pixel for pixel, among the training images."""
+    """The number of test images that are also training images, pixel for pixel."""
     if test.shape != train.shape or test.images.dtype != train.images.dtype:
         return 0
     seen = {hash(image.numpy().tobytes()) for piece in train.pieces() for image in piece.cpu()}
@@ -81,18 +81,20 @@ def known_images(test: Split, train: Split) -> int:
 
 
 def _of_file(file: Path, card: ModelCard | EstimatorCard | None, source: str) -> PretrainedWeights:
-    known = card if isinstance(card, ModelCard) else None
-    if known is None:
+    """The weights in a file, with preprocessing and classes where a model card describes them."""
+    if not isinstance(card, ModelCard):
         return PretrainedWeights(source, lambda: read_state(file), digest=_digest(file))
-    gain, shift = (torch.tensor(values, dtype=torch.float32) for values in (known.gain, known.shift))
-    seen = Preprocessing(known.seen, layers.Normalize(gain, shift), known.interpolation)
-    return PretrainedWeights(source, lambda: read_state(file), seen, tuple(known.classes), _digest(file))
+    gain, shift = (torch.tensor(values, dtype=torch.float32) for values in (card.gain, card.shift))
+    preprocessing = Preprocessing(card.seen, layers.Normalize(gain, shift), card.interpolation)
+    return PretrainedWeights(
+        source, lambda: read_state(file), preprocessing, tuple(card.classes), _digest(file)
+    )
 
 
 def _digest(file: Path) -> str:
     try:
-        facts = file.stat()
-        return _digest_of(file, facts.st_mtime_ns, facts.st_size)
+        status = file.stat()
+        return _digest_of(file, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise ConfigError(f"weights: {file} cannot be read ({error.strerror})") from None
 

@@ -1,4 +1,4 @@
-"""A linear probe: the last layer alone, fitted to the features of a net that stays as it is."""
+"""Linear probe: fits the last layer alone, on the features of a net whose other layers stay frozen."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One penalty and what it came to on the validation images, if there are any."""
+class ProbeFit:
+    """One penalty, with accuracy and loss on the validation images if there are any."""
 
     penalty: float
     accuracy: float | None = None
@@ -32,47 +32,49 @@ class Tried:
         return (self.accuracy or 0.0, -(self.loss or 0.0))
 
 
-def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -> list[Tried]:
-    """Fits the model's last linear layer, by multinomial logistic regression on features that are
-    computed once.
+def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -> list[ProbeFit]:
+    """Fits the model's last linear layer in place, by multinomial logistic regression on features
+    that are computed once; returns the fit of each penalty.
 
-    For each penalty λ the mean cross-entropy plus λ/2 ‖W‖² of the weights for features of deviation
-    1 is minimised (L-BFGS); the penalty with the best accuracy on validation stays, of equals the
-    one with the lower loss (Kornblith et al. 2019, who choose it so). Raises ConfigError for a net
-    without a linear layer at its end, and without the images to choose by.
+    For each penalty λ, L-BFGS minimises the mean cross-entropy plus λ/2 ‖W‖², where W are the
+    weights for features of standard deviation 1. The penalty with the best accuracy on validation is
+    kept, of equal ones that with the lower loss (chosen as in Kornblith et al. 2019). Raises
+    ConfigError for a net that does not end in a linear layer, and for several penalties without
+    validation images.
     """
     layer, _ = feature_layer(model, data.shape)
     if not isinstance(layer, nn.Linear) or layer.out_features != len(data.classes) or layer.bias is None:
         raise ConfigError(
-            "tune.layers: probe needs a net with a linear layer and its bias at the end, which this one has not"
+            "fine_tune.layers: probe needs a net with a linear layer with bias at its end, and this net has none"
         )
     if data.validation is None and len(penalties) > 1:
         raise ConfigError(
-            "tune.penalties are chosen on validation images, which there are none of; give a single one"
+            "fine_tune.penalties are chosen on validation images, and there are none; give a single penalty"
         )
-    known, labels = _features(model, data.train), data.train.labels.cpu().numpy()
-    mean, deviation = known.mean(0), np.maximum(known.std(0), 1e-6)
-    known = (known - mean) / deviation
+    features, labels = _features(model, data.train), data.train.labels.cpu().numpy()
+    mean, deviation = features.mean(0), np.maximum(features.std(0), 1e-6)
+    features = (features - mean) / deviation
     held_out = None if data.validation is None else (_features(model, data.validation) - mean) / deviation
-    tried, solutions = [], []
+    fits, solutions = [], []
     for penalty in sorted(penalties, reverse=True):
-        weights, bias = _fitted(known, labels, penalty, len(data.classes))
+        weights, bias = _logistic_regression(features, labels, penalty, len(data.classes))
         solutions.append((weights, bias))
         if held_out is None or data.validation is None:
-            tried.append(Tried(penalty))
+            fits.append(ProbeFit(penalty))
             continue
         logits, truth = held_out @ weights.T + bias, data.validation.labels.cpu().numpy()
         loss = -log_softmax(logits)[np.arange(len(truth)), truth].mean()
-        tried.append(Tried(penalty, float((logits.argmax(1) == truth).mean()), float(loss)))
-    weights, bias = solutions[max(range(len(tried)), key=lambda k: tried[k].rank)]
+        fits.append(ProbeFit(penalty, float((logits.argmax(1) == truth).mean()), float(loss)))
+    weights, bias = solutions[max(range(len(fits)), key=lambda k: fits[k].rank)]
     scaled = weights / deviation
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(scaled))
         layer.bias.copy_(torch.from_numpy(bias - scaled @ mean))
-    return tried
+    return fits
 
 
 def _features(model: nn.Module, split: Split) -> NDArray[np.float64]:
+    """(N, D), in evaluation mode."""
     first = next(model.parameters())
     with evaluating(model):
         parts = [
@@ -82,18 +84,18 @@ def _features(model: nn.Module, split: Split) -> NDArray[np.float64]:
     return torch.cat(parts).double().numpy()
 
 
-def _fitted(
+def _logistic_regression(
     x: NDArray[np.float64], y: NDArray[np.int64], penalty: float, classes: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Weights (K, D) and bias (K,); a class that no image has keeps the weights 0 and a bias below
-    all others'."""
+    """Weights (K, D) and bias (K,) for features x (N, D). A class without an image has weights 0 and
+    a bias below all others."""
     from sklearn.linear_model import LogisticRegression
 
     fitted = LogisticRegression(C=1 / (penalty * len(x)), max_iter=2000).fit(x, y)
+    coefficients, intercepts = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # sklearn keeps one row for two classes
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
     weights, bias = np.zeros((classes, x.shape[1])), np.full(classes, -30.0)
-    both = len(fitted.classes_) == 2  # sklearn keeps one row for two classes
-    weights[fitted.classes_] = np.concatenate([-fitted.coef_, fitted.coef_]) / 2 if both else fitted.coef_
-    bias[fitted.classes_] = (
-        np.concatenate([-fitted.intercept_, fitted.intercept_]) / 2 if both else fitted.intercept_
-    )
+    weights[fitted.classes_], bias[fitted.classes_] = coefficients, intercepts
     return weights, bias

@@ -1,5 +1,5 @@
-"""One of several processes that torchrun started, by torch.distributed: gloo for tensors on the
-CPU, nccl for those on GPUs."""
+"""The process group of distributed training, by torch.distributed: gloo for tensors on the CPU,
+nccl for tensors on GPUs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,48 +19,47 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from stresslens.core import torchrun
-from stresslens.core.distributed import TRAIN, ProcessGroup
+from stresslens.core.distributed import TRAIN, ProcessGroup, _current
 from stresslens.core.draws import mix
 from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.types import lasting
 
-if TYPE_CHECKING:
-    pass
-from stresslens.core.distributed import _current
-
 PATIENCE = timedelta(days=1)
-"""How long a process waits for the others: the first may be busy with attacks in between. torchrun
-notices one that is gone."""
+"""How long a process waits for the others: the first may run attacks between two trainings.
+torchrun ends all when one process is lost."""
 POLL_SECONDS = 0.02
 
 
 class TorchProcessGroup(ProcessGroup):
-    """One of several processes. Whatever two of them must do together, they do in the same order."""
+    """This process as one of several. All call the methods that communicate in the same order."""
 
     def __init__(self, place: torchrun.Rank) -> None:
         self.place = place
         self._store = next(rendezvous("env://"))[0]
         self._orders = 0
-        self._wishes = self._granted = (False, False, False)
+        """Orders that the first process has sent, or that this one has received."""
+        self._requests = self._decisions = (False, False, False)
+        """Whether to obey SIGINT, to obey SIGTERM and to save: what this process asks for, and what all
+        decided in the last `combine`."""
 
     def call(self, begun: Any) -> None:
-        self._tell(TRAIN)
+        self._send(TRAIN)
         self.meet(begun)
 
     def dismiss(self, code: int) -> None:
-        """Lets the others go, with the code that this process exits with."""
-        with suppress(RuntimeError):  # they may be gone, and the store with them
-            self._tell(str(code))
+        """Ends the other processes, with the exit code of this one."""
+        with suppress(RuntimeError):  # they may have ended, and the store with them
+            self._send(str(code))
 
-    def _tell(self, order: str) -> None:
+    def _send(self, order: str) -> None:
         self._store.set(f"order {self._orders}", order)
         self._orders += 1
 
     def order(self, hurried: Callable[[], bool] = lambda: False, seconds: float = 0) -> str | None:
-        """What the first process tells next, TRAIN or an exit code; None where it does not within
-        so many seconds of a hurry.
+        """Waits for the first process's next order: TRAIN or an exit code. None where it sends none
+        within `seconds` after `hurried` returned True.
 
-        A store that is gone means that the first process is.
+        A store that no longer answers means that the first process has ended.
         """
         until = math.inf
         try:
@@ -76,9 +75,10 @@ class TorchProcessGroup(ProcessGroup):
         self._orders += 1
         return order
 
-    def meet(self, begun: Any = None) -> Any:
-        """What the first process tells of a training that begins."""
-        self._wishes = self._granted = (False, False, False)
+    def meet(self, training: Any = None) -> Any:
+        """Connects the processes for a training and returns the description of it that the first
+        process gives."""
+        self._requests = self._decisions = (False, False, False)
         if not dist.is_initialized():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
@@ -87,7 +87,7 @@ class TorchProcessGroup(ProcessGroup):
                 world_size=self.place.world,
                 timeout=PATIENCE,
             )
-        return self.broadcast_object(begun)
+        return self.broadcast_object(training)
 
     def leave(self) -> None:
         if dist.is_initialized():
@@ -95,15 +95,16 @@ class TorchProcessGroup(ProcessGroup):
 
     @contextmanager
     def raise_in_all(self) -> Iterator[None]:
-        met: Exception | None = None
+        own_error: Exception | None = None
         try:
             yield
         except Exception as error:
-            met = error
-        told = self._each(None if met is None else str(met) or type(met).__name__)
-        if met is not None:
-            raise met
-        for rank, message in enumerate(told):
+            own_error = error
+        own_message = None if own_error is None else str(own_error) or type(own_error).__name__
+        messages = self._of_all(own_message)
+        if own_error is not None:
+            raise own_error
+        for rank, message in enumerate(messages):
             if message is not None:
                 raise StresslensError(f"process {rank}: {message}")
 
@@ -112,13 +113,14 @@ class TorchProcessGroup(ProcessGroup):
         if not re.fullmatch("cpu|cuda", device):
             why = "is one GPU, and each process needs its own" if kind == "cuda" else "serves one process"
             raise ConfigError(
-                f"train.device: {device} {why}; say {'cuda' if kind == 'cuda' else 'cpu'}, or leave torchrun out"
+                f"train.device: {device} {why}; say {'cuda' if kind == 'cuda' else 'cpu'}, "
+                "or leave torchrun out"
             )
         if kind == "cuda":
             if torch.cuda.device_count() < world:
                 raise ConfigError(
-                    f"{world} processes on a machine with {torch.cuda.device_count()} GPUs, and each needs its own; lower "
-                    "--nproc-per-node"
+                    f"{world} processes on a machine with {torch.cuda.device_count()} GPUs, and each needs "
+                    "its own; lower --nproc-per-node"
                 )
             torch.cuda.set_device(self.place.local_rank)
 
@@ -130,9 +132,9 @@ class TorchProcessGroup(ProcessGroup):
             return model
         if next(model.parameters()).device.type != "cuda":
             raise ConfigError(
-                f"batch norm takes its mean and deviation over the whole batch, which {self.place.world} processes can share on "
-                "GPUs only (torch's SyncBatchNorm does not run on a CPU); train this model in one process, without torchrun, or "
-                "without batch norm"
+                "batch norm takes its mean and deviation over the whole batch, which "
+                f"{self.place.world} processes can share on GPUs only (torch's SyncBatchNorm does not run on "
+                "a CPU); train this model in one process, without torchrun, or without batch norm"
             )
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
 
@@ -144,77 +146,74 @@ class TorchProcessGroup(ProcessGroup):
                 tensor.copy_(dense)
 
     def broadcast_object(self, value: Any) -> Any:
-        box = [value]
+        values = [value]
         with _connected():
-            dist.broadcast_object_list(box, 0)
-        return box[0]
+            dist.broadcast_object_list(values, 0)
+        return values[0]
 
-    def _each(self, value: Any) -> list[Any]:
-        """Every process's value, by rank."""
-        found: list[Any] = [None] * self.place.world
+    def _of_all(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank."""
+        values: list[Any] = [None] * self.place.world
         with _connected():
-            dist.all_gather_object(found, value)
-        return found
+            dist.all_gather_object(values, value)
+        return values
 
     def gather(self, rows: Tensor) -> Tensor:
-        """On the CPU."""
-        kinds = self._each((len(rows), rows.shape[1:], rows.dtype))
-        most, shape, dtype = max(kinds, key=lambda kind: int(kind[0]))
-        padded = torch.zeros(most, *shape, dtype=dtype)
+        """The rows are returned on the CPU."""
+        layouts = self._of_all((len(rows), rows.shape[1:], rows.dtype))
+        longest, shape, dtype = max(layouts, key=lambda layout: int(layout[0]))
+        lengths = [int(length) for length, *_ in layouts]
+        padded = torch.zeros(longest, *shape, dtype=dtype)
         if len(rows):
             padded[: len(rows)] = rows.detach().cpu()
-        parts = [torch.empty_like(padded) for _ in kinds]
+        parts = [torch.empty_like(padded) for _ in lengths]
         with _connected():
             dist.all_gather(parts, padded)
-        whole = torch.empty(sum(kind[0] for kind in kinds), *shape, dtype=dtype)
-        for rank, (part, kind) in enumerate(zip(parts, kinds)):
-            whole[rank :: self.place.world] = part[: kind[0]]
+        whole = torch.empty(sum(lengths), *shape, dtype=dtype)
+        for rank, (part, length) in enumerate(zip(parts, lengths)):
+            whole[rank :: self.place.world] = part[:length]
         return whole
 
     def total(self, count: int) -> int:
-        counted = torch.tensor(count)
+        total = torch.tensor(count)
         with _connected():
-            dist.all_reduce(counted)
-        return int(counted)
+            dist.all_reduce(total)
+        return int(total)
 
     def reseed(self, *values: int) -> None:
         torch.manual_seed(mix(*values, self.place.rank))
 
-    def of_part(self, loss_of: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-        def of_own(batch: Any) -> Tensor:
-            return loss_of(batch) if len(batch.y) else torch.zeros((), device=batch.y.device)
-
-        return of_own
-
     def combine(
         self, parameters: Sequence[nn.Parameter], loss: Tensor, n: int, state: dict[str, Tensor]
     ) -> tuple[float, int]:
-        """One sum over the processes of what each has, times its `n`; what accumulated before is
-        alike in all, and stays."""
+        """One all-reduce: the sum over the processes of gradients and loss times `n`, divided by the
+        size of the whole batch. Gradients that were accumulated before are equal in all processes,
+        so the mean leaves them as they are."""
         first = parameters[0]
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         means = torch.cat([*(g.reshape(-1) for g in gradients), loss.detach().reshape(1).to(first)])
-        present = [p.grad is not None for p in parameters]
-        shares_state = self.place.rank == 0 and bool(lasting(state))
-        said = first.new_tensor([n, *self._wishes, shares_state, *present])
-        bucket = torch.cat([means.mul_(n), said])
+        has_gradient = [p.grad is not None for p in parameters]
+        has_state = self.place.rank == 0 and bool(lasting(state))
+        own_flags = first.new_tensor([n, *self._requests, has_state, *has_gradient])
+        bucket = torch.cat([means.mul_(n), own_flags])
         with _connected():
             dist.all_reduce(bucket)
-        means, said = torch.split(bucket, [len(means), len(said)])
-        heard = said.tolist()
-        size, sharing, present = round(heard[0]), heard[4] > 0, [count > 0 for count in heard[5:]]
-        self._granted = (heard[1] > 0, heard[2] > 0, heard[3] > 0)
-        *pieces, value = torch.split(means.div_(size), [*(p.numel() for p in parameters), 1])
-        for parameter, gradient, piece, some in zip(parameters, gradients, pieces, present):
-            parameter.grad = gradient.copy_(piece.view_as(gradient)) if some else None
-        if sharing:
+        means, summed_flags = torch.split(bucket, [len(means), len(own_flags)])
+        total, *flags = summed_flags.tolist()
+        size = round(total)
+        interrupt, terminate, save, shares_state, *has_gradient = [flag > 0 for flag in flags]
+        self._decisions = (interrupt, terminate, save)
+        *averages, value = torch.split(means.div_(size), [*(p.numel() for p in parameters), 1])
+        for parameter, gradient, average, present in zip(parameters, gradients, averages, has_gradient):
+            parameter.grad = gradient.copy_(average.view_as(gradient)) if present else None
+        if shares_state:
             own = {name: value.cpu() for name, value in lasting(state).items()}
             state.update({name: value.to(first.device) for name, value in self.broadcast_object(own).items()})
         return value.item(), size
 
     def agreed(self, caught: int | None, due: bool) -> tuple[int | None, bool]:
-        interrupt, terminate, save = self._granted
-        self._wishes = (caught == signal.SIGINT, caught == signal.SIGTERM, due and not save)
+        interrupt, terminate, save = self._decisions
+        self._requests = (caught == signal.SIGINT, caught == signal.SIGTERM, due and not save)
         return signal.SIGTERM if terminate else signal.SIGINT if interrupt else None, save
 
     def facts(self, device: str) -> dict[str, Any]:
@@ -226,24 +225,23 @@ class TorchProcessGroup(ProcessGroup):
 
 @contextmanager
 def _connected() -> Iterator[None]:
+    """Turns a lost connection into a StresslensError."""
     try:
         yield
     except RuntimeError as error:
         raise StresslensError(
             f"another process of this training has ended ({first_line(error)[:160]}); "
-            "the same command goes on from the last checkpoint"
+            "the same command resumes it from the last checkpoint"
         ) from error
 
 
 @contextmanager
 def joined() -> Iterator[TorchProcessGroup]:
-    """For the duration this process is one of those that torchrun started."""
-    pass
-
-    several = TorchProcessGroup(torchrun.rank_of_process())
-    token = _current.set(several)
+    """Makes this process a member of the group that torchrun started, until the block ends."""
+    group = TorchProcessGroup(torchrun.rank_of_process())
+    token = _current.set(group)
     try:
-        yield several
+        yield group
     finally:
         _current.reset(token)
-        several.leave()
+        group.leave()

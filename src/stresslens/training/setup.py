@@ -14,9 +14,9 @@ from stresslens.core import layers
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.pretrained import LoadReport, Preprocessing, PretrainedWeights
-from stresslens.core.run_folder import read_record
 from stresslens.core.types import Finding
 from stresslens.evaluation.finished_run import data_of
+from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import net_from
 from stresslens.training import initial_weights
 from stresslens.training.task import Task, other_run
@@ -76,18 +76,16 @@ def leak(task: Task, data: Data) -> Finding | None:
     run = other_run(task, name, "weights")
     if not run.record.is_file():  # an exported folder
         return None
-    facts = read_record(run)["data"]
-    if facts["name"] != data.name or facts["splits"].get("test") == data.test.fingerprint:
+    known = read_record(run).data
+    if known.name != data.name or known.splits.get("test") == data.test.fingerprint:
         return None
     try:
-        known = initial_weights.known_images(data.test, data_of(run, trust=True).train)
+        seen = initial_weights.known_images(data.test, data_of(run, trust=True).train)
     except StresslensError:  # the caller's own data, or no longer there
         return None
-    evidence = f"{known} of {len(data.test)} test images are training images of {name}, whose weights the run began with"
+    evidence = f"{seen} of {len(data.test)} test images are training images of {name}, whose weights the run began with"
     remedy = "divide the data the same way in both, or take weights that were trained on other images"
-    return (
-        Finding("trained on before", "sign", "serious", evidence, len(data.test), remedy) if known else None
-    )
+    return Finding("trained on before", "sign", "serious", evidence, len(data.test), remedy) if seen else None
 
 
 def _input(

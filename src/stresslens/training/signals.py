@@ -1,4 +1,4 @@
-"""Signals that are noted rather than obeyed at once, so that work can be saved first."""
+"""Deferred signals: SIGINT and SIGTERM are noted first and obeyed when the work is saved."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from types import FrameType
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM are added to the list for the duration; only the main thread can listen."""
-    heard: list[int] = []
+    """A list to which SIGINT and SIGTERM are added until the block ends. Outside the main thread it
+    stays empty."""
+    signals: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield heard
+        yield signals
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
+        signals.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield heard
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,32 +1,45 @@
-"""Where a training stands."""
+"""The progress of a training, as its checkpoint saves it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
 class TrainingState:
-    """Where training stands: with the tensors beside it in the checkpoint, all that is needed to go on."""
+    """How far a training has come. With the tensors beside it in the checkpoint it is all that
+    resuming needs."""
 
     epoch: int = 0
     """Epochs completed."""
     step: int = 0
-    """Batches of the running epoch that are done."""
+    """Batches of the current epoch that are done."""
     updates: int = 0
+    """Steps of the optimizer."""
     images: int = 0
-    """Images of the running epoch that are done, over which `loss_sum` runs."""
+    """Images of the current epoch that are done; `loss_sum` is the sum of their losses."""
     loss_sum: float = 0.0
     last_loss: float = math.nan
     last_loss_before: float = math.nan
-    """The last batch's loss one epoch ago: what the labs' stopping rule looks at."""
+    """The last batch's loss one epoch ago, for `stop: {loss_change: …}`."""
     best: tuple[float, float] = (-math.inf, -math.inf)
+    """The rank of the best epoch so far (SelectionRule.rank)."""
     best_epoch: int = 0
     evaluations_since_best: int = 0
     stopped: str = ""
+    """Why training ended before its last epoch; empty while it has not."""
     seconds: float = 0.0
-    """In training steps, over all attempts; evaluation and checkpoints left out."""
+    """Time in training steps, over all attempts, without evaluation and checkpoints."""
     metrics_bytes: int = 0
     timings_bytes: int = 0
+    """Lengths of metrics.jsonl and timings.jsonl."""
     reads_of_test: int = 0
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Takes the values from a checkpoint. Raises TypeError for a key that is none of these."""
+        restored = TrainingState(**saved)
+        restored.best = tuple(restored.best)  # type: ignore[assignment]
+        vars(self).update(vars(restored))

@@ -1,5 +1,7 @@
-"""Telling trackers how a training goes. Nothing that they do reaches the training, and none that
-fails stops a run."""
+"""Experiment tracking: sends the progress of a training to its trackers.
+
+A tracker cannot change the training, and one that fails does not stop the run.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,21 +28,23 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.tracking import Entry, Histogram, Histograms, Scalars, Text, Tracker
 
 POINTS = 1000
-"""Iterations told of in a whole training, at most."""
+"""Iterations of a whole training that are logged, at most."""
 EPOCHS_OF_WEIGHTS = 100
-"""Epochs whose weights are told as histograms, at most."""
+"""Epochs of a whole training whose weights are logged as histograms, at most."""
 BINS = 40
-JOURNAL = "tracking.jsonl"
+"""Bins of a histogram."""
+LOG_FILE = "tracking.jsonl"
 
 
 @dataclass
 class Tracking:
-    """The trackers of the run in `folder`, which are told nothing before `begin`; of no run, none.
+    """The trackers of the run in `folder`. They receive nothing before `begin`.
 
-    `config` holds the run's settings; `base` is where paths to own trackers start from.
+    `names` are the trackers of the configuration, with their options; `config` holds the run's
+    settings; paths to your own trackers are relative to `base`.
     """
 
-    asked: Sequence[PluginValue] = ()
+    names: Sequence[PluginValue] = ()
     folder: RunFolder = field(default_factory=lambda: RunFolder(Path()))
     base: Path = Path()
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -53,32 +57,33 @@ class Tracking:
     def begin(
         self, *, epoch: float = math.inf, step: float = math.inf, epochs: int = 1, steps: int = 1
     ) -> None:
-        """Opens the trackers and tells them the settings and all that had been told up to `epoch`
-        and iteration `step`.
+        """Opens the trackers and sends them the settings and everything that was logged up to
+        `epoch` and iteration `step`.
 
-        What had been told beyond is forgotten: it comes again. `epochs` and `steps` are those of
-        the whole training. A second call does nothing.
+        What was logged beyond is forgotten, since training repeats it. `epochs` and `steps` are those
+        of the whole training. A second call does nothing.
         """
-        if self._begun or not self.asked:
+        if self._begun or not self.names:
             return
         self._begun = True
         self._every, self._weights_every = math.ceil(steps / POINTS), math.ceil(epochs / EPOCHS_OF_WEIGHTS)
-        for value in self.asked:
+        for value in self.names:
             self._open(registry.name_and_options("trackers", value)[0], value)
         self.tell(Text("settings", table(dict(settings(self.config)))))
-        journal = TrackingLog(self.folder)
-        told = self._guarded(JOURNAL, lambda: journal.cut(epoch, step))
-        if told is not None:
-            for entry in told:
+        log = TrackingLog(self.folder)
+        entries = self._guarded(LOG_FILE, lambda: log.cut(epoch, step))
+        if entries is not None:
+            for entry in entries:
                 self.tell(entry)
-            self._trackers[JOURNAL] = journal
+            self._trackers[LOG_FILE] = log
 
     def after_step(self, step: int, loss: float, lr: float) -> None:
+        """Logs the loss and the learning rate of at most `POINTS` iterations."""
         if self._trackers and step % self._every == 0:
             self.tell(Scalars("step", step, {"loss": loss, "lr": lr}))
 
     def after_epoch(self, step: int, line: Mapping[str, Any], net: nn.Module) -> None:
-        """`line` is the epoch's in metrics.jsonl, `net` is what was evaluated."""
+        """Logs the epoch's line of metrics.jsonl, and histograms of the weights of the evaluated net."""
         if not self._trackers:
             return
         figures = of_epoch(line)
@@ -94,6 +99,7 @@ class Tracking:
             )
 
     def tell(self, entry: Entry) -> None:
+        """Sends an entry to all trackers."""
         for name, tracker in list(self._trackers.items()):
             self._guarded(name, lambda tracker=tracker: tracker.log(entry))  # type: ignore[misc]
 
@@ -103,13 +109,14 @@ class Tracking:
         self._trackers.clear()
 
     def _open(self, name: str, value: PluginValue) -> None:
-        own = name.rpartition(":")[2]
-        place = self.folder.path / (name if own == name else f"tracker-{own}")
+        """Opens a tracker in an empty folder of its own, inside the run's."""
+        function = name.rpartition(":")[2]
+        folder = self.folder.path / (name if function == name else f"tracker-{function}")
 
         def opened() -> Tracker:
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(parents=True)
-            tracker: Tracker = registry.resolve("trackers", value, base=self.base)(place, self.config)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            tracker: Tracker = registry.resolve("trackers", value, base=self.base)(folder, self.config)
             if not all(callable(getattr(tracker, part, None)) for part in ("log", "close")):
                 raise TypeError(f"it returned {tracker!r:.60}; expected an object with log and close")
             return tracker
@@ -117,19 +124,19 @@ class Tracking:
         if (tracker := self._guarded(name, opened)) is not None:
             self._trackers[name] = tracker
 
-    def _guarded(self, name: str, work: Callable[[], Any]) -> Any:
-        """What `work` returns; instead of an error a warning and None, and the tracker is left out
-        from then on."""
+    def _guarded(self, name: str, call: Callable[[], Any]) -> Any:
+        """The result of a call of a tracker. After an error it warns, leaves the tracker out from then
+        on, and returns None."""
         try:
             with torch.random.fork_rng(devices=[]):
-                return work()
+                return call()
         except (Exception, SystemExit) as error:  # clients of some services end the process
             self.failed = True
             self._trackers.pop(name, None)
-            what = f"{type(error).__name__}: {first_line(error)}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
             warnings.warn(
-                f"{self.folder.path}: the tracker {name} is left out and the run goes on ({what}). Once that is mended, the same "
-                "command tells it everything",
+                f"{self.folder.path}: the tracker {name} is left out and the run continues ({reason}). When "
+                "this is fixed, run the same command again: it sends everything to the tracker",
                 Notice,
                 stacklevel=2,
             )
@@ -137,23 +144,24 @@ class Tracking:
 
 
 class TrackingLog:
-    """tracking.jsonl in a run's folder: the scalars and histograms that were told, one a line, so
-    that they can be told again.
+    """tracking.jsonl in a run folder: the scalars and histograms that were logged, one in each line,
+    so that a tracker can receive them again.
 
-    It is a tracker itself, and the last to be told. What an untracked attempt left is taken from
-    metrics.jsonl.
+    It is itself the last of the trackers. Where it is missing, the epochs are taken from
+    metrics.jsonl: an earlier attempt ran without trackers.
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        self.folder, self.file = folder, folder.path / JOURNAL
+        self.folder, self.file = folder, folder.path / LOG_FILE
 
     def cut(self, epoch: float, step: float) -> list[Scalars | Histograms]:
-        """What the journal holds up to an epoch and an iteration; the rest is removed from the file."""
+        """The entries up to an epoch and an iteration; the others are removed from the file."""
+        entries: list[Scalars | Histograms]
         if self.file.exists():
-            told = [_entry(line) for line in self.folder.read_lines(self.file)]
+            entries = [_entry(line) for line in self.folder.read_lines(self.file)]
         else:
-            told = [of_epoch(line) for line in self.folder.read_lines(self.folder.metrics)]
-        kept = list(takewhile(lambda entry: _before(entry, epoch, step), told))
+            entries = [of_epoch(line) for line in self.folder.read_lines(self.folder.metrics)]
+        kept = list(takewhile(lambda entry: _before(entry, epoch, step), entries))
         text = "".join(_line(entry) for entry in kept)
         write_atomically(self.file, lambda file: file.write(text.encode()))
         return kept
@@ -168,27 +176,26 @@ class TrackingLog:
 
 
 def _line(entry: Entry) -> str:
+    """An entry as a line of tracking.jsonl."""
     if isinstance(entry, Histograms):
-        of = {
+        weights = {
             name: {"counts": h.counts.tolist(), "edges": [h.edges[0], h.edges[-1]]}
             for name, h in entry.of.items()
         }
-        return json.dumps({"epoch": entry.epoch, "weights": of}) + "\n"
+        return json.dumps({"epoch": entry.epoch, "weights": weights}) + "\n"
     assert isinstance(entry, Scalars)
     return json.dumps({entry.by: entry.at, "values": dict(entry.values)}) + "\n"
 
 
 def _entry(line: Mapping[str, Any]) -> Scalars | Histograms:
+    """The entry of a line of tracking.jsonl."""
     if "weights" in line:
-        of = {
+        histograms = {
             name: Histogram(np.array(h["counts"]), _edges(*h["edges"])) for name, h in line["weights"].items()
         }
-        return Histograms(line["epoch"], of)
-    return (
-        Scalars("epoch", line["epoch"], line["values"])
-        if "epoch" in line
-        else Scalars("step", line["step"], line["values"])
-    )
+        return Histograms(line["epoch"], histograms)
+    by: Literal["epoch", "step"] = "epoch" if "epoch" in line else "step"
+    return Scalars(by, line[by], line["values"])
 
 
 def _before(entry: Scalars | Histograms, epoch: float, step: float) -> bool:
@@ -198,12 +205,12 @@ def _before(entry: Scalars | Histograms, epoch: float, step: float) -> bool:
 
 
 def of_epoch(line: Mapping[str, Any]) -> Scalars:
-    """A line of metrics.jsonl."""
+    """The scalars of a line of metrics.jsonl."""
     return Scalars("epoch", line["epoch"], {name: value for name, value in slashed(line) if name != "epoch"})
 
 
 def histogram(values: Tensor) -> Histogram:
-    """The finite ones of some values in `BINS` bins of one width."""
+    """The finite values in `BINS` bins of equal width."""
     x = values.detach().float().cpu().numpy().ravel()
     x = x[np.isfinite(x)]
     low, high = (float(x.min()), float(x.max())) if len(x) else (0.0, 0.0)
@@ -216,7 +223,7 @@ def _edges(low: float, high: float) -> np.ndarray:
 
 
 def slashed(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Figures of nested values with their names: `validation/accuracy`."""
+    """The numbers in nested values, with names such as `validation/accuracy`."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from slashed(value, f"{prefix}{key}/")
@@ -225,7 +232,7 @@ def slashed(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def table(rows: Mapping[str, Any]) -> str:
-    """Two columns in Markdown."""
+    """A Markdown table with two columns."""
     return "\n".join(
         ["| setting | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
     )

@@ -1,5 +1,5 @@
-"""What trackers are told of a finished run: its graph, pictures, confusion matrices, an embedding,
-and what it came to."""
+"""The summary of a finished run for its trackers: graph, example images, confusion matrices, an
+embedding and the scores."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 import numpy as np
 import torch
 
+from stresslens.config import study_record
 from stresslens.config.dotted_keys import settings
 from stresslens.core.data import Data
-from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.sampling import balanced_subset
 from stresslens.core.tracking import Embedding, Entry, Figure, Graph, Outcome, Pictures, Pixels, Text
 from stresslens.evaluation import ood
 from stresslens.evaluation.example_images import examples_of, thumbnails
+from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.scores import predictions_of
 
 SHOWN = 9
-"""Pictures drawn at random, and as many of the mistakes that the model was surest of."""
+"""Images drawn at random, and as many of the mistakes with the highest confidence."""
 EMBEDDED = 500
 SCORES = ("accuracy", "balanced_accuracy", "cross_entropy")
 CELL = 36
-"""Pixels of a cell of a drawn confusion matrix with figures in it; of many classes 4, without."""
+"""Width in pixels of a cell of the confusion matrix; with many classes it is 4, without counts."""
 FIGURES_UP_TO = 20
 
 
@@ -32,40 +33,39 @@ def entries_of(
     folder: RunFolder,
     model: torch.nn.Module,
     data: Data,
-    record: Mapping[str, Any],
+    record: RunRecord,
     config: Mapping[str, Any],
 ) -> Iterator[Entry]:
-    """`model` is the trained one, on the CPU. Pictures and embedding are of validation images, or
-    without them of training ones."""
-    study = folder.path.parent.parent / "study.json"
-    if study.exists() and (head := read_json(study)["head"]):
+    """The entries of the summary. `model` is the trained one, on the CPU. Images and embedding are
+    of the validation split, or without one of the training split."""
+    study = folder.path.parent.parent
+    if (study / study_record.FILE).exists() and (head := study_record.read_study_record(study).head):
         yield Text("study", head)
-    is_network = any(
-        True for _ in model.parameters()
-    )  # an estimator has no layers to draw, and none to take features from
+    # an estimator has no layers to draw or to take features from
+    is_network = any(True for _ in model.parameters())
     if is_network:
         yield Graph(model.eval(), torch.zeros(1, *data.shape))
-    for split, counts in record.get("confusion", {}).items():
-        yield Figure(f"confusion, {split}", confusion_figure(np.array(counts), data.classes))
+    for name, counts in record.confusion.items():
+        yield Figure(f"confusion, {name}", confusion_figure(np.array(counts), data.classes))
     split = data.validation if data.validation is not None else data.train
     rows = balanced_subset(split.labels.cpu(), min(EMBEDDED, len(split)), seed=0)
-    some = split.select(rows)
-    sample = None
+    sample = split.select(rows)
+    features = None
     if is_network:
-        predictions, sample = ood.observed(model, some, lambda: predictions_of(model, some))
+        predictions, features = ood.observed(model, sample, lambda: predictions_of(model, sample))
     else:
-        predictions = predictions_of(model, some)
+        predictions = predictions_of(model, sample)
     examples = examples_of(predictions)
     for kind in ("sample", "mistake"):
         if shown := [e for e in examples if e["kind"] == kind][:SHOWN]:
-            pixels = _coloured(thumbnails(some, [e["index"] for e in shown]))
+            pixels = _coloured(thumbnails(sample, [e["index"] for e in shown]))
             yield Pictures(f"{kind}s", pixels, tuple(_caption(e, data.classes) for e in shown))
-    if sample is not None:
-        labels = tuple(data.classes[k] for k in sample.labels)
-        yield Embedding(sample.features, labels, _coloured(thumbnails(some, list(range(len(some))))))
+    if features is not None:
+        labels = tuple(data.classes[k] for k in features.labels)
+        yield Embedding(features.features, labels, _coloured(thumbnails(sample, list(range(len(sample))))))
     scores = {
-        f"{split}/{name}": scores[name]["value"]
-        for split, scores in record["scores"].items()
+        f"{split}/{name}": scores[name].value
+        for split, scores in record.scores.items()
         for name in SCORES
         if name in scores
     }
@@ -83,10 +83,10 @@ def _coloured(pixels: np.ndarray) -> Pixels:
 
 
 def confusion_figure(counts: np.ndarray, classes: Sequence[str]) -> Pixels:
-    """A row for each true class and a column for each predicted one, the darker the larger its
-    share of the row; (H, W, 3).
+    """The confusion matrix as an image (H, W, 3): a row for each true class and a column for each
+    predicted one; a cell is the darker, the larger its share of the row.
 
-    Up to `FIGURES_UP_TO` classes have their names beside the rows and the counts in the cells.
+    With up to `FIGURES_UP_TO` classes it shows the names beside the rows and the counts in the cells.
     """
     from PIL import Image, ImageDraw, ImageFont
 

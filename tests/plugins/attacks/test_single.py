@@ -150,7 +150,7 @@ def test_apgd_goes_on_from_its_peak_with_half_the_step() -> None:
         4.0,
         1.0,
     ):  # rows 1 and 2 stay below their peaks of 5; row 0, at 8 from here on, is where it was highest
-        state.arrive(images + value, torch.tensor([2 * value, value, value]), 20 + images)
+        state.update(images + value, torch.tensor([2 * value, value, value]), 20 + images)
     assert state.peak.flatten().tolist() == [4, 11, 12]
     assert state.height.tolist() == [8, 5, 5]
     assert state.risen.tolist() == [11, 4, 11]

@@ -74,7 +74,7 @@ def test_parts_given_as_folders(tmp_path: Path, names: tuple[str, str, str]) -> 
         "test": 6,
     }
     assert data.train.columns["file"][0].startswith(names[0])
-    with pytest.raises(ConfigError, match="has a test part of its own"):
+    with pytest.raises(ConfigError, match="already has a test part"):
         folder(path=str(tmp_path / "pets"), test=0.1)
 
 

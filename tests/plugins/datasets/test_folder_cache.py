@@ -15,7 +15,7 @@ import torch
 from pets import fill, nasty, picture, pixels
 from PIL import Image
 
-from stresslens.core import image_cache
+from stresslens.core import image_cache, parallel_decode
 from stresslens.core import image_files as pictures
 from stresslens.core.errors import DataError
 from stresslens.core.image_cache import Stored
@@ -25,13 +25,13 @@ from stresslens.plugins.datasets.folder import folder
 def decodings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many files were decoded, call by call."""
     counts: list[int] = []
-    original = image_cache.decode_group
+    original = parallel_decode.decode_group
 
     def counted(files: Any, *args: Any, **options: Any) -> Any:
         counts.append(len(files))
         return original(files, *args, **options)
 
-    monkeypatch.setattr(image_cache, "decode_group", counted)
+    monkeypatch.setattr(parallel_decode, "decode_group", counted)
     return counts
 
 
@@ -76,7 +76,7 @@ def test_many_files_are_decoded_by_several_processes_to_the_same_pixels(
 ) -> None:
     root = fill(tmp_path / "pets", n=30)
     alone = folder(path=str(root))
-    monkeypatch.setattr(image_cache, "GROUP", 16)
+    monkeypatch.setattr(parallel_decode, "GROUP", 16)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "other"))
     together = folder(path=str(root))
     assert together.fingerprint == alone.fingerprint
@@ -139,7 +139,7 @@ def test_a_full_disk_is_seen_before_anything_is_written(
     root = fill(tmp_path / "pets")
     monkeypatch.setattr(image_cache.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100})())
     with pytest.raises(
-        DataError, match=r"the decoded images take .* GB free\. Free some, set XDG_CACHE_HOME"
+        DataError, match=r"the decoded images take .* GB free\. Free some space, set XDG_CACHE_HOME"
     ):
         folder(path=str(root))
     assert not list(cache.rglob("pixels"))
@@ -154,7 +154,7 @@ def test_a_killed_decoding_leaves_nothing_that_is_taken_for_whole(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_cache, "decode_group", killed)
+        patch.setattr(parallel_decode, "decode_group", killed)
         with pytest.raises(KeyboardInterrupt):
             folder(path=str(root))
     assert not list(cache.rglob("meta.json"))

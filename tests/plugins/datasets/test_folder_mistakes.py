@@ -18,7 +18,7 @@ def test_unreadable_files_are_all_named_with_their_reasons(tmp_path: Path) -> No
     with pytest.raises(DataError) as caught:
         folder(path=str(nasty(tmp_path / "pets")))
     lines = str(caught.value).splitlines()
-    assert lines[0] == "pets: 3 of 34 files cannot be read as pictures"
+    assert lines[0] == "pets: 3 of 34 files cannot be read as images"
     assert [line.split(":")[0] for line in lines[1:4]] == [
         "cat/truncated.png",
         "dog/empty.jpg",
@@ -42,8 +42,8 @@ def test_unreadable_files_are_left_out_counted_and_listed_and_nothing_takes_thei
     assert (unread.audit, unread.severity, len(unread.items)) == ("unreadable files", "serious", 3)
     assert odd.items == ("owl/really a png.jpg: PNG",)
     assert data.notes == (
-        "1 pictures that lie in no class's folder were left out",
-        "1 files are no pictures by their names and were left out (.txt 1)",
+        "1 image files that are not in a class folder were left out",
+        "1 files are not image files by their names and were left out (.txt 1)",
     )
 
 
@@ -69,10 +69,10 @@ def csv(*rows: str) -> Callable[[Path], str]:
 WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
     "nothing there": (lambda root: str(root / "none"), "there is no .*none"),
     "one class": (only(("cat",)), "1 class; a classifier needs at least two"),
-    "empty folder": (lambda root: str(root), "holds 0 pictures"),
+    "empty folder": (lambda root: str(root), "holds 0 image files"),
     "no class folder": (
         lambda root: str(fill(root / "pets") / "cat"),
-        "10 pictures, none of them in a class's folder",
+        "10 image files, none of them in a class folder",
     ),
     "parts and classes mixed": (
         only(("train", "cat")),
@@ -87,7 +87,7 @@ WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
         csv("path,label", "cat/000.png,cat", "./cat/000.png,dog"),
         r"table.csv:3: ./cat/000.png is listed as 'dog' here and as 'cat' in line 2",
     ),
-    "twice": (csv("path,label", "cat/000.png,cat", "cat/000.png,cat"), "listed once more in line 2"),
+    "twice": (csv("path,label", "cat/000.png,cat", "cat/000.png,cat"), "listed again in line 2"),
     "no label": (csv("path,label", "cat/000.png,"), "table.csv:2: no label"),
     "too many values": (csv("path,label", "cat/000.png,cat,4"), "table.csv:2: more values than columns"),
     "too few values": (csv("path,label,group", "cat/000.png,cat"), "table.csv:2: fewer values than columns"),
@@ -95,10 +95,10 @@ WRONG: dict[str, tuple[Callable[[Path], str], str]] = {
         csv("path,label,split", "cat/000.png,cat,holdout"),
         "split 'holdout': expected train",
     ),
-    "no rows": (csv("path,label"), "lists no picture"),
+    "no rows": (csv("path,label"), "lists no image"),
     "a taken name": (
         csv("path,label,width", "cat/000.png,cat,5"),
-        "the column 'width' has the name of something",
+        "the column 'width' has the name of a measured column",
     ),
     "a class only in test": (
         csv(

@@ -115,7 +115,7 @@ def test_windows_that_do_not_fit_and_a_mean_of_nothing() -> None:
         occlusion(linear(), x, y, None, size=6)
     with pytest.raises(ConfigError, match="with a stride of 3 windows of 2×4 miss some pixels"):
         occlusion(linear(), x, y, None, size=(2, 4), stride=3, credit="covered")
-    with pytest.raises(ConfigError, match="the mean is that of the training images"):
+    with pytest.raises(ConfigError, match="the mean needs training images"):
         occlusion(linear(), x, y, None, fill="mean")
 
 
@@ -174,7 +174,7 @@ def test_integrated_gradients_own_up_to_what_does_not_add_up(monkeypatch: pytest
     x, _ = images(3)
     monkeypatch.setattr("stresslens.plugins.explainers.integrated_gradients.MOST", 128)
     maps = integrated_gradients(Steps(), x, torch.tensor([0, 1, 0]), None)
-    assert maps.notes == ("of 2 of 3 maps the sum is more than 0.1 % off the difference of the answers",)
+    assert maps.notes == ("the sum of 2 of 3 maps is more than 0.1 % off the difference of the scores",)
 
 
 # --- layers -------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_gradcam_by_hand() -> None:
 def test_a_map_that_nothing_speaks_for_is_said_to_be_empty() -> None:
     x, _ = images()
     assert gradcam(Two(), x, torch.full((4,), 1)).notes == (
-        "4 of 4 maps are empty: nothing in the layer speaks for the class",
+        "4 of 4 maps are empty: nothing in the layer supports the class",
     )
 
 
@@ -224,7 +224,7 @@ def test_guided_gradients_pass_no_relu_backwards_where_they_are_negative() -> No
         :, None, None
     ]  # class 0: the second map's gradient is negative and does not pass
     assert torch.allclose(found.values, plain.values * guided, atol=1e-6)
-    with pytest.raises(ConfigError, match="guided is about ReLU layers"):
+    with pytest.raises(ConfigError, match="guided needs ReLU layers"):
         gradcam(Two(), x.expand(-1, 2, -1, -1), y, guided=True)
 
 

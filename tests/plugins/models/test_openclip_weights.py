@@ -90,16 +90,16 @@ def test_a_file_of_weights_is_taken_whole(task_of: Callable[..., Task], tmp_path
     other classes."""
     task = task_of({"openclip": {"layout": TINY}}, epochs=1)
     record = stages.carry_out(task)
-    assert record["training"]["steps"] > 0
+    assert record.training.steps > 0
     file = tmp_path / "clip.safetensors"
     state = safetensors.torch.load_file(RunFolder(task.folder).weights)
     safetensors.torch.save_file(state, file)
     options = {"layout": TINY, "weights": {"file": str(file)}, "templates": ["{}", "the digit {}"]}
     again = task_of({"openclip": options}, epochs=0, folder=tmp_path / "again" / "seed-0")
     record = stages.carry_out(again)
-    assert record["weights"]["used"] == len(state)
-    assert not record["weights"]["fresh"]
-    assert not record["weights"]["left"]
+    assert record.weights.used == len(state)
+    assert not record.weights.fresh
+    assert not record.weights.left
     opened = open_model(RunFolder(again.folder)).state_dict()
     assert all(torch.equal(opened[f"net.{name}"], value) for name, value in state.items())
     assert read_json(again.folder / "model.json")["model"]["openclip"]["templates"] == ["{}", "the digit {}"]

@@ -95,10 +95,10 @@ def test_clip_the_whole_way(options: dict[str, Any], task_of: Callable[..., Task
 
     task = task_with(epochs=0)
     record = stages.carry_out(task)
-    assert record["weights"]["fresh"] == record["weights"]["left"] == record["weights"]["adapted"] == []
+    assert record.weights.fresh == record.weights.left == record.weights.adapted == []
     goes_on(RunFolder(task.folder), data, ["gradcam"], tmp_path)
     trained = stages.carry_out(task_with(epochs=1, batch_size=32, folder=tmp_path / "b" / "seed-0"))
-    assert trained["training"]["steps"] == 1
+    assert trained.training.steps == 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_the_whole_way(value: dict[str, Any], task_of: Callable[..., Task], tmp_
     task = task_of(begun, data=data, epochs=1, batch_size=32)
     task = replace(task, config=replace(task.config, input=replace(task.config.input, size=32)))
     record = stages.carry_out(task)
-    assert len(record["weights"]["fresh"]) == 2  # the last layer's weight and bias
-    assert record["weights"]["left"] == record["weights"]["adapted"] == []
-    assert record["training"]["steps"] == 1
+    assert len(record.weights.fresh) == 2  # the last layer's weight and bias
+    assert record.weights.left == record.weights.adapted == []
+    assert record.training.steps == 1
     goes_on(RunFolder(task.folder), data, ["saliency", "gradcam"], tmp_path)

@@ -90,7 +90,7 @@ def test_an_offline_run_holds_settings_history_and_scores(
     assert [sum(s["weights/1.weight/values"]) for s in steps if "weights/1.weight/values" in s] == [640, 640]
     summaries = [r.summary for r in found if r.WhichOneof("record_type") == "summary"]
     final = {"/".join(i.nested_key) or i.key: i.value_json for summary in summaries for i in summary.update}
-    assert json.loads(final["scores/test/accuracy"]) == record["scores"]["test"]["accuracy"]["value"]
+    assert json.loads(final["scores/test/accuracy"]) == record.scores["test"]["accuracy"].value
 
 
 def test_told_again_it_starts_anew(task_of: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_without_wandb_the_run_goes_on_and_says_what_to_install(
     with pytest.warns(Notice, match=r"wandb is left out .*pip install stresslens\[wandb\]") as told:
         record = stages.carry_out(task)
     assert len(told) == 1
-    assert record["status"] == "finished"
+    assert record.status == "finished"
 
 
 def test_the_environment_can_switch_it_off(
@@ -124,5 +124,5 @@ def test_the_environment_can_switch_it_off(
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     task = tracked_by(task_of("linear", epochs=1))
-    assert stages.carry_out(task)["status"] == "finished"
+    assert stages.carry_out(task).status == "finished"
     assert not list((task.folder / "wandb").rglob("*.wandb"))

@@ -15,8 +15,8 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Lines, Points
 from stresslens.plugins.views.activations import activations
+from stresslens.plugins.views.adversarial_examples import adversarial_examples
 from stresslens.plugins.views.class_image import class_image
-from stresslens.plugins.views.counterfactual import counterfactual
 from stresslens.plugins.views.embedding import embedding
 from stresslens.plugins.views.filters import filters
 from stresslens.plugins.views.impostor import impostor
@@ -81,7 +81,7 @@ def test_edges_are_told_from_other_filters(edges: bool, share: float) -> None:
     panel = filters(net)
     assert panel.facts["edges"] == pytest.approx(share, abs=1e-6)
     assert (panel.facts["p"] < 0.05) is edges
-    assert ("they are edges more often than chance" in panel.said[0]) is edges
+    assert ("they are edges more often than by chance" in panel.said[0]) is edges
 
 
 def test_activations_are_the_layers_outputs() -> None:
@@ -122,7 +122,7 @@ def test_nearest_training_images() -> None:
     first = grid.rows[0][1]  # the image itself is among the training images
     assert first is not None
     assert np.array_equal(first.pixels, (train.images[0, 0] * 255).round().byte().numpy())
-    with pytest.raises(ConfigError, match="the nearest training images are asked for"):
+    with pytest.raises(ConfigError, match="neighbours: it needs training images"):
         neighbours(net, train.images, train.labels, None, CLASSES)
 
 
@@ -161,7 +161,7 @@ def test_class_images_are_what_the_model_takes_for_the_class() -> None:
             CLASSES, (1.0, 150.0)
         )
     assert lines[0].lines["left"][-1][1] > 0.99
-    with pytest.raises(ConfigError, match="drawn towards the training images"):
+    with pytest.raises(ConfigError, match="class_image: it needs training images"):
         class_image(net, None, CLASSES)
 
 
@@ -189,21 +189,21 @@ def test_impostors_say_what_is_predicted_and_count_what_they_look_like() -> None
     assert np.array_equal(source.pixels, (typical * 255).round().byte().numpy())
 
 
-def test_counterfactuals_in_the_order_of_their_change() -> None:
+def test_adversarial_examples_in_the_order_of_their_change() -> None:
     net, x = brighter_side(), torch.full((3, 1, 4, 8), 0.5)
     x[..., :4] += torch.tensor([0.02, 0.3, 0.1])[:, None, None, None]
     x_adv = x.clone()
     x_adv[..., 4:] += torch.tensor([0.03, 0.35, 0.15])[:, None, None, None]
     y = torch.zeros(3, dtype=torch.int64)
     with attacked(net):
-        panel = counterfactual(net, (x, x_adv, y), CLASSES, images=2)
+        panel = adversarial_examples(net, (x, x_adv, y), CLASSES, images=2)
     grid = only(panel.parts)
     assert panel.facts["largest_change"] == pytest.approx([0.03, 0.15], abs=1e-6)
     assert [row[0].caption.split()[0] for row in grid.rows if row[0]] == ["left", "left"]
     assert [row[2].caption.split()[0] for row in grid.rows if row[2]] == ["right", "right"]
     assert [row[1].caption for row in grid.rows if row[1]] == ["change × 17", "change × 3"]
     with pytest.raises(ConfigError, match="the run has no adversarial images"):
-        counterfactual(net, None, CLASSES)
+        adversarial_examples(net, None, CLASSES)
 
 
 class Cut(nn.Module):
@@ -221,6 +221,6 @@ class Cut(nn.Module):
 def test_views_that_climb_need_a_gradient(view: Callable[..., object]) -> None:
     with (
         attacked(net := Cut(brighter_side())),
-        pytest.raises(ConfigError, match="the model passes no gradient on to its input"),
+        pytest.raises(ConfigError, match="the model passes no gradient back to its input"),
     ):
         view(net, sides(), CLASSES)

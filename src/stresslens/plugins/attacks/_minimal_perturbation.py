@@ -1,4 +1,4 @@
-"""What attacks of smallest perturbation keep."""
+"""Shared state of minimum-norm attacks (DeepFool, FAB, Carlini-Wagner)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from stresslens.core.ball import ABSOLUTE, RELATIVE, Ball
 
 
 class Smallest:
-    """The smallest adversarial of each image, and the best iterate inside the ball for those that
-    have none there.
+    """The smallest adversarial image of each image, and the best iterate inside the ball.
 
-    x (N, C, H, W); y and target (N,). `found` and `size` (N,) are of any size, infinite where there
-    is none yet."""
+    x is (N, C, H, W); y and target are (N,). `found` (N, C, H, W) are the smallest adversarial
+    images, inside the ball or not. `size` (N,) are the norms of their perturbations, infinite for
+    images without an adversarial image so far.
+    """
 
     def __init__(self, x: Tensor, y: Tensor, ball: Ball, target: Tensor | None) -> None:
         self.x, self.y, self.ball, self.target, self.best = x, y, ball, target, Best(x, y, target)
@@ -22,9 +23,12 @@ class Smallest:
         self.reach = ball.radius(x).flatten() * (1 + RELATIVE) + ABSOLUTE
 
     def see(self, rows: Tensor, z: Tensor, logits: Tensor) -> Tensor:
-        """(n,) which iterates fool the model; `rows` may name an image several times."""
-        guess = logits.argmax(1)
-        fooled = guess != self.y[rows] if self.target is None else guess == self.target[rows]
+        """Takes iterates z of the images `rows`; returns (n,) which of them fool the model.
+
+        `rows` may contain an image several times.
+        """
+        predicted = logits.argmax(1)
+        fooled = predicted != self.y[rows] if self.target is None else predicted == self.target[rows]
         fooled &= logits.isfinite().all(1)
         size = self.ball.size(z - self.x[rows])
         inside = size <= self.reach[rows]
@@ -37,5 +41,7 @@ class Smallest:
         return fooled
 
     def x_adv(self) -> Tensor:
+        """The smallest adversarial image if it is inside the ball, or else the best iterate
+        inside."""
         inside = self.size <= self.reach
         return torch.where(inside.reshape(-1, 1, 1, 1), self.found, self.best.x_adv)

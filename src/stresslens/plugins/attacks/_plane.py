@@ -1,4 +1,4 @@
-"""The smallest way to a plane inside the box, on which the attacks of smallest perturbation stand."""
+"""Projection onto a hyperplane inside the box, for minimum-norm attacks (DeepFool, FAB)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from stresslens.core.ball import Norm
 
 
 def onto_plane(point: Tensor, normal: Tensor, rise: Tensor, norm: Norm) -> Tensor:
-    """(n, C, H, W) the smallest δ with normal·δ = rise and point + δ in [0, 1]; where the box does
-    not reach the plane, δ to the corner nearest to it (Croce & Hein 2020, "Minimally distorted
-    adversarial examples", equation 4).
+    """(n, C, H, W) the smallest δ with normal·δ = rise and point + δ in [0, 1].
 
-    point, normal (n, C, H, W); rise (n,). In linf and l2 the answer is sign·min(t·u, room) with u =
-    1 or |normal|, and Newton's method from below finds t: with those entries at their room that are
-    there already, t follows. In l1 the steepest entries go to their room first. Zero where the
-    normal is.
+    See Croce & Hein (2020), "Minimally distorted adversarial examples", equation 4. If the box does
+    not reach the plane, δ leads to the corner nearest to it. point and normal are (n, C, H, W),
+    rise is (n,). In linf and l2 the solution is sign·min(t·u, room) with u = 1 or |normal|, where
+    `room` is the distance to the box. Newton's method finds t from below: the entries that have
+    reached their room are fixed, and t is computed from the others. In l1 the entries with the
+    steepest slope go to their room first. δ is zero where the normal is zero.
     """
     shape, flat = point.shape, normal.flatten(1)
     towards = flat * torch.where(rise < 0, -1.0, 1.0).to(flat.dtype)[:, None]
@@ -28,11 +28,11 @@ def onto_plane(point: Tensor, normal: Tensor, rise: Tensor, norm: Norm) -> Tenso
     )
     start = point.flatten(1)
     room = torch.where(towards > 0, 1 - start, start) * (steep > 0)
-    length = _steepest_first(steep, need, room) if norm == "l1" else _evenly(steep, need, room, norm)
+    length = _steepest_first(steep, need, room) if norm == "l1" else _by_newton(steep, need, room, norm)
     return (towards.sign() * length).reshape(shape)
 
 
-def _evenly(steep: Tensor, need: Tensor, room: Tensor, norm: Norm) -> Tensor:
+def _by_newton(steep: Tensor, need: Tensor, room: Tensor, norm: Norm) -> Tensor:
     unit = (steep > 0).to(steep.dtype) if norm == "linf" else steep
     tiny, huge = torch.finfo(steep.dtype).tiny, torch.finfo(steep.dtype).max ** 0.5
     gain, rise = steep * room, steep * unit

@@ -31,9 +31,10 @@ from stresslens.plugins.attacks._losses import (
 Choice = Literal["auto", "ce", "dlr", "dlr_targeted", "margin_targeted"]
 
 MOMENTUM = 0.25
-"""The share of the last move in the next (1 − α of the paper)."""
+"""The weight of the last move in the next move (1 − α in the paper)."""
 
 
+# long: options are spelled out, one a line, and the docstring says where the paper is left
 def apgd(
     model: nn.Module,
     x: Tensor,
@@ -50,22 +51,25 @@ def apgd(
     targets: Count | None = None,
     rho: Share = 0.75,
 ) -> Tensor:
-    """Auto-PGD: momentum, and a step that is shortened where the loss stops rising (Croce & Hein
-    2020, algorithm 1; in l1 with sparse steps, Croce & Hein 2021, "Mind the box", algorithm 1, at
-    the radius itself throughout).
+    """Auto-PGD: gradient steps with momentum and an adaptive step size (Croce & Hein 2020,
+    algorithm 1).
 
-    `loss`: `ce`, whose directions are those of cross-entropy without vanishing where the model is
-    sure; `dlr`; `dlr_targeted` and `margin_targeted` drive each image at its likeliest other
-    classes one by one, `targets` of them (by default nine, at most all). `auto` is dlr_targeted,
-    which needs four classes; below that, and for dlr below three, it is margin_targeted. With a
-    `target` there is only that class, which is raised over all others. The first restart begins at
-    `start` where one is given, else at random points of the ball.
+    In l1 it takes sparse steps, always at the full radius (Croce & Hein 2021, "Mind the box",
+    algorithm 1).
 
-    Where the paper is left: the first step (not in l1) and the last, from the peak, go to the point
-    of ball and box that is farthest along the gradient; in linf that is the paper's own first step,
-    of twice the radius. So for a linear model margin_targeted over all other classes finds the
-    lowest margin exactly, in all three norms, whether or not the box is active; dlr_targeted finds
-    whether the margin can be lost.
+    `loss` is one of: `ce`, the log-odds, with the directions of cross-entropy but without its
+    vanishing gradient; `dlr`; `dlr_targeted` and `margin_targeted`, which attack each image towards
+    its most likely other classes, one after the other. `targets` is their number (by default nine,
+    at most all). `auto` is dlr_targeted, which needs four classes. With fewer classes, and for dlr
+    with fewer than three, margin_targeted is used. With a `target`, the attack is towards that
+    class alone, and its logit is raised over all others. The first restart begins at `start` if it
+    is given; all others begin at random points of the ball.
+
+    Differences from the paper: the first step (not in l1) and the last step, from the best iterate,
+    go to the point of ball and box that is farthest along the gradient. In linf this is the paper's
+    own first step, of twice the radius. Therefore, for a linear model, margin_targeted over all
+    other classes finds the lowest margin exactly, in all three norms, whether or not the box is
+    active; dlr_targeted finds whether the model can be fooled.
     """
     best, alive = Best(x, y, target), torch.arange(len(x), device=x.device)
     if not len(x):
@@ -78,15 +82,15 @@ def apgd(
     jobs = [(restart, aim) for restart in range(restarts) for aim in aims]
     while jobs and len(alive):
         some, jobs = jobs[: max(1, STACK // len(alive))], jobs[max(1, STACK // len(alive)) :]
-        own, around = x[alive], ball.select(alive)
+        origin, around = x[alive], ball.select(alive)
         begins = [
             start[alive]
             if start is not None and restart == 0
-            else around.sample(own, draws.fork(restart).select(alive))
+            else around.sample(origin, draws.fork(restart).select(alive))
             for restart, _ in some
         ]
         rows = alive.repeat(len(some))
-        survives = _climb(
+        survives = _ascend(
             model,
             torch.cat(begins),
             x,
@@ -107,7 +111,7 @@ def apgd(
 def _plan(
     loss: Choice, clean: Tensor, y: Tensor, target: Tensor | None, count: int | None
 ) -> tuple[LossAt, list[Tensor]]:
-    """The loss of (logits, y, aim), and the classes to aim at one after the other."""
+    """The loss of (logits, y, aim), and the target classes to attack one after the other."""
     classes = clean.shape[1]
     if loss == "auto" or (loss == "dlr" and target is not None):
         loss = "dlr_targeted"
@@ -127,7 +131,7 @@ def _plan(
 
 @dataclass
 class _State:
-    """Where the climb of each row stands; every tensor is (n, …)."""
+    """The state of the ascent for each row; every tensor is (n, …)."""
 
     rows: Tensor
     origin: Tensor
@@ -139,42 +143,49 @@ class _State:
     grad: Tensor
     value: Tensor
     peak: Tensor
-    """The iterate of the highest loss, with its gradient and its loss."""
+    """The iterate with the highest loss so far."""
     peak_grad: Tensor
+    """The gradient at the peak."""
     height: Tensor
+    """The loss at the peak."""
     length: Tensor
-    """Of the step, (n, 1, 1, 1)."""
+    """(n, 1, 1, 1) step size."""
     risen: Tensor
     """How often the loss rose since the last check."""
     checked_height: Tensor
+    """`height` at the last check."""
     shortened: Tensor
     """Whether the last check shortened the step."""
     entries: Tensor
-    """In l1, how many entries a step moves, and how many differed at the last check."""
+    """In l1, the number of entries that a step changes."""
     differed: Tensor
+    """In l1, the number of entries in which peak and image differed at the last check."""
 
     def select(self, keep: Tensor) -> _State:
         return _State(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
-    def arrive(self, z: Tensor, value: Tensor, grad: Tensor) -> None:
+    def update(self, z: Tensor, value: Tensor, grad: Tensor) -> None:
+        """Takes the next iterate z with its loss and gradient."""
         self.before, self.z, self.grad = self.z, z, grad
         self.risen = self.risen + (value > self.value)
         self.value = value
         higher = value > self.height
-        there = higher.reshape(-1, 1, 1, 1)
-        self.peak, self.peak_grad = torch.where(there, z, self.peak), torch.where(there, grad, self.peak_grad)
+        mask = higher.reshape(-1, 1, 1, 1)
+        self.peak, self.peak_grad = torch.where(mask, z, self.peak), torch.where(mask, grad, self.peak_grad)
         self.height = torch.where(higher, value, self.height)
 
     def back_to_peak(self, which: Tensor) -> None:
-        there = which.reshape(-1, 1, 1, 1)
+        """Continues from the best iterate in the rows `which` (n,) bool."""
+        mask = which.reshape(-1, 1, 1, 1)
         self.z, self.grad = (
-            torch.where(there, self.peak, self.z),
-            torch.where(there, self.peak_grad, self.grad),
+            torch.where(mask, self.peak, self.z),
+            torch.where(mask, self.peak_grad, self.grad),
         )
         self.value = torch.where(which, self.height, self.value)
 
 
-def _climb(
+# long: the steps of the paper's algorithm in order, with the initial state spelled out
+def _ascend(
     model: nn.Module,
     z: Tensor,
     x: Tensor,
@@ -188,8 +199,10 @@ def _climb(
     steps: int,
     rho: float,
 ) -> Tensor:
-    """One run from z; the rows may name an image several times. Returns (N,) which images are still
-    worth attacking."""
+    """One run from z; `rows` may contain an image several times.
+
+    Returns (N,) True for the images that are to be attacked further.
+    """
     survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
     around = ball.select(rows)
     logits, value, grad = gradient(model, z, value_of, y[rows], aim)
@@ -222,15 +235,15 @@ def _climb(
     interval, since = max(1, round((0.04 if sparse else 0.22) * steps)), 0
     for step in range(1, steps + 1):
         survives[state.rows[~keep]] = False
-        go_on = narrowed(keep & survives[state.rows])
-        if go_on is not None:
-            state, around = state.select(go_on), around.select(go_on)
+        remaining = narrowed(keep & survives[state.rows])
+        if remaining is not None:
+            state, around = state.select(remaining), around.select(remaining)
         if not len(state.rows):
             break
         if step == steps:
             z = around.farthest(state.peak_grad, state.origin)
         elif sparse:
-            z = _sparse(state, around)
+            z = _sparse_step(state, around)
         else:
             z = around.farthest(state.grad, state.origin) if step == 1 else _with_momentum(state, around)
         if step == steps:
@@ -242,7 +255,7 @@ def _climb(
         logits, value, grad = gradient(model, z, value_of, state.y, state.aim)
         keep = watch(state.rows, z, logits, value, grad)
         best.update(state.rows, z, logits)
-        state.arrive(z, value, grad)
+        state.update(z, value, grad)
         since += 1
         if since == interval:
             if sparse:
@@ -262,8 +275,11 @@ def _with_momentum(state: _State, around: Ball) -> Tensor:
 
 
 def _check_progress(state: _State, enough: float) -> None:
-    """Halves the step, from the peak on, where the loss rose too seldom, or where neither step nor
-    peak changed since the last check (conditions 1 and 2 of the paper)."""
+    """Halves the step and goes back to the peak where progress is too slow.
+
+    That is where the loss rose too seldom, or where neither step nor peak changed since the last
+    check (conditions 1 and 2 of the paper).
+    """
     stalled = ~state.shortened & (state.height <= state.checked_height)
     shorten = (state.risen < enough) | stalled
     state.length = torch.where(shorten.reshape(-1, 1, 1, 1), state.length / 2, state.length)
@@ -271,8 +287,8 @@ def _check_progress(state: _State, enough: float) -> None:
     state.shortened, state.checked_height, state.risen = shorten, state.height, torch.zeros_like(state.risen)
 
 
-def _sparse(state: _State, around: Ball) -> Tensor:
-    """A step of `length` shared by the largest entries of the gradient."""
+def _sparse_step(state: _State, around: Ball) -> Tensor:
+    """A step of l1 size `length`, divided among the largest entries of the gradient."""
     size = state.grad.flatten(1).abs()
     least = size.sort(1, descending=True).values.gather(1, state.entries[:, None] - 1)
     moved = (state.grad.flatten(1).sign() * (size >= least)).reshape(state.z.shape)
@@ -281,8 +297,11 @@ def _sparse(state: _State, around: Ball) -> Tensor:
 
 
 def _check_sparsity(state: _State, around: Ball) -> None:
-    """Fewer entries a step as the best perturbation grows sparse, and then full steps from the peak
-    on; else shorter ones."""
+    """Adapts the number of entries and the step size of l1 steps.
+
+    A step changes fewer entries as the best perturbation gets sparser. Where it got sparser, the
+    step is full again and begins at the peak; elsewhere the step is shortened.
+    """
     differs = (state.peak - state.origin).flatten(1).count_nonzero(1)
     sparser = differs < 0.95 * state.differed
     full = around.radius(state.z)

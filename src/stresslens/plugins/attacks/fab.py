@@ -13,11 +13,14 @@ from stresslens.plugins.attacks._plane import onto_plane
 
 BISECTIONS = 8
 NEAR = 1.1
-"""Only adversarials up to this much larger than the smallest, and than the radius, are worth refining."""
+"""An adversarial image is refined only if its size is at most this many times that of the smallest,
+and the radius."""
 BEYOND = (1e-7, 1e-4, 1e-2)
-"""By how much a refined image goes beyond the plane: the least that rounding and curvature allow."""
+"""How far a refined image goes beyond the plane; the first that rounding and curvature allow
+counts."""
 
 
+# long: options are spelled out, one a line, and the docstring says where the paper is left
 def fab(
     model: nn.Module,
     x: Tensor,
@@ -35,21 +38,23 @@ def fab(
     overshoot: Positive = 1.05,
     backward: Decay = 0.9,
 ) -> Tensor:
-    """The smallest adversarial perturbation, by stepping to the linearised decision boundary while
-    drawn back to the image (fast adaptive boundary; Croce & Hein 2020, "Minimally distorted
-    adversarial examples", algorithm 1, targeted: `targets` of the likeliest other classes one by
-    one, by default nine, at most all; or only the `target`).
+    """Fast adaptive boundary (FAB): minimises the perturbation by steps to the linearised boundary.
 
-    Returns the smallest adversarial inside the ball, else the iterate inside it that came closest;
-    for the smallest of all, give a ball that holds the box: radius 1 in linf, √D in l2, D in l1.
-    The first restart begins at `start`, or at the image; others at random points half as far away
-    as the smallest so far, or as the radius.
+    See Croce & Hein (2020), "Minimally distorted adversarial examples", algorithm 1, in its
+    targeted version: towards the `targets` most likely other classes one after the other (by
+    default nine, at most all), or towards the `target` alone. Each step is also biased back towards
+    the image.
 
-    Where the paper is left: the plane is taken at the iterate itself, so that one pass gives
-    gradient and verdict; the plane is moved by `overshoot`, not the step stretched, which the box
-    would undo; and the final search is bisection to the boundary and the exact step to the plane
-    there. So for a linear model the radius is exact, in all three norms, whether or not the box is
-    active, provided that all other classes are among the targets.
+    Returns the smallest adversarial image inside the ball, or else the iterate inside it that came
+    closest. For the smallest of all, give a ball that contains the box: radius 1 in linf, √D in l2,
+    D in l1. The first restart begins at `start`, or at the image. Others begin at random points,
+    half as far away as the smallest adversarial image so far, or as the radius.
+
+    Differences from the paper: the plane is taken at the iterate itself, so that one pass gives the
+    gradient and the prediction. `overshoot` moves the plane instead of extending the step, because
+    the box would undo that. The final search is a bisection to the boundary and the exact step to
+    the plane there. Therefore, for a linear model, the radius is exact in all three norms, whether
+    or not the box is active, if all other classes are among the targets.
     """
     smallest, alive = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
     if not len(x):
@@ -66,7 +71,8 @@ def fab(
         rows, aim = alive.repeat(len(some)), torch.cat([aim[alive] for _, aim in some])
         z = torch.cat([_begin(x, ball, smallest.size, draws, start, restart, alive) for restart, _ in some])
         survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        found, size = z.clone(), torch.full((len(z),), torch.inf, dtype=x.dtype, device=x.device)
+        adversarial = z.clone()
+        size = torch.full((len(z),), torch.inf, dtype=x.dtype, device=x.device)
         origin = x[rows]
         for _ in range(steps):
             logits, value, grad = gradient(model, z, above, y[rows], aim)
@@ -74,17 +80,17 @@ def fab(
             survives[rows[~keep]] = False
             fooled = smallest.see(rows, z, logits)
             now = torch.where(fooled, ball.size(z - origin), torch.inf)
-            found = torch.where((now < size).reshape(-1, 1, 1, 1), z, found)
+            adversarial = torch.where((now < size).reshape(-1, 1, 1, 1), z, adversarial)
             size = torch.minimum(size, now)
-            go_on = narrowed(keep & survives[rows])
-            if go_on is not None:
-                rows, aim, origin, z, fooled, value, grad, found, size = (
-                    v[go_on] for v in (rows, aim, origin, z, fooled, value, grad, found, size)
+            remaining = narrowed(keep & survives[rows])
+            if remaining is not None:
+                rows, aim, origin, z, fooled, value, grad, adversarial, size = (
+                    v[remaining] for v in (rows, aim, origin, z, fooled, value, grad, adversarial, size)
                 )
             if not len(rows):
                 break
             z = _step(z, origin, value, grad, fooled, ball, alpha_max, overshoot, backward)
-        _refine(model, x, y, rows, aim, found, size, ball, watch, smallest, above, survives)
+        _refine(model, x, y, rows, aim, adversarial, size, ball, watch, smallest, above, survives)
         alive = alive[survives[alive]]
     return smallest.x_adv()
 
@@ -109,18 +115,19 @@ def _step(
     overshoot: float,
     backward: float,
 ) -> Tensor:
-    """From z, drawn back towards the image where it fools, to the plane; mixed with the way from
-    the image to the plane."""
+    """The next iterate: a mixture of the projections of z and of the image onto the plane.
+
+    Where z is adversarial, it first moves back towards the image by the factor `backward`.
+    """
     z_back = torch.where(fooled.reshape(-1, 1, 1, 1), origin + backward * (z - origin), z)
     both, normal = torch.cat([z_back, origin]), torch.cat([grad, grad])
     rise = (grad * (z - z_back)).flatten(1).sum(1) - value, (grad * (z - origin)).flatten(1).sum(1) - value
-    way = onto_plane(both, normal, overshoot * torch.cat(rise), ball.norm)
-    near, far = ball.size(way).chunk(2)
-    share = (
-        (near / (near + far).clamp_min(torch.finfo(z.dtype).tiny)).clamp_max(alpha_max).reshape(-1, 1, 1, 1)
-    )
-    reached, drawn = (both + way).chunk(2)
-    return ((1 - share) * reached + share * drawn).clamp(0, 1)
+    move = onto_plane(both, normal, overshoot * torch.cat(rise), ball.norm)
+    near, far = ball.size(move).chunk(2)
+    share = (near / (near + far).clamp_min(torch.finfo(z.dtype).tiny)).clamp_max(alpha_max)
+    share = share.reshape(-1, 1, 1, 1)
+    from_z, from_origin = (both + move).chunk(2)
+    return ((1 - share) * from_z + share * from_origin).clamp(0, 1)
 
 
 def _refine(
@@ -129,7 +136,7 @@ def _refine(
     y: Tensor,
     rows: Tensor,
     aim: Tensor,
-    found: Tensor,
+    adversarial: Tensor,
     size: Tensor,
     ball: Ball,
     watch: Watch,
@@ -137,10 +144,10 @@ def _refine(
     above: LossAt,
     survives: Tensor,
 ) -> None:
-    """Bisection between image and adversarial, then the smallest step to the plane at the boundary."""
+    """Bisects between image and adversarial image, then steps to the plane at the boundary."""
     limit = torch.minimum(smallest.size, ball.radius(x).flatten())[rows]
     near = (size <= NEAR * limit) & survives[rows]
-    rows, aim, found = rows[near], aim[near], found[near]
+    rows, aim, adversarial = rows[near], aim[near], adversarial[near]
     if not len(rows):
         return
     origin = x[rows]
@@ -152,10 +159,10 @@ def _refine(
     low, high = torch.zeros_like(size[near]), torch.ones_like(size[near])
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        z = origin + middle.reshape(-1, 1, 1, 1) * (found - origin)
+        z = origin + middle.reshape(-1, 1, 1, 1) * (adversarial - origin)
         fooled = show(z, batched_mean_logits(model, z))
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
-    z = origin + high.reshape(-1, 1, 1, 1) * (found - origin)
+    z = origin + high.reshape(-1, 1, 1, 1) * (adversarial - origin)
     logits, value, grad = gradient(model, z, above, y[rows], aim)
     show(z, logits, grad)
     rise = (grad * (z - origin)).flatten(1).sum(1) - value

@@ -22,13 +22,12 @@ def fgsm(
     relative_step: Positive = 1.0,
     random_start: bool = False,
 ) -> Tensor:
-    """One step of the gradient's sign (in l2 and l1 the steepest direction) to the edge of the ball
-    (Goodfellow et al. 2015).
+    """Fast gradient sign method: one step along the gradient's sign (Goodfellow et al. 2015).
 
-    `relative_step` is the step as a share of the radius; with `random_start` it begins at a random
-    point of the ball (Wong et al. 2020, who step 1.25 radii). Returns whichever of its beginning
-    and its end fools better. Optimal in all three norms for a linear model of two classes while the
-    box is inactive; in linf with the box active too.
+    In l2 and l1 the step is in the steepest direction. `relative_step` is its length as a share of
+    the radius. With `random_start` it begins at a random point of the ball (Wong et al. 2020, who
+    step 1.25 radii). Returns the better of start and end. For a linear model of two classes it is
+    optimal in all three norms while the box is inactive, and in linf also with the box active.
     """
     rows, best = torch.arange(len(x), device=x.device), Best(x, y, target)
     begin = ball.sample(x, draws) if random_start else x

@@ -20,20 +20,22 @@ def noise(
     *,
     tries: Count = 10,
 ) -> Tensor:
-    """Random points of the ball, in linf random corners of it every other time; the best of so many
-    tries. A baseline, not an attack: whatever it breaks, a gradient should break too."""
+    """Random points of the ball, the best of `tries`; in linf every other try is a random corner.
+
+    It is a baseline: an attack that uses the gradient should break every image that noise breaks.
+    """
     rows, best = torch.arange(len(x), device=x.device), Best(x, y, target)
     for attempt in range(tries):
-        own, origin, around = draws.fork(attempt).select(rows), x[rows], ball.select(rows)
-        x_adv = around.sample(origin, own)
+        origin, around = x[rows], ball.select(rows)
+        x_adv = around.sample(origin, draws.fork(attempt).select(rows))
         if ball.norm == "linf" and attempt % 2:
             x_adv = around.project(origin + around.radius(origin) * (x_adv - origin).sign(), origin)
         logits = batched_mean_logits(model, x_adv)
         keep = watch(rows, x_adv, logits)
         best.update(rows, x_adv, logits)
-        go_on = narrowed(keep)
-        if go_on is not None:
-            rows = rows[go_on]
+        remaining = narrowed(keep)
+        if remaining is not None:
+            rows = rows[remaining]
         if not len(rows):
             break
     return best.x_adv

@@ -9,6 +9,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.types import Count, Decay, Loss, Positive
 
 
+# long: options are spelled out, one a line, and the loop reads in one piece
 def pgd(
     model: nn.Module,
     x: Tensor,
@@ -27,14 +28,13 @@ def pgd(
     momentum: Decay = 0.0,
     loss: Loss = "cross_entropy",  # type: ignore[assignment]
 ) -> Tensor:
-    """Projected gradient descent (Madry et al. 2018): steps in the steepest direction, each then
-    projected onto ball and box.
+    """Projected gradient descent (Madry et al. 2018): steepest steps, projected onto ball and box.
 
-    `step_size` is in pixel units, `relative_step` a share of the radius; by default 2.5 radii over
-    all steps, which crosses the ball. `momentum` averages the gradients, each scaled to mean size 1
-    (Dong et al. 2018). The first restart begins at `start` where one is given. Returns the best
-    iterate of all restarts. For a linear model of two classes it reaches the optimum in all three
-    norms while the box is inactive, in linf also at the box.
+    `step_size` is in pixel units, `relative_step` is a share of the radius. By default all steps
+    together are 2.5 radii long, enough to cross the ball. `momentum` averages the gradients, each
+    scaled to a mean absolute value of 1 (Dong et al. 2018). The first restart begins at `start` if
+    it is given. Returns the best iterate of all restarts. For a linear model of two classes it
+    reaches the optimum in all three norms while the box is inactive, and in linf also at the box.
     """
     best, sign = Best(x, y, target), 1 if target is None else -1
     label = y if target is None else target
@@ -58,17 +58,15 @@ def pgd(
                 keep = watch(rows, z, logits)
             best.update(rows, z, logits)
             survives[rows[~keep]] = False
-            go_on = narrowed(keep & survives[rows])
-            if go_on is not None:
-                rows, z, grad, velocity, origin = (v[go_on] for v in (rows, z, grad, velocity, origin))
-                around = around.select(go_on)
+            remaining = narrowed(keep & survives[rows])
+            if remaining is not None:
+                rows, z, grad, velocity, origin = (v[remaining] for v in (rows, z, grad, velocity, origin))
+                around = around.select(remaining)
             if step == steps or not len(rows):
                 break
             if momentum:
-                velocity = momentum * velocity + grad / grad.abs().flatten(1).mean(1).clamp_min(
-                    1e-30
-                ).reshape(-1, 1, 1, 1)
-                grad = velocity
+                scale = grad.abs().flatten(1).mean(1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
+                grad = velocity = momentum * velocity + grad / scale
             radius = around.radius(z)
             length = step_size if step_size is not None else radius * (relative_step or 2.5 / steps)
             z = around.project(z + length * around.steepest(sign * grad), origin)

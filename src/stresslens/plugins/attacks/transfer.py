@@ -23,17 +23,14 @@ def transfer(
     *,
     attack: Attack = "pgd",  # type: ignore[assignment]
 ) -> Tensor:
-    """Images made by `attack` against another model for the same images, the `surrogate`, then
-    shown to this one (Papernot et al. 2016). Needs no gradient of this model; what it breaks and a
-    white-box attack does not is a sign against that attack.
+    """Transfer attack: `attack` runs on another model, the `surrogate` (Papernot et al. 2016).
 
-    Returns the image as it was where the other model's helped nothing. Raises ConfigError without a
-    surrogate.
+    It needs no gradient of this model. If it breaks images that a white-box attack does not break,
+    that attack is weak. Returns the unchanged image if the adversarial one is no better. Raises
+    ConfigError without a surrogate.
     """
     if surrogate is None:
-        raise ConfigError(
-            "transfer makes its images on another model and was given none; name one as the surrogate"
-        )
+        raise ConfigError("transfer attacks another model, and none is given; name one as the surrogate")
     rows, best = torch.arange(len(x), device=x.device), Best(x, y, target)
     with attacked(surrogate, draws.seed):
         crafted = attack(surrogate, x, y, ball, draws, unwatched, target, start, None)

@@ -1,4 +1,5 @@
-"""What kind of attack a name in a table or a protocol means."""
+"""Kinds of attacks (single step, iterative, black box, …) from their names in tables and
+protocols."""
 
 from __future__ import annotations
 
@@ -30,28 +31,30 @@ _WORDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("single step", ("fgsm", "fgm", "rfgsm", "ffgsm", "fast gradient", "gradient sign")),
     ("random", ("noise", "random", "gauss", "gaussian", "uniform")),
 )
-"""In this order: "I-FGSM" is iterative, "random-start PGD" too, and AutoAttack whatever it is made
-of. A name may leave out the blanks of a phrase."""
+"""The first match counts: "I-FGSM" and "random-start PGD" are iterative, and so is AutoAttack. A
+name may omit the spaces of a phrase."""
 
 
 def attack_kind(attack: str) -> Kind:
-    """From whole words of the attack's name; "other" where it says nothing."""
+    """The kind of an attack, from whole words of its name; "other" if none is known."""
     if attack == CLEAN:
         return "clean"
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", attack)  # FastGradientMethod, LinfPGD
-    name = " ".join(re.findall(r"[a-z]+", apart.lower()))
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", attack)  # FastGradientMethod, LinfPGD
+    name = " ".join(re.findall(r"[a-z]+", spaced.lower()))
     if name in ("auto", "standard"):
         return "iterative"
-    return next((kind for kind, phrases in _WORDS if any(_says(name, phrase) for phrase in phrases)), "other")
+    return next(
+        (kind for kind, phrases in _WORDS if any(_contains(name, phrase) for phrase in phrases)), "other"
+    )
 
 
-def _says(name: str, phrase: str) -> bool:
+def _contains(name: str, phrase: str) -> bool:
     return re.search(rf"\b{phrase.replace(' ', ' ?')}\b", name) is not None
 
 
 def targeted_success(attack: str) -> bool:
-    """Whether the name says that the attack drives at a class of its choice, which makes it weaker
-    than one that need not."""
+    """Whether the name says that the attack is targeted, which makes it weaker than an untargeted
+    one."""
     words = attack.lower()
     return (
         any(word in words for word in ("least", "target")) and "dlr" not in words and "untarget" not in words

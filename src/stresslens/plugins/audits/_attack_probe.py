@@ -1,4 +1,5 @@
-"""What the audits that attack share: at which radius to look, and who broke what others did not."""
+"""Shared by audits that run attacks: the radius to attack at, and images that only some attacks
+break."""
 
 from __future__ import annotations
 
@@ -14,42 +15,48 @@ from stresslens.plugins.audits._finding import no_sign, sign
 
 RUNGS = 4
 FEWEST = 2
-"""A single image that another attack breaks may be chance."""
+"""Fewest images for a sign; a single image that another attack breaks may be chance."""
 
 
 def ladder(probe: Probe) -> dict[float, NDArray[np.bool_]]:
-    """Which images the protocol breaks at up to `RUNGS` of the radii, spread evenly, each by itself."""
-    places = np.unique(np.linspace(0, len(probe.radii) - 1, RUNGS).round().astype(int))
-    return {probe.radii[place]: probe.broken(probe.protocol, probe.radii[place])[0] for place in places}
+    """Which images the protocol breaks at up to `RUNGS` evenly spaced radii, each attacked
+    separately."""
+    chosen = np.unique(np.linspace(0, len(probe.radii) - 1, RUNGS).round().astype(int))
+    return {probe.radii[k]: probe.broken(probe.protocol, probe.radii[k])[0] for k in chosen}
 
 
-def middle(probe: Probe) -> float:
-    """The radius of the ladder at which the protocol breaks nearest to half of the images: there is
-    most to tell."""
+def informative_radius(probe: Probe) -> float:
+    """The radius of the ladder at which the protocol breaks closest to half of the images.
+
+    Differences between attacks show best there.
+    """
     rungs = ladder(probe)
     return min(rungs, key=lambda eps: abs(float(rungs[eps].mean()) - 0.5))
 
 
-def only_by(
+def broken_only_by(
     probe: Probe, others: Sequence[Any], eps: float
 ) -> tuple[list[tuple[str, int]], NDArray[np.int64]]:
-    """How many of the images that the protocol leaves at a radius each of the other attacks breaks,
-    and which images those are."""
+    """Images that other attacks break at a radius, and the protocol does not.
+
+    Returns the name of each other attack with the number of images that it breaks, and the images'
+    positions.
+    """
     before, done = probe.broken(probe.protocol, eps)
     after, traces = probe.broken([*probe.protocol, *others], eps)
     return [(trace.attack, trace.broke) for trace in traces[len(done) :]], np.flatnonzero(after & ~before)
 
 
-def lost(
+def sign_from(
     audit: str, images: NDArray[np.int64], evidence: str, n: int, remedy: str, *, serious: bool = True
 ) -> Finding:
-    """A sign where at least `FEWEST` images fell that should not have, by their places."""
+    """A sign if at least `FEWEST` images were broken that should not be; `images` are positions."""
     if len(images) < FEWEST:
         return no_sign(audit, evidence, n)
     return sign(audit, evidence, n, remedy, serious=serious, items=[f"image {listed(images)}"])
 
 
 def listed(images: NDArray[np.int64], many: int = 8) -> str:
-    """Places of images, of many the first."""
+    """Positions of images as text; of more than `many` the first."""
     shown = ", ".join(map(str, images[:many]))
     return f"{shown}, …" if len(images) > many else shown

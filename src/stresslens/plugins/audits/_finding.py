@@ -1,4 +1,4 @@
-"""The three answers of an audit."""
+"""The three results of an audit: a sign, no sign, or not checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stresslens.core.types import Finding
 def sign(
     audit: str, evidence: str, n: int, remedy: str, *, serious: bool = True, items: Sequence[str] = ()
 ) -> Finding:
-    """There is a sign of trouble; `n` is how many images, rows or attempts were looked at."""
+    """There is a sign of a problem; `n` is the number of images, rows or attempts checked."""
     return Finding(audit, "sign", "serious" if serious else "minor", evidence, n, remedy, tuple(items))
 
 

@@ -1,4 +1,4 @@
-"""What the audits of a table share: which rows are comparable, and from when on a difference counts."""
+"""Shared by audits of a table: comparable rows, and how large a difference must be to count."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from stresslens.core.types import Finding
 from stresslens.plugins.audits._finding import no_sign, sign
 
 UNKNOWN = 0.01
-"""Where a table does not say over how many images, a difference counts from one point on."""
+"""If a table does not give the number of images, a difference counts from one point on."""
 MANY_IMAGES, MANY_POINTS = 5, 0.005
-"""A difference of five images one way (sign test p = 2⁻⁵) that is also half a point is called serious."""
+"""A difference is serious from five images in one direction (sign test p = 2⁻⁵) and half a point
+on."""
 
 
 def least(*rows: Row, images: int = 2) -> float:
-    """The difference from which two accuracies count as different: so many images, or one point
-    where n is not known, and always more than the rounding of the figures."""
+    """The smallest difference that counts between accuracies.
+
+    It is `images` images, or one point if n is not known, and always more than the rounding.
+    """
     known = [row.n for row in rows if row.n]
     share = images / min(known) if len(known) == len(rows) else UNKNOWN
     return max(share, *(1.5 * row.grain for row in rows)) - 1e-9
 
 
 def serious(difference: float, *rows: Row) -> bool:
-    """Whether a difference that counts is beyond chance, too."""
+    """Whether a difference that counts is also beyond chance."""
     known = [row.n for row in rows if row.n]
     if len(known) < len(rows):
         return difference >= UNKNOWN
@@ -32,7 +35,7 @@ def serious(difference: float, *rows: Row) -> bool:
 
 
 def clean_of(table: Sequence[Row], model: str) -> Row | None:
-    """The row of a model that nothing attacked."""
+    """The row with a model's clean accuracy."""
     return next((row for row in table if row.model == model and row.attack == CLEAN), None)
 
 
@@ -41,7 +44,7 @@ def attacked_rows(table: Sequence[Row]) -> list[Row]:
 
 
 def ladders(table: Sequence[Row]) -> Iterator[list[Row]]:
-    """The rows of one model under one attack in one norm, by ascending radius."""
+    """For each model, attack and norm, the rows by ascending radius."""
 
     def key(row: Row) -> tuple[str, str, str]:
         return row.model, row.attack, row.norm or ""
@@ -51,7 +54,7 @@ def ladders(table: Sequence[Row]) -> Iterator[list[Row]]:
 
 
 Pair = tuple[Row, Row]
-"""A row, and one that should have no more right."""
+"""A row, and another one whose accuracy should not be higher."""
 
 
 def out_of_order(
@@ -64,8 +67,10 @@ def out_of_order(
     *,
     serious: bool,
 ) -> Finding:
-    """A sign where in some of the pairs, `wrong`, the second row has more right than the first;
-    told by how much at most."""
+    """A sign if the second row has a higher accuracy in some of the pairs (`wrong`).
+
+    The evidence gives the largest difference.
+    """
     if not wrong:
         return no_sign(audit, f"in {len(pairs)} pairs {holds}", len(pairs))
     most = max(second.accuracy - first.accuracy for first, second in wrong)
@@ -75,20 +80,23 @@ def out_of_order(
         len(pairs),
         remedy,
         serious=serious,
-        items=[f"{said(first)}; {said(second)}" for first, second in wrong],
+        items=[f"{row_text(first)}; {row_text(second)}" for first, second in wrong],
     )
 
 
-def said(row: Row) -> str:
-    """A row's figure in words: "mlp under pgd at 0.05: 77.95 % (line 2)"."""
-    what = "unattacked" if row.attack == CLEAN else f"under {row.attack} at {row.eps:g}"
+def row_text(row: Row) -> str:
+    """A row as text: "mlp under pgd at 0.05: 77.95 % (line 2)"."""
+    what = "without attack" if row.attack == CLEAN else f"under {row.attack} at {row.eps:g}"
     name = f"{row.model} " if row.model else ""
     return f"{name}{what}: {100 * row.accuracy:.2f} %{f' (line {row.line})' if row.line else ''}"
 
 
 def stalls(clean: float, near: float, far: float, ratio: float) -> bool:
-    """Whether accuracy, after a fall from `clean` to `near`, stays there although the radius grows
-    by `ratio`, and is still more than half of what it was: a fourth of the first fall in a ball at
-    least four times as large."""
+    """Whether accuracy falls from `clean` to `near`, but hardly further to `far` at a larger
+    radius.
+
+    That is so if the radius grows by `ratio` ≥ 4, the further fall is less than a fourth of the
+    first, and more than half of the clean accuracy is left.
+    """
     fall, more = clean - near, near - far
     return ratio >= 4 and fall >= UNKNOWN and more < 0.25 * fall and far > clean / 2

@@ -6,43 +6,41 @@ from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
-from stresslens.plugins.audits._tables import clean_of, ladders, least, said, stalls
+from stresslens.plugins.audits._tables import clean_of, ladders, least, row_text, stalls
 
 AUDIT = "barely moves"
 
 
 def barely_moves(table: Sequence[Row]) -> Finding:
-    """A much larger radius costs hardly any more accuracy (Carlini et al. 2019, "accuracy against
-    perturbation budget").
+    """A much larger radius hardly lowers the accuracy further (Carlini et al. 2019).
 
-    A sign where a ball at least four times as large adds less than a fourth to the fall from the
-    clean accuracy, and more than half of that is left: the attack does not use the room it has. In
-    linf also where more than half is left at a radius of 0.5 or more, at which every image can be
-    made the same grey.
+    See "accuracy against perturbation budget" there. A sign if a radius at least four times as
+    large adds less than a fourth to the fall from the clean accuracy, and more than half of the
+    clean accuracy is left: the attack does not use its radius. In linf it is also a sign if more
+    than half is left at a radius of 0.5 or more, where every image can be made the same grey.
     """
     stalled: list[tuple[Row, Row, Row]] = []
     grey: list[tuple[Row, Row]] = []
-    looked = 0
+    checked = 0
     for rows in ladders(table):
         clean = clean_of(table, rows[0].model)
-        if clean is None or (
-            rows[0].norm == "l1" and attack_kind(rows[0].attack) == "single step"
-        ):  # which moves one pixel only
+        one_pixel = rows[0].norm == "l1" and attack_kind(rows[0].attack) == "single step"
+        if clean is None or one_pixel:
             continue
-        for place, far in enumerate(rows):
+        for k, far in enumerate(rows):
             if far.norm == "linf" and far.eps >= 0.5:
-                looked += 1
+                checked += 1
                 grey += [(far, clean)] if far.accuracy > clean.accuracy / 2 else []
-            for near in rows[:place]:
+            for near in rows[:k]:
                 if near.eps > 0 and far.eps >= 4 * near.eps:
-                    looked += 1
+                    checked += 1
                     falls = near.accuracy > far.accuracy - least(near, far)  # else: rising with radius
-                    found = falls and stalls(clean.accuracy, near.accuracy, far.accuracy, far.eps / near.eps)
-                    stalled += [(clean, near, far)] if found else []
-    if not looked:
+                    flat = stalls(clean.accuracy, near.accuracy, far.accuracy, far.eps / near.eps)
+                    stalled += [(clean, near, far)] if falls and flat else []
+    if not checked:
         return not_checked(AUDIT, "the table has no clean row with radii a factor of four apart")
     if not stalled and not grey:
-        return no_sign(AUDIT, f"in {looked} pairs the larger ball costs more accuracy", looked)
+        return no_sign(AUDIT, f"in {checked} pairs the larger radius lowers the accuracy further", checked)
     evidence = []
     if stalled:
         clean, near, far = max(
@@ -50,21 +48,23 @@ def barely_moves(table: Sequence[Row]) -> Finding:
         )
         evidence.append(
             f"{100 * (clean.accuracy - near.accuracy):.2f} points lost at radius {near.eps:g}, and "
-            f"{100 * (near.accuracy - far.accuracy):.2f} more at {far.eps:g}, {far.eps / near.eps:.3g} times as far"
+            f"{100 * (near.accuracy - far.accuracy):.2f} more at {far.eps:g}, "
+            f"{far.eps / near.eps:.3g} times as far"
         )
     if grey:
         evidence.append(
-            f"{100 * grey[0][0].accuracy:.2f} % still right at linf {grey[0][0].eps:g}, where any image can be made grey"
+            f"{100 * grey[0][0].accuracy:.2f} % still correct at linf {grey[0][0].eps:g}, "
+            "where any image can be made grey"
         )
     return sign(
         AUDIT,
         "; ".join(evidence),
-        looked,
-        "The attack hardly works, so its figures say nothing of the model. Let steps times step size be at least twice the radius "
-        "(the step a share of the radius), attack the true label rather than a distant target, and run PGD from random starts "
-        "or APGD; at linf 0.5 accuracy must be at chance.",
-        items=[f"{said(clean)}; {said(near)}; {said(far)}" for clean, near, far in stalled]
-        + [said(row) for row, _ in grey],
+        checked,
+        "The attack hardly works, so its figures say nothing about the model. Let steps times step size be "
+        "at least twice the radius (the step a share of the radius), attack the true label rather than a "
+        "distant target, and run PGD from random starts or APGD; at linf 0.5 accuracy must be at chance.",
+        items=[f"{row_text(clean)}; {row_text(near)}; {row_text(far)}" for clean, near, far in stalled]
+        + [row_text(row) for row, _ in grey],
     )
 
 

@@ -12,9 +12,11 @@ AUDIT = "black box below"
 
 
 def black_box_below(table: Sequence[Row]) -> Finding:
-    """An attack without gradients, from another model or at random leaves less right than the best
-    with gradients at the same radius (Athalye et al. 2018, section 3). A sign from two images on
-    (one point where n is not known)."""
+    """A black-box or random attack gives a lower accuracy than the best gradient attack at that
+    radius.
+
+    See Athalye et al. (2018), section 3. A sign from two images on (one point if n is not known).
+    """
     pairs = []
     for blind in table:
         if attack_kind(blind.attack) not in ("black box", "random") or blind.eps == 0:
@@ -38,9 +40,9 @@ def black_box_below(table: Sequence[Row]) -> Finding:
         AUDIT,
         pairs,
         below,
-        "the best attack with gradients leaves no more right",
+        "the best attack with gradients gives no higher accuracy",
         "the attack without gradients is the stronger one",
-        "Gradients mislead on that model, or the attack that uses them is weak: take more steps and restarts, a margin or dlr "
-        "loss, APGD; see whether the model rounds, is random, or saturates.",
+        "Gradients mislead on that model, or the attack that uses them is weak: take more steps and "
+        "restarts, a margin or dlr loss, or APGD; check whether the model rounds, is random, or saturates.",
         serious=any(serious(best.accuracy - blind.accuracy, blind, best) for blind, best in below),
     )

@@ -8,14 +8,18 @@ AUDIT = "dropped images"
 
 
 def dropped_images(curve: Curve) -> Finding:
-    """Fewer images were judged than were asked for, as when a last, partial batch is left out. One
-    is a sign."""
-    n, asked = len(curve.smallest), curve.asked
-    if n == asked:
+    """Fewer images were counted than the attack was given, for example without a last, partial
+    batch.
+
+    One missing image is a sign.
+    """
+    n, requested = len(curve.smallest), curve.asked
+    if n == requested:
         return no_sign(AUDIT, f"all {n:,} images are in the figures", n)
     return sign(
         AUDIT,
-        f"{asked:,} images were asked for, and {n:,} are in the figures",
-        asked,
-        "Attack and count every image, the last partial batch too (no drop_last), and images already wrong as not robust.",
+        f"{requested:,} images were requested, and {n:,} are in the figures",
+        requested,
+        "Attack and count every image, also the last partial batch (no drop_last), "
+        "and count images that are already misclassified as not robust.",
     )

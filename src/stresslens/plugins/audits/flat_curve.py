@@ -11,12 +11,12 @@ AUDIT = "flat curve"
 
 
 def flat_curve(curve: Curve) -> Finding:
-    """Robust accuracy stays where it is although the ball grows (Carlini et al. 2019, "accuracy
-    against perturbation budget").
+    """Robust accuracy hardly falls although the radius grows (Carlini et al. 2019).
 
-    A sign where a radius at least four times another adds less than a fourth to the fall so far,
-    with more than half of the clean accuracy left; in linf also where more than half is left at 0.5
-    or more, at which any image can be made grey.
+    See "accuracy against perturbation budget" there. A sign if a radius at least four times another
+    adds less than a fourth to the fall so far, with more than half of the clean accuracy left. In
+    linf it is also a sign if more than half is left at 0.5 or more, where any image can be made
+    grey.
     """
     n = len(curve.smallest)
     right = {eps: int(curve.robust(eps).sum()) for eps in curve.radii if eps > 0}
@@ -31,15 +31,17 @@ def flat_curve(curve: Curve) -> Finding:
     if not flat and not grey:
         return no_sign(
             AUDIT,
-            f"larger balls break more: {clean:,} right unattacked, {right[max(right)]:,} at {max(right):g}",
+            f"larger radii break more: {clean:,} correct without attack, {right[max(right)]:,} at "
+            f"{max(right):g}",
             n,
         )
     near, far = max(flat, key=lambda pair: pair[1] / pair[0]) if flat else (min(right), grey[0])
     return sign(
         AUDIT,
-        f"of {clean:,} images right unattacked {right[near]:,} survive radius {near:g}, and {right[far]:,} still survive {far:g}",
+        f"of {clean:,} images that are correct without attack, {right[near]:,} survive radius {near:g}, "
+        f"and {right[far]:,} still survive {far:g}",
         n,
-        "The attack does not use the room it has: give it more steps, a step that is a share of the radius, random starts, "
-        "another loss (dlr_targeted), and run the standard protocol.",
-        items=[f"radius {eps:g}: {count:,} of {n:,} right" for eps, count in right.items()],
+        "The attack does not use its radius: give it more steps, a step that is a share of the radius, "
+        "random starts, another loss (dlr_targeted), and run the standard protocol.",
+        items=[f"radius {eps:g}: {count:,} of {n:,} correct" for eps, count in right.items()],
     )

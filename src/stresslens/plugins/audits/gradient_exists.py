@@ -6,28 +6,32 @@ from stresslens.core.attack_base import attacked, margins
 from stresslens.core.errors import first_line
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._finding import no_sign, sign
-from stresslens.plugins.audits._forward import few, slopes
+from stresslens.plugins.audits._forward import few, input_gradients
 
 AUDIT = "gradient exists"
 
 
 def gradient_exists(model: nn.Module, images: tuple[Tensor, Tensor]) -> Finding:
-    """No gradient reaches the input, or one that is exactly zero, of the margin of the true class,
-    which does not saturate as cross-entropy does. A sign from two images and 1 % on (Athalye et al.
-    2018: shattered gradients)."""
+    """No gradient reaches the input, or the gradient is exactly zero (shattered gradients).
+
+    The gradient is that of the true class's margin, which does not saturate as cross-entropy does.
+    A sign from two images and 1 % on (Athalye et al. 2018).
+    """
     x, y = few(images)
     remedy = (
-        "The forward pass is cut or piecewise constant: detach(), numpy, rounding, thresholds, argmax, JPEG. Put the identity or "
-        "a smooth likeness in its place on the backward pass (BPDA, Athalye et al. 2018), and attack without gradients as well "
-        "(square)."
+        "The forward pass is cut or piecewise constant: detach(), numpy, rounding, thresholds, argmax, JPEG. "
+        "Replace it by the identity or a smooth approximation on the backward pass (BPDA, Athalye et al. "
+        "2018), and attack without gradients as well (square)."
     )
     try:
         with attacked(model):
-            grad = slopes(model, x, margins, y)
-    except RuntimeError as error:  # what autograd raises; others are the model's own
+            grad = input_gradients(model, x, margins, y)
+    except RuntimeError as error:  # autograd raises it; other errors are the model's
         return sign(AUDIT, f"the backward pass fails: {first_line(error)}", len(x), remedy)
     flat = int((~grad.flatten(1).any(1)).sum())
-    said = f"the margin's gradient at the input is exactly zero for {flat} of {len(x)} images"
+    evidence = f"the margin's gradient at the input is exactly zero for {flat} of {len(x)} images"
     return (
-        sign(AUDIT, said, len(x), remedy) if flat >= max(2, 0.01 * len(x)) else no_sign(AUDIT, said, len(x))
+        sign(AUDIT, evidence, len(x), remedy)
+        if flat >= max(2, 0.01 * len(x))
+        else no_sign(AUDIT, evidence, len(x))
     )

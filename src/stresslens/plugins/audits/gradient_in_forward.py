@@ -10,36 +10,38 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import attacked
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._finding import no_sign, sign
-from stresslens.plugins.audits._forward import answers, few
+from stresslens.plugins.audits._forward import few, logits_of
 
 AUDIT = "gradient in forward"
 
 
 def gradient_in_forward(model: nn.Module, images: tuple[Tensor, Tensor]) -> Finding:
-    """The forward pass takes gradients of its own, a sign by itself: the model adapts to, or
-    purifies, the image that it is given (AutoAttack's check; Croce et al. 2022, "Evaluating the
-    adversarial robustness of adaptive test-time defenses")."""
+    """The forward pass computes gradients: the model adapts to the image, or purifies it.
+
+    This alone is a sign (AutoAttack's check; Croce et al. 2022, "Evaluating the adversarial
+    robustness of adaptive test-time defenses").
+    """
     x, _ = few(images, 32)
     calls: list[str] = []
-    with attacked(model), _listening(calls):
-        answers(model, x)
+    with attacked(model), _recorded(calls):
+        logits_of(model, x)
     if not calls:
-        return no_sign(AUDIT, f"a pass over {len(x)} images takes no gradient", len(x))
+        return no_sign(AUDIT, f"a pass over {len(x)} images computes no gradient", len(x))
     return sign(
         AUDIT,
         f"a pass over {len(x)} images calls {', '.join(sorted(set(calls)))} ({len(calls)} times)",
         len(x),
-        "Attack the whole process: through its inner steps (create_graph=True), or the model without them, and transfer; a "
-        "gradient that stops at the adaptation says nothing.",
+        "Attack the whole process: through its inner steps (create_graph=True), or attack the model without "
+        "them and transfer; a gradient that stops at the adaptation is not informative.",
     )
 
 
 @contextmanager
-def _listening(calls: list[str]) -> Iterator[None]:
-    """Notes every backward pass that is begun while it holds."""
+def _recorded(calls: list[str]) -> Iterator[None]:
+    """Appends the name of every call that starts a backward pass inside the context."""
     originals = {name: getattr(torch.autograd, name) for name in ("grad", "backward")}
 
-    def noted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def recorded(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             calls.append(f"torch.autograd.{name}")
             return original(*args, **options)
@@ -47,7 +49,7 @@ def _listening(calls: list[str]) -> Iterator[None]:
         return call
 
     for name, original in originals.items():
-        setattr(torch.autograd, name, noted(name, original))
+        setattr(torch.autograd, name, recorded(name, original))
     try:
         yield
     finally:

@@ -14,11 +14,11 @@ UNKNOWN = 0.02
 
 
 def hardening_backfires(table: Sequence[Row]) -> Finding:
-    """A model hardened against an attack is less robust than one trained on clean images, under an
-    attack of the same kind at the same radius.
+    """An adversarially trained model is less robust than one trained on clean images.
 
-    A sign where the difference is beyond twice its standard error over n images (two points where n
-    is not known): serious under the very kind of attack it was trained on, minor under others.
+    They are compared under the same attack at the same radius. A sign if the difference is more
+    than twice its standard error over n images (two points if n is not known). It is serious under
+    the kind of attack that the model was trained on, and minor under others.
     """
     rows = attacked_rows(table)
     plain = [row for row in rows if row.trained == CLEAN]
@@ -34,7 +34,8 @@ def hardening_backfires(table: Sequence[Row]) -> Finding:
     if not pairs:
         return not_checked(
             AUDIT,
-            "the table does not tell a model trained on clean images and a hardened one under the same attack",
+            "the table does not have a model trained on clean images and an adversarially trained one "
+            "under the same attack",
         )
     worse = [
         (hard, base)
@@ -45,11 +46,11 @@ def hardening_backfires(table: Sequence[Row]) -> Finding:
         AUDIT,
         pairs,
         worse,
-        "the hardened model is as robust as the plain one, or more",
-        "the hardened model is less robust than the plain one",
-        "Compare the clean accuracies and the training losses first: the hardened model may be under-trained (train until the "
-        "loss is flat) or catastrophically overfitted (watch PGD during training). Then test the attack that it was trained with "
-        "by itself.",
+        "the adversarially trained model is at least as robust as the plain one",
+        "the adversarially trained model is less robust than the plain one",
+        "Compare the clean accuracies and the training losses first: the adversarially trained model may be "
+        "under-trained (train until the loss is flat) or catastrophically overfitted (monitor PGD during "
+        "training). Then test the attack of its training separately.",
         serious=any(attack_kind(hard.attack) == attack_kind(hard.trained) for hard, _ in worse),
     )
 

@@ -10,8 +10,11 @@ AUDIT = "input range"
 
 
 def input_range(images: tuple[Tensor, Tensor]) -> Finding:
-    """The attacked images do not lie in [0, 1], or use hardly any of it (a brightest pixel below
-    0.05): a radius then does not mean what it says, which is a serious sign."""
+    """The attacked images are not in [0, 1], or use little of it (the brightest pixel is below
+    0.05).
+
+    The radius then has another meaning than its value says, which is a serious sign.
+    """
     x, _ = images
     low, high = float(x.min()), float(x.max())
     if not torch.isfinite(x).all() or low < 0 or high > 1:
@@ -19,7 +22,8 @@ def input_range(images: tuple[Tensor, Tensor]) -> Finding:
             AUDIT,
             f"the {len(x):,} images range from {low:.3g} to {high:.3g}",
             len(x),
-            "Give images as floats in [0, 1] (uint8 divided by 255, once), and let normalising be the model's first layer.",
+            "Give images as floats in [0, 1] (uint8 divided by 255, once), "
+            "and make normalisation the model's first layer.",
         )
     if high < 0.05:
         return sign(

@@ -13,11 +13,11 @@ AUDIT = "ladder rises"
 
 
 def ladder_rises(probe: Probe) -> Finding:
-    """Image by image, the protocol breaks at a smaller radius what it does not at a larger one,
-    each radius attacked by itself (Athalye et al. 2018, section 3); a curve by bisection cannot
-    show it.
+    """The protocol breaks an image at a smaller radius, but not at a larger one.
 
-    A sign from two images between two radii on, serious from a twentieth of the images on.
+    Each radius is attacked separately (Athalye et al. 2018, section 3); a curve found by bisection
+    cannot show this. A sign from two images between two radii on, serious from a twentieth of the
+    images on.
     """
     rungs = ladder(probe)
     if len(rungs) < 2:
@@ -27,19 +27,19 @@ def ladder_rises(probe: Probe) -> Finding:
         (near, far): np.flatnonzero(rungs[near] & ~rungs[far]) for near, far in combinations(sorted(rungs), 2)
     }
     (near, far), images = max(escapes.items(), key=lambda item: len(item[1]))
-    said = f"{len(images)} of {n} images fall at radius {near:g} and survive {far:g}"
+    evidence = f"{len(images)} of {n} images are broken at radius {near:g} and survive {far:g}"
     if len(images) < 2:
-        return no_sign(AUDIT, f"over {len(rungs)} radii, each by itself: {said}", n)
+        return no_sign(AUDIT, f"over {len(rungs)} radii, each attacked separately: {evidence}", n)
     return sign(
         AUDIT,
-        said,
+        evidence,
         n,
-        "At the larger radius the attack loses its way: let its step be a share of the radius, start also from what a smaller "
-        "radius found, and take more steps.",
+        "At the larger radius the attack is weaker: let its step be a share of the radius, start also from "
+        "the adversarial images of a smaller radius, and take more steps.",
         serious=len(images) >= max(3, 0.05 * n),
         items=[
-            f"broken at {a:g}, not at {b:g}: image {listed(found)}"
-            for (a, b), found in escapes.items()
-            if len(found) >= 2
+            f"broken at {a:g}, not at {b:g}: image {listed(escaped)}"
+            for (a, b), escaped in escapes.items()
+            if len(escaped) >= 2
         ],
     )

@@ -2,19 +2,19 @@ from __future__ import annotations
 
 from stresslens.core.evidence import Probe
 from stresslens.core.types import Finding
-from stresslens.plugins.audits._attack_probe import middle
+from stresslens.plugins.audits._attack_probe import informative_radius
 from stresslens.plugins.audits._finding import no_sign, sign
 
 AUDIT = "leaves marks"
 
 
 def leaves_marks(probe: Probe) -> Finding:
-    """An attack leaves the model in another state: its mode, gradients in its parameters, or that
-    they ask for some.
+    """An attack changes the model's state: its mode, gradients, or requires_grad of parameters.
 
-    What is judged after it, other attacks included, is then another model. Any such attack is a sign.
+    Everything that is measured afterwards, also by other attacks, is then of a changed model. Any
+    such attack is a sign.
     """
-    probe.broken(probe.protocol, middle(probe))
+    probe.broken(probe.protocol, informative_radius(probe))
     n = len(probe.labels)
     marks = tuple(dict.fromkeys(probe.disturbed))
     if not marks:
@@ -23,7 +23,7 @@ def leaves_marks(probe: Probe) -> Finding:
         AUDIT,
         "; ".join(marks[:3]),
         n,
-        "Let the attack call model.eval() itself and put the mode back in a finally, and take gradients with torch.autograd.grad "
-        "of the input alone.",
+        "Let the attack call model.eval() itself and restore the mode in a finally block, "
+        "and compute gradients with torch.autograd.grad for the input alone.",
         items=marks,
     )

@@ -10,11 +10,10 @@ AUDIT = "outside the ball"
 
 
 def outside_the_ball(trace: Sequence[Trace]) -> Finding:
-    """Attacks returned images outside their ball or the box [0, 1]. Such images are never counted
-    as broken here, but whoever counts them overstates the attack, and whoever discards them
-    understates it.
+    """Attacks returned images outside their ball or the box [0, 1].
 
-    A sign from two images of an attempt on.
+    Such images are never counted as broken here. Counting them would overstate the attack, and
+    discarding them understates it. A sign from two images of an attempt on.
     """
     if not trace:
         return not_checked(AUDIT, "nothing was attacked")
@@ -30,11 +29,13 @@ def outside_the_ball(trace: Sequence[Trace]) -> Finding:
     )
     return sign(
         AUDIT,
-        f"{worst.attack}: {worst.outside:,} of {worst.n:,} returned images lie outside at radius {worst.eps:g}; {beyond}",
+        f"{worst.attack}: {worst.outside:,} of {worst.n:,} returned images are outside "
+        f"at radius {worst.eps:g}; {beyond}",
         n,
-        "Project onto the ball around the clean image after each step, then clamp to [0, 1]. A factor near 1/std (3.2 for MNIST, "
-        "about 4 for CIFAR-10) means that the radius was divided by the deviation, or applied to normalised images; a factor of 2 "
-        "that the attacked image is kept in the perturbation's place.",
+        "Project onto the ball around the clean image after each step, then clamp to [0, 1]. A factor near "
+        "1/std (3.2 for MNIST, about 4 for CIFAR-10) means that the radius was divided by the standard "
+        "deviation, or applied to normalised images. A factor of 2 means that the attacked image is stored "
+        "instead of the perturbation.",
         items=[
             f"{one.attack} at {one.eps:g}: {one.outside:,} of {one.n:,} outside, up to {one.excess:.3g} radii"
             for one in out

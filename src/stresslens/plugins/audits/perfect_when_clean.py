@@ -8,23 +8,26 @@ AUDIT = "perfect when clean"
 
 
 def perfect_when_clean(curve: Curve, *, least: Count = 100) -> Finding:
-    """Every image is right unattacked. Minor: it may be so; it is also what labels taken from the
-    model's own answers look like, and then the errors of the model are missing from the robust
-    accuracy."""
+    """Every image is classified correctly without attack.
+
+    Minor: it may be true, but labels taken from the model's own predictions look the same, and then
+    the model's errors are missing from the robust accuracy.
+    """
     n = len(curve.smallest)
     if n < least:
-        return not_checked(AUDIT, f"{n} images are too few to wonder (from {least} on)")
+        return not_checked(AUDIT, f"{n} images are too few; at least {least} are needed")
     if (curve.smallest > 0).all() and (curve.reported is None or curve.reported < 1):
         return sign(
             AUDIT,
-            f"all {n:,} images are right unattacked",
+            f"all {n:,} images are correct without attack",
             n,
-            "See that the labels are the data's own, not the model's predictions, and that the images were not chosen for being "
-            "right.",
+            "Check that the labels are those of the data set, not the model's predictions, "
+            "and that the images were not chosen because they are classified correctly.",
             serious=False,
         )
     return no_sign(
         AUDIT,
-        f"{int((curve.smallest <= 0).sum()):,} of {n:,} images are wrong unattacked, or the record agrees",
+        f"{int((curve.smallest <= 0).sum()):,} of {n:,} images are misclassified without attack, or the "
+        "record agrees",
         n,
     )

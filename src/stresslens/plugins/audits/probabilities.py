@@ -6,18 +6,20 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import attacked
 from stresslens.core.types import Finding, Positive
 from stresslens.plugins.audits._finding import no_sign, sign
-from stresslens.plugins.audits._forward import answers, few
+from stresslens.plugins.audits._forward import few, logits_of
 
 AUDIT = "probabilities"
 
 
 def probabilities(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-5) -> Finding:
-    """The model returns probabilities, not logits: rows in [0, 1] that sum to 1 within `tolerance`
-    (AutoAttack's check). Cross-entropy then takes a softmax of a softmax, whose gradient is small
-    and soon zero. Logarithms of probabilities are no sign."""
+    """The model returns probabilities instead of logits (AutoAttack's check).
+
+    That is, rows are in [0, 1] and sum to 1 within `tolerance`. Cross-entropy is then of a softmax
+    of a softmax, whose gradient is small or zero. Logarithms of probabilities are not a sign.
+    """
     x, _ = few(images)
     with attacked(model):
-        logits = answers(model, x)
+        logits = logits_of(model, x)
     inside = bool((logits >= -tolerance).all() and (logits <= 1 + tolerance).all())
     sums = bool(((logits.sum(1) - 1).abs() <= tolerance).all())
     one_hot = inside and bool(((logits <= tolerance) | (logits >= 1 - tolerance)).all())
@@ -26,15 +28,15 @@ def probabilities(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance:
         if logs and logits.shape[1] > 1:
             return no_sign(
                 AUDIT,
-                f"the {len(x)} answers are logarithms of probabilities, which are logits of a kind",
+                f"the {len(x)} outputs are logarithms of probabilities, which are valid logits",
                 len(x),
             )
-        return no_sign(AUDIT, f"the {len(x)} answers are not probabilities", len(x))
-    what = "one-hot answers (an argmax inside)" if one_hot else "probabilities (a softmax inside)"
+        return no_sign(AUDIT, f"the {len(x)} outputs are not probabilities", len(x))
+    what = "one-hot outputs (an argmax inside)" if one_hot else "probabilities (a softmax inside)"
     return sign(
         AUDIT,
-        f"all {len(x)} answers lie in [0, 1] and sum to 1: {what}",
+        f"all {len(x)} outputs are in [0, 1] and sum to 1: {what}",
         len(x),
-        "Return what goes into the softmax. If the model cannot be changed, attack a loss of the probabilities' logarithm, or the "
-        "margin.",
+        "Return the input of the softmax. If the model cannot be changed, "
+        "attack a loss of the probabilities' logarithm, or the margin.",
     )

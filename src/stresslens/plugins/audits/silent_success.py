@@ -10,10 +10,12 @@ AUDIT = "silent success"
 
 
 def silent_success(trace: Sequence[Trace]) -> Finding:
-    """Images of which an attack met an adversarial inside ball and box and returned another that is
-    none (Pintor et al. 2022, indicator 2). A sign from two images on. Attacks that stop at the
-    first success cannot show it, nor can those on a random model, whose verdicts on the way and at
-    the end are different draws."""
+    """An iterate inside ball and box was adversarial, but the returned image is not.
+
+    See Pintor et al. (2022), indicator 2. A sign from two images on. It cannot be seen of attacks
+    that stop at the first success, nor on a random model, whose predictions for iterates and
+    returned images are different draws.
+    """
     if not trace:
         return not_checked(AUDIT, "nothing was attacked")
     trace = [one for one in trace if one.passes == 1]
@@ -22,13 +24,14 @@ def silent_success(trace: Sequence[Trace]) -> Finding:
     n = max(one.n for one in trace)
     silent = [one for one in trace if one.silent >= 2]
     if not silent:
-        return no_sign(AUDIT, f"{len(trace)} attempts returned what they had found", n)
+        return no_sign(AUDIT, f"{len(trace)} attempts returned the adversarial images that they found", n)
     worst = max(silent, key=lambda one: one.silent)
     return sign(
         AUDIT,
-        f"{worst.attack}: of {worst.silent:,} of {worst.n:,} images an adversarial was met on the way and not returned "
-        f"(radius {worst.eps:g})",
+        f"{worst.attack}: for {worst.silent:,} of {worst.n:,} images an iterate was adversarial "
+        f"and was not returned (radius {worst.eps:g})",
         n,
-        "Keep, for each image, the best iterate of all steps and restarts: success first, then the loss; never the last.",
+        "Keep, for each image, the best iterate of all steps and restarts (success first, then the loss), "
+        "not the last.",
         items=[f"{one.attack} at {one.eps:g}: {one.silent:,} of {one.n:,}" for one in silent],
     )

@@ -11,16 +11,18 @@ AUDIT = "size of table"
 
 
 def size_of_table(table: Sequence[Row]) -> Finding:
-    """Figures without the number of images, of which nobody can tell how far chance reaches; minor."""
+    """The number of images is missing, so the uncertainty of the figures is unknown; minor."""
     if not table:
         return not_checked(AUDIT, "the table has no rows")
     silent = sum(row.n is None for row in table)
     if silent:
         return sign(
             AUDIT,
-            f"{silent} of {len(table)} figures do not say over how many images; differences below one point were not looked at",
+            f"{silent} of {len(table)} figures do not give the number of images; "
+            "differences below one point were not checked",
             len(table),
-            "Add a column n: over 1,000 images a figure near 50 % is uncertain by 3 points each way, over 10,000 by 1.",
+            "Add a column n: over 1,000 images a figure near 50 % is uncertain by ±3 points, over 10,000 "
+            "by ±1.",
             serious=False,
         )
     sizes = [row.n for row in table if row.n]

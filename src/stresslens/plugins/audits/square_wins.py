@@ -4,33 +4,36 @@ import numpy as np
 
 from stresslens.core.evidence import Probe
 from stresslens.core.types import Count, Finding
-from stresslens.plugins.audits._attack_probe import FEWEST, lost, middle, only_by
+from stresslens.plugins.audits._attack_probe import FEWEST, broken_only_by, informative_radius, sign_from
 
 AUDIT = "square wins"
 THOROUGH = {"apgd": {"loss": "margin_targeted", "steps": 100}}
 
 
 def square_wins(probe: Probe, *, queries: Count = 500) -> Finding:
-    """The Square attack (Andriushchenko et al. 2020), which takes no gradients, breaks images that
-    neither the protocol does nor APGD at every class's margin: gradients mislead (Athalye et al.
-    2018).
+    """The Square attack breaks images that neither the protocol nor APGD breaks: gradients mislead.
 
-    Images that APGD breaks after all say that the protocol is short of steps or targets, not that
-    gradients are useless. A sign from two images on, serious from 3 %.
+    Square (Andriushchenko et al. 2020) uses no gradients; APGD is run on the margins of all classes
+    (Athalye et al. 2018). Images that APGD breaks are not counted: for them the protocol lacks
+    steps or targets, but gradients are useful. A sign from two images on, serious from 3 % on.
     """
-    eps, n = middle(probe), len(probe.labels)
-    _, images = only_by(probe, [{"square": {"queries": queries}}], eps)
-    said = f"at radius {eps:g} Square ({queries} queries) breaks {len(images)} of {n} images that the protocol leaves"
+    eps, n = informative_radius(probe), len(probe.labels)
+    _, images = broken_only_by(probe, [{"square": {"queries": queries}}], eps)
+    evidence = (
+        f"at radius {eps:g} Square ({queries} queries) breaks {len(images)} of {n} images "
+        "that the protocol does not"
+    )
     if len(images) >= FEWEST:
-        _, reached = only_by(probe, [THOROUGH], eps)
+        _, reached = broken_only_by(probe, [THOROUGH], eps)
         images = np.setdiff1d(images, reached)
-        said += f", {len(images)} of them beyond APGD at every margin too"
-    return lost(
+        evidence += f"; APGD on every margin does not break {len(images)} of them either"
+    return sign_from(
         AUDIT,
         images,
-        said,
+        evidence,
         n,
-        "Gradients mislead on this model or with this loss: attack a margin or dlr as well, from several starts, replace what has "
-        "no gradient on the backward pass (BPDA), and keep Square in the protocol.",
+        "Gradients mislead on this model or with this loss: attack a margin or dlr as well, from several "
+        "starts, replace steps without a gradient on the backward pass (BPDA), and keep Square in the "
+        "protocol.",
         serious=len(images) >= 0.03 * n,
     )

@@ -8,13 +8,13 @@ AUDIT = "steps at origin"
 
 
 def steps_at_origin(curve: Curve) -> Finding:
-    """The curve falls at its very beginning and hardly afterwards: the smallest radius, at most a
-    tenth of the largest, already breaks more than half of what the largest does, and more than 10 %
-    of the images.
+    """The curve falls at its beginning and hardly afterwards.
 
-    Minor. Margins of trained models are spread out, so few images are broken at once; a model that
-    is not continuous (rounding of its input, randomness, a lookup) or one that is attacked in
-    another mode than it was evaluated in falls like this.
+    That is, the smallest radius, at most a tenth of the largest, already breaks more than 10 % of
+    the images, and more than half of those that the largest breaks. Minor. Margins of trained
+    models are spread out, so few images are broken at once. The curve falls like this if the model
+    is not continuous (rounded input, randomness, a lookup), or is attacked in another mode than
+    evaluated.
     """
     n = len(curve.smallest)
     radii = [eps for eps in curve.radii if eps > 0]
@@ -22,14 +22,14 @@ def steps_at_origin(curve: Curve) -> Finding:
         return not_checked(AUDIT, "no radius is as small as a tenth of the largest")
     clean = int((curve.smallest > 0).sum())
     first, last = (clean - int(curve.robust(eps).sum()) for eps in (radii[0], radii[-1]))
-    said = f"radius {radii[0]:g} breaks {first:,} of {clean:,} images, {radii[-1]:g} breaks {last:,}"
+    evidence = f"radius {radii[0]:g} breaks {first:,} of {clean:,} images, {radii[-1]:g} breaks {last:,}"
     if first <= max(2, 0.1 * n) or 2 * first <= last or last > 0.95 * clean:
-        return no_sign(AUDIT, said, n)
+        return no_sign(AUDIT, evidence, n)
     return sign(
         AUDIT,
-        said,
+        evidence,
         n,
-        "Look at smaller radii. Where the curve stays as low down to nothing, the model's answers depend on something other than "
-        "the image: mode, randomness, rounding of its input.",
+        "Attack at smaller radii. If the curve stays as low down to radius 0, the model's outputs depend on "
+        "something other than the image: mode, randomness, rounding of its input.",
         serious=False,
     )

@@ -12,30 +12,30 @@ MOST = 0.1
 
 
 def still_rising(trace: Sequence[Trace]) -> Finding:
-    """The loss of images that an attack could not break was still rising when it ended (Pintor et
-    al. 2022, indicator 4).
+    """The loss of images that an attack could not break still rose when it ended.
 
-    Of each survivor the best loss so far (cross-entropy by its logarithm), scaled to [0, 1] over
-    its path; over the last ten steps (of fewer than 50, over a fifth of them) it should rise by at
-    most 0.05. Left out are attempts of fewer than 20 iterates, and attacks that tell only the mean
-    loss of a batch, as PGD does: steps that do not shrink find better ways until the end. Minor,
-    from two images on, where it is beyond chance (the lower end of the 95 % interval) more than a
-    tenth of the survivors. How much it costs is shown by doubling the steps.
+    See Pintor et al. (2022), indicator 4. The best loss so far of each survivor (the logarithm of
+    cross-entropy) is scaled to [0, 1] over its path. Over the last ten steps (with fewer than 50
+    steps, the last fifth) it should rise by at most 0.05. Attempts of fewer than 20 iterates are
+    left out, and so are attacks that report only the mean loss of a batch, as PGD does: with a
+    constant step size the loss rises until the end. Minor; a sign from two images on, if they are
+    beyond chance (the lower end of the 95 % interval) more than a tenth of the survivors. The audit
+    of doubled steps shows how many images this costs.
     """
     followed = [one for one in trace if one.followed]
     if not followed:
-        return not_checked(AUDIT, "no attack showed its loss over 20 iterates of an image that survived")
+        return not_checked(AUDIT, "no attack reported its loss over 20 iterates of an image that survived")
     n = max(one.followed for one in followed)
     worst = max(followed, key=_least)
-    still = f"{worst.rising:,} of {worst.followed:,} survivors"
-    said = f"{worst.attack} at {worst.eps:g}: the loss of {still} still rose in the last steps"
+    rising = f"{worst.rising:,} of {worst.followed:,} survivors"
+    evidence = f"{worst.attack} at {worst.eps:g}: the loss of {rising} still rose in the last steps"
     if worst.rising < 2 or _least(worst) <= MOST:
-        return no_sign(AUDIT, said, n)
+        return no_sign(AUDIT, evidence, n)
     return sign(
         AUDIT,
-        said,
+        evidence,
         n,
-        "Take more steps, and see whether the robust accuracy falls (doubled steps).",
+        "Take more steps, and check whether the robust accuracy falls (doubled steps).",
         serious=False,
         items=[
             f"{one.attack} at {one.eps:g}: {one.rising:,} of {one.followed:,}"

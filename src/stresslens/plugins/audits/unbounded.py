@@ -10,22 +10,22 @@ AUDIT = "unbounded"
 
 
 def unbounded(probe: Probe) -> Finding:
-    """With every image of the box allowed, the protocol must break all (Athalye et al. 2018,
-    section 3; Carlini et al. 2019).
+    """The protocol does not break all images although every image of the box is allowed.
 
-    A sign from two images left on, serious from a tenth of them.
+    See Athalye et al. (2018), section 3, and Carlini et al. (2019). A sign from two surviving
+    images on, serious from a tenth of the images on.
     """
     n = len(probe.labels)
     broken, _ = probe.broken(probe.protocol, math.inf)
     left = int((~broken).sum())
-    said = f"without a bound {left} of {n} images stay right"
+    evidence = f"without a bound {left} of {n} images stay correct"
     if left < 2:
-        return no_sign(AUDIT, said, n)
+        return no_sign(AUDIT, evidence, n)
     return sign(
         AUDIT,
-        said,
+        evidence,
         n,
-        "The attack fails where success is certain, so its figures at small radii say nothing: see whether gradients are zero, and "
-        "whether steps grow with the radius.",
+        "The attack fails where success is certain, so its figures at small radii are not informative: "
+        "check whether gradients are zero, and whether steps grow with the radius.",
         serious=left >= max(3, 0.1 * n),
     )

@@ -1,5 +1,8 @@
-"""The operations of RandAugment on a batch: images x (N, C, H, W) in [0, 1], a sign ±1 (N, 1, 1, 1)
-for each, and one strength in [0, 1] for all. What leaves the box is cut off by the caller."""
+"""The operations of RandAugment on a batch.
+
+x (N, C, H, W) are images in [0, 1], `sign` (N, 1, 1, 1) is ±1 for each, and `strength` in [0, 1] is
+the same for all. The caller clamps the results to [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -18,35 +21,35 @@ def identity(x: Tensor, sign: Tensor, strength: float) -> Tensor:
 
 
 def shear_x(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Up to 0.3 columns a row; the upper left corner stays."""
-    down, right = _places(x)
-    return _taken_from(x, down, right + 0.3 * strength * sign * down)
+    """Shifts each row by up to 0.3 columns more than the one above; the upper left corner stays."""
+    down, right = _pixel_centres(x)
+    return _sample_at(x, down, right + 0.3 * strength * sign * down)
 
 
 def shear_y(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    down, right = _places(x)
-    return _taken_from(x, down + 0.3 * strength * sign * right, right)
+    down, right = _pixel_centres(x)
+    return _sample_at(x, down + 0.3 * strength * sign * right, right)
 
 
 def translate_x(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """By whole pixels, up to 150/331 of the width."""
-    down, right = _places(x)
-    return _taken_from(x, down, right - sign * int(strength * 150 / 331 * x.shape[3]))
+    """Shifts by whole pixels, up to 150/331 of the width."""
+    down, right = _pixel_centres(x)
+    return _sample_at(x, down, right - sign * int(strength * 150 / 331 * x.shape[3]))
 
 
 def translate_y(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    down, right = _places(x)
-    return _taken_from(x, down - sign * int(strength * 150 / 331 * x.shape[2]), right)
+    down, right = _pixel_centres(x)
+    return _sample_at(x, down - sign * int(strength * 150 / 331 * x.shape[2]), right)
 
 
 def rotate(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """By up to 30 degrees about the middle, against the clock where the sign is +1."""
+    """Rotates about the centre by up to 30 degrees, counter-clockwise if the sign is +1."""
     angle = math.radians(30 * strength)
-    down, right = _places(x)
+    down, right = _pixel_centres(x)
     middle, centre = x.shape[2] / 2, x.shape[3] / 2
     down, right = down - middle, right - centre
     cos, sin = math.cos(angle), sign * math.sin(angle)
-    return _taken_from(x, middle + cos * down + sin * right, centre + cos * right - sin * down)
+    return _sample_at(x, middle + cos * down + sin * right, centre + cos * right - sin * down)
 
 
 def brightness(x: Tensor, sign: Tensor, strength: float) -> Tensor:
@@ -54,20 +57,22 @@ def brightness(x: Tensor, sign: Tensor, strength: float) -> Tensor:
 
 
 def contrast(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Away from, or towards, the mean of the grey image."""
+    """Scales the distance from the mean of the grey image."""
     mean = _grey(x).double().mean((1, 2, 3), keepdim=True).to(x.dtype)
     return mean + (x - mean) * _factor(sign, strength)
 
 
 def colour(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Away from, or towards, the grey image."""
+    """Scales the distance from the grey image."""
     grey = _grey(x)
     return grey + (x - grey) * _factor(sign, strength)
 
 
 def sharpness(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Away from, or towards, a smoothed image, in which a pixel counts five times, each neighbour
-    once; the border stays."""
+    """Scales the distance from a smoothed image; the border does not change.
+
+    In the smoothed image a pixel has weight five, and each of its eight neighbours weight one.
+    """
     if min(x.shape[2:]) < 3:
         return x
     inner = x[:, :, 1:-1, 1:-1]
@@ -79,13 +84,13 @@ def sharpness(x: Tensor, sign: Tensor, strength: float) -> Tensor:
 
 
 def posterize(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Of each value's eight bits at least the first four are kept."""
+    """Keeps at least the four highest of each value's eight bits."""
     step = 1 << round(4 * strength)
     return (x * 255).round().div(step, rounding_mode="floor") * step / 255
 
 
 def solarize(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Turns what is at least so bright into its negative: at full strength everything."""
+    """Inverts values of at least 1 - strength; at full strength all values."""
     return (1 - x).where(x >= 1 - strength, x)
 
 
@@ -96,8 +101,10 @@ def autocontrast(x: Tensor, sign: Tensor, strength: float) -> Tensor:
 
 
 def equalize(x: Tensor, sign: Tensor, strength: float) -> Tensor:
-    """Each channel's values, in eight bits, so that all are about equally frequent; as PIL, which
-    leaves alone channels with fewer than 255 pixels that are not the brightest."""
+    """Equalises the histogram of each channel's values (eight bits), as PIL does.
+
+    Like PIL, it does not change a channel with fewer than 255 pixels below its brightest value.
+    """
     levels = (x * 255).round().long().flatten(2)  # (N, C, H·W)
     counts = torch.zeros(*x.shape[:2], 256, dtype=torch.int64, device=x.device).scatter_add_(
         2, levels, torch.ones_like(levels)
@@ -115,25 +122,26 @@ def _factor(sign: Tensor, strength: float) -> Tensor:
 
 
 def _grey(x: Tensor) -> Tensor:
-    """(N, 1, H, W) the luminance of colours, the mean of any other number of channels."""
+    """(N, 1, H, W) the luminance of three channels, or the mean of any other number of channels."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     return 0.2989 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
 
 
-def _places(x: Tensor) -> tuple[Tensor, Tensor]:
-    """How far below and right of the upper left corner the middle of each pixel lies: (1, 1, H, 1)
-    and (1, 1, 1, W)."""
+def _pixel_centres(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The row and column coordinates of pixel centres: (1, 1, H, 1) and (1, 1, 1, W)."""
     down, right = (torch.arange(length, dtype=x.dtype, device=x.device) + 0.5 for length in x.shape[2:])
     return down[None, None, :, None], right[None, None, None, :]
 
 
-def _taken_from(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Each pixel from the place (broadcast to N, 1, H, W) given for it, between pixels bilinearly;
-    what lies outside is black."""
+def _sample_at(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Takes each pixel from the coordinates given for it, with bilinear interpolation.
+
+    The coordinates are broadcast to (N, 1, H, W). Outside the image it is black.
+    """
     n, _, height, width = x.shape
     scaled = [
-        (2 * place / length - 1).expand(n, 1, height, width)
-        for place, length in ((right, width), (down, height))
+        (2 * coordinate / length - 1).expand(n, 1, height, width)
+        for coordinate, length in ((right, width), (down, height))
     ]
     return F.grid_sample(x, torch.cat(scaled, 1).permute(0, 2, 3, 1), align_corners=False)

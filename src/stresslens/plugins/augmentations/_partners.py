@@ -1,4 +1,4 @@
-"""What augmentations that mix images share: with whom, how much, and the labels as probabilities."""
+"""Shared by augmentations that mix images (mixup, CutMix): partners, shares, mixed labels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from stresslens.core.draws import Draws
 
 
 def beta(draws: Draws, alpha: float, like: Tensor) -> Tensor:
-    """(N,) shares from Beta(alpha, alpha), an image's its own draw."""
+    """(N,) shares drawn from Beta(alpha, alpha), one for each image."""
     from scipy.special import betaincinv
 
     return torch.from_numpy(betaincinv(alpha, alpha, draws.uniform().double().cpu().numpy())).to(like)
 
 
 def partners(draws: Draws) -> Tensor:
-    """(N,) each image's partner: the next one in the order of a draw, so everyone lends to one other."""
+    """(N,) each image's partner: the next image in a random order, so each is the partner of one
+    other."""
     order = draws.uniform().argsort()
     partner = torch.empty_like(order)
     partner[order] = order.roll(-1)
@@ -25,6 +26,7 @@ def partners(draws: Draws) -> Tensor:
 
 
 def blended(y: Tensor, partner: Tensor, share: Tensor, classes: int) -> Tensor:
-    """(N, K) labels y (N,) or (N, K), each with `share` (N,) of its own and the rest its partner's."""
+    """(N, K) mixed labels: `share` (N,) of each image's label y (N,) or (N, K), the rest its
+    partner's."""
     target = F.one_hot(y, classes).to(share.dtype) if y.ndim == 1 else y
     return torch.lerp(target[partner], target, share[:, None])

@@ -9,8 +9,8 @@ from stresslens.core.types import Natural
 
 
 def crop(x: Tensor, y: Tensor, draws: Draws, *, padding: Natural = 4) -> tuple[Tensor, Tensor]:
-    """Shifts each image by up to `padding` pixels each way: pads with black, then crops to the same
-    size at random."""
+    """Random crop: pads with `padding` black pixels, then crops a random part of the original
+    size."""
     n, _, height, width = x.shape
     shift = draws.integers(2 * padding + 1, 2)  # (N, 2)
     padded = F.pad(x, [padding] * 4)

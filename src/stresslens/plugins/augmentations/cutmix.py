@@ -11,14 +11,13 @@ from stresslens.plugins.augmentations._partners import beta, blended, partners
 def cutmix(
     x: Tensor, y: Tensor, draws: Draws, classes: int, *, alpha: Positive = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Fills a box of each image with the same box of another of the batch, and mixes their labels
-    by area (Yun et al. 2019).
+    """CutMix: replaces a box of each image by that of another image of the batch (Yun et al. 2019).
 
-    The box has the image's proportions and the area 1 - share, with the share from Beta(alpha,
-    alpha). It lies around a random place and may reach outside. Returns labels (N, K) as
-    probabilities: an image's own is the share of pixels it has kept. Box and share are its own
-    draws; its partner is found as in `mixup`, so the result depends on which images are batched
-    together.
+    The labels are mixed by area. The box has the image's proportions and the area 1 - share, with
+    the share from Beta(alpha, alpha). It is around a random position and may reach outside. Returns
+    labels (N, K) as probabilities: the probability of an image's own label is the share of its
+    pixels that are kept. Box and share are drawn for each image. Its partner is found as in
+    `mixup`, so the result depends on which images are in the batch.
     """
     side, partner = (1 - beta(draws, alpha, x)).sqrt()[:, None], partners(draws)
     rows, columns = ((side * length).long() for length in x.shape[2:])

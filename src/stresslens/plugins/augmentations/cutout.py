@@ -8,6 +8,8 @@ from stresslens.plugins.augmentations._box import box
 
 
 def cutout(x: Tensor, y: Tensor, draws: Draws, *, size: Natural = 8) -> tuple[Tensor, Tensor]:
-    """Blackens a square of `size` pixels around a random place of each image (DeVries & Taylor
-    2017); it may reach outside."""
+    """Cutout: blackens a square of side `size` in each image (DeVries & Taylor 2017).
+
+    The square is around a random position and may reach outside.
+    """
     return x.masked_fill(box(x, draws, size, size), 0.0), y

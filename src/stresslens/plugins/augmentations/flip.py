@@ -7,6 +7,6 @@ from stresslens.core.types import Chance
 
 
 def flip(x: Tensor, y: Tensor, draws: Draws, *, chance: Chance = 0.5) -> tuple[Tensor, Tensor]:
-    """Mirrors each image left to right with the given chance."""
+    """Flips each image horizontally with probability `chance`."""
     mirrored = draws.uniform()[:, None, None, None] < chance
     return x.where(~mirrored, x.flip(-1)), y

@@ -39,23 +39,22 @@ def rand_augment(
     operations: Natural = 2,
     magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0,
 ) -> tuple[Tensor, Tensor]:
-    """So many operations, drawn for each image from fourteen, one after the other, all of one
-    magnitude (Cubuk et al. 2020).
+    """RandAugment: random operations, one after the other, all of one magnitude (Cubuk et al.
+    2020).
 
-    Identity; shear and translation along either side, rotation; brightness, contrast, colour,
-    sharpness; posterize, solarize, autocontrast, equalize. Magnitude 30 is a shear of 0.3, a move
-    by 150/331 of the side, 30°, a factor of 0.1 or 1.9, four bits, every value turned; which way is
-    drawn. Colour is for images of three channels alone. Moved images are interpolated bilinearly,
-    in the paper not at all.
+    `operations` are drawn for each image from fourteen: identity; shear and translation along
+    either side, rotation; brightness, contrast, colour, sharpness; posterize, solarize,
+    autocontrast, equalize. Magnitude 30 is a shear of 0.3, a translation by 150/331 of the side,
+    30°, a factor of 0.1 or 1.9, four bits, or inversion of every value; the direction is drawn. The
+    operation colour is only for images of three channels. Moved images are interpolated bilinearly;
+    in the paper they are not interpolated.
     """
-    known = COLOUR if x.shape[1] == 3 else GREY
-    chosen, signs = (
-        draws.integers(len(known), operations),
-        2 * draws.integers(2, operations) - 1,
-    )  # (N, operations)
+    available = COLOUR if x.shape[1] == 3 else GREY
+    chosen = draws.integers(len(available), operations)  # (N, operations)
+    signs = 2 * draws.integers(2, operations) - 1
     changed = x.clone()
     for which, sign in zip(chosen.unbind(1), signs.to(x.dtype).unbind(1)):
-        for place, operation in enumerate(known):
-            rows = (which == place).nonzero()[:, 0]
+        for k, operation in enumerate(available):
+            rows = (which == k).nonzero()[:, 0]
             changed[rows] = operation(changed[rows], sign[rows, None, None, None], magnitude / 30).clamp(0, 1)
     return changed, y

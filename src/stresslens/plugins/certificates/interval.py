@@ -23,21 +23,21 @@ MONOTONE = (
     nn.Dropout,
     nn.Dropout2d,
 )
-"""Layers that pass a higher input on as a higher output: bounds go through them as they are."""
+"""Monotone layers: they map bounds of the input to bounds of the output."""
 
 
 def interval(
     model: nn.Module, x: Tensor, y: Tensor, *, norm: Literal["linf"] = "linf", halvings: Count = 20
 ) -> Tensor:
-    """The largest linf radius at which interval bounds still prove the answer y, for each image
-    (Gowal et al. 2018).
+    """Interval bound propagation (IBP): the largest certified linf radius of each image.
 
-    Bounds on every layer's outputs follow from those on its inputs, in float64; the last linear
-    layer is taken together with the differences of logits. Exact for a model of one affine layer,
-    looser with every other; without training for it, small. The radius is found by `halvings` of
-    [0, 1], and is proven itself. x (N, C, H, W) in [0, 1], y (N,) → (N,); NaN where the answer is
-    not proven at any, -inf where it is not y. Raises ConfigError naming the first layer that is not
-    known.
+    At this radius, interval bounds still prove the class y (Gowal et al. 2018). Bounds on every
+    layer's outputs follow from those on its inputs, in float64. The last linear layer is combined
+    with the differences of logits. The bounds are exact for a model of one affine layer and get
+    looser with every further layer; for a model that was not trained for them, the radius is small.
+    It is found by `halvings` bisections of [0, 1], and is itself certified. x (N, C, H, W) in [0,
+    1], y (N,) → (N,): NaN where no radius is certified, -inf where the prediction is not y. Raises
+    ConfigError with the name of the first layer that is not supported.
     """
     layers = list(_layers(model))
     images = x.double()
@@ -52,14 +52,14 @@ def interval(
         torch.zeros(len(x), dtype=torch.float64, device=x.device),
         torch.ones(len(x), dtype=torch.float64, device=x.device),
     )
-    right = proven(low)
+    proven_at_zero = proven(low)
     for _ in range(halvings):
         middle = (low + high) / 2
         holds = proven(middle)
         low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
     with torch.no_grad():
-        answered = model(x).argmax(1) == y
-    return torch.where(right, low, torch.where(answered, torch.nan, -torch.inf)).cpu()
+        correct = model(x).argmax(1) == y
+    return torch.where(proven_at_zero, low, torch.where(correct, torch.nan, -torch.inf)).cpu()
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
@@ -70,16 +70,16 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
         yield copy.deepcopy(model).double().eval()
     else:
         raise ConfigError(
-            f"interval bounds do not know the layer {type(model).__name__}; they take Sequential models of linear and "
-            "convolutional layers, batch norm, ReLU and pooling"
+            f"interval bounds do not support the layer {type(model).__name__}; they support "
+            "Sequential models of linear and convolutional layers, batch norm, ReLU and pooling"
         )
 
 
 def _least_margin(layers: list[nn.Module], low: Tensor, high: Tensor, y: Tensor) -> Tensor:
-    """(N,) a bound from below on how far the logit of y lies above every other."""
+    """(N,) a lower bound of the logit of y minus the highest other logit."""
     *body, last = layers
     for layer in body if isinstance(last, nn.Linear) else layers:
-        low, high = _through(layer, low, high)
+        low, high = _propagated(layer, low, high)
     if not isinstance(last, nn.Linear):
         margins = low.gather(1, y[:, None]) - high
     else:
@@ -92,18 +92,16 @@ def _least_margin(layers: list[nn.Module], low: Tensor, high: Tensor, y: Tensor)
     return margins.scatter(1, y[:, None], torch.inf).amin(1)
 
 
-def _through(layer: nn.Module, low: Tensor, high: Tensor) -> Bounds:
+def _propagated(layer: nn.Module, low: Tensor, high: Tensor) -> Bounds:
     if isinstance(layer, MONOTONE):
         return layer(low), layer(high)
     centre, reach = (low + high) / 2, (high - low) / 2
     if isinstance(layer, nn.Linear):
         middle, spread = layer(centre), F.linear(reach, layer.weight.abs())
     elif isinstance(layer, nn.Conv2d):
-        middle, spread = (
-            layer(centre),
-            layer._conv_forward(reach, layer.weight.abs(), None),
-        )  # its own padding
-    else:  # an affine map of each entry by itself: its slope is what a step of 1 changes
+        middle = layer(centre)
+        spread = layer._conv_forward(reach, layer.weight.abs(), None)  # with the layer's padding
+    else:  # an affine map of each entry
         middle = layer(centre)
         spread = (layer(centre + reach) - middle).abs()
     return middle - spread, middle + spread

@@ -10,8 +10,8 @@ from stresslens.core.draws import Draws, mix
 from stresslens.core.types import Count, Positive, Share
 
 BLOCK = 256
-"""Noisy copies that are made and passed through the model together: an image's noise is the same
-whatever else is certified."""
+"""Noisy copies that pass through the model together. It is constant, so that an image's noise does
+not depend on other images."""
 
 
 def smoothing(
@@ -26,38 +26,40 @@ def smoothing(
     n: Count = 10_000,
     alpha: Share = 0.001,
 ) -> Tensor:
-    """The l2 radius within which the smoothed model keeps its answer, for each image (Cohen,
-    Rosenfeld & Kolter 2019, CERTIFY).
+    """Randomized smoothing: the certified l2 radius of the smoothed model, for each image.
 
-    The smoothed model answers what the model answers most often under Gaussian noise of deviation
-    `sigma`, which no box confines. `n0` noisy copies choose the class, `n` others bound its
-    probability from below (Clopper & Pearson), wrong with probability at most `alpha` for each
-    image. It certifies that model, not the plain one. x (N, C, H, W), y (N,) → (N,): NaN where it
-    abstains, -inf where it answers another class than y. The objective `noisy` trains models for
-    it.
+    See Cohen, Rosenfeld & Kolter (2019), CERTIFY. The smoothed model predicts the class that the
+    model predicts most often under Gaussian noise with standard deviation `sigma`, without clamping
+    to the box. `n0` noisy copies choose the class, and `n` others give a lower bound of its
+    probability (Clopper & Pearson), which is wrong with probability at most `alpha` for each image.
+    The certificate is for the smoothed model, not for the model itself. x (N, C, H, W), y (N,) →
+    (N,): NaN where it abstains, -inf where the prediction is not y. The objective `noisy` trains
+    models for it.
     """
     radii = torch.full((len(x),), torch.nan, dtype=torch.float64)
-    for place, index in enumerate(draws.index.tolist()):
-        guess = int(_votes(model, x[place], n0, sigma, mix(draws.seed, index, 0)).argmax())
-        votes = int(_votes(model, x[place], n, sigma, mix(draws.seed, index, 1))[guess])
-        likely = lower_bound(votes, n, alpha)
-        if likely > 0.5:
-            radii[place] = sigma * torch.special.ndtri(torch.tensor(likely, dtype=torch.float64))
-            if guess != int(y[place]):
-                radii[place] = -torch.inf
+    for k, index in enumerate(draws.index.tolist()):
+        predicted = int(_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0)).argmax())
+        votes = int(_votes(model, x[k], n, sigma, mix(draws.seed, index, 1))[predicted])
+        probability = lower_bound(votes, n, alpha)
+        if probability > 0.5:
+            radii[k] = sigma * torch.special.ndtri(torch.tensor(probability, dtype=torch.float64))
+            if predicted != int(y[k]):
+                radii[k] = -torch.inf
     return radii
 
 
 def lower_bound(votes: int, n: int, alpha: float) -> float:
-    """The one-sided Clopper-Pearson bound of a proportion, exceeded with probability at least 1 -
-    alpha; α^(1/n) for n of n."""
+    """The one-sided Clopper-Pearson lower bound of a proportion, at confidence 1 - alpha.
+
+    For n of n votes it is α^(1/n).
+    """
     from scipy.stats import beta
 
     return float(beta.ppf(alpha, votes, n - votes + 1)) if votes else 0.0
 
 
 def _votes(model: nn.Module, image: Tensor, n: int, sigma: float, seed: int) -> Tensor:
-    """(K,) how often each class is answered over n noisy copies of one image (C, H, W)."""
+    """(K,) how often each class is predicted for n noisy copies of one image (C, H, W)."""
     total: Tensor | None = None
     with torch.no_grad():
         for copies in _noisy(image, n, sigma, seed):

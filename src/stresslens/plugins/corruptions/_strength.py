@@ -1,4 +1,4 @@
-"""How strong a severity is: as in the benchmarks of corruptions, at any size of image."""
+"""Strength of a corruption's severity, as in CIFAR-10-C and ImageNet-C, for any image size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ SMALL, LARGE = 32, 224
 
 
 def strength(x: Tensor, severity: Severity, small: Levels, large: Levels) -> float:
-    """CIFAR-10-C's value for images of up to 32 pixels, ImageNet-C's from 224 on (Hendrycks &
-    Dietterich 2019), and in between the mixture of both by the logarithm of the shorter side."""
+    """The strength for a severity: `small` up to 32 pixels, `large` from 224 pixels on.
+
+    They are CIFAR-10-C's and ImageNet-C's values (Hendrycks & Dietterich 2019). In between, they
+    are interpolated by the logarithm of the shorter side.
+    """
     side = min(x.shape[-2:])
     share = min(1.0, max(0.0, math.log(side / SMALL) / math.log(LARGE / SMALL)))
     return (1 - share) * small[severity - 1] + share * large[severity - 1]

@@ -7,10 +7,10 @@ from stresslens.plugins.corruptions._strength import Severity, strength
 
 
 def brightness(x: Tensor, severity: Severity) -> Tensor:
-    """More light: the value of hue, saturation and value raised, hue and saturation as they were
-    (Hendrycks & Dietterich 2019).
+    """Higher brightness: raises the value in HSV (Hendrycks & Dietterich 2019). x (N, C, H, W) in
+    [0, 1].
 
-    x (N, C, H, W) in [0, 1]; the value is the brightest channel. Black becomes grey.
+    Hue and saturation do not change. The value is the brightest channel. Black becomes grey.
     """
     more = strength(x, severity, (0.05, 0.1, 0.15, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4, 0.5))
     value = x.amax(1, keepdim=True)

@@ -9,11 +9,11 @@ from stresslens.plugins.corruptions._strength import Severity, strength
 
 
 def fog(x: Tensor, draws: Draws, severity: Severity) -> Tensor:
-    """A veil of light, thicker here and thinner there; the brightest pixel stays as bright. x (N,
-    C, H, W) in [0, 1].
+    """Fog of varying thickness; the brightness of the brightest pixel is kept. x (N, C, H, W) in
+    [0, 1].
 
-    Hendrycks & Dietterich (2019) make the veil by midpoint displacement; here it is a sum of random
-    grids, each twice as fine as the one before and weaker, at any size of image.
+    Hendrycks & Dietterich (2019) make the fog by midpoint displacement. Here it is a sum of random
+    grids for any image size, each twice as fine as the one before and weaker.
     """
     thickness = strength(x, severity, (0.2, 0.5, 0.75, 1.0, 1.5), (1.5, 2.0, 2.5, 2.5, 3.0))
     decay = strength(x, severity, (3.0, 3.0, 2.5, 2.0, 1.75), (2.0, 2.0, 1.7, 1.5, 1.4))

@@ -12,10 +12,10 @@ from stresslens.plugins.corruptions._strength import Severity, strength
 def noise(
     x: Tensor, draws: Draws, severity: Severity, *, kind: Literal["gaussian", "impulse"] = "gaussian"
 ) -> Tensor:
-    """Noise of each pixel and channel: `gaussian`, or `impulse`, which turns some of them black or
-    white. x (N, C, H, W) in [0, 1].
+    """Gaussian or impulse noise for each pixel and channel (Hendrycks & Dietterich 2019).
 
-    Every severity has the same numbers, scaled (Hendrycks & Dietterich 2019).
+    x is (N, C, H, W) in [0, 1]. `impulse` sets some values to 0 or 1. Every severity uses the same
+    random numbers, scaled.
     """
     if kind == "gaussian":
         deviation = strength(x, severity, (0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38))

@@ -1,5 +1,5 @@
-"""What a user's own images are: the files, their labels and parts, from a directory, an archive or
-a table."""
+"""Listing of a user's image files, labels and splits: directory, zip or tar archive, CSV or
+parquet."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ PARTS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Names of folders, and values of the column `split`, that say which part an image belongs to."""
+"""Names of folders, and values of the column `split`, and the part that they stand for."""
 
 TABLES = (".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures in the order of their names, with a label and, where there are any, a part and
-    columns for each."""
+    """Image files sorted by name, with a label and, if given, a part and column values for each."""
 
     files: Files
     labels: Sequence[str]
@@ -46,15 +45,16 @@ class Listing:
 
 
 def listing(path: Path) -> Listing:
-    """The pictures of a directory, a zip or tar archive, or a CSV or parquet table of path, label and more.
+    """Lists the image files of a directory, a zip or tar archive, or a CSV or parquet table.
 
-    Raises DataError when there are none, or a table cannot be what it should.
+    A table has the columns path, label and more. Raises DataError if there are no image files, or
+    if a table is not valid.
     """
     if path.is_dir():
         return _of_directory(path)
     if not path.exists():
         raise DataError(
-            f"there is no {path} (looked for in {Path.cwd()})"
+            f"there is no {path} (working folder: {Path.cwd()})"
             if not path.is_absolute()
             else f"there is no {path}"
         )
@@ -66,32 +66,32 @@ def listing(path: Path) -> Listing:
         if tarfile.is_tarfile(path):
             return _of_tar(path)
     except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is damaged ({error}); fetch it again") from error
+        raise DataError(f"{path} is damaged ({error}); download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     raise DataError(f"{path} is neither a folder, a zip or tar archive, nor a table ({', '.join(TABLES)})")
 
 
 def _of_directory(root: Path) -> Listing:
-    found: list[tuple[str, str, int, int]] = []
+    images: list[tuple[str, str, int, int]] = []
     ignored: Counter[str] = Counter()
     cut = len(os.path.join(root, ""))
     for entry in files_below(str(root)):
         suffix = os.path.splitext(entry.name)[1].lower()
         if suffix in SUFFIXES:
             name = printable(entry.path[cut:].replace(os.sep, "/"))
-            found.append((name, entry.path, *_size_and_time(entry)))
+            images.append((name, entry.path, *_size_and_time(entry)))
         else:
             ignored[suffix] += 1
-    found.sort()
-    kept, labels, parts, notes = _by_folders([name for name, *_ in found], str(root))
-    chosen = [found[k] for k in kept]
+    images.sort()
+    kept, labels, parts, notes = _by_folders([name for name, *_ in images], str(root))
+    chosen = [images[k] for k in kept]
     stamp = digest(repr((str(root.resolve()), [(name, *facts) for name, _, *facts in chosen])).encode()).hex()
 
     def read() -> Iterator[Item]:
         return enumerate(path for _, path, *_ in chosen)
 
-    files = Files([name for name, *_ in chosen], sum(each[2] for each in chosen), stamp, read)
+    files = Files([name for name, *_ in chosen], sum(size for _, _, size, _ in chosen), stamp, read)
     return Listing(files, labels, parts, {}, [*notes, *_ignored_note(ignored)])
 
 
@@ -129,26 +129,26 @@ def _of_tar(path: Path) -> Listing:
             with tarfile.open(path) as archive:
                 yield from ((archive, member) for member in archive if not (member.isdir() or member.isdev()))
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-            raise DataError(f"{path} is damaged ({error}); fetch it again") from error
+            raise DataError(f"{path} is damaged ({error}); download it again") from error
 
     index = cache_root() / "pictures" / "index" / f"{_stamp(path)}.members.json"
-    if index.exists():  # to list a compressed tar takes unpacking it
+    if index.exists():  # because listing a compressed tar takes as long as unpacking it
         listed = read_json(index)
-    else:  # of several members of one name the last counts
-        listed = {member.name: (member.size, place) for place, (_, member) in enumerate(members())}
+    else:  # of several members with the same name, the last counts
+        listed = {member.name: (member.size, number) for number, (_, member) in enumerate(members())}
         write_atomically(index, lambda file: file.write(json.dumps(listed).encode()))
     sizes = {name: size for name, (size, _) in listed.items()}
 
     def read(wanted: dict[str, int]) -> Iterator[Item]:
-        for place, (archive, member) in enumerate(members()):
-            if member.name in wanted and place == listed[member.name][1]:
+        for number, (archive, member) in enumerate(members()):
+            if member.name in wanted and number == listed[member.name][1]:
                 yield wanted[member.name], _member(archive, member)
 
     return _of_archive(path, sizes, read)
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Unreadable:
-    """What a member holds; links are followed inside the archive."""
+    """The content of a member; links are followed inside the archive."""
     if member.size > MOST_BYTES:
         return Unreadable("larger than 512 MB unpacked")
     try:
@@ -156,36 +156,35 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Unread
     except KeyError:
         content = None
     return (
-        content.read()
-        if content is not None
-        else Unreadable("a link to something that is not in the archive")
+        content.read() if content is not None else Unreadable("a link to a file that is not in the archive")
     )
 
 
 def _of_archive(path: Path, sizes: dict[str, int], read: Any) -> Listing:
-    """`sizes` of the members by name; `read` gives those asked for, each with its position."""
+    """The listing of an archive.
+
+    `sizes` are those of the members by name. `read` gets the wanted members with their positions,
+    and yields each position with its content.
+    """
     inside = {name: PurePosixPath(name) for name in sizes}
     seen = {name: p for name, p in inside.items() if not any(hidden(part) for part in p.parts if part != ".")}
-    ignored = Counter(p.suffix.lower() for name, p in seen.items() if not _is_picture(name))
-    pictures = {name: p for name, p in seen.items() if _is_picture(name)}
-    passed_over = []
-    while len({p.parts[0] for p in pictures.values()}) == 1 and all(
-        len(p.parts) > 2 for p in pictures.values()
-    ):
-        passed_over.append(
-            f"everything in the archive lies in one folder, {next(iter(pictures.values())).parts[0]!r}, which was passed over"
-        )
-        pictures = {name: PurePosixPath(*p.parts[1:]) for name, p in pictures.items()}
-    found = sorted((printable(str(p)), name) for name, p in pictures.items())
-    kept, labels, parts, notes = _by_folders([name for name, _ in found], str(path))
-    positions = {found[k][1]: position for position, k in enumerate(kept)}
+    ignored = Counter(p.suffix.lower() for name, p in seen.items() if not _is_image(name))
+    images = {name: p for name, p in seen.items() if _is_image(name)}
+    skipped = []
+    while len({p.parts[0] for p in images.values()}) == 1 and all(len(p.parts) > 2 for p in images.values()):
+        top = next(iter(images.values())).parts[0]
+        skipped.append(f"everything in the archive is in one folder, {top!r}, which was skipped")
+        images = {name: PurePosixPath(*p.parts[1:]) for name, p in images.items()}
+    by_name = sorted((printable(str(p)), name) for name, p in images.items())
+    kept, labels, parts, notes = _by_folders([name for name, _ in by_name], str(path))
+    positions = {by_name[k][1]: position for position, k in enumerate(kept)}
     files = Files(
-        [found[k][0] for k in kept],
+        [by_name[k][0] for k in kept],
         sum(sizes[name] for name in positions),
         _stamp(path),
         lambda: read(positions),
     )
-    return Listing(files, labels, parts, {}, [*passed_over, *notes, *_ignored_note(ignored)])
+    return Listing(files, labels, parts, {}, [*skipped, *notes, *_ignored_note(ignored)])
 
 
 def _stamp(path: Path) -> str:
@@ -194,15 +193,18 @@ def _stamp(path: Path) -> str:
 
 
 def _by_folders(names: Sequence[str], where: str) -> tuple[list[int], list[str], list[str | None], list[str]]:
-    """Of pictures by name: which stand in a class's folder, the classes and parts of those, and
-    what is to be said."""
+    """Labels and parts from the folders in the images' names.
+
+    Returns the positions of the images in a class folder, their labels and parts, and notes.
+    """
     split = [name.split("/") for name in names]
     tops = {parts[0] for parts in split if len(parts) > 1}
     named = {top for top in tops if top.lower() in PARTS}
     if named and tops != named:
         others = ", ".join(sorted(tops - named)[:5])
         raise DataError(
-            f"{where} has folders for parts ({', '.join(sorted(named))}) and others beside them ({others}); which are the classes?"
+            f"{where} has folders for parts ({', '.join(sorted(named))}) and others beside them ({others}); "
+            "which are the classes?"
         )
     if named and "train" not in {PARTS[top.lower()] for top in named}:
         raise DataError(
@@ -211,14 +213,14 @@ def _by_folders(names: Sequence[str], where: str) -> tuple[list[int], list[str],
     depth = 1 if named else 0
     kept = [k for k, parts in enumerate(split) if len(parts) > depth + 1]
     if not kept:
-        ways = (
-            "each class needs a folder of pictures"
+        hint = (
+            "each class needs a folder of image files"
             if names
-            else f"pictures end in {', '.join(sorted(SUFFIXES))}"
+            else f"image files end in {', '.join(sorted(SUFFIXES))}"
         )
-        raise DataError(f"{where} holds {len(names)} pictures, none of them in a class's folder; {ways}")
+        raise DataError(f"{where} holds {len(names)} image files, none of them in a class folder; {hint}")
     stray = len(names) - len(kept)
-    notes = [f"{stray} pictures that lie in no class's folder were left out"] if stray else []
+    notes = [f"{stray} image files that are not in a class folder were left out"] if stray else []
     labels = [split[k][depth] for k in kept]
     return kept, labels, [PARTS[split[k][0].lower()] if named else None for k in kept], notes
 
@@ -249,13 +251,13 @@ def _of_table(path: Path) -> Listing:
 def _size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
     try:
         facts = file.stat()
-    except OSError:  # told when it is to be decoded
+    except OSError:  # reported when the file is decoded
         return 0, 0
     return facts.st_size, facts.st_mtime_ns
 
 
 def _csv_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """(line, values by column) of each row."""
+    """The line number and the values by column of each row."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             head = file.readline()
@@ -283,7 +285,8 @@ def _parquet_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         import pyarrow.parquet
     except ImportError:
         raise DataError(
-            f"{path}: reading parquet needs pyarrow; pip install 'stresslens[parquet]', or save the table as CSV"
+            f"{path}: reading parquet needs pyarrow; pip install 'stresslens[parquet]', "
+            "or save the table as CSV"
         ) from None
     try:
         table = pyarrow.parquet.read_table(path)
@@ -300,21 +303,23 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     missing = [name for name in ("path", "label") if name not in columns]
     if missing:
         raise DataError(
-            f"{path} has no column {missing[0]!r}: {closest(missing[0], list(columns))}; it needs path and label"
+            f"{path} has no column {missing[0]!r}: {closest(missing[0], list(columns))}; "
+            "it needs path and label"
         )
     double = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
     if double:
         raise DataError(f"{path} has the column {double[0]!r} more than once")
     taken = [name for name in columns if name in ("file", "width", "height", "bytes")]
     if taken:
-        raise DataError(
-            f"{path}: the column {taken[0]!r} has the name of something that is measured; rename it"
-        )
+        raise DataError(f"{path}: the column {taken[0]!r} has the name of a measured column; rename it")
 
 
 def _check_rows(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
-    """Raises DataError listing every row that has no path or label, an unknown part, or a file that
-    stands elsewhere already."""
+    """Raises DataError that lists every invalid row.
+
+    A row is invalid without a path or a label, with an unknown part, or with a file that another
+    row has.
+    """
     seen: dict[str, tuple[int, str]] = {}
     wrong = []
     for line, row in rows:
@@ -324,24 +329,24 @@ def _check_rows(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
         if "\0" in row["path"]:
             wrong.append(f"{path}:{line}: the path holds a zero byte")
         if row.get("group") == "":
-            wrong.append(f"{path}:{line}: no group; an image of its own needs a group of its own")
+            wrong.append(f"{path}:{line}: no group; a single image needs its own group")
         if "split" in row and row["split"].lower() not in PARTS:
             wrong.append(f"{path}:{line}: split {row['split']!r}: expected train, validation or test")
         first, label = seen.setdefault(os.path.normpath(row["path"]), (line, row["label"]))
         if first != line:
-            how = "once more" if label == row["label"] else f"as {row['label']!r} here and as {label!r}"
+            how = "again" if label == row["label"] else f"as {row['label']!r} here and as {label!r}"
             wrong.append(f"{path}:{line}: {row['path']} is listed {how} in line {first}")
     if wrong:
         raise DataError("\n".join(wrong))
     if not rows:
-        raise DataError(f"{path} lists no picture")
+        raise DataError(f"{path} lists no image")
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _ignored_note(ignored: Counter[str]) -> Iterable[str]:
     if ignored:
         kinds = ", ".join(f"{suffix or 'no suffix'} {n}" for suffix, n in ignored.most_common(5))
-        yield f"{ignored.total()} files are no pictures by their names and were left out ({kinds})"
+        yield f"{ignored.total()} files are not image files by their names and were left out ({kinds})"

@@ -1,4 +1,4 @@
-"""MNIST's four files: where they lie, whether they are whole, and what is in them."""
+"""MNIST's four files: search, download, checksums, and reading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stresslens.core.data import Split, cache_root, data_root
 from stresslens.core.errors import DataError
 from stresslens.core.torchvision_compat import torchvision
 
-# md5 of the decompressed bytes: a recompressed archive has another checksum, the images in it are the same.
+# md5 of the decompressed bytes: a recompressed archive has another checksum, but the same images.
 FILES = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
@@ -24,8 +24,8 @@ FILES = {
 def mnist_splits() -> tuple[Split, Split]:
     """The 60,000 training and 10,000 test images, (N,1,28,28) uint8, in file order.
 
-    Read from `MNIST/raw` under the data root, gzipped or not; what is missing there is downloaded
-    by torchvision.
+    They are read from `MNIST/raw` under the data root, gzipped or not. Missing files are downloaded
+    by torchvision. Raises DataError if they are damaged or cannot be downloaded.
     """
     root = _complete_root()
     return _read(root, True), _read(root, False)
@@ -50,23 +50,25 @@ def _complete_root() -> Path:
             try:
                 _decompress(raw)
             except OSError as error:
-                place = cache_root() / "MNIST" / "raw"
+                raw = cache_root() / "MNIST" / "raw"
                 raise DataError(
-                    f"MNIST cannot be decompressed into {place}: {error.strerror}; set XDG_CACHE_HOME to another folder"
+                    f"MNIST cannot be decompressed into {raw}: {error.strerror}; "
+                    "set XDG_CACHE_HOME to another folder"
                 ) from error
             return cache_root()
     try:
         torchvision().datasets.MNIST(cache_root(), download=True)
     except Exception as error:
         raise DataError(
-            f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded ({error}). Put its four files there "
-            f"({', '.join(f'{name}.gz' for name in FILES)}), or set STRESSLENS_DATA to the folder that holds MNIST/raw"
+            f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded ({error}). "
+            f"Put its four files there ({', '.join(f'{name}.gz' for name in FILES)}), "
+            "or set STRESSLENS_DATA to the folder that holds MNIST/raw"
         ) from error
     return cache_root()
 
 
 def _decompress(source: Path) -> None:
-    """The four files of `source`, decompressed into the cache folder, their bytes checked."""
+    """Decompresses the four files of `source` into the cache folder and checks their bytes."""
     raw = cache_root() / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for name, md5 in FILES.items():
@@ -76,11 +78,12 @@ def _decompress(source: Path) -> None:
             content = gzip.decompress((source / f"{name}.gz").read_bytes())
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
-                f"{source / f'{name}.gz'} cannot be decompressed ({error}); fetch it again"
+                f"{source / f'{name}.gz'} cannot be decompressed ({error}); download it again"
             ) from error
         if hashlib.md5(content).hexdigest() != md5:
             raise DataError(
-                f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); fetch it again"
+                f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); "
+                "download it again"
             )
         partial = raw / f"{name}.{os.getpid()}"
         partial.write_bytes(content)

@@ -18,10 +18,10 @@ def cifar10(
 ) -> Data:
     """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images of 32×32 pixels, ten classes.
 
-    `validation` (a count or a share) is drawn from the 50,000, `subset` keeps that many training
-    images, class-balanced. `names` are what the ten classes are called, airplane first, where
-    captions depend on it. Read from `cifar-10-batches-py` under the data root; downloaded by
-    torchvision when it is not complete there.
+    `validation` (a count or a share) is drawn from the 50,000. `subset` keeps that many training
+    images, class-balanced. `names` replaces the names of the ten classes, airplane first, for
+    models that use them in captions. The data set is read from `cifar-10-batches-py` under the data
+    root; if it is not complete there, torchvision downloads it.
     """
     dataset = torchvision().datasets.CIFAR10
     for root in dict.fromkeys((data_root(), cache_root())):
@@ -35,8 +35,9 @@ def cifar10(
             train, test = (dataset(cache_root(), train=part, download=True) for part in (True, False))
         except Exception as error:
             raise DataError(
-                f"CIFAR-10 is not in {data_root() / 'cifar-10-batches-py'} and could not be downloaded ({error}). Put the unpacked "
-                "cifar-10-python.tar.gz there, or set STRESSLENS_DATA to the folder that holds cifar-10-batches-py"
+                f"CIFAR-10 is not in {data_root() / 'cifar-10-batches-py'} and could not be downloaded "
+                f"({error}). Put the unpacked cifar-10-python.tar.gz there, "
+                "or set STRESSLENS_DATA to the folder that holds cifar-10-batches-py"
             ) from error
     splits = [
         Split(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
@@ -45,6 +46,6 @@ def cifar10(
     classes = names or train.classes
     if len(set(classes)) != 10:
         raise ConfigError(
-            f"names: CIFAR-10 has ten classes, each with a name of its own; got {', '.join(classes)}"
+            f"names: CIFAR-10 has ten classes, each with its own name; got {', '.join(classes)}"
         )
     return divided(splits[0], splits[1], classes, "cifar10", validation=validation, subset=subset, seed=seed)

@@ -29,7 +29,7 @@ COLOURS = {
     "grey": (125, 125, 125),
 }
 JITTER = 15
-"""How far each channel of an image's colour may lie from its colour's."""
+"""Largest difference of a channel from the named colour's channel, of 255."""
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PAIRS = tuple(f"{colour} {digit}" for colour in COLOURS for digit in DIGITS)
 
@@ -42,26 +42,26 @@ def coloured_mnist(
     source: Literal["mnist", "digits"] = "mnist",
     seed: Seed = 42,
 ) -> Data:
-    """MNIST's digits, each in one of ten colours on black: 28×28 pixels, a class for each of the
-    100 pairs ("red three").
+    """Coloured MNIST: digits in one of ten colours on black, with 100 classes such as "red three".
 
-    `held_out` pairs are in the test images alone, which have all 100 (the column "pair" says which
-    are which, "colour" and "digit" the parts): the first ten are a diagonal, so that every colour
-    and every digit is seen in training, only not together. What a model makes of them is what it
-    has understood of colour and digit. An image's colour is drawn by `seed` and its place in the
-    file, each channel within 15 of 255 of the named colour.
+    Images are 28×28 pixels. `held_out` pairs are only in the test images, which have all 100 pairs.
+    The first ten held-out pairs are a diagonal: every colour and every digit occurs in training,
+    but not these pairs. Their accuracy shows whether a model has learned colour and digit
+    separately. The column "pair" says whether a pair is held out; "colour" and "digit" are its
+    parts. An image's colour is drawn from `seed` and its position in the file; each channel is
+    within 15 of 255 of the named colour.
 
     `validation` (a count or a share of the training images) and `subset`, which keeps that many
-    training images, have every digit in proportion. `source: digits` draws scikit-learn's 1,797
-    digits at that size instead, a fifth of them as test images, without a download.
+    training images, are stratified by digit. `source: digits` uses scikit-learn's 1,797 digits at
+    that size instead, a fifth of them as test images, without a download.
     """
     parts = mnist_splits() if source == "mnist" else _digits(seed)
     train, test = (replace(part, columns={"place": np.arange(len(part))}) for part in parts)
     grey = divided(train, test, DIGITS, "coloured_mnist", validation=validation, subset=subset, seed=seed)
-    seen = _pairs(held_out)
-    every = torch.ones_like(seen)
+    in_training = _pairs(held_out)
+    every_pair = torch.ones_like(in_training)
     coloured = {
-        name: _coloured(split, seen, every if name == "test" else seen, seed, name)
+        name: _coloured(split, in_training, every_pair if name == "test" else in_training, seed, name)
         for name, split in grey.splits.items()
     }
     return replace(
@@ -75,14 +75,16 @@ def coloured_mnist(
 
 
 def _pairs(held_out: int) -> Tensor:
-    """(10, 10) which colours (rows) and digits (columns) are seen together in training: diagonal
-    after diagonal is not."""
+    """(10, 10) which colours (rows) and digits (columns) occur together in training.
+
+    The held-out pairs are diagonals.
+    """
     colour, digit = torch.meshgrid(torch.arange(10), torch.arange(10), indexing="ij")
     return (colour - digit) % 10 * 10 + digit >= held_out
 
 
 def _coloured(split: Split, seen: Tensor, allowed: Tensor, seed: int, name: str) -> Split:
-    """Grey images in colours that their digits are allowed to have, labelled by pair."""
+    """Colours grey images with colours that are allowed for their digits; labels are pairs."""
     draws = Draws(mix(seed, name == "test"), torch.from_numpy(split.columns["place"]))
     digit = split.labels
     colour = (draws.uniform(10) * allowed.T[digit]).argmax(1)

@@ -10,13 +10,12 @@ from stresslens.core.types import Count, NonNegative, Seed
 def digits(
     *, test: NonNegative = 0.2, validation: NonNegative = 0.2, subset: Count | None = None, seed: Seed = 42
 ) -> Data:
-    """scikit-learn's digits: 1,797 grey images of 8×8 pixels with values 0 to 16, ten classes;
-    embedded, no download.
+    """scikit-learn's digits: 1,797 grey images of 8×8 pixels, values 0 to 16, ten classes; no
+    download.
 
-    `test` and `validation` are counts or shares of all images, drawn with every class in
-    proportion; `subset` keeps that many training images, class-balanced. With `seed=42` and
-    `test=0.2` the test images are those of scikit-learn's `train_test_split(test_size=0.2,
-    stratify=labels, random_state=42)`.
+    `test` and `validation` are counts or shares of all images, stratified by class. `subset` keeps
+    that many training images, class-balanced. With `seed=42` and `test=0.2` the test images are
+    those of scikit-learn's `train_test_split(test_size=0.2, stratify=labels, random_state=42)`.
     """
     from sklearn.datasets import load_digits
 

@@ -20,6 +20,7 @@ from stresslens.core.types import Count, Finding, NonNegative, Positive, Seed
 from stresslens.plugins.datasets._listing import Listing, listing
 
 
+# long: options are spelled out, one a line, and the docstring explains each
 def folder(
     *,
     path: str,
@@ -36,20 +37,26 @@ def folder(
     subset: Count | None = None,
     seed: Seed = 42,
 ) -> Data:
-    """Your own images: a directory, zip or tar with a folder per class, or a CSV or parquet of
-    path, label and more.
+    """Your own images: a directory or archive with a folder for each class, or a CSV or parquet
+    table.
 
-    `path` starts from the working folder. Folders train, validation and test (or the column
-    `split`) are the parts; without a test part a fifth of the images is drawn for `test`, without a
-    validation part a fifth for `validation` (counts or shares). Images of one `group` (the table's
-    column, by default "group"; for folders a regular expression whose first parentheses match it in
-    the file's path) stay on one side. `slices` names the table's columns to score by, by default
-    all. Every file is decoded whole, once, into a cache that serves as long as names, sizes and
-    times of the files are the same: `size` (pixels, or [height, width]; may be left out where all
-    pictures have one) and `fit`: `crop` (the middle), `pad` (black) or `stretch`; beyond `cache_gb`
-    gigabytes of pixels the files are kept and decoded for each batch. Files that are no whole
-    picture are an error that names them all, or left out and listed with `unreadable: skip`.
-    `classes` keeps the images of these alone, `subset` that many training images, class-balanced.
+    `path` is a directory, a zip or tar archive, or a table of path, label and more; it is relative
+    to the working folder.
+
+    Splits: folders train, validation and test (or the column `split`) are the parts. Without a test
+    part, `test` of the images are drawn for it; without a validation part, `validation` of them.
+    Both are counts or shares, by default a fifth. Images of one `group` stay in one part. For a
+    table, `group` is a column, by default "group"; for folders it is a regular expression whose
+    first group in parentheses matches the group in the file's path. `subset` keeps that many
+    training images, class-balanced. `classes` keeps only images of these classes. `slices` names
+    the table's columns that scores are split by, by default all.
+
+    Decoding: every file is decoded once into a cache, which is used as long as names, sizes and
+    times of the files are the same. `size` is in pixels, or [height, width]; it may be left out if
+    all images have the same size. `fit` is `crop` (the centre), `pad` (with black) or `stretch`. If
+    the pixels take more than `cache_gb` gigabytes, the files are kept and decoded for each batch.
+    Unreadable files are an error that names them all; with `unreadable: skip` they are left out and
+    listed. Raises ConfigError for options that do not fit the data, and DataError for its mistakes.
     """
     source = Path(path).expanduser()
     listed = listing(source)
@@ -60,13 +67,14 @@ def folder(
         Order(listed.files, name, wanted, fit, channels, cache_gb * 1e9), cache_root() / "pictures"
     )
     if store.unreadable and unreadable == "error":
-        each = "\n".join(f"{listed.files.names[position]}: {reason}" for position, reason in store.unreadable)
+        reasons = [f"{listed.files.names[position]}: {reason}" for position, reason in store.unreadable]
         raise DataError(
-            f"{name}: {len(store.unreadable)} of {len(listed.files.names)} files cannot be read as pictures\n{each}\n"
-            "Repair or remove them, or leave them out with `unreadable: skip`"
+            f"{name}: {len(reasons)} of {len(listed.files.names)} files cannot be read as images\n"
+            + "\n".join(reasons)
+            + "\nRepair or remove them, or leave them out with `unreadable: skip`"
         )
     labels = [listed.labels[position] for position in store.positions]
-    kept = _kept(classes, sorted(set(listed.labels)), name)
+    kept = _chosen_classes(classes, sorted(set(listed.labels)), name)
     number = {label: k for k, label in enumerate(kept)}
     columns = _columns(listed, store, group, slices, name)
     whole = Split(store.images, torch.tensor([number.get(label, -1) for label in labels]), columns=columns)
@@ -84,29 +92,29 @@ def folder(
     )
 
 
-def _kept(asked: list[str] | None, there: list[str], name: str) -> list[str]:
-    if asked is None:
-        return there
-    for label in asked:
-        if label not in there:
-            raise ConfigError(f"classes: {name} has no class {label!r}; {closest(label, there)}")
-    if len(set(asked)) < max(2, len(asked)):
-        raise ConfigError(f"classes: expected at least two classes, each once; got {', '.join(asked)}")
-    return asked
+def _chosen_classes(chosen: list[str] | None, present: list[str], name: str) -> list[str]:
+    if chosen is None:
+        return present
+    for label in chosen:
+        if label not in present:
+            raise ConfigError(f"classes: {name} has no class {label!r}; {closest(label, present)}")
+    if len(set(chosen)) < max(2, len(chosen)):
+        raise ConfigError(f"classes: expected at least two classes, each once; got {', '.join(chosen)}")
+    return chosen
 
 
 def _columns(
     listed: Listing, store: Store, group: str | None, slices: list[str] | None, name: str
 ) -> dict[str, NDArray[Any]]:
-    """Facts about each image that could be read."""
+    """The columns of the readable images."""
 
     def readable(values: Sequence[str]) -> NDArray[Any]:
         return np.array([values[position] for position in store.positions], dtype=object)
 
     extra = [column for column in listed.columns if column not in ("group", group)]
-    for asked in [*(slices or []), *([group] if group and listed.columns else [])]:
-        if asked not in listed.columns:
-            raise ConfigError(f"{name} has no column {asked!r}; {closest(asked, list(listed.columns))}")
+    for column in [*(slices or []), *([group] if group and listed.columns else [])]:
+        if column not in listed.columns:
+            raise ConfigError(f"{name} has no column {column!r}; {closest(column, list(listed.columns))}")
     columns = {column: readable(listed.columns[column]) for column in (extra if slices is None else slices)}
     columns["file"] = readable(listed.files.names)
     columns.update({fact: store.facts[fact] for fact in ("width", "height", "bytes")})
@@ -142,9 +150,9 @@ def _divided(
     subset: int | None,
     seed: int,
 ) -> Data:
-    """The parts as the files give them; what they do not give is drawn."""
+    """The data set with the parts that the files give; other parts are drawn."""
     rows = {
-        part: torch.tensor([k for k, own in enumerate(parts) if own == part], dtype=torch.int64)
+        part: torch.tensor([k for k, of_image in enumerate(parts) if of_image == part], dtype=torch.int64)
         for part in set(parts)
     }
     share = 0.2 if validation is None else validation
@@ -161,18 +169,19 @@ def _divided(
     for part, option in (("test", test), ("validation", validation)):
         if option is not None and part in rows:
             raise ConfigError(
-                f"{name} has a {part} part of its own ({len(rows[part])} images); leave the option `{part}` out"
+                f"{name} already has a {part} part ({len(rows[part])} images); leave the option `{part}` out"
             )
     if test:
         raise ConfigError(
-            f"{name} has parts of its own, and no test among them; add a test folder (or rows), or take `test` out"
+            f"{name} has its own parts, but no test part; add a test folder (or rows), or leave `test` out"
         )
-    given = {str(part): whole.select(places) for part, places in rows.items()}
+    given = {str(part): whole.select(positions) for part, positions in rows.items()}
     for part, split in given.items():
         unknown = set(split.labels.tolist()) - set(given["train"].labels.tolist())
         if unknown:
             raise DataError(
-                f"{name}: the {part} part has images of {classes[min(unknown)]!r}, and the train part has none to learn from"
+                f"{name}: the {part} part has images of {classes[min(unknown)]!r}, "
+                "and the train part has none to learn from"
             )
     count = 0 if "validation" in given else share
     data = divided(
@@ -182,13 +191,13 @@ def _divided(
 
 
 def _findings(listed: Listing, store: Store) -> list[Finding]:
-    """What was noticed while reading: files left out, and files whose name promises another format."""
+    """Findings from reading the files: files left out, and names that do not match the format."""
     names, n = listed.files.names, len(listed.files.names)
     findings = []
     if store.unreadable:
         left_out = tuple(f"{names[position]}: {reason}" for position, reason in store.unreadable)
         severity: Literal["minor", "serious"] = "serious" if len(left_out) > n / 20 else "minor"
-        evidence = f"{len(left_out)} of {n} files cannot be decoded whole and were left out"
+        evidence = f"{len(left_out)} of {n} files cannot be decoded completely and were left out"
         findings.append(
             Finding("unreadable files", "sign", severity, evidence, n, "repair or remove them", left_out)
         )
@@ -199,7 +208,7 @@ def _findings(listed: Listing, store: Store) -> list[Finding]:
     )
     if odd:
         evidence = (
-            f"{len(odd)} files hold another format than their names say; they were read as what they are"
+            f"{len(odd)} files have another format than their names say; they were read by their content"
         )
         findings.append(
             Finding(

@@ -9,9 +9,9 @@ from stresslens.plugins.datasets._mnist_files import mnist_splits
 def mnist(*, validation: NonNegative = 10_000, subset: Count | None = None, seed: Seed = 42) -> Data:
     """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey images of 28×28 pixels, ten classes.
 
-    `validation` (a count or a share) is drawn from the 60,000, `subset` keeps that many training
-    images, class-balanced. Read from `MNIST/raw` under the data root, gzipped or not; what is
-    missing there is downloaded by torchvision.
+    `validation` (a count or a share) is drawn from the 60,000. `subset` keeps that many training
+    images, class-balanced. The data set is read from `MNIST/raw` under the data root, gzipped or
+    not. Missing files are downloaded by torchvision.
     """
     train, test = mnist_splits()
     return divided(

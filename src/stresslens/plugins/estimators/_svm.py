@@ -1,5 +1,4 @@
-"""A support vector machine on features that are plain arrays: linear, or behind the Nyström map of
-a kernel."""
+"""Support vector machine (SVM) on feature arrays: linear, or with the Nyström map of a kernel."""
 
 from __future__ import annotations
 
@@ -20,12 +19,11 @@ PIECE = 1024
 
 @dataclass(frozen=True)
 class Machine:
-    """How features are classified.
+    """A one-against-rest SVM with squared hinge loss and penalty `C` (LIBLINEAR, Fan et al. 2008).
 
-    They are standardised, but for chi2, whose features must not be negative. A kernel exp(-d / mean
-    d) of the distance d is replaced by its Nyström map (Williams & Seeger 2001) over `landmarks`
-    training images drawn at random, and the machine behind it is linear, with the squared hinge
-    loss and the penalty `C`, one class against the rest (LIBLINEAR, Fan et al. 2008).
+    Features are standardised, except for chi2, whose features must not be negative. A kernel exp(-d
+    / mean d) of the distance d is approximated by its Nyström map (Williams & Seeger 2001) over
+    `landmarks` random training images; the SVM on the map is linear.
     """
 
     kernel: Kernel
@@ -34,7 +32,10 @@ class Machine:
     seed: int
 
     def fitted(self, features: Floats, labels: NDArray[np.int64]) -> Arrays:
-        """What `decisions` needs, from features (N,D) and labels (N,), every class of 0 … K-1 among them."""
+        """Fits features (N,D) and labels (N,), where every class 0 … K-1 occurs.
+
+        Returns the arrays that `decisions` needs.
+        """
         from sklearn.svm import LinearSVC
 
         arrays: Arrays = {}
@@ -59,8 +60,10 @@ class Machine:
 
 
 def of_each_class(weights: Floats, bias: Floats) -> Arrays:
-    """Weights (K,D) and bias (K,) of a linear classifier by scikit-learn, which of two classes
-    gives the second alone."""
+    """Weights (K,D) and bias (K,) of a linear classifier of scikit-learn.
+
+    For two classes, scikit-learn gives only those of the second.
+    """
     if len(bias) == 1:
         weights, bias = (np.concatenate([-half, half]) for half in (weights / 2, bias / 2))
     return {"weights": weights, "bias": bias}
@@ -79,7 +82,7 @@ def _standardised(features: Floats, arrays: Arrays) -> Floats:
 
 
 def _distances(kernel: Kernel, x: Floats, others: Floats) -> Floats:
-    """(N,M): squared, of Euclid for rbf; for chi2 the sum of (x-y)²/(x+y), where x+y is not 0."""
+    """(N,M) distances: squared Euclidean for rbf; Σ (x-y)²/(x+y), where x+y is not 0, for chi2."""
     from sklearn.metrics.pairwise import additive_chi2_kernel, euclidean_distances
 
     if kernel == "rbf":

@@ -26,30 +26,30 @@ def hog_svm(
     C: Positive = 1.0,
     landmarks: Count = 500,
 ) -> Estimator:
-    """Histograms of oriented gradients (Dalal & Triggs 2005) for a support vector machine.
+    """SVM on histograms of oriented gradients (HOG; Dalal & Triggs 2005).
 
-    The grey picture, made `scale` times larger (auto: 28 pixels or more), is divided into cells of
-    `cell` pixels. Each has a histogram over `bins` directions without sign, weighted by the
-    gradient's length; blocks of 2×2 cells, overlapping by one, are normalised (L2, clipped at 0.2,
-    L2). Without votes for neighbouring cells, which the paper has. The SVM (penalty `C`) sees them
-    standardised, with `kernel` linear or rbf, or as they are, with chi2; kernels by their map over
-    `landmarks` training images.
+    The grey image is enlarged by `scale` (auto: to at least 28 pixels) and divided into cells of
+    `cell` pixels. Each cell has a histogram over `bins` unsigned directions, weighted by the
+    gradient's length. Blocks of 2×2 cells, which overlap by one cell, are normalised (L2, clipped
+    at 0.2, L2). Unlike in the paper, a pixel votes only for its own cell. The SVM (penalty `C`)
+    gets standardised features with `kernel` linear or rbf, and plain ones with chi2; kernels are
+    approximated over `landmarks` training images.
     """
     return _Hog(cell, bins, scale, _svm.Machine(kernel, C, landmarks, seed))
 
 
 def gradients_of(pictures: NDArray[np.uint8], *, cell: int, bins: int) -> NDArray[np.float64]:
-    """(N, D) block-normalised histograms of pictures (N,H,W), whose last cells are filled up by
-    repeating the border."""
+    """(N, D) block-normalised histograms of images (N,H,W); the border is repeated to fill the last
+    cells."""
     short = [-side % cell for side in pictures.shape[1:]]
     whole = np.pad(pictures.astype(np.float64), ((0, 0), (0, short[0]), (0, short[1])), mode="edge")
     down, across = np.gradient(whole, axis=(1, 2))
     length = np.hypot(down, across)
-    place = np.arctan2(down, across) % np.pi * bins / np.pi - 0.5
-    lower = np.floor(place)
+    position = np.arctan2(down, across) % np.pi * bins / np.pi - 0.5
+    lower = np.floor(position)
     n, height, width = whole.shape
     cells = np.zeros((n, height // cell, width // cell, bins))
-    for which, share in ((lower, lower + 1 - place), (lower + 1, place - lower)):
+    for which, share in ((lower, lower + 1 - position), (lower + 1, position - lower)):
         for k in range(bins):
             votes = np.where(which.astype(int) % bins == k, share * length, 0)
             cells[..., k] += votes.reshape(n, height // cell, cell, width // cell, cell).sum((2, 4))
@@ -60,11 +60,11 @@ def gradients_of(pictures: NDArray[np.uint8], *, cell: int, bins: int) -> NDArra
         for j in (0, 1)
         if i < cells.shape[1] and j < cells.shape[2]
     ]
-    blocks = _of_length_1(_of_length_1(np.concatenate(corners, axis=3)).clip(max=CLIP))
+    blocks = _l2_normalised(_l2_normalised(np.concatenate(corners, axis=3)).clip(max=CLIP))
     return blocks.reshape(n, -1)
 
 
-def _of_length_1(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+def _l2_normalised(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(blocks / (np.linalg.norm(blocks, axis=3, keepdims=True) + 1e-9))
 
 
@@ -88,5 +88,5 @@ class _Hog:
             for start in range(0, len(images), PIECE)
         )
         return np.concatenate(
-            [gradients_of(each, cell=self.cell, bins=self.bins).astype(np.float32) for each in pieces]
+            [gradients_of(piece, cell=self.cell, bins=self.bins).astype(np.float32) for piece in pieces]
         )

@@ -10,11 +10,10 @@ from stresslens.plugins.estimators._svm import of_each_class
 
 
 def logistic_regression(*, C: Positive = 0.01, iterations: Count = 200) -> Estimator:
-    """Multinomial logistic regression on the pixels, centred and on one scale, with an L2 penalty
-    of weight 1/`C`.
+    """Multinomial logistic regression on pixels, with an L2 penalty of weight 1/`C`.
 
-    By L-BFGS from zero, at most `iterations` of them; where that is too few, the run says so. Its
-    scores are logits.
+    Pixels are centred and divided by one standard deviation. L-BFGS starts from zero and takes at
+    most `iterations`; if these are too few, the run has a warning. Scores are logits.
     """
     return _Logistic(C, iterations)
 

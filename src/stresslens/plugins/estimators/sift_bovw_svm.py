@@ -19,7 +19,7 @@ from stresslens.plugins.estimators._pictures import Scale, grey
 
 LEAST = 56
 PIECE = 512
-"""Images whose descriptors are held at once."""
+"""Number of images whose descriptors are in memory at once."""
 
 
 def sift_bovw_svm(
@@ -35,15 +35,15 @@ def sift_bovw_svm(
     C: Positive = 1.0,
     landmarks: Count = 500,
 ) -> Estimator:
-    """SIFT (Lowe 2004) as a bag of visual words (Csurka et al. 2004) for a support vector machine.
+    """SVM on a bag of visual words (Csurka et al. 2004) of SIFT descriptors (Lowe 2004).
 
-    The grey picture is made `scale` times larger (auto: 56 pixels or more). Keypoints are
-    `detected` in it, or `dense`, upright, every `step` pixels in each of `sizes`; a descriptor is
-    six sizes wide. Mini-batch k-means finds the `words` among those of `vocabulary_images`. An
-    image is the histogram of its words, which sums to 1; without keypoints, as of one colour, it is
-    zero. The SVM (penalty `C`) sees it standardised, with `kernel` linear or rbf, or as it is, with
-    chi2; kernels by their map over `landmarks` training images. Raises DataError where there are
-    fewer descriptors than words.
+    The grey image is enlarged by `scale` (auto: to at least 56 pixels). Keypoints are `detected`,
+    or `dense`: upright, every `step` pixels, in each of `sizes`; a descriptor is six sizes wide.
+    Mini-batch k-means finds the `words` among the descriptors of `vocabulary_images`. An image is
+    represented by the histogram of its words, which sums to 1; without keypoints (an image of one
+    colour) it is zero. The SVM (penalty `C`) gets standardised features with `kernel` linear or
+    rbf, and plain ones with chi2; kernels are approximated over `landmarks` training images. Raises
+    DataError if there are fewer descriptors than words.
     """
     machine = _svm.Machine(kernel, C, landmarks, seed)
     return _Bag(seed, words, keypoints, step, sizes, scale, vocabulary_images, machine)
@@ -74,45 +74,50 @@ class _Bag:
     def _vocabulary(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         from sklearn.cluster import MiniBatchKMeans
 
-        found = np.concatenate([part for piece in self._descriptors(images) for part in piece])
-        if len(found) < self.words:
+        descriptors = np.concatenate([part for piece in self._descriptors(images) for part in piece])
+        if len(descriptors) < self.words:
             raise DataError(
-                f"sift_bovw_svm: {len(images)} training images have {len(found)} descriptors, fewer than the {self.words} words; "
+                f"sift_bovw_svm: {len(images)} training images have {len(descriptors)} descriptors, "
+                f"fewer than the {self.words} words; "
                 "lower words, raise vocabulary_images or scale, or take keypoints: dense"
             )
         means = MiniBatchKMeans(
             self.words, batch_size=4096, n_init=1, random_state=self.seed, compute_labels=False
         )
-        return np.asarray(means.fit(found).cluster_centers_, np.float32)
+        return np.asarray(means.fit(descriptors).cluster_centers_, np.float32)
 
     def _histograms(self, images: NDArray[np.float32]) -> Iterator[NDArray[np.float64]]:
-        """(n, words) for each piece of the images: the share of an image's descriptors that are
-        nearest to each word."""
+        """(n, words) for each piece of images: the share of descriptors that are nearest to each
+        word."""
         from sklearn.metrics import pairwise_distances_argmin
 
         for descriptors in self._descriptors(images):
             counts = np.zeros((len(descriptors), self.words))
             if any(map(len, descriptors)):
                 nearest = pairwise_distances_argmin(np.concatenate(descriptors), self.arrays["words"])
-                owner = np.repeat(np.arange(len(descriptors)), [len(own) for own in descriptors])
-                np.add.at(counts, (owner, nearest), 1)
+                image = np.repeat(np.arange(len(descriptors)), list(map(len, descriptors)))
+                np.add.at(counts, (image, nearest), 1)
             yield counts / counts.sum(1, keepdims=True).clip(1)
 
     def _descriptors(self, images: NDArray[np.float32]) -> Iterator[list[NDArray[np.float32]]]:
-        """For each piece of the images, each image's descriptors (k,128), without those of patches
-        of one colour, which are 0."""
+        """For each piece of images, each image's descriptors (k,128).
+
+        Descriptors of patches of one colour, which are 0, are left out.
+        """
         for start in range(0, len(images), PIECE):
-            pictures = grey(images[start : start + PIECE], self.scale, least=LEAST)
+            enlarged = grey(images[start : start + PIECE], self.scale, least=LEAST)
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                yield list(pool.map(self._of_picture, pictures))
+                yield list(pool.map(self._of_image, enlarged))
             if len(images) > PIECE:
                 advance("describing images", min(start + PIECE, len(images)), len(images))
 
-    def _of_picture(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _of_image(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         sift = cv2.SIFT.create()
-        points = sift.detect(picture, None) if self.keypoints == "detected" else self._grid(*picture.shape)
-        found = sift.compute(picture, points)[1] if points else None
-        return np.zeros((0, 128), np.float32) if found is None else np.asarray(found[found.any(1)])
+        points = sift.detect(image, None) if self.keypoints == "detected" else self._grid(*image.shape)
+        descriptors = sift.compute(image, points)[1] if points else None
+        if descriptors is None:
+            return np.zeros((0, 128), np.float32)
+        return np.asarray(descriptors[descriptors.any(1)])
 
     def _grid(self, height: int, width: int) -> list[cv2.KeyPoint]:
         ys, xs = (range(self.step // 2, side, self.step) for side in (height, width))

@@ -1,3 +1,5 @@
+"""Baselines of explainers: a constant grey, the training mean, or a blurred image."""
+
 from __future__ import annotations
 
 import torch
@@ -9,19 +11,17 @@ from stresslens.core.errors import ConfigError
 
 
 def baseline(x: Tensor, fill: float | str, train: Split | None, name: str) -> Tensor:
-    """Images (N, C, H, W) that say nothing, in the place of x: of one grey, of the training images'
-    mean colour, or x blurred.
+    """Uninformative images (N, C, H, W) for x: one grey, the training images' mean colour, or x
+    blurred.
 
-    Raises ConfigError for the mean without training images.
+    `name` is the explainer's, for errors. Raises ConfigError for the mean without training images.
     """
     if isinstance(fill, int | float):
         return torch.full_like(x, float(fill))
     if fill == "blur":
         return blurred(x, max(x.shape[2:]) / 8)
     if train is None:
-        raise ConfigError(
-            f"{name}: the mean is that of the training images, which are not given here; take a grey, or blur"
-        )
+        raise ConfigError(f"{name}: the mean needs training images, and none are given; take a grey, or blur")
     return _mean(train).to(x)[None, :, None, None].expand_as(x)
 
 

@@ -1,3 +1,5 @@
+"""Shared by explainers: the explained score, and its values and gradients in batches."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -10,15 +12,16 @@ from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.errors import ConfigError
 
 Of = Literal["logit", "probability", "log_probability"]
-"""The model's answer that is explained: of one class its logit, its probability, or the logarithm of that."""
+"""The score of a class that is explained: its logit, its probability, or the probability's
+logarithm."""
 
 VALUES = 2**23
-"""Numbers that a batch of images holds at most."""
+"""Most pixel values in a batch of images."""
 MOST = 256
 
 
 def score(logits: Tensor, y: Tensor, of: Of) -> Tensor:
-    """(n,) of logits (n, K) and classes y (n,)."""
+    """(n,) the scores of classes y (n,), from logits (n, K)."""
     if of == "logit":
         return logits.gather(1, y[:, None])[:, 0]
     log = logits.log_softmax(1).gather(1, y[:, None])[:, 0]
@@ -26,31 +29,36 @@ def score(logits: Tensor, y: Tensor, of: Of) -> Tensor:
 
 
 def rows(x: Tensor) -> int:
-    """How many images like these go through the model at once."""
+    """The number of images of this size that pass through the model at once."""
     return max(1, min(MOST, VALUES // x[0].numel()))
 
 
 def pieces(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The images, and what else there is of each, as many as go through the model at once."""
-    return zip(*(torch.split(each, rows(x)) for each in (x, *others)))
+    """Splits images, and other tensors with one row for each image, into batches of `rows`."""
+    return zip(*(torch.split(values, rows(x)) for values in (x, *others)))
 
 
 def scores(
     model: nn.Module, count: int, images: Callable[[Tensor], Tensor], y: Tensor, of: Of, at_once: int
 ) -> Tensor:
-    """(count,) scores of that many images, `at_once` at a time: `images` gives those at some
-    places, y (count,) their classes."""
+    """(count,) scores of `count` images, computed `at_once` at a time.
+
+    `images` returns the images at given positions; y (count,) are their classes.
+    """
     with torch.no_grad():
         parts = torch.split(torch.arange(count, device=y.device), at_once)
-        return torch.cat([score(model(images(places)), y[places], of).float() for places in parts])
+        return torch.cat([score(model(images(part)), y[part], of).float() for part in parts])
 
 
 def slopes(model: nn.Module, x: Tensor, y: Tensor, of: Of) -> Tensor:
-    """(n, C, H, W) the gradient of each image's own score at that image. Raises ConfigError where
-    the model passes none on."""
-    grad = gradient(BatchedModel(model, batch=rows(x)), x, lambda logits, own: score(logits, own, of), y)[2]
+    """(n, C, H, W) the gradient of each image's score at the image.
+
+    Raises ConfigError if the model passes no gradient back to its input.
+    """
+    batched = BatchedModel(model, batch=rows(x))
+    grad = gradient(batched, x, lambda logits, classes: score(logits, classes, of), y)[2]
     if not grad.any():
         with torch.enable_grad():
             if not model(x[:1].detach().requires_grad_()).requires_grad:
-                raise ConfigError("the model passes no gradient on to its input; occlusion needs none")
+                raise ConfigError("the model passes no gradient back to its input; occlusion needs none")
     return grad

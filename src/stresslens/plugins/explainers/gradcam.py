@@ -22,35 +22,34 @@ def gradcam(
     kind: Literal["gradcam", "layercam"] = "gradcam",
     guided: bool = False,
 ) -> Maps:
-    """Where a layer, by default the last convolution or the last tokens that count, finds what
-    speaks for the class.
+    """Grad-CAM and LayerCAM: where a layer's activations support the class.
 
-    `gradcam`: the layer's channels, each by the mean gradient of the class's logit, added up, and
-    what is below 0 cut (Selvaraju et al. 2017). `layercam`: every place by its own gradient, where
-    that is above 0 (Jiang et al. 2021). The map is enlarged to the image. `guided` multiplies it
-    with the gradient at the pixels that no ReLU lets through backwards where it is negative
-    (Springenberg et al. 2015); such maps draw edges whatever the model has learned (Adebayo et al.
-    2018), so heed their check. Raises ConfigError with the valid names for a layer that is not laid
-    out like the image.
+    The layer is by default the last convolution, or the last tokens that the logits depend on.
+    `gradcam` weights the layer's channels by the mean gradient of the class's logit, adds them up
+    and sets negative values to 0 (Selvaraju et al. 2017). `layercam` weights every position by its
+    own positive gradient (Jiang et al. 2021). The map is enlarged to the image. `guided` multiplies
+    it with the guided gradient at the pixels, for which every ReLU sets negative gradients to 0
+    (Springenberg et al. 2015). Such maps show edges whatever the model has learned (Adebayo et al.
+    2018), so read their randomisation check. Raises ConfigError with the valid names for a layer
+    that is not laid out like the image.
     """
     name = layer_to_explain(model, x, layer)
     module = dict(model.named_modules(remove_duplicate=False))[name]
-    found = []
-    for part, own in pieces(x, y):
+    maps = []
+    for part, classes in pieces(x, y):
         with torch.enable_grad(), tapped(model, [name]) as outputs:
-            top = score(model(part.detach().requires_grad_()), own, "logit").sum()
+            top = score(model(part.detach().requires_grad_()), classes, "logit").sum()
             (grad,) = torch.autograd.grad(top, outputs[name])
-        seen, slope = (
-            laid for each in (outputs[name].detach(), grad) if (laid := grid(each, module, part)) is not None
-        )
+        grids = [grid(values, module, part) for values in (outputs[name].detach(), grad)]
+        activation, slope = (values for values in grids if values is not None)
         weights = slope.mean((2, 3), keepdim=True) if kind == "gradcam" else slope.relu()
-        small = (weights * seen).sum(1, keepdim=True).relu()
-        found.append(F.interpolate(small.float(), x.shape[2:], mode="bilinear", align_corners=False)[:, 0])
-    values = torch.cat(found)
+        small = (weights * activation).sum(1, keepdim=True).relu()
+        maps.append(F.interpolate(small.float(), x.shape[2:], mode="bilinear", align_corners=False)[:, 0])
+    values = torch.cat(maps)
     if guided:
         values = values * slopes(_guided(model), x, y, "logit").abs().amax(1)
-    dark = int((values.flatten(1).amax(1) <= 0).sum())
-    notes = (f"{dark} of {len(x)} maps are empty: nothing in the layer speaks for the class",) if dark else ()
+    empty = int((values.flatten(1).amax(1) <= 0).sum())
+    notes = (f"{empty} of {len(x)} maps are empty: nothing in the layer supports the class",) if empty else ()
     return Maps(values.float().cpu(), False, f"evidence in {name}", notes)
 
 
@@ -74,17 +73,20 @@ class _GuidedReLU(nn.Module):
 
 
 def _guided(model: nn.Module) -> nn.Module:
-    """The model with every ReLU layer guided; all else is shared. Raises ConfigError where it has none."""
+    """The model with guided ReLU layers; everything else is shared.
+
+    Raises ConfigError if it has no ReLU layer.
+    """
     if not any(isinstance(module, nn.ReLU) for module in model.modules()):
-        raise ConfigError("gradcam: guided is about ReLU layers, and the model has none; leave it out")
+        raise ConfigError("gradcam: guided needs ReLU layers, and the model has none; leave it out")
     return _with_guided(model)
 
 
 def _with_guided(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.ReLU):
         return _GuidedReLU()
-    own = copy.copy(module)
-    own._modules = {
+    changed = copy.copy(module)
+    changed._modules = {
         name: None if part is None else _with_guided(part) for name, part in module._modules.items()
     }
-    return own
+    return changed

@@ -28,29 +28,34 @@ def integrated_gradients(
     steps: Count = 32,
     of: Of = "logit",
 ) -> Maps:
-    """The gradient integrated along the line from a start that says nothing, a grey by default
-    black, to the image, times the way (Sundararajan et al. 2017): the map adds up to the difference
-    between the answers at both ends.
+    """Integrated gradients along the line from a baseline to the image (Sundararajan et al. 2017).
 
-    The integral is Gauss and Legendre's of `steps` points; an image whose map does not add up to
-    within 0.1 % of the difference (or 0.001 where that is smaller than 1) is done again with twice
-    as many, up to 4,096; a note says of how many it never does. Raises ConfigError for a mean
-    without training images.
+    The integrated gradient is multiplied by the image minus the baseline, so the map adds up to the
+    difference between the scores at both ends. The baseline is `start`: a grey (by default black),
+    the training mean, or the blurred image.
+
+    The integral uses Gauss-Legendre quadrature with `steps` points. If an image's map does not add
+    up to within 0.1 % of the difference (or 0.001 if that is below 1), it is computed again with
+    twice as many points, up to 4,096. A note gives the number of images for which this fails.
+    Raises ConfigError for the mean without training images.
     """
     origin = baseline(x, start, train, "integrated_gradients")
-    way = x - origin
+    path = x - origin
     with torch.no_grad():
-        ends = [torch.cat([score(model(p), own, of) for p, own in pieces(e, y)]) for e in (x, origin)]
+        ends = [
+            torch.cat([score(model(part), classes, of) for part, classes in pieces(end, y)])
+            for end in (x, origin)
+        ]
     difference = (ends[0] - ends[1]).double()
     values = torch.zeros_like(x)
     left = torch.arange(len(x), device=x.device)
     while len(left) and steps <= MOST:
-        values[left] = _integral(model, origin[left], way[left], y[left], of, steps)
+        values[left] = _integral(model, origin[left], path[left], y[left], of, steps)
         gap = (values[left].double().sum((1, 2, 3)) - difference[left]).abs()
         left = left[gap > WITHIN * difference[left].abs().clamp_min(1)]
         steps *= 2
     notes = (
-        (f"of {len(left)} of {len(x)} maps the sum is more than 0.1 % off the difference of the answers",)
+        (f"the sum of {len(left)} of {len(x)} maps is more than 0.1 % off the difference of the scores",)
         if len(left)
         else ()
     )
@@ -59,13 +64,13 @@ def integrated_gradients(
 
 @cache
 def _rule(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss and Legendre's nodes and weights; 2,048 of them take seconds."""
+    """The nodes and weights of Gauss-Legendre quadrature. It takes seconds to compute 2,048 of them."""
     return np.polynomial.legendre.leggauss(steps)
 
 
-def _integral(model: nn.Module, origin: Tensor, way: Tensor, y: Tensor, of: Of, steps: int) -> Tensor:
+def _integral(model: nn.Module, origin: Tensor, path: Tensor, y: Tensor, of: Of, steps: int) -> Tensor:
     nodes, weights = _rule(steps)
-    total = torch.zeros_like(way, dtype=torch.float64)
+    total = torch.zeros_like(path, dtype=torch.float64)
     for node, weight in zip((nodes + 1) / 2, weights / 2):
-        total += weight * slopes(model, origin + float(node) * way, y, of)
-    return (total * way).to(way.dtype)
+        total += weight * slopes(model, origin + float(node) * path, y, of)
+    return (total * path).to(path.dtype)

@@ -28,27 +28,21 @@ def occlusion(
     drop: bool = True,
     credit: Literal["centre", "covered"] = "centre",
 ) -> Maps:
-    """What the answer loses when a window of the image is covered (Zeiler & Fergus 2014).
+    """Occlusion: how much the score drops when a window of the image is covered (Zeiler & Fergus
+    2014).
 
-    The window, `size` pixels high and wide or (height, width), moves by `stride` and is cut where
-    it reaches over the edge. With `credit: centre` every pixel is the window's centre once (of even
-    sizes the pixel above left of it) and has its loss; with `covered` a pixel has the mean over the
-    windows that cover it. The window is filled with a grey in [0, 1], the channels' means over the
-    training images, or the image blurred. Without `drop` the map holds the answer itself.
+    The window is `size` pixels high and wide, or (height, width). It moves by `stride` and is cut
+    at the image's edge. With `credit: centre` every pixel is the window's centre once (for even
+    sizes the pixel above and left of it) and gets its drop. With `covered` a pixel gets the mean
+    over the windows that cover it. The window is filled with a grey in [0, 1], the channels' means
+    over the training images, or the blurred image. Without `drop` the map holds the score itself.
 
-    Raises ConfigError for a window larger than the image, one that misses pixels (`covered`), or a
-    mean without training images.
+    Raises ConfigError for a window larger than the image, for windows that miss pixels (`covered`),
+    and for the mean without training images.
     """
     n, _, height, width = x.shape
     high, wide = (size, size) if isinstance(size, int) else size
-    if high > height or wide > width:
-        raise ConfigError(
-            f"occlusion: a window of {high}×{wide} is larger than the image ({height}×{width}); take a smaller size"
-        )
-    if credit == "covered" and stride > min(high, wide):
-        raise ConfigError(
-            f"occlusion: with a stride of {stride} windows of {high}×{wide} miss some pixels; take a smaller stride"
-        )
+    _check_window(high, wide, height, width, stride if credit == "covered" else 1)
     tops, lefts = _starts(height, high, stride, credit), _starts(width, wide, stride, credit)
     windows = torch.cartesian_prod(tops, lefts).to(x.device)
     rows_in = spans(windows[:, 0], high, height)  # (P, H)
@@ -56,29 +50,43 @@ def occlusion(
     filler = baseline(x, fill, train, "occlusion")
     model = quick(model)
 
-    def covered(places: Tensor) -> Tensor:
-        image, window = places // len(windows), places % len(windows)
+    def covered(positions: Tensor) -> Tensor:
+        image, window = positions // len(windows), positions % len(windows)
         inside = rows_in[window][:, None, :, None] & columns_in[window][:, None, None, :]
         return torch.where(inside, filler[image], x[image])
 
     classes = y.repeat_interleave(len(windows))
-    found = scores(model, n * len(windows), covered, classes, of, rows(x)).view(n, len(tops), len(lefts))
+    effect = scores(model, n * len(windows), covered, classes, of, rows(x)).view(n, len(tops), len(lefts))
     if drop:
-        found = scores(model, n, lambda places: x[places], y, of, rows(x))[:, None, None] - found
+        effect = scores(model, n, lambda positions: x[positions], y, of, rows(x))[:, None, None] - effect
     if credit == "centre":
-        values = found.repeat_interleave(stride, 1)[:, :height].repeat_interleave(stride, 2)[:, :, :width]
+        values = effect.repeat_interleave(stride, 1)[:, :height].repeat_interleave(stride, 2)[:, :, :width]
     else:
         down, across = (
             spans(s.to(x.device), k, side).float()
             for s, k, side in ((tops, high, height), (lefts, wide, width))
         )
-        values = down.T @ found @ across / (down.sum(0)[:, None] * across.sum(0))
+        values = down.T @ effect @ across / (down.sum(0)[:, None] * across.sum(0))
     what = "log probability" if of == "log_probability" else of
     return Maps(values.cpu(), drop, f"{what} lost" if drop else what)
 
 
+def _check_window(high: int, wide: int, height: int, width: int, stride: int) -> None:
+    if high > height or wide > width:
+        raise ConfigError(
+            f"occlusion: a window of {high}×{wide} is larger than the image ({height}×{width}); "
+            "take a smaller size"
+        )
+    if stride > min(high, wide):
+        raise ConfigError(
+            f"occlusion: with a stride of {stride} windows of {high}×{wide} miss some pixels; "
+            "take a smaller stride"
+        )
+
+
 def _starts(side: int, size: int, stride: int, credit: str) -> Tensor:
-    """Where windows begin; centred ones have their centre in the middle of each `stride` pixels."""
+    """The first row or column of each window; centred windows are centred on each `stride`
+    pixels."""
     if credit == "centre":
         return torch.arange(-(-side // stride)) * stride + (stride - 1) // 2 - (size - 1) // 2
     return torch.arange(-(-(side - size) // stride) + 1) * stride

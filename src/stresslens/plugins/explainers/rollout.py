@@ -19,67 +19,64 @@ from stresslens.plugins.explainers._passes import pieces
 def rollout(
     model: nn.Module, x: Tensor, *, heads: Literal["mean", "max"] = "mean", residual: Decay = 0.5
 ) -> Maps:
-    """Which patches the tokens that are read have been mixed from: the attention of every block,
-    with the `residual` share that passes by it, multiplied from the first to the last (Abnar &
-    Zuidema 2020). It is the same for every class.
+    """Attention rollout: how much each patch contributes to the tokens that the head reads.
 
-    The rows are those of the class token, or without one their mean. Raises ConfigError for a model
-    without attention over all tokens at once (windows of tokens are not followed).
+    The attention matrices of all blocks, each mixed with the identity by the `residual` share, are
+    multiplied from the first block to the last (Abnar & Zuidema 2020). The map is the same for
+    every class. It is the row of the class token, or without one the mean row. Raises ConfigError
+    for a model without attention over all tokens at once (attention within windows is not
+    supported).
     """
-    found = []
+    maps = []
     with torch.no_grad():
-        model(
-            x[:1]
-        )  # encodes what is encoded once, the captions of a text side, whose attention is not meant
+        model(x[:1])  # models with a text side encode their captions here; that attention is not wanted
     for (part,) in pieces(x):
-        with torch.no_grad(), _attended(model) as weights:
+        with torch.no_grad(), _attention_weights(model) as weights:
             model(part)
         if not weights or any(w.shape != weights[0].shape or len(w) != len(part) for w in weights):
             what = "attends within windows" if weights else "has no attention layers"
             raise ConfigError(
-                f"rollout: the model {what}; it needs one that attends over all its tokens (a vision transformer)"
+                f"rollout: the model {what}; "
+                "rollout needs one that attends over all its tokens (a vision transformer)"
             )
         tokens = weights[0].shape[-1]
         mixed = torch.eye(tokens, device=x.device).expand(len(part), -1, -1)
-        for each in weights:
-            over = each.mean(1) if heads == "mean" else each.amax(1)
-            step = (1 - residual) * over / over.sum(-1, keepdim=True) + residual * torch.eye(
-                tokens, device=x.device
-            )
+        for attention in weights:
+            over_heads = attention.mean(1) if heads == "mean" else attention.amax(1)
+            identity = torch.eye(tokens, device=x.device)
+            step = (1 - residual) * over_heads / over_heads.sum(-1, keepdim=True) + residual * identity
             mixed = step @ mixed
-        laid = grid(
-            mixed.transpose(1, 2), nn.Identity(), part
-        )  # what becomes of each patch: (N, to, rows, columns)
-        if laid is None:
+        by_patch = grid(mixed.transpose(1, 2), nn.Identity(), part)  # (N, to, rows, columns)
+        if by_patch is None:
             raise ConfigError(
                 f"rollout: {tokens} tokens cannot be laid out like an image of {x.shape[2]}×{x.shape[3]}"
             )
-        extra = tokens - laid.shape[2] * laid.shape[3]
-        read = laid[:, :1] if extra else laid.mean(1, keepdim=True)
-        found.append(F.interpolate(read, x.shape[2:], mode="bilinear", align_corners=False)[:, 0])
-    return Maps(torch.cat(found).float().cpu(), False, "share of what is read", ("the same for every class",))
+        extra = tokens - by_patch.shape[2] * by_patch.shape[3]
+        read = by_patch[:, :1] if extra else by_patch.mean(1, keepdim=True)
+        maps.append(F.interpolate(read, x.shape[2:], mode="bilinear", align_corners=False)[:, 0])
+    return Maps(torch.cat(maps).float().cpu(), False, "share of what is read", ("the same for every class",))
 
 
 @contextmanager
-def _attended(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Fills with the attention (N, heads, T, T) of every layer, worked out from its queries and keys."""
-    found: list[Tensor] = []
+def _attention_weights(model: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that a forward pass fills with the attention (N, heads, T, T) of every layer."""
+    collected: list[Tensor] = []
 
     def of_qkv(module: nn.Module, output: Tensor) -> None:
         heads = int(getattr(module, "num_heads", 0) or getattr(module, "heads", 0))
         n, tokens, width = output.shape
         q, k, _ = output.reshape(n, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4)
-        q, k = (getattr(module, name, nn.Identity())(each) for name, each in (("q_norm", q), ("k_norm", k)))
-        found.append((q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1))
+        q, k = getattr(module, "q_norm", nn.Identity())(q), getattr(module, "k_norm", nn.Identity())(k)
+        collected.append((q @ k.mT / math.sqrt(q.shape[-1])).softmax(-1))
 
-    def asked(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def with_weights(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, kwargs | {"need_weights": True, "average_attn_weights": False}
 
     handles: list[Any] = []
     for module in model.modules():
         if isinstance(module, nn.MultiheadAttention):
-            handles.append(module.register_forward_pre_hook(asked, with_kwargs=True))
-            handles.append(module.register_forward_hook(lambda m, i, output: found.append(output[1])))
+            handles.append(module.register_forward_pre_hook(with_weights, with_kwargs=True))
+            handles.append(module.register_forward_hook(lambda m, i, output: collected.append(output[1])))
         elif isinstance(qkv := getattr(module, "qkv", None), nn.Linear) and (
             hasattr(module, "num_heads") or hasattr(module, "heads")
         ):
@@ -87,7 +84,7 @@ def _attended(model: nn.Module) -> Iterator[list[Tensor]]:
                 qkv.register_forward_hook(lambda m, i, output, module=module: of_qkv(module, output))
             )
     try:
-        yield found
+        yield collected
     finally:
         for handle in handles:
             handle.remove()

@@ -11,11 +11,11 @@ from stresslens.plugins.explainers._passes import Of, slopes
 def saliency(
     model: nn.Module, x: Tensor, y: Tensor, *, of: Of = "logit", times: Literal["one", "image"] = "one"
 ) -> Maps:
-    """How steeply the answer changes with each pixel: the gradient's largest size over the channels
-    (Simonyan et al. 2014).
+    """Saliency: the largest absolute gradient of the score over the channels (Simonyan et al.
+    2014).
 
-    `times: image` multiplies the gradient with the image and adds the channels up, which has a
-    sign, and leaves nothing of what is black.
+    `times: image` multiplies the gradient with the image and adds the channels up (gradient ×
+    input). That map is signed, and zero at black pixels.
     """
     slope = slopes(model, x, y, of)
     if times == "image":

@@ -19,11 +19,11 @@ def smooth_grad(
     noise: Positive = 0.15,
     of: Of = "logit",
 ) -> Maps:
-    """The mean gradient over noisy copies of the image (Smilkov et al. 2017), its size the largest
-    over the channels.
+    """SmoothGrad: the mean gradient over `samples` noisy copies of the image (Smilkov et al. 2017).
 
-    `noise` is the deviation of the normal noise as a share of the image's own range of values. An
-    image's noise is its own, whatever it is batched with.
+    The map is its largest absolute value over the channels. `noise` is the standard deviation of
+    the Gaussian noise, as a share of the image's range of values. An image's noise does not depend
+    on the batch.
     """
     spread = noise * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))[:, None, None, None]
     total = torch.zeros_like(x)

@@ -7,19 +7,19 @@ from torch import Tensor
 from stresslens.core.types import Decay
 
 MANY = 256
-"""Images from which on the softmax runs class-major on the CPU: torch's kernel over a short last
-axis takes ten times longer."""
+"""From so many images on, the softmax runs class-major on the CPU: torch's kernel over a short last
+axis takes ten times as long."""
 
 
 def cross_entropy(logits: Tensor, y: Tensor, *, smoothing: Decay = 0.0) -> Tensor:
-    """Mean cross-entropy. logits (N, K); y (N,) labels or (N, K) probabilities; `smoothing` spreads
-    that much over all classes.
+    """Mean cross-entropy. logits (N, K); y (N,) labels or (N, K) probabilities.
 
-    Equal to torch.nn.functional.cross_entropy to rounding.
+    `smoothing` (label smoothing) spreads this share over all classes. Equal to
+    torch.nn.functional.cross_entropy up to rounding.
     """
     if len(logits) < MANY or logits.is_cuda:
         return F.cross_entropy(logits, y, label_smoothing=smoothing)
-    wide = logits if logits.dtype == torch.float64 else logits.float()  # what autocast does for the softmax
+    wide = logits if logits.dtype == torch.float64 else logits.float()  # as autocast does for the softmax
     log_p = F.log_softmax(wide.t().contiguous(), 0)  # (K, N)
     of_label = -log_p.gather(0, y[None]).mean() if y.ndim == 1 else -(y.t() * log_p).sum(0).mean()
     return of_label if smoothing == 0 else of_label.lerp(-log_p.mean(), smoothing)

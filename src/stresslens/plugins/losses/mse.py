@@ -6,8 +6,10 @@ from torch import Tensor
 
 
 def mse(logits: Tensor, y: Tensor) -> Tensor:
-    """Squared difference from the one-hot label, mean over images and classes. logits (N, K); y
-    (N,) labels or (N, K)."""
+    """Mean squared error of the logits against one-hot labels, over images and classes.
+
+    logits (N, K); y (N,) labels or (N, K).
+    """
     target = (
         (torch.arange(logits.shape[1], device=y.device) == y[:, None]).to(logits.dtype) if y.ndim == 1 else y
     )

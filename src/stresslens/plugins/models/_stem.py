@@ -1,4 +1,4 @@
-"""The first layers of somebody else's network, brought to other images than it was made for."""
+"""Changes to the first layers (stem) of published networks, for other channels or small images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Stem = Literal["published", "small"]
 
 
 def with_channels(net: nn.Module, channels: int) -> None:
-    """Replaces the first convolution by one that sees so many channels, if it sees others."""
+    """Replaces the first convolution by one with `channels` input channels, if it has others."""
     name, first = next(
         (name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)
     )
@@ -19,15 +19,16 @@ def with_channels(net: nn.Module, channels: int) -> None:
 
 
 def small(net: nn.Module, name: str) -> None:
-    """A stem for small images, as residual networks have it on CIFAR (He et al. 2016): 3×3 with
-    stride 1, and no pooling behind it.
+    """Replaces the stem by one for small images: a 3×3 convolution with stride 1, without pooling.
 
-    Raises ValueError for a network without a strided convolution `conv1` followed by max pooling.
+    Residual networks have this stem on CIFAR (He et al. 2016). Raises ValueError for a network
+    without a convolution `conv1` and max pooling `maxpool`.
     """
     first, pool = getattr(net, "conv1", None), getattr(net, "maxpool", None)
     if not isinstance(first, nn.Conv2d) or not isinstance(pool, nn.MaxPool2d):
         raise ValueError(
-            f"stem: small is for residual networks, with a convolution and max pooling in front; {name} has none"
+            f"stem: small is for residual networks, with a convolution and max pooling in front; "
+            f"{name} has none"
         )
     _replace(net, "conv1", _like(first, first.in_channels, (3, 3), (1, 1), (1, 1)))
     _replace(net, "maxpool", nn.Identity())

@@ -1,5 +1,5 @@
-"""What the transformers are made of: tokens, blocks, attention over all tokens or within windows,
-and what the head reads."""
+"""Parts of vision transformers: patch embedding, attention (global or in windows), blocks,
+pooling."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Norm = Literal["pre", "post"]
 
 
 class Tokens(nn.Module):
-    """Images (N, C, H, W) → tokens (N, T, width) that know their places, the class token first.
+    """Patch embedding: images (N, C, H, W) → tokens (N, T, width) with position embeddings.
 
-    Tokens stand row by row on `grid`; sides that are no multiple of the patch are padded with zeros
-    on both sides.
+    The class token, if any, is the first. The others are row by row on `grid`. Sides that are not a
+    multiple of the patch are padded with zeros on both sides.
     """
 
     def __init__(self, shape: Shape, patch: int, width: int, class_token: bool, position_std: float) -> None:
@@ -42,7 +42,8 @@ class Tokens(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over tokens (N, T, width), initialised as torch's MultiheadAttention."""
+    """Multi-head self-attention over tokens (N, T, width), initialised as torch's
+    MultiheadAttention."""
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -60,18 +61,17 @@ class Attention(nn.Module):
         return self.out(self.mixed(q, k, v).transpose(1, 2).reshape(n, tokens, width))  # type: ignore[no-any-return]
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What each token takes from all: (N, heads, T, d)."""
+        """(N, heads, T, d) the attention-weighted mean of the values, for each token."""
         if self.training and self.dropout.p:
             return self.dropout(F.softmax(q @ k.mT / math.sqrt(q.shape[-1]), -1)) @ v  # type: ignore[no-any-return]
         return F.scaled_dot_product_attention(q, k, v)
 
 
 class WindowAttention(Attention):
-    """Attention within windows of size×size tokens of a grid (Liu et al. 2021, never shifted), with
-    the parameters of `Attention`.
+    """Attention within windows of size×size tokens of a grid (Liu et al. 2021, never shifted).
 
-    A grid whose sides are no multiples of the window's is filled up on the right and below, with
-    tokens that no other attends to.
+    It has the parameters of `Attention`. If the grid's sides are not multiples of the window's, the
+    grid is padded on the right and below with tokens that are never attended to.
     """
 
     real: Tensor | None
@@ -81,23 +81,22 @@ class WindowAttention(Attention):
         self.grid = grid
         self.window = (min(size, grid[0]), min(size, grid[1]))
         self.missing = (-grid[0] % self.window[0], -grid[1] % self.window[1])
-        whole = self._windows(self._filled(torch.ones(1, *grid, 1)))[..., 0] > 0  # (windows, tokens in each)
+        whole = self._windows(self._padded(torch.ones(1, *grid, 1)))[..., 0] > 0  # (windows, tokens in each)
         self.register_buffer("real", whole if any(self.missing) else None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         (rows, columns), (high, wide) = self.grid, self.window
-        tokens = self._filled(x.reshape(x.shape[0], rows, columns, -1))
+        tokens = self._padded(x.reshape(x.shape[0], rows, columns, -1))
         n, down, across, width = tokens.shape
-        found = (
-            super().forward(self._windows(tokens)).view(n, down // high, across // wide, high, wide, width)
-        )
-        return found.transpose(2, 3).reshape(tokens.shape)[:, :rows, :columns].flatten(1, 2)
+        windows = super().forward(self._windows(tokens))
+        windows = windows.view(n, down // high, across // wide, high, wide, width)
+        return windows.transpose(2, 3).reshape(tokens.shape)[:, :rows, :columns].flatten(1, 2)
 
     def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         mask = None if self.real is None else self.real.repeat(len(q) // len(self.real), 1)[:, None, None, :]
         return F.scaled_dot_product_attention(q, k, v, mask)
 
-    def _filled(self, x: Tensor) -> Tensor:
+    def _padded(self, x: Tensor) -> Tensor:
         below, beside = self.missing
         return F.pad(x, (0, 0, 0, beside, 0, below))
 
@@ -113,10 +112,9 @@ class WindowAttention(Attention):
 
 
 class Block(nn.Module):
-    """Attention and a layer of `mlp` units for each token, each added to what it was given.
+    """A transformer block: attention and an MLP of `mlp` units for each token, both residual.
 
-    Both are dropped number by number with the chance `dropout`, or as a whole for some images with
-    the chance `drop_path`.
+    Both have dropout with probability `dropout`, or stochastic depth with probability `drop_path`.
     """
 
     def __init__(
@@ -148,8 +146,10 @@ class Block(nn.Module):
 
 
 class DropPath(Dropout):
-    """Stochastic depth (Huang et al. 2016): in training, what a block adds is 0 for some images,
-    and larger for the others, so that its mean stays."""
+    """Stochastic depth (Huang et al. 2016): in training, a block adds nothing for some images.
+
+    For the others its addition is scaled up, so that the mean does not change.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return x * super().forward(x.new_ones(x.shape[0], *[1] * (x.ndim - 1)))

@@ -1,5 +1,5 @@
-"""A convolution of our own: patches unfolded to the rows of a matrix, one product with the weights,
-its derivatives written out."""
+"""Convolution by unfolding (im2col): patches as matrix rows, one matrix product, explicit
+backward."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from torch.autograd.function import once_differentiable
 Pair = tuple[int, int]
 
 NUMBERS, NUMBERS_ON_A_GPU = 2**20, 2**26
-"""As many numbers of unfolded patches stand in memory at once, or those of one image if they are
-more: few enough for a CPU's caches, enough to keep a GPU busy."""
+"""Most values of unfolded patches in memory at once (or those of one image, if these are more): few
+enough for a CPU's caches, and enough to keep a GPU busy."""
 
 
 class UnfoldConv2d(nn.Conv2d):
-    """`nn.Conv2d` without dilation and groups, by the operator below: parameters, names,
-    initialisation and values are the same, up to rounding. What it returns lies channels last in
-    memory."""
+    """`nn.Conv2d` without dilation and groups, computed by `convolution`.
+
+    Parameters, names and initialisation are the same, and so are the values up to rounding. The
+    output is channels last in memory.
+    """
 
     def __init__(
         self,
@@ -39,21 +41,21 @@ class UnfoldConv2d(nn.Conv2d):
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
-    """x (N, C, H, W), weight (K, C, h, w), bias (K,) → (N, K, H', W'), as `F.conv2d`; under
-    autocast in its type.
+    """x (N, C, H, W), weight (K, C, h, w), bias (K,) → (N, K, H', W'), like `F.conv2d`.
 
-    At stride 1 the patches are h·w times as large as the images, which is where such an operator's
-    memory goes. Here the backward pass has kept the input alone and unfolds it again, and images
-    are taken a few at a time: beyond inputs, outputs and gradients it needs a few times `NUMBERS`.
-    It can be differentiated once. Raises ValueError where the kernel does not fit.
+    Under autocast it uses autocast's dtype. At stride 1 the patches are h·w times as large as the
+    images. To save memory, the backward pass keeps only the input and unfolds it again, and images
+    are processed a few at a time: beyond inputs, outputs and gradients it needs a few times
+    `NUMBERS`. It can be differentiated once. Raises ValueError if the kernel is larger than the
+    padded image.
     """
     if torch.is_autocast_enabled(x.device.type):
         narrow = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(narrow), weight.to(narrow), None if bias is None else bias.to(narrow)
-    if any(side + 2 * more < own for side, more, own in zip(x.shape[2:], padding, weight.shape[2:])):
+    if any(side + 2 * pad < kernel for side, pad, kernel in zip(x.shape[2:], padding, weight.shape[2:])):
         raise ValueError(
-            f"a kernel of {weight.shape[2]}×{weight.shape[3]} does not fit into {x.shape[2]}×{x.shape[3]} pixels padded by "
-            f"{padding[0]} and {padding[1]}"
+            f"a kernel of {weight.shape[2]}×{weight.shape[3]} does not fit into "
+            f"{x.shape[2]}×{x.shape[3]} pixels padded by {padding[0]} and {padding[1]}"
         )
     result: Tensor = _Convolution.apply(x, weight, bias, stride, padding)  # type: ignore[no-untyped-call]
     return result
@@ -70,13 +72,14 @@ class _Convolution(torch.autograd.Function):
         rows, columns = (
             (x.shape[2 + k] + 2 * padding[k] - weight.shape[2 + k]) // stride[k] + 1 for k in (0, 1)
         )
-        found = x.new_empty(x.shape[0], rows, columns, len(weight))
-        for part in _parts(found, weight):
-            patches, own = _unfold(x[part], weight, stride, padding), found[part].view(-1, len(weight))
-            torch.mm(patches, matrix, out=own) if bias is None else torch.addmm(
-                bias, patches, matrix, out=own
-            )
-        return found.permute(0, 3, 1, 2)
+        outputs = x.new_empty(x.shape[0], rows, columns, len(weight))
+        for part in _parts(outputs, weight):
+            patches, target = _unfold(x[part], weight, stride, padding), outputs[part].view(-1, len(weight))
+            if bias is None:
+                torch.mm(patches, matrix, out=target)
+            else:
+                torch.addmm(bias, patches, matrix, out=target)
+        return outputs.permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
@@ -85,7 +88,7 @@ class _Convolution(torch.autograd.Function):
         for_x, for_weight, for_bias, *_ = ctx.needs_input_grad
         slope = slope.permute(0, 2, 3, 1).contiguous()  # (N, H', W', K)
         matrix = _matrix(weight)
-        wide = torch.promote_types(x.dtype, torch.float32)  # bfloat16 is too narrow to add up in
+        wide = torch.promote_types(x.dtype, torch.float32)  # bfloat16 is too narrow for sums
         of_weight = torch.zeros_like(matrix, dtype=wide)
         of_x = torch.empty_like(x, memory_format=torch.channels_last) if for_x else None
         for part in _parts(slope, weight):
@@ -109,36 +112,40 @@ def _matrix(weight: Tensor) -> Tensor:
 
 
 def _parts(outputs: Tensor, weight: Tensor) -> Iterator[slice]:
-    """As many images of outputs (N, H', W', K) at a time as `NUMBERS` allows, at least one."""
+    """Slices of images of outputs (N, H', W', K): as many at a time as `NUMBERS` allows, at least
+    one."""
     most = NUMBERS if outputs.device.type == "cpu" else NUMBERS_ON_A_GPU
     at_once = max(1, most // (outputs.shape[1] * outputs.shape[2] * weight[0].numel()))
     return (slice(start, start + at_once) for start in range(0, len(outputs), at_once))
 
 
 def _unfold(x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
-    """The patches (n·H'·W', h·w·C) of images (n, C, H, W): in images laid channels last each row of
-    a patch is one piece."""
+    """The patches (n·H'·W', h·w·C) of images (n, C, H, W).
+
+    In channels-last images each row of a patch is contiguous in memory.
+    """
     (_, c, h, w), (down, across), (above, beside) = weight.shape, stride, padding
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, beside, beside, above, above)).contiguous()
     n, height, width, _ = padded.shape
     image, row, pixel, _ = padded.stride()
-    places = ((height - h) // down + 1, (width - w) // across + 1)
-    return padded.as_strided((n, *places, h, w * c), (image, down * row, across * pixel, row, 1)).reshape(
-        -1, h * w * c
-    )
+    windows = ((height - h) // down + 1, (width - w) // across + 1)
+    strides = (image, down * row, across * pixel, row, 1)
+    return padded.as_strided((n, *windows, h, w * c), strides).reshape(-1, h * w * c)
 
 
 def _fold(
     patches: Tensor, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, wide: torch.dtype
 ) -> Tensor:
-    """Adds patches (n, H', W', h·w·C) up where `_unfold` takes them from images like x (n, C, H,
-    W), in the type `wide`."""
+    """The transpose of `_unfold`: adds patches (n, H', W', h·w·C) up to images like x (n, C, H, W).
+
+    Sums are computed in the dtype `wide`.
+    """
     (_, c, h, w), (down, across), (above, beside) = weight.shape, stride, padding
     n, rows, columns, _ = patches.shape
     height, width = x.shape[2:]
     padded = torch.zeros(n, height + 2 * above, width + 2 * beside, c, dtype=wide, device=x.device)
-    each = patches.view(n, rows, columns, h, w, c)
+    windows = patches.view(n, rows, columns, h, w, c)
     for i in range(h):
         for j in range(w):
-            padded[:, i : i + down * rows : down, j : j + across * columns : across] += each[:, :, :, i, j]
+            padded[:, i : i + down * rows : down, j : j + across * columns : across] += windows[:, :, :, i, j]
     return padded[:, above : above + height, beside : beside + width].permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Classes by their names in captions: what turns a CLIP of open_clip's into a classifier."""
+"""Zero-shot classification with CLIP: a model of open_clip that classifies among captions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.torchvision_compat import cure
 
 CAPTIONS = 256
-"""Captions that are encoded at a time."""
+"""Number of captions that are encoded at once."""
 
 
 def open_clip() -> ModuleType:
@@ -26,8 +26,10 @@ def open_clip() -> ModuleType:
 
 
 class ZeroShot(nn.Module):
-    """What a CLIP of open_clip's is given to classify: captions for its classes. Images (N, C, H,
-    W) → logits (N, K)."""
+    """Mix-in for open_clip's CLIP that makes it a classifier: images (N, C, H, W) → logits (N, K).
+
+    Each class has a caption.
+    """
 
     visual: nn.Module
     logit_scale: Tensor
@@ -40,39 +42,41 @@ class ZeroShot(nn.Module):
     _encoded: tuple[Any, Tensor] | None
 
     def tell_apart(self, names: Sequence[str], templates: Sequence[str]) -> None:
-        """From here on the classes are these. Raises ConfigError for captions that are empty or the
-        same to the text side."""
+        """Sets the classes to these names.
+
+        Raises ConfigError for empty names, and for captions that the tokenizer does not
+        distinguish.
+        """
         self.names = tuple(names)
         self._captions = self.captions(templates)
         self._encoded = None
 
     def captions(self, templates: Sequence[str]) -> Tensor:
-        """(classes, templates, tokens) the names of the classes in these templates."""
+        """(classes, templates, tokens) the tokens of the class names in these templates."""
         return _read(self.architecture, self.context_length, self.names, tuple(templates))
 
     def train(self, mode: bool = True) -> Self:
-        if (
-            self.training
-        ):  # an optimizer may have changed weights without a trace (fused ones count no versions)
+        if self.training:  # fused optimizers change weights without increasing their version
             self._encoded = None
         return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        of_text = (
-            self.text_features()
-        )  # first: the image tower's layers then run last, where features are looked for
+        of_text = self.text_features()  # first, so that the image tower's layers run last (see feature_layer)
         return self.similarity(F.normalize(self.encode_image(x), dim=-1), of_text)
 
     def similarity(self, of_images: Tensor, of_text: Tensor) -> Tensor:
-        """(N, K) logits of normalised features (N, D) and (K, D), never in bfloat16, which has two
-        digits of them."""
+        """(N, K) logits of normalised features (N, D) and (K, D).
+
+        They are never in bfloat16, which is not precise enough.
+        """
         with torch.autocast(of_images.device.type, enabled=False):
             image, text = (features.to(self.logit_scale.dtype) for features in (of_images, of_text))
             logits = self.logit_scale.exp() * image @ text.T
             return logits if self.logit_bias is None else logits + self.logit_bias
 
     def text_features(self) -> Tensor:
-        """(K, D) of the classes, kept for as long as the text side's weights are what they were."""
+        """(K, D) features of the classes, cached as long as the text side's weights do not
+        change."""
         weights = list(self._text_side())
         if self.training and any(p.requires_grad for p in weights):
             return self._encode()
@@ -87,19 +91,19 @@ class ZeroShot(nn.Module):
     def _encode(self) -> Tensor:
         classes, templates, _ = self._captions.shape
         tokens = self._captions.to(self.logit_scale.device).flatten(0, 1)
-        each = torch.cat(
+        features = torch.cat(
             [F.normalize(self._unpadded(part), dim=-1) for part in torch.split(tokens, CAPTIONS)]
         )
-        return F.normalize(each.view(classes, templates, -1).mean(1), dim=-1)
+        return F.normalize(features.view(classes, templates, -1).mean(1), dim=-1)
 
     def _unpadded(self, tokens: Tensor) -> Tensor:
-        """open_clip's `encode_text`; where it looks back only, without the padding behind the
-        longest caption."""
+        """open_clip's `encode_text`; with causal attention, without the padding after the longest
+        caption."""
         clip: Any = self
         causal = getattr(clip, "text_pool_type", None) == "argmax" and clip.attn_mask is not None
         if not causal or not isinstance(clip.text_projection, Tensor):
             return self.encode_text(tokens)
-        last = tokens.argmax(-1)  # the end of text has the highest number
+        last = tokens.argmax(-1)  # the end-of-text token has the highest number
         length = int(last.max()) + 1
         x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
         x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
@@ -121,23 +125,23 @@ def _read(
 ) -> Tensor:
     without = [template for template in templates if "{}" not in template]
     if without:
-        raise ConfigError(f"the template {without[0]!r} has no {{}} where a class's name goes")
-    if empty := [place for place, name in enumerate(names) if not name.strip()]:
+        raise ConfigError(f"the template {without[0]!r} has no {{}} for the class's name")
+    if empty := [k for k, name in enumerate(names) if not name.strip()]:
         raise ConfigError(
-            f"a text side tells classes by their names, and that of class {empty[0]} is empty; name it"
+            f"a text side identifies classes by their names, and that of class {empty[0]} is empty; name it"
         )
     texts = [template.replace("{}", name) for name in names for template in templates]
     with torch.device("cpu"):
         tokens: Tensor = _tokenizer(architecture)(texts, context_length=context).view(
             len(names), len(templates), context
         )
-    known: dict[bytes, int] = {}
-    for place, own in enumerate(tokens):
-        other = known.setdefault(own.numpy().tobytes(), place)
-        if other != place:
+    first_with: dict[bytes, int] = {}
+    for k, of_class in enumerate(tokens):
+        other = first_with.setdefault(of_class.numpy().tobytes(), k)
+        if other != k:
             raise ConfigError(
-                f"the classes {names[other]!r} and {names[place]!r} are the same to the text side, which ignores case and reads "
-                f"{context} tokens; rename one of them"
+                f"the classes {names[other]!r} and {names[k]!r} are the same to the text side, "
+                f"which ignores case and reads {context} tokens; rename one of them"
             )
     return tokens
 
@@ -148,7 +152,7 @@ def _tokenizer(architecture: str | None) -> Callable[..., Tensor]:
         return open_clip().tokenizer.SimpleTokenizer()  # type: ignore[no-any-return]
     try:
         return open_clip().get_tokenizer(architecture)  # type: ignore[no-any-return]
-    except Exception as error:  # of other libraries, which may not be installed or want to download
+    except Exception as error:  # from other libraries, which may not be installed or try to download
         raise ConfigError(
-            f"openclip: the tokenizer of {architecture} cannot be had: {first_line(error)}"
+            f"openclip: the tokenizer of {architecture} is not available: {first_line(error)}"
         ) from error

@@ -6,10 +6,10 @@ from stresslens.core.types import Count, Shape
 
 
 def first_cnn(shape: Shape, classes: int, *, channels: Count = 16, hidden: Count = 64) -> nn.Module:
-    """Three 3×3 convolutions of `channels`, twice and four times as many, each with ReLU and 2×2
-    max pooling; two linear layers.
+    """A CNN of three 3×3 convolutions, each with ReLU and 2×2 max pooling, and two linear layers.
 
-    No softmax: that belongs to the loss. On CIFAR-10: 89,834 parameters. Raises ValueError below 8×8 pixels.
+    The convolutions have `channels`, twice and four times as many channels. There is no softmax,
+    which belongs to the loss. On CIFAR-10: 89,834 parameters. Raises ValueError below 8×8 pixels.
     """
     colours, height, width = shape
     if min(height, width) < 8:

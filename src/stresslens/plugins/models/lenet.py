@@ -6,20 +6,19 @@ from stresslens.core.types import Shape
 
 
 def lenet(shape: Shape, classes: int, *, doubled: bool = False) -> nn.Module:
-    """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling; the first convolution is padded, so
-    that 28×28 pixels end at 5×5.
+    """LeNet-5 (LeCun et al. 1998) with ReLU and max pooling.
 
-    Pooling stands before ReLU, where it gives the same values and gradients for a quarter of ReLU's
-    work. `doubled`: after each pooling one more convolution, 5×5 with as many channels out as in,
-    which keeps the size. On MNIST: 61,706 parameters, doubled 69,028.
-
+    The first convolution is padded, so that 28×28 pixels become 5×5. Pooling is before ReLU: values
+    and gradients are the same, with a quarter of ReLU's work. `doubled` adds a 5×5 convolution
+    after each pooling, which keeps channels and size. On MNIST: 61,706 parameters, doubled 69,028.
     Raises ValueError below 12×12 pixels.
     """
     channels, height, width = shape
     rows, columns = (height // 2 - 4) // 2, (width // 2 - 4) // 2
     if min(rows, columns) < 1:
         raise ValueError(
-            f"lenet needs at least 12×12 pixels; got {height}×{width} (set `input: {{size: 28}}` to enlarge them)"
+            f"lenet needs at least 12×12 pixels; got {height}×{width} "
+            "(set `input: {size: 28}` to enlarge them)"
         )
 
     def stage(fan_in: int, fan_out: int, padding: int) -> list[nn.Module]:

@@ -8,8 +8,11 @@ from stresslens.core.types import Shape
 
 
 def linear(shape: Shape, classes: int, *, start: Literal["library", "normal"] = "library") -> nn.Module:
-    """One affine map from pixels to logits. `start`: torch's initialisation, or weights and bias
-    drawn from N(0, 1)."""
+    """A linear model: one affine map from pixels to logits.
+
+    `start` is torch's initialisation (`library`), or weights and bias drawn from N(0, 1)
+    (`normal`).
+    """
     channels, height, width = shape
     layer = nn.Linear(channels * height * width, classes)
     if start == "normal":

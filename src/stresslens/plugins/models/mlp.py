@@ -9,7 +9,8 @@ from stresslens.core.types import Count, Shape
 
 
 def mlp(shape: Shape, classes: int, *, widths: Sequence[Count] = (100,)) -> nn.Module:
-    """Fully connected layers with ReLU between them; `widths` are the hidden ones."""
+    """A multi-layer perceptron: linear layers with ReLU; `widths` are those of the hidden
+    layers."""
     channels, height, width = shape
     sizes = [channels * height * width, *widths]
     layers: list[nn.Module] = [nn.Flatten()]

@@ -32,8 +32,10 @@ Templates = Annotated[Sequence[str], Field(min_length=1)]
 
 @checked(frozen=True, config=STRICT)
 class Image:
-    """A vision transformer of `layers` blocks over squares of `patch` pixels, or, of four numbers
-    of blocks, CLIP's ResNet."""
+    """A vision transformer of `layers` blocks and square patches of `patch` pixels.
+
+    With four numbers of blocks it is CLIP's ResNet.
+    """
 
     width: Count = 64
     layers: Count | tuple[Count, Count, Count, Count] = 2
@@ -53,7 +55,7 @@ class Text:
 
 @checked(frozen=True, config=STRICT)
 class Layout:
-    """The two towers, and how many numbers `embed` an image or a caption becomes."""
+    """The two towers, and `embed`, the size of the features of images and captions."""
 
     embed: Count = 64
     image: Image = Image()
@@ -73,22 +75,21 @@ def openclip(
     quick_gelu: bool | Literal["matched"] = "matched",
     evaluation: Literal["running", "batch"] = "running",
 ) -> nn.Module:
-    """CLIP (Radford et al. 2021) as a classifier: a net of open_clip's with its own tensor names,
-    by `name` or by a small `layout`.
+    """CLIP (Radford et al. 2021) as a classifier: a net of open_clip, by `name` or a small
+    `layout`.
 
-    `head: text` is zero-shot: a logit is the cosine between the image and the class's name in each
-    of the `templates` ("{}" is where it goes; the captions' normalised features are averaged and
-    normalised again), times the learnt scale. The text side is encoded once, and again when its
-    weights have changed; gradients reach the image, and only in training mode both towers. `head:
-    linear` is the image tower with a new linear layer. The tokenizer ignores case. A vision
-    transformer does not see what a side has over a multiple of its patch.
+    The tensors keep open_clip's names. `head: text` is zero-shot: a logit is the learned scale
+    times the cosine between the image and the class's captions. A class's captions are the
+    `templates` with its name for "{}"; their normalised features are averaged and normalised again.
+    The text side is encoded once, and again when its weights change. Gradients reach the image, and
+    in training mode both towers. `head: linear` is the image tower with a new linear layer. The
+    tokenizer ignores case. A vision transformer ignores pixels beyond a multiple of its patch.
 
-    `quick_gelu: matched` is the activation that the published `weights` were trained with. A lab
-    built OpenAI's weights without it and so measured another net (ViT-B-32 at .828 on CIFAR-10,
-    published at about .90): `false` measures what that costs. `evaluation: batch` lets batch norm
-    use the batch's statistics in evaluation, as a net left in training mode does (open_clip returns
-    them so): only to measure that mistake. Raises ConfigError for names that captions cannot tell
-    apart.
+    `quick_gelu: matched` is the activation that the published `weights` were trained with. Without
+    it, OpenAI's weights give another net (ViT-B-32: .828 on CIFAR-10, published about .90); `false`
+    measures this mistake. `evaluation: batch` lets batch norm use the batch's statistics in
+    evaluation, like a net that was left in training mode (as open_clip returns them); it is only
+    for measuring this mistake. Raises ConfigError for class names whose captions are the same.
     """
     if name is not None and layout is not None:
         raise ConfigError("openclip: give either the name of an architecture or a layout")
@@ -109,16 +110,17 @@ def openclip(
 
 
 def published(*, name: str | None = None, weights: str | None = None) -> PretrainedWeights | None:
-    """Weights of open_clip's list for the architecture `name`, by tag (openai, laion2b_s34b_b79k,
-    …): downloaded on first use into the caches of huggingface_hub and open_clip.
+    """Published weights of open_clip for the architecture `name`, by tag (openai,
+    laion2b_s34b_b79k, …).
 
-    Raises ConfigError for a tag that there is not, and DataError where the file cannot be had or read.
+    They are downloaded on first use into the caches of huggingface_hub and open_clip. Raises
+    ConfigError for an unknown tag, and DataError if the file cannot be downloaded or read.
     """
     if weights is None:
         return None
     if name is None:
         raise ConfigError(
-            f"openclip: weights {weights!r} are of an architecture by name; give `name:` as well"
+            f"openclip: weights {weights!r} belong to a named architecture; give `name:` as well"
         )
     settings, known = _settings(name), _tag(name, weights)
     side = settings["vision_cfg"]["image_size"]
@@ -126,35 +128,38 @@ def published(*, name: str | None = None, weights: str | None = None) -> Pretrai
     interpolation: Literal["bilinear", "bicubic"] = (
         "bilinear" if known["interpolation"] == "bilinear" else "bicubic"
     )
-    seen = Preprocessing((3, height, width), Normalize.by_moments(known["mean"], known["std"]), interpolation)
-    return PretrainedWeights(f"open_clip {name} {weights}", lambda: _load(name, weights), seen)
+    normalize = Normalize.by_moments(known["mean"], known["std"])
+    preprocessing = Preprocessing((3, height, width), normalize, interpolation)
+    return PretrainedWeights(f"open_clip {name} {weights}", lambda: _load(name, weights), preprocessing)
 
 
 def usual(*, name: str | None = None) -> Preprocessing | None:
+    """The preprocessing of the architecture's published weights, if there are any."""
     tags = _tags(name) if name is not None else []
-    found = published(name=name, weights="openai" if "openai" in tags else tags[0]) if tags else None
-    return found.preprocessing if found else None
+    weights = published(name=name, weights="openai" if "openai" in tags else tags[0]) if tags else None
+    return weights.preprocessing if weights else None
 
 
 class _BatchStatistics(nn.BatchNorm2d):
-    """Batch norm that uses the batch's statistics in evaluation as well, and leaves the running
-    ones as they are then."""
+    """Batch norm that uses the batch's statistics also in evaluation, without updating running
+    ones."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or x.numel() == x.shape[1]:  # a single value has no spread
+        if self.training or x.numel() == x.shape[1]:  # a single value has no variance
             return super().forward(x)
         return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
 
 def _settings(name: str) -> dict[str, Any]:
-    """What open_clip builds this architecture from."""
+    """open_clip's settings of this architecture."""
     known = open_clip().list_models()
     if name not in known:
         raise ConfigError(f"open_clip has no architecture {name!r}; {closest(name, known)}")
     settings: dict[str, Any] = open_clip().get_model_config(name)
     if "multimodal_cfg" in settings:
         raise ConfigError(
-            f"openclip: {name} writes captions (CoCa); this classifies by an image and a text tower alone"
+            f"openclip: {name} writes captions (CoCa); only models with just an image and a text tower "
+            "are supported"
         )
     settings["vision_cfg"]["timm_model_pretrained"] = settings["text_cfg"]["hf_model_pretrained"] = False
     return settings
@@ -172,7 +177,8 @@ def _of_layout(layout: Layout, rows: int, columns: int) -> dict[str, Any]:
             raise ConfigError(f"openclip: {heads} heads do not divide the {tower} tower's width of {width}")
     if not resnet and min(rows, columns) < image.patch:
         raise ValueError(
-            f"openclip needs images of at least {image.patch}×{image.patch} pixels, its patch; got {rows}×{columns}"
+            f"openclip needs images of at least {image.patch}×{image.patch} pixels, its patch; "
+            f"got {rows}×{columns}"
         )
     width, heads = attending["image"]
     of_image = {
@@ -195,19 +201,21 @@ def _sides(height: int, width: int, image: dict[str, Any]) -> int | tuple[int, i
         return height, width
     if height != width or height % 32:
         raise ValueError(
-            f"CLIP's ResNet takes squares of a multiple of 32 pixels, at least 32×32; set input.size; got {height}×{width}"
+            f"CLIP's ResNet takes squares of a multiple of 32 pixels, at least 32×32; "
+            f"set input.size; got {height}×{width}"
         )
     return height
 
 
 def _class(settings: dict[str, Any]) -> type[Any]:
-    own = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
-    return _zero_shot("CustomTextCLIP" if own else "CLIP")
+    custom_text = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
+    return _zero_shot("CustomTextCLIP" if custom_text else "CLIP")
 
 
 @cache
 def _zero_shot(kind: str) -> type[Any]:
-    """open_clip's class with our captions: its tensors keep their names, so that weights go to and fro."""
+    """open_clip's class with `ZeroShot`; its tensors keep their names, so weights are
+    exchangeable."""
     return type("ZeroShot", (ZeroShot, getattr(open_clip().model, kind)), {})
 
 
@@ -218,8 +226,8 @@ def _quick(name: str | None, settings: dict[str, Any], weights: Any) -> bool:
     either = name is not None and any(_tag(name, tag).get("quick_gelu") for tag in _tags(name))
     if isinstance(weights, WeightsRef) and either and not settings.get("quick_gelu"):
         raise ConfigError(
-            f"openclip: weights of {name} were trained with QuickGELU (openai) or without it, and a run or a file does not tell; "
-            "say quick_gelu: true or false"
+            f"openclip: weights of {name} were trained with QuickGELU (openai) or without it, "
+            "and a run or a file does not say which; set quick_gelu: true or false"
         )
     return bool(settings.get("quick_gelu", False))
 
@@ -237,12 +245,12 @@ def _tag(name: str, tag: str) -> dict[str, Any]:
 
 
 def _use_batch_statistics(visual: nn.Module) -> None:
-    found = [module for module in visual.modules() if type(module) is nn.BatchNorm2d]
-    if not found:
+    batch_norms = [module for module in visual.modules() if type(module) is nn.BatchNorm2d]
+    if not batch_norms:
         raise ConfigError(
-            "openclip: evaluation: batch is about batch norm, which this image tower has none of; leave it out"
+            "openclip: evaluation: batch needs batch norm, and this image tower has none; leave it out"
         )
-    for module in found:
+    for module in batch_norms:
         module.__class__ = _BatchStatistics  # the same parameters and buffers
 
 
@@ -250,20 +258,20 @@ def _load(name: str, tag: str) -> State:
     library, known, source = open_clip(), _tag(name, tag), f"open_clip {name} {tag}"
     repository, _, file = known["hf_hub"].rpartition("/")
     if repository:
-        usual = (library.constants.HF_SAFE_WEIGHTS_NAME, library.constants.HF_WEIGHTS_NAME)
-        path = from_hub(source, repository, *([file] if file else usual))
+        default = (library.constants.HF_SAFE_WEIGHTS_NAME, library.constants.HF_WEIGHTS_NAME)
+        path = from_hub(source, repository, *([file] if file else default))
     else:
         path = Path("~/.cache/clip").expanduser() / Path(known["url"]).name
         try:
             path = Path(library.pretrained.download_pretrained(known))
-        except Exception as error:  # of urllib or of the disk
+        except Exception as error:  # from urllib or the disk
             raise unavailable(source, path, error) from error
     settings = _settings(name)
     with torch.random.fork_rng(devices=[]):
         net = _class(settings)(**settings)
     try:
         library.factory.load_checkpoint(net, str(path))
-    except Exception as error:  # a broken file may raise anything
+    except Exception as error:  # a damaged file may raise anything
         raise unavailable(source, path.resolve(), error) from error
     state: State = net.state_dict()
     return state

@@ -16,14 +16,15 @@ def simple_net(
     conv: Literal["library", "unfold"] = "library",
     channels: Count = 32,
 ) -> nn.Module:
-    """Four 3×3 convolutions with ReLU, of `channels`, twice, four and eight times as many; 2×2 max
-    pooling between them; then one linear layer, on the mean over places.
+    """A CNN of four 3×3 convolutions with ReLU, 2×2 max pooling between them, and one linear layer.
 
-    A plain net for photographs that is our own choice, for a lab whose SimpleNet is nowhere
-    defined. Convolutions start as in He et al. (2015), so that it also learns without batch norm;
-    `batch_norm` stands before the first three ReLUs. `conv: unfold` computes with a convolution of
-    our own instead of torch's: the weights, also at the start, are the same and the results up to
-    rounding, time and memory are not (`benchmarks/operators.py`).
+    The convolutions have `channels`, twice, four and eight times as many channels; the linear layer
+    is on the mean over positions. The net is our own design for photographs; it stands in for a
+    SimpleNet that a lab used and did not define. Convolutions are initialised as in He et al.
+    (2015), so that the net also learns without batch norm. `batch_norm` adds it before the first
+    three ReLUs. `conv: unfold` uses our own convolution (im2col) instead of torch's: initial
+    weights are the same, and results are the same up to rounding, but time and memory are not
+    (`benchmarks/operators.py`).
 
     For 100 classes of colour photographs: 414,116 parameters, 414,564 with batch norm. Raises
     ValueError below 8×8 pixels.

@@ -23,15 +23,15 @@ def timm(
     dropout: Decay = 0.0,
     drop_path: Decay = 0.0,
 ) -> nn.Module:
-    """A classifier of timm's zoo by its `name` there, with or without the tag of its weights
-    (efficientvit_m1.r224_in1k), with a last layer for these classes.
+    """A classifier of timm by its `name` there, with a last layer for these classes.
 
-    `pretrained: true` begins with the weights of the tag, else the model's first; or `weights:
-    {file: PATH}` or {run: NAME}; images are then resized, normalised and interpolated as these were
-    trained, unless `input` says otherwise. `dropout` stands before the last layer, `drop_path`
-    leaves out whole blocks. `stem: small` of residual networks is 3×3 with stride 1 and without
-    pooling, for images of about 32×32. Raises ConfigError for a name that there is not, ValueError
-    where a stem does not suit it.
+    The name may contain the tag of its weights (efficientvit_m1.r224_in1k). `pretrained: true`
+    starts from the weights of the tag, or else the model's first; `weights: {file: PATH}` or {run:
+    NAME} starts from others. Images are then preprocessed as in the training of these weights,
+    unless `input` says otherwise. `dropout` is before the last layer; `drop_path` is stochastic
+    depth. `stem: small`, for residual networks on images of about 32×32, is a 3×3 convolution with
+    stride 1, without pooling. Raises ConfigError for an unknown name, and ValueError if the stem
+    does not fit the network.
     """
     channels, *size = shape
     config = _config(name)
@@ -49,6 +49,7 @@ def timm(
 
 
 def published(*, name: str, pretrained: bool = False) -> PretrainedWeights | None:
+    """The published weights that `pretrained` selects, if any."""
     if not pretrained:
         return None
     config = _config(name)
@@ -63,9 +64,9 @@ def published(*, name: str, pretrained: bool = False) -> PretrainedWeights | Non
         file = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
         overlay = {}
         if config.hf_hub_id:
-            usual = ("model.safetensors", "pytorch_model.bin")
+            default = ("model.safetensors", "pytorch_model.bin")
             file = from_hub(
-                source, config.hf_hub_id, *([config.hf_hub_filename] if config.hf_hub_filename else usual)
+                source, config.hf_hub_id, *([config.hf_hub_filename] if config.hf_hub_filename else default)
             )
             overlay = {"file": str(file)}
         try:
@@ -80,6 +81,7 @@ def published(*, name: str, pretrained: bool = False) -> PretrainedWeights | Non
 
 
 def usual(*, name: str) -> Preprocessing:
+    """The preprocessing of the model's published weights."""
     config = _config(name)
     interpolation: Interpolation = "bicubic" if config.interpolation == "bicubic" else "bilinear"
     return Preprocessing(config.input_size, Normalize.by_moments(config.mean, config.std), interpolation)

@@ -15,14 +15,14 @@ from stresslens.plugins.models._stem import Stem, small, with_channels
 
 
 def torchvision(shape: Shape, classes: int, *, name: str, stem: Stem = "published") -> nn.Module:
-    """A classifier of torchvision's zoo by its `name` there (resnet50, convnext_tiny, …), with a
-    last layer for these classes.
+    """A classifier of torchvision by its `name` (resnet50, convnext_tiny, …), with a new last
+    layer.
 
-    `weights`: those torchvision publishes for it, by name (IMAGENET1K_V2, DEFAULT), or {file:
-    PATH}, or {run: NAME}; images are then resized, normalised and interpolated as these were
-    trained, unless `input` says otherwise. Without auxiliary heads. `stem: small` of residual
-    networks is 3×3 with stride 1 and without pooling, for images of about 32×32. Raises ConfigError
-    for a name that there is not, ValueError where a stem or an image size does not suit it.
+    `weights` are torchvision's by name (IMAGENET1K_V2, DEFAULT), or {file: PATH}, or {run: NAME}.
+    Images are then preprocessed as in the training of these weights, unless `input` says otherwise.
+    Auxiliary heads are left out. `stem: small`, for residual networks on images of about 32×32, is
+    a 3×3 convolution with stride 1, without pooling. Raises ConfigError for an unknown name, and
+    ValueError if a stem or an image size does not fit the network.
     """
     channels, height, width = shape
     _check(name)
@@ -32,7 +32,8 @@ def torchvision(shape: Shape, classes: int, *, name: str, stem: Stem = "publishe
     if name.startswith("vit_"):
         if height != width:
             raise ValueError(
-                f"{name} needs square images; got {height}×{width} (set `input: {{size: {max(height, width)}}}`)"
+                f"{name} needs square images; got {height}×{width} "
+                f"(set `input: {{size: {max(height, width)}}}`)"
             )
         options = {"image_size": height}
     net: nn.Module = library().models.get_model(name, weights=None, num_classes=classes, **options)
@@ -43,18 +44,21 @@ def torchvision(shape: Shape, classes: int, *, name: str, stem: Stem = "publishe
 
 
 def published(*, name: str, weights: str | None = None) -> PretrainedWeights | None:
+    """torchvision's published weights of this name, if one is given."""
     if weights is None:
         return None
     _check(name)
     known = library().models.get_model_weights(name)
     if weights not in known.__members__:
         raise ConfigError(
-            f"torchvision publishes no weights {weights!r} for {name}; {closest(weights, list(known.__members__))}"
+            f"torchvision publishes no weights {weights!r} for {name}; "
+            f"{closest(weights, list(known.__members__))}"
         )
     entry = known[weights]
-    made = entry.transforms()
-    (size,) = made.crop_size
-    seen = Preprocessing((3, size, size), Normalize.by_moments(made.mean, made.std), made.interpolation.value)
+    transforms = entry.transforms()
+    (size,) = transforms.crop_size
+    normalize = Normalize.by_moments(transforms.mean, transforms.std)
+    preprocessing = Preprocessing((3, size, size), normalize, transforms.interpolation.value)
     source = f"torchvision {name} {entry.name}"
 
     def load() -> State:
@@ -66,12 +70,13 @@ def published(*, name: str, weights: str | None = None) -> PretrainedWeights | N
             ) from error
         return state
 
-    return PretrainedWeights(source, load, seen)
+    return PretrainedWeights(source, load, preprocessing)
 
 
 def usual(*, name: str) -> Preprocessing | None:
-    found = published(name=name, weights="DEFAULT")
-    return found.preprocessing if found else None
+    """The preprocessing of the network's default weights."""
+    weights = published(name=name, weights="DEFAULT")
+    return weights.preprocessing if weights else None
 
 
 def _check(name: str) -> None:

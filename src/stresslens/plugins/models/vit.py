@@ -29,14 +29,14 @@ def vit(
 ) -> nn.Module:
     """A vision transformer (Dosovitskiy et al. 2021) for images of any size.
 
-    Square patches of `patch` pixels become tokens of `width` numbers; images whose sides are no
-    multiple of it are padded with zeros on both sides. Position embeddings are learnt, drawn from
-    N(0, position_std²). Each of `depth` blocks has attention of so many `heads` and a layer of
-    `mlp` units; `norm` stands before each of the two (with one more at the end) or after (Vaswani
-    et al. 2017, as torch's TransformerEncoderLayer). The head, with hidden layers of `head` units
-    and ReLU, reads a class token of its own or the mean over tokens.
+    Square patches of `patch` pixels become tokens of size `width`. Images whose sides are not a
+    multiple of it are padded with zeros on both sides. Position embeddings are learned; they are
+    initialised from N(0, position_std²). Each of `depth` blocks has attention with `heads` heads
+    and an MLP of `mlp` units. `norm` is before both (`pre`, with one more at the end) or after both
+    (`post`; Vaswani et al. 2017, like torch's TransformerEncoderLayer). The head, with hidden
+    layers of `head` units and ReLU, reads a class token or the mean over tokens.
 
-    Raises ValueError where the heads do not divide the width.
+    Raises ValueError if the heads do not divide the width.
     """
     if width % heads:
         raise ValueError(f"vit: {heads} heads do not divide a width of {width}; take a multiple of the heads")

@@ -21,21 +21,20 @@ def window_vit(
     local: Sequence[Natural] = (0, 2),
     drop_path: Decay = 0.1,
 ) -> nn.Module:
-    """A vision transformer some of whose blocks attend only within windows of window×window tokens,
-    for images of any size.
+    """A vision transformer with window attention in some blocks, for images of any size.
 
-    `local` numbers those blocks from 0 (windows as in Liu et al. 2021, never shifted); the others
-    attend to all tokens, and `local: []` makes all of them do so. The parameters are the same
-    either way. Patches, position embeddings and norms are those of `vit` with its norm before
-    (Dosovitskiy et al. 2021); each block has GELU units, `mlp_ratio` times the width; the head is
-    one linear layer, behind the mean over tokens. Tokens that fill a grid up to whole windows are
-    never attended to.
+    The blocks in `local` (numbered from 0) attend only within windows of window×window tokens (Liu
+    et al. 2021, never shifted). The others attend to all tokens; with `local: []` all do. The
+    parameters are the same in both cases. Patches, position embeddings and norms are those of `vit`
+    with `norm: pre` (Dosovitskiy et al. 2021). Each block has `mlp_ratio` times the width GELU
+    units. The head is one linear layer on the mean over tokens. Tokens that pad a grid to whole
+    windows are never attended to.
 
-    In training, what a block adds is left out for an image with a chance that rises in equal steps
-    from 0 in the first block to `drop_path` in the last (Huang et al. 2016). For 100 classes of
-    128×128 colour photographs: 1,959,076 parameters.
+    `drop_path` is stochastic depth: in training, a block is left out for an image with a
+    probability that rises linearly from 0 in the first block to `drop_path` in the last (Huang et
+    al. 2016). For 100 classes of 128×128 colour photographs: 1,959,076 parameters.
 
-    Raises ValueError where the heads do not divide the width, or for a local block that there is not.
+    Raises ValueError if the heads do not divide the width, or if a local block does not exist.
     """
     if width % heads:
         raise ValueError(
@@ -43,15 +42,16 @@ def window_vit(
         )
     if max(local, default=0) >= depth:
         raise ValueError(
-            f"window_vit: local names block {max(local)}, but the {depth} blocks are numbered from 0 to {depth - 1}"
+            f"window_vit: local names block {max(local)}, "
+            f"but the {depth} blocks are numbered from 0 to {depth - 1}"
         )
     tokens = Tokens(shape, patch, width, False, 0.02)
 
-    def block(place: int) -> Block:
+    def block(k: int) -> Block:
         attention = (
-            WindowAttention(width, heads, tokens.grid, window) if place in local else Attention(width, heads)
+            WindowAttention(width, heads, tokens.grid, window) if k in local else Attention(width, heads)
         )
-        return Block(attention, width, mlp_ratio * width, drop_path=drop_path * place / max(1, depth - 1))
+        return Block(attention, width, mlp_ratio * width, drop_path=drop_path * k / max(1, depth - 1))
 
-    blocks = [block(place) for place in range(depth)]
+    blocks = [block(k) for k in range(depth)]
     return nn.Sequential(tokens, *blocks, nn.LayerNorm(width), MeanToken(), nn.Linear(width, classes))

@@ -1,5 +1,4 @@
-"""The watch against catastrophic overfitting: does the attack that a model is trained on still
-stand for the ball?"""
+"""Detection of catastrophic overfitting: accuracy under the training attack and a stronger one."""
 
 from __future__ import annotations
 
@@ -13,9 +12,9 @@ from stresslens.core.ball import Ball
 from stresslens.core.types import Attack, Step
 
 GUARD = {"pgd": {"steps": 5}}
-"""Half a radius a step, from a random start."""
+"""The stronger attack: steps of half a radius, from a random start."""
 GUARDED = 128
-"""How many images of one batch an epoch are looked at."""
+"""Number of images that are checked, once an epoch."""
 
 
 def guarded(
@@ -28,21 +27,23 @@ def guarded(
     ball: Ball,
     guard: Attack,
 ) -> None:
-    """Once an epoch, at its last batch but one (a whole one) or the only one: reports the accuracy
-    on the images that `own`, the training's attack, makes of the first `GUARDED`, and on those that
-    the guard makes of them. The model is held still."""
+    """Once an epoch, reports the accuracy under the training's attack and under the guard.
+
+    Both attack the first `GUARDED` images of the last batch but one (a complete batch), or of the
+    only batch. `own` returns the images of the training's attack. The model must be frozen.
+    """
     if step.batch != max(0, step.batches - 2):
         return
     x, y = x[:GUARDED], y[:GUARDED]
     draws = step.draws.fork(2).select(torch.arange(len(x), device=x.device))
-    found = guard(model, x, y, ball, draws, unwatched, None, None, None)
+    guard_images = guard(model, x, y, ball, draws, unwatched, None, None, None)
     of_own, of_guard = (
         float((batched_mean_logits(model, images).argmax(1) == y).double().mean())
-        for images in (own(), found)
+        for images in (own(), guard_images)
     )
     step.report(attack_accuracy=of_own, guard_accuracy=of_guard, guarded=len(x), radius=float(ball.eps))
 
 
 def hard(y: Tensor) -> Tensor:
-    """(N,) the label, of mixed labels (N, K) the heaviest."""
+    """(N,) labels; of mixed labels (N, K) the class with the largest weight."""
     return y if y.ndim == 1 else y.argmax(1)

@@ -12,17 +12,16 @@ from stresslens.core.errors import ConfigError
 def by_hand(
     net: nn.Module, inputs: Tensor, y: Tensor, *, loss: Literal["mse", "cross_entropy"] = "mse"
 ) -> Tensor:
-    """The loss of a linear model or an MLP with its gradient written out: no autograd, and no
-    module is called.
+    """The loss of a linear model or an MLP with explicit gradients: no autograd, no module calls.
 
-    Everything is class-major, (features, N). With logits z and one-hot labels t, the gradient of
-    the mean squared error over images and classes is 2(z - t)/(NK), of the mean cross-entropy
-    (softmax(z) - t)/N; each layer passes Wᵀg to the one below where its ReLU was open, and takes
-    g·aᵀ for its weight and the sum of g for its bias. Returns the loss without a graph, which tells
-    the loop that the gradients are in place.
+    All arrays are class-major, (features, N). With logits z and one-hot labels t, the gradient of
+    the mean squared error over images and classes is 2(z - t)/(NK), and that of the mean
+    cross-entropy is (softmax(z) - t)/N. Each layer passes Wᵀg back where its ReLU was active; its
+    weight gets g·aᵀ, its bias the sum of g. Returns the loss without a graph, which tells the
+    training loop that the gradients are already computed.
 
-    Raises ConfigError for any other net than Linear, ReLU, Linear, …, Linear behind a Flatten, and
-    for mixed labels.
+    Raises ConfigError for mixed labels, and for any net except Flatten, Linear, ReLU, Linear, …,
+    Linear.
     """
     if y.ndim != 1:
         raise ConfigError(
@@ -46,24 +45,22 @@ def by_hand(
             log_p = torch.log_softmax(z, 0)
             value = log_p.gather(0, label).mean().neg_()
             g = log_p.exp_().scatter_(0, label, -1.0, reduce="add").div_(len(y))
-        for place in range(len(layers) - 1, -1, -1):
-            weight, bias = layers[place]
-            a = activations[place]
+        for k in range(len(layers) - 1, -1, -1):
+            weight, bias = layers[k]
+            a = activations[k]
             _add(weight, g.mm(a.t()))
             _add(bias, g.sum(1))
-            if place:
-                g = torch.ops.aten.threshold_backward(weight.t().mm(g), a, 0)  # relu's own backward
+            if k:
+                g = torch.ops.aten.threshold_backward(weight.t().mm(g), a, 0)  # the backward pass of ReLU
     return value
 
 
 @lru_cache(maxsize=1)
 def _affine(net: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """Weight and bias of each linear layer, looked up once a net."""
+    """Weight and bias of each linear layer; looked up once for each net."""
     layers = [layer for layer in net.children() if not isinstance(layer, nn.Flatten)]
     kinds = [type(layer) for layer in layers]
-    alternating = len(kinds) % 2 == 1 and kinds == [
-        (nn.Linear, nn.ReLU)[place % 2] for place in range(len(kinds))
-    ]
+    alternating = len(kinds) % 2 == 1 and kinds == [(nn.Linear, nn.ReLU)[k % 2] for k in range(len(kinds))]
     if type(net) is not nn.Sequential or not alternating or any(layer.bias is None for layer in layers[::2]):
         raise ConfigError(
             "objective by_hand differentiates linear models and MLPs only; use `objective: supervised`"

@@ -20,14 +20,15 @@ def free(
     eps: Radius = 8 / 255,
     guard: Attack = GUARD,  # type: ignore[assignment]
 ) -> Tensor:
-    """The loss at a perturbation that the same backward pass improves (Shafahi et al. 2019,
-    algorithm 1): adversarial training at the price of plain training. `train.replay` shows each
-    batch so many times (theirs: 4 to 10, with as many times fewer epochs).
+    """Free adversarial training: one backward pass updates weights and perturbation.
 
-    The perturbation is carried from batch to batch, place by place, and moves a whole radius in the
-    steepest direction each time. Where the paper clips it to the ball alone, here it stays in the
-    box as well, so that it is always what was added. Reports the guard's accuracy as `adversarial`
-    does. Raises ConfigError for a radius that cannot be.
+    See Shafahi et al. (2019), algorithm 1. It costs as much as plain training. `train.replay` shows
+    each batch several times (in the paper 4 to 10 times, with as many times fewer epochs).
+
+    Each position of the batch keeps its perturbation for the next batch; it moves one radius in the
+    steepest direction each time. The paper clips it to the ball only; here it also stays in the
+    box, so that it is always the difference that was added. Reports the guard's accuracy as
+    `adversarial` does. Raises ConfigError for an invalid radius.
     """
     ball = Ball(norm, eps)
     carried = step.carried.get("perturbation", x[:0])
@@ -39,8 +40,8 @@ def free(
         guarded(model, x, hard(y), lambda: x_adv.detach()[:GUARDED], step, ball=ball, guard=guard)
 
     def ascend(grad: Tensor) -> None:
-        at = x_adv.detach()
-        moved = ball.project(at + ball.radius(x) * ball.steepest(grad.nan_to_num(0, 0, 0)), x) - x
+        current = x_adv.detach()
+        moved = ball.project(current + ball.radius(x) * ball.steepest(grad.nan_to_num(0, 0, 0)), x) - x
         step.carried["perturbation"] = torch.cat([moved, carried[len(x) :]])
 
     x_adv.register_hook(ascend)  # type: ignore[no-untyped-call]

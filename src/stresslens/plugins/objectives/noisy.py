@@ -14,7 +14,9 @@ def noisy(
     loss: Loss = "cross_entropy",  # type: ignore[assignment]
     sigma: Positive = 0.25,
 ) -> Tensor:
-    """The loss on images with Gaussian noise of deviation `sigma`, which no box confines: what the
-    certificate `smoothing` of the same `sigma` asks for (Cohen, Rosenfeld & Kolter 2019, section
-    3.3)."""
+    """The loss on images with Gaussian noise of standard deviation `sigma`, not clamped to the box.
+
+    It trains models for the certificate `smoothing` with the same `sigma` (Cohen, Rosenfeld &
+    Kolter 2019, section 3.3).
+    """
     return loss(model(x + sigma * step.draws.normal(*x.shape[1:]).to(x.dtype)), y)

@@ -6,5 +6,8 @@ from stresslens.core.types import Loss
 
 
 def supervised(net: nn.Module, inputs: Tensor, y: Tensor, *, loss: Loss = "cross_entropy") -> Tensor:  # type: ignore[assignment]
-    """The loss of the net's logits against the labels; `loss` is `train.loss` unless given here."""
+    """Supervised training: the loss of the net's logits against the labels.
+
+    `loss` is `train.loss` unless given here.
+    """
     return loss(net(inputs), y)

@@ -8,8 +8,7 @@ from stresslens.core.ball import Ball, Norm
 from stresslens.core.types import Count, Loss, NonNegative, Positive, Radius, Step
 
 START = 0.001
-"""The deviation of the noise the search begins at: at the clean image itself the divergence has no
-gradient."""
+"""Standard deviation of the initial noise; at the clean image the divergence has no gradient."""
 
 
 def trades(
@@ -25,13 +24,12 @@ def trades(
     steps: Count = 10,
     relative_step: Positive = 0.25,
 ) -> Tensor:
-    """The loss on clean images plus `beta` times the divergence KL(clean ‖ perturbed), the
-    perturbation being the one within `eps` that raises it most (Zhang et al. 2019, eq. 3 and
-    algorithm 1; their β is 1/λ, mostly 6).
+    """TRADES: the loss on clean images plus `beta` times KL(clean ‖ perturbed) (Zhang et al. 2019).
 
-    It is searched in evaluation mode by `steps` steepest steps of `relative_step` radii; the loss
-    is taken in training mode, and its gradient passes through both sides. Raises ConfigError for a
-    radius that cannot be.
+    See eq. 3 and algorithm 1; the paper's β is 1/λ, mostly 6. The perturbation within `eps`
+    maximises the divergence. It is found in evaluation mode by `steps` steepest steps of
+    `relative_step` radii. The loss is computed in training mode, and its gradient passes through
+    both arguments of the divergence. Raises ConfigError for an invalid radius.
     """
     ball = Ball(norm, eps)
     with attacked(model):

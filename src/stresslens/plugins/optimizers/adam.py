@@ -14,7 +14,7 @@ def adam(
     eps: Positive = 1e-8,
     weight_decay: NonNegative = 0.0,
 ) -> torch.optim.Optimizer:
-    """Adam (Kingma & Ba 2015); weight decay is added to the gradient. `adamw` decouples it."""
+    """Adam (Kingma & Ba 2015); weight decay is added to the gradient (`adamw` decouples it)."""
     return torch.optim.Adam(
         parameters, lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
     )

@@ -14,8 +14,7 @@ def adamw(
     eps: Positive = 1e-8,
     weight_decay: NonNegative = 0.01,
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019): Adam with weight decay applied to the weights, not to the
-    gradient."""
+    """AdamW (Loshchilov & Hutter 2019): Adam with decoupled weight decay."""
     return torch.optim.AdamW(
         parameters, lr, betas=(beta1, beta2), eps=eps, weight_decay=weight_decay, fused=True
     )

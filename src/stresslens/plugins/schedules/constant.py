@@ -6,12 +6,12 @@ from stresslens.core.types import Scheduler
 
 
 def constant() -> Scheduler:
-    """The learning rate as given, all along."""
+    """A constant learning rate."""
     return Constant()
 
 
 class Constant:
-    """A schedule that never moves, without a torch scheduler's cost at every step."""
+    """A schedule without changes, which avoids the cost of a torch scheduler at every step."""
 
     def step(self) -> None:
         pass

@@ -16,8 +16,8 @@ def warmup(
     share: Share = 0.05,
     then: Schedule = "cosine",  # type: ignore[assignment]
 ) -> Scheduler:
-    """A linear rise to the learning rate over the first `share` of all steps, then another schedule
-    over the rest."""
+    """Linear warm-up over the first `share` of all steps, then the schedule `then` over the
+    rest."""
     rising = max(1, round(share * steps))
     after = then(optimizer, max(1, steps - rising), steps_per_epoch)
     if isinstance(after, Constant):

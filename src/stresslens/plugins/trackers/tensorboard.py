@@ -1,4 +1,4 @@
-"""TensorBoard's event files."""
+"""TensorBoard tracker: writes event files."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ CHARTS = {
         "accuracy": ["Multiline", ["epoch/.*/accuracy"]],
     }
 }
-"""What its page "Custom Scalars" draws together."""
+"""The charts of TensorBoard's page "Custom Scalars"."""
 
 
 def tensorboard(
     folder: Path, config: Mapping[str, Any], *, graph: bool = True, histograms: bool = True
 ) -> Tracker:
-    """Files for `tensorboard --logdir runs/STUDY`: the network's graph, scalars by step and by
-    epoch, images, the confusion matrix, settings, the weights' histograms, an embedding of
-    validation images, and hyper-parameters with the scores.
+    """Event files for `tensorboard --logdir runs/STUDY`.
 
-    `graph` needs a model that torch.jit.trace can follow; of another it warns, and keeps the rest.
-    Raises OSError where the folder cannot be written.
+    They hold the network's graph, scalars by step and by epoch, images, the confusion matrix,
+    settings, histograms of the weights, an embedding of validation images, and hyper-parameters
+    with the scores. `graph` needs a model that torch.jit.trace can trace; for other models there is
+    a notice, and everything else is written. Raises OSError if the folder cannot be written.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -94,7 +94,8 @@ class _TensorBoard:
         self.writer.close()
 
     def _draw(self, entry: Graph) -> None:
-        """Tracing warns of what a model does by Python's own means, and says so on standard output too."""
+        """Writes the graph; warnings and output of tracing, about Python code of models, are
+        suppressed."""
         try:
             with (
                 warnings.catch_warnings(),
@@ -108,12 +109,14 @@ class _TensorBoard:
             warnings.warn(what, Notice, stacklevel=2)
 
     def _conclude(self, entry: Outcome) -> None:
-        """Hyper-parameters in this folder, not in one of their own as `add_hparams` puts them,
-        which would be one run more."""
+        """Writes hyper-parameters and scores into this folder.
+
+        `add_hparams` would write them into a subfolder, which TensorBoard shows as another run.
+        """
         from torch.utils.tensorboard.summary import hparams
 
         scores = {f"scores/{name}": value for name, value in entry.scores.items()}
-        # torch takes truth values for numbers
+        # torch converts booleans to numbers
         settings = {
             name: str(value) if isinstance(value, bool) else value for name, value in entry.settings.items()
         }
@@ -124,15 +127,17 @@ class _TensorBoard:
 
 
 def _sprites(pixels: Pixels) -> Tensor:
-    """(N, 3, side, side) in [0, 1]: the projector takes squares, and what is not one gets a black edge."""
+    """(N, 3, side, side) in [0, 1]; images are padded with black to squares for the projector."""
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
     height, width = x.shape[2:]
     return F.pad(x, (0, max(0, height - width), 0, max(0, width - height)))
 
 
 def _summed(histogram: Histogram) -> dict[str, Any]:
-    """As TensorBoard wants it: each bin with its upper end, and sums, which it does not show, as if
-    all values lay midway."""
+    """A histogram in TensorBoard's format: upper ends of bins, counts, and sums.
+
+    The sums, which are not shown, take all values at the middle of their bin.
+    """
     counts, edges = histogram.counts, histogram.edges
     middle = (edges[:-1] + edges[1:]) / 2
     return {

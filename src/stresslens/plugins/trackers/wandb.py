@@ -1,4 +1,4 @@
-"""Weights & Biases."""
+"""Weights & Biases tracker."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def wandb(
     entity: str | None = None,
     mode: Literal["online", "offline", "disabled"] | None = None,
 ) -> Tracker:
-    """A run of Weights & Biases: the settings, scalars by step and by epoch, the weights'
-    histograms, images with truth and prediction, the confusion matrix, an embedding as a table, and
-    the scores.
+    """A run of Weights & Biases.
 
-    `project` is the study unless given. `mode` is that of WANDB_MODE, without it offline: nothing
-    leaves this machine until `wandb sync`. Raises ImportError where wandb is not installed, and
-    what it raises itself where it cannot start.
+    It has the settings, scalars by step and by epoch, histograms of the weights, images with true
+    and predicted classes, the confusion matrix, an embedding as a table, and the scores. `project`
+    is the study's name by default. `mode` is by default that of WANDB_MODE, or else offline: no
+    data leaves this machine until `wandb sync`. Raises ImportError if wandb is not installed, and
+    wandb's own errors if it cannot start.
     """
     mode = mode or os.environ.get("WANDB_MODE") or "offline"  # type: ignore[assignment]
     if mode != "online":
@@ -55,7 +55,7 @@ def wandb(
         x_disable_machine_info=True,
     )
     run = client.init(
-        dir=folder.parent,  # in which it calls its own folder wandb
+        dir=folder.parent,  # wandb creates its folder "wandb" in it
         project=project or config["study"],
         entity=entity,
         mode=mode,
@@ -71,8 +71,10 @@ def wandb(
 
 
 class _WeightsAndBiases:
-    """Counts what it logs: a run that goes on is told again from the start, and what is already
-    there is passed over."""
+    """Numbers its log entries, so that wandb skips entries that it already has.
+
+    A run that resumes logs all entries again from the start.
+    """
 
     def __init__(self, client: Any, run: Any) -> None:
         self.client, self.run, self.count = client, run, 0

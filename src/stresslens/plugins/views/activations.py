@@ -20,38 +20,37 @@ def activations(
     channels: Count = 16,
     images: Count = 4,
 ) -> Panel:
-    """What layers make of some images: a row for each image, a picture for each of the first
-    channels, on one scale a layer.
+    """Activations of layers: a row for each image, with a picture of each of the first channels.
 
-    By default of every convolution; of a transformer, of its tokens after every block. Raises
-    ConfigError with the valid names.
+    All pictures of a layer have the same colour scale. By default all convolutions are shown, or
+    the tokens after every block of a transformer. Raises ConfigError with the valid names.
     """
     x, y = x[:images], y[:images]
     modules = dict(model.named_modules(remove_duplicate=False))
-    found = spatial(model, x)
-    convolutions = [name for name in found if isinstance(modules[name], nn.Conv2d)]
+    available = spatial(model, x)
+    convolutions = [name for name in available if isinstance(modules[name], nn.Conv2d)]
     blocks = [
         name
-        for name in found
+        for name in available
         if name.rpartition(".")[2].isdigit() and any(True for _ in modules[name].children())
     ]
     names = (
         [layer_to_explain(model, x, name) for name in layers]
         if layers
-        else blocks or convolutions or list(found)
+        else blocks or convolutions or list(available)
     )
     with torch.no_grad(), tapped(model, names) as outputs:
         model(x)
     pictures = image_pixels(x)
     parts = []
     for name in names:
-        laid = grid(outputs[name], modules[name], x)
-        assert laid is not None
-        values = laid[:, :channels].float().cpu().numpy()
+        maps = grid(outputs[name], modules[name], x)
+        assert maps is not None
+        values = maps[:, :channels].float().cpu().numpy()
         pixels, scale = number_pixels(values)
         rows = [[Picture(pictures[k], classes[int(y[k])]), *map(Picture, pixels[k])] for k in range(len(x))]
-        shown = f", the first {channels} shown" if laid.shape[1] > channels else ""
-        title = f"{name}: {laid.shape[1]} channels of {laid.shape[2]}×{laid.shape[3]}{shown}"
+        shown = f", the first {channels} shown" if maps.shape[1] > channels else ""
+        title = f"{name}: {maps.shape[1]} channels of {maps.shape[2]}×{maps.shape[3]}{shown}"
         columns = ["image", *map(str, range(values.shape[1]))]
         parts.append(Grid(title, rows, [classes[int(label)] for label in y], columns, scale))
     return Panel(parts)

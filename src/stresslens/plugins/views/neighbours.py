@@ -24,32 +24,34 @@ def neighbours(
     among: Count = 10_000,
     seed: Seed = 0,
 ) -> Panel:
-    """The training images that the model takes for most alike: nearest, by the angle between their
-    last features, of at most `among` drawn at random. Raises ConfigError without training
-    images."""
+    """Nearest neighbours of each image among the training images, by the cosine of the last
+    features.
+
+    At most `among` training images, drawn at random, are compared. Raises ConfigError without
+    training images.
+    """
     if train is None:
-        raise ConfigError("neighbours: the nearest training images are asked for, and none are given")
+        raise ConfigError("neighbours: it needs training images, and none are given")
     known = train.select(sampled_positions(len(train), among, seed))
-    own, logits = features_of(model, x)
-    theirs = torch.cat([features_of(model, batch.x.to(x))[0] for batch in known.batches(512)])
-    nearest = (nn.functional.normalize(own, dim=1) @ nn.functional.normalize(theirs, dim=1).T).topk(
-        min(count, len(known)), dim=1
-    )
+    features, logits = features_of(model, x)
+    of_known = torch.cat([features_of(model, batch.x.to(x))[0] for batch in known.batches(512)])
+    cosine = nn.functional.normalize(features, dim=1) @ nn.functional.normalize(of_known, dim=1).T
+    nearest = cosine.topk(min(count, len(known)), dim=1)
     labels = known.labels.to(x.device)[nearest.indices]  # (n, count)
-    guess = logits.argmax(1)
+    predicted = logits.argmax(1)
     pictures = image_pixels(x)
     rows = []
     for k in range(len(x)):
         beside = known.select(nearest.indices[k].cpu())
         pixels = image_pixels(beside.floats(beside.images[:]))
-        said = f"{classes[int(y[k])]}, called {classes[int(guess[k])]}"
+        caption = f"{classes[int(y[k])]}, predicted {classes[int(predicted[k])]}"
         cells = [
-            Picture(pixels[j], classes[int(labels[k, j])], bool(labels[k, j] != guess[k]))
+            Picture(pixels[j], classes[int(labels[k, j])], bool(labels[k, j] != predicted[k]))
             for j in range(len(pixels))
         ]
-        rows.append([Picture(pictures[k], said, bool(guess[k] != y[k])), *cells])
-    share = float((labels == guess[:, None]).float().mean())
-    said = f"{100 * share:.0f} % of the {labels.numel()} nearest training images have the class that the model answers"
+        rows.append([Picture(pictures[k], caption, bool(predicted[k] != y[k])), *cells])
+    share = float((labels == predicted[:, None]).float().mean())
+    sentence = f"{100 * share:.0f} % of the {labels.numel()} nearest training images have the predicted class"
     columns = ["image", *(f"nearest {j + 1}" for j in range(labels.shape[1]))]
     grid = Grid(f"The nearest of {len(known):,} training images by the last features", rows, (), columns)
-    return Panel([grid], [said], {"share_of_answer": share, "among": len(known)})
+    return Panel([grid], [sentence], {"share_of_answer": share, "among": len(known)})

@@ -1,10 +1,10 @@
-"""How often pictures are called unlike the training images: of the test split (false alarms), and
-of kinds that are unlike them.
+"""Out-of-distribution (OOD) detection: the share of images that is marked, by kind of image.
 
-    python benchmarks/likeness.py RUN [PHOTOGRAPHS]     # a finished run (…/seed-0) of digits or
-mnist; a folder of photographs
+    python benchmarks/ood.py RUN [PHOTOGRAPHS]
 
-Prints the share marked at the run's stated rate, with Wilson's interval and n.
+RUN is a finished run (…/seed-0) of digits or mnist; PHOTOGRAPHS is a folder of photographs. Marked
+test images are false alarms; the other kinds of images are out of distribution. Prints each share
+at the run's stated rate, with Wilson's interval and n.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def letters(shape: Shape) -> Tensor:
 
 
 def photographs(folder: Path, shape: Shape) -> Tensor:
-    """Every so many-th picture below a folder, from all over it."""
+    """About `MANY` images, spread evenly over a folder's sorted files."""
     files = sorted(entry.path for entry in files_below(str(folder)))
     some = files[:: max(1, len(files) // MANY)][:MANY]
     frame = Frame(shape[0], (shape[1], shape[2]))
@@ -76,7 +76,7 @@ def main() -> None:
         kinds["photographs"] = photographs(Path(sys.argv[2]), data.shape)
     print(f"{sys.argv[1]}: stated rate {fitted.rate:.3f}, {len(fitted.calibration)} validation images")
     for name, x in kinds.items():
-        marked = ood.unlike(fitted, model, x) <= fitted.rate
+        marked = ood.ood_p_values(fitted, model, x) <= fitted.rate
         share = wilson(int(marked.sum()), len(x))
         print(
             f"  {name:28} {100 * share.value:5.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}), "

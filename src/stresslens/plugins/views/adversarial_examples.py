@@ -10,23 +10,24 @@ from stresslens.core.panels import Grid, Panel, Picture, image_pixels
 from stresslens.core.types import Count
 
 
-def counterfactual(
+def adversarial_examples(
     model: nn.Module,
     adversarials: tuple[Tensor, Tensor, Tensor] | None,
     classes: Sequence[str],
     *,
     images: Count = 10,
 ) -> Panel:
-    """What would have had to be different: images that an attack has changed, beside what they
-    were, the least changed first.
+    """Adversarial images beside the original ones, with the change between them, smallest change
+    first.
 
-    `adversarials` are those that the run's attacks have kept: images, adversarial images (n, C, H,
-    W each) and labels (n,). The change is magnified so that its largest is half of the scale,
+    `adversarials` are those that the run's attacks saved: images, adversarial images (n, C, H, W
+    each) and labels (n,). The change is magnified so that its largest value is half of the scale,
     around grey. Raises ConfigError for a run that was not attacked.
     """
     if adversarials is None or not len(adversarials[0]):
         raise ConfigError(
-            "counterfactual: the run has no adversarial images; attack it first (robustness: …, or stresslens attack)"
+            "adversarial_examples: the run has no adversarial images; "
+            "attack it first (robustness: …, or stresslens attack)"
         )
     x, x_adv, y = adversarials
     order = (x_adv - x).flatten(1).abs().amax(1).argsort(stable=True)[:images]
@@ -34,21 +35,21 @@ def counterfactual(
     change = x_adv - x
     scale = 0.5 / change.flatten(1).abs().amax(1).clamp_min(1e-12)
     with torch.no_grad():
-        before, after = (model(each).softmax(1) for each in (x, x_adv))
-    shown = [image_pixels(each) for each in (x, 0.5 + change * scale[:, None, None, None], x_adv)]
+        before, after = (model(images).softmax(1) for images in (x, x_adv))
+    shown = [image_pixels(values) for values in (x, 0.5 + change * scale[:, None, None, None], x_adv)]
     rows = [
         [
-            Picture(shown[0][k], _said(before[k], classes), bool(before[k].argmax() != y[k])),
+            Picture(shown[0][k], _prediction(before[k], classes), bool(before[k].argmax() != y[k])),
             Picture(shown[1][k], f"change × {float(scale[k]):.0f}"),
-            Picture(shown[2][k], _said(after[k], classes), bool(after[k].argmax() != y[k])),
+            Picture(shown[2][k], _prediction(after[k], classes), bool(after[k].argmax() != y[k])),
         ]
         for k in range(len(x))
     ]
-    largest = [float(each) for each in change.flatten(1).abs().amax(1)]
+    largest = change.flatten(1).abs().amax(1).tolist()
     names = [f"{classes[int(label)]}: {size:.3f} at most" for label, size in zip(y, largest)]
-    grid = Grid("What would have changed the answer", rows, names, ["image", "change", "changed image"])
+    grid = Grid("Changes that change the prediction", rows, names, ["image", "change", "changed image"])
     return Panel([grid], (), {"largest_change": largest})
 
 
-def _said(p: Tensor, classes: Sequence[str]) -> str:
+def _prediction(p: Tensor, classes: Sequence[str]) -> str:
     return f"{classes[int(p.argmax())]} {100 * float(p.max()):.0f} %"

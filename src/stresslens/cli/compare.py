@@ -1,0 +1,59 @@
+"""`stresslens compare`: tells which differences between runs are real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stresslens.cli.options import Json
+from stresslens.cli.terminal import print_comparison, print_json
+from stresslens.core.errors import ConfigError, GateNotMet
+
+
+def compare(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Runs (…/seed-0) or variants (runs/STUDY/VARIANT), the first is the baseline; or one study (runs/STUDY)."
+        ),
+    ],
+    split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
+    metric: Annotated[
+        str, typer.Option("--metric", help="accuracy, or robust@RADIUS (robust@8/255).")
+    ] = "accuracy",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="For every pair, print how many images and seeds it would take.")
+    ] = False,
+    difference: Annotated[
+        float | None,
+        typer.Option(
+            "--difference",
+            help="The difference in percentage points that the plan is for; default: the one seen, at least 0.5.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare runs, variants or a study.
+
+    Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do they differ
+    over the seeds that both have? A study: its own contrasts. p values are corrected by Holm. Where nothing can be
+    told apart, it says how many images and seeds that would take. Exit code 5 when a run or variant is really worse
+    than the first; a study's own contrasts have no baseline, and pass.
+    """
+    from stresslens.comparison.folders import compare_folders
+
+    if split not in ("test", "validation"):
+        raise ConfigError(f"--split {split}: expected test or validation")
+    if difference is not None and not 0 < difference <= 100:
+        raise ConfigError(f"--difference {difference:g}: expected percentage points above 0, at most 100")
+    compared = compare_folders(
+        folders, split=split, ask=None if difference is None else difference / 100, metric=metric
+    )
+    if as_json:
+        print_json(compared.as_json())
+    else:
+        print_comparison(compared, plans=plan or difference is not None)
+    if compared.regressions:
+        raise GateNotMet("\n".join(compared.regressions))

@@ -1,0 +1,162 @@
+"""`stresslens run`: carries out a study."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
+from stresslens.cli.terminal import (
+    print_audits,
+    print_finished,
+    print_json,
+    print_serious,
+    print_verdicts,
+    progress,
+    silent,
+)
+from stresslens.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stresslens.config.study_file import Study
+    from stresslens.core.types import Estimate
+    from stresslens.evaluation.record import RunRecord
+    from stresslens.training.task import Task
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", min=1, help="Runs at a time, each in its own process; on Ray one a core by default."
+    ),
+]
+ExecutorName = Annotated[
+    str | None,
+    typer.Option("--executor", help="local, or ray for a cluster; default: the study's, else local."),
+]
+
+
+def run(
+    study: Annotated[Path, typer.Argument(help="A study file, or a run's config.yaml.")],
+    overrides: Overrides = None,
+    out: Out = Path("runs"),
+    jobs: Jobs = None,
+    executor: ExecutorName = None,
+    device: Device = None,
+    seed: Seed = None,
+    dry_run: DryRun = False,
+    fail_under: FailUnder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a study and write its report.
+
+    A study is every variant with every seed, their comparison, and the report. After a stop, even by kill -9, the
+    same command resumes; what is finished is not done again.
+    """
+    from stresslens.config import study_file
+
+    described = study_file.with_executor(study_file.read_study(study, overrides or []), executor)
+    carry_out_study(described, out, jobs, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)
+
+
+def carry_out_study(
+    study: Study,
+    out: Path,
+    jobs: int | None,
+    device: str | None,
+    seed: int | None,
+    dry_run: bool,
+    fail_under: list[str],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Carries out the study, prints its verdicts and checks its gates."""
+    from dataclasses import asdict, replace
+
+    from stresslens.cli import gates
+    from stresslens.comparison.schema import ComparisonFile
+    from stresslens.config import study_file
+    from stresslens.study import pipeline
+
+    asked = gates.parsed(fail_under)
+    if device is not None:
+        runs = [
+            replace(run, config=replace(run.config, train=replace(run.config.train, device=device)))
+            for run in study.runs
+        ]
+        study = replace(study, runs=runs)
+    if seed is not None:
+        if study.repeats is not None and seed not in study.seeds:
+            raise ConfigError(
+                f"--seed {seed}: this study's repeats are {study.seeds[0]} to {study.seeds[-1]}, one for each division"
+            )
+        study = replace(study, seeds=[seed])
+    if dry_run:
+        resolved = {run.name: study_file.as_values(run.config) for run in study.runs}
+        swept = (
+            {}
+            if study.sweep is None
+            else {"sweep": {**asdict(study.sweep), "trials": study.sweep.size * len(study.runs)}}
+        )
+        print_json(
+            {
+                "study": study.name,
+                "seeds": study.seeds,
+                "runs": resolved,
+                "contrasts": study.contrasts,
+                **swept,
+            }
+        )
+        return
+    finished: dict[str, dict[str, Estimate]] = {}
+    serious: dict[str, None] = {}
+    total = len(study.runs) * len(study.seeds)
+    talks = not (quiet or as_json)
+
+    def tell(task: Task, record: RunRecord) -> None:
+        scores = record.scores.get("test", {})
+        # before the other runs are trained in vain
+        gates.check_known(asked, f"{task.run}/seed-{task.seed}", scores)
+        finished[f"{task.run}/seed-{task.seed}"] = scores
+        serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
+        if talks:
+            print_finished(len(finished), total, task, record, scores.get("accuracy"))
+
+    started = time.perf_counter()
+    folder = pipeline.run(
+        study,
+        out=out,
+        jobs=jobs,
+        show=lambda task: progress(task, verbose) if talks else silent,
+        tell=tell,
+        say=lambda line: typer.echo(line, err=True) if talks else None,
+    )
+    compared = ComparisonFile.read(folder / "comparison.json")
+    if as_json:
+        print_json(
+            {
+                "study": study.name,
+                "folder": str(folder),
+                "report": str(folder / "report.html"),
+                "comparison": compared.as_json(),
+            }
+        )
+    else:
+        print_verdicts(compared)
+        print_serious(list(serious))
+        print_audits(folder)
+        if not quiet:
+            typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
+    gates.check(asked, finished)
+
+
+def _check_is_run(run: Path) -> None:
+    if not (run / "record.json").is_file():
+        raise ConfigError(
+            f"{run} is not the folder of a run (…/seed-0); `stresslens list runs` shows those that there are"
+        )

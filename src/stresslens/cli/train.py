@@ -1,0 +1,79 @@
+"""`stresslens train`: trains one model without a study file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stresslens.cli.data import data_value
+from stresslens.cli.options import (
+    DataSet,
+    Device,
+    DryRun,
+    FailUnder,
+    Json,
+    Out,
+    Overrides,
+    Quiet,
+    Seed,
+    Verbose,
+)
+from stresslens.cli.run import carry_out_study
+from stresslens.core.errors import ConfigError
+
+
+def train(
+    data: DataSet,
+    model: Annotated[
+        str, typer.Argument(help="A model or an estimator: simple_cnn, knn, …, or {mlp: {widths: [32, 16]}}.")
+    ],
+    overrides: Overrides = None,
+    name: Annotated[
+        str, typer.Option("--name", help="Name of the run's folder; overrides are added to it.")
+    ] = "run",
+    out: Out = Path("runs"),
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="A tracker: tensorboard, {wandb: {project: x}}, …")
+    ] = None,
+    device: Device = None,
+    seed: Seed = None,
+    dry_run: DryRun = False,
+    fail_under: FailUnder = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train one model on one data set.
+
+    This is a study of a single run, without a study file. It also fits an estimator (knn, hog_svm, …).
+    """
+    from stresslens.config import registry, study_file
+    from stresslens.config.validation import applies_to_estimators
+    from stresslens.config.yaml_source import parse_value
+    from stresslens.core.errors import Problems
+
+    what = parse_value(model)
+    tracked = {"track": [parse_value(tracker) for tracker in track]} if track else {}
+    kind = registry.model_or_estimator(what)
+    idle = [
+        text
+        for text in overrides or []
+        if kind == "estimator" and not applies_to_estimators(text.partition("=")[0])
+    ]
+    if idle:
+        raise ConfigError(
+            f"{idle[0]}: means nothing to the estimator {registry.name_and_options('estimators', what)[0]}; leave it out"
+        )
+    try:
+        values = {"data": data_value(data), kind: what, "runs": {name: {}}, **tracked}
+        described = study_file.expand_study(values, overrides or [], name="train", base=Path.cwd())
+    except Problems as error:
+        raise ConfigError(
+            "\n".join(
+                p.message if p.path[:1] != ("command line",) else f"{p.path[1]}: {p.message}"
+                for p in error.problems
+            )
+        ) from None
+    carry_out_study(described, out, None, device, seed, dry_run, fail_under or [], as_json, quiet, verbose)

@@ -1,0 +1,94 @@
+"""`stresslens verify`: recounts given adversarial images against a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stresslens.cli.options import Json, RunArgument, Trust
+from stresslens.core.errors import ConfigError, GateNotMet
+
+
+# long: the options of a command are spelled out, one after the other
+def verify(
+    run: RunArgument,
+    adversarials: Annotated[
+        Path, typer.Argument(help="An npz file: adversarials, and images and labels or index; eps, norm.")
+    ],
+    norm: Annotated[
+        str | None, typer.Option("--norm", help="linf, l2 or l1; default: the file's.", show_default=False)
+    ] = None,
+    eps: Annotated[
+        str | None,
+        typer.Option("--eps", help="The radius, for example 8/255; default: the file's.", show_default=False),
+    ] = None,
+    claimed: Annotated[
+        float | None,
+        typer.Option(
+            "--claimed",
+            help="The published robust accuracy to compare with, for example 0.53.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="The split that the images come from: test or validation.")
+    ] = "test",
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Recount given adversarial images.
+
+    It checks ball, box, labels and missing images, and the model's answers in float32.
+    Exit code 5 when a finding is serious.
+    """
+    from stresslens.cli.terminal import print_findings, print_json
+    from stresslens.core.ball import parse_radius
+    from stresslens.core.run_folder import RunFolder
+    from stresslens.evaluation import finished_run
+    from stresslens.robustness import verification
+
+    model, data = finished_run.open_run(RunFolder(run), trust=trust)
+    if split not in data.splits:
+        raise ConfigError(f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}")
+    found = verification.read_adversarials(adversarials)
+    recount = verification.verify_run(
+        model,
+        data.splits[split],
+        found,
+        norm=norm,  # type: ignore[arg-type]
+        eps=None if eps is None else parse_radius(eps),
+        claimed=claimed,
+    )
+    if as_json:
+        print_json(
+            {
+                "run": str(run),
+                "file": str(adversarials),
+                "broken": int(recount.broken.sum()),
+                "given": recount.given,
+                "n": len(recount.broken),
+                "robust": recount.robust.as_json(),
+                "clean": recount.clean.as_json(),
+                "norm": recount.norm,
+                "eps": recount.eps,
+                "largest": recount.largest,
+                "findings": [finding.as_json() for finding in recount.findings],
+            }
+        )
+    else:
+        n, robust, held = len(recount.broken), recount.robust, int(recount.broken.sum())
+        typer.echo(
+            f"{held} of {recount.given} adversarial images hold ({recount.norm}, radius at most {recount.eps:.4g}; they need up to "
+            f"{recount.largest:.4g}). Of {n} images {100 * recount.clean.value:.1f} % are right unattacked, and "
+            f"{100 * robust.value:.1f} % ({100 * robust.low:.1f} to {100 * robust.high:.1f}) still are."
+        )
+        print_findings(recount.findings)
+    serious = [
+        f"{finding.audit}: {finding.evidence}"
+        for finding in recount.findings
+        if finding.severity == "serious"
+    ]
+    if serious:
+        raise GateNotMet("\n".join(serious))

@@ -1,0 +1,208 @@
+"""The difference of two recipes in accuracy: its interval, its p, whether it is real, and what it would
+take to tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stresslens.comparison.schema import Contrast
+from stresslens.core.types import Estimate
+from stresslens.evaluation.record import DivisionRecord
+from stresslens.metrics import random_effects
+from stresslens.metrics.intervals import Floats
+from stresslens.metrics.paired import holm, mcnemar, resampled, resampled_reach
+
+LEVEL = 0.95
+
+Right = NDArray[np.floating]
+"""(seeds, images): 1 where a seed's model answers an image correctly, else 0."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of b minus accuracy of a, with p before and after Holm, and what it would take to
+    tell a difference.
+
+    `divisions` says that each seed is another division of the same images, with `images` test
+    images each; `under` what the images went through before they were answered, and `threat` sets
+    apart what `under` describes alike.
+    """
+
+    contrast: str
+    a: str
+    b: str
+    difference: Estimate
+    p: float
+    seeds: int
+    images: int
+    plan: str = ""
+    divisions: bool = False
+    under: str = ""
+    threat: str = ""
+    p_holm: float = 1.0
+
+    @property
+    def real(self) -> bool:
+        """Zero lies outside the interval, and Holm's p is below 1 - level."""
+        outside = self.difference.low > 0 or self.difference.high < 0
+        return outside and self.p_holm < 1 - self.difference.level
+
+    @property
+    def verdict(self) -> str:
+        d = self.difference
+        points = f"{abs(d.value) * 100:.1f} points"
+        better, worse = (self.b, self.a) if d.value > 0 else (self.a, self.b)
+        low, high = (
+            sorted((d.low * 100, d.high * 100)) if d.value > 0 else sorted((-d.high * 100, -d.low * 100))
+        )
+        under = f" under {self.under}" if self.under else ""
+        if d.value == 0:
+            return (
+                f"{self.a} and {self.b} are not distinguishable{under}: no difference was seen ({self._over})"
+            )
+        over = f"({round(low, 1) + 0.0:.1f} to {round(high, 1) + 0.0:.1f}; {self._over})"  # + 0.0: no "-0.0"
+        if self.real:
+            tail = (
+                ""
+                if self.seeds > 1
+                else "; one seed each, so this is about these weights, not about the recipes"
+            )
+            return f"{better} is {'more robust' if self.under else 'better'} than {worse}{under} by {points} {over}{tail}"
+        corrected = f"; p after Holm's correction {self.p_holm:.2f}" if d.low > 0 or d.high < 0 else ""
+        return f"{self.a} and {self.b} are not distinguishable{under}: {better} is ahead by {points} {over}{corrected}"
+
+    @property
+    def _over(self) -> str:
+        if self.divisions:
+            return f"{self.seeds} divisions, {self.images} test images each"
+        return f"{self.seeds} seeds, {self.images} images" if self.seeds > 1 else f"{self.images} images"
+
+    def as_contrast(self) -> Contrast:
+        return Contrast(
+            contrast=self.contrast,
+            a=self.a,
+            b=self.b,
+            difference=self.difference,
+            p=self.p,
+            p_holm=self.p_holm,
+            real=self.real,
+            verdict=self.verdict,
+            plan=self.plan,
+        )
+
+
+def difference_of(
+    contrast: str, a: str, b: str, right_a: Right, right_b: Right, *, ask: float | None = None
+) -> Difference:
+    """Two recipes on the same images and seeds, paired over both; with one seed, two sets of weights.
+
+    Over several seeds interval and p are `crossed.paired`'s, and agree. Over one, p is McNemar's
+    exact test and the interval Bonett & Price's, widened to zero where the test does not reject.
+    `ask` is the difference the plan is for; None is `asked` of the one seen. `n` is the number of
+    images.
+    """
+    delta = np.subtract(right_b, right_a, dtype=np.float32)
+    seeds, images = delta.shape
+    table, value = (
+        random_effects.paired_random_effects(random_effects.moments(delta)),
+        float(delta.mean(dtype=np.float64)),
+    )
+    margin = float(table.margin(1 - LEVEL))
+    low, high = max(-1.0, float(table.mean) - margin), min(1.0, float(table.mean) + margin)
+    if seeds > 1:
+        p, method = float(table.p), f"t over {seeds} seeds and normal over images, margins added as variances"
+    else:
+        p, method = mcnemar(int((delta < 0).sum()), int((delta > 0).sum())), "Bonett & Price, paired"
+        low, high = (min(low, 0.0), max(high, 0.0)) if p >= 1 - LEVEL else (low, high)
+    estimate = Estimate(
+        value, min(low, value), max(high, value), images, method, LEVEL, "both" if seeds > 1 else "images"
+    )
+    return Difference(contrast, a, b, estimate, p, seeds, images, _plan(table, images, ask or asked(value)))
+
+
+def divided_difference_of(
+    contrast: str,
+    a: str,
+    b: str,
+    difference: Floats,
+    divisions: Sequence[DivisionRecord],
+    *,
+    ask: float | None = None,
+) -> Difference:
+    """Two recipes over J divisions of the same images: their accuracies' differences (J,), by the
+    corrected resampled t test."""
+    estimate, p = estimate_over_divisions(difference, divisions)
+    estimate = replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
+    train, test = _sizes(divisions)
+    ask = ask or asked(estimate.value)
+    needed = (train + test) * (
+        resampled_reach(difference, test / train, grain=1 / test, level=LEVEL) / ask
+    ) ** 2
+    enough = f"these {len(difference)} divisions of {round(train + test):,} images {_enough(ask)}"
+    more = f"telling {_points(ask)} apart would take about {_rounded_up(needed)} images in all, divided in the same way"
+    plan = enough if needed <= train + test else more
+    return Difference(contrast, a, b, estimate, p, len(difference), estimate.n, plan, divisions=True)
+
+
+def estimate_over_divisions(values: Floats, divisions: Sequence[DivisionRecord]) -> tuple[Estimate, float]:
+    """The mean of one value a division with its interval and p; `n` is the number of test images of
+    a division."""
+    train, test = _sizes(divisions)
+    margin, p = resampled(values, test / train, grain=1 / test, level=LEVEL)
+    value, method = float(values.mean()), f"corrected resampled t over {len(values)} divisions"
+    return Estimate(value, value - margin, value + margin, round(test), method, LEVEL, "both"), p
+
+
+def _sizes(divisions: Sequence[DivisionRecord]) -> tuple[float, float]:
+    """Training and test images of a division, on average."""
+    n = len(divisions)
+    return sum(each.train for each in divisions) / n, sum(each.test for each in divisions) / n
+
+
+def asked(seen: float) -> float:
+    """What a plan is for when nothing is asked: the difference seen, to half a point (from 5 on to
+    a whole one), at least half."""
+    step = 0.005 if abs(seen) < 0.05 else 0.01
+    return max(0.005, round(abs(seen) / step) * step)
+
+
+def with_holm(differences: list[Difference]) -> list[Difference]:
+    """Holm's (1979) step-down correction over every tested pair of the study; one pair in several
+    contrasts counts once."""
+    corrected = holm({(d.a, d.b, d.under, d.threat): d.p for d in differences})
+    return [replace(d, p_holm=corrected[d.a, d.b, d.under, d.threat]) for d in differences]
+
+
+def _plan(table: random_effects.Crossed, images: int, ask: float) -> str:
+    seeds, needed = random_effects.plan(table, ask, level=LEVEL)
+    asked_for = _points(ask)
+    present = f"{table.seeds} seeds and {images:,} images" if table.seeds > 1 else f"{images:,} images"
+    if needed is None:
+        if seeds == table.seeds:
+            return f"these {present} {_enough(ask)}"
+        return f"telling {asked_for} apart would take about {seeds} seeds on these {images:,} images"
+    if math.isinf(needed):
+        return f"telling {asked_for} apart would take more than {random_effects.MOST_SEEDS:,} seeds or {random_effects.MOST_IMAGES:,} images"
+    if seeds == 1:
+        return f"telling {asked_for} apart would take about {_rounded_up(needed)} images, for these weights alone"
+    return f"telling {asked_for} apart would take about {_rounded_up(needed)} images and {seeds} seeds"
+
+
+def _enough(ask: float) -> str:
+    return f"are enough to tell {_points(ask)} apart in a single comparison"
+
+
+def _points(difference: float) -> str:
+    points = f"{difference * 100:.3g}"
+    return f"{points} point{'' if points == '1' else 's'}"
+
+
+def _rounded_up(count: float) -> str:
+    """To two digits."""
+    step = 10 ** max(0, math.floor(math.log10(count)) - 1)
+    return f"{math.ceil(count / step) * step:,}"

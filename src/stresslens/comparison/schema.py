@@ -1,0 +1,208 @@
+"""comparison.json: which differences are real, as `compare_study_accuracy` finds and the report shows them.
+
+A new column of the table of contrasts is a field of `Contrast`, which `Difference.as_contrast` fills, and
+an entry of `CONTRAST_COLUMNS`; the page of a study shows every entry, for robustness as well.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from pydantic import model_validator
+
+from stresslens.core.json_file import Figure, JsonFile
+
+
+class Contrast(JsonFile):
+    """Accuracy of b minus accuracy of a, with p before and after Holm's correction.
+
+    `plan` says what it would take to tell a difference.
+    """
+
+    contrast: str
+    a: str
+    b: str
+    difference: Figure
+    p: float | None = None
+    p_holm: float | None = None
+    real: bool = False
+    verdict: str = ""
+    plan: str | None = None
+
+
+class ContrastColumn(NamedTuple):
+    """A column of the table of contrasts: a field of `Contrast`, its heading and how it is written.
+
+    `name` and `text` are words, `points` an estimate in percentage points, `unit` what the interval
+    of an estimate is over (the column is left out where all rows have the same), `p` a p-value,
+    `threat` norm, radius and protocol of an attack, and `verdict` the sentence with its plan.
+    `contrast_cell` in parts.html.j2 writes each of these.
+    """
+
+    field: str
+    heading: str
+    written: Literal["name", "text", "points", "unit", "p", "threat", "verdict"]
+
+
+CONTRAST_COLUMNS = (
+    ContrastColumn("contrast", "Contrast", "name"),
+    ContrastColumn("a", "From", "text"),
+    ContrastColumn("b", "To", "text"),
+    ContrastColumn("difference", "Difference, points", "points"),
+    ContrastColumn("difference", "Interval over", "unit"),
+    ContrastColumn("p", "p", "p"),
+    ContrastColumn("p_holm", "p, Holm", "p"),
+    ContrastColumn("verdict", "Verdict", "verdict"),
+)
+
+ROBUST_CONTRAST_COLUMNS = (
+    *CONTRAST_COLUMNS[:3],
+    ContrastColumn("norm", "Threat", "threat"),
+    *(column for column in CONTRAST_COLUMNS[3:] if column.written != "unit"),
+)
+"""Of the table of contrasts in robustness."""
+
+
+class DifferenceAtRadius(JsonFile):
+    eps: float
+    difference: Figure
+
+
+class RobustContrast(Contrast):
+    """A contrast in robust accuracy at one radius; `curve` has the differences at all of them."""
+
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    protocol: str = ""
+    eps: float = 0.0
+    curve: list[DifferenceAtRadius] = []
+
+
+class UncomparedPair(JsonFile):
+    """A pair that could not be compared; `verdict` says why."""
+
+    contrast: str
+    a: str
+    b: str
+    verdict: str = ""
+
+
+class ErrorsByClass(JsonFile):
+    """Of each class's images, over the seeds: how many only a has wrong, only b, and both."""
+
+    contrast: str
+    a: str
+    b: str
+    seeds: int = 1
+    images: list[int]
+    only_a: list[int]
+    only_b: list[int]
+    both: list[int]
+
+
+class CostRatio(JsonFile):
+    """A cost of b over the same cost of a."""
+
+    contrast: str
+    a: str
+    b: str
+    measure: str
+    ratio: Figure
+    p_holm: float | None = None
+    real: bool = False
+    verdict: str = ""
+
+
+class DifferenceMatrix(JsonFile):
+    """Row minus column for every pair of recipes; null on the diagonal, and where a pair was not
+    compared."""
+
+    recipes: list[str]
+    difference: list[list[float | None]]
+    low: list[list[float | None]]
+    high: list[list[float | None]]
+    p_holm: list[list[float | None]]
+    real: list[list[bool | None]]
+
+    @model_validator(mode="after")
+    def _square(self) -> DifferenceMatrix:
+        k = len(self.recipes)
+        if any(
+            [len(row) for row in rows] != [k] * k
+            for rows in (self.difference, self.low, self.high, self.p_holm, self.real)
+        ):
+            raise ValueError(f"is not {k} by {k}, the number of its recipes")
+        return self
+
+
+class JudgedClaim(JsonFile):
+    """A claim of a study file about a contrast: a finding for each pair, and all of them in a sentence."""
+
+    contrast: str
+    claim: str
+    pairs: list[str] = []
+    sentence: str
+
+
+class SettingImportance(JsonFile):
+    """A setting's share of the differences between trials or runs."""
+
+    setting: str
+    share: Figure
+    p: float | None = None
+    p_holm: float | None = None
+    real: bool = False
+
+
+class ImportanceTable(JsonFile):
+    """The settings from the most important down, over `n` trials or runs, and what they say."""
+
+    n: int
+    rows: list[SettingImportance] = []
+    said: list[str] = []
+
+
+class DifferenceAtEpoch(JsonFile):
+    epoch: int
+    difference: Figure
+
+
+class Convergence(JsonFile):
+    """How two recipes learn against each other: accuracy on `n` validation images, b minus a, by epoch.
+
+    `start`, `best` and `converged` have a figure for each of the two: the accuracy at the first epoch,
+    the best accuracy, and the first epoch within a point of it.
+    """
+
+    contrast: str = ""
+    a: str
+    b: str
+    seeds: int
+    n: int | None = None
+    epochs: list[DifferenceAtEpoch]
+    start: dict[str, float] = {}
+    best: dict[str, float] = {}
+    converged: dict[str, int] = {}
+    said: str
+
+
+class ComparisonFile(JsonFile):
+    """comparison.json. Parts that were not made, such as the matrix of two recipes, are not written."""
+
+    format: Literal[1] = 1
+    split: str = "test"
+    metric: str = "accuracy"
+    level: float = 0.95
+    recipes: dict[str, Figure] = {}
+    contrasts: list[Contrast] = []
+    errors: list[ErrorsByClass] = []
+    costs: list[CostRatio] = []
+    refused: list[str] = []
+    verdicts: list[str] = []
+    matrix: DifferenceMatrix | None = None
+    claims: list[JudgedClaim] = []
+    robustness: list[RobustContrast | UncomparedPair] = []
+    importance: ImportanceTable | None = None
+    pace: list[Convergence] = []
+
+    def as_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_unset=True)

@@ -1,0 +1,56 @@
+"""sweep.json, which the owner of a sweep writes beside the seeds of a run: what was asked, and every trial."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from stresslens.comparison.schema import ImportanceTable
+from stresslens.config.selection import RuleName
+from stresslens.core.json_file import Figure, JsonFile
+
+
+class Trial(JsonFile):
+    """One trial: its settings, and its value on validation at the epoch chosen."""
+
+    number: int
+    settings: dict[str, Any] = {}
+    status: Literal["running", "finished", "left out", "diverged"] = "running"
+    epochs: int | None = None
+    seconds: float | None = None
+    value: Figure | None = None
+    reads_of_test: int = 0
+
+
+class SearchedSpace(JsonFile):
+    """What settings were drawn from, and the constraints on them: of a study file's section `sweep`."""
+
+    space: dict[str, Any] | None = None
+    where: list[str] = []
+
+
+class SweepFile(JsonFile):
+    """sweep.json. `asked` is what makes it this sweep and no other, `arithmetic` what the trials are
+    computed with (device, precision, threads, memory format)."""
+
+    format: Literal[1] = 1
+    run: str = ""
+    method: str = ""
+    metric: RuleName = "accuracy"
+    size: int = 0
+    asked: dict[str, Any] = {}
+    arithmetic: dict[str, Any] = {}
+    best: int | None = None
+    trials: list[Trial] = []
+    importance: ImportanceTable | None = None
+
+    @field_validator("asked")
+    @classmethod
+    def _with_a_space(cls, asked: dict[str, Any]) -> dict[str, Any]:
+        SearchedSpace.model_validate(asked.get("sweep", {}))
+        return asked
+
+    @property
+    def searched(self) -> SearchedSpace:
+        return SearchedSpace.model_validate(self.asked.get("sweep", {}))

@@ -1,0 +1,179 @@
+"""Words of version 0.1.0 in study files, options and calls: renamed before anything is read, and told once.
+
+Fingerprints of runs are made of the words of 0.1.0, so that a run made before a word was renamed is the same run.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stresslens.core.errors import Notice, Problem, Problems
+
+Path = tuple[str, ...]
+
+KEYS: dict[Path, str] = {
+    ("curve",): "data_sizes",
+    ("train", "tune"): "fine_tune",
+    ("train", "fine_tune", "every"): "unfreeze_every",
+    ("train", "fine_tune", "decay"): "layer_decay",
+    ("train", "fine_tune", "head_rate"): "head_lr_scale",
+    ("robustness", "alone"): "individual_attacks",
+    ("robustness", "passes"): "eot_samples",
+    ("explain", "answer"): "target_class",
+}
+"""An old key, below keys that are already renamed, and its new name."""
+
+VALUES: dict[Path, dict[str, str]] = {
+    ("explain", "choose"): {
+        "surest_right": "most_confident_correct",
+        "surest_wrong": "most_confident_wrong",
+        "least_sure": "least_confident",
+        "cells": "confused_pairs",
+    },
+    ("views",): {"counterfactual": "adversarial_examples"},
+}
+VALUES[("views", "choose")] = VALUES[("explain", "choose")]
+VALUES[("views", "kinds")] = VALUES[("views",)]
+"""Where a value stands, and the old names that it may have: a choice, or a plug-in."""
+
+Told = Callable[[str, str], None]
+
+
+def renamed(values: Mapping[str, Any], below: Path = ()) -> dict[str, Any]:
+    """Plain values of a study, or of its section `below`, in today's words, with one Notice of what was renamed."""
+    seen: dict[str, str] = {}
+    words = _Words(KEYS, VALUES, seen.__setitem__)
+    result = words.study(values) if not below else words.section(values, below)
+    told(seen)
+    return result
+
+
+def renamed_override(text: str) -> str:
+    """`train.tune.every=2` of the command line as `train.fine_tune.unfreeze_every=2`, with a Notice."""
+    key, equals, value = text.partition("=")
+    seen: dict[str, str] = {}
+    words = _Words(KEYS, VALUES, seen.__setitem__)
+    new = words.dotted(key)
+    value = words.section(value, tuple(new.split(".")))
+    told(seen)
+    return f"{new}{equals}{value}"
+
+
+def told(seen: Mapping[str, str]) -> None:
+    """One Notice of all the old words that were found."""
+    if seen:
+        words = ", ".join(f"{old} is now {new}" for old, new in seen.items())
+        warnings.warn(f"{words}; the old words still work", Notice, stacklevel=3)
+
+
+def in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without a Notice: for a file that an earlier version wrote."""
+    return _Words(KEYS, VALUES, lambda old, new: None).study(values)
+
+
+def place_in_todays_words(keys: Sequence[str | int]) -> tuple[str | int, ...]:
+    """Where a value of a study stands, in today's words."""
+    return _Words(KEYS, VALUES, lambda old, new: None).place(keys)
+
+
+def in_words_of_0_1(values: Any, below: Path = ()) -> Any:
+    """Plain values of a study, or of its section `below`, in the words that fingerprints are made of."""
+    words = _Words(_OLD_KEYS, _OLD_VALUES, lambda new, old: None)
+    return words.section(values, below) if below else words.study(values)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Renames keys and values; each that is renamed is handed to `tell`."""
+
+    keys: Mapping[Path, str]
+    values: Mapping[Path, Mapping[str, str]]
+    tell: Told
+
+    def study(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A whole study: its sections, and the dotted keys of its runs, grid, sweep and contrasts."""
+        result: dict[str, Any] = {}
+        for key, value in values.items():
+            if key == "runs" and isinstance(value, Mapping):
+                result[key] = {name: self._changes(changes) for name, changes in value.items()}
+            elif key == "grid":
+                result[key] = self._changes(value)
+            elif key == "sweep" and isinstance(value, Mapping):
+                result[key] = {name: self._of_sweep(name, part) for name, part in value.items()}
+            elif key == "contrasts" and isinstance(value, Mapping):
+                result[key] = {name: self._contrast(contrast) for name, contrast in value.items()}
+            else:
+                new = self._key((), key)
+                result[new] = self.section(value, (new,))
+        return result
+
+    def section(self, values: Any, path: Path) -> Any:
+        """What stands at a path of a variant."""
+        if isinstance(values, Mapping):
+            new = {key: self._key(path, key) for key in values}
+            if twice := next((key for key in new if new[key] != key and new[key] in new), None):
+                why = f"{twice} is the old name of {new[twice]}; give one of them"
+                raise Problems([Problem(path, why)])
+            return {new[key]: self.section(value, (*path, new[key])) for key, value in values.items()}
+        if isinstance(values, list | tuple):
+            return [self.section(item, path) for item in values]
+        return self._value(path, values)
+
+    def dotted(self, key: str) -> str:
+        path: Path = ()
+        for part in key.split("."):
+            path = (*path, self._key(path, part))
+        return ".".join(path)
+
+    def place(self, keys: Sequence[str | int]) -> tuple[str | int, ...]:
+        before_dotted = {"runs": 2, "grid": 1, "sweep": 2}.get(str(keys[0]) if keys else "")
+        if before_dotted is not None:
+            dotted = [self.dotted(str(key)) for key in keys[before_dotted : before_dotted + 1]]
+            return (*keys[:before_dotted], *dotted, *keys[before_dotted + 1 :])
+        path: Path = ()
+        place: list[str | int] = []
+        for key in keys:
+            place.append(key if isinstance(key, int) else self._key(path, key))
+            path = path if isinstance(key, int) else (*path, str(place[-1]))
+        return tuple(place)
+
+    def _changes(self, changes: Any) -> Any:
+        if not isinstance(changes, Mapping):
+            return changes
+        new = {key: self.dotted(key) for key in changes}
+        return {new[key]: self.section(value, tuple(new[key].split("."))) for key, value in changes.items()}
+
+    def _of_sweep(self, name: str, part: Any) -> Any:
+        if name == "where" and isinstance(part, list):
+            return [
+                " ".join(map(self.dotted, text.split(" "))) if isinstance(text, str) else text
+                for text in part
+            ]
+        return [self._changes(each) for each in part] if isinstance(part, list) else self._changes(part)
+
+    def _contrast(self, contrast: Any) -> Any:
+        if isinstance(contrast, Mapping) and isinstance(contrast.get("vary"), str):
+            return {**contrast, "vary": self.dotted(contrast["vary"])}
+        return contrast
+
+    def _key(self, path: Path, key: Any) -> Any:
+        new = self.keys.get((*path, key)) or self.values.get(path, {}).get(key, key)
+        if new != key:
+            self.tell(".".join((*path, key)), new)
+        return new
+
+    def _value(self, path: Path, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        new = self.values.get(path, {}).get(value, value)
+        if new != value:
+            self.tell(value, new)
+        return new
+
+
+_OLD = {new: path[-1] for path, new in KEYS.items()}
+_OLD_KEYS = {(*(_OLD.get(part, part) for part in path[:-1]), new): path[-1] for path, new in KEYS.items()}
+_OLD_VALUES = {path: {new: old for old, new in words.items()} for path, words in VALUES.items()}

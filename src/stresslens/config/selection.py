@@ -1,0 +1,97 @@
+"""Model selection: the one table of the rules that choose the best epoch and the best trial of a sweep.
+
+A new rule is a new row of `RULES`. The values of `train.select` and `sweep.metric`, the units of a
+sweep's figures and the words for them all follow from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from stresslens.core.errors import closest
+
+
+def _same(figure: float) -> float:
+    return figure
+
+
+@dataclass(frozen=True)
+class SelectionRule:
+    """How good an epoch is, by its figures on the validation split.
+
+    `figures` are the keys in a line of metrics.jsonl that the rule reads: accuracy, loss, or robust
+    (the robust accuracy, which is measured only where the rule reads it). `combine` makes one value
+    of them. Among epochs of equal value the rule `tie_breaker` decides.
+    """
+
+    name: str
+    title: str
+    """What a sentence calls the value."""
+    figures: tuple[str, ...]
+    tie_breaker: str
+    combine: Callable[..., float] = _same
+    higher_is_better: bool = True
+    is_share: bool = True
+    """Whether the value is a share of images: it is shown in percent and has a Wilson interval."""
+
+    @property
+    def needs_robust_accuracy(self) -> bool:
+        return "robust" in self.figures
+
+    @property
+    def needs_equal_losses(self) -> bool:
+        """Whether models are comparable only if they were trained with the same loss."""
+        return "loss" in self.figures
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def unit(self) -> str:
+        """The label of an axis."""
+        return f"{self.title}, %" if self.is_share else self.title
+
+    def value(self, validation: Mapping[str, float]) -> float:
+        return float(self.combine(*(validation[figure] for figure in self.figures)))
+
+    def rank(self, validation: Mapping[str, float]) -> tuple[float, float]:
+        """A pair that is larger for a better epoch; the second number breaks ties."""
+        other = RULES[self.tie_breaker]
+        return self.sign * self.value(validation), other.sign * other.value(validation)
+
+
+RULES: dict[str, SelectionRule] = {
+    rule.name: rule
+    for rule in (
+        SelectionRule("accuracy", "accuracy", ("accuracy",), tie_breaker="loss"),
+        SelectionRule(
+            "loss", "loss", ("loss",), tie_breaker="accuracy", higher_is_better=False, is_share=False
+        ),
+        SelectionRule("robust", "robust accuracy", ("robust",), tie_breaker="accuracy"),
+    )
+}
+
+
+def _rule_or(*others: str) -> AfterValidator:
+    """Accepts the name of a rule or one of `others`. The table is read when a value is checked."""
+
+    def check(name: str) -> str:
+        valid = [*RULES, *others]
+        if name not in valid:
+            raise PydanticCustomError("unknown_rule", "unknown rule ({hint})", {"hint": closest(name, valid)})
+        return name
+
+    return AfterValidator(check)
+
+
+Select = Annotated[str, _rule_or("auto", "last")]
+"""A value of `train.select`: a rule, `last` (the last epoch) or `auto`."""
+SweepMetric = Annotated[str, _rule_or("auto")]
+RuleName = Annotated[str, _rule_or()]

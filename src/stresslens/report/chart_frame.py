@@ -1,0 +1,85 @@
+"""What every chart stands in: the box with its axes, and the SVG as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from stresslens.report.axes import HUGE, Axis
+
+Point = tuple[float, float]
+
+WIDTH = 440
+"""Of a chart, in the drawing's units; at most 14.2 of them to a rem."""
+
+
+@dataclass(frozen=True)
+class ChartFrame:
+    """The box that the axes span, in the drawing's units."""
+
+    x: Axis
+    y: Axis
+    width: int = WIDTH
+    height: int = 280
+    top: int = 34
+    bottom: int = 44
+
+    @property
+    def left(self) -> float:
+        return 12 + 7.2 * max(map(len, self.y.labels))
+
+    @property
+    def inside(self) -> float:
+        return self.width - self.left - 16
+
+    @property
+    def tall(self) -> int:
+        return self.height - self.top - self.bottom
+
+    def across(self, x: float) -> float:
+        return self.left + self.inside * self.x.place(x)
+
+    def down(self, y: float) -> float:
+        return self.top + self.tall * (1 - self.y.place(y))
+
+    def at(self, x: float, y: float) -> str:
+        return f"{self.across(x):.1f} {self.down(y):.1f}"
+
+    def axes(self, x_label: str, y_label: str) -> list[str]:
+        svg = [f'<text class="unit" x="2" y="14">{escape(y_label)}</text>']
+        for tick, label in zip(self.y.ticks, self.y.labels):
+            y = f"{self.down(tick):.1f}"
+            svg.append(f'<path class="grid" d="M{self.left:.1f} {y}h{self.inside:.1f}"/>')
+            svg.append(f'<text class="end" x="{self.left - 6:.1f}" y="{y}" dy=".33em">{label}</text>')
+        floor = self.height - self.bottom + 17
+        for tick, label in zip(self.x.ticks, self.x.labels):
+            svg.append(f'<text class="mid" x="{self.across(tick):.1f}" y="{floor}">{label}</text>')
+        svg.append(
+            f'<text class="mid" x="{self.left + self.inside / 2:.1f}" y="{self.height - 8}">{escape(x_label)}</text>'
+        )
+        return svg
+
+    @property
+    def scales(self) -> str:
+        """What a read-out needs to turn places in the drawing back into values: `data-` attributes."""
+        box = f"{self.left:.1f} {self.top} {self.inside:.1f} {self.tall}"
+        ends = " ".join(
+            f"{axis.ticks[0]:.8g} {axis.ticks[-1]:.8g} {int(axis.log)}" for axis in (self.x, self.y)
+        )
+        return f' data-box="{box}" data-ends="{ends}"'
+
+
+def figure(
+    svg: Sequence[str], width: int, height: float, title: str, keys: str = "", data: str = ""
+) -> Markup:
+    said = escape(title)
+    return Markup(
+        f'<figure class="chart" style="max-width:{width / 14.2:.1f}rem"><figcaption>{said}</figcaption>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}"{data}>{"".join(svg)}</svg>{keys}</figure>'
+    )
+
+
+def is_drawable(value: float) -> bool:
+    return abs(value) <= HUGE

@@ -1,0 +1,101 @@
+"""Accuracy under corruptions, in a study's and a run's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stresslens.core.types import Estimate
+from stresslens.report.axes import linear_axis
+from stresslens.report.charts import Series, legend, line_chart
+from stresslens.report.curves import PERCENT, Charts
+from stresslens.report.format import footnote
+from stresslens.report.heat_table import HeatTable, heat
+from stresslens.report.load import Run, StudyFolder, over_seeds
+from stresslens.report.robust_curves import series
+from stresslens.robustness.corruption_file import CorruptionFile
+
+
+@dataclass(frozen=True)
+class CorruptionSection:
+    """`means` are (run, unattacked, mean over corruptions and severities); `charts` one for each
+    corruption."""
+
+    charts: Charts
+    means: Sequence[tuple[str, Estimate | None, Estimate | None]]
+    grids: Sequence[HeatTable]
+    n: Sequence[int]
+    note: str
+
+
+def corruption_section(study: StudyFolder) -> CorruptionSection | None:
+    """Accuracy against severity of every recipe, the mean over its seeds."""
+    found = [
+        (recipe, [run.stress.corruptions for run in recipe.finished if run.stress.corruptions])
+        for recipe in study.recipes
+    ]
+    return _section([(recipe.name, recipe.place, seeds) for recipe, seeds in found if seeds])
+
+
+def run_corruption_section(run: Run) -> CorruptionSection | None:
+    return _section([(run.name, 0, [run.stress.corruptions])]) if run.stress.corruptions else None
+
+
+def _section(members: Sequence[tuple[str, int, Sequence[CorruptionFile]]]) -> CorruptionSection | None:
+    if not members:
+        return None
+    names = list(
+        dict.fromkeys(each.name for _, _, seeds in members for seed in seeds for each in seed.corruptions)
+    )
+    charts, tables = [], {name: _severities(members, name) for name in names}
+    for name in names:
+        drawn = []
+        for (recipe, place, seeds), (_, estimates) in zip(members, tables[name]):
+            clean = over_seeds([seed.clean for seed in seeds if seed.clean], bounded=True)
+            points = [(0.0, clean)] if clean else []
+            drawn.append(
+                series(recipe, [*points, *((float(s), e) for s, e in sorted(estimates.items()))], place)
+            )
+        reach = max([5.0, *(x for each in drawn for x, _ in each.points)])
+        axes = (linear_axis([0, reach]), PERCENT)
+        title = name.replace("_", " ").capitalize()
+        charts.append(
+            line_chart(
+                drawn, title=title, x_label="severity", y_label="right, %", axes=axes, with_legend=False
+            )
+        )
+    means = []
+    for recipe, _, seeds in members:
+        before, after = (
+            [seed.clean for seed in seeds if seed.clean],
+            [seed.mean for seed in seeds if seed.mean],
+        )
+        means.append((recipe, over_seeds(before, bounded=True), over_seeds(after, bounded=True)))
+    grids = [_grid(name, tables[name]) for name in names]
+    note = footnote(e for _, clean, mean in means for e in (clean, mean))
+    keys = legend([Series(recipe, [], place) for recipe, place, _ in members]) if len(members) > 1 else None
+    return CorruptionSection(
+        Charts(charts, keys), means, grids, [seed.n for _, _, seeds in members for seed in seeds], note
+    )
+
+
+def _severities(
+    members: Sequence[tuple[str, int, Sequence[CorruptionFile]]], name: str
+) -> list[tuple[str, dict[int, Estimate]]]:
+    """For each member the accuracy at each severity, over its seeds."""
+    rows = []
+    for recipe, _, seeds in members:
+        together: dict[int, list[Estimate]] = {}
+        for seed in seeds:
+            for each in seed.corruptions:
+                for level in each.severities if each.name == name else ():
+                    together.setdefault(level.severity, []).append(level.accuracy)
+        rows.append((recipe, {s: e for s, some in together.items() if (e := over_seeds(some, bounded=True))}))
+    return rows
+
+
+def _grid(name: str, rows: Sequence[tuple[str, dict[int, Estimate]]]) -> HeatTable:
+    severities = sorted({s for _, found in rows for s in found})
+    cells = [(recipe, [heat(found.get(s)) for s in severities]) for recipe, found in rows]
+    note = footnote(e for _, found in rows for e in found.values())
+    return HeatTable(name.replace("_", " "), [str(s) for s in severities], cells, note)

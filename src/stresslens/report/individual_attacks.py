@@ -1,0 +1,167 @@
+"""Each attack by itself in a study's page: its accuracy at each radius, and what is odd about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from stresslens.core.types import Estimate
+from stresslens.report.charts import Series
+from stresslens.report.curve_colours import place_of
+from stresslens.report.format import footnote, percent, radius
+from stresslens.report.load import over_seeds
+from stresslens.report.robust_curves import series, shown_radii
+from stresslens.report.stress import AttackFolder
+from stresslens.report.threats import Member, ThreatTable
+from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow
+
+ONE_STEP = ("fgsm",)
+SENTENCES = 12
+
+
+@dataclass(frozen=True)
+class IndividualAttackTable:
+    """Every attack by itself: `rows` are (recipe, attack, one estimate for each of `radii`),
+    `rows5` the same of the true class among the first five; where the attacks have radii of their
+    own, `long` instead: (recipe, attack, radius, accuracy, top-5). `told` is what is odd about
+    them."""
+
+    lines: Sequence[Series]
+    radii: Sequence[float]
+    rows: Sequence[tuple[str, str, Sequence[Estimate | None]]]
+    rows5: Sequence[tuple[str, str, Sequence[Estimate | None]]]
+    long: Sequence[tuple[str, str, float, Estimate, Estimate | None]]
+    told: Sequence[str]
+    more: int
+    note: str
+
+    @property
+    def top5(self) -> bool:
+        return any(five for *_, five in self.long)
+
+
+def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None:
+    labels = list(
+        dict.fromkeys(a.label for m in threat.members for each in m.seeds for a in each.individual_attacks)
+    )
+    if not labels:
+        return None
+    lines: list[Series] = []
+    found: list[tuple[str, str, dict[float, Estimate], dict[float, Estimate]]] = []
+    for member in threat.members:
+        for dash, label in enumerate(labels):
+            rows = [
+                row
+                for each in member.seeds
+                for a in each.individual_attacks
+                if a.label == label
+                for row in a.rows
+            ]
+            right, five = _by_eps(rows, lambda row: row.accuracy), _by_eps(rows, lambda row: row.top5)
+            if right:
+                found.append((member.recipe.name, label, right, five))
+                lines.append(
+                    series(
+                        f"{member.recipe.name} · {label}",
+                        list(right.items()),
+                        place_of(member.recipe.place, dash),
+                    )
+                )
+    radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in found}
+    alike = len(radii) <= 1
+    columns = shown_radii(next(iter(radii), ())) if alike else []
+    table = (
+        [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in found]
+        if alike
+        else []
+    )
+    table5 = (
+        [(name, label, [five.get(eps) for eps in columns]) for name, label, _, five in found if five]
+        if alike
+        else []
+    )
+    long = (
+        []
+        if alike
+        else [
+            (name, label, eps, e, five.get(eps))
+            for name, label, right, five in found
+            for eps, e in right.items()
+        ]
+    )
+    told = [said for member in threat.members for said in _oddities(member)]
+    note = footnote(e for _, _, right, _ in found for e in right.values())
+    return IndividualAttackTable(
+        lines, columns, table, table5, long, told[:SENTENCES], max(0, len(told) - SENTENCES), note
+    )
+
+
+def _by_eps(
+    rows: Sequence[IndividualAttackRow], of: Callable[[IndividualAttackRow], Estimate | None]
+) -> dict[float, Estimate]:
+    """The radii in their order, each with its figure over the seeds."""
+    together: dict[float, list[Estimate]] = {}
+    for row in rows:
+        if (estimate := of(row)) and math.isfinite(estimate.value):
+            together.setdefault(float(f"{row.eps:.9g}"), []).append(estimate)
+    return {eps: e for eps, found in sorted(together.items()) if (e := over_seeds(found, bounded=True))}
+
+
+def _oddities(member: Member) -> Iterator[str]:
+    for k, each in enumerate(member.seeds):
+        yield from oddities(
+            member.recipe.name + (f" (seed {k + 1} of {len(member.seeds)})" if len(member.seeds) > 1 else ""),
+            each,
+        )
+
+
+def oddities(who: str, robust: AttackFolder) -> Iterator[str]:
+    """What the figures of a result's attacks by themselves say against them."""
+    for attack in robust.individual_attacks:
+        where = f"{attack.label} on {who}"
+        if outside := [row for row in attack.rows if row.outside]:
+            worst = max(outside, key=lambda row: row.outside)
+            said = f"{where} returned images outside the ball or the box: {worst.outside} at radius {radius(worst.eps)}"
+            yield f"{said}, where it would be {percent(worst.valid)} % without them" if worst.valid else said
+        if silent := sum(row.silent for row in attack.rows):
+            yield f"{where} passed over {silent} adversarial image{'s' if silent > 1 else ''} on its way and returned others"
+        yield from _rises(where, attack)
+        yield from _above_one_step(who, attack, robust.individual_attacks)
+
+
+def _rises(where: str, attack: IndividualAttackCurve) -> Iterator[str]:
+    rows = sorted(attack.rows, key=lambda row: row.eps)
+    rises = [
+        (a, b)
+        for a, b in pairwise(rows)
+        if b.accuracy.value * b.accuracy.n > a.accuracy.value * a.accuracy.n + 1.5
+    ]
+    if rises:
+        a, b = max(rises, key=lambda pair: pair[1].accuracy.value - pair[0].accuracy.value)
+        figures = f"{100 * a.accuracy.value:.1f} % at {radius(a.eps)}, {100 * b.accuracy.value:.1f} % at {radius(b.eps)}"
+        yield f"{where} breaks fewer images at a larger radius: right are {figures}"
+
+
+def _above_one_step(
+    who: str, attack: IndividualAttackCurve, others: Sequence[IndividualAttackCurve]
+) -> Iterator[str]:
+    if attack.plugin in ONE_STEP or attack.plugin == "noise" or attack.target is not None:
+        return  # driven at a target, an attack gives up the classes that are nearest
+    for other in others:
+        if other.plugin in ONE_STEP:
+            at = {row.eps: row.accuracy for row in other.rows}
+            worse = [
+                (row, at[row.eps])
+                for row in attack.rows
+                if row.eps in at and _images_above(row.accuracy, at[row.eps]) > 1.5
+            ]
+            if worse:
+                row, step = max(worse, key=lambda pair: pair[0].accuracy.value - pair[1].value)
+                figures = f"right are {100 * row.accuracy.value:.1f} % against {100 * step.value:.1f} % at radius {radius(row.eps)}"
+                yield f"{attack.label} breaks fewer images of {who} than the single step of {other.label}: {figures}"
+
+
+def _images_above(a: Estimate, b: Estimate) -> float:
+    return a.value * a.n - b.value * b.n

@@ -1,0 +1,30 @@
+"""Which runs are fooled by images that were made to fool another, in a study's page."""
+
+from __future__ import annotations
+
+from stresslens.comparison.robustness import NORMS
+from stresslens.report.format import footnote
+from stresslens.report.heat_table import HeatTable, heat
+from stresslens.report.load import StudyFolder
+
+
+def transfer_tables(study: StudyFolder) -> list[HeatTable]:
+    """A matrix for each threat; the rows' runs are those that the images were made to fool. Darker
+    fools more."""
+    found = []
+    for group in study.transfers.groups if study.transfers else []:
+        rows = []
+        for source, estimates in zip(group.sources, group.accuracy):
+            kinds = ["own" if source == target else "" for target in group.targets]
+            rows.append((source, [heat(e, kind) for e, kind in zip(estimates, kinds)]))
+        note = footnote(e for estimates in group.accuracy for e in estimates)
+        found.append(
+            HeatTable(
+                f"{NORMS.get(group.norm, group.norm)}, protocol {group.protocol}",
+                group.targets,
+                rows,
+                note,
+                group.eps,
+            )
+        )
+    return found
