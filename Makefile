@@ -22,10 +22,10 @@ demo: .venv/.runtime
 	$(BIN)/stresslens run studies/quickstart.yaml
 
 test: .venv/.test
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: .venv/.test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/.test
 	$(BIN)/ruff check .

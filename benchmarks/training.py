@@ -250,7 +250,8 @@ def digits() -> None:
         mine = record.scores["test"]["accuracy"].value
         print(
             f"  {task.run:16} plain {plain:6.1f} s, {epochs:6} epochs, {accuracy:.4f}   "
-            f"stresslens {ours:6.1f} s, {record.training.epochs:6} epochs, {mine:.4f}   ratio {plain / ours:4.2f}"
+            f"stresslens {ours:6.1f} s, {record.training.epochs:6} epochs, {mine:.4f}   "
+            f"ratio {plain / ours:4.2f}"
         )
     ratio = total_plain / total_ours
     print(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +23,13 @@ from stresslens.training.task import Task
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
-    ["stresslens.study.pipeline", "stresslens.report.page", "sklearn.model_selection", "scipy.special"]
+    [
+        *("stresslens.cli.main", "stresslens.study.pipeline", "stresslens.report.page", "torch._dynamo"),
+        *("sklearn.datasets", "sklearn.model_selection", "scipy.special"),
+    ]
 )
+"""Starts processes that have imported already what a training imports, `torch._dynamo` for the
+first optimizer among it."""
 SECONDS = 60
 
 
@@ -100,6 +106,28 @@ def command(folder: Path, *words: str) -> None:
     with (folder / f"said-{os.environ['RANK']}").open("w") as said:
         sys.stdout = sys.stderr = said
         main()
+
+
+def typed(folder: Path, *words: str) -> BaseProcess:
+    """`stresslens WORDS` as a terminal starts it: in the folder, at the head of a group of processes
+    of its own; what it says goes to `folder/out` and `folder/err`."""
+    process = PROCESSES.Process(target=_typed, args=(folder, words))
+    process.start()
+    return process
+
+
+def _typed(folder: Path, words: tuple[str, ...]) -> None:
+    from stresslens.__main__ import main
+
+    os.setsid()
+    os.chdir(folder)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["stresslens", *words]
+    main()
 
 
 def carry_out(*tasks: Task) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from several import typed
 
 from stresslens.cli import main
 from stresslens.core.errors import ConfigError
@@ -145,26 +145,25 @@ def test_train_is_tracked(type_: Type, tmp_path: Path) -> None:
     assert "no tracker is called 'tensorbord'; did you mean 'tensorboard'?" in err
 
 
-def test_a_tracker_that_fails_is_one_sentence_a_run(tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "ours.py").write_text("def away(folder):\n    raise OSError('no route to host')\n")
-    command = [
-        sys.executable,
-        "-m",
-        "stresslens",
-        "run",
-        str(tiny),
-        "--jobs",
-        "2",
-        "-q",
-        "--seed",
-        "0",
-        "track=[ours.py:away]",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert sorted(done.stderr.splitlines()) == [
-        f"stresslens: runs/tiny/{run}/seed-0: the tracker ours.py:away is left out and the run continues (OSError: no "
-        "route to host). When this is fixed, run the same command again: it sends everything to the tracker"
+@pytest.fixture(scope="module")
+def two_jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where the tiny study was carried out by two workers, with a tracker that fails."""
+    folder = tmp_path_factory.mktemp("two-jobs")
+    (folder / "tiny.yaml").write_text(STUDY)
+    (folder / "ours.py").write_text("def away(folder):\n    raise OSError('no route to host')\n")
+    process = typed(folder, "run", "tiny.yaml", "--jobs", "2", "-q", "track=[ours.py:away]")
+    process.join(120)
+    assert process.exitcode == 0
+    return folder
+
+
+def test_a_tracker_that_fails_is_one_sentence_a_run(two_jobs: Path) -> None:
+    assert sorted((two_jobs / "err").read_text().splitlines()) == [
+        f"stresslens: runs/tiny/{run}/seed-{seed}: the tracker ours.py:away is left out and the run "
+        "continues (OSError: no route to host). When this is fixed, run the same command again: "
+        "it sends everything to the tracker"
         for run in ("linear", "mlp")
+        for seed in (0, 1)
     ]
 
 
@@ -215,11 +214,12 @@ def test_own_plugin_is_copied_and_needs_trust_to_open(type_: Type, tiny: Path, t
     assert type_("run", str(run / "config.yaml"), "--out", "again", "-q")[0] == 0
 
 
-def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path) -> None:
-    assert type_("run", "tiny.yaml", "-q", "--out", "one")[0] == 0
-    assert type_("run", "tiny.yaml", "-q", "--out", "two", "--jobs", "2")[0] == 0
-    for weights in sorted((tmp_path / "one").rglob("model.safetensors")):
-        assert weights.read_bytes() == (tmp_path / "two" / weights.relative_to(tmp_path / "one")).read_bytes()
+def test_jobs_give_the_same_bits(type_: Type, tiny: Path, tmp_path: Path, two_jobs: Path) -> None:
+    assert type_("run", "tiny.yaml", "-q")[0] == 0
+    files = sorted((tmp_path / "runs").rglob("model.safetensors"))
+    assert len(files) == 4
+    for weights in files:
+        assert weights.read_bytes() == (two_jobs / weights.relative_to(tmp_path)).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -233,22 +233,19 @@ def test_signals_save_and_tell(tmp_path: Path, number: signal.Signals, jobs: str
         "data: {digits: {subset: 100}}\nmodel: linear\n"
         "train: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 5\n"
     )
-    command = [sys.executable, "-m", "stresslens", "run", "long.yaml", "--jobs", jobs]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    ) as process:
-        metrics = tmp_path / "runs" / "long" / "run" / "seed-0" / "metrics.jsonl"
-        deadline = time.monotonic() + 120
-        while (
-            not (metrics.exists() and metrics.stat().st_size > 1000)
-            and process.poll() is None
-            and time.monotonic() < deadline
-        ):
-            time.sleep(0.05)
-        os.killpg(process.pid, number)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, err
+    process = typed(tmp_path, "run", "long.yaml", "--jobs", jobs)
+    metrics = tmp_path / "runs" / "long" / "run" / "seed-0" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while (
+        not (metrics.exists() and metrics.stat().st_size > 1000)
+        and process.is_alive()
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    os.killpg(process.pid or 0, number)
+    process.join(60)
+    err = (tmp_path / "err").read_text()
+    assert process.exitcode == 128 + number, err
     begun = {
         path.parent.name: json.loads(path.read_text())["status"]
         for path in metrics.parents[1].rglob("record.json")
@@ -266,15 +263,12 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
         "data: {digits: {subset: 100}}\nmodel: linear\n"
         "train: {epochs: 1000000, precision: float32, threads: 1}\nrepeats: 2\n"
     )
-    command = [sys.executable, "-m", "stresslens", "run", "long.yaml", "--jobs", "2"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    ) as process:
-        run = tmp_path / "runs" / "long" / "run" / "seed-0"
-        deadline = time.monotonic() + 120
-        while not (run / "metrics.jsonl").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.kill()
+    process = typed(tmp_path, "run", "long.yaml", "--jobs", "2")
+    run = tmp_path / "runs" / "long" / "run" / "seed-0"
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
     for _ in range(200):
         try:
             with RunFolder(run).locked():

@@ -72,7 +72,6 @@ def test_many_epochs_are_told_at_a_few() -> None:
 def test_those_that_start_alike() -> None:
     told = convergence_of("c", "a", "b", learning([0.5, 0.6]), learning([0.5, 0.9]))
     assert told is not None
-    assert (
-        told.said
-        == "a and b start alike, at 50.0 % after epoch 1; within a point of its best: a in epoch 2, b in epoch 2"
+    assert told.said == (
+        "a and b start alike, at 50.0 % after epoch 1; within a point of its best: a in epoch 2, b in epoch 2"
     )

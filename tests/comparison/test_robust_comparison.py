@@ -212,7 +212,8 @@ def test_a_pair_that_was_not_attacked_alike_is_told_and_left_out(study: Path) ->
     assert isinstance(rows[0], RobustContrast)
     assert isinstance(rows[1], UncomparedPair)
     assert rows[1].verdict == (
-        "weak and strong were not compared: they were attacked on different images (295 of 300 and 300 are the same)"
+        "weak and strong were not compared: they were attacked on different images (295 of 300 and 300 are "
+        "the same)"
     )
 
 

@@ -1,4 +1,5 @@
-"""comparison.json, study.json and sweep.json: each is read back as it was written, and older ones are read."""
+"""comparison.json, study.json and sweep.json: each is read back as it was written, and older ones
+are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Words of version 0.1.0 in study files, options and calls still work, are told once, and are the same run."""
+"""Words of version 0.1.0 in study files, options and calls still work, are told once, and are the
+same run."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ explain: {explainers: [saliency], choose: most_confident_wrong, target_class: la
 views: {kinds: [adversarial_examples, {adversarial_examples: {images: 2}}], choose: confused_pairs}
 runs:
   a: {}
-  b: {train.fine_tune.unfreeze_every: 1, robustness.eot_samples: 2, explain: {explainers: [saliency], target_class: 3}}
+  b: {train.fine_tune.unfreeze_every: 1, robustness.eot_samples: 2,
+      explain: {explainers: [saliency], target_class: 3}}
 grid: {train.fine_tune.layer_decay: [0.5, 0.9]}
 contrasts: {slower: {vary: train.fine_tune.layer_decay}}
 """

@@ -298,7 +298,10 @@ def test_repeats_that_cannot_be(tmp_path: Path, text: str) -> None:
             "robustness.protocol: carlini_wagner is an attack of l2, not of linf",
         ),
         (
-            "robustness: {radii: 0.1, surrogate: b, individual_attacks: [{transfer: {attack: carlini_wagner}}]}",
+            (
+                "robustness: {radii: 0.1, surrogate: b, individual_attacks: "
+                "[{transfer: {attack: carlini_wagner}}]}"
+            ),
             "robustness.individual_attacks.0: carlini_wagner is an attack of l2",
         ),
     ],

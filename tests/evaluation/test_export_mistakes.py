@@ -163,7 +163,10 @@ def test_damaged_and_foreign_onnx(exported: Path) -> None:
     for change, message in (
         (
             {},
-            "was not written by `stresslens export`: its metadata has no 'stresslens', which would hold the classes",
+            (
+                "was not written by `stresslens export`: its metadata has no "
+                "'stresslens', which would hold the classes"
+            ),
         ),
         ({FACTS: "{"}, "cannot be read as JSON"),
         ({FACTS: "[]"}, "does not describe a model"),

@@ -4,7 +4,6 @@ or another attack's."""
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from attacking_plainly import attacked, plainly
+from several import PROCESSES
 from torch import Tensor, nn
 
 import stresslens as sl
@@ -60,9 +60,6 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
     again = attacked(model, x, y, home=tmp_path, **asked)
     assert again.facts == json.loads(json.dumps(found.facts))
     assert not list(tmp_path.glob("*/chunks"))
-
-
-PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def attack_in_process(run: Path) -> None:

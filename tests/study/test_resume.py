@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import time
 from multiprocessing.process import BaseProcess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from several import PROCESSES
 
 from stresslens.config import study_file
 from stresslens.study import pipeline
@@ -34,12 +34,6 @@ train:
   checkpoint_seconds: 0.05
 """
 KILLS = 20
-
-
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["stresslens.study.pipeline", "stresslens.report.page", "sklearn.model_selection", "scipy.special"]
-)
 
 
 def carry_out(study: Path, out: Path) -> None:

@@ -4,7 +4,6 @@ it after a kill."""
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from several import PROCESSES
 
 from stresslens.comparison.sweep_file import SweepFile
 from stresslens.config import study_file
@@ -265,7 +265,6 @@ def test_what_trials_do_not_share_with_the_run_is_trained_anew(tmp_path: Path) -
     assert all("test" in line for line in run.read_lines(run.metrics))
 
 
-PROCESSES = multiprocessing.get_context("forkserver")
 LONG = {"train": {"epochs": 200, "checkpoint_seconds": 0.05}, "sweep": {"trials": 5}}
 
 

@@ -46,11 +46,15 @@ ZOO = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "file"),
-    ZOO,
+    ("kind", "options", "file", "channels"),
+    [
+        (*ZOO[0], 1),
+        (*ZOO[0], 3),
+        (*ZOO[1], 3),
+        pytest.param(*ZOO[1], 1, marks=pytest.mark.slow),  # grey images are resnet18's too
+    ],
     ids=lambda value: str(value.get("name")) if isinstance(value, dict) else "",
 )
-@pytest.mark.parametrize("channels", [1, 3])
 def test_torchvisions_published_files_load_whole(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -75,6 +75,7 @@ def carry_out_study(
     quiet: bool,
     verbose: bool,
 ) -> None:
+    """Carries out the study, prints its verdicts and checks its gates."""
     from dataclasses import asdict, replace
 
     from stresslens.cli import gates

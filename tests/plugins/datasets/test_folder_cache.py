@@ -106,14 +106,14 @@ def test_beyond_the_limit_the_files_are_kept_and_decoded_for_each_batch(tmp_path
 
 
 def test_memory_stays_bounded_beyond_the_limit(tmp_path: Path) -> None:
-    """600 pictures, 670 MB as pixels, read twice in batches of 16 (72 MB as float32), take no more
+    """400 pictures, 450 MB as pixels, read twice in batches of 16 (72 MB as float32), take no more
     than a few batches."""
     root = tmp_path / "large"
     for name, colour in (("a", 10), ("b", 200)):
         (root / name).mkdir(parents=True)
         buffer = io.BytesIO()
         Image.new("RGB", (612, 612), (colour, 0, 0)).save(buffer, "JPEG")
-        for k in range(300):
+        for k in range(200):
             (root / name / f"{k}.jpg").write_bytes(buffer.getvalue())
     code = f"""
 import torch

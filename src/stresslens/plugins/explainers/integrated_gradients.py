@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -61,8 +62,14 @@ def integrated_gradients(
     return Maps(values.sum(1).float().cpu(), True, f"share of the {of.replace('_', ' ')}'s difference", notes)
 
 
+@cache
+def _rule(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """The nodes and weights of Gauss-Legendre quadrature. It takes seconds to compute 2,048 of them."""
+    return np.polynomial.legendre.leggauss(steps)
+
+
 def _integral(model: nn.Module, origin: Tensor, path: Tensor, y: Tensor, of: Of, steps: int) -> Tensor:
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    nodes, weights = _rule(steps)
     total = torch.zeros_like(path, dtype=torch.float64)
     for node, weight in zip((nodes + 1) / 2, weights / 2):
         total += weight * slopes(model, origin + float(node) * path, y, of)
