@@ -9,7 +9,19 @@ from stresslens.cli.main import app
 
 LONGEST = 45
 VERBS = {
-    *("Run", "Train", "Score", "Compare", "Measure", "Recount", "Check", "Compute", "Classify", "Export", "Write"),
+    *(
+        "Run",
+        "Train",
+        "Score",
+        "Compare",
+        "Measure",
+        "Recount",
+        "Check",
+        "Compute",
+        "Classify",
+        "Export",
+        "Write",
+    ),
     *("List", "Show", "Find", "Count"),
 }
 

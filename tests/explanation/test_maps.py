@@ -158,14 +158,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_pages_show_the_same_images_side_by_side(study: Path) -> None:
     page = (study / "report.html").read_text()
-    assert "Why it answers so" in page
+    assert "Explanations" in page
     assert "occlusion (size 3, stride 2)</bdi>, model by model" in page
     section = page[page.index('id="explained"') :]
     section = section[: section.index("</section>")]
     assert section.count('title="deletion ') == 2 * 2 * 4
     assert section.count("<tbody>") == 4  # two explainers: maps, and their worth
     own = (study / "a" / "seed-0" / "report.html").read_text()
-    assert "Why it answers so" in own
+    assert "Explanations" in own
     assert own.count("data:image/png;base64") >= 3 * 4 + 2
 
 
