@@ -215,7 +215,9 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
         ([SOUND[0], single("pgd 40 toward 0", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target=0)], []),
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.4, 0.1])],
-            ["pgd 40 on a breaks fewer images at a larger radius: accuracy is 30.0 % at 0.06, 40.0 % at 0.08"],
+            [
+                "pgd 40 on a breaks fewer images at a larger radius: accuracy is 30.0 % at 0.06, 40.0 % at 0.08"
+            ],
         ),
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.2, 0.1], outside=12)],
@@ -238,7 +240,7 @@ def test_what_is_odd_about_an_attack_by_itself(
     rewrite(study / "run0" / "seed-0", alone=alone)
     table = robustness_sections(load_study(study))[0].individual_attacks
     assert table is not None
-    assert list(table.told) == said
+    assert list(table.warnings) == said
     assert "as it returned its images" in page_of(study)[1].text
 
 
