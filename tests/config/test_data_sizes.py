@@ -146,7 +146,7 @@ def test_a_study_of_sizes(tmp_path: Path) -> None:
     assert read_json(folder / "study.json")["curves"][0]["name"] == "a"
     page = (folder / "report.html").read_text()
     assert "Data size: accuracy against" in page
-    assert "The errors go as size to the power" in page
+    assert "The errors follow size to the power" in page
     run = RunFolder(folder / "a,size=30" / "seed-1")
     again = data_of(run)
     assert len(again.train) == 30

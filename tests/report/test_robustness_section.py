@@ -240,7 +240,7 @@ def test_what_is_odd_about_an_attack_by_itself(
     rewrite(study / "run0" / "seed-0", alone=alone)
     table = robustness_sections(load_study(study))[0].individual_attacks
     assert table is not None
-    assert list(table.told) == said
+    assert list(table.warnings) == said
     assert "as it returned its images" in page_of(study)[1].text
 
 

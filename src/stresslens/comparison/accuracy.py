@@ -145,7 +145,7 @@ def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | No
 def _accuracy(seeds: list[Tested]) -> Estimate | None:
     """The accuracy over the seeds. None if the seeds were tested on different images and the study
     does not divide the images anew for each seed."""
-    if not any(seeds[0].unlike(other) for other in seeds[1:]):
+    if not any(seeds[0].mismatch(other) for other in seeds[1:]):
         return accuracy_of(np.stack([seed.right for seed in seeds]).astype(np.float32))
     divisions = [seed.division for seed in seeds if seed.division]
     if len(divisions) < len(seeds):
@@ -164,9 +164,9 @@ def paired_accuracy(
         return f"{a} and {b} were not compared: they have no finished seed in common"
     split = pairs[0][0].split
     for one, other in pairs:
-        if why := one.unlike(other):
+        if why := one.mismatch(other):
             return f"{a} and {b} were not compared: {why}"
-    if not any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
+    if not any(pairs[0][0].mismatch(one) for one, _ in pairs[1:]):
         right = [np.stack([pair[side].right for pair in pairs]).astype(np.float32) for side in (0, 1)]
         return replace(
             difference_of(contrast, a, b, *right, ask=ask), under=pairs[0][0].under, threat=pairs[0][0].threat
@@ -210,6 +210,6 @@ def _headline(variants: Mapping[str, Estimate], tested: Mapping[str, Mapping[str
     if len(variants) == 1:
         return [f"{measured}: {scored}"]
     first, *others = (next(iter(tested[name].values())) for name in variants)
-    if any(first.unlike(other) and first.division is None for other in others):
+    if any(first.mismatch(other) and first.division is None for other in others):
         return ["the runs were tested on different images, so they cannot be ranked"]
     return [f"highest mean {measured}: {scored}"]

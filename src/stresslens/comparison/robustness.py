@@ -69,11 +69,11 @@ class Attacked(Tested):
             eps,
         )
 
-    def unlike(self, other: Tested) -> str | None:
+    def mismatch(self, other: Tested) -> str | None:
         """Why the two cannot be compared: other images, or another attack. None if they can."""
         if not isinstance(other, Attacked):
             return "one was attacked and the other was not"
-        if reason := super().unlike(other):
+        if reason := super().mismatch(other):
             return reason
         if not np.array_equal(self.index, other.index):
             shared = len(np.intersect1d(self.index, other.index))
@@ -259,7 +259,7 @@ def _curve(
     a: Mapping[str, Attacked], b: Mapping[str, Attacked], radii: Sequence[float]
 ) -> list[DifferenceAtRadius]:
     pairs = [(a[seed], b[seed]) for seed in a if seed in b]
-    if any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
+    if any(pairs[0][0].mismatch(one) for one, _ in pairs[1:]):
         return []
     rows = []
     for eps in radii:

@@ -43,7 +43,7 @@ class Tested:
         same test images."""
         return self.record.data.division if self.split == "test" else None
 
-    def unlike(self, other: Tested) -> str | None:
+    def mismatch(self, other: Tested) -> str | None:
         """Why this run cannot be compared with another, in words: their images differ. None if they
         are the same."""
         reason = self._other_images(other)

@@ -26,7 +26,7 @@ SENTENCES = 12
 class IndividualAttackTable:
     """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`),
     `rows5` the same for top-5 accuracy. If the attacks have different radii, `long` is used
-    instead: (variant, attack, radius, accuracy, top-5). `told` are sentences on oddities in the
+    instead: (variant, attack, radius, accuracy, top-5). `warnings` are sentences on oddities in the
     results."""
 
     lines: Sequence[Series]
@@ -34,7 +34,7 @@ class IndividualAttackTable:
     rows: Sequence[tuple[str, str, Sequence[Estimate | None]]]
     rows5: Sequence[tuple[str, str, Sequence[Estimate | None]]]
     long: Sequence[tuple[str, str, float, Estimate, Estimate | None]]
-    told: Sequence[str]
+    warnings: Sequence[str]
     more: int
     note: str
 

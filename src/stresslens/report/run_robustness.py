@@ -86,7 +86,7 @@ class RunRobustnessSection:
     survivors: int | None
     steps: Sequence[Bar]
     note: str
-    told: Sequence[str]
+    warnings: Sequence[str]
     cost: str
     pictures: AdversarialGroups | None
 
