@@ -9,20 +9,8 @@ from stresslens.cli.main import app
 
 LONGEST = 45
 VERBS = {
-    *(
-        "Run",
-        "Train",
-        "Score",
-        "Compare",
-        "Measure",
-        "Recount",
-        "Check",
-        "Compute",
-        "Classify",
-        "Export",
-        "Write",
-    ),
-    *("List", "Show", "Find", "Count"),
+    *("Run", "Train", "Score", "Compare", "Measure", "Recount", "Check", "Compute", "Classify", "Export"),
+    *("Write", "List", "Show", "Find", "Count"),
 }
 
 

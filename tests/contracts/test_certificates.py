@@ -167,5 +167,5 @@ def test_no_image_inside_an_interval_radius_is_answered_otherwise(value: Any) ->
 
 def test_interval_names_the_layer_it_does_not_know() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(20, 4), nn.GELU(), nn.Linear(4, 2))
-    with pytest.raises(ConfigError, match="do not know the layer GELU"):
+    with pytest.raises(ConfigError, match="do not support the layer GELU"):
         radii_of("interval", model, images(2), torch.zeros(2, dtype=torch.int64))

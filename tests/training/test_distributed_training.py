@@ -203,7 +203,7 @@ def logged(task: Task, least: int) -> None:
 
 
 LONG: dict[str, Any] = OPTIONS | {
-    "epochs": 40,
+    "epochs": 24,
     "augment": ["flip"],
     "ema": 0.9,
     "accumulate": 2,
@@ -223,7 +223,7 @@ def test_two_then_one_then_three_processes_end_at_the_same_weights(
     os.kill(two.processes[1].pid or 0, signal.SIGTERM)  # one hears it, both stop at the same batch
     assert two.codes() == [143, 143]
     assert read_json(task.folder / "record.json")["status"] == "stopped"
-    assert len(lines(task)) < 40
+    assert len(lines(task)) < 24
 
     keep, calls = Training.after_step, itertools.count()
 
@@ -266,7 +266,7 @@ def test_dropout_goes_on_with_the_same_bits(task_of: Make, tmp_path: Path) -> No
     logged(parts, 3)
     os.kill(interrupted.processes[0].pid or 0, signal.SIGINT)
     assert interrupted.codes() == [130, 130]
-    assert len(lines(parts)) < 40
+    assert len(lines(parts)) < 24
     assert start(2, carry_out, parts).codes() == [0, 0]
     assert lines(parts) == lines(whole)
     assert (parts.folder / "model.safetensors").read_bytes() == (

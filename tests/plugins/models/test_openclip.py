@@ -316,7 +316,7 @@ def test_repeated_names_are_nothing_to_a_linear_head() -> None:
         ({"name": "ViT-B-23"}, "did you mean 'ViT-B-32'"),
         ({"name": "coca_ViT-B-32"}, "CoCa"),
         ({"name": "ViT-B-32", "weights": "opnai"}, "did you mean 'openai'"),
-        ({"name": "ViT-B-32", "weights": {"file": "x.pt"}}, "say quick_gelu: true or false"),
+        ({"name": "ViT-B-32", "weights": {"file": "x.pt"}}, "set quick_gelu: true or false"),
         (
             {"layout": {"image": {"width": 10, "heads": 4}}},
             "4 heads do not divide the image tower's width of 10",
@@ -324,7 +324,7 @@ def test_repeated_names_are_nothing_to_a_linear_head() -> None:
         ({"layout": {"text": {"width": 10, "heads": 4}}}, "the text tower's width of 10"),
         ({"layout": {"text": {"context": 2}}}, "layout"),
         ({"layout": {"images": {}}}, "layout"),
-        ({"evaluation": "batch"}, "which this image tower has none of"),
+        ({"evaluation": "batch"}, "this image tower has none"),
     ],
     ids=lambda value: str(value)[:60],
 )

@@ -46,7 +46,7 @@ def test_how_images_are_prepared_is_known_without_a_download() -> None:
 
 
 def test_weights_without_a_name_and_with_a_wrong_tag() -> None:
-    with pytest.raises(ConfigError, match="of an architecture by name"):
+    with pytest.raises(ConfigError, match="belong to a named architecture"):
         asked({"weights": "openai"})
     with pytest.raises(ConfigError, match="publishes no weights 'openay' for RN50; did you mean 'openai'"):
         asked({"name": "RN50", "weights": "openay"})
