@@ -63,9 +63,9 @@ def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record
         model,
         data.splits[config.split],
         config,
-        of=record.fingerprint,
+        source=record.fingerprint,
         base=task.base,
-        tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
+        on_progress=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
     )
     if record.corruptions != result.fingerprint:
         record.corruptions = result.fingerprint
