@@ -87,7 +87,7 @@ def explain(
     where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
     other = None if images_from is None else RunFolder(images_from)
     maps = (
-        explain_run(RunFolder(run), explain_config(why | which), pictures or (), by=other, **where)
+        explain_run(RunFolder(run), explain_config(why | which), pictures or (), images_from=other, **where)
         if kinds
         else []
     )
