@@ -1,9 +1,9 @@
-"""The public functions: train, attack, explain, …, for plug-ins by name and for your own modules and tensors."""
+"""The public functions: train, attack, explain, …, for plug-ins by name and for your own modules
+and tensors."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,13 @@ from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError, Notice
+from stresslens.core.fingerprint import module_digest
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.data_check import data_findings
 from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.export import Exported, export_run
-from stresslens.evaluation.inputs import check_inputs
+from stresslens.evaluation.inputs import arrays_as_split, check_inputs
 from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
@@ -65,8 +66,8 @@ class Run:
         return Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
 
     def model(self) -> nn.Sequential:
-        """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to
-        logits (N,K)."""
+        """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits
+        (N,K)."""
         module = copy.deepcopy(self.module) if self.module is not None else None
         return open_model(RunFolder(self.folder), trust=True, module=module).eval()
 
@@ -80,9 +81,9 @@ def run(
 ) -> Path:
     """Runs a study file and returns its folder; `report.html` is in it.
 
-    `overrides` are `key.path=value`. `jobs` runs are carried out at a time (default one; on Ray one a core); `executor`
-    is "local" or "ray", by default the study's own. Raises ConfigError with every mistake of the file, DataError,
-    TrainingDiverged, and Stopped after a signal."""
+    `overrides` are `key.path=value`. `jobs` runs are carried out at a time (default one; on Ray one a
+    core); `executor` is "local" or "ray", by default the study's own. Raises ConfigError with every mistake
+    of the file, DataError, TrainingDiverged, and Stopped after a signal."""
     described = study_file.with_executor(study_file.read_study(Path(study), overrides), executor)
     return pipeline.run(described, out=Path(out), jobs=jobs)
 
@@ -98,20 +99,23 @@ def train(
     track: str | Sequence[str | Mapping[str, Any]] = (),
     **options: Any,
 ) -> Run:
-    """Trains one model and returns the finished run. `options` are those of `train:` in a study file (epochs, lr, …).
+    """Trains one model and returns the finished run. `options` are those of `train:` in a study file
+    (epochs, lr, …).
 
-    `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is copied and
-    stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes only device, precision,
-    threads, memory_format and subset. `data` is a plug-in by name or Data.from_arrays(images, labels). `track` lists
-    trackers (tensorboard, wandb). A second call with the same arguments returns the finished run at once, or resumes
-    an interrupted one. Raises ConfigError, DataError, TrainingDiverged."""
+    `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is
+    copied and stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes
+    only device, precision, threads, memory_format and subset. `data` is a plug-in by name or
+    Data.from_arrays(images, labels). `track` lists trackers (tensorboard, wandb). A second call with the
+    same arguments returns the finished run at once, or resumes an interrupted one. Raises ConfigError,
+    DataError, TrainingDiverged."""
     if not isinstance(model, str | Mapping | nn.Module):
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
         )
     if not isinstance(data, str | Mapping | Data):
         raise ConfigError(
-            f"data is a {type(data).__name__}; expected a plug-in by name or stresslens.Data.from_arrays(images, labels)"
+            f"data is a {type(data).__name__}; "
+            "expected a plug-in by name or stresslens.Data.from_arrays(images, labels)"
         )
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
@@ -134,7 +138,7 @@ def train(
     config = study_file.variant_config_from(values, Path.cwd())
     module = copy.deepcopy(model) if isinstance(model, nn.Module) else None
     if module is not None:
-        config = replace(config, model=f"own module {type(module).__name__} {_digest(module)}")
+        config = replace(config, model=f"own module {type(module).__name__} {module_digest(module)}")
     if isinstance(data, Data):
         config = replace(config, data=f"own data {data.name}")
     folder = Path(out) / name / f"seed-{seed}"
@@ -159,11 +163,12 @@ def attack(
 ) -> AttackResult:
     """Finds the smallest radius that breaks each image, for any nn.Module from images in [0, 1] to logits.
 
-    `images` (N, C, H, W) float in [0, 1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units: 8/255,
-    [0, 0.05] or "0:0.1:0.01". `options` are those of `robustness:` in a study file (individual_attacks, target,
-    success, eot_samples, bpda, audit, seed; images: how many, default all). With `out`, a folder, the result is kept
-    there, and a call that was killed resumes. The model is unchanged afterwards. Raises ConfigError and DataError,
-    before anything is computed, for what cannot be attacked."""
+    `images` (N, C, H, W) float in [0, 1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units:
+    8/255, [0, 0.05] or "0:0.1:0.01". `options` are those of `robustness:` in a study file
+    (individual_attacks, target, success, eot_samples, bpda, audit, seed; images: how many, default all).
+    With `out`, a folder, the result is kept there, and a call that was killed resumes. The model is
+    unchanged afterwards. Raises ConfigError and DataError, before anything is computed, for what cannot be
+    attacked."""
     for name, instead in (
         ("split", "give the images themselves"),
         ("certificates", "they belong to runs: stresslens attack --certificate"),
@@ -172,7 +177,8 @@ def attack(
             raise ConfigError(f"attack has no option {name!r}: {instead}")
     if isinstance(model, nn.Module) and any(isinstance(part, Estimated) for part in model.modules()):
         raise ConfigError(
-            "the model is an estimator, without gradients for attacks to follow; it would look more robust than it is"
+            "the model is an estimator; attacks follow gradients, which it lacks, so it would look more robust "
+            "than it is"
         )
     split = check_inputs(model, images, None if labels is None else as_tensor(labels))
     asked = robustness_config(
@@ -205,10 +211,11 @@ def verify(
     norm: Norm = "linf",
     claimed: float | None = None,
 ) -> Verification:
-    """Recounts given adversarial images: are they inside ball and box, and what does the model answer in float32?
+    """Recounts given adversarial images: are they inside ball and box, and what does the model answer in
+    float32?
 
-    All arrays have one entry an image; `eps` is one radius, or one for each image; `claimed` is a published robust
-    accuracy to compare with. Raises ConfigError and DataError for what cannot be read."""
+    All arrays have one entry an image; `eps` is one radius, or one for each image; `claimed` is a published
+    robust accuracy to compare with. Raises ConfigError and DataError for what cannot be read."""
     return verification.verify(
         model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed
     )
@@ -218,8 +225,8 @@ def verify(
 class Explanation:
     """Attribution maps (N, H, W) float32 for the classes `answers` (N,).
 
-    `signed`: values below 0 speak against the class. `quality` holds the checks with their intervals and what the maps
-    fail; None where they were not asked for."""
+    `signed`: values below 0 speak against the class. `quality` holds the checks with their intervals and
+    what the maps fail; None where they were not asked for."""
 
     maps: np.ndarray
     answers: np.ndarray
@@ -245,12 +252,13 @@ def explain(
     check: bool = False,
     seed: int = 0,
 ) -> Explanation:
-    """Computes attribution maps for any nn.Module from images in [0, 1] to logits. The model is unchanged afterwards.
+    """Computes attribution maps for any nn.Module from images in [0, 1] to logits. The model is unchanged
+    afterwards.
 
-    `images` (N, C, H, W) float in [0, 1] or uint8, or a Split; `explainer` is a plug-in by name or
-    {name: {option: value}}; `answers` (N,) are the classes to explain, by default the predicted ones. Some explainers
-    cover pixels with the mean of the training images: give these as `train`. `check` also computes the quality checks.
-    Raises ConfigError and DataError."""
+    `images` (N, C, H, W) float in [0, 1] or uint8, or a Split; `explainer` is a plug-in by name or {name:
+    {option: value}}; `answers` (N,) are the classes to explain, by default the predicted ones. Some
+    explainers cover pixels with the mean of the training images: give these as `train`. `check` also
+    computes the quality checks. Raises ConfigError and DataError."""
     wanted = None if answers is None else as_tensor(answers)
     if isinstance(images, Split):
         split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
@@ -277,8 +285,8 @@ def explain(
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
     """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
 
-    `data` is as in `train`. The findings on the same images and labels are kept in the cache folder. Raises ConfigError
-    and DataError."""
+    `data` is as in `train`. The findings on the same images and labels are kept in the cache folder. Raises
+    ConfigError and DataError."""
     return data_findings(
         data if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
     )
@@ -287,21 +295,23 @@ def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
 def compare(
     *folders: str | Path, split: str = "test", difference: float | None = None, metric: str = "accuracy"
 ) -> dict[str, Any]:
-    """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study by its contrasts.
+    """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
+    by its contrasts.
 
-    Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences, intervals, p
-    before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a share, 0.01 for one point)
-    is the difference that the plans are for; `metric` is "accuracy", or "robust@0.05" for runs that were attacked.
-    Raises ConfigError for folders that cannot be compared."""
+    Returns what `stresslens compare --json` prints: "verdicts" in words, "contrasts" with differences,
+    intervals, p before and after Holm's correction, "plan", "costs", and "regressions". `difference` (a
+    share, 0.01 for one point) is the difference that the plans are for; `metric` is "accuracy", or
+    "robust@0.05" for runs that were attacked. Raises ConfigError for folders that cannot be compared."""
     paths = [Path(folder) for folder in folders]
     return compare_folders(paths, split=split, ask=difference, metric=metric).as_json()
 
 
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
-    """The trained model of a run's folder, in evaluation mode: images (N, C, H, W) in [0, 1] to logits (N, K).
+    """The trained model of a run's folder, in evaluation mode: images (N, C, H, W) in [0, 1] to logits (N,
+    K).
 
-    Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module needs it as
-    `module`. Raises ConfigError when files are missing, damaged or do not belong together."""
+    Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
+    needs it as `module`. Raises ConfigError when files are missing, damaged or do not belong together."""
     return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
 
 
@@ -313,11 +323,12 @@ def export(
     trust: bool = False,
     module: nn.Module | None = None,
 ) -> Exported:
-    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a folder), and checks it.
+    """Writes a trained run as "onnx", "torch" (a program of torch.export) or "safetensors" (a folder), and
+    checks it.
 
-    `out` is the file or folder, by default in the run's folder. Your own plug-ins are executed only with `trust`; a run
-    that was trained on your own module needs it as `module`. Raises ConfigError for what cannot be exported, and where
-    the file would give other answers."""
+    `out` is the file or folder, by default in the run's folder. Your own plug-ins are executed only with
+    `trust`; a run that was trained on your own module needs it as `module`. Raises ConfigError for what
+    cannot be exported, and where the file would give other answers."""
     if isinstance(run, Run):
         trust, module = True, run.module if module is None else module
     folder = RunFolder(run.folder if isinstance(run, Run) else Path(run))
@@ -333,10 +344,12 @@ def predict(
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
 ) -> np.ndarray:
-    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]. The model gives logits; its mode is not changed.
+    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]. The model gives logits; its
+    mode is not changed.
 
-    `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each is put into
-    every one of the `templates`. Raises ConfigError for captions that the text encoder cannot tell apart."""
+    `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
+    is put into every one of the `templates`. Raises ConfigError for captions that the text encoder cannot
+    tell apart."""
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
     if not isinstance(images, Tensor | np.ndarray):
@@ -344,7 +357,7 @@ def predict(
             f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`"
         )
     x = as_tensor(images)
-    split = _split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
+    split = arrays_as_split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
     return predictions_of(model, split).probabilities
 
 
@@ -353,48 +366,29 @@ def evaluate(
     images: Tensor | np.ndarray | Split,
     labels: Tensor | np.ndarray | Sequence[int] | None = None,
 ) -> dict[str, Estimate]:
-    """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is not changed.
+    """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
+    not changed.
 
-    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. Raises DataError for other input, and
-    ConfigError when the model does not return logits of shape (N, K)."""
+    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. Raises DataError for
+    other input, and ConfigError when the model does not return logits of shape (N, K)."""
     if isinstance(images, Split):
         split = images
     else:
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
-        split = _split(as_tensor(images), as_tensor(labels))
+        split = arrays_as_split(as_tensor(images), as_tensor(labels))
     predictions = predictions_of(model, split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:
         raise DataError(
-            f"labels run from {low} to {high}, but the model has {classes} outputs (labels 0 to {classes - 1})"
+            f"labels run from {low} to {high}, but the model has {classes} outputs "
+            f"(labels 0 to {classes - 1})"
         )
     return scores_of(predictions, split.labels.cpu().numpy())
 
 
 def write_report(folder: str | Path) -> Path:
-    """Writes report.html of a study's or a run's folder again, from its files alone, and returns its path."""
+    """Writes report.html of a study's or a run's folder again, from its files alone, and returns its
+    path."""
     return _write_report(Path(folder))
-
-
-def _split(images: Tensor, labels: Tensor) -> Split:
-    if images.is_floating_point() and images.numel() and (images.min() < 0 or images.max() > 1):
-        raise DataError(
-            f"float images lie in [{float(images.min()):g}, {float(images.max()):g}]; expected [0, 1] (or uint8)"
-        )
-    if not labels.is_floating_point():
-        labels = labels.long()
-    return Split(images, labels, 255.0 if images.dtype == torch.uint8 else 1.0)
-
-
-def _digest(module: nn.Module) -> str:
-    digest = hashlib.sha256(repr(module).encode())
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(
-            value.detach().cpu().contiguous().view(torch.uint8).numpy()
-            if value.ndim
-            else str(value.item()).encode()
-        )
-    return digest.hexdigest()[:12]

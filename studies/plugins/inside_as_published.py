@@ -66,7 +66,8 @@ def inert_impostor(
     for k, (i, j) in enumerate(pairs):
         cells[i][j] = Picture(pixels[k], classes[int(guess[k])], bool(guess[k] != j))
     said = (
-        f"on a scale of 0 to 255 the prior with β = {beta:g} moved no pixel by more than {moved:.2f} grey levels in {steps} steps: "
+        f"on a scale of 0 to 255 the prior with β = {beta:g} moved no pixel by more than "
+        f"{moved:.2f} grey levels in {steps} steps: "
         "what is taken for the class is the noise it began with"
     )
     return Panel(

@@ -45,7 +45,8 @@ def occlusion_remarks(
         "the lowest probability of the truth under a square of "
         + ", ".join(f"{size}: {_percent(e)}" for size, e in least.items())
         + " pixels: doubt grows with the square",
-        f"a square of 5 costs {_points(_gap(lost, ink, ~ink))} more probability centred on the stroke than beside it",
+        f"a square of 5 costs {_points(_gap(lost, ink, ~ink))} more probability centred on the stroke "
+        "than beside it",
     ]
     facts = {"least": {size: e.as_json() for size, e in least.items()}, "n": len(x)}
     middle = np.zeros(x.shape[2:], bool)
@@ -53,13 +54,15 @@ def occlusion_remarks(
     for name, of in (("1", y.numpy() == 1), ("the other digits", y.numpy() != 1)):
         inside = np.broadcast_to(middle, lost[of].shape)
         said.append(
-            f"of {name}: {_points(_gap(lost[of], inside, ~inside))} more is lost in the middle ninth than elsewhere"
+            f"of {name}: {_points(_gap(lost[of], inside, ~inside))} more is lost in the middle ninth "
+            "than elsewhere"
         )
     for digit in (6, 9):
         of = (y.numpy() == digit) & (holes.sum((1, 2)) > 0)
         gap = _gap(lost[of], holes[of], ~holes[of] & ~ink[of])
         said.append(
-            f"of {digit} with a closed loop: {_points(gap)} more is lost inside the loop than in the background"
+            f"of {digit} with a closed loop: {_points(gap)} more is lost inside the loop "
+            "than in the background"
         )
     fours = [answers[answers != 4] for answers in guess[y == 4].flatten(1).numpy()]
     fooled = [answers for answers in fours if len(answers)]

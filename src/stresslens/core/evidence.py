@@ -103,7 +103,10 @@ class Trace:
     has one; None if the attack does not say it."""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
+        values = asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
+        if self.may_be_flat is None:
+            del values["may_be_flat"]
+        return values
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Trace:

@@ -68,8 +68,8 @@ def first_problem(error: ValidationError) -> str:
 class OrderedJsonFile(JsonFile):
     """A JSON file that is read, changed and written back, or a part of one.
 
-    Keys are written in the order in which they were read or set. A key that was neither read nor set stays absent, and
-    a key that this version does not know stays in the file.
+    Keys are written in the order in which they were read or set. A key that was neither read nor
+    set stays absent, and a key that this version does not know stays in the file.
     """
 
     _keys: dict[str, Any] = PrivateAttr(default_factory=dict)

@@ -151,3 +151,15 @@ def _check_logits(model: nn.Module, split: Split) -> None:
             f"{name} returns probabilities (rows in [0, 1] that add up to 1); their gradients vanish "
             "where the model is confident; remove the softmax, so that it returns logits"
         )
+
+
+def arrays_as_split(images: Tensor, labels: Tensor) -> Split:
+    """Images (N, C, H, W), uint8 or float, as a split. Raises DataError for float images outside [0, 1]."""
+    if images.is_floating_point() and images.numel() and (images.min() < 0 or images.max() > 1):
+        raise DataError(
+            f"float images lie in [{float(images.min()):g}, {float(images.max()):g}]; "
+            "expected [0, 1] (or uint8)"
+        )
+    if not labels.is_floating_point():
+        labels = labels.long()
+    return Split(images, labels, 255.0 if images.dtype == torch.uint8 else 1.0)
