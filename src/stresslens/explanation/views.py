@@ -166,10 +166,10 @@ def adversarials_of(folder: RunFolder, split_name: str, split: Split) -> Adversa
         arrays = robust.arrays
         if robust.result.split != split_name:
             continue
-        for place, row in enumerate(arrays["rows"]):
-            index, size = int(arrays["index"][row]), float(arrays["size"][place])
+        for position, row in enumerate(arrays["rows"]):
+            index, size = int(arrays["index"][row]), float(arrays["size"][position])
             if arrays["smallest"][row] > 0 and (index not in nearest or size < nearest[index][0]):
-                nearest[index] = size, arrays["adversarials"][place], int(arrays["labels"][row])
+                nearest[index] = size, arrays["adversarials"][position], int(arrays["labels"][row])
     if not nearest:
         return None
     images = split.floats(split.images[torch.tensor(list(nearest))].cpu()).float()

@@ -45,7 +45,8 @@ def robustness_config(values: Mapping[str, Any]) -> Robustness:
 def attack_run(
     folder: RunFolder, config: Robustness, *, base: Path, trust: bool = False, device: str = "auto"
 ) -> AttackResult:
-    """Attacks a finished run, or resumes that, and writes the result to the run's folder.
+    """Attacks a finished run, or resumes an interrupted attack, and writes the result to the run's
+    folder.
 
     Raises ConfigError, before any computing, if the run cannot be attacked in this way.
     """

@@ -64,7 +64,7 @@ def certify(
     norms = [norm_of(value, certificate) for value, certificate in bound]
     index = sampled_positions(len(split), images, seed)
     results = []
-    for place, ((value, certificate), norm) in enumerate(zip(bound, norms)):
+    for number, ((value, certificate), norm) in enumerate(zip(bound, norms)):
         name, options = registry.name_and_options("certificates", value)
         settings = [source, split_name, name, dict(options), seed, index.tolist()]
         fingerprint = fingerprint_of([*settings, *source_digests(value, base=base)])
@@ -73,8 +73,8 @@ def certify(
             results.append(finished)
             continue
 
-        def count(done: int, place: int = place) -> None:
-            on_progress(place * len(index) + done, len(bound) * len(index))
+        def count(done: int, number: int = number) -> None:
+            on_progress(number * len(index) + done, len(bound) * len(index))
 
         certified, seconds = _radii(folder, model, split, certificate, index, seed, fingerprint, count)
         arrays = {"index": index.numpy(), "labels": split.labels[index].cpu().numpy(), "radius": certified}

@@ -49,33 +49,37 @@ def adversarial_rows(
     rows = arrays["rows"]
     minimal_radius, labels = arrays["smallest"][rows], arrays["labels"][rows]
     by_index = [
-        int(place) for place in np.argsort(arrays["index"][rows], kind="stable") if minimal_radius[place] > 0
+        int(position)
+        for position in np.argsort(arrays["index"][rows], kind="stable")
+        if minimal_radius[position] > 0
     ]
     first, rest = by_index[:FIRST], by_index[FIRST:]
     remaining = {
-        radius: [place for place in rest if minimal_radius[place] == radius]
+        radius: [position for position in rest if minimal_radius[position] == radius]
         for radius in np.unique(minimal_radius[rest])
     }
     shown = dict.fromkeys(map(int, labels), 0)
-    for place in first:
-        shown[int(labels[place])] += 1
+    for position in first:
+        shown[int(labels[position])] += 1
     spread: list[int] = []
     while len(first) + len(spread) < count and any(remaining.values()):
-        for places in remaining.values():
-            if places and len(first) + len(spread) < count:
-                place = min(places, key=lambda place: shown[int(labels[place])])
-                places.remove(place)
-                shown[int(labels[place])] += 1
-                spread.append(place)
-    spread.sort(key=lambda place: (minimal_radius[place], place))
+        for positions in remaining.values():
+            if positions and len(first) + len(spread) < count:
+                position = min(positions, key=lambda position: shown[int(labels[position])])
+                positions.remove(position)
+                shown[int(labels[position])] += 1
+                spread.append(position)
+    spread.sort(key=lambda position: (minimal_radius[position], position))
     return [*first, *spread], [
-        *(_entry(arrays, place, "first") for place in first),
-        *(_entry(arrays, place, "spread") for place in spread),
+        *(_entry(arrays, position, "first") for position in first),
+        *(_entry(arrays, position, "spread") for position in spread),
     ]
 
 
-def _entry(arrays: Mapping[str, NDArray[Any]], place: int, kind: Literal["first", "spread"]) -> AttackedImage:
-    row = int(arrays["rows"][place])
+def _entry(
+    arrays: Mapping[str, NDArray[Any]], position: int, kind: Literal["first", "spread"]
+) -> AttackedImage:
+    row = int(arrays["rows"][position])
     by = int(arrays["by"][row])
     return AttackedImage(
         kind=kind,
@@ -83,10 +87,10 @@ def _entry(arrays: Mapping[str, NDArray[Any]], place: int, kind: Literal["first"
         truth=int(arrays["labels"][row]),
         clean_prediction=int(arrays["clean_prediction"][row]),
         clean_confidence=float(arrays["clean_confidence"][row]),
-        prediction=int(arrays["adversarial_prediction"][place]),
-        confidence=float(arrays["adversarial_confidence"][place]),
+        prediction=int(arrays["adversarial_prediction"][position]),
+        confidence=float(arrays["adversarial_confidence"][position]),
         eps=float(arrays["smallest"][row]),
-        size=float(arrays["size"][place]),
+        size=float(arrays["size"][position]),
         steps=int(arrays["steps"][row]),
         attack=str(arrays["names"][by]) if by >= 0 else "",
     )

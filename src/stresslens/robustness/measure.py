@@ -39,7 +39,7 @@ AGREE = 1e-4
 """A model is deterministic if its normalised logits of one image differ by at most this in several
 passes."""
 CHUNK_SECONDS = 20.0
-"""Aim for the time that the most expensive attack takes on one chunk."""
+"""The size of a chunk is chosen so that the most expensive attack takes about this long on it."""
 SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
 
 OnProgress = Callable[[int, int], None]

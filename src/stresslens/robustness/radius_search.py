@@ -197,12 +197,12 @@ class RadiusSearch:
 
     def _run_individual_attacks(self, chunk: ImageChunk, state: Path | None) -> None:
         """Runs each individual attack to its end, at each of its radii, on every image."""
-        for place, attack in enumerate(self.threat.alone):
+        for attack_index, attack in enumerate(self.threat.alone):
             for level, eps in enumerate(attack.radii):
-                if bool((chunk.ranks[place, level] >= 0).all()):
+                if bool((chunk.ranks[attack_index, level] >= 0).all()):
                     continue
                 target = targets_of(
-                    attack.target, chunk.clean_logits, chunk.y, self._draws(chunk, place, level)
+                    attack.target, chunk.clean_logits, chunk.y, self._draws(chunk, attack_index, level)
                 )
                 batch = AttackBatch(
                     self.float32_logits,
@@ -213,18 +213,18 @@ class RadiusSearch:
                     drop=False,
                 )
                 trace, returned = self._run_attack(
-                    attack, batch, self._draws(chunk, place, level), eps, None, exact=True
+                    attack, batch, self._draws(chunk, attack_index, level), eps, None, exact=True
                 )
                 chunk.traces.append(trace)
                 logits = batched_logits(self.float32_logits, returned)
                 true_logits = logits.gather(1, chunk.y[:, None])
                 others = torch.arange(logits.shape[1], device=logits.device) != chunk.y[:, None]
-                chunk.ranks[place, level] = ((logits >= true_logits) & others).sum(1)
-                chunk.valid[place, level] = batch.ball.holds(returned, chunk.x)
-                chunk.ladder[place, level] = returned[0]
+                chunk.ranks[attack_index, level] = ((logits >= true_logits) & others).sum(1)
+                chunk.valid[attack_index, level] = batch.ball.holds(returned, chunk.x)
+                chunk.ladder[attack_index, level] = returned[0]
                 if not self.threat.targeted_success:
                     all_rows = torch.arange(len(chunk.x), device=chunk.x.device)
-                    self._record_broken(chunk, all_rows, batch, torch.full_like(all_rows, place))
+                    self._record_broken(chunk, all_rows, batch, torch.full_like(all_rows, attack_index))
                 if self._save_is_due(state):
                     self._save(state, chunk)
 
@@ -240,24 +240,24 @@ class RadiusSearch:
         )
         broken_by = torch.full_like(rows, -1)
         first = self._resume_round(chunk, batch, broken_by)
-        for place, attack in list(enumerate(self.threat.attempts))[first:]:
+        for attack_index, attack in list(enumerate(self.threat.attempts))[first:]:
             before = batch.is_adversarial.clone()
-            draws = Draws(mix(self.threat.seed, place), chunk.positions[rows])
+            draws = Draws(mix(self.threat.seed, attack_index), chunk.positions[rows])
             trace, _ = self._run_attack(attack, batch, draws, float(self.radii[level].min()), start)
             chunk.traces.append(trace)
-            broken_by[batch.is_adversarial & ~before] = len(self.threat.alone) + place
+            broken_by[batch.is_adversarial & ~before] = len(self.threat.alone) + attack_index
             if bool(batch.is_adversarial.all()):
                 break
             if self._save_is_due(state):
-                found = {
+                chunk.unfinished_round = {
+                    "next": attack_index + 1,
                     "broken": batch.is_adversarial,
                     "x_adv": batch.x_adv,
                     "steps": batch.steps,
                     "by": broken_by,
                 }
                 if batch.logits is not None:
-                    found["logits"] = batch.logits
-                chunk.unfinished_round = {"next": place + 1, **found}
+                    chunk.unfinished_round["logits"] = batch.logits
                 self._save(state, chunk)
                 chunk.unfinished_round = {}
         self._record_broken(chunk, rows, batch, broken_by)

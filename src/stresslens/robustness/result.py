@@ -227,13 +227,15 @@ def result_file(
                 robust=wilson(int((minimal_radius > eps).sum()), n),
                 newly_broken_by={
                     name: int(count)
-                    for place, name in enumerate(threat.names)
-                    if (count := ((minimal_radius == eps) & (arrays["by"] == place)).sum())
+                    for attack_index, name in enumerate(threat.names)
+                    if (count := ((minimal_radius == eps) & (arrays["by"] == attack_index)).sum())
                 },
             )
             for eps in threat.radii
         ],
-        individual_attacks=[_individual(place, attack, chunks) for place, attack in enumerate(threat.alone)],
+        individual_attacks=[
+            _individual(attack_index, attack, chunks) for attack_index, attack in enumerate(threat.alone)
+        ],
         traces=traces,
         compute=compute,
         cost=AttackCost(
@@ -246,12 +248,14 @@ def result_file(
     )
 
 
-def _individual(place: int, attack: BoundAttack, chunks: Sequence[ImageChunk]) -> IndividualAttackCurve:
-    """The accuracies under the individual attack at position `place` of the threat model."""
+def _individual(
+    attack_index: int, attack: BoundAttack, chunks: Sequence[ImageChunk]
+) -> IndividualAttackCurve:
+    """The accuracies under the individual attack at position `attack_index` of the threat model."""
     rows = []
     for level, eps in enumerate(attack.radii):
-        ranks = torch.cat([chunk.ranks[place, level] for chunk in chunks])
-        valid = torch.cat([chunk.valid[place, level] for chunk in chunks])
+        ranks = torch.cat([chunk.ranks[attack_index, level] for chunk in chunks])
+        valid = torch.cat([chunk.valid[attack_index, level] for chunk in chunks])
         wrong = torch.cat([~chunk.right for chunk in chunks])
         n, classes = len(ranks), chunks[0].clean_logits.shape[1]
         silent = sum(

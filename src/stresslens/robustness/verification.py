@@ -33,7 +33,7 @@ NAMES = {
     "radius": ("smallest", "eps", "epsilon", "radius"),
     "norm": ("norm",),
 }
-"""The accepted names of each array in an npz file; the first one found counts."""
+"""The accepted names of each array in an npz file; the first of them that the file has counts."""
 EIGHT_BIT = 1 / 255
 
 
@@ -60,13 +60,13 @@ def read_adversarials(path: Path) -> dict[str, Any]:
     """The arrays of an npz file, by the keys of `NAMES`. Raises UnreadableRun, and ConfigError if
     it holds no adversarial images."""
     arrays = read_arrays(path, f"there is no {path}")
-    found = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
-    if "adversarials" not in found:
+    named = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
+    if "adversarials" not in named:
         names = ", ".join(NAMES["adversarials"])
         raise ConfigError(
             f"{path} holds {', '.join(arrays) or 'nothing'}; expected an array of one of these names: {names}"
         )
-    return found
+    return named
 
 
 def verify(
@@ -107,7 +107,7 @@ def verify(
 def verify_run(
     model: nn.Module,
     split: Split,
-    found: Mapping[str, Any],
+    arrays: Mapping[str, Any],
     *,
     norm: Norm | None,
     eps: float | None,
@@ -120,19 +120,19 @@ def verify_run(
     `index` count, and the file has adversarial images for those at `rows` only. Raises ConfigError
     and DataError for a file that does not fit.
     """
-    norm = norm or (str(found["norm"]) if "norm" in found else None)  # type: ignore[assignment]
+    norm = norm or (str(arrays["norm"]) if "norm" in arrays else None)  # type: ignore[assignment]
     if norm is None:
         raise ConfigError("the file names no norm; give --norm linf, l2 or l1")
-    if eps is None and "radius" not in found:
+    if eps is None and "radius" not in arrays:
         raise ConfigError("the file names no radius; give --eps")
-    index = _positions(found["index"], "index", len(split)) if "index" in found else None
-    if "rows" in found:
+    index = _positions(arrays["index"], "index", len(split)) if "index" in arrays else None
+    if "rows" in arrays:
         selected = split.select(torch.arange(len(split)) if index is None else index)
-        result = _recount_result(model, selected, found, norm, eps, claimed)
+        result = _recount_result(model, selected, arrays, norm, eps, claimed)
     else:
-        adversarials, radius = found["adversarials"], found["radius"] if eps is None else eps
+        adversarials, radius = arrays["adversarials"], arrays["radius"] if eps is None else eps
         m = len(adversarials) if np.ndim(adversarials) else 0
-        images, labels = found.get("images"), found.get("labels")
+        images, labels = arrays.get("images"), arrays.get("labels")
         if images is not None and (np.ndim(images) < 3 or len(images) != m):
             images = None
         positions = torch.arange(min(m, len(split))) if index is None else index
@@ -158,15 +158,15 @@ def verify_run(
         )
         if images is not None and index is None:
             return result  # the positions of these images in the split are unknown
-    if found.get("labels") is not None:
-        _compare_labels(result, numbers(found["labels"], "labels"), selected.labels)
+    if arrays.get("labels") is not None:
+        _compare_labels(result, numbers(arrays["labels"], "labels"), selected.labels)
     return result
 
 
 def _recount_result(
     model: nn.Module,
     selected: Split,
-    found: Mapping[str, Any],
+    arrays: Mapping[str, Any],
     norm: Norm,
     eps: float | None,
     claimed: float | None,
@@ -174,12 +174,12 @@ def _recount_result(
     """Recounts a result of stresslens at a radius, by default its largest. Adversarial images of
     larger radii do not count."""
     n = len(selected)
-    originals, rows = check_inputs(model, selected), _positions(found["rows"], "rows", n)
+    originals, rows = check_inputs(model, selected), _positions(arrays["rows"], "rows", n)
     if len(set(rows.tolist())) != len(rows):
         raise DataError("rows name an image more than once")
-    if len(rows) != len(found["adversarials"]):
-        raise DataError(f"{len(found['adversarials'])} adversarial images but {len(rows)} rows")
-    radii = numbers(np.atleast_1d(found.get("radius", eps)), "radii")
+    if len(rows) != len(arrays["adversarials"]):
+        raise DataError(f"{len(arrays['adversarials'])} adversarial images but {len(rows)} rows")
+    radii = numbers(np.atleast_1d(arrays.get("radius", eps)), "radii")
     if radii.shape not in ((1,), (n,)):
         raise DataError(
             f"radii have shape {tuple(radii.shape)}; expected one, or one for each of the {n} images"
@@ -189,7 +189,7 @@ def _recount_result(
     candidates, as_bytes, radius = x.clone(), False, torch.zeros(n, dtype=torch.float64)
     listed = torch.zeros(n, dtype=torch.bool)
     if len(rows):
-        adversarials, as_bytes = _candidates(found["adversarials"], (len(rows), *selected.shape))
+        adversarials, as_bytes = _candidates(arrays["adversarials"], (len(rows), *selected.shape))
         within = torch.ones_like(minimal, dtype=torch.bool) if eps is None else minimal <= eps * (1 + 1e-9)
         candidates[rows[within]], listed[rows[within]] = adversarials[within], True
         radius[rows[within]] = minimal[within] if eps is None else eps
@@ -328,7 +328,7 @@ def _candidates(adversarials: Any, expected: tuple[int, ...]) -> tuple[Tensor, b
 def _findings(counts: Mapping[str, Any]) -> list[Finding]:
     """A finding for each check of a recount; see `_recount` for the counts."""
     m, images, n = counts["m"], counts["images"], counts["n"]
-    found = [
+    findings = [
         _finding(
             "finite",
             m,
@@ -368,14 +368,14 @@ def _findings(counts: Mapping[str, Any]) -> list[Finding]:
             f"the images are stored in 8 bits, which moves a pixel by up to {EIGHT_BIT / 2:.4f}: "
             "some attacks may be undone"
         )
-        found.append(_finding("8 bits", m, True, evidence, "Store float32.", "minor"))
+        findings.append(_finding("8 bits", m, True, evidence, "Store float32.", "minor"))
     claimed, robust = counts["claimed"], counts["robust"]
     if claimed is not None:
         differs = abs(claimed - robust.value) * images >= 2
         evidence = f"claimed {100 * claimed:.1f} %, recounted {100 * robust.value:.1f} % of {images} images"
         remedy = "Publish the recounted figure, or the images that the claim rests on."
-        found.append(_finding("claimed accuracy", m, differs, evidence, remedy))
-    return found
+        findings.append(_finding("claimed accuracy", m, differs, evidence, remedy))
+    return findings
 
 
 def _finding(
