@@ -21,7 +21,7 @@ from stresslens.config.study_record import StudyRecord
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
-from stresslens.core.run_folder import RunFolder, run_folders
+from stresslens.core.run_folder import Environment, RunFolder, run_folders
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
@@ -72,10 +72,9 @@ class Run:
     def environment(self) -> dict[str, str]:
         """environment.json with dotted keys and everything as text."""
         try:
-            values = read_json(self.folder.environment)
+            return dict(_flat("", Environment.read(self.folder.environment).as_json()))
         except UnreadableRun:
             return {}
-        return dict(_flat("", values)) if isinstance(values, dict) else {}
 
     @property
     def title(self) -> str:

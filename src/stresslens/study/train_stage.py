@@ -14,7 +14,7 @@ from stresslens.core import devices, layer_table, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import Stopped
 from stresslens.core.files import write_atomically, write_json
-from stresslens.core.run_folder import FORMAT, RunFolder, on_cpu
+from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
 from stresslens.evaluation.record import (
     Note,
@@ -59,7 +59,7 @@ def train_stage(
     else:
         weights = _as_built(model, record)
     write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(on_cpu(weights))))
-    write_json(folder.card, _card(task, data, model))
+    write_json(folder.card, _card(task, data, model).as_json())
 
 
 def _fitted(
@@ -138,21 +138,21 @@ def _probed(tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> 
     return model.get_submodule("net").state_dict()
 
 
-def _card(task: Task, data: Data, model: nn.Sequential) -> dict[str, Any]:
+def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
     """How to build the model again."""
     resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
-    return {
-        "format": FORMAT,
-        "model": task.plan.configuration["model"],
-        "shape": list(data.shape),
-        "classes": list(data.classes),
-        "size": list(resize.size) if isinstance(resize, layers.Resize) else None,
-        "interpolation": resize.interpolation if isinstance(resize, layers.Resize) else "bilinear",
-        "gain": normalize.gain.tolist(),  # type: ignore[operator]
-        "shift": normalize.shift.tolist(),  # type: ignore[operator]
-        "seed": task.seed,
-        "fit": data.fit,
-    }
+    return ModelCard(
+        format=FORMAT,
+        model=task.plan.configuration["model"],
+        shape=data.shape,
+        classes=list(data.classes),
+        size=resize.size if isinstance(resize, layers.Resize) else None,
+        interpolation=resize.interpolation if isinstance(resize, layers.Resize) else "bilinear",
+        gain=normalize.gain.tolist(),  # type: ignore[operator]
+        shift=normalize.shift.tolist(),  # type: ignore[operator]
+        seed=task.seed,
+        fit=data.fit,
+    )
 
 
 def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: RunRecord) -> None:
@@ -163,12 +163,12 @@ def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: RunRecord)
     seconds = time.perf_counter() - began
     record.findings = [*record.findings, *(Note(kind="fitting", message=message) for message in told)]
     record.training = TrainingRecord(seconds=seconds, images=len(data.train), stopped="fitted")
-    card = {
-        "format": FORMAT,
-        "estimator": task.plan.configuration["estimator"],
-        "shape": list(data.shape),
-        "classes": list(data.classes),
-        "seed": task.seed,
-        "fit": data.fit,
-    }
+    card = EstimatorCard(
+        format=FORMAT,
+        estimator=task.plan.configuration["estimator"],
+        shape=data.shape,
+        classes=list(data.classes),
+        seed=task.seed,
+        fit=data.fit,
+    )
     save_estimator(folder, estimator, card)
