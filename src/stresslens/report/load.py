@@ -23,9 +23,9 @@ from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
 from stresslens.core.run_folder import Environment, RunFolder, run_folders
 from stresslens.core.types import Estimate
+from stresslens.evaluation.example_file import Example
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
-from stresslens.report.schema import Example
 from stresslens.report.stress import Stress, stress_of
 
 T = TypeVar("T", bound=JsonFile)
