@@ -16,6 +16,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import read_record
 from stresslens.metrics.intervals import Floats, t_mean, wilson
+from stresslens.training.epoch_log import EpochMetrics
 
 LISTED = 24
 """Epochs that a difference is told at; of more, as many, closer together at the start."""
@@ -125,9 +126,5 @@ def _learning(runs: Sequence[RunFolder]) -> Learning | None:
 
 
 def _line(run: RunFolder) -> Mapping[int, float]:
-    logged = run.read_lines(run.metrics)
-    return {
-        line["epoch"]: line["validation"]["accuracy"]
-        for line in logged
-        if "accuracy" in line.get("validation", {})
-    }
+    logged = EpochMetrics.read_lines(run.metrics)
+    return {line.epoch: line.validation["accuracy"] for line in logged if "accuracy" in line.validation}

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, ValidationError
 from torch import Tensor
 
 from stresslens.core.errors import ConfigError, StresslensError, first_line
-from stresslens.core.files import UnreadableRun, read_arrays, read_json, write_atomically
+from stresslens.core.files import UnreadableRun, read_arrays, read_json, whole_lines, write_atomically
 from stresslens.core.image_files import Fit
 from stresslens.core.json_file import JsonFile, OrderedJsonFile, first_problem
 
@@ -198,11 +198,8 @@ class RunFolder:
 
         Raises UnreadableRun if another line is damaged.
         """
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]
         try:
-            return [json.loads(line) for line in lines]
+            return [json.loads(line) for line in whole_lines(path)]
         except (ValueError, RecursionError) as error:
             raise UnreadableRun(f"{path} is damaged: {error}") from error
 

@@ -28,6 +28,7 @@ from stresslens.evaluation.record import (
 from stresslens.study.record import record_end
 from stresslens.training import catastrophic_overfitting, distributed, linear_probe
 from stresslens.training.autotune import compute_config
+from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
 from stresslens.training.setup import build_model, leak, load_initial_weights
 from stresslens.training.signals import noted
@@ -94,7 +95,7 @@ def _fitted(
         except Stopped as error:  # recorded while a second signal still does no harm
             record_end(folder, record, error)
             raise
-    found = catastrophic_overfitting.findings(folder.read_lines(folder.metrics))
+    found = catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics))
     record.findings = [f for f in record.findings if f.kind != catastrophic_overfitting.KIND] + found
     p = training.state
     images = p.epoch * len(data.train) * task.config.train.replay
