@@ -19,7 +19,17 @@ import torch
 
 from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.files import UnreadableRun, read_json, write_atomically, write_json
-from stresslens.core.run_folder import RunFolder, environment, on_cpu, run_folders
+from stresslens.core.run_folder import (
+    Environment,
+    EstimatorCard,
+    ModelCard,
+    RunFolder,
+    environment,
+    on_cpu,
+    run_folders,
+)
+
+MADE_BEFORE = Path(__file__).parents[1] / "made_before"
 
 # --- writing ------------------------------------------------------------------------------------------------
 
@@ -263,7 +273,34 @@ def test_a_model_card_is_read_back(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "card",
+    [
+        ModelCard(**CARD | {"size": (4, 6), "interpolation": "bicubic", "fit": "pad"}),
+        ModelCard(**CARD),
+        EstimatorCard(
+            format=1, estimator={"knn": {"k": 3}}, shape=(1, 8, 8), classes=["a"], seed=2, fit="stretch"
+        ),
+    ],
+    ids=["resized", "plain", "estimator"],
+)
+def test_a_card_is_read_back_as_it_was_written(tmp_path: Path, card: ModelCard | EstimatorCard) -> None:
+    folder = RunFolder(tmp_path)
+    path = folder.estimator_card if isinstance(card, EstimatorCard) else folder.card
+    write_json(path, card.as_json())
+    assert folder.load_card() == card
+
+
+def test_the_cards_of_version_0_1_0_are_kept_byte_by_byte(tmp_path: Path) -> None:
+    folder = RunFolder(MADE_BEFORE / "study" / "run" / "seed-0")
+    write_json(tmp_path / "model.json", folder.load_card().as_json())
+    assert (tmp_path / "model.json").read_bytes() == folder.card.read_bytes()
+    write_json(tmp_path / "environment.json", Environment.read(folder.environment).as_json())
+    assert (tmp_path / "environment.json").read_bytes() == folder.environment.read_bytes()
+
+
 HOSTILE: dict[str, Any] = {
+    "an unknown key": {**CARD, "colour": "red"},
     "a list": [],
     "null": None,
     "a number": 3,
@@ -403,13 +440,22 @@ def test_runs_are_found_below_a_folder_and_in_it(tmp_path: Path) -> None:
 
 
 def test_the_environment_is_plain_values() -> None:
-    found = json.loads(json.dumps(environment({"precision": "float32"})))
+    found = json.loads(json.dumps(environment({"precision": "float32"}).as_json()))
     assert (
         found["packages"]["torch"] == torch.__version__.split("+")[0]
         or found["packages"]["torch"] == torch.__version__
     )
     assert found["precision"] == "float32"
     assert found["python"].startswith("3.")
+
+
+def test_the_environment_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    written = environment({"device": "cpu", "threads": 2, "processes": 2, "backend": "gloo"})
+    write_json(tmp_path / "environment.json", written.as_json())
+    read = Environment.read(tmp_path / "environment.json")
+    assert read == written
+    assert [*read.as_json()][-4:] == ["device", "threads", "processes", "backend"]
+    assert "precision" not in read.as_json()
 
 
 def test_weights_are_saved_apart_from_the_graph() -> None:

@@ -15,6 +15,8 @@ from PIL import Image
 
 from stresslens.core.data import Split
 from stresslens.core.errors import DataError
+from stresslens.core.files import read_json, write_json
+from stresslens.evaluation.example_file import ClassifiedImage, Example
 from stresslens.evaluation.example_images import (
     A_CELL,
     IN_CELLS,
@@ -25,6 +27,8 @@ from stresslens.evaluation.example_images import (
     save_examples,
 )
 from stresslens.evaluation.scores import Predictions
+
+FILE_KEYS = ("index", "truth", "predicted", "probability", "probabilities", "kind", "file", "box")
 
 
 def predictions_of(n: int, classes: int, seed: int) -> Predictions:
@@ -37,13 +41,13 @@ def test_the_choice_by_hand(n: int, classes: int, seed: int) -> None:
     predictions = predictions_of(n, classes, seed)
     entries = examples_of(predictions)
     probabilities = predictions.probabilities
-    kinds = {kind: [e for e in entries if e["kind"] == kind] for kind in ("sample", "mistake", "cell")}
+    kinds = {kind: [e for e in entries if e.kind == kind] for kind in ("sample", "mistake", "cell")}
     assert len(kinds["sample"]) == min(n, SAMPLES)
-    assert len({e["index"] for e in kinds["sample"]}) == len(kinds["sample"])
+    assert len({e.index for e in kinds["sample"]}) == len(kinds["sample"])
 
     wrong = [i for i in range(n) if probabilities[i].argmax() != predictions.labels[i]]
     surest = sorted(wrong, key=lambda i: (-probabilities[i].max(), i))
-    assert [e["index"] for e in kinds["mistake"]] == surest[:MISTAKES]
+    assert [e.index for e in kinds["mistake"]] == surest[:MISTAKES]
 
     cell_of = {i: (int(predictions.labels[i]), int(probabilities[i].argmax())) for i in wrong}
     seen: Counter[tuple[int, int]] = Counter()
@@ -52,10 +56,10 @@ def test_the_choice_by_hand(n: int, classes: int, seed: int) -> None:
         if place >= MISTAKES and seen[cell_of[i]] < A_CELL:
             ranks.append((seen[cell_of[i]], place, i))
         seen[cell_of[i]] += 1
-    assert [e["index"] for e in kinds["cell"]] == [i for _, _, i in sorted(ranks)][:IN_CELLS]
+    assert [e.index for e in kinds["cell"]] == [i for _, _, i in sorted(ranks)][:IN_CELLS]
     for e in entries:
-        assert (e["predicted"], e["probability"]) == (e["probabilities"][0][0], e["probabilities"][0][1])
-        assert [p for _, p in e["probabilities"]] == sorted(probabilities[e["index"]], reverse=True)[:3]
+        assert (e.predicted, e.probability) == (e.probabilities[0][0], e.probabilities[0][1])
+        assert [p for _, p in e.probabilities] == sorted(probabilities[e.index], reverse=True)[:3]
 
 
 def test_every_pair_has_a_picture_before_one_has_two() -> None:
@@ -63,7 +67,7 @@ def test_every_pair_has_a_picture_before_one_has_two() -> None:
     entries = examples_of(
         Predictions(np.eye(20)[guess] * 9, np.zeros(len(guess), np.int64), np.arange(len(guess)))
     )
-    shown = Counter(e["predicted"] for e in entries if e["kind"] != "sample")
+    shown = Counter(e.predicted for e in entries if e.kind != "sample")
     assert set(shown) == set(range(1, 20))
     assert sorted(shown.values())[:17] == [A_CELL] * 17
 
@@ -84,6 +88,27 @@ def test_pixels_come_back_from_the_sheet(tmp_path: Path) -> None:
             pixels = np.asarray(sheet.crop((left, top, left + width, top + height)))
             assert (pixels == images[entry["index"]].permute(1, 2, 0).numpy()).all()
             assert entry["source"] == f"cats/{entry['index']}.jpg"
+
+
+def test_entries_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    images = torch.zeros(30, 1, 8, 8, dtype=torch.uint8)
+    predictions = predictions_of(30, 4, 0)
+    labels, names = torch.from_numpy(predictions.labels), np.array([f"{i}.png" for i in range(30)])
+    for columns in ({}, {"file": names}):
+        save_examples(tmp_path, Split(images, labels, columns=columns), predictions)
+        entries = read_json(tmp_path / "examples.json")
+        read = [Example.model_validate(entry) for entry in entries]
+        assert [entry.as_json() for entry in read] == entries
+        assert [[*entry] for entry in entries] == [[*FILE_KEYS, *(["source"] if columns else [])]] * len(read)
+        for entry, image in zip(read, examples_of(predictions), strict=True):
+            assert ClassifiedImage(**{key: getattr(entry, key) for key in image.as_json()}) == image
+
+
+def test_the_entries_of_version_0_1_0_are_kept_byte_by_byte(tmp_path: Path) -> None:
+    file = Path(__file__).parents[1] / "made_before/study/run/seed-0/examples/examples.json"
+    read = [Example.model_validate(entry) for entry in read_json(file)]
+    write_json(tmp_path / "examples.json", [entry.as_json() for entry in read])
+    assert (tmp_path / "examples.json").read_bytes() == file.read_bytes()
 
 
 def test_large_pictures_are_made_smaller_and_the_sheet_stays_in_its_limit(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from stresslens.evaluation.record import Position
 from stresslens.study import stages
 from stresslens.training import best_epoch, catastrophic_overfitting
 from stresslens.training.autotune import compute_config
+from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Training
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
@@ -187,9 +188,9 @@ def test_after_a_kill_the_same_bits(task_of: Make, tmp_path: Path, objective: An
 # --- catastrophic overfitting -------------------------------------------------------------------------------
 
 
-def epoch(number: int, attack: float, guard: float, n: int = 128) -> dict[str, Any]:
+def epoch(number: int, attack: float, guard: float, n: int = 128) -> EpochMetrics:
     figures = {"attack_accuracy": attack, "guard_accuracy": guard, "guarded": n, "radius": 0.1}
-    return {"epoch": number, "objective": figures}
+    return EpochMetrics(epoch=number, objective=figures)
 
 
 def test_a_fall_of_the_guards_accuracy_alone_is_told_with_its_epoch_and_what_to_do() -> None:
@@ -209,12 +210,12 @@ def test_a_fall_of_the_guards_accuracy_alone_is_told_with_its_epoch_and_what_to_
         [epoch(1, 0.1, 0.1), epoch(2, 0.5, 0.3), epoch(3, 0.6, 0.35)],
         [epoch(1, 0.9, 0.85), epoch(2, 0.1, 0.08)],  # both fall: training is lost, but not to the attack
         [epoch(1, 0.5, 0.2, n=16)],  # 8 against 3 images of 16
-        [{"epoch": 1, "loss": 2.0}],
+        [EpochMetrics(epoch=1, loss=2.0)],
         [],
     ],
     ids=["rising", "both fall", "few images", "not watched", "nothing"],
 )
-def test_what_is_sound_is_left_alone(sound: list[dict[str, Any]]) -> None:
+def test_what_is_sound_is_left_alone(sound: list[EpochMetrics]) -> None:
     assert catastrophic_overfitting.findings(sound) == []
 
 

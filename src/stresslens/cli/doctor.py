@@ -20,7 +20,7 @@ def doctor(as_json: Json = False) -> None:
     from stresslens.core.run_folder import environment
     from stresslens.core.torchvision_compat import torchvision
 
-    facts = environment({})
+    facts = environment({}).as_json()
     facts.pop("command")
     facts["device"] = pick_device("auto")
     facts["threads"] = torch.get_num_threads()

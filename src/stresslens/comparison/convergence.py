@@ -16,6 +16,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import read_record
 from stresslens.metrics.intervals import Floats, t_mean, wilson
+from stresslens.training.epoch_log import EpochMetrics
 
 LISTED = 24
 """Largest number of epochs at which differences are listed. With more, this many are chosen, denser
@@ -135,9 +136,5 @@ def _learning(runs: Sequence[RunFolder]) -> Learning | None:
 
 
 def _accuracy_by_epoch(run: RunFolder) -> Mapping[int, float]:
-    lines = run.read_lines(run.metrics)
-    return {
-        line["epoch"]: line["validation"]["accuracy"]
-        for line in lines
-        if "accuracy" in line.get("validation", {})
-    }
+    logged = EpochMetrics.read_lines(run.metrics)
+    return {line.epoch: line.validation["accuracy"] for line in logged if "accuracy" in line.validation}

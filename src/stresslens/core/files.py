@@ -57,6 +57,11 @@ def read_json(path: Path) -> Any:
         raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """The lines of a jsonl file, without a last line that is not complete; none without the file."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
 def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an npz file, or `only` the named ones.
 

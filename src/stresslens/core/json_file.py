@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from stresslens.core.files import UnreadableRun, read_json
+from stresslens.core.files import UnreadableRun, read_json, whole_lines
 from stresslens.core.types import Estimate
 
 
@@ -48,6 +48,22 @@ class JsonFile(BaseModel):
             raise UnreadableRun(f"{path}: {first_problem(error)}") from None
 
     @classmethod
+    def read_lines(cls, path: Path, *, skip_other_forms: bool = False) -> list[Self]:
+        """The lines of a jsonl file, without a last line that is not complete; none without the file.
+
+        Raises UnreadableRun for a line that is damaged or, unless those are skipped, of another form.
+        """
+        lines = []
+        for number, line in enumerate(whole_lines(path), 1):
+            try:
+                lines.append(cls.model_validate_json(line))
+            except ValidationError as error:
+                if not skip_other_forms or error.errors()[0]["type"] == "json_invalid":
+                    what = f"line {number}: {first_problem(error)}"
+                    raise UnreadableRun(f"{path} is damaged: {what}") from None
+        return lines
+
+    @classmethod
     def read_finished(cls, folder: Path, fingerprint: str) -> Self | None:
         """The folder's result.json, if it is of this fingerprint; written last, it says that all is there."""
         path = folder / "result.json"
@@ -62,7 +78,7 @@ class JsonFile(BaseModel):
 def first_problem(error: ValidationError) -> str:
     """The place of the first value that is wrong, and why it is wrong."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
 
 
 class OrderedJsonFile(JsonFile):

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,32 +16,36 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import ConfigDict, ValidationError
 from torch import Tensor
 
 from stresslens.core.errors import ConfigError, StresslensError, first_line
-from stresslens.core.files import UnreadableRun, read_arrays, read_json, write_atomically
+from stresslens.core.files import UnreadableRun, read_arrays, read_json, whole_lines, write_atomically
 from stresslens.core.image_files import Fit
+from stresslens.core.json_file import JsonFile, OrderedJsonFile, first_problem
 
 FORMAT = 1
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class ModelCard:
-    """How to build the net of `model.safetensors` (`model.json`); validated when it is read."""
+class ModelCard(JsonFile):
+    """model.json: how to build the net of `model.safetensors`.
+
+    A card with an unknown key is refused: the net that it describes may be another one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1]
     model: str | dict[str, Any]
     shape: tuple[int, int, int]
     classes: list[str]
     size: tuple[int, int] | None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     gain: list[Any]
     shift: list[Any]
     seed: int
     fit: Fit = "crop"
     """How image files of another size are fitted to `shape`."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     @property
     def seen(self) -> tuple[int, int, int]:
@@ -51,10 +55,10 @@ class ModelCard:
         return (len(self.gain), height, width)
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class EstimatorCard:
-    """How to build the estimator of `estimator.npz` (`estimator.json`); validated when it is
-    read."""
+class EstimatorCard(JsonFile):
+    """estimator.json: how to build the estimator of `estimator.npz`. An unknown key is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1]
     estimator: str | dict[str, Any]
@@ -64,7 +68,23 @@ class EstimatorCard:
     fit: Fit = "crop"
 
 
-_model_card, _estimator_card = TypeAdapter(ModelCard), TypeAdapter(EstimatorCard)
+class Environment(OrderedJsonFile):
+    """environment.json: the machine, the package versions and the command of a run, and how it was
+    computed. `commit` is that of the working folder, None without a repository."""
+
+    python: str = ""
+    platform: str = ""
+    processor_count: int | None = None
+    packages: dict[str, str] = {}
+    command: list[str] = []
+    commit: str | None = None
+    device: str = ""
+    precision: str = ""
+    threads: int | None = None
+    memory_format: str = ""
+    processes: int = 1
+    backend: str = ""
+    """Of several processes: gloo or nccl."""
 
 
 class RunFolder:
@@ -163,12 +183,10 @@ class RunFolder:
         card: Path = self.estimator_card if fitted else self.card
         values = read_json(card)
         try:
-            return _estimator_card.validate_python(values) if fitted else _model_card.validate_python(values)
+            return EstimatorCard.model_validate(values) if fitted else ModelCard.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
             raise UnreadableRun(
-                f"{card} is not a model description of format {FORMAT}: {key}: {first['msg']}"
+                f"{card} is not a model description of format {FORMAT}: {first_problem(error)}"
             ) from None
 
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:
@@ -180,11 +198,8 @@ class RunFolder:
 
         Raises UnreadableRun if another line is damaged.
         """
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]
         try:
-            return [json.loads(line) for line in lines]
+            return [json.loads(line) for line in whole_lines(path)]
         except (ValueError, RecursionError) as error:
             raise UnreadableRun(f"{path} is damaged: {error}") from error
 
@@ -205,8 +220,8 @@ def command_line() -> list[str]:
     return ["stresslens" if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
 
-def environment(compute: dict[str, Any]) -> dict[str, Any]:
-    """The machine, the package versions and the command of a run, for environment.json."""
+def environment(compute: Mapping[str, Any]) -> Environment:
+    """The environment of this process; `compute` says how the run is computed (device and the like)."""
     from importlib.metadata import version
 
     packages = (
@@ -218,15 +233,15 @@ def environment(compute: dict[str, Any]) -> dict[str, Any]:
         "scikit-learn",
         "opencv-python-headless",
     )
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor_count": os.cpu_count(),
-        "packages": {name: version(name) for name in packages},
-        "command": command_line(),
-        "commit": _commit(),
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        processor_count=os.cpu_count(),
+        packages={name: version(name) for name in packages},
+        command=command_line(),
+        commit=_commit(),
         **compute,
-    }
+    )
 
 
 def _commit() -> str | None:

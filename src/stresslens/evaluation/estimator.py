@@ -71,11 +71,11 @@ def fit_estimator(estimator: Estimator, data: Data) -> list[str]:
     return [str(warning.message).partition("\n")[0] for warning in caught]
 
 
-def save_estimator(folder: RunFolder, estimator: Estimator, card: dict[str, Any]) -> None:
+def save_estimator(folder: RunFolder, estimator: Estimator, card: EstimatorCard) -> None:
     """Writes the fitted arrays, and the card that says how to build the estimator again."""
     arrays: dict[str, Any] = estimator.arrays
     write_atomically(folder.estimator, lambda file: np.savez(file, **arrays))
-    write_json(folder.estimator_card, card)
+    write_json(folder.estimator_card, card.as_json())
 
 
 def open_estimator(folder: RunFolder, card: EstimatorCard, *, trust: bool = False) -> Estimated:

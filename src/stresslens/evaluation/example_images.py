@@ -16,6 +16,7 @@ from stresslens.core.data import Split
 from stresslens.core.files import write_atomically, write_json
 from stresslens.core.panels import image_pixels
 from stresslens.core.sampling import rank_within
+from stresslens.evaluation.example_file import ClassifiedImage, Example
 from stresslens.evaluation.scores import Predictions
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ PNG: Way = ("png", {})
 LOSSY: tuple[Way, ...] = tuple(("webp", {"quality": quality, "method": 2}) for quality in (80, 50, 20))
 
 
-def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, Any]]:
-    """At most 238 images to show, as entries of examples.json without their pixels.
+def examples_of(predictions: Predictions, *, seed: int = 0) -> list[ClassifiedImage]:
+    """At most 238 images to show.
 
     `SAMPLES` are drawn at random ("sample"). `MISTAKES` are the misclassified images with the
     highest confidence ("mistake"). Further mistakes ("cell") follow until each pair of true and
@@ -63,14 +64,14 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[dict[str, An
         for row in rows
     }
     return [
-        {
-            "index": int(predictions.index[row]),
-            "truth": int(labels[row]),
-            "predicted": int(predicted[row]),
-            "probability": float(confidence[row]),
-            "probabilities": [[int(k), float(probabilities[row, k])] for k in likeliest[row]],
-            "kind": kind,
-        }
+        ClassifiedImage(
+            index=int(predictions.index[row]),
+            truth=int(labels[row]),
+            predicted=int(predicted[row]),
+            probability=float(confidence[row]),
+            probabilities=[(int(k), float(probabilities[row, k])) for k in likeliest[row]],
+            kind=kind,
+        )
         for kind, rows in chosen.items()
         for row in rows
     ]
@@ -82,21 +83,24 @@ def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
     Each entry's `file` and `box` (left, top, width, height) point into the sheet. Its `source` is
     the name of the image's file, if the split has that column.
     """
-    entries = examples_of(predictions)
-    indices = sorted({entry["index"] for entry in entries})
+    shown = examples_of(predictions)
+    indices = sorted({image.index for image in shown})
     images = thumbnails(split, indices)
     height, width = images.shape[1:3]
     encodings = LOSSY if max(height, width) > LOSSLESS else (PNG, *LOSSY)
     name, content = encoded(sheet_of(images), encodings, SHEET_BYTES)
     position = {index: k for k, index in enumerate(indices)}
     files = split.columns.get("file")
-    for entry in entries:
-        row, column = divmod(position[entry["index"]], COLUMNS)
-        entry |= {"file": name, "box": [column * width, row * height, width, height]}
+    entries = []
+    for image in shown:
+        row, column = divmod(position[image.index], COLUMNS)
+        box = (column * width, row * height, width, height)
+        entry = Example(**image.as_json(), file=name, box=box)
         if files is not None:
-            entry["source"] = str(files[entry["index"]])
+            entry.source = str(files[image.index])
+        entries.append(entry)
     write_atomically(folder / name, lambda file: file.write(content))
-    write_json(folder / "examples.json", entries)
+    write_json(folder / "examples.json", [entry.as_json() for entry in entries])
 
 
 def thumbnails(split: Split, indices: list[int]) -> np.ndarray:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from stresslens.evaluation.example_file import Example
 from stresslens.report.format import brief
 from stresslens.report.load import Run
-from stresslens.report.schema import Example
 
 BYTES = 1_200_000
 """Largest size of all sheets of a page, as text."""

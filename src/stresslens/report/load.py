@@ -21,12 +21,13 @@ from stresslens.config.study_record import StudyRecord
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
-from stresslens.core.run_folder import RunFolder, run_folders
+from stresslens.core.run_folder import Environment, RunFolder, run_folders
 from stresslens.core.types import Estimate
+from stresslens.evaluation.example_file import Example
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
-from stresslens.report.schema import Example
 from stresslens.report.stress import Stress, stress_of
+from stresslens.training.epoch_log import EpochMetrics
 
 T = TypeVar("T", bound=JsonFile)
 
@@ -50,32 +51,25 @@ class Run:
         return [name or "(no name)" for name in self.record.classes]
 
     @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
-        """The complete lines of metrics.jsonl."""
+    def metrics(self) -> list[EpochMetrics]:
+        """The lines of metrics.jsonl that are whole and of its form."""
         try:
-            return [line for line in self.folder.read_lines(self.folder.metrics) if isinstance(line, dict)]
-        except (ValueError, OSError):
+            return EpochMetrics.read_lines(self.folder.metrics, skip_other_forms=True)
+        except OSError:
             return []
 
     def curve(self, *keys: str) -> list[tuple[float, float]]:
         """(epoch, value) of each logged epoch that has a finite value there."""
-        points = []
-        for line in self.metrics:
-            value: Any = line
-            for key in keys:
-                value = value.get(key) if isinstance(value, dict) else None
-            if isinstance(value, int | float) and math.isfinite(value) and isinstance(line.get("epoch"), int):
-                points.append((float(line["epoch"]), float(value)))
-        return points
+        values = [(float(line.epoch), line.figure(*keys)) for line in self.metrics]
+        return [(epoch, value) for epoch, value in values if value is not None and math.isfinite(value)]
 
     @cached_property
     def environment(self) -> dict[str, str]:
         """environment.json with dotted keys and everything as text."""
         try:
-            values = read_json(self.folder.environment)
+            return dict(_flat("", Environment.read(self.folder.environment).as_json()))
         except UnreadableRun:
             return {}
-        return dict(_flat("", values)) if isinstance(values, dict) else {}
 
     @property
     def title(self) -> str:

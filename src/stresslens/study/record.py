@@ -52,7 +52,8 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
         return kept
     _describe(task, folder)
     compute = compute_config(task)
-    write_json(folder.environment, environment(asdict(compute) | distributed.group().facts(compute.device)))
+    facts = environment(asdict(compute) | distributed.group().facts(compute.device))
+    write_json(folder.environment, facts.as_json())
     record = RunRecord(
         format=FORMAT,
         version=__version__,

@@ -30,6 +30,7 @@ from stresslens.metrics.intervals import wilson
 from stresslens.study.executors import Executor
 from stresslens.training import best_epoch, initial_weights
 from stresslens.training.autotune import autotune, compute_config
+from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
 from stresslens.training.task import Task, load_data
 
@@ -266,9 +267,8 @@ class Trials:
         """What the metric was on validation at the epoch chosen, of the first `until`; None where
         none was evaluated."""
         folder = RunFolder(self.task(number, config, 1).folder)
-        lines = [
-            line for line in folder.read_lines(folder.metrics) if until is None or line["epoch"] <= until
-        ]
+        logged = EpochMetrics.read_lines(folder.metrics)
+        lines = [line for line in logged if until is None or line.epoch <= until]
         seen = best_epoch.best_epoch_metrics(self.selected_by(config), lines)
         return None if seen is None else self.metric.value(seen)
 

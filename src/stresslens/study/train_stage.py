@@ -14,7 +14,7 @@ from stresslens.core import devices, layer_table, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import Stopped
 from stresslens.core.files import write_atomically, write_json
-from stresslens.core.run_folder import FORMAT, RunFolder, on_cpu
+from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
 from stresslens.evaluation.record import (
     Note,
@@ -28,6 +28,7 @@ from stresslens.evaluation.record import (
 from stresslens.study.record import record_end
 from stresslens.training import catastrophic_overfitting, distributed, linear_probe
 from stresslens.training.autotune import compute_config
+from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
 from stresslens.training.setup import build_model, leak, load_initial_weights
 from stresslens.training.signals import noted
@@ -59,7 +60,7 @@ def train_stage(
     else:
         weights = _as_built(model, record)
     write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(on_cpu(weights))))
-    write_json(folder.card, _card(task, data, model))
+    write_json(folder.card, _card(task, data, model).as_json())
 
 
 def _fitted(
@@ -94,7 +95,7 @@ def _fitted(
         except Stopped as error:  # recorded while a second signal still does no harm
             record_end(folder, record, error)
             raise
-    found = catastrophic_overfitting.findings(folder.read_lines(folder.metrics))
+    found = catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics))
     record.findings = [f for f in record.findings if f.kind != catastrophic_overfitting.KIND] + found
     p = training.state
     images = p.epoch * len(data.train) * task.config.train.replay
@@ -138,21 +139,21 @@ def _probed(tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> 
     return model.get_submodule("net").state_dict()
 
 
-def _card(task: Task, data: Data, model: nn.Sequential) -> dict[str, Any]:
+def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
     """How to build the model again."""
     resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
-    return {
-        "format": FORMAT,
-        "model": task.plan.configuration["model"],
-        "shape": list(data.shape),
-        "classes": list(data.classes),
-        "size": list(resize.size) if isinstance(resize, layers.Resize) else None,
-        "interpolation": resize.interpolation if isinstance(resize, layers.Resize) else "bilinear",
-        "gain": normalize.gain.tolist(),  # type: ignore[operator]
-        "shift": normalize.shift.tolist(),  # type: ignore[operator]
-        "seed": task.seed,
-        "fit": data.fit,
-    }
+    return ModelCard(
+        format=FORMAT,
+        model=task.plan.configuration["model"],
+        shape=data.shape,
+        classes=list(data.classes),
+        size=resize.size if isinstance(resize, layers.Resize) else None,
+        interpolation=resize.interpolation if isinstance(resize, layers.Resize) else "bilinear",
+        gain=normalize.gain.tolist(),  # type: ignore[operator]
+        shift=normalize.shift.tolist(),  # type: ignore[operator]
+        seed=task.seed,
+        fit=data.fit,
+    )
 
 
 def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: RunRecord) -> None:
@@ -163,12 +164,12 @@ def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: RunRecord)
     seconds = time.perf_counter() - began
     record.findings = [*record.findings, *(Note(kind="fitting", message=message) for message in told)]
     record.training = TrainingRecord(seconds=seconds, images=len(data.train), stopped="fitted")
-    card = {
-        "format": FORMAT,
-        "estimator": task.plan.configuration["estimator"],
-        "shape": list(data.shape),
-        "classes": list(data.classes),
-        "seed": task.seed,
-        "fit": data.fit,
-    }
+    card = EstimatorCard(
+        format=FORMAT,
+        estimator=task.plan.configuration["estimator"],
+        shape=data.shape,
+        classes=list(data.classes),
+        seed=task.seed,
+        fit=data.fit,
+    )
     save_estimator(folder, estimator, card)

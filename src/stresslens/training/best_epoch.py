@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.sampling import balanced_subset
+from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.state import TrainingState
 
 ATTACK = {"pgd": {"steps": 10}}
@@ -167,11 +167,11 @@ def robust_accuracy(
 
 
 def best_epoch_metrics(
-    rule: SelectionRule | None, lines: Sequence[Mapping[str, Any]]
+    rule: SelectionRule | None, lines: Sequence[EpochMetrics]
 ) -> Mapping[str, float] | None:
     """The chosen epoch's figures on validation, from the lines of metrics.jsonl: the best by the
     rule, or without one the last. None where no epoch was evaluated."""
-    epochs: list[Mapping[str, float]] = [line["validation"] for line in lines if "validation" in line]
+    epochs = [line.validation for line in lines if line.validation]
     if rule is None or not epochs:
         return epochs[-1] if epochs else None
     return max(epochs, key=rule.rank)

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from stresslens.evaluation.record import Note
+from stresslens.training.epoch_log import EpochMetrics
 
 KIND = "overfitted to its attack"
 
 
-def findings(lines: Sequence[Mapping[str, Any]]) -> list[Note]:
+def findings(lines: Sequence[EpochMetrics]) -> list[Note]:
     """The finding for the record of an adversarial training, from the lines of metrics.jsonl; an
     empty list if no epoch is bad.
 
@@ -22,9 +22,7 @@ def findings(lines: Sequence[Mapping[str, Any]]) -> list[Note]:
     mislead the attack, or the attack was too weak from the start: on MNIST, FGSM without a random
     start gives 97 % against 0 % in both cases.
     """
-    epochs = [
-        (int(line["epoch"]), line["objective"]) for line in lines if "guarded" in line.get("objective", {})
-    ]
+    epochs = [(line.epoch, line.objective) for line in lines if "guarded" in line.objective]
     bad = [(epoch, figures) for epoch, figures in epochs if _is_bad(figures)]
     if not bad:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from stresslens.evaluation import scores
 from stresslens.training.batch_loss import BatchLoss, augmentation, net_inputs, objective_for
 from stresslens.training.best_epoch import BestEpoch, copied_weights, robust_accuracy, selection_rules
 from stresslens.training.checkpoint import Checkpointer, TrainingParts
+from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.optimization import build_optimizer, build_schedule
 from stresslens.training.state import TrainingState
@@ -319,16 +320,18 @@ class Training:
             self.best.update(model, figures["validation"])
         return figures
 
-    def _log(self, figures: dict[str, dict[str, float]]) -> None:
+    def _log(self, figures: Mapping[str, Any]) -> None:
         """Adds the epoch to metrics.jsonl and timings.jsonl, and tells the trackers."""
         state = self.state
         mean_loss = state.loss_sum / state.images
-        line: dict[str, Any] = {"epoch": state.epoch, "loss": mean_loss, "last_loss": state.last_loss}
-        line |= {"lr": self.lr, **figures}
+        metrics = EpochMetrics(
+            epoch=state.epoch, loss=mean_loss, last_loss=state.last_loss, lr=self.lr, **figures
+        )
         if of_objective := reported(self.objective_state):
-            line["objective"] = of_objective
+            metrics.objective = of_objective
+        line = metrics.as_json(self.watch)
         self.checkpointer.append("metrics", line)
-        self.checkpointer.append("timings", {"epoch": state.epoch, "seconds": state.seconds})
+        self.checkpointer.append("timings", EpochTime(epoch=state.epoch, seconds=state.seconds).as_json())
         self.tracking.after_epoch(self.iteration, line, self.evaluated.get_submodule("net"))
 
     def chosen(self) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.sampling import balanced_subset
 from stresslens.core.tracking import Embedding, Entry, Figure, Graph, Outcome, Pictures, Pixels, Text
 from stresslens.evaluation import ood
+from stresslens.evaluation.example_file import ClassifiedImage
 from stresslens.evaluation.example_images import examples_of, thumbnails
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.scores import predictions_of
@@ -57,8 +58,8 @@ def entries_of(
         predictions = predictions_of(model, sample)
     examples = examples_of(predictions)
     for kind in ("sample", "mistake"):
-        if shown := [e for e in examples if e["kind"] == kind][:SHOWN]:
-            pixels = _coloured(thumbnails(sample, [e["index"] for e in shown]))
+        if shown := [e for e in examples if e.kind == kind][:SHOWN]:
+            pixels = _coloured(thumbnails(sample, [e.index for e in shown]))
             yield Pictures(f"{kind}s", pixels, tuple(_caption(e, data.classes) for e in shown))
     if features is not None:
         labels = tuple(data.classes[k] for k in features.labels)
@@ -72,10 +73,8 @@ def entries_of(
     yield Outcome(dict(settings(config)), scores)
 
 
-def _caption(example: Mapping[str, Any], classes: Sequence[str]) -> str:
-    return (
-        f"{classes[example['truth']]}, called {classes[example['predicted']]} ({example['probability']:.0%})"
-    )
+def _caption(example: ClassifiedImage, classes: Sequence[str]) -> str:
+    return f"{classes[example.truth]}, called {classes[example.predicted]} ({example.probability:.0%})"
 
 
 def _coloured(pixels: np.ndarray) -> Pixels:
