@@ -205,7 +205,7 @@ def standard(case: Case, radii: list[float]) -> None:
             search = AttackBatch(verdict_model(case.model), case.x, case.y, Ball("linf", eps))
             parts = []
             for label, attack in attempts():
-                trace, _ = search.attempt(
+                trace, _ = search.attack_unbroken(
                     registry.resolve("attacks", attack),
                     case.model,
                     Draws(0, torch.arange(len(case.x))),

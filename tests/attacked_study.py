@@ -71,7 +71,7 @@ def attack_run(
             left = torch.isinf(smallest).nonzero().flatten()
             search = AttackBatch(float32_logits, x[left], y[left], Ball("linf", eps))
             bound = registry.resolve("attacks", {"pgd": {"steps": steps}})
-            search.attempt(bound, BatchedModel(model, passes=passes), Draws(0, left), name="pgd")
+            search.attack_unbroken(bound, BatchedModel(model, passes=passes), Draws(0, left), name="pgd")
             smallest[left[search.is_adversarial]] = eps
             adversarials[left[search.is_adversarial]] = search.x_adv[search.is_adversarial]
     broken = torch.isfinite(smallest) & (smallest > 0)

@@ -14,9 +14,9 @@ from scipy import stats
 from stresslens.comparison.accuracy import accuracy_of, compare_accuracy
 from stresslens.comparison.difference import (
     Difference,
-    asked,
     difference_of,
     divided_difference_of,
+    planned_difference,
     with_holm,
 )
 from stresslens.comparison.schema import ComparisonFile
@@ -162,7 +162,7 @@ def test_equal_recipes_are_seldom_called_different(seeds: int, spread: float) ->
 
 
 def test_asked_is_a_sensible_figure() -> None:
-    points = [asked(seen / 100) * 100 for seen in (0, 0.2, -0.6, 0.8, 2.2, -4.9, 7.4, 31)]
+    points = [planned_difference(seen / 100) * 100 for seen in (0, 0.2, -0.6, 0.8, 2.2, -4.9, 7.4, 31)]
     assert points == pytest.approx([0.5, 0.5, 0.5, 1, 2, 5, 7, 31])
 
 
@@ -319,7 +319,9 @@ def test_runs_that_are_missing_and_seeds_without_a_partner_are_told(made: Make) 
     )
     found = compare_accuracy({"a": a, "b": b, "c": {}}, [("x", "a", "b"), ("y", "a", "c")])
     assert found.refused == ["a and c were not compared: c has no finished run"]
-    assert found.verdicts[-1] == "left out of a against b, for want of a partner: a/seed-2"
+    assert (
+        found.verdicts[-1] == "left out of a against b, because the other has no run of this seed: a/seed-2"
+    )
     assert "2 seeds, 40 images" in found.contrasts[0].verdict
 
 
@@ -327,6 +329,6 @@ def test_recipes_tested_on_different_images_are_not_ranked(made: Make) -> None:
     a = {"seed-0": made("a", 0, np.ones(40))}
     b = {"seed-0": made("b", 0, np.ones(30))}
     assert compare_accuracy({"a": a, "b": b}, []).verdicts == [
-        "the runs were tested on different images, so that no ranking is to be had"
+        "the runs were tested on different images, so they cannot be ranked"
     ]
     assert compare_accuracy({"a": a}, []).verdicts[0].startswith("accuracy: a, 100.0 %")

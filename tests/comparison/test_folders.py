@@ -128,7 +128,7 @@ def test_plan_and_difference(type_: Type, studies: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runs/first/good"], "runs/first/good is a recipe; give at least one more"),
+        (["runs/first/good"], "runs/first/good is a variant; give at least one more"),
         (["runs/first/good", "runs/first/good/"], "given twice"),
         (["runs/first/good", "runs/first/bad/seed-0"], "runs/first/bad/seed-0 is a run"),
         (["runs/first", "runs/second"], "compare takes one study"),

@@ -18,7 +18,7 @@ from stresslens.comparison.robustness import (
     Attacked,
     attack_family,
     attacked_of,
-    radius_that_tells,
+    most_informative_radius,
     robust_at,
 )
 from stresslens.comparison.schema import RobustContrast, UncomparedPair
@@ -353,7 +353,7 @@ def test_choosing_the_radius_raises_no_false_alarm() -> None:
                     0.0,
                 )
             )
-        eps = radius_that_tells(runs, radii)
+        eps = most_informative_radius(runs, radii)
         chosen.add(eps)
         a, b = (run.at(eps).right for run in runs)
         alarms += mcnemar(int((a & ~b).sum()), int((b & ~a).sum())) < 0.05

@@ -109,7 +109,7 @@ def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None
     assert found is not None
     (finding,) = found.findings
     assert finding.status == "no sign"
-    assert finding.evidence.endswith("do, but for what the draws of random models explain")
+    assert finding.evidence.endswith("do, except for what the draws of random models explain")
     (group,) = found.groups
     own = [cell.value for k in range(len(MODELS)) if (cell := group.accuracy[k][k])]
     assert len(own) == len(MODELS)

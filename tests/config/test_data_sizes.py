@@ -145,8 +145,8 @@ def test_a_study_of_sizes(tmp_path: Path) -> None:
     folder = pipeline.run(found, out=tmp_path / "runs")
     assert read_json(folder / "study.json")["curves"][0]["name"] == "a"
     page = (folder / "report.html").read_text()
-    assert "What data is worth" in page
-    assert "The errors go as size to the power" in page
+    assert "Data size: accuracy against" in page
+    assert "The errors follow size to the power" in page
     run = RunFolder(folder / "a,size=30" / "seed-1")
     again = data_of(run)
     assert len(again.train) == 30

@@ -158,14 +158,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_pages_show_the_same_images_side_by_side(study: Path) -> None:
     page = (study / "report.html").read_text()
-    assert "Why it answers so" in page
+    assert "Explanations" in page
     assert "occlusion (size 3, stride 2)</bdi>, model by model" in page
     section = page[page.index('id="explained"') :]
     section = section[: section.index("</section>")]
     assert section.count('title="deletion ') == 2 * 2 * 4
     assert section.count("<tbody>") == 4  # two explainers: maps, and their worth
     own = (study / "a" / "seed-0" / "report.html").read_text()
-    assert "Why it answers so" in own
+    assert "Explanations" in own
     assert own.count("data:image/png;base64") >= 3 * 4 + 2
 
 
@@ -205,7 +205,7 @@ def test_ones_own_pictures(study: Path, tmp_path: Path) -> None:
 def test_another_run_may_choose_the_images(study: Path, tmp_path: Path) -> None:
     first, second = (RunFolder(study / name / "seed-0") for name in "ab")
     asked = Explain(["saliency"], images=3, choose="most_confident_wrong", check=False)
-    own, same = (explain_run(second, asked, base=tmp_path, by=by)[0].images for by in (None, first))
+    own, same = (explain_run(second, asked, base=tmp_path, images_from=by)[0].images for by in (None, first))
     chosen = explain_run(first, asked, base=tmp_path)[0].images
     assert (
         [image.index for image in same] == [image.index for image in chosen] != [image.index for image in own]
@@ -215,7 +215,7 @@ def test_another_run_may_choose_the_images(study: Path, tmp_path: Path) -> None:
     (tmp_path / "other" / "predictions").mkdir(parents=True)
     np.savez(other.predictions("test"), **{**arrays, "labels": arrays["labels"][::-1]})
     with pytest.raises(ConfigError, match="was tested on other images; name a run on the same data"):
-        explain_run(second, asked, base=tmp_path, by=other)
+        explain_run(second, asked, base=tmp_path, images_from=other)
 
 
 def test_the_verb(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

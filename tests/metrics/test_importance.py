@@ -89,7 +89,8 @@ def test_in_words() -> None:
     assert len(told.said) == 2
     few = setting_importance.importance_verdicts(settings[::2], standings[::2]).said
     assert few[-1] == (
-        "with 12 trials only a setting that decides nearly everything can be told; 20 or more tell the rest"
+        "with 12 trials only a setting that decides nearly everything can be detected; "
+        "20 or more are needed for the rest"
     )
     (none,) = setting_importance.importance_verdicts(settings[:7], standings[:7]).said
     assert (

@@ -83,14 +83,14 @@ def test_a_cell_shows_its_pictures_alone_and_all_come_back(
     surest = browser.evaluate(visible)
     assert (
         browser.evaluate("document.querySelector('.shown').textContent")
-        == "30 of 60 pictures shown.Show all 60"
+        == "30 of 60 images shown.Show all 60"
     )
     browser.evaluate("document.querySelector('[data-pair]').focus()")
     pair = browser.evaluate("document.activeElement.dataset.pair")
     browser.press("Enter")
     assert set(browser.evaluate(visible)) == {pair}
     assert browser.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
-    assert "taken for class" in browser.evaluate("document.querySelector('[aria-live]').textContent")
+    assert "predicted as class" in browser.evaluate("document.querySelector('[aria-live]').textContent")
     browser.press("Enter")
     assert browser.evaluate(visible) == surest
     browser.evaluate("document.querySelector('.shown button').click()")

@@ -20,9 +20,9 @@ def sizes(values: list[float], half: float) -> Sizes:
     ("values", "half", "said"),
     [
         ([1 - 5 * n**-0.5 for n in SIZES], 0.05, "ten times the data leaves 31.6"),
-        ([1 - 5 * n**-0.5 for n in SIZES], 0.05, "If it goes on, 108,000 images give 98.5"),
+        ([1 - 5 * n**-0.5 for n in SIZES], 0.05, "If the law continues, 108,000 images give 98.5"),
         ([0.8, 0.9, 0.97, 0.9701, 0.9702], 0.01, "They do not follow it closely"),
-        ([0.9, 0.91, 0.9, 0.89, 0.9], 0.2, "whether more data helps cannot be told"),
+        ([0.9, 0.91, 0.9, 0.89, 0.9], 0.2, "this does not show whether more data helps"),
     ],
 )
 def test_the_law_in_words(values: list[float], half: float, said: str) -> None:

@@ -144,5 +144,5 @@ def test_a_folder_of_several_studies_is_refused(tmp_path: Path) -> None:
     study = write_study(tmp_path / "a", ["sgd"])
     write_study(tmp_path / "b", ["sgd"])
     for folder in (tmp_path, study / "run0"):
-        with pytest.raises(ConfigError, match="is no study's folder"):
+        with pytest.raises(ConfigError, match="is not a study's folder"):
             write_report(folder)

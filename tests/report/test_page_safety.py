@@ -136,7 +136,7 @@ def test_pictures_come_from_the_folder_of_examples_only(tmp_path: Path) -> None:
     write_json(run / "examples" / "examples.json", [entry | {"file": file} for file in files])
     html, page = page_of(run)
     assert "data:image" not in html
-    assert "6 more not shown" in page.text
+    assert "6 more are not shown" in page.text
 
 
 def test_a_thousand_classes_stay_below_two_megabytes(tmp_path: Path) -> None:

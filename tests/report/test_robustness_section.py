@@ -142,7 +142,7 @@ def test_threats_are_kept_apart(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     attack(study / "run0" / "seed-0", norm="l2", protocol="standard", radii=[0.25, 0.5])
     attack(study / "run0" / "seed-0", key="linf-fast-ffffffff", target="least_likely")
-    driven = "L∞, protocol fast, driven at target least likely"
+    driven = "L∞, protocol fast, towards target least likely"
     assert {threat.title: len(threat.members) for threat in threats(load_study(study))} == {
         "L∞, protocol fast": 2,
         driven: 1,
@@ -200,7 +200,7 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
             [SOUND[0], single("pgd 40", [0.9, 0.85, 0.6, 0.5, 0.4, 0.3])],
             [
                 (
-                    "pgd 40 breaks fewer images of a than the single step of fgsm: right are 85.0 % against "
+                    "pgd 40 breaks fewer images of a than the single step of fgsm: accuracy is 85.0 % against "
                     "80.0 % at radius 0.02"
                 )
             ],
@@ -215,18 +215,20 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
         ([SOUND[0], single("pgd 40 toward 0", [0.9, 0.85, 0.8, 0.75, 0.7, 0.6], target=0)], []),
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.4, 0.1])],
-            ["pgd 40 on a breaks fewer images at a larger radius: right are 30.0 % at 0.06, 40.0 % at 0.08"],
+            [
+                "pgd 40 on a breaks fewer images at a larger radius: accuracy is 30.0 % at 0.06, 40.0 % at 0.08"
+            ],
         ),
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.2, 0.1], outside=12)],
             [
-                "pgd 40 on a returned images outside the ball or the box: 12 at radius 0, "
-                "where it would be 90.0 (88.0 to 92.0) % without them"
+                "pgd 40 on a returned images outside the ball or the box: 12 at radius 0; "
+                "without them, accuracy is 90.0 (88.0 to 92.0) %"
             ],
         ),
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.2, 0.1], silent=1)],
-            ["pgd 40 on a passed over 6 adversarial images on its way and returned others"],
+            ["pgd 40 on a found 6 adversarial images but returned others"],
         ),
     ],
 )
@@ -238,7 +240,7 @@ def test_what_is_odd_about_an_attack_by_itself(
     rewrite(study / "run0" / "seed-0", alone=alone)
     table = robustness_sections(load_study(study))[0].individual_attacks
     assert table is not None
-    assert list(table.told) == said
+    assert list(table.warnings) == said
     assert "as it returned its images" in page_of(study)[1].text
 
 
@@ -268,13 +270,13 @@ def test_serious_findings_are_told_at_the_head_with_their_runs(tmp_path: Path) -
     attack(study / "run1" / "seed-0", findings=AUDITS)
     text = " ".join(page_of(study)[1].text.split())
     head, rest = text.split("Results on the test split")
-    assert "An audit of the attacks found something serious: gradients (b)." in head
+    assert "An audit of the attacks found a serious sign: gradients (b)." in head
     assert "converged" not in head
     assert "gradients serious the gradient of 31 of 128 images is exactly zero (b; n = 128)" in rest
     assert "attack the logits, or a loss that does not vanish" in rest
     found = audits(load_study(study))
     assert found is not None
-    assert found.recipes == ["a", "b"]
+    assert found.variants == ["a", "b"]
     cells = {audit: [said for _, said in row] for audit, row in found.rows}
     assert cells == {"gradients": ["–", "sign"], "converged": ["sign", "sign"]}
     assert (found.clean, found.unchecked) == (["evaluation mode"], ["transfer"])
@@ -285,7 +287,7 @@ def test_damaged_results_are_told_and_harmless(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     file = study / "run0" / "seed-0" / "robustness" / "linf-fast-0a1b2c3d" / "result.json"
     file.write_text('{"format": 1, "key"')
-    assert [m.recipe.name for m in threats(load_study(study))[0].members] == ["b"]
+    assert [m.variant.name for m in threats(load_study(study))[0].members] == ["b"]
     assert "robustness/linf-fast-0a1b2c3d/result.json" in page_of(study)[1].text
 
 
@@ -318,7 +320,7 @@ def test_unknown_figures_are_dashes(tmp_path: Path) -> None:
 def test_runs_that_did_not_finish_are_left_out(tmp_path: Path) -> None:
     study = study_of(tmp_path, ["a", "b"])
     write_run(study, "b", 0, folder="run1", status="stopped")
-    assert [m.recipe.name for m in threats(load_study(study))[0].members] == ["a"]
+    assert [m.variant.name for m in threats(load_study(study))[0].members] == ["a"]
 
 
 def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Path) -> None:
@@ -338,7 +340,7 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
     found = [(label, eps, e.value, five.value if five else None) for _, label, eps, e, five in table.long]
     assert found == [("pgd 10", 0.1, 0.4, 0.65), ("pgd 20", 0.05, 0.41, None)]
     text = page_of(study)[1].text
-    assert "Among the first five, %" in text
+    assert "Top-5 accuracy, %" in text
     assert "65.0 (63.0 to 67.0)" in text
     rewrite(run, alone=[each | {"rows": [first]} for each in alone])
     table = robustness_sections(load_study(study))[0].individual_attacks
@@ -346,7 +348,7 @@ def test_attacks_with_radii_of_their_own_and_a_top5_are_a_row_each(tmp_path: Pat
     assert (table.long, table.radii) == ([], [0.1])
     assert [(label, e and e.value) for _, label, (e,) in table.rows] == [("pgd 10", 0.4), ("pgd 20", 0.4)]
     assert [(label, e and e.value) for _, label, (e,) in table.rows5] == [("pgd 10", 0.65), ("pgd 20", 0.65)]
-    assert "The same, the true class among the first five" in page_of(study)[1].text
+    assert "The same, as top-5 accuracy" in page_of(study)[1].text
 
 
 def test_attacks_by_themselves_need_no_protocol(tmp_path: Path) -> None:
@@ -354,7 +356,7 @@ def test_attacks_by_themselves_need_no_protocol(tmp_path: Path) -> None:
     attack(study / "run0" / "seed-0", radii=[], protocol="none")
     rewrite(study / "run0" / "seed-0", key="linf-none-0a1b2c3d", alone=SOUND, attacks=[])
     (section,) = robustness_sections(load_study(study))
-    assert section.threat.title == "L∞, attacks by themselves"
+    assert section.threat.title == "L∞, individual attacks"
     assert section.radii == []
     for folder in (study, study / "run0" / "seed-0"):
         assert "pgd 40" in page_of(folder)[1].text
@@ -365,5 +367,5 @@ def test_results_asked_for_differently_are_not_mixed(tmp_path: Path) -> None:
     attack(study / "run0" / "seed-0", key="linf-fast-ffffffff", n=100, settings={"images": 100})
     attack(study / "run0" / "seed-0", key="linf-fast-eeeeeeee", radii=[0.05])
     found = threats(load_study(study))
-    assert sorted([m.recipe.name for m in threat.members] for threat in found) == [["a"], ["a"], ["a", "b"]]
+    assert sorted([m.variant.name for m in threat.members] for threat in found) == [["a"], ["a"], ["a", "b"]]
     assert len({threat.title for threat in found}) == 3

@@ -42,8 +42,8 @@ def test_the_section_is_there_and_in_its_place(tmp_path: Path) -> None:
     places.insert(places.index("classes"), "robustness")
     assert page.sections == places
     for said in (
-        "An audit of the attacks found something serious: gradients.",
-        "Looked for, with no sign of it: evaluation mode.",
+        "An audit of the attacks found a serious sign: gradients.",
+        "Checked, with no sign: evaluation mode.",
         "Not checked: transfer (no surrogate was given).",
         "Attempts, in order: fgsm, pgd 20, apgd ce.",
         "Cost: 123\u202f456 images forward and 98\u202f765 gradients, 12.5 s, 3.5 s for the audits.",

@@ -8,7 +8,7 @@ import numpy as np
 from folders import write_run
 
 from stresslens.report.load import load_study
-from stresslens.report.summary import restless
+from stresslens.report.summary import seed_dependence
 
 
 def test_a_recipe_that_depends_on_its_seed_is_named(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_a_recipe_that_depends_on_its_seed_is_named(tmp_path: Path) -> None:
         write_run(tmp_path, "sgd", seed, accuracy=accuracy)
         write_run(tmp_path, "adam", seed, accuracy=0.95 + 0.005 * seed)
     write_run(tmp_path, "alone", 0, accuracy=0.5)
-    (sentence,) = restless(load_study(tmp_path))
+    (sentence,) = seed_dependence(load_study(tmp_path))
     assert sentence.startswith("sgd depends on its seed: 65.0 to 82.0 % over 3 seeds")
 
 
@@ -25,5 +25,5 @@ def test_seeds_of_equal_recipes_are_seldom_called_restless(tmp_path: Path) -> No
     for k in range(rounds):
         for seed in range(3):
             write_run(tmp_path / str(k), "cnn", seed, pictures=0, accuracy=generator.binomial(360, 0.9) / 360)
-        named += bool(restless(load_study(tmp_path / str(k))))
+        named += bool(seed_dependence(load_study(tmp_path / str(k))))
     assert named <= 8  # 5 % of 60 is 3; more than 8 would come with p < 0.01

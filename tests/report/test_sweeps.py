@@ -76,7 +76,7 @@ def test_the_page_says_which_settings_matter(tmp_path: Path) -> None:
     assert "settings" in page.sections
     assert page.sections.index("settings") < page.sections.index("curves")
     assert "train.lr explains most of the differences in how trials did" in page.text
-    assert "6 trials (tpe), judged by accuracy on validation" in page.text
+    assert "6 trials (tpe), ranked only by accuracy on validation" in page.text
     assert "Drawn from: train.lr: 1e-05 to 1, evenly in its logarithm; train.optimizer: adam, " in page.text
     assert "train.batch_size: 16 to 64 in steps of 16; train.batch_size <= 32." in page.text
     for title in (
@@ -115,7 +115,7 @@ def test_a_loss_has_no_interval_and_a_sweep_under_way_no_best(tmp_path: Path) ->
     _, page = page_of(
         study_with(tmp_path, sweep(trials=trials, metric="loss", best=None, importance=None, size=8))
     )
-    assert "2 trials (tpe, of 8 asked for)" in page.text
+    assert "2 trials (tpe, of 8 requested)" in page.text
     assert "0.3100" in page.text
     assert "running" in page.text
 

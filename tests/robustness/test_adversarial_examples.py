@@ -15,8 +15,8 @@ from PIL import Image
 
 from stresslens.robustness.example_file import AttackedImage
 from stresslens.robustness.example_images import (
+    EXAMPLES,
     FIRST,
-    PICTURES,
     SHEET_BYTES,
     adversarial_rows,
     save_adversarial_examples,
@@ -53,9 +53,9 @@ def test_the_choice(n: int, seed: int) -> None:
     arrays = arrays_of(n, seed)
     places, facts = adversarial_rows(arrays)
     broken = [k for k, row in enumerate(arrays["rows"]) if arrays["smallest"][row] > 0]
-    assert len(places) == len(set(places)) == len(facts) == min(PICTURES, len(broken))
+    assert len(places) == len(set(places)) == len(facts) == min(EXAMPLES, len(broken))
     assert set(places) <= set(broken)
-    assert [fact.kind for fact in facts] == (["first"] * FIRST + ["spread"] * PICTURES)[: len(places)]
+    assert [fact.kind for fact in facts] == (["first"] * FIRST + ["spread"] * EXAMPLES)[: len(places)]
     in_order = sorted(broken, key=lambda k: arrays["index"][arrays["rows"][k]])
     assert places[:FIRST] == in_order[:FIRST]
     for place, fact in zip(places, facts):

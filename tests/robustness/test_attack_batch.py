@@ -46,7 +46,9 @@ def bound(function: Callable[..., Tensor]) -> Bound:
 def attempt(search: AttackBatch, net: nn.Module, attack: Any, **options: Any) -> Any:
     attack = attack if isinstance(attack, Bound) else registry.resolve("attacks", attack)
     with attacked(net):
-        return search.attempt(attack, net, Draws(0, torch.arange(len(search.x))), name="it", **options)
+        return search.attack_unbroken(
+            attack, net, Draws(0, torch.arange(len(search.x))), name="it", **options
+        )
 
 
 def holds(search: AttackBatch, net: nn.Module) -> bool:
@@ -244,7 +246,9 @@ def test_each_image_has_its_own_radius() -> None:
         one = search_of(net, x[i : i + 1], ball=Ball("linf", float(eps[i])))
         for attack in ("apgd", "fab"):
             with attacked(net):
-                one.attempt(registry.resolve("attacks", attack), net, Draws(0, torch.tensor([i])), name="it")
+                one.attack_unbroken(
+                    registry.resolve("attacks", attack), net, Draws(0, torch.tensor([i])), name="it"
+                )
         alone.append(bool(one.is_adversarial))
     assert alone == search.is_adversarial[torch.tensor([10, 30, 50])].tolist()
 

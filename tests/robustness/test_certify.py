@@ -26,7 +26,7 @@ def test_the_curve_is_the_share_of_radii_beyond(small: Data, tmp_path: Path) -> 
     assert small.test is not None
     ways = ["interval", QUICK]
     found = certify.certify(
-        tmp_path, net(), small.test, ways, of="a", base=tmp_path, images=40, radii=[0, 0.01, 0.1]
+        tmp_path, net(), small.test, ways, source="a", base=tmp_path, images=40, radii=[0, 0.01, 0.1]
     )
     assert [(each.certificate, each.norm, each.n) for each in found] == [
         ("interval", "linf", 40),
@@ -48,7 +48,9 @@ def test_stopped_it_goes_on_and_finished_it_is_read(
     small: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert small.test is not None
-    whole = certify.certify(tmp_path / "whole", net(), small.test, [QUICK], of="a", base=tmp_path, images=20)
+    whole = certify.certify(
+        tmp_path / "whole", net(), small.test, [QUICK], source="a", base=tmp_path, images=20
+    )
     monkeypatch.setattr(certify, "SAVE_SECONDS", 0)
     seen: list[int] = []
 
@@ -59,14 +61,23 @@ def test_stopped_it_goes_on_and_finished_it_is_read(
 
     with pytest.raises(KeyboardInterrupt):
         certify.certify(
-            tmp_path / "cut", net(), small.test, [QUICK], of="a", base=tmp_path, images=20, tell=told
+            tmp_path / "cut",
+            net(),
+            small.test,
+            [QUICK],
+            source="a",
+            base=tmp_path,
+            images=20,
+            on_progress=told,
         )
     resumed = certify.certify(
-        tmp_path / "cut", net(), small.test, [QUICK], of="a", base=tmp_path, images=20, tell=told
+        tmp_path / "cut", net(), small.test, [QUICK], source="a", base=tmp_path, images=20, on_progress=told
     )
     assert seen == [0, 4, 8, 12, 12, 16, 20]
     assert resumed[0].as_json() | {"cost": 0} == whole[0].as_json() | {"cost": 0}
-    certify.certify(tmp_path / "cut", net(), small.test, [QUICK], of="a", base=tmp_path, images=20, tell=told)
+    certify.certify(
+        tmp_path / "cut", net(), small.test, [QUICK], source="a", base=tmp_path, images=20, on_progress=told
+    )
     assert len(seen) == 7
     assert sorted(file.name for file in (tmp_path / "cut").rglob("*.*")) == ["result.json", "result.npz"]
 
@@ -78,6 +89,6 @@ def test_own_certificates_say_their_norm(small: Data, tmp_path: Path) -> None:
         "def wrong(x, *, norm: Literal['l2'] = 'l2'):\n    return 3\n"
     )
     with pytest.raises(ConfigError, match="does not say in which norm"):
-        certify.certify(tmp_path, net(), small.test, ["own.py:mute"], of="a", base=tmp_path)
+        certify.certify(tmp_path, net(), small.test, ["own.py:mute"], source="a", base=tmp_path)
     with pytest.raises(ConfigError, match="returned a int for 4 images"):
-        certify.certify(tmp_path, net(), small.test, ["own.py:wrong"], of="a", base=tmp_path)
+        certify.certify(tmp_path, net(), small.test, ["own.py:wrong"], source="a", base=tmp_path)

@@ -36,7 +36,7 @@ def net() -> nn.Module:
 def test_every_cell_is_the_share_answered_right(small: Data, tmp_path: Path) -> None:
     assert small.test is not None
     model, test = net().eval(), small.test
-    found = corrupt.corrupt(tmp_path, model, test, KINDS, of="a", base=tmp_path)
+    found = corrupt.corrupt(tmp_path, model, test, KINDS, source="a", base=tmp_path)
     assert (found.n, found.split) == (60, "test")
     x, y = test.floats(test.images), test.labels
     shares = np.zeros(60)
@@ -61,14 +61,16 @@ def test_every_cell_is_the_share_answered_right(small: Data, tmp_path: Path) -> 
 
 def test_killed_between_passes_it_goes_on_and_finished_it_is_read(small: Data, tmp_path: Path) -> None:
     assert small.test is not None
-    whole = corrupt.corrupt(tmp_path / "whole", net(), small.test, KINDS, of="a", base=tmp_path)
+    whole = corrupt.corrupt(tmp_path / "whole", net(), small.test, KINDS, source="a", base=tmp_path)
 
     def killing(done: int, total: int) -> None:
         if done == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        corrupt.corrupt(tmp_path / "cut", net(), small.test, KINDS, of="a", base=tmp_path, tell=killing)
+        corrupt.corrupt(
+            tmp_path / "cut", net(), small.test, KINDS, source="a", base=tmp_path, on_progress=killing
+        )
     assert not (tmp_path / "cut" / "result.json").exists()
     passes = 0
 
@@ -82,18 +84,18 @@ def test_killed_between_passes_it_goes_on_and_finished_it_is_read(small: Data, t
             passes += 1
             return self.net(x)  # type: ignore[no-any-return]
 
-    resumed = corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, of="a", base=tmp_path)
+    resumed = corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, source="a", base=tmp_path)
     assert passes == 16 - 7
     assert resumed.as_json() | {"cost": 0} == whole.as_json() | {"cost": 0}
-    corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, of="a", base=tmp_path)
+    corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, source="a", base=tmp_path)
     assert passes == 9
-    corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, of="another model", base=tmp_path)
+    corrupt.corrupt(tmp_path / "cut", Counting(), small.test, KINDS, source="another model", base=tmp_path)
     assert passes == 9 + 16
 
 
 def test_an_earlier_result_stays_whole_until_the_next_is_finished(small: Data, tmp_path: Path) -> None:
     assert small.test is not None
-    corrupt.corrupt(tmp_path, net(), small.test, KINDS, of="a", base=tmp_path)
+    corrupt.corrupt(tmp_path, net(), small.test, KINDS, source="a", base=tmp_path)
     before = [(tmp_path / name).read_bytes() for name in ("result.json", "result.npz")]
 
     def killing(done: int, total: int) -> None:
@@ -101,9 +103,9 @@ def test_an_earlier_result_stays_whole_until_the_next_is_finished(small: Data, t
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        corrupt.corrupt(tmp_path, net(), small.test, ["fog"], of="a", base=tmp_path, tell=killing)
+        corrupt.corrupt(tmp_path, net(), small.test, ["fog"], source="a", base=tmp_path, on_progress=killing)
     assert [(tmp_path / name).read_bytes() for name in ("result.json", "result.npz")] == before
-    corrupt.corrupt(tmp_path, net(), small.test, ["fog"], of="a", base=tmp_path)
+    corrupt.corrupt(tmp_path, net(), small.test, ["fog"], source="a", base=tmp_path)
     assert np.load(tmp_path / "result.npz")["right"].shape == (1, 5, 60)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["result.json", "result.npz"]
 
@@ -113,7 +115,7 @@ def test_fewer_images_are_some_of_the_same(small: Data, tmp_path: Path) -> None:
     rights = {}
     for images in (20, 60):
         asked = Corruptions(KINDS, images=images)
-        found = corrupt.corrupt(tmp_path / str(images), net(), small.test, asked, of="a", base=tmp_path)
+        found = corrupt.corrupt(tmp_path / str(images), net(), small.test, asked, source="a", base=tmp_path)
         assert found.n == images
         arrays = dict(np.load(tmp_path / str(images) / "result.npz"))
         rights[images] = dict(zip(arrays["index"].tolist(), arrays["right"].transpose(2, 0, 1).tolist()))
@@ -162,8 +164,8 @@ def test_own_corruptions_are_checked(small: Data, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"corruption dark returned shape .*expected as many images in \[0, 1\]"
     ):
-        corrupt.corrupt(tmp_path / "a", net(), small.test, ["own.py:dark"], of="a", base=tmp_path)
+        corrupt.corrupt(tmp_path / "a", net(), small.test, ["own.py:dark"], source="a", base=tmp_path)
     with pytest.raises(ConfigError, match="corruption half returned shape"):
-        corrupt.corrupt(tmp_path / "b", net(), small.test, ["own.py:half"], of="a", base=tmp_path)
+        corrupt.corrupt(tmp_path / "b", net(), small.test, ["own.py:half"], source="a", base=tmp_path)
     with pytest.raises(ConfigError, match="each kind of corruption once"):
-        corrupt.corrupt(tmp_path / "c", net(), small.test, ["fog", {"fog": {}}], of="a", base=tmp_path)
+        corrupt.corrupt(tmp_path / "c", net(), small.test, ["fog", {"fog": {}}], source="a", base=tmp_path)

@@ -36,7 +36,7 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
     }
     whole = attacked(model, x, y, **asked)
     stops = 0
-    original = radius_search.RadiusSearch._attempt
+    original = radius_search.RadiusSearch._run_attack
     for limit in range(1, 60):
         calls = 0
 
@@ -47,13 +47,13 @@ def test_a_stopped_search_goes_on_to_the_same_bits(
                 raise KeyboardInterrupt
             return original(self, *given, **exact)
 
-        monkeypatch.setattr(radius_search.RadiusSearch, "_attempt", sometimes)
+        monkeypatch.setattr(radius_search.RadiusSearch, "_run_attack", sometimes)
         try:
             found = attacked(model, x, y, home=tmp_path, **asked)
             break
         except KeyboardInterrupt:
             stops += 1
-    monkeypatch.setattr(radius_search.RadiusSearch, "_attempt", original)
+    monkeypatch.setattr(radius_search.RadiusSearch, "_run_attack", original)
     assert stops > 3
     for name, values in whole.arrays.items():
         assert np.array_equal(values, found.arrays[name]), name

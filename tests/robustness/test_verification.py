@@ -74,7 +74,7 @@ def test_eight_bits_a_claim_and_missing_images_are_told(
     model, x, y, x_adv = case
     recount = sl.verify(model, (x_adv * 255).to(torch.uint8), x, y, eps=EPS, claimed=0.01)
     assert {"8 bits", "claimed accuracy"} <= set(signs(recount))
-    assert "dropped images" in signs(verify(model, x_adv, x, y, eps=EPS, asked=48))
+    assert "dropped images" in signs(verify(model, x_adv, x, y, eps=EPS, n_requested=48))
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,10 @@ def attack(
 ) -> None:
     """Measure how robust a run is to attacks.
 
-    For every image it finds the smallest radius that breaks it, and gives the robust accuracy with its interval and
-    the audit findings. After a stop, even by kill -9, the same command resumes. Adversarial images, figures and
-    findings are kept in the run's folder (robustness/…) and shown in its report.
+    For every image it finds the smallest radius that breaks it, and gives the robust accuracy with
+    its interval and the audit findings. After a stop, even by kill -9, the same command resumes.
+    Adversarial images, figures and findings are kept in the run's folder (robustness/…) and shown in
+    its report.
     """
     from stresslens.cli import gates
     from stresslens.cli.terminal import print_json, print_robustness

@@ -16,8 +16,8 @@ def audit(
     table: Annotated[
         Path,
         typer.Argument(
-            help="CSV, TSV or Markdown with columns such as model, attack, eps, accuracy, n, norm, steps, step size, trained on; "
-            "or a row for each model and columns like clean, FGSM eps=0.05."
+            help="CSV, TSV or Markdown with columns such as model, attack, eps, accuracy, n, norm, "
+            "steps, step size, trained on; or a row for each model and columns like clean, FGSM eps=0.05."
         ),
     ],
     eps: Annotated[
@@ -37,7 +37,8 @@ def audit(
 ) -> None:
     """Check a table of robust accuracies.
 
-    It looks for the known signs of a failed attack, in any published table. Exit code 5 when a sign is serious.
+    It looks for the known signs of a failed attack, in any published table. Exit code 5 when a sign
+    is serious.
     """
     from stresslens.config.registry import names
     from stresslens.core.ball import Norm, parse_radius

@@ -16,7 +16,8 @@ def compare(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Runs (…/seed-0) or variants (runs/STUDY/VARIANT), the first is the baseline; or one study (runs/STUDY)."
+            help="Runs (…/seed-0) or variants (runs/STUDY/VARIANT), the first is the baseline; "
+            "or one study (runs/STUDY)."
         ),
     ],
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
@@ -30,17 +31,19 @@ def compare(
         float | None,
         typer.Option(
             "--difference",
-            help="The difference in percentage points that the plan is for; default: the one seen, at least 0.5.",
+            help="The difference in percentage points that the plan is for; "
+            "default: the one seen, at least 0.5.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare runs, variants or a study.
 
-    Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do they differ
-    over the seeds that both have? A study: its own contrasts. p values are corrected by Holm. Where nothing can be
-    told apart, it says how many images and seeds that would take. Exit code 5 when a run or variant is really worse
-    than the first; a study's own contrasts have no baseline, and pass.
+    Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do
+    they differ over the seeds that both have? A study: its own contrasts. p values are corrected by
+    Holm. Where nothing can be told apart, it says how many images and seeds that would take. Exit code
+    5 when a run or variant is really worse than the first; a study's own contrasts have no baseline,
+    and pass.
     """
     from stresslens.comparison.folders import compare_folders
 

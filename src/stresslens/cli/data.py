@@ -26,8 +26,8 @@ def check(
 ) -> None:
     """Find duplicates, leaks and wrong labels.
 
-    It looks for duplicates, leaks between splits, wrong or rare labels, and shortcuts. It reads the images and needs
-    no trained model.
+    It looks for duplicates, leaks between splits, wrong or rare labels, and shortcuts. It reads the
+    images and needs no trained model.
     """
     from stresslens.evaluation.data_check import data_findings
 

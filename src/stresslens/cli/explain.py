@@ -31,7 +31,8 @@ def explain(
         list[str] | None,
         typer.Option(
             "--view",
-            help="filters, activations, class_image, …; may be repeated. Without --explainer, only views are made.",
+            help="filters, activations, class_image, …; may be repeated. "
+            "Without --explainer, only views are made.",
             show_default=False,
         ),
     ] = None,
@@ -40,8 +41,9 @@ def explain(
         str,
         typer.Option(
             "--choose",
-            help="one_per_class, random, most_confident_correct, most_confident_wrong, least_confident, confused_pairs "
-            "(one image for each), or a list of numbers or file names: [3, 17].",
+            help="one_per_class, random, most_confident_correct, most_confident_wrong, "
+            "least_confident, confused_pairs (one image for each), or a list of numbers or file "
+            "names: [3, 17].",
         ),
     ] = "one_per_class",
     images_from: Annotated[
@@ -66,9 +68,9 @@ def explain(
 ) -> None:
     """Compute attribution maps and views of a run.
 
-    Maps show which pixels speak for the model's answer, with quality checks; views show what it has learned. They are
-    written as PNG and SVG and shown in the report. What is already there is not computed again. The maps of one
-    explainer share one colour scale.
+    Maps show which pixels speak for the model's answer, with quality checks; views show what it has
+    learned. They are written as PNG and SVG and shown in the report. What is already there is not
+    computed again. The maps of one explainer share one colour scale.
     """
     from stresslens.cli.terminal import print_explanations, print_json
     from stresslens.config.schema import Views
@@ -85,7 +87,7 @@ def explain(
     where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
     other = None if images_from is None else RunFolder(images_from)
     maps = (
-        explain_run(RunFolder(run), explain_config(why | which), pictures or (), by=other, **where)
+        explain_run(RunFolder(run), explain_config(why | which), pictures or (), images_from=other, **where)
         if kinds
         else []
     )

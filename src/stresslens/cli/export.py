@@ -27,9 +27,9 @@ def export(
 ) -> None:
     """Export a trained model to a file.
 
-    The file gives the same answers as the run, in `stresslens predict` and in programs without stresslens. Resizing
-    and normalising are part of it. The file is opened again and compared with the run on images of its data; if the
-    logits differ by more than 1e-4, no file is left.
+    The file gives the same answers as the run, in `stresslens predict` and in programs without
+    stresslens. Resizing and normalising are part of it. The file is opened again and compared with
+    the run on images of its data; if the logits differ by more than 1e-4, no file is left.
     """
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.export import BATCHES, export_run
@@ -40,6 +40,7 @@ def export(
         return
     opset = f", opset {found.opset}" if found.opset else ""
     typer.echo(
-        f"{found.file}: {found.size / 1e6:.2f} MB{opset}; its logits differ from the run's by at most {found.difference:.1g} over "
-        f"{found.images} {found.shown} images in batches of {', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]}"
+        f"{found.file}: {found.size / 1e6:.2f} MB{opset}; its logits differ from the run's by at most "
+        f"{found.difference:.1g} over {found.images} {found.shown} images in batches of "
+        f"{', '.join(map(str, BATCHES[:-1]))} and {BATCHES[-1]}"
     )

@@ -1,5 +1,5 @@
-"""Quality gates for CI (`--fail-under`): `accuracy=0.97`, `accuracy.low=0.97` for the lower end of the interval,
-`robust@8/255=0.4` for an attacked run."""
+"""Quality gates for CI (`--fail-under`): `accuracy=0.97`, `accuracy.low=0.97` for the lower end of
+the interval, `robust@8/255=0.4` for an attacked run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ class RobustGate:
         """A sentence when it is not met."""
         if estimate.value >= self.least:
             return None
-        return f"{run}: robust accuracy at {self.eps:g} is {estimate.value:.4f} (n = {estimate.n}), below {self.least:g}"
+        return (
+            f"{run}: robust accuracy at {self.eps:g} is {estimate.value:.4f} (n = {estimate.n}), "
+            f"below {self.least:g}"
+        )
 
 
 def parsed(texts: Sequence[str]) -> list[Gate]:
@@ -124,7 +127,8 @@ def check(gates: Sequence[Gate], finished: Mapping[str, Mapping[str, Estimate]])
 
 
 def check_robust(gates: Sequence[RobustGate], run: str, robust: AttackResult) -> None:
-    """Raises GateNotMet where the robust accuracy is too low, ConfigError for a radius that was not attacked."""
+    """Raises GateNotMet if the robust accuracy is too low, ConfigError for a radius that was not
+    attacked."""
     _all_met([gate.missed(run, robust.robust_accuracy(gate.eps)) for gate in gates])
 
 

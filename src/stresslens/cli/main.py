@@ -1,4 +1,5 @@
-"""The command line: one file a command. torch is imported only inside a command, so that --help answers at once."""
+"""The command line: one file per command. torch is imported only inside a command, so that --help
+is fast."""
 
 from __future__ import annotations
 
@@ -31,9 +32,10 @@ from stresslens.core.text import notices_are_sentences
 
 app = typer.Typer(
     name="stresslens",
-    help="Trains image classifiers, attacks them, hardens them, looks inside them, and says which differences are real.\n\n"
-    "Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 3 data, 4 training diverged, 5 a gate not met, "
-    "130/143 stopped by a signal after saving, 141 output closed.",
+    help="Trains image classifiers, attacks them, hardens them, looks inside them, and says which "
+    "differences are real.\n\n"
+    "Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 3 data, 4 training diverged, "
+    "5 a gate not met, 130/143 stopped by a signal after saving, 141 output closed.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -51,8 +51,8 @@ FailUnder = Annotated[
     list[str] | None,
     typer.Option(
         "--fail-under",
-        help="score=value, for example accuracy=0.97, or accuracy.low=0.97 for the lower end of its interval; "
-        "exit code 5 if a run is below.",
+        help="score=value, for example accuracy=0.97, or accuracy.low=0.97 for the lower end of its "
+        "interval; exit code 5 if a run is below.",
         show_default=False,
     ),
 ]

@@ -13,7 +13,8 @@ def report(
 ) -> None:
     """Write the report pages from files.
 
-    It writes report.html again, for a study and each of its runs or for one run. It needs no model and no GPU.
+    It writes report.html again, for a study and each of its runs or for one run. It needs no model
+    and no GPU.
     """
     from stresslens.report.page import write_report
 

@@ -54,8 +54,8 @@ def run(
 ) -> None:
     """Run a study and write its report.
 
-    A study is every variant with every seed, their comparison, and the report. After a stop, even by kill -9, the
-    same command resumes; what is finished is not done again.
+    A study is every variant with every seed, their comparison, and the report. After a stop, even by
+    kill -9, the same command resumes; what is finished is not done again.
     """
     from stresslens.config import study_file
 
@@ -76,14 +76,55 @@ def carry_out_study(
     verbose: bool,
 ) -> None:
     """Carries out the study, prints its verdicts and checks its gates."""
-    from dataclasses import asdict, replace
-
     from stresslens.cli import gates
     from stresslens.comparison.schema import ComparisonFile
-    from stresslens.config import study_file
     from stresslens.study import pipeline
 
-    asked = gates.parsed(fail_under)
+    required = gates.parsed(fail_under)
+    study = _with_device_and_seed(study, device, seed)
+    if dry_run:
+        _print_resolved(study)
+        return
+    finished: dict[str, dict[str, Estimate]] = {}
+    serious: dict[str, None] = {}
+    total = len(study.runs) * len(study.seeds)
+    prints_progress = not (quiet or as_json)
+
+    def on_finished(task: Task, record: RunRecord) -> None:
+        scores = record.scores.get("test", {})
+        # an unknown score stops the study before the other runs are trained
+        gates.check_known(required, f"{task.run}/seed-{task.seed}", scores)
+        finished[f"{task.run}/seed-{task.seed}"] = scores
+        serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
+        if prints_progress:
+            print_finished(len(finished), total, task, record, scores.get("accuracy"))
+
+    started = time.perf_counter()
+    folder = pipeline.run(
+        study,
+        out=out,
+        jobs=jobs,
+        show=lambda task: progress(task, verbose) if prints_progress else silent,
+        tell=on_finished,
+        say=lambda line: typer.echo(line, err=True) if prints_progress else None,
+    )
+    compared = ComparisonFile.read(folder / "comparison.json")
+    if as_json:
+        paths = {"folder": str(folder), "report": str(folder / "report.html")}
+        print_json({"study": study.name, **paths, "comparison": compared.as_json()})
+    else:
+        print_verdicts(compared)
+        print_serious(list(serious))
+        print_audits(folder)
+        if not quiet:
+            typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
+    gates.check(required, finished)
+
+
+def _with_device_and_seed(study: Study, device: str | None, seed: int | None) -> Study:
+    """The study with the device and the only seed of the command line, if given."""
+    from dataclasses import replace
+
     if device is not None:
         runs = [
             replace(run, config=replace(run.config, train=replace(run.config.train, device=device)))
@@ -93,66 +134,34 @@ def carry_out_study(
     if seed is not None:
         if study.repeats is not None and seed not in study.seeds:
             raise ConfigError(
-                f"--seed {seed}: this study's repeats are {study.seeds[0]} to {study.seeds[-1]}, one for each division"
+                f"--seed {seed}: this study's repeats are {study.seeds[0]} to {study.seeds[-1]}, "
+                "one for each division"
             )
         study = replace(study, seeds=[seed])
-    if dry_run:
-        resolved = {run.name: study_file.as_values(run.config) for run in study.runs}
-        swept = (
-            {}
-            if study.sweep is None
-            else {"sweep": {**asdict(study.sweep), "trials": study.sweep.size * len(study.runs)}}
-        )
-        print_json(
-            {
-                "study": study.name,
-                "seeds": study.seeds,
-                "runs": resolved,
-                "contrasts": study.contrasts,
-                **swept,
-            }
-        )
-        return
-    finished: dict[str, dict[str, Estimate]] = {}
-    serious: dict[str, None] = {}
-    total = len(study.runs) * len(study.seeds)
-    talks = not (quiet or as_json)
+    return study
 
-    def tell(task: Task, record: RunRecord) -> None:
-        scores = record.scores.get("test", {})
-        # before the other runs are trained in vain
-        gates.check_known(asked, f"{task.run}/seed-{task.seed}", scores)
-        finished[f"{task.run}/seed-{task.seed}"] = scores
-        serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
-        if talks:
-            print_finished(len(finished), total, task, record, scores.get("accuracy"))
 
-    started = time.perf_counter()
-    folder = pipeline.run(
-        study,
-        out=out,
-        jobs=jobs,
-        show=lambda task: progress(task, verbose) if talks else silent,
-        tell=tell,
-        say=lambda line: typer.echo(line, err=True) if talks else None,
+def _print_resolved(study: Study) -> None:
+    """Print the resolved study as JSON (`--dry-run`)."""
+    from dataclasses import asdict
+
+    from stresslens.config import study_file
+
+    resolved = {run.name: study_file.as_values(run.config) for run in study.runs}
+    swept = (
+        {}
+        if study.sweep is None
+        else {"sweep": {**asdict(study.sweep), "trials": study.sweep.size * len(study.runs)}}
     )
-    compared = ComparisonFile.read(folder / "comparison.json")
-    if as_json:
-        print_json(
-            {
-                "study": study.name,
-                "folder": str(folder),
-                "report": str(folder / "report.html"),
-                "comparison": compared.as_json(),
-            }
-        )
-    else:
-        print_verdicts(compared)
-        print_serious(list(serious))
-        print_audits(folder)
-        if not quiet:
-            typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
-    gates.check(asked, finished)
+    print_json(
+        {
+            "study": study.name,
+            "seeds": study.seeds,
+            "runs": resolved,
+            "contrasts": study.contrasts,
+            **swept,
+        }
+    )
 
 
 def _check_is_run(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: tables, progress, JSON for machines."""
+"""Terminal output: tables, verdicts, progress lines, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 VERDICTS = 24
+"""If there are more verdicts, those that are not distinguishable are not printed."""
 CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
-"""Of more, those of real differences alone are printed."""
 
 
 def silent(position: TrainingState, epochs: int, done: float) -> None:
@@ -37,8 +37,8 @@ def silent(position: TrainingState, epochs: int, done: float) -> None:
 
 
 def progress(task: Task, verbose: bool) -> Show:
-    """One line that is written over on a terminal; elsewhere a line every ten seconds (every second
-    with -v)."""
+    """A progress line that is overwritten on a terminal; elsewhere a line every ten seconds (every
+    second with -v)."""
     began = time.perf_counter()
     first: list[float] = []
     last = [began]
@@ -52,7 +52,10 @@ def progress(task: Task, verbose: bool) -> Show:
         last[0] = now
         rate = (done - first[0]) / (now - began)
         left = f"{duration((1 - done) / rate)} left" if rate > 0 else "…"
-        line = f"{task.run} seed {task.seed}: epoch {position.epoch}/{epochs}, loss {position.last_loss:.4f}, {left}"
+        line = (
+            f"{task.run} seed {task.seed}: epoch {position.epoch}/{epochs}, "
+            f"loss {position.last_loss:.4f}, {left}"
+        )
         if terminal:
             filled = round(24 * done)
             sys.stderr.write(f"\r\x1b[K[{'█' * filled}{'·' * (24 - filled)}] {line}\r")
@@ -63,15 +66,19 @@ def progress(task: Task, verbose: bool) -> Show:
     return show
 
 
-def print_finished(place: int, total: int, task: Task, record: RunRecord, accuracy: Estimate | None) -> None:
-    """A line on a run that is done, the how manyth of how many, and one on the weights it began with."""
-    training, begun = record.training, record.weights
+def print_finished(
+    position: int, total: int, task: Task, record: RunRecord, accuracy: Estimate | None
+) -> None:
+    """Print a line on a finished run with its position in the queue, for example [3/9], and a line
+    on its initial weights, if it has any."""
+    training, weights = record.training, record.weights
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
-    how = f"{training.epochs} epochs" if training.epochs is not None else "fitted"
-    line = f"[{place:>{len(str(total))}}/{total}] {task.run} seed {task.seed}: {scored}, {how} in {training.seconds:.1f} s"
-    print(line, file=sys.stderr)
-    if begun:
-        print(f"    {'; '.join(filter(None, [begun.said, begun.input]))}", file=sys.stderr)
+    length = f"{training.epochs} epochs" if training.epochs is not None else "fitted"
+    queue = f"[{position:>{len(str(total))}}/{total}]"
+    time_taken = f"{length} in {training.seconds:.1f} s"
+    print(f"{queue} {task.run} seed {task.seed}: {scored}, {time_taken}", file=sys.stderr)
+    if weights:
+        print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
@@ -83,19 +90,21 @@ def print_scores(scores: dict[str, Estimate], title: str) -> None:
 
 
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
-    """The headline, and each contrast's verdict; below those not distinguishable (with `plans`,
-    below all) what it would take."""
+    """Print the headline and each contrast's verdict. Below verdicts that are not distinguishable
+    (with `plans`, below all), print how many images and seeds would be needed."""
     contrasts = {contrast.verdict: contrast for contrast in compared.contrasts}
-    told = compared.verdicts
-    if len(told) > VERDICTS:
-        told = [verdict for verdict in told if verdict not in contrasts or contrasts[verdict].real][:VERDICTS]
-    for verdict in told:
+    printed = compared.verdicts
+    if len(printed) > VERDICTS:
+        printed = [verdict for verdict in printed if verdict not in contrasts or contrasts[verdict].real][
+            :VERDICTS
+        ]
+    for verdict in printed:
         print(verdict)
         contrast = contrasts.get(verdict)
         if contrast and (plans or not contrast.real):
             print(f"    {contrast.plan}")
-    if len(told) < len(compared.verdicts):
-        more = len(compared.verdicts) - len(told)
+    if len(printed) < len(compared.verdicts):
+        more = len(compared.verdicts) - len(printed)
         print(f"{more} more, most of them not distinguishable, are in the report and in comparison.json")
     for pair in compared.robustness:
         print(pair.verdict)
@@ -103,9 +112,11 @@ def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
         print(f"claim: {claim.claim}. {claim.sentence}")
 
 
-def print_comparison(found: FolderComparison, *, plans: bool) -> None:
-    """Accuracies as a table, then the verdicts on them, and on what each costs."""
-    compared = found.comparison
+def print_comparison(result: FolderComparison, *, plans: bool) -> None:
+    """Print the accuracies as a table, then the verdicts on accuracy and on costs."""
+    from stresslens.comparison.folders import KIND_NAMES
+
+    compared = result.comparison
     rows = [
         [
             name,
@@ -117,7 +128,11 @@ def print_comparison(found: FolderComparison, *, plans: bool) -> None:
         for name, e in compared.recipes.items()
     ]
     metric = compared.metric
-    print_table([found.kind, metric, "95 % interval", "images", "method"], rows, f"{compared.split} {metric}")
+    print_table(
+        [KIND_NAMES[result.kind], metric, "95 % interval", "images", "method"],
+        rows,
+        f"{compared.split} {metric}",
+    )
     print_verdicts(compared, plans=plans)
     for cost in compared.costs:
         print(cost.verdict)
@@ -137,13 +152,13 @@ def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One document on standard output."""
+    """Print one JSON document on standard output."""
     print(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 class Advance:
-    """Listens to `core.progress`: one line that is written over on a terminal, elsewhere a line
-    every ten seconds."""
+    """Progress listener for `core.progress`: one line that is overwritten on a terminal, elsewhere
+    a line every ten seconds."""
 
     def __init__(self) -> None:
         self.what, self.began, self.shown = "", 0.0, 0.0
@@ -164,14 +179,14 @@ class Advance:
 
 
 def print_serious(evidence: Sequence[str]) -> None:
-    """What the data check found, of what may make the figures above worthless."""
+    """Print serious findings of the data check, which may make the numbers above useless."""
     for each in evidence:
         print(f"data: serious: {each}")
 
 
 def print_audits(folder: Path) -> None:
-    """The signs that audits found on the robustness of a study's runs, each once with the runs that
-    show it."""
+    """Print the audit signs on the attacks of a study's runs, each once with the runs that show
+    it."""
     from stresslens.core.run_folder import run_folders
     from stresslens.robustness.result_file import ResultFile
 
@@ -183,13 +198,13 @@ def print_audits(folder: Path) -> None:
                     name = f"{run.path.parent.name} {run.path.name} ({finding.evidence})"
                     found.setdefault((finding.severity, finding.audit), []).append(name)
     for (severity, audit), runs in sorted(found.items(), reverse=True):
-        print(
-            f"attacks: {severity}: {audit}: {'; '.join(runs[:3])}{f'; and {len(runs) - 3} more' if len(runs) > 3 else ''}"
-        )
+        more = f"; and {len(runs) - 3} more" if len(runs) > 3 else ""
+        print(f"attacks: {severity}: {audit}: {'; '.join(runs[:3])}{more}")
 
 
 def print_findings(found: Sequence[Finding]) -> None:
-    """Signs of trouble first, the serious before the minor, each with its evidence and examples."""
+    """Print the findings: signs first, serious before minor, each with its evidence and
+    examples."""
     order = {"serious": 0, "minor": 1, "none": 2}
     marks = {"serious": "✗ serious", "minor": "! minor"}
     for finding in sorted(found, key=lambda f: (order[f.severity], f.status == "not checked")):
@@ -204,7 +219,7 @@ def print_findings(found: Sequence[Finding]) -> None:
 
 
 def print_runs(out: Path, as_json: bool) -> None:
-    """The runs below a folder, with what they came to."""
+    """Print the runs below a folder, with status, test accuracy and epochs."""
     from stresslens.core.files import UnreadableRun
     from stresslens.core.run_folder import run_folders
     from stresslens.evaluation.record import RunRecord, read_record
@@ -247,7 +262,8 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
 def print_predictions(
     rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, unfitted: str
 ) -> None:
-    """A table, and below it what the probabilities and the out-of-distribution mark mean."""
+    """Print a table of predictions, and below it what the probabilities and the out-of-distribution
+    mark mean."""
     cells = []
     for row in rows:
         (first, probability), *others = row.classes
@@ -261,10 +277,10 @@ def print_predictions(
                 "out of distribution" if row.out_of_distribution else "",
             ]
         )
-    print_table(["picture", "class", "probability", "next", ""], cells, "predictions")
+    print_table(["image", "class", "probability", "next", ""], cells, "predictions")
     on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {unfitted}"
     flag = (
-        f"{100 * rate:.2g} % of images like the validation images are called out of distribution by mistake"
+        f"{100 * rate:.2g} % of images like the validation images are marked out of distribution by mistake"
         if rate
         else "out-of-distribution images are not marked"
     )
@@ -272,10 +288,11 @@ def print_predictions(
 
 
 def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
-    """One line for each image, as they come; returns the files that could not be read, which have none."""
+    """Print one CSV line for each image as it arrives. Returns the files that could not be read;
+    they have no line."""
     writer = csv.writer(sys.stdout)
     ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
-    # `unlike` and `p_like` are the names of version 0.1, for one more version.
+    # `unlike` and `p_like` are the names of version 0.1; they stay for one more version.
     writer.writerow(["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"])
     unreadable = []
     for row in rows:
@@ -290,7 +307,8 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
 
 
 def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile], run: Path) -> None:
-    """The quality of each explainer's maps, what they fail, what views say, and where all is."""
+    """Print the quality of each explainer's maps, the checks they fail, the results of views, and
+    the folders."""
     rows = []
     for result in maps:
         checks = result.quality.checks if result.quality else {}
@@ -302,14 +320,14 @@ def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile
         print_table(["", *CHECKS], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
     for result in maps:
         for failed in result.quality.failed if result.quality else ():
-            print(f"{result.explainer}: not to be trusted here: {failed}")
+            print(f"{result.explainer}: not reliable here: {failed}")
         for note in result.notes:
             print(f"{result.explainer}: {note}")
-    for seen in views:
-        for line in seen.said:
-            print(f"{seen.view}: {line}")
-    folders = [name for name, there in (("explanations", maps), ("views", views)) if there]
-    print("pictures: " + ", ".join(str(run / name) for name in folders))
+    for view in views:
+        for line in view.said:
+            print(f"{view.view}: {line}")
+    folders = [name for name, results in (("explanations", maps), ("views", views)) if results]
+    print("images: " + ", ".join(str(run / name) for name in folders))
 
 
 def _with_interval(estimate: Estimate) -> str:
@@ -318,7 +336,8 @@ def _with_interval(estimate: Estimate) -> str:
 
 
 def print_robustness(result: ResultFile, title: str) -> None:
-    """Robust accuracy at each radius and what broke the images, each attack by itself, and the audits."""
+    """Print robust accuracy at each radius and what broke the images, each attack by itself, and
+    the audits."""
     rows = []
     for level in result.curve:
         robust = level.robust
@@ -331,9 +350,14 @@ def print_robustness(result: ResultFile, title: str) -> None:
                 by,
             ]
         )
-    heading = f"{title}: robust accuracy, {result.norm}, {result.protocol} protocol, n = {result.n} ({result.split})"
+    heading = (
+        f"{title}: robust accuracy, {result.norm}, {result.protocol} protocol, "
+        f"n = {result.n} ({result.split})"
+    )
     print_table(
-        ["radius", "still right", "95 % interval (Wilson)", "broken at this radius first, by"], rows, heading
+        ["radius", "robust accuracy", "95 % interval (Wilson)", "first broken at this radius, by"],
+        rows,
+        heading,
     )
     for attack in result.individual_attacks:
         cells = []
@@ -341,18 +365,18 @@ def print_robustness(result: ResultFile, title: str) -> None:
             top5 = f"{100 * row.top5.value:.1f} %" if row.top5 else ""
             odd = [
                 f"{row.outside} outside the ball" if row.outside else "",
-                f"{row.silent} lost" if row.silent else "",
+                f"{row.silent} found but not returned" if row.silent else "",
             ]
             right = f"{100 * row.accuracy.value:.1f} %"
             cells.append([f"{row.eps:.4g}", right, top5, ", ".join(filter(None, odd))])
         print_table(
-            ["radius", "right", "among the first 5", ""],
+            ["radius", "accuracy", "top-5 accuracy", ""],
             cells,
-            f"{attack.label} by itself, as it returned them",
+            f"{attack.label} by itself, on the images it returned",
         )
     cost = result.cost
     print(
-        f"{duration(cost.seconds or 0.0)} for the attacks ({cost.gradients or 0:,} gradients, {cost.forwards or 0:,} forward "
-        f"passes), {duration(cost.audit_seconds or 0.0)} for the audits"
+        f"{duration(cost.seconds or 0.0)} for the attacks ({cost.gradients or 0:,} gradients, "
+        f"{cost.forwards or 0:,} forward passes), {duration(cost.audit_seconds or 0.0)} for the audits"
     )
     print_findings(result.findings)

@@ -64,7 +64,8 @@ def train(
     ]
     if idle:
         raise ConfigError(
-            f"{idle[0]}: means nothing to the estimator {registry.name_and_options('estimators', what)[0]}; leave it out"
+            f"{idle[0]}: means nothing to the estimator "
+            f"{registry.name_and_options('estimators', what)[0]}; leave it out"
         )
     try:
         values = {"data": data_value(data), kind: what, "runs": {name: {}}, **tracked}

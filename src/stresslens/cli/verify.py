@@ -80,9 +80,10 @@ def verify(
     else:
         n, robust, held = len(recount.broken), recount.robust, int(recount.broken.sum())
         typer.echo(
-            f"{held} of {recount.given} adversarial images hold ({recount.norm}, radius at most {recount.eps:.4g}; they need up to "
-            f"{recount.largest:.4g}). Of {n} images {100 * recount.clean.value:.1f} % are right unattacked, and "
-            f"{100 * robust.value:.1f} % ({100 * robust.low:.1f} to {100 * robust.high:.1f}) still are."
+            f"{held} of {recount.given} adversarial images hold ({recount.norm}, radius at most "
+            f"{recount.eps:.4g}; they need up to {recount.largest:.4g}). Of {n} images "
+            f"{100 * recount.clean.value:.1f} % are right unattacked, and {100 * robust.value:.1f} % "
+            f"({100 * robust.low:.1f} to {100 * robust.high:.1f}) still are."
         )
         print_findings(recount.findings)
     serious = [

@@ -1,5 +1,5 @@
-"""Which differences between recipes are real: over their seeds and their test images, from saved
-predictions alone."""
+"""Accuracy differences between variants, tested over seeds and test images, from saved predictions
+alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from stresslens.comparison.difference import (
     with_holm,
 )
 from stresslens.comparison.schema import ComparisonFile, DifferenceMatrix, ErrorsByClass
-from stresslens.comparison.tested_run import Recipes, Tested, recipes_of, tested_of
+from stresslens.comparison.tested_run import Tested, VariantFolders, tested_of, variants_of
 from stresslens.config.study_record import read_study_record
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
@@ -31,17 +31,17 @@ from stresslens.metrics import random_effects
 LARGEST_MATRIX = 24
 
 Contrasts = Sequence[tuple[str, str, str]]
-"""What is compared: the contrast's name, a and b."""
+"""The pairs to compare: the contrast's name, a and b."""
 
 
 def accuracy_of(right: Right) -> Estimate:
-    """A recipe's accuracy over its seeds and images (Wilson's interval with one seed); `n` is the
+    """A variant's accuracy over its seeds and images (Wilson's interval with one seed). `n` is the
     number of images."""
     return random_effects.proportion(right, level=LEVEL)
 
 
 def compare_accuracy(
-    recipes: Recipes,
+    variants: VariantFolders,
     contrasts: Contrasts,
     *,
     split: str = "test",
@@ -49,16 +49,16 @@ def compare_accuracy(
     metric: str = "accuracy",
     read: Callable[[RunFolder, str], Tested] = tested_of,
 ) -> ComparisonFile:
-    """Each recipe's accuracy, each contrast's difference, errors by class and costs, and all pairs
-    of up to 24 recipes.
+    """Compute each variant's accuracy, each contrast's difference, errors by class and costs. For 3
+    to 24 variants, also compute the matrix of all pairs.
 
-    A contrast is taken over the seeds that both recipes have finished, and only where each was
-    tested on the same images; otherwise the verdict says that it was not. `ask` is the difference
-    the plans are for; `read` gives a run's answers on a split.
+    A contrast uses the seeds that both variants have finished. Both must have been tested on the
+    same images; otherwise the verdict says that they were not compared. `ask` is the difference
+    that the plans are for. `read` loads a run's predictions on a split.
     """
     tested = {
         name: {seed: read(folder, split) for seed, folder in folders.items()}
-        for name, folders in recipes.items()
+        for name, folders in variants.items()
         if folders
     }
     accuracies = {
@@ -68,7 +68,7 @@ def compare_accuracy(
     for contrast, a, b in contrasts:
         pairs.add(contrast, a, b, tested, ask)
     differences = with_holm(pairs.differences)
-    records = {name: {seed: each.record for seed, each in seeds.items()} for name, seeds in tested.items()}
+    records = {name: {seed: run.record for seed, run in seeds.items()} for name, seeds in tested.items()}
     headline = _headline(accuracies, tested) if accuracies else []
     verdicts = [*headline, *(d.verdict for d in differences), *pairs.refused, *pairs.left_out]
     compared = ComparisonFile(
@@ -90,7 +90,7 @@ def compare_accuracy(
 
 @dataclass
 class _Pairs:
-    """The pairs of the contrasts as far as they can be compared, and in words those that cannot."""
+    """The contrasts that can be compared, and a sentence for each one that cannot."""
 
     differences: list[Difference] = field(default_factory=list)
     errors: list[ErrorsByClass] = field(default_factory=list)
@@ -108,62 +108,65 @@ class _Pairs:
         if missing := " and ".join(name for name in (a, b) if name not in tested):
             self.refused.append(f"{a} and {b} were not compared: {missing} has no finished run")
             return
-        found = paired_accuracy(contrast, a, b, tested, ask)
-        if not isinstance(found, Difference):
-            self.refused.append(found)
+        difference = paired_accuracy(contrast, a, b, tested, ask)
+        if not isinstance(difference, Difference):
+            self.refused.append(difference)
             return
-        self.differences.append(found)
+        self.differences.append(difference)
         seeds = [
-            (one.right, tested[b][seed].right, one.labels)
-            for seed, one in tested[a].items()
+            (tested_a.right, tested[b][seed].right, tested_a.labels)
+            for seed, tested_a in tested[a].items()
             if seed in tested[b]
         ]
-        counts = errors_by_class.of_classes(seeds)
+        counts = errors_by_class.count_errors(seeds)
         self.errors.append(ErrorsByClass(contrast=contrast, a=a, b=b, seeds=len(seeds), **counts))
-        alone = {
+        unpaired = {
             f"{name}/{seed}"
             for name, other in ((a, b), (b, a))
             for seed in tested[name].keys() - tested[other].keys()
         }
-        if alone:
+        if unpaired:
             self.left_out.append(
-                f"left out of {a} against {b}, for want of a partner: {', '.join(sorted(alone))}"
+                f"left out of {a} against {b}, because the other has no run of this seed: "
+                + ", ".join(sorted(unpaired))
             )
 
 
 def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | None = None) -> ComparisonFile:
-    """`compare_accuracy` of a study's folder: the runs, seeds, contrasts and claims of its
-    study.json, as far as they are finished."""
+    """Run `compare_accuracy` on a study's folder: the finished runs, the contrasts and the claims
+    of its study.json."""
     study = read_study_record(folder)
-    recipes = recipes_of(folder, lambda each: each.predictions(split).exists())
-    compared = compare_accuracy(recipes, study.contrasts, split=split, ask=ask)
+    variants = variants_of(folder, lambda run: run.predictions(split).exists())
+    compared = compare_accuracy(variants, study.contrasts, split=split, ask=ask)
     compared.claims = claims.judged_claims(study.claims, compared.contrasts, folder.parent)
     return compared
 
 
 def _accuracy(seeds: list[Tested]) -> Estimate | None:
-    """None where the seeds were tested on different images, and not by design."""
-    if not any(seeds[0].unlike(other) for other in seeds[1:]):
-        return accuracy_of(np.stack([each.right for each in seeds]).astype(np.float32))
-    divisions = [each.division for each in seeds if each.division]
+    """The accuracy over the seeds. None if the seeds were tested on different images and the study
+    does not divide the images anew for each seed."""
+    if not any(seeds[0].mismatch(other) for other in seeds[1:]):
+        return accuracy_of(np.stack([seed.right for seed in seeds]).astype(np.float32))
+    divisions = [seed.division for seed in seeds if seed.division]
     if len(divisions) < len(seeds):
         return None
-    estimate, _ = estimate_over_divisions(np.array([each.right.mean() for each in seeds]), divisions)
+    estimate, _ = estimate_over_divisions(np.array([seed.right.mean() for seed in seeds]), divisions)
     return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
 def paired_accuracy(
     contrast: str, a: str, b: str, tested: Mapping[str, Mapping[str, Tested]], ask: float | None
 ) -> Difference | str:
-    """The difference over the seeds both have, or why there is none."""
+    """The difference over the seeds that both variants have, or a sentence that says why there is
+    none."""
     pairs = [(tested[a][seed], tested[b][seed]) for seed in tested[a] if seed in tested[b]]
     if not pairs:
         return f"{a} and {b} were not compared: they have no finished seed in common"
     split = pairs[0][0].split
     for one, other in pairs:
-        if why := one.unlike(other):
+        if why := one.mismatch(other):
             return f"{a} and {b} were not compared: {why}"
-    if not any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
+    if not any(pairs[0][0].mismatch(one) for one, _ in pairs[1:]):
         right = [np.stack([pair[side].right for pair in pairs]).astype(np.float32) for side in (0, 1)]
         return replace(
             difference_of(contrast, a, b, *right, ask=ask), under=pairs[0][0].under, threat=pairs[0][0].threat
@@ -177,14 +180,15 @@ def paired_accuracy(
 
 
 def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> DifferenceMatrix:
-    """Every pair, the row minus the column, Holm over the pairs; null where a pair cannot be compared."""
+    """Every pair: accuracy of the row minus accuracy of the column. Holm's correction is over the
+    pairs. None where a pair cannot be compared."""
     pairs = [paired_accuracy("", b, a, tested, None) for a, b in itertools.combinations(names, 2)]
     differences = with_holm([pair for pair in pairs if isinstance(pair, Difference)])
-    place = {name: k for k, name in enumerate(names)}
+    index = {name: k for k, name in enumerate(names)}
     empty: list[list[Any]] = [[None] * len(names) for _ in names]
     cells = {key: [list(row) for row in empty] for key in ("difference", "low", "high", "p_holm", "real")}
     for d in differences:
-        row, column, e = place[d.b], place[d.a], d.difference
+        row, column, e = index[d.b], index[d.a], d.difference
         for key, above, below in (
             ("difference", e.value, -e.value),
             ("low", e.low, -e.high),
@@ -196,16 +200,16 @@ def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> Dif
     return DifferenceMatrix(recipes=names, **cells)
 
 
-def _headline(recipes: Mapping[str, Estimate], tested: Mapping[str, Mapping[str, Tested]]) -> list[str]:
-    """Which recipe scored highest, if they can be ranked at all."""
-    best = max(recipes, key=lambda name: recipes[name].value)
-    e = recipes[best]
+def _headline(variants: Mapping[str, Estimate], tested: Mapping[str, Mapping[str, Tested]]) -> list[str]:
+    """The variant with the highest accuracy, if the variants can be ranked."""
+    best = max(variants, key=lambda name: variants[name].value)
+    e = variants[best]
     scored = f"{best}, {e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"
     under = next(iter(tested[best].values())).under
     measured = f"robust accuracy under {under}" if under else "accuracy"
-    if len(recipes) == 1:
+    if len(variants) == 1:
         return [f"{measured}: {scored}"]
-    first, *others = (next(iter(tested[name].values())) for name in recipes)
-    if any(first.unlike(other) and first.division is None for other in others):
-        return ["the runs were tested on different images, so that no ranking is to be had"]
+    first, *others = (next(iter(tested[name].values())) for name in variants)
+    if any(first.mismatch(other) and first.division is None for other in others):
+        return ["the runs were tested on different images, so they cannot be ranked"]
     return [f"highest mean {measured}: {scored}"]

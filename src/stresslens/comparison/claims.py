@@ -1,4 +1,4 @@
-"""What somebody concluded from a contrast, held against what the study finds."""
+"""Claims of a study file about its contrasts, checked against the measured differences."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ FINDINGS = {
 def judged_claims(
     claims: Sequence[StatedClaim], contrasts: Sequence[Contrast], runs: Path
 ) -> list[JudgedClaim]:
-    """Each claim, that the second run of a contrast's pairs is better, with what is found of it
-    pair by pair, and one sentence.
+    """Judge each claim that the second run of a contrast's pairs is better: a finding for each
+    pair, and one sentence.
 
-    A pair's difference is an artefact when a study that repeats the claim's own protocol
-    (`protocol`, in the same folder of runs) finds it really better, this one does not, and what
-    that one found lies beyond this one's interval; in part, where this interval still reaches half
-    of it.
+    A difference is an artefact of the protocol when three things hold: a study that repeats the
+    claim's own protocol (`protocol`, in the same folder of runs) finds a real improvement, this
+    study does not, and the other study's difference lies beyond this study's interval. It is partly
+    an artefact if this study's interval reaches at least half of the other study's difference.
     """
-    own = [
+    pairs_of_claims = [
         [c for c in contrasts if c.contrast == claim.contrast and (c.a, c.b) in claim.pairs]
         for claim in claims
     ]
-    return [_judged(claim, pairs, runs) for claim, pairs in zip(claims, own)]
+    return [_judged(claim, pairs, runs) for claim, pairs in zip(claims, pairs_of_claims)]
 
 
 def _judged(claim: StatedClaim, pairs: Sequence[Contrast], runs: Path) -> JudgedClaim:
-    there = _contrasts_of(runs, claim.protocol, claim.contrast)
-    found = [_finding(pair, there.get((pair.a, pair.b))) for pair in pairs]
-    counts = {kind: found.count(kind) for kind in FINDINGS if kind in found}
+    by_protocol = _contrasts_of(runs, claim.protocol, claim.contrast)
+    findings = [_finding(pair, by_protocol.get((pair.a, pair.b))) for pair in pairs]
+    counts = {kind: findings.count(kind) for kind in FINDINGS if kind in findings}
     several = len(pairs) > 1
     parts = [
         f"{FINDINGS[kind]}{f' for {n} of {len(pairs)} pairs' if several else ''}"
         for kind, n in counts.items()
     ]
     artefacts = [
-        f"{pair.a} to {pair.b}: {_points(there[pair.a, pair.b].difference.value)} there, "
+        f"{pair.a} to {pair.b}: {_points(by_protocol[pair.a, pair.b].difference.value)} there, "
         f"{_with_interval(pair.difference)} here"
-        for pair, kind in zip(pairs, found)
+        for pair, kind in zip(pairs, findings)
         if kind in ("artefact", "partly")
     ]
     sentence = "; it ".join(parts) + (f" ({'; '.join(artefacts)})" if artefacts else "")
@@ -58,21 +58,21 @@ def _judged(claim: StatedClaim, pairs: Sequence[Contrast], runs: Path) -> Judged
         if any(pair.difference.unit == "images" for pair in pairs)
         else ""
     )
-    said = f"It {sentence}{of_weights}." if parts else "Its runs have not been compared."
-    return JudgedClaim(contrast=claim.contrast, claim=claim.claim, pairs=found, sentence=said)
+    text = f"It {sentence}{of_weights}." if parts else "Its runs have not been compared."
+    return JudgedClaim(contrast=claim.contrast, claim=claim.claim, pairs=findings, sentence=text)
 
 
-def _finding(pair: Contrast, there: Contrast | None) -> str:
-    here = pair.difference
+def _finding(pair: Contrast, by_protocol: Contrast | None) -> str:
+    ours = pair.difference
     if pair.real:
-        return "holds" if here.value > 0 else "opposite"
-    if there is None or not there.real or there.difference.value <= here.high:
+        return "holds" if ours.value > 0 else "opposite"
+    if by_protocol is None or not by_protocol.real or by_protocol.difference.value <= ours.high:
         return "noise"
-    return "partly" if here.high >= there.difference.value / 2 else "artefact"
+    return "partly" if ours.high >= by_protocol.difference.value / 2 else "artefact"
 
 
 def _contrasts_of(runs: Path, study: str | None, contrast: str) -> Mapping[tuple[str, str], Contrast]:
-    """What another study found of the same contrast, by pair; nothing where it was not run."""
+    """Another study's contrast of the same name, by pair; empty if that study has no comparison."""
     if study is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What recipes cost against each other: time, memory and parameters, from the records of finished runs."""
+"""Cost ratios of variants: time, memory and parameters, from the records of finished runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.paired import holm, resampled
 
-SAID = {
+PHRASES = {
     "seconds per epoch": "as long per epoch as",
     "seconds to the stop": "as long to the stop as",
     "seconds to score": "as long to score the test images as",
@@ -22,19 +22,19 @@ SAID = {
     "parameters": "as many parameters as",
     "multiply-adds": "as many multiply-adds for an image as",
 }
-"""What is compared, and how its ratio is said."""
+"""The measures that are compared, each with the words of its ratio."""
 
 SHORTEST = 0.1
-"""Seconds of scoring below which what else the machine does decides."""
+"""Seconds. A shorter scoring time is not compared, because other load on the machine decides it."""
 
 EXACT = ("parameters", "multiply-adds")
-"""Measures that no seed varies."""
+"""Measures that are the same for every seed."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A cost of b over that of a; the interval is over the seeds, NaN with one seed and where the
-    figure is exact."""
+    """A cost of b divided by that of a. The interval is over the seeds; it is NaN with one seed and
+    for an exact figure."""
 
     contrast: str
     a: str
@@ -46,8 +46,8 @@ class Ratio:
 
     @property
     def real(self) -> bool:
-        """The interval leaves 1 out and Holm's p is below 1 - level; of an exact figure, the ratio
-        is not 1."""
+        """Whether the interval excludes 1 and Holm's p is below 1 - level; for an exact figure,
+        whether the ratio is not 1."""
         if self.measure in EXACT:
             return self.ratio.value != 1
         return (self.ratio.low > 1 or self.ratio.high < 1) and self.p_holm < 1 - self.ratio.level
@@ -57,7 +57,8 @@ class Ratio:
         r = self.ratio
         more, less = (self.b, self.a) if r.value >= 1 else (self.a, self.b)
         times, *ends = (v if r.value >= 1 else 1 / v for v in (r.value, r.low, r.high))
-        statement = f"{more} {'has' if self.measure in EXACT else 'takes'} {_times(times)} times {SAID[self.measure]} {less}"
+        verb = "has" if self.measure in EXACT else "takes"
+        statement = f"{more} {verb} {_times(times)} times {PHRASES[self.measure]} {less}"
         if self.measure in EXACT:
             return statement if self.real else f"{self.a} and {self.b} have equally many {self.measure}"
         if r.n == 1:
@@ -83,7 +84,7 @@ class Ratio:
 
 
 def cost_of(record: RunRecord, measure: str) -> float | None:
-    """One measure of a run's record; None where it was not taken, or is 0."""
+    """One measure from a run's record; None if it was not measured or is 0."""
     training, scoring, layers = record.training, record.scoring.get("test"), record.layers
     value: float | None
     match measure:
@@ -101,8 +102,8 @@ def cost_of(record: RunRecord, measure: str) -> float | None:
 
 
 def ratio_of(contrast: str, a: str, b: str, measure: str, logs: Floats, *, level: float = 0.95) -> Ratio:
-    """The geometric mean of b / a over the seeds, from its logarithms (seeds,), with Student's t
-    interval and p on that scale."""
+    """The geometric mean of b / a over the seeds, from the logarithms of the ratios (seeds,).
+    Interval and p are Student's t on that scale."""
     mean, seeds = float(logs.mean()), len(logs)
     if measure in EXACT:
         return Ratio(
@@ -125,14 +126,15 @@ def compare_costs(
     *,
     level: float = 0.95,
 ) -> list[Ratio]:
-    """The ratios of every contrast over the seeds that both recipes have.
+    """The ratios of every contrast, over the seeds that both variants have.
 
-    Holm corrects those measured as a family of their own; one pair in several contrasts counts once.
+    Holm's correction covers the measured ratios as one family. A pair in several contrasts counts
+    once.
     """
     ratios: list[Ratio] = []
     for contrast, a, b in contrasts:
         seeds = [seed for seed in records.get(a, {}) if seed in records.get(b, {})]
-        for measure in SAID:
+        for measure in PHRASES:
             pairs = [
                 (cost_of(records[a][seed], measure), cost_of(records[b][seed], measure)) for seed in seeds
             ]

@@ -1,5 +1,5 @@
-"""The difference of two recipes in accuracy: its interval, its p, whether it is real, and what it would
-take to tell."""
+"""The accuracy difference of two variants: its interval, p, whether it is real, and how many images
+and seeds would be needed to tell."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Right = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Difference:
-    """Accuracy of b minus accuracy of a, with p before and after Holm, and what it would take to
-    tell a difference.
+    """Accuracy of b minus accuracy of a, with p before and after Holm's correction, and a plan: how
+    many images and seeds would be needed to tell a difference.
 
-    `divisions` says that each seed is another division of the same images, with `images` test
-    images each; `under` what the images went through before they were answered, and `threat` sets
-    apart what `under` describes alike.
+    `divisions`: each seed uses another division of the same images, with `images` test images each.
+    `under`: the attack on the images before they were classified, in words; empty without one.
+    `threat`: a full key of that attack, which separates attacks with the same `under`.
     """
 
     contrast: str
@@ -48,7 +48,7 @@ class Difference:
 
     @property
     def real(self) -> bool:
-        """Zero lies outside the interval, and Holm's p is below 1 - level."""
+        """Whether the interval excludes 0 and Holm's p is below 1 - level."""
         outside = self.difference.low > 0 or self.difference.high < 0
         return outside and self.p_holm < 1 - self.difference.level
 
@@ -70,11 +70,15 @@ class Difference:
             tail = (
                 ""
                 if self.seeds > 1
-                else "; one seed each, so this is about these weights, not about the recipes"
+                else "; one seed each, so this is about these weights, not about the variants"
             )
-            return f"{better} is {'more robust' if self.under else 'better'} than {worse}{under} by {points} {over}{tail}"
+            adjective = "more robust" if self.under else "better"
+            return f"{better} is {adjective} than {worse}{under} by {points} {over}{tail}"
         corrected = f"; p after Holm's correction {self.p_holm:.2f}" if d.low > 0 or d.high < 0 else ""
-        return f"{self.a} and {self.b} are not distinguishable{under}: {better} is ahead by {points} {over}{corrected}"
+        return (
+            f"{self.a} and {self.b} are not distinguishable{under}: "
+            f"{better} is ahead by {points} {over}{corrected}"
+        )
 
     @property
     def _over(self) -> str:
@@ -99,12 +103,13 @@ class Difference:
 def difference_of(
     contrast: str, a: str, b: str, right_a: Right, right_b: Right, *, ask: float | None = None
 ) -> Difference:
-    """Two recipes on the same images and seeds, paired over both; with one seed, two sets of weights.
+    """Compare two variants on the same images and seeds, paired over both. With one seed, this
+    compares two sets of weights.
 
-    Over several seeds interval and p are `crossed.paired`'s, and agree. Over one, p is McNemar's
-    exact test and the interval Bonett & Price's, widened to zero where the test does not reject.
-    `ask` is the difference the plan is for; None is `asked` of the one seen. `n` is the number of
-    images.
+    With several seeds, interval and p come from `random_effects.paired_random_effects`, and agree.
+    With one seed, p is McNemar's exact test; the interval is Bonett & Price's, widened to include
+    zero where the test does not reject. `ask` is the difference that the plan is for; None means
+    `planned_difference` of the observed one. `n` is the number of images.
     """
     delta = np.subtract(right_b, right_a, dtype=np.float32)
     seeds, images = delta.shape
@@ -122,7 +127,8 @@ def difference_of(
     estimate = Estimate(
         value, min(low, value), max(high, value), images, method, LEVEL, "both" if seeds > 1 else "images"
     )
-    return Difference(contrast, a, b, estimate, p, seeds, images, _plan(table, images, ask or asked(value)))
+    plan = _plan(table, images, ask or planned_difference(value))
+    return Difference(contrast, a, b, estimate, p, seeds, images, plan)
 
 
 def divided_difference_of(
@@ -134,23 +140,26 @@ def divided_difference_of(
     *,
     ask: float | None = None,
 ) -> Difference:
-    """Two recipes over J divisions of the same images: their accuracies' differences (J,), by the
-    corrected resampled t test."""
+    """Compare two variants over J divisions of the same images, by the corrected resampled t test
+    on the differences of their accuracies (J,)."""
     estimate, p = estimate_over_divisions(difference, divisions)
     estimate = replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
     train, test = _sizes(divisions)
-    ask = ask or asked(estimate.value)
+    ask = ask or planned_difference(estimate.value)
     needed = (train + test) * (
         resampled_reach(difference, test / train, grain=1 / test, level=LEVEL) / ask
     ) ** 2
     enough = f"these {len(difference)} divisions of {round(train + test):,} images {_enough(ask)}"
-    more = f"telling {_points(ask)} apart would take about {_rounded_up(needed)} images in all, divided in the same way"
+    more = (
+        f"telling {_points(ask)} apart would take about {_rounded_up(needed)} images in all, "
+        "divided in the same way"
+    )
     plan = enough if needed <= train + test else more
     return Difference(contrast, a, b, estimate, p, len(difference), estimate.n, plan, divisions=True)
 
 
 def estimate_over_divisions(values: Floats, divisions: Sequence[DivisionRecord]) -> tuple[Estimate, float]:
-    """The mean of one value a division with its interval and p; `n` is the number of test images of
+    """The mean of one value per division, with interval and p. `n` is the number of test images of
     a division."""
     train, test = _sizes(divisions)
     margin, p = resampled(values, test / train, grain=1 / test, level=LEVEL)
@@ -159,38 +168,43 @@ def estimate_over_divisions(values: Floats, divisions: Sequence[DivisionRecord])
 
 
 def _sizes(divisions: Sequence[DivisionRecord]) -> tuple[float, float]:
-    """Training and test images of a division, on average."""
+    """Mean number of training and of test images of a division."""
     n = len(divisions)
     return sum(each.train for each in divisions) / n, sum(each.test for each in divisions) / n
 
 
-def asked(seen: float) -> float:
-    """What a plan is for when nothing is asked: the difference seen, to half a point (from 5 on to
-    a whole one), at least half."""
+def planned_difference(seen: float) -> float:
+    """The default difference of a plan: the observed difference, rounded to half a point (to a
+    whole point from 5 points on), at least half a point."""
     step = 0.005 if abs(seen) < 0.05 else 0.01
     return max(0.005, round(abs(seen) / step) * step)
 
 
 def with_holm(differences: list[Difference]) -> list[Difference]:
-    """Holm's (1979) step-down correction over every tested pair of the study; one pair in several
-    contrasts counts once."""
+    """Apply Holm's (1979) step-down correction over every tested pair of the study. A pair in
+    several contrasts counts once."""
     corrected = holm({(d.a, d.b, d.under, d.threat): d.p for d in differences})
     return [replace(d, p_holm=corrected[d.a, d.b, d.under, d.threat]) for d in differences]
 
 
 def _plan(table: random_effects.Crossed, images: int, ask: float) -> str:
     seeds, needed = random_effects.plan(table, ask, level=LEVEL)
-    asked_for = _points(ask)
+    difference = _points(ask)
     present = f"{table.seeds} seeds and {images:,} images" if table.seeds > 1 else f"{images:,} images"
     if needed is None:
         if seeds == table.seeds:
             return f"these {present} {_enough(ask)}"
-        return f"telling {asked_for} apart would take about {seeds} seeds on these {images:,} images"
+        return f"telling {difference} apart would take about {seeds} seeds on these {images:,} images"
     if math.isinf(needed):
-        return f"telling {asked_for} apart would take more than {random_effects.MOST_SEEDS:,} seeds or {random_effects.MOST_IMAGES:,} images"
+        return (
+            f"telling {difference} apart would take more than {random_effects.MOST_SEEDS:,} seeds "
+            f"or {random_effects.MOST_IMAGES:,} images"
+        )
     if seeds == 1:
-        return f"telling {asked_for} apart would take about {_rounded_up(needed)} images, for these weights alone"
-    return f"telling {asked_for} apart would take about {_rounded_up(needed)} images and {seeds} seeds"
+        suffix = ", for these weights alone"
+    else:
+        suffix = f" and {seeds} seeds"
+    return f"telling {difference} apart would take about {_rounded_up(needed)} images{suffix}"
 
 
 def _enough(ask: float) -> str:
@@ -203,6 +217,6 @@ def _points(difference: float) -> str:
 
 
 def _rounded_up(count: float) -> str:
-    """To two digits."""
+    """The count, rounded up to two digits."""
     step = 10 ** max(0, math.floor(math.log10(count)) - 1)
     return f"{math.ceil(count / step) * step:,}"

@@ -1,5 +1,5 @@
-"""Where two recipes err: on the images of each class, how often one alone is wrong, the other
-alone, and both."""
+"""Errors by class of two variants: how many images only the first gets wrong, only the second, and
+both."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Answered = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]
-"""Of one seed: whether a and b are right (images,), and the labels (images,)."""
+"""For one seed: whether a and b are correct (images,), and the labels (images,)."""
 
 
-def of_classes(seeds: Iterable[Answered]) -> dict[str, list[int]]:
-    """Counts for each class 0 … K-1, summed over the seeds: images, those that only a has wrong,
-    only b, and both."""
+def count_errors(seeds: Iterable[Answered]) -> dict[str, list[int]]:
+    """Counts for each class 0 … K-1, summed over the seeds: its images, those that only a gets
+    wrong, only b, and both."""
     answered = list(seeds)
     classes = 1 + max(int(labels.max()) for _, _, labels in answered)
     counts: dict[str, Any] = {

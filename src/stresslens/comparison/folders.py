@@ -1,4 +1,4 @@
-"""`compare A B …`: weight files, recipes, or a study's contrasts again, as the folders given say."""
+"""Compare folders (`stresslens compare A B …`): runs, variants, or the contrasts of a study."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import Any, Literal
 
 from stresslens.comparison import accuracy, robustness
 from stresslens.comparison.schema import ComparisonFile
-from stresslens.comparison.tested_run import Tested, recipes_of, tested_of
+from stresslens.comparison.tested_run import Tested, tested_of, variants_of
 from stresslens.config.study_record import read_study_record
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
 
 Kind = Literal["run", "recipe", "study"]
+KIND_NAMES: dict[Kind, str] = {"run": "run", "recipe": "variant", "study": "study"}
+"""The kinds in words; "recipe" stays in the JSON."""
 
 
 @dataclass(frozen=True)
 class FolderComparison:
-    """What `compare` finds of folders.
+    """The result of `compare`.
 
-    `kind` says whether they are runs (then the question is whether these weights differ), recipes
-    (over the seeds that both have finished), or a study. `regressions` are the verdicts on runs or
-    recipes that are really worse than the first.
+    `kind` says what the folders are: runs (do these weights differ?), variants (the value is
+    "recipe"; do they differ over the seeds that both have finished?), or a study. `regressions` are
+    the verdicts on runs or variants that are really worse than the first.
     """
 
     kind: Kind
@@ -38,50 +40,52 @@ class FolderComparison:
 def compare_folders(
     paths: Sequence[Path], *, split: str = "test", ask: float | None = None, metric: str = "accuracy"
 ) -> FolderComparison:
-    """The comparison of the folders of runs or recipes with the first, or of one study.
+    """Compare the folders of runs or variants with the first, or make the contrasts of one study
+    again.
 
-    `metric` is accuracy, or robust@RADIUS: the share of the attacked images that nothing broke at
-    any radius up to this.
+    `metric` is accuracy, or robust@RADIUS: the share of the attacked images that no attack broke at
+    any radius up to this one.
 
-    Raises ConfigError when the paths are no such folders, of several kinds, unfinished, or were not
+    Raises ConfigError if the paths are no such folders, of different kinds, unfinished, or were not
     tested on the same images.
     """
     kinds = {path: folder_kind(path) for path in paths}
     if len(set(kinds.values())) > 1:
-        told = ", ".join(f"{path} is a {kind}" for path, kind in kinds.items())
-        raise ConfigError(f"compare runs with runs, or recipes with recipes: {told}")
+        listed = ", ".join(f"{path} is a {KIND_NAMES[kind]}" for path, kind in kinds.items())
+        raise ConfigError(f"compare runs with runs, or variants with variants: {listed}")
     kind = kinds[paths[0]]
     if kind == "study":
         if len(paths) > 1:
             raise ConfigError(
-                "compare takes one study, whose contrasts it makes again; to compare recipes, give their folders"
+                "compare takes one study and makes its contrasts again; "
+                "to compare variants, give their folders"
             )
         return FolderComparison(kind, _compared_study(paths[0], split, ask, metric), [])
     if len(paths) < 2:
-        raise ConfigError(f"{paths[0]} is a {kind}; give at least one more to compare it with")
+        raise ConfigError(f"{paths[0]} is a {KIND_NAMES[kind]}; give at least one more to compare it with")
     names = _names(paths, kind)
-    recipes = {name: _seeds(path, kind, split) for name, path in zip(names, paths)}
-    first, *others = recipes
+    variants = {name: _seeds(path, kind, split) for name, path in zip(names, paths)}
+    first, *others = variants
     contrasts = [("against the first", first, other) for other in others]
     compared = accuracy.compare_accuracy(
-        recipes, contrasts, split=split, ask=ask, metric=metric, read=_reader(metric)
+        variants, contrasts, split=split, ask=ask, metric=metric, read=_reader(metric)
     )
     if compared.refused:
         raise ConfigError("\n".join(compared.refused))
-    worse = [each.verdict for each in compared.contrasts if each.real and each.difference.value < 0]
+    worse = [pair.verdict for pair in compared.contrasts if pair.real and pair.difference.value < 0]
     return FolderComparison(kind, compared, worse)
 
 
 def _compared_study(folder: Path, split: str, ask: float | None, metric: str) -> ComparisonFile:
     if metric == "accuracy":
         return accuracy.compare_study_accuracy(folder, split=split, ask=ask)
-    recipes = recipes_of(folder, lambda each: any(each.path.glob("robustness/*/result.json")))
+    variants = variants_of(folder, lambda run: any(run.path.glob("robustness/*/result.json")))
     contrasts, read = read_study_record(folder).contrasts, _reader(metric)
-    return accuracy.compare_accuracy(recipes, contrasts, split=split, ask=ask, metric=metric, read=read)
+    return accuracy.compare_accuracy(variants, contrasts, split=split, ask=ask, metric=metric, read=read)
 
 
 def _reader(metric: str) -> Callable[[RunFolder, str], Tested]:
-    """What a metric takes from a run. Raises ConfigError."""
+    """The function that loads what a metric needs from a run. Raises ConfigError."""
     if metric == "accuracy":
         return tested_of
     eps, key = robustness.robust_at(metric)
@@ -89,7 +93,7 @@ def _reader(metric: str) -> Callable[[RunFolder, str], Tested]:
 
 
 def folder_kind(path: Path) -> Kind:
-    """What a folder is. Raises ConfigError when it is none of the three."""
+    """The kind of a folder. Raises ConfigError if it is none of the three."""
     if (path / "record.json").is_file():
         return "run"
     if (path / "study.json").is_file():
@@ -97,28 +101,32 @@ def folder_kind(path: Path) -> Kind:
     if any(path.glob("seed-*/record.json")):
         return "recipe"
     raise ConfigError(
-        f"{path} is not the folder of a run (…/seed-0), of a recipe's seeds or of a study; `stresslens list runs` shows them"
+        f"{path} is not the folder of a run (…/seed-0), of a variant (…/VARIANT) or of a study; "
+        "`stresslens list runs` shows them"
     )
 
 
 def _names(paths: Sequence[Path], kind: Kind) -> list[str]:
-    """The shortest ends of the paths that tell them apart, of at least a run's name."""
+    """The shortest path endings that differ from each other; for runs at least VARIANT/seed-K."""
     for length in range(2 if kind == "run" else 1, max(len(path.resolve().parts) for path in paths)):
         names = ["/".join(path.resolve().parts[-length:]) for path in paths]
         if len(set(names)) == len(names):
             return names
-    raise ConfigError("a folder is given twice, and held against itself: " + ", ".join(map(str, paths)))
+    raise ConfigError("a folder is given twice: " + ", ".join(map(str, paths)))
 
 
 def _seeds(path: Path, kind: Kind, split: str) -> dict[str, RunFolder]:
-    """The finished runs of an argument, by seed; of a single run, whatever its seed."""
+    """The finished runs of a folder by seed. A single run gets the same key whatever its seed, so
+    that runs of different seeds are a pair."""
     if kind == "run":
         status = read_record(RunFolder(path)).status
         if status != "finished":
-            raise ConfigError(f"{path} is not finished ({status}); the command that made it goes on")
+            raise ConfigError(
+                f"{path} is not finished ({status}); run the command that made it again to resume it"
+            )
         return {"weights": RunFolder(path)}
     folders = [RunFolder(record.parent) for record in sorted(path.glob("seed-*/record.json"))]
     finished = {folder.path.name: folder for folder in folders if read_record(folder).status == "finished"}
     if not finished:
-        raise ConfigError(f"{path} has no finished seed; the command that made it goes on")
+        raise ConfigError(f"{path} has no finished seed; run the command that made it again to resume it")
     return finished

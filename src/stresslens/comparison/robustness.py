@@ -1,5 +1,5 @@
-"""Which differences in robustness are real: pairs of runs or recipes that were attacked in the same
-way on the same images."""
+"""Robust accuracy differences between runs or variants that were attacked in the same way on the
+same images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stresslens.comparison.accuracy import paired_accuracy
 from stresslens.comparison.difference import Difference, difference_of, with_holm
 from stresslens.comparison.schema import DifferenceAtRadius, RobustContrast, UncomparedPair
-from stresslens.comparison.tested_run import Recipes, Tested, recipes_of
+from stresslens.comparison.tested_run import Tested, VariantFolders, variants_of
 from stresslens.config.study_record import read_study_record
 from stresslens.core.ball import SAME, parse_radius, same_radius
 from stresslens.core.errors import ConfigError
@@ -25,20 +25,24 @@ from stresslens.evaluation.record import read_record
 from stresslens.robustness.result_file import ResultFile
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
-METRIC = "expected accuracy, or robust@RADIUS (robust@0.05, robust@8/255), or robust@RADIUS:KEY with the start of a result's folder name"
+METRIC = (
+    "expected accuracy, or robust@RADIUS (robust@0.05, robust@8/255), or robust@RADIUS:KEY "
+    "with the start of a result's folder name"
+)
 
-ASKED = ("bpda", "passes", "surrogate")
-"""What else was asked for that changes what an attack can see, by its key in a result's settings."""
+ATTACK_KEYS = ("bpda", "passes", "surrogate")
+"""Further settings that change what an attack can see, by their keys in a result's `settings`."""
 
 
 def unbroken(smallest: NDArray[np.floating], eps: float) -> NDArray[np.bool_]:
-    """Which images nothing broke at any radius up to `eps`, of the smallest radii that broke each."""
+    """Which images no attack broke at any radius up to `eps`, given each image's minimal radius."""
     return smallest > eps * (1 + SAME)
 
 
 @dataclass(frozen=True)
 class Attacked(Tested):
-    """Which of a run's attacked images nothing broke at any radius up to `eps`."""
+    """A run's attacked images; `right` says which of them no attack broke at any radius up to
+    `eps`."""
 
     index: NDArray[np.int64]
     smallest: NDArray[np.float64]
@@ -65,28 +69,34 @@ class Attacked(Tested):
             eps,
         )
 
-    def unlike(self, other: Tested) -> str | None:
-        """Where the images are the same, also whether the attacks are."""
+    def mismatch(self, other: Tested) -> str | None:
+        """Why the two cannot be compared: other images, or another attack. None if they can."""
         if not isinstance(other, Attacked):
             return "one was attacked and the other was not"
-        if why := super().unlike(other):
-            return why
+        if reason := super().mismatch(other):
+            return reason
         if not np.array_equal(self.index, other.index):
             shared = len(np.intersect1d(self.index, other.index))
-            return f"they were attacked on different images ({shared} of {len(self.index)} and {len(other.index)} are the same)"
+            return (
+                f"they were attacked on different images ({shared} of {len(self.index)} "
+                f"and {len(other.index)} are the same)"
+            )
         mine, theirs = (described_threat(each.result) for each in (self, other))
         if mine != theirs:
             return f"they were attacked in different ways ({_unequal(self.result, other.result)})"
-        for name, own in _radii(self.result, self.eps).items():
-            against = _radii(other.result, self.eps)[name]
-            if own != against:
+        for name, radii in _radii(self.result, self.eps).items():
+            other_radii = _radii(other.result, self.eps)[name]
+            if radii != other_radii:
                 by = f" by {name}" if name else ""
-                return f"they were attacked{by} at different radii up to {self.eps:g} ({_listed(own)} and {_listed(against)})"
+                return (
+                    f"they were attacked{by} at different radii up to {self.eps:g} "
+                    f"({_listed(radii)} and {_listed(other_radii)})"
+                )
         return None
 
 
 def described_threat(result: ResultFile) -> str:
-    """Equal where two results come from the same kind of attack, whatever the radii; the order is
+    """A key that is equal for two results of the same kind of attack, whatever the radii. Keys sort
     by norm, then protocol."""
     parts = [
         list(NORMS).index(result.norm),
@@ -96,24 +106,26 @@ def described_threat(result: ResultFile) -> str:
         result.target,
         result.aimed,
         result.split,
-        [result.settings.get(key) for key in ASKED],
+        [result.settings.get(key) for key in ATTACK_KEYS],
     ]
     return json.dumps(parts, sort_keys=True, default=str)
 
 
 def attack_family(result: ResultFile) -> str:
-    """Equal where two results come from the same kind of attack, were asked for the same radii and
-    drew their images alike."""
-    asked = [_radii(result, math.inf), result.settings.get("images"), result.seed]
-    return described_threat(result) + json.dumps(asked)
+    """A key that is equal for two results of the same kind of attack, with the same requested radii
+    and the same images drawn."""
+    request = [_radii(result, math.inf), result.settings.get("images"), result.seed]
+    return described_threat(result) + json.dumps(request)
 
 
 def _radii(result: ResultFile, most: float) -> dict[str, list[str]]:
-    """The positive radii up to `most` of the protocol (named "") and of each attack by itself, to
+    """The positive radii up to `most` of the protocol (key "") and of each attack by itself, to
     nine digits."""
-    asked = {"": result.radii}
-    asked |= {each.label: [row.eps for row in each.rows] for each in result.individual_attacks}
-    return {name: [f"{r:.9g}" for r in radii if 0 < r <= most * (1 + SAME)] for name, radii in asked.items()}
+    by_label = {"": result.radii}
+    by_label |= {each.label: [row.eps for row in each.rows] for each in result.individual_attacks}
+    return {
+        name: [f"{r:.9g}" for r in radii if 0 < r <= most * (1 + SAME)] for name, radii in by_label.items()
+    }
 
 
 def _listed(radii: Sequence[str]) -> str:
@@ -122,18 +134,18 @@ def _listed(radii: Sequence[str]) -> str:
 
 def _unequal(mine: ResultFile, theirs: ResultFile) -> str:
     for part in ("norm", "protocol", "target", "aimed", "split"):
-        own, against = (getattr(each, part) for each in (mine, theirs))
-        if own != against:
-            return f"{part} {own} and {against}"
-    asked, of_other = mine.settings, theirs.settings
-    for part in ASKED:
-        if asked.get(part) != of_other.get(part):
-            return f"{part} {asked.get(part)} and {of_other.get(part)}"
+        value, other = (getattr(each, part) for each in (mine, theirs))
+        if value != other:
+            return f"{part} {value} and {other}"
+    settings, other_settings = mine.settings, theirs.settings
+    for part in ATTACK_KEYS:
+        if settings.get(part) != other_settings.get(part):
+            return f"{part} {settings.get(part)} and {other_settings.get(part)}"
     return "the options of the attacks differ"
 
 
 def robust_at(metric: str) -> tuple[float, str]:
-    """The radius and the start of the key that `robust@RADIUS` or `robust@RADIUS:KEY` names. Raises
+    """Parse `robust@RADIUS` or `robust@RADIUS:KEY` into the radius and the start of the key. Raises
     ConfigError."""
     words, _, key = metric.removeprefix("robust@").partition(":")
     try:
@@ -146,10 +158,10 @@ def robust_at(metric: str) -> tuple[float, str]:
 
 
 def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "test") -> Attacked:
-    """A run's robustness at a radius, from the only result on a split that has it and whose key
-    starts with `key`.
+    """A run's robustness at a radius, from the only result on the split that has this radius and
+    whose key starts with `key`.
 
-    Raises ConfigError.
+    Raises ConfigError if there is no such result or more than one.
     """
     results = {name: result for name, result in _results(folder).items() if result.split == split}
     if not results:
@@ -162,11 +174,11 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
         if near and name.startswith(key):
             fitting[name] = float(near[0])
     if not fitting:
-        told = "; ".join(
+        available = "; ".join(
             f"{name} has {', '.join(f'{r:g}' for r in result.radii)}" for name, result in results.items()
         )
         raise ConfigError(
-            f"{folder.path} was not attacked at radius {eps:g}{f' under {key}' if key else ''}: {told}"
+            f"{folder.path} was not attacked at radius {eps:g}{f' under {key}' if key else ''}: {available}"
         )
     if len(fitting) > 1:
         ways = ", ".join(f"robust@{eps:g}:{name}" for name in fitting)
@@ -178,37 +190,39 @@ def attacked_of(folder: RunFolder, eps: float, key: str = "", *, split: str = "t
 def compare_study_robustness(
     folder: Path, *, ask: float | None = None
 ) -> list[RobustContrast | UncomparedPair]:
-    """The contrasts of a study's study.json in robustness, for every threat that both sides of one
+    """Compare a study's contrasts in robustness, for every threat that both sides of a contrast
     were attacked under.
 
-    Each contrast is tested at one radius of each threat, so that the number of radii costs no
-    power: the one asked for at which the robust accuracy of all attacked runs together is nearest
-    to half of their unattacked accuracy. This does not look at which run an answer is from, so that
-    p keeps its meaning. Holm corrects over contrasts and threats. `curve` has the differences at
-    all radii with their intervals, each for itself: to look at, not to test by. A pair that cannot
-    be compared has a verdict alone.
+    Each contrast is tested at one radius per threat, so that more radii do not cost power. This is
+    the requested radius at which the robust accuracy of all attacked runs together is nearest to
+    half of their unattacked accuracy. The choice does not look at which run an answer comes from,
+    so p stays valid. Holm's correction is over contrasts and threats. `curve` has the differences
+    at all radii, each with its own interval, for inspection and not for testing. A pair that cannot
+    be compared has only a verdict.
     """
     contrasts = read_study_record(folder).contrasts
     differences: list[tuple[Difference, list[DifferenceAtRadius], Attacked]] = []
     refused: list[UncomparedPair] = []
-    for recipes in _by_threat(recipes_of(folder, lambda each: bool(_results(each)))):
-        everyone = [each for seeds in recipes.values() for each in seeds.values()]
+    for variants in _by_threat(variants_of(folder, lambda run: bool(_results(run)))):
+        attacked_runs = [run for seeds in variants.values() for run in seeds.values()]
         radii = sorted(
-            set.intersection(*({float(r) for r in each.result.radii if r > 0} for each in everyone))
+            set.intersection(*({float(r) for r in run.result.radii if r > 0} for run in attacked_runs))
         )
         if not radii:
             continue
-        eps = radius_that_tells(everyone, radii)
+        eps = most_informative_radius(attacked_runs, radii)
         tested = {
-            name: {seed: each.at(eps) for seed, each in seeds.items()} for name, seeds in recipes.items()
+            name: {seed: run.at(eps) for seed, run in seeds.items()} for name, seeds in variants.items()
         }
         for contrast, a, b in contrasts:
             if a in tested and b in tested:
-                found = paired_accuracy(contrast, a, b, tested, ask)
-                if isinstance(found, Difference):
-                    differences.append((found, _curve(tested[a], tested[b], radii), everyone[0].at(eps)))
+                compared = paired_accuracy(contrast, a, b, tested, ask)
+                if isinstance(compared, Difference):
+                    differences.append(
+                        (compared, _curve(tested[a], tested[b], radii), attacked_runs[0].at(eps))
+                    )
                 else:
-                    refused.append(UncomparedPair(contrast=contrast, a=a, b=b, verdict=found))
+                    refused.append(UncomparedPair(contrast=contrast, a=a, b=b, verdict=compared))
     corrected = with_holm([difference for difference, _, _ in differences])
     rows = [
         RobustContrast(
@@ -223,29 +237,29 @@ def compare_study_robustness(
     return [*rows, *refused]
 
 
-def _by_threat(recipes: Recipes) -> list[dict[str, dict[str, Attacked]]]:
-    together: dict[str, dict[str, dict[str, Attacked]]] = {}
-    for name, seeds in recipes.items():
+def _by_threat(variants: VariantFolders) -> list[dict[str, dict[str, Attacked]]]:
+    groups: dict[str, dict[str, dict[str, Attacked]]] = {}
+    for name, seeds in variants.items():
         for seed, folder in seeds.items():
             for key, result in _results(folder).items():
-                together.setdefault(attack_family(result), {}).setdefault(name, {})[seed] = _read(
+                groups.setdefault(attack_family(result), {}).setdefault(name, {})[seed] = _read(
                     folder, key, result
                 )
-    return [members for _, members in sorted(together.items())]
+    return [members for _, members in sorted(groups.items())]
 
 
-def radius_that_tells(everyone: Sequence[Attacked], radii: Sequence[float]) -> float:
-    """The radius at which all runs together are nearest to half of what they are unattacked; of
-    equals the smallest."""
-    half = np.mean([(each.smallest > 0).mean() for each in everyone]) / 2
-    return min(radii, key=lambda eps: abs(np.mean([each.at(eps).right.mean() for each in everyone]) - half))
+def most_informative_radius(runs: Sequence[Attacked], radii: Sequence[float]) -> float:
+    """The radius at which the robust accuracy of all runs together is nearest to half of their
+    unattacked accuracy; of several, the smallest."""
+    half = np.mean([(run.smallest > 0).mean() for run in runs]) / 2
+    return min(radii, key=lambda eps: abs(np.mean([run.at(eps).right.mean() for run in runs]) - half))
 
 
 def _curve(
     a: Mapping[str, Attacked], b: Mapping[str, Attacked], radii: Sequence[float]
 ) -> list[DifferenceAtRadius]:
     pairs = [(a[seed], b[seed]) for seed in a if seed in b]
-    if any(pairs[0][0].unlike(one) for one, _ in pairs[1:]):
+    if any(pairs[0][0].mismatch(one) for one, _ in pairs[1:]):
         return []
     rows = []
     for eps in radii:
@@ -256,7 +270,7 @@ def _curve(
 
 
 def _results(folder: RunFolder) -> dict[str, ResultFile]:
-    """The results of a finished run by key."""
+    """The attack results of a finished run by key."""
     if not folder.record.is_file() or read_record(folder).status != "finished":
         return {}
     return {

@@ -1,7 +1,8 @@
-"""comparison.json: which differences are real, as `compare_study_accuracy` finds and the report shows them.
+"""comparison.json: contrasts, verdicts, errors and costs, as `compare_study_accuracy` writes and
+the report shows them.
 
-A new column of the table of contrasts is a field of `Contrast`, which `Difference.as_contrast` fills, and
-an entry of `CONTRAST_COLUMNS`; the page of a study shows every entry, for robustness as well.
+To add a column to the table of contrasts, add a field to `Contrast`, which `Difference.as_contrast`
+fills, and an entry to `CONTRAST_COLUMNS`. A study's page shows every entry, also for robustness.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from stresslens.core.json_file import Figure, JsonFile
 class Contrast(JsonFile):
     """Accuracy of b minus accuracy of a, with p before and after Holm's correction.
 
-    `plan` says what it would take to tell a difference.
+    `plan` says how many images and seeds would be needed to tell a difference.
     """
 
     contrast: str
@@ -31,12 +32,12 @@ class Contrast(JsonFile):
 
 
 class ContrastColumn(NamedTuple):
-    """A column of the table of contrasts: a field of `Contrast`, its heading and how it is written.
+    """A column of the table of contrasts: a field of `Contrast`, its heading and its format.
 
-    `name` and `text` are words, `points` an estimate in percentage points, `unit` what the interval
-    of an estimate is over (the column is left out where all rows have the same), `p` a p-value,
-    `threat` norm, radius and protocol of an attack, and `verdict` the sentence with its plan.
-    `contrast_cell` in parts.html.j2 writes each of these.
+    Formats: `name` and `text` are words. `points` is an estimate in percentage points. `unit` is
+    what the interval of an estimate is over; the column is left out if all rows have the same. `p`
+    is a p-value. `threat` is norm, radius and protocol of an attack. `verdict` is the sentence with
+    its plan. `contrast_cell` in parts.html.j2 writes each of these.
     """
 
     field: str
@@ -60,7 +61,7 @@ ROBUST_CONTRAST_COLUMNS = (
     ContrastColumn("norm", "Threat", "threat"),
     *(column for column in CONTRAST_COLUMNS[3:] if column.written != "unit"),
 )
-"""Of the table of contrasts in robustness."""
+"""Columns of the table of contrasts in robustness."""
 
 
 class DifferenceAtRadius(JsonFile):
@@ -87,7 +88,8 @@ class UncomparedPair(JsonFile):
 
 
 class ErrorsByClass(JsonFile):
-    """Of each class's images, over the seeds: how many only a has wrong, only b, and both."""
+    """For each class, over the seeds: its images, those that only a gets wrong, only b, and
+    both."""
 
     contrast: str
     a: str
@@ -113,7 +115,7 @@ class CostRatio(JsonFile):
 
 
 class DifferenceMatrix(JsonFile):
-    """Row minus column for every pair of recipes; null on the diagonal, and where a pair was not
+    """Row minus column for every pair of variants; null on the diagonal and where a pair was not
     compared."""
 
     recipes: list[str]
@@ -130,12 +132,13 @@ class DifferenceMatrix(JsonFile):
             [len(row) for row in rows] != [k] * k
             for rows in (self.difference, self.low, self.high, self.p_holm, self.real)
         ):
-            raise ValueError(f"is not {k} by {k}, the number of its recipes")
+            raise ValueError(f"is not {k} by {k}, the number of its variants")
         return self
 
 
 class JudgedClaim(JsonFile):
-    """A claim of a study file about a contrast: a finding for each pair, and all of them in a sentence."""
+    """A claim of a study file about a contrast: a finding for each pair, and one sentence for
+    all."""
 
     contrast: str
     claim: str
@@ -154,7 +157,8 @@ class SettingImportance(JsonFile):
 
 
 class ImportanceTable(JsonFile):
-    """The settings from the most important down, over `n` trials or runs, and what they say."""
+    """The settings, the most important first, over `n` trials or runs, and the conclusions in words
+    (`said`)."""
 
     n: int
     rows: list[SettingImportance] = []
@@ -167,10 +171,10 @@ class DifferenceAtEpoch(JsonFile):
 
 
 class Convergence(JsonFile):
-    """How two recipes learn against each other: accuracy on `n` validation images, b minus a, by epoch.
+    """How fast two variants learn: accuracy on `n` validation images, b minus a, by epoch.
 
-    `start`, `best` and `converged` have a figure for each of the two: the accuracy at the first epoch,
-    the best accuracy, and the first epoch within a point of it.
+    `start`, `best` and `converged` have a figure for each of the two: the accuracy at the first
+    epoch, the best accuracy, and the first epoch within a point of the best.
     """
 
     contrast: str = ""
@@ -186,7 +190,8 @@ class Convergence(JsonFile):
 
 
 class ComparisonFile(JsonFile):
-    """comparison.json. Parts that were not made, such as the matrix of two recipes, are not written."""
+    """comparison.json. A part that does not exist, such as the matrix of two variants, is not
+    written."""
 
     format: Literal[1] = 1
     split: str = "test"

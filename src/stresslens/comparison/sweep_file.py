@@ -1,4 +1,5 @@
-"""sweep.json, which the owner of a sweep writes beside the seeds of a run: what was asked, and every trial."""
+"""sweep.json: a sweep's configuration and all its trials. The process that owns the sweep writes it
+beside the seeds of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from stresslens.core.json_file import Figure, JsonFile
 
 
 class Trial(JsonFile):
-    """One trial: its settings, and its value on validation at the epoch chosen."""
+    """One trial: its settings, and its validation score at the chosen epoch."""
 
     number: int
     settings: dict[str, Any] = {}
@@ -24,15 +25,15 @@ class Trial(JsonFile):
 
 
 class SearchedSpace(JsonFile):
-    """What settings were drawn from, and the constraints on them: of a study file's section `sweep`."""
+    """The search space of a sweep and its constraints, from the section `sweep` of a study file."""
 
     space: dict[str, Any] | None = None
     where: list[str] = []
 
 
 class SweepFile(JsonFile):
-    """sweep.json. `asked` is what makes it this sweep and no other, `arithmetic` what the trials are
-    computed with (device, precision, threads, memory format)."""
+    """sweep.json. `asked` is the configuration that identifies this sweep; `arithmetic` is what the
+    trials are computed with (device, precision, threads, memory format)."""
 
     format: Literal[1] = 1
     run: str = ""

@@ -1,4 +1,5 @@
-"""transfers.json of a study: every model on the images that fool another."""
+"""transfers.json of a study: the accuracy of every model on the adversarial images made for
+another."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from stresslens.core.types import Finding
 
 
 class TransferGroup(JsonFile):
-    """Rows are the runs that the adversarials were made on, columns the runs that answer them; `n`
-    images in each cell."""
+    """`accuracy`: rows are the runs that the adversarial images were made for, columns the runs
+    that classify them. Each cell has its own `n` images."""
 
     norm: str
     protocol: str

@@ -1,4 +1,4 @@
-"""Which runs are fooled by images that were made to fool another: every model on every run's saved
+"""Transferability of adversarial images: the accuracy of every model on every run's saved
 adversarial images."""
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ from stresslens.robustness.attack_batch import batched_logits, verdict_model
 from stresslens.robustness.result_file import ResultFile
 
 FEWEST = 20
-"""Images below which a cell is left empty."""
+"""With fewer images, a cell is left empty."""
 MOST_RUNS = 24
-"""Of more, only the first seed of each."""
+"""With more runs, only the first seed of each variant is used."""
 ROUNDING = 1e-4
-"""How far logits of the same image may lie apart from batch to batch."""
+"""Largest difference of the logits of one image between batches."""
 DRAWS, SPREADS = 5, 5.0
-"""Verdicts of a random model by other draws, and by how many of their standard deviations the true
-class must lead in the mean of them before a saved image counts as answered right: it was kept for
-the first of many draws that it fooled."""
+"""For a random model: the number of verdicts with other draws, and a threshold in their standard
+deviations. A saved image counts as classified correctly only if the mean lead of its true class is
+above the threshold. The image was kept for the first of many draws that it fooled, so other draws
+may classify it correctly by chance."""
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class TransferSource:
-    """A run with adversarial images of its own, under one threat."""
+    """A run that has its own adversarial images, under one threat."""
 
     name: str
     folder: RunFolder
@@ -52,7 +53,8 @@ class TransferSource:
     result: ResultFile
 
     def adversarials(self) -> Arrays:
-        """index, labels, images (float32 in [0, 1]) of those that were right unattacked and were broken."""
+        """index, labels, images (float32 in [0, 1]) of those that were classified correctly
+        unattacked and were broken."""
         path = self.folder.path / "robustness" / self.key / "result.npz"
         arrays = read_arrays(
             path, f"there is no {path}", ("index", "labels", "smallest", "rows", "adversarials")
@@ -71,8 +73,8 @@ class TransferSource:
 
     @property
     def passes(self) -> int:
-        """Over how many passes its verdicts were the mean; above 1 the model is random, or was
-        asked to be treated so."""
+        """Number of forward passes that a verdict is averaged over (EOT samples). Above 1, the
+        model is random, or the attack was told to treat it so."""
         return self.result.compute.passes
 
     @property
@@ -83,15 +85,15 @@ class TransferSource:
 def study_transferability(
     folder: Path, *, trust: bool = False, known: Mapping[str, Any] | None = None
 ) -> TransferFile | None:
-    """What transfers.json holds; None without two runs that were attacked. `known` is what it held
-    before, which is returned where nothing has changed since.
+    """Compute what transfers.json holds; None if fewer than two runs were attacked. `known` is the
+    previous content, which is returned if nothing has changed since.
 
-    For every norm and protocol, each pair of runs: the accuracy of the target's model (column) on
-    the images with which the source (row) was fooled, each at the smallest radius that it needed,
-    among those that both answer right unattacked. A random model is judged by the mean of as many
-    passes as in the attack on it. Of itself a model's accuracy is 0, a random one's what other
-    draws answer right; that is checked, and a finding says where it is not so. Runs that cannot be
-    opened without `trust` are left out by name.
+    For every norm and protocol, each pair of runs has a cell: the accuracy of the target's model
+    (column) on the images that fooled the source (row), each at its minimal radius, among those
+    that both classify correctly unattacked. A random model's verdict is the mean of as many passes
+    as in the attack on it. On its own images a model's accuracy is 0; for a random model it is the
+    share that other draws classify correctly. This is checked, and a finding says if it does not
+    hold. Runs that need `trust` to be opened are left out and listed by name.
     """
     sources = _sources(folder)
     if len({source.name for source in sources}) < 2:
@@ -114,21 +116,23 @@ def study_transferability(
 
 
 def _sources(folder: Path) -> list[TransferSource]:
-    """Every attacked run of a study's study.json, by name and seed."""
+    """Every attacked run that a study's study.json lists, with its name and seed."""
     described = read_json(folder / "study.json")
     seeds = sorted(described["seeds"])
     if len(seeds) * len(described["runs"]) > MOST_RUNS:
         seeds = seeds[:1]
-    found = []
+    sources = []
     for run in described["runs"]:
         for seed in seeds:
-            own = RunFolder(folder / run / f"seed-{seed}")
-            if not own.record.is_file() or read_record(own).status != "finished":
+            run_folder = RunFolder(folder / run / f"seed-{seed}")
+            if not run_folder.record.is_file() or read_record(run_folder).status != "finished":
                 continue
             name = f"{run} seed {seed}" if len(seeds) > 1 else str(run)
-            files = sorted(own.path.glob("robustness/*/result.json"))
-            found += [TransferSource(name, own, file.parent.name, ResultFile.read(file)) for file in files]
-    return found
+            files = sorted(run_folder.path.glob("robustness/*/result.json"))
+            sources += [
+                TransferSource(name, run_folder, file.parent.name, ResultFile.read(file)) for file in files
+            ]
+    return sources
 
 
 def _fingerprint(sources: Sequence[TransferSource]) -> str:
@@ -150,20 +154,21 @@ def _models(folders: Mapping[str, RunFolder], trust: bool) -> tuple[dict[str, nn
 def _matrix(
     members: Sequence[TransferSource], models: Mapping[str, nn.Module]
 ) -> tuple[TransferGroup, Finding]:
-    """The accuracies, a row for each source, and whether every model is fooled by what fooled it before."""
+    """The accuracies, a row for each source, and a finding on whether every model is still fooled
+    by its own images."""
     rows: list[list[Estimate | None]] = []
-    unmoved, checked = 0, 0
+    n_correct, checked = 0, 0
     items: list[str] = []
     for source in members:
         fooling = source.adversarials()
         row: list[Estimate | None] = []
         for target in members:
-            shared = fooling if target is source else _right_for(target, source, fooling)
+            shared = fooling if target is source else _correct_unattacked(target, source, fooling)
             model = models[target.name]
             lead = _lead(model, shared, target.passes, target.seed)
             if target is source:
-                n = _unmoved(model, shared, target, lead)
-                unmoved, checked = unmoved + n, checked + len(lead)
+                n = _correct_on_own(model, shared, target, lead)
+                n_correct, checked = n_correct + n, checked + len(lead)
                 items += [f"{source.name}: {n} of {len(lead)}"] if n else []
             row.append(wilson(int((lead > 0).sum()), len(lead)) if len(lead) >= FEWEST else None)
         rows.append(row)
@@ -177,26 +182,35 @@ def _matrix(
         accuracy=rows,
     )
     drawn = any(member.passes > 1 for member in members)
-    return group, _finding(unmoved, checked, items, drawn)
+    return group, _finding(n_correct, checked, items, drawn)
 
 
-def _finding(unmoved: int, checked: int, items: Sequence[str], drawn: bool) -> Finding:
-    if not unmoved:
-        said = f"all {checked} do{', but for what the draws of random models explain' if drawn else ''}"
-        return Finding("saved adversarials fool their own model", "no sign", "none", said, checked)
+def _finding(n_correct: int, checked: int, items: Sequence[str], drawn: bool) -> Finding:
+    if not n_correct:
+        except_draws = ", except for what the draws of random models explain" if drawn else ""
+        return Finding(
+            "saved adversarials fool their own model",
+            "no sign",
+            "none",
+            f"all {checked} do{except_draws}",
+            checked,
+        )
     return Finding(
         "saved adversarials fool their own model",
         "sign",
         "serious",
-        f"{unmoved} of {checked} saved adversarial images are answered right by the saved weights of the run they were made on",
+        f"the saved weights of a run classify {n_correct} of {checked} of its own saved adversarial "
+        "images correctly",
         checked,
-        "the weights or the images were replaced since, or the model is random; attack the run again, or average its passes",
+        "the weights or the images were replaced since, or the model is random; attack the run again, "
+        "or average over more passes",
         tuple(items),
     )
 
 
-def _right_for(target: TransferSource, source: TransferSource, fooling: Arrays) -> Arrays:
-    """The images that the target answers right unattacked; none where it was tested on other images."""
+def _correct_unattacked(target: TransferSource, source: TransferSource, fooling: Arrays) -> Arrays:
+    """The images that the target classifies correctly unattacked; none if it was tested on other
+    images."""
     splits = [read_record(each.folder).data.splits.get(source.split) for each in (source, target)]
     predicted = target.folder.load_predictions(source.split)
     right = predicted["index"][predicted["scores"].argmax(1) == predicted["labels"]]
@@ -204,23 +218,24 @@ def _right_for(target: TransferSource, source: TransferSource, fooling: Arrays) 
     return {name: values[shared] for name, values in fooling.items()}
 
 
-def _unmoved(model: nn.Module, own: Arrays, source: TransferSource, lead: NDArray[np.floating]) -> int:
-    """How many of its own adversarials a model answers right: by more than rounding, and by more
-    than a random one's draws vary."""
+def _correct_on_own(
+    model: nn.Module, adversarials: Arrays, source: TransferSource, lead: NDArray[np.floating]
+) -> int:
+    """How many of its own adversarial images a model classifies correctly, by more than rounding
+    and, for a random model, by more than its draws vary."""
     if source.passes == 1 or not len(lead):
         return int((lead > ROUNDING).sum())
     leads = np.stack(
-        [lead, *(_lead(model, own, source.passes, source.seed + k) for k in range(1, DRAWS))]
+        [lead, *(_lead(model, adversarials, source.passes, source.seed + k) for k in range(1, DRAWS))]
     ).astype(np.float64)
     spread = leads.std(0, ddof=1)
-    spread = np.maximum(
-        spread, np.sqrt((spread**2).mean())
-    )  # of few draws one image's may be small by chance
+    # with few draws, one image's spread may be small by chance
+    spread = np.maximum(spread, np.sqrt((spread**2).mean()))
     return int((leads.mean(0) > np.maximum(ROUNDING, SPREADS * spread)).sum())
 
 
 def _lead(model: nn.Module, arrays: Arrays, passes: int, seed: int) -> NDArray[np.floating]:
-    """(m,) how far the true class lies above the others for each image, in float32."""
+    """(m,) the logit of the true class minus the largest other logit for each image, in float32."""
     if not len(arrays["labels"]):
         return np.zeros(0)
     x, y = torch.from_numpy(arrays["images"]).float(), torch.from_numpy(arrays["labels"]).long()

@@ -1,4 +1,4 @@
-"""Which images are looked into."""
+"""Image selection: chooses the images of a split to explain or to view."""
 
 from __future__ import annotations
 
@@ -14,80 +14,93 @@ from stresslens.core.errors import ConfigError, closest
 from stresslens.core.sampling import rank_within
 from stresslens.evaluation.scores import Predictions
 
-Places = NDArray[np.int64]
-Asked = Choice | Sequence[int] | Sequence[str]
+Positions = NDArray[np.int64]
 
 
-def selected_images(split: Split, how: Asked, count: int, predictions: Predictions, seed: int = 0) -> Places:
-    """At most `count` places in the split, or those asked for by place or by the end of their file's name.
+def selected_images(
+    split: Split,
+    choose: Choice | Sequence[int] | Sequence[str],
+    count: int,
+    predictions: Predictions,
+    seed: int = 0,
+) -> Positions:
+    """Positions of the selected images in the split: at most `count` by a rule, or all that are
+    given by position or by the end of their file's name.
 
-    `one_per_class` takes the first image of each class, then the second, whatever a model says, so
-    that all models of a study are shown the same; `random` draws from the seed; `surest_right`,
-    `surest_wrong` and `least_sure` go by the probability of the predicted class; `cells` takes of
-    each confused pair, the commonest first, the mistake that the model was surest of. May be fewer
-    than were asked for. Raises ConfigError for what the split does not hold, also where that leaves
-    no image.
+    `one_per_class` takes the first image of each class, then the second, and so on. It depends on
+    no model, so all models of a study are shown on the same images. `random` draws with the seed.
+    `most_confident_correct`, `most_confident_wrong` and `least_confident` sort by the probability
+    of the predicted class. `confused_pairs` takes one image for each pair of confused classes, the
+    most frequent pair first: the most confident mistake. There may be fewer than `count` such
+    images. Raises ConfigError if the split does not have a given image, or if there is no image at
+    all.
     """
-    found = (
-        _of_kind(split, cast(Choice, how), count, predictions, seed)
-        if isinstance(how, str)
-        else _named(split, how)
+    positions = (
+        _by_rule(split, cast(Choice, choose), count, predictions, seed)
+        if isinstance(choose, str)
+        else _given(split, choose)
     )
-    if not len(found):
-        raise ConfigError(f"choose: there is no image of the kind {how} here; choose another way")
-    return found
+    if not len(positions):
+        raise ConfigError(f"choose: there is no image of the kind {choose} here; choose another way")
+    return positions
 
 
-def _of_kind(split: Split, how: Choice, count: int, predictions: Predictions, seed: int) -> Places:
+def _by_rule(split: Split, rule: Choice, count: int, predictions: Predictions, seed: int) -> Positions:
     labels = split.labels.cpu().numpy()
     probabilities = predictions.probabilities
-    guess, sure = probabilities.argmax(1), probabilities.max(1)
-    right = guess == labels
-    if how == "one_per_class":
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    right = predicted == labels
+    if rule == "one_per_class":
         return np.lexsort((labels, rank_within(labels)))[:count]
-    if how == "random":
+    if rule == "random":
         return np.sort(np.random.default_rng(seed).permutation(len(labels))[:count])
-    if how == "confused_pairs":
+    if rule == "confused_pairs":
         wrong = np.flatnonzero(~right)
         pairs: dict[tuple[int, int], list[int]] = {}
-        for place in wrong[np.argsort(-sure[wrong], kind="stable")]:
-            pairs.setdefault((int(labels[place]), int(guess[place])), []).append(int(place))
-        commonest = sorted(pairs.values(), key=len, reverse=True)
-        return np.array([each[0] for each in commonest][:count], np.int64)
-    among = {
+        for position in wrong[np.argsort(-confidence[wrong], kind="stable")]:
+            pair = int(labels[position]), int(predicted[position])
+            pairs.setdefault(pair, []).append(int(position))
+        most_frequent = sorted(pairs.values(), key=len, reverse=True)
+        return np.array([mistakes[0] for mistakes in most_frequent][:count], np.int64)
+    eligible = {
         "most_confident_correct": right,
         "most_confident_wrong": ~right,
         "least_confident": np.ones_like(right),
-    }[how]
-    places = np.flatnonzero(among)
-    order = np.argsort(sure[places] if how == "least_confident" else -sure[places], kind="stable")
-    return np.asarray(places[order][:count])
+    }[rule]
+    positions = np.flatnonzero(eligible)
+    sorted_by = confidence[positions] if rule == "least_confident" else -confidence[positions]
+    return np.asarray(positions[np.argsort(sorted_by, kind="stable")][:count])
 
 
-def _named(split: Split, asked: Sequence[int] | Sequence[str]) -> Places:
+def _given(split: Split, images: Sequence[int] | Sequence[str]) -> Positions:
+    """The positions of images given by position or by the end of their file's name. Raises
+    ConfigError."""
     files = split.columns.get("file")
-    places = []
-    for each in asked:
-        if isinstance(each, int):
-            if not 0 <= each < len(split):
+    positions = []
+    for image in images:
+        if isinstance(image, int):
+            if not 0 <= image < len(split):
                 raise ConfigError(
-                    f"explain.choose: there is no image {each}; the split's are 0 to {len(split) - 1}"
+                    f"explain.choose: there is no image {image}; the split's are 0 to {len(split) - 1}"
                 )
-            places.append(each)
+            positions.append(image)
             continue
         if files is None:
             raise ConfigError(
-                f"explain.choose: {each!r}: these images have no file names; choose by number, or one_per_class, …"
+                f"explain.choose: {image!r}: these images have no file names; "
+                "choose by number, or one_per_class, …"
             )
-        found = [
-            place for place, name in enumerate(files) if str(name) == each or str(name).endswith(f"/{each}")
+        matches = [
+            position
+            for position, name in enumerate(files)
+            if str(name) == image or str(name).endswith(f"/{image}")
         ]
-        if len(found) != 1:
-            what = (
-                f"{len(found)} images end in that name; give more of the path"
-                if found
-                else closest(each, list(map(str, files)))
+        if len(matches) != 1:
+            reason = (
+                f"{len(matches)} images end in that name; give more of the path"
+                if matches
+                else closest(image, list(map(str, files)))
             )
-            raise ConfigError(f"explain.choose: {each!r}: {what}")
-        places += found
-    return np.array(places, np.int64)
+            raise ConfigError(f"explain.choose: {image!r}: {reason}")
+        positions += matches
+    return np.array(positions, np.int64)

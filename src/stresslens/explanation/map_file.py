@@ -1,4 +1,5 @@
-"""explanations/<name>-<8 hex>/result.json: what an explainer's maps are of, and their quality."""
+"""Schema of explanations/<name>-<8 hex>/result.json: the images of attribution maps, and their
+quality checks."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from stresslens.core.json_file import Figure, JsonFile, Seconds
 
 
 class ExplainedImage(JsonFile):
-    """`truth` is None where it is not known; `source` is the picture file, where the image has one."""
+    """An explained image. `answer` is the class that its map explains. `truth` is None if it is not
+    known; `source` is the image file, if there is one."""
 
     index: int
     truth: int | None = None
@@ -28,8 +30,8 @@ class ExplainedImage(JsonFile):
 
 
 class Quality(JsonFile):
-    """Each check with its mean over the images; `each` has its value for every image, `failed` says
-    in words what the maps fail."""
+    """Quality checks of maps: `checks` has their means over the images, `each` their values for
+    every image, and `failed` says in words which checks the maps fail."""
 
     checks: dict[str, Figure] = Field(default_factory=dict)
     each: dict[str, Sequence[float]] = Field(default_factory=dict)
@@ -37,7 +39,7 @@ class Quality(JsonFile):
 
 
 class ExplanationFile(JsonFile):
-    """explanations/<name>-<8 hex>/result.json; `limit` is the end of the scale of colours."""
+    """explanations/<name>-<8 hex>/result.json. `limit` is the largest value on the colour scale."""
 
     OLD_KEYS = {"quality": "worth", "target_class": "answer"}
 

@@ -1,10 +1,11 @@
-"""Why a model answers as it does: explainers called on chosen images, their maps checked and saved."""
+"""Attribution maps of a run: selects images, runs explainers on them, checks the maps and saves
+them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,143 @@ from stresslens.explanation.map_file import ExplainedImage, ExplanationFile, Qua
 from stresslens.explanation.quality import map_quality
 from stresslens.explanation.svg import png, svg
 
-Tell = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
+"""Receives the number of finished explainers, and the number of all explainers."""
 
 
 def explain_config(values: Mapping[str, Any]) -> Explain:
-    """An `explain:` section from plain values. Raises ConfigError naming every setting that is wrong."""
+    """The `explain:` section that plain values describe. Raises ConfigError, which names every
+    wrong setting."""
     return read_settings(Explain, values, "an explanation")
 
 
-def maps_of(
+def explain_run(
+    folder: RunFolder,
+    config: Explain,
+    image_files: Sequence[Path] = (),
+    *,
+    base: Path,
+    images_from: RunFolder | None = None,
+    trust: bool = False,
+    device: str = "auto",
+) -> list[ExplanationFile]:
+    """Explains a finished run, on images of its data or on image files, and writes the results to
+    the run's folder.
+
+    The images are selected by the predictions of the run `images_from`, by default the explained
+    run itself. With the same `images_from`, several models are shown on the same images. Raises
+    ConfigError, before any computing, if the run cannot be explained in this way, and DataError for
+    a file that is not a whole image.
+    """
+    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
+        if image_files:
+            split = _read_image_files(image_files, folder)
+            return _explain_image_files(folder, model, data, split, config, record, base=base)
+        selecting = None
+        if images_from is not None:
+            selecting = Predictions.of_arrays(images_from.load_predictions(config.split))
+        return explain_stage(folder, model, data, config, record, base=base, selecting=selecting)
+
+
+def explain_stage(
+    folder: RunFolder,
+    model: nn.Module,
+    data: Data,
+    config: Explain,
+    record: RunRecord,
+    *,
+    base: Path,
+    selecting: Predictions | None = None,
+) -> list[ExplanationFile]:
+    """The explain stage of a run: explains the selected images, and counts the results in the
+    record.
+
+    `selecting` are the predictions that select the images, by default the run's own. Raises
+    ConfigError if they are predictions of other images.
+    """
+    predictions = Predictions.of_arrays(folder.load_predictions(config.split))
+    if selecting is not None and not np.array_equal(selecting.labels, predictions.labels):
+        raise ConfigError("the run that chooses was tested on other images; name a run on the same data")
+    results = explain_images(
+        folder.path / "explanations",
+        model,
+        data.splits[config.split],
+        predictions,
+        config,
+        source=record.fingerprint,
+        base=base,
+        classes=data.classes,
+        train=data.train,
+        selecting=selecting,
+        on_progress=lambda done, total: advance(
+            f"explaining {folder.path.parent.name} {folder.path.name}", done, total
+        ),
+    )
+    record.count_reads("explanations", [result.fingerprint for result in results], config.split)
+    return results
+
+
+def explain_images(
+    home: Path,
+    model: nn.Module,
+    split: Split,
+    predictions: Predictions,
+    config: Explain,
+    *,
+    source: str,
+    base: Path,
+    classes: Sequence[str],
+    train: Split | None = None,
+    selecting: Predictions | None = None,
+    labelled: bool = True,
+    on_progress: OnProgress = lambda done, total: None,
+) -> list[ExplanationFile]:
+    """Selects images of a split, runs each explainer on them, and writes
+    `home/<name>-<8 hex>/result.json`. Returns the contents of these files. A finished file is only
+    read.
+
+    Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8:
+    shown), figure.svg and a PNG file of every image and map. `source` is a fingerprint of the model
+    and the images. `selecting` are another model's predictions, which select the images. `labelled`
+    says whether the labels are true labels. Raises ConfigError, before any computing, if the images
+    do not exist.
+    """
+    bound = [(value, registry.resolve("explainers", value, base=base)) for value in config.explainers]
+    images = _select(split, predictions, selecting or predictions, config, len(classes), labelled)
+    device = next(model.parameters(), torch.empty(0)).device
+    x = images.split.floats(images.split.images[:]).to(device, torch.float32)
+    y, index = torch.from_numpy(images.targets).to(device), torch.from_numpy(images.positions).to(device)
+    results = []
+    for done, (value, explainer) in enumerate(bound):
+        on_progress(done, len(bound))
+        name, options = registry.name_and_options("explainers", value)
+        plugin = [name, dict(options), *source_digests(value, base=base)]
+        chosen = [images.positions.tolist(), images.targets.tolist()]
+        fingerprint = fingerprint_of([source, config.split, plugin, config.seed, config.check, *chosen])
+        folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
+        result = ExplanationFile.read_finished(folder, fingerprint)
+        if result is None:
+            began = time.perf_counter()
+            maps, quality = compute_maps(
+                model,
+                explainer,
+                x,
+                y,
+                name=name,
+                index=index,
+                train=train,
+                seed=config.seed,
+                check=config.check,
+            )
+            seconds = Seconds(seconds=time.perf_counter() - began)
+            result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
+            _save(folder, result, images, maps.values.cpu().numpy().astype(np.float32), classes)
+        results.append(result)
+    on_progress(len(bound), len(bound))
+    return results
+
+
+def compute_maps(
     model: nn.Module,
     explainer: registry.Bound,
     x: Tensor,
@@ -61,198 +190,59 @@ def maps_of(
     seed: int = 0,
     check: bool = True,
 ) -> tuple[Maps, Quality | None]:
-    """The maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and their quality.
+    """Computes the attribution maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and,
+    with `check`, their quality checks.
 
-    The model is in evaluation mode and float32 meanwhile, and as before afterwards. `index` (N,)
-    names the images, whose draws are their own.
+    The model is in evaluation mode and float32 during the call, and as before afterwards. `index`
+    (N,) identifies the images: random draws depend on it. Raises ConfigError if the explainer does
+    not return `Maps`.
     """
     x = x.to(next(model.parameters(), x).dtype)
     draws = Draws(seed, torch.arange(len(x), device=x.device) if index is None else index)
 
-    def explained(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
-        found: Any = explainer(model=model, x=x, y=y, draws=draws, train=train)
-        if not isinstance(found, Maps):
-            raise ConfigError(f"explainer {name} returned a {type(found).__name__}; expected Maps")
-        return found.checked(x, name)
+    def call_explainer(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
+        maps: Any = explainer(model=model, x=x, y=y, draws=draws, train=train)
+        if not isinstance(maps, Maps):
+            raise ConfigError(f"explainer {name} returned a {type(maps).__name__}; expected Maps")
+        return maps.checked(x, name)
 
     with attacked(model):
-        maps = explained(model, x, Draws(draws.seed, draws.index))
-        quality = map_quality(maps, explained, model, x, y, draws).rounded() if check else None
+        maps = call_explainer(model, x, Draws(draws.seed, draws.index))
+        quality = map_quality(maps, call_explainer, model, x, y, draws).rounded() if check else None
     return maps, quality
 
 
-def explain(
-    home: Path,
-    model: nn.Module,
-    split: Split,
-    predictions: Predictions,
-    config: Explain,
-    *,
-    of: str,
-    base: Path,
-    classes: Sequence[str],
-    train: Split | None = None,
-    choosing: Predictions | None = None,
-    labelled: bool = True,
-    tell: Tell = lambda done, total: None,
-) -> list[ExplanationFile]:
-    """One result for each explainer, as `home/<name>-<8 hex>/result.json` holds it; found there
-    finished, it is read.
-
-    Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8:
-    shown), figure.svg and a PNG of every image and map. `of` names the model and the images (a
-    fingerprint); `choosing` are another model's predictions, which choose the images; `labelled` is
-    whether labels are the truth. Raises ConfigError, before anything is computed, for images that
-    are not there.
-    """
-    bound = [(value, registry.resolve("explainers", value, base=base)) for value in config.explainers]
-    places = selected_images(split, config.choose, config.images, choosing or predictions, config.seed)
-    answers = _answers(config.target_class, predictions, split, places, len(classes))
-    some = split.select(torch.from_numpy(places))
-    device = next(model.parameters(), torch.empty(0)).device
-    x, y = some.floats(some.images[:]).to(device, torch.float32), torch.from_numpy(answers).to(device)
-    shown = thumbnails(some, list(range(len(some))))
-    images = _explained_images(some, predictions, places, answers, labelled)
-    results = []
-    for place, (value, explainer) in enumerate(bound):
-        tell(place, len(bound))
-        name, options = registry.name_and_options("explainers", value)
-        what = [name, dict(options), *source_digests(value, base=base)]
-        fingerprint = fingerprint_of(
-            [of, config.split, what, config.seed, config.check, places.tolist(), answers.tolist()]
-        )
-        folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (kept := ExplanationFile.read_finished(folder, fingerprint)) is not None:
-            results.append(kept)
-            continue
-        began = time.perf_counter()
-        index = torch.from_numpy(places).to(device)
-        maps, quality = maps_of(
-            model, explainer, x, y, name=name, index=index, train=train, seed=config.seed, check=config.check
-        )
-        values = maps.values.cpu().numpy().astype(np.float32)
-        limit = limit_of(values)
-        result = ExplanationFile(
-            fingerprint=fingerprint,
-            explainer=name.rpartition(":")[2],
-            options=dict(options),
-            split=config.split if labelled else "pictures",
-            choose=config.choose if isinstance(config.choose, str) else list(config.choose),
-            target_class=config.target_class,
-            unit=maps.unit,
-            signed=maps.signed,
-            limit=limit,
-            notes=list(maps.notes),
-            images=images,
-            quality=quality,
-            cost=Seconds(seconds=time.perf_counter() - began),
-        )
-        arrays = {
-            "index": places,
-            "labels": some.labels.cpu().numpy(),
-            "answers": answers,
-            "maps": values,
-            "shown": shown,
-        }
-        write_atomically(folder / "maps.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
-        _draw(folder, result, limit, shown, values, classes)
-        write_json(folder / "result.json", result.as_json())
-        results.append(result)
-    tell(len(bound), len(bound))
-    return results
-
-
-def explain_run(
-    folder: RunFolder,
-    config: Explain,
-    pictures: Sequence[Path] = (),
-    *,
-    base: Path,
-    by: RunFolder | None = None,
-    trust: bool = False,
-    device: str = "auto",
-) -> list[ExplanationFile]:
-    """Explains a finished run, on images of its data or on picture files, and keeps the results in
-    the run's folder.
-
-    The predictions of the run `by` choose the images, so that several models are shown the same; by
-    default its own. Raises ConfigError, before any computing, for what cannot be explained, and
-    DataError for a file that is no whole picture.
-    """
-    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
-        if pictures:
-            return _explain_pictures(
-                folder, model, data, _pictures(pictures, folder), config, record, base=base
-            )
-        choosing = None if by is None else Predictions.of_arrays(by.load_predictions(config.split))
-        return why(folder, model, data, config, record, base=base, choosing=choosing)
-
-
-def why(
+def _explain_image_files(
     folder: RunFolder,
     model: nn.Module,
     data: Data,
+    split: Split,
     config: Explain,
     record: RunRecord,
     *,
     base: Path,
-    choosing: Predictions | None = None,
 ) -> list[ExplanationFile]:
-    """The stage of a run: calls the explainers, and names their results in the record.
-
-    Raises ConfigError where the predictions that are `choosing` are of other images.
-    """
-    predictions = Predictions.of_arrays(folder.load_predictions(config.split))
-    if choosing is not None and not np.array_equal(choosing.labels, predictions.labels):
-        raise ConfigError("the run that chooses was tested on other images; name a run on the same data")
-    results = explain(
+    """Explains all images of a split without labels; the predicted classes take the place of
+    labels."""
+    predictions = predictions_of(model, split)
+    results = explain_images(
         folder.path / "explanations",
         model,
-        data.splits[config.split],
+        replace(split, labels=torch.from_numpy(predictions.scores.argmax(1))),
         predictions,
-        config,
-        of=record.fingerprint,
-        base=base,
-        classes=data.classes,
-        train=data.train,
-        choosing=choosing,
-        tell=lambda done, total: advance(
-            f"explaining {folder.path.parent.name} {folder.path.name}", done, total
-        ),
-    )
-    record.count_reads("explanations", [each.fingerprint for each in results], config.split)
-    return results
-
-
-def _explain_pictures(
-    folder: RunFolder,
-    model: nn.Module,
-    data: Data,
-    split: Split,
-    config: Explain,
-    record: RunRecord,
-    *,
-    base: Path,
-) -> list[ExplanationFile]:
-    found = predictions_of(model, split)
-    results = explain(
-        folder.path / "explanations",
-        model,
-        replace(split, labels=torch.from_numpy(found.scores.argmax(1))),
-        found,
         replace(config, choose=list(range(len(split)))),
-        of=fingerprint_of([record.fingerprint, split.fingerprint]),
+        source=fingerprint_of([record.fingerprint, split.fingerprint]),
         base=base,
         classes=data.classes,
         train=data.train,
         labelled=False,
     )
-    record.count_reads("explanations", [each.fingerprint for each in results], "pictures")
+    record.count_reads("explanations", [result.fingerprint for result in results], "pictures")
     return results
 
 
-def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
-    """Picture files as the run's model takes them, with labels that mean nothing."""
+def _read_image_files(files: Sequence[Path], folder: RunFolder) -> Split:
+    """Image files as the run's model expects them, with meaningless labels. Raises DataError."""
     frame, pixels = frame_of(folder), []
     for file in files:
         try:
@@ -268,59 +258,133 @@ def _pictures(files: Sequence[Path], folder: RunFolder) -> Split:
     )
 
 
-def _answers(
-    target_class: TargetClass, predictions: Predictions, split: Split, places: NDArray[np.int64], classes: int
+@dataclass(frozen=True)
+class _SelectedImages:
+    """The n images that are explained."""
+
+    positions: NDArray[np.int64]
+    """(n,) in the split that they are from."""
+    split: Split
+    targets: NDArray[np.int64]
+    """(n,) the class that each map explains."""
+    thumbnails: NDArray[np.uint8]
+    entries: list[ExplainedImage]
+
+
+def _select(
+    split: Split,
+    predictions: Predictions,
+    selecting: Predictions,
+    config: Explain,
+    classes: int,
+    labelled: bool,
+) -> _SelectedImages:
+    """Raises ConfigError if the images or the target class do not exist."""
+    positions = selected_images(split, config.choose, config.images, selecting, config.seed)
+    targets = _target_classes(config.target_class, predictions, split, positions, classes)
+    selected = split.select(torch.from_numpy(positions))
+    probabilities, files = predictions.probabilities[positions], selected.columns.get("file")
+    entries = [
+        ExplainedImage(
+            index=int(position),
+            truth=int(selected.labels[row]) if labelled else None,
+            predicted=int(probabilities[row].argmax()),
+            probability=float(probabilities[row].max()),
+            answer=int(targets[row]),
+            answer_probability=float(probabilities[row, targets[row]]),
+            source=str(files[row]) if files is not None else None,
+        )
+        for row, position in enumerate(positions)
+    ]
+    thumbnails_ = thumbnails(selected, list(range(len(selected))))
+    return _SelectedImages(positions, selected, targets, thumbnails_, entries)
+
+
+def _target_classes(
+    target_class: TargetClass,
+    predictions: Predictions,
+    split: Split,
+    positions: NDArray[np.int64],
+    classes: int,
 ) -> NDArray[np.int64]:
-    """(n,) the class that is explained of each image."""
+    """(n,) the class that is explained for each image. Raises ConfigError if it does not exist."""
     if isinstance(target_class, int):
         if target_class >= classes:
             raise ConfigError(
                 f"explain.target_class: {target_class} is no class; they are 0 to {classes - 1}"
             )
-        return np.full(len(places), target_class, np.int64)
+        return np.full(len(positions), target_class, np.int64)
     if target_class == "label":
-        return np.asarray(split.labels.cpu().numpy()[places])
-    return np.asarray(predictions.scores[places].argmax(1))
+        return np.asarray(split.labels.cpu().numpy()[positions])
+    return np.asarray(predictions.scores[positions].argmax(1))
 
 
-def _explained_images(
-    some: Split,
-    predictions: Predictions,
-    places: NDArray[np.int64],
-    answers: NDArray[np.int64],
+def _result(
+    name: str,
+    options: Mapping[str, Any],
+    fingerprint: str,
+    images: _SelectedImages,
+    maps: Maps,
+    quality: Quality | None,
+    config: Explain,
     labelled: bool,
-) -> list[ExplainedImage]:
-    probabilities, files = predictions.probabilities[places], some.columns.get("file")
-    return [
-        ExplainedImage(
-            index=int(place),
-            truth=int(some.labels[row]) if labelled else None,
-            predicted=int(probabilities[row].argmax()),
-            probability=float(probabilities[row].max()),
-            answer=int(answers[row]),
-            answer_probability=float(probabilities[row, answers[row]]),
-            source=str(files[row]) if files is not None else None,
-        )
-        for row, place in enumerate(places)
-    ]
+    cost: Seconds,
+) -> ExplanationFile:
+    return ExplanationFile(
+        fingerprint=fingerprint,
+        explainer=name.rpartition(":")[2],
+        options=dict(options),
+        split=config.split if labelled else "pictures",
+        choose=config.choose if isinstance(config.choose, str) else list(config.choose),
+        target_class=config.target_class,
+        unit=maps.unit,
+        signed=maps.signed,
+        limit=limit_of(maps.values.cpu().numpy().astype(np.float32)),
+        notes=list(maps.notes),
+        images=images.entries,
+        quality=quality,
+        cost=cost,
+    )
+
+
+def _save(
+    folder: Path,
+    result: ExplanationFile,
+    images: _SelectedImages,
+    values: NDArray[np.float32],
+    classes: Sequence[str],
+) -> None:
+    """Writes maps.npz, the PNG files, figure.svg, and at last result.json, which marks a finished
+    result."""
+    arrays: dict[str, Any] = {
+        "index": images.positions,
+        "labels": images.split.labels.cpu().numpy(),
+        "answers": images.targets,
+        "maps": values,
+        "shown": images.thumbnails,
+    }
+    write_atomically(folder / "maps.npz", lambda file: np.savez_compressed(file, **arrays))
+    _draw(folder, result, images.thumbnails, values, classes)
+    write_json(folder / "result.json", result.as_json())
 
 
 def _draw(
     folder: Path,
     result: ExplanationFile,
-    limit: float,
     shown: NDArray[np.uint8],
     values: NDArray[np.float32],
     classes: Sequence[str],
 ) -> None:
-    """A PNG of each image and each map, and figure.svg with all of them and their scale."""
+    """Writes a PNG file of each image and each map, and figure.svg with all of them and their
+    scale."""
+    limit = limit_of(values)
     maps = coloured(values, limit, signed=result.signed)
     rows: tuple[list[Picture], list[Picture]] = ([], [])
     for row, image in enumerate(result.images):
-        said = f"{classes[image.answer]} {image.answer_probability:.2f}"
+        caption = f"{classes[image.answer]} {image.answer_probability:.2f}"
         wrong = image.truth not in (image.predicted, None)
         rows[0].append(Picture(shown[row], "" if image.truth is None else classes[image.truth]))
-        rows[1].append(Picture(maps[row], said, wrong))
+        rows[1].append(Picture(maps[row], caption, wrong))
         for kind, pixels in (("image", shown[row]), ("map", maps[row])):
             content = png(pixels)
             name = folder / f"{image.index:05d}-{kind}.png"

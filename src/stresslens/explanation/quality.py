@@ -1,11 +1,12 @@
-"""Is a map worth anything? Five checks of an explainer on some images, with intervals, and in words
-which it fails.
+"""Quality checks of attribution maps: deletion, insertion, infidelity, sensitivity, randomisation.
 
-Deletion and insertion (Petsiuk et al. 2018) cover, or uncover, the pixels from the highest of the
-map down, and are held against random orders of the same images; infidelity (Yeh et al. 2019) asks
-whether the map says what covering a square costs; sensitivity (the same) how much it changes under
-noise that hardly changes the image; randomisation (Adebayo et al. 2018) whether it looks the same
-for a model whose weights have been shuffled, and so shows the image rather than what was learned.
+Each check has a value for every image, and a mean with an interval. Deletion and insertion (Petsiuk
+et al. 2018) cover or uncover the pixels, those with the highest values first, and compare the
+predicted probability with that for random orders of the pixels. Infidelity (Yeh et al. 2019)
+compares the map with the loss of probability when squares are covered. Sensitivity (same paper)
+measures how much the map changes under noise that hardly changes the image. Randomisation (Adebayo
+et al. 2018) compares it with the map for a model whose weights are shuffled: if they look the same,
+the map shows the image, not what the model has learned.
 """
 
 from __future__ import annotations
@@ -28,36 +29,36 @@ from stresslens.metrics.intervals import t_mean
 
 STEPS = 20
 ORDERS = 5
-"""Random orders that a map's own is held against."""
+"""The number of random pixel orders that the order of a map is compared with."""
 SQUARES = 100
 NOISE = 0.02
 NOISY = 3
 ALIKE = 0.5
-"""Rank correlation from which on two maps are said to look the same."""
+"""Two maps look the same if their rank correlation is above this."""
 ROWS = 256
 
-Explained = Callable[[nn.Module, Tensor, Draws], Maps]
-"""Maps of images by a model; the draws are the images' own."""
+MapFunction = Callable[[nn.Module, Tensor, Draws], Maps]
+"""Computes the maps of images (N, C, H, W) for a model, with the random draws of each image."""
 
 
 @dataclass(frozen=True)
 class MapQuality:
-    """Each check with its mean over the images; `each` has its value for every image (N,), `failed`
-    says in words what it fails."""
+    """The quality checks of N maps: `checks` has their means over the images, `each` their values
+    (N,) for every image, and `failed` says in words which checks the maps fail."""
 
     checks: Mapping[str, Estimate]
     each: Mapping[str, np.ndarray]
     failed: tuple[str, ...]
 
     def rounded(self) -> Quality:
-        """What result.json holds of it."""
+        """The checks as in result.json, with four decimals."""
         each = {name: [round(float(value), 4) for value in values] for name, values in self.each.items()}
         return Quality(checks=dict(self.checks), each=each, failed=list(self.failed))
 
 
 def map_quality(
     maps: Maps,
-    explained: Explained,
+    compute_maps: MapFunction,
     model: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -65,47 +66,49 @@ def map_quality(
     *,
     filler: Tensor | None = None,
 ) -> MapQuality:
-    """Checks the maps of images x (N, C, H, W) and classes y (N,), which `explained` made by the
-    model and can make again.
+    """Checks the maps of images x (N, C, H, W) for classes y (N,). `compute_maps` has computed
+    them, and computes maps of other images and for other models.
 
-    `filler` (N, C, H, W) is what a pixel is covered with, by default grey. The model is held still
-    by the caller.
+    `filler` (N, C, H, W) covers pixels; by default it is grey. The model must be frozen
+    (`attacked`).
     """
     filler = torch.full_like(x, 0.5) if filler is None else filler
     values = maps.values.to(x.device)
     order = values.flatten(1).argsort(1, descending=True)
     fast = quick(model)
-    removed, added = (_area(fast, x, y, order, filler, insert=insert) for insert in (False, True))
+    deletion, insertion = (_area(fast, x, y, order, filler, insert=insert) for insert in (False, True))
     random = [draws.fork(k).uniform(order.shape[1]).to(x.device).argsort(1) for k in range(ORDERS)]
-    usual = [
-        torch.stack([_area(fast, x, y, each, filler, insert=i) for each in random]).mean(0)
-        for i in (False, True)
-    ]
-    each = {
-        "deletion": usual[0] - removed,
-        "insertion": added - usual[1],
+    random_deletion, random_insertion = (
+        torch.stack([_area(fast, x, y, order, filler, insert=insert) for order in random]).mean(0)
+        for insert in (False, True)
+    )
+    by_image = {
+        "deletion": random_deletion - deletion,
+        "insertion": insertion - random_insertion,
         "infidelity": _infidelity(fast, x, y, values, filler, draws.fork(ORDERS + 1)),
-        "sensitivity": _sensitivity(explained, model, x, values, draws),
+        "sensitivity": _sensitivity(compute_maps, model, x, values, draws),
     }
     if any(True for _ in model.parameters()):  # an estimator has no weights to shuffle
-        shuffled = explained(_shuffled(model), x, draws.fork(ORDERS))
-        each["randomisation"] = _alike(values, shuffled.values.to(x.device))
-    arrays = {name: found.double().cpu().numpy() for name, found in each.items()}
-    checks = {name: replace(t_mean(found), unit="images") for name, found in arrays.items()}
+        shuffled = compute_maps(_shuffled(model), x, draws.fork(ORDERS))
+        by_image["randomisation"] = _alike(values, shuffled.values.to(x.device))
+    arrays = {name: check.double().cpu().numpy() for name, check in by_image.items()}
+    checks = {name: replace(t_mean(check), unit="images") for name, check in arrays.items()}
     return MapQuality(checks, arrays, tuple(_failed(checks)))
 
 
 def _failed(checks: Mapping[str, Estimate]) -> list[str]:
-    """What a reader must be told; of a single image there is no interval, and its value decides."""
-    least = {name: e.low if np.isfinite(e.low) else e.value for name, e in checks.items()}
+    """The failed checks, in words. The lower end of the interval decides; a single image has no
+    interval, so its value decides."""
+    low = {name: e.low if np.isfinite(e.low) else e.value for name, e in checks.items()}
     failed = []
-    if not (least["deletion"] > 0 or least["insertion"] > 0):
+    if not (low["deletion"] > 0 or low["insertion"] > 0):
         failed.append("covering or uncovering its highest pixels tells no more than random ones")
-    if least.get("randomisation", 0.0) > ALIKE:
+    if low.get("randomisation", 0.0) > ALIKE:
         failed.append(
-            "it looks much the same for a model whose weights were shuffled: it shows the image, not what was learned"
+            "it looks much the same for a model whose weights were shuffled: "
+            "it shows the image, not what was learned"
         )
-    if least["sensitivity"] > 1:
+    if low["sensitivity"] > 1:
         failed.append("noise that cannot be seen changes it altogether")
     return failed
 
@@ -117,7 +120,8 @@ def _probability(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _area(model: nn.Module, x: Tensor, y: Tensor, order: Tensor, filler: Tensor, *, insert: bool) -> Tensor:
-    """(N,) the mean probability of the class while the pixels go, or come, in this order (N, H·W)."""
+    """(N,) the mean probability of the class while pixels are covered, or with `insert` uncovered,
+    in this order (N, H·W)."""
     pixels = order.shape[1]
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(pixels, device=order.device).expand_as(order)
@@ -138,13 +142,14 @@ def _area(model: nn.Module, x: Tensor, y: Tensor, order: Tensor, filler: Tensor,
 def _infidelity(
     model: nn.Module, x: Tensor, y: Tensor, values: Tensor, filler: Tensor, draws: Draws
 ) -> Tensor:
-    """(N,) the share of what covering random squares costs that the map's sums over them, scaled to
-    fit best, do not tell."""
+    """(N,) infidelity: how badly the sums of the map over random squares predict the loss of
+    probability when the squares are covered. It is the squared error after the best scaling of the
+    sums, as a share of the squared losses: 0 if the prediction is perfect."""
     height, width = x.shape[2:]
-    least = max(1, min(height, width) // 8)
-    sizes = least + draws.integers(max(1, min(height, width) // 2 - least + 1), SQUARES).to(x.device)
+    smallest = max(1, min(height, width) // 8)
+    sizes = smallest + draws.integers(max(1, min(height, width) // 2 - smallest + 1), SQUARES).to(x.device)
     corners = [(draws.uniform(SQUARES).to(x.device) * (side - sizes + 1)).long() for side in (height, width)]
-    lost, told = [], []
+    losses, sums_ = [], []
     with torch.no_grad():
         clean = _probability(model, x, y)
         for k in range(SQUARES):
@@ -152,30 +157,33 @@ def _infidelity(
                 spans(start[:, k], sizes[:, k], side) for start, side in zip(corners, (height, width))
             )
             square = rows[:, :, None] & columns[:, None, :]
-            lost.append(clean - _probability(model, torch.where(square[:, None], filler, x), y))
-            told.append((values * square).flatten(1).sum(1))
-    cost, sums = torch.stack(lost, 1), torch.stack(told, 1)
-    scale = (cost * sums).sum(1) / sums.square().sum(1).clamp_min(1e-30)
-    return (cost - scale.clamp_min(0)[:, None] * sums).square().sum(1) / cost.square().sum(1).clamp_min(1e-12)
+            losses.append(clean - _probability(model, torch.where(square[:, None], filler, x), y))
+            sums_.append((values * square).flatten(1).sum(1))
+    loss, sums = torch.stack(losses, 1), torch.stack(sums_, 1)
+    scale = (loss * sums).sum(1) / sums.square().sum(1).clamp_min(1e-30)
+    return (loss - scale.clamp_min(0)[:, None] * sums).square().sum(1) / loss.square().sum(1).clamp_min(1e-12)
 
 
-def _sensitivity(explained: Explained, model: nn.Module, x: Tensor, values: Tensor, draws: Draws) -> Tensor:
-    """(N,) how far the map moves, as a share of its length there or here: the most over `NOISY`
-    images within `NOISE` a pixel, with the same draws of the explainer's own."""
+def _sensitivity(
+    compute_maps: MapFunction, model: nn.Module, x: Tensor, values: Tensor, draws: Draws
+) -> Tensor:
+    """(N,) sensitivity: the largest distance between the map and the map of a noisy image, divided
+    by the larger norm of the two. There are `NOISY` noisy images, with noise up to `NOISE` at each
+    pixel; the explainer's random draws are the same."""
     length = values.flatten(1).norm(dim=1)
     noise = draws.fork(ORDERS + 2)
     moved = []
     for _ in range(NOISY):
         near = (x + noise.uniform(*x.shape[1:], low=-NOISE, high=NOISE).to(x)).clamp(0, 1)
-        other = explained(model, near, Draws(draws.seed, draws.index)).values.to(x.device)
+        other = compute_maps(model, near, Draws(draws.seed, draws.index)).values.to(x.device)
         longest = torch.maximum(length, other.flatten(1).norm(dim=1)).clamp_min(1e-30)
         moved.append((other - values).flatten(1).norm(dim=1) / longest)
     return torch.stack(moved).amax(0)
 
 
 def _shuffled(model: nn.Module) -> nn.Module:
-    """The model with the entries of every parameter in another order: as large as learned ones, and
-    nothing learned."""
+    """A copy of the model with the entries of every parameter shuffled. The weights keep their
+    sizes, and what was learned is lost."""
     other = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -186,14 +194,14 @@ def _shuffled(model: nn.Module) -> nn.Module:
 
 
 def _alike(one: Tensor, other: Tensor) -> Tensor:
-    """(N,) Spearman's rank correlation of the sizes of two maps of each image; 0 where one of them
-    is flat."""
+    """(N,) Spearman's rank correlation between the absolute values of two maps of each image; 0 if
+    one of them is constant."""
     from scipy.stats import rankdata
 
     ranks = [
-        torch.from_numpy(rankdata(each.abs().flatten(1).double().cpu().numpy(), axis=1))
-        for each in (one, other)
+        torch.from_numpy(rankdata(values.abs().flatten(1).double().cpu().numpy(), axis=1))
+        for values in (one, other)
     ]
     a, b = (r - r.mean(1, keepdim=True) for r in ranks)
-    found: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
-    return found
+    correlation: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
+    return correlation

@@ -1,4 +1,4 @@
-"""A grid of pictures as one SVG, and a picture as PNG."""
+"""SVG and PNG files: draws a grid of images as one SVG, and an image as PNG."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from stresslens.core.panels import Grid, Picture
 from stresslens.core.text import brief
 
 SIDE = 112
-"""Pixels of the longer side that a saved picture has at least."""
+"""The longer side of a saved image has at least this many pixels."""
 WIDTH, HEIGHT = 1000, 1200
 LEAST = 24
 GAP = 8
 LINE = 14
 LOSSLESS = 48
 CHARACTER = 6.2
-"""Pixels that a character of the captions is wide, on average."""
+"""The average width of a character in captions, in pixels."""
 
 
 def png(pixels: NDArray[np.uint8], side: int = SIDE) -> bytes:
-    """The picture, magnified by a whole number until its longer side has so many pixels."""
+    """The PNG file of an image (H, W, 3). It is magnified by the smallest whole number with which
+    its longer side has at least `side` pixels."""
     from PIL import Image
 
     zoom = max(1, -(-side // max(pixels.shape[:2])))
@@ -35,7 +36,8 @@ def png(pixels: NDArray[np.uint8], side: int = SIDE) -> bytes:
 
 
 def svg(grid: Grid, unit: str = "") -> str:
-    """The grid with its captions, names and scale, which `unit` says the meaning of."""
+    """The SVG of a grid with its captions, names and colour scale; `unit` is the unit of the
+    scale."""
     columns = max((len(row) for row in grid.rows), default=1)
     side = max(LEAST, min(SIDE, (WIDTH - GAP) // max(columns, 1) - GAP, HEIGHT // max(len(grid.rows), 1)))
     captioned = any(cell and cell.caption for row in grid.rows for cell in row)
@@ -59,24 +61,25 @@ def svg(grid: Grid, unit: str = "") -> str:
     if grid.scale is not None:
         low, high = grid.scale
         data = base64.b64encode(png(bar(high, signed=low < 0), 1)).decode()
-        place = f'x="{GAP + 60}" y="{height}" width="160" height="10" preserveAspectRatio="none"'
-        parts.append(f'<image {place} href="data:image/png;base64,{data}"/>')
+        box = f'x="{GAP + 60}" y="{height}" width="160" height="10" preserveAspectRatio="none"'
+        parts.append(f'<image {box} href="data:image/png;base64,{data}"/>')
         parts.append(_text(f"{low:.3g}", GAP + 54, height + 10, "end"))
         parts.append(_text(f"{high:.3g}{': ' if unit else ''}{unit}", GAP + 226, height + 10, "start"))
         height += 20
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="sans-serif" font-size="11">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>'
     )
 
 
 def _cell(cell: Picture, x: float, y: float, side: int, fits: int) -> list[str]:
     kind, content = _encoded(cell.pixels)
     data = base64.b64encode(content).decode()
-    place = f'x="{x}" y="{y}" width="{side}" height="{side}"'
-    parts = [f'<image {place} style="image-rendering:pixelated" href="data:image/{kind};base64,{data}"/>']
+    box = f'x="{x}" y="{y}" width="{side}" height="{side}"'
+    parts = [f'<image {box} style="image-rendering:pixelated" href="data:image/{kind};base64,{data}"/>']
     if cell.wrong:
-        parts.append(f'<rect {place} fill="none" stroke="#b5390b" stroke-width="2"/>')
+        parts.append(f'<rect {box} fill="none" stroke="#b5390b" stroke-width="2"/>')
     if cell.caption:
         parts.append(_text(brief(cell.caption, fits), x + side / 2, y + side + LINE - 2))
     return parts

@@ -1,4 +1,4 @@
-"""views/<name>-<8 hex>/result.json: the pictures, points and lines of a view."""
+"""Schema of views/<name>-<8 hex>/result.json: the images, points and lines of a view."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stresslens.core.json_file import JsonFile, Seconds
 
 
 class GridPart(JsonFile):
-    """Pictures, in an SVG beside the result; None where a cell of the grid is empty."""
+    """A grid of images in an SVG file beside the result. The caption of an empty cell is None."""
 
     kind: Literal["grid"] = "grid"
     title: str
@@ -36,7 +36,8 @@ class LinesPart(JsonFile):
 
 
 class ViewFile(JsonFile):
-    """views/<name>-<8 hex>/result.json; `said` is what the view says, `facts` the same in numbers."""
+    """views/<name>-<8 hex>/result.json. `said` holds the sentences of the view, `facts` their
+    numbers."""
 
     format: Literal[1] = 1
     fingerprint: str = ""

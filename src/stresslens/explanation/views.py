@@ -1,10 +1,12 @@
-"""What a model has learned: views called on a trained model, their pictures, points and lines saved."""
+"""Feature visualisation: runs views on a trained model, and saves their images, points and
+lines."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,49 +35,55 @@ from stresslens.robustness.result import AttackResult
 Adversarials = tuple[Tensor, Tensor, Tensor]
 """Images, adversarial images (n, C, H, W each) in [0, 1], and labels (n,)."""
 
+OnProgress = Callable[[int, int], None]
+"""Receives the number of finished views, and the number of all views."""
 
-def view(
+
+def compute_views(
     home: Path,
     model: nn.Module,
     split: Split,
     predictions: Predictions,
     config: Views,
     *,
-    of: str,
+    source: str,
     base: Path,
     classes: Sequence[str],
     train: Split | None = None,
     adversarials: Adversarials | None = None,
-    tell: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> list[ViewFile]:
-    """One result for each view, as `home/<name>-<8 hex>/result.json` holds it; found there
-    finished, it is read.
+    """Runs each view, and writes `home/<name>-<8 hex>/result.json`. Returns the contents of these
+    files. A finished file is only read.
 
-    Beside it each grid of pictures is an SVG, and its pictures are PNGs. `of` names the model and
-    the images (a fingerprint). The model is in evaluation mode meanwhile, and in float32 from then
-    on. Raises ConfigError for what cannot be seen of this model.
+    Beside it, each grid of images is an SVG file, and each of its images a PNG file. `source` is a
+    fingerprint of the model and the images. The model is in evaluation mode during the call, and
+    stays in float32. Raises ConfigError if a view does not apply to this model.
     """
     bound = [(value, registry.resolve("views", value, base=base)) for value in config.kinds]
-    places = selected_images(split, config.choose, config.images, predictions, config.seed)
-    some = split.select(torch.from_numpy(places))
+    positions = selected_images(split, config.choose, config.images, predictions, config.seed)
+    selected = split.select(torch.from_numpy(positions))
     model = model.float()
     device = next(model.parameters(), torch.empty(0)).device
-    x, y = some.floats(some.images[:]).to(device, torch.float32), some.labels.to(device)
-    own = None if adversarials is None else tuple(each.to(device) for each in adversarials)
+    x, y = selected.floats(selected.images[:]).to(device, torch.float32), selected.labels.to(device)
+    on_device = None if adversarials is None else tuple(tensor.to(device) for tensor in adversarials)
     results = []
-    for place, (value, each) in enumerate(bound):
-        tell(place, len(bound))
+    for done, (value, view) in enumerate(bound):
+        on_progress(done, len(bound))
         name, options = registry.name_and_options("views", value)
-        against = [len(adversarials[0])] if adversarials is not None and each.asks_for("adversarials") else []
-        what = [name, dict(options), *source_digests(value, base=base), *against]
-        fingerprint = fingerprint_of([of, config.split, what, config.seed, places.tolist()])
+        plugin: list[Any] = [name, dict(options), *source_digests(value, base=base)]
+        if adversarials is not None and view.asks_for("adversarials"):
+            plugin.append(len(adversarials[0]))
+        fingerprint = fingerprint_of([source, config.split, plugin, config.seed, positions.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (kept := ViewFile.read_finished(folder, fingerprint)) is not None:
-            results.append(kept)
+        if (saved := ViewFile.read_finished(folder, fingerprint)) is not None:
+            results.append(saved)
             continue
         began = time.perf_counter()
         with attacked(model):
-            panel = each(model=model, x=x, y=y, train=train, split=split, classes=classes, adversarials=own)
+            panel = view(
+                model=model, x=x, y=y, train=train, split=split, classes=classes, adversarials=on_device
+            )
         if not isinstance(panel, Panel):
             raise ConfigError(f"view {name} returned a {type(panel).__name__}; expected a Panel")
         result = ViewFile(
@@ -84,50 +92,50 @@ def view(
             options=dict(options),
             said=list(panel.said),
             facts=dict(panel.facts),
-            parts=[_saved(folder, number, part) for number, part in enumerate(panel.parts, 1)],
+            parts=[_save_part(folder, number, part) for number, part in enumerate(panel.parts, 1)],
             cost=Seconds(seconds=time.perf_counter() - began),
         )
         write_json(folder / "result.json", result.as_json())
         results.append(result)
-    tell(len(bound), len(bound))
+    on_progress(len(bound), len(bound))
     return results
 
 
 def view_run(
     folder: RunFolder, config: Views, *, base: Path, trust: bool = False, device: str = "auto"
 ) -> list[ViewFile]:
-    """Looks into a finished run, and keeps the results in its folder. Raises ConfigError for what
-    cannot be seen of it."""
+    """Runs the views of a finished run, and writes the results to its folder. Raises ConfigError if
+    a view does not apply to the run."""
     with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
-        return look_into(folder, model, data, config, record, base=base)
+        return view_stage(folder, model, data, config, record, base=base)
 
 
-def look_into(
+def view_stage(
     folder: RunFolder, model: nn.Module, data: Data, config: Views, record: RunRecord, *, base: Path
 ) -> list[ViewFile]:
-    """The stage of a run: calls the views, and names their results in the record."""
+    """The view stage of a run: runs the views, and counts the results in the record."""
     split = data.splits[config.split]
-    results = view(
+    results = compute_views(
         folder.path / "views",
         model,
         split,
         Predictions.of_arrays(folder.load_predictions(config.split)),
         config,
-        of=record.fingerprint,
+        source=record.fingerprint,
         base=base,
         classes=data.classes,
         train=data.train,
         adversarials=adversarials_of(folder, config.split, split),
-        tell=lambda done, total: advance(
-            f"looking into {folder.path.parent.name} {folder.path.name}", done, total
+        on_progress=lambda done, total: advance(
+            f"viewing {folder.path.parent.name} {folder.path.name}", done, total
         ),
     )
-    record.count_reads("views", [each.fingerprint for each in results], config.split)
+    record.count_reads("views", [result.fingerprint for result in results], config.split)
     return results
 
 
-def _saved(folder: Path, number: int, part: Grid | Points | Lines) -> GridPart | PointsPart | LinesPart:
-    """A part as result.json holds it; the pictures of a grid lie in files."""
+def _save_part(folder: Path, number: int, part: Grid | Points | Lines) -> GridPart | PointsPart | LinesPart:
+    """The part as in result.json. The images of a grid are saved to files."""
     if isinstance(part, Points):
         places = [(float(a), float(b)) for a, b in part.places]
         return PointsPart(
@@ -150,9 +158,9 @@ def _saved(folder: Path, number: int, part: Grid | Points | Lines) -> GridPart |
 
 
 def adversarials_of(folder: RunFolder, split_name: str, split: Split) -> Adversarials | None:
-    """What the attacks on a run have kept of this split's images, of each the adversarial image
-    nearest to it; None without."""
-    best: dict[int, tuple[float, np.ndarray, int]] = {}
+    """The nearest adversarial image of each image of the split, from all attacks on the run; None
+    if there are none."""
+    nearest: dict[int, tuple[float, np.ndarray, int]] = {}
     for file in sorted((folder.path / "robustness").glob("*/result.json")):
         robust = AttackResult.load(file.parent)
         arrays = robust.arrays
@@ -160,10 +168,10 @@ def adversarials_of(folder: RunFolder, split_name: str, split: Split) -> Adversa
             continue
         for place, row in enumerate(arrays["rows"]):
             index, size = int(arrays["index"][row]), float(arrays["size"][place])
-            if arrays["smallest"][row] > 0 and (index not in best or size < best[index][0]):
-                best[index] = size, arrays["adversarials"][place], int(arrays["labels"][row])
-    if not best:
+            if arrays["smallest"][row] > 0 and (index not in nearest or size < nearest[index][0]):
+                nearest[index] = size, arrays["adversarials"][place], int(arrays["labels"][row])
+    if not nearest:
         return None
-    images = split.floats(split.images[torch.tensor(list(best))].cpu()).float()
-    changed = torch.from_numpy(np.stack([each[1] for each in best.values()])).float()
-    return images, changed, torch.tensor([each[2] for each in best.values()])
+    images = split.floats(split.images[torch.tensor(list(nearest))].cpu()).float()
+    _, pixels, labels = zip(*nearest.values())
+    return images, torch.from_numpy(np.stack(pixels)).float(), torch.tensor(labels)

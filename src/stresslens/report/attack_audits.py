@@ -1,4 +1,4 @@
-"""Whether to believe the attacks: what the audits of all results found."""
+"""Audit findings on the attacks of all runs, for the report."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def _rank(finding: Finding) -> int:
 
 @dataclass(frozen=True)
 class Audits:
-    """`rows`: (audit, for each recipe (kind of cell, words)) where some run shows a sign; `clean`
-    found none on any run, `unchecked` were not carried out on some; `signs` every distinct finding
-    with the runs that have it."""
+    """`rows`: (audit, for each variant (kind of cell, words)) for audits that show a sign on some
+    run. `clean`: audits that found none on any run. `unchecked`: audits that were not made on some
+    runs. `signs`: every distinct finding with the runs that have it."""
 
-    recipes: Sequence[str]
+    variants: Sequence[str]
     rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]
     clean: Sequence[str]
     unchecked: Sequence[str]
@@ -33,35 +33,38 @@ class Audits:
 
 
 def audits(study: StudyFolder) -> Audits | None:
-    """What the audits of all results found, the worst of a recipe's seeds and threats in its cell."""
-    together: dict[str, dict[str, list[Finding]]] = {}
+    """The findings of the audits on all results. A variant's cell shows the worst of its seeds and
+    threats."""
+    by_audit: dict[str, dict[str, list[Finding]]] = {}
     signs: dict[Finding, dict[str, list[Run]]] = {}
-    for recipe in study.recipes:
-        for run in recipe.finished:
+    for variant in study.variants:
+        for run in variant.finished:
             for finding in audit_findings(run):
-                together.setdefault(finding.audit, {}).setdefault(recipe.name, []).append(finding)
+                by_audit.setdefault(finding.audit, {}).setdefault(variant.name, []).append(finding)
                 if finding.status == "sign":
-                    signs.setdefault(finding, {}).setdefault(recipe.name, []).append(run)
-    if not together:
+                    signs.setdefault(finding, {}).setdefault(variant.name, []).append(run)
+    if not by_audit:
         return None
-    recipes = [
-        recipe.name for recipe in study.recipes if any(recipe.name in found for found in together.values())
+    variants = [
+        variant.name
+        for variant in study.variants
+        if any(variant.name in found for found in by_audit.values())
     ]
-    cells = {audit: [_cell(found.get(name, [])) for name in recipes] for audit, found in together.items()}
+    cells = {audit: [_cell(found.get(name, [])) for name in variants] for audit, found in by_audit.items()}
     kinds = {audit: {kind for kind, _ in row} for audit, row in cells.items()}
     rows = [(audit, row) for audit, row in cells.items() if kinds[audit] & {"serious", "minor", "none"}]
     rows.sort(key=lambda row: min(_SHOWN.index(kind) for kind, _ in row[1]))
     clean = [audit for audit in cells if kinds[audit] <= {"clean", ""}]
     unchecked = [audit for audit in cells if audit not in clean and audit not in dict(rows)]
     ordered = sorted(signs.items(), key=lambda pair: _rank(pair[0]))
-    finished = {recipe.name: len(recipe.finished) for recipe in study.recipes}
+    finished = {variant.name: len(variant.finished) for variant in study.variants}
     return Audits(
-        recipes, rows, clean, unchecked, [(finding, _names(runs, finished)) for finding, runs in ordered]
+        variants, rows, clean, unchecked, [(finding, _names(runs, finished)) for finding, runs in ordered]
     )
 
 
 def _names(runs: Mapping[str, Sequence[Run]], finished: Mapping[str, int]) -> list[str]:
-    """The recipes; of those not all of whose seeds are meant, the seeds."""
+    """The variants' names, with their seeds if the finding is not on all of them."""
     return [
         name
         if len(of_recipe) == finished[name]
@@ -73,20 +76,20 @@ def _names(runs: Mapping[str, Sequence[Run]], finished: Mapping[str, int]) -> li
 _SHOWN = ("serious", "minor", "none", "unchecked", "clean", "")
 
 
-def _cell(found: Sequence[Finding]) -> tuple[str, str]:
-    """The class of a cell and its words; of several results how many show a sign."""
-    if not found:
+def _cell(findings: Sequence[Finding]) -> tuple[str, str]:
+    """The class of a cell and its words; with several results, how many show a sign."""
+    if not findings:
         return "", "–"
-    signs = [finding for finding in found if finding.status == "sign"]
-    many = f" in {len(signs)} of {len(found)}" if len(found) > 1 and signs else ""
+    signs = [finding for finding in findings if finding.status == "sign"]
+    many = f" in {len(signs)} of {len(findings)}" if len(findings) > 1 and signs else ""
     if signs:
         worst = min(signs, key=_rank)
         return worst.severity, f"sign{many}"
-    unchecked = [finding for finding in found if finding.status == "not checked"]
+    unchecked = [finding for finding in findings if finding.status == "not checked"]
     return ("unchecked", "not checked") if unchecked else ("clean", "no sign")
 
 
 def audit_findings(run: Run) -> list[Finding]:
-    """Of all results of a run, the serious first; the same finding once."""
+    """The findings on all results of a run, the serious first, each once."""
     found = dict.fromkeys(f for robust in run.stress.robust for f in robust.result.findings)
     return sorted(found, key=_rank)

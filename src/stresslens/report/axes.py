@@ -1,5 +1,5 @@
-"""Axes: ticks that enclose the values, their labels, and where a value lies between the first and
-the last."""
+"""Chart axes: ticks that enclose the values, their labels, and the position of a value between the
+first and the last tick."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 HUGE = 1e250
-"""What lies beyond is not drawn, so that no sum, quotient or power of what is drawn overflows."""
+"""Values beyond this are not drawn, so that no sum, quotient or power of drawn values overflows."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Ticks with their labels; `place` gives 0 at the first tick and 1 at the last."""
+    """Ticks with their labels. `place` gives the position of a value: 0 at the first tick, 1 at the
+    last."""
 
     ticks: Sequence[float]
     labels: Sequence[str] = field(default=())
@@ -26,13 +27,13 @@ class Axis:
         return (value - low) / (high - low)
 
     def holds(self, value: float) -> bool:
-        """Whether it can be drawn at all; a log axis has no place for what is not positive."""
+        """Whether the value can be drawn. A log axis draws only positive values."""
         return abs(value) <= HUGE and (not self.log or value >= 1 / HUGE)
 
 
 def linear_axis(values: Sequence[float], *, count: int = 5) -> Axis:
-    """Ticks at 1, 2 or 5 times a power of ten, the first and last enclosing the values; without
-    any, 0 to 1."""
+    """Ticks at 1, 2 or 5 times a power of ten. The first and the last enclose the values; without
+    values, the axis goes from 0 to 1."""
     finite = [min(max(v, -HUGE), HUGE) for v in values if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     size = max(abs(low), abs(high))
@@ -56,7 +57,8 @@ def linear_axis(values: Sequence[float], *, count: int = 5) -> Axis:
 
 
 def log_axis(values: Sequence[float]) -> Axis:
-    """Ticks at 1, 2 and 5 (or only at powers of ten where there are many) enclosing the positive values."""
+    """Ticks at 1, 2 and 5 times a power of ten, enclosing the positive values; only powers of ten
+    if there would be many ticks."""
     positive = [min(max(v, 1 / HUGE), HUGE) for v in values if math.isfinite(v) and v > 0] or [1.0]
     first, last = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     last = max(last, first + 1)

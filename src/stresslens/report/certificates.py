@@ -1,4 +1,4 @@
-"""Certified accuracy over the radius, in a study's and a run's page."""
+"""Certified accuracy over the radius, for the pages of a study and of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stresslens.report.robust_curves import series
 from stresslens.report.stress import CertificateFolder
 
 RADII = 8
-"""Radii of a table, at most."""
+"""Largest number of radii in a table."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class CertificateSection:
 
 
 def certificate_sections(study: StudyFolder) -> list[CertificateSection]:
-    """One for each certificate and its options."""
-    return _sections([(recipe, run) for recipe in study.recipes for run in recipe.finished])
+    """One section for each certificate and its options."""
+    return _sections([(variant, run) for variant in study.variants for run in variant.finished])
 
 
 def run_certificate_sections(run: Run) -> list[CertificateSection]:
@@ -44,54 +44,59 @@ def run_certificate_sections(run: Run) -> list[CertificateSection]:
 
 
 def _sections(runs: Sequence[tuple[VariantRuns, Run]]) -> list[CertificateSection]:
-    together: dict[str, dict[str, tuple[VariantRuns, list[CertificateFolder]]]] = {}
-    for recipe, run in runs:
-        for each in run.stress.certificates:
-            result = each.result
+    by_title: dict[str, dict[str, tuple[VariantRuns, list[CertificateFolder]]]] = {}
+    for variant, run in runs:
+        for certificate in run.stress.certificates:
+            result = certificate.result
             options = ", ".join(f"{name} {value}" for name, value in sorted(result.options.items()))
             norm = NORMS.get(result.norm, result.norm)
-            title = f"{result.certificate.replace('_', ' ').capitalize()}, {norm}{f' ({options})' if options else ''}"
-            together.setdefault(title, {}).setdefault(recipe.name, (recipe, []))[1].append(each)
-    return [_section(title, list(members.values())) for title, members in sorted(together.items())]
+            name = result.certificate.replace("_", " ").capitalize()
+            title = f"{name}, {norm}{f' ({options})' if options else ''}"
+            by_title.setdefault(title, {}).setdefault(variant.name, (variant, []))[1].append(certificate)
+    return [_section(title, list(members.values())) for title, members in sorted(by_title.items())]
 
 
 def _section(
     title: str, members: Sequence[tuple[VariantRuns, Sequence[CertificateFolder]]]
 ) -> CertificateSection:
     drawn = []
-    for recipe, seeds in members:
+    for variant, seeds in members:
         radii = sorted({point.radius for seed in seeds for point in seed.result.curve})
-        found = [(r, e) for r in radii if (e := _certified_at(seeds, r))]
-        drawn.append(series(recipe.name, found, recipe.place))
+        points = [(r, e) for r in radii if (e := _certified_at(seeds, r))]
+        drawn.append(series(variant.name, points, variant.place))
     axis = linear_axis([0, *(x for each in drawn for x, _ in each.points)])
-    shown = [tick for tick in axis.ticks if tick >= 0][:RADII]
+    columns = [tick for tick in axis.ticks if tick >= 0][:RADII]
     rows = []
-    for recipe, seeds in members:
+    for variant, seeds in members:
         smoothed = over_seeds([e for seed in seeds if (e := seed.result.smoothed_accuracy)], bounded=True)
         counts = sum(seed.result.n for seed in seeds), sum(seed.result.abstained for seed in seeds)
-        rows.append((recipe.name, *counts, smoothed, [_certified_at(seeds, r) for r in shown]))
+        rows.append((variant.name, *counts, smoothed, [_certified_at(seeds, r) for r in columns]))
     norm = members[0][1][0].result.norm
     label = f"radius in {NORMS.get(norm, norm)}, pixels from 0 to 1"
     chart = line_chart(
         drawn,
         title=f"Certified accuracy, {title}",
         x_label=label,
-        y_label="certified right, %",
+        y_label="certified accuracy, %",
         axes=(axis, PERCENT),
     )
     return CertificateSection(
-        title, chart, shown, rows, footnote(e for _, _, _, smoothed, some in rows for e in (smoothed, *some))
+        title,
+        chart,
+        columns,
+        rows,
+        footnote(e for _, _, _, smoothed, some in rows for e in (smoothed, *some)),
     )
 
 
 def _certified_at(seeds: Sequence[CertificateFolder], r: float) -> Estimate | None:
-    """The share certified beyond a radius (at 0: right), over the seeds; without arrays only at the
-    radii of the curve."""
-    found = []
+    """The share of images certified beyond a radius (at 0: classified correctly), over the seeds.
+    Without arrays, only at the radii of the curve."""
+    estimates = []
     for seed in seeds:
         at = [point.certified for point in seed.result.curve if math.isclose(point.radius, r, abs_tol=1e-9)]
         if seed.radius is not None:
-            held = seed.radius > r if r > 0 else seed.radius >= 0
-            at = [wilson(int(held.sum()), len(held))]
-        found += at[:1]
-    return over_seeds(found, bounded=True) if len(found) == len(seeds) else None
+            certified = seed.radius > r if r > 0 else seed.radius >= 0
+            at = [wilson(int(certified.sum()), len(certified))]
+        estimates += at[:1]
+    return over_seeds(estimates, bounded=True) if len(estimates) == len(seeds) else None

@@ -1,4 +1,4 @@
-"""What every chart stands in: the box with its axes, and the SVG as a figure."""
+"""SVG chart frame: the box with its axes, and the SVG as a figure element."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stresslens.report.axes import HUGE, Axis
 Point = tuple[float, float]
 
 WIDTH = 440
-"""Of a chart, in the drawing's units; at most 14.2 of them to a rem."""
+"""Width of a chart, in the drawing's units; at most 14.2 of them to a rem."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class ChartFrame:
         floor = self.height - self.bottom + 17
         for tick, label in zip(self.x.ticks, self.x.labels):
             svg.append(f'<text class="mid" x="{self.across(tick):.1f}" y="{floor}">{label}</text>')
-        svg.append(
-            f'<text class="mid" x="{self.left + self.inside / 2:.1f}" y="{self.height - 8}">{escape(x_label)}</text>'
-        )
+        middle = f"{self.left + self.inside / 2:.1f}"
+        svg.append(f'<text class="mid" x="{middle}" y="{self.height - 8}">{escape(x_label)}</text>')
         return svg
 
     @property
     def scales(self) -> str:
-        """What a read-out needs to turn places in the drawing back into values: `data-` attributes."""
+        """The `data-` attributes from which the read-out computes values at positions in the
+        drawing."""
         box = f"{self.left:.1f} {self.top} {self.inside:.1f} {self.tall}"
         ends = " ".join(
             f"{axis.ticks[0]:.8g} {axis.ticks[-1]:.8g} {int(axis.log)}" for axis in (self.x, self.y)
@@ -74,10 +74,11 @@ class ChartFrame:
 def figure(
     svg: Sequence[str], width: int, height: float, title: str, keys: str = "", data: str = ""
 ) -> Markup:
-    said = escape(title)
+    caption = escape(title)
     return Markup(
-        f'<figure class="chart" style="max-width:{width / 14.2:.1f}rem"><figcaption>{said}</figcaption>'
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}"{data}>{"".join(svg)}</svg>{keys}</figure>'
+        f'<figure class="chart" style="max-width:{width / 14.2:.1f}rem"><figcaption>{caption}</figcaption>'
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{caption}"{data}>'
+        f"{''.join(svg)}</svg>{keys}</figure>"
     )
 
 

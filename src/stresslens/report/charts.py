@@ -1,4 +1,5 @@
-"""Charts of curves as small SVG, with their legends; the colours are in `curve_colours` and report.css."""
+"""Line charts as small SVG, with their legends; the colours are in `curve_colours` and
+report.css."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from stresslens.report.curve_colours import style_of
 POINTS_A_LINE = 400
 POINTS_A_CHART = 8_000
 DOTS = 90
-"""Points of a chart up to which each is drawn as a dot."""
+"""Up to this number of points in a chart, each is drawn as a dot."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line. `band` holds (x, low, high) behind it, `marks` the points to ring; `place` picks
-    colour and dash."""
+    """One line. `band` holds (x, low, high) behind it, `marks` the points to ring; `place` is its
+    number in the chart, which gives colour and dash."""
 
     name: str
     points: Sequence[Point]
@@ -31,8 +32,8 @@ class Series:
 
 
 def decimate(points: Sequence[Point], limit: int = POINTS_A_LINE) -> list[Point]:
-    """At most `limit` (at least 4) of the points with finite values, in order: the ends, and the
-    extremes of each stretch."""
+    """At most `limit` (at least 4) of the points with finite values, in order: the two ends, and
+    the minimum and maximum of each segment."""
     finite = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
     if len(finite) <= limit:
         return finite
@@ -57,10 +58,11 @@ def line_chart(
     reference: tuple[str, Sequence[Point]] | None = None,
     with_legend: bool = True,
 ) -> Markup:
-    """A chart of several lines with its legend, as a `<figure>`; a log axis leaves out what is not positive.
+    """A chart of several lines with its legend, as a `<figure>`. A log axis leaves out values that
+    are not positive.
 
-    `axes` (x, y) are given where they do not follow from the data; `reference` is a named line to
-    hold the others against.
+    `axes` (x, y) are given if they do not follow from the data. `reference` is a named line to
+    compare the others with.
     """
     scale = axes or (epoch_axis([]), log_axis([1.0]) if log else linear_axis([]))
     drawn = [_clean(each, *scale) for each in series]
@@ -109,14 +111,14 @@ def legend(series: Sequence[Series], reference: str = "") -> Markup:
     return Markup(f'<ul class="legend">{"".join(items)}</ul>')
 
 
-def _dot(kind: str, radius: float, at: str, series: Series, said: str) -> str:
+def _dot(kind: str, radius: float, at: str, series: Series, text: str) -> str:
     x, y = at.split()
-    title = f"<title>{escape(series.name)}: {escape(said)}</title>"
+    title = f"<title>{escape(series.name)}: {escape(text)}</title>"
     return f'<circle class="{kind} {style_of(series.place)}" cx="{x}" cy="{y}" r="{radius}">{title}</circle>'
 
 
 def _clean(series: Series, x_axis: Axis, y_axis: Axis) -> Series:
-    """Without what cannot be drawn."""
+    """The series without the values that cannot be drawn."""
 
     def fits(x: float, *heights: float) -> bool:
         return x_axis.holds(x) and all(y_axis.holds(y) for y in heights)

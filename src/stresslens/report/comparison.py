@@ -1,4 +1,4 @@
-"""What the comparison says: verdicts in words, contrasts, costs, and every pair in a matrix."""
+"""Verdicts, contrasts, costs and the matrix of all pairs, for a study's page."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
 
 SENTENCES = 24
-"""Verdicts that are said at the head of the page; each contrast says three at least."""
+"""Verdicts at the head of the page; each contrast shows at least three."""
 ROWS = 600
 PAIRS, CLASSES = 12, 20
-"""Contrasts that say where each errs, and the classes they say it of."""
+"""Contrasts with a table of errors by class, and the classes in each table."""
 SPELLED_OUT = 8
-"""Recipes up to which a matrix has room for intervals."""
+"""Up to this number of variants, a matrix has room for intervals."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Question:
-    """What one contrast asks: how many of its pairs really differ, and verdicts, these first, as
-    far as there is room.
+    """One contrast: how many of its pairs really differ, and as many verdicts as there is room for,
+    the real ones first.
 
-    `claim` is what somebody concluded from it, and what is found of that.
+    `claim` is a claim of the study file about it, and what was found.
     """
 
     name: str
@@ -52,58 +52,61 @@ class Question:
     pairs: int
     claim: JudgedClaim | None = None
     section: str = "contrasts"
-    """Where the page has the rest."""
+    """The page's section with the other verdicts."""
 
 
 def opening(study: StudyFolder) -> list[str]:
-    """What the comparison says besides its contrasts; without any, what a few runs score, and that
-    no comparison was made."""
+    """The sentences of the comparison that are not about a contrast. Without a comparison: the
+    accuracy of up to four variants, and that no comparison was made."""
     if study.comparison and study.comparison.verdicts:
         of_contrasts = {c.verdict for c in study.comparison.contrasts}
         rest = [sentence for sentence in study.comparison.verdicts if sentence not in of_contrasts]
-        names = tuple(recipe.name for recipe in study.recipes if recipe.name)
+        names = tuple(variant.name for variant in study.variants if variant.name)
         return [each if each.startswith(names) else each[:1].upper() + each[1:] for each in rest]
-    said = []
-    recipes = headline(study)
-    for recipe in recipes[:4]:
-        said += scored(
-            recipe.name,
+    sentences = []
+    variants = headline(study)
+    for variant in variants[:4]:
+        sentences += scored(
+            variant.name,
             study.split,
-            *(recipe.score(study.split, name) for name in ("accuracy", "majority_baseline")),
+            *(variant.score(study.split, name) for name in ("accuracy", "majority_baseline")),
         )
-    if len(recipes) > 1:
-        said.append(
-            "No comparison has been made between these runs: overlapping intervals do not say whether they differ."
+    if len(variants) > 1:
+        sentences.append(
+            "No comparison has been made between these variants: overlapping intervals do not say "
+            "whether they differ."
         )
-    if not recipes:
-        said.append("No run has finished yet.")
-    return said
+    if not variants:
+        sentences.append("No run has finished yet.")
+    return sentences
 
 
 def questions(study: StudyFolder) -> list[Question]:
     """The contrasts by name; those with a real difference first."""
-    together: dict[tuple[str, str], list[Contrast]] = {}
+    by_contrast: dict[tuple[str, str], list[Contrast]] = {}
     if study.comparison:
         for contrast in study.comparison.contrasts:
-            together.setdefault(("contrasts", contrast.contrast), []).append(contrast)
+            by_contrast.setdefault(("contrasts", contrast.contrast), []).append(contrast)
         for robust in study.comparison.robustness:
             if isinstance(robust, RobustContrast):
-                together.setdefault(("robustness", robust.contrast), []).append(robust)
-    room = max(3, SENTENCES // max(1, len(together)))
-    found = []
-    for (section, name), contrasts in together.items():
+                by_contrast.setdefault(("robustness", robust.contrast), []).append(robust)
+    room = max(3, SENTENCES // max(1, len(by_contrast)))
+    all_questions = []
+    for (section, name), contrasts in by_contrast.items():
         ordered = sorted(contrasts, key=lambda c: not c.real)
-        said = [Verdict(c.verdict, c.real, "" if c.real else c.plan or "") for c in ordered[:room]]
+        verdicts = [Verdict(c.verdict, c.real, "" if c.real else c.plan or "") for c in ordered[:room]]
         claims = study.comparison.claims if study.comparison and section == "contrasts" else []
         claim = next((each for each in claims if each.contrast == name), None)
         title = name if section == "contrasts" else f"{name}: robustness"
-        found.append(Question(title, said, sum(c.real for c in contrasts), len(contrasts), claim, section))
-    return sorted(found, key=lambda question: not question.real)
+        all_questions.append(
+            Question(title, verdicts, sum(c.real for c in contrasts), len(contrasts), claim, section)
+        )
+    return sorted(all_questions, key=lambda question: not question.real)
 
 
 def contrast_rows(study: StudyFolder) -> tuple[list[Contrast], int]:
-    """The contrasts in their own order, and how many were left out; beyond the budget the real and
-    the likeliest stay."""
+    """The contrasts in their order, and how many were left out. If there are too many, the real
+    ones and those of smallest p stay."""
     contrasts = study.comparison.contrasts if study.comparison else []
     if len(contrasts) <= ROWS:
         return contrasts, 0
@@ -112,7 +115,7 @@ def contrast_rows(study: StudyFolder) -> tuple[list[Contrast], int]:
 
 
 def contrast_columns(rows: Sequence[Contrast]) -> list[ContrastColumn]:
-    """Those of the table: what the interval is over only where the rows differ in it."""
+    """The columns of the table. The unit of the interval is shown only if the rows differ in it."""
     units = {row.difference.unit for row in rows}
     return [column for column in CONTRAST_COLUMNS if column.written != "unit" or len(units) > 1]
 
@@ -132,9 +135,9 @@ def contrasts_chart(study: StudyFolder) -> Markup | None:
         )
         for c in contrasts
     ]
-    said = "Differences, with their intervals"
+    caption = "Differences, with their intervals"
     return interval_chart(
-        rows, title=said, x_label="percentage points", reference=(0.0, "no difference"), label=44
+        rows, title=caption, x_label="percentage points", reference=(0.0, "no difference"), label=44
     )
 
 
@@ -145,9 +148,9 @@ def cost_rows(study: StudyFolder) -> tuple[list[CostRatio], int]:
 
 
 @dataclass(frozen=True)
-class Erring:
-    """Where a pair errs: a row for each class with its images and those that only a, only b and
-    both have wrong; and all summed."""
+class ErrorsTable:
+    """Errors by class of a pair: a row for each class with its images and those that only a, only b
+    and both get wrong; and the sums."""
 
     contrast: str
     a: str
@@ -158,26 +161,29 @@ class Erring:
     left_out: int
 
 
-def errors(study: StudyFolder) -> list[Erring]:
-    """One for each contrast of up to `PAIRS`; of many classes those that the two differ on most."""
-    found = study.comparison.errors[:PAIRS] if study.comparison else []
+def errors(study: StudyFolder) -> list[ErrorsTable]:
+    """A table for each of the first `PAIRS` contrasts. With many classes, those that the two differ
+    on most."""
+    pairs = study.comparison.errors[:PAIRS] if study.comparison else []
     names = next((run.classes for run in study.runs if run.classes), [])
     tables = []
-    for pair in found:
+    for pair in pairs:
         counts = list(zip(pair.images, pair.only_a, pair.only_b, pair.both))
         if len(counts) > len(names) or not counts:
             continue
         most = sorted(range(len(counts)), key=lambda k: -(counts[k][1] + counts[k][2]))[:CLASSES]
         rows = [(names[k], counts[k]) for k in sorted(most)]
         whole = [sum(column) for column in zip(*counts)]
-        tables.append(Erring(pair.contrast, pair.a, pair.b, pair.seeds, rows, whole, len(counts) - len(rows)))
+        tables.append(
+            ErrorsTable(pair.contrast, pair.a, pair.b, pair.seeds, rows, whole, len(counts) - len(rows))
+        )
     return tables
 
 
 @dataclass(frozen=True)
 class ContrastCell:
-    """Row minus column: what is written, the interval, what hovering says, and "ahead" or "behind"
-    where it is real."""
+    """Row minus column: the text, the interval, the tooltip (`said`), and "ahead" or "behind" if
+    the difference is real."""
 
     text: str
     interval: str

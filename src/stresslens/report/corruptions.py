@@ -1,4 +1,4 @@
-"""Accuracy under corruptions, in a study's and a run's page."""
+"""Accuracy under corruptions, for the pages of a study and of a run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from stresslens.robustness.corruption_file import CorruptionFile
 
 @dataclass(frozen=True)
 class CorruptionSection:
-    """`means` are (run, unattacked, mean over corruptions and severities); `charts` one for each
-    corruption."""
+    """`means` are (variant, uncorrupted accuracy, mean over corruptions and severities); `charts`
+    has one chart for each corruption."""
 
     charts: Charts
     means: Sequence[tuple[str, Estimate | None, Estimate | None]]
@@ -29,12 +29,12 @@ class CorruptionSection:
 
 
 def corruption_section(study: StudyFolder) -> CorruptionSection | None:
-    """Accuracy against severity of every recipe, the mean over its seeds."""
+    """Accuracy against severity of every variant, the mean over its seeds."""
     found = [
-        (recipe, [run.stress.corruptions for run in recipe.finished if run.stress.corruptions])
-        for recipe in study.recipes
+        (variant, [run.stress.corruptions for run in variant.finished if run.stress.corruptions])
+        for variant in study.variants
     ]
-    return _section([(recipe.name, recipe.place, seeds) for recipe, seeds in found if seeds])
+    return _section([(variant.name, variant.place, seeds) for variant, seeds in found if seeds])
 
 
 def run_corruption_section(run: Run) -> CorruptionSection | None:
@@ -50,30 +50,30 @@ def _section(members: Sequence[tuple[str, int, Sequence[CorruptionFile]]]) -> Co
     charts, tables = [], {name: _severities(members, name) for name in names}
     for name in names:
         drawn = []
-        for (recipe, place, seeds), (_, estimates) in zip(members, tables[name]):
+        for (variant, place, seeds), (_, estimates) in zip(members, tables[name]):
             clean = over_seeds([seed.clean for seed in seeds if seed.clean], bounded=True)
             points = [(0.0, clean)] if clean else []
             drawn.append(
-                series(recipe, [*points, *((float(s), e) for s, e in sorted(estimates.items()))], place)
+                series(variant, [*points, *((float(s), e) for s, e in sorted(estimates.items()))], place)
             )
         reach = max([5.0, *(x for each in drawn for x, _ in each.points)])
         axes = (linear_axis([0, reach]), PERCENT)
         title = name.replace("_", " ").capitalize()
         charts.append(
             line_chart(
-                drawn, title=title, x_label="severity", y_label="right, %", axes=axes, with_legend=False
+                drawn, title=title, x_label="severity", y_label="accuracy, %", axes=axes, with_legend=False
             )
         )
     means = []
-    for recipe, _, seeds in members:
+    for variant, _, seeds in members:
         before, after = (
             [seed.clean for seed in seeds if seed.clean],
             [seed.mean for seed in seeds if seed.mean],
         )
-        means.append((recipe, over_seeds(before, bounded=True), over_seeds(after, bounded=True)))
+        means.append((variant, over_seeds(before, bounded=True), over_seeds(after, bounded=True)))
     grids = [_grid(name, tables[name]) for name in names]
     note = footnote(e for _, clean, mean in means for e in (clean, mean))
-    keys = legend([Series(recipe, [], place) for recipe, place, _ in members]) if len(members) > 1 else None
+    keys = legend([Series(variant, [], place) for variant, place, _ in members]) if len(members) > 1 else None
     return CorruptionSection(
         Charts(charts, keys), means, grids, [seed.n for _, _, seeds in members for seed in seeds], note
     )
@@ -82,20 +82,22 @@ def _section(members: Sequence[tuple[str, int, Sequence[CorruptionFile]]]) -> Co
 def _severities(
     members: Sequence[tuple[str, int, Sequence[CorruptionFile]]], name: str
 ) -> list[tuple[str, dict[int, Estimate]]]:
-    """For each member the accuracy at each severity, over its seeds."""
+    """For each member, the accuracy at each severity over its seeds."""
     rows = []
-    for recipe, _, seeds in members:
-        together: dict[int, list[Estimate]] = {}
+    for variant, _, seeds in members:
+        by_severity: dict[int, list[Estimate]] = {}
         for seed in seeds:
-            for each in seed.corruptions:
-                for level in each.severities if each.name == name else ():
-                    together.setdefault(level.severity, []).append(level.accuracy)
-        rows.append((recipe, {s: e for s, some in together.items() if (e := over_seeds(some, bounded=True))}))
+            for corruption in seed.corruptions:
+                for level in corruption.severities if corruption.name == name else ():
+                    by_severity.setdefault(level.severity, []).append(level.accuracy)
+        rows.append(
+            (variant, {s: e for s, some in by_severity.items() if (e := over_seeds(some, bounded=True))})
+        )
     return rows
 
 
 def _grid(name: str, rows: Sequence[tuple[str, dict[int, Estimate]]]) -> HeatTable:
     severities = sorted({s for _, found in rows for s in found})
-    cells = [(recipe, [heat(found.get(s)) for s in severities]) for recipe, found in rows]
+    cells = [(variant, [heat(found.get(s)) for s in severities]) for variant, found in rows]
     note = footnote(e for _, found in rows for e in found.values())
     return HeatTable(name.replace("_", " "), [str(s) for s in severities], cells, note)

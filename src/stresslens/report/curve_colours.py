@@ -1,16 +1,16 @@
-"""The colours and dashes of curves: which place of a chart has which.
+"""Colours and dashes of curves, by the number of a series in its chart (its place).
 
 The colours themselves are `--c0` … `--c6` in templates/report.css, once for light and once for dark
-pages, and the dashes its classes `d0` … `d4`, so that they follow dark mode and print.
+pages. The dashes are its classes `d0` … `d4`. Both therefore follow dark mode and print.
 """
 
 from __future__ import annotations
 
 COLOURS, DASHES = 7, 5
-"""Coprime, so that 35 series differ in colour or in dash."""
+"""The two numbers are coprime, so 35 series differ in colour or in dash."""
 
 INK = 20
-"""The place whose colour is the text's own and whose dash is none, for what is not a run."""
+"""The place with the colour of the text and no dash, for a series that is not a run."""
 
 
 def style_of(place: int) -> str:
@@ -18,7 +18,7 @@ def style_of(place: int) -> str:
 
 
 def place_of(colour: int, dash: int) -> int:
-    """The place with the colour of one place and the dash of another (Chinese remainders of
+    """The place with the colour of one place and the dash of another (Chinese remainder theorem on
     `COLOURS` and `DASHES`)."""
     return next(
         place

@@ -1,5 +1,4 @@
-"""What is drawn as lines: training, how far a probability can be believed, and what leaving out the
-unsure would gain."""
+"""Learning curves, reliability diagrams and risk–coverage curves."""
 
 from __future__ import annotations
 
@@ -31,40 +30,40 @@ SPLITS = (
     ("test", ("test",)),
 )
 SHARED_LEGEND = 8
-"""From this many recipes on, the charts of a section have one legend together."""
+"""From this number of variants on, the charts of a section share one legend."""
 FEW = 5
-"""Images of a bin below which its accuracy is not drawn."""
+"""With fewer images in a bin, its accuracy is not drawn."""
 PERCENT = linear_axis([0, 100])
-IDEAL = ("right as often as it says", ((0.0, 0.0), (100.0, 100.0)))
+IDEAL = ("perfectly calibrated", ((0.0, 0.0), (100.0, 100.0)))
 
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts of one section, and their legend where they share it."""
+    """Charts of one section, and their legend if they share it."""
 
     charts: Sequence[Markup]
     legend: Markup | None = None
 
 
 def learning_curves(study: StudyFolder) -> Charts | None:
-    """One chart for each thing that was logged, all recipes overlaid, seeds as bands."""
+    """One chart for each logged quantity, all variants overlaid, seeds as bands."""
     charts = []
-    drawn_ever: dict[int, Series] = {}
-    shared = len(study.recipes) >= SHARED_LEGEND
+    all_drawn: dict[int, Series] = {}
+    shared = len(study.variants) >= SHARED_LEGEND
     for title, keys in CURVES:
         scale = 100.0 if keys[-1] == "accuracy" else 1.0
-        drawn = [each for recipe in study.recipes if (each := _over_seeds(recipe, keys, scale))]
+        drawn = [each for variant in study.variants if (each := _over_seeds(variant, keys, scale))]
         if drawn:
-            drawn_ever |= {series.place: series for series in drawn}
+            all_drawn |= {series.place: series for series in drawn}
             charts.append(_curve_chart(drawn, title, scale == 100, with_legend=not shared))
     if not charts:
         return None
-    return Charts(charts, legend([drawn_ever[place] for place in sorted(drawn_ever)]) if shared else None)
+    return Charts(charts, legend([all_drawn[place] for place in sorted(all_drawn)]) if shared else None)
 
 
 def run_curves(run: Run) -> Charts | None:
-    """Loss and accuracy of one run, the splits overlaid; the chosen epoch is ringed on the split
-    that chose."""
+    """Loss and accuracy of one run, the splits overlaid. The chosen epoch is ringed on the
+    validation line."""
     charts = []
     for title, key in (("Loss", "loss"), ("Accuracy", "accuracy")):
         scale = 100.0 if key == "accuracy" else 1.0
@@ -93,18 +92,18 @@ def _curve_chart(
     return line_chart(drawn, title=title, x_label="epoch", y_label=unit, log=log, with_legend=with_legend)
 
 
-def _over_seeds(recipe: VariantRuns, keys: tuple[str, ...], scale: float) -> Series | None:
-    """A single seed's line; or the mean over seeds, as far as all finished ones go, in the band
-    from lowest to highest."""
+def _over_seeds(variant: VariantRuns, keys: tuple[str, ...], scale: float) -> Series | None:
+    """A single seed's line; or the mean over the finished seeds, at the epochs that all of them
+    have, with a band from the lowest to the highest seed."""
     lines: list[dict[float, float]] = []
     averaged: list[dict[float, float]] = []
     marks: list[Point] = []
-    for run in recipe.runs:
+    for run in variant.runs:
         line = {x: scale * y for x, y in run.curve(*keys)}
         if not line:
             continue
         lines.append(line)
-        if run.finished or not recipe.finished:
+        if run.finished or not variant.finished:
             averaged.append(line)
         chosen = run.record.training.chosen_epoch
         if run.finished and chosen is not None and chosen in line:
@@ -112,28 +111,29 @@ def _over_seeds(recipe: VariantRuns, keys: tuple[str, ...], scale: float) -> Ser
     if not lines:
         return None
     mean, band = _mean_and_band(averaged or lines, lines)
-    return Series(recipe.name, mean, recipe.place, band, marks)
+    return Series(variant.name, mean, variant.place, band, marks)
 
 
 def _mean_and_band(
     averaged: Sequence[dict[float, float]], lines: Sequence[dict[float, float]]
 ) -> tuple[list[Point], list[tuple[float, float, float]]]:
-    """The mean where all of `averaged` have a value; with several lines the band from the lowest to
-    the highest of them."""
+    """The mean at the epochs that all of `averaged` have. With several lines, also the band from
+    the lowest to the highest of them."""
     shared = sorted(set.intersection(*(set(line) for line in averaged)))
     mean = [(x, math.fsum(line[x] for line in averaged) / len(averaged)) for x in shared]
     band = []
     if len(lines) > 1:
         for x in sorted(set.union(*(set(line) for line in lines))):
-            there = [line[x] for line in lines if x in line]
-            band.append((x, min(there), max(there)))
+            values = [line[x] for line in lines if x in line]
+            band.append((x, min(values), max(values)))
     return mean, band
 
 
 def confidence_charts(study: StudyFolder) -> Charts | None:
-    """Reliability and risk–coverage of every recipe, overlaid; seeds are pooled, as bands in the second."""
-    reliability = [each for recipe in study.recipes if (each := _reliability(recipe, study.split))]
-    risk = [each for recipe in study.recipes if (each := _risk(recipe, study.split))]
+    """Reliability and risk–coverage of every variant, overlaid. Seeds are pooled in the first and
+    shown as bands in the second."""
+    reliability = [each for variant in study.variants if (each := _reliability(variant, study.split))]
+    risk = [each for variant in study.variants if (each := _risk(variant, study.split))]
     drawn = reliability or risk
     shared = len(drawn) >= SHARED_LEGEND
     charts = []
@@ -145,8 +145,8 @@ def confidence_charts(study: StudyFolder) -> Charts | None:
 
 
 def run_reliability(run: Run, split: str) -> Markup | None:
-    """Before and, where a temperature was fitted, after scaling; bands are the intervals of a bin's
-    accuracy."""
+    """Reliability before and, if a temperature was fitted, after scaling. Bands are the intervals
+    of a bin's accuracy."""
     found = run.record.reliability.get(split)
     if found is None:
         return None
@@ -171,9 +171,11 @@ def _of_bins(name: str, bins: Sequence[BinRecord], place: int) -> Series:
     return Series(name, points, place, [(x, 100 * e.low, 100 * e.high) for x, e in filled])
 
 
-def _reliability(recipe: VariantRuns, split: str) -> Series | None:
-    """The bins of every finished seed put together."""
-    seeds = [run.record.reliability[split].bins for run in recipe.finished if split in run.record.reliability]
+def _reliability(variant: VariantRuns, split: str) -> Series | None:
+    """The bins of every finished seed, pooled."""
+    seeds = [
+        run.record.reliability[split].bins for run in variant.finished if split in run.record.reliability
+    ]
     points = []
     for same in zip(*seeds):
         filled = [
@@ -186,19 +188,19 @@ def _reliability(recipe: VariantRuns, split: str) -> Series | None:
             points.append(
                 (100 * sum(m * x for m, x, _ in filled) / n, 100 * sum(m * y for m, _, y in filled) / n)
             )
-    return Series(recipe.name, points, recipe.place) if points else None
+    return Series(variant.name, points, variant.place) if points else None
 
 
-def _risk(recipe: VariantRuns, split: str) -> Series | None:
-    lines = [line for run in recipe.finished if (line := _risk_line(run, split))]
+def _risk(variant: VariantRuns, split: str) -> Series | None:
+    lines = [line for run in variant.finished if (line := _risk_line(run, split))]
     if not lines:
         return None
     mean, band = _mean_and_band(lines, lines)
-    return Series(recipe.name, mean, recipe.place, band)
+    return Series(variant.name, mean, variant.place, band)
 
 
 def _risk_line(run: Run, split: str) -> dict[float, float]:
-    """Coverage to risk, both in percent."""
+    """A mapping from coverage to risk, both in percent."""
     found = run.record.risk_coverage.get(split)
     return {100 * c: 100 * r for c, r in zip(found.coverage, found.risk) if r is not None} if found else {}
 
@@ -206,9 +208,9 @@ def _risk_line(run: Run, split: str) -> dict[float, float]:
 def _reliability_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> Markup:
     return line_chart(
         drawn,
-        title="Reliability: how often it is right when it says so",
-        x_label="probability it gave to its answer, %",
-        y_label="right, %",
+        title="Reliability: accuracy against predicted probability",
+        x_label="probability of the predicted class, %",
+        y_label="accuracy, %",
         axes=(PERCENT, PERCENT),
         reference=IDEAL,
         with_legend=with_legend,
@@ -219,8 +221,8 @@ def _risk_chart(drawn: Sequence[Series], *, with_legend: bool = True) -> Markup:
     heights = [y for s in drawn for y in (*(p[1] for p in s.points), *(b[2] for b in s.band))]
     return line_chart(
         drawn,
-        title="Risk and coverage: errors if it may abstain",
-        x_label="images answered, the most confident first, %",
+        title="Risk and coverage: errors if the model may abstain",
+        x_label="coverage: images classified, the most confident first, %",
         y_label="errors among them, %",
         axes=(PERCENT, linear_axis([0, *heights])),
         with_legend=with_legend,

@@ -1,4 +1,4 @@
-"""What data is worth: accuracy against the size of the training data, and the law that the errors follow."""
+"""Accuracy against training-set size, and the power law that the errors follow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from stresslens.report.format import footnote, percent
 from stresslens.report.load import StudyFolder
 
 ODD = 0.01
-"""Below this p the points are said not to follow a power law."""
+"""Below this p, the report says that the points do not follow a power law."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """A curve: accuracy at each size of the training data, ascending, with the updates that were
-    made there."""
+    """A curve: accuracy at each training-set size, ascending, with the number of updates at
+    each."""
 
     name: str
     place: int
@@ -37,23 +37,32 @@ class Sizes:
 
     @property
     def said(self) -> str:
-        """What more data did, in words."""
+        """The effect of more data, in words."""
         first, last = self.accuracies[0], self.accuracies[-1]
-        whole = f"{self.name}: {percent(first)} % with {self.sizes[0]:,} images, {percent(last)} % with {self.sizes[-1]:,}."
+        accuracies = (
+            f"{self.name}: {percent(first)} % with {self.sizes[0]:,} images, "
+            f"{percent(last)} % with {self.sizes[-1]:,}."
+        )
         if self.law is None:
-            return whole
+            return accuracies
         e, tenfold, more = self.law.exponent, self.law.tenfold, self.law.error(2 * self.sizes[-1])
-        law = f" The errors go as size to the power {_signed(-e.value)} ({_signed(-e.high)} to {_signed(-e.low)})"
+        interval = f"({_signed(-e.high)} to {_signed(-e.low)})"
+        law = f" The errors follow size to the power {_signed(-e.value)} {interval}"
         if e.low <= 0:
-            return whole + law + ": whether more data helps cannot be told from these."
+            return accuracies + law + ": this does not show whether more data helps."
         law += f": ten times the data leaves {percent(tenfold)} % of them."
         if self.law.p < ODD:
             return (
-                whole
+                accuracies
                 + law
-                + f" They do not follow it closely (p = {self.law.p:.2g}), so it says nothing of larger sizes."
+                + f" They do not follow it closely (p = {self.law.p:.2g}), "
+                + "so it says nothing about larger sizes."
             )
-        return whole + law + f" If it goes on, {2 * self.sizes[-1]:,} images give {percent(_error(more))} %."
+        return (
+            accuracies
+            + law
+            + f" If the law continues, {2 * self.sizes[-1]:,} images give {percent(_error(more))} %."
+        )
 
 
 def _signed(power: float) -> str:
@@ -75,22 +84,22 @@ class DataSizeSection:
 
 
 def data_size_section(study: StudyFolder) -> DataSizeSection | None:
-    """The data-size curves of a study with those of their runs that are finished; None where no
-    curve has two."""
-    recipes = {recipe.name: recipe for recipe in study.recipes}
+    """The data-size curves of a study, from the runs that are finished; None if no curve has two
+    sizes."""
+    variants = {variant.name: variant for variant in study.variants}
     curves = []
-    for place, asked in enumerate(study.file.curves if study.file else []):
-        found = []
-        for size, name in sorted(asked.runs):
-            recipe = recipes.get(name)
-            accuracy = recipe.score(study.split, "accuracy") if recipe else None
-            if recipe and accuracy:
-                steps = recipe.mean(lambda run: run.record.training.steps)
-                found.append((size, accuracy, None if steps is None else round(steps)))
-        if len(found) > 1:
-            sizes, accuracies, updates = zip(*found)
+    for place, curve in enumerate(study.file.curves if study.file else []):
+        finished = []
+        for size, name in sorted(curve.runs):
+            variant = variants.get(name)
+            accuracy = variant.score(study.split, "accuracy") if variant else None
+            if variant and accuracy:
+                steps = variant.mean(lambda run: run.record.training.steps)
+                finished.append((size, accuracy, None if steps is None else round(steps)))
+        if len(finished) > 1:
+            sizes, accuracies, updates = zip(*finished)
             law = power_law(sizes, [_error(e) for e in accuracies])
-            curves.append(Sizes(asked.name, place, sizes, accuracies, updates, law))
+            curves.append(Sizes(curve.name, place, sizes, accuracies, updates, law))
     return DataSizeSection(curves, _charts(curves, study.split)) if curves else None
 
 

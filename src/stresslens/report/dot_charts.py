@@ -1,4 +1,4 @@
-"""Charts of dots with their intervals: one row for each value, a value against another, or a map."""
+"""Interval, scatter and map charts: dots with their intervals, as SVG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stresslens.report.format import brief
 
 LABEL = 22
 LABELLED = 14
-"""Marks of a scatter chart that still get their names written beside them."""
+"""Up to this number of marks, a scatter chart writes their names beside them."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def interval_chart(
     reference: tuple[float, str] | None = None,
     label: int = LABEL,
 ) -> Markup:
-    """A dot with its whisker for each row, from top to bottom. A reference too far off is named at
-    its side, not drawn.
+    """A dot with its whisker for each row, from top to bottom. A reference that is too far off is
+    named at the side and not drawn.
 
     Names are cut to `label` letters; the chart grows wider for those beyond `LABEL`.
     """
@@ -97,7 +97,7 @@ def interval_chart(
 def _interval_row(
     row: Interval, name: str, y: float, at: Callable[[float], float], ends: tuple[float, int]
 ) -> list[str]:
-    """A row at the height `y`: its name ends at the first of `ends`, its figures at the second."""
+    """A row at the height `y`: its name ends at the first of `ends`, its numbers at the second."""
     svg = [
         f'<g class="{style_of(row.place)}"><title>{escape(row.name)}: {escape(row.written)}</title>',
         f'<text class="end name" x="{ends[0]:.1f}" y="{y:.1f}" dy=".33em">{escape(name)}</text>',
@@ -135,7 +135,8 @@ def scatter_chart(
     for m, label in sorted(zip(drawn, labels), key=lambda pair: pair[0].x):
         x, y = frame.across(m.x), frame.down(m.y)
         svg.append(
-            f'<g class="mark {style_of(m.place)}" data-x="{x:.1f}"><title>{escape(m.name)}: {escape(m.written)}</title>'
+            f'<g class="mark {style_of(m.place)}" data-x="{x:.1f}">'
+            f"<title>{escape(m.name)}: {escape(m.written)}</title>"
         )
         if is_drawable(m.low) and is_drawable(m.high):
             high, low = frame.down(m.high), frame.down(m.low)
@@ -149,8 +150,8 @@ def scatter_chart(
 
 
 def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bool], *, title: str) -> Markup:
-    """Each point as the first letters of its label, in a colour of the label's; some in a ring. The
-    axes mean nothing alone."""
+    """Each point as the first letters of its label, in the label's colour; some in a ring. The axes
+    have no meaning of their own."""
     drawn = [
         (x, y, label, ring)
         for (x, y), label, ring in zip(places, labels, rings)
@@ -164,17 +165,18 @@ def map_chart(places: Sequence[Point], labels: Sequence[str], rings: Sequence[bo
         across = 14 + (WIDTH - 28) * (x - min(xs)) / ((max(xs) - min(xs)) or 1)
         down = 14 + (high - 28) * (max(ys) - y) / ((max(ys) - min(ys)) or 1)
         place = f'x="{across:.1f}" y="{down:.1f}"'
-        said = f"<title>{escape(label)}{', a mistake' if ring else ''}</title>"
+        tooltip = f"<title>{escape(label)}{', a mistake' if ring else ''}</title>"
         if ring:
             svg.append(f'<circle class="miss" cx="{across:.1f}" cy="{down:.1f}" r="8"/>')
         svg.append(
-            f'<text class="point {style_of(order[label])}" {place} dy=".33em">{escape(label[:2])}{said}</text>'
+            f'<text class="point {style_of(order[label])}" {place} dy=".33em">'
+            f"{escape(label[:2])}{tooltip}</text>"
         )
     return figure(svg, WIDTH, high, title)
 
 
 def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:
-    """Each mark's name beside it where that covers no dot and no other name, else a little lower or
+    """Each mark's name, beside it if that covers no dot and no other name, else a little lower or
     higher."""
     places = [(frame.across(mark.x), frame.down(mark.y)) for mark in marks]
     taken = [(x - 6, x + 6, y) for x, y in places]
@@ -201,7 +203,7 @@ def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:
 
 
 def _near(value: float, others: Sequence[float]) -> bool:
-    """Whether an axis that reaches to the value still gives the others a fifth of its length."""
+    """Whether the other values still take a fifth of an axis that reaches to this value."""
     if not others:
         return True
     spread = max(others) - min(others)

@@ -1,5 +1,5 @@
-"""Why models answer as they do: maps of the same images by several explainers, or by several
-models, with their quality."""
+"""Attribution maps of the same images by several explainers or of several models, with their
+quality."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ from stresslens.report.gallery import class_name
 from stresslens.report.load import Run, StudyFolder
 
 SIDE = 96
-"""Pixels of the longer side that a picture is shown with; small ones are magnified by a whole number."""
+"""Pixels of the longer side of a shown image; small ones are magnified by a whole number."""
 IMAGES = 10
 MODELS = 8
-"""Models side by side, at most."""
+"""Largest number of models side by side."""
 CHECKS = {
-    "deletion": "What is lost sooner when pixels are covered from the highest of the map down, than in random order",
-    "insertion": "What is gained sooner when they are uncovered in that order",
-    "infidelity": "The share of what covering squares costs that the map does not tell",
-    "sensitivity": "How far the map moves, as a share of its size, when pixels change by at most 0.02",
+    "deletion": "How much sooner the output falls when pixels are covered from the map's highest value "
+    "down, compared with random order",
+    "insertion": "How much sooner the output rises when pixels are uncovered in that order, compared "
+    "with random order",
+    "infidelity": "The share of the output change from covering squares that the map does not explain",
+    "sensitivity": "The change of the map, as a share of its size, when pixels change by at most 0.02",
     "randomisation": "Rank correlation with the map of a model whose weights were shuffled",
 }
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A result of one run; `maps` (n, H, W) and `shown` (n, h, w) or (n, h, w, 3) as far as they
-    can be read."""
+    """A result of one run. Its arrays, if they can be read, are `maps` (n, H, W) and `shown` (n, h,
+    w) or (n, h, w, 3)."""
 
     run: Run
     folder: Path
@@ -53,22 +55,23 @@ class Explanation:
 
     @property
     def about(self) -> tuple[Any, ...]:
-        """What it is of: those with the same stand side by side."""
+        """The images that the maps explain; results with the same value are shown side by side."""
         return (self.result.split, tuple((image.index, image.source) for image in self.result.images))
 
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
         try:
-            found = read_arrays(self.folder / "maps.npz", "no maps", ("maps", "shown"))
+            arrays = read_arrays(self.folder / "maps.npz", "no maps", ("maps", "shown"))
         except UnreadableRun:
             return {}
-        n, whole = len(self.result.images), found["maps"].ndim == 3 and found["shown"].dtype == np.uint8
-        return found if whole and len(found["maps"]) == len(found["shown"]) == n else {}
+        n = len(self.result.images)
+        valid = arrays["maps"].ndim == 3 and arrays["shown"].dtype == np.uint8
+        return arrays if valid and len(arrays["maps"]) == len(arrays["shown"]) == n else {}
 
 
 @dataclass(frozen=True)
 class MapCell:
-    """A picture with what is written under it, and of a map its checks."""
+    """An image with its caption and, for a map, its checks."""
 
     picture: Markup
     said: str
@@ -78,7 +81,7 @@ class MapCell:
 
 @dataclass(frozen=True)
 class MapRow:
-    """One explainer of one model over the images, on the scale `bar` from `low` to `high`."""
+    """The maps of one explainer of one model, on the scale `bar` from `low` to `high`."""
 
     name: str
     unit: str
@@ -93,8 +96,8 @@ class MapRow:
 
 @dataclass(frozen=True)
 class MapGroup:
-    """The same images, in `cells`, and rows of maps of them; `beyond` is how many images are in the
-    files alone."""
+    """The images, in `cells`, and rows of maps of them; `beyond` is the number of images that are
+    only in the files."""
 
     name: str
     split: str
@@ -108,8 +111,9 @@ class MapGroup:
 
 
 def read_explanations(run: Run) -> list[Explanation]:
-    """Those of a run that can be read, in the order of their names; numbers in them count as numbers."""
-    found = []
+    """The explanations of a run that can be read, sorted by name; numbers in names sort as
+    numbers."""
+    readable = []
     for file in sorted((run.folder.path / "explanations").glob("*/result.json")):
         try:
             result = ExplanationFile.read(file)
@@ -117,33 +121,33 @@ def read_explanations(run: Run) -> list[Explanation]:
             continue
         explanation = Explanation(run, file.parent, result)
         if result.images and len(explanation.arrays):
-            found.append(explanation)
+            readable.append(explanation)
     return sorted(
-        found,
+        readable,
         key=lambda each: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", each.label)],
     )
 
 
 def run_explanations(run: Run) -> list[MapGroup]:
-    """For each choice of images the maps of every explainer."""
-    together: dict[tuple[Any, ...], list[Explanation]] = {}
+    """For each selection of images, the maps of every explainer."""
+    by_images: dict[tuple[Any, ...], list[Explanation]] = {}
     for each in read_explanations(run):
-        together.setdefault(each.about, []).append(each)
+        by_images.setdefault(each.about, []).append(each)
     return [
         _group("", members, [(each.label, each, limit_of(each.arrays["maps"])) for each in members])
-        for members in together.values()
+        for members in by_images.values()
     ]
 
 
 def study_explanations(study: StudyFolder) -> list[MapGroup]:
-    """For each explainer that several models were explained by on the same images, their maps side
-    by side on one scale."""
-    together: dict[tuple[Any, ...], list[Explanation]] = {}
-    for recipe in study.recipes:
-        for each in read_explanations(recipe.finished[0]) if recipe.finished else []:
-            together.setdefault((*each.about, each.label), []).append(each)
+    """For each explainer that was applied to several models on the same images, their maps side by
+    side on one scale."""
+    by_images: dict[tuple[Any, ...], list[Explanation]] = {}
+    for variant in study.variants:
+        for each in read_explanations(variant.finished[0]) if variant.finished else []:
+            by_images.setdefault((*each.about, each.label), []).append(each)
     groups = []
-    for members in together.values():
+    for members in by_images.values():
         if len({each.run.name for each in members}) > 1:
             limit = max(limit_of(each.arrays["maps"]) for each in members)
             rows = [(each.run.name, each, limit) for each in members[:MODELS]]
@@ -187,8 +191,12 @@ def _of_image(run: Run, image: ExplainedImage) -> str:
 
 
 def _of_answer(run: Run, image: ExplainedImage) -> str:
-    own = f"{class_name(run, image.answer)} {100 * image.answer_probability:.0f} %"
-    return own if image.answer == image.predicted else f"{own}; said {class_name(run, image.predicted)}"
+    explained = f"{class_name(run, image.answer)} {100 * image.answer_probability:.0f} %"
+    return (
+        explained
+        if image.answer == image.predicted
+        else f"{explained}; predicted {class_name(run, image.predicted)}"
+    )
 
 
 def _of_map(quality: Quality, k: int) -> str:
@@ -196,7 +204,7 @@ def _of_map(quality: Quality, k: int) -> str:
 
 
 def _picture(pixels: NDArray[np.uint8]) -> Markup:
-    """An image element that holds its own pixels."""
+    """An image element with its pixels inside."""
     from PIL import Image
 
     height, width = pixels.shape[:2]

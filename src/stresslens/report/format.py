@@ -1,4 +1,4 @@
-"""Numbers as the report writes them; each is a filter of the templates."""
+"""Number formatting in the report; each function is a filter of the templates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNITS = {"images": "images", "seeds": "seeds", "both": "images and seeds"}
 
 
 def percent(estimate: Estimate | None) -> str:
-    """`98.2 (97.1 to 99.0)`; a missing figure is a dash, a missing interval is said."""
+    """`98.2 (97.1 to 99.0)`; a missing figure is a dash, a missing interval is named."""
     return _written(estimate, lambda value: f"{100 * value:.1f}")
 
 
@@ -34,7 +34,7 @@ def signed(share: float) -> str:
 
 
 def ratio(estimate: Estimate) -> str:
-    """`8.2 (7.9 to 8.5)`, or `8.2` alone where it is exact or has one seed."""
+    """`8.2 (7.9 to 8.5)`, or only `8.2` if it is exact or has one seed."""
     value, low, high = (_factor(x) for x in (estimate.value, estimate.low, estimate.high))
     return (
         f"{value} ({low} to {high})"
@@ -70,7 +70,7 @@ def number(value: float | None) -> str:
 
 
 def radius(eps: float) -> str:
-    """A radius in pixel units: `0.05`, or `8/255` where it is a whole number of grey levels and no
+    """A radius in pixel units: `0.05`, or `8/255` if it is a whole number of grey levels and not a
     short decimal."""
     decimal, levels = f"{eps:.4g}", 255 * eps
     return (
@@ -81,12 +81,12 @@ def radius(eps: float) -> str:
 
 
 def other_radius(eps: float) -> str:
-    """The same radius as `radius` does not write it: `12.75/255`, or `0.03137`."""
+    """The same radius in the form that `radius` does not use: `12.75/255`, or `0.03137`."""
     return f"{eps:.4g}" if "/" in radius(eps) else f"{255 * eps:.4g}/255"
 
 
 def count(value: int | None) -> str:
-    """Thousands apart by a narrow no-break space."""
+    """A count with thousands separated by a narrow no-break space."""
     return "–" if value is None else f"{value:,}".replace(",", "\u202f")
 
 
@@ -101,10 +101,10 @@ _NEGATIVE = re.compile(r"(?<!\w)-(?=\d)")
 
 
 def with_asides(text: str) -> list[tuple[bool, str]]:
-    """A sentence in parts, True for those in parentheses that hold figures; numbers keep their %
+    """A sentence in parts; True for those in parentheses that contain figures. Numbers keep their %
     and their sign.
 
-    What would turn the direction of the text, from a name in it, is left out.
+    Characters that change the direction of the text (from a name in it) are removed.
     """
     parts = _ASIDE.split(_TURNING.sub("", text))
     return [
@@ -119,7 +119,7 @@ def p_value(p: float | None) -> str:
 
 
 def span(values: Iterable[int | None]) -> str:
-    """`5`, or `5–9` where they differ."""
+    """`5`, or `5–9` if the values differ."""
     known = [value for value in values if value is not None]
     if not known:
         return "–"
@@ -137,16 +137,16 @@ def over(estimate: Estimate) -> str:
 
 
 def footnote(estimates: Iterable[Estimate | None]) -> str:
-    """What the intervals of a table are: level, method, over what, and how many."""
+    """The intervals of a table in words: level, method, over what, and how many."""
     kinds: dict[tuple[float, str, str], list[int]] = {}
     for estimate in estimates:
         if estimate and math.isfinite(estimate.low):
             kinds.setdefault((estimate.level, estimate.method, estimate.unit), []).append(estimate.n)
-    said = [
+    notes = [
         f"{100 * level:g}\u00a0%, {method}, over {UNITS[unit]} (n = {span(ns)})"
         for (level, method, unit), ns in kinds.items()
     ]
-    return "; ".join(said)
+    return "; ".join(notes)
 
 
 def _written(estimate: Estimate | None, write: Callable[[float], str]) -> str:

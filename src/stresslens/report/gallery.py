@@ -1,5 +1,4 @@
-"""The pictures of a run: cut by the browser from the sheet that the run keeps, which goes into the
-page once."""
+"""Example images of a run: the browser cuts them from a sheet, which is in the page once."""
 
 from __future__ import annotations
 
@@ -16,9 +15,9 @@ from stresslens.report.load import Run
 from stresslens.report.schema import Example
 
 BYTES = 1_200_000
-"""Of all sheets of a page, as text."""
+"""Largest size of all sheets of a page, as text."""
 SIDE = 96
-"""Pixels of the longer side that a picture is magnified to, by a whole number."""
+"""Pixels of the longer side to which an image is magnified, by a whole number."""
 NAME = 40
 
 Box = tuple[int, int, int, int]
@@ -26,7 +25,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class ShownImage:
-    """`style` shows its part of a sheet; `anchor` is set on the first picture of a confused pair."""
+    """`style` shows its part of a sheet; `anchor` is set on the first image of a confused pair."""
 
     style: Markup
     truth: str
@@ -49,7 +48,8 @@ class Gallery:
 
 
 def gallery(run: Run) -> Gallery | None:
-    """Samples in their order, then mistakes, the surest first; pictures that cannot be shown are counted."""
+    """Samples in their order, then mistakes, the most confident first. Images that cannot be shown
+    are counted."""
     sheets: dict[str, Sheet | None] = {}
     room = BYTES
     shown: dict[bool, list[ShownImage]] = {False: [], True: []}
@@ -118,8 +118,8 @@ def class_name(run: Run, index: int) -> str:
 
 
 def read_sheet(folder: Path, name: str, place: int, room: int) -> Sheet | None:
-    """The sheet, unless it is missing, no PNG or WebP, outside the folder of examples or beyond the
-    budget."""
+    """The sheet. None if it is missing, is not PNG or WebP, lies outside the folder of examples or
+    does not fit in `room`."""
     from PIL import Image
 
     path = folder / name

@@ -1,4 +1,4 @@
-"""Tables of accuracies whose cells are shaded."""
+"""Heat tables: accuracies in shaded cells."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Heat:
 
 @dataclass(frozen=True)
 class HeatTable:
-    """A table of accuracies: `rows` are (name, cells), None where there is nothing to say."""
+    """A table of accuracies: `rows` are (name, cells); a cell without a value is None."""
 
     title: str
     columns: Sequence[str]
@@ -30,7 +30,7 @@ class HeatTable:
 
 
 def heat(estimate: Estimate | None, kind: str = "") -> Heat | None:
-    """The darker, the fewer are right."""
+    """A cell; the lower the accuracy, the darker."""
     if estimate is None or not math.isfinite(estimate.value):
         return None
     return Heat(estimate, math.ceil(9 * (1 - estimate.value)), kind)

@@ -1,4 +1,5 @@
-"""Each attack by itself in a study's page: its accuracy at each radius, and what is odd about it."""
+"""Individual attacks in a study's page: accuracy at each radius under each attack by itself, and
+oddities."""
 
 from __future__ import annotations
 
@@ -23,17 +24,17 @@ SENTENCES = 12
 
 @dataclass(frozen=True)
 class IndividualAttackTable:
-    """Every attack by itself: `rows` are (recipe, attack, one estimate for each of `radii`),
-    `rows5` the same of the true class among the first five; where the attacks have radii of their
-    own, `long` instead: (recipe, attack, radius, accuracy, top-5). `told` is what is odd about
-    them."""
+    """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`),
+    `rows5` the same for top-5 accuracy. If the attacks have different radii, `long` is used
+    instead: (variant, attack, radius, accuracy, top-5). `warnings` are sentences on oddities in the
+    results."""
 
     lines: Sequence[Series]
     radii: Sequence[float]
     rows: Sequence[tuple[str, str, Sequence[Estimate | None]]]
     rows5: Sequence[tuple[str, str, Sequence[Estimate | None]]]
     long: Sequence[tuple[str, str, float, Estimate, Estimate | None]]
-    told: Sequence[str]
+    warnings: Sequence[str]
     more: int
     note: str
 
@@ -49,7 +50,7 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
     if not labels:
         return None
     lines: list[Series] = []
-    found: list[tuple[str, str, dict[float, Estimate], dict[float, Estimate]]] = []
+    entries: list[tuple[str, str, dict[float, Estimate], dict[float, Estimate]]] = []
     for member in threat.members:
         for dash, label in enumerate(labels):
             rows = [
@@ -61,72 +62,80 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
             ]
             right, five = _by_eps(rows, lambda row: row.accuracy), _by_eps(rows, lambda row: row.top5)
             if right:
-                found.append((member.recipe.name, label, right, five))
+                entries.append((member.variant.name, label, right, five))
                 lines.append(
                     series(
-                        f"{member.recipe.name} · {label}",
+                        f"{member.variant.name} · {label}",
                         list(right.items()),
-                        place_of(member.recipe.place, dash),
+                        place_of(member.variant.place, dash),
                     )
                 )
-    radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in found}
-    alike = len(radii) <= 1
-    columns = shown_radii(next(iter(radii), ())) if alike else []
+    radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in entries}
+    same_radii = len(radii) <= 1
+    columns = shown_radii(next(iter(radii), ())) if same_radii else []
     table = (
-        [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in found]
-        if alike
+        [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in entries]
+        if same_radii
         else []
     )
     table5 = (
-        [(name, label, [five.get(eps) for eps in columns]) for name, label, _, five in found if five]
-        if alike
+        [(name, label, [five.get(eps) for eps in columns]) for name, label, _, five in entries if five]
+        if same_radii
         else []
     )
     long = (
         []
-        if alike
+        if same_radii
         else [
             (name, label, eps, e, five.get(eps))
-            for name, label, right, five in found
+            for name, label, right, five in entries
             for eps, e in right.items()
         ]
     )
-    told = [said for member in threat.members for said in _oddities(member)]
-    note = footnote(e for _, _, right, _ in found for e in right.values())
+    sentences = [sentence for member in threat.members for sentence in _oddities(member)]
+    note = footnote(e for _, _, right, _ in entries for e in right.values())
     return IndividualAttackTable(
-        lines, columns, table, table5, long, told[:SENTENCES], max(0, len(told) - SENTENCES), note
+        lines, columns, table, table5, long, sentences[:SENTENCES], max(0, len(sentences) - SENTENCES), note
     )
 
 
 def _by_eps(
     rows: Sequence[IndividualAttackRow], of: Callable[[IndividualAttackRow], Estimate | None]
 ) -> dict[float, Estimate]:
-    """The radii in their order, each with its figure over the seeds."""
-    together: dict[float, list[Estimate]] = {}
+    """The radii in order, each with its estimate over the seeds."""
+    by_radius: dict[float, list[Estimate]] = {}
     for row in rows:
         if (estimate := of(row)) and math.isfinite(estimate.value):
-            together.setdefault(float(f"{row.eps:.9g}"), []).append(estimate)
-    return {eps: e for eps, found in sorted(together.items()) if (e := over_seeds(found, bounded=True))}
+            by_radius.setdefault(float(f"{row.eps:.9g}"), []).append(estimate)
+    return {
+        eps: e for eps, estimates in sorted(by_radius.items()) if (e := over_seeds(estimates, bounded=True))
+    }
 
 
 def _oddities(member: Member) -> Iterator[str]:
     for k, each in enumerate(member.seeds):
         yield from oddities(
-            member.recipe.name + (f" (seed {k + 1} of {len(member.seeds)})" if len(member.seeds) > 1 else ""),
+            member.variant.name
+            + (f" (seed {k + 1} of {len(member.seeds)})" if len(member.seeds) > 1 else ""),
             each,
         )
 
 
 def oddities(who: str, robust: AttackFolder) -> Iterator[str]:
-    """What the figures of a result's attacks by themselves say against them."""
+    """Sentences on results of individual attacks that suggest a faulty attack."""
     for attack in robust.individual_attacks:
         where = f"{attack.label} on {who}"
         if outside := [row for row in attack.rows if row.outside]:
             worst = max(outside, key=lambda row: row.outside)
-            said = f"{where} returned images outside the ball or the box: {worst.outside} at radius {radius(worst.eps)}"
-            yield f"{said}, where it would be {percent(worst.valid)} % without them" if worst.valid else said
+            sentence = (
+                f"{where} returned images outside the ball or the box: "
+                f"{worst.outside} at radius {radius(worst.eps)}"
+            )
+            without = f"; without them, accuracy is {percent(worst.valid)} %" if worst.valid else ""
+            yield sentence + without
         if silent := sum(row.silent for row in attack.rows):
-            yield f"{where} passed over {silent} adversarial image{'s' if silent > 1 else ''} on its way and returned others"
+            plural = "s" if silent > 1 else ""
+            yield f"{where} found {silent} adversarial image{plural} but returned others"
         yield from _rises(where, attack)
         yield from _above_one_step(who, attack, robust.individual_attacks)
 
@@ -140,15 +149,15 @@ def _rises(where: str, attack: IndividualAttackCurve) -> Iterator[str]:
     ]
     if rises:
         a, b = max(rises, key=lambda pair: pair[1].accuracy.value - pair[0].accuracy.value)
-        figures = f"{100 * a.accuracy.value:.1f} % at {radius(a.eps)}, {100 * b.accuracy.value:.1f} % at {radius(b.eps)}"
-        yield f"{where} breaks fewer images at a larger radius: right are {figures}"
+        figures = ", ".join(f"{100 * row.accuracy.value:.1f} % at {radius(row.eps)}" for row in (a, b))
+        yield f"{where} breaks fewer images at a larger radius: accuracy is {figures}"
 
 
 def _above_one_step(
     who: str, attack: IndividualAttackCurve, others: Sequence[IndividualAttackCurve]
 ) -> Iterator[str]:
     if attack.plugin in ONE_STEP or attack.plugin == "noise" or attack.target is not None:
-        return  # driven at a target, an attack gives up the classes that are nearest
+        return  # a targeted attack does not use the nearest classes
     for other in others:
         if other.plugin in ONE_STEP:
             at = {row.eps: row.accuracy for row in other.rows}
@@ -159,8 +168,11 @@ def _above_one_step(
             ]
             if worse:
                 row, step = max(worse, key=lambda pair: pair[0].accuracy.value - pair[1].value)
-                figures = f"right are {100 * row.accuracy.value:.1f} % against {100 * step.value:.1f} % at radius {radius(row.eps)}"
-                yield f"{attack.label} breaks fewer images of {who} than the single step of {other.label}: {figures}"
+                yield (
+                    f"{attack.label} breaks fewer images of {who} than the single step of {other.label}: "
+                    f"accuracy is {100 * row.accuracy.value:.1f} % against {100 * step.value:.1f} % "
+                    f"at radius {radius(row.eps)}"
+                )
 
 
 def _images_above(a: Estimate, b: Estimate) -> float:

@@ -1,4 +1,4 @@
-"""The runs of a study, read from their files; nothing here knows of HTML, and no model is loaded."""
+"""Read the runs of a study from their files. This module has no HTML and loads no model."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Run:
 
     @cached_property
     def classes(self) -> list[str]:
-        """The names of the classes, as they are shown."""
+        """The names of the classes, as shown."""
         return [name or "(no name)" for name in self.record.classes]
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl that are whole."""
+        """The complete lines of metrics.jsonl."""
         try:
             return [line for line in self.folder.read_lines(self.folder.metrics) if isinstance(line, dict)]
         except (ValueError, OSError):
@@ -88,7 +88,7 @@ class Run:
 
     @cached_property
     def stress(self) -> Stress:
-        """What it went through under attack, corruption and certification."""
+        """The run's results under attacks, corruptions and certificates."""
         return stress_of(self.folder)
 
     @cached_property
@@ -103,14 +103,15 @@ class Run:
 
 @dataclass(frozen=True)
 class VariantRuns:
-    """The seeds of one run name. `listed` is False where study.json does not name it (any more)."""
+    """The seeds of one variant. `listed` is False if study.json does not name it, or no longer
+    does."""
 
     name: str
     runs: tuple[Run, ...]
     place: int
     pooled: Estimate | None = None
     pooled_as: tuple[str, str] = ("test", "accuracy")
-    """The split and the score that `pooled` is of."""
+    """The split and the score of `pooled`."""
     listed: bool = True
     missing: tuple[int, ...] = ()
 
@@ -124,8 +125,8 @@ class VariantRuns:
         return next(iter([*self.finished, *self.runs]), None)
 
     def score(self, split: str, name: str) -> Estimate | None:
-        """The pooled estimate where the comparison has it; else the only seed's own, or the mean over the
-        finished seeds, with an interval no narrower than theirs over the images."""
+        """The pooled estimate if the comparison has it; else the only seed's own estimate, or the
+        mean over the finished seeds, with an interval no narrower than theirs over the images."""
         if (split, name) == self.pooled_as and self.pooled:
             return self.pooled
         found = [
@@ -133,19 +134,19 @@ class VariantRuns:
             for run in self.finished
             if (s := run.record.scores.get(split, {}).get(name)) and math.isfinite(s.value)
         ]
-        if name == "majority_baseline":  # of the images, whatever the seed
+        if name == "majority_baseline":  # a property of the images, the same for every seed
             found = found[:1]
         return over_seeds(found, bounded=is_proportion(name) or name in WITHIN_ONE)
 
     def mean(self, of: Callable[[Run], float | None]) -> float | None:
-        """The mean of a plain number over the finished seeds that have it."""
+        """The mean of a number over the finished seeds that have it."""
         known = [value for run in self.finished if (value := of(run)) is not None]
         return math.fsum(known) / len(known) if known else None
 
 
 def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | None:
-    """The only seed's own estimate; of several their mean, with an interval no narrower than theirs
-    over the images.
+    """The only seed's own estimate; for several seeds their mean, with an interval no narrower than
+    theirs over the images.
 
     `bounded` keeps the interval within 0 and 1.
     """
@@ -164,21 +165,21 @@ def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | No
 class StudyFolder:
     name: str
     folder: Path
-    recipes: tuple[VariantRuns, ...]
+    variants: tuple[VariantRuns, ...]
     split: str
     file: StudyRecord | None = None
     comparison: ComparisonFile | None = None
     transfers: TransferFile | None = None
     sweeps: Mapping[str, SweepFile] = field(default_factory=dict)
-    """What was tried before a recipe's settings were chosen, by its name."""
+    """The sweeps that chose the settings of variants, by the variant's name."""
 
     @cached_property
     def runs(self) -> list[Run]:
-        return [run for recipe in self.recipes for run in recipe.runs]
+        return [run for variant in self.variants for run in variant.runs]
 
 
 WITHIN_ONE = ("ece", "ece_calibrated", "auroc", "auprc", "aurc")
-"""Scores between 0 and 1 that are written as they are."""
+"""Scores between 0 and 1 that are not written in percent."""
 
 
 def is_proportion(score: str) -> bool:
@@ -187,48 +188,50 @@ def is_proportion(score: str) -> bool:
 
 
 def load_study(folder: Path) -> StudyFolder:
-    """Everything a report needs of a study's folder.
+    """Load what a report needs from a study's folder.
 
-    Raises ConfigError where there is no run, and UnreadableRun where study.json, comparison.json or
+    Raises ConfigError if there is no run, and UnreadableRun if study.json, comparison.json or
     transfers.json is damaged.
     """
     found = [read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
     if not found:
         raise ConfigError(
-            f"there is no run in {folder}: expected {folder}/<run>/seed-<k>/record.json; `stresslens run` makes runs"
+            f"there is no run in {folder}: expected {folder}/<run>/seed-<k>/record.json; "
+            "`stresslens run` makes runs"
         )
-    if strangers := [
+    if misplaced := [
         run.folder.path for run in found if run.folder.path.resolve().parent.parent != folder.resolve()
     ]:
         raise ConfigError(
-            f"{folder} is no study's folder: {strangers[0]} belongs to {strangers[0].resolve().parent.parent}; give that"
+            f"{folder} is not a study's folder: {misplaced[0]} belongs to "
+            f"{misplaced[0].resolve().parent.parent}; give that folder"
         )
     file = _optional(folder / "study.json", StudyRecord)
     comparison = _optional(folder / "comparison.json", ComparisonFile)
     listed = list(dict.fromkeys(file.runs)) if file else []
     names = list(dict.fromkeys([*listed, *(run.name for run in found)]))
-    recipes = []
+    variants = []
     for place, name in enumerate(names):
         runs = tuple(sorted((run for run in found if run.name == name), key=lambda run: run.seed))
         expected = file.seeds if file and name in listed else []
         missing = tuple(seed for seed in expected if seed not in {run.seed for run in runs})
-        recipes.append(VariantRuns(name, runs, place, listed=not file or name in listed, missing=missing))
+        variants.append(VariantRuns(name, runs, place, listed=not file or name in listed, missing=missing))
     title = (file.name if file else found[0].record.study) or folder.resolve().name
     split = comparison.split if comparison else split_of(found)
     if comparison:
         pooled = comparison.recipes
         of = (comparison.split, comparison.metric)
-        recipes = [replace(each, pooled=pooled.get(each.name), pooled_as=of) for each in recipes]
-    tried = {
+        variants = [replace(each, pooled=pooled.get(each.name), pooled_as=of) for each in variants]
+    sweep_files = {
         each.name: _optional(each.runs[0].folder.path.parent / "sweep.json", SweepFile)
-        for each in recipes
+        for each in variants
         if each.runs
     }
-    sweeps = {name: sweep for name, sweep in tried.items() if sweep is not None}
+    sweeps = {name: sweep for name, sweep in sweep_files.items() if sweep is not None}
     return StudyFolder(
         title,
         folder,
-        tuple(recipes),
+        tuple(variants),
         split,
         file,
         comparison,
@@ -238,12 +241,12 @@ def load_study(folder: Path) -> StudyFolder:
 
 
 def split_of(runs: Sequence[Run]) -> str:
-    """The split whose scores count: test, where any run has it."""
+    """The split whose scores count: test if any run has it, else validation."""
     return "test" if any("test" in run.record.scores for run in runs) else "validation"
 
 
 def read_run(folder: RunFolder) -> Run:
-    """A run whose record cannot be read is still a run: its status says so."""
+    """Read a run. If its record cannot be read, its status says so."""
     try:
         record = RunRecord.model_validate(read_json(folder.record))
     except UnreadableRun as error:

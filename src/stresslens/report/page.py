@@ -1,5 +1,5 @@
-"""The pages of a study: offline HTML files, one for the study and one for each run, made from the
-runs' files alone."""
+"""HTML report: offline pages, one for a study and one for each of its runs, made from the runs'
+files alone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from stresslens.core.files import write_atomically
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
 from stresslens.core.version import __version__
+from stresslens.evaluation.record import RunRecord
 from stresslens.report import (
     attack_audits,
     certificates,
@@ -63,9 +64,9 @@ TEMPLATES = (
 )
 
 
-BEYOND = ("threats", "robust_contrasts", "transfers", "corruptions", "certificates", "damaged")
-RUN_BEYOND = ("attacked", "corruptions", "certificates", "damaged")
-"""Any of these makes a section on robustness."""
+ROBUSTNESS_PARTS = ("threats", "robust_contrasts", "transfers", "corruptions", "certificates", "damaged")
+RUN_ROBUSTNESS_PARTS = ("attacked", "corruptions", "certificates", "damaged")
+"""Parts of the section on robustness; any one of them makes the section appear."""
 STRESS = (
     "robustness/*/result.json",
     "robustness/*/examples/*",
@@ -74,15 +75,23 @@ STRESS = (
     "explanations/*/result.json",
     "views/*/result.json",
 )
-"""What the page of a run rests on besides; a result's arrays are written before its result.json."""
+"""Further files that a run's page is made from; a result's arrays are written before its
+result.json."""
+
+
+FILTERS = (
+    "radius other_radius span percent plain points ratio number count memory brief with_asides "
+    "p_value over footnote"
+)
+"""Functions of `format` that the templates use as filters."""
 
 
 def write_report(folder: Path, *, anew: bool = True) -> Path:
-    """Writes `report.html` for a study and for each of its runs, or for a single run, and returns
-    the path of the first.
+    """Write `report.html` for a study and for each of its runs, or for a single run, and return the
+    path of the first.
 
-    Unless `anew`, a run's page is left alone when the files that it was made from have not changed.
-    Raises ConfigError where there is no run, or the folder is no study's.
+    Unless `anew`, a run's page is kept if the files that it was made from have not changed. Raises
+    ConfigError if there is no run or the folder is not a study's.
     """
     if (folder / "record.json").is_file():
         home = folder.resolve().parent.parent
@@ -96,7 +105,7 @@ def write_report(folder: Path, *, anew: bool = True) -> Path:
 
 
 def write_reports_of(run: Path) -> None:
-    """Writes the pages of a run and of the study that it is in, where they are there."""
+    """Write the pages of a run and of its study, if they exist."""
     for folder in (run, run.resolve().parents[1]):
         if (folder / "record.json").is_file() or (folder / "study.json").is_file():
             write_report(folder)
@@ -108,73 +117,28 @@ def render_study(study: StudyFolder) -> str:
     contrasts, contrasts_left_out = comparison.contrast_rows(study)
     costs, costs_left_out = comparison.cost_rows(study)
     watched = [run for run in study.runs if run.record.watched_test]
-    recipes = summary.headline(study)
-    cards = provenance.data_cards(study.runs)
-    found: dict[str, Any] = {
-        "unfinished": summary.unfinished(study),
-        "restless": summary.restless(study),
-        "expectation": provenance.expectation(study),
-        "recipes": recipes,
-        "contrasts": contrasts,
-        "costs": costs,
-        "errors": comparison.errors(study),
-        "matrix": comparison.matrix(study),
-        "cost_charts": summary.cost_charts(study),
-        "sweeps": sweeps.sweep_sections(study),
-        "importance": sweeps.of_runs(study),
-        "threats": study_robustness.robustness_sections(study),
-        "audits": attack_audits.audits(study),
-        "damaged": study_robustness.damaged(study),
-        "robust_contrasts": robust_contrasts.robust_contrast_section(study),
-        "transfers": transferability.transfer_tables(study),
-        "corruptions": corruptions.corruption_section(study),
-        "certificates": certificates.certificate_sections(study),
-        "explained": explanations.study_explanations(study),
-        "sizes": data_size.data_size_section(study),
-        "curves": curves.learning_curves(study),
-        "pace": convergence.convergence_section(study),
-        "confusions": per_class.confusions(study),
-        "recalls": per_class.recall_table(study),
-        "confidence": curves.confidence_charts(study),
-        "data_cards": cards,
-        "environment": provenance.environment_rows(study.runs),
-    }
-    contents = [
-        ("verdicts", "Verdicts", True),
-        ("results", "Results", recipes),
-        ("contrasts", "Contrasts", contrasts or costs),
-        ("matrix", "Every pair", found["matrix"]),
-        ("cost", "Cost", found["cost_charts"]),
-        ("data-size", "What data is worth", found["sizes"]),
-        ("settings", "Which settings matter", found["sweeps"] or found["importance"]),
-        ("robustness", "Robustness", any(found[part] for part in BEYOND)),
-        ("explained", "Why it answers so", found["explained"]),
-        ("curves", "Curves", found["curves"]),
-        ("pace", "Epoch by epoch", found["pace"]),
-        ("confusion", "Confusion", found["confusions"]),
-        ("classes", "Classes", found["recalls"]),
-        ("confidence", "Confidence", found["confidence"]),
-        ("data", "Data", cards),
-        ("runs", "Runs", True),
-        ("environment", "Environment", found["environment"]),
-        ("reproduce", "Reproduce", True),
-    ]
+    sections = {**_study_sections(study), "contrasts": contrasts, "costs": costs}
     head = [score for score in scores if score.name in HEADLINE]
     rest = [score for score in scores if score.name not in HEADLINE]
     return _render(
         "study.html.j2",
         title=study.name,
-        contents=[(id, name) for id, name, there in contents if there],
+        contents=_study_contents(sections),
         made_from="",
         study=study,
-        beyond=any(found[part] for part in BEYOND),
+        has_robustness=any(sections[part] for part in ROBUSTNESS_PARTS),
         when=_when(study.runs),
         versions=sorted({run.record.version for run in study.runs} - {""}),
         opening=comparison.opening(study),
         questions=comparison.questions(study),
         watched=bool(watched),
         reads=sum(run.record.reads_of_test for run in watched),
-        serious=[f for card in cards for f in card.findings if (f.status, f.severity) == ("sign", "serious")],
+        serious=[
+            f
+            for card in sections["data_cards"]
+            for f in card.findings
+            if (f.status, f.severity) == ("sign", "serious")
+        ],
         scores=head,
         more_scores=rest,
         score_notes=summary.score_notes(head),
@@ -193,9 +157,65 @@ def render_study(study: StudyFolder) -> str:
         items=provenance.ITEMS,
         distinct=COLOURS * DASHES,
         few=curves.FEW,
-        worth_checks=explanations.CHECKS,
-        **found,
+        quality_checks=explanations.CHECKS,
+        **sections,
     )
+
+
+def _study_sections(study: StudyFolder) -> dict[str, Any]:
+    """The content of each part of a study's page; empty or None if there is no data for it."""
+    return {
+        "unfinished": summary.unfinished(study),
+        "seed_dependence": summary.seed_dependence(study),
+        "expectation": provenance.expectation(study),
+        "variants": summary.headline(study),
+        "errors": comparison.errors(study),
+        "matrix": comparison.matrix(study),
+        "cost_charts": summary.cost_charts(study),
+        "sweeps": sweeps.sweep_sections(study),
+        "importance": sweeps.study_importance(study),
+        "threats": study_robustness.robustness_sections(study),
+        "audits": attack_audits.audits(study),
+        "damaged": study_robustness.damaged(study),
+        "robust_contrasts": robust_contrasts.robust_contrast_section(study),
+        "transfers": transferability.transfer_tables(study),
+        "corruptions": corruptions.corruption_section(study),
+        "certificates": certificates.certificate_sections(study),
+        "explained": explanations.study_explanations(study),
+        "sizes": data_size.data_size_section(study),
+        "curves": curves.learning_curves(study),
+        "convergence": convergence.convergence_section(study),
+        "confusions": per_class.confusions(study),
+        "recalls": per_class.recall_table(study),
+        "confidence": curves.confidence_charts(study),
+        "data_cards": provenance.data_cards(study.runs),
+        "environment": provenance.environment_rows(study.runs),
+    }
+
+
+def _study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
+    """(anchor, title) of the sections that a study's page has."""
+    contents = [
+        ("verdicts", "Verdicts", True),
+        ("results", "Results", sections["variants"]),
+        ("contrasts", "Contrasts", sections["contrasts"] or sections["costs"]),
+        ("matrix", "All pairs", sections["matrix"]),
+        ("cost", "Cost", sections["cost_charts"]),
+        ("data-size", "Data size", sections["sizes"]),
+        ("settings", "Which settings matter", sections["sweeps"] or sections["importance"]),
+        ("robustness", "Robustness", any(sections[part] for part in ROBUSTNESS_PARTS)),
+        ("explained", "Explanations", sections["explained"]),
+        ("curves", "Curves", sections["curves"]),
+        ("pace", "Convergence", sections["convergence"]),
+        ("confusion", "Confusion", sections["confusions"]),
+        ("classes", "Classes", sections["recalls"]),
+        ("confidence", "Confidence", sections["confidence"]),
+        ("data", "Data", sections["data_cards"]),
+        ("runs", "Runs", True),
+        ("environment", "Environment", sections["environment"]),
+        ("reproduce", "Reproduce", True),
+    ]
+    return [(id, name) for id, name, there in contents if there]
 
 
 def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
@@ -203,15 +223,15 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     split = split_of([run])
     record = run.record
     splits, scores = summary.run_scores(run)
-    pictures = gallery(run) if split == "test" else None
+    images = gallery(run) if split == "test" else None
     counts = record.confusion.get(split, [])
     reliability = record.reliability.get(split)
     slices = record.slices.get(split, [])
-    found: dict[str, Any] = {
+    sections: dict[str, Any] = {
         "scores": scores,
         "curves": curves.run_curves(run),
-        "confusion": per_class.run_confusion(run, split, pictures.pairs if pictures else ()),
-        "gallery": pictures,
+        "confusion": per_class.run_confusion(run, split, images.pairs if images else ()),
+        "gallery": images,
         "attacked": run_robustness.run_robustness_sections(run),
         "explained": explanations.run_explanations(run),
         "views": views.run_views(run),
@@ -226,36 +246,21 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "data_cards": provenance.data_cards([run]),
         "environment": provenance.environment_rows([run]),
     }
-    contents = [
-        ("scores", "Scores", scores),
-        ("curves", "Curves", found["curves"]),
-        ("confusion", "Confusion", found["confusion"]),
-        ("pictures", "Pictures", pictures),
-        ("robustness", "Robustness", any(found[part] for part in RUN_BEYOND)),
-        ("explained", "Why it answers so", found["explained"]),
-        ("views", "What it has learned", found["views"]),
-        ("classes", "Classes", found["class_table"]),
-        ("confidence", "Confidence", found["reliability"] or found["risk"]),
-        ("slices", "Slices", slices),
-        ("layers", "Layers", record.layers),
-        ("data", "Data", found["data_cards"]),
-        ("history", "On the way", record.findings or record.resumed_from),
-        ("environment", "Environment", found["environment"]),
-        ("reproduce", "Reproduce", True),
-    ]
-    own = record.scores.get(split, {})
+    split_scores = record.scores.get(split, {})
     return _render(
         "run.html.j2",
         title=run.title,
-        contents=[(id, name) for id, name, there in contents if there],
+        contents=_run_contents(sections, record),
         made_from=made_from,
         run=run,
-        beyond=any(found[part] for part in RUN_BEYOND),
+        has_robustness=any(sections[part] for part in RUN_ROBUSTNESS_PARTS),
         training=record.training,
         home=link(run.folder.path, home / PAGE) if home else None,
         when=_when([run]),
         reason=summary.reason(run),
-        opening=summary.scored(run.name, split, own.get("accuracy"), own.get("majority_baseline")),
+        opening=summary.scored(
+            run.name, split, split_scores.get("accuracy"), split_scores.get("majority_baseline")
+        ),
         split=split,
         splits=splits,
         score_notes=summary.score_notes(scores),
@@ -265,10 +270,32 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         slice_notes=format.footnote(row.accuracy for each in slices for row in each.rows),
         items=provenance.ITEMS,
         few=curves.FEW,
-        worth_checks=explanations.CHECKS,
+        quality_checks=explanations.CHECKS,
         config=provenance.config(run),
-        **found,
+        **sections,
     )
+
+
+def _run_contents(sections: dict[str, Any], record: RunRecord) -> list[tuple[str, str]]:
+    """(anchor, title) of the sections that a run's page has."""
+    contents = [
+        ("scores", "Scores", sections["scores"]),
+        ("curves", "Curves", sections["curves"]),
+        ("confusion", "Confusion", sections["confusion"]),
+        ("pictures", "Images", sections["gallery"]),
+        ("robustness", "Robustness", any(sections[part] for part in RUN_ROBUSTNESS_PARTS)),
+        ("explained", "Explanations", sections["explained"]),
+        ("views", "Views", sections["views"]),
+        ("classes", "Classes", sections["class_table"]),
+        ("confidence", "Confidence", sections["reliability"] or sections["risk"]),
+        ("slices", "Slices", sections["slices"]),
+        ("layers", "Layers", record.layers),
+        ("data", "Data", sections["data_cards"]),
+        ("history", "Events", record.findings or record.resumed_from),
+        ("environment", "Environment", sections["environment"]),
+        ("reproduce", "Reproduce", True),
+    ]
+    return [(id, name) for id, name, there in contents if there]
 
 
 def link(start: Path, target: Path) -> str:
@@ -277,7 +304,7 @@ def link(start: Path, target: Path) -> str:
 
 
 def _write_run(run: Run, home: Path | None, *, anew: bool) -> Path:
-    """The run's page, written unless it was made from the same files."""
+    """Write a run's page unless it was made from the same files."""
     path = run.folder.path / PAGE
     digest = _digest(run, link(run.folder.path, home / PAGE) if home else "")
     if anew or not _is_made_from(path, digest):
@@ -286,7 +313,7 @@ def _write_run(run: Run, home: Path | None, *, anew: bool) -> Path:
 
 
 def _digest(run: Run, home: str) -> str:
-    """16 hexadecimal digits that change with anything that the run's page shows."""
+    """A digest of 16 hexadecimal digits that changes with anything that the run's page shows."""
     folder = run.folder
     examples = sorted(folder.examples.iterdir()) if folder.examples.is_dir() else []
     stress = sorted(file for pattern in STRESS for file in folder.path.glob(pattern))
@@ -328,8 +355,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over footnote"
-    environment.filters.update({name: getattr(format, name) for name in filters.split()})
+    environment.filters.update({name: getattr(format, name) for name in FILTERS.split()})
     environment.filters |= {"duration": duration, "command": shlex.join}
     environment.tests["finite"] = math.isfinite
     return environment
@@ -341,6 +367,6 @@ def _asset(name: str) -> str:
 
 
 def _when(runs: Sequence[Run]) -> str:
-    """When the newest record was written, so that the same files give the same page."""
+    """The time of the newest record, not of writing, so that the same files give the same page."""
     newest = max(run.folder.record.stat().st_mtime for run in runs)
     return datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,4 +1,4 @@
-"""Class by class: which are taken for which, and how well each is told from the rest."""
+"""Confusion matrices, recall and scores of each class."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Pair:
-    """`n` of the `images` of class `truth` were taken for `predicted`; `pictured` says that the
-    page has pictures of them."""
+    """`n` of the `images` of class `truth` were predicted as `predicted`; `pictured` says that the
+    page shows such images."""
 
     truth: int
     predicted: int
@@ -37,16 +37,16 @@ class Pair:
 
     @property
     def shade(self) -> int:
-        """The share of the row, from 0 to 9."""
+        """The cell's share of the row, from 0 to 9."""
         return math.ceil(9 * self.n / max(1, self.images))
 
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts summed over seeds: as a matrix of rows, or, where that would be too large, as the
-    pairs confused most often."""
+    """Counts summed over seeds: as a matrix of rows, or, if that would be too large, as the pairs
+    confused most often."""
 
-    recipe: VariantRuns | None
+    variant: VariantRuns | None
     seeds: int
     classes: Sequence[str]
     images: int
@@ -55,11 +55,11 @@ class Confusion:
 
 
 def confusions(study: StudyFolder) -> list[Confusion]:
-    """One for each recipe, pooled over its finished seeds."""
-    found = []
+    """One confusion matrix for each variant, pooled over its finished seeds."""
+    all_confusions = []
     room = MATRIX_CELLS
-    for recipe in headline(study):
-        runs = [run for run in recipe.finished if study.split in run.record.confusion]
+    for variant in headline(study):
+        runs = [run for run in variant.finished if study.split in run.record.confusion]
         runs = [run for run in runs if run.classes == runs[0].classes]
         if not runs:
             continue
@@ -70,19 +70,20 @@ def confusions(study: StudyFolder) -> list[Confusion]:
         ]
         fits = len(classes) <= MATRIX_CLASSES and len(classes) ** 2 <= room
         room -= len(classes) ** 2 if fits else PAIRS
-        found.append(_confusion(recipe, len(runs), classes, total, fits, set()))
-    return found
+        all_confusions.append(_confusion(variant, len(runs), classes, total, fits, set()))
+    return all_confusions
 
 
 def run_confusion(run: Run, split: str, pictured: Collection[tuple[int, int]]) -> Confusion | None:
-    """A run's own; `pictured` are the pairs (truth, predicted) that its gallery shows."""
+    """The confusion of one run; `pictured` are the pairs (truth, predicted) that its gallery
+    shows."""
     counts = run.record.confusion.get(split)
     fits = len(run.classes) <= RUN_MATRIX_CLASSES
     return _confusion(None, 1, run.classes, counts, fits, pictured) if counts else None
 
 
 def _confusion(
-    recipe: VariantRuns | None,
+    variant: VariantRuns | None,
     seeds: int,
     classes: Sequence[str],
     counts: Sequence[Sequence[int]],
@@ -101,32 +102,32 @@ def _confusion(
     else:
         wrong = [(-n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
         pairs = [pair(i, j) for _, i, j in sorted(wrong)[:PAIRS]]
-    return Confusion(recipe, seeds, classes, sum(sums), rows, pairs)
+    return Confusion(variant, seeds, classes, sum(sums), rows, pairs)
 
 
 @dataclass(frozen=True)
 class Recalls:
-    """The share of each class's images that each recipe recognises, over its seeds; what was left
-    out for room is counted."""
+    """Recall of each class for each variant, over its seeds; the counts say how much was left out
+    for lack of room."""
 
-    recipes: Sequence[VariantRuns]
+    variants: Sequence[VariantRuns]
     rows: Sequence[tuple[str, int, Sequence[Estimate | None]]]
     classes_left_out: int
-    recipes_left_out: int
+    variants_left_out: int
     note: str
 
 
 def recall_table(study: StudyFolder) -> Recalls | None:
-    having = [
-        recipe
-        for recipe in headline(study)
-        if any(study.split in run.record.per_class for run in recipe.finished)
+    candidates = [
+        variant
+        for variant in headline(study)
+        if any(study.split in run.record.per_class for run in variant.finished)
     ]
-    shown = [r.shown for r in having[:1] if r.shown]
+    shown = [r.shown for r in candidates[:1] if r.shown]
     if not shown:
         return None
     classes = shown[0].classes
-    same = [recipe for recipe in having if all(run.classes == classes for run in recipe.finished)]
+    same = [variant for variant in candidates if all(run.classes == classes for run in variant.finished)]
     columns = same[:COLUMNS]
     tables = [
         [run.record.per_class[study.split] for run in r.finished if study.split in run.record.per_class]
@@ -135,17 +136,18 @@ def recall_table(study: StudyFolder) -> Recalls | None:
     rows = []
     for k, name in enumerate(classes):
         seeds = [
-            [table.recall[k] for table in recipe if math.isfinite(table.recall[k].value)] for recipe in tables
+            [table.recall[k] for table in variant if math.isfinite(table.recall[k].value)]
+            for variant in tables
         ]
         rows.append((name, tables[0][0].support[k], [over_seeds(each, bounded=True) for each in seeds]))
     note = footnote(e for row in rows for e in row[2])
     kept, left_out = _worst(rows, max(10, CELLS // len(columns)), lambda row: [e.value for e in row[2] if e])
-    return Recalls(columns, kept, left_out, len(having) - len(columns), note)
+    return Recalls(columns, kept, left_out, len(candidates) - len(columns), note)
 
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Every class of a run; `left_out` counts those of higher F1 beyond the budget."""
+    """Every class of a run; `left_out` is the number of classes of higher F1 that did not fit."""
 
     columns: Sequence[str]
     rows: Sequence[tuple[str, int, Sequence[Estimate]]]
@@ -168,8 +170,8 @@ def class_table(run: Run, split: str) -> ClassTable | None:
 
 
 def _worst(rows: list[Row], limit: int, values: Callable[[Row], Sequence[float]]) -> tuple[list[Row], int]:
-    """The rows in their own order, or, beyond the limit, those of the lowest mean value; and how
-    many were left out."""
+    """The rows in their order, or, if there are more than `limit`, those of the lowest mean value;
+    and how many were left out."""
 
     def mean(row: Row) -> float:
         known = [value for value in values(row) if math.isfinite(value)]

@@ -1,4 +1,4 @@
-"""What the results rest on: data and what its check found, environment, configuration."""
+"""Provenance of the results: data and the findings of its check, environment, configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stresslens.evaluation.record import DataRecord
 from stresslens.report.load import Run, StudyFolder
 
 ITEMS = 12
-"""Files or images that are named under a finding."""
+"""Largest number of files or images that are named under a finding."""
 CONFIG_BYTES = 300_000
 
 _RANK = {("sign", "serious"): 0, ("sign", "minor"): 1, ("sign", "none"): 2}
@@ -18,9 +18,9 @@ _RANK = {("sign", "serious"): 0, ("sign", "minor"): 1, ("sign", "none"): 2}
 
 @dataclass(frozen=True)
 class DataCard:
-    """A data set, the recipes trained on it, and how many divisions of it there were."""
+    """A data set, the variants trained on it, and the number of its divisions."""
 
-    recipes: Sequence[str]
+    variants: Sequence[str]
     facts: DataRecord
     shape: tuple[int, int, int] | None
     classes: Sequence[str]
@@ -29,19 +29,22 @@ class DataCard:
 
 
 def data_cards(runs: Sequence[Run]) -> list[DataCard]:
-    """Every different data set once; the folds of one data set are one, with the findings of all."""
-    together: dict[object, list[Run]] = {}
+    """Every different data set once. The folds of one data set are one card, with the findings of
+    all."""
+    by_data_set: dict[object, list[Run]] = {}
     for run in runs:
         data = run.record.data
         if data.name:
-            own = (data.name, sum(data.sizes.values())) if data.division else (data.name, data.fingerprint)
-            together.setdefault(own, []).append(run)
+            identity = (
+                (data.name, sum(data.sizes.values())) if data.division else (data.name, data.fingerprint)
+            )
+            by_data_set.setdefault(identity, []).append(run)
     cards = []
-    for members in together.values():
+    for members in by_data_set.values():
         data = members[0].record.data
-        found = dict.fromkeys(f for run in members for f in run.record.data.findings)
+        distinct = dict.fromkeys(f for run in members for f in run.record.data.findings)
         findings = sorted(
-            found, key=lambda f: _RANK.get((f.status, f.severity), 4 if f.status == "no sign" else 3)
+            distinct, key=lambda f: _RANK.get((f.status, f.severity), 4 if f.status == "no sign" else 3)
         )
         names = list(dict.fromkeys(run.name for run in members))
         divisions = len({run.record.data.fingerprint for run in members}) if data.division else 1
@@ -50,7 +53,7 @@ def data_cards(runs: Sequence[Run]) -> list[DataCard]:
 
 
 def environment_rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Every key with its value; where runs differ, the different values and no more than four of them."""
+    """Every key with its value; if runs differ, up to four of the different values."""
     values: dict[str, dict[str, None]] = {}
     for run in runs:
         for key, value in run.environment.items():
@@ -63,18 +66,18 @@ def environment_rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 
 def config(run: Run) -> str:
-    """The resolved configuration, cut where it is very long."""
+    """The resolved configuration, cut if it is very long."""
     text = run.config
     return (
         text
         if len(text) <= CONFIG_BYTES
-        else text[:CONFIG_BYTES] + "\n… (cut here; the whole is in config.yaml)"
+        else text[:CONFIG_BYTES] + "\n… (cut here; the full text is in config.yaml)"
     )
 
 
 def expectation(study: StudyFolder) -> list[tuple[bool, str]]:
-    """The study file's head comment without its command: paragraphs, and what is laid out in
-    columns (True) as it stands."""
+    """The head comment of the study file without its command: paragraphs, and blocks in columns
+    (True), which keep their layout."""
     lines = study.file.head.splitlines() if study.file else []
     if lines and lines[0].lstrip("# ").startswith("stresslens "):
         lines = lines[1:]

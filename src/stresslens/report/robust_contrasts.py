@@ -1,4 +1,4 @@
-"""Differences in robustness in a study's page."""
+"""Robust accuracy differences in a study's page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stresslens.report.load import StudyFolder
 from stresslens.report.robust_curves import series
 
 DRAWN = 8
-"""Contrasts of a threat whose differences are drawn over all radii."""
+"""Up to this number of contrasts, a threat's differences are drawn over all radii."""
 ROWS = 200
 
 
@@ -36,19 +36,19 @@ class RobustContrastSection:
 
 
 def robust_contrast_section(study: StudyFolder) -> RobustContrastSection | None:
-    """Rows in their own order; beyond the budget the real and the likeliest stay."""
+    """Rows in their order. If there are too many, the real ones and those of smallest p stay."""
     found = study.comparison.robustness if study.comparison else []
     rows = [row for row in found if isinstance(row, RobustContrast)]
     refused = [row.verdict for row in found if isinstance(row, UncomparedPair)]
     if not found:
         return None
     shown = rows if len(rows) <= ROWS else sorted(rows, key=lambda row: (not row.real, row.p or 0.0))[:ROWS]
-    together: dict[tuple[str, str], list[RobustContrast]] = {}
+    by_threat: dict[tuple[str, str], list[RobustContrast]] = {}
     for row in rows:
-        together.setdefault((row.norm, row.protocol), []).append(row)
+        by_threat.setdefault((row.norm, row.protocol), []).append(row)
     charts = [
         _differences(norm, protocol, members)
-        for (norm, protocol), members in together.items()
+        for (norm, protocol), members in by_threat.items()
         if len(members) <= DRAWN
     ]
     note = footnote(row.difference for row in shown)

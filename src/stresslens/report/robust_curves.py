@@ -1,4 +1,4 @@
-"""Curves of accuracy over the radius of a ball."""
+"""Robust accuracy curves over the radius of a ball."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stresslens.report.charts import Series, line_chart
 from stresslens.report.curves import PERCENT
 
 COLUMNS = 6
-"""Radii of a table; of more, the first and the last and four between them."""
+"""Radii in a table; if there are more, the first, the last and four between them."""
 
 
 def series(name: str, estimates: Sequence[tuple[float, Estimate]], place: int) -> Series:
@@ -26,7 +26,7 @@ def series(name: str, estimates: Sequence[tuple[float, Estimate]], place: int) -
 
 
 def shown_radii(radii: Sequence[float]) -> list[float]:
-    """All of a few radii; of more the first, the last and four evenly between."""
+    """All radii if there are few; else the first, the last and four evenly between."""
     if len(radii) <= COLUMNS:
         return list(radii)
     return [radii[round(k * (len(radii) - 1) / (COLUMNS - 1))] for k in range(COLUMNS)]
@@ -37,5 +37,5 @@ def robust_chart(drawn: Sequence[Series], norm: str, title: str, *, with_legend:
     label = f"radius in {NORMS[norm]}, pixels from 0 to 1"
     axes = (linear_axis([0, reach]), PERCENT)
     return line_chart(
-        drawn, title=title, x_label=label, y_label="right, %", axes=axes, with_legend=with_legend
+        drawn, title=title, x_label=label, y_label="accuracy, %", axes=axes, with_legend=with_legend
     )

@@ -1,5 +1,5 @@
-"""Robustness in a run's page: its own curves, the radius and the iterates that its images needed,
-and pictures of them."""
+"""Robustness in a run's page: its curves, the minimal radii and the iterations of its images, and
+adversarial examples."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ from stresslens.robustness.example_file import AdversarialExample
 from stresslens.robustness.result_file import ResultFile
 
 BYTES = 450_000
-"""Of all sheets of attacked images of a page, as text."""
+"""Largest size of all sheets of attacked images of a page, as text."""
 FIRST_SHEET = 100
-"""The places of these sheets begin here; those of the gallery are below."""
+"""The numbers of these sheets begin here; those of the gallery are below."""
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-"""Upper ends of the bins of iterates."""
+"""Upper ends of the bins of iterations."""
 
 
 @dataclass(frozen=True)
-class AttackedRun:
-    """An image before and after: `original`, `change` and `adversarial` show their parts of the sheet."""
+class ShownAttack:
+    """An image before and after the attack: `original`, `change` and `adversarial` show their parts
+    of the sheet."""
 
     original: Markup
     change: Markup
@@ -53,19 +54,20 @@ class AttackedRun:
 
 @dataclass(frozen=True)
 class AdversarialGroups:
-    """`groups` are (heading, images); `ladders` one image attacked at several radii; `left_out`
-    could not be shown."""
+    """`groups` are (heading, images); `ladders` are one image each, attacked at several radii;
+    `left_out` could not be shown."""
 
     sheets: Sequence[Markup]
-    groups: Sequence[tuple[str, Sequence[AttackedRun]]]
-    ladders: Sequence[tuple[str, Sequence[AttackedRun]]]
+    groups: Sequence[tuple[str, Sequence[ShownAttack]]]
+    ladders: Sequence[tuple[str, Sequence[ShownAttack]]]
     reduced: bool
     left_out: int
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of a distribution: what, how many, the share of the largest row, and the counts by attempt."""
+    """A row of a distribution: its name, its count, the share of the largest row, and the counts by
+    attempt."""
 
     what: str
     n: int
@@ -84,19 +86,19 @@ class RunRobustnessSection:
     survivors: int | None
     steps: Sequence[Bar]
     note: str
-    told: Sequence[str]
+    warnings: Sequence[str]
     cost: str
     pictures: AdversarialGroups | None
 
 
 def run_robustness_sections(run: Run) -> list[RunRobustnessSection]:
-    """One for each result."""
-    found, room, place = [], BYTES, FIRST_SHEET
+    """One section for each attack result."""
+    sections, room, place = [], BYTES, FIRST_SHEET
     for robust in sorted(run.stress.robust, key=lambda robust: attack_family(robust.result)):
         pictures, used = _pictures(run, robust, place, room)
         room, place = room - used, place + (len(pictures.sheets) if pictures else 0)
-        found.append(_section(run, robust, pictures))
-    return found
+        sections.append(_section(run, robust, pictures))
+    return sections
 
 
 def _section(run: Run, robust: AttackFolder, pictures: AdversarialGroups | None) -> RunRobustnessSection:
@@ -133,7 +135,7 @@ def _individual(place: int, label: str, rows: Sequence[tuple[float, Estimate]]) 
 
 
 def _radii(result: ResultFile, arrays: Arrays | None) -> list[Bar]:
-    """Unattacked first, then every radius with how many images it was the smallest for."""
+    """Unattacked first, then every radius with the number of images whose minimal radius it is."""
     rows: list[Bar] = []
     for eps, estimate in [
         (0.0, result.clean),
@@ -162,7 +164,8 @@ def _radii(result: ResultFile, arrays: Arrays | None) -> list[Bar]:
 
 
 def _steps(arrays: Arrays) -> list[Bar]:
-    """How many broken images took so many iterates; the bins from the first to the last with an image."""
+    """The number of broken images by iterations, in bins from the first to the last with an
+    image."""
     broken = (arrays["smallest"] > 0) & np.isfinite(arrays["smallest"])
     steps = arrays["steps"][broken]
     if not len(steps):
@@ -184,21 +187,21 @@ def _with_shares(rows: Sequence[Bar]) -> list[Bar]:
 
 def _cost(result: ResultFile) -> str:
     cost = result.cost
-    said = []
+    parts = []
     if cost.forwards is not None and cost.gradients is not None:
-        said.append(f"{count(cost.forwards)} images forward and {count(cost.gradients)} gradients")
+        parts.append(f"{count(cost.forwards)} images forward and {count(cost.gradients)} gradients")
     if cost.seconds is not None:
-        said.append(f"{cost.seconds:.1f} s" if cost.seconds < 100 else f"{cost.seconds:.0f} s")
+        parts.append(f"{cost.seconds:.1f} s" if cost.seconds < 100 else f"{cost.seconds:.0f} s")
     if cost.audit_seconds:
-        said.append(f"{cost.audit_seconds:.1f} s for the audits")
-    return ", ".join(said)
+        parts.append(f"{cost.audit_seconds:.1f} s for the audits")
+    return ", ".join(parts)
 
 
 def _pictures(run: Run, robust: AttackFolder, place: int, room: int) -> tuple[AdversarialGroups | None, int]:
-    """The pictures of a result, and how many bytes of the page they take."""
+    """The adversarial examples of a result, and the bytes of the page they take."""
     sheets: dict[str, Sheet | None] = {}
     used = left_out = 0
-    shown: list[tuple[AdversarialExample, AttackedRun]] = []
+    shown: list[tuple[AdversarialExample, ShownAttack]] = []
     for example in robust.examples:
         if example.file not in sheets:
             fresh = read_sheet(robust.folder / "examples", example.file, place + len(sheets), room - used)
@@ -240,7 +243,7 @@ def _pictures(run: Run, robust: AttackFolder, place: int, room: int) -> tuple[Ad
 
 
 def _size(example: AdversarialExample) -> str:
-    """The size of a perturbation, where it is not about the radius or is beyond it."""
+    """The size of a perturbation, if it is not close to the radius or is beyond it."""
     if example.size is None:
         return ""
     if example.size > example.eps * (1 + RELATIVE) + ABSOLUTE:
@@ -248,18 +251,18 @@ def _size(example: AdversarialExample) -> str:
     return "" if math.isclose(example.size, example.eps, rel_tol=0.02) else f"size {example.size:.3g}"
 
 
-def _attacked(run: Run, result: ResultFile, example: AdversarialExample, sheet: Sheet) -> AttackedRun:
+def _attacked(run: Run, result: ResultFile, example: AdversarialExample, sheet: Sheet) -> ShownAttack:
     steps = f"{count(example.steps)} iterate{'' if example.steps == 1 else 's'}" if example.steps else ""
     named = (
         [example.attack, f"image {example.index}" if example.index is not None else ""]
         if example.kind != "ladder"
         else []
     )
-    facts = [_size(example), steps, *named]  # a ladder's heading has the names
+    facts = [_size(example), steps, *named]  # the heading of a ladder has the names
     truth, before, after = (
         class_name(run, k) for k in (example.truth, example.clean_prediction, example.prediction)
     )
-    return AttackedRun(
+    return ShownAttack(
         sheet.style(example.original),
         sheet.style(example.change),
         sheet.style(example.adversarial),

@@ -1,4 +1,4 @@
-"""The files of a study as they lie on the disk, checked; older ones lack what came later."""
+"""examples.json of a run, checked; older files lack later fields."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What attacks, corruptions and certificates have left in a run's folder; a damaged file is told, and
-the rest is shown."""
+"""Read the results of attacks, corruptions and certificates from a run's folder. A damaged file is
+listed, and the rest is shown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEEDED = ("index", "labels", "smallest", "by", "names", "steps")
 
 @dataclass(frozen=True)
 class AttackFolder:
-    """One result of one run, with its arrays where they can be read and belong to it."""
+    """One attack result of one run, with its arrays if they can be read and match it."""
 
     folder: Path
     result: ResultFile
@@ -44,7 +44,8 @@ class AttackFolder:
 
     @property
     def attempts(self) -> list[str]:
-        """Everything that may break an image, in order: the attacks by themselves, then the protocol's."""
+        """Every attempt to break an image, in order: the individual attacks, then the
+        protocol's."""
         if self.arrays is not None:
             return [str(name) for name in self.arrays["names"]]
         return [
@@ -69,8 +70,8 @@ class AttackFolder:
 
 @dataclass(frozen=True)
 class CertificateFolder:
-    """One result of one run; `radius` (n,) is what each image is certified for, negative where
-    wrong, NaN where it abstained."""
+    """One certificate result of one run. `radius` (n,) is each image's certified radius, negative
+    if the prediction is wrong, NaN if the model abstained."""
 
     folder: Path
     result: CertificateFile
@@ -86,7 +87,7 @@ class CertificateFolder:
 
 @dataclass(frozen=True)
 class Stress:
-    """What a run went through besides its own images; `damaged` says which files could not be read."""
+    """A run's results besides its scores; `damaged` lists the files that could not be read."""
 
     robust: list[AttackFolder]
     corruptions: CorruptionFile | None

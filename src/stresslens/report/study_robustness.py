@@ -1,4 +1,4 @@
-"""Robustness in a study's page: curves over radii, and what broke the images."""
+"""Robustness in a study's page: curves over radii, and which attacks broke the images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stresslens.report.threats import Member, ThreatTable, threats
 
 @dataclass(frozen=True)
 class RobustnessSection:
-    """What the page shows of one threat. `rows` are (recipe, clean, one estimate for each of
+    """What the page shows of one threat. `rows` are (variant, unattacked, one estimate for each of
     `radii`, n, seeds)."""
 
     threat: ThreatTable
@@ -33,11 +33,11 @@ class RobustnessSection:
 
 
 def robustness_sections(study: StudyFolder) -> list[RobustnessSection]:
-    found = []
+    sections = []
     for threat in threats(study):
         radii = shown_radii(threat.radii)
         rows = [
-            (m.recipe, m.at(0.0), [m.at(eps) for eps in radii], m.n, len(m.seeds)) for m in threat.members
+            (m.variant, m.at(0.0), [m.at(eps) for eps in radii], m.n, len(m.seeds)) for m in threat.members
         ]
         curves = [_curve(member, threat.radii) for member in threat.members]
         shared = len(curves) >= SHARED_LEGEND
@@ -53,20 +53,22 @@ def robustness_sections(study: StudyFolder) -> list[RobustnessSection]:
             )
         note = footnote(e for _, clean, estimates, _, _ in rows for e in (clean, *estimates))
         together = Charts(charts, legend(curves) if shared else None)
-        found.append(RobustnessSection(threat, together, radii, rows, note, breaking(threat.members), table))
-    return found
+        sections.append(
+            RobustnessSection(threat, together, radii, rows, note, breaking(threat.members), table)
+        )
+    return sections
 
 
 def _curve(member: Member, radii: Sequence[float]) -> Series:
     found = [(eps, e) for eps in (0.0, *radii) if (e := member.at(eps)) and math.isfinite(e.value)]
-    return series(member.recipe.name, found, member.recipe.place)
+    return series(member.variant.name, found, member.variant.place)
 
 
 @dataclass(frozen=True)
 class Breaking:
-    """What broke the images: columns are the attempts in order; a row has (name, images, wrong
-    unattacked, broken by each, survivors, median and quartiles of the iterates seen up to the
-    break, median radius)."""
+    """What broke the images. Columns are the attempts in order. A row has (name, images, wrong
+    unattacked, broken by each, survivors, median and quartiles of the iterations up to the break,
+    median radius)."""
 
     attempts: Sequence[str]
     rows: Sequence[tuple[str, int, int, Sequence[int], int, str, str]]
@@ -85,17 +87,26 @@ def breaking(members: Sequence[Member]) -> Breaking | None:
         if not seeds:
             continue
         smallest, steps = (np.concatenate([a[key] for a in seeds]) for key in ("smallest", "steps"))
-        by = np.concatenate(
-            [np.append(a["names"].astype(str), "")[a["by"]] for a in seeds]
-        )  # place -1 is the last, none
+        # index -1 is the last name, "": not broken
+        by = np.concatenate([np.append(a["names"].astype(str), "")[a["by"]] for a in seeds])
         broken = (smallest > 0) & np.isfinite(smallest)
         counts = [int(((by == name) & broken).sum()) for name in attempts]
         right = smallest[smallest > 0]
-        half = np.sort(right)[(len(right) - 1) // 2] if len(right) else math.nan
-        needed = "–" if math.isnan(half) else radius(float(half)) if math.isfinite(half) else "above all"
+        median = np.sort(right)[(len(right) - 1) // 2] if len(right) else math.nan
+        median_radius = (
+            "–" if math.isnan(median) else radius(float(median)) if math.isfinite(median) else "above all"
+        )
         wrong, survivors = int((smallest == 0).sum()), int(np.isinf(smallest).sum())
         rows.append(
-            (member.recipe.name, len(smallest), wrong, counts, survivors, _quartiles(steps[broken]), needed)
+            (
+                member.variant.name,
+                len(smallest),
+                wrong,
+                counts,
+                survivors,
+                _quartiles(steps[broken]),
+                median_radius,
+            )
         )
     return Breaking(attempts, rows) if rows else None
 
@@ -109,4 +120,4 @@ def _quartiles(steps: np.ndarray) -> str:
 
 def damaged(study: StudyFolder) -> list[str]:
     """Files of attacks, corruptions and certificates that could not be read, and why."""
-    return [f"{run.name}/seed-{run.seed}/{said}" for run in study.runs for said in run.stress.damaged]
+    return [f"{run.name}/seed-{run.seed}/{problem}" for run in study.runs for problem in run.stress.damaged]

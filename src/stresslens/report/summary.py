@@ -1,4 +1,4 @@
-"""What a study found, run by run: headline scores, what did not finish, and what accuracy costs."""
+"""Summary of a study: headline scores, unfinished runs, and accuracy against cost."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ class Score:
 
 
 def scores(study: StudyFolder) -> list[Score]:
-    """The scores any finished run has, accuracy first, then the baseline beside it; one estimate
-    for each of `headline`."""
+    """The scores that any finished run has, accuracy first, then the baseline; one estimate for
+    each of `headline`."""
     names = {name for run in study.runs if run.finished for name in run.record.scores.get(study.split, {})}
     return [
-        _score(name, [recipe.score(study.split, name) for recipe in headline(study)])
+        _score(name, [variant.score(study.split, name) for variant in headline(study)])
         for name in in_order(names)
     ]
 
 
 def run_scores(run: Run) -> tuple[list[str], list[Score]]:
-    """A run's splits, test first, and every score with one estimate for each of them."""
+    """A run's splits, test first, and every score with one estimate for each split."""
     splits: list[str] = [split for split in ("test", "validation", "train") if split in run.record.scores]
     names = {name for split in splits for name in run.record.scores[split]}
     return splits, [
@@ -85,7 +85,7 @@ def _score(name: str, estimates: Sequence[Estimate | None]) -> Score:
 
 
 def score_notes(columns: Sequence[Score]) -> list[str]:
-    """A sentence for each kind of interval, naming the columns that have it."""
+    """A sentence for each kind of interval, with the columns that have it."""
     together: dict[str, list[str]] = {}
     for column in columns:
         if note := footnote(column.estimates):
@@ -98,20 +98,20 @@ def _lower(title: str) -> str:
 
 
 def headline(study: StudyFolder) -> list[VariantRuns]:
-    """The recipes with a finished run; the others are in `unfinished`."""
-    return [recipe for recipe in study.recipes if recipe.finished]
+    """The variants with a finished run; the others are in `unfinished`."""
+    return [variant for variant in study.variants if variant.finished]
 
 
-def restless(study: StudyFolder) -> list[str]:
-    """A sentence for each recipe whose seeds lie further apart in accuracy than their images
-    explain: than the studentized range of as many samples of n independent images, which those of
-    one test split are no further apart than."""
+def seed_dependence(study: StudyFolder) -> list[str]:
+    """A sentence for each variant whose seeds differ in accuracy by more than their images explain.
+    The threshold is the studentized range of as many samples of n independent images; seeds on one
+    test split differ by no more than that."""
     from scipy.stats import studentized_range
 
-    said = []
-    for recipe in headline(study):
+    sentences = []
+    for variant in headline(study):
         found = [
-            e for run in recipe.finished if (e := run.record.scores.get(study.split, {}).get("accuracy"))
+            e for run in variant.finished if (e := run.record.scores.get(study.split, {}).get("accuracy"))
         ]
         if len(found) < 2:
             continue
@@ -121,10 +121,10 @@ def restless(study: StudyFolder) -> list[str]:
             mean * (1 - mean) / n
         )
         if high - low > explained:
-            seen = f"{100 * low:.1f} to {100 * high:.1f} % over {len(found)} seeds"
-            beyond = f"further apart than {n:,} images explain ({100 * explained:.1f} points)"
-            said.append(f"{recipe.name} depends on its seed: {seen}, {beyond}.")
-    return said
+            observed = f"{100 * low:.1f} to {100 * high:.1f} % over {len(found)} seeds"
+            comparison = f"further apart than {n:,} images explain ({100 * explained:.1f} points)"
+            sentences.append(f"{variant.name} depends on its seed: {observed}, {comparison}.")
+    return sentences
 
 
 @dataclass(frozen=True)
@@ -137,25 +137,25 @@ class Unfinished:
 
 
 def unfinished(study: StudyFolder) -> list[Unfinished]:
-    """Every run that was begun or is listed, and did not finish."""
+    """Every run that was started or is listed, and did not finish."""
     rows = []
-    for recipe in study.recipes:
+    for variant in study.variants:
         rows += [
-            Unfinished(recipe.name, run.seed, run.record.status, reason(run), len(run.metrics))
-            for run in recipe.runs
+            Unfinished(variant.name, run.seed, run.record.status, reason(run), len(run.metrics))
+            for run in variant.runs
             if not run.finished
         ]
         rows += [
-            Unfinished(recipe.name, seed, "not started", "no record in its folder", 0)
-            for seed in recipe.missing
+            Unfinished(variant.name, seed, "not started", "no record in its folder", 0)
+            for seed in variant.missing
         ]
     return rows
 
 
 def reason(run: Run) -> str:
-    """Why it did not finish."""
+    """Why the run did not finish."""
     if run.record.status == "running" and not run.record.message:
-        return "still running when this page was written, or killed before it could say so"
+        return "still running when this page was written, or killed before it could record a reason"
     return run.record.message or "no reason was recorded"
 
 
@@ -170,22 +170,22 @@ def scored(name: str, split: str, estimate: Estimate | None, baseline: Estimate 
 
 
 def accuracy_chart(study: StudyFolder) -> Markup | None:
-    """Accuracy of every recipe with its interval, against the majority-class baseline."""
+    """Accuracy of every variant with its interval, against the majority-class baseline."""
     rows = []
     metric = study.comparison.metric if study.comparison else "accuracy"
-    for recipe in headline(study):
-        estimate = recipe.score(study.split, metric)
+    for variant in headline(study):
+        estimate = variant.score(study.split, metric)
         if estimate and math.isfinite(estimate.value):
             row = Interval(
-                recipe.name,
+                variant.name,
                 100 * estimate.value,
                 100 * estimate.low,
                 100 * estimate.high,
-                recipe.place,
+                variant.place,
                 f"{100 * estimate.value:.1f}",
             )
-            seen = recipe.score("train", metric) if study.split != "train" else None
-            rows.append(replace(row, beside=100 * seen.value) if seen else row)
+            on_train = variant.score("train", metric) if study.split != "train" else None
+            rows.append(replace(row, beside=100 * on_train.value) if on_train else row)
     if not rows:
         return None
     baselines = (
@@ -194,31 +194,31 @@ def accuracy_chart(study: StudyFolder) -> Markup | None:
         else []
     )
     reference = (100 * baselines[0], f"majority class {100 * baselines[0]:.1f}") if baselines else None
-    said = f"{title(metric)} on the {study.split} split, with its interval"
+    caption = f"{title(metric)} on the {study.split} split, with its interval"
     key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
     return interval_chart(
-        rows, title=said, x_label=f"{metric.replace('_', ' ')}, %{key}", reference=reference
+        rows, title=caption, x_label=f"{metric.replace('_', ' ')}, %{key}", reference=reference
     )
 
 
 def cost_charts(study: StudyFolder) -> list[Markup]:
-    """Accuracy against what it took: time, the net's work and its size. A measure that is the same
-    for all says nothing."""
+    """Accuracy against cost: time, multiply-adds and parameters. A cost that is the same for all is
+    not drawn."""
     charts = []
-    for said, unit, measure, write in COSTS:
+    for caption, unit, measure, write in COSTS:
         marks = []
-        for recipe in headline(study):
-            cost, e = recipe.mean(measure), recipe.score(study.split, "accuracy")
+        for variant in headline(study):
+            cost, e = variant.mean(measure), variant.score(study.split, "accuracy")
             if cost is not None and e:
                 written = f"{percent(e)} %, {write(cost)}"
                 marks.append(
-                    Mark(recipe.name, cost, 100 * e.value, 100 * e.low, 100 * e.high, recipe.place, written)
+                    Mark(variant.name, cost, 100 * e.value, 100 * e.low, 100 * e.high, variant.place, written)
                 )
         xs = [mark.x for mark in marks]
         if len(set(xs)) > 1:
             log = min(xs) > 0 and max(xs) / min(xs) > 20
             label = f"{unit}, logarithmic" if log else unit
-            charts.append(scatter_chart(marks, title=said, x_label=label, y_label="accuracy, %", log=log))
+            charts.append(scatter_chart(marks, title=caption, x_label=label, y_label="accuracy, %", log=log))
     return charts
 
 

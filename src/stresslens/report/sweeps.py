@@ -1,5 +1,5 @@
-"""Sweeps: the trials of each run, which settings matter, and how well each value did, from
-sweep.json alone."""
+"""Hyperparameter sweeps: the trials of each run, which settings matter, and how well each value
+did, from sweep.json alone."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from stresslens.report.format import brief, number, percent, plain
 from stresslens.report.load import StudyFolder
 
 PLAIN, BEST = 0, 1
-"""Places of the colours of a chart."""
+"""Colours of a chart, as series numbers."""
 ROWS = 200
-"""Trials of a table; of more the best are shown."""
+"""Trials in a table; if there are more, the best are shown."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,17 @@ class SweepSection:
 
     @property
     def drawn(self) -> Sequence[str]:
-        """What each setting was drawn from, and what all had to satisfy."""
+        """The search space of each setting, and the constraints."""
         searched = self.file.searched
         drawn = (f"{key}: {_values(given)}" for key, given in (searched.space or {}).items())
         return [*drawn, *searched.where]
 
     def written(self, trial: Trial, key: str) -> str:
-        return text(trial.settings[key]) if key in trial.settings else "as in the recipe"
+        return text(trial.settings[key]) if key in trial.settings else "as in the study file"
 
     @property
     def rule(self) -> SelectionRule:
-        """The rule by which the trials are judged."""
+        """The rule that ranks the trials."""
         return RULES[self.file.metric]
 
     def value(self, trial: Trial) -> str:
@@ -90,7 +90,8 @@ def _section(name: str, file: SweepFile) -> SweepSection:
 
 
 def _rank(trial: Trial, rule: SelectionRule) -> tuple[float, ...]:
-    """Finished trials by value, then those left out by how far they came, then the others."""
+    """Finished trials by value, then trials that were stopped early by the epochs they reached,
+    then the others."""
     if trial.value is None:
         return (1.0, 0.0, trial.number)
     reached = math.inf if trial.status == "finished" else trial.epochs or 0
@@ -105,17 +106,17 @@ def text(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class OfRuns:
-    """Which settings matter between the runs of a study."""
+class StudyImportance:
+    """Which settings matter between the variants of a study."""
 
     n: int
     said: Sequence[str]
     chart: Markup | None
 
 
-def of_runs(study: StudyFolder) -> OfRuns | None:
+def study_importance(study: StudyFolder) -> StudyImportance | None:
     table = study.comparison.importance if study.comparison else None
-    return OfRuns(table.n, table.said, _importance(table)) if table else None
+    return StudyImportance(table.n, table.said, _importance(table)) if table else None
 
 
 def _importance(table: ImportanceTable | None) -> Markup | None:
@@ -133,8 +134,8 @@ def _importance(table: ImportanceTable | None) -> Markup | None:
 
 
 def _slice(key: str, file: SweepFile) -> Markup | None:
-    """Every trial against one setting: a dot each where it is a number, else the median and the
-    extremes of each choice."""
+    """Every trial against one setting: a dot each if the setting is a number, else the median and
+    the extremes of each choice."""
     ended = [trial for trial in file.trials if trial.value is not None and trial.status != "running"]
     rule = RULES[file.metric]
     scale = 100.0 if rule.is_share else 1.0
@@ -147,7 +148,7 @@ def _slice(key: str, file: SweepFile) -> Markup | None:
     if len(numbers) < len(values):
         return _of_choices(key, ended, scale, rule.unit)
     marks = [_mark(trial, x, scale, file) for trial, x in zip(ended, numbers)]
-    marks.sort(key=lambda mark: mark.place)  # the best is drawn over those of the same x
+    marks.sort(key=lambda mark: mark.place)  # draw the best last, over those of the same x
     log = min(numbers) > 0 and max(numbers) / min(numbers) > 20
     return scatter_chart(
         marks,
@@ -167,16 +168,21 @@ def _mark(trial: Trial, x: float, scale: float, file: SweepFile) -> Mark:
 
 
 def _of_choices(key: str, ended: Sequence[Trial], scale: float, unit: str) -> Markup:
-    together: dict[str, list[float]] = {}
+    by_choice: dict[str, list[float]] = {}
     for trial in ended:
         if trial.value is not None:
-            written = text(trial.settings[key]) if key in trial.settings else "as in the recipe"
-            together.setdefault(written, []).append(scale * trial.value.value)
+            written = text(trial.settings[key]) if key in trial.settings else "as in the study file"
+            by_choice.setdefault(written, []).append(scale * trial.value.value)
     rows = [
         Interval(
-            f"{choice} ({len(there)})", median(there), min(there), max(there), PLAIN, number(median(there))
+            f"{choice} ({len(values)})",
+            median(values),
+            min(values),
+            max(values),
+            PLAIN,
+            number(median(values)),
         )
-        for choice, there in sorted(together.items(), key=lambda pair: -median(pair[1]))
+        for choice, values in sorted(by_choice.items(), key=lambda pair: -median(pair[1]))
     ]
     title = f"Validation against {key}: median, lowest and highest (trials)"
     return interval_chart(rows, title=title, x_label=unit, label=32)

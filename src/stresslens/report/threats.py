@@ -1,5 +1,4 @@
-"""The threats that the runs of a study were attacked under, and the robust accuracy of each recipe
-under them."""
+"""Threat models of a study's attacks, and the robust accuracy of each variant under them."""
 
 from __future__ import annotations
 
@@ -18,14 +17,14 @@ from stresslens.report.stress import AttackFolder
 
 @dataclass(frozen=True)
 class Member:
-    """One recipe under one threat: the results of its finished seeds."""
+    """One variant under one threat: the results of its finished seeds."""
 
-    recipe: VariantRuns
+    variant: VariantRuns
     seeds: Sequence[AttackFolder]
 
     def at(self, eps: float) -> Estimate | None:
-        """Robust accuracy over seeds and images, paired where the seeds were attacked on the same
-        images; at 0 the clean one."""
+        """Robust accuracy over seeds and images, paired if the seeds were attacked on the same
+        images; at radius 0 the unattacked accuracy."""
         right = [unbroken(each.arrays["smallest"], eps) for each in self.seeds if each.arrays is not None]
         if len(right) == len(self.seeds) and self._same_images:
             return random_effects.proportion(np.stack(right).astype(np.float32))
@@ -49,8 +48,8 @@ class Member:
     @property
     def radii(self) -> list[float]:
         """The radii that all seeds have."""
-        asked = [{float(f"{r:.9g}") for r in each.result.radii} for each in self.seeds]
-        return sorted(set.intersection(*asked))
+        by_seed = [{float(f"{r:.9g}") for r in each.result.radii} for each in self.seeds]
+        return sorted(set.intersection(*by_seed))
 
     @property
     def n(self) -> list[int]:
@@ -59,7 +58,7 @@ class Member:
 
 @dataclass(frozen=True)
 class ThreatTable:
-    """All recipes that were attacked in the same way."""
+    """All variants that were attacked in the same way."""
 
     title: str
     norm: str
@@ -80,17 +79,17 @@ class ThreatTable:
 
 def threats(study: StudyFolder) -> list[ThreatTable]:
     """Results of finished runs by norm, protocol, its attacks and target, in that order."""
-    together: dict[str, dict[str, tuple[VariantRuns, dict[int, AttackFolder]]]] = {}
-    for recipe in study.recipes:
-        for run in recipe.finished:
+    by_family: dict[str, dict[str, tuple[VariantRuns, dict[int, AttackFolder]]]] = {}
+    for variant in study.variants:
+        for run in variant.finished:
             for robust in run.stress.robust:
-                _, seeds = together.setdefault(attack_family(robust.result), {}).setdefault(
-                    recipe.name, (recipe, {})
+                _, seeds = by_family.setdefault(attack_family(robust.result), {}).setdefault(
+                    variant.name, (variant, {})
                 )
                 seeds[run.seed] = robust
     groups = [
-        [Member(recipe, list(seeds.values())) for recipe, seeds in members.values()]
-        for _, members in sorted(together.items())
+        [Member(variant, list(seeds.values())) for variant, seeds in members.values()]
+        for _, members in sorted(by_family.items())
     ]
     titles = [title_of(group[0].seeds[0]) for group in groups]
     keys = [
@@ -105,12 +104,12 @@ def threats(study: StudyFolder) -> list[ThreatTable]:
 
 def title_of(robust: AttackFolder) -> str:
     r = robust.result
-    protocol = {"own": "attacks of its own", "none": "attacks by themselves"}.get(
+    protocol = {"own": "custom attacks", "none": "individual attacks"}.get(
         r.protocol, f"protocol {r.protocol}"
     )
     aim = (
         ""
         if r.target is None
-        else f", {'only' if r.aimed else 'driven at'} target {str(r.target).replace('_', ' ')}"
+        else f", {'success only at' if r.aimed else 'towards'} target {str(r.target).replace('_', ' ')}"
     )
     return f"{NORMS[r.norm]}, {protocol}{aim}"

@@ -1,4 +1,4 @@
-"""Which runs are fooled by images that were made to fool another, in a study's page."""
+"""Transferability in a study's page: accuracy of each run on the adversarial images of another."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from stresslens.report.load import StudyFolder
 
 
 def transfer_tables(study: StudyFolder) -> list[HeatTable]:
-    """A matrix for each threat; the rows' runs are those that the images were made to fool. Darker
-    fools more."""
-    found = []
+    """A matrix for each threat. Rows are the runs that the images were made to fool. The darker a
+    cell, the more images transfer."""
+    tables = []
     for group in study.transfers.groups if study.transfers else []:
         rows = []
         for source, estimates in zip(group.sources, group.accuracy):
             kinds = ["own" if source == target else "" for target in group.targets]
             rows.append((source, [heat(e, kind) for e, kind in zip(estimates, kinds)]))
         note = footnote(e for estimates in group.accuracy for e in estimates)
-        found.append(
+        tables.append(
             HeatTable(
                 f"{NORMS.get(group.norm, group.norm)}, protocol {group.protocol}",
                 group.targets,
@@ -27,4 +27,4 @@ def transfer_tables(study: StudyFolder) -> list[HeatTable]:
                 group.eps,
             )
         )
-    return found
+    return tables

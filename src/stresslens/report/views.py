@@ -1,4 +1,4 @@
-"""What models have learned: the pictures, points and lines that views have left."""
+"""Model views in a run's page: the images, points and lines that views have saved."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from stresslens.report.format import plugin_text
 from stresslens.report.load import Run
 
 BYTES = 900_000
-"""Of all grids of a page, as text."""
+"""Largest size of all grids of a page, as text."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something to look at: a chart, or a grid of pictures; None where its file is missing or the
-    page is full."""
+    """A part of a view: a chart, or a grid of images; None if its file is missing or the page is
+    full."""
 
     title: str
     shown: Markup | None
@@ -40,7 +40,7 @@ class View:
 
 def run_views(run: Run) -> list[View]:
     """Every view of a run that can be read, in the order of their names."""
-    found, room = [], BYTES
+    views, room = [], BYTES
     for file in sorted((run.folder.path / "views").glob("*/result.json")):
         try:
             result = ViewFile.read(file)
@@ -51,8 +51,8 @@ def run_views(run: Run) -> list[View]:
             shown = _grid(file.parent, part, room) if isinstance(part, GridPart) else _chart(part)
             room -= len(shown or "") if isinstance(part, GridPart) else 0
             parts.append(Part(part.title, shown, not isinstance(part, GridPart)))
-        found.append(View(plugin_text(result.view, result.options), result.said, parts, file.parent.name))
-    return found
+        views.append(View(plugin_text(result.view, result.options), result.said, parts, file.parent.name))
+    return views
 
 
 def _grid(folder: Path, part: GridPart, room: int) -> Markup | None:

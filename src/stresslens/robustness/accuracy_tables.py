@@ -1,4 +1,4 @@
-"""Tables of accuracies under attack as people write them: CSV, TSV or Markdown, long or wide."""
+"""Reads tables of robust accuracies, as in papers: CSV, TSV or Markdown, in long or wide form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "top-1": ("top-1", "top1", "top 1"),
     "top-5": ("top-5", "top5", "top 5"),
 }
-"""What a column is called, whatever its case; what follows in brackets ("accuracy (%)") is left out."""
+"""The accepted names of each column, in any case. Text in brackets ("accuracy (%)") is ignored."""
 SCORES = ("accuracy", "top-1", "top-5")
 NO_ATTACK = (
     "",
@@ -62,7 +62,7 @@ ATTACK = re.compile(
 
 @dataclass
 class Table:
-    """Rows as read, and what had to be decided on the way, in words."""
+    """The rows that were read, and notes on what the reader had to assume, in words."""
 
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
@@ -70,9 +70,10 @@ class Table:
 
 @dataclass(frozen=True)
 class _Column:
-    """A column with figures: under which attack they were taken, as far as its name tells."""
+    """A column of accuracies, and the attack that its name describes; None for what it does not
+    say."""
 
-    place: int
+    position: int
     name: str
     score: str
     attack: str | None
@@ -84,47 +85,48 @@ class _Column:
 def read_table(
     path: Path, *, eps: float | None = None, n: int | None = None, norm: Norm | None = None
 ) -> Table:
-    """The rows of a .csv, .tsv or .md file, or of any text with such a table; `eps`, `n` and `norm`
-    are of rows that do not say.
+    """Reads the rows of a .csv, .tsv or .md file, or of any text file with such a table.
 
-    Long form: a row for each model, attack and radius, with columns named as in `COLUMNS`. Wide
-    form: a row for each model, and a column for each attack, named like "PGD-40 ε=.05"; both may be
-    mixed. A column "steps, ε, α" holds "20, 0.1, 0.01". Clean rows say none or clean, or have
-    radius 0 and no attack. Raises DataError naming file and line.
+    `eps`, `n` and `norm` are used for rows that do not give them. Long form: one row for each
+    model, attack and radius, with the column names of `COLUMNS`. Wide form: one row for each model
+    and one column for each attack, named like "PGD-40 ε=.05". A table may mix both. A column
+    "steps, ε, α" holds cells like "20, 0.1, 0.01". Clean rows say none or clean, or have radius 0
+    and no attack. Raises DataError with file and line.
     """
     lines = list(_lines(path))
     if len(lines) < 2:
         raise DataError(f"{path}: expected a line of column names and a line for each model or attack")
-    (at, header), body = lines[0], lines[1:]
-    named, figures = _columns(path, at, header)
+    (header_line, header), body = lines[0], lines[1:]
+    described, scores = _columns(path, header_line, header)
     for line, cells in body:
         if len(cells) != len(header):
             raise DataError(
                 f"{path}:{line}: {len(cells)} cells; the {len(header)} columns are {', '.join(header)}"
             )
-    percent = _percent(path, body, figures)
+    percent = _percent(path, body, scores)
     table = Table([], [f"accuracies are read as {'percent' if percent else 'shares of 1'}"])
     defaults = {"eps": eps, "n": n, "norm": norm}
     for line, cells in body:
         values = {
             key: cell
-            for place, keys in named.items()
-            for key, cell in _split(path, line, keys, cells[place]).items()
+            for position, keys in described.items()
+            for key, cell in _split(path, line, keys, cells[position]).items()
         }
         table.rows += [
             row
-            for column in figures
-            if (row := _row(path, line, values, column, cells[column.place], percent, defaults)) is not None
+            for column in scores
+            if (row := _row(path, line, values, column, cells[column.position], percent, defaults))
+            is not None
         ]
     if not table.rows:
         raise DataError(
-            f"{path}: no accuracies were found in the columns {', '.join(column.name for column in figures)}"
+            f"{path}: no accuracies were found in the columns {', '.join(column.name for column in scores)}"
         )
     return table
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells: the columns' names, then what stands below them."""
+    """Line numbers and cells: first the line of the column names, then the rows below it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -132,12 +134,12 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text (byte {error.start})") from None
     lines = text.splitlines()
-    piped = [place for place, line in enumerate(lines) if line.lstrip().startswith("|")]
-    if piped:
-        for place in piped:
-            cells = [cell.strip().replace("**", "") for cell in lines[place].strip().strip("|").split("|")]
+    markdown = [(number, line) for number, line in enumerate(lines, 1) if line.lstrip().startswith("|")]
+    if markdown:
+        for number, line in markdown:
+            cells = [cell.strip().replace("**", "") for cell in line.strip().strip("|").split("|")]
             if not all(re.fullmatch(r":?-+:?", cell) for cell in cells):
-                yield place + 1, cells
+                yield number, cells
         return
     first = next((line for line in lines if line.strip()), "")
     delimiter = "\t" if "\t" in first else ";" if ";" in first and "," not in first else ","
@@ -150,54 +152,47 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}:{reader.line_num}: {error}") from None
 
 
-def _columns(path: Path, at: int, header: Sequence[str]) -> tuple[dict[int, list[str]], list[_Column]]:
-    """Which columns describe a row (one may hold several values), and which hold figures."""
-    named: dict[int, list[str]] = {}
-    figures: list[_Column] = []
+def _columns(path: Path, line: int, header: Sequence[str]) -> tuple[dict[int, list[str]], list[_Column]]:
+    """The positions of the columns that describe a row, with their keys (a column may hold several
+    values), and the columns of accuracies."""
+    described: dict[int, list[str]] = {}
+    scores: list[_Column] = []
     unknown: list[str] = []
-    for place, name in enumerate(header):
+    for position, name in enumerate(header):
         keys = (
             [_meaning(part) for part in re.split(r"[,/;]\s*", name)]
             if _meaning(name) is None
             else [_meaning(name)]
         )
         if all(key is not None and key not in SCORES for key in keys):
-            named[place] = [key for key in keys if key]
+            described[position] = [key for key in keys if key]
         elif len(keys) == 1 and keys[0] in SCORES:
-            figures.append(_Column(place, name, keys[0] or "", None, None, None, None))
+            scores.append(_Column(position, name, keys[0] or "", None, None, None, None))
         elif _plain(name) in NO_ATTACK[1:] or _plain(name).split()[0:1] in (["clean"], ["natural"]):
-            figures.append(_Column(place, name, "accuracy", CLEAN, 0.0, None, None))
+            scores.append(_Column(position, name, "accuracy", CLEAN, 0.0, None, None))
         elif ATTACK.search(name):
-            radius, steps = EPS.search(name), STEPS.search(name)
-            attack = _short(name)
-            count = int(steps[1] or steps[2]) if steps else None
-            figures.append(
-                _Column(
-                    place,
-                    name,
-                    "accuracy",
-                    attack,
-                    _radius(path, at, radius[1]) if radius else None,
-                    count,
-                    _norm_in(name),
-                )
-            )
+            radius, steps = EPS.search(name), _steps_in(name)
+            eps = _radius(path, line, radius[1]) if radius else None
+            scores.append(_Column(position, name, "accuracy", _short(name), eps, steps, _norm_in(name)))
         else:
             unknown.append(name)
-    if not figures:
+    if not scores:
         known = ", ".join(COLUMNS)
         raise DataError(
-            f"{path}:{at}: no column of accuracies among {', '.join(header)}; expected {known}, or columns named after attacks "
-            "(clean, FGSM eps=0.05, …)"
+            f"{path}:{line}: no column of accuracies among {', '.join(header)}; "
+            f"expected {known}, or columns named after attacks (clean, FGSM eps=0.05, …)"
         )
     twice = {
-        key for keys in named.values() for key in keys if sum(key in other for other in named.values()) > 1
+        key
+        for keys in described.values()
+        for key in keys
+        if sum(key in other for other in described.values()) > 1
     }
     if twice:
-        raise DataError(f"{path}:{at}: two columns give the {sorted(twice)[0]}")
-    if unknown and not named:
-        named[list(header).index(unknown[0])] = ["model"]
-    return named, figures
+        raise DataError(f"{path}:{line}: two columns give the {sorted(twice)[0]}")
+    if unknown and not described:
+        described[list(header).index(unknown[0])] = ["model"]
+    return described, scores
 
 
 def _row(
@@ -209,25 +204,19 @@ def _row(
     percent: bool,
     defaults: Mapping[str, object],
 ) -> Row | None:
+    """The row of one accuracy; None if its cell is empty."""
     if cell in ("", "-", "–", "—"):
         return None
     accuracy, grain = _share(path, line, column, cell, percent)
     radius = _radius(path, line, values["eps"]) if values.get("eps") else None
-    attack = column.attack
-    if attack is None:
-        told = values.get("attack")
-        clean = told is not None and _plain(told) in NO_ATTACK and _plain(told) != ""
-        if told is None or _plain(told) == "":
-            clean = all(
-                _plain(values.get(key, "")) in NO_ATTACK for key in ("eps", "steps", "step size")
-            ) or (told == "" and radius == 0)
-        attack = CLEAN if clean else _short(told or "") or "attack"
+    attack = _attack_of(values, column, radius)
     eps = column.eps if column.eps is not None else radius
     if attack != CLEAN and eps is None:
         eps = _number(defaults["eps"])
         if eps is None:
             raise DataError(
-                f"{path}:{line}: no radius for {column.name!r}; add a column eps, or give --eps for the whole table"
+                f"{path}:{line}: no radius for {column.name!r}; "
+                "add a column eps, or give --eps for the whole table"
             )
     count = values.get("n", "").replace(",", "").replace("_", "")
     norm = (
@@ -243,10 +232,9 @@ def _row(
     trained = values.get("trained", "")
     score = "" if column.score == "accuracy" else column.score
     model = values.get("model") or trained
-    in_name = STEPS.search(values.get("attack", ""))
-    steps = _whole(path, line, "steps", values["steps"]) if _told(values, "steps") else column.steps
-    if steps is None and in_name:
-        steps = int(in_name[1] or in_name[2])
+    steps = _whole(path, line, "steps", values["steps"]) if _given(values, "steps") else column.steps
+    if steps is None:
+        steps = _steps_in(values.get("attack", ""))
     return Row(
         f"{model} {score}".strip(),
         attack,
@@ -255,7 +243,7 @@ def _row(
         _whole(path, line, "n", count) if count else _integer(defaults["n"]),
         norm,  # type: ignore[arg-type]
         None if attack == CLEAN else steps,
-        _radius(path, line, values["step size"]) if _told(values, "step size") and attack != CLEAN else None,
+        _radius(path, line, values["step size"]) if _given(values, "step size") and attack != CLEAN else None,
         CLEAN if _trained_clean(trained) else _short(trained),
         line,
         grain,
@@ -263,12 +251,32 @@ def _row(
     )
 
 
-def _told(values: Mapping[str, str], key: str) -> bool:
+def _attack_of(values: Mapping[str, str], column: _Column, radius: float | None) -> str:
+    """The attack of an accuracy: the one in the column's name, else the one in the row, or
+    `CLEAN`."""
+    if column.attack is not None:
+        return column.attack
+    attack = values.get("attack")
+    if attack is None or _plain(attack) == "":
+        described = (_plain(values.get(key, "")) for key in ("eps", "steps", "step size"))
+        clean = all(value in NO_ATTACK for value in described) or (attack == "" and radius == 0)
+    else:
+        clean = _plain(attack) in NO_ATTACK
+    return CLEAN if clean else _short(attack or "") or "attack"
+
+
+def _steps_in(name: str) -> int | None:
+    """The number of steps in an attack's name, such as 40 in "PGD-40"."""
+    steps = STEPS.search(name)
+    return int(steps[1] or steps[2]) if steps else None
+
+
+def _given(values: Mapping[str, str], key: str) -> bool:
     return _plain(values.get(key, "")) not in NO_ATTACK
 
 
 def _split(path: Path, line: int, keys: Sequence[str], cell: str) -> dict[str, str]:
-    """The values of a cell of one or several; a single word for several (none) is that of each."""
+    """The value of each key in a cell. A single word such as none counts for all keys."""
     parts = [part.strip() for part in cell.split(",")] if len(keys) > 1 else [cell]
     if len(parts) == 1 and len(keys) > 1 and _plain(cell) in NO_ATTACK:
         parts = [cell] * len(keys)
@@ -279,21 +287,21 @@ def _split(path: Path, line: int, keys: Sequence[str], cell: str) -> dict[str, s
     return dict(zip(keys, parts))
 
 
-def _percent(path: Path, body: Sequence[tuple[int, list[str]]], figures: Sequence[_Column]) -> bool:
-    """Whether accuracies are percent: a column says so, or one lies above 1."""
-    if any("%" in column.name or "percent" in column.name.lower() for column in figures):
+def _percent(path: Path, body: Sequence[tuple[int, list[str]]], scores: Sequence[_Column]) -> bool:
+    """Whether accuracies are in percent: a column says so, or one of them is above 1."""
+    if any("%" in column.name or "percent" in column.name.lower() for column in scores):
         return True
-    cells = [(line, column, cells[column.place]) for line, cells in body for column in figures]
+    cells = [(line, column, cells[column.position]) for line, cells in body for column in scores]
     return any(
-        "%" in cell or _figure(path, line, column, cell) > 1
+        "%" in cell or _value(path, line, column, cell) > 1
         for line, column, cell in cells
         if cell not in ("", "-", "–", "—")
     )
 
 
 def _share(path: Path, line: int, column: _Column, cell: str, percent: bool) -> tuple[float, float]:
-    """An accuracy as a share of 1, and the unit of its last digit."""
-    value = _figure(path, line, column, cell)
+    """An accuracy from 0 to 1, and the unit of its last digit."""
+    value = _value(path, line, column, cell)
     decimals = re.search(r"\.(\d+)", cell)
     grain = 10.0 ** -len(decimals[1]) if decimals else 1.0
     scale = 100 if percent else 1
@@ -302,7 +310,7 @@ def _share(path: Path, line: int, column: _Column, cell: str, percent: bool) -> 
     return value / scale, grain / scale if grain < scale else 0.0
 
 
-def _figure(path: Path, line: int, column: _Column, cell: str) -> float:
+def _value(path: Path, line: int, column: _Column, cell: str) -> float:
     number = re.match(r"^\s*(\d*\.?\d+(?:e-?\d+)?)\s*%?\s*(?:(?:±|\+/-|\(|\[).*)?$", cell, re.IGNORECASE)
     if number is None:
         raise DataError(f"{path}:{line}: {column.name} is {cell!r}; expected an accuracy")
@@ -314,7 +322,7 @@ def _radius(path: Path, line: int, cell: str) -> float | None:
         return None
     try:
         value = parse_radius(cell.replace(" ", ""))
-        check_radius("l1", value)  # any size, but a number from 0 up
+        check_radius("l1", value)  # in l1, every number from 0 up is allowed
         return value
     except ConfigError as error:
         raise DataError(f"{path}:{line}: {error}") from None
@@ -332,13 +340,13 @@ def _meaning(name: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """In small letters, without what stands in brackets, without signs of measure."""
+    """The text in lower case, without brackets and what they hold, and without percent signs."""
     return re.sub(r"\s+", " ", re.sub(r"[\(\[].*?[\)\]]|%", "", text)).replace("_", " ").strip().lower()
 
 
 def _short(text: str) -> str:
-    """An attack's name without its radius and its number of steps, so that the same attack is
-    called the same."""
+    """The name of an attack without radius and number of steps, so that it is the same at every
+    radius."""
     short = re.sub(
         r"\b(?:l-?_?inf|l∞|l2|l1)\b",
         "",

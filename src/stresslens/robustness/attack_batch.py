@@ -1,5 +1,5 @@
-"""A batch of images while attacks go on: who is broken, by which image, and what the attacks showed
-on the way."""
+"""Attack batch: the images under attack, the adversarial images found so far, and the trace of each
+attack."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Trace
 
 LAST, FLAT, LEAST = 10, 0.05, 20
-"""The last iterates of an attack, the share of its path that the loss may rise in them, and the
-iterates that this takes."""
+"""How `_Watch.rising` decides that a loss still rises: it looks at the last `LAST` iterates, where
+the best loss may rise by the share `FLAT` of its range over all iterates. It needs at least `LEAST`
+iterates."""
 
 VerdictModel = Callable[[Tensor], Tensor]
-"""Images (n, C, H, W) in float32 → logits (n, K), in the settings of an evaluation."""
+"""Images (n, C, H, W) in float32 → logits (n, K), computed as in an evaluation."""
 
 
 class AttackBatch:
-    """x (N, C, H, W) float32 in [0, 1], y (N,). An image counts as broken once a float32 forward
-    pass over the very tensor that is kept, which lies in ball and box, answers anything but y (with
-    `success="target"`: the target)."""
+    """Images x (N, C, H, W) float32 in [0, 1] with labels y (N,), and their adversarial images.
+
+    The criterion: an image is broken once the batch holds an adversarial image for it that is
+    inside ball and box and that the model, in a float32 forward pass over this very tensor,
+    misclassifies (with `targeted_success`: classifies as the target).
+    """
 
     def __init__(
         self,
@@ -42,7 +46,8 @@ class AttackBatch:
         targeted_success: bool = False,
         drop: bool = True,
     ) -> None:
-        """`aimed`: only the target counts as success. Without `drop` every attack runs to its end."""
+        """With `targeted_success`, only a prediction of `target` (N,) counts as success. Without
+        `drop`, attacks also go on with images that they have broken."""
         self.float32_logits, self.x, self.y, self.ball, self.target, self.targeted_success, self.drop = (
             float32_logits,
             x,
@@ -55,12 +60,13 @@ class AttackBatch:
         self.is_adversarial = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.x_adv = x.clone()
         self.logits: Tensor | None = None
-        """(N, K) the verdict on each image that broke its original."""
+        """(N, K) float32 logits of the adversarial images; None before the first forward pass."""
         self.steps = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        """Iterates that were seen of an image up to the one that broke it, over all attacks."""
+        """(N,) iterates of each image up to the one that broke it, summed over all attacks."""
 
     def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """(n,) whether these logits are what the attack is after; not finite ones are not."""
+        """(n,) whether the logits (n, K) of the images `rows` meet the criterion. Logits that are
+        not finite do not."""
         finite = torch.isfinite(logits).all(1)
         guess = logits.argmax(1)
         if self.targeted_success and self.target is not None:
@@ -68,26 +74,25 @@ class AttackBatch:
         return finite & (guess != self.y[rows])
 
     def check(self, rows: Tensor, x_adv: Tensor) -> Tensor:
-        """(n,) whether each candidate holds in float32, inside ball and box; the first that does is
-        kept as the adversarial."""
-        held = self.ball.select(rows).holds(x_adv, self.x[rows])
-        inside = (
-            held.nonzero().flatten()
-        )  # only these are worth a pass: attacks of smallest perturbation come from outside
+        """(n,) whether each candidate image meets the criterion. The batch keeps the first one of
+        each image."""
+        success = self.ball.select(rows).holds(x_adv, self.x[rows])
+        # attacks that minimise the perturbation come from outside: those need no forward pass
+        inside = success.nonzero().flatten()
         if len(inside):
             logits = batched_logits(self.float32_logits, x_adv[inside])
-            held[inside] = self.fooled(logits, rows[inside])
-            self._keep(rows[inside], x_adv[inside], logits, held[inside])
-        return held
+            success[inside] = self.fooled(logits, rows[inside])
+            self._keep(rows[inside], x_adv[inside], logits, success[inside])
+        return success
 
-    def _keep(self, rows: Tensor, x_adv: Tensor, logits: Tensor, held: Tensor) -> None:
-        fresh = held & ~self.is_adversarial[rows]
+    def _keep(self, rows: Tensor, x_adv: Tensor, logits: Tensor, success: Tensor) -> None:
+        fresh = success & ~self.is_adversarial[rows]
         if self.logits is None:
             self.logits = torch.zeros(len(self.x), logits.shape[1], dtype=logits.dtype, device=logits.device)
         self.x_adv[rows[fresh]], self.logits[rows[fresh]] = x_adv[fresh].to(self.x_adv.dtype), logits[fresh]
         self.is_adversarial[rows[fresh]] = True
 
-    def attempt(
+    def attack_unbroken(
         self,
         attack: Bound,
         model: nn.Module,
@@ -97,16 +102,17 @@ class AttackBatch:
         start: Tensor | None = None,
         surrogate: nn.Module | None = None,
     ) -> tuple[Trace, Tensor]:
-        """One attack on the images that are not broken yet; `model` is what it sees, `draws` belong
-        to all N images.
+        """Runs one attack on the images that are not broken yet.
 
-        Returns what it showed, and (N, C, H, W) its images as it returned them, those of the rest
-        as they were.
+        The attack sees `model`; `draws` and `start` (N, C, H, W) have an entry for each of the N
+        images. Returns the trace, and (N, C, H, W) the images that the attack returned; an image
+        that was broken before keeps its adversarial image. Raises ConfigError if the attack returns
+        anything but images of that shape.
         """
         rows = (~self.is_adversarial).nonzero().flatten()
         trace = Trace(
             name,
-            _plain(attack),
+            _plain_options(attack),
             float(torch.as_tensor(self.ball.select(rows).eps).max()) if len(rows) else 0.0,
             len(rows),
             passes=model.passes if isinstance(model, BatchedModel) else 1,
@@ -117,6 +123,29 @@ class AttackBatch:
             return trace, returned
         began = time.perf_counter()
         watch = _Watch(self, rows, trace)
+        start = None if start is None else start[rows]
+        result = self._call_attack(attack, model, draws.select(rows), watch, name, start, surrogate)
+        self._check_returned(result, rows, trace, check_all=not (self.drop and attack.asks_for("watch")))
+        trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.zero_gradient.sum(1))
+        left = ~self.is_adversarial[rows]
+        self.steps[rows[left]] += watch.seen[left]
+        trace.rising, trace.followed = watch.rising(left)
+        trace.seconds = time.perf_counter() - began
+        returned[rows] = result
+        return trace, returned
+
+    def _call_attack(
+        self,
+        attack: Bound,
+        model: nn.Module,
+        draws: Draws,
+        watch: _Watch,
+        name: str,
+        start: Tensor | None,
+        surrogate: nn.Module | None,
+    ) -> Tensor:
+        """The images (n, C, H, W) that the attack returns for the rows of `watch`."""
+        rows = watch.rows
         x, y = self.x[rows], self.y[rows]
         target = None if self.target is None else self.target[rows]
         with watch.listening(model) if not attack.asks_for("watch") else nullcontext():
@@ -125,10 +154,10 @@ class AttackBatch:
                 x=x,
                 y=y,
                 ball=self.ball.select(rows),
-                draws=draws.select(rows),
+                draws=draws,
                 watch=watch,
                 target=target,
-                start=None if start is None else start[rows],
+                start=start,
                 surrogate=surrogate,
             )
         if not isinstance(result, Tensor) or result.shape != x.shape:
@@ -136,45 +165,43 @@ class AttackBatch:
                 f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
             )
             raise ConfigError(f"the attack {name} returned {got}; expected images of shape {tuple(x.shape)}")
-        result = result.detach().to(x.dtype)
-        x = self.x[rows]  # an attack may have written into what it was given
-        around = self.ball.select(rows)
-        inside = around.holds(result, x)
+        return result.detach().to(x.dtype)
+
+    def _check_returned(self, result: Tensor, rows: Tensor, trace: Trace, *, check_all: bool) -> None:
+        """Checks the returned images (n, C, H, W) of `rows` against the criterion, and records in
+        the trace what is wrong with them. Without `check_all`, images that the attack dropped
+        because an iterate broke them are not passed through the model again."""
+        x = self.x[rows]  # a fresh copy: an attack may have written into its x
+        ball = self.ball.select(rows)
+        inside = ball.holds(result, x)
         trace.outside = int((~inside).sum())
-        size, radius = around.size(result - x), around.radius(x).flatten()
-        share = torch.where(size == 0, 0, size / radius)  # of a radius of 0, infinite
+        size, radius = ball.size(result - x), ball.radius(x).flatten()
+        share = torch.where(size == 0, 0, size / radius)  # infinite for a radius of 0
         trace.excess = float(share.nan_to_num(torch.inf, torch.inf).max())
-        on_the_way = self.is_adversarial[rows].clone()
-        final = torch.ones_like(on_the_way) if not self.drop or not attack.asks_for("watch") else ~on_the_way
-        logits = batched_logits(
-            self.float32_logits, result[final]
-        )  # whoever was dropped on the way has had his verdict
-        held = self.fooled(logits, rows[final]) & inside[final]
-        self._keep(rows[final], result[final], logits, held)
-        trace.silent = int((on_the_way[final] & ~held).sum())
+        by_iterate = self.is_adversarial[rows].clone()
+        checked = torch.ones_like(by_iterate) if check_all else ~by_iterate
+        logits = batched_logits(self.float32_logits, result[checked])
+        success = self.fooled(logits, rows[checked]) & inside[checked]
+        self._keep(rows[checked], result[checked], logits, success)
+        trace.silent = int((by_iterate[checked] & ~success).sum())
         trace.broke = int(self.is_adversarial[rows].sum())
-        trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.flat_at.sum(1))
-        left = ~self.is_adversarial[rows]
-        self.steps[rows[left]] += watch.seen[left]
-        trace.rising, trace.followed = watch.rising(left)
-        trace.seconds = time.perf_counter() - began
-        returned[rows] = result
-        return trace, returned
 
 
 class _Watch:
-    """One attack's view of a search: its rows are places among those that were not broken when it began."""
+    """The `watch` callback of one attack (`core.attack_base.Watch`). Its n rows are positions among
+    the images that were not broken when the attack began."""
 
-    def __init__(self, search: AttackBatch, rows: Tensor, trace: Trace) -> None:
-        self.search, self.rows, self.trace = search, rows, trace
+    def __init__(self, batch: AttackBatch, rows: Tensor, trace: Trace) -> None:
+        self.batch, self.rows, self.trace = batch, rows, trace
         self.seen = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
-        self.flat_at = torch.zeros(2, len(rows), dtype=torch.bool, device=rows.device)
-        """Whose gradient was exactly zero at the first iterate; at a later one."""
+        """(n,) iterates of each image so far."""
+        self.zero_gradient = torch.zeros(2, len(rows), dtype=torch.bool, device=rows.device)
+        """(2, n) whether the gradient was exactly zero: at the first iterate, at a later one."""
         self.first = True
         self.losses: list[tuple[Tensor, Tensor]] = []
-        """Places and what the attack raises of each image; not where it tells only the mean over a batch."""
+        """Rows, and the loss of each image; empty if the attack reports only the mean loss."""
         self.mean: bool | None = None
-        """Whether its loss is told as one figure for many images; settled by the first iterate."""
+        """Whether the attack reports one mean loss for all images; the first iterate decides it."""
 
     def __call__(
         self,
@@ -184,32 +211,34 @@ class _Watch:
         loss: Tensor | None = None,
         grad: Tensor | None = None,
     ) -> Tensor:
-        search, own, trace = self.search, self.rows[rows], self.trace
+        batch, batch_rows, trace = self.batch, self.rows[rows], self.trace
         trace.forwards += len(rows)
         self.seen.scatter_add_(0, rows, torch.ones_like(rows))
         if grad is not None:
             trace.gradients += len(rows)
-            flat = ~grad.flatten(1).any(1) & ~search.is_adversarial[own]
-            self.flat_at[0 if self.first else 1, rows[flat]] = True
+            zero = ~grad.flatten(1).any(1) & ~batch.is_adversarial[batch_rows]
+            self.zero_gradient[0 if self.first else 1, rows[zero]] = True
             self.first = False
         if loss is not None:
             if self.mean is None:
                 self.mean = len(loss) > 1 and bool((loss[1:] == loss[:-1]).double().mean() > 0.5)
             if not self.mean:
                 self.losses.append((rows, loss))
-        candidates = (search.fooled(logits, own) & ~search.is_adversarial[own]).nonzero().flatten()
+        unbroken = ~batch.is_adversarial[batch_rows]
+        candidates = (batch.fooled(logits, batch_rows) & unbroken).nonzero().flatten()
         if len(candidates):
-            held = candidates[search.check(own[candidates], x_adv[candidates])]
-            search.steps[own[held]] += self.seen[rows[held]]
-        return ~search.is_adversarial[own] if search.drop else torch.ones_like(rows, dtype=torch.bool)
+            broken = candidates[batch.check(batch_rows[candidates], x_adv[candidates])]
+            batch.steps[batch_rows[broken]] += self.seen[rows[broken]]
+        return ~batch.is_adversarial[batch_rows] if batch.drop else torch.ones_like(rows, dtype=torch.bool)
 
     def rising(self, left: Tensor) -> tuple[int, int]:
-        """Of how many images that were never broken (`left`, (n,) bool) the loss still rose at the
-        end, and how many these are.
+        """The number of images whose loss still rose at the end, and the number of images judged.
 
-        Of each the best loss so far (one above 0 by its logarithm), scaled to [0, 1] over its path,
-        rises in the last `LAST` iterates (of fewer than fifty, in a fifth) by more than `FLAT`
-        (Pintor et al. 2022, indicator 4). Nothing is said of fewer than `LEAST` iterates.
+        Only images that stayed unbroken (`left`, (n,) bool) are judged. The best loss of an image
+        so far, scaled to [0, 1] over all iterates, still rises if it rises by more than `FLAT` in
+        the last `LAST` iterates (in the last fifth, if there are fewer than fifty) (Pintor et al.
+        2022, indicator 4). If all losses are above 0, their logarithms are used. Fewer than `LEAST`
+        iterates are not judged: the result is 0, 0.
         """
         if len(self.losses) < LEAST or not bool(left.any()):
             return 0, 0
@@ -221,23 +250,22 @@ class _Watch:
         course = torch.stack(path)
         course = course[:, torch.isfinite(course).all(0)]
         if bool((course > 0).all()):
-            course = (
-                course.log()
-            )  # while an image is right, cross-entropy falls exponentially with its margin
+            # while an image is classified correctly, cross-entropy falls exponentially with its margin
+            course = course.log()
         first, final = course[0], course[-1]
         late = (final - course[-min(LAST, len(course) // 5) - 1]) / (final - first).clamp_min(1e-12)
         return int(((late > FLAT) & (final > first + 1e-6)).sum()), course.shape[1]
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:
-        """For an attack that shows nothing: every batch of all its images that it passes through
-        the model is an iterate."""
+        """Watches an attack that does not call `watch`: every forward pass of all its images counts
+        as an iterate."""
 
         def see(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if isinstance(output, Tensor) and len(inputs[0]) == len(self.rows):
-                everything = torch.arange(len(self.rows), device=self.rows.device)
+                all_rows = torch.arange(len(self.rows), device=self.rows.device)
                 with torch.no_grad():
-                    self(everything, inputs[0].detach().float(), output.detach())
+                    self(all_rows, inputs[0].detach().float(), output.detach())
 
         handle = model.register_forward_hook(see)
         try:
@@ -246,8 +274,8 @@ class _Watch:
             handle.remove()
 
 
-def _plain(attack: Bound) -> dict[str, Any]:
-    """Its options, also those left at their defaults; plug-ins among them by their names."""
+def _plain_options(attack: Bound) -> dict[str, Any]:
+    """All options with their values, defaults included; a plug-in is replaced by its name."""
     return {
         key: value.function.__name__ if isinstance(value, Bound) else value
         for key, value in attack.all_options.items()
@@ -255,7 +283,8 @@ def _plain(attack: Bound) -> dict[str, Any]:
 
 
 def batched_logits(float32_logits: VerdictModel, x: Tensor) -> Tensor:
-    """(n, K) logits, the batch filled up to a multiple of `MULTIPLE` so that few shapes are met."""
+    """(n, K) logits of x (n, C, H, W). The batch is padded to a multiple of `MULTIPLE`, so that few
+    batch shapes occur."""
     n = len(x)
     short = -n % MULTIPLE
     if not short:
@@ -264,8 +293,8 @@ def batched_logits(float32_logits: VerdictModel, x: Tensor) -> Tensor:
 
 
 def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> VerdictModel:
-    """The verdict of a model held still (`attacked`), in its own precision; the mean over `passes`
-    where it is random."""
+    """The logits that decide whether an image is broken, from a frozen model (`attacked`) in its
+    own precision. For a random model, they are the mean over `passes` forward passes."""
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
     def float32_logits(x: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""A run under attack: its model and images opened, its robustness measured and audited, its files written."""
+"""Attack a run: opens its model and images, measures and audits its robust accuracy, and writes the
+result files."""
 
 from __future__ import annotations
 
@@ -36,24 +37,24 @@ from stresslens.robustness.result import AttackResult
 
 
 def robustness_config(values: Mapping[str, Any]) -> Robustness:
-    """A `robustness:` section from plain values. Raises ConfigError naming every setting that is wrong."""
+    """The `robustness:` section that plain values describe. Raises ConfigError, which names every
+    wrong setting."""
     return read_settings(Robustness, values, "an attack")
 
 
 def attack_run(
     folder: RunFolder, config: Robustness, *, base: Path, trust: bool = False, device: str = "auto"
 ) -> AttackResult:
-    """Measures a finished run's robustness, or goes on with it, and writes it to the run's folder.
+    """Attacks a finished run, or resumes that, and writes the result to the run's folder.
 
-    Raises ConfigError, before any computing, for what cannot be done.
+    Raises ConfigError, before any computing, if the run cannot be attacked in this way.
     """
     if folder.record.is_file():
         _check_gradients(
-            folder, "attacks follow gradients; attacked blindly alone it would look more robust than it is"
+            folder, "attacks follow gradients; black-box attacks alone would overstate its robustness"
         )
-    threat = resolved_threat_model(
-        config, base
-    )  # what was typed is trusted; the run that is opened need not be
+    # the user typed these settings, so they may name own plug-ins; the opened run needs `trust` for it
+    threat = resolved_threat_model(config, base)
     with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
         other = _surrogate(config, trust)
         surrogate = None if other is None else other.to(pick_device(device))
@@ -61,16 +62,18 @@ def attack_run(
 
 
 def check_attack_data(threat: ThreatModel, data: Data) -> None:
-    """Raises ConfigError for a split that the data does not have, or a target that is none of its classes."""
+    """Raises ConfigError if the data has no such split, or if a target is not one of its
+    classes."""
     split = threat.config.split
     if split not in data.splits:
         raise ConfigError(
             f"robustness.split: {data.name} has no {split} split here; it has {', '.join(data.splits)}"
         )
-    for target in (threat.target, *(each.target for each in threat.alone)):
+    for target in (threat.target, *(attack.target for attack in threat.alone)):
         if isinstance(target, int) and target >= len(data.classes):
             raise ConfigError(
-                f"robustness: the target {target} is no class of {data.name}, whose classes are 0 to {len(data.classes) - 1}"
+                f"robustness: the target {target} is no class of {data.name}; "
+                f"its classes are 0 to {len(data.classes) - 1}"
             )
 
 
@@ -83,42 +86,45 @@ def attack_stage(
     *,
     surrogate: nn.Module | None = None,
 ) -> AttackResult:
-    """The stage of a run: measures, audits, keeps pictures, and names the result in the record."""
+    """The attack stage of a run: measures, audits, certifies if the section asks for it, saves
+    example images, and counts the result in the record."""
     check_attack_data(threat, data)
     config = threat.config
     split = data.splits[config.split]
     name = f"attacking {folder.path.parent.name} {folder.path.name}"
-    robust, place = measure(
+    robust, result_folder = measure(
         model,
         split,
         threat,
         home=folder.path / "robustness",
-        reported=lambda index: _reported(folder, config.split, index),
+        reported=lambda index: _reported_accuracy(folder, config.split, index),
         surrogate=surrogate,
-        tell=lambda decided, total: advance(name, decided, total),
+        on_progress=lambda decided, total: advance(name, decided, total),
     )
-    assert place is not None
+    assert result_folder is not None
     if config.audit and not robust.result.audited:
         robust = audited(robust, model, split, threat, surrogate=surrogate)
-        robust.save(place)
-    if not (place / "examples" / "examples.json").is_file():
-        _save_examples(place, split, robust)
+        robust.save(result_folder)
+    if not (result_folder / "examples" / "examples.json").is_file():
+        _save_examples(result_folder, split, robust)
     if config.certificates:
         certified = certify(
             folder.path / "certificates",
             model,
             split,
             config.certificates,
-            of=fingerprint_of([record.fingerprint, split.fingerprint]),
+            source=fingerprint_of([record.fingerprint, split.fingerprint]),
             base=threat.base,
             split_name=config.split,
             images=config.images,
             seed=config.seed,
-            tell=lambda done, total: advance(
+            on_progress=lambda done, total: advance(
                 f"certifying {folder.path.parent.name} {folder.path.name}", done, total
             ),
         )
-        record.count_reads("certificates", [each.fingerprint for each in certified], config.split)
+        record.count_reads(
+            "certificates", [certificate.fingerprint for certificate in certified], config.split
+        )
     record.count_reads("robustness", [robust.result.key], config.split)
     return robust
 
@@ -131,14 +137,14 @@ def audited(
     *,
     surrogate: nn.Module | None = None,
 ) -> AttackResult:
-    """The result with what the audits found."""
+    """The result with the findings of all audits, which attack the model again for some of them."""
     arrays, began = robust.arrays, time.perf_counter()
-    own = split.select(torch.as_tensor(arrays["index"]))
-    first = next((p for p in model.parameters()), torch.empty(0))
-    x, y = own.floats(own.images[:]).to(first.device, torch.float32), own.labels.to(first.device)
+    images = split.select(torch.as_tensor(arrays["index"]))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    x, y = images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
     model = straight_through(model, threat.config.bpda)
-    attacks = [each.bound for each in threat.attempts or threat.alone]
-    with evaluating(model):  # as it was attacked
+    attacks = [attack.bound for attack in threat.attempts or threat.alone]
+    with evaluating(model):
         probe: Any = audit.ExtraAttackProbe(
             model,
             x,
@@ -151,7 +157,7 @@ def audited(
             passes=robust.result.compute.passes,
             batch=robust.result.compute.batch,
         )
-        found = audit.audit(
+        findings = audit.audit(
             table=robust.table(),
             curve=robust.curve,
             trace=robust.traces,
@@ -160,26 +166,27 @@ def audited(
             probe=probe,
         )
     cost = robust.result.cost.model_copy(update={"audit_seconds": time.perf_counter() - began})
-    update = {"findings": found, "audited": True, "cost": cost}
+    update = {"findings": findings, "audited": True, "cost": cost}
     return replace(robust, result=robust.result.model_copy(update=update))
 
 
-def _reported(folder: RunFolder, split: str, index: np.ndarray) -> float | None:
-    """The share of these images that the run's saved predictions have right."""
+def _reported_accuracy(folder: RunFolder, split: str, index: np.ndarray) -> float | None:
+    """The accuracy of the run's saved predictions on the images at the positions `index` (n,); None
+    if they are missing for any of them."""
     try:
-        kept = folder.load_predictions(split)
+        saved = folder.load_predictions(split)
     except UnreadableRun:
         return None
-    right = dict(zip(kept["index"].tolist(), (kept["scores"].argmax(1) == kept["labels"]).tolist()))
-    known = [right[place] for place in index.tolist() if place in right]
+    right = dict(zip(saved["index"].tolist(), (saved["scores"].argmax(1) == saved["labels"]).tolist()))
+    known = [right[position] for position in index.tolist() if position in right]
     return sum(known) / len(known) if len(known) == len(index) else None
 
 
-def _save_examples(place: Path, split: Split, robust: AttackResult) -> None:
-    """Pictures of some of the broken images, and of the first image as each attack by itself left
-    it at each radius."""
+def _save_examples(result_folder: Path, split: Split, robust: AttackResult) -> None:
+    """Saves image files of some broken images, and of the first image as each individual attack
+    returned it at each radius."""
     arrays = robust.arrays
-    chosen, known = adversarial_rows(arrays)
+    chosen, entries = adversarial_rows(arrays)
     broken, first = (
         split.images[torch.as_tensor(arrays["index"][rows])] for rows in (arrays["rows"][chosen], slice(0, 1))
     )
@@ -188,9 +195,9 @@ def _save_examples(place: Path, split: Split, robust: AttackResult) -> None:
         for (a, level), image in ladder_images(arrays, robust.result.individual_attacks)
     ]
     originals = split.floats(torch.cat([broken, *[first] * len(pairs)]).cpu())
-    adversarials = np.concatenate([arrays["adversarials"][chosen], *(picture[None] for picture, _ in pairs)])
+    adversarials = np.concatenate([arrays["adversarials"][chosen], *(pixels[None] for pixels, _ in pairs)])
     save_adversarial_examples(
-        place / "examples", originals, adversarials, [*known, *(image for _, image in pairs)]
+        result_folder / "examples", originals, adversarials, [*entries, *(image for _, image in pairs)]
     )
 
 
@@ -203,9 +210,8 @@ def _surrogate(config: Robustness, trust: bool) -> nn.Module | None:
 
 
 def _check_gradients(folder: RunFolder, why: str) -> None:
-    """Raises ConfigError where a run's model is an estimator."""
+    """Raises ConfigError if the run's model is an estimator; `why` says why that cannot be used."""
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
-        raise ConfigError(
-            f"{folder.path} is the estimator {registry.name_and_options('estimators', card.estimator)[0]}, without gradients: {why}"
-        )
+        estimator = registry.name_and_options("estimators", card.estimator)[0]
+        raise ConfigError(f"{folder.path} is the estimator {estimator}, without gradients: {why}")

@@ -1,5 +1,5 @@
-"""The known ways to fool oneself, looked for one by one: on a table, a curve, the attacks' own
-path, a model, and by more attacks."""
+"""Audits of a robustness evaluation: run each audit plug-in on a table, a curve, traces of attacks,
+a model and its images, and a probe that attacks the model again."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ from stresslens.core.types import Finding
 from stresslens.robustness.attack_batch import AttackBatch, batched_logits, verdict_model
 
 PROBED = 128
-"""Images of a probe."""
+"""The number of images that a probe attacks."""
 TO_END = 32
-"""Of those, the ones that attacks are run to their end on."""
+"""The number of those images on which a probe runs attacks to their end."""
 TARGETS = 3
-"""Classes that a targeted attack of a probe drives each image at, the likeliest; with twice the
-steps the likeliest one."""
+"""The number of targets for each image in a targeted attack of a probe: the most likely classes. An
+attack with twice the steps has one target."""
 ORDER = {"serious": 0, "minor": 1, "none": 2}
 NEEDS = {
     "table": "a table of accuracies",
-    "curve": "every image's smallest broken radius",
-    "trace": "what the attacks showed on their way",
+    "curve": "every image's minimal radius",
+    "trace": "traces of the attacks",
     "model": "the model",
     "images": "the images",
-    "probe": "more attacks of its own",
+    "probe": "further attacks",
 }
+"""What a finding says if an audit lacks this input."""
 
 
 def audit(
@@ -54,11 +55,11 @@ def audit(
     *,
     only: Sequence[str] | None = None,
 ) -> list[Finding]:
-    """Every audit, or `only` those named, on as much as there is: serious signs first, what could
-    not be checked last.
+    """Runs every audit, or `only` the named ones, on the given inputs. Returns a finding for each
+    audit: serious signs first, audits that could not check anything last.
 
-    `images` are x (n, C, H, W) float in [0, 1] and their labels y (n,). Raises ConfigError for a
-    name that is no audit.
+    `images` are x (n, C, H, W) float in [0, 1] and their labels y (n,). Raises ConfigError if
+    `only` names an audit that does not exist.
     """
     names = registry.names("audits")
     for name in only or ():
@@ -73,44 +74,45 @@ def audit(
         "images": images,
         "probe": probe,
     }
-    found = []
-    for place, name in enumerate(chosen):
-        progress.advance("audits", place, len(chosen))
-        found.append(_one(name, registry.resolve("audits", name), given))
+    findings = []
+    for done, name in enumerate(chosen):
+        progress.advance("audits", done, len(chosen))
+        findings.append(_run_audit(name, registry.resolve("audits", name), given))
     progress.advance("audits", len(chosen), len(chosen))
-    return sorted(found, key=lambda finding: (ORDER[finding.severity], finding.status == "not checked"))
+    return sorted(findings, key=lambda finding: (ORDER[finding.severity], finding.status == "not checked"))
 
 
 def needs_of(name: str) -> tuple[str, ...]:
-    """What an audit reads."""
+    """The inputs that an audit needs, as keys of `NEEDS`."""
     return registry.resolve("audits", name).needs
 
 
-def _one(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
-    spoken = name.replace("_", " ")
+def _run_audit(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
+    """The finding of one audit; "not checked" if an input is missing or the audit fails."""
+    label = name.replace("_", " ")
     missing = [need for need in bound.needs if given[need] is None]
     if missing:
         return Finding(
-            spoken, "not checked", "none", f"needs {' and '.join(NEEDS[need] for need in missing)}", 0
+            label, "not checked", "none", f"needs {' and '.join(NEEDS[need] for need in missing)}", 0
         )
     probe = given["probe"]
     if bound.asks_for("probe") and len(probe.labels) < 2:
         return Finding(
-            spoken,
+            label,
             "not checked",
             "none",
-            "fewer than two of the images are right unattacked",
+            "fewer than two of the images are classified correctly without attack",
             len(probe.labels),
         )
     if bound.asks_for("probe") and not (probe.radii and probe.protocol):
-        return Finding(spoken, "not checked", "none", "there is no radius above 0, or no attack", 0)
+        return Finding(label, "not checked", "none", "there is no radius above 0, or no attack", 0)
     before = probe.spent if probe is not None else 0.0
     try:
         finding: Finding = bound(**given)
-    except Exception as error:  # a model or an attack of the user's own may raise anything
-        why = str(error).splitlines()[0] if str(error) else "no message"
+    except Exception as error:  # the user's own model or attack may raise any exception
+        reason = str(error).splitlines()[0] if str(error) else "no message"
         return Finding(
-            spoken, "not checked", "none", f"could not be carried out: {type(error).__name__}: {why}", 0
+            label, "not checked", "none", f"could not be carried out: {type(error).__name__}: {reason}", 0
         )
     if bound.asks_for("probe"):
         finding = replace(finding, evidence=f"{finding.evidence} ({probe.spent - before:.1f} s)")
@@ -118,10 +120,10 @@ def _one(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
 
 
 class ExtraAttackProbe:
-    """More attacks on up to `PROBED` of the images that are right unattacked, always the first of
-    them; see `core.evidence.Probe`.
+    """Runs further attacks on the first `size` images that the model classifies correctly; see
+    `core.evidence.Probe`.
 
-    What was found is kept, so that audits which begin with the same attacks at the same radius share it.
+    Results are cached. Audits that begin with the same attacks at the same radius share them.
     """
 
     def __init__(
@@ -139,25 +141,24 @@ class ExtraAttackProbe:
         passes: int = 1,
         batch: int = 128,
     ) -> None:
-        """x (n, C, H, W) float32 in [0, 1] and y (n,) on the model's device; `protocol` names
-        attacks as a study does, or is bound ones (`find.Bound`); their targeted attacks drive at
-        `TARGETS` classes. `passes` is over how many a random model is averaged."""
+        """x (n, C, H, W) float32 in [0, 1] and y (n,) are on the model's device. `protocol` holds
+        attacks as in a study file, or bound attacks (`config.registry.Bound`); targeted attacks get
+        at most `TARGETS` targets. A random model is averaged over `passes` forward passes."""
         began = time.perf_counter()
         self.model, self.norm, self.seed, self.surrogate = model, norm, seed, surrogate
         self.radii = tuple(eps for eps in radii if eps > 0)
-        self.protocol = tuple(_at_fewer(_bound(value), TARGETS) for value in protocol)
-        self.longer = tuple(more for bound in self.protocol if (more := _doubled(bound)) is not None)
+        self.protocol = tuple(_with_at_most_targets(_bound(value), TARGETS) for value in protocol)
+        self.longer = tuple(longer for bound in self.protocol if (longer := _doubled(bound)) is not None)
         self.passes, self.batch = passes, batch
         self.disturbed: list[str] = []
-        self._found: dict[tuple[Any, ...], tuple[AttackBatch, list[Trace]]] = {}
+        self._cache: dict[tuple[Any, ...], tuple[AttackBatch, list[Trace]]] = {}
         with attacked(model, seed):
             float32_logits = verdict_model(model, passes=passes, batch=batch)
             right: list[int] = []
             for start in range(0, len(x), size):
-                guess = batched_logits(float32_logits, x[start : start + size]).argmax(1)
-                right += [
-                    start + place for place in (guess == y[start : start + size]).nonzero().flatten().tolist()
-                ]
+                prediction = batched_logits(float32_logits, x[start : start + size]).argmax(1)
+                correct = (prediction == y[start : start + size]).nonzero().flatten()
+                right += (start + correct).tolist()
                 if len(right) >= size:
                     break
         chosen = torch.tensor(right[:size], dtype=torch.int64, device=x.device)
@@ -168,76 +169,74 @@ class ExtraAttackProbe:
         self, attacks: Sequence[Any], eps: float, *, to_end: bool = False
     ) -> tuple[NDArray[np.bool_], list[Trace]]:
         """See `core.evidence.Probe`."""
-        search, traces = self._after(tuple(attacks), eps, to_end)
+        batch, traces = self._batch_after(tuple(attacks), eps, to_end)
         broken = np.zeros(len(self.labels), dtype=bool)
-        broken[: len(search.is_adversarial)] = search.is_adversarial.cpu().numpy()
+        broken[: len(batch.is_adversarial)] = batch.is_adversarial.cpu().numpy()
         return broken, traces
 
-    def _after(self, attacks: tuple[Any, ...], eps: float, to_end: bool) -> tuple[AttackBatch, list[Trace]]:
+    def _batch_after(
+        self, attacks: tuple[Any, ...], eps: float, to_end: bool
+    ) -> tuple[AttackBatch, list[Trace]]:
+        """The batch after these attacks, one after the other, and their traces."""
         attacks = tuple(_bound(value) for value in attacks)
         key = (eps, to_end, *((bound.function, repr(bound.options)) for bound in attacks))
-        if key in self._found:
-            return self._found[key]
+        if key in self._cache:
+            return self._cache[key]
         if not attacks:
-            ball = Ball(
-                self.norm, torch.tensor(eps if math.isfinite(eps) else _everything(self.norm, self.images))
-            )
+            radius = eps if math.isfinite(eps) else _radius_of_the_box(self.norm, self.images)
+            ball = Ball(self.norm, torch.tensor(radius))
             float32_logits = verdict_model(self.model, passes=self.passes, batch=self.batch)
-            most = TO_END if to_end else len(self.labels)
-            search = AttackBatch(
-                float32_logits, self.images[:most], self.labels[:most], ball, drop=not to_end
-            )
-            found: tuple[AttackBatch, list[Trace]] = (search, [])
+            n = TO_END if to_end else len(self.labels)
+            batch = AttackBatch(float32_logits, self.images[:n], self.labels[:n], ball, drop=not to_end)
+            traces: list[Trace] = []
         else:
-            before, traces = self._after(attacks[:-1], eps, to_end)
-            search = AttackBatch(before.float32_logits, before.x, before.y, before.ball, drop=not to_end)
-            search.is_adversarial, search.x_adv, search.steps = (
-                before.is_adversarial.clone(),
-                before.x_adv.clone(),
-                before.steps.clone(),
-            )
-            found = (search, [*traces, self._attempt(search, attacks[-1])])
-        self._found[key] = found
-        return found
+            before, earlier = self._batch_after(attacks[:-1], eps, to_end)
+            batch = AttackBatch(before.float32_logits, before.x, before.y, before.ball, drop=not to_end)
+            batch.is_adversarial = before.is_adversarial.clone()
+            batch.x_adv, batch.steps = before.x_adv.clone(), before.steps.clone()
+            traces = [*earlier, self._run_attack(batch, attacks[-1])]
+        self._cache[key] = batch, traces
+        return batch, traces
 
-    def _attempt(self, search: AttackBatch, bound: Bound) -> Trace:
+    def _run_attack(self, batch: AttackBatch, bound: Bound) -> Trace:
+        """Runs one attack on the batch, and notes the changes that it leaves in the model."""
         began, name = time.perf_counter(), bound.function.__name__
-        draws = Draws(self.seed, torch.arange(len(search.y), device=self.images.device))
+        draws = Draws(self.seed, torch.arange(len(batch.y), device=self.images.device))
         with attacked(self.model, self.seed):
             modes = {module: module.training for module in self.model.modules()}
-            steered = BatchedModel(self.model, batch=self.batch, passes=self.passes).eval()
+            batched = BatchedModel(self.model, batch=self.batch, passes=self.passes).eval()
             for module, training in modes.items():
                 module.training = training
             grads = _grads(self.model)
-            trace, _ = search.attempt(bound, steered, draws, name=name, surrogate=self.surrogate)
-            self._notice(name, modes, grads)
+            trace, _ = batch.attack_unbroken(bound, batched, draws, name=name, surrogate=self.surrogate)
+            self._note_changes(name, modes, grads)
         self.spent += time.perf_counter() - began
         return trace
 
-    def _notice(
+    def _note_changes(
         self, name: str, modes: Mapping[nn.Module, bool], grads: Mapping[str, tuple[int, int]]
     ) -> None:
-        """What an attack left in another state than it found it in."""
-        turned = sum(module.training != training for module, training in modes.items())
-        if turned:
+        """Adds the changes that an attack left in the model to `disturbed`."""
+        changed = sum(module.training != training for module, training in modes.items())
+        if changed:
             self.disturbed.append(
-                f"{name} leaves {turned} of {len(modes)} parts of the model in another mode"
+                f"{name} leaves {changed} of {len(modes)} parts of the model in another mode"
             )
         if _grads(self.model) != grads:
             self.disturbed.append(f"{name} leaves gradients in the model's parameters")
         if any(p.requires_grad for p in self.model.parameters()):
-            self.disturbed.append(f"{name} asks gradients of the model's parameters")
+            self.disturbed.append(f"{name} turns on gradients of the model's parameters")
             for parameter in self.model.parameters():
                 parameter.requires_grad_(False)
 
 
 def _grads(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Which gradients the parameters hold, and how often each was written."""
+    """The identity and version of each parameter's gradient; both change when it is written."""
     return {name: (id(p.grad), p.grad._version) for name, p in model.named_parameters() if p.grad is not None}
 
 
-def _everything(norm: Norm, x: Tensor) -> float:
-    """The radius that holds every image of the box."""
+def _radius_of_the_box(norm: Norm, x: Tensor) -> float:
+    """The radius of a ball that contains every image in [0, 1]."""
     pixels = x[0].numel() if len(x) else 1
     return {"linf": 1.0, "l2": math.sqrt(pixels), "l1": float(pixels)}[norm]
 
@@ -247,17 +246,17 @@ def _bound(value: Any) -> Bound:
 
 
 def _doubled(bound: Bound) -> Bound | None:
-    """The same attack with twice its steps or queries; None where it has neither."""
+    """The same attack with twice its steps or queries; None if it has neither option."""
     declared = registry.options_of(bound.function)
     for option in ("steps", "queries"):
         if option in declared:
             count = bound.options.get(option, declared[option].default)
-            return _at_fewer(replace(bound, options={**bound.options, option: 2 * count}), 1)
+            return _with_at_most_targets(replace(bound, options={**bound.options, option: 2 * count}), 1)
     return None
 
 
-def _at_fewer(bound: Bound, most: int) -> Bound:
-    """The same attack driving at no more than so many targets, where it has them."""
+def _with_at_most_targets(bound: Bound, most: int) -> Bound:
+    """The same attack with at most this many targets, if it has that option."""
     if "targets" not in registry.options_of(bound.function):
         return bound
     targets = bound.options.get("targets") or most

@@ -1,12 +1,12 @@
-"""How a search runs its gradients: precision, memory format, threads and batch size, chosen by
-measuring on the model itself."""
+"""Autotunes attacks: measures which precision, memory format, threads and batch size compute
+gradients fastest on a model."""
 
 from __future__ import annotations
 
 import copy
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -20,17 +20,21 @@ from stresslens.core.layers import pooled_first
 
 BATCHES = (64, 128, 256, 512)
 PROBE_SECONDS = 0.03
-"""How long each way is timed."""
+"""Each candidate is timed for this long."""
 GAIN = 1.1
-"""How many times as fast another way must be to be taken."""
+"""Another candidate is chosen only if it is this many times as fast."""
 RESOLVED = 1 / 128
-"""Steps at least this long, in pixel units, can be told apart in bfloat16, which resolves 1/256
-near white."""
+"""Steps of at least this length, in pixel units, can be taken in bfloat16, whose resolution near
+white is 1/256."""
 
 
 @dataclass(frozen=True)
 class AttackCompute:
-    """What the bits of a search depend on besides the code; `seconds` a gradient takes for each image."""
+    """How gradients of attacks are computed. The exact bits of a result depend on it.
+
+    `batch` is the batch size, `passes` the number of forward passes that a random model is averaged
+    over, `seconds` the measured time of a gradient for each image.
+    """
 
     precision: Literal["float32", "bfloat16"] = "float32"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
@@ -43,20 +47,24 @@ class AttackCompute:
         return asdict(self)
 
     def model(self, model: nn.Module, precision: str | None = None) -> BatchedModel:
-        """What an attack sees; with another precision than `steering`'s where its steps are too
-        short for it."""
-        last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+        """A copy of the model as an attack sees it, in the given precision or by default in
+        `self.precision`."""
+        memory_format = (
+            torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+        )
         try:
-            own = pooled_first(copy.deepcopy(model)).to(memory_format=last)  # type: ignore[call-overload]
-        except Exception:  # a module of the user's own may hold what cannot be copied
+            tuned = pooled_first(copy.deepcopy(model)).to(memory_format=memory_format)  # type: ignore[call-overload]
+        except Exception:  # the user's own module may hold objects that cannot be copied
             return BatchedModel(model, batch=self.batch, passes=self.passes)
         if (precision or self.precision) == "bfloat16":
-            own = own.to(torch.bfloat16)
-        first = next((p.dtype for p in own.parameters() if p.is_floating_point()), None)
-        return BatchedModel(own, batch=self.batch, passes=self.passes, dtype=first, memory_format=last)
+            tuned = tuned.to(torch.bfloat16)
+        dtype = next((p.dtype for p in tuned.parameters() if p.is_floating_point()), None)
+        return BatchedModel(
+            tuned, batch=self.batch, passes=self.passes, dtype=dtype, memory_format=memory_format
+        )
 
     def active(self) -> AbstractContextManager[None]:
-        """These threads for the duration."""
+        """A context in which torch uses `threads` threads."""
         return on_threads(self.threads)
 
 
@@ -64,35 +72,34 @@ _measured: dict[tuple[Any, ...], AttackCompute] = {}
 
 
 def autotune_attack(model: nn.Module, x: Tensor, *, passes: int) -> AttackCompute:
-    """The quickest way to a gradient on images like x (n, C, H, W); the model must be held still
+    """The fastest way to compute gradients on images like x (n, C, H, W); the model must be frozen
     (`attacked`).
 
-    Measured once for each architecture and shape of images, in about half a second.
+    It is measured once for each architecture and image shape, in about half a second.
     """
-    most = torch.get_num_threads()
-    key = (repr(model), tuple(x.shape), str(x.device), most, passes)
+    threads = torch.get_num_threads()
+    key = (repr(model), tuple(x.shape), str(x.device), threads, passes)
     if key not in _measured:
-        _measured[key] = _quickest(model, x, passes, most)
+        _measured[key] = _fastest(model, x, passes, threads)
     return _measured[key]
 
 
-def _quickest(model: nn.Module, x: Tensor, passes: int, most: int) -> AttackCompute:
+def _fastest(model: nn.Module, x: Tensor, passes: int, threads: int) -> AttackCompute:
     formats = (
         ["contiguous", "channels_last"]
         if any(isinstance(m, nn.Conv2d) for m in model.modules())
         else ["contiguous"]
     )
-    best = AttackCompute("float32", "contiguous", most, min(128, max(1, len(x))), passes, 0.0)
+    best = AttackCompute("float32", "contiguous", threads, min(128, max(1, len(x))), passes, 0.0)
     best = _timed(best, model, x)
-    counts = [most] if most == 1 else [most, 1]
+    counts = [threads] if threads == 1 else [threads, 1]
     for precision in ("float32", "bfloat16"):
         for memory_format in formats:
             for count in counts:
-                way = AttackCompute(precision, memory_format, count, best.batch, passes, 0.0)  # type: ignore[arg-type]
-                with suppress(
-                    RuntimeError, TypeError, NotImplementedError
-                ):  # a model that cannot do it is steered in float32
-                    timed = _timed(way, model, x)
+                candidate = AttackCompute(precision, memory_format, count, best.batch, passes, 0.0)  # type: ignore[arg-type]
+                # a model that cannot compute in this way is attacked in float32
+                with suppress(RuntimeError, TypeError, NotImplementedError):
+                    timed = _timed(candidate, model, x)
                     best = timed if timed.seconds * GAIN < best.seconds else best
     for batch in BATCHES:
         if batch <= len(x) and batch != best.batch:
@@ -104,9 +111,11 @@ def _quickest(model: nn.Module, x: Tensor, passes: int, most: int) -> AttackComp
 
 
 def step_of(attack: Bound, eps: float) -> float | None:
-    """The length of an attack's steps at a radius, in pixel units: as the attack says it
-    (`step_length` beside it), else by the options `step_size` and `relative_step` that are given;
-    None where it has no fixed one."""
+    """The step size of an attack at a radius, in pixel units; None if it is not fixed.
+
+    It comes from the function `step_length` beside the attack, or else from the options `step_size`
+    and `relative_step`, if they are given.
+    """
     length = answer_beside(attack, "step_length", eps=eps)
     if length is None and (length := attack.options.get("step_size")) is None:
         relative = attack.options.get("relative_step")
@@ -118,14 +127,15 @@ def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
-def _timed(way: AttackCompute, model: nn.Module, x: Tensor) -> AttackCompute:
-    """The same with the seconds it takes for each image: the best of what fits into `PROBE_SECONDS`."""
-    part = x[: way.batch]
-    with way.active():
-        steered = way.model(model)
+def _timed(candidate: AttackCompute, model: nn.Module, x: Tensor) -> AttackCompute:
+    """The candidate with its seconds for each image: the fastest of the steps that fit into
+    `PROBE_SECONDS`."""
+    part = x[: candidate.batch]
+    with candidate.active():
+        batched = candidate.model(model)
 
         def step() -> None:
-            gradient(steered, part, _cross_entropy, labels)
+            gradient(batched, part, _cross_entropy, labels)
 
         labels = torch.zeros(len(part), dtype=torch.int64, device=part.device)
         step()
@@ -136,6 +146,4 @@ def _timed(way: AttackCompute, model: nn.Module, x: Tensor) -> AttackCompute:
             if part.is_cuda:
                 torch.cuda.synchronize()
             taken.append(time.perf_counter() - began)
-    return AttackCompute(
-        way.precision, way.memory_format, way.threads, way.batch, way.passes, min(taken) / len(part)
-    )
+    return replace(candidate, seconds=min(taken) / len(part))

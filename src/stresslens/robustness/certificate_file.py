@@ -1,4 +1,4 @@
-"""certificates/<name>-<8 hex>/result.json: how many images a certificate holds for."""
+"""Schema of certificates/<name>-<8 hex>/result.json: certified accuracy by radius."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from stresslens.core.json_file import Figure, JsonFile, Seconds
 
 
 class CertifiedLevel(JsonFile):
-    """The share of images that are certified beyond a radius; at 0, that are answered right."""
+    """Certified accuracy: the share of images whose certified radius is larger than `radius`. At
+    radius 0 it is the share that the certificate classifies correctly."""
 
     radius: float
     certified: Figure
 
 
 class CertificateFile(JsonFile):
-    """certificates/<name>-<8 hex>/result.json."""
+    """certificates/<name>-<8 hex>/result.json. `abstained` is the number of images without a
+    certificate, `smoothed_accuracy` the share of images that the certificate classifies
+    correctly."""
 
     format: Literal[1] = 1
     fingerprint: str = ""

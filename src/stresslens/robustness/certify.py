@@ -1,5 +1,5 @@
-"""Radii within which a model provably keeps its answer: certificates over a split, and the curve of
-certified accuracy."""
+"""Certified accuracy: computes certified radii, within which the prediction provably stays the
+same, and the curve of certified accuracy over a split."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from stresslens.metrics.intervals import Floats, wilson
 from stresslens.robustness.certificate_file import CertificateFile, CertifiedLevel
 
 CHUNK = 4
-"""Images certified between two looks at the clock."""
+"""The number of images that are certified together; progress is saved between two chunks."""
 SAVE_SECONDS = 10.0
 POINTS = 11
 
-Tell = Callable[[int, int], None]
-"""How many images are certified, of how many."""
+OnProgress = Callable[[int, int], None]
+"""Receives the number of certified images, and the number of all images."""
 
 
 def certify(
@@ -44,40 +44,40 @@ def certify(
     split: Split,
     certificates: Sequence[PluginValue],
     *,
-    of: str,
+    source: str,
     base: Path,
     split_name: str = "test",
     images: int | Literal["all"] = 1000,
     radii: Sequence[float] | None = None,
     seed: int = 0,
-    tell: Tell = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> list[CertificateFile]:
-    """One result for each certificate, as `home/<name>-<8 hex>/result.json` holds it; found there
-    finished, it is read.
+    """Computes each certificate on the images, and writes `home/<name>-<8 hex>/result.json`.
+    Returns the contents of these files. A finished file is only read.
 
-    `of` names the model and the images (a fingerprint); `radii` are where the curve is told, by
-    default 11 of them from 0 to the largest certified. `result.npz` has index (n,), labels (n,) and
-    radius (n,): NaN where the certificate abstained, -inf where it answers another class. Raises
-    ConfigError, before any computing, for a certificate that does not say its norm.
+    `source` is a fingerprint of the model and the images. `radii` are the points of the curve, by
+    default 11 points from 0 to the largest certified radius. `result.npz` has index (n,), labels
+    (n,) and radius (n,): NaN if the certificate abstains, -inf if it predicts another class. Raises
+    ConfigError, before any computing, for a certificate without a norm.
     """
     bound = [(value, registry.resolve("certificates", value, base=base)) for value in certificates]
-    norms = [norm_of(value, each) for value, each in bound]
+    norms = [norm_of(value, certificate) for value, certificate in bound]
     index = sampled_positions(len(split), images, seed)
     results = []
     for place, ((value, certificate), norm) in enumerate(zip(bound, norms)):
         name, options = registry.name_and_options("certificates", value)
-        what = [of, split_name, name, dict(options), seed, index.tolist()]
-        fingerprint = fingerprint_of([*what, *source_digests(value, base=base)])
+        settings = [source, split_name, name, dict(options), seed, index.tolist()]
+        fingerprint = fingerprint_of([*settings, *source_digests(value, base=base)])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (kept := CertificateFile.read_finished(folder, fingerprint)) is not None:
-            results.append(kept)
+        if (finished := CertificateFile.read_finished(folder, fingerprint)) is not None:
+            results.append(finished)
             continue
 
-        def told(done: int, place: int = place) -> None:
-            tell(place * len(index) + done, len(bound) * len(index))
+        def count(done: int, place: int = place) -> None:
+            on_progress(place * len(index) + done, len(bound) * len(index))
 
-        found, seconds = _radii(folder, model, split, certificate, index, seed, fingerprint, told)
-        arrays = {"index": index.numpy(), "labels": split.labels[index].cpu().numpy(), "radius": found}
+        certified, seconds = _radii(folder, model, split, certificate, index, seed, fingerprint, count)
+        arrays = {"index": index.numpy(), "labels": split.labels[index].cpu().numpy(), "radius": certified}
         write_atomically(folder / "result.npz", lambda file, arrays=arrays: np.savez(file, **arrays))  # type: ignore[misc]
         result = CertificateFile(
             fingerprint=fingerprint,
@@ -87,9 +87,9 @@ def certify(
             split=split_name,
             n=len(index),
             seed=seed,
-            abstained=int(np.isnan(found).sum()),
-            curve=[_level(found, radius) for radius in _ladder(found, radii)],
-            smoothed_accuracy=_share(found >= 0),
+            abstained=int(np.isnan(certified).sum()),
+            curve=[_level(certified, radius) for radius in _curve_radii(certified, radii)],
+            smoothed_accuracy=_share(certified >= 0),
             cost=Seconds(seconds=seconds),
         )
         write_json(folder / "result.json", result.as_json())
@@ -106,22 +106,26 @@ def _radii(
     index: torch.Tensor,
     seed: int,
     fingerprint: str,
-    told: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> tuple[Floats, float]:
-    """(n,) radii and the seconds they took, going on where an earlier attempt stopped."""
-    found, seconds = np.zeros(0), 0.0
+    """(n,) the certified radii, and the seconds that they took. An interrupted computation
+    resumes."""
+    certified, seconds = np.zeros(0), 0.0
     if (folder / "partial.npz").is_file():
-        kept = read_arrays(folder / "partial.npz", "there is no partial result")
-        if str(kept["fingerprint"]) == fingerprint:
-            found, seconds = kept["radius"], float(kept["seconds"])
+        saved = read_arrays(folder / "partial.npz", "there is no partial result")
+        if str(saved["fingerprint"]) == fingerprint:
+            certified, seconds = saved["radius"], float(saved["seconds"])
     first = next(model.parameters(), torch.empty(0))
-    began = saved = time.perf_counter()
+    began = saved_at = time.perf_counter()
     with attacked(model, seed=seed):
-        while len(found) < len(index):
-            told(len(found))
-            rows = index[len(found) : len(found) + CHUNK]
-            own = split.select(rows)
-            x, y = own.floats(own.images[:]).to(first.device, first.dtype), own.labels.to(first.device)
+        while len(certified) < len(index):
+            on_progress(len(certified))
+            rows = index[len(certified) : len(certified) + CHUNK]
+            images = split.select(rows)
+            x, y = (
+                images.floats(images.images[:]).to(first.device, first.dtype),
+                images.labels.to(first.device),
+            )
             radius = certificate(model=model, x=x, y=y, draws=Draws(seed, rows))
             if not isinstance(radius, torch.Tensor) or radius.shape != (len(rows),):
                 got = (
@@ -132,29 +136,31 @@ def _radii(
                 raise ConfigError(
                     f"the certificate returned {got} for {len(rows)} images; expected a radius for each"
                 )
-            found = np.concatenate([found, radius.detach().double().cpu().numpy()])
-            if time.perf_counter() - saved > SAVE_SECONDS:
-                saved = time.perf_counter()
+            certified = np.concatenate([certified, radius.detach().double().cpu().numpy()])
+            if time.perf_counter() - saved_at > SAVE_SECONDS:
+                saved_at = time.perf_counter()
                 state = {
-                    "radius": found,
-                    "seconds": np.array(seconds + saved - began),
+                    "radius": certified,
+                    "seconds": np.array(seconds + saved_at - began),
                     "fingerprint": np.array(fingerprint),
                 }
                 write_atomically(folder / "partial.npz", lambda file, state=state: np.savez(file, **state))  # type: ignore[misc]
-    told(len(found))
-    return found, seconds + time.perf_counter() - began
+    on_progress(len(certified))
+    return certified, seconds + time.perf_counter() - began
 
 
-def _ladder(found: Floats, radii: Sequence[float] | None) -> list[float]:
+def _curve_radii(certified: Floats, radii: Sequence[float] | None) -> list[float]:
+    """The radii of the curve: those given, or `POINTS` from 0 to the largest certified radius."""
     if radii is not None:
         return list(radii)
-    top = max((float(radius) for radius in found if math.isfinite(radius)), default=0.0)
+    top = max((float(radius) for radius in certified if math.isfinite(radius)), default=0.0)
     return [round(float(radius), 12) for radius in np.linspace(0, top, POINTS)] if top > 0 else [0.0]
 
 
-def _level(found: Floats, radius: float) -> CertifiedLevel:
-    return CertifiedLevel(radius=radius, certified=_share(found > radius if radius else found >= 0))
+def _level(certified: Floats, radius: float) -> CertifiedLevel:
+    beyond = certified > radius if radius else certified >= 0
+    return CertifiedLevel(radius=radius, certified=_share(beyond))
 
 
-def _share(held: np.ndarray) -> Estimate:
-    return wilson(int(held.sum()), len(held))
+def _share(counted: np.ndarray) -> Estimate:
+    return wilson(int(counted.sum()), len(counted))

@@ -1,5 +1,4 @@
-"""Images as the world spoils them: a model's accuracy over corruptions and severities, each with
-its interval."""
+"""Corruption robustness: accuracy under corruptions at five severities, with intervals."""
 
 from __future__ import annotations
 
@@ -31,8 +30,8 @@ from stresslens.robustness.corruption_file import CorruptionFile, CorruptionLeve
 SEVERITIES = (1, 2, 3, 4, 5)
 BATCH = 256
 
-Tell = Callable[[int, int], None]
-"""How many passes are done, of how many."""
+OnProgress = Callable[[int, int], None]
+"""Receives the number of finished passes over the images, and the number of all passes."""
 
 
 def corrupt(
@@ -41,30 +40,31 @@ def corrupt(
     split: Split,
     section: Corruptions | Sequence[PluginValue],
     *,
-    of: str,
+    source: str,
     base: Path,
-    tell: Tell = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> CorruptionFile:
-    """Passes the images through every corruption at every severity, and through the model; returns
-    what `folder/result.json` holds.
+    """Measures the accuracy of the model under every corruption at every severity. Writes
+    `folder/result.json` and returns its contents.
 
-    `of` names the model and the images (a fingerprint): a result of the same is read, a part of it
-    gone on with. Whether each image was answered right is in `folder/result.npz`: index (n,),
-    labels (n,), clean (n,), right (corruptions, severities, n). Raises ConfigError for a corruption
-    that returns anything but such images.
+    `source` is a fingerprint of the model and the images. A finished result with the same
+    fingerprint is read, an unfinished one is resumed. `folder/result.npz` holds index (n,), labels
+    (n,), and whether each image is classified correctly: clean (n,), right (corruptions,
+    severities, n). Raises ConfigError if a corruption does not return images in [0, 1] of the same
+    shape.
     """
     settings = section if isinstance(section, Corruptions) else Corruptions(list(section))
     bound = {_name(value): registry.resolve("corruptions", value, base=base) for value in settings.kinds}
     if len(bound) < len(settings.kinds):
         raise ConfigError("corruptions: each kind of corruption once")
     index = sampled_positions(len(split), settings.images, settings.seed)
-    what = [of, settings.split, settings.kinds, settings.seed, index.tolist()]
-    fingerprint = fingerprint_of([*what, *source_digests(settings.kinds, base=base)])
-    if (kept := CorruptionFile.read_finished(folder, fingerprint)) is not None:
-        return kept
+    inputs = [source, settings.split, settings.kinds, settings.seed, index.tolist()]
+    fingerprint = fingerprint_of([*inputs, *source_digests(settings.kinds, base=base)])
+    if (finished := CorruptionFile.read_finished(folder, fingerprint)) is not None:
+        return finished
     images = split.select(index)
     done, seconds = _passes(
-        folder / "partial.npz", model, images, index, bound, settings.seed, fingerprint, tell
+        folder / "partial.npz", model, images, index, bound, settings.seed, fingerprint, on_progress
     )
     right = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
     result = CorruptionFile(
@@ -73,7 +73,7 @@ def corrupt(
         n=len(index),
         seed=settings.seed,
         clean=_accuracy(done["clean 0"]),
-        corruptions=[_levels(*each) for each in zip(bound, settings.kinds, right)],
+        corruptions=[_levels(*corruption) for corruption in zip(bound, settings.kinds, right)],
         mean=bootstrap_mean(right.mean((0, 1))),
         cost=Seconds(seconds=seconds),
     )
@@ -97,30 +97,30 @@ def _passes(
     bound: Mapping[str, registry.Bound],
     seed: int,
     fingerprint: str,
-    tell: Tell,
+    on_progress: OnProgress,
 ) -> tuple[dict[str, Any], float]:
-    """Which images are answered right in each pass, by its name and severity, and the seconds that
-    the passes took; `file` keeps what is finished."""
-    began, done = time.perf_counter(), _begun(file, fingerprint)
+    """For each pass "<name> <severity>", (n,) whether each image is classified correctly; and the
+    seconds that all passes took. `file` holds the finished passes."""
+    began, done = time.perf_counter(), _finished_passes(file, fingerprint)
     before = float(done.pop("seconds", np.zeros(())))
     passes = [
         ("clean", None, 0),
         *((name, value, severity) for name, value in bound.items() for severity in SEVERITIES),
     ]
-    for place, (name, value, severity) in enumerate(passes):
-        tell(place, len(passes))
+    for number, (name, value, severity) in enumerate(passes):
+        on_progress(number, len(passes))
         if (key := f"{name} {severity}") not in done:
             done[key] = _right(
-                model, _spoiled(images, index, value, severity, name, mix(seed, *name.encode()))
+                model, _corrupted(images, index, value, severity, name, mix(seed, *name.encode()))
             )
             spent = np.array(before + time.perf_counter() - began)
             _save(file, {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
-    tell(len(passes), len(passes))
+    on_progress(len(passes), len(passes))
     return done, before + time.perf_counter() - began
 
 
 def _levels(name: str, value: PluginValue, right: NDArray[np.bool_]) -> CorruptionLevels:
-    """The accuracies of one corruption, of `right` (severities, n)."""
+    """The accuracies under one corruption, from `right` (severities, n)."""
     return CorruptionLevels(
         name=name,
         options=dict(registry.name_and_options("corruptions", value)[1]),
@@ -129,46 +129,51 @@ def _levels(name: str, value: PluginValue, right: NDArray[np.bool_]) -> Corrupti
 
 
 def _name(value: PluginValue) -> str:
-    """What a corruption is called in the result: its name and the options given."""
+    """The name of a corruption in the result: its plug-in and the options that are given."""
     name, options = registry.name_and_options("corruptions", value)
     return " ".join([name.rpartition(":")[2], *(f"{key}={given}" for key, given in options.items())])
 
 
-def _begun(file: Path, fingerprint: str) -> dict[str, Any]:
-    """The passes that an earlier attempt has finished."""
+def _finished_passes(file: Path, fingerprint: str) -> dict[str, Any]:
+    """The finished passes of an interrupted measurement; empty if it had other inputs."""
     if not file.is_file():
         return {}
-    kept = read_arrays(file, f"there is no {file}")
-    return kept if str(kept.pop("fingerprint", "")) == fingerprint else {}
+    saved = read_arrays(file, f"there is no {file}")
+    return saved if str(saved.pop("fingerprint", "")) == fingerprint else {}
 
 
 def _save(file: Path, arrays: dict[str, Any]) -> None:
     write_atomically(file, lambda stream: np.savez_compressed(stream, **arrays))
 
 
-def _spoiled(
+def _corrupted(
     images: Split, index: Tensor, corruption: registry.Bound | None, severity: int, name: str, seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of corrupted images with their labels. An image's draws are its own, and the same at
-    every severity."""
+    """Batches of corrupted images with their labels. The random draws depend on the image and the
+    corruption, not on the severity or the batch."""
     for x, y, places in images.batches(BATCH):
         if corruption is None:
             yield x, y
             continue
-        found = corruption(x=x, draws=Draws(seed, index.to(places.device)[places]), severity=severity)
+        corrupted = corruption(x=x, draws=Draws(seed, index.to(places.device)[places]), severity=severity)
         if (
-            not isinstance(found, Tensor)
-            or found.shape != x.shape
-            or not bool(((found >= 0) & (found <= 1)).all())
+            not isinstance(corrupted, Tensor)
+            or corrupted.shape != x.shape
+            or not bool(((corrupted >= 0) & (corrupted <= 1)).all())
         ):
-            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            got = (
+                f"shape {tuple(corrupted.shape)}"
+                if isinstance(corrupted, Tensor)
+                else f"a {type(corrupted).__name__}"
+            )
             raise ConfigError(
                 f"corruption {name} returned {got} for {tuple(x.shape)}; expected as many images in [0, 1]"
             )
-        yield found, y
+        yield corrupted, y
 
 
 def _right(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> NDArray[np.bool_]:
+    """(n,) whether the model classifies each image correctly."""
     first = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.no_grad():
         return np.concatenate(

@@ -1,4 +1,4 @@
-"""corruptions/result.json: a model's accuracy over corruptions and severities."""
+"""Schema of corruptions/result.json: accuracy by corruption and severity."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class CorruptionLevels(JsonFile):
 
 
 class CorruptionFile(JsonFile):
-    """corruptions/result.json; `mean` is over images, of each the share of all corruptions and
-    severities answered right."""
+    """corruptions/result.json. `mean` is the mean over images of the share of corruptions and
+    severities at which the image is classified correctly."""
 
     format: Literal[1] = 1
     fingerprint: str = ""

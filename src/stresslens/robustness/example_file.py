@@ -1,4 +1,5 @@
-"""robustness/<key>/examples/examples.json: a list of attacked images, and where their pictures are."""
+"""Schema of robustness/<key>/examples/examples.json: adversarial examples, and their positions in
+an image file."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ from typing import Literal
 from stresslens.core.json_file import JsonFile
 
 Box = tuple[int, int, int, int]
-"""Left, top, width and height in a sheet of pictures."""
+"""Left, top, width and height in the image file, in pixels."""
 
 
 class AttackedImage(JsonFile):
-    """What is known of an attacked image. `kind` says why it is shown: among the first images that
-    were broken, spread over radii and classes, or one image at several radii (ladder)."""
+    """An attacked image with its predictions. `kind` says why it is shown: it is one of the first
+    broken images, it is one of those spread over radii and classes, or it is the image that is
+    shown at several radii (ladder). `size` is the norm of the perturbation."""
 
     kind: Literal["first", "spread", "ladder"] = "spread"
     index: int | None = None
@@ -28,8 +30,8 @@ class AttackedImage(JsonFile):
 
 
 class AdversarialExample(AttackedImage):
-    """An entry of examples.json; the change is magnified by `scale`, and `reduced` pictures are
-    smaller than the image."""
+    """An entry of examples.json. The shown change is magnified by `scale`; with `reduced`, the
+    shown images are smaller than the real ones."""
 
     file: str
     original: Box

@@ -1,5 +1,5 @@
-"""Pictures of attacked images that a report shows: the original, the change made visible, and what
-fools the model."""
+"""Adversarial examples for the report: writes an image file with originals, magnified changes and
+adversarial images."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from stresslens.evaluation.example_images import COLUMNS, LOSSLESS, LOSSY, PNG, 
 from stresslens.robustness.example_file import AdversarialExample, AttackedImage
 from stresslens.robustness.result_file import IndividualAttackCurve
 
-PICTURES = 24
+EXAMPLES = 24
+"""The largest number of examples."""
 FIRST = 4
-"""The first images of the split that were broken, which every model of a study shows."""
+"""The number of examples that are the first broken images of the split. They are likely to be the
+same for all models of a study."""
 SIDE = 128
-"""Pixels of the longer side beyond which a picture is made smaller."""
+"""Images whose longer side has more pixels than this are reduced to it."""
 SHEET_BYTES = 300_000
 WEBP: tuple[Way, ...] = (
     ("webp", {"lossless": True, "method": 2}),
@@ -35,43 +37,44 @@ SCALES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def adversarial_rows(
-    arrays: Mapping[str, NDArray[Any]], *, count: int = PICTURES
+    arrays: Mapping[str, NDArray[Any]], *, count: int = EXAMPLES
 ) -> tuple[list[int], list[AttackedImage]]:
-    """Places among the kept adversarials of a result (the arrays of its result.npz), and what is
-    known of each.
+    """Selects examples from a result (the arrays of its result.npz). Returns their positions among
+    the adversarial images, and their entries.
 
-    The first `FIRST` broken images of the split ("first"), then others ("spread"): every smallest
-    radius in turn, from each the class that was shown least. Images that are wrong unattacked are
-    left out.
+    It takes the first `FIRST` broken images of the split ("first"), then others ("spread"): one of
+    each minimal radius in turn, of the class that has the fewest examples so far. Images that are
+    misclassified without attack are left out.
     """
     rows = arrays["rows"]
-    smallest, labels = arrays["smallest"][rows], arrays["labels"][rows]
+    minimal_radius, labels = arrays["smallest"][rows], arrays["labels"][rows]
     by_index = [
-        int(place) for place in np.argsort(arrays["index"][rows], kind="stable") if smallest[place] > 0
+        int(place) for place in np.argsort(arrays["index"][rows], kind="stable") if minimal_radius[place] > 0
     ]
     first, rest = by_index[:FIRST], by_index[FIRST:]
-    waiting = {
-        radius: [place for place in rest if smallest[place] == radius] for radius in np.unique(smallest[rest])
+    remaining = {
+        radius: [place for place in rest if minimal_radius[place] == radius]
+        for radius in np.unique(minimal_radius[rest])
     }
     shown = dict.fromkeys(map(int, labels), 0)
     for place in first:
         shown[int(labels[place])] += 1
     spread: list[int] = []
-    while len(first) + len(spread) < count and any(waiting.values()):
-        for places in waiting.values():
+    while len(first) + len(spread) < count and any(remaining.values()):
+        for places in remaining.values():
             if places and len(first) + len(spread) < count:
                 place = min(places, key=lambda place: shown[int(labels[place])])
                 places.remove(place)
                 shown[int(labels[place])] += 1
                 spread.append(place)
-    spread.sort(key=lambda place: (smallest[place], place))
+    spread.sort(key=lambda place: (minimal_radius[place], place))
     return [*first, *spread], [
-        *(_known(arrays, place, "first") for place in first),
-        *(_known(arrays, place, "spread") for place in spread),
+        *(_entry(arrays, place, "first") for place in first),
+        *(_entry(arrays, place, "spread") for place in spread),
     ]
 
 
-def _known(arrays: Mapping[str, NDArray[Any]], place: int, kind: Literal["first", "spread"]) -> AttackedImage:
+def _entry(arrays: Mapping[str, NDArray[Any]], place: int, kind: Literal["first", "spread"]) -> AttackedImage:
     row = int(arrays["rows"][place])
     by = int(arrays["by"][row])
     return AttackedImage(
@@ -92,7 +95,7 @@ def _known(arrays: Mapping[str, NDArray[Any]], place: int, kind: Literal["first"
 def ladder_images(
     arrays: Mapping[str, NDArray[Any]], attacks: Sequence[IndividualAttackCurve]
 ) -> Iterator[tuple[tuple[int, int], AttackedImage]]:
-    """Where each picture of the first image stands in a result's `ladder`, and what is known of it;
+    """The position (attack, radius) in a result's `ladder` of each image there, and its entry;
     `attacks` are the result's individual attacks."""
     for a, attack in enumerate(attacks):
         for level, row in enumerate(attack.rows):
@@ -118,13 +121,14 @@ def save_adversarial_examples(
     adversarials: Tensor | NDArray[Any],
     images: Sequence[AttackedImage],
 ) -> None:
-    """Writes examples.json and one sheet of pictures into `folder` (`<run>/robustness/<key>/examples`).
+    """Writes examples.json and one image file with all examples into `folder`
+    (`<run>/robustness/<key>/examples`).
 
-    originals, adversarials (m, C, H, W) float in [0, 1]; `images` are as `adversarial_rows` and
-    `ladder_images` give them. Each entry
-    has its place (left, top, width, height) in the sheet of the original, the change and the
-    adversarial; the change is magnified by `scale` around grey. Small pictures lose nothing; larger
-    ones are first made smaller, and the change is that of the small ones.
+    originals, adversarials (m, C, H, W) float in [0, 1]; `images` (m) are the entries from
+    `adversarial_rows` and `ladder_images`. Each entry of examples.json has the boxes (left, top,
+    width, height) of the original, the change and the adversarial image in the file. The change is
+    magnified by `scale` around grey. Small images are saved without loss. Images larger than `SIDE`
+    are reduced first, and the change is that of the reduced images.
     """
     if not len(originals) == len(adversarials) == len(images):
         raise ValueError(
@@ -141,9 +145,9 @@ def save_adversarial_examples(
     cells = torch.stack([before, magnified, after], 1).flatten(0, 1)  # (3 m, C, H, W)
     pixels = image_pixels(cells)
     height, width = pixels.shape[1:3]
-    place: dict[bytes, int] = {}  # the same picture, such as the original of a ladder, once
-    cell_of = [place.setdefault(cell.tobytes(), len(place)) for cell in pixels]
-    sheet = sheet_of(pixels[[cell_of.index(k) for k in range(len(place))]])
+    cells_seen: dict[bytes, int] = {}  # the same pixels, such as the original of a ladder, appear once
+    cell_of = [cells_seen.setdefault(cell.tobytes(), len(cells_seen)) for cell in pixels]
+    sheet = sheet_of(pixels[[cell_of.index(k) for k in range(len(cells_seen))]])
     name, content = encoded(sheet, WEBP if max(height, width) > LOSSLESS else (PNG, *WEBP), SHEET_BYTES)
     boxes = [(cell % COLUMNS * width, cell // COLUMNS * height, width, height) for cell in cell_of]
     reduced = (height, width) != tuple(originals.shape[2:])
@@ -164,7 +168,8 @@ def save_adversarial_examples(
 
 
 def _reduced(x: Tensor) -> Tensor:
-    """No side longer than `SIDE`; of other channel counts than one and three the first channel."""
+    """The images with no side longer than `SIDE`. Unless there are three channels, only the first
+    is kept."""
     x = x if x.shape[1] == 3 else x[:, :1]
     height, width = x.shape[2:]
     if max(height, width) <= SIDE:
@@ -177,6 +182,7 @@ def _reduced(x: Tensor) -> Tensor:
 
 
 def _scale(largest: float) -> float:
-    """The largest of `SCALES` that keeps a change of this size within grey ± ½; ½ where even 1 does not."""
+    """The largest of `SCALES` that keeps a change of this size within grey ± ½; ½ if there is
+    none."""
     fitting = [scale for scale in SCALES if scale * largest <= 0.5 + 1e-6]
     return 1.0 if math.isclose(largest, 0, abs_tol=1e-9) else float(max(fitting, default=0.5))

@@ -1,5 +1,5 @@
-"""Robustness of a model: attacks × radii → every image's smallest broken radius → curve, table and
-traces; resumable."""
+"""Robust accuracy of a model: attacks it, finds the minimal radius of every image, and computes the
+curve, the table and the traces. An interrupted computation resumes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,16 +34,16 @@ from stresslens.robustness.result import AttackResult, result_arrays, result_fil
 from stresslens.robustness.result_file import ResultFile
 
 RANDOM_PASSES = 20
-"""Passes that the verdict and the gradients of a random model are averaged over."""
+"""Forward passes over which the logits and gradients of a random model are averaged."""
 AGREE = 1e-4
-"""How far apart the normalised logits of one image may lie in several passes of a model that counts
-as deterministic."""
+"""A model is deterministic if its normalised logits of one image differ by at most this in several
+passes."""
 CHUNK_SECONDS = 20.0
-"""What the costliest attack may take on a chunk."""
+"""Aim for the time that the most expensive attack takes on one chunk."""
 SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
 
-Tell = Callable[[int, int], None]
-"""How many images are decided, of how many."""
+OnProgress = Callable[[int, int], None]
+"""Receives the number of images whose minimal radius is decided, and the number of all images."""
 
 
 def measure(
@@ -56,49 +54,53 @@ def measure(
     home: Path | None = None,
     reported: Callable[[np.ndarray], float | None] = lambda index: None,
     surrogate: nn.Module | None = None,
-    tell: Tell = lambda decided, total: None,
+    on_progress: OnProgress = lambda decided, total: None,
 ) -> tuple[AttackResult, Path | None]:
-    """Attacks the model and returns what was found, with its folder below `home` where one is
-    given; finished there, it is read.
+    """Attacks the model and returns the result, and its folder if `home` is given.
 
-    `split` holds the images and their labels; `reported` says what accuracy the model's record has
-    for the images at some places. Raises ConfigError and DataError, before any computing, for a
-    model or images that cannot be attacked.
+    `split` holds the images and their labels. The folder is `home/<norm>-<protocol>-<8 hex>`; a
+    finished result there is only read. `reported` returns the accuracy that the model's record has
+    for the images at some positions (n,) of the split. Raises ConfigError and DataError, before any
+    computing, for a model or images that cannot be attacked.
     """
     check_inputs(model, split)
     devices.keep_memory()
     if threat.needs_surrogate and surrogate is None:
         raise ConfigError(
-            "the attack transfer needs a surrogate: another model for the same images (surrogate=…, or --surrogate RUN)"
+            "the attack transfer needs a surrogate: another model for the same images "
+            "(surrogate=…, or --surrogate RUN)"
         )
     index = sampled_positions(len(split), threat.config.images, threat.seed)
     images = split.select(index) if len(index) < len(split) else split
     model = straight_through(model, threat.config.bpda)
     with attacked(model, seed=threat.seed):
         request = fingerprint_of([threat_settings(threat), images.fingerprint])
-        earlier = _fingerprints(request, model, surrogate)
-        fingerprint = next(earlier)
+        old_fingerprints = _fingerprints(request, model, surrogate)
+        fingerprint = next(old_fingerprints)
         key = f"{threat.norm}-{threat.protocol}-{request[:8]}"
         folder = home / key if home is not None else None
         if folder is not None and (folder / "result.json").is_file():
-            if ResultFile.read(folder / "result.json").fingerprint not in chain([fingerprint], earlier):
+            saved = ResultFile.read(folder / "result.json").fingerprint
+            if saved not in chain([fingerprint], old_fingerprints):
                 raise ConfigError(
                     f"{folder} holds the result of another model; choose another folder, or delete it"
                 )
             return AttackResult.load(folder), folder
         with nullcontext() if folder is None else RunFolder(folder).locked():
             began = time.perf_counter()
-            compute, size = _settled(model, images, threat, folder, fingerprint, earlier)
+            compute, size = _compute_and_chunk_size(
+                model, images, threat, folder, fingerprint, old_fingerprints
+            )
             float32_logits = verdict_model(model, passes=compute.passes, seed=threat.seed)
             search = RadiusSearch(model, float32_logits, threat, compute, surrogate=surrogate)
             with compute.active():
-                chunks = list(_chunks(search, images, index, size, folder, tell))
+                chunks = list(_attack_chunks(search, images, index, size, folder, on_progress))
                 arrays = result_arrays(chunks, threat, float32_logits)
             seconds = time.perf_counter() - began
-            known = reported(index.numpy())
+            clean = reported(index.numpy())
             robust = AttackResult(
                 arrays,
-                result_file(arrays, chunks, threat, key, fingerprint, len(index), known, compute, seconds),
+                result_file(arrays, chunks, threat, key, fingerprint, len(index), clean, compute, seconds),
             )
             if folder is not None:
                 robust.save(folder)
@@ -106,94 +108,95 @@ def measure(
     return robust, folder
 
 
-def _chunks(
-    search: RadiusSearch, images: Split, index: torch.Tensor, size: int, folder: Path | None, tell: Tell
+def _attack_chunks(
+    search: RadiusSearch,
+    images: Split,
+    index: torch.Tensor,
+    size: int,
+    folder: Path | None,
+    on_progress: OnProgress,
 ) -> Iterator[ImageChunk]:
-    """The images attacked `size` at a time."""
+    """Attacks the images in chunks of `size`. If there is a folder, each chunk is saved there, and
+    a saved one is read or resumed."""
     for start in range(0, len(images), size):
         x = images.floats(images.images[start : start + size]).to(search.device, torch.float32)
-        y, places = images.labels[start : start + size].to(x.device), index[start : start + size].to(x.device)
-        yield _chunk(search, x, y, places, folder, start, partial(_tell_from, tell, start, len(images)))
-        tell(start + len(x), len(images))
+        y = images.labels[start : start + size].to(x.device)
+        positions = index[start : start + size].to(x.device)
+        finished = None if folder is None else folder / "chunks" / f"{start:07d}.npz"
+        if finished is not None and finished.exists():
+            yield search.open_chunk(x, y, positions, finished)
+        else:
+            state = None if finished is None else finished.with_name(f"{start:07d}.under-way.npz")
+            chunk = search.search_chunk(
+                x,
+                y,
+                positions,
+                state=state,
+                on_progress=lambda decided, start=start: on_progress(start + decided, len(images)),  # type: ignore[misc]
+            )
+            if finished is not None and state is not None:
+                save_chunk(finished, chunk)
+                state.unlink(missing_ok=True)
+            yield chunk
+        on_progress(start + len(x), len(images))
 
 
-def _tell_from(tell: Tell, before: int, total: int, some: int) -> None:
-    tell(before + some, total)
-
-
-def _chunk(
-    search: RadiusSearch,
-    x: Any,
-    y: Any,
-    places: Any,
-    folder: Path | None,
-    start: int,
-    tell: Callable[[int], None],
-) -> ImageChunk:
-    """The search on these images, kept in the folder; found there, it is read or goes on."""
-    if folder is None:
-        return search.of(x, y, places, tell=tell)
-    done, state = folder / "chunks" / f"{start:07d}.npz", folder / "chunks" / f"{start:07d}.under-way.npz"
-    if done.exists():
-        return search.begun(x, y, places, done)
-    chunk = search.of(x, y, places, state=state, tell=tell)
-    save_chunk(done, chunk)
-    state.unlink(missing_ok=True)
-    return chunk
-
-
-def _settled(
+def _compute_and_chunk_size(
     model: nn.Module,
     images: Split,
     threat: ThreatModel,
     folder: Path | None,
     fingerprint: str,
-    earlier: Iterator[str],
+    old_fingerprints: Iterator[str],
 ) -> tuple[AttackCompute, int]:
-    """How the search runs and how many images a chunk has: as an earlier attempt settled it, else
-    by measuring."""
+    """The settings of the attack's computation and the number of images in a chunk. They are
+    measured, or read from the folder of an interrupted attack. Raises ConfigError if that attacked
+    another model."""
     file = folder / "chunks" / "settled.json" if folder is not None else None
     if file is not None and file.exists():
-        kept = read_json(file)
-        if kept["fingerprint"] in chain([fingerprint], earlier):
-            return AttackCompute(**kept["steering"]), int(kept["chunk"])
+        saved = read_json(file)
+        if saved["fingerprint"] in chain([fingerprint], old_fingerprints):
+            return AttackCompute(**saved["steering"]), int(saved["chunk"])
         raise ConfigError(
-            f"{folder} holds a search that was begun on another model; choose another folder, or delete it"
+            f"{folder} holds an unfinished attack on another model; choose another folder, or delete it"
         )
-    first = next((p for p in model.parameters()), torch.empty(0))
-    x = images.floats(images.images[:512]).to(first.device, torch.float32)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    x = images.floats(images.images[:512]).to(device, torch.float32)
     passes = threat.config.eot_samples
     if passes == "auto":
         passes = 1 if agrees_with_itself(model, x[:32]) <= AGREE else RANDOM_PASSES
     with torch.random.fork_rng(devices=[]):
         compute = autotune_attack(model, x, passes=passes)
-    each = compute.seconds * max([_gradients(one) for one in (*threat.attempts, *threat.alone)], default=1.0)
-    size = int(CHUNK_SECONDS / max(each, 1e-9)) // 32 * 32
+    gradients = max([_gradients(attack) for attack in (*threat.attempts, *threat.alone)], default=1.0)
+    size = int(CHUNK_SECONDS / max(compute.seconds * gradients, 1e-9)) // 32 * 32
     size = min(max(size, SMALLEST_CHUNK), LARGEST_CHUNK)
     if file is not None:
         write_json(file, {"fingerprint": fingerprint, "steering": compute.as_json(), "chunk": size})
     return compute, size
 
 
-def _gradients(each: BoundAttack) -> float:
-    """About how many gradients an attack takes for an image that it does not break, a forward pass
-    counting a third: as the attack says it (`cost` beside it), else by its options."""
-    told = registry.answer_beside(each.bound, "cost")
-    if told is not None:
-        return max(float(told), 1.0)
-    options = each.bound.all_options
+def _gradients(attack: BoundAttack) -> float:
+    """An estimate of the gradients that an attack computes for an image that it does not break. A
+    forward pass counts as a third. The estimate comes from the function `cost` beside the attack,
+    or else from its options."""
+    cost = registry.answer_beside(attack.bound, "cost")
+    if cost is not None:
+        return max(float(cost), 1.0)
+    options = attack.bound.all_options
     steps = float(options.get("steps") or 1) * float(options.get("restarts") or 1)
     return max(steps, float(options.get("queries") or 0) / 3, 1.0)
 
 
 def _digest(model: nn.Module, home: Callable[[str], str] | None = None) -> str:
-    """Changes with the architecture, the plain attributes of every module, and every parameter and buffer.
+    """A hash of the architecture, the plain attributes of every module, and all parameters and
+    buffers.
 
-    A class counts by its name, wherever it lies; with `home`, a function of the module's path, also by that.
+    Of a class, only the name counts, not the module that defines it. With `home`, a function from
+    the path of that module to a name, this name counts too.
     """
     digest = hashlib.sha256()
     for name, module in model.named_modules():
-        plain_ones = {
+        plain_attributes = {
             k: v
             for k, v in vars(module).items()
             if k != "training" and isinstance(v, bool | int | float | str | tuple)
@@ -203,7 +206,7 @@ def _digest(model: nn.Module, home: Callable[[str], str] | None = None) -> str:
             if home is None
             else f"{home(type(module).__module__)}.{type(module).__qualname__}"
         )
-        digest.update(f"{name} {kind} {sorted(plain_ones.items())!r}".encode())
+        digest.update(f"{name} {kind} {sorted(plain_attributes.items())!r}".encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(value.detach().cpu().double().numpy()).data)
@@ -212,29 +215,31 @@ def _digest(model: nn.Module, home: Callable[[str], str] | None = None) -> str:
 
 def _fingerprints(request: str, model: nn.Module, surrogate: nn.Module | None) -> Iterator[str]:
     """The fingerprint of an attack on this model, then those that version 0.1.0 may have written
-    for the same one.
+    for the same attack.
 
-    That version also hashed where each class was defined. Its own plug-ins lay elsewhere, and the
-    user's classes may have been defined in a script.
+    That version also hashed the module that defines each class. Its plug-ins were in other modules,
+    and the user's classes may have been defined in a script.
     """
     homes: list[Callable[[str], str] | None] = [
         None,
         _home_in_0_1,
-        lambda path: _home_in_0_1(path, own="__main__"),
+        lambda path: _home_in_0_1(path, user_module="__main__"),
     ]
     for home in homes:
         yield fingerprint_of(
-            [request, *(None if each is None else _digest(each, home) for each in (model, surrogate))]
+            [request, *(None if net is None else _digest(net, home) for net in (model, surrogate))]
         )
 
 
-def _home_in_0_1(path: str, own: str | None = None) -> str:
-    if own is not None and path.partition(".")[0] not in (
+def _home_in_0_1(path: str, user_module: str | None = None) -> str:
+    """The path of a module in version 0.1.0; `user_module` replaces the path of a user's own
+    one."""
+    if user_module is not None and path.partition(".")[0] not in (
         "torch",
         "torchvision",
         "timm",
         "open_clip",
         "stresslens",
     ):
-        return own
+        return user_module
     return path.replace("stresslens.plugins.", "stresslens.", 1)

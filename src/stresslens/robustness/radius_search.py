@@ -1,5 +1,9 @@
-"""Every image's smallest broken radius: the largest radius first, then downwards from what broke
-it, nothing decided done twice."""
+"""Radius search: finds the minimal radius of every image, from the largest radius downwards.
+
+The minimal radius of an image is the smallest attacked radius at which an attack breaks it. The
+search uses every adversarial image for all radii that its size allows, so no radius of an image is
+decided twice.
+"""
 
 from __future__ import annotations
 
@@ -23,60 +27,79 @@ from stresslens.core.files import read_arrays, write_atomically
 from stresslens.robustness.attack_batch import AttackBatch, VerdictModel, batched_logits
 from stresslens.robustness.autotune import RESOLVED, AttackCompute, step_of
 
-KEPT = ("clean", "high", "low", "x_adv", "after", "by", "steps", "ranks", "valid", "ladder")
+SAVED_ARRAYS = {
+    "clean": "clean_logits",
+    "high": "broken_level",
+    "low": "robust_level",
+    "x_adv": "x_adv",
+    "after": "adversarial_logits",
+    "by": "broken_by",
+    "steps": "steps",
+    "ranks": "ranks",
+    "valid": "valid",
+    "ladder": "ladder",
+}
+"""The arrays of a chunk's npz file, and the fields of `ImageChunk` that they hold."""
 SAVE_SECONDS = 10.0
-"""After so long what was found is saved within a chunk, as soon as an attack is done."""
+"""The search saves an unfinished chunk after the first attack that ends this long after the last
+save."""
 
 
 @dataclass
 class ImageChunk:
-    """A fixed set of n images and what is known of each: the unit of work, of compaction and of resuming."""
+    """n images, and what is known of each. The search computes, batches and resumes by chunks.
+
+    A level is a position in the ascending list of radii above 0.
+    """
 
     x: Tensor
     y: Tensor
-    places: Tensor
-    """Where the images stand in their split: what random draws follow from."""
-    clean: Tensor
-    """(n, K) logits, in float32."""
+    positions: Tensor
+    """(n,) positions of the images in their split. Random draws depend on them."""
+    clean_logits: Tensor
+    """(n, K) logits of the original images, float32."""
     target: Tensor | None
-    high: Tensor
-    """(n,) place of the smallest radius at which an image is known to be broken; the number of
-    radii where none is known."""
-    low: Tensor
-    """(n,) place of the largest radius that an image is known to survive, -1 where none."""
+    broken_level: Tensor
+    """(n,) the lowest level at which the image is known to be broken; the number of levels if none
+    is known."""
+    robust_level: Tensor
+    """(n,) the highest level at which the attacks are known to fail; -1 if none is known."""
     x_adv: Tensor
-    after: Tensor
-    """(n, K) the verdict on x_adv where the image is broken."""
-    by: Tensor
+    adversarial_logits: Tensor
+    """(n, K) logits of x_adv, float32; meaningful where the image is broken."""
+    broken_by: Tensor
+    """(n,) position of the attack in `ThreatModel.names`; -1 if no attack broke the image."""
     steps: Tensor
     ranks: Tensor
-    """(attacks alone, radii, n) how many classes the returned image has before the true one."""
+    """(individual attacks, radii, n) how many classes the model ranks before the true class on the
+    returned image; -1 before the attack has run."""
     valid: Tensor
-    """(attacks alone, radii, n) whether it lies in ball and box."""
+    """(individual attacks, radii, n) whether the returned image is inside ball and box."""
     ladder: Tensor
-    """(attacks alone, radii, C, H, W) the chunk's first image as it was returned."""
+    """(individual attacks, radii, C, H, W) the returned images of the first image of the chunk."""
     traces: list[Trace] = field(default_factory=list)
-    under_way: dict[str, Any] = field(default_factory=dict)
-    """The round that is going on, as far as it was saved: the next attack, and its search."""
+    unfinished_round: dict[str, Any] = field(default_factory=dict)
+    """The saved state of a round that was interrupted: its next attack, and what it has found."""
 
     @property
     def right(self) -> Tensor:
-        return self.clean.argmax(1) == self.y
+        """(n,) whether the model classifies the original image correctly."""
+        return self.clean_logits.argmax(1) == self.y
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As they are saved; `read_into` is the way back."""
-        arrays = {name: getattr(self, name).cpu().numpy() for name in KEPT}
-        under_way = {
-            f"round_{name}": torch.as_tensor(value).cpu().numpy() for name, value in self.under_way.items()
+        """The arrays that `save_chunk` writes and `read_into` reads."""
+        arrays = {name: getattr(self, field_).cpu().numpy() for name, field_ in SAVED_ARRAYS.items()}
+        round_ = {
+            f"round_{name}": torch.as_tensor(value).cpu().numpy()
+            for name, value in self.unfinished_round.items()
         }
-        return (
-            arrays | under_way | {"traces": np.array(json.dumps([trace.as_json() for trace in self.traces]))}
-        )
+        return arrays | round_ | {"traces": np.array(json.dumps([trace.as_json() for trace in self.traces]))}
 
     def read_into(self, arrays: dict[str, np.ndarray]) -> None:
-        for name in KEPT:
-            setattr(self, name, torch.from_numpy(arrays[name]).to(self.x.device))
-        self.under_way = {
+        """Overwrites the fields with saved arrays."""
+        for name, field_ in SAVED_ARRAYS.items():
+            setattr(self, field_, torch.from_numpy(arrays[name]).to(self.x.device))
+        self.unfinished_round = {
             name.removeprefix("round_"): torch.from_numpy(value).to(self.x.device)
             for name, value in arrays.items()
             if name.startswith("round_")
@@ -85,7 +108,7 @@ class ImageChunk:
 
 
 class RadiusSearch:
-    """The search over radii for one chunk at a time."""
+    """Searches the minimal radii of one chunk of images after another."""
 
     def __init__(
         self,
@@ -96,7 +119,7 @@ class RadiusSearch:
         *,
         surrogate: nn.Module | None = None,
     ) -> None:
-        """`model` is held still and on its device."""
+        """`model` must be frozen (`attacked`) and on its device."""
         self.float32_logits, self.threat, self.compute, self.surrogate = (
             float32_logits,
             threat,
@@ -104,78 +127,84 @@ class RadiusSearch:
             surrogate,
         )
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.plain = compute.model(model, "float32")
-        self.narrow = compute.model(model) if compute.precision == "bfloat16" else self.plain
+        self.float32_model = compute.model(model, "float32")
+        self.fast_model = compute.model(model) if compute.precision == "bfloat16" else self.float32_model
         self._saved_at = 0.0
-        self.levels = torch.tensor([eps for eps in threat.radii if eps > 0], dtype=torch.float32)
+        self.radii = torch.tensor([eps for eps in threat.radii if eps > 0], dtype=torch.float32)
 
-    def of(
+    def search_chunk(
         self,
         x: Tensor,
         y: Tensor,
-        places: Tensor,
+        positions: Tensor,
         *,
         state: Path | None = None,
-        tell: Callable[[int], None] = lambda decided: None,
+        on_progress: Callable[[int], None] = lambda decided: None,
     ) -> ImageChunk:
-        """The whole search. With `state`, a file, what is done is saved there on the way, and gone
-        on with; `tell` is told how many images are decided."""
-        chunk = self.begun(x, y, places, state)
+        """Runs the whole search on images x (n, C, H, W) with labels y (n,).
+
+        The search saves its progress in the file `state` if one is given, and resumes from it.
+        `on_progress` receives the number of images whose minimal radius is decided.
+        """
+        chunk = self.open_chunk(x, y, positions, state)
         self._saved_at = time.perf_counter()
-        self._alone(chunk, state)
-        self._slip(chunk, torch.arange(len(x), device=x.device)[chunk.high < len(self.levels)])
-        while len(open_ := self._open(chunk)) and self.threat.attempts:
-            unbroken = open_[
-                chunk.high[open_] == len(self.levels)
-            ]  # by themselves: they have no adversarial to start from
-            self._round(chunk, unbroken if len(unbroken) else open_, state)
-            tell(int(len(x) - len(self._open(chunk))))
+        self._run_individual_attacks(chunk, state)
+        broken = torch.arange(len(x), device=x.device)[chunk.broken_level < len(self.radii)]
+        self._lower_by_projection(chunk, broken)
+        while len(undecided := self._undecided(chunk)) and self.threat.attempts:
+            # unbroken images have no adversarial image to start from: they get rounds of their own
+            unbroken = undecided[chunk.broken_level[undecided] == len(self.radii)]
+            self._run_protocol(chunk, unbroken if len(unbroken) else undecided, state)
+            on_progress(int(len(x) - len(self._undecided(chunk))))
         return chunk
 
-    def begun(self, x: Tensor, y: Tensor, places: Tensor, state: Path | None) -> ImageChunk:
-        """A chunk before anything is known of it, or as it was saved."""
-        n, levels, alone = len(x), len(self.levels), self.threat.alone
+    def open_chunk(self, x: Tensor, y: Tensor, positions: Tensor, saved: Path | None) -> ImageChunk:
+        """A chunk without any attack, or the one in the file `saved` if that exists."""
+        n, levels, individual = len(x), len(self.radii), self.threat.alone
         clean = batched_logits(self.float32_logits, x)
-        widest = max((len(each.radii) for each in alone), default=0)
+        most_radii = max((len(attack.radii) for attack in individual), default=0)
         right = clean.argmax(1) == y
-        high = torch.where(right, levels, 0)
-        target = targets_of(self.threat.target, clean, y, Draws(mix(self.threat.seed, 99), places))
-        low = torch.where(right, -1, levels)
-        if self.threat.targeted_success and target is not None:  # nobody can be driven to where he is
-            low = torch.where(right & (target == y), levels - 1, low)
-        ranks = torch.full((len(alone), widest, n), -1, dtype=torch.int64, device=x.device)
+        broken_level = torch.where(right, levels, 0)
+        target = targets_of(self.threat.target, clean, y, Draws(mix(self.threat.seed, 99), positions))
+        robust_level = torch.where(right, -1, levels)
+        if self.threat.targeted_success and target is not None:
+            # an image that the model already predicts as the target cannot be attacked towards it
+            robust_level = torch.where(right & (target == y), levels - 1, robust_level)
+        ranks = torch.full((len(individual), most_radii, n), -1, dtype=torch.int64, device=x.device)
         chunk = ImageChunk(
             x,
             y,
-            places,
+            positions,
             clean,
             target,
-            high,
-            low,
-            x.clone(),
-            clean.clone(),
-            torch.full((n,), -1, dtype=torch.int64, device=x.device),
-            torch.zeros(n, dtype=torch.int64, device=x.device),
-            ranks,
-            torch.zeros_like(ranks, dtype=torch.bool),
-            x[:1].expand(len(alone), widest, *x.shape[1:]).clone(),
+            broken_level,
+            robust_level,
+            x_adv=x.clone(),
+            adversarial_logits=clean.clone(),
+            broken_by=torch.full((n,), -1, dtype=torch.int64, device=x.device),
+            steps=torch.zeros(n, dtype=torch.int64, device=x.device),
+            ranks=ranks,
+            valid=torch.zeros_like(ranks, dtype=torch.bool),
+            ladder=x[:1].expand(len(individual), most_radii, *x.shape[1:]).clone(),
         )
-        if state is not None and state.exists():
-            chunk.read_into(read_arrays(state, ""))
+        if saved is not None and saved.exists():
+            chunk.read_into(read_arrays(saved, ""))
         return chunk
 
-    def _open(self, chunk: ImageChunk) -> Tensor:
-        """The images with a radius left between what they survive and what breaks them."""
-        return (chunk.high - chunk.low > 1).nonzero().flatten()
+    def _undecided(self, chunk: ImageChunk) -> Tensor:
+        """Rows of the images that still have a radius between the robust and the broken level."""
+        return (chunk.broken_level - chunk.robust_level > 1).nonzero().flatten()
 
-    def _alone(self, chunk: ImageChunk, state: Path | None) -> None:
-        """Each attack by itself at each of its radii, run to its end on every image."""
-        for place, each in enumerate(self.threat.alone):
-            for level, eps in enumerate(each.radii):
+    def _run_individual_attacks(self, chunk: ImageChunk, state: Path | None) -> None:
+        """Runs each individual attack to its end, at each of its radii, on every image."""
+        for place, attack in enumerate(self.threat.alone):
+            for level, eps in enumerate(attack.radii):
                 if bool((chunk.ranks[place, level] >= 0).all()):
                     continue
-                target = targets_of(each.target, chunk.clean, chunk.y, self._draws(chunk, place, level))
-                search = AttackBatch(
+                target = targets_of(
+                    attack.target, chunk.clean_logits, chunk.y, self._draws(chunk, place, level)
+                )
+                batch = AttackBatch(
                     self.float32_logits,
                     chunk.x,
                     chunk.y,
@@ -183,69 +212,71 @@ class RadiusSearch:
                     target=target,
                     drop=False,
                 )
-                trace, returned = self._attempt(
-                    each, search, self._draws(chunk, place, level), eps, None, exact=True
+                trace, returned = self._run_attack(
+                    attack, batch, self._draws(chunk, place, level), eps, None, exact=True
                 )
                 chunk.traces.append(trace)
                 logits = batched_logits(self.float32_logits, returned)
-                own = logits.gather(1, chunk.y[:, None])
+                true_logits = logits.gather(1, chunk.y[:, None])
                 others = torch.arange(logits.shape[1], device=logits.device) != chunk.y[:, None]
-                chunk.ranks[place, level] = ((logits >= own) & others).sum(1)
-                chunk.valid[place, level] = search.ball.holds(returned, chunk.x)
+                chunk.ranks[place, level] = ((logits >= true_logits) & others).sum(1)
+                chunk.valid[place, level] = batch.ball.holds(returned, chunk.x)
                 chunk.ladder[place, level] = returned[0]
                 if not self.threat.targeted_success:
-                    everything = torch.arange(len(chunk.x), device=chunk.x.device)
-                    self._keep(chunk, everything, search, torch.full_like(everything, place))
-                if self._due(state):
+                    all_rows = torch.arange(len(chunk.x), device=chunk.x.device)
+                    self._record_broken(chunk, all_rows, batch, torch.full_like(all_rows, place))
+                if self._save_is_due(state):
                     self._save(state, chunk)
 
-    def _round(self, chunk: ImageChunk, rows: Tensor, state: Path | None) -> None:
-        """The protocol on images that are still open, each at the radius below the one that is
-        known to break it."""
-        level = chunk.high[rows] - 1
-        ball = Ball(self.threat.norm, self.levels.to(rows.device)[level])
-        target = None if chunk.target is None else chunk.target[rows]
-        search = AttackBatch(
+    def _run_protocol(self, chunk: ImageChunk, rows: Tensor, state: Path | None) -> None:
+        """One round: runs the attacks of the protocol on undecided images, each image at the level
+        below its broken level."""
+        level = chunk.broken_level[rows] - 1
+        batch = self._batch_at(chunk, rows, level)
+        start = (
+            None
+            if chunk.broken_level[rows[0]] == len(self.radii)
+            else batch.ball.project(chunk.x_adv[rows], chunk.x[rows])
+        )
+        broken_by = torch.full_like(rows, -1)
+        first = self._resume_round(chunk, batch, broken_by)
+        for place, attack in list(enumerate(self.threat.attempts))[first:]:
+            before = batch.is_adversarial.clone()
+            draws = Draws(mix(self.threat.seed, place), chunk.positions[rows])
+            trace, _ = self._run_attack(attack, batch, draws, float(self.radii[level].min()), start)
+            chunk.traces.append(trace)
+            broken_by[batch.is_adversarial & ~before] = len(self.threat.alone) + place
+            if bool(batch.is_adversarial.all()):
+                break
+            if self._save_is_due(state):
+                found = {
+                    "broken": batch.is_adversarial,
+                    "x_adv": batch.x_adv,
+                    "steps": batch.steps,
+                    "by": broken_by,
+                }
+                if batch.logits is not None:
+                    found["logits"] = batch.logits
+                chunk.unfinished_round = {"next": place + 1, **found}
+                self._save(state, chunk)
+                chunk.unfinished_round = {}
+        self._record_broken(chunk, rows, batch, broken_by)
+        survived = rows[~batch.is_adversarial]
+        chunk.robust_level[survived] = chunk.broken_level[survived] - 1
+        self._lower_by_projection(chunk, rows[batch.is_adversarial])
+
+    def _batch_at(self, chunk: ImageChunk, rows: Tensor, level: Tensor) -> AttackBatch:
+        """The images `rows` (m,), each with the ball of its own `level` (m,)."""
+        return AttackBatch(
             self.float32_logits,
             chunk.x[rows],
             chunk.y[rows],
-            ball,
-            target=target,
+            Ball(self.threat.norm, self.radii.to(rows.device)[level]),
+            target=None if chunk.target is None else chunk.target[rows],
             targeted_success=self.threat.targeted_success,
         )
-        start = (
-            None
-            if chunk.high[rows[0]] == len(self.levels)
-            else ball.project(chunk.x_adv[rows], chunk.x[rows])
-        )
-        by = torch.full_like(rows, -1)
-        first = self._gone_on(chunk, search, by)
-        for place, each in list(enumerate(self.threat.attempts))[first:]:
-            before = search.is_adversarial.clone()
-            draws = Draws(mix(self.threat.seed, place), chunk.places[rows])
-            trace, _ = self._attempt(each, search, draws, float(self.levels[level].min()), start)
-            chunk.traces.append(trace)
-            by[search.is_adversarial & ~before] = len(self.threat.alone) + place
-            if bool(search.is_adversarial.all()):
-                break
-            if self._due(state):
-                found = {
-                    "broken": search.is_adversarial,
-                    "x_adv": search.x_adv,
-                    "steps": search.steps,
-                    "by": by,
-                }
-                if search.logits is not None:
-                    found["logits"] = search.logits
-                chunk.under_way = {"next": place + 1, **found}
-                self._save(state, chunk)
-                chunk.under_way = {}
-        self._keep(chunk, rows, search, by)
-        survived = rows[~search.is_adversarial]
-        chunk.low[survived] = chunk.high[survived] - 1
-        self._slip(chunk, rows[search.is_adversarial])
 
-    def _due(self, state: Path | None) -> bool:
+    def _save_is_due(self, state: Path | None) -> bool:
         return state is not None and time.perf_counter() - self._saved_at > SAVE_SECONDS
 
     def _save(self, state: Path | None, chunk: ImageChunk) -> None:
@@ -253,79 +284,77 @@ class RadiusSearch:
             save_chunk(state, chunk)
             self._saved_at = time.perf_counter()
 
-    def _gone_on(self, chunk: ImageChunk, search: AttackBatch, by: Tensor) -> int:
-        """Takes up a round that was saved half-way; returns the attack to go on with."""
-        kept, chunk.under_way = chunk.under_way, {}
-        if not kept:
+    def _resume_round(self, chunk: ImageChunk, batch: AttackBatch, broken_by: Tensor) -> int:
+        """Restores a round that was saved unfinished, if there is one. Returns the position of the
+        next attack."""
+        saved, chunk.unfinished_round = chunk.unfinished_round, {}
+        if not saved:
             return 0
-        search.is_adversarial, search.x_adv, search.steps = kept["broken"], kept["x_adv"], kept["steps"]
-        search.logits = kept.get("logits")
-        by.copy_(kept["by"])
-        return int(kept["next"])
+        batch.is_adversarial, batch.x_adv, batch.steps = saved["broken"], saved["x_adv"], saved["steps"]
+        batch.logits = saved.get("logits")
+        broken_by.copy_(saved["by"])
+        return int(saved["next"])
 
-    def _attempt(
+    def _run_attack(
         self,
-        each: BoundAttack,
-        search: AttackBatch,
+        attack: BoundAttack,
+        batch: AttackBatch,
         draws: Draws,
         eps: float,
         start: Tensor | None,
         *,
         exact: bool = False,
     ) -> tuple[Trace, Tensor]:
-        """`exact` is float32 throughout, for what is shown as it is returned."""
-        step = None if exact else step_of(each.bound, eps)
-        model = self.narrow if step is not None and step >= RESOLVED else self.plain
+        """Chooses the precision for an attack and runs it on the batch.
+
+        Steps that bfloat16 cannot resolve are taken in float32. With `exact`, all is float32,
+        because the returned images are shown as they are.
+        """
+        step = None if exact else step_of(attack.bound, eps)
+        model = self.fast_model if step is not None and step >= RESOLVED else self.float32_model
         with attacked(model, seed=mix(self.threat.seed, draws.seed)):
-            return search.attempt(
-                each.bound, model, draws, name=each.label, start=start, surrogate=self.surrogate
+            return batch.attack_unbroken(
+                attack.bound, model, draws, name=attack.label, start=start, surrogate=self.surrogate
             )
 
-    def _keep(self, chunk: ImageChunk, rows: Tensor, search: AttackBatch, by: Tensor) -> None:
-        """Writes down what a search broke: at which radius by its size, by what, and with which image."""
-        broken = search.is_adversarial.nonzero().flatten()
-        level = self._level_of(search.x_adv[broken], search.x[broken])
-        lower = level < chunk.high[rows[broken]]
+    def _record_broken(self, chunk: ImageChunk, rows: Tensor, batch: AttackBatch, broken_by: Tensor) -> None:
+        """Copies broken images from the batch to the chunk. The size of the perturbation gives the
+        level; an image that the chunk has broken at that level or below stays as it is."""
+        broken = batch.is_adversarial.nonzero().flatten()
+        level = self._level_of(batch.x_adv[broken], batch.x[broken])
+        lower = level < chunk.broken_level[rows[broken]]
         broken, level = broken[lower], level[lower]
         at = rows[broken]
-        chunk.high[at], chunk.by[at] = level, by[broken]
-        chunk.x_adv[at], chunk.steps[at] = search.x_adv[broken], search.steps[broken]
-        if search.logits is not None:
-            chunk.after[at] = search.logits[broken]
+        chunk.broken_level[at], chunk.broken_by[at] = level, broken_by[broken]
+        chunk.x_adv[at], chunk.steps[at] = batch.x_adv[broken], batch.steps[broken]
+        if batch.logits is not None:
+            chunk.adversarial_logits[at] = batch.logits[broken]
 
     def _level_of(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """(n,) the place of the smallest radius whose ball holds the image, the number of radii
-        where none does."""
-        level = torch.full((len(x),), len(self.levels), dtype=torch.int64, device=x.device)
-        for place in reversed(range(len(self.levels))):
-            level[Ball(self.threat.norm, float(self.levels[place])).holds(x_adv, x)] = place
-        return level
+        """(n,) the lowest level whose ball contains the image; the number of levels if none
+        does."""
+        lowest = torch.full((len(x),), len(self.radii), dtype=torch.int64, device=x.device)
+        for level in reversed(range(len(self.radii))):
+            lowest[Ball(self.threat.norm, float(self.radii[level])).holds(x_adv, x)] = level
+        return lowest
 
-    def _slip(self, chunk: ImageChunk, rows: Tensor) -> None:
-        """Brings broken images down radius by radius, by projecting the image that broke them, as
-        long as that still does."""
-        while len(rows := rows[chunk.high[rows] - chunk.low[rows] > 1]):
-            ball = Ball(self.threat.norm, self.levels.to(rows.device)[chunk.high[rows] - 1])
-            target = None if chunk.target is None else chunk.target[rows]
-            search = AttackBatch(
-                self.float32_logits,
-                chunk.x[rows],
-                chunk.y[rows],
-                ball,
-                target=target,
-                targeted_success=self.threat.targeted_success,
-            )
-            nearer = ball.project(chunk.x_adv[rows], chunk.x[rows])
-            rows = rows[search.check(torch.arange(len(rows), device=rows.device), nearer)]
-            chunk.x_adv[rows] = search.x_adv[search.is_adversarial]
-            if search.logits is not None:
-                chunk.after[rows] = search.logits[search.is_adversarial]
-            chunk.high[rows] -= 1
+    def _lower_by_projection(self, chunk: ImageChunk, rows: Tensor) -> None:
+        """Lowers the broken level of images without an attack: projects the adversarial image onto
+        the next smaller ball, as long as it still fools the model there."""
+        while len(rows := rows[chunk.broken_level[rows] - chunk.robust_level[rows] > 1]):
+            batch = self._batch_at(chunk, rows, chunk.broken_level[rows] - 1)
+            nearer = batch.ball.project(chunk.x_adv[rows], chunk.x[rows])
+            rows = rows[batch.check(torch.arange(len(rows), device=rows.device), nearer)]
+            chunk.x_adv[rows] = batch.x_adv[batch.is_adversarial]
+            if batch.logits is not None:
+                chunk.adversarial_logits[rows] = batch.logits[batch.is_adversarial]
+            chunk.broken_level[rows] -= 1
 
     def _draws(self, chunk: ImageChunk, *path: int) -> Draws:
-        return Draws(mix(self.threat.seed, 1, *path), chunk.places)
+        return Draws(mix(self.threat.seed, 1, *path), chunk.positions)
 
 
 def save_chunk(path: Path, chunk: ImageChunk) -> None:
+    """Writes the chunk as an npz file, atomically."""
     arrays: dict[str, Any] = chunk.arrays()
     write_atomically(path, lambda file: np.savez(file, **arrays))

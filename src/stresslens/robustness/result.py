@@ -1,5 +1,5 @@
-"""What attacking a model found, put together from its chunks: arrays with an entry an image, and
-the figures of result.json."""
+"""Attack result: minimal radii and adversarial images in result.npz, robust accuracy and its curve
+in result.json."""
 
 from __future__ import annotations
 
@@ -35,12 +35,16 @@ from stresslens.robustness.result_file import (
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What attacking a model found: arrays with one entry an image, and the figures about them.
+    """The result of an attack on n images: the arrays of result.npz and the contents of
+    result.json.
 
-    arrays: index, labels, clean_prediction, clean_confidence, smallest (0 where wrong unattacked,
-    infinite where unbroken), by (place in names, -1 unbroken), steps; of the broken ones, rows,
-    adversarials (m, C, H, W), adversarial_prediction, adversarial_confidence, size. ladder (attacks
-    alone, radii, C, H, W): the first image as each attack by itself returned it.
+    Arrays with an entry for each image (n,): index, labels, clean_prediction, clean_confidence,
+    smallest (the minimal radius: 0 if the image is misclassified without attack, infinite if it is
+    not broken), by (position of the attack in `names`, -1 if not broken), steps. Arrays with an
+    entry for each of the m broken images: rows (their positions in the arrays above), adversarials
+    (m, C, H, W), adversarial_prediction, adversarial_confidence, size (norm of the perturbation).
+    ladder (individual attacks, radii, C, H, W) holds the first image as each individual attack
+    returned it.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -48,24 +52,25 @@ class AttackResult:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The figures as result.json holds them."""
+        """The contents of result.json."""
         return self.result.as_json()
 
     @property
     def minimal_radius(self) -> np.ndarray:
-        """(n,) the smallest attacked radius at which each image is broken; infinite where none is, 0 where it is wrong
-        without an attack."""
+        """(n,) the smallest attacked radius at which each image is broken: 0 if it is misclassified
+        without attack, infinite if no attack breaks it."""
         return self.arrays["smallest"]
 
     def robust_accuracy(self, eps: float) -> Estimate:
-        """The share of images that no attack broke at any radius up to `eps`, with Wilson's interval.
+        """The robust accuracy: the share of images that are classified correctly and that no attack
+        breaks at any radius up to `eps`, with Wilson's interval.
 
         Raises ConfigError for a radius that was not attacked.
         """
         known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, eps)]
         if not known:
-            asked = ", ".join(f"{radius:g}" for radius in self.result.radii)
-            raise ConfigError(f"radius {eps:g} was not attacked; known are {asked}")
+            attacked = ", ".join(f"{radius:g}" for radius in self.result.radii)
+            raise ConfigError(f"radius {eps:g} was not attacked; known are {attacked}")
         return wilson(int((self.minimal_radius > known[0]).sum()), len(self.minimal_radius))
 
     @property
@@ -89,6 +94,7 @@ class AttackResult:
 
     @property
     def curve(self) -> Curve:
+        """The minimal radii and the attacks that broke the images, for audits."""
         names = tuple(str(name) for name in self.arrays["names"])
         return Curve(
             self.result.norm,
@@ -101,7 +107,8 @@ class AttackResult:
         )
 
     def table(self, model: str = "model") -> list[Row]:
-        """The figures of each attack by itself and of the worst case, as a table that audits read."""
+        """The accuracies without attack, in the worst case and under each individual attack, for
+        audits."""
         n, norm = self.result.n, self.result.norm
         rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm)]
         rows += [
@@ -119,13 +126,15 @@ class AttackResult:
         return list(self.result.traces)
 
     def save(self, folder: Path) -> None:
+        """Writes result.npz and result.json into `folder`."""
         arrays: dict[str, Any] = dict(self.arrays)
         write_atomically(folder / "result.npz", lambda file: np.savez_compressed(file, **arrays))
         write_json(folder / "result.json", self.result.as_json())
 
     @staticmethod
     def load(folder: Path) -> AttackResult:
-        """Raises UnreadableRun when its files are missing or damaged."""
+        """Reads the files that `save` wrote. Raises UnreadableRun if they are missing or
+        damaged."""
         return AttackResult(
             read_arrays(folder / "result.npz", f"there is no {folder / 'result.npz'}"),
             ResultFile.read(folder / "result.json"),
@@ -139,42 +148,43 @@ Robust = AttackResult
 def result_arrays(
     chunks: Sequence[ImageChunk], threat: ThreatModel, float32_logits: VerdictModel
 ) -> dict[str, np.ndarray]:
-    levels = np.array([*(eps for eps in threat.radii if eps > 0), np.inf])
+    """The arrays of `AttackResult`, joined from all chunks."""
+    radii = np.array([*(eps for eps in threat.radii if eps > 0), np.inf])
 
-    def joined(of: Callable[[ImageChunk], Any]) -> np.ndarray:
-        return np.concatenate([of(chunk).cpu().numpy() for chunk in chunks])
+    def joined(values: Callable[[ImageChunk], Any]) -> np.ndarray:
+        return np.concatenate([values(chunk).cpu().numpy() for chunk in chunks])
 
     wrong = ~joined(lambda c: c.right)
-    smallest = np.where(wrong, 0.0, levels[joined(lambda c: c.high)])
-    by = joined(lambda c: c.by)
-    broken = np.flatnonzero((by >= 0) & ~wrong & np.isfinite(smallest))
-    clean = torch.cat([c.clean for c in chunks]).double().softmax(1).cpu()
+    minimal_radius = np.where(wrong, 0.0, radii[joined(lambda c: c.broken_level)])
+    broken_by = joined(lambda c: c.broken_by)
+    broken = np.flatnonzero((broken_by >= 0) & ~wrong & np.isfinite(minimal_radius))
+    clean = torch.cat([c.clean_logits for c in chunks]).double().softmax(1).cpu()
     x_adv, x = torch.cat([c.x_adv for c in chunks])[broken], torch.cat([c.x for c in chunks])[broken]
-    after = torch.cat([c.after for c in chunks])[broken].double().softmax(1).cpu()
-    by[wrong | ~np.isfinite(smallest)] = -1
+    adversarial = torch.cat([c.adversarial_logits for c in chunks])[broken].double().softmax(1).cpu()
+    broken_by[wrong | ~np.isfinite(minimal_radius)] = -1
     ladder = chunks[0].ladder
-    of_ladder = batched_logits(float32_logits, ladder.flatten(0, 1)).double().softmax(1).cpu()
+    on_ladder = batched_logits(float32_logits, ladder.flatten(0, 1)).double().softmax(1).cpu()
     return {
-        "index": joined(lambda c: c.places),
+        "index": joined(lambda c: c.positions),
         "labels": joined(lambda c: c.y),
         "clean_prediction": clean.argmax(1).numpy(),
         "clean_confidence": clean.amax(1).numpy().astype(np.float32),
-        "smallest": smallest,
-        "by": by,
+        "smallest": minimal_radius,
+        "by": broken_by,
         "names": np.array(threat.names, dtype=np.str_),
         "steps": joined(lambda c: c.steps),
         "rows": broken,
         "adversarials": x_adv.cpu().numpy(),
-        "adversarial_prediction": after.argmax(1).numpy(),
-        "adversarial_confidence": after.amax(1).numpy().astype(np.float32),
+        "adversarial_prediction": adversarial.argmax(1).numpy(),
+        "adversarial_confidence": adversarial.amax(1).numpy().astype(np.float32),
         "ladder": ladder.cpu().numpy(),
         "ladder_size": Ball(threat.norm, 0.0)
         .size((ladder - chunks[0].x[0]).flatten(0, 1))
         .reshape(ladder.shape[:2])
         .cpu()
         .numpy(),
-        "ladder_prediction": of_ladder.argmax(1).reshape(ladder.shape[:2]).numpy(),
-        "ladder_confidence": of_ladder.amax(1).reshape(ladder.shape[:2]).numpy(),
+        "ladder_prediction": on_ladder.argmax(1).reshape(ladder.shape[:2]).numpy(),
+        "ladder_confidence": on_ladder.amax(1).reshape(ladder.shape[:2]).numpy(),
         "size": Ball(threat.norm, 0.0).size(x_adv - x).double().cpu().numpy(),
     }
 
@@ -190,7 +200,9 @@ def result_file(
     compute: AttackCompute,
     seconds: float,
 ) -> ResultFile:
-    n, smallest = len(arrays["labels"]), arrays["smallest"]
+    """The contents of result.json; `reported` is the clean accuracy that the model's record has,
+    and `seconds` is the duration of the attack."""
+    n, minimal_radius = len(arrays["labels"]), arrays["smallest"]
     traces = _merged([trace for chunk in chunks for trace in chunk.traces])
     return ResultFile(
         version=__version__,
@@ -199,29 +211,29 @@ def result_file(
         norm=threat.norm,
         radii=list(threat.radii),
         protocol=threat.protocol,
-        attacks=[DescribedAttack(**_described(each)) for each in threat.attempts],
+        attacks=[DescribedAttack(**_described(attack)) for attack in threat.attempts],
         split=threat.config.split,
         n=n,
         asked=n_requested,
         seed=threat.seed,
         target=threat.target,
         aimed=threat.targeted_success,
-        classes=int(chunks[0].clean.shape[1]),
-        clean=wilson(int((smallest > 0).sum()), n),
+        classes=int(chunks[0].clean_logits.shape[1]),
+        clean=wilson(int((minimal_radius > 0).sum()), n),
         reported_clean=reported,
         curve=[
             CurveLevel(
                 eps=eps,
-                robust=wilson(int((smallest > eps).sum()), n),
+                robust=wilson(int((minimal_radius > eps).sum()), n),
                 newly_broken_by={
                     name: int(count)
                     for place, name in enumerate(threat.names)
-                    if (count := ((smallest == eps) & (arrays["by"] == place)).sum())
+                    if (count := ((minimal_radius == eps) & (arrays["by"] == place)).sum())
                 },
             )
             for eps in threat.radii
         ],
-        individual_attacks=[_individual(place, each, chunks) for place, each in enumerate(threat.alone)],
+        individual_attacks=[_individual(place, attack, chunks) for place, attack in enumerate(threat.alone)],
         traces=traces,
         compute=compute,
         cost=AttackCost(
@@ -234,18 +246,19 @@ def result_file(
     )
 
 
-def _individual(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> IndividualAttackCurve:
+def _individual(place: int, attack: BoundAttack, chunks: Sequence[ImageChunk]) -> IndividualAttackCurve:
+    """The accuracies under the individual attack at position `place` of the threat model."""
     rows = []
-    for level, eps in enumerate(each.radii):
+    for level, eps in enumerate(attack.radii):
         ranks = torch.cat([chunk.ranks[place, level] for chunk in chunks])
         valid = torch.cat([chunk.valid[place, level] for chunk in chunks])
         wrong = torch.cat([~chunk.right for chunk in chunks])
-        n, classes = len(ranks), chunks[0].clean.shape[1]
+        n, classes = len(ranks), chunks[0].clean_logits.shape[1]
         silent = sum(
             t.silent
             for chunk in chunks
             for t in chunk.traces
-            if t.attack == each.label and t.eps == np.float32(eps)
+            if t.attack == attack.label and t.eps == np.float32(eps)
         )
         rows.append(
             IndividualAttackRow(
@@ -257,22 +270,22 @@ def _individual(place: int, each: BoundAttack, chunks: Sequence[ImageChunk]) -> 
                 silent=silent,
             )
         )
-    return IndividualAttackCurve(**_described(each), attack=each.value, target=each.target, rows=rows)
+    return IndividualAttackCurve(**_described(attack), attack=attack.value, target=attack.target, rows=rows)
 
 
-def _described(each: BoundAttack) -> dict[str, Any]:
-    name = each.bound.function.__name__
-    value = each.value if isinstance(each.value, dict) else {each.value: {}}
-    return {"name": name, "label": each.label, "options": dict(next(iter(value.values())) or {})}
+def _described(attack: BoundAttack) -> dict[str, Any]:
+    name = attack.bound.function.__name__
+    value = attack.value if isinstance(attack.value, dict) else {attack.value: {}}
+    return {"name": name, "label": attack.label, "options": dict(next(iter(value.values())) or {})}
 
 
 def _merged(traces: Sequence[Trace]) -> list[Trace]:
-    """The traces of all chunks, one for each attack and radius, counts added up."""
-    together: dict[tuple[str, float], Trace] = {}
+    """The traces of all chunks, merged to one for each attack and radius; counts are added."""
+    merged: dict[tuple[str, float], Trace] = {}
     for trace in traces:
-        known = together.get((trace.attack, trace.eps))
-        if known is None:
-            together[trace.attack, trace.eps] = replace(trace)
+        total = merged.get((trace.attack, trace.eps))
+        if total is None:
+            merged[trace.attack, trace.eps] = replace(trace)
             continue
         counted = (
             "n",
@@ -285,16 +298,16 @@ def _merged(traces: Sequence[Trace]) -> list[Trace]:
             "forwards",
         )
         for name in (*counted, "followed", "rising", "seconds"):
-            setattr(known, name, getattr(known, name) + getattr(trace, name))
-        known.excess = max(known.excess, trace.excess)
-    return list(together.values())
+            setattr(total, name, getattr(total, name) + getattr(trace, name))
+        total.excess = max(total.excess, trace.excess)
+    return list(merged.values())
 
 
 def threat_settings(threat: ThreatModel) -> dict[str, Any]:
-    """All that a result depends on besides the model and the images, as JSON writes it."""
+    """The settings that a result depends on besides the model and the images, as in JSON."""
     return {
         **{key: value for key, value in threat.settings.items() if key != "alone"},
         "radii": list(threat.radii),
-        "attempts": [[each.label, each.value] for each in threat.attempts],
-        "alone": [[each.label, each.value, each.target, list(each.radii)] for each in threat.alone],
+        "attempts": [[attack.label, attack.value] for attack in threat.attempts],
+        "alone": [[attack.label, attack.value, attack.target, list(attack.radii)] for attack in threat.alone],
     }

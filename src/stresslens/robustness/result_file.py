@@ -1,4 +1,4 @@
-"""robustness/<key>/result.json: what attacking a model found."""
+"""Schema of robustness/<key>/result.json: robust accuracies, attacks, findings and traces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stresslens.robustness.autotune import AttackCompute
 
 
 def _with_infinity(values: Any) -> Any:
-    """JSON has no infinity: an excess that is not finite was written as null."""
+    """Reads the excess null as infinity, which JSON cannot hold."""
     if isinstance(values, dict) and values.get("excess", 0.0) is None:
         return values | {"excess": math.inf}
     return values
@@ -27,7 +27,7 @@ TraceFacts = Annotated[Trace, BeforeValidator(_with_infinity), PlainSerializer(T
 
 
 class DescribedAttack(JsonFile):
-    """An attack: the name of its function, what it is called in tables, and the options given."""
+    """An attack: the name of its function, its label in tables, and the options that were given."""
 
     name: str = ""
     label: str = ""
@@ -35,8 +35,8 @@ class DescribedAttack(JsonFile):
 
 
 class CurveLevel(JsonFile):
-    """The worst case of all attacks at a radius; `newly_broken_by` counts the images that each
-    attack broke here and at no smaller radius."""
+    """Robust accuracy at a radius, in the worst case over all attacks. `newly_broken_by` counts,
+    for each attack, the images that it broke and whose minimal radius this is."""
 
     eps: float
     robust: Figure
@@ -44,8 +44,9 @@ class CurveLevel(JsonFile):
 
 
 class IndividualAttackRow(JsonFile):
-    """`accuracy` is of the images as the attack returned them; `valid` counts only those inside
-    ball and box as broken."""
+    """One radius of an individual attack. `accuracy` and `top5` are those on the returned images.
+    In `valid`, an image counts as broken only if the returned image is inside ball and box.
+    `outside` is the number of images outside; for `silent`, see `core.evidence.Trace`."""
 
     eps: float
     accuracy: Figure
@@ -56,8 +57,8 @@ class IndividualAttackRow(JsonFile):
 
 
 class IndividualAttackCurve(DescribedAttack):
-    """One attack by itself, run to its end at each radius. `attack` is the plug-in as the settings
-    name it."""
+    """An individual attack, run to its end at each radius. `attack` is the plug-in as the settings
+    give it."""
 
     attack: str | dict[str, Any] = ""
     target: Any = None
@@ -69,7 +70,7 @@ class IndividualAttackCurve(DescribedAttack):
 
 
 class AttackCost(JsonFile):
-    """Gradients and forward passes count images; the audits have their own seconds."""
+    """Gradients and forward passes are counted by image. `seconds` does not include the audits."""
 
     seconds: float | None = None
     forwards: int | None = None
@@ -78,7 +79,11 @@ class AttackCost(JsonFile):
 
 
 class ResultFile(JsonFile):
-    """robustness/<key>/result.json."""
+    """robustness/<key>/result.json.
+
+    `asked` is the number of images to attack, `n` the number that was attacked. `aimed`: only the
+    target counts as success. `reported_clean` is the clean accuracy in the record of the run.
+    """
 
     OLD_KEYS = {"individual_attacks": "alone"}
 

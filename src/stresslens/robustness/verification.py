@@ -1,12 +1,14 @@
-"""Anybody's adversarial images counted again: ball and box, labels, dropped images, and the model's
-answers in float32."""
+"""Verification of adversarial images: recounts the robust accuracy from given adversarial images.
+
+Checks ball and box, labels and dropped images, and predicts every image again in float32.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,35 +33,34 @@ NAMES = {
     "radius": ("smallest", "eps", "epsilon", "radius"),
     "norm": ("norm",),
 }
-"""What arrays of a file are taken for what."""
+"""The accepted names of each array in an npz file; the first one found counts."""
 EIGHT_BIT = 1 / 255
 
 
 @dataclass(frozen=True)
 class Verification:
-    """A recount. `broken` (n,) which images are broken by an adversarial that holds; `robust` the
-    share of the images that none breaks."""
+    """The result of a recount over n images."""
 
     broken: np.ndarray
+    """(n,) whether a valid adversarial image breaks the image."""
     given: int
-    """Adversarial images that were counted again: n, or fewer where a result keeps only those that
-    broke something."""
+    """The number of adversarial images: n, or fewer if the file keeps only those that broke an
+    image."""
     robust: Estimate
+    """Robust accuracy: the share of images that are classified correctly and not broken."""
     clean: Estimate
     findings: list[Finding]
     norm: Norm
     eps: float
     largest: float
-    """The largest perturbation among those that fool the model."""
+    """The largest norm of a perturbation that breaks an image."""
 
 
 def read_adversarials(path: Path) -> dict[str, Any]:
-    """The arrays of an npz file by what they are. Raises UnreadableRun, and ConfigError when there
-    are no adversarial images."""
+    """The arrays of an npz file, by the keys of `NAMES`. Raises UnreadableRun, and ConfigError if
+    it holds no adversarial images."""
     arrays = read_arrays(path, f"there is no {path}")
-    found = {
-        what: arrays[name] for what, names in NAMES.items() for name in reversed(names) if name in arrays
-    }
+    found = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
     if "adversarials" not in found:
         names = ", ".join(NAMES["adversarials"])
         raise ConfigError(
@@ -76,26 +77,28 @@ def verify(
     *,
     norm: Norm = "linf",
     eps: float | Any,
-    asked: int | None = None,
+    n_requested: int | None = None,
     claimed: float | None = None,
 ) -> Verification:
-    """Counts adversarial images (m, C, H, W) of `images` (m, C, H, W) with the true `labels` (m,) again.
+    """Recounts adversarial images (m, C, H, W) of `images` (m, C, H, W) with the true `labels`
+    (m,).
 
-    `eps` is a radius, or one for each image; `asked` how many images the figure was to be about
-    (default m), `claimed` the robust accuracy that was published. An image counts as broken when
-    its adversarial lies in ball and box and the model, in float32 and evaluation mode, answers
-    anything but the label. Raises ConfigError and DataError for what cannot be read.
+    `eps` is one radius, or one for each image. `n_requested` is the number of images that the
+    attack was given (default m), `claimed` the published robust accuracy. The criterion: an image
+    is broken if its adversarial image is inside ball and box and the model, in float32 and
+    evaluation mode, does not predict the label. Raises ConfigError and DataError for wrong
+    arguments.
     """
     originals = check_inputs(model, images, labels)
     candidates, as_bytes = _candidates(adversarials, (len(originals), *originals.shape))
     listed = torch.ones(len(originals), dtype=torch.bool)
-    return _recounted(
+    return _recount(
         model,
         originals,
         candidates,
         listed,
         Ball(norm, _radius(norm, eps, len(originals))),
-        asked,
+        n_requested,
         claimed,
         as_bytes,
     )
@@ -110,100 +113,106 @@ def verify_run(
     eps: float | None,
     claimed: float | None = None,
 ) -> Verification:
-    """The adversarials of a file against a run's model and split: the originals by the file's own
-    `images`, else by its `index` into the split, else in file order.
+    """Recounts the adversarial images of a file (`read_adversarials`) with a run's model and split.
 
-    With `rows` it is a result of stresslens: every image of `index` is judged, and adversarials are
-    kept of those at `rows` alone. Raises ConfigError and DataError for what cannot be read.
+    The originals are the file's `images`, or else the images at its `index` in the split, or else
+    the first images of the split. A file with `rows` is a result of stresslens: all images of
+    `index` count, and the file has adversarial images for those at `rows` only. Raises ConfigError
+    and DataError for a file that does not fit.
     """
     norm = norm or (str(found["norm"]) if "norm" in found else None)  # type: ignore[assignment]
     if norm is None:
         raise ConfigError("the file names no norm; give --norm linf, l2 or l1")
     if eps is None and "radius" not in found:
         raise ConfigError("the file names no radius; give --eps")
-    index = _places(found["index"], "index", len(split)) if "index" in found else None
+    index = _positions(found["index"], "index", len(split)) if "index" in found else None
     if "rows" in found:
-        own = split.select(torch.arange(len(split)) if index is None else index)
-        result = _of_result(model, own, found, norm, eps, claimed)
+        selected = split.select(torch.arange(len(split)) if index is None else index)
+        result = _recount_result(model, selected, found, norm, eps, claimed)
     else:
         adversarials, radius = found["adversarials"], found["radius"] if eps is None else eps
         m = len(adversarials) if np.ndim(adversarials) else 0
-        images, labels = (found.get(what) for what in ("images", "labels"))
+        images, labels = found.get("images"), found.get("labels")
         if images is not None and (np.ndim(images) < 3 or len(images) != m):
             images = None
-        places = torch.arange(min(m, len(split))) if index is None else index
-        if len(places) != m and (images is None or labels is None or index is not None):
+        positions = torch.arange(min(m, len(split))) if index is None else index
+        if len(positions) != m and (images is None or labels is None or index is not None):
             raise DataError(
-                f"{m} adversarial images but {len(places)} places in the split; add `images` and `labels`, or `index`"
+                f"{m} adversarial images but {len(positions)} places in the split; "
+                "add `images` and `labels`, or `index`"
             )
-        own = split.select(places)
-        originals: Any = own
+        selected = split.select(positions)
+        originals: Any = selected
         if images is not None:
-            originals, labels = np.asarray(images), own.labels if labels is None else labels
+            originals, labels = np.asarray(images), selected.labels if labels is None else labels
             originals = originals[:, None] if originals.ndim == 3 else originals
         result = verify(
-            model, adversarials, originals, labels, norm=norm, eps=radius, asked=len(split), claimed=claimed
+            model,
+            adversarials,
+            originals,
+            labels,
+            norm=norm,
+            eps=radius,
+            n_requested=len(split),
+            claimed=claimed,
         )
         if images is not None and index is None:
-            return result  # whose place in the split nothing tells
+            return result  # the positions of these images in the split are unknown
     if found.get("labels") is not None:
-        _compare(result, numbers(found["labels"], "labels"), own.labels)
+        _compare_labels(result, numbers(found["labels"], "labels"), selected.labels)
     return result
 
 
-def _of_result(
+def _recount_result(
     model: nn.Module,
-    own: Split,
+    selected: Split,
     found: Mapping[str, Any],
     norm: Norm,
     eps: float | None,
     claimed: float | None,
 ) -> Verification:
-    """A result of stresslens at a radius, by default at its largest; adversarials of larger radii
-    break nothing at that."""
-    originals, rows = check_inputs(model, own), _places(found["rows"], "rows", len(own))
+    """Recounts a result of stresslens at a radius, by default its largest. Adversarial images of
+    larger radii do not count."""
+    n = len(selected)
+    originals, rows = check_inputs(model, selected), _positions(found["rows"], "rows", n)
     if len(set(rows.tolist())) != len(rows):
         raise DataError("rows name an image more than once")
     if len(rows) != len(found["adversarials"]):
         raise DataError(f"{len(found['adversarials'])} adversarial images but {len(rows)} rows")
-    told = numbers(np.atleast_1d(found.get("radius", eps)), "radii")
-    if told.shape not in ((1,), (len(own),)):
+    radii = numbers(np.atleast_1d(found.get("radius", eps)), "radii")
+    if radii.shape not in ((1,), (n,)):
         raise DataError(
-            f"radii have shape {tuple(told.shape)}; expected one, or one for each of the {len(own)} images"
+            f"radii have shape {tuple(radii.shape)}; expected one, or one for each of the {n} images"
         )
-    smallest = torch.as_tensor(_radius(norm, told.expand(len(own))[rows], len(rows)))
+    minimal = torch.as_tensor(_radius(norm, radii.expand(n)[rows], len(rows)))
     x = originals.floats(originals.images[:]).to(torch.float32)
-    candidates, as_bytes, radius = x.clone(), False, torch.zeros(len(own), dtype=torch.float64)
-    listed = torch.zeros(len(own), dtype=torch.bool)
+    candidates, as_bytes, radius = x.clone(), False, torch.zeros(n, dtype=torch.float64)
+    listed = torch.zeros(n, dtype=torch.bool)
     if len(rows):
-        kept, as_bytes = _candidates(found["adversarials"], (len(rows), *own.shape))
-        within = torch.ones_like(smallest, dtype=torch.bool) if eps is None else smallest <= eps * (1 + 1e-9)
-        candidates[rows[within]], listed[rows[within]] = kept[within], True
-        radius[rows[within]] = smallest[within] if eps is None else eps
+        adversarials, as_bytes = _candidates(found["adversarials"], (len(rows), *selected.shape))
+        within = torch.ones_like(minimal, dtype=torch.bool) if eps is None else minimal <= eps * (1 + 1e-9)
+        candidates[rows[within]], listed[rows[within]] = adversarials[within], True
+        radius[rows[within]] = minimal[within] if eps is None else eps
     if eps is not None:
         check_radius(norm, eps)
-    return _recounted(model, originals, candidates, listed, Ball(norm, radius), None, claimed, as_bytes)
+    return _recount(model, originals, candidates, listed, Ball(norm, radius), None, claimed, as_bytes)
 
 
-def _recounted(
+def _recount(
     model: nn.Module,
     originals: Split,
     candidates: Tensor,
     listed: Tensor,
     ball: Ball,
-    asked: int | None,
+    n_requested: int | None,
     claimed: float | None,
     as_bytes: bool,
 ) -> Verification:
-    """`candidates` (n, C, H, W) of the originals that are `listed` (n,); of the rest nothing but
-    the original is judged."""
-    first = next((p for p in model.parameters()), torch.empty(0))
-    x = originals.floats(originals.images[:]).to(first.device, torch.float32)
-    y, candidates, listed = (
-        originals.labels.to(first.device),
-        candidates.to(first.device),
-        listed.to(first.device),
-    )
+    """Recounts the `candidates` (n, C, H, W). Only those that are `listed` (n,) are adversarial
+    images; of the other images, only the original counts."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    x = originals.floats(originals.images[:]).to(device, torch.float32)
+    y, candidates, listed = originals.labels.to(device), candidates.to(device), listed.to(device)
     finite = torch.isfinite(candidates.flatten(1)).all(1)
     safe = torch.where(finite[:, None, None, None], candidates, x)
     with attacked(model):
@@ -222,7 +231,7 @@ def _recounted(
     counts = {
         "m": given,
         "images": len(x),
-        "n": max(asked or 0, len(x)),
+        "n": max(n_requested or 0, len(x)),
         "bytes": as_bytes,
         "not finite": int((~finite).sum()),
         "outside the box": int((finite & ~in_box).sum()),
@@ -246,7 +255,7 @@ def _recounted(
 
 
 def _radius(norm: Norm, eps: Any, n: int) -> float | Tensor:
-    """One radius, or one for each of n images. Raises ConfigError."""
+    """One radius, or (n,) one for each of n images. Raises ConfigError for anything else."""
     try:
         radius = torch.as_tensor(eps, dtype=torch.float64)
     except (TypeError, ValueError):
@@ -260,23 +269,24 @@ def _radius(norm: Norm, eps: Any, n: int) -> float | Tensor:
     return radius if radius.ndim else float(radius)
 
 
-def _places(values: Any, what: str, n: int) -> Tensor:
-    """(m,) places among n images. Raises DataError."""
-    places = np.asarray(values)
-    if places.ndim != 1 or places.dtype.kind not in "iu":
+def _positions(values: Any, name: str, n: int) -> Tensor:
+    """(m,) positions among n images. Raises DataError for anything else."""
+    positions = np.asarray(values)
+    if positions.ndim != 1 or positions.dtype.kind not in "iu":
         raise DataError(
-            f"{what} is {places.dtype} of shape {places.shape}; expected whole numbers, one for each image"
+            f"{name} is {positions.dtype} of shape {positions.shape}; "
+            "expected whole numbers, one for each image"
         )
-    if places.size and (places.min() < 0 or places.max() >= n):
+    if positions.size and (positions.min() < 0 or positions.max() >= n):
         raise DataError(
-            f"{what} runs from {places.min()} to {places.max()}; there are {n} images (0 to {n - 1})"
+            f"{name} runs from {positions.min()} to {positions.max()}; there are {n} images (0 to {n - 1})"
         )
-    return torch.as_tensor(places.astype(np.int64))
+    return torch.as_tensor(positions.astype(np.int64))
 
 
-def _compare(result: Verification, given: Tensor, labels: Tensor) -> None:
-    """Adds a finding where a file's labels are others than the split's for the same images. Raises
-    DataError."""
+def _compare_labels(result: Verification, given: Tensor, labels: Tensor) -> None:
+    """Adds a finding if the file's labels differ from the split's. Raises DataError if there is not
+    one label for each image."""
     if given.shape != labels.shape:
         raise DataError(
             f"labels have shape {tuple(given.shape)}; expected one for each image, ({len(labels)},)"
@@ -287,15 +297,17 @@ def _compare(result: Verification, given: Tensor, labels: Tensor) -> None:
             "labels",
             "sign",
             "serious",
-            f"{wrong} of {len(labels)} labels in the file differ from the split's: they may be the model's own predictions",
+            f"{wrong} of {len(labels)} labels in the file differ from the split's: "
+            "they may be the model's own predictions",
             len(labels),
-            "Attack the true labels; an image that was wrong unattacked counts as broken.",
+            "Attack the true labels; an image that is misclassified without attack counts as broken.",
         )
         result.findings.insert(0, finding)
 
 
 def _candidates(adversarials: Any, expected: tuple[int, ...]) -> tuple[Tensor, bool]:
-    """Floats (m, C, H, W), and whether they were stored in 8 bits."""
+    """The adversarial images as float32 (m, C, H, W) in [0, 1], and whether they were stored in 8
+    bits. Raises DataError for a wrong shape or type."""
     candidates = numbers(adversarials, "adversarial images")
     if candidates.ndim == 3:
         candidates = candidates[:, None]
@@ -307,70 +319,74 @@ def _candidates(adversarials: Any, expected: tuple[int, ...]) -> tuple[Tensor, b
         return candidates.float() / 255, True
     if not candidates.is_floating_point():
         raise DataError(
-            f"adversarial images are {candidates.dtype}; expected floats in [0, 1], or uint8 where 255 is white"
+            f"adversarial images are {candidates.dtype}; "
+            "expected floats in [0, 1], or uint8 where 255 is white"
         )
     return candidates.to(torch.float32), False
 
 
 def _findings(counts: Mapping[str, Any]) -> list[Finding]:
-    m, images, n, found = counts["m"], counts["images"], counts["n"], []
-
-    def add(audit: str, wrong: bool, evidence: str, remedy: str, severity: Any = "serious") -> None:
-        found.append(
-            Finding(
-                audit,
-                "sign" if wrong else "no sign",
-                severity if wrong else "none",
-                evidence,
-                m,
-                remedy if wrong else "",
-            )
-        )
-
-    add(
-        "finite",
-        counts["not finite"] > 0,
-        f"{counts['not finite']} of {m} images hold NaN or infinity",
-        "Attack them again.",
-    )
-    add(
-        "box",
-        counts["outside the box"] > 0,
-        f"{counts['outside the box']} of {m} images leave [0, 1]",
-        "Clamp to [0, 1] in every step; these images are not counted.",
-    )
-    add(
-        "ball",
-        counts["outside the ball"] > 0,
-        f"{counts['outside the ball']} of {m} images lie outside the ball, the farthest by {max(counts['largest'], 0):.4g}; "
-        f"{counts['fooled outside']} would fool the model there",
-        "Project onto the ball around the original image after every step, in pixel units; these images are not counted.",
-    )
-    add(
-        "dropped images",
-        images < n,
-        f"{images} images of {n} asked for" if images < n else f"all {n} images are there",
-        "A last partial batch, or failures left out: attack every image and count the missing as not robust or not attacked.",
-        "minor",
-    )
+    """A finding for each check of a recount; see `_recount` for the counts."""
+    m, images, n = counts["m"], counts["images"], counts["n"]
+    found = [
+        _finding(
+            "finite",
+            m,
+            counts["not finite"] > 0,
+            f"{counts['not finite']} of {m} images hold NaN or infinity",
+            "Attack them again.",
+        ),
+        _finding(
+            "box",
+            m,
+            counts["outside the box"] > 0,
+            f"{counts['outside the box']} of {m} images leave [0, 1]",
+            "Clamp to [0, 1] in every step; these images are not counted.",
+        ),
+        _finding(
+            "ball",
+            m,
+            counts["outside the ball"] > 0,
+            f"{counts['outside the ball']} of {m} images lie outside the ball, "
+            f"the farthest by {max(counts['largest'], 0):.4g}; "
+            f"{counts['fooled outside']} would fool the model there",
+            "Project onto the ball around the original image after every step, in pixel units; "
+            "these images are not counted.",
+        ),
+        _finding(
+            "dropped images",
+            m,
+            images < n,
+            f"{images} images of {n} asked for" if images < n else f"all {n} images are there",
+            "A last partial batch, or failures left out: attack every image and count the missing "
+            "as not robust or not attacked.",
+            "minor",
+        ),
+    ]
     if counts["bytes"]:
-        found.append(
-            Finding(
-                "8 bits",
-                "sign",
-                "minor",
-                f"the images are stored in 8 bits, which moves a pixel by up to {EIGHT_BIT / 2:.4f}: some attacks may be undone",
-                m,
-                "Store float32.",
-            )
+        evidence = (
+            f"the images are stored in 8 bits, which moves a pixel by up to {EIGHT_BIT / 2:.4f}: "
+            "some attacks may be undone"
         )
+        found.append(_finding("8 bits", m, True, evidence, "Store float32.", "minor"))
     claimed, robust = counts["claimed"], counts["robust"]
     if claimed is not None:
         differs = abs(claimed - robust.value) * images >= 2
-        add(
-            "claimed accuracy",
-            differs,
-            f"claimed {100 * claimed:.1f} %, recounted {100 * robust.value:.1f} % of {images} images",
-            "Publish the recounted figure, or the images that the claim rests on.",
-        )
+        evidence = f"claimed {100 * claimed:.1f} %, recounted {100 * robust.value:.1f} % of {images} images"
+        remedy = "Publish the recounted figure, or the images that the claim rests on."
+        found.append(_finding("claimed accuracy", m, differs, evidence, remedy))
     return found
+
+
+def _finding(
+    audit: str,
+    m: int,
+    wrong: bool,
+    evidence: str,
+    remedy: str,
+    severity: Literal["minor", "serious"] = "serious",
+) -> Finding:
+    """A finding on m adversarial images; without a remedy if nothing is wrong."""
+    if wrong:
+        return Finding(audit, "sign", severity, evidence, m, remedy)
+    return Finding(audit, "no sign", "none", evidence, m, "")

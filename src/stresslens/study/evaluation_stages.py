@@ -63,9 +63,9 @@ def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record
         model,
         data.splits[config.split],
         config,
-        of=record.fingerprint,
+        source=record.fingerprint,
         base=task.base,
-        tell=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
+        on_progress=lambda done, total: advance(f"corrupting {task.run} {folder.path.name}", done, total),
     )
     if record.corruptions != result.fingerprint:
         record.corruptions = result.fingerprint
@@ -75,13 +75,13 @@ def _corrupt(task: Task, folder: RunFolder, model: nn.Module, data: Data, record
 def _explain(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     config = _whole(Explain, task.config.explain)
     assert config is not None
-    maps.why(folder, model, data, config, record, base=task.base)
+    maps.explain_stage(folder, model, data, config, record, base=task.base)
 
 
 def _view(task: Task, folder: RunFolder, model: nn.Module, data: Data, record: RunRecord) -> None:
     config = _whole(Views, task.config.views)
     assert config is not None
-    views.look_into(folder, model, data, config, record, base=task.base)
+    views.view_stage(folder, model, data, config, record, base=task.base)
 
 
 STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]] = {

@@ -317,7 +317,7 @@ def test_deepfool_returns_what_it_brought_to_the_edge() -> None:
     y = model(x).argmax(1)
     with attacked(model):
         search = AttackBatch(verdict_model(model), x, y, Ball("linf", 0.03), drop=False)
-        trace, _ = search.attempt(
+        trace, _ = search.attack_unbroken(
             registry.resolve("attacks", "deepfool"),
             BatchedModel(model),
             Draws(0, torch.arange(60)),

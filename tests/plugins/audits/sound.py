@@ -149,7 +149,7 @@ def attempts(
         search.is_adversarial |= ~right
         for attack in attacks:
             name = attack.function.__name__
-            trace, _ = search.attempt(
+            trace, _ = search.attack_unbroken(
                 attack, BatchedModel(scene.model), draws, name=name, surrogate=scene.surrogate
             )
             broken.append(search.is_adversarial.clone())

@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: the heads of columns become buttons that sort.
+// Tables: column heads become buttons that sort.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.querySelectorAll("thead th")];
   heads.forEach((head, column) => {
@@ -23,7 +23,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Charts: a slider and the pointer read values off.
+// Charts: a slider and the pointer show values.
 const short = (value) => String(Number(value.toPrecision(4))).replace("-", "−");
 const atPointer = (svg, event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
 
@@ -81,7 +81,7 @@ for (const figure of document.querySelectorAll("figure.chart")) {
   });
 }
 
-// Confusion: a cell shows its pictures alone.
+// Confusion: a click on a cell shows only its images.
 const status = document.querySelector(".shown");
 if (status) {
   const pictures = [...document.querySelector("#mistakes ~ .pictures").children];
@@ -97,8 +97,8 @@ if (status) {
     links.forEach((link) => link.setAttribute("aria-pressed", link.dataset.pair === pair));
     const shown = pictures.filter((picture) => !picture.hidden);
     const of = shown[0].querySelectorAll("p:first-of-type bdi");
-    status.textContent = pair ? `${shown.length} shown: ${of[0].textContent} taken for ${of[1].textContent}.` : further ? `${shown.length} of ${pictures.length} pictures shown.` : "";
-    if (pair || (further && all)) offer(further ? "Show the surest only" : "Show all", () => filter(null));
+    status.textContent = pair ? `${shown.length} shown: ${of[0].textContent} predicted as ${of[1].textContent}.` : further ? `${shown.length} of ${pictures.length} images shown.` : "";
+    if (pair || (further && all)) offer(further ? "Show the most confident only" : "Show all", () => filter(null));
     if (further && (pair || !all)) offer(`Show all ${pictures.length}`, () => filter(null, true));
   };
   for (const link of links) {
