@@ -200,8 +200,8 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
             [SOUND[0], single("pgd 40", [0.9, 0.85, 0.6, 0.5, 0.4, 0.3])],
             [
                 (
-                    "pgd 40 breaks fewer images of a than the single step of fgsm: accuracy is 85.0 % against "
-                    "80.0 % at radius 0.02"
+                    "pgd 40 breaks fewer images of a than the single step of fgsm: accuracy is 85.0 % "
+                    "against 80.0 % at radius 0.02"
                 )
             ],
         ),
@@ -216,7 +216,10 @@ SOUND = [single("fgsm", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4]), single("pgd 40", [0.9, 
         (
             [single("pgd 40", [0.9, 0.7, 0.5, 0.3, 0.4, 0.1])],
             [
-                "pgd 40 on a breaks fewer images at a larger radius: accuracy is 30.0 % at 0.06, 40.0 % at 0.08"
+                (
+                    "pgd 40 on a breaks fewer images at a larger radius: accuracy is 30.0 % at 0.06, "
+                    "40.0 % at 0.08"
+                )
             ],
         ),
         (
