@@ -40,8 +40,7 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
 def finished(
     folder: RunFolder, split: str, *, trust: bool = False, device: str = "auto"
 ) -> Iterator[tuple[nn.Module, Data, RunRecord]]:
-    """A finished run's model, data and record, which is written back at the end; nobody else may
-    write to the folder meanwhile.
+    """A finished run's model, data and record. The record is written back at the end.
 
     The folder is locked meanwhile. Raises ConfigError if the folder is not a run's, or if its data
     set does not have the split.
