@@ -124,7 +124,7 @@ def test_a_study_trains_a_run_before_those_that_begin_with_it(tmp_path: Path) ->
             {"tuned": {"model.weights": {"run": "fist"}}},
             "no run of the study is called 'fist'; did you mean 'first'?",
         ),
-        ({"first": {"estimator": "knn"}}, "first is an estimator, without weights to begin with"),
+        ({"first": {"estimator": "knn"}}, "first is an estimator and has no weights to start from"),
     ],
     ids=["unknown", "estimator"],
 )
@@ -212,5 +212,5 @@ def test_a_sweep_begins_with_files_alone(tmp_path: Path) -> None:
     with pytest.raises(Problems) as caught:
         study_file.expand_study({**STUDY, "sweep": sweep}, name="it", base=tmp_path)
     assert any(
-        "a sweep begins before other runs are trained" in problem.message for problem in caught.value.problems
+        "a sweep starts before other runs are trained" in problem.message for problem in caught.value.problems
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stresslens.config.study_file import ExecutorName
+from stresslens.config.study_keys import ExecutorName
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.text import notices_are_sentences
 from stresslens.evaluation.record import RunRecord
