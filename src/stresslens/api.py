@@ -177,8 +177,8 @@ def attack(
             raise ConfigError(f"attack has no option {name!r}: {instead}")
     if isinstance(model, nn.Module) and any(isinstance(part, Estimated) for part in model.modules()):
         raise ConfigError(
-            "the model is an estimator; attacks follow gradients, which it lacks, so it would look more robust "
-            "than it is"
+            "the model is an estimator; attacks follow gradients, which it lacks, so it would look more "
+            "robust than it is"
         )
     split = check_inputs(model, images, None if labels is None else as_tensor(labels))
     asked = robustness_config(

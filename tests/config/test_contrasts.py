@@ -44,7 +44,7 @@ def test_every_mistake_is_told() -> None:
     assert [(p.path, p.message) for p in found] == [
         (("contrasts", "both"), "give either pairs or vary"),
         (("contrasts", "both", "pairs", 0), "no run is called 'x'; valid: a, b, c"),
-        (("contrasts", "both", "pairs", 1), "b is held against itself"),
+        (("contrasts", "both", "pairs", 1), "b is compared with itself"),
         (("contrasts", "neither"), "give either pairs or vary"),
     ]
     found.clear()

@@ -106,7 +106,7 @@ def test_both_kinds_of_updates_share_the_largest(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("data_sizes: {sizes: [100]}", "sizes.yaml:5: data_sizes.sizes: list should have at least 2 items"),
-        ("data_sizes: {sizes: [100, 100]}", "data_sizes.sizes: each size once"),
+        ("data_sizes: {sizes: [100, 100]}", "data_sizes.sizes: list each size only once"),
         (
             "data_sizes: {sizes: [100, 0]}",
             "data_sizes.sizes.1: input should be greater than or equal to 1, got 0",
@@ -130,7 +130,7 @@ def test_both_kinds_of_updates_share_the_largest(tmp_path: Path) -> None:
         ),
         (
             "data_sizes: {sizes: [9, 8]}\nsweep: {space: {train.subset: [{images: 3}, {images: 4}]}}",
-            "set by the data_sizes",
+            "the data_sizes sets it",
         ),
     ],
 )

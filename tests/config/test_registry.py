@@ -410,7 +410,7 @@ def test_somebody_elses_code_is_not_run_untrusted(tmp_path: Path) -> None:
     text = f"open({str(tmp_path / 'made')!r}, 'w').close()\ndef mine(optimizer): return None"
     write(tmp_path, "mine.py", text)
     for value in ("mine.py:mine", {"warmup": {"then": "mine.py:mine"}}):
-        with pytest.raises(ConfigError, match=r"mine\.py:mine' is somebody's own code.*--trust"):
+        with pytest.raises(ConfigError, match=r"mine\.py:mine' is code from outside stresslens.*--trust"):
             registry.resolve("schedules", value, base=tmp_path, trust=False)
     assert not (tmp_path / "made").exists()
     registry.resolve("schedules", {"warmup": {"then": "mine.py:mine"}}, base=tmp_path)

@@ -33,7 +33,7 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
         ("{}", "sweep: give either a space to draw settings from, or a list of settings"),
         ("{space: {}}", "sweep.space: is empty; name at least one setting to try"),
         ("{settings: []}", "sweep.settings: is empty"),
-        ("{space: {train.lr: []}}", "sweep.space.train.lr: there is nothing to choose from"),
+        ("{space: {train.lr: []}}", "sweep.space.train.lr: the list of choices is empty"),
         (
             "{space: {train.lr: 0.1}}",
             "sweep.space.train.lr: expected a list of choices, or {from: …, to: …}, got 0.1",
@@ -41,7 +41,7 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
         ("{space: {train.lrr: [0.1, 1]}}", "sweep.space.train.lrr: unknown key; did you mean 'lr'?"),
         (
             "{space: {trian.lr: [0.1, 1]}}",
-            "sweep.space.trian.lr: a sweep tries settings of the recipe's sections; did you mean 'train'?",
+            "sweep.space.trian.lr: a sweep varies settings of these sections only; did you mean 'train'?",
         ),
         (
             "{space: {train.lr: {from: 0.1, too: 1}}}",
@@ -59,7 +59,7 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
         ),
         (
             "{space: {train.batch_size: {from: 16, to: 250, step: 16}}}",
-            "steps of 16 from 16 do not arrive at 250",
+            "steps of 16 from 16 do not end at 250",
         ),
         (
             "{space: {train.optimizer: [adam, adamm]}}",
@@ -75,13 +75,13 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
         ),
         (
             "{space: {model: [linear], model.hidden: [5]}}",
-            "sweep.space.model.hidden: model is tried as well; write its options inside",
+            "sweep.space.model.hidden: the sweep also varies model; write this option inside",
         ),
         (
             "{space: {train.precision: [float32]}}",
-            "sweep.space.train.precision: all trials have train.precision in common",
+            "sweep.space.train.precision: train.precision is the same in all trials",
         ),
-        ("{space: {data: [digits]}}", "sweep.space.data: a sweep tries settings of the recipe's sections"),
+        ("{space: {data: [digits]}}", "sweep.space.data: a sweep varies settings of these sections only"),
         (
             "{space: {train.lr: [0.1]}, trials: 0}",
             "sweep.trials: input should be greater than or equal to 1, got 0",
@@ -105,20 +105,23 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
         ),
         (
             "{space: {train.lr: [0.1]}, halving: {epochs: 2}}",
-            "sweep.halving: means nothing with the method random; leave it out, or",
+            "sweep.halving: has no effect with the method random; leave it out, or",
         ),
-        ("{space: {train.epochs: [1, 5]}, method: halving}", "halving decides how many epochs a trial goes"),
+        (
+            "{space: {train.epochs: [1, 5]}, method: halving}",
+            "halving decides how many epochs a trial is trained",
+        ),
         (
             "{space: {train.lr: [0.1]}, where: [train.lr]}",
-            "sweep.where.0: 'train.lr' is no comparison; write",
+            "sweep.where.0: 'train.lr' is not a comparison; write",
         ),
         (
             "{space: {train.lr: [0.1]}, where: ['train.lrr < 1']}",
-            "sweep.where: 'train.lrr < 1': the recipe does not set train.lrr",
+            "sweep.where: 'train.lrr < 1': the configuration does not set train.lrr",
         ),
         (
             "{space: {train.lr: [0.1]}, where: ['train.lr < 0.05']}",
-            "none of 2,000 settings drawn from the space satisfies it",
+            "none of 2,000 random settings of the space satisfies it",
         ),
         (
             "{space: {train.batch_size: [8, full]}, where: ['train.batch_size < 9']}",
@@ -130,12 +133,12 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[str]:
         ),
         (
             "{settings: [{train.lr: 0.1}], trials: 3}",
-            "sweep.trials: belongs to a space; listed settings are all tried",
+            "sweep.trials: applies to a space only; each of the listed settings is one trial",
         ),
-        ("{settings: [{train.lr: 0.1}], method: tpe}", "sweep.method: belongs to a space"),
+        ("{settings: [{train.lr: 0.1}], method: tpe}", "sweep.method: applies to a space only"),
         (
             "{space: {train.batch_size: [full], train.accumulate: [2, 3]}}",
-            "there is nothing to accumulate over when batch_size is full",
+            "there are no batches to accumulate when batch_size is full",
         ),
     ],
 )
@@ -148,16 +151,16 @@ def test_a_setting_is_tried_or_set_and_not_both(tmp_path: Path) -> None:
     text = "sweep: {space: {train.lr: [0.1, 1]}}\n"
     (told,) = problems(tmp_path, text + "grid: {train.lr: [0.2]}\n")
     assert told == (
-        "study.yaml:1: sweep.space.train.lr: is tried by the sweep, and set by grid train.lr 0; take one "
-        "of the two out"
+        "study.yaml:1: sweep.space.train.lr: the sweep varies it, and grid train.lr 0 sets it; remove one "
+        "of the two"
     )
     (told,) = problems(tmp_path, text, "train.lr=0.3")
-    assert "set by the command line" in told
+    assert "the command line sets it" in told
     assert "divisions" not in told
     (told,) = problems(tmp_path, text + "repeats: {folds: 3}\n")
-    assert "images that choose in one division are test images of another" in told
+    assert "the validation images of one split are test images of another" in told
     (told,) = problems(tmp_path, text + "train: {watch: [train]}\n")
-    assert "trials are judged by validation" in told
+    assert "trials are compared on the validation split" in told
 
 
 def test_every_mistake_of_a_sweep_at_once_each_on_its_line(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ repeats: 0
         ),
         ("model: {mlp: {widths: [0]}}", "model.mlp.widths: input should be greater than or equal to 1"),
         ("model: [mlp]", "model: "),
-        ("train: {batch_size: full, accumulate: 2}", "train.accumulate: there is nothing to accumulate over"),
+        ("train: {batch_size: full, accumulate: 2}", "train.accumulate: there are no batches to accumulate"),
         ("train: {stop: {patience: 3}, select: last}", "train.select: patience waits for a better epoch"),
         ("train: {stop: {patience: 3, loss_change: 0.1}}", "train.stop: give either loss_change or patience"),
         ("train: {select: accuracy, watch: []}", "train.watch: select: accuracy needs validation"),
@@ -105,8 +105,8 @@ repeats: 0
             "contrasts: {c: {vary: train.lr}}",
             "contrasts.c.vary: no two runs differ in train.lr and in nothing else",
         ),
-        ("study: a/b", "study: 'a/b' cannot name a folder"),
-        ("repeats: [1, 1]", "repeats: a list of seeds must hold at least one, and each once"),
+        ("study: a/b", "study: 'a/b' is not a valid folder name"),
+        ("repeats: [1, 1]", "repeats: a list of seeds must hold at least one seed, and each only once"),
         ("input: {normalize: {mean: [0.5]}}", "input.normalize"),
         ("data: digits\n  model: x", "not valid YAML"),
         ("- a\n- b", "a study is a mapping"),
@@ -217,7 +217,7 @@ def test_objective_takes_the_loss_of_train(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("train: {stop: {patience: 2}, watch: [train]}", "train.watch: patience needs validation"),
-        ("runs: {a: {}}\ncontrasts: {c: {pairs: [[a, a]]}}", "a is held against itself"),
+        ("runs: {a: {}}\ncontrasts: {c: {pairs: [[a, a]]}}", "a is compared with itself"),
         ("runs: {'a b': {}, a_b: {}}", "another run has the same folder name"),
         ("repeats: 1000000000000", "repeats: "),
         (

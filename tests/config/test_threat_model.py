@@ -95,7 +95,7 @@ def test_the_cost_of_the_attacks(attack: Any, gradients: float) -> None:
         ({"radii": -0.1}, "from 0 up"),
         ({"radii": [0.1], "protocol": ["pgf"]}, "did you mean 'pgd'"),
         ({"radii": [0.1], "protocol": [{"pgd": {"step": 1}}]}, "no option 'step'"),
-        ({"radii": [0.1], "protocol": "none"}, "nothing to do"),
+        ({"radii": [0.1], "protocol": "none"}, "there is no attack"),
         ({"radii": [0.1], "success": "target"}, "needs a target"),
         ({"radii": [0.1], "individual_attacks": [{"attack": "pgd", "taget": 1}]}, "unknown key 'taget'"),
         ({"radii": [0.1], "individual_attacks": [{"attack": "pgd", "radii": "a"}]}, "radius 'a'"),

@@ -231,31 +231,31 @@ def test_one_estimator_by_its_name(tmp_path: Path, small: Data) -> None:
             "runs:\n  a: {estimator: knn, estimator.words: 3}",
             "s.yaml:2: runs.a.estimator.words: knn has no option 'words'",
         ),
-        ("runs: {a: {estimator.words: 3}}", "estimator names no plug-in to set words of"),
+        ("runs: {a: {estimator.words: 3}}", "estimator names no plug-in, so words cannot be set"),
         (
             "runs:\n  a: {estimator: knn,\n    train.epochs: 3}",
-            "s.yaml:3: runs.a.train.epochs: means nothing to the estimator knn",
+            "s.yaml:3: runs.a.train.epochs: has no effect on the estimator knn",
         ),
-        ("runs: {a: {estimator: knn, model: mlp}}", "runs.a.model: means nothing to the estimator knn"),
+        ("runs: {a: {estimator: knn, model: mlp}}", "runs.a.model: has no effect on the estimator knn"),
         (
             "runs: {a: {estimator: knn, input.size: 16}}",
-            "runs.a.input.size: means nothing to the estimator knn",
+            "runs.a.input.size: has no effect on the estimator knn",
         ),
         ("grid: {train.lr: [0.1, 1]}\nestimator: knn", "s.yaml:1: grid.train.lr"),
         (
             "robustness: {radii: 0.1}\nruns:\n  a: {estimator: knn}",
-            "s.yaml:3: runs.a.estimator: knn is an estimator, without grad",
+            "s.yaml:3: runs.a.estimator: knn is an estimator and has no grad",
         ),
         (
             "runs: {a: {estimator: knn, robustness: {radii: 0.1}}}",
-            "runs.a.robustness: knn is an estimator, without gradients",
+            "runs.a.robustness: knn is an estimator and has no gradients",
         ),
         (
             (
                 "runs:\n  a: {estimator: knn}\n"
                 "  b: {robustness: {radii: 0.1, protocol: [transfer], surrogate: a}}"
             ),
-            "s.yaml:3: runs.b.robustness.surrogate: a is an estimator, without gradients to attack with",
+            "s.yaml:3: runs.b.robustness.surrogate: a is an estimator and has no gradients for an attack",
         ),
     ],
 )
@@ -320,7 +320,7 @@ def test_an_own_estimator_is_copied_and_opened_only_when_trusted(
     )
     task = of_estimator(task_of(), "own.py:mine")
     stages.carry_out(task)
-    with pytest.raises(ConfigError, match="not run unless you trust it"):
+    with pytest.raises(ConfigError, match="runs only if you trust it"):
         open_model(RunFolder(task.folder))
     assert isinstance(open_model(RunFolder(task.folder), trust=True)[0], Estimated)
 

@@ -99,7 +99,7 @@ def test_the_best_by_validation_is_trained_for_every_seed_and_only_it_is_tested(
         lines[5]
         == "run: 5 different trials are too few to tell which settings matter; 8 are the least, 20 are better"
     )
-    assert lines[6].startswith(f"run: goes on with trial {table['best']}, the best on validation: train.")
+    assert lines[6].startswith(f"run: continues with trial {table['best']}, the best on validation: train.")
     page = (folder / "report.html").read_text()
     assert "trial-004" not in page
 
@@ -226,9 +226,12 @@ def test_a_trial_that_diverges_is_worse_than_any_and_the_others_go_on(tmp_path: 
     [
         (
             {"data": {"digits": {"validation": 0}}},
-            "trials are judged by validation, which digits does not have here",
+            "trials are compared on the validation split, which digits does not have here",
         ),
-        ({"sweep": {"metric": "robust"}}, "robust needs train.select: robust, or an objective that hardens"),
+        (
+            {"sweep": {"metric": "robust"}},
+            "robust needs train.select: robust, or an adversarial-training objective",
+        ),
         (
             {
                 "sweep": {
@@ -238,7 +241,7 @@ def test_a_trial_that_diverges_is_worse_than_any_and_the_others_go_on(tmp_path: 
                     "where": None,
                 }
             },
-            "some trials harden and others do not",
+            "some trials use adversarial training and others do not",
         ),
     ],
     ids=["no validation", "no radius", "mixed"],

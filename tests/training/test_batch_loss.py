@@ -137,5 +137,5 @@ def test_balance_finds_the_rare_class(task_of: Callable[..., Task], tmp_path: Pa
 
 @pytest.mark.parametrize("wrong", [{"batch_size": "full"}, {"shuffle": False}])
 def test_sampling_without_shuffled_batches_is_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
-    with pytest.raises(Problems, match="balance: sampling draws anew"):
+    with pytest.raises(Problems, match="balance: sampling draws the images"):
         study_file.variant_config_from({"train": {"balance": "sampling", **wrong}}, tmp_path)

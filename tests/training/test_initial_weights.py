@@ -88,7 +88,7 @@ def test_weights_that_changed_make_another_run(source: RunFolder, task_of: Calla
     state = read_state(source.weights)
     state["3.bias"] += 1
     safetensors.torch.save_file(state, source.weights)
-    with pytest.raises(ConfigError, match="the weights begun with"):
+    with pytest.raises(ConfigError, match="the initial weights"):
         stages.carry_out(task)
 
 
@@ -124,7 +124,7 @@ def test_a_study_trains_a_run_before_those_that_begin_with_it(tmp_path: Path) ->
             {"tuned": {"model.weights": {"run": "fist"}}},
             "no run of the study is called 'fist'; did you mean 'first'?",
         ),
-        ({"first": {"estimator": "knn"}}, "first is an estimator, without weights to begin with"),
+        ({"first": {"estimator": "knn"}}, "first is an estimator and has no weights to start from"),
     ],
     ids=["unknown", "estimator"],
 )
@@ -139,7 +139,7 @@ def test_a_run_that_cannot_be_begun_with_is_told_before_any_training(
 def test_runs_that_wait_for_each_other_are_refused(tmp_path: Path) -> None:
     runs = {"a": {"model.weights": {"run": "b"}}, "b": {"model.weights": {"run": "a"}}}
     study = study_file.expand_study({**STUDY, "runs": runs}, name="it", base=tmp_path)
-    with pytest.raises(ConfigError, match="a → b → a wait for each other"):
+    with pytest.raises(ConfigError, match="a → b → a depend on each other"):
         pipeline.run(study, out=tmp_path)
 
 
@@ -194,7 +194,7 @@ def test_a_folder_is_taken_as_it_is_written_and_its_seeds_are_named(
         seed=3,
         folder=run.parent / "b" / "seed-3",
     )
-    with pytest.raises(ConfigError, match="it has seed-0, and this is seed-3"):
+    with pytest.raises(ConfigError, match="it has seed-0, and this run is seed-3"):
         stages.carry_out(other)
 
 
@@ -212,5 +212,5 @@ def test_a_sweep_begins_with_files_alone(tmp_path: Path) -> None:
     with pytest.raises(Problems) as caught:
         study_file.expand_study({**STUDY, "sweep": sweep}, name="it", base=tmp_path)
     assert any(
-        "a sweep begins before other runs are trained" in problem.message for problem in caught.value.problems
+        "a sweep starts before other runs are trained" in problem.message for problem in caught.value.problems
     )

@@ -1,4 +1,4 @@
-"""Which runs of a study are held against each other."""
+"""The key `contrasts:` of a study file: which variants are compared with each other."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from stresslens.config.study_record import StatedClaim
 from stresslens.core.errors import ConfigError, Problem, closest
 
 Pairs = list[tuple[str, str, str]]
-"""(contrast, run, run), by the names of the runs' folders."""
+"""(contrast, variant, variant), by the names of the variants' folders."""
 
 
 @dataclass(config=STRICT)
 class ContrastSection:
-    """Which runs are held against each other: named pairs, or all pairs that differ in one setting only.
+    """One contrast: named pairs of variants, or all pairs that differ in one setting only (`vary`).
 
-    `claim` is what somebody concluded, that the second of each pair is better; `protocol` names the
-    study that does it their way.
+    `claim` is a published conclusion: the second variant of each pair is better. `protocol` is the
+    name of the study that repeats the original procedure.
     """
 
     pairs: list[tuple[str, str]] | None = None
@@ -34,39 +34,39 @@ class ContrastSection:
 
 def pairs_of(
     contrasts: Mapping[str, ContrastSection],
-    recipes: Mapping[str, dict[str, Any]],
+    configs: Mapping[str, dict[str, Any]],
     names: Sequence[str],
-    found: list[Problem],
+    problems: list[Problem],
 ) -> Pairs:
-    """The pairs to compare; without contrasts, every run against the first. What is wrong is added
-    to `found`.
+    """The pairs to compare. Without contrasts, every variant is compared with the first one.
+    Mistakes are added to `problems`.
 
-    `recipes` are the runs' plain values by folder; `names` are the runs' names as the file gives
-    them, with those of mistaken runs.
+    `configs` holds the plain values of each valid variant by its folder name. `names` are the names
+    as the study file writes them; they include the variants with mistakes.
     """
-    folders = dict(zip(names, recipes)) if len(recipes) == len(names) else {}
+    folders = dict(zip(names, configs)) if len(configs) == len(names) else {}
     pairs: Pairs = []
     for name, contrast in contrasts.items():
         if (contrast.pairs is None) == (contrast.vary is None):
-            found.append(Problem(("contrasts", name), "give either pairs or vary"))
-        for place, pair in enumerate(contrast.pairs or []):
-            path = ("contrasts", name, "pairs", place)
+            problems.append(Problem(("contrasts", name), "give either pairs or vary"))
+        for index, pair in enumerate(contrast.pairs or []):
+            path = ("contrasts", name, "pairs", index)
             unknown = [run for run in pair if run not in names]
-            found += [
+            problems += [
                 Problem(path, f"no run is called {run!r}; {closest(run, list(names))}") for run in unknown
             ]
             if pair[0] == pair[1]:
-                found.append(Problem(path, f"{pair[0]} is held against itself"))
+                problems.append(Problem(path, f"{pair[0]} is compared with itself"))
             if folders and not unknown:
                 pairs.append((name, folders[pair[0]], folders[pair[1]]))
         if contrast.vary is not None:
             varied = [
                 (name, a, b)
-                for a, b in itertools.combinations(recipes, 2)
-                if differ_only(recipes[a], recipes[b], contrast.vary)
+                for a, b in itertools.combinations(configs, 2)
+                if differ_only(configs[a], configs[b], contrast.vary)
             ]
-            if not varied and not found:
-                found.append(
+            if not varied and not problems:
+                problems.append(
                     Problem(
                         ("contrasts", name, "vary"),
                         f"no two runs differ in {contrast.vary} and in nothing else",
@@ -74,18 +74,18 @@ def pairs_of(
                 )
             pairs += varied
     if not contrasts:
-        runs = list(recipes)
+        runs = list(configs)
         return [("against the first run", runs[0], other) for other in runs[1:]]
     return pairs
 
 
 def claims_of(
-    contrasts: Mapping[str, ContrastSection], pairs: Pairs, found: list[Problem]
+    contrasts: Mapping[str, ContrastSection], pairs: Pairs, problems: list[Problem]
 ) -> list[StatedClaim]:
-    """What the contrasts claim of their pairs."""
+    """The claims that the contrasts make about their pairs."""
     for name, contrast in contrasts.items():
         if contrast.protocol is not None and contrast.claim is None:
-            found.append(
+            problems.append(
                 Problem(
                     ("contrasts", name, "protocol"), "a protocol belongs to a claim; give `claim` as well"
                 )
@@ -103,7 +103,7 @@ def claims_of(
 
 
 def differ_only(first: Mapping[str, Any], second: Mapping[str, Any], dotted: str) -> bool:
-    """Whether two recipes' plain values differ, and in one dotted key alone."""
+    """Whether the plain values of two variants differ in this dotted key and in no other."""
     blanked = [copy.deepcopy(dict(values)) for values in (first, second)]
     try:
         for values in blanked:

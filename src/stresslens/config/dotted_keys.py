@@ -1,4 +1,5 @@
-"""Dotted keys of a recipe (`train.lr`, `model.batch_norm`): where plug-ins stand, and setting one value."""
+"""Dotted keys of a configuration (`train.lr`, `model.batch_norm`): reads and sets one value, and
+lists which keys hold plug-ins."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ SLOTS: dict[Keys, str] = {
     ("train", "loss"): "losses",
     ("train", "objective"): "objectives",
 }
-"""Where a plug-in stands."""
+"""The keys that hold one plug-in, and its folder."""
 
 LISTS: dict[Keys, str] = {
     ("train", "augment"): "augmentations",
@@ -31,20 +32,20 @@ LISTS: dict[Keys, str] = {
     ("views", "kinds"): "views",
     ("track",): "trackers",
 }
-"""Where a list of them stands."""
+"""The keys that hold a list of plug-ins, and their folder."""
 
 _DEFAULTS = {path: getattr(VariantConfig() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
 
 
 def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
-    """Sets one dotted key, passing over a plug-in's name (`model.batch_norm`), and returns the full
-    path it set."""
+    """Sets the value at one dotted key and returns its full path. The plug-in's name may be left
+    out (`model.batch_norm`). Raises ConfigError where the key cannot have this setting."""
     keys = dotted.split(".")
     path: Keys = ()
     at: Any = values
-    for place, key in enumerate(keys):
+    for index, key in enumerate(keys):
         path += (key,)
-        if place == len(keys) - 1:
+        if index == len(keys) - 1:
             break
         if at.get(key) is None:
             at[key] = _DEFAULTS[path] if path in SLOTS else {}
@@ -53,16 +54,15 @@ def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
                 at[key] = {at[key]: {}}
             name = next(iter(at[key]), None) if isinstance(at[key], dict) else None
             if name is None:
-                raise ConfigError(
-                    f"{'.'.join(map(str, path))} names no plug-in to set {'.'.join(keys[place + 1 :])} of"
-                )
-            if keys[place + 1] != name:
+                option = ".".join(keys[index + 1 :])
+                raise ConfigError(f"{'.'.join(map(str, path))} names no plug-in, so {option} cannot be set")
+            if keys[index + 1] != name:
                 at[key][name] = at[key][name] or {}
                 at, path = at[key][name], (*path, name)
                 continue
         if not isinstance(at[key], dict):
             raise ConfigError(
-                f"{'.'.join(map(str, path))} has no settings of its own, so {dotted} cannot be set"
+                f"{'.'.join(map(str, path))} is not a section with settings, so {dotted} cannot be set"
             )
         at = at[key]
     at[keys[-1]] = value
@@ -70,8 +70,8 @@ def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
 
 
 def get_dotted(values: Mapping[str, Any], dotted: str) -> Any:
-    """The value at a dotted key, passing over plug-ins' names as `set_dotted` does. Raises KeyError
-    where nothing is set."""
+    """The value at a dotted key; plug-ins' names may be left out, as in `set_dotted`. Raises
+    KeyError where nothing is set."""
     at: Any = values
     path: Keys = ()
     for key in dotted.split("."):
@@ -84,15 +84,15 @@ def get_dotted(values: Mapping[str, Any], dotted: str) -> Any:
 
 
 def settings(values: Mapping[str, Any], path: Keys = ()) -> Iterator[tuple[str, bool | int | float | str]]:
-    """Settings that are set, by their dotted names, as one overrides them: `model` and
+    """The settings that have a value, by dotted key as an override writes it: `model`,
     `model.batch_norm`, `train.lr`."""
     for key, value in values.items():
-        here = (*path, key)
-        dotted = ".".join(map(str, here))
-        if here in SLOTS:
-            name, value = name_and_options(SLOTS[here], value)
+        key_path = (*path, key)
+        dotted = ".".join(map(str, key_path))
+        if key_path in SLOTS:
+            name, value = name_and_options(SLOTS[key_path], value)
             yield dotted, name
         if isinstance(value, Mapping):
-            yield from settings(value, here)
+            yield from settings(value, key_path)
         elif value is not None:
             yield dotted, value if isinstance(value, bool | int | float | str) else json.dumps(value)

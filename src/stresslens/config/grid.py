@@ -1,4 +1,5 @@
-"""The runs of a study by name: those that are listed, crossed with the grid and the data sizes."""
+"""The key `grid:` of a study file: the variants under `runs`, crossed with the grid and data
+sizes."""
 
 from __future__ import annotations
 
@@ -11,18 +12,18 @@ from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.registry import Keys
 
 Change = tuple[str, Any, Keys]
-"""A dotted key, its value, and where that was written."""
+"""A dotted key, its value, and where the study file writes it."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A run of the study before it is checked: one of the named runs at one place of the grid and
-    one data size."""
+    """A variant before validation: one entry of `runs` at one point of the grid and one data
+    size."""
 
     name: str
     changes: list[Change]
     stem: str
-    """The name without the point."""
+    """The name without the data size."""
     point: DataSizePoint | None
 
 
@@ -31,17 +32,17 @@ def cells(
     grid: Mapping[str, list[Any]] | None,
     data_sizes: DataSizes | None,
 ) -> Iterator[Cell]:
-    """The named runs crossed with the grid and the data sizes."""
+    """Every entry of `runs` at every point of the grid and every data size."""
     named = runs or {"" if grid or data_sizes else "run": {}}
     axes = [[(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (grid or {}).items()]
     for name, changes in named.items():
-        own = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
+        run_changes = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
         for cell in itertools.product(*axes):
-            place = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
-            stem = ",".join(filter(None, [name, place]))
+            grid_label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
+            stem = ",".join(filter(None, [name, grid_label]))
             for point in data_sizes.points_of(name) if data_sizes else [None]:
                 label = data_sizes.label(point) if data_sizes and point else ""
-                yield Cell(",".join(filter(None, [stem, label])), [*own, *cell], stem, point)
+                yield Cell(",".join(filter(None, [stem, label])), [*run_changes, *cell], stem, point)
 
 
 def _label(value: Any) -> str:

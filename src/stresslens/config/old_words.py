@@ -1,6 +1,7 @@
-"""Words of version 0.1.0 in study files, options and calls: renamed before anything is read, and told once.
+"""Deprecated keys and values of version 0.1.0 in study files, options and calls.
 
-Fingerprints of runs are made of the words of 0.1.0, so that a run made before a word was renamed is the same run.
+They are renamed before anything is validated, with one Notice. Fingerprints use the words of 0.1.0,
+so a run that was made before a rename is still recognised.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ KEYS: dict[Path, str] = {
     ("robustness", "passes"): "eot_samples",
     ("explain", "answer"): "target_class",
 }
-"""An old key, below keys that are already renamed, and its new name."""
+"""The path of an old key, whose parent keys have their new names, and its new name."""
 
 VALUES: dict[Path, dict[str, str]] = {
     ("explain", "choose"): {
@@ -37,13 +38,15 @@ VALUES: dict[Path, dict[str, str]] = {
 }
 VALUES[("views", "choose")] = VALUES[("explain", "choose")]
 VALUES[("views", "kinds")] = VALUES[("views",)]
-"""Where a value stands, and the old names that it may have: a choice, or a plug-in."""
+"""The path of a value, and its old names with the new ones: a choice, or a plug-in."""
 
-Told = Callable[[str, str], None]
+OnRename = Callable[[str, str], None]
+"""Called with the old and the new word."""
 
 
 def renamed(values: Mapping[str, Any], below: Path = ()) -> dict[str, Any]:
-    """Plain values of a study, or of its section `below`, in today's words, with one Notice of what was renamed."""
+    """Plain values of a study, or of its section `below`, with the new words. One Notice names
+    those that were renamed."""
     seen: dict[str, str] = {}
     words = _Words(KEYS, VALUES, seen.__setitem__)
     result = words.study(values) if not below else words.section(values, below)
@@ -52,7 +55,8 @@ def renamed(values: Mapping[str, Any], below: Path = ()) -> dict[str, Any]:
 
 
 def renamed_override(text: str) -> str:
-    """`train.tune.every=2` of the command line as `train.fine_tune.unfreeze_every=2`, with a Notice."""
+    """An override of the command line with the new words: `train.tune.every=2` becomes
+    `train.fine_tune.unfreeze_every=2`, with a Notice."""
     key, equals, value = text.partition("=")
     seen: dict[str, str] = {}
     words = _Words(KEYS, VALUES, seen.__setitem__)
@@ -63,38 +67,40 @@ def renamed_override(text: str) -> str:
 
 
 def told(seen: Mapping[str, str]) -> None:
-    """One Notice of all the old words that were found."""
+    """Issues one Notice that names all the old words in `seen`."""
     if seen:
         words = ", ".join(f"{old} is now {new}" for old, new in seen.items())
         warnings.warn(f"{words}; the old words still work", Notice, stacklevel=3)
 
 
 def in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same without a Notice: for a file that an earlier version wrote."""
+    """As `renamed`, without a Notice: for a file that an earlier version wrote."""
     return _Words(KEYS, VALUES, lambda old, new: None).study(values)
 
 
 def place_in_todays_words(keys: Sequence[str | int]) -> tuple[str | int, ...]:
-    """Where a value of a study stands, in today's words."""
+    """The path of a value in a study file, with the new words."""
     return _Words(KEYS, VALUES, lambda old, new: None).place(keys)
 
 
 def in_words_of_0_1(values: Any, below: Path = ()) -> Any:
-    """Plain values of a study, or of its section `below`, in the words that fingerprints are made of."""
+    """Plain values of a study, or of its section `below`, with the words of 0.1.0 that fingerprints
+    use."""
     words = _Words(_OLD_KEYS, _OLD_VALUES, lambda new, old: None)
     return words.section(values, below) if below else words.study(values)
 
 
 @dataclass(frozen=True)
 class _Words:
-    """Renames keys and values; each that is renamed is handed to `tell`."""
+    """Renames keys and values, and calls `on_rename` for each."""
 
     keys: Mapping[Path, str]
     values: Mapping[Path, Mapping[str, str]]
-    tell: Told
+    on_rename: OnRename
 
     def study(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """A whole study: its sections, and the dotted keys of its runs, grid, sweep and contrasts."""
+        """A whole study: its sections, and the dotted keys under runs, grid, sweep and
+        contrasts."""
         result: dict[str, Any] = {}
         for key, value in values.items():
             if key == "runs" and isinstance(value, Mapping):
@@ -111,7 +117,7 @@ class _Words:
         return result
 
     def section(self, values: Any, path: Path) -> Any:
-        """What stands at a path of a variant."""
+        """The value at a path of a configuration."""
         if isinstance(values, Mapping):
             new = {key: self._key(path, key) for key in values}
             if twice := next((key for key in new if new[key] != key and new[key] in new), None):
@@ -129,16 +135,16 @@ class _Words:
         return ".".join(path)
 
     def place(self, keys: Sequence[str | int]) -> tuple[str | int, ...]:
-        before_dotted = {"runs": 2, "grid": 1, "sweep": 2}.get(str(keys[0]) if keys else "")
-        if before_dotted is not None:
-            dotted = [self.dotted(str(key)) for key in keys[before_dotted : before_dotted + 1]]
-            return (*keys[:before_dotted], *dotted, *keys[before_dotted + 1 :])
+        dotted_at = {"runs": 2, "grid": 1, "sweep": 2}.get(str(keys[0]) if keys else "")
+        if dotted_at is not None:
+            dotted = [self.dotted(str(key)) for key in keys[dotted_at : dotted_at + 1]]
+            return (*keys[:dotted_at], *dotted, *keys[dotted_at + 1 :])
         path: Path = ()
-        place: list[str | int] = []
+        new_path: list[str | int] = []
         for key in keys:
-            place.append(key if isinstance(key, int) else self._key(path, key))
-            path = path if isinstance(key, int) else (*path, str(place[-1]))
-        return tuple(place)
+            new_path.append(key if isinstance(key, int) else self._key(path, key))
+            path = path if isinstance(key, int) else (*path, str(new_path[-1]))
+        return tuple(new_path)
 
     def _changes(self, changes: Any) -> Any:
         if not isinstance(changes, Mapping):
@@ -152,7 +158,7 @@ class _Words:
                 " ".join(map(self.dotted, text.split(" "))) if isinstance(text, str) else text
                 for text in part
             ]
-        return [self._changes(each) for each in part] if isinstance(part, list) else self._changes(part)
+        return [self._changes(changes) for changes in part] if isinstance(part, list) else self._changes(part)
 
     def _contrast(self, contrast: Any) -> Any:
         if isinstance(contrast, Mapping) and isinstance(contrast.get("vary"), str):
@@ -162,7 +168,7 @@ class _Words:
     def _key(self, path: Path, key: Any) -> Any:
         new = self.keys.get((*path, key)) or self.values.get(path, {}).get(key, key)
         if new != key:
-            self.tell(".".join((*path, key)), new)
+            self.on_rename(".".join((*path, key)), new)
         return new
 
     def _value(self, path: Path, value: Any) -> Any:
@@ -170,7 +176,7 @@ class _Words:
             return value
         new = self.values.get(path, {}).get(value, value)
         if new != value:
-            self.tell(value, new)
+            self.on_rename(value, new)
         return new
 
 

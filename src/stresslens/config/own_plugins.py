@@ -1,5 +1,5 @@
-"""The user's own plug-ins: a function in a file or a module of theirs, its import, its file and what
-tells the content of that file."""
+"""Custom plug-ins of the user, a function in a Python file or an installed module: import,
+source file and digest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stresslens.core.errors import ConfigError, closest
 
 
 def own_plugins(values: Any) -> set[str]:
-    """Every `file.py:function` and `package.module:function` in plain values, wherever it stands."""
+    """Every `file.py:function` and `package.module:function` in plain values, at any depth."""
     if isinstance(values, Mapping):
         return set().union(*(own_plugins(part) for item in values.items() for part in item))
     if isinstance(values, list | tuple):
@@ -32,7 +32,8 @@ def own_plugins(values: Any) -> set[str]:
 
 
 def source_of(name: str, *, base: Path) -> Path | None:
-    """The file of a user's own plug-in, `file.py:function` or `module:function`; None if there is none."""
+    """The source file of a custom plug-in, `file.py:function` or `module:function`; None if
+    there is none."""
     where = name.rpartition(":")[0]
     if where.endswith(".py"):
         return base / where if (base / where).is_file() else None
@@ -44,17 +45,19 @@ def source_of(name: str, *, base: Path) -> Path | None:
 
 
 def source_digests(values: Any, *, base: Path) -> list[str]:
-    """What tells the content of the files of the user's own plug-ins in plain values; none where
-    there are none."""
+    """The digests of the source files of all custom plug-ins in plain values: 8 hexadecimal digits
+    of SHA-256 each, sorted."""
     files = {source_of(name, base=base) for name in own_plugins(values)} - {None}
     return sorted(hashlib.sha256(file.read_bytes()).hexdigest()[:8] for file in files if file is not None)
 
 
 def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -> Callable[..., Any]:
-    """The user's own function, `file.py:function` (relative to `base`) or `module:function`.
+    """Imports the function of a custom plug-in, `file.py:function` (relative to `base`) or
+    `module:function`.
 
-    Raises ConfigError for one that cannot be imported, or whose signature is no plug-in's: `kind` is
-    what it is to be ("a model"), `words` what it may ask for.
+    `kind` is the plug-in's kind for messages ("a model"). `words` are the positional parameters
+    that a plug-in of this kind may have. Raises ConfigError where the function cannot be imported
+    or its signature does not fit.
     """
     where, _, function = name.rpartition(":")
     if where.endswith(".py"):
@@ -69,34 +72,34 @@ def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -
             raise ConfigError(
                 f"{name!r}: cannot import {where or 'nothing'} ({type(error).__name__}: {error})"
             ) from None
-    found = getattr(module, function, None)
-    if not inspect.isfunction(found):
+    candidate = getattr(module, function, None)
+    if not inspect.isfunction(candidate):
         functions = [
             n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__
         ]
         raise ConfigError(f"{where} defines no function {function!r}; {closest(function, functions)}")
     try:
-        parameters = inspect.signature(found, eval_str=True).parameters.values()
+        parameters = inspect.signature(candidate, eval_str=True).parameters.values()
     except Exception as error:
         raise ConfigError(
             f"{name!r}: its annotations cannot be read ({type(error).__name__}: {error})"
         ) from None
-    odd = [p.name for p in parameters if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    bare = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.annotation is p.empty]
-    if odd or bare:
+    variadic = [p.name for p in parameters if p.kind not in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    unannotated = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.annotation is p.empty]
+    if variadic or unannotated:
         what = (
-            f"{odd[0]} is neither a plain parameter nor an option after *"
-            if odd
-            else f"the option {bare[0]} has no annotation"
+            f"{variadic[0]} is neither a plain parameter nor an option after *"
+            if variadic
+            else f"the option {unannotated[0]} has no annotation"
         )
         raise ConfigError(f"{name!r}: {what}")
-    alien = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in words]
-    if alien:
+    unknown = [p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD and p.name not in words]
+    if unknown:
         allowed = ", ".join(words) or "none"
         raise ConfigError(
-            f"{name!r} asks for {', '.join(alien)}; {kind} may ask for: {allowed} (options after *)"
+            f"{name!r} asks for {', '.join(unknown)}; {kind} may ask for: {allowed} (options after *)"
         )
-    plugin: Callable[..., Any] = found
+    plugin: Callable[..., Any] = candidate
     return plugin
 
 

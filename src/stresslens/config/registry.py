@@ -1,5 +1,8 @@
-"""Name → function: the only dynamic import. A plug-in is a function in a file of its own name, in
-the folder of its kind."""
+"""The plug-in registry: finds a plug-in's function by name, checks its options and binds them.
+
+A plug-in is a function in a file of the same name, in the folder of its kind. Only this module and
+`own_plugins` import dynamically.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,8 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "views": ("model", "x", "y", "train", "split", "classes", "adversarials"),
     "trackers": ("folder", "config"),
 }
-"""Each folder and the positional parameters its functions may ask for, which are handed over by keyword."""
+"""Each folder, and the positional parameters that its functions may have. They are passed by
+keyword."""
 
 POSITIONS_IN_0_1_0: dict[str, tuple[str, ...]] = {
     "augmentations": ("x", "y", "draws", "classes"),
@@ -48,8 +52,8 @@ POSITIONS_IN_0_1_0: dict[str, tuple[str, ...]] = {
     "objectives": ("model", "x", "y", "step", "net", "inputs"),
     "attacks": ("model", "x", "y", "ball", "draws", "watch", "target", "start", "surrogate"),
 }
-"""The order in which version 0.1.0 handed them over. A user's own plug-in may still call one that is its
-option in this order. Do not change it when `VOCABULARY` gets a new word."""
+"""The order in which version 0.1.0 passed them. A custom plug-in may still call another plug-in,
+which is its option, in this order. Do not change it when `VOCABULARY` gets a new word."""
 
 NESTED: dict[Any, str] = {
     Attack: "attacks",
@@ -59,30 +63,35 @@ NESTED: dict[Any, str] = {
     Optimizer: "optimizers",
     Schedule: "schedules",
 }
-"""An option with one of these annotations, or `PluginOption` of it, is itself a plug-in of that folder."""
+"""An option with one of these annotations, or `PluginOption` of it, is a plug-in of that folder."""
 
 Plugin = Callable[..., Any]
 Keys = tuple[str | int, ...]
-"""Where a value stands in a configuration."""
+"""The path of a value in a configuration."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A plug-in of a folder with its options. It is called with the words of its folder's vocabulary
-    as keywords, and hands the function those that it asks for; one that is not given is None."""
+    """A plug-in with its options bound.
+
+    It is called with the words of its folder's `VOCABULARY` as keywords and passes on those that
+    the function has as parameters. A word that the caller leaves out is None.
+    """
 
     folder: str
     function: Plugin
     options: Mapping[str, Any]
-    """Those that were given, and the plug-ins among the defaults."""
+    """The options that were given, and the defaults that are plug-ins."""
     needs: tuple[str, ...]
-    """The words that the function asks for."""
+    """The words of the vocabulary that the function has as parameters."""
 
     @property
     def all_options(self) -> dict[str, Any]:
-        """Its options, those left at their defaults among them."""
+        """All options, including those with their defaults."""
         declared = options_of(self.function)
-        defaults = {name: each.default for name, each in declared.items() if each.default is not each.empty}
+        defaults = {
+            name: option.default for name, option in declared.items() if option.default is not option.empty
+        }
         return {**defaults, **self.options}
 
     def asks_for(self, need: str) -> bool:
@@ -100,7 +109,8 @@ class Bound:
         return self.function(**{need: given.get(need) for need in self.needs}, **self.options)
 
     def _named(self, by_position: tuple[Any, ...]) -> dict[str, Any]:
-        """The words of a call as a plug-in of version 0.1.0 may make it. Raises TypeError for more of them."""
+        """The arguments of a positional call, as a plug-in of version 0.1.0 may make it, by
+        name. Raises TypeError where there are too many."""
         order = POSITIONS_IN_0_1_0.get(self.folder, ())
         if len(by_position) > len(order):
             raise TypeError(
@@ -112,10 +122,10 @@ class Bound:
 
 @cache
 def _tell_of_positions(folder: str) -> None:
-    """One notice for each kind of plug-in."""
+    """Issues one Notice for each kind of plug-in."""
     order = POSITIONS_IN_0_1_0[folder]
     warnings.warn(
-        f"{_a(folder)} is called by position here; call it by keyword, with what it needs of "
+        f"{_a(folder)} is called by position here; call it by keyword, with the arguments it needs of "
         f"{', '.join(f'{word}={word}' for word in order)}",
         Notice,
         stacklevel=4,
@@ -123,7 +133,7 @@ def _tell_of_positions(folder: str) -> None:
 
 
 def names(folder: str) -> list[str]:
-    """The built-in plug-ins of a folder."""
+    """The names of a folder's built-in plug-ins, sorted."""
     return sorted(
         file.stem
         for file in (Path(__file__).parents[1] / "plugins" / folder).glob("*.py")
@@ -132,16 +142,16 @@ def names(folder: str) -> list[str]:
 
 
 def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = True) -> Plugin:
-    """The function called `name`: built in, or the user's own as `file.py:function` (relative to
+    """The function of a plug-in by its name: built-in, or custom as `file.py:function` (relative to
     `base`) or `module:function`.
 
-    Raises ConfigError naming the valid ones, or, without `trust`, refusing to run code that is not
-    stresslens's own.
+    Raises ConfigError with the valid names where there is no such plug-in, and for custom code
+    without `trust`.
     """
     if ":" in name:
         if not trust:
             raise ConfigError(
-                f"{name!r} is somebody's own code, which is not run unless you trust it (--trust)"
+                f"{name!r} is code from outside stresslens, which runs only if you trust it (--trust)"
             )
         return load_own_plugin(name, base or Path.cwd(), kind=_a(folder), words=VOCABULARY[folder])
     if name in names(folder):
@@ -149,10 +159,10 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
         return function
     path = ""
     if folder == "datasets":
-        here = Path(name).exists()
+        exists = Path(name).exists()
         path = (
             f"; for the images at that path: {{folder: {{path: {name}}}}}"
-            if here
+            if exists
             else ", and there is no file or folder of that name"
         )
     raise ConfigError(f"no {_singular(folder)} is called {name!r}{path}; {closest(name, names(folder))}")
@@ -161,18 +171,18 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
 def resolve(
     folder: str, value: Any, *, path: Keys = (), base: Path | None = None, trust: bool = True
 ) -> Bound:
-    """`name` or `{name: {option: value}}` bound to its options, which are checked against the
-    function's signature.
+    """The plug-in of `name` or `{name: {option: value}}`, with its options checked against the
+    function's signature and bound.
 
-    Raises Problems, one for each option that is wrong, at its path.
+    Raises Problems, one for each wrong option, at its path.
     """
     function, checked = _resolved(folder, value, path, base, trust)
     return bind(folder, function, checked)
 
 
 def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True) -> WeightsRef | Bound | None:
-    """What a model begins with: another run's weights or a file's, or, to be called without needs,
-    what its own file publishes."""
+    """The source of a model's initial weights: another run or a file (WeightsRef), or the function
+    `published` in the model's own file, bound to its options. None where there is neither."""
     function, checked = _resolved("models", value, (), base, trust)
     if isinstance(checked.get("weights"), WeightsRef):
         origin: WeightsRef = checked["weights"]
@@ -182,26 +192,27 @@ def initial_weights(value: Any, *, base: Path | None = None, trust: bool = True)
 
 
 def default_preprocessing(value: Any, *, base: Path | None = None, trust: bool = True) -> Bound | None:
-    """How images are prepared for the weights that are usually published for a model, where its
-    file says so (`default_preprocessing`; in version 0.1.0 `usual`)."""
+    """The preprocessing of the pretrained weights that are usually published for a model: the
+    function `default_preprocessing` in its file (in version 0.1.0 `usual`). None without one."""
     function, checked = _resolved("models", value, (), base, trust)
-    found = beside(function, "default_preprocessing") or beside(function, "usual")
-    return bind("models", found, checked) if found is not None else None
+    preprocessing = beside(function, "default_preprocessing") or beside(function, "usual")
+    return bind("models", preprocessing, checked) if preprocessing is not None else None
 
 
 def beside(function: Plugin, name: str) -> Plugin | None:
-    """The optional function of this name in a plug-in's own file, which says something about the
-    plug-in. It takes keywords alone; another one that happens to have the name is none."""
-    found = vars(sys.modules[function.__module__]).get(name)
-    if not inspect.isfunction(found):
+    """The optional function of this name in a plug-in's file, which gives a fact about the plug-in.
+    It has keyword-only parameters; a function of the same name with others does not count."""
+    candidate = vars(sys.modules[function.__module__]).get(name)
+    if not inspect.isfunction(candidate):
         return None
-    kinds = {parameter.kind for parameter in inspect.signature(found).parameters.values()}
-    return found if kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD} else None
+    kinds = {parameter.kind for parameter in inspect.signature(candidate).parameters.values()}
+    return candidate if kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD} else None
 
 
 def answer_beside(bound: Bound, name: str, **given: Any) -> Any:
-    """What the function `name` beside a plug-in says of it with these options, the defaults among
-    them. None where there is no such function, or where it needs an option that the plug-in has not."""
+    """The result of the function `name` in the plug-in's file, called with the plug-in's options
+    (defaults included) and `given`. None where there is no such function, or where it needs an
+    option that the plug-in does not have."""
     function = beside(bound.function, name)
     if function is None:
         return None
@@ -214,7 +225,7 @@ def answer_beside(bound: Bound, name: str, **given: Any) -> Any:
 
 
 def bind(folder: str, function: Plugin, options: Mapping[str, Any]) -> Bound:
-    """A function with those of the options that it takes, which are not checked."""
+    """A plug-in bound to those of the options that its function has. They are not checked."""
     parameters = inspect.signature(function).parameters.values()
     needs = tuple(p.name for p in parameters if p.kind == p.POSITIONAL_OR_KEYWORD)
     return Bound(folder, function, {o: v for o, v in options.items() if o in options_of(function)}, needs)
@@ -232,10 +243,10 @@ def _resolved(
     problems: list[Problem] = []
     checked: dict[str, Any] = {}
     for option, given in options.items():
-        place = (*path, name, option)
+        option_path = (*path, name, option)
         if option not in declared:
             what = f"{name} has no option {option!r}"
-            problems.append(Problem(place, unknown_key(option, declared, what)))
+            problems.append(Problem(option_path, unknown_key(option, declared, what)))
             continue
         annotation = declared[option].annotation
         if option in COMMON_OPTIONS.get(folder, {}) and isinstance(given, Mapping):
@@ -247,11 +258,14 @@ def _resolved(
                 if publish is not None
                 else ""
             )
-            why = f"{name} takes no weights by a name; give those of a run, {{run: NAME}}, or of a file, {{file: PATH}}{others}"
-            problems.append(Problem(place, why))
+            why = (
+                f"{name} takes no weights by a name; give those of a run, {{run: NAME}}, "
+                f"or of a file, {{file: PATH}}{others}"
+            )
+            problems.append(Problem(option_path, why))
             continue
         try:
-            checked[option] = _checked(annotation, given, place, base, trust)
+            checked[option] = _checked(annotation, given, option_path, base, trust)
         except Problems as error:
             problems += error.problems
     missing = [o for o, p in declared.items() if p.default is p.empty and o not in options]
@@ -271,13 +285,14 @@ def _resolved(
 
 
 def model_or_estimator(value: Any) -> str:
-    """`model` or `estimator`: the key of a recipe that a plug-in belongs under, where a command
-    takes either."""
+    """The configuration key of a plug-in, `model` or `estimator`, for a command that takes
+    either."""
     return "estimator" if name_and_options("models", value)[0] in names("estimators") else "model"
 
 
 def name_and_options(folder: str, value: Any, path: Keys = ()) -> tuple[str, Mapping[str, Any]]:
-    """A plug-in's name and its options, from either of the two ways to write them."""
+    """A plug-in's name and its options, from `name` or `{name: {option: value}}`. Raises
+    Problems."""
     if isinstance(value, str):
         return value, {}
     if isinstance(value, Mapping) and len(value) == 1:
@@ -288,7 +303,8 @@ def name_and_options(folder: str, value: Any, path: Keys = ()) -> tuple[str, Map
         [
             Problem(
                 path,
-                f"expected the name of {_a(folder)}, or one name with its options ({{name: {{option: value}}}})",
+                f"expected the name of {_a(folder)}, or one name with its options "
+                "({name: {option: value}})",
             )
         ]
     )
@@ -296,31 +312,31 @@ def name_and_options(folder: str, value: Any, path: Keys = ()) -> tuple[str, Map
 
 @cache
 def options_of(function: Plugin) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters, which are the options, with their annotations evaluated."""
+    """A plug-in's options: its keyword-only parameters, with evaluated annotations."""
     signature = inspect.signature(function, eval_str=True)
     return {name: p for name, p in signature.parameters.items() if p.kind == p.KEYWORD_ONLY}
 
 
 def declared_by(folder: str, function: Plugin) -> dict[str, inspect.Parameter]:
-    """Every option that may be given: the function's own, and of a model those of what its file
-    publishes and `weights`."""
-    theirs = beside(function, OPTIONS_BESIDE[folder]) if folder in OPTIONS_BESIDE else None
-    others = COMMON_OPTIONS.get(folder, {}) | (options_of(theirs) if theirs is not None else {})
-    own = options_of(function)
-    return {**own, **{name: option for name, option in others.items() if name not in own}}
+    """Every option that a study may give: those of the function, and for a model also `weights` and
+    those of the function `published` in its file."""
+    published = beside(function, OPTIONS_BESIDE[folder]) if folder in OPTIONS_BESIDE else None
+    others = COMMON_OPTIONS.get(folder, {}) | (options_of(published) if published is not None else {})
+    options = options_of(function)
+    return {**options, **{name: option for name, option in others.items() if name not in options}}
 
 
 _WEIGHTS = inspect.Parameter(
     "weights", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=WeightsRef | None
 )
 COMMON_OPTIONS = {"models": {"weights": _WEIGHTS}}
-"""Options of every plug-in of a folder."""
+"""Options that every plug-in of a folder has."""
 OPTIONS_BESIDE = {"models": "published"}
-"""The function beside the plug-ins of a folder whose options are the plug-in's as well."""
+"""The function in a plug-in's file whose options a study may give as the plug-in's own."""
 
 
 def _nested(annotation: Any) -> str | None:
-    """The folder of an option that is itself a plug-in."""
+    """The folder of an option that is itself a plug-in; None for other options."""
     if get_origin(annotation) is Union and get_args(annotation)[1:] == (Any,):
         annotation = get_args(annotation)[0]
     return NESTED.get(annotation)
@@ -331,7 +347,7 @@ def _checked(annotation: Any, value: Any, path: Keys, base: Path | None, trust: 
         return resolve(nested, value, path=path, base=base, trust=trust)
     try:
         adapter = _adapter(annotation)
-        try:  # through JSON, where strictness still lets a list be a tuple
+        try:  # through JSON: strict mode accepts a list for a tuple there only
             return adapter.validate_json(json.dumps(value), strict=True)
         except TypeError:
             return adapter.validate_python(value, strict=True)

@@ -1,4 +1,5 @@
-"""The key `repeats:` of a study file, where every repeat divides the data anew."""
+"""The key `repeats:` of a study file as cross-validation: each repeat has another split of the
+data."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from stresslens.core.splits import Division
 
 @dataclass(config=STRICT)
 class Repeats:
-    """Another division of the data for every repeat: k-fold, `times` over, or so many random
-    splits. `only` picks some of them."""
+    """Another split of the data for each repeat: k-fold cross-validation with `folds`, repeated
+    `times` times, or `splits` random splits. `only` selects some of the repeats by number."""
 
     folds: Annotated[int, Field(ge=2, le=1000)] | None = None
     times: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -26,21 +27,22 @@ class Repeats:
         return Division(self.folds, self.times)
 
     def alone(self, seed: int) -> dict[str, Any]:
-        """What defines one repeat and nothing else, so that more of them change nothing about it."""
+        """The settings that define this one repeat. They do not depend on the number of repeats."""
         if self.folds is not None:
             return {"folds": self.folds, "times": seed // self.folds + 1, "only": [seed]}
         return {"splits": max(2, seed + 1), "only": [seed]}
 
     def wrong(self) -> str | None:
+        """What is wrong with the settings; None where they are valid."""
         if (self.folds is None) == (self.splits is None):
             return "give either folds or splits"
         if self.splits is not None and self.times != 1:
-            return "times belongs to folds; give more splits"
-        most = (self.folds or 0) * self.times or self.splits or 0
+            return "times applies to folds only; give more splits"
+        total = (self.folds or 0) * self.times or self.splits or 0
         if self.only is not None and (
-            not self.only or len(set(self.only)) < len(self.only) or max(self.only) >= most
+            not self.only or len(set(self.only)) < len(self.only) or max(self.only) >= total
         ):
-            return f"only: expected some of the repeats 0 to {most - 1}, each once"
+            return f"only: expected some of the repeats 0 to {total - 1}, each once"
         return None
 
     @property

@@ -1,4 +1,4 @@
-"""A recipe: one way of training one model on one data set, every setting with its type, range and default."""
+"""The configuration schema of one variant: every setting with its type, range and default."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ PluginValue = str | dict[str, Any]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Target = Literal["least_likely", "random"] | Annotated[int, Field(ge=0)]
-"""Which class an attack drives an image to."""
+"""The target class of an attack."""
 Split = Literal["train", "validation", "test"]
 
 EVALUATION_KEYS = ("robustness", "corruptions", "explain", "views", "track")
-"""Keys of a recipe that say what is done with a trained model, or told of it: they change nothing
-about its training."""
+"""Sections about a trained model: its evaluation and its trackers. They do not change the
+training."""
 
 COMPUTE_KEYS = ("device", "precision", "threads", "memory_format")
-"""Settings of `train` that the bits of any result depend on."""
+"""Settings of `train` that the exact bits of any result depend on."""
 ESTIMATOR_KEYS = (*COMPUTE_KEYS, "subset")
-"""What of `train` an estimator goes by."""
+"""Keys of `train` that also apply to estimators."""
 
 MONITORING_KEYS = ("watch", "log_every", "evaluate_every")
-"""Settings of `train` that say when training is looked at."""
+"""Settings of `train` that say when metrics are computed and logged."""
 
 RESUME_SAFE_KEYS = ("checkpoint_seconds",)
-"""Settings of `train` that change neither weights nor metrics, so they may differ when a run goes on."""
+"""Settings of `train` that change neither weights nor metrics, so they may differ when a run
+resumes."""
 
 
 @dataclass(config=STRICT)
 class ChannelMoments:
-    """Normalising by given channel means and deviations, on [0,1]."""
+    """Normalisation by given means and standard deviations of the channels, of images in [0, 1]."""
 
     mean: list[float]
     std: list[Annotated[float, Field(gt=0)]]
@@ -46,8 +47,11 @@ class ChannelMoments:
 
 @dataclass(config=STRICT)
 class Input:
-    """What happens to an image before the net: resizing to `size`, then normalising. `auto` is what
-    the net's first weights were trained with; without any, images as they are and `standard`."""
+    """Preprocessing of an image before the net: resizing to `size` in pixels, then normalisation.
+
+    `auto` is the preprocessing of the pretrained weights. Without pretrained weights it means no
+    resizing, and the normalisation `standard`.
+    """
 
     size: Positive | tuple[Positive, Positive] | Literal["auto"] | None = "auto"
     normalize: Literal["auto", "standard", "pixel_minmax", "none"] | ChannelMoments = "auto"
@@ -56,8 +60,8 @@ class Input:
 
 @dataclass(config=STRICT)
 class Stop:
-    """Early stopping: when the last batch's loss changes by less than `loss_change` from one epoch
-    to the next, or after `patience` evaluations without a better one."""
+    """Early stopping: when the loss of the last batch changes by less than `loss_change` from one
+    epoch to the next, or after `patience` evaluations without an improvement."""
 
     loss_change: Annotated[float, Field(gt=0)] | None = None
     patience: Positive | None = None
@@ -65,7 +69,8 @@ class Stop:
 
 @dataclass(config=STRICT)
 class Subset:
-    """So many of the training images; a larger subset with the same seed contains a smaller one."""
+    """A random subset of the training images. With the same seed, a larger subset contains a
+    smaller one."""
 
     images: Positive
     balanced: bool = True
@@ -73,10 +78,14 @@ class Subset:
 
 @dataclass(config=STRICT)
 class FineTune:
-    """Which layers are trained: all, the head, gradually more from the head down (one block more
-    after each `every` epochs), or the head alone as a linear probe, by the best of the `penalties`.
-    `decay` is how much slower each block learns than the one behind it, `head_rate` how much faster
-    the head; `batch_norm: keep` leaves its statistics as they came."""
+    """Fine-tuning: which layers are trained.
+
+    `all` trains every layer, `head` only the head. `gradual` starts with the head and unfreezes one
+    more block after every `unfreeze_every` epochs, from the head down. `probe` fits the head as a
+    linear probe, with the best of the `penalties`. `layer_decay` is the learning rate of a block
+    divided by that of the next block towards the head. `head_lr_scale` multiplies the learning rate
+    of the head. `batch_norm: keep` does not change the running statistics.
+    """
 
     layers: Literal["all", "head", "gradual", "probe"] = "all"
     unfreeze_every: Positive = 1
@@ -90,7 +99,7 @@ class FineTune:
 
 @dataclass(config=STRICT)
 class Train:
-    """How a net is trained. Every option, its meaning and its default: docs/studies.md."""
+    """The training of a net. docs/studies.md explains every option and its default."""
 
     epochs: Natural = 10
     batch_size: Positive | Literal["full"] = 64
@@ -121,13 +130,14 @@ class Train:
 
     @property
     def probed(self) -> bool:
-        """Whether a linear probe is fitted instead of training."""
+        """Whether a linear probe is fitted instead of a training by gradient descent."""
         return self.fine_tune is not None and self.fine_tune.layers == "probe"
 
 
 @dataclass(config=STRICT)
 class IndividualAttack:
-    """One attack by itself, at its own radii if it has any; `name` is what the report calls it."""
+    """One attack that is measured on its own, at its own radii if it has any. `name` is its
+    label in the report."""
 
     attack: PluginValue
     name: str | None = None
@@ -137,8 +147,8 @@ class IndividualAttack:
 
 @dataclass(config=STRICT)
 class Robustness:
-    """How runs are attacked. `protocol` is the worst case over several attacks; `alone` are attacks
-    with a curve of their own."""
+    """How the trained models are attacked. `protocol` gives the worst case over several attacks;
+    each of the `individual_attacks` has its own curve."""
 
     radii: str | float | list[float | str]
     norm: Norm = "linf"
@@ -160,7 +170,7 @@ class Robustness:
 
 @dataclass(config=STRICT)
 class Corruptions:
-    """How images are spoiled: each kind at five severities."""
+    """Corruptions of the images, each kind at five severities."""
 
     kinds: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive | Literal["all"] = 1000
@@ -181,9 +191,9 @@ TargetClass = Literal["predicted", "label"] | Annotated[int, Field(ge=0)]
 
 @dataclass(config=STRICT)
 class Explain:
-    """Why a model answers as it does: maps over chosen images. `answer` is the class that is
-    explained: the one predicted, the label, or one by number. `check` says what each map is
-    worth."""
+    """Attribution maps of selected images. `target_class` is the class that they explain: the
+    predicted class, the label, or a class by its number. `check` measures the quality of each
+    map."""
 
     explainers: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive = 10
@@ -196,8 +206,8 @@ class Explain:
 
 @dataclass(config=STRICT)
 class Views:
-    """What a model has learned: filters, activations, class images, … of chosen images where they
-    are of images."""
+    """Feature visualisations of a model: filters, activations, class images, … `images` and
+    `choose` select images for the kinds that need some."""
 
     kinds: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive = 10
@@ -208,13 +218,14 @@ class Views:
 
 @dataclass(config=STRICT)
 class VariantConfig:
-    """One way of training one model on one data set, or of fitting an estimator to it; its seeds
-    are its repeats."""
+    """The configuration of a variant: one way to train one model, or to fit one estimator, on one
+    data set. Each seed of it is a run."""
 
     data: PluginValue = "digits"
     model: PluginValue = "simple_cnn"
     estimator: PluginValue | None = None
-    """In the model's place; then `model`, `input` and, but for `COMPUTE_KEYS`, `train` mean nothing."""
+    """An estimator instead of the model. Then `model` and `input` have no effect, and of `train`
+    only `ESTIMATOR_KEYS` do."""
     input: Input = field(default_factory=Input)
     train: Train = field(default_factory=Train)
     robustness: Robustness | None = None

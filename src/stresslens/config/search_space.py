@@ -1,5 +1,5 @@
-"""The key `sweep:` of a study file: the settings that are tried, the ranges and choices they are
-drawn from, their constraints."""
+"""The key `sweep:` of a study file, a hyperparameter search: its search space of ranges and
+choices, its constraints and its method."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ Number = int | float
 
 @dataclass(config=STRICT)
 class Halving:
-    """Successive halving: all trials to `epochs`, the best 1/`factor` of them on to `factor` times
-    as many, and so on."""
+    """Successive halving: all trials are trained for `epochs` epochs, the best 1/`factor` of
+    them for `factor` times as many, and so on."""
 
     epochs: Positive = 1
     factor: Annotated[int, Field(ge=2, le=100)] = 3
 
     def rungs(self, epochs: int) -> list[int]:
-        """After how many epochs trials are held against each other, the last being all of them."""
+        """The numbers of epochs after which trials are compared, ascending. The last is
+        `epochs`."""
         rungs = [self.epochs]
         while rungs[-1] * self.factor < epochs:
             rungs.append(rungs[-1] * self.factor)
@@ -45,7 +46,8 @@ class Halving:
 
 @dataclass(config=STRICT)
 class Sweep:
-    """What is tried: settings drawn from a `space`, or those that are listed. Every key: docs/sweeps.md."""
+    """A sweep over settings that are drawn from a `space` or listed under `settings`.
+    docs/sweeps.md explains every key."""
 
     space: dict[str, Any] | None = None
     settings: list[dict[str, Any]] | None = None
@@ -58,13 +60,13 @@ class Sweep:
 
     @property
     def size(self) -> int:
-        """How many trials there are."""
+        """The number of trials."""
         return len(self.settings) if self.settings is not None else self.trials or TRIALS
 
 
 @dataclass(config=STRICT)
 class Range:
-    """From one number to another, both included; whole numbers between whole ends."""
+    """A range of numbers with both ends included. Between two integers all values are integers."""
 
     start: Annotated[Number, Field(alias="from")]
     to: Number
@@ -72,6 +74,7 @@ class Range:
     log: bool = False
 
     def wrong(self) -> str | None:
+        """What is wrong with the range; None where it is valid."""
         if self.start >= self.to:
             return f"from must lie below to, got {self.start:g} and {self.to:g}"
         if self.log and self.start <= 0:
@@ -79,19 +82,19 @@ class Range:
         if self.step is None:
             return None
         if self.log:
-            return "a range is divided by log or by step, not by both"
+            return "give either log or step, not both"
         steps = (self.to - self.start) / self.step
         if abs(steps - round(steps)) > 1e-9 or (
             isinstance(self.start, int) and not isinstance(self.step, int)
         ):
-            return f"steps of {self.step:g} from {self.start:g} do not arrive at {self.to:g}"
+            return f"steps of {self.step:g} from {self.start:g} do not end at {self.to:g}"
         return None
 
 
 @dataclass(config=STRICT)
 class Setting:
-    """One dotted key with the values it may take: `choices`, or the numbers of a range. `at` is
-    where it was written."""
+    """A hyperparameter of the search space: a dotted key with its possible values, `choices` or the
+    numbers of a range. `at` is its path in the study file."""
 
     key: str
     at: Keys
@@ -100,9 +103,9 @@ class Setting:
 
     @property
     def ends(self) -> list[tuple[Any, Keys]]:
-        """Every choice, or both ends of the range, with where it was written."""
+        """Every choice, or both ends of the range, each with its path in the study file."""
         if self.range is None:
-            return [(choice, (*self.at, place)) for place, choice in enumerate(self.choices)]
+            return [(choice, (*self.at, index)) for index, choice in enumerate(self.choices)]
         return [(self.range.start, (*self.at, "from")), (self.range.to, (*self.at, "to"))]
 
     @property
@@ -110,8 +113,8 @@ class Setting:
         return self.range is not None and isinstance(self.range.start, int) and isinstance(self.range.to, int)
 
     def distribution(self) -> Any:
-        """The same for Optuna; of choices it sees the places, since a choice may be a plug-in with
-        its options."""
+        """The Optuna distribution. Of choices it holds the indices, because a choice may be a
+        plug-in with its options."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         if self.range is None:
@@ -122,8 +125,8 @@ class Setting:
         return FloatDistribution(start, to, log=log, step=step)
 
     def value(self, drawn: Number) -> Any:
-        """What is set for what Optuna drew: a choice, or a number to four digits that is still
-        within the range."""
+        """The setting's value for a number that Optuna drew: a choice by its index, or the number
+        rounded to four significant digits within the range."""
         if self.range is None:
             return self.choices[int(drawn)]
         if self.whole:
@@ -133,7 +136,7 @@ class Setting:
         return min(max(float(f"{drawn:.4g}"), self.range.start), self.range.to)
 
     def draw(self, numbers: random.Random) -> Any:
-        """A value at random, without Optuna."""
+        """A random value, drawn without Optuna."""
         if self.range is None:
             return numbers.choice(self.choices)
         start, to, step = self.range.start, self.range.to, self.range.step or 1
@@ -147,31 +150,32 @@ class Setting:
 _RANGE = TypeAdapter(Range)
 
 
-def space_settings(sweep: Sweep, found: list[Problem]) -> list[Setting]:
-    """The space's settings; what is wrong with one is added to `found`, and that one left out."""
+def space_settings(sweep: Sweep, problems: list[Problem]) -> list[Setting]:
+    """The settings of the search space. Mistakes are added to `problems`, and such settings left
+    out."""
     settings = []
     for key, given in (sweep.space or {}).items():
         at: Keys = ("sweep", "space", key)
         if isinstance(given, Mapping) and "choices" in given:
-            found += [Problem((*at, k), unknown_key(k, ["choices"])) for k in given if k != "choices"]
+            problems += [Problem((*at, k), unknown_key(k, ["choices"])) for k in given if k != "choices"]
             at, given = (*at, "choices"), given["choices"]
         if isinstance(given, list):
             if len({str(choice) for choice in given}) < len(given):
-                found.append(Problem(at, "each choice once"))
+                problems.append(Problem(at, "list each choice only once"))
             elif given:
                 settings.append(Setting(key, at, given))
             else:
-                found.append(Problem(at, "there is nothing to choose from; give at least one value"))
+                problems.append(Problem(at, "the list of choices is empty; give at least one value"))
         elif isinstance(given, Mapping):
-            inside: list[Problem] = []
-            limits: Range | None = validated(_RANGE, given, inside, owner_of=lambda path: Range)
-            found += [Problem((*at, *problem.path), problem.message) for problem in inside]
+            range_problems: list[Problem] = []
+            limits: Range | None = validated(_RANGE, given, range_problems, owner_of=lambda path: Range)
+            problems += [Problem((*at, *problem.path), problem.message) for problem in range_problems]
             if limits is not None and (wrong := limits.wrong()) is not None:
-                found.append(Problem(at, wrong))
+                problems.append(Problem(at, wrong))
             elif limits is not None:
                 settings.append(Setting(key, at, [], limits))
         else:
-            found.append(
+            problems.append(
                 Problem(at, f"expected a list of choices, or {{from: …, to: …}}, got {shortened(given)}")
             )
     return settings
@@ -190,7 +194,8 @@ _COMPARISON = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(<=|>=|==|!=|<|>)\s*([\w.+-]+)
 
 @dataclass(config=STRICT)
 class Constraint:
-    """A comparison of one setting with a number, a word or another setting: `train.batch_size <= 128`."""
+    """A comparison of one setting with a number, a word or another setting: `train.batch_size <=
+    128`."""
 
     text: str
     left: str
@@ -198,36 +203,38 @@ class Constraint:
     right: str
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether a recipe's plain values satisfy it. Raises ConfigError where the two cannot be compared."""
+        """Whether the plain values of a configuration satisfy it. Raises ConfigError where the
+        two sides cannot be compared."""
         left, right = self._value(self.left, values), scalar(self.right)
         if isinstance(right, str) and "." in right:
             right = self._value(right, values)
         ordered = all(isinstance(side, Number) and not isinstance(side, bool) for side in (left, right))
         if self.comparison not in ("==", "!=") and not ordered:
             raise ConfigError(
-                f"{self.text!r}: {shortened(left)} and {shortened(right)} have no order; compare numbers, or use == or !="
+                f"{self.text!r}: {shortened(left)} and {shortened(right)} have no order; "
+                "compare numbers, or use == or !="
             )
         return COMPARISONS[self.comparison](left, right)
 
     def _value(self, key: str, values: Mapping[str, Any]) -> Any:
-        """A setting's value; of a plug-in with its options the name."""
+        """The value of a setting; for a plug-in with options its name."""
         try:
             value = get_dotted(values, key)
         except KeyError:
-            raise ConfigError(f"{self.text!r}: the recipe does not set {key}") from None
+            raise ConfigError(f"{self.text!r}: the configuration does not set {key}") from None
         return next(iter(value)) if isinstance(value, Mapping) and len(value) == 1 else value
 
 
-def constraints_of(sweep: Sweep, found: list[Problem]) -> list[Constraint]:
-    """The comparisons under `where`; what is none is added to `found`."""
+def constraints_of(sweep: Sweep, problems: list[Problem]) -> list[Constraint]:
+    """The comparisons under `where`. A text that is not a comparison is added to `problems`."""
     constraints = []
-    for place, text in enumerate(sweep.where):
+    for index, text in enumerate(sweep.where):
         parts = _COMPARISON.fullmatch(text)
         if parts is None:
-            found.append(
+            problems.append(
                 Problem(
-                    ("sweep", "where", place),
-                    f"{text!r} is no comparison; write `train.batch_size <= 128`, for example",
+                    ("sweep", "where", index),
+                    f"{text!r} is not a comparison; write for example `train.batch_size <= 128`",
                 )
             )
         else:

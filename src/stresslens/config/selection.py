@@ -1,7 +1,8 @@
-"""Model selection: the one table of the rules that choose the best epoch and the best trial of a sweep.
+"""Model selection: the one table of the rules that choose the best epoch and the best trial of a
+sweep.
 
 A new rule is a new row of `RULES`. The values of `train.select` and `sweep.metric`, the units of a
-sweep's figures and the words for them all follow from the table.
+sweep's figures and their names all follow from the table.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ def _same(figure: float) -> float:
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """How good an epoch is, by its figures on the validation split.
+    """A rule that ranks epochs by their figures on the validation split.
 
     `figures` are the keys in a line of metrics.jsonl that the rule reads: accuracy, loss, or robust
-    (the robust accuracy, which is measured only where the rule reads it). `combine` makes one value
-    of them. Among epochs of equal value the rule `tie_breaker` decides.
+    (the robust accuracy, which is measured only where the rule reads it). `combine` computes one
+    value from them. The rule `tie_breaker` decides between epochs of equal value.
     """
 
     name: str
     title: str
-    """What a sentence calls the value."""
+    """The name of the value in a sentence."""
     figures: tuple[str, ...]
     tie_breaker: str
     combine: Callable[..., float] = _same
@@ -55,7 +56,7 @@ class SelectionRule:
 
     @property
     def unit(self) -> str:
-        """The label of an axis."""
+        """The label of a figure's axis."""
         return f"{self.title}, %" if self.is_share else self.title
 
     def value(self, validation: Mapping[str, float]) -> float:

@@ -1,5 +1,8 @@
-"""A study file: YAML and dotted overrides → validated runs, or every mistake at once with its file
-and line."""
+"""Study files: reads a YAML file and overrides, and expands them into the validated variants of a
+study.
+
+All mistakes are reported at once, each with its file and line.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,27 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from stresslens.config import old_words, registry
-from stresslens.config.contrasts import ContrastSection, claims_of, pairs_of
+from stresslens.config.contrasts import claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.grid import Cell, Change, cells
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT, VariantConfig
-from stresslens.config.search_space import Halving, Sweep
+from stresslens.config.search_space import Sweep
+from stresslens.config.study_keys import (
+    STUDY_KEYS,
+    VARIANT_KEYS,
+    ExecutorName,
+    StudyKeys,
+    check_study_keys,
+    seeds_of,
+    study_keys_of,
+)
 from stresslens.config.study_record import StatedClaim
 from stresslens.config.sweep_validation import check_sweep
 from stresslens.config.validation import (
@@ -28,35 +39,15 @@ from stresslens.config.validation import (
     check_variant,
     depends_on,
     place_written,
-    validated,
     with_renamed_runs,
 )
 from stresslens.config.yaml_source import Source, parse_value
-from stresslens.core.errors import ConfigError, Problem, Problems, closest, unknown_key
-
-ExecutorName = Literal["local", "ray"]
-"""Where runs are carried out: on this machine, or on a Ray cluster."""
-
-
-@dataclass(config=STRICT)
-class _Frame:
-    """The keys of a study besides those of a recipe."""
-
-    study: str | None = None
-    runs: dict[str, dict[str, Any] | None] | None = None
-    grid: dict[str, list[Any]] | None = None
-    repeats: (
-        Annotated[int, Field(ge=1, le=10_000)] | list[Annotated[int, Field(ge=0, lt=2**32)]] | Repeats
-    ) = 1
-    contrasts: dict[str, ContrastSection] | None = None
-    data_sizes: DataSizes | None = None
-    sweep: Sweep | None = None
-    executor: ExecutorName = "local"
+from stresslens.core.errors import ConfigError, Problem, Problems, closest
 
 
 @dataclass(config=STRICT)
 class Variant:
-    """A recipe with its name; `base` is the folder that paths to plug-ins start from."""
+    """A named configuration. `base` is the folder that paths to plug-ins are relative to."""
 
     name: str
     config: VariantConfig
@@ -65,8 +56,8 @@ class Variant:
 
 @dataclass(config=STRICT)
 class Study:
-    """What a study file asks for, expanded: every run, every seed, every pair to compare (contrast,
-    run, run)."""
+    """An expanded study: its variants (`runs`), its seeds, and the pairs to compare as (contrast,
+    variant, variant)."""
 
     name: str
     runs: list[Variant]
@@ -75,52 +66,32 @@ class Study:
     source: Path | None
     claims: list[StatedClaim] = field(default_factory=list)
     repeats: Repeats | None = None
-    """How the data is divided anew for every seed, if it is."""
+    """How each seed splits the data, if each has its own split."""
     curves: list[tuple[str, list[tuple[int, str]]]] = field(default_factory=list)
-    """Of each data-size curve its name, and its sizes with their runs."""
+    """Each data-size curve: its name, and its (size, variant) pairs."""
     sweep: Sweep | None = None
-    """What is tried for each run before its best settings are trained for every seed and tested."""
+    """The hyperparameter search of each variant. Its best settings are then trained with every
+    seed and tested."""
     executor: ExecutorName = "local"
 
 
-_FRAME = TypeAdapter(_Frame)
-
-
-def _section_of(path: registry.Keys) -> Any:
-    if path[:1] == ("sweep",):
-        return Halving if path[1:2] == ("halving",) else Sweep
-    return {"repeats": Repeats, "data_sizes": DataSizes}.get(str(path[0]) if path else "", ContrastSection)
-
-
-VARIANT_KEYS = (
-    "data",
-    "input",
-    "model",
-    "estimator",
-    "train",
-    "robustness",
-    "corruptions",
-    "explain",
-    "views",
-    "track",
-)
-
-
-STUDY_KEYS = ("study", "runs", "grid", "sweep", "repeats", "contrasts", "data_sizes", "executor")
-
-
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
-    """The study of a YAML file, with `key.path=value` overrides that apply to every run and show in
-    the run folders' names.
+    """Reads a study from a YAML file. The overrides `key.path=value` apply to every variant and are
+    part of the folder names.
 
-    Raises ConfigError whose message lists every problem as `file:line: key: what is wrong`.
+    Raises ConfigError, whose message lists every mistake as `file:line: key: what is wrong`.
     """
     source = Source.read(file)
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
         source = replace(source, values=old_words.renamed(source.values), lines=line_of)
         return expand_study(
-            source.values, overrides, name=file.stem, base=file.parent, source=file, problems=source.problems
+            source.values,
+            overrides,
+            name=file.stem,
+            base=file.parent,
+            source=file,
+            parse_problems=source.problems,
         )
     except Problems as error:
         lines = {f"{source.place(p.path)}: {_dotted(p.path)}{p.message}": None for p in error.problems}
@@ -134,105 +105,90 @@ def expand_study(
     name: str,
     base: Path,
     source: Path | None = None,
-    problems: Sequence[Problem] = (),
+    parse_problems: Sequence[Problem] = (),
 ) -> Study:
-    """A study from plain values. Raises Problems with the path of each."""
+    """A study from plain values. Raises Problems: `parse_problems` and every mistake found."""
     values = old_words.renamed(values)
     overrides = [old_words.renamed_override(text) for text in overrides]
-    found = list(problems)
-    frame = _frame_of(values, found)
-    base_recipe = {k: v for k, v in values.items() if k in VARIANT_KEYS}
-    given = _overrides_of(overrides, found)
+    problems = list(parse_problems)
+    keys = study_keys_of(values, problems)
+    shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
+    override_changes = _overrides_of(overrides, problems)
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
-    study_name = frame.study or name
+    study_name = keys.study or name
     runs: list[Variant] = []
     names: list[str] = []
-    written: dict[str, dict[str, registry.Keys]] = {}
+    paths: dict[str, dict[str, registry.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
-    for cell in cells(frame.runs, frame.grid, frame.data_sizes):
-        whole = _safe(cell.name + suffix)
+    for cell in cells(keys.runs, keys.grid, keys.data_sizes):
+        folder_name = _safe(cell.name + suffix)
         names.append(cell.name)
-        merged, origins = _merged(base_recipe, [*cell.changes, *given], found)
-        if frame.data_sizes is not None and cell.point is not None:
-            for curve in frame.data_sizes.curves_of(cell.stem or study_name, cell.point):
-                curves.setdefault(curve, []).append((cell.point.size, whole))
-            _set_size(frame.data_sizes, cell.point, merged, origins, found)
-        config = check_variant(merged, (), base, found, origins)
-        if frame.sweep is not None and config is not None:
-            _check_swept(frame, cell, given, config, base, found)
-        if len(whole.encode()) > 200:
+        merged, origins = _merged(shared, [*cell.changes, *override_changes], problems)
+        if keys.data_sizes is not None and cell.point is not None:
+            for curve in keys.data_sizes.curves_of(cell.stem or study_name, cell.point):
+                curves.setdefault(curve, []).append((cell.point.size, folder_name))
+            _set_size(keys.data_sizes, cell.point, merged, origins, problems)
+        config = check_variant(merged, (), base, problems, origins)
+        if keys.sweep is not None and config is not None:
+            _check_swept(keys, cell, override_changes, config, base, problems)
+        if len(folder_name.encode()) > 200:
             why = "the name is too long for a folder (200 bytes with the overrides)"
-            found.append(Problem(("runs", cell.name), why))
-        if whole in written:
-            why = f"another run has the same folder name, {whole!r}; rename one"
-            found.append(Problem(("runs", cell.name), why))
+            problems.append(Problem(("runs", cell.name), why))
+        if folder_name in paths:
+            why = f"another run has the same folder name, {folder_name!r}; rename one"
+            problems.append(Problem(("runs", cell.name), why))
         elif config is not None:
-            runs.append(Variant(whole, config, base))
+            runs.append(Variant(folder_name, config, base))
             model_name = registry.name_and_options("models", config.model)[0]
-            written[whole] = {
+            paths[folder_name] = {
                 "surrogate": place_written(("robustness", "surrogate"), origins),
                 "weights": place_written(("model", model_name, "weights"), origins),
             }
     folders = {name: _safe(name + suffix) for name in names}
-    beside = base.parent.parent if source is not None and source.name == "config.yaml" else None
+    siblings = base.parent.parent if source is not None and source.name == "config.yaml" else None
     estimators = {run.name for run in runs if run.config.estimator is not None}
-    runs = [_with_others(run, folders, beside, estimators, written[run.name], found) for run in runs]
-    _check_frame(frame, study_name, found)
-    recipes = {run.name: {k: v for k, v in as_values(run.config).items() if k != "track"} for run in runs}
-    contrasts = pairs_of(frame.contrasts or {}, recipes, names, found)
-    claims = claims_of(frame.contrasts or {}, contrasts, found)
-    if found:
-        raise Problems(list(dict.fromkeys(found)))
-    seeds, repeats = _seeds_of(frame.repeats)
-    points = list(curves.items())
-    return Study(
-        study_name, runs, seeds, contrasts, source, claims, repeats, points, frame.sweep, frame.executor
-    )
+    runs = [_with_needed_runs(run, folders, siblings, estimators, paths, problems) for run in runs]
+    check_study_keys(keys, study_name, problems)
+    configs = {run.name: {k: v for k, v in as_values(run.config).items() if k != "track"} for run in runs}
+    contrasts = pairs_of(keys.contrasts or {}, configs, names, problems)
+    claims = claims_of(keys.contrasts or {}, contrasts, problems)
+    if problems:
+        raise Problems(list(dict.fromkeys(problems)))
+    seeds, repeats = seeds_of(keys.repeats)
+    points, sweep = list(curves.items()), keys.sweep
+    return Study(study_name, runs, seeds, contrasts, source, claims, repeats, points, sweep, keys.executor)
 
 
-def _frame_of(values: Mapping[str, Any], found: list[Problem]) -> Any:
-    """The keys besides those of a recipe; where some are wrong, the others, so that the mistakes in
-    the runs are told as well."""
-    known = [*VARIANT_KEYS, *STUDY_KEYS]
-    found += [Problem((key,), unknown_key(key, known)) for key in values if key not in known]
-    framing = {k: v for k, v in values.items() if k in STUDY_KEYS}
-    before = len(found)
-    frame = validated(_FRAME, framing, found, owner_of=_section_of)
-    if frame is None:
-        broken = {problem.path[0] for problem in found[before:]}
-        right = {k: v for k, v in framing.items() if k not in broken}
-        frame = validated(_FRAME, right, [], owner_of=_section_of)
-    return frame
-
-
-def _overrides_of(overrides: Sequence[str], found: list[Problem]) -> list[Change]:
-    given: list[Change] = []
+def _overrides_of(overrides: Sequence[str], problems: list[Problem]) -> list[Change]:
+    """The overrides as changes. One that cannot be read is added to `problems`."""
+    changes: list[Change] = []
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
             why = "an override is written key.path=value, for example train.epochs=1"
-            found.append(Problem(("command line", text), why))
+            problems.append(Problem(("command line", text), why))
         elif (first := key.partition(".")[0]) in STUDY_KEYS:
             why = f"{first} belongs to the study and cannot be overridden"
-            found.append(Problem(("command line", text), why))
+            problems.append(Problem(("command line", text), why))
         else:
             parsed = parse_value(value)
-            given.append((key, parsed, ("command line", f"{key}={parsed}")))
-    return given
+            changes.append((key, parsed, ("command line", f"{key}={parsed}")))
+    return changes
 
 
 def _merged(
-    base_recipe: Mapping[str, Any], changes: Sequence[Change], found: list[Problem]
+    shared: Mapping[str, Any], changes: Sequence[Change], problems: list[Problem]
 ) -> tuple[dict[str, Any], dict[registry.Keys, registry.Keys]]:
-    """A run's plain values, and where each of the changes was written."""
-    merged = copy.deepcopy(dict(base_recipe))
+    """The plain values of a variant: those that all variants share, with its changes. Second, where
+    the study file or the command line wrote each change."""
+    merged = copy.deepcopy(dict(shared))
     origins: dict[registry.Keys, registry.Keys] = {}
     for key, value, origin in changes:
         try:
             origins[set_dotted(merged, key, value)] = origin
         except ConfigError as error:
-            found.append(Problem(origin, str(error)))
+            problems.append(Problem(origin, str(error)))
     return merged, origins
 
 
@@ -241,131 +197,102 @@ def _set_size(
     point: DataSizePoint,
     merged: dict[str, Any],
     origins: dict[registry.Keys, registry.Keys],
-    found: list[Problem],
+    problems: list[Problem],
 ) -> None:
-    """Sets what the point of a data-size curve sets."""
+    """Applies the settings of a point of a data-size curve to `merged`."""
     clashes = data_sizes.clashes(merged)
-    found += [Problem(place_written(each.path, origins), each.message) for each in clashes]
-    written = ("data_sizes", "sizes", data_sizes.sizes.index(point.size))
+    problems += [Problem(place_written(clash.path, origins), clash.message) for clash in clashes]
+    origin = ("data_sizes", "sizes", data_sizes.sizes.index(point.size))
     for key, value in data_sizes.at(point, merged).items():
-        origins[set_dotted(merged, key, value)] = written
+        origins[set_dotted(merged, key, value)] = origin
 
 
 def _check_swept(
-    frame: _Frame,
+    keys: StudyKeys,
     cell: Cell,
-    given: Sequence[Change],
+    override_changes: Sequence[Change],
     config: VariantConfig,
     base: Path,
-    found: list[Problem],
+    problems: list[Problem],
 ) -> None:
-    sweep = frame.sweep
+    """Adds to `problems` why the sweep cannot be carried out for this variant."""
+    sweep = keys.sweep
     assert sweep is not None
     fixed: dict[str, registry.Keys] = {key: origin for key, _, origin in cell.changes}
-    fixed |= {key: ("the", "command", "line") for key, _, _ in given}
-    if frame.data_sizes is not None and cell.point is not None:
-        fixed |= dict.fromkeys(frame.data_sizes.sets, ("the", "data_sizes"))
+    fixed |= {key: ("the", "command", "line") for key, _, _ in override_changes}
+    if keys.data_sizes is not None and cell.point is not None:
+        fixed |= dict.fromkeys(keys.data_sizes.sets, ("the", "data_sizes"))
     if any(what == "weights" for what, _ in depends_on(config)):
-        why = "a sweep begins before other runs are trained; train the one with the weights first, and give its file"
-        found.append(Problem(("sweep",), f"{why}: weights: {{file: RUN/model.safetensors}}"))
+        why = "a sweep starts before other runs are trained; train the run with the weights first"
+        problems.append(
+            Problem(("sweep",), f"{why}, and give its file: weights: {{file: RUN/model.safetensors}}")
+        )
     if config.estimator is not None or any(key.startswith("estimator") for key in sweep.space or {}):
-        why = "trials are judged by the epochs of training, and an estimator has none; list its settings as runs"
-        found.append(Problem(("sweep",), why))
-    check_sweep(sweep, config, fixed, base, found)
-
-
-def _check_frame(frame: _Frame, study_name: str, found: list[Problem]) -> None:
-    """What in the keys besides those of a recipe cannot be, though each has its type."""
-    if not re.fullmatch(r"[\w][\w.,=+-]*", study_name):
-        why = f"{study_name!r} cannot name a folder; use letters, digits and . , = + - _"
-        found.append(Problem(("study",), why))
-    repeats = frame.repeats
-    if isinstance(repeats, list) and (not repeats or len(set(repeats)) < len(repeats)):
-        found.append(Problem(("repeats",), "a list of seeds must hold at least one, and each once"))
-    sizes = frame.data_sizes
-    if sizes is not None and len(set(sizes.sizes)) < len(sizes.sizes):
-        found.append(Problem(("data_sizes", "sizes"), "each size once"))
-    for place, run in enumerate((sizes.runs if sizes else None) or []):
-        if run not in (frame.runs or {}):
-            why = f"no run is called {run!r}; {closest(run, list(frame.runs or {}))}"
-            found.append(Problem(("data_sizes", "runs", place), why))
-    if isinstance(repeats, Repeats) and (wrong := repeats.wrong()) is not None:
-        found.append(Problem(("repeats",), wrong))
-    if isinstance(repeats, Repeats) and frame.sweep is not None:
-        why = "images that choose in one division are test images of another; repeat over seeds instead"
-        found.append(Problem(("sweep",), why))
-
-
-def _seeds_of(repeats: int | list[int] | Repeats) -> tuple[list[int], Repeats | None]:
-    if isinstance(repeats, Repeats):
-        return repeats.seeds, repeats
-    return list(range(repeats)) if isinstance(repeats, int) else repeats, None
+        why = "trials are compared by their epochs, and an estimator has none; list its settings as runs"
+        problems.append(Problem(("sweep",), why))
+    check_sweep(sweep, config, fixed, base, problems)
 
 
 def with_executor(study: Study, executor: str | None) -> Study:
-    """The study on another executor than it names. Raises ConfigError for one that there is not."""
+    """The study with another executor; None keeps its own. Raises ConfigError for an unknown
+    one."""
     known: list[ExecutorName] = ["local", "ray"]
     if executor is None:
         return study
-    for each in known:
-        if each == executor:
-            return replace(study, executor=each)
+    for name in known:
+        if name == executor:
+            return replace(study, executor=name)
     raise ConfigError(f"no executor is called {executor!r}; {closest(executor, list(known))}")
 
 
-def _with_others(
+def _with_needed_runs(
     run: Variant,
     folders: Mapping[str, str],
-    beside: Path | None,
+    siblings: Path | None,
     estimators: set[str],
-    at: Mapping[str, registry.Keys],
-    found: list[Problem],
+    paths: Mapping[str, Mapping[str, registry.Keys]],
+    problems: list[Problem],
 ) -> Variant:
-    """The run with the runs it needs by the names of their folders, which the overrides are part of.
+    """The variant with the folder names of the variants that it needs; overrides are part of these.
 
-    They are other runs of the study, or, for the config.yaml of a single run, folders that lie
-    `beside` it. Weights may also be those of any run by its folder.
+    They belong to the same study, or for the config.yaml of a single run, to the folder `siblings`.
+    Weights may also come from any run by the path of its folder. `paths` says where the study
+    file writes these names. Mistakes are added to `problems`.
     """
     for what, needed in depends_on(run.config):
-        name = folders.get(needed, needed)
-        folder = what == "weights" and "/" in needed
-        if folder and not Path(needed).is_dir():
-            found.append(Problem(at[what], f"there is no folder {needed}"))
+        name, at = folders.get(needed, needed), paths[run.name][what]
+        by_folder = what == "weights" and "/" in needed
+        if by_folder and not Path(needed).is_dir():
+            problems.append(Problem(at, f"there is no folder {needed}"))
         elif (
-            not folder
+            not by_folder
             and name not in folders.values()
-            and not (beside is not None and (beside / name).is_dir())
+            and not (siblings is not None and (siblings / name).is_dir())
         ):
             more = (
-                "; a run to begin with has no grid, and no data_sizes (data_sizes: {runs: [...]})"
+                "; a run that provides weights cannot have a grid or data_sizes (data_sizes: {runs: [...]})"
                 if what == "weights"
                 else ""
             )
-            found.append(
-                Problem(
-                    at[what],
-                    f"no run of the study is called {needed!r}; {closest(needed, list(folders))}{more}",
-                )
-            )
+            why = f"no run of the study is called {needed!r}; {closest(needed, list(folders))}{more}"
+            problems.append(Problem(at, why))
         if name in estimators:
-            why = (
-                "without gradients to attack with" if what == "surrogate" else "without weights to begin with"
-            )
-            found.append(Problem(at[what], f"{needed} is an estimator, {why}; name a run that is trained"))
+            why = "no gradients for an attack" if what == "surrogate" else "no weights to start from"
+            problems.append(Problem(at, f"{needed} is an estimator and has {why}; name a trained model"))
     return replace(run, config=with_renamed_runs(run.config, folders))
 
 
 def variant_config_from(values: Mapping[str, Any], base: Path) -> VariantConfig:
-    """A single recipe, for calls from Python. Raises Problems."""
-    found: list[Problem] = []
-    config = check_variant(old_words.renamed(values), (), base, found, {})
-    if config is None or found:
-        raise Problems(found)
+    """A single configuration, for calls from Python. Raises Problems."""
+    problems: list[Problem] = []
+    config = check_variant(old_words.renamed(values), (), base, problems, {})
+    if config is None or problems:
+        raise Problems(problems)
     return config
 
 
 def as_values(config: VariantConfig) -> dict[str, Any]:
-    """The recipe as plain values, as a study file writes them."""
+    """The configuration as plain values, as a study file writes them."""
     plain: dict[str, Any] = VARIANT_CONFIG.dump_python(config, mode="json")
     return plain
 

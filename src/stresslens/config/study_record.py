@@ -1,4 +1,5 @@
-"""study.json: the runs and seeds of a study's folder, and what is compared, as a study file asked for them."""
+"""study.json in the folder of a study: its variants, seeds and contrasts, as the study file gives
+them."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ FILE = "study.json"
 
 
 class StatedClaim(JsonFile):
-    """What a study file concludes from a contrast: that b is better in each of its `pairs` (a, b).
+    """The claim of a contrast: b is better in each of its `pairs` (a, b).
 
-    `protocol` is a study that repeats how the claim was first made.
+    `protocol` is the name of the study that repeats the original procedure.
     """
 
     contrast: str
@@ -23,14 +24,15 @@ class StatedClaim(JsonFile):
 
 
 class SizeCurve(JsonFile):
-    """The runs of a data-size curve, each with its size."""
+    """The variants of a data-size curve, each with its size in images."""
 
     name: str
     runs: list[tuple[int, str]]
 
 
 class StudyRecord(JsonFile):
-    """study.json. A contrast is its name, a and b; `head` is the comment at the head of the study file."""
+    """study.json. A contrast is (name, a, b); `head` is the comment at the top of the study
+    file."""
 
     format: Literal[1] = 1
     name: str = ""

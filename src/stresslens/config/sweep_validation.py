@@ -1,4 +1,4 @@
-"""Whether a sweep can be carried out: every reason why not is found before any training."""
+"""Validation of a sweep before any training: reports every reason why it cannot be carried out."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from stresslens.config.validation import VARIANT_CONFIG, check_variant
 from stresslens.core.errors import ConfigError, Problem, closest
 
 DRAWS = 2000
-"""Settings drawn at random to see whether any satisfies the constraints."""
+"""Random draws of settings that test whether any satisfies the constraints."""
 SECTIONS = ("model", "input", "train")
-"""What trials may differ in; other data would be judged by other images."""
+"""Sections that may differ between trials. `data` may not: trials are compared on the same
+images."""
 SHARED = (*COMPUTE_KEYS, *MONITORING_KEYS, *RESUME_SAFE_KEYS, "select")
-"""Settings of `train` that all trials have in common, since they say how trials are carried out and
-judged."""
+"""Settings of `train` that are the same in all trials, because they say how trials are carried
+out and compared."""
 
 
 def with_settings(
     values: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Keys]]:
-    """A recipe's plain values with some settings changed, and the path of each. Raises ConfigError
-    for what cannot be set."""
+    """The plain values of a configuration with some settings changed, and the path of each of
+    these. Raises ConfigError for a setting that cannot be set."""
     changed = copy.deepcopy(dict(values))
     return changed, {key: set_dotted(changed, key, value) for key, value in settings.items()}
 
@@ -39,68 +40,71 @@ def recipe_with(
     settings: Mapping[str, Any],
     at: Mapping[str, Keys],
     base: Path,
-    found: list[Problem],
+    problems: list[Problem],
 ) -> VariantConfig | None:
-    """The recipe with these settings, or None and why in `found`; `at` is where each setting was written."""
+    """The configuration with these settings, or None with the reasons added to `problems`. `at`
+    is the path of each setting in the study file."""
     try:
         changed, paths = with_settings(values, settings)
     except ConfigError as error:
-        found.append(Problem(next(iter(at.values()), ("sweep",)), str(error)))
+        problems.append(Problem(next(iter(at.values()), ("sweep",)), str(error)))
         return None
     return check_variant(
-        changed, (), base, found, {path: at.get(key, ("sweep",)) for key, path in paths.items()}
+        changed, (), base, problems, {path: at.get(key, ("sweep",)) for key, path in paths.items()}
     )
 
 
 def allowed(
     values: Mapping[str, Any], settings: Mapping[str, Any], constraints: Sequence[Constraint]
 ) -> bool:
-    """Whether a recipe with these settings satisfies every constraint. Raises ConfigError where one
-    cannot be compared."""
+    """Whether the configuration with these settings satisfies every constraint. Raises ConfigError
+    where the two sides of one cannot be compared."""
     changed = with_settings(values, settings)[0] if constraints else {}
     return all(constraint.holds(changed) for constraint in constraints)
 
 
 def check_sweep(
-    sweep: Sweep, config: VariantConfig, fixed: Mapping[str, Keys], base: Path, found: list[Problem]
+    sweep: Sweep, config: VariantConfig, fixed: Mapping[str, Keys], base: Path, problems: list[Problem]
 ) -> None:
-    """Adds to `found` every reason why this sweep of a recipe cannot be carried out.
+    """Adds to `problems` every reason why this sweep of a variant cannot be carried out.
 
-    `fixed` are the keys that runs, a grid or the command line set, and where. Both ends of every
-    range, every choice and every listed setting must make a valid recipe, and of `DRAWS` random
-    settings at least one must satisfy `where`.
+    `fixed` holds the keys that `runs`, the grid or the command line set, and where they do. Both
+    ends of every range, every choice and every listed setting must give a valid configuration. At
+    least one of `DRAWS` random settings must satisfy `where`.
     """
-    before = len(found)
-    found += [Problem(("sweep", *path), message) for path, message in _shape(sweep, config)]
-    settings, constraints = space_settings(sweep, found), constraints_of(sweep, found)
+    before = len(problems)
+    problems += [Problem(("sweep", *path), message) for path, message in _key_problems(sweep, config)]
+    settings, constraints = space_settings(sweep, problems), constraints_of(sweep, problems)
     listed = [
-        {key: ("sweep", "settings", place, key) for key in each}
-        for place, each in enumerate(sweep.settings or [])
+        {key: ("sweep", "settings", index, key) for key in trial}
+        for index, trial in enumerate(sweep.settings or [])
     ]
-    tried: dict[str, Keys] = {setting.key: setting.at for setting in settings}
-    for each in listed:
-        tried |= each
-    found += [
-        Problem(at, why) for key, at in tried.items() if (why := _not_tried(key, sweep, fixed)) is not None
+    varied: dict[str, Keys] = {setting.key: setting.at for setting in settings}
+    for paths in listed:
+        varied |= paths
+    problems += [
+        Problem(at, why)
+        for key, at in varied.items()
+        if (why := _not_variable(key, sweep, fixed)) is not None
     ]
-    found += [
-        Problem(tried[other], f"{one} is tried as well; write its options inside the choices of {one}")
-        for one, other in itertools.permutations(tried, 2)
+    problems += [
+        Problem(varied[other], f"the sweep also varies {one}; write this option inside the choices of {one}")
+        for one, other in itertools.permutations(varied, 2)
         if other.startswith(f"{one}.")
     ]
-    if len(found) > before:
+    if len(problems) > before:
         return
     values = VARIANT_CONFIG.dump_python(config, mode="json")
     for setting in settings:
-        found += _wrong_values(values, setting, base)
-    for each, at in zip(sweep.settings or [], listed):
-        recipe_with(values, each, at, base, found)
-    if settings and len(found) == before:
-        _check_draws(values, settings, constraints, base, found)
+        problems += _wrong_values(values, setting, base)
+    for trial, at in zip(sweep.settings or [], listed):
+        recipe_with(values, trial, at, base, problems)
+    if settings and len(problems) == before:
+        _check_draws(values, settings, constraints, base, problems)
 
 
-def _shape(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, str]]:
-    """What is wrong with the sweep's own keys."""
+def _key_problems(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, str]]:
+    """What is wrong with the keys of the sweep itself, apart from its settings."""
     train, rung = config.train, sweep.halving.epochs
     if (sweep.space is None) == (sweep.settings is None):
         yield (), "give either a space to draw settings from, or a list of settings"
@@ -114,7 +118,7 @@ def _shape(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, str]]:
             ("method", sweep.method == "tpe"),
         ):
             if given:
-                yield (name,), "belongs to a space; listed settings are all tried, once each"
+                yield (name,), "applies to a space only; each of the listed settings is one trial"
     if sweep.method == "halving" and rung >= train.epochs:
         yield ("halving",), f"its epochs must be fewer than train.epochs ({train.epochs}), got {rung}"
     if sweep.method == "halving" and rung < train.evaluate_every:
@@ -125,34 +129,35 @@ def _shape(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, str]]:
     if sweep.method != "halving" and sweep.halving != Halving():
         yield (
             ("halving",),
-            f"means nothing with the method {sweep.method}; leave it out, or set method: halving",
+            f"has no effect with the method {sweep.method}; leave it out, or set method: halving",
         )
     if "validation" not in train.watch:
-        yield (), "trials are judged by validation; put it among the splits watched (train.watch)"
+        yield (), "trials are compared on the validation split; add validation to train.watch"
 
 
 def _wrong_values(values: Mapping[str, Any], setting: Setting, base: Path) -> list[Problem]:
-    """What is wrong with each value; once for the setting where it is the same with all."""
+    """What is wrong with each value; only one problem where it is the same for all values."""
     wrong: list[list[Problem]] = []
     for value, at in setting.ends:
         wrong.append([])
         recipe_with(values, {setting.key: value}, {setting.key: at}, base, wrong[-1])
-    messages = {problem.message for each in wrong for problem in each}
+    messages = {problem.message for value_problems in wrong for problem in value_problems}
     if all(wrong) and len(messages) == 1:
         return [Problem(setting.at, messages.pop())]
-    return [problem for each in wrong for problem in each]
+    return [problem for value_problems in wrong for problem in value_problems]
 
 
-def _not_tried(key: str, sweep: Sweep, fixed: Mapping[str, Keys]) -> str | None:
+def _not_variable(key: str, sweep: Sweep, fixed: Mapping[str, Keys]) -> str | None:
+    """Why the sweep may not vary this key; None where it may."""
     section, _, name = key.partition(".")
     if section not in SECTIONS:
-        return f"a sweep tries settings of the recipe's sections; {closest(section, list(SECTIONS))}"
+        return f"a sweep varies settings of these sections only; {closest(section, list(SECTIONS))}"
     if section == "train" and name in SHARED:
-        return f"all trials have {key} in common; set it in the recipe"
+        return f"{key} is the same in all trials; set it in the configuration"
     if key == "train.epochs" and sweep.method == "halving":
-        return "halving decides how many epochs a trial goes; train.epochs is the most"
+        return "halving decides how many epochs a trial is trained; train.epochs is the maximum"
     if key in fixed:
-        return f"is tried by the sweep, and set by {' '.join(map(str, fixed[key]))}; take one of the two out"
+        return f"the sweep varies it, and {' '.join(map(str, fixed[key]))} sets it; remove one of the two"
     return None
 
 
@@ -161,21 +166,21 @@ def _check_draws(
     settings: Sequence[Setting],
     constraints: Sequence[Constraint],
     base: Path,
-    found: list[Problem],
+    problems: list[Problem],
 ) -> None:
     numbers = random.Random(0)
     drawn = [{setting.key: setting.draw(numbers) for setting in settings} for _ in range(DRAWS)]
     try:
-        left = [each for each in drawn if allowed(values, each, constraints)]
+        valid = [trial for trial in drawn if allowed(values, trial, constraints)]
     except ConfigError as error:
-        found.append(Problem(("sweep", "where"), str(error)))
+        problems.append(Problem(("sweep", "where"), str(error)))
         return
-    if not left:
-        found.append(
+    if not valid:
+        problems.append(
             Problem(
                 ("sweep", "where"),
-                f"none of {DRAWS:,} settings drawn from the space satisfies it; loosen one or the other",
+                f"none of {DRAWS:,} random settings of the space satisfies it; relax one of the two",
             )
         )
-    elif all(recipe_with(values, each, {}, base, []) is None for each in left[:50]):
-        recipe_with(values, left[0], {}, base, found)
+    elif all(recipe_with(values, trial, {}, base, []) is None for trial in valid[:50]):
+        recipe_with(values, valid[0], {}, base, problems)

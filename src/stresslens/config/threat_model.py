@@ -1,5 +1,5 @@
-"""What a model is attacked with: norm, radii, protocol, and attacks on their own, each setting with
-its type and default."""
+"""The threat model: norm, radii, the attacks of the protocol and individual attacks, resolved
+from the section `robustness`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ FAST: tuple[PluginValue, ...] = (
     {"apgd": {"loss": "ce", "steps": 50}},
     {"apgd": {"steps": 50}},
 )
-"""For every day: cheap attacks first, each on what the ones before left."""
+"""For everyday use: cheap attacks first, each on the images that the earlier attacks did not
+break."""
 STANDARD: tuple[PluginValue, ...] = (
     {"apgd": {"loss": "ce"}},
     {"apgd": {"loss": "auto"}},
     "fab",
     {"square": {"queries": 5000}},
 )
-"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), each on what the
-ones before left."""
+"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), each on the
+images that the earlier attacks did not break."""
 PROTOCOLS: dict[str, tuple[PluginValue, ...]] = {"fast": FAST, "standard": STANDARD, "none": ()}
 
 
 @dataclass(frozen=True)
 class BoundAttack:
-    """An attack with its options bound; `value` is how a study writes it, `label` what it is called."""
+    """An attack with its options bound. `value` is its entry in the study file, `label` its name in
+    results."""
 
     label: str
     value: PluginValue
@@ -46,7 +48,11 @@ class BoundAttack:
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """A `Robustness` resolved: radii as ascending numbers, attacks bound to their options."""
+    """A resolved section `robustness`: radii as ascending numbers, attacks with their options
+    bound.
+
+    `attempts` are the attacks of the protocol, `alone` the individual attacks.
+    """
 
     norm: Norm
     radii: tuple[float, ...]
@@ -55,58 +61,61 @@ class ThreatModel:
     alone: tuple[BoundAttack, ...]
     settings: Mapping[str, Any]
     config: Robustness
-    """The section of the recipe that all this was resolved from."""
+    """The section that this was resolved from."""
     seed: int = 0
     target: Target | None = None
     targeted_success: bool = False
     base: Path = Path()
-    """The folder that paths to the user's own plug-ins start from."""
+    """Paths to custom plug-ins are relative to this folder."""
 
     @property
     def names(self) -> list[str]:
-        """Everything that may break an image, the attacks on their own first."""
-        return [each.label for each in (*self.alone, *self.attempts)]
+        """The labels of all attacks, the individual attacks first."""
+        return [attack.label for attack in (*self.alone, *self.attempts)]
 
     @property
     def needs_surrogate(self) -> bool:
         return any(
-            each.asks_for("surrogate") for one in (*self.attempts, *self.alone) for each in _nested(one.bound)
+            bound.asks_for("surrogate")
+            for attack in (*self.attempts, *self.alone)
+            for bound in _nested(attack.bound)
         )
 
 
 def resolve_threat_model(
     config: Robustness, *, base: Path, path: registry.Keys = ("robustness",)
 ) -> ThreatModel:
-    """Raises Problems, one for each setting that cannot be carried out."""
-    found: list[Problem] = []
+    """Resolves the section `robustness`. Raises Problems, one for each setting that is not
+    possible."""
+    problems: list[Problem] = []
     radii: list[float] = []
     try:
         radii = parse_radii(config.radii, config.norm)
     except ConfigError as error:
-        found.append(Problem((*path, "radii"), str(error)))
+        problems.append(Problem((*path, "radii"), str(error)))
     if config.success == "target" and config.target is None:
-        found.append(Problem((*path, "success"), "success: target needs a target"))
+        problems.append(Problem((*path, "success"), "success: target needs a target"))
     if isinstance(config.protocol, list):
         values: Sequence[PluginValue] = config.protocol
     else:
         values = PROTOCOLS[config.protocol]
     if not values and not config.individual_attacks:
-        why = "nothing to do: give a protocol, or attacks under `individual_attacks`"
-        found.append(Problem((*path, "protocol"), why))
-    attempts = [_bound_attack(value, (*path, "protocol"), base, config.norm, found) for value in values]
+        why = "there is no attack; give a protocol, or attacks under `individual_attacks`"
+        problems.append(Problem((*path, "protocol"), why))
+    attempts = [_bound_attack(value, (*path, "protocol"), base, config.norm, problems) for value in values]
     alone = [
-        _individual_attack(each, (*path, "individual_attacks", place), base, config.norm, radii, found)
-        for place, each in enumerate(config.individual_attacks)
+        _individual_attack(value, (*path, "individual_attacks", index), base, config.norm, radii, problems)
+        for index, value in enumerate(config.individual_attacks)
     ]
-    found += _certificate_problems(config.certificates, (*path, "certificates"), base)
-    if found:
-        raise Problems(found)
-    labelled = _distinct([each for each in (*alone, *attempts) if each is not None])
+    problems += _certificate_problems(config.certificates, (*path, "certificates"), base)
+    if problems:
+        raise Problems(problems)
+    labelled = _distinct([attack for attack in (*alone, *attempts) if attack is not None])
     settings = {
         key: getattr(config, {"passes": "eot_samples"}.get(key, key))
         for key in ("images", "split", "passes", "bpda", "surrogate", "target", "success", "seed")
     }
-    if code := source_digests([each.value for each in labelled], base=base):
+    if code := source_digests([attack.value for attack in labelled], base=base):
         settings["plugins"] = code
     return ThreatModel(
         norm=config.norm,
@@ -124,7 +133,7 @@ def resolve_threat_model(
 
 
 def resolved_threat_model(config: Robustness, base: Path) -> ThreatModel:
-    """The same of a section by itself. Raises ConfigError."""
+    """As `resolve_threat_model`, for a section outside a study file. Raises ConfigError."""
     try:
         return resolve_threat_model(config, base=base, path=())
     except Problems as error:
@@ -139,29 +148,29 @@ def _individual_attack(
     base: Path,
     norm: Norm,
     radii: Sequence[float],
-    found: list[Problem],
+    problems: list[Problem],
 ) -> BoundAttack | None:
-    """An individual attack, at its own radii if it has any, else at those of the protocol."""
+    """An individual attack, at its own radii or else at those of the section."""
     if isinstance(value, dict) and "attack" in value:
         keys = list(IndividualAttack.__dataclass_fields__)
         wrong = next((key for key in value if key not in keys), None)
         why = "expected {attack: …, target: …, radii: …, name: …}"
-        found.append(Problem(path, unknown_key(wrong, keys, f"unknown key {wrong!r}") if wrong else why))
+        problems.append(Problem(path, unknown_key(wrong, keys, f"unknown key {wrong!r}") if wrong else why))
         return None
-    own = value if isinstance(value, IndividualAttack) else IndividualAttack(value)
+    entry = value if isinstance(value, IndividualAttack) else IndividualAttack(value)
     try:
-        own_radii = tuple(parse_radii(own.radii, norm)) if own.radii is not None else tuple(radii)
+        attack_radii = tuple(parse_radii(entry.radii, norm)) if entry.radii is not None else tuple(radii)
     except ConfigError as error:
-        found.append(Problem((*path, "radii"), str(error)))
+        problems.append(Problem((*path, "radii"), str(error)))
         return None
-    return _bound_attack(own.attack, path, base, norm, found, own.name, own.target, own_radii)
+    return _bound_attack(entry.attack, path, base, norm, problems, entry.name, entry.target, attack_radii)
 
 
 def _certificate_problems(
     certificates: Sequence[PluginValue], path: registry.Keys, base: Path
 ) -> Iterator[Problem]:
-    for place, value in enumerate(certificates):
-        at = (*path, place)
+    for index, value in enumerate(certificates):
+        at = (*path, index)
         try:
             norm_of(value, registry.resolve("certificates", value, path=at, base=base))
         except Problems as error:
@@ -171,7 +180,7 @@ def _certificate_problems(
 
 
 def label_of(value: PluginValue) -> str:
-    """`pgd steps 20` of {"pgd": {"steps": 20}}."""
+    """The label of an attack: `pgd steps 20` for {"pgd": {"steps": 20}}."""
     name, options = registry.name_and_options("attacks", value)
     short = name.rpartition(":")[2]
     return " ".join(
@@ -180,12 +189,13 @@ def label_of(value: PluginValue) -> str:
 
 
 def norm_of(value: PluginValue, certificate: registry.Bound) -> str:
-    """The norm that a certificate's radii are in. Raises ConfigError for one that does not say it."""
+    """The norm of a certificate's radii. Raises ConfigError where the certificate has no option
+    `norm`."""
     declared = registry.options_of(certificate.function)
     if "norm" not in declared:
         name = registry.name_and_options("certificates", value)[0]
         raise ConfigError(
-            f"the certificate {name} does not say in which norm its radii are: give it an option `norm`"
+            f"the certificate {name} does not say which norm its radii have; give it an option `norm`"
         )
     return str(certificate.options.get("norm", declared["norm"].default))
 
@@ -205,7 +215,7 @@ def _bound_attack(
     path: registry.Keys,
     base: Path,
     norm: Norm,
-    found: list[Problem],
+    problems: list[Problem],
     name: str | None = None,
     target: Target | None = None,
     radii: tuple[float, ...] = (),
@@ -213,43 +223,42 @@ def _bound_attack(
     try:
         bound = registry.resolve("attacks", value, path=path, base=base)
         toward = f" toward {target}".replace("_", " ") if target is not None else ""
-        others = [each for each in _nested(bound) if _only_norm(each) not in (None, norm)]
-        found += [
-            Problem(path, f"{e.function.__name__} is an attack of {_only_norm(e)}, not of {norm}")
-            for e in others
+        mismatched = [part for part in _nested(bound) if _only_norm(part) not in (None, norm)]
+        problems += [
+            Problem(path, f"{part.function.__name__} is an attack of {_only_norm(part)}, not of {norm}")
+            for part in mismatched
         ]
         return BoundAttack(name or label_of(value) + toward, value, bound, target, radii)
     except Problems as error:
-        found += error.problems
+        problems += error.problems
         return None
 
 
 def _nested(bound: registry.Bound) -> list[registry.Bound]:
-    """An attack and those that it is made of."""
+    """An attack and, recursively, the attacks among its options."""
     return [
         bound,
         *(
-            each
+            inner
             for option in bound.options.values()
             if isinstance(option, registry.Bound)
-            for each in _nested(option)
+            for inner in _nested(option)
         ),
     ]
 
 
 def _only_norm(bound: registry.Bound) -> str | None:
-    """The norm that the attack's ball is annotated with (`L2Ball`), if it knows only one."""
+    """The norm in the annotation of the attack's ball (`L2Ball`), if the attack supports only
+    one."""
     ball = inspect.signature(bound.function, eval_str=True).parameters.get("ball")
     return getattr(ball.annotation, "__metadata__", (None,))[0] if ball is not None else None
 
 
-def _distinct(attempts: list[BoundAttack]) -> list[BoundAttack]:
-    """Each with a label of its own."""
+def _distinct(attacks: list[BoundAttack]) -> list[BoundAttack]:
+    """The attacks with unique labels: the second `pgd` becomes `pgd (2)`."""
     seen: dict[str, int] = {}
-    named = []
-    for each in attempts:
-        seen[each.label] = seen.get(each.label, 0) + 1
-        named.append(
-            replace(each, label=f"{each.label} ({seen[each.label]})") if seen[each.label] > 1 else each
-        )
-    return named
+    labelled = []
+    for attack in attacks:
+        count = seen[attack.label] = seen.get(attack.label, 0) + 1
+        labelled.append(replace(attack, label=f"{attack.label} ({count})") if count > 1 else attack)
+    return labelled

@@ -1,4 +1,5 @@
-"""Plain values → a validated recipe, or every mistake with its path."""
+"""Validation of a configuration: plain values become a `VariantConfig`, or every mistake with
+its path."""
 
 from __future__ import annotations
 
@@ -39,37 +40,37 @@ T = TypeVar("T")
 def validated(
     adapter: TypeAdapter[Any],
     values: Mapping[str, Any],
-    found: list[Problem],
+    problems: list[Problem],
     *,
     origins: Mapping[registry.Keys, registry.Keys] = {},
     owner_of: Callable[[registry.Keys], Any],
 ) -> Any:
-    """The values as their dataclass, or None with what is wrong added to `found`; `owner_of` gives
-    the dataclass at a path."""
+    """The values as their dataclass, or None with the mistakes added to `problems`. `owner_of`
+    gives the dataclass at a path."""
     try:
-        # Through JSON, where strictness still lets a list be a tuple; numbers that JSON lacks were
-        # refused when parsed.
+        # Through JSON: strict mode accepts a list for a tuple there only. The parser has already
+        # refused numbers that JSON does not have.
         return adapter.validate_json(json.dumps(values, default=_plain), strict=True)
     except TypeError as error:
-        found.append(Problem((), str(error)))
+        problems.append(Problem((), str(error)))
         return None
     except ValidationError as error:
         for path, messages in _grouped(error, values, owner_of).items():
-            found.append(Problem(place_written(path, origins), "; ".join(messages)))
+            problems.append(Problem(place_written(path, origins), "; ".join(messages)))
         return None
 
 
 def read_settings(kind: type[T], values: Mapping[str, Any], of: str) -> T:
-    """A section of a study from values that were typed or passed, numpy's and torch's among them,
-    which are settings `of` that.
+    """A section of a study from values of the command line or a Python call, which may be numpy or
+    torch scalars and arrays. `of` says what the settings belong to, for messages.
 
-    Raises ConfigError naming every setting that is wrong.
+    Raises ConfigError with every wrong setting.
     """
 
     def plain(value: Any) -> Any:
         if hasattr(value, "tolist"):
             return value.tolist()
-        what = f"a {type(value).__name__} is no setting of {of}"
+        what = f"a {type(value).__name__} is not a setting of {of}"
         raise ConfigError(f"{what}; expected numbers, names and lists of them, got {value!r:.60}")
 
     section = next(path for path, owner in _SECTIONS.items() if owner is kind)
@@ -79,29 +80,27 @@ def read_settings(kind: type[T], values: Mapping[str, Any], of: str) -> T:
     except TypeError as error:
         raise ConfigError(f"this cannot be a setting of {of}: {error}") from None
     except ValidationError as error:
-        told: dict[str, list[str]] = {}
+        messages_by_key: dict[str, list[str]] = {}
         for item in error.errors():
-            told.setdefault(str(next(iter(item["loc"]), "")), []).append(item["msg"].lower())
+            messages_by_key.setdefault(str(next(iter(item["loc"]), "")), []).append(item["msg"].lower())
         lines = [
             f"{key}: {', or '.join(dict.fromkeys(messages))}, got {values.get(key)!r}"
-            for key, messages in told.items()
+            for key, messages in messages_by_key.items()
         ]
         raise ConfigError("\n".join(lines)) from None
 
 
 def _plain(value: Any) -> Any:
-    """numpy's scalars as Python's; anything else has no place in a study."""
+    """A numpy scalar as a Python number. Raises TypeError for any other object."""
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
         return value.item()
-    raise TypeError(
-        f"a {type(value).__name__} ({shortened(value)}) is not a setting that can be written down"
-    )
+    raise TypeError(f"a {type(value).__name__} ({shortened(value)}) cannot be written to a study file")
 
 
 def _grouped(
     error: ValidationError, values: Any, owner_of: Callable[[registry.Keys], Any]
 ) -> dict[registry.Keys, list[str]]:
-    """Pydantic's errors by the path in `values`; the branches of a union are told in one line."""
+    """Pydantic's errors by their path in `values`; the branches of a union share one path."""
     grouped: dict[registry.Keys, list[str]] = {}
     for item in error.errors():
         path: list[str | int] = []
@@ -141,7 +140,7 @@ _SECTIONS: dict[str, Any] = {
 
 
 def section_of(path: registry.Keys) -> Any:
-    """The dataclass behind a section of a recipe."""
+    """The dataclass of a section of a configuration."""
     return _SECTIONS.get(".".join(map(str, path)), IndividualAttack)
 
 
@@ -151,7 +150,8 @@ def shortened(value: Any) -> str:
 
 
 def place_written(path: registry.Keys, origins: Mapping[registry.Keys, registry.Keys]) -> registry.Keys:
-    """Where a merged value was written: in the override that set it, else in the study's own section."""
+    """Where the study file or the command line wrote a merged value: in the change that set it,
+    or else in the study's own section."""
     for length in range(len(path), 0, -1):
         if path[:length] in origins:
             origin = origins[path[:length]]
@@ -163,25 +163,26 @@ def check_variant(
     values: dict[str, Any],
     at: registry.Keys,
     base: Path,
-    found: list[Problem],
+    problems: list[Problem],
     origins: Mapping[registry.Keys, registry.Keys],
 ) -> VariantConfig | None:
-    before = len(found)
-    config = validated(VARIANT_CONFIG, values, found, origins=origins, owner_of=section_of)
+    """The configuration of the values, or None with the mistakes added to `problems`."""
+    before = len(problems)
+    config = validated(VARIANT_CONFIG, values, problems, origins=origins, owner_of=section_of)
     for path, folder, value in plugins_in(values):
         try:
             registry.resolve(folder, value, path=path, base=base)
         except Problems as error:
-            found += [Problem(place_written(p.path, origins), p.message) for p in error.problems]
-    if config is None or len(found) > before:
+            problems += [Problem(place_written(p.path, origins), p.message) for p in error.problems]
+    if config is None or len(problems) > before:
         return None
-    clash = [*_clashes(config, values, base, origins)]
-    found += [Problem(place_written(path, origins), message) for path, message in clash]
-    return None if clash else config
+    clashes = [*_clashes(config, values, base, origins)]
+    problems += [Problem(place_written(path, origins), message) for path, message in clashes]
+    return None if clashes else config
 
 
 Clash = tuple[registry.Keys, str]
-"""Settings that are right one by one and do not go together: where, and why."""
+"""Settings that are valid one by one but conflict with each other: the path, and why."""
 
 
 def _clashes(
@@ -195,13 +196,13 @@ def _clashes(
     ]
     for k, name in enumerate(trackers):
         if name in trackers[:k]:
-            yield ("track", k), f"{name} is there already"
+            yield ("track", k), f"{name} is already in the list"
     yield from _train_clashes(config.train, set(_at(values, ("train", "fine_tune")) or ()))
     try:
         if config.robustness is not None:
             threat = resolve_threat_model(config.robustness, base=base)
             if threat.needs_surrogate and config.robustness.surrogate is None:
-                why = "the attack transfer needs one: another run of the study, by its name"
+                why = "the attack transfer needs one; give the name of another run of the study"
                 yield ("robustness", "surrogate"), why
     except Problems as error:
         yield from ((p.path, p.message) for p in error.problems)
@@ -211,25 +212,25 @@ def _clashes(
         yield from ((p.path, p.message) for p in error.problems)
     if config.estimator is not None:
         name = registry.name_and_options("estimators", config.estimator)[0]
-        yield from _for_an_estimator(name, config, origins)
+        yield from _estimator_clashes(name, config, origins)
 
 
 def _train_clashes(train: Train, fine_tuned: set[str]) -> Iterator[Clash]:
     """`fine_tuned` are the keys that `fine_tune` sets."""
     if train.batch_size == "full" and train.accumulate > 1:
-        yield ("train", "accumulate"), "there is nothing to accumulate over when batch_size is full"
+        yield ("train", "accumulate"), "there are no batches to accumulate when batch_size is full"
     if train.stop and (train.stop.loss_change is None) == (train.stop.patience is None):
         yield ("train", "stop"), "give either loss_change or patience"
     if train.stop and train.stop.patience and train.select == "last":
-        why = "patience waits for a better epoch, and `select: last` takes the last one; drop one of them"
+        why = "patience waits for a better epoch, but `select: last` takes the last one; remove one of them"
         yield ("train", "select"), why
     if train.stop and train.stop.patience and "validation" not in train.watch:
-        yield ("train", "watch"), "patience needs validation among the splits watched"
+        yield ("train", "watch"), "patience needs validation among the watched splits"
     if train.select in RULES and "validation" not in train.watch:
-        yield ("train", "watch"), f"select: {train.select} needs validation among the splits watched"
+        yield ("train", "watch"), f"select: {train.select} needs validation among the watched splits"
     yield from _fine_tune_clashes(train, fine_tuned)
     if train.balance == "sampling" and (train.batch_size == "full" or not train.shuffle):
-        why = "sampling draws anew for each epoch; it needs shuffled batches smaller than all images"
+        why = "sampling draws the images of each epoch; it needs `shuffle` and a batch_size other than full"
         yield ("train", "balance"), why
 
 
@@ -239,7 +240,7 @@ FINE_TUNE_KEYS = {
     "gradual": {"unfreeze_every", "layer_decay", "head_lr_scale", "batch_norm"},
     "probe": {"penalties"},
 }
-"""What else of `fine_tune` means something, by its `layers`."""
+"""The other keys of `fine_tune` that have an effect, by its `layers`."""
 
 
 def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
@@ -248,33 +249,33 @@ def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
     for key in sorted(given - FINE_TUNE_KEYS[train.fine_tune.layers] - {"layers"}):
         yield (
             ("train", "fine_tune", key),
-            f"means nothing with layers: {train.fine_tune.layers}; leave it out",
+            f"has no effect with layers: {train.fine_tune.layers}; leave it out",
         )
     if train.fine_tune.layers == "gradual" and train.epochs <= train.fine_tune.unfreeze_every:
-        why = f"in {train.epochs} epochs the head alone would be trained; lower it, or set layers: head"
+        why = f"in {train.epochs} epochs only the head would be trained; lower it, or set layers: head"
         yield ("train", "fine_tune", "unfreeze_every"), why
 
 
 def depends_on(config: VariantConfig) -> Iterator[tuple[str, str]]:
-    """The other runs that a recipe needs trained first: what for, and by what name."""
+    """The other variants that must be trained before this one: what they provide (`surrogate` or
+    `weights`), and their name."""
     if config.robustness is not None and config.robustness.surrogate is not None:
         yield "surrogate", config.robustness.surrogate
-    begins = _weights(config.model)
-    if config.estimator is None and isinstance(begins, dict) and isinstance(begins.get("run"), str):
-        yield "weights", begins["run"]
+    weights = _weights(config.model)
+    if config.estimator is None and isinstance(weights, dict) and isinstance(weights.get("run"), str):
+        yield "weights", weights["run"]
 
 
 def with_renamed_runs(config: VariantConfig, renamed: Mapping[str, str]) -> VariantConfig:
-    """The recipe with the runs it needs under their new names."""
+    """The configuration with new names for the other variants that it refers to."""
     if config.robustness is not None and config.robustness.surrogate is not None:
         surrogate = renamed.get(config.robustness.surrogate, config.robustness.surrogate)
         config = replace(config, robustness=replace(config.robustness, surrogate=surrogate))
-    begins = _weights(config.model)
-    if isinstance(begins, dict) and begins.get("run") in renamed:
+    weights = _weights(config.model)
+    if isinstance(weights, dict) and weights.get("run") in renamed:
         name, options = registry.name_and_options("models", config.model)
-        config = replace(
-            config, model={name: {**options, "weights": {**begins, "run": renamed[begins["run"]]}}}
-        )
+        renamed_weights = {**weights, "run": renamed[weights["run"]]}
+        config = replace(config, model={name: {**options, "weights": renamed_weights}})
     return config
 
 
@@ -283,45 +284,44 @@ def _weights(model: PluginValue) -> Any:
 
 
 def applies_to_estimators(key: str) -> bool:
-    """Whether a dotted key says anything to an estimator: nothing of a model, its input or its
-    training does, but for `ESTIMATOR_KEYS`."""
+    """Whether a dotted key has an effect on an estimator. Of `model`, `input` and `train` only the
+    `ESTIMATOR_KEYS` of `train` do."""
     section, _, name = key.partition(".")
     return section not in ("model", "input", "train") or (
         section == "train" and name.partition(".")[0] in ESTIMATOR_KEYS
     )
 
 
-def _for_an_estimator(
+def _estimator_clashes(
     name: str, config: VariantConfig, origins: Mapping[registry.Keys, registry.Keys]
 ) -> Iterator[Clash]:
-    """What cannot be asked of an estimator, or means nothing to it though its run sets it; sections
-    for all runs may be there."""
+    """Settings of one variant that are impossible for an estimator or have no effect on it.
+    Sections for all variants may contain such settings."""
     if config.robustness is not None:
-        own = any(path[0] == "robustness" for path in origins)
+        set_by_run = any(path[0] == "robustness" for path in origins)
         yield (
-            ("robustness",) if own else ("estimator",),
-            f"{name} is an estimator, without gradients for attacks to follow; attacked blindly alone it would look more robust "
-            "than it is. Take the attack away from this run (robustness: null)",
+            ("robustness",) if set_by_run else ("estimator",),
+            f"{name} is an estimator and has no gradients for attacks; with black-box attacks alone "
+            "it would look more robust than it is. Remove the attack from this run (robustness: null)",
         )
     for path, origin in origins.items():
         if not applies_to_estimators(".".join(map(str, path))) and origin[0] != "command line":
-            yield (
-                path,
-                f"means nothing to the estimator {name}, which no gradient trains; take it out of this run",
-            )
+            why = f"has no effect on the estimator {name}, which is not trained by gradients"
+            yield path, f"{why}; remove it from this run"
 
 
 def plugins_in(values: Mapping[str, Any]) -> Iterator[tuple[registry.Keys, str, Any]]:
-    """Every plug-in a recipe's plain values name: its path, its folder, and the name with its options."""
+    """Every plug-in in the plain values of a configuration: its path, its folder, and its name with
+    options."""
     for path, folder in SLOTS.items():
-        at = _at(values, path)
-        if isinstance(at, str | Mapping):
-            yield path, folder, at
+        value = _at(values, path)
+        if isinstance(value, str | Mapping):
+            yield path, folder, value
     for path, folder in LISTS.items():
         listed = _at(values, path)
-        for place, value in enumerate(listed if isinstance(listed, list) else []):
+        for index, value in enumerate(listed if isinstance(listed, list) else []):
             if isinstance(value, str | Mapping):
-                yield (*path, place), folder, value
+                yield (*path, index), folder, value
 
 
 def _at(values: Any, path: registry.Keys) -> Any:
@@ -331,7 +331,8 @@ def _at(values: Any, path: registry.Keys) -> Any:
 
 
 def objective_of(train: Train) -> PluginValue:
-    """The objective with `train.loss` as its loss, unless it names its own or has none."""
+    """The objective with `train.loss` as its option `loss`, unless it sets that option or has
+    none."""
     name, options = registry.name_and_options("objectives", train.objective)
     function = registry.plugin("objectives", name)
     takes_loss = "loss" in registry.options_of(function) and "loss" not in options

@@ -1,5 +1,5 @@
-"""YAML with the line of every key, YAML 1.2's scalars (`1e-3` is a number, `no` is a word), and
-duplicate keys refused."""
+"""YAML parser that keeps the line of every key, reads the scalars of YAML 1.2 (`1e-3` is a
+number, `no` is a string) and rejects duplicate keys."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _NAMED |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "fa
 
 
 LONGEST = 400
-"""Digits of an integer; a longer one stays a word, which no setting takes."""
+"""Maximum digits of an integer. A longer one stays a string, which no setting accepts."""
 
 
 def scalar(text: str) -> Any:
-    """What a plain scalar means in YAML 1.2's core schema; infinities and NaN stay words, since no
-    setting takes them."""
+    """The value of a plain scalar in YAML 1.2's core schema. Infinities and NaN stay strings,
+    because no setting accepts them."""
     if text in _NAMED:
         return _NAMED[text]
     if _INT.fullmatch(text) and len(text) <= LONGEST:
@@ -38,7 +38,8 @@ def scalar(text: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """A value from the command line, read as YAML: `0.1`, `adam`, `[flip, crop]`, `{mlp: {widths: [32]}}`."""
+    """A value from the command line, read as YAML: `0.1`, `adam`, `[flip, crop]`, `{mlp:
+    {widths: [32]}}`."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return Source(Path("command line"))._value(node, ()) if node else None
@@ -48,7 +49,7 @@ def parse_value(text: str) -> Any:
 
 @dataclass
 class Source:
-    """A parsed file: its values, the line of each key, and what was wrong while reading."""
+    """A parsed file: its values, the line of each key, and the mistakes found while reading."""
 
     file: Path
     values: dict[str, Any] = field(default_factory=dict)
@@ -57,7 +58,8 @@ class Source:
 
     @staticmethod
     def read(file: Path) -> Source:
-        """Raises ConfigError when the file cannot be read or is not a mapping in YAML."""
+        """Reads and parses a file. Raises ConfigError where this fails or the file is not a YAML
+        mapping."""
         try:
             text = file.read_text(encoding="utf-8")
         except OSError as error:
@@ -96,9 +98,9 @@ class Source:
         if isinstance(node, yaml.ScalarNode):
             return node.value if node.style else scalar(node.value)
         if isinstance(node, yaml.SequenceNode):
-            for place, item in enumerate(node.value):
-                self.lines[(*path, place)] = item.start_mark.line + 1
-            return [self._value(item, (*path, place), above) for place, item in enumerate(node.value)]
+            for index, item in enumerate(node.value):
+                self.lines[(*path, index)] = item.start_mark.line + 1
+            return [self._value(item, (*path, index), above) for index, item in enumerate(node.value)]
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"

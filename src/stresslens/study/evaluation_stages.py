@@ -1,5 +1,5 @@
-"""What is done with a trained model: it is attacked, its images are corrupted, its answers
-explained, and it is looked into."""
+"""The evaluation stages of a run: attacks, corruptions, attribution maps and feature
+visualisations."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ T = TypeVar("T", Corruptions, Explain, Views)
 
 
 def check_sections(task: Task, data: Data) -> None:
-    """Raises ConfigError, before any training, for what could not be done with the trained model."""
+    """Raises ConfigError, before any training, for an evaluation that is not possible with this
+    data."""
     if (threat := task.plan.threat) is not None:
         check_attack_data(threat, data)
         if threat.config.surrogate is not None:
             other_run(task, threat.config.surrogate, "robustness.surrogate")
     config = task.config
-    looked = {
+    sections = {
         "corruptions": _whole(Corruptions, config.corruptions),
         "explain": _whole(Explain, config.explain),
         "views": _whole(Views, config.views),
     }
-    for key, of in looked.items():
-        if of is not None and of.split not in data.splits:
+    for key, section in sections.items():
+        if section is not None and section.split not in data.splits:
             raise ConfigError(
-                f"{key}.split: {data.name} has no {of.split} split here; it has {', '.join(data.splits)}"
+                f"{key}.split: {data.name} has no {section.split} split here; it has {', '.join(data.splits)}"
             )
 
 
 def _whole(kind: type[T], section: list[Any] | T | None) -> T | None:
-    """A section as its settings, also where a study gives a list of plug-ins alone."""
+    """A section as its dataclass; a study may give only the list of its plug-ins."""
     return kind(section) if isinstance(section, list) else section
 
 
@@ -90,4 +91,4 @@ STAGES: dict[str, Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]]
     "explain": _explain,
     "views": _view,
 }
-"""By the key of a recipe that asks for it, in this order."""
+"""Each evaluation by the configuration section that requests it. They run in this order."""

@@ -1,5 +1,4 @@
-"""Where runs are carried out: in this process, in processes beside it, or on a Ray cluster; a thin
-map over one runner."""
+"""Executors: carry out runs in this process, in a pool of worker processes, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stresslens.config.study_file import ExecutorName
+from stresslens.config.study_keys import ExecutorName
 from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.text import notices_are_sentences
 from stresslens.evaluation.record import RunRecord
@@ -27,35 +26,35 @@ from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
 Outcome = RunRecord | StresslensError
-Told = Callable[[Task, RunRecord | TrainingDiverged], None]
-"""Called in this process when a task has ended, before the next is taken."""
+OnFinished = Callable[[Task, RunRecord | TrainingDiverged], None]
+"""Called in this process when a task has ended, before the next one starts."""
 
 SAVING_SECONDS = 60
-"""How long a stopped study waits for its workers to save."""
+"""The seconds that a stopped study waits for its workers to save."""
 RETRIES = 10
-"""How often Ray takes up a run whose worker was killed."""
+"""How many times Ray restarts a run whose worker was killed."""
 
 
 @dataclass(frozen=True)
 class Executor:
-    """Where tasks go: so many at a time, each on at most so many threads; `submit` hands one to
-    another process."""
+    """Carries out tasks, `at_once` of them at a time, each with at most `threads` threads. `submit`
+    sends a task to another process."""
 
     at_once: int
     threads: int
     submit: Callable[[Task], Future[Outcome]]
-    far: bool = False
-    """Whether even a single task goes elsewhere."""
+    always_submits: bool = False
+    """Whether even a single task goes to another process."""
 
-    def carry_out(self, tasks: Iterable[Task], told: Told, show: Callable[[Task], Show]) -> None:
-        """Carries out every task; the next is taken from `tasks` when there is room for it. Only a
-        task in this process shows."""
+    def carry_out(self, tasks: Iterable[Task], on_finished: OnFinished, show: Callable[[Task], Show]) -> None:
+        """Carries out every task. The next one is taken from `tasks` when a worker is free. Only a
+        task in this process shows its progress."""
         queue = iter(tasks)
         first = list(itertools.islice(queue, min(2, self.at_once)))
         queue = itertools.chain(first, queue)
-        if len(first) < 2 and not self.far:
+        if len(first) < 2 and not self.always_submits:
             for task in queue:
-                told(task, _result(_outcome(task, show(task))))
+                on_finished(task, _result(_outcome(task, show(task))))
             return
         waiting: dict[Future[Outcome], Task] = {}
         while True:
@@ -64,24 +63,25 @@ class Executor:
             if not waiting:
                 return
             done = wait(waiting, return_when=FIRST_COMPLETED).done
-            for future in [each for each in waiting if each in done]:
-                told(waiting.pop(future), _result(future.result()))
+            for future in [future for future in waiting if future in done]:
+                on_finished(waiting.pop(future), _result(future.result()))
 
 
 @contextmanager
 def open_executor(executor: ExecutorName, jobs: int | None) -> Iterator[Executor]:
-    """The place, closed at the end; its workers save and end when an error or a signal comes.
+    """The executor of this name; it is closed at the end. After an error or a signal its workers
+    save and end.
 
-    Without `jobs` runs are carried out one after another here, or one on each core of the cluster.
-    Raises ConfigError where Ray is not installed or does not answer.
+    Without `jobs` the runs are carried out one after another here, or one on each core of the
+    cluster. Raises ConfigError where Ray is not installed or does not start.
     """
-    with _on_ray(jobs) if executor == "ray" else _here(jobs or 1) as place:
-        yield place
+    with _on_ray(jobs) if executor == "ray" else _here(jobs or 1) as opened:
+        yield opened
 
 
 def _outcome(task: Task, show: Show = lambda position, epochs, done: None) -> Outcome:
-    """What stresslens raises on purpose is an outcome as well, so that it comes back from anywhere
-    as it is."""
+    """The record of a task, or the StresslensError that it raised: an error that is returned keeps
+    its type and message between processes."""
     try:
         return stages.carry_out(task, show)
     except StresslensError as error:
@@ -103,7 +103,7 @@ def _here(jobs: int) -> Iterator[Executor]:
             yield Executor(jobs, threads, lambda task: pool.submit(_in_worker, task))
         except BrokenProcessPool as error:
             raise StresslensError(
-                "a process was ended from outside (out of memory?); the same command goes on"
+                "a worker process was killed (out of memory?); the same command resumes"
             ) from error
         except BaseException:  # a worker's error, or a signal to this process: the workers save and end
             pool.shutdown(wait=False, cancel_futures=True)
@@ -111,16 +111,16 @@ def _here(jobs: int) -> Iterator[Executor]:
             for worker in workers:
                 if worker.pid is not None:
                     os.kill(worker.pid, signal.SIGTERM)
-            for worker in workers:  # they save first, and end with this process at the latest
+            for worker in workers:  # they save first; at the latest they end with this process
                 worker.join(SAVING_SECONDS)
             raise
 
 
 def _start_worker() -> None:
-    """In a worker: it ends when the process that started it is gone, even by kill -9, so that the
-    run's folder is free again.
+    """Set-up of a worker: it ends when its parent process ends, even by kill -9, so that the run's
+    folder is unlocked.
 
-    Ctrl-C reaches it too; only training listens, and saves.
+    Ctrl-C reaches the worker too. Only the training handles it, and saves.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     notices_are_sentences()
@@ -135,8 +135,8 @@ def _start_worker() -> None:
 
 
 def _in_worker(task: Task) -> Outcome:
-    """In a worker: a run that was stopped has been saved, and the worker ends with it instead of
-    taking up the next."""
+    """Carries out a task in a worker. A stopped run has been saved, and the worker ends instead of
+    starting the next one."""
     try:
         return _outcome(task)
     except Stopped as stopped:
@@ -145,22 +145,22 @@ def _in_worker(task: Task) -> Outcome:
 
 @contextmanager
 def _on_ray(jobs: int | None) -> Iterator[Executor]:
-    """The cluster of RAY_ADDRESS or `ray start`, else one of this machine alone. All its nodes must
-    see the folder of the runs."""
+    """An executor on the Ray cluster of RAY_ADDRESS or `ray start`, or else on a new one of this
+    machine alone. All nodes must be able to access the folder of the runs."""
     try:
         import ray
     except ImportError:
         raise ConfigError("the executor ray needs Ray: pip install 'stresslens[ray]'") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = not ray.is_initialized()
-    if own:
+    started_here = not ray.is_initialized()
+    if started_here:
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"Ray does not start: {error}") from error
     cores = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     at_once = jobs or cores
-    here = Path.cwd()
+    working_folder = Path.cwd()
     running: list[Any] = []
 
     def submit(task: Task) -> Future[Outcome]:
@@ -171,15 +171,17 @@ def _on_ray(jobs: int | None) -> Iterator[Executor]:
             "max_retries": RETRIES,
         }
         absolute = replace(task, folder=task.folder.absolute(), base=task.base.absolute())
-        running.append(ray.remote(_in_ray_worker).options(**needs).remote(absolute, here))
+        running.append(ray.remote(_in_ray_worker).options(**needs).remote(absolute, working_folder))
         future: Future[Outcome] = running[-1].future()
         return future
 
     try:
-        yield Executor(at_once, max(1, min(os.cpu_count() or 1, cores // at_once)), submit, far=True)
+        yield Executor(
+            at_once, max(1, min(os.cpu_count() or 1, cores // at_once)), submit, always_submits=True
+        )
     except ray.exceptions.RayError as error:
         raise StresslensError(
-            f"Ray gave a run up ({type(error).__name__}: {error}); the same command goes on"
+            f"Ray could not finish a run ({type(error).__name__}: {error}); the same command resumes"
         ) from error
     except BaseException:  # the workers save and end
         for reference in running:
@@ -187,12 +189,12 @@ def _on_ray(jobs: int | None) -> Iterator[Executor]:
         ray.wait(running, num_returns=len(running), timeout=SAVING_SECONDS)
         raise
     finally:
-        if own:
+        if started_here:
             ray.shutdown()
 
 
-def _in_ray_worker(task: Task, here: Path) -> Outcome:
-    """In a worker of Ray: a run whose worker ends, killed or asked to, is taken up by another, from
-    its last checkpoint."""
-    os.chdir(here)
+def _in_ray_worker(task: Task, working_folder: Path) -> Outcome:
+    """Carries out a task in a Ray worker. When a worker is killed or stopped, another one
+    resumes its run from the last checkpoint."""
+    os.chdir(working_folder)
     return _in_worker(task)

@@ -1,5 +1,7 @@
-"""The story of a study: try → settle → train → predict → compare → report. What is finished is not
-done again."""
+"""The pipeline of a study: sweep → autotune → train → predict → compare → report.
+
+Finished stages are not repeated.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
 Tell = Callable[[Task, RunRecord], None]
-"""Called when a run is finished, or found finished."""
+"""Called when a run is finished, also where it was finished before."""
 
 
 def run(
@@ -34,33 +36,35 @@ def run(
     tell: Tell = lambda task, record: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Carries out a study and returns its folder, `out/<study>`, with report.html and comparison.json in it.
+    """Carries out a study and returns its folder, `out/<study>`, with report.html and
+    comparison.json in it.
 
-    Finished stages are skipped, interrupted ones go on. A sweep comes first, and tells each trial
-    to `say`; the best settings by validation are then what each run is trained with. `jobs` runs
-    are trained at a time, each in a process of its own with its share of the processor's cores. A
-    run that diverges is recorded and reported, and the others go on, but for those that are to be
-    attacked with its gradients; TrainingDiverged is raised at the end, and names them all. Raises
-    Stopped after a signal, with everything saved. Under torchrun each training is shared by all
-    processes; this is the first of them.
+    Finished stages are skipped, interrupted ones resume. A sweep comes first: `say` gets a line for
+    each trial, and each variant is then trained with its best settings on the validation split.
+    `jobs` runs are trained at a time, each in its own process with an equal part of the processor's
+    cores. A run that diverges is recorded and reported. The others continue, except those that need
+    its weights or gradients; at the end TrainingDiverged is raised and names all of these. Raises
+    Stopped after a signal, with everything saved. Under torchrun all processes share each training;
+    this function runs in the first of them.
     """
     if distributed.group().place.world > 1 and ((jobs or 1) > 1 or study.executor != "local"):
-        asked = f"--jobs {jobs}" if study.executor == "local" else f"the executor {study.executor}"
+        option = f"--jobs {jobs}" if study.executor == "local" else f"the executor {study.executor}"
         raise ConfigError(
-            f"{asked}: under torchrun all processes train the same run; leave that out, or start without torchrun"
+            f"{option}: under torchrun all processes train the same run; "
+            "leave that out, or start without torchrun"
         )
     folder = out / study.name
     failed: dict[Path, str] = {}
 
-    def told(task: Task, outcome: RunRecord | TrainingDiverged) -> None:
+    def on_finished(task: Task, outcome: RunRecord | TrainingDiverged) -> None:
         if isinstance(outcome, TrainingDiverged):
             failed[task.folder] = str(outcome)
         else:
             tell(task, outcome)
 
-    with executors.open_executor(study.executor, jobs) as place:
+    with executors.open_executor(study.executor, jobs) as executor:
         if study.sweep is not None:
-            study = sweep.swept(study, folder, place, show, say)
+            study = sweep.swept(study, folder, executor, show, say)
         tasks = tasks_of(study, folder)
         adopt_from_folder(tasks)
         precision = None
@@ -72,11 +76,11 @@ def run(
                 if other in failed
             }
             due = [task for task in ready if task.folder not in failed]
-            wave = autotune(due, most_threads=place.threads, precision=precision)
+            wave = autotune(due, most_threads=executor.threads, precision=precision)
             precision = precision or precision_of(due, wave)
             admit(wave)
             _describe(study, folder)
-            place.carry_out(wave, told, show)
+            executor.carry_out(wave, on_finished, show)
     conclude(folder)
     if failed:
         raise TrainingDiverged("\n".join(f"{where}: {why}" for where, why in failed.items()))
@@ -84,33 +88,34 @@ def run(
 
 
 def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
-    """Every seed of every run, with the folder it goes to."""
+    """Every run of the study: each variant with each seed, and its folder."""
     return [
         Task(
             study.name,
-            run.name,
+            variant.name,
             seed,
-            run.config,
-            run.base,
-            folder / run.name / f"seed-{seed}",
+            variant.config,
+            variant.base,
+            folder / variant.name / f"seed-{seed}",
             repeats=study.repeats,
         )
-        for run in study.runs
+        for variant in study.runs
         for seed in study.seeds
     ]
 
 
 def waves(tasks: Sequence[Task]) -> list[list[Task]]:
-    """The tasks in an order in which a run comes after those whose weights or gradients it needs.
+    """The tasks in groups by their dependencies: a run comes after the runs whose weights or
+    gradients it needs.
 
-    Raises ConfigError where runs wait for each other.
+    Raises ConfigError where runs depend on each other in a cycle.
     """
     needs = {task.run: [name for _, name in depends_on(task.config)] for task in tasks}
 
     def depth(run: str, seen: tuple[str, ...] = ()) -> int:
         if run in seen:
             raise ConfigError(
-                f"the runs {' → '.join((*seen, run))} wait for each other's weights or gradients"
+                f"the runs {' → '.join((*seen, run))} depend on each other's weights or gradients"
             )
         return max((1 + depth(other, (*seen, run)) for other in needs[run] if other in needs), default=0)
 
@@ -119,22 +124,23 @@ def waves(tasks: Sequence[Task]) -> list[list[Task]]:
 
 
 def _needed(task: Task) -> dict[Path, str]:
-    """The folders of the runs that this one needs, with what for."""
+    """The folders of the runs that this one needs, and what each provides: weights or surrogate."""
     return {
         task.folder.parent.parent / name / task.folder.name: what for what, name in depends_on(task.config)
     }
 
 
 def conclude(folder: Path) -> None:
-    """Writes comparison.json and report.html from the files of the study's finished runs."""
+    """Compares the study's finished runs by their files, and writes comparison.json and
+    report.html."""
     from stresslens.report.page import write_report
 
     file = folder / "transfers.json"
-    passed_on = transferability.study_transferability(
+    transfer = transferability.study_transferability(
         folder, trust=True, known=read_json(file) if file.exists() else None
     )
-    if passed_on is not None:
-        write_json(file, passed_on.as_json())
+    if transfer is not None:
+        write_json(file, transfer.as_json())
     compared = accuracy.compare_study_accuracy(folder)
     compared.robustness = robustness.compare_study_robustness(folder)
     compared.importance = setting_importance.study_setting_importance(folder)
@@ -144,8 +150,8 @@ def conclude(folder: Path) -> None:
 
 
 def _describe(study: study_file.Study, folder: Path) -> None:
-    """Writes study.json. What the folder holds besides (other seeds, other runs, their contrasts)
-    stays part of the study."""
+    """Writes study.json. Other seeds, other variants and their contrasts that the folder already
+    holds stay part of the study."""
     file, head = folder / study_record.FILE, ""
     kept = study_record.read_study_record(folder) if file.exists() else study_record.StudyRecord()
     if study.source is not None:

@@ -1,4 +1,5 @@
-"""The stage that predicts and scores a split."""
+"""The prediction stage of a run: predicts every split, scores it, and fits the out-of-distribution
+detector."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ from stresslens.training.tracking import Tracking
 def predict_stage(
     task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
 ) -> None:
+    """Predicts and scores every split; for a trial of a sweep only validation. Fits the OOD
+    detector on the training images, with a threshold from validation."""
     model = compute_config(task).place(open_model(folder, trust=True, module=task.module))
     if task.until is not None:
         predict_split(folder, model, data, "validation", record)
@@ -30,14 +33,14 @@ def predict_stage(
         _, held_out = ood.observed(
             model, data.validation, lambda: predict_split(folder, model, data, "validation", record)
         )
-        fitted = ood.fit_ood_detector(known, held_out)
-        fitted.save(folder.likeness)
+        detector = ood.fit_ood_detector(known, held_out)
+        detector.save(folder.likeness)
         record.likeness = LikenessRecord(
-            rate=fitted.rate, n=len(held_out.labels), fitted_on=len(known.labels)
+            rate=detector.rate, n=len(held_out.labels), fitted_on=len(known.labels)
         )
     else:
         record.likeness = LikenessRecord(
-            rate=None, why="without a validation split no distance says how unlike is too unlike"
+            rate=None, why="there is no validation split to set the out-of-distribution threshold"
         )
     if data.test is not None:
         predict_split(folder, model, data, "test", record)
@@ -47,10 +50,10 @@ def predict_stage(
 def predict_split(
     folder: RunFolder, model: nn.Module, data: Data, split: str, record: RunRecord
 ) -> scores.Predictions:
-    """Predictions of one split, saved beside the model, and its scores in the record; a read of
-    test is counted.
+    """Predicts one split. Saves the predictions in the run folder and the scores in the record, and
+    counts a read of test.
 
-    Validation also gives the temperature that the probabilities of test are calibrated by.
+    Validation also gives the temperature that calibrates the probabilities of test.
     """
     images = data.splits[split]
     began = time.perf_counter()
@@ -62,14 +65,14 @@ def predict_split(
         record.calibration = scores.calibration_of(predictions)
     temperature = record.calibration.temperature if split == "test" and record.calibration else None
     train_labels = data.train.labels.cpu().numpy()
-    found = scores.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices)
-    record.scores = {**record.scores, split: found.scores}
-    record.per_class = {**record.per_class, split: found.per_class}
-    record.confusion = {**record.confusion, split: found.confusion}
-    record.risk_coverage = {**record.risk_coverage, split: found.risk_coverage}
-    record.slices = {**record.slices, split: found.slices}
-    if found.reliability is not None:
-        record.reliability = {**record.reliability, split: found.reliability}
+    summary = scores.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices)
+    record.scores = {**record.scores, split: summary.scores}
+    record.per_class = {**record.per_class, split: summary.per_class}
+    record.confusion = {**record.confusion, split: summary.confusion}
+    record.risk_coverage = {**record.risk_coverage, split: summary.risk_coverage}
+    record.slices = {**record.slices, split: summary.slices}
+    if summary.reliability is not None:
+        record.reliability = {**record.reliability, split: summary.reliability}
     if split == "test":
         record.reads_of_test += 1
         save_examples(folder.examples, images, predictions)

@@ -1,4 +1,5 @@
-"""The record of a run: begun, described, ended."""
+"""The record of a run, record.json: created or resumed at the start, with config.yaml, and its
+status at the end."""
 
 from __future__ import annotations
 
@@ -26,13 +27,15 @@ Stage = Callable[[Task, RunFolder, Data, RunRecord, Show, Tracking], None]
 
 
 def record_end(folder: RunFolder, record: RunRecord, error: Stopped | TrainingDiverged) -> None:
+    """Writes to the record that the run was stopped or diverged, and why."""
     record.status, record.message = "stopped" if isinstance(error, Stopped) else "diverged", str(error)
     write_record(folder, record)
 
 
 def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
-    """The record of this folder, fresh or as an earlier attempt left it; refuses a folder made from
-    other data or code, and an evaluation that this data does not allow."""
+    """The record of this folder: new, or as an earlier attempt left it. Raises ConfigError for a
+    folder with other data, configuration or code, and for an evaluation that is not possible with
+    this data."""
     evaluation_stages.check_sections(task, data)
     fingerprint = task.plan.fingerprint(data)
     if folder.record.exists() and folder.begun:
@@ -40,12 +43,13 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
         if kept.fingerprint != fingerprint:
             same_data = kept.data.fingerprint == data.fingerprint
             what = (
-                "the configuration, the weights begun with or the code of a plug-in"
+                "the configuration, the initial weights or the code of a plug-in"
                 if same_data
                 else "the data set"
             )
             raise ConfigError(
-                f"{task.folder}: {what} has changed since; use --out ELSEWHERE, or delete the folder to start anew"
+                f"{task.folder}: {what} has changed since; use --out ELSEWHERE, "
+                "or delete the folder to start again"
             )
         kept.status = "finished" if kept.status == "finished" else "running"
         _describe(task, folder)
@@ -90,7 +94,7 @@ def _data_record(data: Data) -> DataRecord:
 
 
 def _describe(task: Task, folder: RunFolder) -> None:
-    """Writes config.yaml and copies of the user's own plug-ins, where they are not there yet."""
+    """Writes config.yaml and copies of custom plug-ins, unless they exist already."""
     for file, copy in task.plan.own_sources.values():
         if not (folder.path / "plugins" / copy).exists():
             (folder.path / "plugins").mkdir(parents=True, exist_ok=True)

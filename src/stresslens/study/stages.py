@@ -1,4 +1,5 @@
-"""The stages of one run: train, then predict. Each leaves files, and is skipped when they are there."""
+"""The stages of one run: training, predictions, evaluations, trackers. A finished stage is
+skipped."""
 
 from __future__ import annotations
 
@@ -31,11 +32,11 @@ from stresslens.training.tracking import Tracking
 
 
 def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> RunRecord:
-    """Does what is left of a run and returns its record. Raises Stopped and TrainingDiverged after
-    recording them."""
-    task = replace(task)  # with a plan of its own: the user's files may have changed since the last
+    """Carries out the stages of a run that are left, and returns its record. Raises Stopped and
+    TrainingDiverged after recording them."""
+    task = replace(task)  # gets a new plan: the user's files may have changed since the last one
     folder = RunFolder(task.folder)
-    distributed.group()  # refuses what torchrun started and nobody joined
+    distributed.group()  # raises where torchrun started this process and no group was joined
     with folder.locked():
         devices.keep_memory()
         data = load_data(task)
@@ -56,7 +57,7 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
                     raise
                 record.stages[stage] = fingerprint
                 write_record(folder, record)
-        if tracking.failed:  # so that the same command tries again
+        if tracking.failed:  # the same command tries again
             record.stages.pop("track", None)
         if record.status != "finished" or tracking.failed:
             record.status, record.message = "finished", ""
@@ -65,21 +66,21 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
 
 
 def _due(task: Task, record: RunRecord) -> dict[str, str]:
-    """The stages that are left to do, with what they will have been done for."""
+    """The stages that are left to do, with the fingerprint of what each is done for."""
     rung = "" if task.until is None else f" to epoch {task.until}"
     due = dict.fromkeys(("training", "predictions"), f"{record.fingerprint}{rung}")
     for key in EVALUATION_KEYS:
         section = task.plan.configuration.get(key)
         if section:
-            own = source_digests(task.plan.settings[key], base=task.base)
-            due[key] = fingerprint_of([record.fingerprint, in_words_of_0_1(section, (key,)), *own])
+            digests = source_digests(task.plan.settings[key], base=task.base)
+            due[key] = fingerprint_of([record.fingerprint, in_words_of_0_1(section, (key,)), *digests])
     return {
         stage: fingerprint for stage, fingerprint in due.items() if record.stages.get(stage) != fingerprint
     }
 
 
 def _tracking(task: Task, folder: RunFolder) -> Tracking:
-    """The run's trackers, not begun."""
+    """The run's trackers, not started yet."""
     config = {"study": task.study, "run": task.run, "seed": task.seed, **task.plan.training_settings}
     return Tracking(task.config.track or (), folder, task.base, config)
 
@@ -87,18 +88,19 @@ def _tracking(task: Task, folder: RunFolder) -> Tracking:
 def _track(
     task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
 ) -> None:
-    """Tells the trackers what the run came to, and those that were asked for later all that went before."""
+    """Sends the summary of the run to its trackers; a tracker that was added later
+    gets all earlier entries too."""
     tracking.begin()
     model = open_model(folder, trust=True, module=task.module)
     for entry in tracking_summary.entries_of(folder, model, data, record, tracking.config):
         tracking.tell(entry)
 
 
-def _examine(by: Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]) -> Stage:
+def _evaluation_stage(evaluate: Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]) -> Stage:
     def stage(
         task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
     ) -> None:
-        by(
+        evaluate(
             task,
             folder,
             compute_config(task).place(open_model(folder, trust=True, module=task.module)),
@@ -112,7 +114,7 @@ def _examine(by: Callable[[Task, RunFolder, nn.Module, Data, RunRecord], None]) 
 STAGES: dict[str, Stage] = {
     "training": train_stage,
     "predictions": predict_stage,
-    **{key: _examine(by) for key, by in evaluation_stages.STAGES.items()},
+    **{key: _evaluation_stage(evaluate) for key, evaluate in evaluation_stages.STAGES.items()},
     "track": _track,
 }
-"""What is done with a run, in this order."""
+"""The stages of a run, in this order."""

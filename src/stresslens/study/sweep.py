@@ -1,5 +1,9 @@
-"""A sweep: trials are carried out like any run but without test, for one owner that asks and tells;
-the best becomes the run."""
+"""Hyperparameter search (`sweep:`): carries out the trials of each variant and selects the best
+settings.
+
+Trials run like other runs, but without the test split. One process asks the journal for settings
+and records the results.
+"""
 
 from __future__ import annotations
 
@@ -43,26 +47,26 @@ FILE = "sweep.json"
 def swept(
     study: study_file.Study,
     folder: Path,
-    place: Executor,
+    executor: Executor,
     show: Callable[[Task], Show],
     say: Callable[[str], None],
 ) -> study_file.Study:
-    """The study with each run's best settings by validation, after its trials; `say` is told how
-    each of them did.
+    """Carries out the trials of each variant and returns the study with its best settings on the
+    validation split. `say` gets a line about each trial.
 
-    The best trial's training is handed to the run's first seed, so that it is not done twice.
-    Raises ConfigError, before any training, where trials cannot be judged or the folder holds
-    another sweep; TrainingDiverged where all trials of a run diverge.
+    The first seed of the variant takes over the training of the best trial, so that it is not done
+    twice. Raises ConfigError, before any training, where trials cannot be compared or the folder
+    holds another sweep, and TrainingDiverged where all trials of a variant diverge.
     """
-    trials = [Trials(study, run, folder / run.name, say) for run in study.runs]
-    for each in trials:
-        each.check()
-    return replace(study, runs=[each.best(place, show) for each in trials])
+    searches = [Trials(study, variant, folder / variant.name, say) for variant in study.runs]
+    for search in searches:
+        search.check()
+    return replace(study, runs=[search.best(executor, show) for search in searches])
 
 
 class Trials:
-    """The trials of one run: their folders (trials/000, …), the journal of what was asked, and
-    sweep.json, which tells of both."""
+    """The trials of one variant: their folders (trials/000, …), their journal, and the table of
+    them in sweep.json."""
 
     def __init__(
         self, study: study_file.Study, run: study_file.Variant, home: Path, say: Callable[[str], None]
@@ -75,43 +79,47 @@ class Trials:
         }
         self.values["train"]["watch"] = [split for split in run.config.train.watch if split != "test"]
         self.compute: dict[str, Any] = {}
-        """Device, precision, threads and memory format, settled once for all trials."""
+        """Device, precision, threads and memory format, autotuned once for all trials."""
         self.rows: dict[int, Trial] = {}
-        """Of sweep.json; that of a trial which was told stays."""
+        """The rows of sweep.json. The row of a trial that has ended does not change."""
 
     def check(self) -> None:
-        """Raises ConfigError unless every candidate can be judged by one metric, and the folder
-        holds this sweep or none."""
+        """Raises ConfigError unless one metric can compare all trials, and the folder holds this
+        sweep or none."""
         if self.data.validation is None:
             raise ConfigError(
-                f"sweep: trials are judged by validation, which {self.data.name} does not have here; set `validation:`"
+                "sweep: trials are compared on the validation split, which "
+                f"{self.data.name} does not have here; set `validation:`"
             )
-        tried = self.sweep.settings or [
+        candidates = self.sweep.settings or [
             {setting.key: value} for setting in self.settings for value, _ in setting.ends
         ]
-        of_all = {self.selected_by(self.config(settings)) for settings in tried}
-        robust = [rule for rule in of_all if rule is not None and rule.needs_robust_accuracy]
-        if self.sweep.metric == "auto" and robust and len(of_all) > 1:
+        rules = {self.selected_by(self.config(settings)) for settings in candidates}
+        robust = [rule for rule in rules if rule is not None and rule.needs_robust_accuracy]
+        if self.sweep.metric == "auto" and robust and len(rules) > 1:
             clean = ", ".join(rule.name for rule in RULES.values() if not rule.needs_robust_accuracy)
             raise ConfigError(
-                f"sweep.metric: some trials harden and others do not; say what all are judged by ({clean})"
+                "sweep.metric: some trials use adversarial training and others do not; "
+                f"give the metric for all of them ({clean})"
             )
-        losses = {str([self.config(each).train.loss, self.config(each).train.objective]) for each in tried}
+        trains = [self.config(settings).train for settings in candidates]
+        losses = {str([train.loss, train.objective]) for train in trains}
         if self.metric.needs_equal_losses and len(losses) > 1:
             raise ConfigError(
-                f"sweep.metric: {self.metric.name} holds trials to the loss each is trained by, and these "
-                "differ; take accuracy"
+                f"sweep.metric: {self.metric.name} compares the losses that trials are trained with, but "
+                "the trials have different losses; use accuracy"
             )
-        if self.metric.needs_robust_accuracy and len(robust) < len(of_all):
+        if self.metric.needs_robust_accuracy and len(robust) < len(rules):
             raise ConfigError(
-                f"sweep.metric: {self.metric.name} needs train.select: robust, or an objective that "
-                "hardens, in every trial"
+                f"sweep.metric: {self.metric.name} needs train.select: robust, or an "
+                "adversarial-training objective, in every trial"
             )
-        other = [key for key in self.asked if self.known and self.known.asked.get(key) != self.asked[key]]
-        if other:
+        differing = [key for key in self.asked if self.known and self.known.asked.get(key) != self.asked[key]]
+        if differing:
             raise ConfigError(
-                f"{self.home} holds another sweep (what differs: {', '.join(other)})\nkeep both: --out ELSEWHERE, or another "
-                "name for the study or the run; replace it: delete the folder"
+                f"{self.home} holds another sweep (what differs: {', '.join(differing)})\n"
+                "to keep both, use --out ELSEWHERE, or another name for the study or the run; "
+                "to replace it, delete the folder"
             )
 
     @cached_property
@@ -119,13 +127,13 @@ class Trials:
         return load_data(self.task(0, self.config({}), 1))
 
     def selected_by(self, config: VariantConfig) -> SelectionRule | None:
-        """The rule that chooses the best epoch of a trial; None where the last epoch is taken."""
+        """The rule that selects the best epoch of a trial; None where the last epoch is used."""
         return RULES.get(best_epoch.selection_rules(config.train, self.data, base=self.run.base)[0])
 
     @cached_property
     def metric(self) -> SelectionRule:
-        """The rule by which trials are judged. `auto` is the one that chooses the epoch, or accuracy
-        where the last epoch is taken."""
+        """The rule that compares trials. `auto` is the rule that selects the epoch, or accuracy
+        where the last epoch is used."""
         if self.sweep.metric != "auto":
             return RULES[self.sweep.metric]
         first = self.config(self.sweep.settings[0] if self.sweep.settings else {})
@@ -133,18 +141,19 @@ class Trials:
 
     @cached_property
     def asked(self) -> dict[str, Any]:
-        """What makes it this sweep and no other."""
+        """The identity of this sweep: its search space, configuration, seed, data and initial
+        weights."""
         code = source_digests([self.values, self.sweep.space, self.sweep.settings], base=self.run.base)
         train = {key: value for key, value in self.values["train"].items() if key not in RESUME_SAFE_KEYS}
         config = {**self.values, "train": train, "code": code}
         origin = initial_weights.published(self.run.config.model, None, base=self.run.base)
-        begun = {"weights": origin.digest} if origin and origin.digest else {}
+        weights = {"weights": origin.digest} if origin and origin.digest else {}
         return {
             "sweep": in_words_of_0_1({"sweep": asdict(self.sweep)})["sweep"],
             "recipe": in_words_of_0_1(config),
             "seed": self.study.seeds[0],
             "data": self.data.fingerprint,
-        } | begun
+        } | weights
 
     @cached_property
     def known(self) -> SweepFile | None:
@@ -154,36 +163,37 @@ class Trials:
             return None
         known = SweepFile.read(path)
         if not {"asked", "arithmetic"} <= known.model_fields_set:
-            raise UnreadableRun(f"{path} tells of no sweep; delete {self.home} to start anew")
+            raise UnreadableRun(f"{path} does not describe a sweep; delete {self.home} to start again")
         return known
 
     def config(self, settings: dict[str, Any]) -> VariantConfig:
-        """What a trial with these settings is trained by."""
-        found: list[Problem] = []
-        config = recipe_with(self.values, settings, {}, self.run.base, found)
+        """The configuration of a trial with these settings. Raises Problems."""
+        problems: list[Problem] = []
+        config = recipe_with(self.values, settings, {}, self.run.base, problems)
         if config is None:
-            raise Problems(found)
+            raise Problems(problems)
         return replace(config, train=replace(config.train, **self.compute))
 
     def task(self, number: int, config: VariantConfig, until: int) -> Task:
+        """A trial as a task that pauses after the epoch `until`."""
         folder, name = self.home / "trials" / f"{number:03d}", f"{self.run.name}-trial-{number:03d}"
         return Task(self.study.name, name, self.study.seeds[0], config, self.run.base, folder, until=until)
 
-    def best(self, place: Executor, show: Callable[[Task], Show]) -> study_file.Variant:
-        """The run with the best settings, once what is left of its trials has been carried out."""
-        from stresslens.study.sweep_journal import SweepJournal  # Optuna takes its time to import
+    def best(self, executor: Executor, show: Callable[[Task], Show]) -> study_file.Variant:
+        """Carries out the trials that are left, and returns the variant with the best settings."""
+        from stresslens.study.sweep_journal import SweepJournal  # importing Optuna is slow
 
         with RunFolder(self.home / "trials").locked():
-            self.compute = (self.known.arithmetic if self.known else {}) or self._settled(place)
+            self.compute = (self.known.arithmetic if self.known else {}) or self._autotuned(executor)
             path = self.home / "trials" / "journal.log"
             self.journal: SweepJournal = SweepJournal(
                 path, self.sweep, self.values, self.run.base, largest=self.metric.higher_is_better
             )
             self._write()
             if self.sweep.method == "halving":
-                self._halve(place, show)
+                self._halve(executor, show)
             else:
-                place.carry_out(self._asked(), self._tell, show)
+                executor.carry_out(self._due_tasks(), self._on_finished, show)
             best = self.journal.best
             if best is None:
                 raise TrainingDiverged(
@@ -195,47 +205,49 @@ class Trials:
             chosen = ", ".join(
                 f"{key}={json.dumps(value)}" for key, value in self.journal.settings(best).items()
             )
-            self.say(f"{self.run.name}: goes on with trial {best}, the best on validation: {chosen}")
+            self.say(f"{self.run.name}: continues with trial {best}, the best on validation: {chosen}")
             config = self.config(self.journal.settings(best))
-            watch, evaluation = (
-                self.run.config.train.watch,
-                {key: getattr(self.run.config, key) for key in EVALUATION_KEYS},
-            )
+            watch = self.run.config.train.watch
+            evaluation = {key: getattr(self.run.config, key) for key in EVALUATION_KEYS}
             if config.train.watch == watch:
                 self._hand_over(best)
         return replace(
             self.run, config=replace(config, train=replace(config.train, watch=watch), **evaluation)
         )
 
-    def _settled(self, place: Executor) -> dict[str, Any]:
+    def _autotuned(self, executor: Executor) -> dict[str, Any]:
+        """The compute settings for all trials: device, precision, threads and memory format."""
         config = self.config({})
         task = replace(self.task(0, config, config.train.epochs), folder=self.home / "trials")
-        return asdict(compute_config(autotune([task], most_threads=place.threads)[0]))
+        return asdict(compute_config(autotune([task], most_threads=executor.threads)[0]))
 
-    def _asked(self) -> Iterator[Task]:
-        """What was left running, under its own number; then new trials, each asked when there is
-        room for it."""
+    def _due_tasks(self) -> Iterator[Task]:
+        """The interrupted trials with their old numbers, then new trials, each asked from the
+        journal when a worker is free."""
         for number in self.journal.running:
-            yield self._whole(number)
+            yield self._full_task(number)
         while len(self.journal) < self.sweep.size:
-            yield self._whole(self.journal.ask())
+            yield self._full_task(self.journal.ask())
 
-    def _whole(self, number: int) -> Task:
+    def _full_task(self, number: int) -> Task:
+        """A trial as a task of all its epochs."""
         config = self.config(self.journal.settings(number))
         return self.task(number, config, config.train.epochs)
 
-    def _tell(self, task: Task, outcome: RunRecord | TrainingDiverged) -> None:
+    def _on_finished(self, task: Task, outcome: RunRecord | TrainingDiverged) -> None:
+        """Records the result of a finished trial."""
         number = int(task.folder.name)
         value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config)
         self.journal.tell(number, value)
         self._write()
         self._say(number, value, f"{self.journal.ended} of {self.sweep.size} ended")
 
-    def _halve(self, place: Executor, show: Callable[[Task], Show]) -> None:
-        """Successive halving (Jamieson & Talwalkar 2016), every rung after the one below it is complete.
+    def _halve(self, executor: Executor, show: Callable[[Task], Show]) -> None:
+        """Successive halving (Jamieson & Talwalkar 2016). A rung starts when the one below it is
+        complete.
 
-        A trial has the schedule of all its epochs and rests at a rung; those that go on do so from
-        their checkpoint.
+        The learning-rate schedule of a trial covers all its epochs. A trial pauses at a rung, and
+        the best ones resume from their checkpoints.
         """
         while len(self.journal) < self.sweep.size:
             self.journal.ask()
@@ -244,41 +256,43 @@ class Trials:
         for until in self.sweep.halving.rungs(epochs):
             left = [number for number in alive if number not in self.journal.at_rung(until)]
             tasks = (self.task(number, self.config(self.journal.settings(number)), until) for number in left)
-            place.carry_out(tasks, partial(self._tell_rung, until, len(alive)), show)
-            there = self.journal.at_rung(until)
-            ranked = sorted(alive, key=lambda number: (-self.metric.sign * there[number], number))
+            executor.carry_out(tasks, partial(self._on_rung_finished, until, len(alive)), show)
+            values = self.journal.at_rung(until)
+            ranked = sorted(alive, key=lambda number: (-self.metric.sign * values[number], number))
             keep = len(alive) if until == epochs else max(1, len(alive) // self.sweep.halving.factor)
-            alive = sorted(number for number in ranked[:keep] if math.isfinite(there[number]))
+            alive = sorted(number for number in ranked[:keep] if math.isfinite(values[number]))
             for number in self.journal.running:
                 if number not in alive:
                     self.journal.tell(number, None)
         for number in self.journal.running:
-            self.journal.tell(number, there[number])
+            self.journal.tell(number, values[number])
 
-    def _tell_rung(self, until: int, size: int, task: Task, outcome: RunRecord | TrainingDiverged) -> None:
+    def _on_rung_finished(
+        self, until: int, size: int, task: Task, outcome: RunRecord | TrainingDiverged
+    ) -> None:
+        """Records the result of a trial at the rung `until`; `size` is the number of trials
+        there."""
         number = int(task.folder.name)
         value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config, until)
         self.journal.report(number, until, -self.metric.sign * math.inf if value is None else value)
         self._write()
-        there = len(self.journal.at_rung(until))
-        self._say(number, value, f"{there} of {size} at epoch {until} of {self.run.config.train.epochs}")
+        arrived = len(self.journal.at_rung(until))
+        self._say(number, value, f"{arrived} of {size} at epoch {until} of {self.run.config.train.epochs}")
 
     def value(self, number: int, config: VariantConfig, until: int | None = None) -> float | None:
-        """What the metric was on validation at the epoch chosen, of the first `until`; None where
-        none was evaluated."""
+        """The metric on validation at the best of the first `until` epochs; None where no epoch was
+        evaluated."""
         folder = RunFolder(self.task(number, config, 1).folder)
         logged = EpochMetrics.read_lines(folder.metrics)
         lines = [line for line in logged if until is None or line.epoch <= until]
-        seen = best_epoch.best_epoch_metrics(self.selected_by(config), lines)
-        return None if seen is None else self.metric.value(seen)
+        metrics = best_epoch.best_epoch_metrics(self.selected_by(config), lines)
+        return None if metrics is None else self.metric.value(metrics)
 
     def _hand_over(self, best: int) -> None:
-        """Gives the best trial's checkpoint to the run's first seed, which then has only its
-        predictions to make."""
-        trial, run = (
-            RunFolder(self.task(best, self.config({}), 1).folder),
-            RunFolder(self.home / f"seed-{self.study.seeds[0]}"),
-        )
+        """Copies the best trial's checkpoint and logs to the run of the first seed, which then only
+        makes its predictions."""
+        trial = RunFolder(self.task(best, self.config({}), 1).folder)
+        run = RunFolder(self.home / f"seed-{self.study.seeds[0]}")
         if run.record.exists():
             return
         with run.locked():
@@ -288,20 +302,18 @@ class Trials:
 
     def _say(self, number: int, value: float | None, done: str) -> None:
         best = self.journal.best
-        ahead = (
-            "" if best is None else f"; best so far trial {best}, {self._written(self.journal.value(best))}"
-        )
-        how = "diverged" if value is None else f"{self.metric.title} on validation {self._written(value)}"
-        self.say(f"{self.run.name}: trial {number} ({done}): {how}{ahead}")
+        leader = "" if best is None else f"; best so far trial {best}, {self._text(self.journal.value(best))}"
+        result = "diverged" if value is None else f"{self.metric.title} on validation {self._text(value)}"
+        self.say(f"{self.run.name}: trial {number} ({done}): {result}{leader}")
 
-    def _written(self, value: float | None) -> str:
+    def _text(self, value: float | None) -> str:
         if value is None:
             return "–"
         return f"{100 * value:.2f} %" if self.metric.is_share else f"{value:.4f}"
 
     def _write(self, *, ended: bool = False) -> SweepFile:
-        """Writes sweep.json: what was asked, and every trial as it stands; once all have ended, the
-        best and what matters."""
+        """Writes sweep.json: the identity of the sweep and the state of every trial; once all have
+        ended, also the best trial and the importance of the settings."""
         for number in range(len(self.journal)):
             if number not in self.rows or self.rows[number].status == "running":
                 self.rows[number] = self._row(number)
@@ -344,7 +356,7 @@ class Trials:
         )
 
     def _estimate(self, value: float | None) -> Estimate | None:
-        """A trial's value with its interval over the validation images; of a loss without one."""
+        """A trial's value with its interval over the validation images; a loss has no interval."""
         if value is None or self.data.validation is None:
             return None
         images = len(self.data.validation)
@@ -354,8 +366,8 @@ class Trials:
         return wilson(round(value * n), n)
 
     def _standing(self, row: Trial) -> Standing:
-        """Finished trials by their value; below them those left out, by how far they came; at the
-        end those that diverged."""
+        """The rank of a trial: finished trials by their value, below them those that halving left
+        out, by their epochs, and last those that diverged."""
         if row.value is None:
             return (-1.0, 0.0)
         reached = math.inf if row.status == "finished" else float(row.epochs or 0)

@@ -1,5 +1,7 @@
-"""Which trials of a sweep were asked and how they ended: Optuna's journal, written by one owner and
-whole after any kill."""
+"""The journal of a sweep: Optuna's journal storage of its trials, their settings and results.
+
+Only one process writes it, and it stays readable after any kill.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,15 @@ from stresslens.core.draws import mix
 from stresslens.core.files import UnreadableRun
 
 TRIES = 1000
-"""Draws of the method that may miss the constraints before it is drawn at random instead, until they hold."""
+"""Draws of the method that may violate the constraints. After these, settings are drawn at
+random until the constraints hold."""
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Held:
-    """A lock that is held already: the owner has the folder's, which falls with its process;
-    Optuna's would outlive a kill."""
+    """A lock for Optuna that does nothing. The process already holds the folder's lock, which ends
+    with the process; Optuna's own lock would stay after a kill."""
 
     def acquire(self) -> bool:
         return True
@@ -36,14 +39,15 @@ class Held:
 
 
 class SweepJournal:
-    """The trials by number. What is asked depends on the sweep's seed, the number and the trials
-    before, and on nothing else."""
+    """The trials of a sweep by number. The settings of a trial depend only on the sweep's seed, the
+    number and the earlier trials."""
 
     def __init__(
         self, path: Path, sweep: Sweep, values: Mapping[str, Any], base: Path, *, largest: bool
     ) -> None:
-        """`values` are those of the recipe without settings; `largest` is whether a larger value is
-        better."""
+        """Opens or creates the journal at `path`. `values` are the plain values of the
+        configuration without the settings; `largest` says whether a larger value is better.
+        Raises UnreadableRun where the file is not a journal."""
         self._sweep, self._values, self._base = sweep, values, base
         self._settings, self._constraints = space_settings(sweep, []), constraints_of(sweep, [])
         _cut(path)
@@ -58,7 +62,8 @@ class SweepJournal:
             )
         except (ValueError, KeyError) as error:
             raise UnreadableRun(
-                f"{path} is no journal of a sweep ({error}); delete its folder and sweep.json to start anew"
+                f"{path} is not the journal of a sweep ({error}); "
+                "delete its folder and sweep.json to start again"
             ) from error
 
     @property
@@ -69,7 +74,7 @@ class SweepJournal:
         return len(self._trials)
 
     def ask(self) -> int:
-        """The number of a new trial, written down with its settings at once."""
+        """Adds a new trial with its settings to the journal, and returns its number."""
         number = len(self)
         listed = self._sweep.settings
         params, settings = self._drawn(number) if listed is None else ({}, listed[number])
@@ -85,19 +90,19 @@ class SweepJournal:
         return number
 
     def _drawn(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the method draws and the settings it stands for, which satisfy the constraints and
-        make a recipe."""
+        """The numbers that the method draws, and their settings, which satisfy the constraints and
+        give a valid configuration."""
         seed = mix(self._sweep.seed, number) % 2**32
         random = optuna.samplers.RandomSampler(seed=seed)
         tpe = optuna.samplers.TPESampler(seed=seed, multivariate=False, constant_liar=True)
         sampler: optuna.samplers.BaseSampler = tpe if self._sweep.method == "tpe" else random
-        fresh = create_trial(state=TrialState.RUNNING)
-        fresh.number = number
+        trial = create_trial(state=TrialState.RUNNING)
+        trial.number = number
         tries = 0
         while True:
-            by = sampler if tries < TRIES else random
+            current = sampler if tries < TRIES else random
             drawn = {
-                s.key: by.sample_independent(self._study, fresh, s.key, s.distribution())
+                s.key: current.sample_independent(self._study, trial, s.key, s.distribution())
                 for s in self._settings
             }
             settings = {s.key: s.value(drawn[s.key]) for s in self._settings}
@@ -113,25 +118,26 @@ class SweepJournal:
 
     @property
     def running(self) -> list[int]:
-        """Those asked and not told, the first first."""
+        """The numbers of the trials without a result, ascending."""
         return [trial.number for trial in self._trials if trial.state == TrialState.RUNNING]
 
     def tell(self, number: int, value: float | None) -> None:
-        """How a trial ended: its value, or None for one that diverged or was left out."""
+        """Records the end of a trial: its value, or None where it diverged or was left out."""
         state = TrialState.PRUNED if value is None else TrialState.COMPLETE
         self._study.tell(number, value, state)
 
     def at_rung(self, epochs: int) -> dict[int, float]:
-        """The values of the trials that came so far."""
+        """The values of the trials that reached the rung after `epochs` epochs."""
         return {
             t.number: t.intermediate_values[epochs] for t in self._trials if epochs in t.intermediate_values
         }
 
     def report(self, number: int, epochs: int, value: float) -> None:
+        """Records a trial's value at the rung after `epochs` epochs."""
         self._study._storage.set_trial_intermediate_value(self._trials[number]._trial_id, epochs, value)
 
     def status(self, number: int) -> Literal["running", "finished", "left out"]:
-        """`left out` by halving, or because it diverged."""
+        """The status of a trial; `left out` means by halving, or because it diverged."""
         names: dict[TrialState, Literal["running", "finished"]] = {
             TrialState.RUNNING: "running",
             TrialState.COMPLETE: "finished",
@@ -143,18 +149,20 @@ class SweepJournal:
 
     @property
     def ended(self) -> int:
-        """How many trials have been told."""
+        """The number of trials that have ended."""
         return len(self) - len(self.running)
 
     @property
     def best(self) -> int | None:
-        """The trial of the best value, the first of equals."""
+        """The trial with the best value; of equal trials the first. None before any has
+        finished."""
         ended = [t for t in self._trials if t.state == TrialState.COMPLETE]
         sign = 1 if self._study.direction == optuna.study.StudyDirection.MAXIMIZE else -1
         return max(ended, key=lambda t: sign * (t.value or 0.0)).number if ended else None
 
 
 def _cut(path: Path) -> None:
-    """Takes away a line that a kill left half written, since the next would be added to it."""
+    """Removes a half-written last line that a kill left, because the next line would be appended
+    to it."""
     if path.exists():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)

@@ -1,4 +1,4 @@
-"""The stage that trains a model or fits an estimator."""
+"""The training stage of a run: trains a net, fits a linear probe or fits an estimator."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ from stresslens.training.tracking import Tracking
 def train_stage(
     task: Task, folder: RunFolder, data: Data, record: RunRecord, show: Show, tracking: Tracking
 ) -> None:
-    """Trains the net, or fits the estimator, and keeps it in the run's folder."""
+    """Trains the net or fits the estimator, and saves it in the run folder."""
     if task.config.estimator is not None:
         _fit_estimator(task, folder, data, record)
         return
     model = build_model(task, data)
     record.layers = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
-    state, passed_over = folder.load_checkpoint()
-    if passed_over:
-        record.findings = [*record.findings, Note(kind="checkpoint", message=passed_over)]
-    if state is None and (account := load_initial_weights(task, data, model)) is not None:
-        record.weights = WeightsRecord(**account.as_json(), input=layers.preparation(model, data.shape))
-        if (found := leak(task, data)) is not None:
-            record.data.findings = [*record.data.findings, found]
-    tune = task.config.train.fine_tune
-    if tune is not None and task.config.train.probed:
-        weights = _probed(tune, compute_config(task).place(model), data, record)
+    state, unreadable = folder.load_checkpoint()
+    if unreadable:
+        record.findings = [*record.findings, Note(kind="checkpoint", message=unreadable)]
+    if state is None and (report := load_initial_weights(task, data, model)) is not None:
+        record.weights = WeightsRecord(**report.as_json(), input=layers.preparation(model, data.shape))
+        if (finding := leak(task, data)) is not None:
+            record.data.findings = [*record.data.findings, finding]
+    fine_tune = task.config.train.fine_tune
+    if fine_tune is not None and task.config.train.probed:
+        weights = _probed(fine_tune, compute_config(task).place(model), data, record)
     elif task.config.train.epochs:
         weights = _fitted(task, folder, data, record, model, state, show, tracking)
     else:
@@ -73,7 +73,8 @@ def _fitted(
     show: Show,
     tracking: Tracking,
 ) -> dict[str, Tensor]:
-    """The net's weights of the chosen epoch; `state` is the checkpoint that training goes on from."""
+    """Trains the net and returns its weights of the chosen epoch. `state` is the checkpoint to
+    resume from."""
     compute = compute_config(task)
     with noted() as signals:
         training = distributed.begin_training(task, data, model, state, folder, show)
@@ -81,8 +82,8 @@ def _fitted(
         if state is not None:
             training.checkpointer.cut_logs()
             facts = training.group.facts(compute.device)
-            place = Position(epoch=training.state.epoch, step=training.state.step, **facts)
-            record.resumed_from = [*record.resumed_from, place]
+            position = Position(epoch=training.state.epoch, step=training.state.step, **facts)
+            record.resumed_from = [*record.resumed_from, position]
         else:
             training.checkpointer.start_logs()
         write_record(folder, record)
@@ -92,40 +93,40 @@ def _fitted(
         devices.start_watching_memory(compute.device)
         try:
             distributed.train_on_all_ranks(training)
-        except Stopped as error:  # recorded while a second signal still does no harm
+        except Stopped as error:  # recorded here, where a second signal is still handled
             record_end(folder, record, error)
             raise
-    found = catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics))
-    record.findings = [f for f in record.findings if f.kind != catastrophic_overfitting.KIND] + found
-    p = training.state
-    images = p.epoch * len(data.train) * task.config.train.replay
+    overfitting = catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics))
+    record.findings = [f for f in record.findings if f.kind != catastrophic_overfitting.KIND] + overfitting
+    state_at_end = training.state
+    images = state_at_end.epoch * len(data.train) * task.config.train.replay
     record.training = TrainingRecord(
-        epochs=p.epoch,
+        epochs=state_at_end.epoch,
         chosen_epoch=training.chosen_epoch,
-        steps=p.updates,
-        seconds=p.seconds,
-        images_per_second=images / p.seconds if p.seconds else None,
-        stopped=p.stopped
-        or ("all epochs done" if training.over else f"at epoch {p.epoch}, as a trial of a sweep"),
+        steps=state_at_end.updates,
+        seconds=state_at_end.seconds,
+        images_per_second=images / state_at_end.seconds if state_at_end.seconds else None,
+        stopped=state_at_end.stopped
+        or ("all epochs done" if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
         select=training.select,
         peak_memory=devices.peak_memory(compute.device),
     )
-    record.reads_of_test = p.reads_of_test
+    record.reads_of_test = state_at_end.reads_of_test
     return training.chosen()
 
 
 def _as_built(model: nn.Sequential, record: RunRecord) -> dict[str, Tensor]:
-    """The weights of a net that is not trained: `epochs: 0`."""
+    """The weights of a net that is not trained (`epochs: 0`)."""
     record.training = TrainingRecord(
         epochs=0, chosen_epoch=0, steps=0, seconds=0.0, stopped="not trained", select="last"
     )
     return model.get_submodule("net").state_dict()
 
 
-def _probed(tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> dict[str, Tensor]:
-    """The weights of a net whose head alone was fitted."""
+def _probed(fine_tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> dict[str, Tensor]:
+    """Fits the head of the net as a linear probe, and returns the weights of the whole net."""
     began = time.perf_counter()
-    fits = linear_probe.fit_linear_probe(model, data, tune.penalties)
+    fits = linear_probe.fit_linear_probe(model, data, fine_tune.penalties)
     best = max(fits, key=lambda fit: fit.rank)
     record.training = TrainingRecord(
         epochs=0,
@@ -140,7 +141,7 @@ def _probed(tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> 
 
 
 def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
-    """How to build the model again."""
+    """The content of model.json, from which the model is built again."""
     resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
     return ModelCard(
         format=FORMAT,
@@ -157,12 +158,13 @@ def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
 
 
 def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: RunRecord) -> None:
+    """Fits the estimator and saves it in the run folder."""
     assert task.config.estimator is not None
     estimator = build_estimator(task.config.estimator, task.seed, base=task.base)
     began = time.perf_counter()
-    told = fit_estimator(estimator, data)
+    messages = fit_estimator(estimator, data)
     seconds = time.perf_counter() - began
-    record.findings = [*record.findings, *(Note(kind="fitting", message=message) for message in told)]
+    record.findings = [*record.findings, *(Note(kind="fitting", message=message) for message in messages)]
     record.training = TrainingRecord(seconds=seconds, images=len(data.train), stopped="fitted")
     card = EstimatorCard(
         format=FORMAT,

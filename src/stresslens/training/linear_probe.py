@@ -45,7 +45,8 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
     layer, _ = feature_layer(model, data.shape)
     if not isinstance(layer, nn.Linear) or layer.out_features != len(data.classes) or layer.bias is None:
         raise ConfigError(
-            "fine_tune.layers: probe needs a net with a linear layer with bias at its end, and this net has none"
+            "fine_tune.layers: probe needs a net with a linear layer with bias at its end, "
+            "and this net has none"
         )
     if data.validation is None and len(penalties) > 1:
         raise ConfigError(

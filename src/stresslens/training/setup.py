@@ -1,4 +1,4 @@
-"""Builds the model that a task trains, with the weights it begins with."""
+"""Training setup: builds the model of a task and loads its initial weights."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from stresslens.training.task import Task, other_run
 
 
 def build_model(task: Task, data: Data) -> nn.Sequential:
-    """The net, initialised from the task's seed, behind its input layers. Raises ConfigError when
-    it cannot take the images.
+    """The net, initialised from the task's seed, behind its input layers. Raises ConfigError where
+    it does not accept the images.
 
-    The weights that the recipe begins with are not in it yet (`begin`), but its input layers are theirs.
+    Pretrained weights are not loaded yet (`load_initial_weights`), but the input layers already do
+    the preprocessing that the weights were trained with.
     """
     origin = task.plan.initial_weights
     size, normalize, interpolation = _input(
@@ -47,7 +48,8 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
 
 
 def load_initial_weights(task: Task, data: Data, model: nn.Module) -> LoadReport | None:
-    """Gives a fresh model the weights it begins with, and tells what became of each."""
+    """Loads the initial weights into a new model and reports what happened to each tensor; None
+    where there are none."""
     origin = task.plan.initial_weights
     if origin is None:
         return None
@@ -57,8 +59,8 @@ def load_initial_weights(task: Task, data: Data, model: nn.Module) -> LoadReport
 
 
 def leak(task: Task, data: Data) -> Finding | None:
-    """A finding where the run whose weights the task begins with was trained on images that are
-    test images here, as in another division of the same data set."""
+    """A finding where the initial weights come from a run that was trained on test images of this
+    task, as happens with another split of the same data set."""
     name = dict(depends_on(task.config)).get("weights")
     if name is None or data.test is None:
         return None
@@ -70,18 +72,21 @@ def leak(task: Task, data: Data) -> Finding | None:
         return None
     try:
         seen = initial_weights.known_images(data.test, data_of(run, trust=True).train)
-    except StresslensError:  # the caller's own data, or no longer there
+    except StresslensError:  # data that the caller passed, or that no longer exists
         return None
-    evidence = f"{seen} of {len(data.test)} test images are training images of {name}, whose weights the run began with"
-    remedy = "divide the data the same way in both, or take weights that were trained on other images"
+    evidence = (
+        f"{seen} of {len(data.test)} test images are training images of {name}, "
+        "which provided the initial weights"
+    )
+    remedy = "split the data the same way in both runs, or use weights that were trained on other images"
     return Finding("trained on before", "sign", "serious", evidence, len(data.test), remedy) if seen else None
 
 
 def _input(
     inputs: Input, train: Split, known: Preprocessing | None
 ) -> tuple[tuple[int, int] | None, layers.Normalize, layers.Interpolation]:
-    """The size that images are resized to (None: as they are), normalising and interpolation;
-    `known` is the weights' own way."""
+    """The size (H, W) that images are resized to (None: no resizing), the normalisation and the
+    interpolation. `known` is the preprocessing of the pretrained weights."""
     size = (inputs.size, inputs.size) if isinstance(inputs.size, int) else inputs.size
     if size == "auto":
         size = known.shape[1:] if known is not None else None
@@ -94,14 +99,17 @@ def _input(
 
 
 def _normalization(inputs: Input, train: Split, known: Preprocessing | None) -> layers.Normalize:
-    how = inputs.normalize
+    """The normalisation layer. Raises ConfigError where the number of means or deviations is not
+    the number of channels."""
+    normalize = inputs.normalize
     channels = train.shape[0]
-    if how == "auto" and known is not None and channels in (1, len(known.normalize.gain)):
-        return known.normalize  # grey images become as many channels alike as the weights saw
-    if isinstance(how, str):
-        return layers.Normalize.fitted(train, "standard" if how == "auto" else how)
-    if not len(how.mean) == len(how.std) == channels:
+    if normalize == "auto" and known is not None and channels in (1, len(known.normalize.gain)):
+        return known.normalize  # grey images are repeated to the channels of the weights
+    if isinstance(normalize, str):
+        return layers.Normalize.fitted(train, "standard" if normalize == "auto" else normalize)
+    if not len(normalize.mean) == len(normalize.std) == channels:
         raise ConfigError(
-            f"input.normalize: {len(how.mean)} means and {len(how.std)} deviations for images of {channels} channels"
+            f"input.normalize: {len(normalize.mean)} means and {len(normalize.std)} deviations "
+            f"for images of {channels} channels"
         )
-    return layers.Normalize.by_moments(how.mean, how.std)
+    return layers.Normalize.by_moments(normalize.mean, normalize.std)

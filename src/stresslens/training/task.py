@@ -1,4 +1,5 @@
-"""A task: one seed of one recipe, what its configuration comes to, and its data."""
+"""The task of one run: a variant with one seed, its configuration as written to config.yaml, and
+its data set."""
 
 from __future__ import annotations
 
@@ -31,10 +32,10 @@ from stresslens.training import initial_weights
 
 @dataclass(frozen=True)
 class Task:
-    """One seed of one recipe and the folder it goes to. `repeats` says how each seed divides the
-    data, if not all alike.
+    """One run: a variant with one seed, and the run folder. `repeats` says how each seed splits the
+    data, where each has its own split.
 
-    `data` and `module` are the caller's own, if not named by the recipe.
+    `data` and `module` are set where the caller passes a data set or a net of its own.
     """
 
     study: str
@@ -47,48 +48,53 @@ class Task:
     module: nn.Module | None = None
     repeats: Repeats | None = None
     until: int | None = None
-    """A trial of a sweep: it goes so many epochs, and has no test split. None: a run."""
+    """For a trial of a sweep, the epoch after which it pauses; a trial has no test split. None: a
+    run."""
     compute: ComputeConfig | None = None
-    """How it is computed, once that is decided (`autotune`); None: as `config.train` says."""
+    """The compute settings that `autotune` chose. None: not autotuned yet, `config.train`
+    applies."""
 
     @cached_property
     def plan(self) -> Plan:
         return Plan(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the plan, which holds functions of the user's own files; a worker makes its own."""
+        """The state without the plan, which holds functions of the user's files; a worker makes
+        its own plan."""
         return {key: value for key, value in vars(self).items() if key != "plan"}
 
 
 class Plan:
-    """What the configuration of a task comes to. Each part is worked out when it is first needed,
-    once for the task; nobody changes it afterwards."""
+    """The resolved configuration of a task: settings, objective, threat model and initial weights.
+
+    Each part is computed once, when it is first needed, and is not changed afterwards.
+    """
 
     def __init__(self, task: Task) -> None:
         self._task = task
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The recipe's plain values, without those that mean nothing to it: of a model's the
-        estimator, and the other way round."""
+        """The variant's plain values without those that do not apply: a model has no estimator, and
+        an estimator has no model, no input and only the `ESTIMATOR_KEYS` of `train`."""
         task, values = self._task, study_file.as_values(self._task.config)
         train = values["train"] | (asdict(task.compute) if task.compute is not None else {})
         if task.config.estimator is None:
             return {key: value for key, value in values.items() if key != "estimator"} | {"train": train}
-        heeded = {key: train[key] for key in ESTIMATOR_KEYS}
+        train = {key: train[key] for key in ESTIMATOR_KEYS}
         return {key: value for key, value in values.items() if key not in ("model", "input")} | {
-            "train": heeded
+            "train": train
         }
 
     @cached_property
     def training_settings(self) -> dict[str, Any]:
-        """Those that change something about the training."""
+        """The settings that have an effect on the training."""
         return {key: value for key, value in self.settings.items() if key not in EVALUATION_KEYS}
 
     @cached_property
     def own_sources(self) -> dict[str, tuple[Path, str]]:
-        """Each of the user's own plug-ins by name: its file, and what its copy is called, which
-        tells its content."""
+        """Each custom plug-in by its name: its file, and the file name of its copy, which
+        contains a digest of the content."""
         sources: dict[str, tuple[Path, str]] = {}
         for name in own_plugins(self.settings):
             file = source_of(name, base=self._task.base)
@@ -102,8 +108,8 @@ class Plan:
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
-        """What config.yaml holds: a study of this one run, every setting resolved, own plug-ins
-        named as their copies."""
+        """The content of config.yaml: a study of this one run with every setting resolved; custom
+        plug-ins have the names of their copies."""
         task = self._task
         copies = {
             name: f"plugins/{copy}:{name.rpartition(':')[2]}"
@@ -111,8 +117,8 @@ class Plan:
             if ".py:" in name
         }
         repeats = task.repeats.alone(task.seed) if task.repeats else [task.seed]
-        own = _renamed(self.settings, copies)
-        return {"study": task.study, **own, "runs": {task.run: {}}, "repeats": repeats}
+        settings = _renamed(self.settings, copies)
+        return {"study": task.study, **settings, "runs": {task.run: {}}, "repeats": repeats}
 
     @cached_property
     def objective(self) -> registry.Bound:
@@ -121,29 +127,31 @@ class Plan:
 
     @cached_property
     def threat(self) -> ThreatModel | None:
-        """What the trained model is attacked with, if it is. Raises ConfigError."""
+        """The threat model of the section `robustness`; None without one. Raises ConfigError."""
         config = self._task.config.robustness
         return None if config is None else resolved_threat_model(config, self._task.base)
 
     @cached_property
     def initial_weights(self) -> PretrainedWeights | None:
-        """The weights that the task's net begins with, if not with random ones. Raises ConfigError
-        where a run has none."""
+        """The pretrained weights of the task's net; None where it starts from random weights.
+        Raises ConfigError where the run that they come from has none."""
         task = self._task
         if task.module is not None or task.config.estimator is not None:
             return None
-        named = dict(depends_on(task.config)).get("weights")
-        run = other_run(task, named, "weights") if named else None
+        source = dict(depends_on(task.config)).get("weights")
+        run = other_run(task, source, "weights") if source else None
         return initial_weights.published(task.config.model, run, base=task.base)
 
     def fingerprint(self, data: Data) -> str:
-        """Changes with everything that the trained model depends on."""
+        """A digest of everything that the trained model depends on."""
         comparable = {key: value for key, value in self.configuration.items() if key not in EVALUATION_KEYS}
         train = comparable["train"].items()
         comparable["train"] = {key: value for key, value in train if key not in RESUME_SAFE_KEYS}
-        used = own_plugins(self.training_settings)
+        training_plugins = own_plugins(self.training_settings)
         hashes = {
-            name: copy for name, (_, copy) in self.own_sources.items() if name in used and ".py:" not in name
+            name: copy
+            for name, (_, copy) in self.own_sources.items()
+            if name in training_plugins and ".py:" not in name
         }
         weights = self.initial_weights
         return fingerprint_of(
@@ -152,7 +160,7 @@ class Plan:
 
 
 def _renamed(values: Any, names: Mapping[str, str]) -> Any:
-    """Plain values with some names replaced, wherever they stand."""
+    """Plain values with some names replaced, at any depth."""
     if isinstance(values, Mapping):
         return {_renamed(key, names): _renamed(value, names) for key, value in values.items()}
     if isinstance(values, list):
@@ -161,8 +169,8 @@ def _renamed(values: Any, names: Mapping[str, str]) -> Any:
 
 
 def load_data(task: Task) -> Data:
-    """The task's data set; the last one loaded is kept, since the runs of a study mostly share it.
-    Of a trial without test."""
+    """The task's data set; for a trial of a sweep without the test split. The last data sets are
+    kept in memory, because most runs of a study share one. Raises ConfigError."""
     value = json.dumps(task.config.data, sort_keys=True)
     if task.data is not None:
         data = task.data
@@ -193,22 +201,26 @@ def _loaded(value: str, base: Path) -> Data:
 
 
 def other_run(task: Task, name: str, key: str) -> RunFolder:
-    """Another run of the same study and seed (of a run that is repeated by its config.yaml, the one
-    beside that), or any by its folder, of that seed if it has several. Raises ConfigError, naming
-    the `key` that asks for it, where it is not trained."""
+    """The folder of another run that this one needs.
+
+    `name` is a variant of the same study, whose run with the same seed is used. Or it is a path: of
+    a run folder, or of a variant's folder, whose run with the same seed is used. For a run that is
+    repeated from its config.yaml, the variants of the original study count too. Raises ConfigError
+    with the `key` that refers to the run, where the run has no trained model.
+    """
     seed = f"seed-{task.seed}"
     if "/" in name:
-        places = [Path(name), Path(name) / seed]
+        candidates = [Path(name), Path(name) / seed]
     else:
-        repeated = [task.base.parent.parent] if (task.base / "config.yaml").is_file() else []
-        places = [home / name / seed for home in (task.folder.parent.parent, *repeated)]
-    for folder in map(RunFolder, places):
+        original_study = [task.base.parent.parent] if (task.base / "config.yaml").is_file() else []
+        candidates = [study / name / seed for study in (task.folder.parent.parent, *original_study)]
+    for folder in map(RunFolder, candidates):
         if folder.weights.is_file() or folder.estimator.is_file():
             return folder
     seeds = sorted(path.name for path in Path(name).glob("seed-*")) if "/" in name else []
-    there = (
-        f"it has {', '.join(seeds)}, and this is {seed}"
+    hint = (
+        f"it has {', '.join(seeds)}, and this run is {seed}"
         if seeds
         else "give another run of the study, or the folder of a run"
     )
-    raise ConfigError(f"{key}: {name} has no trained model for this run; {there}")
+    raise ConfigError(f"{key}: {name} has no trained model for this run; {hint}")
