@@ -200,7 +200,7 @@ def test_a_new_word_in_the_middle_of_a_vocabulary_breaks_no_call(
     write(tmp_path, "own.py", f"def own({', '.join(old)}): return ({', '.join(old)},)")
     bound = registry.resolve(folder, "own.py:own", base=tmp_path)
     assert bound(**dict(zip(old, range(len(old))))) == tuple(range(len(old)))
-    registry._tell_of_positions.cache_clear()
+    registry._warn_of_positions.cache_clear()
     with pytest.warns(Notice, match="is called by position here"):
         assert bound(*range(len(old))) == tuple(range(len(old)))
     write(tmp_path, "new.py", "def new(criterion): return criterion")
@@ -224,7 +224,7 @@ def test_an_objective_of_0_1_0_that_calls_its_attack_by_position_works_with_one_
     x, y = torch.rand(4, 1, 2, 2), torch.arange(4) % 3
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     needs = {"model": model, "x": x, "y": y, "step": Step(Draws(0, torch.arange(4)), 0, 0.0, {})}
-    registry._tell_of_positions.cache_clear()
+    registry._warn_of_positions.cache_clear()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         losses = [float(bound(**needs).detach()) for _ in range(3)]

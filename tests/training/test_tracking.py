@@ -340,7 +340,7 @@ def test_settings_go_by_the_names_that_override_them(tmp_path: Path) -> None:
             [{"tensorboard": {"grph": True}}],
             r"track\.0\.tensorboard\.grph: tensorboard has no option 'grph'; did you mean 'graph'",
         ),
-        (["tensorboard", {"tensorboard": {}}], r"track\.1: tensorboard is there already"),
+        (["tensorboard", {"tensorboard": {}}], r"track\.1: tensorboard is already in the list"),
         ("tensorboard", r"track: input should be a valid (list|array), got 'tensorboard'"),
     ],
 )

@@ -22,8 +22,8 @@ Pairs = list[tuple[str, str, str]]
 class ContrastSection:
     """One contrast: named pairs of variants, or all pairs that differ in one setting only (`vary`).
 
-    `claim` is a published conclusion: the second variant of each pair is better. `protocol` is the
-    name of the study that repeats the original procedure.
+    `claim` is an earlier conclusion: the second variant of each pair is better. `protocol` is the
+    name of the study that repeats the procedure of that time.
     """
 
     pairs: list[tuple[str, str]] | None = None

@@ -50,7 +50,7 @@ def renamed(values: Mapping[str, Any], below: Path = ()) -> dict[str, Any]:
     seen: dict[str, str] = {}
     words = _Words(KEYS, VALUES, seen.__setitem__)
     result = words.study(values) if not below else words.section(values, below)
-    told(seen)
+    _warn_of_renames(seen)
     return result
 
 
@@ -62,11 +62,11 @@ def renamed_override(text: str) -> str:
     words = _Words(KEYS, VALUES, seen.__setitem__)
     new = words.dotted(key)
     value = words.section(value, tuple(new.split(".")))
-    told(seen)
+    _warn_of_renames(seen)
     return f"{new}{equals}{value}"
 
 
-def told(seen: Mapping[str, str]) -> None:
+def _warn_of_renames(seen: Mapping[str, str]) -> None:
     """Issues one Notice that names all the old words in `seen`."""
     if seen:
         words = ", ".join(f"{old} is now {new}" for old, new in seen.items())
@@ -80,7 +80,7 @@ def in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def place_in_todays_words(keys: Sequence[str | int]) -> tuple[str | int, ...]:
     """The path of a value in a study file, with the new words."""
-    return _Words(KEYS, VALUES, lambda old, new: None).place(keys)
+    return _Words(KEYS, VALUES, lambda old, new: None).path_of(keys)
 
 
 def in_words_of_0_1(values: Any, below: Path = ()) -> Any:
@@ -134,7 +134,7 @@ class _Words:
             path = (*path, self._key(path, part))
         return ".".join(path)
 
-    def place(self, keys: Sequence[str | int]) -> tuple[str | int, ...]:
+    def path_of(self, keys: Sequence[str | int]) -> tuple[str | int, ...]:
         dotted_at = {"runs": 2, "grid": 1, "sweep": 2}.get(str(keys[0]) if keys else "")
         if dotted_at is not None:
             dotted = [self.dotted(str(key)) for key in keys[dotted_at : dotted_at + 1]]

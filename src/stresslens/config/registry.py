@@ -116,12 +116,12 @@ class Bound:
             raise TypeError(
                 f"{_a(self.folder)} is called by keyword, and not with {len(by_position)} positions"
             )
-        _tell_of_positions(self.folder)
+        _warn_of_positions(self.folder)
         return dict(zip(order, by_position))
 
 
 @cache
-def _tell_of_positions(folder: str) -> None:
+def _warn_of_positions(folder: str) -> None:
     """Issues one Notice for each kind of plug-in."""
     order = POSITIONS_IN_0_1_0[folder]
     warnings.warn(

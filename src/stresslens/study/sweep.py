@@ -114,7 +114,8 @@ class Trials:
                 f"sweep.metric: {self.metric.name} needs train.select: robust, or an "
                 "adversarial-training objective, in every trial"
             )
-        differing = [key for key in self.asked if self.known and self.known.asked.get(key) != self.asked[key]]
+        known = self.known.asked if self.known else self.identity
+        differing = [key for key in self.identity if known.get(key) != self.identity[key]]
         if differing:
             raise ConfigError(
                 f"{self.home} holds another sweep (what differs: {', '.join(differing)})\n"
@@ -140,7 +141,7 @@ class Trials:
         return self.selected_by(first) or RULES["accuracy"]
 
     @cached_property
-    def asked(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """The identity of this sweep: its search space, configuration, seed, data and initial
         weights."""
         code = source_digests([self.values, self.sweep.space, self.sweep.settings], base=self.run.base)
@@ -222,7 +223,7 @@ class Trials:
         return asdict(compute_config(autotune([task], most_threads=executor.threads)[0]))
 
     def _due_tasks(self) -> Iterator[Task]:
-        """The interrupted trials with their old numbers, then new trials, each asked from the
+        """The interrupted trials with their old numbers, then new trials, each taken from the
         journal when a worker is free."""
         for number in self.journal.running:
             yield self._full_task(number)
@@ -324,7 +325,7 @@ class Trials:
             method="listed" if self.sweep.settings is not None else self.sweep.method,
             metric=self.metric.name,
             size=self.sweep.size,
-            asked=self.asked,
+            asked=self.identity,
             arithmetic=self.compute,
             best=self.journal.best if ended else None,
             trials=rows,
