@@ -17,7 +17,7 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 def test_a_block_is_a_study(block: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(block)
-    for run in study_file.read_study(file).runs:
+    for run in study_file.read_study(file).variants:
         assert run.config.train.objective != "supervised" or run.config.corruptions
 
 

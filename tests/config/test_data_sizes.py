@@ -66,13 +66,13 @@ def test_classes_that_run_out_are_told() -> None:
 
 def test_every_run_at_every_size(tmp_path: Path) -> None:
     found = read(tmp_path, "runs: {a: {}, b: {model: mlp}}\ndata_sizes: {sizes: [100, 400]}\n")
-    assert [run.name for run in found.runs] == ["a,size=100", "a,size=400", "b,size=100", "b,size=400"]
+    assert [run.name for run in found.variants] == ["a,size=100", "a,size=400", "b,size=100", "b,size=400"]
     assert found.curves == [
         ("a", [(100, "a,size=100"), (400, "a,size=400")]),
         ("b", [(100, "b,size=100"), (400, "b,size=400")]),
     ]
-    assert {run.config.train.epochs for run in found.runs} == {2}
-    assert [run.config.train.subset.images for run in found.runs if run.config.train.subset] == [
+    assert {run.config.train.epochs for run in found.variants} == {2}
+    assert [run.config.train.subset.images for run in found.variants if run.config.train.subset] == [
         100,
         400,
         100,
@@ -82,10 +82,10 @@ def test_every_run_at_every_size(tmp_path: Path) -> None:
 
 def test_the_same_updates(tmp_path: Path) -> None:
     found = read(tmp_path, "data_sizes: {sizes: [60, 100, 1000], updates: same, balanced: false}\n")
-    assert [run.name for run in found.runs] == ["size=60", "size=100", "size=1000"]
-    updates = [run.config.train.epochs * -(-size // 50) for run, size in zip(found.runs, (60, 100, 1000))]
+    assert [run.name for run in found.variants] == ["size=60", "size=100", "size=1000"]
+    updates = [run.config.train.epochs * -(-size // 50) for run, size in zip(found.variants, (60, 100, 1000))]
     assert updates == [40, 40, 40]
-    assert [run.config.train.evaluate_every for run in found.runs] == [10, 10, 1]
+    assert [run.config.train.evaluate_every for run in found.variants] == [10, 10, 1]
     assert DataSizes([10, 20]).at(DataSizePoint(10, True), {"train": {"batch_size": "full"}}) == {
         "train.subset": {"images": 10, "balanced": True}
     }
@@ -94,12 +94,12 @@ def test_the_same_updates(tmp_path: Path) -> None:
 def test_both_kinds_of_updates_share_the_largest(tmp_path: Path) -> None:
     found = read(tmp_path, "runs: {a: {}}\ndata_sizes: {sizes: [50, 100, 500], updates: both}\n")
     names = ["a,size=50", "a,size=100", "a,size=500", "a,size=50,updates=same", "a,size=100,updates=same"]
-    assert [run.name for run in found.runs] == names
+    assert [run.name for run in found.variants] == names
     assert found.curves == [
         ("a", [(50, names[0]), (100, names[1]), (500, names[2])]),
         ("a, same updates", [(500, names[2]), (50, names[3]), (100, names[4])]),
     ]
-    assert [run.config.train.epochs for run in found.runs] == [2, 2, 2, 20, 10]
+    assert [run.config.train.epochs for run in found.variants] == [2, 2, 2, 20, 10]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_study_of_sizes(tmp_path: Path) -> None:
     run = RunFolder(folder / "a,size=30" / "seed-1")
     again = data_of(run)
     assert len(again.train) == 30
-    task = Task("sizes", "a,size=30", 1, found.runs[0].config, tmp_path, run.path)
+    task = Task("sizes", "a,size=30", 1, found.variants[0].config, tmp_path, run.path)
     assert again.fingerprint == load_data(task).fingerprint
     other = data_of(RunFolder(folder / "a,size=30" / "seed-0"))
     assert rows(other) != rows(again)
@@ -185,7 +185,7 @@ def test_runs_without_a_curve_are_trained_on_all_there_is(tmp_path: Path) -> Non
     }
     expanded = study_file.expand_study(values, name="it", base=tmp_path)
     assert {
-        run.name: run.config.train.subset and run.config.train.subset.images for run in expanded.runs
+        run.name: run.config.train.subset and run.config.train.subset.images for run in expanded.variants
     } == {
         "source": None,
         "tuned,size=50": 50,

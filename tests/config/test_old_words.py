@@ -60,10 +60,10 @@ def test_a_study_in_old_words_is_the_same_study(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         new = read(tmp_path, NEW)
-    assert [run.config for run in old.runs] == [run.config for run in new.runs]
+    assert [run.config for run in old.variants] == [run.config for run in new.variants]
     assert old.contrasts == new.contrasts
     # names of folders hold the last part of a grid's key, so they show today's word
-    assert [run.name for run in old.runs] == [run.name for run in new.runs]
+    assert [run.name for run in old.variants] == [run.name for run in new.variants]
 
 
 def test_overrides_in_old_words(tmp_path: Path) -> None:
@@ -72,8 +72,8 @@ def test_overrides_in_old_words(tmp_path: Path) -> None:
         Notice, match=r"train\.tune is now fine_tune, train\.fine_tune\.head_rate is now head_lr_scale"
     ):
         old = read(tmp_path, study, "train.tune.head_rate=2.0")
-    assert old.runs[0].config.train.fine_tune is not None
-    assert old.runs[0].config.train.fine_tune.head_lr_scale == 2.0
+    assert old.variants[0].config.train.fine_tune is not None
+    assert old.variants[0].config.train.fine_tune.head_lr_scale == 2.0
 
 
 def test_mistakes_below_an_old_key_name_their_line(tmp_path: Path) -> None:

@@ -112,5 +112,5 @@ def test_a_new_rule_judges_the_trials_of_a_sweep(tmp_path: Path, both: Selection
     assert table["best"] == values.index(max(values))
     assert lines[0].startswith(f"run: trial 0 (1 of 3 ended): mean accuracy on validation {values[0]:.4f}")
     page = (folder / "report.html").read_text()
-    assert "judged by both on validation" in page
+    assert "ranked only by both on validation" in page
     assert "mean accuracy</text>" in page

@@ -124,13 +124,14 @@ def test_overrides_apply_to_every_run_and_show_in_the_folder_name(tmp_path: Path
         "train.epochs=1",
         "model={mlp: {widths: [3]}}",
     )
-    assert [run.name for run in found.runs] == [
+    assert [run.name for run in found.variants] == [
         f"{name},train.epochs=1,model=_mlp_widths_3_" for name in "ab"
     ]
     assert all(
-        run.config.train.epochs == 1 and run.config.model == {"mlp": {"widths": [3]}} for run in found.runs
+        run.config.train.epochs == 1 and run.config.model == {"mlp": {"widths": [3]}}
+        for run in found.variants
     )
-    assert found.contrasts == [("c", found.runs[0].name, found.runs[1].name)]
+    assert found.contrasts == [("c", found.variants[0].name, found.variants[1].name)]
     assert problems(tmp_path, "runs: {a: {}}", "train.epochs") == [
         "command line: train.epochs: an override is written key.path=value, for example train.epochs=1"
     ]
@@ -139,11 +140,11 @@ def test_overrides_apply_to_every_run_and_show_in_the_folder_name(tmp_path: Path
 
 def test_trackers_leave_names_and_contrasts_alone(tmp_path: Path) -> None:
     text = "runs: {a: {}, b: {train.lr: 0.1, track: [tensorboard]}}\ncontrasts: {c: {vary: train.lr}}"
-    assert [run.config.track for run in read(tmp_path, text).runs] == [None, ["tensorboard"]]
+    assert [run.config.track for run in read(tmp_path, text).variants] == [None, ["tensorboard"]]
     assert read(tmp_path, text).contrasts == [("c", "a", "b")]
     found = read(tmp_path, text, "track=[{tensorboard: {graph: false}}]", "train.epochs=1")
-    assert [run.name for run in found.runs] == ["a,train.epochs=1", "b,train.epochs=1"]
-    assert all(run.config.track == [{"tensorboard": {"graph": False}}] for run in found.runs)
+    assert [run.name for run in found.variants] == ["a,train.epochs=1", "b,train.epochs=1"]
+    assert all(run.config.track == [{"tensorboard": {"graph": False}}] for run in found.variants)
     (problem,) = problems(tmp_path, "track: [tensorboard, tensorbord]")
     assert "study.yaml:1: track.1: no tracker is called 'tensorbord'; did you mean 'tensorboard'?" in problem
 
@@ -154,7 +155,7 @@ def test_dotted_paths_pass_over_the_plugins_name(tmp_path: Path) -> None:
         "d: {train.optimizer.weight_decay: 0.1}}"
     )
     text = "model: {simple_cnn: {channels: 4}}\nruns: " + runs
-    a, b, c, d = read(tmp_path, text).runs
+    a, b, c, d = read(tmp_path, text).variants
     assert a.config.model == {"simple_cnn": {"channels": 4, "batch_norm": True}}
     assert b.config.model == {"simple_cnn": {"channels": 4, "hidden": 7}}
     assert c.config.model == "linear"
@@ -169,7 +170,7 @@ def test_grid_crosses_values_and_vary_pairs_what_differs_in_one_thing(tmp_path: 
             "contrasts: {rate: {vary: train.lr}}\nrepeats: [3, 5]"
         ),
     )
-    names = [run.name for run in found.runs]
+    names = [run.name for run in found.variants]
     assert names == [
         "lr=0.001,optimizer=sgd",
         "lr=0.001,optimizer=adam",
@@ -203,13 +204,13 @@ def test_a_resolved_recipe_reads_back_as_itself(train: dict[str, object]) -> Non
     config = study_file.variant_config_from({"train": train}, Path())
     text = yaml.safe_dump(study_file.as_values(config))
     again = study_file.expand_study(yaml.safe_load(text), name="x", base=Path())
-    assert again.runs[0].config == config
+    assert again.variants[0].config == config
 
 
 def test_objective_takes_the_loss_of_train(tmp_path: Path) -> None:
-    train = read(tmp_path, "train: {loss: mse}").runs[0].config.train
+    train = read(tmp_path, "train: {loss: mse}").variants[0].config.train
     assert objective_of(train) == {"supervised": {"loss": "mse"}}
-    train = read(tmp_path, "train: {objective: {supervised: {loss: mse}}}").runs[0].config.train
+    train = read(tmp_path, "train: {objective: {supervised: {loss: mse}}}").variants[0].config.train
     assert objective_of(train) == {"supervised": {"loss": "mse"}}
 
 
@@ -234,7 +235,7 @@ def test_what_a_reviewer_found(tmp_path: Path, text: str, message: str) -> None:
 
 def test_a_grid_over_a_plugins_options_names_each_run(tmp_path: Path) -> None:
     found = read(tmp_path, "grid: {model: [{mlp: {widths: [8]}}, {mlp: {widths: [16]}}, linear]}")
-    assert len({run.name for run in found.runs}) == 3
+    assert len({run.name for run in found.variants}) == 3
 
 
 def test_repeats_over_folds_and_splits(tmp_path: Path) -> None:
@@ -317,7 +318,7 @@ def test_a_surrogate_is_known_by_its_run_and_goes_by_its_folder(tmp_path: Path) 
     text = "robustness: {radii: 0.1, norm: l2, protocol: [carlini_wagner, transfer]}\n"
     text += "runs: {a b: {robustness.protocol: fast}, c: {robustness.surrogate: a b}}\n"
     for overrides, folder in (((), "a_b"), (("train.epochs=1",), "a_b,train.epochs=1")):
-        _, run = read(tmp_path, text, *overrides).runs
+        _, run = read(tmp_path, text, *overrides).variants
         assert run.config.robustness is not None
         assert run.config.robustness.surrogate == folder
 
@@ -329,4 +330,4 @@ def test_the_config_of_one_run_may_name_a_folder_beside_it_as_surrogate(tmp_path
     with pytest.raises(ConfigError, match="no run of the study is called 'a'"):
         study_file.read_study(file)
     (tmp_path / "whole" / "a").mkdir()
-    assert study_file.read_study(file).runs[0].config.robustness.surrogate == "a"  # type: ignore[union-attr]
+    assert study_file.read_study(file).variants[0].config.robustness.surrogate == "a"  # type: ignore[union-attr]

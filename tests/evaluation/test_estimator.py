@@ -203,7 +203,7 @@ BLOCKS = re.findall(
 def test_a_block_of_the_page_is_a_study(block: str, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(block)
-    assert any(run.config.estimator is not None for run in study_file.read_study(file).runs)
+    assert any(run.config.estimator is not None for run in study_file.read_study(file).variants)
 
 
 def test_one_estimator_by_its_name(tmp_path: Path, small: Data) -> None:

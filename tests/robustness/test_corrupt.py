@@ -145,7 +145,7 @@ def test_a_study_names_its_corruptions_and_mistakes_are_told_where_they_are(tmp_
     file.write_text(
         "corruptions: {kinds: [noise, {blur: {}}], images: 50}\nruns: {a: {}, b: {corruptions.images: 10}}\n"
     )
-    runs = study_file.read_study(file).runs
+    runs = study_file.read_study(file).variants
     assert [run.config.corruptions for run in runs] == [
         Corruptions(["noise", {"blur": {}}], images=n) for n in (50, 10)
     ]

@@ -22,8 +22,8 @@ STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_study_reads_and_says_what_it_expects(file: Path) -> None:
     found = study_file.read_study(file)
-    assert found.runs
-    assert found.contrasts or len(found.runs) == 1
+    assert found.variants
+    assert found.contrasts or len(found.variants) == 1
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
     assert head[0].startswith(f"# stresslens run studies/{file.name}")
     if any("Not measured here" in line for line in head):
@@ -93,8 +93,8 @@ def test_study_runs_for_a_moment(file: Path, tmp_path: Path, monkeypatch: pytest
     found.sweep = replace(found.sweep, trials=3) if found.sweep else None
     folder = pipeline.run(found, out=tmp_path)
     page = (folder / "report.html").read_text()
-    for run in found.runs:
+    for run in found.variants:
         assert run.name in page
     assert len([*folder.glob("*/seed-0/model.safetensors"), *folder.glob("*/seed-0/estimator.npz")]) == len(
-        found.runs
+        found.variants
     )

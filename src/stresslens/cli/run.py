@@ -87,7 +87,7 @@ def carry_out_study(
         return
     finished: dict[str, dict[str, Estimate]] = {}
     serious: dict[str, None] = {}
-    total = len(study.runs) * len(study.seeds)
+    total = len(study.variants) * len(study.seeds)
     prints_progress = not (quiet or as_json)
 
     def on_finished(task: Task, record: RunRecord) -> None:
@@ -126,11 +126,11 @@ def _with_device_and_seed(study: Study, device: str | None, seed: int | None) ->
     from dataclasses import replace
 
     if device is not None:
-        runs = [
-            replace(run, config=replace(run.config, train=replace(run.config.train, device=device)))
-            for run in study.runs
+        variants = [
+            replace(each, config=replace(each.config, train=replace(each.config.train, device=device)))
+            for each in study.variants
         ]
-        study = replace(study, runs=runs)
+        study = replace(study, variants=variants)
     if seed is not None:
         if study.repeats is not None and seed not in study.seeds:
             raise ConfigError(
@@ -147,11 +147,11 @@ def _print_resolved(study: Study) -> None:
 
     from stresslens.config import study_file
 
-    resolved = {run.name: study_file.as_values(run.config) for run in study.runs}
+    resolved = {variant.name: study_file.as_values(variant.config) for variant in study.variants}
     swept = (
         {}
         if study.sweep is None
-        else {"sweep": {**asdict(study.sweep), "trials": study.sweep.size * len(study.runs)}}
+        else {"sweep": {**asdict(study.sweep), "trials": study.sweep.size * len(study.variants)}}
     )
     print_json(
         {

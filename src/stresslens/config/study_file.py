@@ -56,11 +56,11 @@ class Variant:
 
 @dataclass(config=STRICT)
 class Study:
-    """An expanded study: its variants (`runs`), its seeds, and the pairs to compare as (contrast,
+    """An expanded study: its variants, its seeds, and the pairs to compare as (contrast,
     variant, variant)."""
 
     name: str
-    runs: list[Variant]
+    variants: list[Variant]
     seeds: list[int]
     contrasts: list[tuple[str, str, str]]
     source: Path | None
@@ -98,6 +98,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
         raise ConfigError("\n".join(lines)) from None
 
 
+# long: each step of the expansion is one line, in order
 def expand_study(
     values: Mapping[str, Any],
     overrides: Sequence[str] = (),
@@ -117,7 +118,7 @@ def expand_study(
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
     study_name = keys.study or name
-    runs: list[Variant] = []
+    variants: list[Variant] = []
     names: list[str] = []
     paths: dict[str, dict[str, registry.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
@@ -139,7 +140,7 @@ def expand_study(
             why = f"another run has the same folder name, {folder_name!r}; rename one"
             problems.append(Problem(("runs", cell.name), why))
         elif config is not None:
-            runs.append(Variant(folder_name, config, base))
+            variants.append(Variant(folder_name, config, base))
             model_name = registry.name_and_options("models", config.model)[0]
             paths[folder_name] = {
                 "surrogate": place_written(("robustness", "surrogate"), origins),
@@ -147,17 +148,21 @@ def expand_study(
             }
     folders = {name: _safe(name + suffix) for name in names}
     siblings = base.parent.parent if source is not None and source.name == "config.yaml" else None
-    estimators = {run.name for run in runs if run.config.estimator is not None}
-    runs = [_with_needed_runs(run, folders, siblings, estimators, paths, problems) for run in runs]
+    estimators = {each.name for each in variants if each.config.estimator is not None}
+    variants = [_with_needed_runs(each, folders, siblings, estimators, paths, problems) for each in variants]
     check_study_keys(keys, study_name, problems)
-    configs = {run.name: {k: v for k, v in as_values(run.config).items() if k != "track"} for run in runs}
+    configs = {
+        each.name: {k: v for k, v in as_values(each.config).items() if k != "track"} for each in variants
+    }
     contrasts = pairs_of(keys.contrasts or {}, configs, names, problems)
     claims = claims_of(keys.contrasts or {}, contrasts, problems)
     if problems:
         raise Problems(list(dict.fromkeys(problems)))
     seeds, repeats = seeds_of(keys.repeats)
     points, sweep = list(curves.items()), keys.sweep
-    return Study(study_name, runs, seeds, contrasts, source, claims, repeats, points, sweep, keys.executor)
+    return Study(
+        study_name, variants, seeds, contrasts, source, claims, repeats, points, sweep, keys.executor
+    )
 
 
 def _overrides_of(overrides: Sequence[str], problems: list[Problem]) -> list[Change]:

@@ -99,7 +99,7 @@ def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
             folder / variant.name / f"seed-{seed}",
             repeats=study.repeats,
         )
-        for variant in study.runs
+        for variant in study.variants
         for seed in study.seeds
     ]
 
@@ -161,7 +161,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
             lambda line: line.startswith("#"), study.source.read_text(encoding="utf-8").splitlines()
         )
         head = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comments)
-    names = [run.name for run in study.runs]
+    names = [variant.name for variant in study.variants]
     described = study_record.StudyRecord(
         format=1,
         name=study.name,

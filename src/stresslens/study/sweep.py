@@ -58,10 +58,10 @@ def swept(
     twice. Raises ConfigError, before any training, where trials cannot be compared or the folder
     holds another sweep, and TrainingDiverged where all trials of a variant diverge.
     """
-    searches = [Trials(study, variant, folder / variant.name, say) for variant in study.runs]
+    searches = [Trials(study, variant, folder / variant.name, say) for variant in study.variants]
     for search in searches:
         search.check()
-    return replace(study, runs=[search.best(executor, show) for search in searches])
+    return replace(study, variants=[search.best(executor, show) for search in searches])
 
 
 class Trials:
