@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -43,9 +43,21 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             partial.unlink()
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_atomically`."""
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
+    """Writes an npz file, as `write_atomically`."""
+    save = np.savez_compressed if compressed else np.savez
+    named: dict[str, Any] = dict(arrays)
+    write_atomically(path, lambda file: save(file, **named))
+
+
 def write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def read_json(path: Path) -> Any:

@@ -30,13 +30,13 @@ def cure() -> None:
         return
     for library in Path(spec.origin).parent.glob("_C*.so"):
         try:
-            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+            torch.ops.load_library(str(library))
         except OSError:
             continue
     if not hasattr(torch.ops.torchvision, "nms"):
-        library_of_schemas = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        library_of_schemas = torch.library.Library("torchvision", "DEF")
         for schema in SCHEMAS.values():
-            library_of_schemas.define(schema)  # type: ignore[no-untyped-call]
+            library_of_schemas.define(schema)
         _declared.append(library_of_schemas)
 
 

@@ -18,7 +18,7 @@ from stresslens.config import registry
 from stresslens.config.schema import PluginValue
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError, first_line
-from stresslens.core.files import UnreadableRun, read_arrays, write_atomically, write_json
+from stresslens.core.files import UnreadableRun, read_arrays, write_arrays, write_json
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.core.types import Estimator
 
@@ -74,7 +74,7 @@ def fit_estimator(estimator: Estimator, data: Data) -> list[str]:
 def save_estimator(folder: RunFolder, estimator: Estimator, card: EstimatorCard) -> None:
     """Writes the fitted arrays, and the card that says how to build the estimator again."""
     arrays: dict[str, Any] = estimator.arrays
-    write_atomically(folder.estimator, lambda file: np.savez(file, **arrays))
+    write_arrays(folder.estimator, arrays)
     write_json(folder.estimator_card, card.as_json())
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from stresslens.core.data import Split
-from stresslens.core.files import write_atomically, write_json
+from stresslens.core.files import write_bytes, write_json
 from stresslens.core.panels import image_pixels
 from stresslens.core.sampling import rank_within
 from stresslens.evaluation.example_file import ClassifiedImage, Example
@@ -99,7 +99,7 @@ def save_examples(folder: Path, split: Split, predictions: Predictions) -> None:
         if files is not None:
             entry.source = str(files[image.index])
         entries.append(entry)
-    write_atomically(folder / name, lambda file: file.write(content))
+    write_bytes(folder / name, content)
     write_json(folder / "examples.json", [entry.as_json() for entry in entries])
 
 

@@ -24,7 +24,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import own_plugins, source_of
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, StresslensError, closest, first_line
-from stresslens.core.files import write_atomically
+from stresslens.core.files import write_bytes
 from stresslens.core.inspection import feature_layer, with_features
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.types import Shape
@@ -105,7 +105,7 @@ def export_run(
         files = {target.name: GRAPHS[to](_graph(model, card.shape), _metadata(folder, facts))}
     with _temporary_folder(target) as draft:
         for name, content in files.items():
-            write_atomically(draft / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+            write_bytes(draft / name, content)
         exported = open_predictor(draft / target.name, trust=True, module=module)
         difference = _difference(exported.answer, x, expected)
         if not difference <= allowed:

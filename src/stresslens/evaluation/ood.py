@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
-from stresslens.core.files import UnreadableRun, read_arrays, write_atomically
+from stresslens.core.files import UnreadableRun, read_arrays, write_arrays
 from stresslens.core.inspection import evaluating, feature_layer, features
 
 RATE = 0.01
@@ -157,7 +157,7 @@ class OODDetector:
             "spread": self.spread,
             "calibration": self.calibration,
         }
-        write_atomically(path, lambda file: np.savez(file, **arrays, **scale))
+        write_arrays(path, {**arrays, **scale})
 
     @staticmethod
     def load(path: Path) -> OODDetector:

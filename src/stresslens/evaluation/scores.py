@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stresslens.core.data import Split
 from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.files import write_atomically
+from stresslens.core.files import write_arrays
 from stresslens.core.inspection import evaluating
 from stresslens.core.types import Estimate, Loss
 from stresslens.evaluation.record import (
@@ -53,7 +53,7 @@ class Predictions:
             "index": self.index,
             "kind": np.array(self.kind),
         }
-        write_atomically(path, lambda file: np.savez(file, **arrays))
+        write_arrays(path, arrays)
 
     @staticmethod
     def of_arrays(arrays: dict[str, np.ndarray]) -> Predictions:

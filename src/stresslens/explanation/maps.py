@@ -23,7 +23,7 @@ from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.files import write_atomically, write_json
+from stresslens.core.files import write_arrays, write_bytes, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.image_files import Unreadable, decode, read_image
 from stresslens.core.json_file import Seconds
@@ -363,7 +363,7 @@ def _save(
         "maps": values,
         "shown": images.thumbnails,
     }
-    write_atomically(folder / "maps.npz", lambda file: np.savez_compressed(file, **arrays))
+    write_arrays(folder / "maps.npz", arrays, compressed=True)
     _draw(folder, result, images.thumbnails, values, classes)
     write_json(folder / "result.json", result.as_json())
 
@@ -388,7 +388,7 @@ def _draw(
         for kind, pixels in (("image", shown[row]), ("map", maps[row])):
             content = png(pixels)
             name = folder / f"{image.index:05d}-{kind}.png"
-            write_atomically(name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+            write_bytes(name, content)
     low = -limit if result.signed else 0.0
     text = svg(Grid(result.explainer, rows, scale=(low, limit)), result.unit)
-    write_atomically(folder / "figure.svg", lambda file: file.write(text.encode()))
+    write_bytes(folder / "figure.svg", text.encode())

@@ -18,7 +18,7 @@ from stresslens.config.schema import Views
 from stresslens.core.attack_base import attacked
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import write_atomically, write_json
+from stresslens.core.files import write_bytes, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import Seconds
 from stresslens.core.panels import Grid, Lines, Panel, Points
@@ -146,13 +146,10 @@ def _save_part(folder: Path, number: int, part: Grid | Points | Lines) -> GridPa
     for row, cells in enumerate(part.rows):
         for column, cell in enumerate(cells):
             if cell is not None:
-                content = png(cell.pixels)
-                write_atomically(
-                    folder / f"grid-{number}" / f"{row:02d}-{column:02d}.png",
-                    lambda file, content=content: file.write(content),  # type: ignore[misc]
-                )
+                name = f"{row:02d}-{column:02d}.png"
+                write_bytes(folder / f"grid-{number}" / name, png(cell.pixels))
     text = svg(part)
-    write_atomically(folder / f"grid-{number}.svg", lambda file: file.write(text.encode()))
+    write_bytes(folder / f"grid-{number}.svg", text.encode())
     captions = [[cell.caption if cell else None for cell in cells] for cells in part.rows]
     return GridPart(title=part.title, file=f"grid-{number}.svg", captions=captions)
 

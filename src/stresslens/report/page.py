@@ -19,7 +19,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stresslens.core.files import write_atomically
+from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
 from stresslens.core.version import __version__
@@ -334,7 +334,7 @@ def _is_made_from(path: Path, digest: str) -> bool:
 
 def _write(path: Path, text: str) -> Path:
     content = text.encode("utf-8", errors="replace")
-    write_atomically(path, lambda file: file.write(content))
+    write_bytes(path, content)
     return path
 
 

@@ -21,7 +21,7 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_atomically, write_json
+from stresslens.core.files import read_arrays, write_arrays, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import Seconds
 from stresslens.core.sampling import sampled_positions
@@ -78,7 +78,7 @@ def certify(
 
         certified, seconds = _radii(folder, model, split, certificate, index, seed, fingerprint, count)
         arrays = {"index": index.numpy(), "labels": split.labels[index].cpu().numpy(), "radius": certified}
-        write_atomically(folder / "result.npz", lambda file, arrays=arrays: np.savez(file, **arrays))  # type: ignore[misc]
+        write_arrays(folder / "result.npz", arrays)
         result = CertificateFile(
             fingerprint=fingerprint,
             certificate=name.rpartition(":")[2],
@@ -144,7 +144,7 @@ def _radii(
                     "seconds": np.array(seconds + saved_at - began),
                     "fingerprint": np.array(fingerprint),
                 }
-                write_atomically(folder / "partial.npz", lambda file, state=state: np.savez(file, **state))  # type: ignore[misc]
+                write_arrays(folder / "partial.npz", state)
     on_progress(len(certified))
     return certified, seconds + time.perf_counter() - began
 

@@ -18,7 +18,7 @@ from stresslens.config.schema import Corruptions, PluginValue
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_atomically, write_json
+from stresslens.core.files import read_arrays, write_arrays, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
 from stresslens.core.json_file import Seconds
@@ -143,7 +143,7 @@ def _finished_passes(file: Path, fingerprint: str) -> dict[str, Any]:
 
 
 def _save(file: Path, arrays: dict[str, Any]) -> None:
-    write_atomically(file, lambda stream: np.savez_compressed(stream, **arrays))
+    write_arrays(file, arrays, compressed=True)
 
 
 def _corrupted(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from stresslens.core.files import write_atomically, write_json
+from stresslens.core.files import write_bytes, write_json
 from stresslens.core.panels import image_pixels
 from stresslens.evaluation.example_images import COLUMNS, LOSSLESS, LOSSY, PNG, Way, encoded, sheet_of
 from stresslens.robustness.example_file import AdversarialExample, AttackedImage
@@ -167,7 +167,7 @@ def save_adversarial_examples(
         )
         for image, scale, a, b, c in zip(images, scales, boxes[::3], boxes[1::3], boxes[2::3])
     ]
-    write_atomically(folder / name, lambda file: file.write(content))
+    write_bytes(folder / name, content)
     write_json(folder / "examples.json", [entry.as_json() for entry in entries])
 
 

@@ -23,7 +23,7 @@ from stresslens.core.attack_base import attacked, targets_of
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws, mix
 from stresslens.core.evidence import Trace
-from stresslens.core.files import read_arrays, write_atomically
+from stresslens.core.files import read_arrays, write_arrays
 from stresslens.robustness.attack_batch import AttackBatch, VerdictModel, batched_logits
 from stresslens.robustness.autotune import RESOLVED, AttackCompute, step_of
 
@@ -357,4 +357,4 @@ class RadiusSearch:
 def save_chunk(path: Path, chunk: ImageChunk) -> None:
     """Writes the chunk as an npz file, atomically."""
     arrays: dict[str, Any] = chunk.arrays()
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    write_arrays(path, arrays)

@@ -16,7 +16,7 @@ from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace
-from stresslens.core.files import read_arrays, write_atomically, write_json
+from stresslens.core.files import read_arrays, write_arrays, write_json
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
@@ -128,7 +128,7 @@ class AttackResult:
     def save(self, folder: Path) -> None:
         """Writes result.npz and result.json into `folder`."""
         arrays: dict[str, Any] = dict(self.arrays)
-        write_atomically(folder / "result.npz", lambda file: np.savez_compressed(file, **arrays))
+        write_arrays(folder / "result.npz", arrays, compressed=True)
         write_json(folder / "result.json", self.result.as_json())
 
     @staticmethod

@@ -158,7 +158,7 @@ def _on_ray(jobs: int | None) -> Iterator[Executor]:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"Ray does not start: {error}") from error
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
     at_once = jobs or cores
     working_folder = Path.cwd()
     running: list[Any] = []

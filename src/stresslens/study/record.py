@@ -12,7 +12,7 @@ import yaml
 from stresslens.core import distributed
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
-from stresslens.core.files import write_atomically, write_json
+from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, RunFolder, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.data_check import data_findings
@@ -102,4 +102,4 @@ def _describe(task: Task, folder: RunFolder) -> None:
     header = "# stresslens run on this file repeats the run\n"
     text = header + yaml.safe_dump(task.plan.configuration, sort_keys=False, allow_unicode=True)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != text:
-        write_atomically(folder.config, lambda file: file.write(text.encode()))
+        write_bytes(folder.config, text.encode())

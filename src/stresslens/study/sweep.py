@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from stresslens.comparison.setting_importance import Standing, importance_verdicts
 from stresslens.comparison.sweep_file import SweepFile, Trial
@@ -26,7 +26,7 @@ from stresslens.config.selection import RULES, SelectionRule
 from stresslens.config.sweep_validation import recipe_with
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problem, Problems, TrainingDiverged
-from stresslens.core.files import UnreadableRun, write_atomically, write_json
+from stresslens.core.files import UnreadableRun, write_bytes, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord, read_record
@@ -299,7 +299,7 @@ class Trials:
         with run.locked():
             for name in ("metrics.jsonl", "timings.jsonl", "checkpoint.pt"):
                 content = (trial.path / name).read_bytes()
-                write_atomically(run.path / name, partial(_write_bytes, content))
+                write_bytes(run.path / name, content)
 
     def _say(self, number: int, value: float | None, done: str) -> None:
         best = self.journal.best
@@ -373,7 +373,3 @@ class Trials:
             return (-1.0, 0.0)
         reached = math.inf if row.status == "finished" else float(row.epochs or 0)
         return (reached, self.metric.sign * row.value.value)
-
-
-def _write_bytes(content: bytes, file: IO[bytes]) -> None:
-    file.write(content)

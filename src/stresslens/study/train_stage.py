@@ -13,7 +13,7 @@ from stresslens.config.schema import FineTune
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.data import Data
 from stresslens.core.errors import Stopped
-from stresslens.core.files import write_atomically, write_json
+from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
 from stresslens.evaluation.record import (
@@ -59,7 +59,7 @@ def train_stage(
         weights = _fitted(task, folder, data, record, model, state, show, tracking)
     else:
         weights = _as_built(model, record)
-    write_atomically(folder.weights, lambda file: file.write(safetensors.torch.save(on_cpu(weights))))
+    write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
     write_json(folder.card, _card(task, data, model).as_json())
 
 

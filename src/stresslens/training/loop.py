@@ -198,7 +198,7 @@ class Training:
     def backward(self, loss: Tensor) -> None:
         """Adds to the gradients; an objective that wrote them itself returns a loss without a graph."""
         if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
 
     def reduce(self, loss: Tensor, batch: Batch) -> tuple[float, int]:
         """The loss and the size of the whole batch, whose gradients the parameters have from here
@@ -386,4 +386,4 @@ def _check_batch_norm(model: nn.Module, images: int, batch_size: int) -> None:
 
 
 def _ema(decay: float) -> Any:
-    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return get_ema_multi_avg_fn(decay)

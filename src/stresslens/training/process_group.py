@@ -136,7 +136,7 @@ class TorchProcessGroup(ProcessGroup):
                 f"{self.place.world} processes can share on GPUs only (torch's SyncBatchNorm does not run on "
                 "a CPU); train this model in one process, without torchrun, or without batch norm"
             )
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
         with _connected(), torch.no_grad():

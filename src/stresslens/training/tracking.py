@@ -23,7 +23,7 @@ from stresslens.config import registry
 from stresslens.config.dotted_keys import settings
 from stresslens.config.schema import PluginValue
 from stresslens.core.errors import Notice, first_line
-from stresslens.core.files import write_atomically
+from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tracking import Entry, Histogram, Histograms, Scalars, Text, Tracker
 
@@ -165,7 +165,7 @@ class TrackingLog:
             entries = [of_epoch(line) for line in self.folder.read_lines(self.folder.metrics)]
         kept = list(takewhile(lambda entry: _before(entry, epoch, step), entries))
         text = "".join(_line(entry) for entry in kept)
-        write_atomically(self.file, lambda file: file.write(text.encode()))
+        write_bytes(self.file, text.encode())
         return kept
 
     def log(self, entry: Entry) -> None:

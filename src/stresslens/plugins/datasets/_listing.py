@@ -18,7 +18,7 @@ from typing import Any
 
 from stresslens.core.data import cache_root
 from stresslens.core.errors import DataError, closest
-from stresslens.core.files import read_json, write_atomically
+from stresslens.core.files import read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden
 from stresslens.core.text import printable
@@ -136,7 +136,7 @@ def _of_tar(path: Path) -> Listing:
         listed = read_json(index)
     else:  # of several members with the same name, the last counts
         listed = {member.name: (member.size, number) for number, (_, member) in enumerate(members())}
-        write_atomically(index, lambda file: file.write(json.dumps(listed).encode()))
+        write_bytes(index, json.dumps(listed).encode())
     sizes = {name: size for name, (size, _) in listed.items()}
 
     def read(wanted: dict[str, int]) -> Iterator[Item]:

@@ -44,5 +44,5 @@ def free(
         moved = ball.project(current + ball.radius(x) * ball.steepest(grad.nan_to_num(0, 0, 0)), x) - x
         step.carried["perturbation"] = torch.cat([moved, carried[len(x) :]])
 
-    x_adv.register_hook(ascend)  # type: ignore[no-untyped-call]
+    x_adv.register_hook(ascend)
     return loss(logits=model(x_adv), y=y)

@@ -120,8 +120,8 @@ class _TensorBoard:
         settings = {
             name: str(value) if isinstance(value, bool) else value for name, value in entry.settings.items()
         }
-        for summary in hparams(settings, scores):  # type: ignore[no-untyped-call]
-            self.writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        for summary in hparams(settings, scores):
+            self.writer._get_file_writer().add_summary(summary)
         for name, value in scores.items():
             self.writer.add_scalar(name, value)
 
