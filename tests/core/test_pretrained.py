@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.pretrained import load_into, read_state
+from stresslens.core.pretrained import load_into
+from stresslens.core.weights_file import read_state
 
 
 def net_of(seed: int, channels: int = 3, kernel: int = 7, classes: int = 10) -> nn.Sequential:

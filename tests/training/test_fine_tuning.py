@@ -16,8 +16,8 @@ from stresslens.config.schema import FineTune
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize, with_input_layers
-from stresslens.core.pretrained import read_state
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.weights_file import read_state
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import stages
 from stresslens.training.fine_tuning import FineTuning, blocks_of

@@ -13,8 +13,8 @@ import torch
 from stresslens.config import study_file
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problems
-from stresslens.core.pretrained import read_state
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.weights_file import read_state
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import pipeline, stages

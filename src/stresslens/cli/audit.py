@@ -9,7 +9,8 @@ import typer
 
 from stresslens.cli.options import Json
 from stresslens.cli.terminal import print_findings, print_json
-from stresslens.core.errors import ConfigError, GateNotMet, closest
+from stresslens.core.errors import ConfigError, GateNotMet
+from stresslens.core.spelling import closest
 
 
 def audit(

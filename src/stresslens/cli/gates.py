@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stresslens.core.ball import parse_radius, same_radius
-from stresslens.core.errors import ConfigError, GateNotMet, closest
+from stresslens.core.errors import ConfigError, GateNotMet
+from stresslens.core.spelling import closest
 from stresslens.core.types import Estimate
 from stresslens.robustness.result import AttackResult
 

@@ -9,7 +9,8 @@ import typer
 
 from stresslens.cli.options import Json, Out
 from stresslens.cli.terminal import plugin_help, print_json, print_runs, print_table
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
+from stresslens.core.spelling import closest
 
 
 def list_plugins(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator
 
 from stresslens.comparison.schema import ImportanceTable
-from stresslens.config.selection import RuleName
+from stresslens.config.selection_rules import RuleName
 from stresslens.core.json_file import Figure, JsonFile
 
 

@@ -12,7 +12,8 @@ from pydantic.dataclasses import dataclass
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.schema import STRICT
 from stresslens.config.study_record import StatedClaim
-from stresslens.core.errors import ConfigError, Problem, closest
+from stresslens.core.errors import ConfigError, Problem
+from stresslens.core.spelling import closest
 
 Pairs = list[tuple[str, str, str]]
 """(contrast, variant, variant), by the names of the variants' folders."""

@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
+from stresslens.core.spelling import closest
 
 
 def own_plugins(values: Any) -> set[str]:

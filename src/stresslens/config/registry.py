@@ -20,8 +20,9 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.config.own_plugins import load_own_plugin
-from stresslens.core.errors import ConfigError, Notice, Problem, Problems, closest, unknown_key
+from stresslens.core.errors import ConfigError, Notice, Problem, Problems
 from stresslens.core.pretrained import WeightsRef
+from stresslens.core.spelling import closest, unknown_key
 from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
 
 VOCABULARY: dict[str, tuple[str, ...]] = {

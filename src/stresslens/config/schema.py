@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from stresslens.config.selection import Select
+from stresslens.config.selection_rules import Select
 from stresslens.core.ball import Norm
 from stresslens.core.types import Natural, Seed
 

@@ -42,7 +42,8 @@ from stresslens.config.validation import (
     with_renamed_runs,
 )
 from stresslens.config.yaml_source import Source, parse_value
-from stresslens.core.errors import ConfigError, Problem, Problems, closest
+from stresslens.core.errors import ConfigError, Problem, Problems
+from stresslens.core.spelling import closest
 
 
 @dataclass(config=STRICT)

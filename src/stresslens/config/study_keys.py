@@ -17,7 +17,8 @@ from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT
 from stresslens.config.search_space import Halving, Sweep
 from stresslens.config.validation import validated
-from stresslens.core.errors import Problem, closest, unknown_key
+from stresslens.core.errors import Problem
+from stresslens.core.spelling import closest, unknown_key
 
 ExecutorName = Literal["local", "ray"]
 """Where runs are executed: on this machine, or on a Ray cluster."""

@@ -14,7 +14,8 @@ from stresslens.config.registry import Keys
 from stresslens.config.schema import COMPUTE_KEYS, MONITORING_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import Constraint, Halving, Setting, Sweep, constraints_of, space_settings
 from stresslens.config.validation import VARIANT_CONFIG, check_variant
-from stresslens.core.errors import ConfigError, Problem, closest
+from stresslens.core.errors import ConfigError, Problem
+from stresslens.core.spelling import closest
 
 DRAWS = 2000
 """Random draws of settings that test whether any satisfies the constraints."""

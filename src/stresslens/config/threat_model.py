@@ -13,7 +13,8 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import IndividualAttack, PluginValue, Robustness, Target
 from stresslens.core.ball import Norm, parse_radii
-from stresslens.core.errors import ConfigError, Problem, Problems, unknown_key
+from stresslens.core.errors import ConfigError, Problem, Problems
+from stresslens.core.spelling import unknown_key
 
 FAST: tuple[PluginValue, ...] = (
     "fgsm",

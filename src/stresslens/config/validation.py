@@ -29,9 +29,10 @@ from stresslens.config.schema import (
     VariantConfig,
     Views,
 )
-from stresslens.config.selection import RULES
+from stresslens.config.selection_rules import RULES
 from stresslens.config.threat_model import resolve_threat_model
-from stresslens.core.errors import ConfigError, Problem, Problems, unknown_key
+from stresslens.core.errors import ConfigError, Problem, Problems
+from stresslens.core.spelling import unknown_key
 
 VARIANT_CONFIG = TypeAdapter(VariantConfig)
 T = TypeVar("T")

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from stresslens.core.draws import Draws
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
+from stresslens.core.spelling import closest
 
 Norm = Literal["linf", "l2", "l1"]
 

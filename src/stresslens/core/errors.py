@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -80,27 +79,3 @@ class Problems(ConfigError):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its class if it has no message."""
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-MANY = 60
-"""A list of more names than this is not shown completely."""
-
-
-def closest(name: str, valid: list[str]) -> str:
-    """A hint: `did you mean 'X'?` if one of the valid names is similar, and the valid names.
-
-    Of more than `MANY` valid names only the most similar ones are listed.
-    """
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, valid, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    if len(valid) > MANY:
-        nearest = get_close_matches(name, valid, n=8, cutoff=0.3)
-        return f"{hint}among the {len(valid)} valid: {', '.join(nearest or sorted(valid)[:8])}, …"
-    return f"{hint}valid: {', '.join(sorted(valid)) or 'none'}"
-
-
-def unknown_key(key: object, valid: Iterable[object], what: str = "unknown key") -> str:
-    """The message for a key that is none of the valid ones, after `what`."""
-    return f"{what}; {closest(str(key), [str(each) for each in valid])}"

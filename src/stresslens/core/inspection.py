@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
+from stresslens.core.spelling import closest
 from stresslens.core.types import Shape
 
 

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating
+from stresslens.core.spelling import closest
 from stresslens.core.types import Shape
 
 Normalization = Literal["standard", "pixel_minmax", "none"]

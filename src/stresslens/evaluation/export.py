@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.config.own_plugins import own_plugins, source_of
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, StresslensError, closest, first_line
+from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.files import write_bytes
 from stresslens.core.inspection import feature_layer, with_features
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
+from stresslens.core.spelling import closest
 from stresslens.core.types import Shape
 from stresslens.evaluation import scores
 from stresslens.evaluation.finished_run import data_of

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from stresslens.config.schema import Choice
 from stresslens.core.data import Split
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
 from stresslens.core.sampling import rank_within
+from stresslens.core.spelling import closest
 from stresslens.evaluation.scores import Predictions
 
 Positions = NDArray[np.int64]

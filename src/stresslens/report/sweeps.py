@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from stresslens.comparison.schema import ImportanceTable
 from stresslens.comparison.sweep_file import SweepFile, Trial
-from stresslens.config.selection import RULES, SelectionRule
+from stresslens.config.selection_rules import RULES, SelectionRule
 from stresslens.report.axes import log_axis
 from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.report.format import brief, number, percent, plain

@@ -20,9 +20,10 @@ from stresslens.core import progress
 from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Curve, Row, Trace
 from stresslens.core.evidence import Probe as AnyProbe
+from stresslens.core.spelling import closest
 from stresslens.core.types import Finding
 from stresslens.robustness.attack_batch import AttackBatch, batched_logits, verdict_model
 

@@ -22,7 +22,7 @@ from stresslens.config.old_words import in_words_of_0_1
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import space_settings
-from stresslens.config.selection import RULES, SelectionRule
+from stresslens.config.selection_rules import RULES, SelectionRule
 from stresslens.config.sweep_validation import recipe_with
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Problem, Problems, TrainingDiverged

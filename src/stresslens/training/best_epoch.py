@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Train
-from stresslens.config.selection import RULES, SelectionRule
+from stresslens.config.selection_rules import RULES, SelectionRule
 from stresslens.config.validation import objective_of
 from stresslens.core.attack_base import attacked
 from stresslens.core.ball import Ball

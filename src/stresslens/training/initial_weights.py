@@ -21,10 +21,10 @@ from stresslens.core.pretrained import (
     PretrainedWeights,
     WeightsRef,
     load_into,
-    read_state,
 )
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.types import Shape
+from stresslens.core.weights_file import read_state
 
 
 def published(

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stresslens.config import registry
 from stresslens.config.schema import FineTune, Train
-from stresslens.config.selection import RULES
+from stresslens.config.selection_rules import RULES
 from stresslens.core.data import Batch, Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.distributed import ALONE, ProcessGroup

@@ -17,10 +17,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stresslens.core.data import cache_root
-from stresslens.core.errors import DataError, closest
+from stresslens.core.errors import DataError
 from stresslens.core.files import read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden
+from stresslens.core.spelling import closest
 from stresslens.core.text import printable
 
 PARTS = {

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from stresslens.core.data import Data, Split, cache_root
-from stresslens.core.errors import ConfigError, DataError, closest
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.image_cache import Order, Store, decoded
 from stresslens.core.image_files import SUFFIXES, Fit
+from stresslens.core.spelling import closest
 from stresslens.core.splits import divided, drawn
 from stresslens.core.types import Count, Finding, NonNegative, Positive, Seed
 from stresslens.plugins.datasets._listing import Listing, listing

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
 from torch import Tensor, nn
 
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize
 from stresslens.core.pretrained import (
     Preprocessing,
@@ -22,6 +22,7 @@ from stresslens.core.pretrained import (
     from_hub,
     unavailable,
 )
+from stresslens.core.spelling import closest
 from stresslens.core.types import Count, Shape
 from stresslens.plugins.models._stem import with_channels
 from stresslens.plugins.models._zero_shot import ZeroShot, open_clip

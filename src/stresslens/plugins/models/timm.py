@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Interpolation, Normalize
 from stresslens.core.pretrained import Preprocessing, PretrainedWeights, State, from_hub, unavailable
+from stresslens.core.spelling import closest
 from stresslens.core.torchvision_compat import cure
 from stresslens.core.types import Decay, Shape
 from stresslens.plugins.models._stem import Stem, small

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize
 from stresslens.core.pretrained import Preprocessing, PretrainedWeights, State, unavailable
+from stresslens.core.spelling import closest
 from stresslens.core.torchvision_compat import torchvision as library
 from stresslens.core.types import Shape
 from stresslens.plugins.models._stem import Stem, small, with_channels

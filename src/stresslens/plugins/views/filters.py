@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from stresslens.core.errors import ConfigError, closest
+from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Panel, Picture, number_pixels
+from stresslens.core.spelling import closest
 from stresslens.core.types import Count
 
 SHUFFLES = 200

@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from stresslens.core.errors import closest
+from stresslens.core.spelling import closest
 
 
 def _same(figure: float) -> float:

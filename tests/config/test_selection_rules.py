@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stresslens.config import study_file
-from stresslens.config.selection import RULES, SelectionRule
+from stresslens.config.selection_rules import RULES, SelectionRule
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.study import pipeline, stages
