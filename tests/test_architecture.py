@@ -26,6 +26,7 @@ from draw_architecture import (
 from stresslens.config.registry import VOCABULARY
 
 NOUNS = {
+    "spelling",
     "embedding",
     "finding",
     "listing",
