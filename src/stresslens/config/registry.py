@@ -99,7 +99,10 @@ class Bound:
         return need in self.needs
 
     def __call__(self, *by_position: Any, **given: Any) -> Any:
-        """Raises TypeError for a keyword outside the folder's vocabulary."""
+        """Calls the plug-in with what it asks for; a need that is not given is None.
+
+        Raises TypeError for a keyword outside the vocabulary of its kind.
+        """
         if by_position:
             given = {**self._named(by_position), **given}
         if unknown := given.keys() - set(VOCABULARY[self.folder]):
