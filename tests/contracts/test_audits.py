@@ -1,4 +1,4 @@
-"""What every audit keeps to; tests/test_find.py checks the signatures, tests/audits/ that each sees
+"""What every audit keeps to; tests/config/test_registry.py checks the signatures, tests/plugins/audits/ that each sees
 what it is for."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every augmentation keeps to; tests/test_find.py checks the signatures."""
+"""What every augmentation keeps to; tests/config/test_registry.py checks the signatures."""
 
 from __future__ import annotations
 

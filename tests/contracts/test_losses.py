@@ -1,4 +1,4 @@
-"""What every loss keeps to, and torch's own where there is one; tests/test_find.py checks the signatures."""
+"""What every loss keeps to, and torch's own where there is one; tests/config/test_registry.py checks the signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every model keeps to, whatever it is; tests/test_find.py checks the signatures."""
+"""What every model keeps to, whatever it is; tests/config/test_registry.py checks the signatures."""
 
 from __future__ import annotations
 

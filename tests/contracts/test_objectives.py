@@ -1,4 +1,4 @@
-"""Every objective, and the gradient written by hand against autograd's; tests/test_find.py checks
+"""Every objective, and the gradient written by hand against autograd's; tests/config/test_registry.py checks
 the signatures."""
 
 from __future__ import annotations

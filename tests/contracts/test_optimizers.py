@@ -1,4 +1,4 @@
-"""Every optimizer against torch's own; tests/test_find.py checks the signatures."""
+"""Every optimizer against torch's own; tests/config/test_registry.py checks the signatures."""
 
 from __future__ import annotations
 
