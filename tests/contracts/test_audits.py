@@ -1,5 +1,5 @@
-"""What every audit keeps to; tests/config/test_registry.py checks the signatures, tests/plugins/audits/ that each sees
-what it is for."""
+"""What every audit keeps to; tests/config/test_registry.py checks the signatures,
+tests/plugins/audits/ that each sees what it is for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Every data set, without a network: the embedded one whole, the others from small archives in
 their own format.
 
-The real MNIST is read only where STRESSLENS_DATA says that it is. tests/config/test_registry.py checks the signatures.
+The real MNIST is read only where STRESSLENS_DATA says that it is. tests/config/test_registry.py
+checks the signatures.
 """
 
 from __future__ import annotations

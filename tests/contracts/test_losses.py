@@ -1,4 +1,5 @@
-"""What every loss keeps to, and torch's own where there is one; tests/config/test_registry.py checks the signatures."""
+"""What every loss keeps to, and torch's own where there is one; tests/config/test_registry.py
+checks the signatures."""
 
 from __future__ import annotations
 
