@@ -31,14 +31,21 @@ def cells(
     runs: Mapping[str, Mapping[str, Any] | None] | None,
     grid: Mapping[str, list[Any]] | None,
     data_sizes: DataSizes | None,
+    written: Mapping[str, str],
 ) -> Iterator[Cell]:
-    """Every entry of `runs` at every point of the grid and every data size."""
+    """Every entry of `runs` at every point of the grid and every data size.
+
+    `written` gives each key of the grid as the study file writes it, from which folders are named: so a
+    study with a key of version 0.1.0 finds the runs that it made.
+    """
     named = runs or {"" if grid or data_sizes else "run": {}}
     axes = [[(key, value, ("grid", key, i)) for i, value in enumerate(v)] for key, v in (grid or {}).items()]
     for name, changes in named.items():
         run_changes = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
         for cell in itertools.product(*axes):
-            grid_label = ",".join(f"{key.rpartition('.')[2]}={_label(value)}" for key, value, _ in cell)
+            grid_label = ",".join(
+                f"{written[key].rpartition('.')[2]}={_label(value)}" for key, value, _ in cell
+            )
             stem = ",".join(filter(None, [name, grid_label]))
             for point in data_sizes.points_of(name) if data_sizes else [None]:
                 label = data_sizes.label(point) if data_sizes and point else ""

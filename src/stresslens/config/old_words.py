@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stresslens.core.errors import Notice, Problem, Problems
@@ -51,31 +51,44 @@ def renamed(values: Mapping[str, Any], below: Path = ()) -> dict[str, Any]:
     words = _Words(KEYS, VALUES, seen.__setitem__)
     result = words.study(values) if not below else words.section(values, below)
     _warn_of_renames(seen)
+    if words.problems:
+        raise Problems(words.problems)
     return result
 
 
-def renamed_override(text: str) -> str:
-    """An override of the command line with the new words: `train.tune.every=2` becomes
-    `train.fine_tune.unfreeze_every=2`, with a Notice."""
-    key, equals, value = text.partition("=")
+def renamed_override(key: str, value: Any) -> tuple[str, Any]:
+    """An override of the command line with the new words: `train.tune.every` becomes
+    `train.fine_tune.unfreeze_every`, with a Notice."""
     seen: dict[str, str] = {}
     words = _Words(KEYS, VALUES, seen.__setitem__)
     new = words.dotted(key)
     value = words.section(value, tuple(new.split(".")))
     _warn_of_renames(seen)
-    return f"{new}{equals}{value}"
+    return new, value
 
 
 def _warn_of_renames(seen: Mapping[str, str]) -> None:
     """Issues one Notice that names all the old words in `seen`."""
     if seen:
         words = ", ".join(f"{old} is now {new}" for old, new in seen.items())
-        warnings.warn(f"{words}; the old words still work", Notice, stacklevel=3)
+        warnings.warn(f"{words}; the old words still work", Notice, stacklevel=4)
 
 
 def in_todays_words(values: Mapping[str, Any]) -> dict[str, Any]:
     """As `renamed`, without a Notice: for a file that an earlier version wrote."""
     return _Words(KEYS, VALUES, lambda old, new: None).study(values)
+
+
+def settings_in_todays_words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted keys, as a sweep's journal holds them."""
+    result: dict[str, Any] = _Words(KEYS, VALUES, lambda old, new: None).changes(settings)
+    return result
+
+
+def settings_in_words_of_0_1(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The reverse of `settings_in_todays_words`; a journal keeps the words of 0.1.0."""
+    result: dict[str, Any] = _Words(_OLD_KEYS, _OLD_VALUES, lambda new, old: None).changes(settings)
+    return result
 
 
 def place_in_todays_words(keys: Sequence[str | int]) -> tuple[str | int, ...]:
@@ -97,16 +110,19 @@ class _Words:
     keys: Mapping[Path, str]
     values: Mapping[Path, Mapping[str, str]]
     on_rename: OnRename
+    problems: list[Problem] = field(default_factory=list)
+    """Keys that are given under their old and their new name."""
 
     def study(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """A whole study: its sections, and the dotted keys under runs, grid, sweep and
         contrasts."""
         result: dict[str, Any] = {}
+        self._check_twice({key: self._key((), key) for key in values}, ())
         for key, value in values.items():
             if key == "runs" and isinstance(value, Mapping):
-                result[key] = {name: self._changes(changes) for name, changes in value.items()}
+                result[key] = {name: self.changes(changes, (key, name)) for name, changes in value.items()}
             elif key == "grid":
-                result[key] = self._changes(value)
+                result[key] = self.changes(value, (key,))
             elif key == "sweep" and isinstance(value, Mapping):
                 result[key] = {name: self._of_sweep(name, part) for name, part in value.items()}
             elif key == "contrasts" and isinstance(value, Mapping):
@@ -120,9 +136,7 @@ class _Words:
         """The value at a path of a configuration."""
         if isinstance(values, Mapping):
             new = {key: self._key(path, key) for key in values}
-            if twice := next((key for key in new if new[key] != key and new[key] in new), None):
-                why = f"{twice} is the old name of {new[twice]}; give one of them"
-                raise Problems([Problem(path, why)])
+            self._check_twice(new, path)
             return {new[key]: self.section(value, (*path, new[key])) for key, value in values.items()}
         if isinstance(values, list | tuple):
             return [self.section(item, path) for item in values]
@@ -146,10 +160,18 @@ class _Words:
             path = path if isinstance(key, int) else (*path, str(new_path[-1]))
         return tuple(new_path)
 
-    def _changes(self, changes: Any) -> Any:
+    def _check_twice(self, new: Mapping[str, str], path: Path) -> None:
+        for key in new:
+            if new[key] != key and new[key] in new:
+                why = f"is the old name of {new[key]}; give one of them"
+                self.problems.append(Problem((*path, new[key]), f"{key} {why}"))
+
+    def changes(self, changes: Any, path: Path = ()) -> Any:
+        """Values by dotted keys; they stand at `path` of a study."""
         if not isinstance(changes, Mapping):
             return changes
         new = {key: self.dotted(key) for key in changes}
+        self._check_twice(new, path)
         return {new[key]: self.section(value, tuple(new[key].split("."))) for key, value in changes.items()}
 
     def _of_sweep(self, name: str, part: Any) -> Any:
@@ -158,7 +180,8 @@ class _Words:
                 " ".join(map(self.dotted, text.split(" "))) if isinstance(text, str) else text
                 for text in part
             ]
-        return [self._changes(changes) for changes in part] if isinstance(part, list) else self._changes(part)
+        at = ("sweep", name)
+        return [self.changes(each, at) for each in part] if isinstance(part, list) else self.changes(part, at)
 
     def _contrast(self, contrast: Any) -> Any:
         if isinstance(contrast, Mapping) and isinstance(contrast.get("vary"), str):

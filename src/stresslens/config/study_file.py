@@ -85,7 +85,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     source = Source.read(file)
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
-        source = replace(source, values=old_words.renamed(source.values), lines=line_of)
+        source = replace(source, lines=line_of)
         return expand_study(
             source.values,
             overrides,
@@ -110,8 +110,9 @@ def expand_study(
     parse_problems: Sequence[Problem] = (),
 ) -> Study:
     """A study from plain values. Raises Problems: `parse_problems` and every mistake found."""
+    grid_keys = list(values.get("grid") or {})
     values = old_words.renamed(values)
-    overrides = [old_words.renamed_override(text) for text in overrides]
+    grid_names = dict(zip(values.get("grid") or {}, grid_keys))
     problems = list(parse_problems)
     keys = study_keys_of(values, problems)
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
@@ -123,7 +124,7 @@ def expand_study(
     names: list[str] = []
     paths: dict[str, dict[str, registry.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
-    for cell in cells(keys.runs, keys.grid, keys.data_sizes):
+    for cell in cells(keys.runs, keys.grid, keys.data_sizes, grid_names):
         folder_name = _safe(cell.name + suffix)
         names.append(cell.name)
         merged, origins = _merged(shared, [*cell.changes, *override_changes], problems)
@@ -178,7 +179,7 @@ def _overrides_of(overrides: Sequence[str], problems: list[Problem]) -> list[Cha
             why = f"{first} belongs to the study and cannot be overridden"
             problems.append(Problem(("command line", text), why))
         else:
-            parsed = parse_value(value)
+            key, parsed = old_words.renamed_override(key, parse_value(value))
             changes.append((key, parsed, ("command line", f"{key}={parsed}")))
     return changes
 

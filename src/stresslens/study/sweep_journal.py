@@ -15,6 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from stresslens.config.old_words import settings_in_todays_words, settings_in_words_of_0_1
 from stresslens.config.search_space import Sweep, constraints_of, space_settings
 from stresslens.config.sweep_validation import allowed, recipe_with
 from stresslens.core.draws import mix
@@ -78,13 +79,14 @@ class SweepJournal:
         number = len(self)
         listed = self._sweep.settings
         params, settings = self._drawn(number) if listed is None else ({}, listed[number])
-        distributions = {setting.key: setting.distribution() for setting in self._settings}
+        distributions = {_stored(setting.key): setting.distribution() for setting in self._settings}
+        params = {_stored(key): value for key, value in params.items()}
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
                 params=params,
                 distributions=distributions,
-                user_attrs={"settings": settings},
+                user_attrs={"settings": settings_in_words_of_0_1(settings)},
             )
         )
         return number
@@ -102,7 +104,7 @@ class SweepJournal:
         while True:
             current = sampler if tries < TRIES else random
             drawn = {
-                s.key: current.sample_independent(self._study, trial, s.key, s.distribution())
+                s.key: current.sample_independent(self._study, trial, _stored(s.key), s.distribution())
                 for s in self._settings
             }
             settings = {s.key: s.value(drawn[s.key]) for s in self._settings}
@@ -113,8 +115,7 @@ class SweepJournal:
             tries += 1
 
     def settings(self, number: int) -> dict[str, Any]:
-        settings: dict[str, Any] = self._trials[number].user_attrs["settings"]
-        return settings
+        return settings_in_todays_words(self._trials[number].user_attrs["settings"])
 
     @property
     def running(self) -> list[int]:
@@ -166,3 +167,8 @@ def _cut(path: Path) -> None:
     to it."""
     if path.exists():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def _stored(key: str) -> str:
+    """The name of a setting in the journal, in the words of version 0.1.0."""
+    return next(iter(settings_in_words_of_0_1({key: None})))
