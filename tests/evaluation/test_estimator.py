@@ -111,7 +111,7 @@ def test_the_comparison_holds_estimators_against_networks(mixed: Path) -> None:
 
 def test_the_report_shows_them_side_by_side(mixed: Path) -> None:
     page = (mixed / "report.html").read_text()
-    assert "Where <bdi>net</bdi> and <bdi>nearest</bdi> err" in page
+    assert "Errors of <bdi>net</bdi> and <bdi>nearest</bdi> by class" in page
     own = (mixed / "edges" / "seed-0" / "report.html").read_text()
     assert "An estimator, fitted on 200 images in" in own
     assert 'id="layers"' not in own
@@ -277,7 +277,7 @@ def test_a_study_that_asks_for_the_impossible(tmp_path: Path, text: str, message
 def test_what_all_runs_share_may_stand(tmp_path: Path, text: str) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(text + "\n")
-    assert [run.config.estimator for run in study_file.read_study(file, ["train.lr=0.1"]).runs] == [
+    assert [run.config.estimator for run in study_file.read_study(file, ["train.lr=0.1"]).variants] == [
         "knn",
         None,
     ]
@@ -285,7 +285,9 @@ def test_what_all_runs_share_may_stand(tmp_path: Path, text: str) -> None:
 
 def test_attacks_refuse_it_by_name(mixed: Path, small: Data) -> None:
     assert small.test is not None
-    with pytest.raises(ConfigError, match="the model is an estimator, without gradients"):
+    with pytest.raises(
+        ConfigError, match="the model is an estimator; attacks follow gradients, which it lacks"
+    ):
         sl.attack(sl.load(mixed / "nearest" / "seed-0"), small.test, radii=0.1)
     asked = robustness_config({"radii": 0.1, "protocol": ["fgsm"]})
     with pytest.raises(ConfigError, match="is the estimator knn, without gradients"):

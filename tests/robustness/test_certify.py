@@ -88,7 +88,7 @@ def test_own_certificates_say_their_norm(small: Data, tmp_path: Path) -> None:
         "from typing import Literal\n\ndef mute(x):\n    return x[:, 0, 0, 0]\n\n"
         "def wrong(x, *, norm: Literal['l2'] = 'l2'):\n    return 3\n"
     )
-    with pytest.raises(ConfigError, match="does not say in which norm"):
+    with pytest.raises(ConfigError, match="does not say which norm its radii have"):
         certify.certify(tmp_path, net(), small.test, ["own.py:mute"], source="a", base=tmp_path)
     with pytest.raises(ConfigError, match="returned a int for 4 images"):
         certify.certify(tmp_path, net(), small.test, ["own.py:wrong"], source="a", base=tmp_path)

@@ -137,7 +137,10 @@ def test_as_a_stage_it_trains_nothing_anew(task_of: Callable[..., Task], tmp_pat
     written = (task.folder / "corruptions" / "result.json").stat().st_mtime_ns
     assert stages.carry_out(spoiled).reads_of_test == 2
     assert (task.folder / "corruptions" / "result.json").stat().st_mtime_ns == written
-    assert study_file.read_study(task.folder / "config.yaml").runs[0].config.corruptions == ["blur", "fog"]
+    assert study_file.read_study(task.folder / "config.yaml").variants[0].config.corruptions == [
+        "blur",
+        "fog",
+    ]
 
 
 def test_a_study_names_its_corruptions_and_mistakes_are_told_where_they_are(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_rules_name_the_ways_out(task_of: Make, small: Data, tmp_path: Path) -> 
         match=r"objective with a norm and a radius.*supervised does not have; set train\.objective",
     ):
         task_of("linear", select="robust")
-    with pytest.raises(Problems, match="select: robust needs validation among the splits watched"):
+    with pytest.raises(Problems, match="select: robust needs validation among the watched splits"):
         task_of("linear", select="robust", objective="trades", watch=[])
     with pytest.raises(ConfigError, match="needs the validation split"):
         task_of("linear", select="robust", objective="trades", data=replace(small, validation=None))

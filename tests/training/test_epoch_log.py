@@ -81,4 +81,4 @@ def test_convergence_reads_the_evaluated_epochs(tmp_path: Path) -> None:
         EpochMetrics(epoch=2, loss=1.0, validation={"loss": 1.5, "accuracy": 0.75}),
     ]
     folder.metrics.write_text("".join(json.dumps(line.as_json()) + "\n" for line in lines))
-    assert convergence._line(folder) == {2: 0.75}
+    assert convergence._accuracy_by_epoch(folder) == {2: 0.75}
