@@ -54,16 +54,20 @@ def read(tmp_path: Path, text: str, *overrides: str) -> study_file.Study:
 
 
 def test_a_study_in_old_words_is_the_same_study(tmp_path: Path) -> None:
-    with pytest.warns(Notice, match="train.tune is now fine_tune.*curve is now data_sizes") as caught:
+    with pytest.warns(Notice, match="curve is now data_sizes.*train.tune is now fine_tune") as caught:
         old = read(tmp_path, OLD)
     assert len([each for each in caught if each.category is Notice]) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         new = read(tmp_path, NEW)
     assert [run.config for run in old.variants] == [run.config for run in new.variants]
-    assert old.contrasts == new.contrasts
-    # names of folders hold the last part of a grid's key, so they show today's word
-    assert [run.name for run in old.variants] == [run.name for run in new.variants]
+    pairs = [tuple(name.replace("decay", "layer_decay") for name in pair) for _, *pair in old.contrasts]
+    assert pairs == [tuple(pair) for _, *pair in new.contrasts]
+    # folders are named as the study file writes, so an old study finds the runs that it made
+    assert [run.name.replace("decay", "layer_decay") for run in old.variants] == [
+        run.name for run in new.variants
+    ]
+    assert old.variants[0].name == "a,decay=0.5,size=100"
 
 
 def test_overrides_in_old_words(tmp_path: Path) -> None:
@@ -87,11 +91,57 @@ def test_mistakes_below_an_old_key_name_their_line(tmp_path: Path) -> None:
 
 def test_both_spellings_at_once_are_told(tmp_path: Path) -> None:
     text = "data: digits\nrobustness: {radii: [0.1], passes: 2, eot_samples: 3}\n"
-    with pytest.raises(
-        ConfigError,
-        match=r"study\.yaml:2: robustness: passes is the old name of eot_samples; give one of them",
-    ):
+    message = r"study\.yaml:2: robustness\.eot_samples: passes is the old name of eot_samples; give one"
+    with pytest.warns(Notice), pytest.raises(ConfigError, match=message):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "curve: {sizes: [2, 3]}\ndata_sizes: {sizes: [2, 3]}",
+            r":2: data_sizes: curve is the old name of data_sizes",
+        ),
+        (
+            "runs: {a: {train.tune: {layers: head}, train.fine_tune: {layers: all}}}",
+            r":1: runs\.a\.train\.fine_tune: train\.tune is the old name of train\.fine_tune",
+        ),
+        (
+            "grid: {train.tune.decay: [1], train.fine_tune.layer_decay: [0.5]}",
+            r":1: grid\.train\.fine_tune\.layer_decay: train\.tune\.decay is the old name",
+        ),
+    ],
+)
+def test_both_spellings_are_told_wherever_they_stand(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.warns(Notice), pytest.raises(ConfigError, match=message):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("train.tune={layers: all, decay: 0.5}", "layer_decay", 0.5),
+        ("train.tune.every=3", "unfreeze_every", 3),
+    ],
+)
+def test_old_words_inside_the_value_of_an_override(
+    override: str, key: str, value: float, tmp_path: Path
+) -> None:
+    study = "data: digits\nmodel: mlp\ntrain: {epochs: 5}\n"
+    extra = [] if "{" in override else ["train.tune.layers=gradual"]
+    with pytest.warns(Notice):
+        found = read(tmp_path, study, *extra, override)
+    assert getattr(found.variants[0].config.train.fine_tune, key) == value
+    assert found.variants[0].name.endswith(study_file._safe(override))  # named as it was typed
+
+
+def test_the_settings_of_a_sweeps_journal_keep_the_words_of_0_1() -> None:
+    settings = {"train.fine_tune.layer_decay": 0.5, "train.fine_tune": {"unfreeze_every": 2}, "train.lr": 0.1}
+    old = {"train.tune.decay": 0.5, "train.tune": {"every": 2}, "train.lr": 0.1}
+    assert old_words.settings_in_words_of_0_1(settings) == old
+    assert old_words.settings_in_todays_words(old) == settings
+    assert old_words.settings_in_todays_words(settings) == settings
 
 
 VARIANTS: list[dict[str, Any]] = [

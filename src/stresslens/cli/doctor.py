@@ -32,7 +32,7 @@ def doctor(as_json: Json = False) -> None:
     facts["torchvision imports"] = bool(torchvision().__version__)
     facts["data folder"] = str(data_root())
     pictures = cache_root() / "pictures"
-    facts["decoded pictures, GB"] = round(
+    facts["decoded images, GB"] = round(
         sum(f.stat().st_size for f in pictures.rglob("*") if f.is_file()) / 1e9, 1
     )
     facts["cache folder"] = str(cache_root())

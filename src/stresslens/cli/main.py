@@ -35,7 +35,8 @@ app = typer.Typer(
     help="Trains image classifiers, attacks them, hardens them, looks inside them, and says which "
     "differences are real.\n\n"
     "Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 3 data, 4 training diverged, "
-    "5 a gate not met, 130/143 stopped by a signal after saving, 141 output closed.",
+    "5 a quality gate not met, 130/143 stopped by a signal after saving, "
+    "141 the reader of the output has ended.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

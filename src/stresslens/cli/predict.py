@@ -49,8 +49,8 @@ def predict(
     """Classify image files with a run.
 
     Images are prepared as the run's own images were. Probabilities are calibrated on the run's
-    validation images. Images that are out of distribution (OOD), unlike the training images, are
-    marked at a stated false-alarm rate. Files that cannot be read are listed at the end (exit code 3);
+    validation images. Images unlike the training images (out of distribution, OOD) are marked,
+    at a stated false-alarm rate. Files that cannot be read are listed at the end (exit code 3);
     the others are classified. With your own captions, for a run with a text encoder (openclip),
     probabilities are not calibrated.
     """

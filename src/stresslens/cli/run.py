@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 Jobs = Annotated[
     int | None,
     typer.Option(
-        "--jobs", min=1, help="Runs at a time, each in its own process; on Ray one a core by default."
+        "--jobs",
+        min=1,
+        help="How many runs at once, each in its own process. Default: one; on Ray one per core.",
     ),
 ]
 ExecutorName = Annotated[

@@ -247,13 +247,16 @@ FINE_TUNE_KEYS = {
 def _fine_tune_clashes(train: Train, given: set[str]) -> Iterator[Clash]:
     if train.fine_tune is None:
         return
-    for key in sorted(given - FINE_TUNE_KEYS[train.fine_tune.layers] - {"layers"}):
+    default = FineTune()  # a run's config.yaml gives every key; a default has no effect anyway
+    changed = {key for key in given if getattr(train.fine_tune, key) != getattr(default, key)}
+    for key in sorted(changed - FINE_TUNE_KEYS[train.fine_tune.layers] - {"layers"}):
         yield (
             ("train", "fine_tune", key),
             f"has no effect with layers: {train.fine_tune.layers}; leave it out",
         )
     if train.fine_tune.layers == "gradual" and train.epochs <= train.fine_tune.unfreeze_every:
-        why = f"in {train.epochs} epochs only the head would be trained; lower it, or set layers: head"
+        why = f"with {train.epochs} epochs only the head would be trained; "
+        why += "give more epochs, or set layers: head"
         yield ("train", "fine_tune", "unfreeze_every"), why
 
 

@@ -37,9 +37,25 @@ MODULES = {
     "core.results": "core.run_folder",
     "core.colours": "core.colormaps",
     "core.blurring": "core.blur",
+    "core.printing": "core.text",
+    "core.durations": "core.text",
+    "core.image_store": "core.image_cache",
+    "core.torchvision_cure": "core.torchvision_compat",
+    "core.yaml_source": "config.yaml_source",
+    "metrics.crossed": "metrics.random_effects",
+    "views.counterfactual": "plugins.views.adversarial_examples",
     "find": "config.registry",
     "python": "api",
 }
+NAMES = {
+    "core.attack_base": {"logits_of": "batched_mean_logits", "Steered": "BatchedModel"},
+    "core.sampling": {"sampled": "sampled_positions"},
+    "plugins.views.adversarial_examples": {"counterfactual": "adversarial_examples"},
+    "plugins.models.torchvision": {"usual": "default_preprocessing"},
+    "plugins.models.timm": {"usual": "default_preprocessing"},
+    "plugins.models.openclip": {"usual": "default_preprocessing"},
+}
+"""Names that such a module had, and those of today; they are there once it is imported by its old path."""
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -59,9 +75,11 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         new = _new(spec.name)
         assert new is not None
+        module = importlib.import_module(new)
         if spec.name.partition(".")[2] not in KINDS:  # the module inside the package gets the notice
             warnings.warn(f"{spec.name} is now {new}; import that instead", Notice, stacklevel=2)
-        module = importlib.import_module(new)
+        for old, name in NAMES.get(new.removeprefix("stresslens."), {}).items():
+            setattr(module, old, getattr(module, name))
         self.spec = module.__spec__
         return module
 
@@ -74,9 +92,9 @@ def _new(fullname: str) -> str | None:
     package, _, rest = fullname.partition(".")
     if package != "stresslens":
         return None
-    if rest.partition(".")[0] in KINDS:
-        return f"stresslens.plugins.{rest}"
-    return f"stresslens.{MODULES[rest]}" if rest in MODULES else None
+    if rest in MODULES:
+        return f"stresslens.{MODULES[rest]}"
+    return f"stresslens.plugins.{rest}" if rest.partition(".")[0] in KINDS else None
 
 
 def keep_alive() -> None:

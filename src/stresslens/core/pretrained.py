@@ -90,7 +90,7 @@ class LoadReport:
 
     @property
     def said(self) -> str:
-        parts = [f"began with {self.source}: {len(self.used)} tensors as they are"]
+        parts = [f"started from the weights of {self.source}: {len(self.used)} tensors as they are"]
         parts += (
             [f"adapted: {', '.join(f'{name} ({how})' for name, how in self.adapted)}"] if self.adapted else []
         )
