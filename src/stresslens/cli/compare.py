@@ -41,9 +41,9 @@ def compare(
 
     Two runs: do these two weight files differ? McNemar's exact test over the images. Two variants: do
     they differ over the seeds that both have? A study: its own contrasts. p values are corrected by
-    Holm. For two that are not distinguishable, it says how many images and seeds would be
-    needed. Exit code 5 when a run or variant is really worse than the first; a study's own contrasts have no baseline,
-    and pass.
+    Holm. For two that are not distinguishable, it says how many images and seeds would be needed. Exit
+    code 5 when a run or variant is really worse than the first; a study's own contrasts have no
+    baseline, and pass.
     """
     from stresslens.comparison.folders import compare_folders
 
