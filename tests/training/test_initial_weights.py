@@ -38,7 +38,7 @@ def test_a_run_begins_where_another_ended(
     record = stages.carry_out(task)
     assert record.weights.as_json() == {
         "source": f"the run {source.path}",
-        "said": f"began with the run {source.path}: 4 tensors as they are",
+        "said": f"started from the weights of the run {source.path}: 4 tensors as they are",
         "used": 4,
         "adapted": [],
         "fresh": [],
