@@ -143,7 +143,7 @@ class LikenessRecord(OrderedJsonFile):
 
 
 class WeightsRecord(OrderedJsonFile):
-    """The weights that a run began with: what became of their tensors, and of the images before the net."""
+    """The weights that a run started from: what became of their tensors, and of the images before the net."""
 
     source: str = ""
     said: str = ""
