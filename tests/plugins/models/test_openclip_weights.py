@@ -80,7 +80,7 @@ def test_a_file_that_is_not_whole_is_named(
     (hub_cache(tmp_path / "hub", monkeypatch, "timm/vit_base_patch32_clip_224.openai") / file).symlink_to(
         blob
     )
-    with pytest.raises(DataError, match="remove it, and it is fetched anew") as caught:
+    with pytest.raises(DataError, match="remove it, and it is downloaded again") as caught:
         asked({"name": "ViT-B-32", "weights": "openai"}).load()
     assert str(blob) in str(caught.value)
 
