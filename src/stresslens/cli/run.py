@@ -164,10 +164,3 @@ def _print_resolved(study: Study) -> None:
             **swept,
         }
     )
-
-
-def _check_is_run(run: Path) -> None:
-    if not (run / "record.json").is_file():
-        raise ConfigError(
-            f"{run} is not the folder of a run (…/seed-0); `stresslens list runs` shows those that there are"
-        )
