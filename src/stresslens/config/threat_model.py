@@ -20,6 +20,7 @@ FAST: tuple[PluginValue, ...] = (
     "fgsm",
     {"pgd": {"steps": 20}},
     {"apgd": {"loss": "ce", "steps": 50}},
+    "linear_regions",
     {"apgd": {"steps": 50}},
 )
 """For everyday use: cheap attacks first, each on the images that the earlier attacks did not
@@ -27,12 +28,25 @@ break."""
 STANDARD: tuple[PluginValue, ...] = (
     {"apgd": {"loss": "ce"}},
     {"apgd": {"loss": "auto"}},
+    {"linear_regions": {"starts": 256, "chains": 32, "steps": 8}},
     "fab",
     {"square": {"queries": 5000}},
 )
-"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), each on the
-images that the earlier attacks did not break."""
-PROTOCOLS: dict[str, tuple[PluginValue, ...]] = {"fast": FAST, "standard": STANDARD, "none": ()}
+"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020) and
+`linear_regions`, each on the images that the earlier attacks did not break."""
+STANDARD_L1: tuple[PluginValue, ...] = (
+    {"pgd": {"steps": 40}},
+    {"apgd": {"loss": "ce", "restarts": 5}},
+    *STANDARD[1:],
+)
+"""In l1, AutoAttack's standard version restarts APGD-CE five times (Croce & Hein 2021)."""
+
+
+def protocol_attacks(protocol: str, norm: Norm) -> tuple[PluginValue, ...]:
+    """The attacks of a named protocol in a norm, in their order."""
+    if protocol == "none":
+        return ()
+    return FAST if protocol == "fast" else STANDARD_L1 if norm == "l1" else STANDARD
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,7 @@ def resolve_threat_model(
     if isinstance(config.protocol, list):
         values: Sequence[PluginValue] = config.protocol
     else:
-        values = PROTOCOLS[config.protocol]
+        values = protocol_attacks(config.protocol, config.norm)
     if not values and not config.individual_attacks:
         why = "there is no attack; give a protocol, or attacks under `individual_attacks`"
         problems.append(Problem((*path, "protocol"), why))
