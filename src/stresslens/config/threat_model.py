@@ -18,26 +18,28 @@ from stresslens.core.spelling import unknown_key
 
 FAST: tuple[PluginValue, ...] = (
     "fgsm",
-    {"pgd": {"steps": 20}},
+    {"pgd": {"steps": 20, "momentum": 0.5}},
     {"apgd": {"loss": "ce", "steps": 50}},
-    "linear_regions",
     {"apgd": {"steps": 50}},
+    "linear_regions",
 )
 """For everyday use: cheap attacks first, each on the images that the earlier attacks did not
 break."""
 STANDARD: tuple[PluginValue, ...] = (
+    {"pgd": {"steps": 40, "momentum": 0.75}},
     {"apgd": {"loss": "ce"}},
     {"apgd": {"loss": "auto"}},
     {"linear_regions": {"starts": 256, "chains": 32, "steps": 8}},
     "fab",
     {"square": {"queries": 5000}},
 )
-"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020) and
-`linear_regions`, each on the images that the earlier attacks did not break."""
+"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), and two more: PGD
+with momentum, which follows the edge between two boundaries, and `linear_regions`. Each attack gets
+the images that the earlier attacks did not break."""
 STANDARD_L1: tuple[PluginValue, ...] = (
-    {"pgd": {"steps": 40}},
+    STANDARD[0],
     {"apgd": {"loss": "ce", "restarts": 5}},
-    *STANDARD[1:],
+    *STANDARD[2:],
 )
 """In l1, AutoAttack's standard version restarts APGD-CE five times (Croce & Hein 2021)."""
 

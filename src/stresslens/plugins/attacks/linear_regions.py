@@ -26,15 +26,28 @@ FEWEST = 2
 
 @dataclass
 class _Chains:
-    """Chains of images that fool the model; every tensor is (n, …). `rows` name the image of each
-    chain, and `aim` is the class of its images z."""
+    """Chains of images z; every tensor is (n, …)."""
 
     rows: Tensor
+    """The image that each chain belongs to; an image has several."""
     z: Tensor
     aim: Tensor
+    """The class whose region z is in, or comes nearest to."""
+    fooled: Tensor
+    """Whether z fools the model."""
 
     def select(self, keep: Tensor) -> _Chains:
-        return _Chains(self.rows[keep], self.z[keep], self.aim[keep])
+        return _Chains(self.rows[keep], self.z[keep], self.aim[keep], self.fooled[keep])
+
+    def nearest(self, size: Tensor, count: int) -> Tensor:
+        """Positions of the `count` chains of each image with the lowest size (n,), those that fool
+        the model first."""
+        order = size.argsort(stable=True)
+        order = order[(~self.fooled[order]).to(torch.uint8).argsort(stable=True)]
+        order = order[self.rows[order].argsort(stable=True)]
+        rows = self.rows[order]
+        rank = torch.arange(len(order), device=rows.device) - torch.searchsorted(rows, rows)
+        return order[rank < count]
 
 
 def linear_regions(
@@ -59,13 +72,15 @@ def linear_regions(
     point; here a step goes to the exact projection of the image onto the region's plane, inside
     the box.
 
-    `starts` points of the box are drawn for each image, coarse and fine. From those that fool the
-    model (with a `target`: that are classified as it), a bisection goes back towards the image. Of
-    these points, the `chains` whose planes are nearest take up to `steps` steps: to the nearest
-    point of the plane, and back by bisection where the model is not fooled there. The number of
-    chains is halved after each step. Returns the smallest adversarial image inside the ball, or
-    else the iterate inside it that came closest. For a maximum of planes it finds the smallest
-    radius in all three norms, with the box active or not, if a point finds the nearest plane.
+    `starts` points of the box are drawn for each image, coarse and fine. Where a point fools the
+    model (with a `target`: is classified as it), a bisection goes back towards the image. The
+    `chains` points whose planes are nearest take up to `steps` steps: to the image's nearest point of
+    the plane, and back by bisection where that does not fool the model. Points that do not fool the
+    model are taken where there are no others, and step to their own nearest point of the plane. The
+    number of chains is halved after each step. Returns the smallest adversarial image inside the
+    ball, or else the iterate inside it that came closest. For a maximum of planes it finds the
+    smallest radius in all three norms, with the box active or not, if a point finds the nearest
+    plane.
     """
     smallest, everything = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
     if not len(x):
@@ -74,19 +89,26 @@ def linear_regions(
     above = margin_targeted if target is None else margin_towards
 
     def look(rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether the images z of `rows` fool the model, and their classes."""
+        """Whether the images z of `rows` fool the model, and the likeliest class to aim at."""
         logits = batched_mean_logits(model, z)
         survives[rows[~watch(rows, z, logits)]] = False
-        return smallest.see(rows, z, logits), logits.argmax(1)
+        aim = logits.scatter(1, y[rows, None], -torch.inf).argmax(1) if target is None else target[rows]
+        return smallest.see(rows, z, logits), aim
 
-    def bisect(rows: Tensor, near: Tensor, far: Tensor, times: int) -> Tensor:
-        """Points between `near` and `far` that fool the model as `far` does, nearer to `near`."""
-        low, high = torch.zeros_like(far[:, :1, :1, :1]), torch.ones_like(far[:, :1, :1, :1])
+    def bisect(which: Tensor, rows: Tensor, near: Tensor, far: Tensor, times: int) -> Tensor:
+        """`far`, and where `which` a point nearer to `near` that fools the model as `far` does."""
+        which = which & survives[rows]
+        if not which.any():
+            return far
+        rows, start, way = rows[which], near[which], (far - near)[which]
+        low, high = torch.zeros_like(way[:, :1, :1, :1]), torch.ones_like(way[:, :1, :1, :1])
         for _ in range(times if survives[rows].any() else 0):
             middle = (low + high) / 2
-            fooled = look(rows, near + middle * (far - near))[0].reshape(-1, 1, 1, 1)
+            fooled = look(rows, start + middle * way)[0].reshape(-1, 1, 1, 1)
             low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
-        return near + high * (far - near)
+        moved = far.clone()
+        moved[which] = start + high * way
+        return moved
 
     look(everything, x)
     found = []
@@ -96,26 +118,27 @@ def linear_regions(
             return smallest.x_adv()
         z = _random_point(x[rows], draws.fork(index).select(rows), index)
         fooled, aim = look(rows, z)
-        found.append(_Chains(rows, z, aim).select(fooled))
-    now = _Chains(*(torch.cat([getattr(part, name) for part in found]) for name in ("rows", "z", "aim")))
-    now.z = bisect(now.rows, x[now.rows], now.z, COARSE)
+        found.append((rows, z, aim, fooled))
+    now = _Chains(*(torch.cat(parts) for parts in zip(*found)))
+    now.z = bisect(now.fooled, now.rows, x[now.rows], now.z, COARSE)
     for step in range(steps):
         now = now.select(survives[now.rows])
         if not len(now.rows):
             break
         origin = x[now.rows]
-        logits, value, grad = gradient(model, now.z, above, y[now.rows], now.aim)
-        rise = (grad * (now.z - origin)).flatten(1).sum(1) - value
-        z = (origin + onto_plane(origin, grad, (1 + BEYOND) * rise, ball.norm)).clamp(0, 1)
+        value, grad = gradient(model, now.z, above, y[now.rows], now.aim)[1:]
+        begin = torch.where(now.fooled.reshape(-1, 1, 1, 1), origin, now.z)
+        rise = (grad * (now.z - begin)).flatten(1).sum(1) - value
+        z = (begin + onto_plane(begin, grad, (1 + BEYOND) * rise, ball.norm)).clamp(0, 1)
         if step == 0:
-            keep = _nearest(now.rows, ball.size(z - origin), chains)
+            keep = now.nearest(ball.size(z - origin), chains)
             now, z = now.select(keep), z[keep]
         fooled, aim = look(now.rows, z)
-        back = bisect(now.rows, z, now.z, FINE)
-        now.z = torch.where(fooled.reshape(-1, 1, 1, 1), z, back)
-        now.aim = torch.where(fooled, aim, now.aim)
+        back = bisect(now.fooled & ~fooled, now.rows, z, now.z, FINE)
+        now.z = torch.where((now.fooled & ~fooled).reshape(-1, 1, 1, 1), back, z)
+        now.aim, now.fooled = torch.where(fooled | ~now.fooled, aim, now.aim), now.fooled | fooled
         size = ball.size(now.z - x[now.rows])
-        now = now.select(_nearest(now.rows, size, max(FEWEST, chains // 2 ** (step + 1))))
+        now = now.select(now.nearest(size, max(FEWEST, chains // 2 ** (step + 1))))
     return smallest.x_adv()
 
 
@@ -134,12 +157,3 @@ def _random_point(x: Tensor, draws: Draws, index: int) -> Tensor:
     shape = channels, -(-height // cell), -(-width // cell)
     value = (draws.uniform(*shape) if index % 2 else draws.integers(2, *shape)).to(x.device, x.dtype)
     return value.repeat_interleave(cell, 2).repeat_interleave(cell, 3)[:, :, :height, :width]
-
-
-def _nearest(rows: Tensor, size: Tensor, count: int) -> Tensor:
-    """Positions of the `count` chains of each image that have the lowest size."""
-    order = size.argsort(stable=True)
-    order = order[rows[order].argsort(stable=True)]
-    sorted_rows = rows[order]
-    rank = torch.arange(len(order), device=rows.device) - torch.searchsorted(sorted_rows, sorted_rows)
-    return order[rank < count]
