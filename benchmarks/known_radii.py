@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from stresslens.core.ball import Norm
 from stresslens.metrics.intervals import wilson
 
 SIDE = 8
-N = 150
+N = 120
 MARGIN = 1.05
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 PROTOCOLS = ("fast", "standard")
@@ -57,7 +57,9 @@ def images(seed: int, n: int = N, side: int = SIDE) -> Tensor:
 
 def normals(count: int, seed: int, side: int = SIDE) -> Tensor:
     """(count, D) unit vectors, float64."""
-    drawn = torch.randn(count, side * side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    drawn = torch.randn(
+        count, side * side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return nn.functional.normalize(drawn)
 
 
@@ -72,7 +74,9 @@ def to_plane(x: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
         steep, order = steep.sort(1, descending=True)
         room = room.gather(1, order)
         gained = (steep * room).cumsum(1)
-        moved = ((gap[:, None] - (gained - steep * room)).clamp_min(0) / steep.clamp_min(1e-300)).minimum(room)
+        moved = ((gap[:, None] - (gained - steep * room)).clamp_min(0) / steep.clamp_min(1e-300)).minimum(
+            room
+        )
         size = moved.sum(1)
     else:
         wish = torch.ones_like(steep) if norm == "linf" else steep
@@ -240,7 +244,10 @@ class Rotations(nn.Module):
     def __init__(self, layers: int, seed: int, side: int = SIDE) -> None:
         super().__init__()
         random, d = torch.Generator().manual_seed(seed), side * side
-        turns = [torch.linalg.qr(torch.randn(d, d, generator=random, dtype=torch.float64))[0] for _ in range(layers)]
+        turns = [
+            torch.linalg.qr(torch.randn(d, d, generator=random, dtype=torch.float64))[0]
+            for _ in range(layers)
+        ]
         back = torch.linalg.multi_dot([*turns, torch.eye(d, dtype=torch.float64)]).T
         self.turns = nn.ParameterList(turn.float() for turn in (*turns[::-1], back))
 
@@ -282,13 +289,18 @@ def linear(n: int = N) -> Case:
 
     def smallest(norm: Norm) -> Tensor:
         gaps = scores.gather(1, y[:, None]) - scores
-        ways = [to_plane(flat, weight[k] - weight[y], gaps[:, k], norm).masked_fill(y == k, math.inf) for k in range(5)]
+        ways = [
+            to_plane(flat, weight[k] - weight[y], gaps[:, k], norm).masked_fill(y == k, math.inf)
+            for k in range(5)
+        ]
         return torch.stack(ways).amin(0)
 
     return Case("linear, 5 classes", model, x, y, smallest)
 
 
-def _planes(name: str, wrap: Callable[[nn.Module], nn.Module], gains: tuple[float, ...], n: int, seed: int) -> Case:
+def _planes(
+    name: str, wrap: Callable[[nn.Module], nn.Module], gains: tuple[float, ...], n: int, seed: int
+) -> Case:
     x, normal = images(seed, n), normals(len(gains), 10 + seed)
     flat = x.flatten(1).double()
     offset = (flat @ normal.T).quantile(0.9, dim=0)
@@ -312,7 +324,9 @@ def unequal_planes(n: int = N) -> Case:
 
 
 def deep_planes(n: int = N) -> Case:
-    return _planes("the same behind 6 layers", lambda planes: nn.Sequential(Rotations(6, 5), planes), GAINS, n, 2)
+    return _planes(
+        "the same behind 6 layers", lambda planes: nn.Sequential(Rotations(6, 5), planes), GAINS, n, 2
+    )
 
 
 def _one_plane(name: str, make: Callable[[Tensor, float], nn.Module], n: int, seed: int) -> Case:
@@ -342,7 +356,9 @@ def deep_plane(n: int = N) -> Case:
 def _sphere(name: str, wrap: Callable[[nn.Module], nn.Module], n: int, seed: int, *, inside: bool) -> Case:
     x = images(seed, n)
     flat = x.flatten(1).double()
-    centre = 0.3 + 0.4 * torch.rand(flat.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    centre = 0.3 + 0.4 * torch.rand(
+        flat.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     distance = (flat - centre).norm(dim=1)
     radius = float(distance.max() + 0.05 if inside else distance.min() - 0.05)
     y = torch.full((n,), int(inside))
@@ -377,10 +393,7 @@ def _centroids(name: str, each: int, classes: int, n: int, seed: int) -> Case:
         for own in y:
             rivals = centres[of == own]
             regions.append(
-                [
-                    (2 * (c - rivals), (c.square().sum() - rivals.square().sum(1)))
-                    for c in centres[of != own]
-                ]
+                [(2 * (c - rivals), (c.square().sum() - rivals.square().sum(1))) for c in centres[of != own]]
             )
         return to_any(flat, regions, norm)
 
@@ -395,11 +408,48 @@ def many_centroids(n: int = N) -> Case:
     return _centroids("nearest of 24 centroids, 4 classes", 6, 4, n, 10)
 
 
+class LargestPlanes(nn.Module):
+    """The logit of each class is its largest plane; weight (K, J, D), bias (K, J)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.float())
+        self.register_buffer("bias", bias.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (torch.einsum("nd,kjd->nkj", x.flatten(1), self.weight) + self.bias).amax(2)
+
+
+def planes_of_classes(n: int = N) -> Case:
+    x, normal = images(12, n), normals(20, 13).reshape(5, 4, -1)
+    flat, random = x.flatten(1).double(), torch.Generator().manual_seed(14)
+    gains = torch.stack([torch.tensor(GAINS[:4])[torch.randperm(4, generator=random)] for _ in range(5)])
+    weight = normal * gains[:, :, None]
+    scores = torch.einsum("nd,kjd->nkj", flat, weight)
+    bias = -scores.quantile(0.9, dim=0)
+    y = (scores + bias).amax(2).argmax(1)
+
+    def smallest(norm: Norm) -> Tensor:
+        regions = [
+            [
+                (weight[k, j] - weight[own], bias[own] - bias[k, j])
+                for k in range(5)
+                if k != own
+                for j in range(4)
+            ]
+            for own in y.tolist()
+        ]
+        return to_any(flat, regions, norm)
+
+    return Case("5 classes, 4 planes each, gains 1 to 8", LargestPlanes(weight, bias), x, y, smallest)
+
+
 CASES: tuple[Callable[[int], Case], ...] = (
     linear,
     equal_planes,
     unequal_planes,
     deep_planes,
+    planes_of_classes,
     dead_relu,
     deep_plane,
     into_ball,
@@ -410,39 +460,41 @@ CASES: tuple[Callable[[int], Case], ...] = (
 )
 
 
-def standing(case: Case, norm: Norm, protocol: object) -> tuple[int, int, float]:
-    """Breakable images left standing at the median of the smallest radii, breakable images, and
-    the radius."""
+def standing(case: Case, norm: Norm, protocols: Sequence[Any]) -> tuple[list[int], int]:
+    """How many of the breakable images each protocol leaves standing, and how many are breakable,
+    at `MARGIN` times the median of the smallest radii."""
     smallest = case.smallest(norm)
     eps = float(smallest.median()) * MARGIN
-    eps = min(eps, 1.0) if norm == "linf" else eps
-    found = sl.attack(case.model, case.x, case.y, norm=norm, radii=[eps], protocol=protocol, audit=False)
     breakable = (smallest <= eps / MARGIN).numpy()
-    left = breakable & ~(found.minimal_radius <= eps * (1 + 1e-6))
-    return int(left.sum()), int(breakable.sum()), eps
+    left = []
+    for protocol in protocols:
+        found = sl.attack(case.model, case.x, case.y, norm=norm, radii=[eps], protocol=protocol, audit=False)
+        left.append(int((breakable & np.isinf(found.minimal_radius)).sum()))
+    return left, int(breakable.sum())
 
 
-def rows(words: list[str]) -> Iterator[str]:
-    protocols = [p for p in PROTOCOLS if p in words] or PROTOCOLS
-    norms = [norm for norm in NORMS if norm in words] or NORMS
+def main(words: list[str]) -> None:
+    protocols = [name for name in PROTOCOLS if name in words] or list(PROTOCOLS)
+    norms = [norm for norm in NORMS if norm in words] or list(NORMS)
     names = [word for word in words if word not in (*PROTOCOLS, *NORMS)]
-    yield f"| model | {' | '.join(f'{p}, {norm}' for p in protocols for norm in norms)} |"
-    yield f"|---|{'--:|' * len(protocols) * len(norms)}"
+    print(f"| model | {' | '.join(f'{norm}: {name}' for norm in norms for name in protocols)} |")
+    print(f"|---|{'--:|' * len(protocols) * len(norms)}")
+    began, total = time.perf_counter(), dict.fromkeys(protocols, (0, 0))
     for make in CASES:
         case = make(N)
         if names and not any(word in case.name for word in names):
             continue
         cells = []
-        for protocol in protocols:
-            for norm in norms:
-                left, n, _ = standing(case, norm, protocol)
-                share = wilson(left, n)
-                cells.append(f"{left} of {n} ({100 * share.low:.1f} to {100 * share.high:.1f} %)")
-        yield f"| {case.name} | {' | '.join(cells)} |"
+        for norm in norms:
+            left, n = standing(case, norm, protocols)
+            cells += [f"{count} of {n}" for count in left]
+            total |= {p: (total[p][0] + k, total[p][1] + n) for p, k in zip(protocols, left)}
+        print(f"| {case.name} | {' | '.join(cells)} |", flush=True)
+    for protocol, (left_standing, n) in total.items():
+        share = wilson(left_standing, n)
+        print(f"{protocol}: {left_standing} of {n:,} ({100 * share.low:.2f} to {100 * share.high:.2f} %)")
+    print(f"{(time.perf_counter() - began) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":
-    began = time.perf_counter()
-    for row in rows(sys.argv[1:]):
-        print(row, flush=True)
-    print(f"{(time.perf_counter() - began) / 60:.1f} minutes")
+    main(sys.argv[1:])

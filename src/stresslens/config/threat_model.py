@@ -29,7 +29,7 @@ STANDARD: tuple[PluginValue, ...] = (
     {"pgd": {"steps": 40, "momentum": 0.75}},
     {"apgd": {"loss": "ce"}},
     {"apgd": {"loss": "auto"}},
-    {"linear_regions": {"starts": 256, "chains": 32, "steps": 8}},
+    {"linear_regions": {"starts": 160, "chains": 16, "steps": 8}},
     "fab",
     {"square": {"queries": 5000}},
 )

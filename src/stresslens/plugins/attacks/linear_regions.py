@@ -59,8 +59,8 @@ def linear_regions(
     watch: Watch,
     target: Tensor | None,
     *,
-    starts: Count = 64,
-    chains: Count = 16,
+    starts: Count = 96,
+    chains: Count = 8,
     steps: Count = 6,
 ) -> Tensor:
     """Steps to the planes of linear regions that random points of the whole box find.
