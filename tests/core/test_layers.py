@@ -116,7 +116,8 @@ def test_windows_save_work_and_their_rows_show_all_windows() -> None:
     windows = layer_table(window_vit(shape, 3, local=[0], **options), shape)
     assert whole.multiply_adds - windows.multiply_adds == 2 * 8 * (64**2 - 4 * 16**2)
     (qkv,) = (row for row in windows.layers if row.name.endswith("qkv"))
-    assert qkv.output == (4, 16, 24) and qkv.neurons == 4 * 16 * 24
+    assert qkv.output == (4, 16, 24)
+    assert qkv.neurons == 4 * 16 * 24
 
 
 def test_multihead_attention_of_torch_uses_its_output_layer_by_itself() -> None:
@@ -131,8 +132,11 @@ def test_multihead_attention_of_torch_uses_its_output_layer_by_itself() -> None:
     net = Net().eval()
     table = layer_table(net, (4, 3, 2))
     (row, unused) = table.layers
-    assert row.output == (6, 4) and row.multiply_adds == 6 * 4 * 12 + 2 * 36 * 4 + 6 * 16
-    assert unused.name == "attention.out_proj" and unused.output == () and unused.parameters == 20
+    assert row.output == (6, 4)
+    assert row.multiply_adds == 6 * 4 * 12 + 2 * 36 * 4 + 6 * 16
+    assert unused.name == "attention.out_proj"
+    assert unused.output == ()
+    assert unused.parameters == 20
     assert row.parameters + unused.parameters == table.parameters
 
 

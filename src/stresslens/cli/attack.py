@@ -97,7 +97,7 @@ def attack(
     its report.
     """
     from stresslens.cli import gates
-    from stresslens.cli.terminal import print_json, print_robustness
+    from stresslens.cli.terminal import print_certificate, print_json, print_robustness
     from stresslens.config.threat_model import resolved_threat_model
     from stresslens.config.yaml_source import parse_value
     from stresslens.core.run_folder import RunFolder
@@ -129,7 +129,10 @@ def attack(
     found = attack_run.attack_run(RunFolder(run), config, base=Path.cwd(), trust=trust, device=device)
     write_reports_of(run)
     if as_json:
-        print_json({"run": str(run), **found.facts})
+        certified = [certificate.as_json() for certificate in found.certificates]
+        print_json({"run": str(run), **found.facts, "certificates": certified})
     else:
         print_robustness(found.result, str(run))
+        for certificate in found.certificates:
+            print_certificate(certificate)
     gates.check_robust(least, str(run), found)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stresslens.evaluation.record import RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
+    from stresslens.robustness.certificate_file import CertificateFile
     from stresslens.robustness.result_file import ResultFile
     from stresslens.training.loop import Show
     from stresslens.training.state import TrainingState
@@ -200,6 +201,20 @@ def print_audits(folder: Path) -> None:
     for (severity, audit), runs in sorted(found.items(), reverse=True):
         more = f"; and {len(runs) - 3} more" if len(runs) > 3 else ""
         print(f"attacks: {severity}: {audit}: {'; '.join(runs[:3])}{more}")
+
+
+def print_certificate(result: CertificateFile) -> None:
+    """Print the certified accuracy at each radius of the curve, and what could not be certified."""
+    rows = [
+        [f"{level.radius:.4g}", f"{e.value * 100:.1f} %", f"{e.low * 100:.1f} to {e.high * 100:.1f}"]
+        for level in result.curve
+        for e in [level.certified]
+    ]
+    title = f"{result.certificate} certificate, {result.norm}, n = {result.n} ({result.split})"
+    print_table(["radius", "certified accuracy", "95 % interval (Wilson)"], rows, title)
+    limit = result.largest_radius
+    beyond = "" if limit is None else f"; no radius beyond {limit:.4g} can be certified with these options"
+    print(f"it abstains for {result.abstained} of {result.n} images{beyond}")
 
 
 def print_findings(found: Sequence[Finding]) -> None:

@@ -186,4 +186,3 @@ def _kind(module: nn.Module) -> Literal["conv", "linear", "norm", "other"]:
     if "Norm" in type(module).__name__:
         return "norm"
     return "other"
-

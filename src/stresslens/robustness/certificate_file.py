@@ -21,7 +21,8 @@ class CertifiedLevel(JsonFile):
 class CertificateFile(JsonFile):
     """certificates/<name>-<8 hex>/result.json. `abstained` is the number of images without a
     certificate, `smoothed_accuracy` the share of images that the certificate classifies
-    correctly."""
+    correctly. Beyond `largest_radius` no image can be certified with these options, whatever the
+    model; None if the certificate does not say."""
 
     format: Literal[1] = 1
     fingerprint: str = ""
@@ -33,5 +34,6 @@ class CertificateFile(JsonFile):
     seed: int = 0
     abstained: int = 0
     curve: Sequence[CertifiedLevel] = ()
+    largest_radius: float | None = None
     smoothed_accuracy: Figure | None = None
     cost: Seconds = Seconds()

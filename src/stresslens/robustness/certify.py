@@ -58,10 +58,11 @@ def certify(
     `source` is a fingerprint of the model and the images. `radii` are the points of the curve, by
     default 11 points from 0 to the largest certified radius. `result.npz` has index (n,), labels
     (n,) and radius (n,): NaN if the certificate abstains, -inf if it predicts another class. Raises
-    ConfigError, before any computing, for a certificate without a norm.
+    ConfigError, before any computing, for one without a norm or that can certify no image.
     """
     bound = [(value, registry.resolve("certificates", value, base=base)) for value in certificates]
     norms = [norm_of(value, certificate) for value, certificate in bound]
+    limits = [registry.answer_beside(certificate, "largest_radius") for _, certificate in bound]
     index = sampled_positions(len(split), images, seed)
     results = []
     for number, ((value, certificate), norm) in enumerate(zip(bound, norms)):
@@ -88,6 +89,7 @@ def certify(
             n=len(index),
             seed=seed,
             abstained=int(np.isnan(certified).sum()),
+            largest_radius=limits[number],
             curve=[_level(certified, radius) for radius in _curve_radii(certified, radii)],
             smoothed_accuracy=_share(certified >= 0),
             cost=Seconds(seconds=seconds),

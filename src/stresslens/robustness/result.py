@@ -22,6 +22,7 @@ from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import VerdictModel, batched_logits
 from stresslens.robustness.autotune import AttackCompute
+from stresslens.robustness.certificate_file import CertificateFile
 from stresslens.robustness.radius_search import ImageChunk
 from stresslens.robustness.result_file import (
     AttackCost,
@@ -44,11 +45,12 @@ class AttackResult:
     entry for each of the m broken images: rows (their positions in the arrays above), adversarials
     (m, C, H, W), adversarial_prediction, adversarial_confidence, size (norm of the perturbation).
     ladder (individual attacks, radii, C, H, W) holds the first image as each individual attack
-    returned it.
+    returned it. `certificates` are those that the attack of a run asked for.
     """
 
     arrays: Mapping[str, np.ndarray]
     result: ResultFile
+    certificates: Sequence[CertificateFile] = ()
 
     @property
     def facts(self) -> dict[str, Any]:

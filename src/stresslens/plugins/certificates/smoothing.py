@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.draws import Draws, mix
+from stresslens.core.errors import ConfigError
 from stresslens.core.types import Count, Positive, Share
 
 BLOCK = 256
@@ -32,7 +34,8 @@ def smoothing(
     model predicts most often under Gaussian noise with standard deviation `sigma`, without clamping
     to the box. `n0` noisy copies choose the class, and `n` others give a lower bound of its
     probability (Clopper & Pearson), which is wrong with probability at most `alpha` for each image.
-    The certificate is for the smoothed model, not for the model itself. x (N, C, H, W), y (N,) →
+    The certificate is for the smoothed model, not for the model itself. With `n` copies no radius
+    beyond `largest_radius` can be certified, whatever the model. x (N, C, H, W), y (N,) →
     (N,): NaN where it abstains, -inf where the prediction is not y. The objective `noisy` trains
     models for it.
     """
@@ -46,6 +49,21 @@ def smoothing(
             if predicted != int(y[k]):
                 radii[k] = -torch.inf
     return radii
+
+
+def largest_radius(*, sigma: float, n: int, alpha: float) -> float:
+    """The radius of an image whose n copies all vote for one class: sigma · Φ⁻¹(α^(1/n)).
+
+    Raises ConfigError, with the smallest n that is enough, if not even that is a certificate.
+    """
+    probability = lower_bound(n, n, alpha)
+    if probability <= 0.5:
+        least = math.floor(math.log(alpha) / math.log(0.5)) + 1
+        raise ConfigError(
+            f"smoothing with n: {n} and alpha: {alpha:g} can certify no image, even if all copies "
+            f"agree; set n to {least} or more"
+        )
+    return sigma * float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64)))
 
 
 def lower_bound(votes: int, n: int, alpha: float) -> float:
