@@ -304,7 +304,7 @@ class Hugging:
 
     def __call__(self, captions: list[str], context_length: int) -> Tensor:
         words = [[9, *(10 + len(word) for word in caption.split()), 8] for caption in captions]
-        rows = [(row + [1] * context_length)[: context_length - 1] + [7] for row in words]
+        rows = [[*(row + [1] * context_length)[: context_length - 1], 7] for row in words]
         return torch.tensor(rows)
 
 
