@@ -13,7 +13,7 @@ from stresslens.evaluation.record import RunRecord, Scoring, TrainingRecord
 
 
 def record(seconds: float, epochs: int = 10, parameters: int = 100, **training: int) -> RunRecord:
-    trained = TrainingRecord(seconds=seconds, epochs=epochs, **training)
+    trained = TrainingRecord(seconds=seconds, epochs=epochs, memory_of="tensors", **training)
     return RunRecord(status="finished", training=trained, layers=layers(parameters))
 
 
@@ -73,6 +73,15 @@ def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:
     assert slower.verdict == "b takes 2 times as long per epoch as a (one seed, so without an interval)"
     assert not slower.real
     assert stop.measure == "seconds to the stop"
+
+
+def test_the_memory_of_a_process_is_not_compared() -> None:
+    a, b = of(record(1.0, peak_memory=100)), of(record(1.0, peak_memory=300))
+    for each in (*a.values(), *b.values()):
+        each.training.memory_of = "process"
+    assert "peak memory" not in {
+        each.measure for each in costs.compare_costs({"a": a, "b": b}, [("c", "a", "b")])
+    }
 
 
 def test_the_same_memory_is_no_difference() -> None:

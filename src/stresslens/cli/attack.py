@@ -129,10 +129,10 @@ def attack(
     found = attack_run.attack_run(RunFolder(run), config, base=Path.cwd(), trust=trust, device=device)
     write_reports_of(run)
     if as_json:
-        certified = [certificate.as_json() for certificate in found.certificates]
+        certified = [each.as_json() for each in found.certificates]
         print_json({"run": str(run), **found.facts, "certificates": certified})
     else:
         print_robustness(found.result, str(run))
-        for certificate in found.certificates:
-            print_certificate(certificate)
+        for each in found.certificates:
+            print_certificate(each)
     gates.check_robust(least, str(run), found)

@@ -84,7 +84,10 @@ class Ratio:
 
 
 def cost_of(record: RunRecord, measure: str) -> float | None:
-    """One measure from a run's record; None if it was not measured or is 0."""
+    """One measure from a run's record; None if it was not measured or is 0.
+
+    The memory of a whole process is no measure of a run.
+    """
     training, scoring, layers = record.training, record.scoring.get("test"), record.layers
     value: float | None
     match measure:
@@ -95,7 +98,7 @@ def cost_of(record: RunRecord, measure: str) -> float | None:
         case "seconds to score":
             value = scoring.seconds if scoring and scoring.seconds >= SHORTEST else None
         case "peak memory":
-            value = training.peak_memory
+            value = training.peak_memory if training.memory_of == "tensors" else None
         case _:
             value = getattr(layers, measure.replace("-", "_")) if layers else None
     return float(value) if value else None

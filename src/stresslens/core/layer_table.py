@@ -146,7 +146,7 @@ class _MultiplyAdds(TorchDispatchMode):
     """Counts the multiply-adds of each running module with the formulas of torch's flop counter."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.running = [0]
 
     def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
