@@ -24,10 +24,10 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if a finding is serious.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find duplicates, leaks and wrong labels.
+    """Find duplicates, leaks, rare classes and shortcuts.
 
-    It looks for duplicates, leaks between splits, wrong or rare labels, and shortcuts. It reads the
-    images and needs no trained model.
+    Leaks are images that two splits share. Copies with different labels are found as well; other wrong labels are not looked for.
+    It reads the images and needs no trained model.
     """
     from stresslens.evaluation.data_check import data_findings
 

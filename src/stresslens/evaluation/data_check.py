@@ -30,7 +30,7 @@ from stresslens.evaluation.near_duplicates import (
 )
 from stresslens.metrics.intervals import wilson
 
-VERSION = 1
+VERSION = 2
 Severity = Literal["none", "minor", "serious"]
 
 LISTED = 50
@@ -44,6 +44,11 @@ second."""
 SHORTCUT = (0.25, 0.5)
 """How far a shortcut gets from the majority baseline (0) to 100 % accuracy (1): minor from the
 first value on, serious from the second."""
+BY_PIXELS = "only copies with the same pixels are looked for"
+BY_HASHES = (
+    "a pair is found if perceptual hashes and thumbnails are nearly equal; some whose hashes differ in "
+    "more than 3 bits are missed, and mirrored, cropped, shifted or turned copies are not looked for"
+)
 PROBED = 20_000
 """Most training images that are searched for a shortcut."""
 
@@ -87,9 +92,9 @@ def check_data(data: Data) -> list[Finding]:
     near = near_pairs(hashes, thumbnails, exact) if distinguishable else np.empty((0, 2), np.int64)
     labelled = [data.classes[label] for label in labels]
     return [
-        *_duplicates("exact duplicates", exact, part, splits, names, "identical pixels"),
+        *_duplicates("exact duplicates", exact, part, splits, names, "identical pixels", BY_PIXELS),
         *(
-            _duplicates("near duplicates", near, part, splits, names, "nearly identical images")
+            _duplicates("near duplicates", near, part, splits, names, "nearly identical images", BY_HASHES)
             if distinguishable
             else [_not_distinguishable(len(labels))]
         ),
@@ -140,16 +145,22 @@ def _not_distinguishable(n: int) -> Finding:
 
 
 def _duplicates(
-    audit: str, pairs: Pairs, part: NDArray[np.int64], splits: Sequence[str], names: list[str], what: str
+    audit: str,
+    pairs: Pairs,
+    part: NDArray[np.int64],
+    splits: Sequence[str],
+    names: list[str],
+    what: str,
+    looked: str,
 ) -> Iterator[Finding]:
     """Duplicates within a split, which count twice, and across splits, which make scores too
-    good."""
+    good. `looked` says how they were searched, and what that misses."""
     n = len(part)
     across = part[pairs[:, 0]] != part[pairs[:, 1]]
     for scope, chosen in (("within a split", pairs[~across]), ("across splits", pairs[across])):
         name = f"{audit} {scope}"
         if not len(chosen):
-            yield Finding(name, "no sign", "none", f"none among {n} images", n)
+            yield Finding(name, "no sign", "none", f"none found among {n} images; {looked}", n)
             continue
         if scope == "across splits":
             held_out = np.unique(
@@ -187,7 +198,8 @@ def _two_labels(
             "one image, two labels",
             "no sign",
             "none",
-            f"no duplicates with different labels among {n} images",
+            f"no duplicates with different labels found among {n} images; "
+            "a wrong label of an image without a copy is not looked for",
             n,
         )
     items = tuple(f"{names[a]} ({labelled[a]}) = {names[b]} ({labelled[b]})" for a, b in differ[:LISTED])
