@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -159,13 +159,14 @@ def attack(
     protocol: str | Sequence[Any] = "fast",
     out: str | Path | None = None,
     surrogate: nn.Module | None = None,
+    n_images: int | Literal["all"] = "all",
     **options: Any,
 ) -> AttackResult:
     """Finds the smallest radius that breaks each image, for any nn.Module from images in [0, 1] to logits.
 
     `images` (N, C, H, W) float in [0, 1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units:
-    8/255, [0, 0.05] or "0:0.1:0.01". `options` are those of `robustness:` in a study file
-    (individual_attacks, target, success, eot_samples, bpda, audit, seed; images: how many, default all).
+    8/255, [0, 0.05] or "0:0.1:0.01". `n_images` are drawn at random from them. `options` are those of
+    `robustness:` in a study file (individual_attacks, target, success, eot_samples, bpda, audit, seed).
     With `out`, a folder, the result is kept there, and a call that was killed resumes. The model is
     unchanged afterwards. Raises ConfigError and DataError, before anything is computed, for what cannot be
     attacked."""
@@ -183,7 +184,7 @@ def attack(
     split = check_inputs(model, images, None if labels is None else as_tensor(labels))
     asked = robustness_config(
         {
-            "images": "all",
+            "images": n_images,
             **options,
             "radii": list(radii) if isinstance(radii, Sequence) and not isinstance(radii, str) else radii,
             "norm": norm,

@@ -24,9 +24,9 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if a finding is serious.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find duplicates, leaks, rare classes and shortcuts.
+    """Find duplicates, leaks and rare classes.
 
-    Leaks are images that two splits share. Copies with different labels are found as well; other wrong labels are not looked for.
+    It also finds shortcuts and copies with different labels. Other wrong labels are not looked for.
     It reads the images and needs no trained model.
     """
     from stresslens.evaluation.data_check import data_findings
