@@ -44,7 +44,8 @@ class LayerTable:
     """All layers of a net for one image. The rows add up to the totals.
 
     Megabytes are of float32. Activations are the outputs of the innermost modules; they count twice
-    (forward and backward).
+    (forward and backward). `with_attention`: whether the multiply-adds include those of attention's
+    scores and values, which versions before 0.3.0 left out.
     """
 
     layers: tuple[Layer, ...]
@@ -53,6 +54,7 @@ class LayerTable:
     input_megabytes: float
     activation_megabytes: float
     parameter_megabytes: float
+    with_attention: bool = False
 
     @property
     def neurons(self) -> int:
@@ -78,7 +80,8 @@ class LayerTable:
 
     def as_json(self) -> dict[str, Any]:
         sums = {"neurons": self.neurons, "multiply_adds": self.multiply_adds, "megabytes": self.megabytes}
-        return asdict(self) | sums | {"by_kind": self.by_kind()}
+        values = asdict(self) | sums | {"by_kind": self.by_kind()}
+        return values if self.with_attention else {k: v for k, v in values.items() if k != "with_attention"}
 
 
 def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
@@ -138,7 +141,7 @@ def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
     mebibyte = 4 / 2**20
     pixels = shape[0] * shape[1] * shape[2]
     return LayerTable(
-        tuple(rows), total, trainable, pixels * mebibyte, 2 * stored * mebibyte, total * mebibyte
+        tuple(rows), total, trainable, pixels * mebibyte, 2 * stored * mebibyte, total * mebibyte, True
     )
 
 
