@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stresslens.core.text import duration, printable
+from stresslens.core.text import NOT_FINITE, duration, printable
 
 if TYPE_CHECKING:
     from stresslens.comparison.folders import FolderComparison
@@ -83,7 +83,13 @@ def print_finished(
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
     rows = [
-        [name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}", str(e.n), e.method]
+        [
+            NOT_FINITE if name == "no_answer" else name,
+            f"{e.value:.4f}",
+            f"{e.low:.4f} to {e.high:.4f}",
+            str(e.n),
+            e.method,
+        ]
         for name, e in scores.items()
     ]
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
@@ -266,13 +272,13 @@ def print_predictions(
     mark mean."""
     cells = []
     for row in rows:
-        (first, probability), *others = row.classes
+        (first, probability), *others = row.classes or [(NOT_FINITE, math.nan)]
         next_best = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
         cells.append(
             [
                 row.file,
                 first,
-                f"{100 * probability:.1f} %",
+                f"{100 * probability:.1f} %" if row.classes else "",
                 next_best,
                 "out of distribution" if row.out_of_distribution else "",
             ]
@@ -299,7 +305,7 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
         if row.unreadable is not None:
             unreadable.append(f"{row.file}: {row.unreadable}")
             continue
-        ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")]
+        ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")] or [NOT_FINITE]
         blank = [""] * (2 * top - len(ranked))
         marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
         writer.writerow([row.file, *ranked, *blank, *marks, *marks])
@@ -342,6 +348,7 @@ def print_robustness(result: ResultFile, title: str) -> None:
     for level in result.curve:
         robust = level.robust
         by = ", ".join(f"{name} {count}" for name, count in level.newly_broken_by.items())
+        by += f"; {NOT_FINITE} in all: {level.no_answer}" if level.no_answer else ""
         rows.append(
             [
                 f"{level.eps:.4g}",

@@ -18,6 +18,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Explain, TargetClass
 from stresslens.config.validation import read_settings
+from stresslens.core.answers import confidence, predicted
 from stresslens.core.attack_base import attacked
 from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
@@ -228,7 +229,7 @@ def _explain_image_files(
     results = explain_images(
         folder.path / "explanations",
         model,
-        replace(split, labels=torch.from_numpy(predictions.scores.argmax(1))),
+        replace(split, labels=torch.from_numpy(predicted(predictions.scores))),
         predictions,
         replace(config, choose=list(range(len(split)))),
         source=fingerprint_of([record.fingerprint, split.fingerprint]),
@@ -280,7 +281,10 @@ def _select(
     labelled: bool,
 ) -> _SelectedImages:
     """Raises ConfigError if the images or the target class do not exist."""
-    positions = selected_images(split, config.choose, config.images, selecting, config.seed)
+    answering = predictions if config.target_class == "predicted" else None
+    positions = selected_images(
+        split, config.choose, config.images, selecting, config.seed, answering=answering
+    )
     targets = _target_classes(config.target_class, predictions, split, positions, classes)
     selected = split.select(torch.from_numpy(positions))
     probabilities, files = predictions.probabilities[positions], selected.columns.get("file")
@@ -288,10 +292,10 @@ def _select(
         ExplainedImage(
             index=int(position),
             truth=int(selected.labels[row]) if labelled else None,
-            predicted=int(probabilities[row].argmax()),
-            probability=float(probabilities[row].max()),
+            predicted=int(predicted(probabilities[row])),
+            probability=float(confidence(probabilities[row])),
             answer=int(targets[row]),
-            answer_probability=float(probabilities[row, targets[row]]),
+            answer_probability=float(np.nan_to_num(probabilities[row, targets[row]])),
             source=str(files[row]) if files is not None else None,
         )
         for row, position in enumerate(positions)
@@ -316,7 +320,7 @@ def _target_classes(
         return np.full(len(positions), target_class, np.int64)
     if target_class == "label":
         return np.asarray(split.labels.cpu().numpy()[positions])
-    return np.asarray(predictions.scores[positions].argmax(1))
+    return predicted(predictions.scores[positions])
 
 
 def _result(

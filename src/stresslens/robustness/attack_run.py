@@ -17,6 +17,7 @@ from stresslens.config import registry
 from stresslens.config.schema import Robustness
 from stresslens.config.threat_model import ThreatModel, resolved_threat_model
 from stresslens.config.validation import read_settings
+from stresslens.core.answers import predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
@@ -178,7 +179,7 @@ def _reported_accuracy(folder: RunFolder, split: str, index: np.ndarray) -> floa
         saved = folder.load_predictions(split)
     except UnreadableRun:
         return None
-    right = dict(zip(saved["index"].tolist(), (saved["scores"].argmax(1) == saved["labels"]).tolist()))
+    right = dict(zip(saved["index"].tolist(), (predicted(saved["scores"]) == saved["labels"]).tolist()))
     known = [right[position] for position in index.tolist() if position in right]
     return sum(known) / len(known) if len(known) == len(index) else None
 

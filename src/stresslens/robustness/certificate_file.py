@@ -20,8 +20,8 @@ class CertifiedLevel(JsonFile):
 
 class CertificateFile(JsonFile):
     """certificates/<name>-<8 hex>/result.json. `abstained` is the number of images without a
-    certificate, `smoothed_accuracy` the share of images that the certificate classifies
-    correctly."""
+    certificate, `smoothed_accuracy` the share of images that the certificate classifies correctly.
+    `no_answer` counts the images for which the model itself has no answer (`core.answers`)."""
 
     format: Literal[1] = 1
     fingerprint: str = ""
@@ -32,6 +32,7 @@ class CertificateFile(JsonFile):
     n: int
     seed: int = 0
     abstained: int = 0
+    no_answer: int = 0
     curve: Sequence[CertifiedLevel] = ()
     smoothed_accuracy: Figure | None = None
     cost: Seconds = Seconds()

@@ -164,7 +164,9 @@ def _compute_and_chunk_size(
     x = images.floats(images.images[:512]).to(device, torch.float32)
     passes = threat.config.eot_samples
     if passes == "auto":
-        passes = 1 if agrees_with_itself(model, x[:32]) <= AGREE else RANDOM_PASSES
+        rows = torch.linspace(0, len(images) - 1, min(32, len(images))).long()
+        spread = images.floats(images.images[rows]).to(x)
+        passes = 1 if agrees_with_itself(model, spread) <= AGREE else RANDOM_PASSES
     with torch.random.fork_rng(devices=[]):
         compute = autotune_attack(model, x, passes=passes)
     gradients = max([_gradients(attack) for attack in (*threat.attempts, *threat.alone)], default=1.0)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
+from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace
@@ -37,6 +38,8 @@ from stresslens.robustness.result_file import (
 class AttackResult:
     """The result of an attack on n images: the arrays of result.npz and the contents of
     result.json.
+
+    Predictions are classes or -1, no answer (`core.answers`), with confidence 0.
 
     Arrays with an entry for each image (n,): index, labels, clean_prediction, clean_confidence,
     smallest (the minimal radius: 0 if the image is misclassified without attack, infinite if it is
@@ -74,6 +77,11 @@ class AttackResult:
         return wilson(int((self.minimal_radius > known[0]).sum()), len(self.minimal_radius))
 
     @property
+    def no_answer(self) -> np.ndarray:
+        """(n,) images without an answer: before the attack, or at their minimal radius."""
+        return _without_answer(self.arrays)
+
+    @property
     def smallest(self) -> np.ndarray:
         """The name of `minimal_radius` in version 0.1.0."""
         warnings.warn(
@@ -104,6 +112,7 @@ class AttackResult:
             names,
             self.result.n if self.result.asked is None else self.result.asked,
             self.result.reported_clean,
+            self.no_answer,
         )
 
     def table(self, model: str = "model") -> list[Row]:
@@ -158,35 +167,48 @@ def result_arrays(
     minimal_radius = np.where(wrong, 0.0, radii[joined(lambda c: c.broken_level)])
     broken_by = joined(lambda c: c.broken_by)
     broken = np.flatnonzero((broken_by >= 0) & ~wrong & np.isfinite(minimal_radius))
-    clean = torch.cat([c.clean_logits for c in chunks]).double().softmax(1).cpu()
+    clean_answer, clean_confidence = _answers(torch.cat([c.clean_logits for c in chunks]))
     x_adv, x = torch.cat([c.x_adv for c in chunks])[broken], torch.cat([c.x for c in chunks])[broken]
-    adversarial = torch.cat([c.adversarial_logits for c in chunks])[broken].double().softmax(1).cpu()
+    answer, sure = _answers(torch.cat([c.adversarial_logits for c in chunks])[broken])
     broken_by[wrong | ~np.isfinite(minimal_radius)] = -1
     ladder = chunks[0].ladder
-    on_ladder = batched_logits(float32_logits, ladder.flatten(0, 1)).double().softmax(1).cpu()
+    ladder_answer, ladder_confidence = _answers(batched_logits(float32_logits, ladder.flatten(0, 1)))
     return {
         "index": joined(lambda c: c.positions),
         "labels": joined(lambda c: c.y),
-        "clean_prediction": clean.argmax(1).numpy(),
-        "clean_confidence": clean.amax(1).numpy().astype(np.float32),
+        "clean_prediction": clean_answer,
+        "clean_confidence": clean_confidence,
         "smallest": minimal_radius,
         "by": broken_by,
         "names": np.array(threat.names, dtype=np.str_),
         "steps": joined(lambda c: c.steps),
         "rows": broken,
         "adversarials": x_adv.cpu().numpy(),
-        "adversarial_prediction": adversarial.argmax(1).numpy(),
-        "adversarial_confidence": adversarial.amax(1).numpy().astype(np.float32),
+        "adversarial_prediction": answer,
+        "adversarial_confidence": sure,
         "ladder": ladder.cpu().numpy(),
         "ladder_size": Ball(threat.norm, 0.0)
         .size((ladder - chunks[0].x[0]).flatten(0, 1))
         .reshape(ladder.shape[:2])
         .cpu()
         .numpy(),
-        "ladder_prediction": on_ladder.argmax(1).reshape(ladder.shape[:2]).numpy(),
-        "ladder_confidence": on_ladder.amax(1).reshape(ladder.shape[:2]).numpy(),
+        "ladder_prediction": ladder_answer.reshape(ladder.shape[:2]),
+        "ladder_confidence": ladder_confidence.reshape(ladder.shape[:2]),
         "size": Ball(threat.norm, 0.0).size(x_adv - x).double().cpu().numpy(),
     }
+
+
+def _answers(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) the predicted classes (`core.answers`), and (n,) the confidence in them."""
+    sure = confidence(logits.double().softmax(1))
+    return predicted(logits).cpu().numpy(), sure.cpu().numpy().astype(np.float32)
+
+
+def _without_answer(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(n,) see `AttackResult.no_answer`."""
+    missing: np.ndarray = arrays["clean_prediction"] == NO_ANSWER
+    missing[arrays["rows"][arrays["adversarial_prediction"] == NO_ANSWER]] = True
+    return missing
 
 
 def result_file(
@@ -203,6 +225,7 @@ def result_file(
     """The contents of result.json; `reported` is the clean accuracy that the model's record has,
     and `seconds` is the duration of the attack."""
     n, minimal_radius = len(arrays["labels"]), arrays["smallest"]
+    no_answer = _without_answer(arrays)
     traces = _merged([trace for chunk in chunks for trace in chunk.traces])
     return ResultFile(
         version=__version__,
@@ -225,6 +248,7 @@ def result_file(
             CurveLevel(
                 eps=eps,
                 robust=wilson(int((minimal_radius > eps).sum()), n),
+                no_answer=int(((minimal_radius <= eps) & no_answer).sum()),
                 newly_broken_by={
                     name: int(count)
                     for attack_index, name in enumerate(threat.names)
@@ -296,6 +320,7 @@ def _merged(traces: Sequence[Trace]) -> list[Trace]:
             "broke",
             "outside",
             "silent",
+            "no_answer",
             "zero_at_start",
             "zero_on_path",
             "gradients",

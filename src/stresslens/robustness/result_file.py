@@ -36,10 +36,12 @@ class DescribedAttack(JsonFile):
 
 class CurveLevel(JsonFile):
     """Robust accuracy at a radius, in the worst case over all attacks. `newly_broken_by` counts,
-    for each attack, the images that it broke and whose minimal radius this is."""
+    for each attack, the images that it broke and whose minimal radius this is; `no_answer` those of
+    the images that are not robust here for which the model has no answer (`core.answers`)."""
 
     eps: float
     robust: Figure
+    no_answer: int = 0
     newly_broken_by: dict[str, int] = Field(default_factory=dict)
 
 
