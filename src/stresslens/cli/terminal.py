@@ -346,7 +346,7 @@ def print_robustness(result: ResultFile, title: str) -> None:
     the audits."""
     rows = []
     for level in result.curve:
-        robust = level.robust
+        robust = result.targeted_success(level.robust) if result.aimed else level.robust
         by = ", ".join(f"{name} {count}" for name, count in level.newly_broken_by.items())
         by += f"; {NOT_FINITE} in all: {level.no_answer}" if level.no_answer else ""
         rows.append(
@@ -357,15 +357,22 @@ def print_robustness(result: ResultFile, title: str) -> None:
                 by,
             ]
         )
-    heading = (
-        f"{title}: robust accuracy, {result.norm}, {result.protocol} protocol, "
-        f"n = {result.n} ({result.split})"
-    )
+    measure = "targeted success rate" if result.aimed else result.measure
+    n = f"n = {round(result.clean.value * result.n) if result.aimed else result.n} ({result.split})"
+    if result.target is not None:
+        n += f", target {result.toward}"
+    if result.left_out:
+        n += f" ({result.left_out} images of that class are left out)"
     print_table(
-        ["radius", "robust accuracy", "95 % interval (Wilson)", "first broken at this radius, by"],
+        ["radius", measure, "95 % interval (Wilson)", "first broken at this radius, by"],
         rows,
-        heading,
+        f"{title}: {measure}, {result.norm}, {result.protocol} protocol, {n}",
     )
+    if result.aimed:
+        print(
+            "Only the target counted as success: the table is of the images that are correct without attack, "
+            "and says how many an attack drives to the target. It is no robust accuracy."
+        )
     for attack in result.individual_attacks:
         cells = []
         for row in attack.rows:
@@ -379,7 +386,8 @@ def print_robustness(result: ResultFile, title: str) -> None:
         print_table(
             ["radius", "accuracy", "top-5 accuracy", ""],
             cells,
-            f"{attack.label} by itself, on the images it returned",
+            f"{attack.label} by itself, on the images it returned"
+            + (f", without the {attack.left_out} images of its target class" if attack.left_out else ""),
         )
     cost = result.cost
     print(

@@ -33,6 +33,11 @@ class Tested:
         return ""
 
     @property
+    def measure(self) -> str:
+        """What the share of `right` is, in words."""
+        return "accuracy"
+
+    @property
     def threat(self) -> str:
         """A full key of the attack. Two runs can be compared under one attack only if it is equal;
         `under` leaves some options out."""

@@ -290,7 +290,7 @@ def likely_others(logits: Tensor, y: Tensor, count: int | None = None) -> list[T
     return list(logits.scatter(1, y[:, None], -torch.inf).topk(others, 1).indices.unbind(1))
 
 
-def targets_of(rule: TargetRule | Tensor, logits: Tensor, y: Tensor, draws: Draws) -> Tensor | None:
+def targets_of(rule: TargetRule | str | Tensor, logits: Tensor, y: Tensor, draws: Draws) -> Tensor | None:
     """(N,) the target class of each image, or None for an untargeted attack.
 
     `rule` is `least_likely` (by the clean logits, without classes that are masked with -inf),

@@ -20,6 +20,7 @@ from stresslens.config.schema import Explain, TargetClass
 from stresslens.config.validation import read_settings
 from stresslens.core.answers import confidence, predicted
 from stresslens.core.attack_base import attacked
+from stresslens.core.class_names import class_number
 from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
@@ -145,7 +146,7 @@ def explain_images(
     do not exist.
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in config.explainers]
-    images = _select(split, predictions, selecting or predictions, config, len(classes), labelled)
+    images = _select(split, predictions, selecting or predictions, config, classes, labelled)
     device = next(model.parameters(), torch.empty(0)).device
     x = images.split.floats(images.split.images[:]).to(device, torch.float32)
     y, index = torch.from_numpy(images.targets).to(device), torch.from_numpy(images.positions).to(device)
@@ -277,7 +278,7 @@ def _select(
     predictions: Predictions,
     selecting: Predictions,
     config: Explain,
-    classes: int,
+    classes: Sequence[str],
     labelled: bool,
 ) -> _SelectedImages:
     """Raises ConfigError if the images or the target class do not exist."""
@@ -309,18 +310,14 @@ def _target_classes(
     predictions: Predictions,
     split: Split,
     positions: NDArray[np.int64],
-    classes: int,
+    classes: Sequence[str],
 ) -> NDArray[np.int64]:
     """(n,) the class that is explained for each image. Raises ConfigError if it does not exist."""
-    if isinstance(target_class, int):
-        if target_class >= classes:
-            raise ConfigError(
-                f"explain.target_class: {target_class} is no class; they are 0 to {classes - 1}"
-            )
-        return np.full(len(positions), target_class, np.int64)
+    if target_class == "predicted":
+        return predicted(predictions.scores[positions])
     if target_class == "label":
         return np.asarray(split.labels.cpu().numpy()[positions])
-    return predicted(predictions.scores[positions])
+    return np.full(len(positions), class_number(target_class, classes, "explain.target_class"), np.int64)
 
 
 def _result(

@@ -15,7 +15,7 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Robustness
-from stresslens.config.threat_model import ThreatModel, resolved_threat_model
+from stresslens.config.threat_model import ThreatModel, resolved_threat_model, with_class_numbers
 from stresslens.config.validation import read_settings
 from stresslens.core.answers import predicted
 from stresslens.core.data import Data, Split
@@ -63,20 +63,15 @@ def attack_run(
         return attack_stage(folder, model, data, threat, record, surrogate=surrogate)
 
 
-def check_attack_data(threat: ThreatModel, data: Data) -> None:
-    """Raises ConfigError if the data has no such split, or if a target is not one of its
-    classes."""
+def threat_on(data: Data, threat: ThreatModel) -> ThreatModel:
+    """The threat with its targets as classes of the data. Raises ConfigError if the data has no
+    such split, or if a target is not one of its classes."""
     split = threat.config.split
     if split not in data.splits:
         raise ConfigError(
             f"robustness.split: {data.name} has no {split} split here; it has {', '.join(data.splits)}"
         )
-    for target in (threat.target, *(attack.target for attack in threat.alone)):
-        if isinstance(target, int) and target >= len(data.classes):
-            raise ConfigError(
-                f"robustness: the target {target} is no class of {data.name}; "
-                f"its classes are 0 to {len(data.classes) - 1}"
-            )
+    return with_class_numbers(threat, data.classes)
 
 
 def attack_stage(
@@ -90,7 +85,7 @@ def attack_stage(
 ) -> AttackResult:
     """The attack stage of a run: measures, audits, certifies if the section asks for it, saves
     example images, and counts the result in the record."""
-    check_attack_data(threat, data)
+    threat = threat_on(data, threat)
     config = threat.config
     split = data.splits[config.split]
     name = f"attacking {folder.path.parent.name} {folder.path.name}"

@@ -168,9 +168,8 @@ class RadiusSearch:
         broken_level = torch.where(right, levels, 0)
         target = targets_of(self.threat.target, clean, y, Draws(mix(self.threat.seed, 99), positions))
         robust_level = torch.where(right, -1, levels)
-        if self.threat.targeted_success and target is not None:
-            # an image that the model already predicts as the target cannot be attacked towards it
-            robust_level = torch.where(right & (target == y), levels - 1, robust_level)
+        if isinstance(self.threat.target, int):  # an image of the target class is not attacked
+            robust_level = torch.where(y == self.threat.target, levels, robust_level)
         ranks = torch.full((len(individual), most_radii, n), -1, dtype=torch.int64, device=x.device)
         chunk = ImageChunk(
             x,

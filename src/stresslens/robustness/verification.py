@@ -24,6 +24,7 @@ from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.inputs import check_inputs, numbers
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
+from stresslens.robustness.result_file import attacked_images
 
 NAMES = {
     "adversarials": ("adversarials", "x_adv", "adv", "adversarial", "advs", "adv_images"),
@@ -61,6 +62,8 @@ def read_adversarials(path: Path) -> dict[str, Any]:
     """The arrays of an npz file, by the keys of `NAMES`. Raises UnreadableRun, and ConfigError if
     it holds no adversarial images."""
     arrays = read_arrays(path, f"there is no {path}")
+    if "smallest" in arrays and "rows" in arrays:
+        arrays = attacked_images(arrays)
     named = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
     if "adversarials" not in named:
         names = ", ".join(NAMES["adversarials"])
