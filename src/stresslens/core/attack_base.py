@@ -24,9 +24,10 @@ rows."""
 MOST_TARGETS = 9
 """A targeted attack drives each image at this many classes, one by one (AutoAttack's number)."""
 
-MASKED, ROUNDING = 100.0, 0.05
+MASKED, ROUNDING, LOW = 100.0, 0.05, 0.1
 """Logits count as masked if they are lower than the others by so many ranges of these. A range is
-at least this share of the size of the logits, so that rounding is small in it."""
+at least this share of the size of the logits in an image of this quantile, so that rounding is
+small in it."""
 
 PerImage = Callable[..., Tensor]
 """logits (N, K), labels, … → the loss (N,) that an attack maximises, or its mean over the batch."""
@@ -150,18 +151,19 @@ def apart(first: Tensor, *others: Tensor) -> Tensor:
         both = known & answered(other)
         worst = torch.maximum(worst, torch.where(both, difference.nan_to_num(torch.inf, torch.inf), 0))
         worst[known != answered(other)] = torch.inf
-    return worst
+    return worst.to(first.dtype)
 
 
 def _competing_range(logits: Tensor) -> Tensor:
     """(N,) the range of the logits (N, K) of each image, without the lowest ones that are farther
     from the others than `MASKED` ranges of these.
 
-    It is at least the share `ROUNDING` of the size that the two highest logits have in the median
-    image, so that the rounding of two nearly equal logits is not large in it.
+    It is at least the share `ROUNDING` of the size of the two highest logits (of the quantile `LOW`
+    of all images), so that the rounding of two nearly equal logits is not large in it.
     """
     ordered = logits.sort(1, descending=True).values
-    least = max(ROUNDING * float(ordered[:, :2].nan_to_num(0, 0, 0).abs().amax(1).median()), 1e-12)
+    size = ordered[:, :2].nan_to_num(0, 0, 0).abs().amax(1)
+    least = max(ROUNDING * float(size.quantile(LOW)), 1e-12)
     ranges = (ordered[:, :1] - ordered[:, 1:]).clamp_min(least)  # of the two highest, the three highest, …
     gaps = ordered[:, 1:-1] - ordered[:, 2:]
     ends = torch.cat([gaps > MASKED * ranges[:, :-1], torch.ones_like(logits[:, :1]).bool()], 1)
@@ -258,6 +260,8 @@ class Best:
         short = shortfall(logits, self.y[rows], None if self.target is None else self.target[rows]).to(
             self.lowest.dtype
         )
+        if not bool(answered(logits).all()):  # of an image that is NaN itself, no answer says nothing
+            short[~x_adv.flatten(1).isfinite().all(1)] = torch.inf
         lowest = self.lowest.scatter_reduce(0, rows, short, "amin")
         better = (short < self.lowest[rows]) & (short == lowest[rows])
         self.x_adv[rows[better]] = x_adv[better]
