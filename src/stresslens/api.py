@@ -33,6 +33,7 @@ from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
+from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
 from stresslens.robustness import verification
@@ -275,7 +276,7 @@ def explain(
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     device = next(model.parameters(), torch.empty(0)).device
     x = split.floats(split.images[:]).to(device, torch.float32)
-    y = torch.as_tensor(predictions_of(model, split).scores.argmax(1)) if wanted is None else split.labels
+    y = split.labels if wanted is not None else torch.from_numpy(classes_to_explain(model, split))
     maps, checks = compute_maps(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
     quality = None if checks is None else checks.as_json()
     return Explanation(

@@ -42,7 +42,9 @@ def attack(
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
     target: Annotated[
         str | None,
-        typer.Option("--target", help="least_likely, random, or a class number.", show_default=False),
+        typer.Option(
+            "--target", help="least_likely, random, or a class by its name or number.", show_default=False
+        ),
     ] = None,
     success: Annotated[
         str, typer.Option("--success", help="untargeted, or target: only the target class counts.")
@@ -125,7 +127,8 @@ def attack(
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
     config = robustness_config(values)
-    gates.check_attacked(least, [0.0, *resolved_threat_model(config, Path.cwd()).radii])
+    threat = resolved_threat_model(config, Path.cwd())
+    gates.check_attacked(least, [0.0, *threat.radii], targeted=threat.targeted_success)
     found = attack_run.attack_run(RunFolder(run), config, base=Path.cwd(), trust=trust, device=device)
     write_reports_of(run)
     if as_json:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stresslens.core.class_names import alike
 from stresslens.core.data import Data, Split, cache_root
 from stresslens.core.errors import StresslensError
 from stresslens.core.files import read_json, write_json
@@ -233,8 +234,28 @@ def _constant(spans: NDArray[np.float32], names: list[str]) -> Finding:
     )
 
 
+def _names_alike(data: Data) -> Finding:
+    """Class names that differ only by case, blanks or Unicode form."""
+    groups, n = alike(data.classes), len(data.classes)
+    if not groups:
+        evidence = f"the names of {n} classes differ by more than case, blanks and Unicode form"
+        return Finding("class names", "no sign", "none", evidence, n)
+    return Finding(
+        "class names",
+        "sign",
+        "serious",
+        f"{sum(map(len, groups))} of {n} class names differ from another only by case, blanks or Unicode "
+        f"form: {'; '.join(' = '.join(map(repr, group)) for group in groups[:3])}",
+        n,
+        "merge the classes if they are one, or rename them",
+        tuple(" = ".join(map(repr, group)) for group in groups[:LISTED]),
+    )
+
+
 def _classes(data: Data) -> Iterator[Finding]:
-    """Class imbalance and tiny classes of the training images, and classes that a split lacks."""
+    """Names and sizes of the classes: names that look alike, class imbalance and tiny classes of
+    the training images, and classes that a split lacks."""
+    yield _names_alike(data)
     counts = data.train.labels.cpu().bincount(minlength=len(data.classes)).numpy()
     n, present = len(data.train), counts[counts > 0]
     ratio = present.max() / present.min()

@@ -17,6 +17,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import PluginValue
 from stresslens.config.threat_model import norm_of
+from stresslens.core.answers import answered
 from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
@@ -26,6 +27,7 @@ from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import Seconds
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
+from stresslens.evaluation.scores import logits_of
 from stresslens.metrics.intervals import Floats, wilson
 from stresslens.robustness.certificate_file import CertificateFile, CertifiedLevel
 
@@ -90,6 +92,7 @@ def certify(
             seed=seed,
             abstained=int(np.isnan(certified).sum()),
             largest_radius=limits[number],
+            no_answer=int((~answered(logits_of(model, split.select(index)))).sum()),
             curve=[_level(certified, radius) for radius in _curve_radii(certified, radii)],
             smoothed_accuracy=_share(certified >= 0),
             cost=Seconds(seconds=seconds),
