@@ -40,6 +40,14 @@ class Row:
     """The unit of the last digit of the accuracy."""
     score: str = ""
     """The kind of accuracy ("top-5"), if the table has several kinds for the same model."""
+    restarts: int | None = None
+    queries: int | None = None
+    named_norm: Norm | None = None
+    """The norm in the attack's own name ("PGD-L2"); `norm` is what the table says of the row."""
+    written: str = ""
+    """The accuracy as the table writes it, such as "52.1 ± 0.3"."""
+    broken: str = ""
+    """The share of broken images (the attack's success rate) beside it, as the table writes it."""
 
 
 @dataclass(frozen=True)
