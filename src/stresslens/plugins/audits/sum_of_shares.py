@@ -30,11 +30,11 @@ def sum_of_shares(table: Sequence[Row]) -> Finding:
     wrong = [(row, clean, rate) for row, clean, rate in known if not _adds_up(row, clean, *rate)]
     if not wrong:
         return no_sign(AUDIT, f"in {len(known)} rows accuracy and success rate add up", len(known))
-    row, clean, (rate, _) = wrong[0]
+    row, clean, (broken, _) = wrong[0]
     return sign(
         AUDIT,
         f"in {len(wrong)} of {len(known)} rows accuracy and success rate do not add up: "
-        f"{100 * clean.accuracy:.2f} % clean, {100 * row.accuracy:.2f} % left, {100 * rate:.2f} % broken",
+        f"{100 * clean.accuracy:.2f} % clean, {100 * row.accuracy:.2f} % left, {100 * broken:.2f} % broken",
         len(known),
         "Compute both from the same verdicts, over the same images, and say what the success rate is a "
         "share of.",
