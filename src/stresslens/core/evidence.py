@@ -104,6 +104,12 @@ class Trace:
     iterates to judge."""
     rising: int = 0
     """How many of the `followed` images had a best loss that still rose in the last iterates."""
+    judged: int = 0
+    """Images that were not broken and whose log-odds are known without attack and on the path."""
+    backwards: int = 0
+    """How many of the `judged` images had lower log-odds of the attack's goal at every iterate after
+    the first than without attack: its target was less likely, or without a target the true class was
+    more likely."""
     passes: int = 1
     """Forward passes that logits were averaged over; more than one for a random model."""
     may_be_flat: bool | None = None
