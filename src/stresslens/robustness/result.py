@@ -135,12 +135,12 @@ class AttackResult:
         )
 
     def table(self, model: str = "model") -> list[Row]:
-        """The accuracies without attack, in the worst case and under each individual attack, for
-        audits."""
+        """The accuracies without attack, under the whole protocol and under each individual attack,
+        for audits."""
         n, norm = self.result.n, self.result.norm
         rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm)]
         rows += [
-            Row(model, "worst case", level.eps, level.robust.value, n, norm) for level in self.result.curve
+            Row(model, "protocol", level.eps, level.robust.value, n, norm) for level in self.result.curve
         ]
         for attack in self.result.individual_attacks:
             if attack.target is None:
