@@ -21,6 +21,19 @@ def fresh_images(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Whether a call of the module runs the forward method of its class, and no hook but
+    `fresh_images`."""
+    return not (
+        module._forward_hooks
+        or any(hook is not fresh_images for hook in module._forward_pre_hooks.values())
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+        or nn.modules.module._has_any_global_hook()
+    )
+
+
 @contextmanager
 def on_fresh_images(model: nn.Module) -> Iterator[None]:
     """The model gets copies of its images inside the context (`fresh_images`)."""

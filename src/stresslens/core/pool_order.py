@@ -6,6 +6,8 @@ import itertools
 
 from torch import Tensor, nn
 
+from stresslens.core.inspection import is_plain
+
 
 class PooledFirst(nn.Sequential):
     """A Sequential that, called as a whole, pools before each ReLU instead of after it.
@@ -39,18 +41,6 @@ def _swaps(before: nn.Module | None, relu: nn.Module | None, pool: nn.MaxPool2d)
         and is_plain(relu)
         and is_plain(pool)
         and (not relu.inplace or (type(before) in (nn.Conv2d, nn.BatchNorm2d) and is_plain(before)))  # type: ignore[arg-type]
-    )
-
-
-def is_plain(module: nn.Module) -> bool:
-    """Whether a call of the module runs the forward method of its class, and no hook."""
-    return not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in vars(module)
-        or nn.modules.module._has_any_global_hook()
     )
 
 

@@ -6,12 +6,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.attack_base import apart
 from stresslens.core.draws import Draws, mix
+from stresslens.core.errors import ConfigError
 from stresslens.core.types import Count, Positive, Share
 
 BLOCK = 256
 """Noisy copies that pass through the model together. It is constant, so that an image's noise does
 not depend on other images."""
+TRIED, DIFFERENT = 8, 0.01
+"""Two passes over this many noisy copies must give logits that differ by less than this share of
+their range; rounding is much less."""
 
 
 def smoothing(
@@ -34,8 +39,10 @@ def smoothing(
     probability (Clopper & Pearson), which is wrong with probability at most `alpha` for each image.
     The certificate is for the smoothed model, not for the model itself. x (N, C, H, W), y (N,) →
     (N,): NaN where it abstains, -inf where the prediction is not y. The objective `noisy` trains
-    models for it.
+    models for it. The bound holds for votes that are independent of each other: raises ConfigError
+    for a model that is random, or whose logits of an image depend on the other images of the batch.
     """
+    _check_votes_are_independent(model, x, sigma, draws.seed)
     radii = torch.full((len(x),), torch.nan, dtype=torch.float64)
     for k, index in enumerate(draws.index.tolist()):
         predicted = int(_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0)).argmax())
@@ -46,6 +53,23 @@ def smoothing(
             if predicted != int(y[k]):
                 radii[k] = -torch.inf
     return radii
+
+
+def _check_votes_are_independent(model: nn.Module, x: Tensor, sigma: float, seed: int) -> None:
+    copies = next(_noisy(x[0], TRIED, sigma, seed))
+    with torch.no_grad():
+        together, again = model(copies.clone()), model(copies.clone())
+        alone = torch.cat([model(one.clone()) for one in copies.split(1)])
+    if bool((apart(together, again) > DIFFERENT).any()):
+        raise ConfigError(
+            "smoothing: the model is random, or remembers what it has seen: it gives other logits for the "
+            "same images; put it into evaluation mode"
+        )
+    if bool((apart(together, alone) > DIFFERENT).any()):
+        raise ConfigError(
+            "smoothing: an image's logits depend on the other images of the batch, as with batch norm that "
+            "uses the batch's statistics; the bound needs votes that are independent of each other"
+        )
 
 
 def lower_bound(votes: int, n: int, alpha: float) -> float:
