@@ -11,7 +11,6 @@ the map shows the image, not what the model has learned.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import BatchedModel, batched_mean_logits
+from stresslens.core.copies import copied, quick
 from stresslens.core.draws import Draws
-from stresslens.core.layers import quick
 from stresslens.core.maps import Maps, spans
 from stresslens.core.types import Estimate
 from stresslens.explanation.map_file import Quality
@@ -75,7 +74,7 @@ def map_quality(
     filler = torch.full_like(x, 0.5) if filler is None else filler
     values = maps.values.to(x.device)
     order = values.flatten(1).argsort(1, descending=True)
-    fast = quick(model)
+    fast = quick(model, x)
     deletion, insertion = (_area(fast, x, y, order, filler, insert=insert) for insert in (False, True))
     random = [draws.fork(k).uniform(order.shape[1]).to(x.device).argsort(1) for k in range(ORDERS)]
     random_deletion, random_insertion = (
@@ -184,7 +183,7 @@ def _sensitivity(
 def _shuffled(model: nn.Module) -> nn.Module:
     """A copy of the model with the entries of every parameter shuffled. The weights keep their
     sizes, and what was learned is lost."""
-    other = copy.deepcopy(model)
+    other = copied(model)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in other.parameters():
