@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -197,20 +198,15 @@ def wrong_maps(untrained: nn.Module, side: int) -> dict[str, Explainer]:
 
 
 def right_maps() -> dict[str, Explainer]:
+    def integrated(**options: Any) -> Explainer:
+        return lambda model, x, y, draws: integrated_gradients(model, x, y, None, **options)
+
     return {
         "exact, from black": lambda model, x, y, draws: exact(model, x, y),
-        "integrated gradients, from black": lambda model, x, y, draws: integrated_gradients(
-            model, x, y, None
-        ),
-        "integrated gradients, from grey": lambda model, x, y, draws: integrated_gradients(
-            model, x, y, None, start=0.5
-        ),
-        "integrated gradients, from blur": lambda model, x, y, draws: integrated_gradients(
-            model, x, y, None, start="blur"
-        ),
-        "integrated gradients, probability": lambda model, x, y, draws: integrated_gradients(
-            model, x, y, None, of="probability"
-        ),
+        "integrated gradients, from black": integrated(),
+        "integrated gradients, from grey": integrated(start=0.5),
+        "integrated gradients, from blur": integrated(start="blur"),
+        "integrated gradients, probability": integrated(of="probability"),
         "gradient × image": lambda model, x, y, draws: saliency(model, x, y, times="image"),
         "occlusion, 1 pixel": lambda model, x, y, draws: occlusion(model, x, y, None, size=1, of="logit"),
     }
@@ -226,6 +222,37 @@ def other_maps() -> dict[str, Explainer]:
     }
 
 
+def checked(model: nn.Module, untrained: nn.Module, x: Tensor) -> Iterator[tuple[str, str, list[int] | None]]:
+    """The group and title of each map of images x, and the numbers of the checks that it fails; None
+    if the model has no such map."""
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    draws = Draws(0, torch.arange(len(x)))
+    with attacked(model):
+        squares = CoveredSquares(model, x, y, draws)
+        groups = {"right": right_maps(), "wrong": wrong_maps(untrained, x.shape[2]), "other": other_maps()}
+        for group, explainers in groups.items():
+            for title, explainer in explainers.items():
+                try:
+                    maps = explainer(model, x, y, Draws(0, draws.index))
+                except sl.ConfigError:
+                    yield group, title, None
+                    continue
+                failed = map_quality(maps, explainer, model, x, y, draws, squares).failed
+                numbers = [k for k, words in enumerate(FOUND, 1) if any(words in text for text in failed)]
+                assert len(numbers) == len(failed), failed
+                yield group, title, numbers
+
+
+def print_table(group: str, names: list[str], rows: dict[str, list[list[int] | None]]) -> None:
+    print(f"\n| {group} | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    for title, cells in rows.items():
+        texts = ["n/a" if cell is None else ", ".join(map(str, cell)) or "–" for cell in cells]
+        print(f"| {title} | " + " | ".join(texts) + " |")
+    each = [cell for cells in rows.values() for cell in cells if cell is not None]
+    print(f"\n{group}: {sum(not cell for cell in each)} of {len(each)} pass")
+
+
 def main() -> None:
     warnings.filterwarnings("ignore")
     name = sys.argv[1] if len(sys.argv) > 1 else "digits"
@@ -236,44 +263,15 @@ def main() -> None:
     train, test = (split.floats(split.images[:]) for split in (data.train, data.test))
     models = {key: fitted(model, train, data.train.labels) for key, model in networks(train.shape[2]).items()}
     untrained = networks(train.shape[2])
-    x = test[:count]
-    rows: dict[str, dict[str, list[int]]] = {}
-    groups: list[tuple[str, list[str]]] = []
+    tables: dict[str, dict[str, list[list[int] | None]]] = {}
     for key, model in models.items():
         with torch.no_grad():
-            y = model(x).argmax(1)
-            accuracy = float((model(test).argmax(1) == data.test.labels).float().mean())
-        print(f"{key}: test accuracy {100 * accuracy:.1f} %")
-        draws = Draws(0, torch.arange(count))
-        groups = []
-        with attacked(model):
-            squares = CoveredSquares(model, x, y, draws)
-            wrong = wrong_maps(untrained[key].eval(), x.shape[2])
-            for group, explainers in (("right", right_maps()), ("wrong", wrong), ("other", other_maps())):
-                groups.append((group, list(explainers)))
-                for title, explainer in explainers.items():
-                    with torch.no_grad():
-                        try:
-                            maps = explainer(model, x, y, Draws(0, draws.index))
-                        except sl.ConfigError:
-                            continue
-                        found = map_quality(maps, explainer, model, x, y, draws, squares)
-                    numbers = [
-                        k + 1 for k, words in enumerate(FOUND) if any(words in f for f in found.failed)
-                    ]
-                    assert len(numbers) == len(found.failed), found.failed
-                    rows.setdefault(title, {})[key] = numbers
-    for group, titles in groups:
-        print(f"\n| {group} | " + " | ".join(models) + " |\n|---|" + "---|" * len(models))
-        for title in titles:
-            cells = (rows[title].get(key) for key in models)
-            print(
-                f"| {title} | "
-                + " | ".join("n/a" if c is None else ", ".join(map(str, c)) for c in cells)
-                + " |"
-            )
-        passed = sum(not cell for title in titles for cell in rows[title].values())
-        print(f"\n{passed} of {sum(len(rows[title]) for title in titles)} pass")
+            right = int((model(test).argmax(1) == data.test.labels).sum())
+        print(f"{key}: {right} of {len(test)} test images right")
+        for group, title, numbers in checked(model, untrained[key].eval(), test[:count]):
+            tables.setdefault(group, {}).setdefault(title, []).append(numbers)
+    for group, rows in tables.items():
+        print_table(group, list(models), rows)
 
 
 if __name__ == "__main__":

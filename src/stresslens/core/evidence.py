@@ -58,6 +58,9 @@ class Curve:
     """The number of images that the attack was given."""
     reported: float | None = None
     """The model's clean accuracy on the same images, from its own record."""
+    no_answer: NDArray[np.bool_] | None = None
+    """(n,) images whose scores are not finite (`core.answers`): without attack, or of the
+    adversarial image of the minimal radius. None if it is not known."""
 
     def robust(self, eps: float) -> NDArray[np.bool_]:
         """(n,) which images are classified correctly at every radius up to `eps`."""
@@ -82,6 +85,8 @@ class Trace:
     silent: int = 0
     """Images for which an iterate inside ball and box fooled the model, but not the returned
     image."""
+    no_answer: int = 0
+    """Images that count as broken because the model's scores are not finite (`core.answers`)."""
     zero_at_start: int = 0
     """Images whose gradient was exactly zero at the first iterate."""
     zero_on_path: int = 0
