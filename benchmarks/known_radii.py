@@ -57,7 +57,9 @@ def images(seed: int, n: int = N, side: int = SIDE) -> Tensor:
 
 def normals(count: int, seed: int, side: int = SIDE) -> Tensor:
     """(count, D) unit vectors, float64."""
-    drawn = torch.randn(count, side * side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    drawn = torch.randn(
+        count, side * side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return nn.functional.normalize(drawn)
 
 
@@ -72,7 +74,9 @@ def to_plane(x: Tensor, slope: Tensor, gap: Tensor, norm: Norm) -> Tensor:
         steep, order = steep.sort(1, descending=True)
         room = room.gather(1, order)
         gained = (steep * room).cumsum(1)
-        moved = ((gap[:, None] - (gained - steep * room)).clamp_min(0) / steep.clamp_min(1e-300)).minimum(room)
+        moved = ((gap[:, None] - (gained - steep * room)).clamp_min(0) / steep.clamp_min(1e-300)).minimum(
+            room
+        )
         size = moved.sum(1)
     else:
         wish = torch.ones_like(steep) if norm == "linf" else steep
@@ -240,7 +244,10 @@ class Rotations(nn.Module):
     def __init__(self, layers: int, seed: int, side: int = SIDE) -> None:
         super().__init__()
         random, d = torch.Generator().manual_seed(seed), side * side
-        turns = [torch.linalg.qr(torch.randn(d, d, generator=random, dtype=torch.float64))[0] for _ in range(layers)]
+        turns = [
+            torch.linalg.qr(torch.randn(d, d, generator=random, dtype=torch.float64))[0]
+            for _ in range(layers)
+        ]
         back = torch.linalg.multi_dot([*turns, torch.eye(d, dtype=torch.float64)]).T
         self.turns = nn.ParameterList(turn.float() for turn in (*turns[::-1], back))
 
@@ -282,13 +289,18 @@ def linear(n: int = N) -> Case:
 
     def smallest(norm: Norm) -> Tensor:
         gaps = scores.gather(1, y[:, None]) - scores
-        ways = [to_plane(flat, weight[k] - weight[y], gaps[:, k], norm).masked_fill(y == k, math.inf) for k in range(5)]
+        ways = [
+            to_plane(flat, weight[k] - weight[y], gaps[:, k], norm).masked_fill(y == k, math.inf)
+            for k in range(5)
+        ]
         return torch.stack(ways).amin(0)
 
     return Case("linear, 5 classes", model, x, y, smallest)
 
 
-def _planes(name: str, wrap: Callable[[nn.Module], nn.Module], gains: tuple[float, ...], n: int, seed: int) -> Case:
+def _planes(
+    name: str, wrap: Callable[[nn.Module], nn.Module], gains: tuple[float, ...], n: int, seed: int
+) -> Case:
     x, normal = images(seed, n), normals(len(gains), 10 + seed)
     flat = x.flatten(1).double()
     offset = (flat @ normal.T).quantile(0.9, dim=0)
@@ -312,7 +324,9 @@ def unequal_planes(n: int = N) -> Case:
 
 
 def deep_planes(n: int = N) -> Case:
-    return _planes("the same behind 6 layers", lambda planes: nn.Sequential(Rotations(6, 5), planes), GAINS, n, 2)
+    return _planes(
+        "the same behind 6 layers", lambda planes: nn.Sequential(Rotations(6, 5), planes), GAINS, n, 2
+    )
 
 
 def _one_plane(name: str, make: Callable[[Tensor, float], nn.Module], n: int, seed: int) -> Case:
@@ -342,7 +356,9 @@ def deep_plane(n: int = N) -> Case:
 def _sphere(name: str, wrap: Callable[[nn.Module], nn.Module], n: int, seed: int, *, inside: bool) -> Case:
     x = images(seed, n)
     flat = x.flatten(1).double()
-    centre = 0.3 + 0.4 * torch.rand(flat.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    centre = 0.3 + 0.4 * torch.rand(
+        flat.shape[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     distance = (flat - centre).norm(dim=1)
     radius = float(distance.max() + 0.05 if inside else distance.min() - 0.05)
     y = torch.full((n,), int(inside))
@@ -377,10 +393,7 @@ def _centroids(name: str, each: int, classes: int, n: int, seed: int) -> Case:
         for own in y:
             rivals = centres[of == own]
             regions.append(
-                [
-                    (2 * (c - rivals), (c.square().sum() - rivals.square().sum(1)))
-                    for c in centres[of != own]
-                ]
+                [(2 * (c - rivals), (c.square().sum() - rivals.square().sum(1))) for c in centres[of != own]]
             )
         return to_any(flat, regions, norm)
 
