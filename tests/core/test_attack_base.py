@@ -195,7 +195,9 @@ def test_an_image_without_an_answer_is_the_best() -> None:
         assert best.x_adv.flatten().tolist() == kept
 
 
-def masked_by(value: float, *, classes: int = 4, masked: int = 1, noise: float = 0.3) -> tuple[Tensor, Tensor]:
+def masked_by(
+    value: float, *, classes: int = 4, masked: int = 1, noise: float = 0.3
+) -> tuple[Tensor, Tensor]:
     """Logits of 32 images in two passes, the last `masked` classes masked."""
     generator = torch.Generator().manual_seed(0)
     first = 3 * torch.randn(32, classes, generator=generator)

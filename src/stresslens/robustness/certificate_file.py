@@ -23,6 +23,8 @@ class CertificateFile(JsonFile):
     certificate, `smoothed_accuracy` the share of images that the certificate classifies correctly.
     `no_answer` counts the images for which the model itself has no answer (`core.answers`)."""
 
+    LATER_KEYS = frozenset({"no_answer"})
+
     format: Literal[1] = 1
     fingerprint: str = ""
     certificate: str

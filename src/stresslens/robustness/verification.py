@@ -61,9 +61,7 @@ class Verification:
 def read_adversarials(path: Path) -> dict[str, Any]:
     """The arrays of an npz file, by the keys of `NAMES`. Raises UnreadableRun, and ConfigError if
     it holds no adversarial images."""
-    arrays = read_arrays(path, f"there is no {path}")
-    if "smallest" in arrays and "rows" in arrays:
-        arrays = attacked_images(arrays)
+    arrays = attacked_images(read_arrays(path, f"there is no {path}"))
     named = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
     if "adversarials" not in named:
         names = ", ".join(NAMES["adversarials"])
@@ -90,8 +88,8 @@ def verify(
     `eps` is one radius, or one for each image. `n_requested` is the number of images that the
     attack was given (default m), `claimed` the published robust accuracy. The criterion: an image
     is broken if its adversarial image is inside ball and box and the model, in float32 and
-    evaluation mode, does not predict the label; no answer (`core.answers`) is a wrong one. Raises
-    ConfigError and DataError for wrong arguments.
+    evaluation mode, does not predict the label. Raises ConfigError and DataError for wrong
+    arguments.
     """
     originals = check_inputs(model, images, labels)
     candidates, as_bytes = _candidates(adversarials, (len(originals), *originals.shape))
@@ -226,10 +224,8 @@ def _recount(
     in_box = finite & (safe >= 0).flatten(1).all(1) & (safe <= 1).flatten(1).all(1)
     inside = finite & in_box & ball.holds(safe, x)
     broken = right & fooled & inside
-    size, radius = (
-        ball.size(safe.double() - x.double()),
-        torch.as_tensor(ball.eps, dtype=torch.float64, device=x.device),
-    )
+    size = ball.size(safe.double() - x.double())
+    radius = torch.as_tensor(ball.eps, dtype=torch.float64, device=x.device)
     robust = wilson(int((right & ~broken).sum()), len(x))
     given = int(listed.sum())
     counts = {
@@ -242,8 +238,7 @@ def _recount(
         "outside the ball": int((in_box & ~inside).sum()),
         "fooled outside": int((right & fooled & ~inside).sum()),
         "largest": float((size - radius).max()),
-        "clean without answer": int((~answered(clean)).sum()),
-        "broken without answer": int((broken & ~answered(logits)).sum()),
+        "no answer": int((~answered(clean) | (broken & ~answered(logits))).sum()),
         "claimed": claimed,
         "robust": robust,
     }
@@ -343,6 +338,13 @@ def _findings(counts: Mapping[str, Any]) -> list[Finding]:
             "Attack them again.",
         ),
         _finding(
+            "no answer",
+            m,
+            counts["no answer"] > 0,
+            f"{counts['no answer']} of {images} images count as wrong because scores are not finite (NaN)",
+            "Find where the forward pass leaves the numbers.",
+        ),
+        _finding(
             "box",
             m,
             counts["outside the box"] > 0,
@@ -369,18 +371,6 @@ def _findings(counts: Mapping[str, Any]) -> list[Finding]:
             "minor",
         ),
     ]
-    clean, broken = counts["clean without answer"], counts["broken without answer"]
-    findings.append(
-        _finding(
-            "no answer",
-            m,
-            clean + broken > 0,
-            f"the model's scores are not finite (NaN or infinity) for {clean} of {images} originals, and for "
-            f"{broken} adversarial images that count as breaking theirs",
-            "No answer counts as wrong. Find where the forward pass leaves the numbers.",
-            "serious" if clean + broken >= max(2, 0.01 * images) else "minor",
-        )
-    )
     if counts["bytes"]:
         evidence = (
             f"the images are stored in 8 bits, which moves a pixel by up to {EIGHT_BIT / 2:.4f}: "
