@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from stresslens.core.answers import predicted
 from stresslens.core.copies import copied, uncompiled
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import fresh_images
@@ -69,7 +70,7 @@ def interval(
         low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
     _check_bounds(model, layers, x, y, low)
     with torch.no_grad():
-        correct = model(x.clone()).argmax(1) == y
+        correct = predicted(model(x.clone())) == y
     return torch.where(proven_at_zero, low, torch.where(correct, torch.nan, -torch.inf)).cpu()
 
 
