@@ -53,6 +53,8 @@ class AttackCompute:
             return self.tuned(model, x, precision)
         except ConfigError as error:
             use_as_it_is(model, error)
+        except Exception:  # the model takes no gradient; attacks without one may still work
+            pass
         return BatchedModel(model, batch=self.batch, passes=self.passes, dtype=_dtype(model))
 
     def tuned(self, model: nn.Module, x: Tensor, precision: str | None = None) -> BatchedModel:
