@@ -29,7 +29,7 @@ from stresslens.core.ball import Norm
 from stresslens.metrics.intervals import wilson
 
 SIDE = 8
-N = 120
+N = 60
 MARGIN = 1.05
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 PROTOCOLS = ("fast", "standard")
@@ -332,13 +332,14 @@ def deep_planes(n: int = N) -> Case:
 def _one_plane(name: str, make: Callable[[Tensor, float], nn.Module], n: int, seed: int) -> Case:
     x, normal = images(seed, n), normals(1, 10 + seed)[0]
     flat = x.flatten(1).double()
-    heights = flat @ normal - float((flat @ normal).median())
+    offset = float((flat @ normal).quantile(0.5))
+    heights = flat @ normal - offset
     y = (heights > 0).long()
 
     def smallest(norm: Norm) -> Tensor:
         return to_plane(flat, torch.where(heights > 0, -1.0, 1.0)[:, None] * normal, heights.abs(), norm)
 
-    return Case(name, make(normal, float((flat @ normal).median())), x, y, smallest)
+    return Case(name, make(normal, offset), x, y, smallest)
 
 
 def dead_relu(n: int = N) -> Case:

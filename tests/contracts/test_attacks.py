@@ -135,9 +135,7 @@ def test_a_target_is_driven_at(name: str, norm: Norm) -> None:
     x_adv = run(name, model, x, y, Ball(norm, 10 * RADII[norm]), target=target)
     after = answers(model, x_adv)
     assert margins(after, target).mean() > margins(z, target).mean()
-    if (
-        name not in ("noise", "square", "carlini_wagner") and norm != "l1"
-    ):  # with more steps than these few
+    if name not in ("noise", "square", "carlini_wagner") and norm != "l1":  # with more steps than these few
         assert (after.argmax(1) == target).float().mean() > 0.9
 
 

@@ -204,7 +204,9 @@ def test_gradient_steps_find_the_highest_point_of_a_round_hill(norm: Norm) -> No
     for index in range(400):
         z = ball.project(ball.gradient_step(top - z, z, 0.5 * 0.97**index), x)
     if norm == "linf":  # the highest point is not the nearest to the top in one way only
-        assert torch.allclose((top - z).flatten(1).norm(dim=1), (top - best).flatten(1).norm(dim=1), atol=1e-4)
+        assert torch.allclose(
+            (top - z).flatten(1).norm(dim=1), (top - best).flatten(1).norm(dim=1), atol=1e-4
+        )
     else:
         assert torch.allclose(z, best, atol=1e-4)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core.attack_base import attacked, unwatched
-from stresslens.core.ball import Ball, Norm
+from stresslens.core.ball import ABSOLUTE, Ball, Norm
 from stresslens.core.draws import Draws
 from stresslens.plugins.attacks.linear_regions import CELLS, _Chains, _random_point
 
@@ -83,7 +83,7 @@ def test_a_maximum_of_planes_is_solved_exactly(norm: Norm) -> None:
     smallest = model.smallest(x, norm)
     attack = {"linear_regions": {"starts": 256}}
     within = run(attack, model, x, Ball(norm, 1.001 * smallest))
-    short = run(attack, model, x, Ball(norm, 0.999 * smallest))
+    short = run(attack, model, x, Ball(norm, (0.999 * smallest - 2 * ABSOLUTE).clamp_min(0)))
     assert (model(within).argmax(1) == 1).all()
     assert (model(short).argmax(1) == 0).all()
 
