@@ -1,6 +1,6 @@
 """Do the protocols break what can be broken? Models whose smallest radii are known, attacked.
 
-    python benchmarks/known_radii.py               # the table of docs/results.md; about N minutes on one core
+    python benchmarks/known_radii.py               # the table of docs/results.md; 20 minutes, most for Square
     python benchmarks/known_radii.py fast l1       # one protocol, one norm
     python benchmarks/known_radii.py radial        # the models whose name contains the word
 

@@ -50,10 +50,10 @@ def test_planes_of_unequal_gain_are_serious(norm: Norm, radius: float, protocol:
 
 @pytest.mark.parametrize(("norm", "radius"), [("linf", 0.05), ("l2", 0.25), ("l1", 0.8)])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_small_network_is_no_sign(norm: Norm, radius: float, seed: int) -> None:
+def test_a_small_network_is_not_serious(norm: Norm, radius: float, seed: int) -> None:
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Flatten(), nn.Linear(36, 24), nn.ReLU(), nn.Linear(24, 4)).eval()
-    assert found(net, norm, radius, GRADIENTS).status == "no sign"
+    assert found(net, norm, radius, GRADIENTS).severity != "serious"
 
 
 def test_a_protocol_without_gradients_is_not_checked() -> None:

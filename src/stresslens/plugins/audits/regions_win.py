@@ -21,7 +21,7 @@ def regions_win(probe: Probe, *, starts: Count = 32, chains: Count = 8) -> Findi
     `linear_regions` (Croce, Rauber & Hein 2020) is run on the images that all other attacks of the
     protocol leave; then, on what it breaks, APGD on the margins of all classes. What APGD breaks is
     not counted: for these images the protocol lacks steps or targets, but gradients are useful. A
-    sign from two images on, serious from three images and 3 %. It is a sign even where the protocol
+    sign from two images on, serious from four images and 4 %. It is a sign even where the protocol
     has `linear_regions` itself: a boundary that only random points find may have been missed
     elsewhere.
     """
@@ -49,6 +49,6 @@ def regions_win(probe: Probe, *, starts: Count = 32, chains: Count = 8) -> Findi
         "More attacks find more: gradients near the images lead away from the nearest boundary, or are zero. "
         "Attack with the protocol standard, or with more starts (linear_regions: {starts: 1000}), until no "
         "more images fall; where they go on falling, the robust accuracy is an upper bound only.",
-        serious=len(images) >= max(3, 0.03 * n),
+        serious=len(images) >= max(4, 0.04 * n),
         items=[f"image {listed(images)}"],
     )
