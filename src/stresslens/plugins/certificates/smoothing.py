@@ -41,12 +41,12 @@ def smoothing(
     """
     radii = torch.full((len(x),), torch.nan, dtype=torch.float64)
     for k, index in enumerate(draws.index.tolist()):
-        predicted = int(_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0)).argmax())
-        votes = int(_votes(model, x[k], n, sigma, mix(draws.seed, index, 1))[predicted])
+        chosen = int(_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0)).argmax())
+        votes = int(_votes(model, x[k], n, sigma, mix(draws.seed, index, 1))[chosen])
         probability = lower_bound(votes, n, alpha)
         if probability > 0.5:
             radii[k] = sigma * torch.special.ndtri(torch.tensor(probability, dtype=torch.float64))
-            if predicted != int(y[k]):
+            if chosen != int(y[k]):
                 radii[k] = -torch.inf
     return radii
 
