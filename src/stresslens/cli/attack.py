@@ -99,7 +99,8 @@ def attack(
     its report.
     """
     from stresslens.cli import gates
-    from stresslens.cli.terminal import print_json, print_robustness
+    from stresslens.cli.robustness_tables import print_certificate, print_robustness
+    from stresslens.cli.terminal import print_json
     from stresslens.config.threat_model import resolved_threat_model
     from stresslens.config.yaml_source import parse_value
     from stresslens.core.run_folder import RunFolder
@@ -132,7 +133,10 @@ def attack(
     found = attack_run.attack_run(RunFolder(run), config, base=Path.cwd(), trust=trust, device=device)
     write_reports_of(run)
     if as_json:
-        print_json({"run": str(run), **found.facts})
+        certified = [each.as_json() for each in found.certificates]
+        print_json({"run": str(run), **found.facts, "certificates": certified})
     else:
         print_robustness(found.result, str(run))
+        for each in found.certificates:
+            print_certificate(each)
     gates.check_robust(least, str(run), found)

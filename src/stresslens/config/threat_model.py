@@ -197,7 +197,9 @@ def _certificate_problems(
     for index, value in enumerate(certificates):
         at = (*path, index)
         try:
-            norm_of(value, registry.resolve("certificates", value, path=at, base=base))
+            certificate = registry.resolve("certificates", value, path=at, base=base)
+            norm_of(value, certificate)
+            registry.answer_beside(certificate, "largest_radius")
         except Problems as error:
             yield from error.problems
         except ConfigError as error:

@@ -50,7 +50,11 @@ class Penalty(OrderedJsonFile):
 
 class TrainingRecord(OrderedJsonFile):
     """How the model was trained or fitted, in seconds and bytes; `images` is the number of images
-    that an estimator was fitted on, `penalties` are those that a linear probe tried."""
+    that an estimator was fitted on, `penalties` are those that a linear probe tried.
+
+    `peak_memory` is of the run's tensors on a GPU, or else of the whole process, in which earlier runs
+    may have left memory behind: `memory_of` says which.
+    """
 
     epochs: int | None = None
     chosen_epoch: int | None = None
@@ -61,6 +65,7 @@ class TrainingRecord(OrderedJsonFile):
     stopped: str = ""
     select: str = ""
     peak_memory: int | None = None
+    memory_of: Literal["process", "tensors"] = "process"
     penalties: list[Penalty] = []
 
 

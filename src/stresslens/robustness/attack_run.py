@@ -120,6 +120,7 @@ def attack_stage(
                 f"certifying {folder.path.parent.name} {folder.path.name}", done, total
             ),
         )
+        robust = replace(robust, certificates=certified)
         record.count_reads(
             "certificates", [certificate.fingerprint for certificate in certified], config.split
         )

@@ -21,7 +21,9 @@ class CertifiedLevel(JsonFile):
 class CertificateFile(JsonFile):
     """certificates/<name>-<8 hex>/result.json. `abstained` is the number of images without a
     certificate, `smoothed_accuracy` the share of images that the certificate classifies correctly.
-    `no_answer` counts the images for which the model itself has no answer (`core.answers`)."""
+    `no_answer` counts the images for which the model itself has no answer (`core.answers`).
+    Beyond `largest_radius` no image can be certified with these options, whatever the model; None if
+    the certificate does not say."""
 
     LATER_KEYS = frozenset({"no_answer"})
 
@@ -36,5 +38,6 @@ class CertificateFile(JsonFile):
     abstained: int = 0
     no_answer: int = 0
     curve: Sequence[CertifiedLevel] = ()
+    largest_radius: float | None = None
     smoothed_accuracy: Figure | None = None
     cost: Seconds = Seconds()

@@ -23,6 +23,7 @@ from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import VerdictModel, batched_logits
 from stresslens.robustness.autotune import AttackCompute
+from stresslens.robustness.certificate_file import CertificateFile
 from stresslens.robustness.radius_search import ImageChunk
 from stresslens.robustness.result_file import (
     AttackCost,
@@ -49,11 +50,12 @@ class AttackResult:
     images: rows (their positions in the arrays above), adversarials (m, C, H, W),
     adversarial_prediction, adversarial_confidence, size (norm of the perturbation). ladder
     (individual attacks, radii, C, H, W) holds the first image as each individual attack returned
-    it.
+    it. `certificates` are those that the attack of a run asked for.
     """
 
     arrays: Mapping[str, np.ndarray]
     result: ResultFile
+    certificates: Sequence[CertificateFile] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -133,12 +135,12 @@ class AttackResult:
         )
 
     def table(self, model: str = "model") -> list[Row]:
-        """The accuracies without attack, in the worst case and under each individual attack, for
-        audits."""
+        """The accuracies without attack, under the whole protocol and under each individual attack,
+        for audits."""
         n, norm = self.result.n, self.result.norm
         rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm)]
         rows += [
-            Row(model, "worst case", level.eps, level.robust.value, n, norm) for level in self.result.curve
+            Row(model, "protocol", level.eps, level.robust.value, n, norm) for level in self.result.curve
         ]
         for attack in self.result.individual_attacks:
             if attack.target is None:
