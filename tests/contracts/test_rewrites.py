@@ -20,7 +20,7 @@ from stresslens.core.copies import check_copy, copied, departure, fast_copy, qui
 from stresslens.core.data import Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.errors import ConfigError, Notice, StresslensError
-from stresslens.core.inspection import evaluating
+from stresslens.core.inspection import evaluating, to_evaluation_mode
 from stresslens.core.layers import Normalize, with_input_layers
 from stresslens.core.pool_order import PooledFirst, pool_first
 from stresslens.plugins.certificates.interval import interval
@@ -47,6 +47,12 @@ def images(n: int = 6, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def dtype_of(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters()), torch.float32)
+
+
+def evaluated(name: str) -> nn.Module:
+    model = build(name)
+    to_evaluation_mode(model)
+    return model
 
 
 def data(n: int = 36) -> Data:
@@ -137,20 +143,19 @@ STEPS: dict[str, Step] = {
 @every
 @pytest.mark.parametrize("step", STEPS)
 def test_a_rewritten_module_computes_the_same_or_is_refused(name: str, step: str) -> None:
-    model = build(name).eval()
+    model = evaluated(name)
     x = images(dtype=dtype_of(model))
-    expected = responses(build(name).eval(), x)
+    expected = responses(evaluated(name), x)
     before = state(model)
     with with_notices():
         try:
             changed = STEPS[step](model, x)
         except ConfigError:
             changed = model
-        changed.eval()
+        to_evaluation_mode(changed)
         found = responses(changed, x)
         gradients_of_input = [_of_input(each) for each in (expected, found)]
         assert not departure(*gradients_of_input)
-    model.eval()
     assert same(before, state(model))
     assert not departure(expected, responses(model, x))
 
@@ -173,7 +178,7 @@ def test_the_steps_are_in_use_where_they_are_safe() -> None:
         "dropout",
     ):
         for memory_format in (torch.contiguous_format, torch.channels_last):
-            copy = fast_copy(build(name).eval(), x, memory_format=memory_format)
+            copy = fast_copy(evaluated(name), x, memory_format=memory_format)
             assert any(isinstance(module, PooledFirst) for module in copy.modules())
 
 
@@ -195,7 +200,7 @@ def test_a_copy_that_is_another_function_is_refused_by_name(name: str, refused: 
 
 @pytest.mark.parametrize("name", ["view", "as_strided", "asks for the memory layout"])
 def test_another_memory_layout_is_noticed(name: str) -> None:
-    model, x = build(name).eval(), images()
+    model, x = evaluated(name), images()
     with pytest.raises(ConfigError, match="does not compute the same"):
         _channels_last(model, x)
     with pytest.warns(Notice, match="used as it is"):
@@ -251,7 +256,7 @@ CERTIFIED = {
 
 @every
 def test_an_interval_radius_holds_or_the_module_is_refused(name: str) -> None:
-    model = build(name).eval()
+    model = evaluated(name)
     x = images(8, dtype_of(model))
     before = state(model)
     with attacked(model):
@@ -332,7 +337,7 @@ def test_a_linear_probe_refuses_logits_that_another_step_makes() -> None:
 
 
 def plain_logits(name: str, x: Tensor) -> Tensor:
-    model = build(name).eval()
+    model = evaluated(name)
     with torch.no_grad():
         return torch.cat([model(one.clone().to(dtype_of(model))) for one in x.split(len(x))]).float()
 
@@ -390,7 +395,7 @@ def test_a_module_is_trained_or_refused_in_words(name: str, tmp_path: Path) -> N
 @pytest.mark.slow
 @every
 def test_a_module_is_explained_and_checked_or_refused_in_words(name: str) -> None:
-    model, x = build(name).eval(), images(4)
+    model, x = evaluated(name), images(4)
     before, pixels = state(model), x.clone()
     with with_notices():
         for explainer in ({"occlusion": {"size": 3, "stride": 2}}, "saliency"):
