@@ -123,9 +123,8 @@ class Trace:
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
-        if self.may_be_flat is None:
-            del values["may_be_flat"]
-        return values
+        absent = {"may_be_flat": None, "no_answer": 0}
+        return {key: value for key, value in values.items() if key not in absent or value != absent[key]}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Trace:
