@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from awkward_modules import AWKWARD, CLASSES, SHAPE, build
+from awkward_modules import AWKWARD, CLASSES, SHAPE, OwnSequential, build
 from torch import Tensor, nn
 
 import stresslens as sl
@@ -404,3 +404,82 @@ def test_a_module_is_explained_and_checked_or_refused_in_words(name: str) -> Non
     assert torch.equal(x, pixels)
     if name not in ("buffers", "plain tensors"):
         assert same(before, state(model))
+
+
+@pytest.mark.parametrize("name", ["input scaled in place", "input scaled through data", "input clamped"])
+def test_training_in_place_does_not_wear_the_training_images_out(name: str, tmp_path: Path) -> None:
+    """Every epoch of one batch sees the same images as a net does that copies them first."""
+
+    class Copies(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = build(name)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.net(x.clone())
+            return out
+
+    options: dict[str, Any] = {"epochs": 6, "batch_size": "full", "lr": 0.05, "precision": "float32"}
+    split = data()
+    before = split.train.images.clone()
+    trained = [
+        sl.train(net, split, out=tmp_path, name=kind, memory_format="contiguous", threads=1, **options)
+        for kind, net in (("itself", build(name)), ("copies", Copies()))
+    ]
+    first, second = (list(run.model().get_submodule("net").parameters()) for run in trained)
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert torch.equal(split.train.images, before)
+
+
+@pytest.mark.parametrize("name", ["input scaled in place", "input written in a corner"])
+def test_corruptions_and_certificates_judge_the_right_images(name: str, tmp_path: Path) -> None:
+    from stresslens.robustness.certify import certify
+    from stresslens.robustness.corrupt import corrupt
+
+    split = data().train
+    images_before = split.images.clone()
+    accuracy = float((plain_logits(name, split.images.float()).argmax(1) == split.labels).double().mean())
+    result = corrupt(tmp_path / "c", build(name), split, ["brightness"], source="a", base=tmp_path)
+    assert result.clean.value == pytest.approx(accuracy)
+    certify(tmp_path, build(name), split, [{"smoothing": {"n": 20, "n0": 5}}], source="a", base=tmp_path)
+    assert torch.equal(split.images, images_before)
+
+
+@pytest.mark.parametrize("name", ["view", "as_strided", "scatter", "asks for the memory layout"])
+def test_a_configuration_in_which_a_net_computes_something_else_is_not_chosen(name: str) -> None:
+    from stresslens.core.devices import ComputeConfig, measure_compute
+
+    def step(model: nn.Module, way: ComputeConfig) -> None:
+        x = images(8).to(dtype=way.dtype, memory_format=way.layout)
+        with way.autocast():
+            model(x).float().logsumexp(1).sum().backward()
+
+    plain, last = (ComputeConfig("cpu", "float32", 1, each) for each in ("contiguous", "channels_last"))
+    half = ComputeConfig("cpu", "bfloat16", 1, "contiguous")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stresslens.core.devices.SMALL_STEP", 0.0)
+        tried = measure_compute(build(name), step, [plain, last, half], images(4))
+    assert plain in tried
+    assert (last in tried) == (name == "scatter")
+    assert (half in tried) == (name != "scatter")
+
+
+@pytest.mark.parametrize("name", ["relu subclass", "hook", "forward", "Sequential subclass"])
+def test_gradients_by_hand_are_for_plain_layers_only(name: str) -> None:
+    from stresslens.plugins.objectives.by_hand import by_hand
+
+    class Own(nn.ReLU):
+        pass
+
+    made: list[nn.Module] = [nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, CLASSES)]
+    y = torch.zeros(6, dtype=torch.int64)
+    assert float(by_hand(nn.Sequential(*made), images(), y)) > 0
+    if name == "relu subclass":
+        made[2] = Own()
+    net = OwnSequential(*made) if name == "Sequential subclass" else nn.Sequential(*made)
+    if name == "hook":
+        net[1].register_forward_hook(lambda module, inputs, output: 2 * output)
+    if name == "forward":
+        net.forward = lambda x: nn.Sequential.forward(net, x) * 2  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match="by_hand"):
+        by_hand(net, images(), y)
