@@ -419,7 +419,13 @@ def test_training_in_place_does_not_wear_the_training_images_out(name: str, tmp_
             out: Tensor = self.net(x.clone())
             return out
 
-    options: dict[str, Any] = {"epochs": 6, "batch_size": "full", "lr": 0.05, "precision": "float32"}
+    options: dict[str, Any] = {
+        "epochs": 6,
+        "select": "last",
+        "batch_size": "full",
+        "lr": 0.05,
+        "precision": "float32",
+    }
     split = data()
     before = split.train.images.clone()
     trained = [
