@@ -19,7 +19,7 @@ from stresslens.config import registry, study_file
 from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
-from stresslens.core.copies import copied, uncompiled
+from stresslens.core.copies import copied, eager_module
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError, Notice
 from stresslens.core.fingerprint import module_digest
@@ -136,7 +136,7 @@ def train(
         "track": [track] if isinstance(track, str | Mapping) else list(track),
     }
     config = study_file.variant_config_from(values, Path.cwd())
-    module = uncompiled(model) if isinstance(model, nn.Module) else None
+    module = eager_module(model) if isinstance(model, nn.Module) else None
     snapshot = None if module is None else copied(module)
     if module is not None:
         config = replace(config, model=f"own module {type(module).__name__} {module_digest(module)}")
@@ -193,7 +193,7 @@ def attack(
         }
     )
     threat = resolved_threat_model(asked, Path.cwd())
-    model, surrogate = uncompiled(model), None if surrogate is None else uncompiled(surrogate)
+    model, surrogate = eager_module(model), None if surrogate is None else eager_module(surrogate)
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
@@ -263,7 +263,7 @@ def explain(
     explainers cover pixels with the mean of the training images: give these as `train`. `check` also
     computes the quality checks. Raises ConfigError and DataError."""
     wanted = None if answers is None else as_tensor(answers)
-    model = uncompiled(model) if isinstance(model, nn.Module) else model
+    model = eager_module(model) if isinstance(model, nn.Module) else model
     if isinstance(images, Split):
         split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
     else:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import stresslens as sl
 from stresslens.core.attack_base import attacked
-from stresslens.core.copies import check_copy, copied, departure, fast_copy, quick, responses, uncompiled
+from stresslens.core.copies import check_copy, copied, departure, fast_copy, quick, responses, eager_module
 from stresslens.core.data import Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.errors import ConfigError, Notice, StresslensError
@@ -94,7 +94,7 @@ def with_notices() -> Iterator[None]:
 
 def _laid_out(memory_format: Any) -> Step:
     def step(model: nn.Module, x: Tensor) -> nn.Module:
-        net = _checked(uncompiled(model), x)
+        net = _checked(eager_module(model), x)
         front = with_input_layers(net, Normalize(torch.ones(1, 1, 1), torch.zeros(1, 1, 1)))
         precision: Any = str(x.dtype).removeprefix("torch.")
         return laid_out(front, ComputeConfig("cpu", precision, 1, memory_format), data())
@@ -126,7 +126,7 @@ def _averaged(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 STEPS: dict[str, Step] = {
-    "without torch.compile": lambda model, x: uncompiled(model),
+    "without torch.compile": lambda model, x: eager_module(model),
     "checked copy": _checked,
     "pooling before relu": _pooled,
     "faster copy": fast_copy,
@@ -193,7 +193,7 @@ def test_the_steps_are_in_use_where_they_are_safe() -> None:
 )
 def test_a_copy_that_is_another_function_is_refused_by_name(name: str, refused: str) -> None:
     model, x = build(name), images()
-    with pytest.raises(ConfigError, match=type(uncompiled(model)).__name__) as error:
+    with pytest.raises(ConfigError, match=type(eager_module(model)).__name__) as error:
         _checked(model, x)
     assert refused in str(error.value) or "attribute 'seen'" in str(error.value)
 
@@ -310,7 +310,7 @@ def test_smoothing_needs_independent_votes(name: str, words: str) -> None:
 
 @every
 def test_a_linear_probe_fits_what_gives_the_logits_or_refuses(name: str) -> None:
-    model = uncompiled(build(name))
+    model = eager_module(build(name))
     if not any(True for _ in model.parameters()):
         return
     net = model.float()

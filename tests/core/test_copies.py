@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.copies import check_copy, copied, departure, responses, uncompiled
+from stresslens.core.copies import check_copy, copied, departure, responses, eager_module
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import fresh_images, is_plain
 from stresslens.core.layers import straight_through
@@ -45,8 +45,8 @@ def test_what_cannot_be_copied_is_shared_or_copied_without_its_graph() -> None:
 
 def test_a_module_without_torch_compile_is_itself() -> None:
     net = Holder()
-    assert uncompiled(net) is net
-    assert uncompiled(torch.compile(net, backend="eager")) is net  # type: ignore[arg-type]
+    assert eager_module(net) is net
+    assert eager_module(torch.compile(net, backend="eager")) is net  # type: ignore[arg-type]
 
 
 def test_a_compiled_part_is_left_out_in_a_copy_with_the_plain_names() -> None:
@@ -60,7 +60,7 @@ def test_a_compiled_part_is_left_out_in_a_copy_with_the_plain_names() -> None:
             return self.first(x) + self.again(x)  # type: ignore[no-any-return]
 
     net = Twice()
-    plain: Any = uncompiled(net)
+    plain: Any = eager_module(net)
     assert plain.first is plain.again
     assert list(plain.state_dict()) == ["first.weight", "first.bias", "again.weight", "again.bias"]
     assert type(net.first).__name__ == "OptimizedModule"

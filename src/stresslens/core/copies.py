@@ -31,7 +31,7 @@ ROUNDING = 1e-5
 Responses = list[dict[str, Tensor]]
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
+def eager_module(model: nn.Module) -> nn.Module:
     """The module that torch.compile was given, which computes the same function.
 
     If only parts of the module are compiled, it is a copy without torch.compile. A module without
