@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import stresslens as sl
 from stresslens.core.attack_base import attacked
-from stresslens.core.copies import check_copy, copied, departure, fast_copy, quick, responses, eager_module
+from stresslens.core.copies import check_copy, copied, departure, eager_module, fast_copy, quick, responses
 from stresslens.core.data import Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.errors import ConfigError, Notice, StresslensError

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.copies import check_copy, copied, departure, responses, eager_module
+from stresslens.core.copies import check_copy, copied, departure, eager_module, responses
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import fresh_images, is_plain
 from stresslens.core.layers import straight_through
