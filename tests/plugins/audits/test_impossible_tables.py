@@ -241,6 +241,21 @@ def test_what_can_be_is_no_sign(tmp_path: Path, name: str) -> None:
     assert [one for one in found.values() if one.status == "sign" and one.audit != "size of table"] == []
 
 
+MEASURED = 'model,"steps, eps, alpha",accuracy,n\na,none,50.2,400\n'
+"""Rows of studies/photos-attack-as-published.yaml, as docs/results.md gives them."""
+AWAY = (44.5, 45.2, 49.5, 42.8, 40.0)
+TOWARD = (3.2, 20.0, 51.7, 2.0, 0.0)
+SETTINGS = ("10, 0.1, 0.01", "20, 0.05, 0.01", "100, 0.01, 0.01", "20, 0.1, 0.01", "20, 1, 0.01")
+
+
+@pytest.mark.parametrize(("figures", "status"), [(AWAY, "sign"), (TOWARD, "no sign")])
+def test_the_sign_of_the_step_shows_in_a_measured_table(
+    tmp_path: Path, figures: tuple[float, ...], status: str
+) -> None:
+    rows = "\n".join(f'a,"{settings}",{accuracy},400' for settings, accuracy in zip(SETTINGS, figures))
+    assert looked(tmp_path, MEASURED + rows)["early saturation"].status == status
+
+
 def test_the_assumption_is_said(tmp_path: Path) -> None:
     _, _, text = SIGNS["autoattack above apgd-ce"]
     assert "on the same 1,000 images" in looked(tmp_path, text)["whole above part"].evidence
