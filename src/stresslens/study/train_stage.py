@@ -26,7 +26,7 @@ from stresslens.evaluation.record import (
     write_record,
 )
 from stresslens.study.record import record_end
-from stresslens.training import catastrophic_overfitting, distributed, linear_probe
+from stresslens.training import catastrophic_overfitting, distributed, linear_probe, moving_average
 from stresslens.training.autotune import compute_config
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
@@ -96,9 +96,13 @@ def _fitted(
         except Stopped as error:  # recorded here, where a second signal is still handled
             record_end(folder, record, error)
             raise
-    overfitting = catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics))
-    record.findings = [f for f in record.findings if f.kind != catastrophic_overfitting.KIND] + overfitting
     state_at_end = training.state
+    told = [
+        *catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics)),
+        *moving_average.average_findings(task.config.train.ema, training.chosen_updates),
+    ]
+    kinds = (catastrophic_overfitting.KIND, moving_average.KIND)
+    record.findings = [f for f in record.findings if f.kind not in kinds] + told
     images = state_at_end.epoch * len(data.train) * task.config.train.replay
     record.training = TrainingRecord(
         epochs=state_at_end.epoch,

@@ -28,6 +28,7 @@ from stresslens.core.pretrained import PretrainedWeights
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import Division, fewer
 from stresslens.training import initial_weights
+from stresslens.training.corrections import corrections
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,14 @@ class Plan:
         run = other_run(task, source, "weights") if source else None
         return initial_weights.published(task.config.model, run, base=task.base)
 
-    def fingerprint(self, data: Data) -> str:
-        """A digest of everything that the trained model depends on."""
+    def corrections(self, data: Data) -> list[str]:
+        """What this training computes in another way than version 0.1.0, in words."""
+        config = self._task.config
+        return [] if config.estimator is not None else corrections(config.train, len(data.train))
+
+    def fingerprint(self, data: Data, *, corrected: bool = True) -> str:
+        """A digest of everything that the trained model depends on; with `corrected` false, that of
+        version 0.1.0 for the same configuration."""
         comparable = {key: value for key, value in self.configuration.items() if key not in EVALUATION_KEYS}
         train = comparable["train"].items()
         comparable["train"] = {key: value for key, value in train if key not in RESUME_SAFE_KEYS}
@@ -154,9 +161,8 @@ class Plan:
             if name in training_plugins and ".py:" not in name
         }
         weights = self.initial_weights
-        return fingerprint_of(
-            [in_words_of_0_1(comparable), data.fingerprint, hashes, weights.digest if weights else ""]
-        )
+        parts = [in_words_of_0_1(comparable), data.fingerprint, hashes, weights.digest if weights else ""]
+        return fingerprint_of([*parts, *(self.corrections(data) if corrected else [])])
 
 
 def _renamed(values: Any, names: Mapping[str, str]) -> Any:
