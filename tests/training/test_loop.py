@@ -176,6 +176,32 @@ def test_the_share_of_the_first_weights_is_that_of_the_average(
     assert all(f"{average:.1%} of" in note.message for note in notes)
 
 
+def test_a_flipped_bit_of_the_weights_is_refused(task_of: Make) -> None:
+    task = task_of("linear", epochs=1)
+    stages.carry_out(task)
+    content = bytearray((task.folder / "model.safetensors").read_bytes())
+    content[-9] ^= 0x40
+    (task.folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ConfigError, match="not the file that the training wrote"):
+        open_model(RunFolder(task.folder))
+
+
+def test_a_log_that_lost_lines_is_told_when_training_goes_on(task_of: Make) -> None:
+    task = task_of("linear", epochs=4)
+    training = training_of(task)
+    training.until = 3
+    fit(training)
+    folder = RunFolder(task.folder)
+    folder.metrics.write_bytes(folder.metrics.read_bytes()[:-5])
+    resumed = training_of(task)
+    state, _ = folder.load_checkpoint()
+    assert state is not None
+    resumed.checkpointer.restore(state)
+    assert "metrics.jsonl has lost its last 5 of" in str(resumed.checkpointer.cut_logs())
+    fit(resumed)
+    assert [line["epoch"] for line in lines(task)] == [1, 2, 4]
+
+
 def test_clipping_bounds_the_step(task_of: Make) -> None:
     task = task_of(
         "linear", epochs=1, batch_size="full", optimizer="sgd", lr=1.0, clip=0.01, watch=[], select="last"

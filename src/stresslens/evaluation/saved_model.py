@@ -64,6 +64,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
         raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
     shape = card.seen
+    folder.check_weights()
     try:
         state = safetensors.torch.load_file(folder.weights)
     except FileNotFoundError:

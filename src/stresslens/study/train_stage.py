@@ -60,6 +60,7 @@ def train_stage(
     else:
         weights = _as_built(model, record)
     write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
+    record.weights_digest = folder.weights_digest()
     write_json(folder.card, _card(task, data, model).as_json())
 
 
@@ -80,7 +81,8 @@ def _fitted(
         training = distributed.begin_training(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
         if state is not None:
-            training.checkpointer.cut_logs()
+            if (lost := training.checkpointer.cut_logs()) is not None:
+                record.findings = [*record.findings, Note(kind="logs", message=lost)]
             facts = training.group.facts(compute.device)
             position = Position(epoch=training.state.epoch, step=training.state.step, **facts)
             record.resumed_from = [*record.resumed_from, position]
