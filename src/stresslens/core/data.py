@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
 from stresslens.core.image_cache import Stored
@@ -252,6 +253,8 @@ class Data:
     """Which fold or random split this is, if a study repeats over divisions of the data."""
     fit: Fit = "crop"
     """How image files were fitted to this shape, and how others will be."""
+    white: int = WHITE
+    """The value of white in image files of more than 8 bits."""
     slices: tuple[str, ...] = ()
     """Columns whose values always get their own scores. Other columns get them if they have few
     values."""

@@ -21,6 +21,7 @@ import torch
 from pydantic import ConfigDict, ValidationError
 from torch import Tensor
 
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.files import UnreadableRun, read_arrays, read_json, whole_lines, write_atomically
 from stresslens.core.image_files import Fit
@@ -29,13 +30,19 @@ from stresslens.core.json_file import JsonFile, OrderedJsonFile, first_problem
 FORMAT = 1
 
 
-class ModelCard(JsonFile):
-    """model.json: how to build the net of `model.safetensors`.
-
-    A card with an unknown key is refused: the net that it describes may be another one.
-    """
+class Card(JsonFile):
+    """The card of a model or estimator. A card with an unknown key is refused: what it describes may
+    be something else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, without the usual value of white, which version 0.1.0 does not know."""
+        return {key: value for key, value in super().as_json().items() if (key, value) != ("white", WHITE)}
+
+
+class ModelCard(Card):
+    """model.json: how to build the net of `model.safetensors`."""
 
     format: Literal[1]
     model: str | dict[str, Any]
@@ -48,6 +55,8 @@ class ModelCard(JsonFile):
     seed: int
     fit: Fit = "crop"
     """How image files of another size are fitted to `shape`."""
+    white: int = WHITE
+    """The value of white in image files of more than 8 bits."""
 
     @property
     def seen(self) -> tuple[int, int, int]:
@@ -57,10 +66,8 @@ class ModelCard(JsonFile):
         return (len(self.gain), height, width)
 
 
-class EstimatorCard(JsonFile):
-    """estimator.json: how to build the estimator of `estimator.npz`. An unknown key is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class EstimatorCard(Card):
+    """estimator.json: how to build the estimator of `estimator.npz`."""
 
     format: Literal[1]
     estimator: str | dict[str, Any]
@@ -68,6 +75,7 @@ class EstimatorCard(JsonFile):
     classes: list[str]
     seed: int
     fit: Fit = "crop"
+    white: int = WHITE
 
 
 class Environment(OrderedJsonFile):

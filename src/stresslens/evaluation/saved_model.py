@@ -48,7 +48,7 @@ def frame_of(folder: RunFolder) -> Frame:
     Raises DataError if image files cannot have the number of channels that the model takes.
     """
     card = folder.load_card()
-    return Frame.of(card.shape, card.fit, folder.path)
+    return Frame.of(card.shape, card.fit, folder.path, card.white)
 
 
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:

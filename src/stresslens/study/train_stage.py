@@ -160,6 +160,7 @@ def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
         shift=normalize.shift.tolist(),  # type: ignore[operator]
         seed=task.seed,
         fit=data.fit,
+        white=data.white,
     )
 
 
@@ -179,5 +180,6 @@ def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: RunRecord)
         classes=list(data.classes),
         seed=task.seed,
         fit=data.fit,
+        white=data.white,
     )
     save_estimator(folder, estimator, card)
