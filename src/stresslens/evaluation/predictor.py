@@ -63,7 +63,9 @@ class ModelInfo:
     """The value of white in image files of more than 8 bits."""
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain values, without the usual value of white, which version 0.1.0 does not know."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in values.items() if (key, value) != ("white", WHITE)}
 
 
 _facts = TypeAdapter(ModelInfo)
