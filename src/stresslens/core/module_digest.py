@@ -10,12 +10,14 @@ C library) counts by its type; `ModuleDigest.opaque` names it.
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import enum
 import functools
 import hashlib
 import inspect
 import logging
+import re
 import sys
 import sysconfig
 import types
@@ -98,13 +100,15 @@ def _unnumbered(name: str, value: Any) -> Any:
 
 
 def _script(module: torch.jit.ScriptModule) -> list[Any]:
-    """The program of a scripted module: its graph, parameters, buffers and constants."""
+    """The program of a scripted module: its graph, without places in source files and numbers that
+    keep names apart, its attributes (parameters and buffers too) and its constants."""
     try:
-        program = str(module.inlined_graph)
+        graph = re.sub(r"___torch_mangle_\d+\.| #[^\n]*", "", str(module.inlined_graph))
+        constants = dict(module.code_with_constants[1].const_mapping)
     except RuntimeError:  # without a forward method
-        program = ""
-    constants = getattr(module, "code_with_constants", (None, None))[1]
-    return [program, dict(module.state_dict()), constants.const_mapping if constants else {}]
+        graph, constants = "", {}
+    names = sorted(module._concrete_type.get_attributes())
+    return [graph, constants, {name: module._c.getattr(name) for name in names}]
 
 
 @functools.cache
@@ -121,7 +125,7 @@ def _is_library(thing: Any) -> bool:
     if isinstance(thing, types.FunctionType):
         return _is_installed(thing.__code__.co_filename)
     module = thing if isinstance(thing, types.ModuleType) else sys.modules.get(thing.__module__ or "")
-    if module is None:
+    if module is None or module.__name__ == "__main__":
         return False
     file = getattr(module, "__file__", None)
     return module.__name__.partition(".")[0] in STANDARD if file is None else _is_installed(file)
@@ -243,9 +247,9 @@ class _Reader:
             return ["logger", value.name]
         if isinstance(value, nn.Module):  # kept in a list or an object, so no submodule
             return ["module", repr(sorted(self.parts_of(value).items()))]
-        if attributes:
-            return ["object", self.of(type(value)), *attributes]
-        return self._reduced(value)
+        in_c = any(map(_is_of_c, type(value).__mro__[:-1]))
+        reduced = self._reduced(value) if in_c else []
+        return ["object", self.of(type(value)), *attributes, *reduced]
 
     def _attributes(self, value: Any) -> list[str]:
         """The attributes of an object and their digests, those of `__slots__` too."""
@@ -261,7 +265,8 @@ class _Reader:
     def _reduced(self, value: Any) -> Iterable[str | bytes]:
         """An object of a C library, as pickle would take it apart."""
         try:
-            reduced = value.__reduce_ex__(4)
+            reducer = copyreg.dispatch_table.get(type(value))
+            reduced = value.__reduce_ex__(4) if reducer is None else reducer(value)
         except Exception:  # a lock, an open file, a session: each refuses in its own way
             return [self._opaque(value)]
         if isinstance(reduced, str):
@@ -360,6 +365,15 @@ def _name_of(function: types.FunctionType) -> str:
 
 def _names(slots: Any) -> Iterable[str]:
     return [slots] if isinstance(slots, str) else list(slots)
+
+
+@functools.cache
+def _is_of_c(cls: type) -> bool:
+    """Whether a class is written in C, and may hold more than its attributes."""
+    return any(
+        isinstance(value, types.WrapperDescriptorType | types.MethodDescriptorType)
+        for value in vars(cls).values()
+    )
 
 
 def _is_filled(cell: types.CellType) -> bool:

@@ -40,10 +40,10 @@ def _digest(model: nn.Module, x: Tensor) -> str:
     """A digest of the model without what its own forward pass changes (kept activations, a count of
     calls)."""
     seen = []
-    device = next((p.device for p in model.parameters()), x.device)
+    like = next((p for p in model.parameters() if p.is_floating_point()), x)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         for images in (x, 1 - x):
-            model(images.to(device))
+            model(images.to(like.device, like.dtype))
             seen.append(digest_of(model))
     first, second = seen
     return second.without(second.changed_since(first)).text()
