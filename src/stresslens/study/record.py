@@ -85,12 +85,6 @@ def _difference(task: Task, kept: RunRecord, data: Data) -> str:
             f"the run was trained by version {kept.version or '0.1.0'}; "
             f"this version computes its training in another way ({corrected})"
         )
-    if task.module is not None:
-        return (
-            f"your module {type(task.module).__name__}, its code or the configuration has changed since, or "
-            "version 0.1.0 trained the run, which did not look at all that a module holds "
-            "(stresslens.load(folder, module=…) opens it)"
-        )
     return "the configuration, the initial weights or the code of a plug-in has changed since"
 
 
