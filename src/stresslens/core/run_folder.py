@@ -36,9 +36,7 @@ class Card(JsonFile):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, without the usual value of white, which version 0.1.0 does not know."""
-        return {key: value for key, value in super().as_json().items() if (key, value) != ("white", WHITE)}
+    LATER_KEYS = frozenset({"white"})
 
 
 class ModelCard(Card):

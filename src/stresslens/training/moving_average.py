@@ -1,7 +1,11 @@
-"""The moving average of the weights (`ema`): how much of it the first weights still are."""
+"""The moving average of the weights (`ema`), and how much of it the first weights still are."""
 
 from __future__ import annotations
 
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stresslens.core.copies import copied
 from stresslens.evaluation.record import Note
 
 KIND = "short moving average"
@@ -10,6 +14,13 @@ NOTABLE = 0.05
 """A larger share of the first weights is told."""
 SMALL = 0.01
 """The decay that the message recommends leaves this share."""
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of a model's weights."""
+    average = AveragedModel(nn.Identity(), multi_avg_fn=get_ema_multi_avg_fn(decay))
+    average.module = copied(model)
+    return average
 
 
 def average_findings(decay: float | None, updates: int) -> list[Note]:
