@@ -22,7 +22,6 @@ from stresslens.core.ball import Norm
 from stresslens.core.copies import copied, uncompiled
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError, Notice
-from stresslens.core.module_digest import digest_of
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.data_check import data_findings
@@ -43,7 +42,7 @@ from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
 from stresslens.training.autotune import autotune
-from stresslens.training.task import Task
+from stresslens.training.task import Task, own_module_value
 
 
 @dataclass(frozen=True)
@@ -140,11 +139,7 @@ def train(
     snapshot = None if module is None else copied(module)
     folder = Path(out) / name / f"seed-{seed}"
     if module is not None:
-        digest = digest_of(copied(module).train())  # the mode that training sets
-        if digest.opaque and RunFolder(folder).begun:
-            why = f"your module holds objects that cannot be compared ({', '.join(digest.opaque)})"
-            raise ConfigError(f"{folder}: {why}; use another name or out, or delete the folder")
-        config = replace(config, model=f"own module {type(module).__name__} {digest.text(12)}")
+        config = replace(config, model=own_module_value(module, folder))
     if isinstance(data, Data):
         config = replace(config, data=f"own data {data.name}")
     own = data.uncached() if isinstance(data, Data) else None

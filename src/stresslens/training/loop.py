@@ -245,8 +245,7 @@ class Training:
 
     def _images_in(self, step: int) -> int:
         """The number of images in a batch of an epoch, of all processes together."""
-        start = step // self.train.replay * self.batch_size
-        return min(self.batch_size, len(self.data.train) - start)
+        return min(self.batch_size, len(self.data.train) - step // self.train.replay * self.batch_size)
 
     def count(self, loss: float, images: int) -> None:
         """Counts a batch of this mean loss and size."""
