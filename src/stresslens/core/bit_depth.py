@@ -50,16 +50,17 @@ def eight_bits(values: NDArray[Any], white: int) -> NDArray[np.uint8]:
     """Values from 0 to `white` as 0 to 255, rounded; larger values become white. Of 16 bits the upper
     8 are taken."""
     if white == WHITE:
-        return (values >> 8).astype(np.uint8)
-    clipped = np.minimum(values, white).astype(np.int64)
-    return ((clipped * 255 + white // 2) // white).astype(np.uint8)
+        scaled: NDArray[Any] = values >> 8
+    else:
+        scaled = (np.minimum(values, white).astype(np.int64) * 255 + white // 2) // white
+    return scaled.astype(np.uint8)
 
 
 def scaled_colours(picture: Image.Image, content: bytes, white: int) -> Image.Image:
     """An image that `is_deep_colour`, as 8-bit RGB or RGBA with this value of white."""
     import cv2
 
-    values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    values: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.ndim != 3 or values.dtype != np.uint16:
         raise ValueError("its 16 bits for each channel cannot be read; save it with 8 bits")
     colours = eight_bits(values[..., 2::-1], white)

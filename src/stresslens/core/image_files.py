@@ -203,7 +203,8 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
                 picture.draft(None, (2 * max(frame.size), 2 * max(frame.size)))
             picture.load()
             coloured = picture.mode not in GREY and not bit_depth.is_deep_grey(picture)
-            peak, shown = bit_depth.peak(picture, content), picture
+            peak = bit_depth.peak(picture, content)
+            shown: Image.Image = picture
             if frame.white != WHITE and bit_depth.is_deep_colour(picture, content):
                 shown = bit_depth.scaled_colours(picture, content, frame.white)
             scaled = shown.size
@@ -297,7 +298,7 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def digest(content: bytes) -> bytes:
+def digest(content: bytes | memoryview) -> bytes:
     """A digest of 16 bytes (BLAKE2b)."""
     return hashlib.blake2b(content, digest_size=16).digest()
 

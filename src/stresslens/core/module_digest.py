@@ -19,27 +19,17 @@ import inspect
 import logging
 import re
 import sys
-import sysconfig
 import types
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-INSTALLED = tuple(
-    str(Path(path).resolve())
-    for path in (
-        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        Path(__file__).parents[1],
-        Path(torch.__file__).parents[1],
-    )
-)
-"""Folders of the standard library, of installed packages and of stresslens."""
+from stresslens.core.installation import is_installed
 
 STANDARD = sys.stdlib_module_names - {"__main__"}
 """Packages of the standard library; some have no file."""
@@ -111,24 +101,16 @@ def _script(module: torch.jit.ScriptModule) -> list[Any]:
     return [graph, constants, {name: module._c.getattr(name) for name in names}]
 
 
-@functools.cache
-def _is_installed(file: str) -> bool:
-    if file.startswith("<frozen"):
-        return True
-    path = str(Path(file).resolve())
-    return not file.startswith("<") and any(path.startswith(f"{folder}/") for folder in INSTALLED)
-
-
 def _is_library(thing: Any) -> bool:
     """Whether a class, a function or a module is of Python, of an installed package or of
     stresslens."""
     if isinstance(thing, types.FunctionType):
-        return _is_installed(thing.__code__.co_filename)
+        return is_installed(thing.__code__.co_filename)
     module = thing if isinstance(thing, types.ModuleType) else sys.modules.get(thing.__module__ or "")
     if module is None or module.__name__ == "__main__":
         return False
     file = getattr(module, "__file__", None)
-    return module.__name__.partition(".")[0] in STANDARD if file is None else _is_installed(file)
+    return module.__name__.partition(".")[0] in STANDARD if file is None else is_installed(file)
 
 
 @dataclass
@@ -266,7 +248,7 @@ class _Reader:
         """An object of a C library, as pickle would take it apart."""
         try:
             reducer = copyreg.dispatch_table.get(type(value))
-            reduced = value.__reduce_ex__(4) if reducer is None else reducer(value)
+            reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
         except Exception:  # a lock, an open file, a session: each refuses in its own way
             return [self._opaque(value)]
         if isinstance(reduced, str):

@@ -15,7 +15,7 @@ from torch import nn
 
 from stresslens.config import registry, study_file
 from stresslens.config.old_words import in_words_of_0_1
-from stresslens.config.own_plugins import own_plugins, source_of
+from stresslens.config.own_plugins import imported_digests, own_plugins, source_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import ESTIMATOR_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.threat_model import ThreatModel, resolved_threat_model
@@ -164,7 +164,9 @@ class Plan:
         }
         weights = self.initial_weights
         parts = [in_words_of_0_1(comparable), data.fingerprint, hashes, weights.digest if weights else ""]
-        return fingerprint_of([*parts, *(self.corrections(data) if corrected else [])])
+        files = [file for name, (file, _) in self.own_sources.items() if name in training_plugins]
+        imported = sorted({digest for file in files for digest in imported_digests(file)})
+        return fingerprint_of([*parts, *(self.corrections(data) if corrected else []), *imported])
 
 
 def own_module_value(module: nn.Module, folder: Path) -> str:

@@ -17,7 +17,7 @@ def cosine(optimizer: torch.optim.Optimizer, steps: int, *, floor: NonNegative =
     rates = {float(group["lr"]) for group in optimizer.param_groups}
     if floor == 0 or len(rates) == 1:
         return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=floor)
-    lowest = floor / optimizer.defaults.get("lr", max(rates))
+    lowest = floor / float(optimizer.defaults.get("lr", max(rates)))
 
     def share(step: int) -> float:
         return lowest + (1 - lowest) * (1 + math.cos(math.pi * step / steps)) / 2
