@@ -68,8 +68,8 @@ def progress(task: Task, verbose: bool) -> Show:
 def print_finished(
     position: int, total: int, task: Task, record: RunRecord, accuracy: Estimate | None
 ) -> None:
-    """Print a line on a finished run with its position in the queue, for example [3/9], and a line
-    on its initial weights, if it has any."""
+    """Print a line on a finished run with its position in the queue, for example [3/9], and lines on
+    its initial weights, if it has any, and on what happened on its way."""
     training, weights = record.training, record.weights
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
     length = f"{training.epochs} epochs" if training.epochs is not None else "fitted"
@@ -78,6 +78,8 @@ def print_finished(
     print(f"{queue} {task.run} seed {task.seed}: {scored}, {time_taken}", file=sys.stderr)
     if weights:
         print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)
+    for note in record.findings:
+        print(f"    {note.kind}: {note.message}", file=sys.stderr)
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.files import UnreadableRun, arrays_in, read_json
@@ -58,9 +59,13 @@ class ModelInfo:
     """Softmax(logits / temperature) gives the calibrated probabilities."""
     calibrated_on: str | None
     """The split that the temperature was fitted on; None if it was not fitted."""
+    white: Annotated[int, Field(gt=0)] = WHITE
+    """The value of white in image files of more than 8 bits."""
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain values, without the usual value of white, which version 0.1.0 does not know."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in values.items() if (key, value) != ("white", WHITE)}
 
 
 _facts = TypeAdapter(ModelInfo)
@@ -131,6 +136,7 @@ def model_info(folder: RunFolder) -> ModelInfo:
             "shape": card.shape,
             "classes": card.classes,
             "fit": card.fit,
+            "white": card.white,
             "temperature": record.calibration.temperature if record.calibration else 1.0,
             "calibrated_on": record.calibration.fitted_on if record.calibration else None,
         },

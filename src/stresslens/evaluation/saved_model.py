@@ -50,7 +50,7 @@ def frame_of(folder: RunFolder) -> Frame:
     Raises DataError if image files cannot have the number of channels that the model takes.
     """
     card = folder.load_card()
-    return Frame.of(card.shape, card.fit, folder.path)
+    return Frame.of(card.shape, card.fit, folder.path, card.white)
 
 
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
@@ -66,6 +66,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
         raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
     shape = card.seen
+    folder.check_weights()
     try:
         state = safetensors.torch.load_file(folder.weights)
     except FileNotFoundError:
