@@ -260,7 +260,7 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
 
 
 def print_predictions(
-    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, unfitted: str
+    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, why_not: str
 ) -> None:
     """Print a table of predictions, and below it what the probabilities and the out-of-distribution
     mark mean."""
@@ -278,7 +278,7 @@ def print_predictions(
             ]
         )
     print_table(["image", "class", "probability", "next", ""], cells, "predictions")
-    on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {unfitted}"
+    on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {why_not}"
     flag = (
         f"{100 * rate:.2g} % of images like the validation images are marked out of distribution by mistake"
         if rate

@@ -57,10 +57,14 @@ class ModelInfo:
     temperature: Annotated[float, Field(gt=0)]
     """Softmax(logits / temperature) gives the calibrated probabilities."""
     calibrated_on: str | None
-    """The split that the temperature was fitted on; None if it was not fitted."""
+    """The split that the temperature was fitted on; None if the probabilities are not calibrated."""
+    not_calibrated: str = ""
+    """Why the probabilities are not calibrated."""
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain values; `not_calibrated`, which version 0.1 does not know, only if it says something."""
+        values = dataclasses.asdict(self)
+        return {key: value for key, value in values.items() if value or key != "not_calibrated"}
 
 
 _facts = TypeAdapter(ModelInfo)
@@ -122,6 +126,8 @@ def open_predictor(
 def model_info(folder: RunFolder) -> ModelInfo:
     """Reads the ModelInfo of a run. Raises UnreadableRun if its files are missing or damaged."""
     card, record = folder.load_card(), read_record(folder)
+    calibration = record.calibration
+    why_not = calibration.why_not if calibration else "the run has no validation images"
     return _checked(
         {
             "format": 1,
@@ -131,8 +137,9 @@ def model_info(folder: RunFolder) -> ModelInfo:
             "shape": card.shape,
             "classes": card.classes,
             "fit": card.fit,
-            "temperature": record.calibration.temperature if record.calibration else 1.0,
-            "calibrated_on": record.calibration.fitted_on if record.calibration else None,
+            "temperature": calibration.temperature if calibration else 1.0,
+            "calibrated_on": calibration.fitted_on if calibration and not why_not else None,
+            "not_calibrated": why_not,
         },
         folder.record,
     )
@@ -166,7 +173,13 @@ def _of_captions(
     plain, kind = (
         (card.estimator, "estimators") if isinstance(card, EstimatorCard) else (card.model, "models")
     )
-    info = dataclasses.replace(facts, classes=list(captions), temperature=1.0, calibrated_on=None)
+    info = dataclasses.replace(
+        facts,
+        classes=list(captions),
+        temperature=1.0,
+        calibrated_on=None,
+        not_calibrated="the captions are your own",
+    )
     prompted = with_prompts(model, captions, templates, called=registry.name_and_options(kind, plain)[0])
     predictor = _of_model(prompted, info, folder)
     # Where the features are the logits, the detector was fitted on those of other classes.

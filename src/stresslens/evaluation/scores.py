@@ -175,8 +175,15 @@ def _scores_of_probabilities(predictions: Predictions) -> dict[str, Estimate]:
 
 def calibration_of(validation: Predictions) -> Calibration:
     """The temperature fitted on the validation labels (temperature scaling), as in record.json."""
-    temperature = calibration.fit_temperature(validation.scores, validation.labels)
-    return Calibration(temperature=temperature, fitted_on="validation", n=len(validation.labels))
+    found = calibration.temperature_scaling(validation.scores, validation.labels)
+    return Calibration(
+        temperature=found.used,
+        fitted_on="validation",
+        n=len(validation.labels),
+        fitted=found.fitted,
+        gain=found.gain,
+        helps=found.helps,
+    )
 
 
 @dataclass(frozen=True)
