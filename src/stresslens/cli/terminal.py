@@ -82,11 +82,12 @@ def print_finished(
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
-    rows = [
-        [name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}", str(e.n), e.method]
-        for name, e in scores.items()
-    ]
+    rows = [[name, f"{e.value:.4f}", _interval(e), str(e.n), e.method] for name, e in scores.items()]
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
+
+
+def _interval(e: Estimate) -> str:
+    return f"at least {e.low:.4f}" if math.isinf(e.high) else f"{e.low:.4f} to {e.high:.4f}"
 
 
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:

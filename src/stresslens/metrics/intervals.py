@@ -23,7 +23,7 @@ RESAMPLES = 1000
 MANY = 2000
 """Images that get their own random weights; those nearest to the median of more are drawn
 together."""
-DECIDING = 12
+DECIDING = 10
 """With fewer images (squared sum of squares over sum of fourth powers), a variance is a poor
 estimate of the population's."""
 UNSEEN = 2.0
@@ -177,8 +177,15 @@ def _middle(ordered: Floats) -> tuple[Floats, Floats]:
 
 @lru_cache(maxsize=4)
 def _exponentials(n: int, seed: int) -> Floats:
-    """(RESAMPLES, n + 1) weights; the same for every score of a split."""
-    return np.random.default_rng(seed).standard_exponential((RESAMPLES, n + 1))
+    """(RESAMPLES, n + 1) weights; the same for every score of a split.
+
+    Those of the image that was not seen are stratified: alone they make the interval where all
+    values are equal.
+    """
+    random = np.random.default_rng(seed)
+    weights = random.standard_exponential((RESAMPLES, n + 1))
+    weights[:, -1] = -np.log1p(-(random.permutation(RESAMPLES) + 0.5) / RESAMPLES)
+    return weights
 
 
 def t_mean(values: Floats, *, level: float = 0.95) -> Estimate:

@@ -91,9 +91,7 @@ def power_law(
     half = _half(np.array([0.0, 1.0]), covariances, quantile)
     exponent = Estimate(-slope, -slope - half, -slope + half, len(kept), "weighted least squares in log–log")
     p = float(stats.chi2.sf(chi2, free))
-    return PowerLaw(
-        exponent, math.exp(intercept - slope * centre), p, centre, tuple(covariances), quantile
-    )
+    return PowerLaw(exponent, math.exp(intercept - slope * centre), p, centre, tuple(covariances), quantile)
 
 
 def _half(at: Floats, covariances: Sequence[Floats], quantile: float) -> float:
