@@ -138,10 +138,12 @@ def temperature_scaling(logits: Floats, labels: Labels, *, level: float = 0.95) 
     """The T that minimises the cross-entropy of softmax(logits / T), shrunk towards 1 (`PRIOR`).
 
     See Guo et al. (2017). The interval is by profile likelihood; with fewer than `FEWEST_WRONG`
-    wrong answers it has no upper end, because nothing shows how sure a wrong answer is. T helps if it lowers the
-    cross-entropy of images that it was not fitted on (`FOLDS` folds), and still does after one more
-    image with a wrong answer that is as sure as the others on average. Without this condition a
-    split that is answered right throughout makes every sharpening look good.
+    wrong answers it has no upper end, because nothing shows how sure a wrong answer is.
+
+    T helps if it lowers the cross-entropy of images that it was not fitted on (`FOLDS` folds), and
+    one image does not decide this: not with one more wrong answer, as sure as the others on
+    average, and not without the image that gains most. A split that is answered right throughout
+    makes every sharpening look good; one answer that is wrong, every softening.
     """
     from scipy.optimize import brentq
     from scipy.special import ndtri
@@ -164,8 +166,9 @@ def temperature_scaling(logits: Floats, labels: Labels, *, level: float = 0.95) 
     high = math.inf if (predicted(logits) != labels).sum() < FEWEST_WRONG else high
     fitted = Estimate(math.exp(best), low, high, n, "profile likelihood", level)
     gains, if_wrong = _out_of_fold(logits, labels, started)
-    gain = float(gains.mean())
-    return Temperature(fitted, gain, helps=gain > 0 and gains.sum() + if_wrong.mean() > 0)
+    total = float(gains.sum())
+    one_more, one_less = total + float(if_wrong.mean()), total - max(0.0, float(gains.max()))
+    return Temperature(fitted, total / n, helps=min(total, one_more, one_less) > 0)
 
 
 def _penalised(logits: Floats, labels: Labels, at: float) -> float:
