@@ -173,7 +173,7 @@ def paired_accuracy(
         found = difference_of(contrast, a, b, *right, ask=ask)
         if unbalanced(class_sizes(labels := pairs[0][0].labels)):
             weights = balanced_weights(labels)
-            found = replace(found, balanced=weighted_difference(*right, weights))
+            found = replace(found, balanced=weighted_difference(right[0], right[1], weights))
         return replace(found, under=pairs[0][0].under, threat=pairs[0][0].threat)
     divisions = [one.division for one, _ in pairs if one.division]
     if len(divisions) < len(pairs):

@@ -168,7 +168,7 @@ def _images_tell(delta: Right) -> bool:
 def weighted_difference(right_a: Right, right_b: Right, weights: Floats) -> Estimate:
     """The difference of two weighted accuracies over the same seeds and images: balanced accuracy,
     if the `weights` (images,) give every class the same weight."""
-    delta = (np.asarray(right_b, float) - right_a) * weights
+    delta = np.subtract(right_b, right_a, dtype=np.float64) * weights
     table = random_effects.paired_random_effects(random_effects.moments(delta))
     value, mean, margin = float(delta.mean()), float(table.mean), float(table.margin(1 - LEVEL))
     low, high = max(-1.0, min(mean - margin, value)), min(1.0, max(mean + margin, value))
