@@ -3,13 +3,12 @@ and tensors."""
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from stresslens.config import registry, study_file
 from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
+from stresslens.core.copies import copied, uncompiled
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError, Notice
 from stresslens.core.fingerprint import module_digest
@@ -33,6 +33,7 @@ from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
+from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
 from stresslens.robustness import verification
@@ -68,8 +69,7 @@ class Run:
     def model(self) -> nn.Sequential:
         """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits
         (N,K)."""
-        module = copy.deepcopy(self.module) if self.module is not None else None
-        return open_model(RunFolder(self.folder), trust=True, module=module).eval()
+        return open_model(RunFolder(self.folder), trust=True, module=self.module).eval()
 
 
 def run(
@@ -136,7 +136,8 @@ def train(
         "track": [track] if isinstance(track, str | Mapping) else list(track),
     }
     config = study_file.variant_config_from(values, Path.cwd())
-    module = copy.deepcopy(model) if isinstance(model, nn.Module) else None
+    module = uncompiled(model) if isinstance(model, nn.Module) else None
+    snapshot = None if module is None else copied(module)
     if module is not None:
         config = replace(config, model=f"own module {type(module).__name__} {module_digest(module)}")
     if isinstance(data, Data):
@@ -146,7 +147,7 @@ def train(
     task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
     record = stages.carry_out(task).as_json()
-    return Run(folder, record, copy.deepcopy(model) if isinstance(model, nn.Module) else None)
+    return Run(folder, record, snapshot)
 
 
 def attack(
@@ -159,13 +160,14 @@ def attack(
     protocol: str | Sequence[Any] = "fast",
     out: str | Path | None = None,
     surrogate: nn.Module | None = None,
+    n_images: int | Literal["all"] = "all",
     **options: Any,
 ) -> AttackResult:
     """Finds the smallest radius that breaks each image, for any nn.Module from images in [0, 1] to logits.
 
     `images` (N, C, H, W) float in [0, 1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units:
-    8/255, [0, 0.05] or "0:0.1:0.01". `options` are those of `robustness:` in a study file
-    (individual_attacks, target, success, eot_samples, bpda, audit, seed; images: how many, default all).
+    8/255, [0, 0.05] or "0:0.1:0.01". `n_images` are drawn at random from them. `options` are those of
+    `robustness:` in a study file (individual_attacks, target, success, eot_samples, bpda, audit, seed).
     With `out`, a folder, the result is kept there, and a call that was killed resumes. The model is
     unchanged afterwards. Raises ConfigError and DataError, before anything is computed, for what cannot be
     attacked."""
@@ -183,7 +185,7 @@ def attack(
     split = check_inputs(model, images, None if labels is None else as_tensor(labels))
     asked = robustness_config(
         {
-            "images": "all",
+            "images": n_images,
             **options,
             "radii": list(radii) if isinstance(radii, Sequence) and not isinstance(radii, str) else radii,
             "norm": norm,
@@ -191,6 +193,7 @@ def attack(
         }
     )
     threat = resolved_threat_model(asked, Path.cwd())
+    model, surrogate = uncompiled(model), None if surrogate is None else uncompiled(surrogate)
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
@@ -260,6 +263,7 @@ def explain(
     explainers cover pixels with the mean of the training images: give these as `train`. `check` also
     computes the quality checks. Raises ConfigError and DataError."""
     wanted = None if answers is None else as_tensor(answers)
+    model = uncompiled(model) if isinstance(model, nn.Module) else model
     if isinstance(images, Split):
         split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
     else:
@@ -274,7 +278,7 @@ def explain(
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     device = next(model.parameters(), torch.empty(0)).device
     x = split.floats(split.images[:]).to(device, torch.float32)
-    y = torch.as_tensor(predictions_of(model, split).scores.argmax(1)) if wanted is None else split.labels
+    y = split.labels if wanted is not None else torch.from_numpy(classes_to_explain(model, split))
     maps, checks = compute_maps(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
     quality = None if checks is None else checks.as_json()
     return Explanation(
@@ -332,9 +336,7 @@ def export(
     if isinstance(run, Run):
         trust, module = True, run.module if module is None else module
     folder = RunFolder(run.folder if isinstance(run, Run) else Path(run))
-    return export_run(
-        folder, to, out=None if out is None else Path(out), trust=trust, module=copy.deepcopy(module)
-    )
+    return export_run(folder, to, out=None if out is None else Path(out), trust=trust, module=module)
 
 
 def predict(

@@ -309,3 +309,15 @@ def test_no_images() -> None:
         assert math.isnan(figure(p, labels).value)
         assert figure(p, labels).n == 0
     assert [each.n for each in calibration.reliability(p, labels)] == [0] * calibration.BINS
+
+
+def test_a_class_that_is_ruled_out_does_not_disturb_the_temperature() -> None:
+    generator = np.random.default_rng(0)
+    logits, labels = of_temperature(300, 3.0, generator)
+    masked = np.column_stack([logits, np.full(300, -np.inf)])
+    found, plain = (calibration.temperature_scaling(z, labels) for z in (masked, logits))
+    assert (found.fitted.value, found.helps) == (pytest.approx(plain.fitted.value), plain.helps)
+    labels[0] = 10
+    assert calibration.temperature_scaling(masked, labels).fitted.n == 299
+    two = np.array([[0.0, -np.inf], [-np.inf, 0.0]] * 20)
+    assert calibration.temperature_scaling(two, np.arange(40) % 2).used == 1

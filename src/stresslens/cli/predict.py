@@ -51,8 +51,8 @@ def predict(
     Images are prepared as the run's own images were. Probabilities are calibrated on the run's
     validation images, if these show a better temperature. Images unlike the training images (out
     of distribution, OOD) are marked, at a stated false-alarm rate. Files that cannot be read are
-    listed at the end (exit code 3); the others are classified. With your own captions, for a run with a text encoder (openclip),
-    probabilities are not calibrated.
+    listed at the end (exit code 3); the others are classified. With your own captions, for a run
+    with a text encoder (openclip), probabilities are not calibrated.
     """
     from stresslens.core.errors import DataError
     from stresslens.evaluation.classify_files import Classifier, picture_files

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stresslens.core.text import duration, printable
+from stresslens.core.text import NOT_FINITE, duration, printable
 
 if TYPE_CHECKING:
     from stresslens.comparison.folders import FolderComparison
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stresslens.evaluation.record import RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
-    from stresslens.robustness.result_file import ResultFile
     from stresslens.training.loop import Show
     from stresslens.training.state import TrainingState
     from stresslens.training.task import Task
@@ -82,7 +81,10 @@ def print_finished(
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
-    rows = [[name, f"{e.value:.4f}", _interval(e), str(e.n), e.method] for name, e in scores.items()]
+    rows = [
+        [NOT_FINITE if name == "no_answer" else name, f"{e.value:.4f}", _interval(e), str(e.n), e.method]
+        for name, e in scores.items()
+    ]
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
 
 
@@ -267,13 +269,13 @@ def print_predictions(
     mark mean."""
     cells = []
     for row in rows:
-        (first, probability), *others = row.classes
+        (first, probability), *others = row.classes or [(NOT_FINITE, math.nan)]
         next_best = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
         cells.append(
             [
                 row.file,
                 first,
-                f"{100 * probability:.1f} %",
+                f"{100 * probability:.1f} %" if row.classes else "",
                 next_best,
                 "out of distribution" if row.out_of_distribution else "",
             ]
@@ -300,7 +302,7 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
         if row.unreadable is not None:
             unreadable.append(f"{row.file}: {row.unreadable}")
             continue
-        ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")]
+        ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")] or [NOT_FINITE]
         blank = [""] * (2 * top - len(ranked))
         marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
         writer.writerow([row.file, *ranked, *blank, *marks, *marks])
@@ -334,50 +336,3 @@ def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile
 def _with_interval(estimate: Estimate) -> str:
     span = f" ({estimate.low:.2f} to {estimate.high:.2f})" if math.isfinite(estimate.low) else ""
     return f"{estimate.value:.2f}{span}"
-
-
-def print_robustness(result: ResultFile, title: str) -> None:
-    """Print robust accuracy at each radius and what broke the images, each attack by itself, and
-    the audits."""
-    rows = []
-    for level in result.curve:
-        robust = level.robust
-        by = ", ".join(f"{name} {count}" for name, count in level.newly_broken_by.items())
-        rows.append(
-            [
-                f"{level.eps:.4g}",
-                f"{100 * robust.value:.1f} %",
-                f"{100 * robust.low:.1f} to {100 * robust.high:.1f}",
-                by,
-            ]
-        )
-    heading = (
-        f"{title}: robust accuracy, {result.norm}, {result.protocol} protocol, "
-        f"n = {result.n} ({result.split})"
-    )
-    print_table(
-        ["radius", "robust accuracy", "95 % interval (Wilson)", "first broken at this radius, by"],
-        rows,
-        heading,
-    )
-    for attack in result.individual_attacks:
-        cells = []
-        for row in attack.rows:
-            top5 = f"{100 * row.top5.value:.1f} %" if row.top5 else ""
-            odd = [
-                f"{row.outside} outside the ball" if row.outside else "",
-                f"{row.silent} found but not returned" if row.silent else "",
-            ]
-            right = f"{100 * row.accuracy.value:.1f} %"
-            cells.append([f"{row.eps:.4g}", right, top5, ", ".join(filter(None, odd))])
-        print_table(
-            ["radius", "accuracy", "top-5 accuracy", ""],
-            cells,
-            f"{attack.label} by itself, on the images it returned",
-        )
-    cost = result.cost
-    print(
-        f"{duration(cost.seconds or 0.0)} for the attacks ({cost.gradients or 0:,} gradients, "
-        f"{cost.forwards or 0:,} forward passes), {duration(cost.audit_seconds or 0.0)} for the audits"
-    )
-    print_findings(result.findings)

@@ -22,7 +22,7 @@ from stresslens.comparison.difference import (
     weighted_difference,
     with_holm,
 )
-from stresslens.comparison.headline import balanced_weights, class_sizes, headline, unbalanced
+from stresslens.comparison.headline import balanced_weights, class_sizes, headline_sentences, unbalanced
 from stresslens.comparison.schema import ComparisonFile, DifferenceMatrix, ErrorsByClass
 from stresslens.comparison.tested_run import Tested, VariantFolders, tested_of, variants_of
 from stresslens.config.study_record import read_study_record
@@ -71,7 +71,7 @@ def compare_accuracy(
         pairs.add(contrast, a, b, tested, ask)
     differences = with_holm(pairs.differences)
     records = {name: {seed: run.record for seed, run in seeds.items()} for name, seeds in tested.items()}
-    head = headline(accuracies, tested) if accuracies else []
+    head = headline_sentences(accuracies, tested) if accuracies else []
     verdicts = [*head, *(d.verdict for d in differences), *pairs.refused, *pairs.left_out]
     compared = ComparisonFile(
         format=1,
@@ -140,7 +140,9 @@ def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | No
     study = read_study_record(folder)
     variants = variants_of(folder, lambda run: run.predictions(split).exists())
     compared = compare_accuracy(variants, study.contrasts, split=split, ask=ask)
-    compared.claims = claims.judged_claims(study.claims, compared.contrasts, folder.parent)
+    compared.claims = claims.judged_claims(
+        study.claims, compared.contrasts, folder.parent, own_names=study.own_names
+    )
     return compared
 
 

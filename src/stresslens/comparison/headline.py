@@ -21,7 +21,7 @@ TestedVariants = Mapping[str, Mapping[str, Tested]]
 """The runs of each variant by seed."""
 
 
-def headline(accuracies: Mapping[str, Estimate], tested: TestedVariants) -> list[str]:
+def headline_sentences(accuracies: Mapping[str, Estimate], tested: TestedVariants) -> list[str]:
     """The sentences; `accuracies` are those on the tested images, of at least one variant.
 
     Validation chooses, so the variant of the highest validation accuracy comes first, and the
@@ -35,8 +35,7 @@ def headline(accuracies: Mapping[str, Estimate], tested: TestedVariants) -> list
     best = max(accuracies, key=lambda name: accuracies[name].value)
     scored = f"{best}, {_percent(accuracies[best])}"
     if first.under:
-        measured = f"robust accuracy under {first.under}"
-        return [f"highest mean {measured}: {scored}" if others else f"{measured}: {scored}"]
+        return [f"highest mean {first.measure}: {scored}" if others else f"{first.measure}: {scored}"]
     shared = not any(first.mismatch(seed) for seeds in runs.values() for seed in seeds)
     sentences = [] if others else [f"accuracy: {scored}"]
     if others:

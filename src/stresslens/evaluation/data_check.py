@@ -5,6 +5,7 @@ Each problem is reported as a Finding.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stresslens.core.class_names import alike
 from stresslens.core.data import Data, Split, cache_root
 from stresslens.core.errors import StresslensError
 from stresslens.core.files import read_json, write_json
@@ -21,6 +23,8 @@ from stresslens.core.image_files import digest
 from stresslens.core.progress import advance
 from stresslens.core.types import Finding
 from stresslens.evaluation.near_duplicates import (
+    BY_HASHES,
+    BY_PIXELS,
     Pairs,
     copies_are_distinguishable,
     correlation_thumbnails,
@@ -30,7 +34,7 @@ from stresslens.evaluation.near_duplicates import (
 )
 from stresslens.metrics.intervals import wilson
 
-VERSION = 1
+VERSION = 2
 Severity = Literal["none", "minor", "serious"]
 
 LISTED = 50
@@ -87,9 +91,9 @@ def check_data(data: Data) -> list[Finding]:
     near = near_pairs(hashes, thumbnails, exact) if distinguishable else np.empty((0, 2), np.int64)
     labelled = [data.classes[label] for label in labels]
     return [
-        *_duplicates("exact duplicates", exact, part, splits, names, "identical pixels"),
+        *_duplicates("exact duplicates", exact, part, splits, names, "identical pixels", BY_PIXELS),
         *(
-            _duplicates("near duplicates", near, part, splits, names, "nearly identical images")
+            _duplicates("near duplicates", near, part, splits, names, "nearly identical images", BY_HASHES)
             if distinguishable
             else [_not_distinguishable(len(labels))]
         ),
@@ -140,16 +144,22 @@ def _not_distinguishable(n: int) -> Finding:
 
 
 def _duplicates(
-    audit: str, pairs: Pairs, part: NDArray[np.int64], splits: Sequence[str], names: list[str], what: str
+    audit: str,
+    pairs: Pairs,
+    part: NDArray[np.int64],
+    splits: Sequence[str],
+    names: list[str],
+    what: str,
+    looked: str,
 ) -> Iterator[Finding]:
     """Duplicates within a split, which count twice, and across splits, which make scores too
-    good."""
+    good. `looked` says how they were searched, and what that misses."""
     n = len(part)
     across = part[pairs[:, 0]] != part[pairs[:, 1]]
     for scope, chosen in (("within a split", pairs[~across]), ("across splits", pairs[across])):
         name = f"{audit} {scope}"
         if not len(chosen):
-            yield Finding(name, "no sign", "none", f"none among {n} images", n)
+            yield Finding(name, "no sign", "none", f"none found among {n} images; {looked}", n)
             continue
         if scope == "across splits":
             held_out = np.unique(
@@ -187,7 +197,8 @@ def _two_labels(
             "one image, two labels",
             "no sign",
             "none",
-            f"no duplicates with different labels among {n} images",
+            f"no duplicates with different labels found among {n} images; "
+            "a wrong label of an image without a copy is not looked for",
             n,
         )
     items = tuple(f"{names[a]} ({labelled[a]}) = {names[b]} ({labelled[b]})" for a, b in differ[:LISTED])
@@ -221,8 +232,28 @@ def _constant(spans: NDArray[np.float32], names: list[str]) -> Finding:
     )
 
 
+def _names_alike(data: Data) -> Finding:
+    """Class names that differ only by case, blanks or Unicode form."""
+    groups, n = alike(data.classes), len(data.classes)
+    if not groups:
+        evidence = f"the names of {n} classes differ by more than case, blanks and Unicode form"
+        return Finding("class names", "no sign", "none", evidence, n)
+    return Finding(
+        "class names",
+        "sign",
+        "serious",
+        f"{sum(map(len, groups))} of {n} class names differ from another only by case, blanks or Unicode "
+        f"form: {'; '.join(' = '.join(map(repr, group)) for group in groups[:3])}",
+        n,
+        "merge the classes if they are one, or rename them",
+        tuple(" = ".join(map(repr, group)) for group in groups[:LISTED]),
+    )
+
+
 def _classes(data: Data) -> Iterator[Finding]:
-    """Class imbalance and tiny classes of the training images, and classes that a split lacks."""
+    """Names and sizes of the classes: names that look alike, class imbalance and tiny classes of
+    the training images, and classes that a split lacks."""
+    yield _names_alike(data)
     counts = data.train.labels.cpu().bincount(minlength=len(data.classes)).numpy()
     n, present = len(data.train), counts[counts > 0]
     ratio = present.max() / present.min()
@@ -291,7 +322,7 @@ def _groups(data: Data) -> Finding:
             "no column or option `group` says which images belong together",
             0,
         )
-    shared = sorted(set().union(*(a & b for (_, a), (_, b) in _combinations(known))), key=str)
+    shared = sorted(set().union(*(a & b for a, b in itertools.combinations(known.values(), 2))), key=str)
     n = sum(len(split) for split in data.splits.values())
     if not shared:
         return Finding(
@@ -315,11 +346,6 @@ def _groups(data: Data) -> Finding:
         "give no split of your own, or divide by group",
         items,
     )
-
-
-def _combinations(known: dict[str, set[Any]]) -> Iterator[tuple[tuple[str, set[Any]], tuple[str, set[Any]]]]:
-    items = list(known.items())
-    return ((a, b) for k, a in enumerate(items) for b in items[k + 1 :])
 
 
 def _shortcuts(data: Data, colours: NDArray[np.float32]) -> Iterator[Finding]:

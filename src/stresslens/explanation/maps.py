@@ -18,7 +18,9 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Explain, TargetClass
 from stresslens.config.validation import read_settings
+from stresslens.core.answers import confidence, predicted
 from stresslens.core.attack_base import attacked
+from stresslens.core.class_names import class_number
 from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
@@ -37,6 +39,7 @@ from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import frame_of
 from stresslens.evaluation.scores import Predictions, predictions_of
+from stresslens.explanation.covered_squares import CoveredSquares
 from stresslens.explanation.image_selection import selected_images
 from stresslens.explanation.map_file import ExplainedImage, ExplanationFile, Quality
 from stresslens.explanation.quality import map_quality
@@ -144,10 +147,11 @@ def explain_images(
     do not exist.
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in config.explainers]
-    images = _select(split, predictions, selecting or predictions, config, len(classes), labelled)
-    device = next(model.parameters(), torch.empty(0)).device
-    x = images.split.floats(images.split.images[:]).to(device, torch.float32)
-    y, index = torch.from_numpy(images.targets).to(device), torch.from_numpy(images.positions).to(device)
+    images = _select(split, predictions, selecting or predictions, config, classes, labelled)
+    first = next(model.parameters(), torch.empty(0))
+    x = images.split.floats(images.split.images[:]).to(first.device, first.dtype)
+    y, index = (torch.from_numpy(values).to(first.device) for values in (images.targets, images.positions))
+    squares = CoveredSquares(model, x, y, Draws(config.seed, index))
     results = []
     for done, (value, explainer) in enumerate(bound):
         on_progress(done, len(bound))
@@ -169,6 +173,7 @@ def explain_images(
                 train=train,
                 seed=config.seed,
                 check=config.check,
+                squares=squares,
             )
             seconds = Seconds(seconds=time.perf_counter() - began)
             result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
@@ -189,9 +194,10 @@ def compute_maps(
     train: Split | None = None,
     seed: int = 0,
     check: bool = True,
+    squares: CoveredSquares | None = None,
 ) -> tuple[Maps, Quality | None]:
     """Computes the attribution maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and,
-    with `check`, their quality checks.
+    with `check`, their quality checks, on `squares` of the same images if they are given.
 
     The model is in evaluation mode and float32 during the call, and as before afterwards. `index`
     (N,) identifies the images: random draws depend on it. Raises ConfigError if the explainer does
@@ -200,15 +206,15 @@ def compute_maps(
     x = x.to(next(model.parameters(), x).dtype)
     draws = Draws(seed, torch.arange(len(x), device=x.device) if index is None else index)
 
-    def call_explainer(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
+    def call_explainer(model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Maps:
         maps: Any = explainer(model=model, x=x, y=y, draws=draws, train=train)
         if not isinstance(maps, Maps):
             raise ConfigError(f"explainer {name} returned a {type(maps).__name__}; expected Maps")
         return maps.checked(x, name)
 
     with attacked(model):
-        maps = call_explainer(model, x, Draws(draws.seed, draws.index))
-        quality = map_quality(maps, call_explainer, model, x, y, draws).rounded() if check else None
+        maps = call_explainer(model, x, y, Draws(draws.seed, draws.index))
+        quality = map_quality(maps, call_explainer, model, x, y, draws, squares).rounded() if check else None
     return maps, quality
 
 
@@ -228,7 +234,7 @@ def _explain_image_files(
     results = explain_images(
         folder.path / "explanations",
         model,
-        replace(split, labels=torch.from_numpy(predictions.scores.argmax(1))),
+        replace(split, labels=torch.from_numpy(predicted(predictions.scores))),
         predictions,
         replace(config, choose=list(range(len(split)))),
         source=fingerprint_of([record.fingerprint, split.fingerprint]),
@@ -276,11 +282,14 @@ def _select(
     predictions: Predictions,
     selecting: Predictions,
     config: Explain,
-    classes: int,
+    classes: Sequence[str],
     labelled: bool,
 ) -> _SelectedImages:
     """Raises ConfigError if the images or the target class do not exist."""
-    positions = selected_images(split, config.choose, config.images, selecting, config.seed)
+    answering = predictions if config.target_class == "predicted" else None
+    positions = selected_images(
+        split, config.choose, config.images, selecting, config.seed, answering=answering
+    )
     targets = _target_classes(config.target_class, predictions, split, positions, classes)
     selected = split.select(torch.from_numpy(positions))
     probabilities, files = predictions.probabilities[positions], selected.columns.get("file")
@@ -288,10 +297,10 @@ def _select(
         ExplainedImage(
             index=int(position),
             truth=int(selected.labels[row]) if labelled else None,
-            predicted=int(probabilities[row].argmax()),
-            probability=float(probabilities[row].max()),
+            predicted=int(predicted(probabilities[row])),
+            probability=float(confidence(probabilities[row])),
             answer=int(targets[row]),
-            answer_probability=float(probabilities[row, targets[row]]),
+            answer_probability=float(np.nan_to_num(probabilities[row, targets[row]])),
             source=str(files[row]) if files is not None else None,
         )
         for row, position in enumerate(positions)
@@ -305,18 +314,14 @@ def _target_classes(
     predictions: Predictions,
     split: Split,
     positions: NDArray[np.int64],
-    classes: int,
+    classes: Sequence[str],
 ) -> NDArray[np.int64]:
     """(n,) the class that is explained for each image. Raises ConfigError if it does not exist."""
-    if isinstance(target_class, int):
-        if target_class >= classes:
-            raise ConfigError(
-                f"explain.target_class: {target_class} is no class; they are 0 to {classes - 1}"
-            )
-        return np.full(len(positions), target_class, np.int64)
+    if target_class == "predicted":
+        return predicted(predictions.scores[positions])
     if target_class == "label":
         return np.asarray(split.labels.cpu().numpy()[positions])
-    return np.asarray(predictions.scores[positions].argmax(1))
+    return np.full(len(positions), class_number(target_class, classes, "explain.target_class"), np.int64)
 
 
 def _result(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stresslens.core.answers import answered, predicted
 from stresslens.core.types import Estimate
-from stresslens.metrics.classification import FEWEST_WRONG, Labels, cross_entropy_of_each, predicted
+from stresslens.metrics.classification import FEWEST_WRONG, Labels, cross_entropy_of_each
 from stresslens.metrics.intervals import Floats, bounded_mean, logit_normal, mean_bounds, wilson
 
 BINS = 15
@@ -148,6 +149,9 @@ def temperature_scaling(logits: Floats, labels: Labels, *, level: float = 0.95) 
     from scipy.optimize import brentq
     from scipy.special import ndtri
 
+    # a label that the model rules out (-inf) has no probability at any temperature
+    rows = np.isfinite(np.take_along_axis(logits, labels[:, None], 1)[:, 0])
+    logits, labels = logits[rows], labels[rows]
     n = len(labels)
     if n < 2:
         return Temperature(Estimate(1.0, 0.0, math.inf, n, "profile likelihood", level), 0.0, helps=False)
@@ -206,7 +210,9 @@ def _out_of_fold(logits: Floats, labels: Labels, started: Floats) -> tuple[Float
         at = _log_temperature(logits[rest], labels[rest], started[:, rest], within=1e-2)
         scaled, raw = logits[held_out] / math.exp(at), logits[held_out]
         for row, truth in enumerate((labels[held_out], wrong[held_out])):
-            gains[row, held_out] = cross_entropy_of_each(raw, truth) - cross_entropy_of_each(scaled, truth)
+            losses = [cross_entropy_of_each(each, truth) for each in (raw, scaled)]
+            # a class that is ruled out costs the same at every temperature
+            gains[row, held_out] = np.subtract(*losses, where=np.isfinite(losses[0]), out=np.zeros(len(raw)))
     return gains[0], gains[1]
 
 
@@ -244,11 +250,11 @@ def aurc(scores: Floats, labels: Labels) -> Estimate:
 
 def _by_confidence(scores: Floats, labels: Labels) -> tuple[Floats, Labels]:
     """(N,) 1 for each error, in descending order of the top score, and (N,) the group of equal
-    scores."""
-    top = scores.max(1)
+    scores. Images without an answer come last."""
+    top = np.where(answered(scores), scores.max(1), -np.inf)
     order = np.argsort(-top, kind="stable")
-    wrong = (predicted(scores) != labels)[order].astype(float)
-    return wrong, np.cumsum(np.diff(top[order], prepend=top[order[:1]]) != 0)
+    wrong, top = (predicted(scores) != labels)[order].astype(float), top[order]
+    return wrong, np.cumsum(np.append(False, top[1:] != top[:-1]))[: len(top)]
 
 
 def _group_mean(values: Floats, group: Labels) -> Floats:

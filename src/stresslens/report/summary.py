@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from stresslens.comparison.headline import unbalanced
-from stresslens.core.text import duration
+from stresslens.core.text import NOT_FINITE, duration
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration
 from stresslens.metrics.random_effects import FEWEST_SEEDS
@@ -36,6 +36,7 @@ ORDER = (
 TITLES = {
     VALIDATION: "Accuracy on validation",
     "majority_baseline": "Majority-class baseline",
+    "no_answer": NOT_FINITE.capitalize(),
     "cross_entropy": "Cross-entropy",
     "cross_entropy_calibrated": "Calibrated cross-entropy",
     "brier": "Brier score",
@@ -233,7 +234,7 @@ def run_opening(run: Run, split: str) -> list[str]:
     )
     sentences = scored(run.name, split, accuracy, baseline)
     named = [k for k, column in enumerate(zip(*run.record.confusion.get(split, []))) if any(column)]
-    if len(named) == 1 and len(run.classes) > 1:
+    if len(named) == 1 and named[0] < len(run.classes) > 1:
         sentences.append(f"It names the same class, {run.classes[named[0]]}, for every image.")
     elif accuracy and baseline and accuracy.low <= baseline.value:
         sentences.append("It is not shown to be better than always naming the commonest class.")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
+from stresslens.core.answers import answered, predicted
 from stresslens.core.attack_base import MULTIPLE, BatchedModel
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
@@ -22,6 +23,9 @@ LAST, FLAT, LEAST = 10, 0.05, 20
 """How `_Watch.rising` decides that a loss still rises: it looks at the last `LAST` iterates, where
 the best loss may rise by the share `FLAT` of its range over all iterates. It needs at least `LEAST`
 iterates."""
+
+LEAST_FALL = 1e-3
+"""Log-odds that fall by less than this, or this share of them, may have fallen by rounding."""
 
 VerdictModel = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) in float32 → logits (n, K), computed as in an evaluation."""
@@ -65,13 +69,11 @@ class AttackBatch:
         """(N,) iterates of each image up to the one that broke it, summed over all attacks."""
 
     def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """(n,) whether the logits (n, K) of the images `rows` meet the criterion. Logits that are
-        not finite do not."""
-        finite = torch.isfinite(logits).all(1)
-        guess = logits.argmax(1)
+        """(n,) whether the logits (n, K) of the images `rows` meet the criterion. No answer
+        (`core.answers`) is a wrong answer, but not the target."""
         if self.targeted_success and self.target is not None:
-            return finite & (guess == self.target[rows])
-        return finite & (guess != self.y[rows])
+            return predicted(logits) == self.target[rows]
+        return predicted(logits) != self.y[rows]
 
     def check(self, rows: Tensor, x_adv: Tensor) -> Tensor:
         """(n,) whether each candidate image meets the criterion. The batch keeps the first one of
@@ -130,6 +132,7 @@ class AttackBatch:
         left = ~self.is_adversarial[rows]
         self.steps[rows[left]] += watch.seen[left]
         trace.rising, trace.followed = watch.rising(left)
+        trace.backwards, trace.judged = watch.backwards(left, result)
         trace.seconds = time.perf_counter() - began
         returned[rows] = result
         return trace, returned
@@ -148,6 +151,7 @@ class AttackBatch:
         rows = watch.rows
         x, y = self.x[rows], self.y[rows]
         target = None if self.target is None else self.target[rows]
+        watch.targeted = target is not None and attack.asks_for("target")
         with watch.listening(model) if not attack.asks_for("watch") else nullcontext():
             result = attack(
                 model=model,
@@ -185,6 +189,8 @@ class AttackBatch:
         self._keep(rows[checked], result[checked], logits, success)
         trace.silent = int((by_iterate[checked] & ~success).sum())
         trace.broke = int(self.is_adversarial[rows].sum())
+        if self.logits is not None:
+            trace.no_answer = int((self.is_adversarial[rows] & ~answered(self.logits[rows])).sum())
 
 
 class _Watch:
@@ -202,6 +208,10 @@ class _Watch:
         """Rows, and the loss of each image; empty if the attack reports only the mean loss."""
         self.mean: bool | None = None
         """Whether the attack reports one mean loss for all images; the first iterate decides it."""
+        self.targeted = False
+        """Whether the attack is given a target."""
+        self.odds = torch.full((len(rows),), -torch.inf, dtype=torch.float64, device=rows.device)
+        """(n,) the highest log-odds of the attack's goal after the first iterate."""
 
     def __call__(
         self,
@@ -214,6 +224,9 @@ class _Watch:
         batch, batch_rows, trace = self.batch, self.rows[rows], self.trace
         trace.forwards += len(rows)
         self.seen.scatter_add_(0, rows, torch.ones_like(rows))
+        stepped = self.seen[rows] > 1
+        odds = self._odds(logits[stepped], batch_rows[stepped])
+        self.odds.scatter_reduce_(0, rows[stepped], odds, "amax")
         if grad is not None:
             trace.gradients += len(rows)
             zero = ~grad.flatten(1).any(1) & ~batch.is_adversarial[batch_rows]
@@ -255,6 +268,33 @@ class _Watch:
         first, final = course[0], course[-1]
         late = (final - course[-min(LAST, len(course) // 5) - 1]) / (final - first).clamp_min(1e-12)
         return int(((late > FLAT) & (final > first + 1e-6)).sum()), course.shape[1]
+
+    def backwards(self, left: Tensor, result: Tensor) -> tuple[int, int]:
+        """The number of images that an attack moved in the wrong direction, and the number judged.
+
+        Only images that stayed unbroken (`left`, (n,) bool) are judged: by their iterates after the
+        first, which may be a random start, or by the returned images `result` (n, C, H, W) if the
+        attack did not show two iterates.
+        """
+        batch, rows = self.batch, self.rows[left]
+        if not len(rows):
+            return 0, 0
+        before = self._odds(batched_logits(batch.float32_logits, batch.x[rows]), rows)
+        after = self._odds(batched_logits(batch.float32_logits, result[left]), rows)
+        after = torch.where(self.seen[left] > 1, self.odds[left], after)
+        known = torch.isfinite(before) & torch.isfinite(after)
+        fell = before - after > LEAST_FALL * before.abs().clamp_min(1)
+        return int((fell & known).sum()), int(known.sum())
+
+    def _odds(self, logits: Tensor, batch_rows: Tensor) -> Tensor:
+        """(n,) the log-odds of the target or, without one, minus those of the label. An attack
+        raises them."""
+        target, sign = (self.batch.target, 1) if self.targeted else (self.batch.y, -1)
+        assert target is not None
+        goal = target[batch_rows][:, None]
+        values = logits.detach().double()
+        others = values.scatter(1, goal, -torch.inf).logsumexp(1)
+        return sign * (values.gather(1, goal).squeeze(1) - others)
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:

@@ -15,8 +15,9 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Robustness
-from stresslens.config.threat_model import ThreatModel, resolved_threat_model
+from stresslens.config.threat_model import ThreatModel, resolved_threat_model, with_class_numbers
 from stresslens.config.validation import read_settings
+from stresslens.core.answers import predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
@@ -34,6 +35,7 @@ from stresslens.robustness.certify import certify
 from stresslens.robustness.example_images import adversarial_rows, ladder_images, save_adversarial_examples
 from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
+from stresslens.robustness.surrogate import check_class_names
 
 
 def robustness_config(values: Mapping[str, Any]) -> Robustness:
@@ -57,25 +59,20 @@ def attack_run(
     # the user typed these settings, so they may name own plug-ins; the opened run needs `trust` for it
     threat = resolved_threat_model(config, base)
     with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
-        other = _surrogate(config, trust)
+        other = _surrogate(config, data, trust)
         surrogate = None if other is None else other.to(pick_device(device))
         return attack_stage(folder, model, data, threat, record, surrogate=surrogate)
 
 
-def check_attack_data(threat: ThreatModel, data: Data) -> None:
-    """Raises ConfigError if the data has no such split, or if a target is not one of its
-    classes."""
+def threat_on(data: Data, threat: ThreatModel) -> ThreatModel:
+    """The threat with its targets as classes of the data. Raises ConfigError if the data has no
+    such split, or if a target is not one of its classes."""
     split = threat.config.split
     if split not in data.splits:
         raise ConfigError(
             f"robustness.split: {data.name} has no {split} split here; it has {', '.join(data.splits)}"
         )
-    for target in (threat.target, *(attack.target for attack in threat.alone)):
-        if isinstance(target, int) and target >= len(data.classes):
-            raise ConfigError(
-                f"robustness: the target {target} is no class of {data.name}; "
-                f"its classes are 0 to {len(data.classes) - 1}"
-            )
+    return with_class_numbers(threat, data.classes)
 
 
 def attack_stage(
@@ -89,7 +86,7 @@ def attack_stage(
 ) -> AttackResult:
     """The attack stage of a run: measures, audits, certifies if the section asks for it, saves
     example images, and counts the result in the record."""
-    check_attack_data(threat, data)
+    threat = threat_on(data, threat)
     config = threat.config
     split = data.splits[config.split]
     name = f"attacking {folder.path.parent.name} {folder.path.name}"
@@ -123,6 +120,7 @@ def attack_stage(
                 f"certifying {folder.path.parent.name} {folder.path.name}", done, total
             ),
         )
+        robust = replace(robust, certificates=certified)
         record.count_reads(
             "certificates", [certificate.fingerprint for certificate in certified], config.split
         )
@@ -178,7 +176,7 @@ def _reported_accuracy(folder: RunFolder, split: str, index: np.ndarray) -> floa
         saved = folder.load_predictions(split)
     except UnreadableRun:
         return None
-    right = dict(zip(saved["index"].tolist(), (saved["scores"].argmax(1) == saved["labels"]).tolist()))
+    right = dict(zip(saved["index"].tolist(), (predicted(saved["scores"]) == saved["labels"]).tolist()))
     known = [right[position] for position in index.tolist() if position in right]
     return sum(known) / len(known) if len(known) == len(index) else None
 
@@ -202,11 +200,18 @@ def _save_examples(result_folder: Path, split: Split, robust: AttackResult) -> N
     )
 
 
-def _surrogate(config: Robustness, trust: bool) -> nn.Module | None:
+def _surrogate(config: Robustness, data: Data, trust: bool) -> nn.Module | None:
     if config.surrogate is None:
         return None
     folder = RunFolder(Path(config.surrogate))
     _check_gradients(folder, "a surrogate lends its gradients; name a run that was trained")
+    return open_surrogate(folder, data, trust=trust)
+
+
+def open_surrogate(folder: RunFolder, data: Data, *, trust: bool) -> nn.Module:
+    """The model of another run. Raises ConfigError if it was trained on other classes than those of
+    the data."""
+    check_class_names(folder.load_card().classes, data.classes, folder.path)
     return open_model(folder, trust=trust)
 
 

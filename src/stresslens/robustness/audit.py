@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.config.registry import Bound
 from stresslens.core import progress
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
@@ -157,7 +158,7 @@ class ExtraAttackProbe:
             float32_logits = verdict_model(model, passes=passes, batch=batch)
             right: list[int] = []
             for start in range(0, len(x), size):
-                prediction = batched_logits(float32_logits, x[start : start + size]).argmax(1)
+                prediction = predicted(batched_logits(float32_logits, x[start : start + size]))
                 correct = (prediction == y[start : start + size]).nonzero().flatten()
                 right += (start + correct).tolist()
                 if len(right) >= size:

@@ -11,8 +11,13 @@ from stresslens.core.json_file import Figure, JsonFile, Seconds
 
 
 class SeverityLevel(JsonFile):
+    """The accuracy at a severity; `no_answer` of the wrong images have no answer (`core.answers`)."""
+
+    LATER_KEYS = frozenset({"no_answer"})
+
     severity: int
     accuracy: Figure
+    no_answer: int = 0
 
 
 class CorruptionLevels(JsonFile):
@@ -27,12 +32,16 @@ class CorruptionFile(JsonFile):
     """corruptions/result.json. `mean` is the mean over images of the share of corruptions and
     severities at which the image is classified correctly."""
 
+    LATER_KEYS = frozenset({"no_answer"})
+
     format: Literal[1] = 1
     fingerprint: str = ""
     split: str = "test"
     n: int
     seed: int = 0
     clean: Figure | None = None
+    no_answer: int = 0
+    """Images without an answer, uncorrupted."""
     corruptions: Sequence[CorruptionLevels] = ()
     mean: Figure | None = None
     cost: Seconds = Seconds()
