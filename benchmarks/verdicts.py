@@ -456,7 +456,7 @@ def main(words: list[str]) -> None:
     families(studies)
     folds(studies // 2)
     plans(studies)
-    print_intervals(studies)
+    print_intervals(studies // 2)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 

@@ -210,9 +210,10 @@ def _out_of_fold(logits: Floats, labels: Labels, started: Floats) -> tuple[Float
         at = _log_temperature(logits[rest], labels[rest], started[:, rest], within=1e-2)
         scaled, raw = logits[held_out] / math.exp(at), logits[held_out]
         for row, truth in enumerate((labels[held_out], wrong[held_out])):
-            losses = [cross_entropy_of_each(each, truth) for each in (raw, scaled)]
+            before, after = (cross_entropy_of_each(each, truth) for each in (raw, scaled))
             # a class that is ruled out costs the same at every temperature
-            gains[row, held_out] = np.subtract(*losses, where=np.isfinite(losses[0]), out=np.zeros(len(raw)))
+            before, after = (np.where(np.isfinite(before), each, 0.0) for each in (before, after))
+            gains[row, held_out] = before - after
     return gains[0], gains[1]
 
 
