@@ -58,14 +58,16 @@ class ModelInfo:
     temperature: Annotated[float, Field(gt=0)]
     """Softmax(logits / temperature) gives the calibrated probabilities."""
     calibrated_on: str | None
-    """The split that the temperature was fitted on; None if it was not fitted."""
+    """The split that the temperature was fitted on; None if the probabilities are not calibrated."""
+    not_calibrated: str = ""
+    """Why the probabilities are not calibrated."""
     white: Annotated[int, Field(gt=0)] = WHITE
     """The value of white in image files of more than 8 bits."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, without the usual value of white, which version 0.1.0 does not know."""
-        values = dataclasses.asdict(self)
-        return {key: value for key, value in values.items() if (key, value) != ("white", WHITE)}
+        """Plain values, without those that version 0.1.0 does not know where they are the usual ones."""
+        usual = {"not_calibrated": "", "white": WHITE}
+        return {key: v for key, v in dataclasses.asdict(self).items() if key not in usual or v != usual[key]}
 
 
 _facts = TypeAdapter(ModelInfo)
@@ -127,6 +129,8 @@ def open_predictor(
 def model_info(folder: RunFolder) -> ModelInfo:
     """Reads the ModelInfo of a run. Raises UnreadableRun if its files are missing or damaged."""
     card, record = folder.load_card(), read_record(folder)
+    calibration = record.calibration
+    why_not = calibration.why_not if calibration else "the run has no validation images"
     return _checked(
         {
             "format": 1,
@@ -137,8 +141,9 @@ def model_info(folder: RunFolder) -> ModelInfo:
             "classes": card.classes,
             "fit": card.fit,
             "white": card.white,
-            "temperature": record.calibration.temperature if record.calibration else 1.0,
-            "calibrated_on": record.calibration.fitted_on if record.calibration else None,
+            "temperature": calibration.temperature if calibration else 1.0,
+            "calibrated_on": calibration.fitted_on if calibration and not why_not else None,
+            "not_calibrated": why_not,
         },
         folder.record,
     )
@@ -172,7 +177,13 @@ def _of_captions(
     plain, kind = (
         (card.estimator, "estimators") if isinstance(card, EstimatorCard) else (card.model, "models")
     )
-    info = dataclasses.replace(facts, classes=list(captions), temperature=1.0, calibrated_on=None)
+    info = dataclasses.replace(
+        facts,
+        classes=list(captions),
+        temperature=1.0,
+        calibrated_on=None,
+        not_calibrated="the captions are your own",
+    )
     prompted = with_prompts(model, captions, templates, called=registry.name_and_options(kind, plain)[0])
     predictor = _of_model(prompted, info, folder)
     # Where the features are the logits, the detector was fitted on those of other classes.
