@@ -253,7 +253,9 @@ def _is_read(model: nn.Module, x: Tensor, name: str, layout: Layout) -> bool:
         total = (logits * (0.5 + weights)).sum()
         for node in nodes(total):
             if is_relu(node):
-                node.register_hook(lambda inputs, outputs: (*outputs, *[None] * (len(inputs) - 1)))
+                node.register_hook(
+                    lambda passed, given: tuple(given[0] if s is not None else s for s in passed)
+                )
         (slope,) = torch.autograd.grad(total, output, allow_unused=True)
     return slope is not None and int((layout.grid(slope).abs().amax((0, 1)) > 0).sum()) > 1
 
