@@ -1,6 +1,6 @@
 """Do the checks of explanations catch maps that are wrong, and pass maps that are exact?
 
-    python benchmarks/explanation_checks.py             # digits, 40 images: about 3 minutes
+    python benchmarks/explanation_checks.py             # digits, 40 images: about 4 minutes
     python benchmarks/explanation_checks.py mnist       # MNIST instead (STRESSLENS_DATA)
     python benchmarks/explanation_checks.py digits 10   # that many images
 

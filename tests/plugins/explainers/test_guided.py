@@ -50,11 +50,9 @@ UNTOLD: dict[str, Callable[[Tensor], Tensor]] = {
     "times a mask of numbers": lambda x: (x > 0).float() * x,
     "masked fill": lambda x: x.masked_fill(x < 0, 0),
     "custom function": lambda x: Own.apply(x),  # type: ignore[no-untyped-call]
-    "checkpoint": lambda x: torch.utils.checkpoint.checkpoint(torch.relu, x, use_reentrant=True),
 }
 
 
-@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("name", UNTOLD)
 def test_a_relu_that_cannot_be_told_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="guided cannot tell the ReLUs of this model: "):
@@ -86,7 +84,14 @@ def prepared(name: str) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "name", ["weight_norm", "compiled", "compiled and run", "traced graph", "checkpointed, not reentrant"]
+    "name",
+    [
+        "weight_norm",
+        "traced graph",
+        "checkpointed, not reentrant",
+        pytest.param("compiled", marks=pytest.mark.slow),
+        pytest.param("compiled and run", marks=pytest.mark.slow),
+    ],
 )
 def test_the_same_maps_of_a_net_that_is_kept_in_another_form(name: str) -> None:
     net = prepared(name)

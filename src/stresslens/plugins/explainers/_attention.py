@@ -79,6 +79,8 @@ class _Products(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = function(*args, **(kwargs or {}))
+        if not torch.is_grad_enabled():
+            return result
         if function in PRODUCTS:
             left, right = args[PRODUCTS[function] :][:2]
             if left.requires_grad and right.requires_grad:
