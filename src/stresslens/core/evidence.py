@@ -40,6 +40,14 @@ class Row:
     """The unit of the last digit of the accuracy."""
     score: str = ""
     """The kind of accuracy ("top-5"), if the table has several kinds for the same model."""
+    restarts: int | None = None
+    queries: int | None = None
+    named_norm: Norm | None = None
+    """The norm in the attack's own name ("PGD-L2"); `norm` is what the table says of the row."""
+    written: str = ""
+    """The accuracy as the table writes it, such as "52.1 ± 0.3"."""
+    broken: str = ""
+    """The share of broken images (the attack's success rate) beside it, as the table writes it."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,12 @@ class Trace:
     iterates to judge."""
     rising: int = 0
     """How many of the `followed` images had a best loss that still rose in the last iterates."""
+    judged: int = 0
+    """Images that were not broken and whose log-odds are known without attack and on the path."""
+    backwards: int = 0
+    """How many of the `judged` images had lower log-odds of the attack's goal at every iterate after
+    the first than without attack: its target was less likely, or without a target the true class was
+    more likely."""
     passes: int = 1
     """Forward passes that logits were averaged over; more than one for a random model."""
     may_be_flat: bool | None = None
@@ -109,9 +123,8 @@ class Trace:
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
-        if self.may_be_flat is None:
-            del values["may_be_flat"]
-        return values
+        absent = {"may_be_flat": None, "no_answer": 0}
+        return {key: value for key, value in values.items() if key not in absent or value != absent[key]}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Trace:

@@ -18,14 +18,47 @@ from stresslens.core.spelling import closest
 from stresslens.core.types import Shape
 
 
+def fresh_images(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A forward pre-hook: the module gets copies of its inputs, so that one that works in place does
+    not write into the images of its caller."""
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a call of the module runs the forward method of its class, and no hook but
+    `fresh_images`."""
+    return not (
+        module._forward_hooks
+        or any(hook is not fresh_images for hook in module._forward_pre_hooks.values())
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+        or nn.modules.module._has_any_global_hook()
+    )
+
+
+@contextmanager
+def on_fresh_images(model: nn.Module) -> Iterator[None]:
+    """The model gets copies of its images inside the context (`fresh_images`)."""
+    if fresh_images in model._forward_pre_hooks.values():
+        yield
+        return
+    handle = nn.Module.register_forward_pre_hook(model, fresh_images, prepend=True)  # TorchScript's refuses
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the context; each module's mode is restored, also after an
-    exception."""
+    """Evaluation mode inside the context, on copies of the images (`fresh_images`); each module's
+    mode is restored, also after an exception."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        yield
+        with on_fresh_images(model):
+            yield
     finally:
         for module, training in modes.items():
             module.training = training
@@ -55,7 +88,7 @@ def hooked(
     """
     leaves = ((name, module) for name, module in model.named_modules() if not any(module.children()))
     handles = [
-        module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))
+        nn.Module.register_forward_hook(module, lambda m, i, o, name=name: hook(name, m, i, o))
         for name, module in (leaves if chosen is None else chosen)
         if not isinstance(module, torch.jit.ScriptModule)
     ]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from stresslens.core.attack_base import BatchedModel, batched_mean_logits
 from stresslens.core.blur import blurred
+from stresslens.core.copies import quick
 from stresslens.core.draws import Draws
-from stresslens.core.layers import quick
 from stresslens.core.maps import spans
 
 FILLERS = ("black", "grey", "blurred")
@@ -57,7 +57,7 @@ class CoveredSquares:
 
     @cached_property
     def _model(self) -> BatchedModel:
-        return BatchedModel(quick(self._source), batch=self._rows)
+        return BatchedModel(quick(self._source, self.x), batch=self._rows)
 
     @cached_property
     def classes(self) -> int:

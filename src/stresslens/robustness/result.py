@@ -135,12 +135,12 @@ class AttackResult:
         )
 
     def table(self, model: str = "model") -> list[Row]:
-        """The accuracies without attack, in the worst case and under each individual attack, for
-        audits."""
+        """The accuracies without attack, under the whole protocol and under each individual attack,
+        for audits."""
         n, norm = self.result.n, self.result.norm
         rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm)]
         rows += [
-            Row(model, "worst case", level.eps, level.robust.value, n, norm) for level in self.result.curve
+            Row(model, "protocol", level.eps, level.robust.value, n, norm) for level in self.result.curve
         ]
         for attack in self.result.individual_attacks:
             if attack.target is None:
@@ -246,8 +246,7 @@ def result_file(
     """The contents of result.json; `reported` is the clean accuracy that the model's record has,
     and `seconds` is the duration of the attack."""
     all_images, arrays = len(arrays["labels"]), attacked_images(arrays)
-    n, minimal_radius = len(arrays["labels"]), arrays["smallest"]
-    no_answer = _without_answer(arrays)
+    n = len(arrays["labels"])
     traces = _merged([trace for chunk in chunks for trace in chunk.traces])
     return ResultFile(
         version=__version__,
@@ -266,21 +265,9 @@ def result_file(
         aimed=threat.targeted_success,
         left_out=all_images - n,
         classes=int(chunks[0].clean_logits.shape[1]),
-        clean=wilson(int((minimal_radius > 0).sum()), n),
+        clean=wilson(int((arrays["smallest"] > 0).sum()), n),
         reported_clean=reported,
-        curve=[
-            CurveLevel(
-                eps=eps,
-                robust=wilson(int((minimal_radius > eps).sum()), n),
-                no_answer=int(((minimal_radius <= eps) & no_answer).sum()),
-                newly_broken_by={
-                    name: int(count)
-                    for attack_index, name in enumerate(threat.names)
-                    if (count := ((minimal_radius == eps) & (arrays["by"] == attack_index)).sum())
-                },
-            )
-            for eps in threat.radii
-        ],
+        curve=_curve(arrays, threat),
         individual_attacks=[
             _individual(attack_index, attack, chunks) for attack_index, attack in enumerate(threat.alone)
         ],
@@ -294,6 +281,24 @@ def result_file(
         ),
         settings=threat_settings(threat),
     )
+
+
+def _curve(arrays: Mapping[str, np.ndarray], threat: ThreatModel) -> list[CurveLevel]:
+    """The robust accuracy at each radius, from the arrays of the attacked images."""
+    minimal_radius, no_answer = arrays["smallest"], _without_answer(arrays)
+    return [
+        CurveLevel(
+            eps=eps,
+            robust=wilson(int((minimal_radius > eps).sum()), len(minimal_radius)),
+            no_answer=int(((minimal_radius <= eps) & no_answer).sum()),
+            newly_broken_by={
+                name: int(count)
+                for attack_index, name in enumerate(threat.names)
+                if (count := ((minimal_radius == eps) & (arrays["by"] == attack_index)).sum())
+            },
+        )
+        for eps in threat.radii
+    ]
 
 
 def _individual(
