@@ -307,3 +307,18 @@ def test_maps_of_the_same_images_are_judged_by_the_same_squares() -> None:
                 assert float(sums[row, k]) == pytest.approx(float(inside.sum()), abs=1e-5)
             lost = clean - model(covered).softmax(1)[torch.arange(N), y]
             assert torch.allclose(by_loop[:, k].float(), lost, atol=1e-5)
+
+
+def test_the_model_is_as_before_also_if_an_explainer_fails_on_shuffled_weights() -> None:
+    model, x, y = linear(), pictures(), torch.arange(N) % 3
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def failing(model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Maps:
+        if not torch.equal(model[1].weight, before["1.weight"]):
+            raise RuntimeError("broken")
+        return exact(model, x, y)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        failed_by(failing, model, x, y)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())

@@ -65,7 +65,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def uncompiled() -> Iterator[None]:
+def without_compiling() -> Iterator[None]:
     """Modules compiled by torch.compile run as they were written, and stay as they are."""
     if "torch._dynamo" not in sys.modules:  # nothing was compiled, and the import takes seconds
         yield
@@ -93,7 +93,7 @@ def hooked(
         if not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
-        with uncompiled():
+        with without_compiling():
             yield
     finally:
         for handle in handles:
@@ -163,7 +163,8 @@ class Layout:
         values = output.permute(self.axes)
         if values.ndim == 4:
             return values
-        return values[:, self.extra :].transpose(1, 2).unflatten(2, self.sides)
+        grid: Tensor = values[:, self.extra :].transpose(1, 2).unflatten(2, self.sides)
+        return grid
 
 
 def spatial(model: nn.Module, x: Tensor) -> dict[str, Layout]:
@@ -231,12 +232,13 @@ def layout_of(
         high, wide = two[axes[2]], two[axes[3]]
         return Layout(axes, (high, wide)) if min(high, wide) > 1 else None
     if len(two) == 3 and by_images[:1] in ([0], [1]):
-        axes = (0, 1, 2) if by_images[0] == 0 else (1, 0, 2)
-        for extra in range(min(6, two[axes[1]])):
-            rows = math.sqrt((two[axes[1]] - extra) * sides[0] / sides[1])
-            columns = (two[axes[1]] - extra) / rows
+        tokens = two[1 - by_images[0]]
+        for extra in range(min(6, tokens)):
+            rows = math.sqrt((tokens - extra) * sides[0] / sides[1])
+            columns = (tokens - extra) / rows
             if rows > 1 and columns > 1 and abs(rows - round(rows)) + abs(columns - round(columns)) < 1e-9:
-                return Layout(axes, (round(rows), round(columns)), extra)
+                order = (by_images[0], 1 - by_images[0], 2)
+                return Layout(order, (round(rows), round(columns)), extra)
     return None
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -91,25 +91,17 @@ def map_quality(
     values = maps.values.to(x.device)
     fit = _Fit(squares, values, maps.signed)
 
-    def compute(model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+    def compute(x: Tensor, y: Tensor, draws: Draws) -> Tensor:
         return compute_maps(model, x, y, draws).values.to(values.device)
 
-    controls = {"shuffled pixels": fit.permuted(draws.fork(ORDERS + 3))}
-    if len(x) > 1:
-        partner = _partners(y)
-        others = Draws(draws.seed, draws.index[partner])
-        controls["another image"] = compute(model, x[partner], y, others)[None]
-    if squares.classes > 1:
-        step = 1 + draws.fork(ORDERS + 5).integers(squares.classes - 1).to(y.device)
-        another = (y + step) % squares.classes
-        controls["another class"] = compute(model, x, another, Draws(draws.seed, draws.index))[None]
-    if any(True for _ in model.parameters()):  # an estimator has no weights to shuffle
-        with _weights_shuffled(model):
-            controls["shuffled weights"] = compute(model, x, y, draws.fork(ORDERS))[None]
+    controls = {
+        "shuffled pixels": fit.permuted(draws.fork(ORDERS + 3)),
+        **_controls(compute, model, x, y, squares.classes, draws),
+    }
     noise, moved = draws.fork(ORDERS + 2), []
     for _ in range(NOISY):
         near = (x + noise.uniform(*x.shape[1:], low=-NOISE, high=NOISE).to(x)).clamp(0, 1)
-        moved.append(_distance(values, compute(model, near, y, Draws(draws.seed, draws.index))))
+        moved.append(_distance(values, compute(near, y, Draws(draws.seed, draws.index))))
     own = fit.unexplained(values[None])[0]
     deletion, insertion = fit.sooner()
     by_image = {
@@ -136,6 +128,28 @@ def map_quality(
         *(["noise that cannot be seen changes it altogether"] if _low(further.cpu().numpy()) > 0 else []),
     ]
     return MapQuality(checks, arrays, tuple(failed))
+
+
+def _controls(
+    compute: Callable[[Tensor, Tensor, Draws], Tensor],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    draws: Draws,
+) -> dict[str, Tensor]:
+    """(1, N, H, W) maps that are of another image, class or model, as far as there is another."""
+    controls = {}
+    if len(x) > 1:
+        partner = _partners(y)
+        controls["another image"] = compute(x[partner], y, Draws(draws.seed, draws.index[partner]))[None]
+    if classes > 1:
+        another = (y + 1 + draws.fork(ORDERS + 5).integers(classes - 1).to(y.device)) % classes
+        controls["another class"] = compute(x, another, Draws(draws.seed, draws.index))[None]
+    if any(True for _ in model.parameters()):  # an estimator has no weights to shuffle
+        with _weights_shuffled(model):
+            controls["shuffled weights"] = compute(x, y, draws.fork(ORDERS))[None]
+    return controls
 
 
 def _partners(y: Tensor) -> Tensor:
@@ -256,7 +270,8 @@ def _failed_places(gains: np.ndarray) -> list[str]:
 def _distance(one: Tensor, other: Tensor) -> Tensor:
     """(N,) the distance of two maps, divided by the larger norm of the two."""
     sizes = torch.maximum(*(maps.flatten(1).norm(dim=1) for maps in (one, other)))
-    return (other - one).flatten(1).norm(dim=1) / sizes.clamp_min(1e-30)
+    distance: Tensor = (other - one).flatten(1).norm(dim=1)
+    return distance / sizes.clamp_min(1e-30)
 
 
 @contextmanager
