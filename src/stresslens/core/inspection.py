@@ -336,6 +336,6 @@ def with_features(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor
     """(N, K) logits of images x, and (N, D) features, from one pass; `layer` is that of
     `feature_layer`."""
     collected: list[Tensor] = []
-    with hooked(model, lambda _, *call: collected.append(features(*call)), [("", layer)]):
+    with hooked(model, lambda _, *call: collected.append(features(*call).clone()), [("", layer)]):
         logits: Tensor = model(x)
     return logits, collected[-1].float()
