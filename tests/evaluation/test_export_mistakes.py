@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import stresslens as sl
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import export
 from stresslens.evaluation.export import export_run
@@ -100,6 +101,7 @@ def test_weights_that_are_not_finite(run: RunFolder, to: str, value: float) -> N
     weights = safetensors.torch.load_file(run.weights)
     weights["1.bias"][0] = value
     safetensors.torch.save_file(weights, run.weights)
+    write_json(run.record, read_json(run.record) | {"weights_digest": run.weights_digest()})
     with pytest.raises(ConfigError, match=r"not finite"):
         export_run(run, to)
     assert not (run.path / "exports").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +50,18 @@ def on_fresh_images(model: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
+def to_evaluation_mode(model: nn.Module) -> None:
+    """Calls eval(). A program of torch.export has no modes, and stays as it was exported."""
+    with suppress(NotImplementedError):
+        model.eval()
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the context, on copies of the images (`fresh_images`); each module's
     mode is restored, also after an exception."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
+    to_evaluation_mode(model)
     try:
         with on_fresh_images(model):
             yield
