@@ -57,6 +57,11 @@ def test_a_stage_leaves_maps_pictures_and_what_they_are_worth(task_of: Callable[
             "infidelity",
             "sensitivity",
             "randomisation",
+            "shuffled pixels",
+            "another image",
+            "another class",
+            "shuffled weights",
+            "moved",
         }
         assert all(check["n"] == 10 for check in result["worth"]["checks"].values())
         assert {name: len(values) for name, values in result["worth"]["each"].items()} == dict.fromkeys(
