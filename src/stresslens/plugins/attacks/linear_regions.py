@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import Watch, batched_mean_logits, gradient
+from stresslens.core.attack_base import Watch, batched_mean_logits, gradient, likely_others
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.types import Count
@@ -50,6 +50,7 @@ class _Chains:
         return order[rank < count]
 
 
+# long: the closures share the watch and what survives, and the steps read in one piece
 def linear_regions(
     model: nn.Module,
     x: Tensor,
@@ -92,7 +93,7 @@ def linear_regions(
         """Whether the images z of `rows` fool the model, and the likeliest class to aim at."""
         logits = batched_mean_logits(model, z)
         survives[rows[~watch(rows, z, logits)]] = False
-        aim = logits.scatter(1, y[rows, None], -torch.inf).argmax(1) if target is None else target[rows]
+        aim = likely_others(logits, y[rows], 1)[0] if target is None else target[rows]
         return smallest.see(rows, z, logits), aim
 
     def bisect(which: Tensor, rows: Tensor, near: Tensor, far: Tensor, times: int) -> Tensor:
