@@ -58,10 +58,7 @@ class AttackCompute:
             return BatchedModel(model, batch=self.batch, passes=self.passes)
         if (precision or self.precision) == "bfloat16":
             tuned = tuned.to(torch.bfloat16)
-        dtype = next((p.dtype for p in tuned.parameters() if p.is_floating_point()), None)
-        return BatchedModel(
-            tuned, batch=self.batch, passes=self.passes, dtype=dtype, memory_format=memory_format
-        )
+        return BatchedModel(tuned, batch=self.batch, passes=self.passes, memory_format=memory_format)
 
     def active(self) -> AbstractContextManager[None]:
         """A context in which torch uses `threads` threads."""

@@ -4,7 +4,7 @@ in result.json."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
-from stresslens.core.evidence import CLEAN, Curve, Row, Trace
+from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import read_arrays, write_arrays, write_json
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
@@ -104,20 +104,26 @@ class AttackResult:
             names,
             self.result.n if self.result.asked is None else self.result.asked,
             self.result.reported_clean,
+            self.arrays["labels"],
+            self.result.aimed,
+            self.result.chunk,
         )
 
     def table(self, model: str = "model") -> list[Row]:
         """The accuracies without attack, in the worst case and under each individual attack, for
         audits."""
         n, norm = self.result.n, self.result.norm
-        rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm)]
+        largest = largest_class(self.curve) / n
+        rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm, largest_class=largest)]
         rows += [
-            Row(model, "worst case", level.eps, level.robust.value, n, norm) for level in self.result.curve
+            Row(model, "worst case", level.eps, level.robust.value, n, norm, largest_class=largest)
+            for level in self.result.curve
         ]
         for attack in self.result.individual_attacks:
             if attack.target is None:
                 rows += [
-                    Row(model, attack.label, row.eps, row.accuracy.value, n, norm) for row in attack.rows
+                    Row(model, attack.label, row.eps, row.accuracy.value, n, norm, largest_class=largest)
+                    for row in attack.rows
                 ]
         return rows
 
@@ -203,7 +209,7 @@ def result_file(
     """The contents of result.json; `reported` is the clean accuracy that the model's record has,
     and `seconds` is the duration of the attack."""
     n, minimal_radius = len(arrays["labels"]), arrays["smallest"]
-    traces = _merged([trace for chunk in chunks for trace in chunk.traces])
+    traces = _merged([trace for k, chunk in enumerate(chunks) for trace in _named(chunk.traces, k)])
     return ResultFile(
         version=__version__,
         key=key,
@@ -215,6 +221,7 @@ def result_file(
         split=threat.config.split,
         n=n,
         asked=n_requested,
+        chunk=len(chunks[0].y),
         seed=threat.seed,
         target=threat.target,
         aimed=threat.targeted_success,
@@ -296,6 +303,7 @@ def _merged(traces: Sequence[Trace]) -> list[Trace]:
             "broke",
             "outside",
             "silent",
+            "untouched",
             "zero_at_start",
             "zero_on_path",
             "gradients",
@@ -304,7 +312,26 @@ def _merged(traces: Sequence[Trace]) -> list[Trace]:
         for name in (*counted, "followed", "rising", "seconds"):
             setattr(total, name, getattr(total, name) + getattr(trace, name))
         total.excess = max(total.excess, trace.excess)
+        total.untouched_in = _added(total.untouched_in, trace.untouched_in)
     return list(merged.values())
+
+
+def _named(traces: Sequence[Trace], chunk: int) -> Iterator[Trace]:
+    """The traces of a chunk, with the chunk as one more group of images."""
+    for trace in traces:
+        counts = {f"chunk {chunk + 1}": (trace.untouched, trace.n - trace.broke)} if trace.untouched else {}
+        yield replace(trace, untouched_in={**trace.untouched_in, **counts})
+
+
+def _added(
+    first: Mapping[str, tuple[int, int]], second: Mapping[str, tuple[int, int]]
+) -> dict[str, tuple[int, int]]:
+    """The sums of two counts for each group."""
+    return {
+        name: (a + b, c + d)
+        for name in dict.fromkeys((*first, *second))
+        for (a, c), (b, d) in [(first.get(name, (0, 0)), second.get(name, (0, 0)))]
+    }
 
 
 def threat_settings(threat: ThreatModel) -> dict[str, Any]:

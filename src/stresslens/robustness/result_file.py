@@ -81,7 +81,8 @@ class AttackCost(JsonFile):
 class ResultFile(JsonFile):
     """robustness/<key>/result.json.
 
-    `asked` is the number of images to attack, `n` the number that was attacked. `aimed`: only the
+    `asked` is the number of images to attack, `n` the number that was attacked, in chunks of
+    `chunk` images. `aimed`: only the
     target counts as success. `reported_clean` is the clean accuracy in the record of the run.
     """
 
@@ -98,6 +99,7 @@ class ResultFile(JsonFile):
     split: str = "test"
     n: int
     asked: int | None = None
+    chunk: int | None = None
     seed: int = 0
     target: Any = None
     aimed: bool = False
