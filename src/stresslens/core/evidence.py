@@ -40,11 +40,11 @@ class Row:
     line: int | None = None
     grain: float = 0.0
     """The unit of the last digit of the accuracy."""
+    score: str = ""
+    """The kind of accuracy ("top-5"), if the table has several kinds for the same model."""
     largest_class: float | None = None
     """The largest class's share of all images, among those that are right without attack. It is
     known for a result of stresslens, whose attacks other audits run again."""
-    score: str = ""
-    """The kind of accuracy ("top-5"), if the table has several kinds for the same model."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,11 @@ class Curve:
         return self.smallest > eps
 
 
-def largest_class(curve: Curve) -> int:
-    """The number of images of the largest class among those that are right without attack, or of
-    all of them if the labels are not known. Where all images can be made the same, at most so many
-    stay correct."""
-    right = curve.smallest > 0
+def largest_class(curve: Curve, counted: NDArray[np.bool_] | None = None) -> int:
+    """The number of images of the largest class among those that are right without attack (and
+    `counted` (n,)), or of all of them if the labels are not known. Where all images can be made the
+    same, at most so many stay correct."""
+    right = (curve.smallest > 0) & (True if counted is None else counted)
     if curve.labels is None or not right.any():
         return int(right.sum())
     return int(np.bincount(curve.labels[right]).max())

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
+from stresslens.core.fingerprint import image_keys
 from stresslens.core.files import read_arrays, write_arrays, write_json
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
@@ -40,7 +42,8 @@ class AttackResult:
 
     Arrays with an entry for each image (n,): index, labels, clean_prediction, clean_confidence,
     smallest (the minimal radius: 0 if the image is misclassified without attack, infinite if it is
-    not broken), by (position of the attack in `names`, -1 if not broken), steps. Arrays with an
+    not broken), by (position of the attack in `names`, -1 if not broken), steps, repeated (whether
+    an earlier image has the same pixels and label). Arrays with an
     entry for each of the m broken images: rows (their positions in the arrays above), adversarials
     (m, C, H, W), adversarial_prediction, adversarial_confidence, size (norm of the perturbation).
     ladder (individual attacks, radii, C, H, W) holds the first image as each individual attack
@@ -56,6 +59,11 @@ class AttackResult:
         return self.result.as_json()
 
     @property
+    def distinct(self) -> np.ndarray:
+        """(n,) which images count: all that do not repeat an earlier one."""
+        return ~self.arrays.get("repeated", np.zeros(self.result.n, dtype=bool))
+
+    @property
     def minimal_radius(self) -> np.ndarray:
         """(n,) the smallest attacked radius at which each image is broken: 0 if it is misclassified
         without attack, infinite if no attack breaks it."""
@@ -63,7 +71,8 @@ class AttackResult:
 
     def robust_accuracy(self, eps: float) -> Estimate:
         """The robust accuracy: the share of images that are classified correctly and that no attack
-        breaks at any radius up to `eps`, with Wilson's interval.
+        breaks at any radius up to `eps`, with Wilson's interval. An image that is there several
+        times counts once.
 
         Raises ConfigError for a radius that was not attacked.
         """
@@ -71,7 +80,8 @@ class AttackResult:
         if not known:
             attacked = ", ".join(f"{radius:g}" for radius in self.result.radii)
             raise ConfigError(f"radius {eps:g} was not attacked; known are {attacked}")
-        return wilson(int((self.minimal_radius > known[0]).sum()), len(self.minimal_radius))
+        counted = self.minimal_radius[self.distinct]
+        return wilson(int((counted > known[0]).sum()), len(counted))
 
     @property
     def smallest(self) -> np.ndarray:
@@ -112,8 +122,8 @@ class AttackResult:
     def table(self, model: str = "model") -> list[Row]:
         """The accuracies without attack, in the worst case and under each individual attack, for
         audits."""
-        n, norm = self.result.n, self.result.norm
-        largest = largest_class(self.curve) / n
+        n, norm = self.result.clean.n, self.result.norm
+        largest = largest_class(self.curve, self.distinct) / n
         rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm, largest_class=largest)]
         rows += [
             Row(model, "worst case", level.eps, level.robust.value, n, norm, largest_class=largest)
@@ -170,12 +180,16 @@ def result_arrays(
     broken_by[wrong | ~np.isfinite(minimal_radius)] = -1
     ladder = chunks[0].ladder
     on_ladder = batched_logits(float32_logits, ladder.flatten(0, 1)).double().softmax(1).cpu()
+    keys = np.stack([joined(lambda c: image_keys(c.x)), joined(lambda c: c.y)], 1)
+    repeated = np.ones(len(keys), dtype=bool)
+    repeated[np.unique(keys, axis=0, return_index=True)[1]] = False
     return {
         "index": joined(lambda c: c.positions),
         "labels": joined(lambda c: c.y),
         "clean_prediction": clean.argmax(1).numpy(),
         "clean_confidence": clean.amax(1).numpy().astype(np.float32),
         "smallest": minimal_radius,
+        "repeated": repeated,
         "by": broken_by,
         "names": np.array(threat.names, dtype=np.str_),
         "steps": joined(lambda c: c.steps),
@@ -208,7 +222,9 @@ def result_file(
 ) -> ResultFile:
     """The contents of result.json; `reported` is the clean accuracy that the model's record has,
     and `seconds` is the duration of the attack."""
-    n, minimal_radius = len(arrays["labels"]), arrays["smallest"]
+    counted = ~arrays["repeated"]
+    minimal_radius, broken_by = arrays["smallest"][counted], arrays["by"][counted]
+    n = len(minimal_radius)
     traces = _merged([trace for k, chunk in enumerate(chunks) for trace in _named(chunk.traces, k)])
     return ResultFile(
         version=__version__,
@@ -219,7 +235,7 @@ def result_file(
         protocol=threat.protocol,
         attacks=[DescribedAttack(**_described(attack)) for attack in threat.attempts],
         split=threat.config.split,
-        n=n,
+        n=len(counted),
         asked=n_requested,
         chunk=len(chunks[0].y),
         seed=threat.seed,
@@ -235,13 +251,14 @@ def result_file(
                 newly_broken_by={
                     name: int(count)
                     for attack_index, name in enumerate(threat.names)
-                    if (count := ((minimal_radius == eps) & (arrays["by"] == attack_index)).sum())
+                    if (count := ((minimal_radius == eps) & (broken_by == attack_index)).sum())
                 },
             )
             for eps in threat.radii
         ],
         individual_attacks=[
-            _individual(attack_index, attack, chunks) for attack_index, attack in enumerate(threat.alone)
+            _individual(attack_index, attack, chunks, torch.from_numpy(counted))
+            for attack_index, attack in enumerate(threat.alone)
         ],
         traces=traces,
         compute=compute,
@@ -256,14 +273,15 @@ def result_file(
 
 
 def _individual(
-    attack_index: int, attack: BoundAttack, chunks: Sequence[ImageChunk]
+    attack_index: int, attack: BoundAttack, chunks: Sequence[ImageChunk], counted: Tensor
 ) -> IndividualAttackCurve:
-    """The accuracies under the individual attack at position `attack_index` of the threat model."""
+    """The accuracies under the individual attack at position `attack_index` of the threat model, of
+    the images that are `counted` (n,)."""
     rows = []
+    wrong = torch.cat([~chunk.right for chunk in chunks]).cpu()[counted]
     for level, eps in enumerate(attack.radii):
-        ranks = torch.cat([chunk.ranks[attack_index, level] for chunk in chunks])
-        valid = torch.cat([chunk.valid[attack_index, level] for chunk in chunks])
-        wrong = torch.cat([~chunk.right for chunk in chunks])
+        ranks = torch.cat([chunk.ranks[attack_index, level] for chunk in chunks]).cpu()[counted]
+        valid = torch.cat([chunk.valid[attack_index, level] for chunk in chunks]).cpu()[counted]
         n, classes = len(ranks), chunks[0].clean_logits.shape[1]
         silent = sum(
             t.silent

@@ -29,5 +29,6 @@ def standing_out(counts: Mapping[str, tuple[int, int]], total: tuple[int, int] |
     }
     found = sorted(name for name, chance in chances.items() if chance * len(chances) < CHANCE)
     return [
-        f"{name} ({counts[name][0]:,} of {counts[name][1]:,})" for name in sorted(found, key=chances.__getitem__)
+        f"{name} ({counts[name][0]:,} of {counts[name][1]:,})"
+        for name in sorted(found, key=chances.__getitem__)
     ]

@@ -45,7 +45,11 @@ def flat_curve(curve: Curve) -> Finding:
         AUDIT,
         f"of {clean:,} images that are correct without attack, {right[near]:,} survive radius {near:g}, "
         f"and {right[far]:,} still survive {far:g}"
-        + (f"; at most {most - 1:,} can, the images of one class" if grey and curve.labels is not None else ""),
+        + (
+            f"; at most {most - 1:,} can, the images of one class"
+            if grey and curve.labels is not None
+            else ""
+        ),
         n,
         "The attack does not use its radius: give it more steps, a step that is a share of the radius, "
         "random starts, another loss (dlr_targeted), and run the standard protocol.",

@@ -55,9 +55,7 @@ def skipped_images(curve: Curve, probe: Probe) -> Finding:
     )
 
 
-def _counts(
-    curve: Curve, right: np.ndarray, part: Probe, broken: np.ndarray
-) -> dict[str, tuple[int, int]]:
+def _counts(curve: Curve, right: np.ndarray, part: Probe, broken: np.ndarray) -> dict[str, tuple[int, int]]:
     """How many images of each group break, of how many attacked. The batch of an attack has the
     right images of a chunk, in their order."""
     size = curve.chunk or len(right)
