@@ -137,6 +137,15 @@ def test_settings_of_an_attack_may_be_arrays(radii: Any) -> None:
     assert robustness_config({"radii": np.float32(0.25)}).radii == 0.25
 
 
+def test_an_attack_of_some_of_the_images() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()
+    x = torch.rand(20, 3, 4, 4)
+    few = sl.attack(net, x, net(x).argmax(1), radii=[0.05], protocol=["fgsm"], audit=False, n_images=5)
+    assert few.robust_accuracy(0.05).n == 5
+    with pytest.raises(ConfigError, match=r"images: .* 1, or .* 'all', got 0"):
+        sl.attack(net, x, net(x).argmax(1), radii=[0.05], n_images=0)
+
+
 @pytest.mark.parametrize(
     "values", [{"radii": object()}, {"radii": 0.1, "individual_attacks": [{"pgd": {(1, 2): 3}}]}]
 )

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
+from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
 from stresslens.robustness import verification
@@ -159,13 +160,14 @@ def attack(
     protocol: str | Sequence[Any] = "fast",
     out: str | Path | None = None,
     surrogate: nn.Module | None = None,
+    n_images: int | Literal["all"] = "all",
     **options: Any,
 ) -> AttackResult:
     """Finds the smallest radius that breaks each image, for any nn.Module from images in [0, 1] to logits.
 
     `images` (N, C, H, W) float in [0, 1] or uint8 with `labels` (N,), or a Split. `radii` in pixel units:
-    8/255, [0, 0.05] or "0:0.1:0.01". `options` are those of `robustness:` in a study file
-    (individual_attacks, target, success, eot_samples, bpda, audit, seed; images: how many, default all).
+    8/255, [0, 0.05] or "0:0.1:0.01". `n_images` are drawn at random from them. `options` are those of
+    `robustness:` in a study file (individual_attacks, target, success, eot_samples, bpda, audit, seed).
     With `out`, a folder, the result is kept there, and a call that was killed resumes. The model is
     unchanged afterwards. Raises ConfigError and DataError, before anything is computed, for what cannot be
     attacked."""
@@ -183,7 +185,7 @@ def attack(
     split = check_inputs(model, images, None if labels is None else as_tensor(labels))
     asked = robustness_config(
         {
-            "images": "all",
+            "images": n_images,
             **options,
             "radii": list(radii) if isinstance(radii, Sequence) and not isinstance(radii, str) else radii,
             "norm": norm,
@@ -274,7 +276,7 @@ def explain(
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     device = next(model.parameters(), torch.empty(0)).device
     x = split.floats(split.images[:]).to(device, torch.float32)
-    y = torch.as_tensor(predictions_of(model, split).scores.argmax(1)) if wanted is None else split.labels
+    y = split.labels if wanted is not None else torch.from_numpy(classes_to_explain(model, split))
     maps, checks = compute_maps(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
     quality = None if checks is None else checks.as_json()
     return Explanation(

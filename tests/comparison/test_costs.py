@@ -8,12 +8,12 @@ from scipy import stats
 
 from stresslens.comparison import costs
 from stresslens.comparison.costs import ratio_of
-from stresslens.core.layer_table import LayerTable
+from stresslens.core.layer_table import Layer, LayerTable
 from stresslens.evaluation.record import RunRecord, Scoring, TrainingRecord
 
 
 def record(seconds: float, epochs: int = 10, parameters: int = 100, **training: int) -> RunRecord:
-    trained = TrainingRecord(seconds=seconds, epochs=epochs, **training)
+    trained = TrainingRecord(seconds=seconds, epochs=epochs, memory_of="tensors", **training)
     return RunRecord(status="finished", training=trained, layers=layers(parameters))
 
 
@@ -73,6 +73,28 @@ def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:
     assert slower.verdict == "b takes 2 times as long per epoch as a (one seed, so without an interval)"
     assert not slower.real
     assert stop.measure == "seconds to the stop"
+
+
+def test_the_memory_of_a_process_is_not_compared() -> None:
+    a, b = of(record(1.0, peak_memory=100)), of(record(1.0, peak_memory=300))
+    for each in (*a.values(), *b.values()):
+        each.training.memory_of = "process"
+    assert "peak memory" not in {
+        each.measure for each in costs.compare_costs({"a": a, "b": b}, [("c", "a", "b")])
+    }
+
+
+def test_multiply_adds_are_compared_where_they_are_counted_alike() -> None:
+    def counted(multiply_adds: int, with_attention: bool) -> dict[str, RunRecord]:
+        row = Layer("0", "Linear", "linear", (1,), 1, 1, 1, multiply_adds)
+        table = LayerTable((row,), 1, 1, 0, 0, 0, with_attention)
+        return of(RunRecord(status="finished", training=TrainingRecord(), layers=table))
+
+    old, new, larger = counted(90, False), counted(100, True), counted(200, True)
+    found = costs.compare_costs({"old": old, "new": new}, [("c", "old", "new")])
+    assert [each.measure for each in found] == ["parameters"]
+    found = costs.compare_costs({"new": new, "larger": larger}, [("c", "new", "larger")])
+    assert found[-1].verdict == "larger has 2 times as many multiply-adds for an image as new"
 
 
 def test_the_same_memory_is_no_difference() -> None:

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.backends import mha
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from stresslens.config import registry
 from stresslens.core.errors import ConfigError
+from stresslens.core.layer_table import layer_table
 from stresslens.core.layers import Normalize, check_output, with_input_layers
 from stresslens.evaluation.saved_model import net_from
 
@@ -160,3 +164,13 @@ def test_images_that_are_too_small_are_a_clear_error(value: Any, shape: tuple[in
 def test_float64_works_as_well(value: Any) -> None:
     net = model(value, (1, 12, 12), 3).double()
     assert net(images((1, 12, 12)).double()).dtype == torch.float64
+
+
+def test_the_rows_of_the_layer_table_add_up(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mha, "_is_fastpath_enabled", False)  # torch's counter does not see inside it
+    net = model(value, (3, 14, 15), 4).eval()
+    table = layer_table(net, (3, 14, 15))
+    assert sum(row.parameters for row in table.layers) == table.parameters
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        net(images((3, 14, 15), 1))
+    assert table.multiply_adds == counter.get_total_flops() // 2

@@ -181,8 +181,60 @@ def test_the_best_of_several_restarts_is_kept() -> None:
     assert best.x_adv.flatten().tolist() == [2.0, 3.0]
     best.update(torch.tensor([1, 0]), 10 * z[:2], torch.tensor([[1.0, 0.0], [0.0, 4.0]]))
     assert best.x_adv.flatten().tolist() == [2.0, 10.0]
-    best.update(torch.tensor([0]), 10 * z[:1], torch.tensor([[torch.nan, torch.nan]]))
-    assert best.x_adv.flatten().tolist() == [2.0, 10.0]
+
+
+def test_an_image_without_an_answer_is_the_best() -> None:
+    """But not one that is NaN itself, and not where the attack has a target."""
+    x, y, none = torch.zeros(2, 1, 1, 1), torch.tensor([0, 0]), torch.full((2, 2), torch.nan)
+    for target, kept in ((None, [7.0, 8.0]), (torch.tensor([1, 1]), [1.0, 2.0])):
+        best = Best(x, y, target)
+        rows, z = torch.arange(2), torch.tensor([1.0, 2.0]).reshape(-1, 1, 1, 1)
+        best.update(rows, z, torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+        best.update(rows, z * torch.nan, none)
+        best.update(rows, z + 6, none)
+        assert best.x_adv.flatten().tolist() == kept
+
+
+def masked_by(
+    value: float, *, classes: int = 4, masked: int = 1, noise: float = 0.3
+) -> tuple[Tensor, Tensor]:
+    """Logits of 32 images in two passes, the last `masked` classes masked."""
+    generator = torch.Generator().manual_seed(0)
+    first = 3 * torch.randn(32, classes, generator=generator)
+    second = first + noise * torch.randn(32, classes, generator=generator)
+    for logits in (first, second):
+        logits[:, classes - masked :] += value
+    return first, second
+
+
+@pytest.mark.parametrize("value", [-1e4, -1e9, -torch.finfo(torch.float32).max, -torch.inf], ids=str)
+@pytest.mark.parametrize(("classes", "masked"), [(3, 1), (4, 1), (4, 2), (100, 1), (100, 90)])
+def test_masked_classes_hide_no_randomness(value: float, classes: int, masked: int) -> None:
+    assert (apart(*masked_by(value, classes=classes, masked=masked)) > 1e-3).all()
+    assert (apart(*masked_by(value, classes=classes, masked=masked, noise=3e-7)) < 1e-4).all()
+
+
+def test_a_class_that_is_masked_in_one_pass_only_is_random() -> None:
+    first = torch.tensor([[1.0, 2.0, -1e9], [1.0, 2.0, 0.5], [1.0, 2.0, -torch.inf]])
+    assert (apart(first, first.roll(1, 0)) > 0.1).all()
+
+
+def test_no_answer_twice_is_the_same_answer() -> None:
+    first, second = torch.tensor([[0.0, torch.nan], [0.0, 1.0]]), torch.tensor([[torch.nan, 1.0], [0.0, 1.0]])
+    assert apart(first, second).tolist() == [0.0, 0.0]
+    assert apart(first, second.flip(0)).tolist() == [torch.inf, torch.inf]
+
+
+def test_rounding_of_nearly_equal_logits_is_no_randomness() -> None:
+    first = torch.tensor([[1.0, 0.999999, -30.0], [1e-4, 0.0, -6.0], [2.0, 1.0, 0.0], [-3.0, 1.0, 2.0]])
+    assert (apart(first, first * (1 + 3e-7) + 3e-7) < 1e-4).all()
+
+
+def test_the_least_likely_class_is_a_possible_one() -> None:
+    logits, y = torch.tensor([[3.0, 1.0, 0.0, -torch.inf], [0.0, 1.0, 2.0, 3.0]]), torch.tensor([0, 0])
+    target = targets_of("least_likely", logits, y, Draws(0, torch.arange(2)))
+    assert target is not None
+    assert target.tolist() == [2, 1]
 
 
 @settings(max_examples=200, deadline=None)

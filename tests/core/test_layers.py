@@ -23,6 +23,8 @@ from stresslens.core.layers import (
 from stresslens.plugins.models.lenet import lenet
 from stresslens.plugins.models.mlp import mlp
 from stresslens.plugins.models.simple_cnn import simple_cnn
+from stresslens.plugins.models.vit import vit
+from stresslens.plugins.models.window_vit import window_vit
 
 MNIST = (1, 28, 28)
 
@@ -97,6 +99,78 @@ def test_a_module_used_twice_has_its_parameters_once() -> None:
     table = layer_table(nn.Sequential(nn.Flatten(), shared, nn.ReLU(), shared), (1, 2, 2))
     assert table.parameters == 20 == sum(row.parameters for row in table.layers)
     assert table.neurons == 8
+
+
+def test_attention_counts_its_scores_and_its_values() -> None:
+    net = vit((1, 8, 8), 3, patch=2, width=8, heads=2, mlp=5, depth=1, pool="token")
+    table = layer_table(net, (1, 8, 8))
+    tokens = 16 + 1
+    assert sum(row.multiply_adds for row in table.layers if row.type == "Attention") == 2 * tokens**2 * 8
+    linear = tokens * (8 * 24 + 8 * 8 + 2 * 8 * 5) + 8 * 3
+    assert table.multiply_adds == 16 * 4 * 8 + linear + 2 * tokens**2 * 8
+
+
+def test_windows_save_work_and_their_rows_show_all_windows() -> None:
+    shape, options = (3, 16, 16), {"patch": 2, "width": 8, "heads": 2, "window": 4, "depth": 1}
+    whole = layer_table(window_vit(shape, 3, local=[], **options), shape)
+    windows = layer_table(window_vit(shape, 3, local=[0], **options), shape)
+    assert whole.multiply_adds - windows.multiply_adds == 2 * 8 * (64**2 - 4 * 16**2)
+    (qkv,) = (row for row in windows.layers if row.name.endswith("qkv"))
+    assert qkv.output == (4, 16, 24)
+    assert qkv.neurons == 4 * 16 * 24
+
+
+def test_multihead_attention_of_torch_uses_its_output_layer_by_itself() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(*[x.flatten(2).mT] * 3)[0].mean(1)  # type: ignore[no-any-return]
+
+    net = Net().eval()
+    table = layer_table(net, (4, 3, 2))
+    (row, unused) = table.layers
+    assert row.output == (6, 4)
+    assert row.multiply_adds == 6 * 4 * 12 + 2 * 36 * 4 + 6 * 16
+    assert unused.name == "attention.out_proj"
+    assert unused.output == ()
+    assert unused.parameters == 20
+    assert row.parameters + unused.parameters == table.parameters
+
+
+class Scaled(nn.Module):
+    """Parameters of its own around another layer, and a matrix product without a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 5)
+        self.scale, self.table = nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.inner(x.flatten(1)) * self.scale) @ self.table  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("form", ["plain", "within", "scripted", "a scripted part", "traced", "compiled"])
+def test_the_rows_add_up(form: str) -> None:
+    net: Any = Scaled()
+    match form:
+        case "within":
+            net = nn.Sequential(nn.Identity(), net, nn.ReLU())
+        case "scripted":
+            net = torch.jit.script(net)
+        case "a scripted part":
+            net = nn.Sequential(nn.Identity(), torch.jit.script(net))
+        case "traced":
+            net = torch.jit.trace(net, torch.zeros(1, 1, 2, 3))
+        case "compiled":
+            net = torch.compile(net, backend="eager")
+    table = layer_table(net, (1, 2, 3))
+    assert sum(row.parameters for row in table.layers) == table.parameters == 35 + 5 + 20
+    if form != "a scripted part":
+        assert table.multiply_adds == 30 + 20
 
 
 def test_frozen_parameters_are_not_trainable() -> None:

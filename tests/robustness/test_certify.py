@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torch import nn
 
+from stresslens.config.schema import Robustness
+from stresslens.config.threat_model import resolved_threat_model
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
+from stresslens.plugins.certificates import smoothing
 from stresslens.robustness import certify
 
 QUICK = {"smoothing": {"n": 200, "n0": 20}}
@@ -42,6 +46,31 @@ def test_the_curve_is_the_share_of_radii_beyond(small: Data, tmp_path: Path) -> 
         assert values[0] == each.smoothed_accuracy.value
         assert each.abstained == np.isnan(radius).sum()
     assert found[1].abstained > 0
+
+
+@pytest.mark.parametrize(("n", "alpha"), [(9, 0.001), (1, 0.5), (4, 0.05), (332, 1e-100)])
+def test_smoothing_with_too_few_copies_is_refused_with_the_number_that_is_enough(
+    small: Data, tmp_path: Path, n: int, alpha: float
+) -> None:
+    assert small.test is not None
+    value = {"smoothing": {"n": n, "alpha": alpha}}
+    with pytest.raises(ConfigError, match=f"set n to {n + 1} or more"):
+        certify.certify(tmp_path, net(), small.test, [value], source="a", base=tmp_path)
+    with pytest.raises(ConfigError, match=f"certificates: .*set n to {n + 1} or more"):
+        resolved_threat_model(Robustness(radii=[0.1], norm="l2", certificates=[value]), tmp_path)
+    assert smoothing.largest_radius(sigma=1.0, n=n + 1, alpha=alpha) > 0
+
+
+def test_the_largest_radius_is_that_of_an_image_with_all_votes(small: Data, tmp_path: Path) -> None:
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    nn.init.zeros_(constant[1].weight)
+    assert small.test is not None
+    (found,) = certify.certify(
+        tmp_path, constant, small.test, [QUICK], source="a", base=tmp_path, images=30, radii=[0, 0.4]
+    )
+    radius = np.load(tmp_path / f"smoothing-{found.fingerprint[:8]}" / "result.npz")["radius"]
+    assert found.largest_radius == pytest.approx(0.25 * norm.ppf(0.001 ** (1 / 200)))
+    assert radius.max() == pytest.approx(found.largest_radius)
 
 
 def test_stopped_it_goes_on_and_finished_it_is_read(

@@ -42,7 +42,9 @@ def attack(
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
     target: Annotated[
         str | None,
-        typer.Option("--target", help="least_likely, random, or a class number.", show_default=False),
+        typer.Option(
+            "--target", help="least_likely, random, or a class by its name or number.", show_default=False
+        ),
     ] = None,
     success: Annotated[
         str, typer.Option("--success", help="untargeted, or target: only the target class counts.")
@@ -97,7 +99,7 @@ def attack(
     its report.
     """
     from stresslens.cli import gates
-    from stresslens.cli.terminal import print_json, print_robustness
+    from stresslens.cli.terminal import print_certificate, print_json, print_robustness
     from stresslens.config.threat_model import resolved_threat_model
     from stresslens.config.yaml_source import parse_value
     from stresslens.core.run_folder import RunFolder
@@ -125,11 +127,15 @@ def attack(
         "surrogate": str(surrogate) if surrogate is not None else None,
     }
     config = robustness_config(values)
-    gates.check_attacked(least, [0.0, *resolved_threat_model(config, Path.cwd()).radii])
+    threat = resolved_threat_model(config, Path.cwd())
+    gates.check_attacked(least, [0.0, *threat.radii], targeted=threat.targeted_success)
     found = attack_run.attack_run(RunFolder(run), config, base=Path.cwd(), trust=trust, device=device)
     write_reports_of(run)
     if as_json:
-        print_json({"run": str(run), **found.facts})
+        certified = [each.as_json() for each in found.certificates]
+        print_json({"run": str(run), **found.facts, "certificates": certified})
     else:
         print_robustness(found.result, str(run))
+        for each in found.certificates:
+            print_certificate(each)
     gates.check_robust(least, str(run), found)

@@ -24,10 +24,10 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 5 if a finding is serious.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Find duplicates, leaks and wrong labels.
+    """Find duplicates, leaks and rare classes.
 
-    It looks for duplicates, leaks between splits, wrong or rare labels, and shortcuts. It reads the
-    images and needs no trained model.
+    It also finds shortcuts and copies with different labels. Other wrong labels are not looked for.
+    It reads the images and needs no trained model.
     """
     from stresslens.evaluation.data_check import data_findings
 

@@ -55,7 +55,10 @@ def explain(
         ),
     ] = None,
     target_class: Annotated[
-        str, typer.Option("--target-class", help="The class to explain: predicted, label, or a number.")
+        str,
+        typer.Option(
+            "--target-class", help="The class to explain: predicted, label, or a class by its name or number."
+        ),
     ] = "predicted",
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,

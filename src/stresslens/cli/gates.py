@@ -110,9 +110,15 @@ def check_known(gates: Sequence[Gate], run: str, scores: Mapping[str, Estimate])
             )
 
 
-def check_attacked(gates: Sequence[RobustGate], radii: Sequence[float]) -> None:
-    """Raises ConfigError for a radius that is not among those attacked."""
+def check_attacked(gates: Sequence[RobustGate], radii: Sequence[float], *, targeted: bool = False) -> None:
+    """Raises ConfigError for a radius that is not among those attacked, and for an attack with which
+    only the target counts as success."""
     for gate in gates:
+        if targeted:
+            raise ConfigError(
+                f"--fail-under robust@{gate.eps:g}: with --success target only the target counts, "
+                "so there is no robust accuracy to check; leave one of the two out"
+            )
         if not any(same_radius(radius, gate.eps) for radius in radii):
             raise ConfigError(
                 f"--fail-under robust@{gate.eps:g}: that radius was not attacked; give it with --radii"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stresslens.core.text import duration, printable
+from stresslens.core.text import NOT_FINITE, duration, printable
 
 if TYPE_CHECKING:
     from stresslens.comparison.folders import FolderComparison
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stresslens.evaluation.record import RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
+    from stresslens.robustness.certificate_file import CertificateFile
     from stresslens.robustness.result_file import ResultFile
     from stresslens.training.loop import Show
     from stresslens.training.state import TrainingState
@@ -83,7 +84,13 @@ def print_finished(
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
     rows = [
-        [name, f"{e.value:.4f}", f"{e.low:.4f} to {e.high:.4f}", str(e.n), e.method]
+        [
+            NOT_FINITE if name == "no_answer" else name,
+            f"{e.value:.4f}",
+            f"{e.low:.4f} to {e.high:.4f}",
+            str(e.n),
+            e.method,
+        ]
         for name, e in scores.items()
     ]
     print_table(["score", "value", "95 % interval", "n", "method"], rows, title)
@@ -202,6 +209,20 @@ def print_audits(folder: Path) -> None:
         print(f"attacks: {severity}: {audit}: {'; '.join(runs[:3])}{more}")
 
 
+def print_certificate(result: CertificateFile) -> None:
+    """Print the certified accuracy at each radius of the curve, and what could not be certified."""
+    rows = [
+        [f"{level.radius:.4g}", f"{e.value * 100:.1f} %", f"{e.low * 100:.1f} to {e.high * 100:.1f}"]
+        for level in result.curve
+        for e in [level.certified]
+    ]
+    title = f"{result.certificate} certificate, {result.norm}, n = {result.n} ({result.split})"
+    print_table(["radius", "certified accuracy", "95 % interval (Wilson)"], rows, title)
+    limit = result.largest_radius
+    beyond = "" if limit is None else f"; no radius beyond {limit:.4g} can be certified with these options"
+    print(f"it abstains for {result.abstained} of {result.n} images{beyond}")
+
+
 def print_findings(found: Sequence[Finding]) -> None:
     """Print the findings: signs first, serious before minor, each with its evidence and
     examples."""
@@ -266,13 +287,13 @@ def print_predictions(
     mark mean."""
     cells = []
     for row in rows:
-        (first, probability), *others = row.classes
+        (first, probability), *others = row.classes or [(NOT_FINITE, math.nan)]
         next_best = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
         cells.append(
             [
                 row.file,
                 first,
-                f"{100 * probability:.1f} %",
+                f"{100 * probability:.1f} %" if row.classes else "",
                 next_best,
                 "out of distribution" if row.out_of_distribution else "",
             ]
@@ -299,7 +320,7 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
         if row.unreadable is not None:
             unreadable.append(f"{row.file}: {row.unreadable}")
             continue
-        ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")]
+        ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")] or [NOT_FINITE]
         blank = [""] * (2 * top - len(ranked))
         marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
         writer.writerow([row.file, *ranked, *blank, *marks, *marks])
@@ -340,8 +361,9 @@ def print_robustness(result: ResultFile, title: str) -> None:
     the audits."""
     rows = []
     for level in result.curve:
-        robust = level.robust
+        robust = result.targeted_success(level.robust) if result.aimed else level.robust
         by = ", ".join(f"{name} {count}" for name, count in level.newly_broken_by.items())
+        by += f"; {NOT_FINITE} in all: {level.no_answer}" if level.no_answer else ""
         rows.append(
             [
                 f"{level.eps:.4g}",
@@ -350,15 +372,22 @@ def print_robustness(result: ResultFile, title: str) -> None:
                 by,
             ]
         )
-    heading = (
-        f"{title}: robust accuracy, {result.norm}, {result.protocol} protocol, "
-        f"n = {result.n} ({result.split})"
-    )
+    measure = "targeted success rate" if result.aimed else result.measure
+    n = f"n = {round(result.clean.value * result.n) if result.aimed else result.n} ({result.split})"
+    if result.target is not None:
+        n += f", target {result.toward}"
+    if result.left_out:
+        n += f" ({result.left_out} images of that class are left out)"
     print_table(
-        ["radius", "robust accuracy", "95 % interval (Wilson)", "first broken at this radius, by"],
+        ["radius", measure, "95 % interval (Wilson)", "first broken at this radius, by"],
         rows,
-        heading,
+        f"{title}: {measure}, {result.norm}, {result.protocol} protocol, {n}",
     )
+    if result.aimed:
+        print(
+            "Only the target counted as success: the table is of the images that are correct without attack, "
+            "and says how many an attack drives to the target. It is no robust accuracy."
+        )
     for attack in result.individual_attacks:
         cells = []
         for row in attack.rows:
@@ -372,7 +401,8 @@ def print_robustness(result: ResultFile, title: str) -> None:
         print_table(
             ["radius", "accuracy", "top-5 accuracy", ""],
             cells,
-            f"{attack.label} by itself, on the images it returned",
+            f"{attack.label} by itself, on the images it returned"
+            + (f", without the {attack.left_out} images of its target class" if attack.left_out else ""),
         )
     cost = result.cost
     print(

@@ -205,8 +205,7 @@ def _headline(variants: Mapping[str, Estimate], tested: Mapping[str, Mapping[str
     best = max(variants, key=lambda name: variants[name].value)
     e = variants[best]
     scored = f"{best}, {e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"
-    under = next(iter(tested[best].values())).under
-    measured = f"robust accuracy under {under}" if under else "accuracy"
+    measured = next(iter(tested[best].values())).measure
     if len(variants) == 1:
         return [f"{measured}: {scored}"]
     first, *others = (next(iter(tested[name].values())) for name in variants)

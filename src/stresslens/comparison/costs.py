@@ -84,7 +84,10 @@ class Ratio:
 
 
 def cost_of(record: RunRecord, measure: str) -> float | None:
-    """One measure from a run's record; None if it was not measured or is 0."""
+    """One measure from a run's record; None if it was not measured or is 0.
+
+    The memory of a whole process is no measure of a run.
+    """
     training, scoring, layers = record.training, record.scoring.get("test"), record.layers
     value: float | None
     match measure:
@@ -95,7 +98,7 @@ def cost_of(record: RunRecord, measure: str) -> float | None:
         case "seconds to score":
             value = scoring.seconds if scoring and scoring.seconds >= SHORTEST else None
         case "peak memory":
-            value = training.peak_memory
+            value = training.peak_memory if training.memory_of == "tensors" else None
         case _:
             value = getattr(layers, measure.replace("-", "_")) if layers else None
     return float(value) if value else None
@@ -136,13 +139,20 @@ def compare_costs(
         seeds = [seed for seed in records.get(a, {}) if seed in records.get(b, {})]
         for measure in PHRASES:
             pairs = [
-                (cost_of(records[a][seed], measure), cost_of(records[b][seed], measure)) for seed in seeds
+                (cost_of(records[a][seed], measure), cost_of(records[b][seed], measure))
+                for seed in seeds
+                if measure != "multiply-adds" or _counted_alike(records[a][seed], records[b][seed])
             ]
             logs = np.array([math.log(second / first) for first, second in pairs if first and second])
             if len(logs):
                 ratios.append(ratio_of(contrast, a, b, measure, logs, level=level))
     corrected = holm({(r.a, r.b, r.measure): r.p for r in ratios if not math.isnan(r.p)})
     return [replace(r, p_holm=corrected.get((r.a, r.b, r.measure), math.nan)) for r in ratios]
+
+
+def _counted_alike(a: RunRecord, b: RunRecord) -> bool:
+    """Whether the multiply-adds of both include those of attention, or those of neither."""
+    return bool(a.layers and b.layers and a.layers.with_attention == b.layers.with_attention)
 
 
 def _times(ratio: float) -> str:

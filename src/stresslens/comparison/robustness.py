@@ -22,7 +22,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_arrays
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
-from stresslens.robustness.result_file import ResultFile
+from stresslens.robustness.result_file import ResultFile, attacked_images
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 METRIC = (
@@ -51,7 +51,12 @@ class Attacked(Tested):
 
     @property
     def under(self) -> str:
-        return f"{NORMS[self.result.norm]} {self.eps:.4g} ({self.result.protocol})"
+        aim = f", target {self.result.toward}" if self.result.aimed else ""
+        return f"{NORMS[self.result.norm]} {self.eps:.4g} ({self.result.protocol}{aim})"
+
+    @property
+    def measure(self) -> str:
+        return f"{self.result.measure} under {self.under}"
 
     @property
     def threat(self) -> str:
@@ -282,6 +287,7 @@ def _results(folder: RunFolder) -> dict[str, ResultFile]:
 def _read(folder: RunFolder, key: str, result: ResultFile) -> Attacked:
     path = folder.path / "robustness" / key / "result.npz"
     arrays = read_arrays(path, f"there is no {path}; attack the run again", ("index", "labels", "smallest"))
+    arrays = attacked_images(arrays)
     if len(arrays["smallest"]) != result.n:
         raise UnreadableRun(
             f"{path} has {len(arrays['smallest'])} images, its result.json {result.n}; attack the run again"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.config.study_record import read_study_record
+from stresslens.core.answers import predicted
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import DivisionRecord, RunRecord, read_record
 
@@ -30,6 +31,11 @@ class Tested:
     def under(self) -> str:
         """The attack on the images before they were classified, in words; empty without one."""
         return ""
+
+    @property
+    def measure(self) -> str:
+        """What the share of `right` is, in words."""
+        return "accuracy"
 
     @property
     def threat(self) -> str:
@@ -72,7 +78,7 @@ def tested_of(folder: RunFolder, split: str) -> Tested:
     """A run's results from its saved predictions. Raises UnreadableRun."""
     arrays = folder.load_predictions(split)
     return Tested(
-        arrays["scores"].argmax(1) == arrays["labels"], arrays["labels"], split, read_record(folder)
+        predicted(arrays["scores"]) == arrays["labels"], arrays["labels"], split, read_record(folder)
     )
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from stresslens.comparison.robustness import attack_family
 from stresslens.comparison.transfer_file import TransferFile, TransferGroup
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_arrays, read_json
@@ -212,8 +213,8 @@ def _correct_unattacked(target: TransferSource, source: TransferSource, fooling:
     """The images that the target classifies correctly unattacked; none if it was tested on other
     images."""
     splits = [read_record(each.folder).data.splits.get(source.split) for each in (source, target)]
-    predicted = target.folder.load_predictions(source.split)
-    right = predicted["index"][predicted["scores"].argmax(1) == predicted["labels"]]
+    saved = target.folder.load_predictions(source.split)
+    right = saved["index"][predicted(saved["scores"]) == saved["labels"]]
     shared = np.isin(fooling["index"], right) & (splits[0] == splits[1])
     return {name: values[shared] for name, values in fooling.items()}
 

@@ -16,7 +16,9 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 PluginValue = str | dict[str, Any]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Target = Literal["least_likely", "random"] | Annotated[int, Field(ge=0)]
+ClassName = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
+"""A class by its name or its number (`core.class_names`)."""
+Target = Literal["least_likely", "random"] | ClassName
 """The target class of an attack."""
 Split = Literal["train", "validation", "test"]
 
@@ -186,14 +188,14 @@ Choice = Literal[
     "least_confident",
     "confused_pairs",
 ]
-TargetClass = Literal["predicted", "label"] | Annotated[int, Field(ge=0)]
+TargetClass = Literal["predicted", "label"] | ClassName
 
 
 @dataclass(config=STRICT)
 class Explain:
     """Attribution maps of selected images. `target_class` is the class that they explain: the
-    predicted class, the label, or a class by its number. `check` measures the quality of each
-    map."""
+    predicted class, the label, or a class by its name or number. `check` measures the quality of
+    each map."""
 
     explainers: Annotated[list[PluginValue], Field(min_length=1)]
     images: Positive = 10

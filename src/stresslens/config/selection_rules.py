@@ -7,6 +7,7 @@ sweep's figures and their names all follow from the table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -63,9 +64,11 @@ class SelectionRule:
         return float(self.combine(*(validation[figure] for figure in self.figures)))
 
     def rank(self, validation: Mapping[str, float]) -> tuple[float, float]:
-        """A pair that is larger for a better epoch; the second number breaks ties."""
-        other = RULES[self.tie_breaker]
-        return self.sign * self.value(validation), other.sign * other.value(validation)
+        """A pair that is larger for a better epoch; the second number breaks ties. A figure that is
+        NaN is worse than all others."""
+        values = [rule.sign * rule.value(validation) for rule in (self, RULES[self.tie_breaker])]
+        first, second = (-math.inf if math.isnan(value) else value for value in values)
+        return first, second
 
 
 RULES: dict[str, SelectionRule] = {

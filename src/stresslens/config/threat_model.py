@@ -13,6 +13,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import IndividualAttack, PluginValue, Robustness, Target
 from stresslens.core.ball import Norm, parse_radii
+from stresslens.core.class_names import class_number
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import unknown_key
 
@@ -32,6 +33,8 @@ STANDARD: tuple[PluginValue, ...] = (
 )
 """The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), each on the
 images that the earlier attacks did not break."""
+RULES = ("least_likely", "random")
+"""Rules that choose a target for each image."""
 PROTOCOLS: dict[str, tuple[PluginValue, ...]] = {"fast": FAST, "standard": STANDARD, "none": ()}
 
 
@@ -65,6 +68,8 @@ class ThreatModel:
     """The section that this was resolved from."""
     seed: int = 0
     target: Target | None = None
+    target_name: str = ""
+    """The name of the target class, where names are known."""
     targeted_success: bool = False
     base: Path = Path()
     """Paths to custom plug-ins are relative to this folder."""
@@ -143,6 +148,25 @@ def resolved_threat_model(config: Robustness, base: Path) -> ThreatModel:
         ) from None
 
 
+def with_class_numbers(threat: ThreatModel, classes: Sequence[str]) -> ThreatModel:
+    """The same threat, where the target is a class of these by its number. Raises ConfigError for a
+    target that is no class, or several."""
+
+    def numbered(target: Target | None) -> Target | None:
+        if target is None or target in RULES:
+            return target
+        return class_number(target, classes, "target")
+
+    target = numbered(threat.target)
+    return replace(
+        threat,
+        target=target,
+        target_name=classes[target] if isinstance(target, int) else "",
+        alone=tuple(replace(attack, target=numbered(attack.target)) for attack in threat.alone),
+        settings={**threat.settings, "target": target},
+    )
+
+
 def _individual_attack(
     value: IndividualAttack | PluginValue,
     path: registry.Keys,
@@ -173,7 +197,9 @@ def _certificate_problems(
     for index, value in enumerate(certificates):
         at = (*path, index)
         try:
-            norm_of(value, registry.resolve("certificates", value, path=at, base=base))
+            certificate = registry.resolve("certificates", value, path=at, base=base)
+            norm_of(value, certificate)
+            registry.answer_beside(certificate, "largest_radius")
         except Problems as error:
             yield from error.problems
         except ConfigError as error:

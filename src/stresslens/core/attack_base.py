@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import answered, predicted
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Loss
@@ -23,6 +24,11 @@ STACK = 256
 rows."""
 MOST_TARGETS = 9
 """A targeted attack drives each image at this many classes, one by one (AutoAttack's number)."""
+
+MASKED, ROUNDING, LOW = 100.0, 0.05, 0.1
+"""Logits count as masked if they are lower than the others by so many ranges of these. A range is
+at least this share of the size of the logits in an image of this quantile, so that rounding is
+small in it."""
 
 PerImage = Callable[..., Tensor]
 """logits (N, K), labels, … → the loss (N,) that an attack maximises, or its mean over the batch."""
@@ -174,11 +180,37 @@ def batched_mean_logits(model: nn.Module, x: Tensor) -> Tensor:
 def apart(first: Tensor, *others: Tensor) -> Tensor:
     """(N,) the largest difference of other logits (N, K) of the same images from the first logits.
 
-    It is relative to the range of each image's first logits, and infinite if a logit is not finite.
+    It is relative to the range of each image's first logits. The range is that of the classes that
+    compete: a class that is masked by a large negative number says nothing of the others, and its
+    own logit is compared with its size. Infinite if one answers (`core.answers`) and another does
+    not, 0 if none answers.
     """
-    span = (first.amax(1) - first.amin(1)).clamp_min(1e-12)
-    difference = torch.stack([(other - first).abs().amax(1) for other in others]).amax(0)
-    return (difference / span).nan_to_num(torch.inf, torch.inf)
+    known = answered(first)
+    base = torch.where(known[:, None], first, 0).double()
+    scale = torch.maximum(_competing_range(base)[:, None], ROUNDING * base.abs())
+    worst = torch.zeros_like(base[:, 0])
+    for other in others:
+        difference = torch.where(first == other, 0, (other.double() - base).abs() / scale).amax(1)
+        both = known & answered(other)
+        worst = torch.maximum(worst, torch.where(both, difference.nan_to_num(torch.inf, torch.inf), 0))
+        worst[known != answered(other)] = torch.inf
+    return worst.to(first.dtype)
+
+
+def _competing_range(logits: Tensor) -> Tensor:
+    """(N,) the range of the logits (N, K) of each image, without the lowest ones that are farther
+    from the others than `MASKED` ranges of these.
+
+    It is at least the share `ROUNDING` of the size of the two highest logits (of the quantile `LOW`
+    of all images), so that the rounding of two nearly equal logits is not large in it.
+    """
+    ordered = logits.sort(1, descending=True).values
+    size = ordered[:, :2].nan_to_num(0, 0, 0).abs().amax(1)
+    least = max(ROUNDING * float(size.quantile(LOW)), 1e-12)
+    ranges = (ordered[:, :1] - ordered[:, 1:]).clamp_min(least)  # of the two highest, the three highest, …
+    gaps = ordered[:, 1:-1] - ordered[:, 2:]
+    ends = torch.cat([gaps > MASKED * ranges[:, :-1], torch.ones_like(logits[:, :1]).bool()], 1)
+    return ranges.gather(1, ends.to(torch.uint8).argmax(1, keepdim=True)).squeeze(1)
 
 
 def agrees_with_itself(model: nn.Module, x: Tensor, passes: int = 5) -> float:
@@ -245,12 +277,14 @@ def margins(logits: Tensor, y: Tensor) -> Tensor:
 def shortfall(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """(N,) the quantity that an attack minimises.
 
-    Untargeted, it is the margin of y. With a target, it is the highest other logit minus that of
-    the target, plus 1e6 for images that are still classified as y.
+    Untargeted, it is the margin of y, and -infinity without an answer (`core.answers`). With a
+    target, it is the highest other logit minus that of the target, plus 1e6 for images that are
+    still classified as y; without an answer it is 1e6, which is not the target.
     """
     if target is None:
-        return margins(logits, y)
-    return -margins(logits, target).double() + 1e6 * (logits.argmax(1) == y)
+        return torch.where(answered(logits), margins(logits, y), -torch.inf)
+    short = -margins(logits, target).double() + 1e6 * (predicted(logits) == y)
+    return torch.where(answered(logits), short, 1e6)
 
 
 class Best:
@@ -268,6 +302,8 @@ class Best:
         short = shortfall(logits, self.y[rows], None if self.target is None else self.target[rows]).to(
             self.lowest.dtype
         )
+        if not bool(answered(logits).all()):  # of an image that is NaN itself, no answer says nothing
+            short[~x_adv.flatten(1).isfinite().all(1)] = torch.inf
         lowest = self.lowest.scatter_reduce(0, rows, short, "amin")
         better = (short < self.lowest[rows]) & (short == lowest[rows])
         self.x_adv[rows[better]] = x_adv[better]
@@ -300,17 +336,18 @@ def likely_others(logits: Tensor, y: Tensor, count: int | None = None) -> list[T
     return list(logits.scatter(1, y[:, None], -torch.inf).topk(others, 1).indices.unbind(1))
 
 
-def targets_of(rule: TargetRule | Tensor, logits: Tensor, y: Tensor, draws: Draws) -> Tensor | None:
+def targets_of(rule: TargetRule | str | Tensor, logits: Tensor, y: Tensor, draws: Draws) -> Tensor | None:
     """(N,) the target class of each image, or None for an untargeted attack.
 
-    `rule` is `least_likely` (by the clean logits), `random` (any class but y), a class, or one
-    class for each image. Raises ConfigError for any other rule.
+    `rule` is `least_likely` (by the clean logits, without classes that are masked with -inf),
+    `random` (any class but y), a class, or one class for each image. Raises ConfigError for any other rule.
     """
     classes = logits.shape[1]
     if rule is None:
         return None
     if rule == "least_likely":
-        return logits.scatter(1, y[:, None], torch.inf).argmin(1)
+        possible = logits.masked_fill(logits.isneginf(), torch.inf)  # no attack reaches a masked class
+        return possible.scatter(1, y[:, None], torch.inf).argmin(1)
     if rule == "random":
         return (y + 1 + draws.integers(classes - 1).to(y.device)) % classes
     if isinstance(rule, str):

@@ -69,17 +69,22 @@ class Curve:
     """Whether only the prediction of a target class counts as success."""
     chunk: int | None = None
     """The number of images that were attacked together, in this order."""
+    repeated: int = 0
+    """The number of further images that repeat one of these, pixel by pixel."""
+    no_answer: NDArray[np.bool_] | None = None
+    """(n,) images whose scores are not finite (`core.answers`): without attack, or of the
+    adversarial image of the minimal radius. None if it is not known."""
 
     def robust(self, eps: float) -> NDArray[np.bool_]:
         """(n,) which images are classified correctly at every radius up to `eps`."""
         return self.smallest > eps
 
 
-def largest_class(curve: Curve, counted: NDArray[np.bool_] | None = None) -> int:
-    """The number of images of the largest class among those that are right without attack (and
-    `counted` (n,)), or of all of them if the labels are not known. Where all images can be made the
-    same, at most so many stay correct."""
-    right = (curve.smallest > 0) & (True if counted is None else counted)
+def largest_class(curve: Curve) -> int:
+    """The number of images of the largest class among those that are right without attack, or of
+    all of them if the labels are not known. Where all images can be made the same, at most so many
+    stay correct."""
+    right = curve.smallest > 0
     if curve.labels is None or not right.any():
         return int(right.sum())
     return int(np.bincount(curve.labels[right]).max())
@@ -122,6 +127,8 @@ class Trace:
     silent: int = 0
     """Images for which an iterate inside ball and box fooled the model, but not the returned
     image."""
+    no_answer: int = 0
+    """Images that count as broken because the model's scores are not finite (`core.answers`)."""
     zero_at_start: int = 0
     """Images whose gradient was exactly zero at the first iterate."""
     zero_on_path: int = 0

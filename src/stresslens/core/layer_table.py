@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mha
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from stresslens.core.inspection import evaluating, hooked
 from stresslens.core.types import Shape
@@ -14,9 +20,13 @@ from stresslens.core.types import Shape
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a leaf module on one image.
+    """One call of a module on one image, without the modules inside it.
 
+    A module that contains others has a row if it has parameters of its own (position embeddings) or
+    multiplies matrices itself (the scores and values of attention). `output` is without the
+    dimension of the images; it is empty for a module whose parameters are used by another one.
     `neurons` is the number of outputs of a convolution or a linear layer, and 0 for others.
+    `multiply_adds` counts the convolutions and matrix products that really run.
     """
 
     name: str
@@ -31,9 +41,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerTable:
-    """All layers of a net for one image.
+    """All layers of a net for one image. The rows add up to the totals.
 
-    Megabytes are of float32; activations count twice (forward and backward).
+    Megabytes are of float32. Activations are the outputs of the innermost modules; they count twice
+    (forward and backward). `with_attention`: whether the multiply-adds include those of attention's
+    scores and values, which versions before 0.3.0 left out.
     """
 
     layers: tuple[Layer, ...]
@@ -42,6 +54,7 @@ class LayerTable:
     input_megabytes: float
     activation_megabytes: float
     parameter_megabytes: float
+    with_attention: bool = False
 
     @property
     def neurons(self) -> int:
@@ -67,45 +80,105 @@ class LayerTable:
 
     def as_json(self) -> dict[str, Any]:
         sums = {"neurons": self.neurons, "multiply_adds": self.multiply_adds, "megabytes": self.megabytes}
-        return asdict(self) | sums | {"by_kind": self.by_kind()}
+        values = asdict(self) | sums | {"by_kind": self.by_kind()}
+        return values if self.with_attention else {k: v for k, v in values.items() if k != "with_attention"}
 
 
 def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
-    """The layer table of `net`, from one pass in evaluation mode on one image.
+    """The layer table of `net`, from a pass in evaluation mode on one image.
 
     `shape` is (channels, height, width).
     """
     rows: list[Layer] = []
     stored = 0
-    seen: set[nn.Module] = set()
+    seen: set[nn.Parameter] = set()
+    counter = _MultiplyAdds()
+
+    def row(name: str, module: nn.Module, output: Any, multiply_adds: int) -> Layer:
+        parameters = [p for p in module.parameters(recurse=False) if p not in seen]
+        seen.update(parameters)
+        size: tuple[int, ...] = tuple(output.shape) if isinstance(output, Tensor) else ()
+        kind = _kind(module)
+        total = sum(p.numel() for p in parameters)
+        trainable = sum(p.numel() for p in parameters if p.requires_grad)
+        neurons = output.numel() if size and kind in ("conv", "linear") else 0
+        shown = size[1:] if size[:1] == (1,) else size
+        return Layer(name, type(module).__name__, kind, shown, total, trainable, neurons, multiply_adds)
 
     def record(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal stored
-        parameters = [] if module in seen else list(module.parameters(recurse=False))
-        seen.add(module)
-        kind = _kind(module)
-        outputs = output.numel() if isinstance(output, Tensor) else 0
-        counted = outputs if kind in ("conv", "linear") else 0
+        operations = counter.leave()
+        output = output[0] if isinstance(output, tuple) and output else output
+        if any(module.children()):
+            if operations or any(p not in seen for p in module.parameters(recurse=False)):
+                rows.append(row(name, module, output, operations))
+            return
         view = isinstance(output, Tensor) and any(
             isinstance(x, Tensor) and x.data_ptr() == output.data_ptr() for x in inputs
         )
-        stored += 0 if view else outputs
-        size = tuple(output.shape[1:]) if isinstance(output, Tensor) else ()
-        total = sum(p.numel() for p in parameters)
-        trainable = sum(p.numel() for p in parameters if p.requires_grad)
-        operations = _multiply_adds_per_output(module) * counted
-        rows.append(Layer(name, type(module).__name__, kind, size, total, trainable, counted, operations))
+        stored += output.numel() if isinstance(output, Tensor) and not view else 0
+        rows.append(row(name, module, output, operations))
 
     first = next(net.parameters(), torch.empty(0))
-    with evaluating(net), torch.no_grad(), hooked(net, record):
-        net(torch.zeros(1, *shape, dtype=first.dtype, device=first.device))
+    image = torch.zeros(1, *shape, dtype=first.dtype, device=first.device)
+    everything = [(n, m) for n, m in net.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
+    with evaluating(net), torch.no_grad(), _unfused():
+        net(image)  # computes what models cache, such as the features of captions: not of images
+        entering = [module.register_forward_pre_hook(counter.enter) for _, module in everything]
+        try:
+            with hooked(net, record, everything), counter:
+                output = net(image)
+        finally:
+            for handle in entering:
+                handle.remove()
+    if isinstance(net, torch.jit.ScriptModule):
+        rows.append(row("", net, output, counter.leave()))
+    for name, module in net.named_modules():
+        if any(p not in seen for p in module.parameters(recurse=False)):
+            rows.append(row(name, module, None, 0))
     total = sum(p.numel() for p in net.parameters())
     trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
     mebibyte = 4 / 2**20
     pixels = shape[0] * shape[1] * shape[2]
     return LayerTable(
-        tuple(rows), total, trainable, pixels * mebibyte, 2 * stored * mebibyte, total * mebibyte
+        tuple(rows), total, trainable, pixels * mebibyte, 2 * stored * mebibyte, total * mebibyte, True
     )
+
+
+class _MultiplyAdds(TorchDispatchMode):
+    """Counts the multiply-adds of each running module with the formulas of torch's flop counter."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.running = [0]
+
+    def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.running.append(0)
+
+    def leave(self) -> int:
+        """The count of the module that ends, without those of the modules inside it."""
+        return self.running.pop()
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        output = operation(*args, **(kwargs or {}))
+        formula = flop_registry.get(operation.overloadpacket)
+        if formula is not None:
+            self.running[-1] += formula(*args, **(kwargs or {}), out_val=output) // 2
+        return output
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention as plain matrix products: torch's counter does not know all its fused kernels."""
+    fast = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        mha.set_fastpath_enabled(fast)
 
 
 def _kind(module: nn.Module) -> Literal["conv", "linear", "norm", "other"]:
@@ -116,10 +189,3 @@ def _kind(module: nn.Module) -> Literal["conv", "linear", "norm", "other"]:
     if "Norm" in type(module).__name__:
         return "norm"
     return "other"
-
-
-def _multiply_adds_per_output(module: nn.Module) -> int:
-    """Multiply-adds for each output of a convolution or a linear layer."""
-    if isinstance(module, nn.modules.conv._ConvNd):
-        return module.weight[0].numel()
-    return module.in_features if isinstance(module, nn.Linear) else 0

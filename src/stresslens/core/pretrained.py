@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.layers import Interpolation, Normalize
 from stresslens.core.types import Shape
+from stresslens.core.weights_file import load_state
 
 State = Mapping[str, Tensor]
 
@@ -215,7 +216,13 @@ def load_into(
             f"{source}: weights of another architecture: {len(misfits)} of the net's {len(state)} tensors "
             f"do not fit, first {first}: {tuple(state[first].shape)} in the net, {there} in the weights"
         )
-    net.load_state_dict({**state, **{name: value.to(state[name].dtype) for name, value in loaded.items()}})
+    bad = [name for name, value in loaded.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise ConfigError(
+            f"{source}: {len(bad)} tensors of the weights hold NaN or infinity, first {bad[0]}, "
+            "so the net would have no answer"
+        )
+    load_state(net, {**state, **{name: value.to(state[name].dtype) for name, value in loaded.items()}})
     left = tuple(sorted(set(weights) - set(state)))
     return LoadReport(source, tuple(used), tuple(adapted), tuple(fresh), left)
 

@@ -9,6 +9,9 @@ import warnings
 
 from stresslens.core.errors import Notice
 
+NOT_FINITE = "no answer (not finite)"
+"""In place of a class, where a model's scores name none (`core.answers`)."""
+
 
 def printable(name: str) -> str:
     """A file's name as printable text.

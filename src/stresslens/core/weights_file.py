@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stresslens.core.errors import DataError, first_line
 
@@ -56,3 +58,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
+
+
+def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Loads tensors by name into a net, as `net.load_state_dict` does.
+
+    The tensors get the versions of the net's modules, which a file of tensors does not hold and
+    without which some nets (torchvision's MNASNet) refuse them.
+    """
+    versioned: Any = OrderedDict(state)
+    versioned._metadata = getattr(net.state_dict(), "_metadata", None)
+    net.load_state_dict(versioned)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from stresslens.core.answers import NOT_FINITE, answered
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read_image
 from stresslens.core.progress import advance
@@ -30,7 +31,8 @@ class Prediction:
     `classes` holds class names and their probabilities, the most probable first. `ood_p_value` is
     the conformal p-value of `ood.OODDetector`, in (0, 1]; it is None if the run has no OOD
     detector. `out_of_distribution` is True if the p-value is at most the detector's false-alarm
-    rate. If the file cannot be read as an image, only `unreadable` is set: it holds the reason.
+    rate. Without an answer (`core.answers`) there are no classes. If the file cannot be read as an
+    image, only `unreadable` is set: it holds the reason.
     """
 
     file: str
@@ -42,10 +44,12 @@ class Prediction:
     def as_json(self) -> dict[str, Any]:
         if self.unreadable is not None:
             return {"file": self.file, "unreadable": self.unreadable}
+        missing = {} if self.classes else {"no_answer": NOT_FINITE}
         ranked = [{"class": name, "probability": probability} for name, probability in self.classes]
         return {
             "file": self.file,
             "predictions": ranked,
+            **missing,
             "out_of_distribution": self.out_of_distribution,
             "ood_p_value": self.ood_p_value,
             "unlike": self.out_of_distribution,  # the names of version 0.1, for one more version
@@ -93,11 +97,12 @@ class Classifier:
     ) -> Iterator[tuple[tuple[tuple[str, float], ...], float | None, bool | None]]:
         x = torch.from_numpy(images).float() / 255
         logits, sample = self.answer(x)
-        probabilities = np.exp(log_softmax(logits / self.facts.temperature))
+        known = answered(logits)
+        probabilities = np.exp(log_softmax(np.where(known[:, None], logits, 0) / self.facts.temperature))
         p_values = self.ood.p_values(sample) if self.ood else None
         for i, row in enumerate(probabilities):
             best = np.argsort(-row, kind="stable")[:top]
-            ranked = tuple((self.facts.classes[k], float(row[k])) for k in best)
+            ranked = tuple((self.facts.classes[k], float(row[k])) for k in best if known[i])
             if self.ood is None or p_values is None:
                 yield ranked, None, None
             else:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stresslens.core.class_names import alike
 from stresslens.core.data import Data, Split, cache_root
 from stresslens.core.errors import StresslensError
 from stresslens.core.files import read_json, write_json
@@ -30,7 +31,7 @@ from stresslens.evaluation.near_duplicates import (
 )
 from stresslens.metrics.intervals import wilson
 
-VERSION = 1
+VERSION = 2
 Severity = Literal["none", "minor", "serious"]
 
 LISTED = 50
@@ -44,6 +45,11 @@ second."""
 SHORTCUT = (0.25, 0.5)
 """How far a shortcut gets from the majority baseline (0) to 100 % accuracy (1): minor from the
 first value on, serious from the second."""
+BY_PIXELS = "only copies with the same pixels are looked for"
+BY_HASHES = (
+    "a pair is found if perceptual hashes and thumbnails are nearly equal; some whose hashes differ in "
+    "more than 3 bits are missed, and mirrored, cropped, shifted or turned copies are not looked for"
+)
 PROBED = 20_000
 """Most training images that are searched for a shortcut."""
 
@@ -87,9 +93,9 @@ def check_data(data: Data) -> list[Finding]:
     near = near_pairs(hashes, thumbnails, exact) if distinguishable else np.empty((0, 2), np.int64)
     labelled = [data.classes[label] for label in labels]
     return [
-        *_duplicates("exact duplicates", exact, part, splits, names, "identical pixels"),
+        *_duplicates("exact duplicates", exact, part, splits, names, "identical pixels", BY_PIXELS),
         *(
-            _duplicates("near duplicates", near, part, splits, names, "nearly identical images")
+            _duplicates("near duplicates", near, part, splits, names, "nearly identical images", BY_HASHES)
             if distinguishable
             else [_not_distinguishable(len(labels))]
         ),
@@ -140,16 +146,22 @@ def _not_distinguishable(n: int) -> Finding:
 
 
 def _duplicates(
-    audit: str, pairs: Pairs, part: NDArray[np.int64], splits: Sequence[str], names: list[str], what: str
+    audit: str,
+    pairs: Pairs,
+    part: NDArray[np.int64],
+    splits: Sequence[str],
+    names: list[str],
+    what: str,
+    looked: str,
 ) -> Iterator[Finding]:
     """Duplicates within a split, which count twice, and across splits, which make scores too
-    good."""
+    good. `looked` says how they were searched, and what that misses."""
     n = len(part)
     across = part[pairs[:, 0]] != part[pairs[:, 1]]
     for scope, chosen in (("within a split", pairs[~across]), ("across splits", pairs[across])):
         name = f"{audit} {scope}"
         if not len(chosen):
-            yield Finding(name, "no sign", "none", f"none among {n} images", n)
+            yield Finding(name, "no sign", "none", f"none found among {n} images; {looked}", n)
             continue
         if scope == "across splits":
             held_out = np.unique(
@@ -187,7 +199,8 @@ def _two_labels(
             "one image, two labels",
             "no sign",
             "none",
-            f"no duplicates with different labels among {n} images",
+            f"no duplicates with different labels found among {n} images; "
+            "a wrong label of an image without a copy is not looked for",
             n,
         )
     items = tuple(f"{names[a]} ({labelled[a]}) = {names[b]} ({labelled[b]})" for a, b in differ[:LISTED])
@@ -221,8 +234,28 @@ def _constant(spans: NDArray[np.float32], names: list[str]) -> Finding:
     )
 
 
+def _names_alike(data: Data) -> Finding:
+    """Class names that differ only by case, blanks or Unicode form."""
+    groups, n = alike(data.classes), len(data.classes)
+    if not groups:
+        evidence = f"the names of {n} classes differ by more than case, blanks and Unicode form"
+        return Finding("class names", "no sign", "none", evidence, n)
+    return Finding(
+        "class names",
+        "sign",
+        "serious",
+        f"{sum(map(len, groups))} of {n} class names differ from another only by case, blanks or Unicode "
+        f"form: {'; '.join(' = '.join(map(repr, group)) for group in groups[:3])}",
+        n,
+        "merge the classes if they are one, or rename them",
+        tuple(" = ".join(map(repr, group)) for group in groups[:LISTED]),
+    )
+
+
 def _classes(data: Data) -> Iterator[Finding]:
-    """Class imbalance and tiny classes of the training images, and classes that a split lacks."""
+    """Names and sizes of the classes: names that look alike, class imbalance and tiny classes of
+    the training images, and classes that a split lacks."""
+    yield _names_alike(data)
     counts = data.train.labels.cpu().bincount(minlength=len(data.classes)).numpy()
     n, present = len(data.train), counts[counts > 0]
     ratio = present.max() / present.min()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.data import Split
 from stresslens.core.files import write_bytes, write_json
 from stresslens.core.panels import image_pixels
@@ -49,12 +50,12 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[ClassifiedIm
     first, and one for every pair before a second.
     """
     probabilities = predictions.probabilities
-    predicted, labels = probabilities.argmax(1), predictions.labels
-    confidence = probabilities.max(1)
-    sample = np.sort(np.random.default_rng(seed).permutation(len(predicted))[:SAMPLES])
-    wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    rank = rank_within(labels[wrong] * probabilities.shape[1] + predicted[wrong])
+    answers, labels = predicted(probabilities), predictions.labels
+    sure = confidence(probabilities)
+    sample = np.sort(np.random.default_rng(seed).permutation(len(answers))[:SAMPLES])
+    wrong = np.flatnonzero(answers != labels)
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    rank = rank_within(labels[wrong] * (probabilities.shape[1] + 1) + answers[wrong])
     further = np.flatnonzero((np.arange(len(wrong)) >= MISTAKES) & (rank < A_CELL))
     further = further[np.argsort(rank[further], kind="stable")][:IN_CELLS]
     chosen = {"sample": sample, "mistake": wrong[:MISTAKES], "cell": wrong[further]}
@@ -67,9 +68,11 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[ClassifiedIm
         ClassifiedImage(
             index=int(predictions.index[row]),
             truth=int(labels[row]),
-            predicted=int(predicted[row]),
-            probability=float(confidence[row]),
-            probabilities=[(int(k), float(probabilities[row, k])) for k in likeliest[row]],
+            predicted=int(answers[row]),
+            probability=float(sure[row]),
+            probabilities=[
+                (int(k), float(probabilities[row, k])) for k in likeliest[row] if answers[row] != NO_ANSWER
+            ],
             kind=kind,
         )
         for kind, rows in chosen.items()

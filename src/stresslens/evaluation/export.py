@@ -47,7 +47,8 @@ NAMES = {"onnx": "model.onnx", "torch": "model.pt2", "safetensors": "safetensors
 OPSET = 18
 """The first ONNX opset whose Resize has antialiasing."""
 ALLOWED = 1e-4
-"""Largest difference allowed between logits; relative to the largest logit if that is above 1."""
+"""Largest difference allowed between logits; relative to the size of the highest logit of the image,
+and of the logit itself, where these are above 1."""
 BATCHES = [1, 2, 7, 22]
 """Sizes of the batches that the check runs."""
 
@@ -99,7 +100,6 @@ def export_run(
         )
     x, shown = _images(folder, card, trust)
     expected = _expected(model, x, folder)
-    allowed = ALLOWED * max(1.0, float(expected.abs().max()))
     if to == "safetensors":
         files = {f"{target.name}/{name}": content for name, content in _weights(folder, card, facts).items()}
     else:
@@ -109,10 +109,10 @@ def export_run(
             write_bytes(draft / name, content)
         exported = open_predictor(draft / target.name, trust=True, module=module)
         difference = _difference(exported.answer, x, expected)
-        if not difference <= allowed:
+        if not difference <= ALLOWED:
             raise ConfigError(
                 f"{target} was not written: its logits differ from the run's by {difference:.2g} "
-                f"over {len(x)} {shown} images; at most {allowed:.2g} is allowed"
+                f"over {len(x)} {shown} images; at most {ALLOWED:.2g} is allowed"
             )
         for old in (EXPORT, "likeness.npz") if target.is_dir() else ():
             (target / old).unlink(missing_ok=True)
@@ -120,7 +120,7 @@ def export_run(
             (target.parent / name).parent.mkdir(parents=True, exist_ok=True)
             (draft / name).replace(target.parent / name)
     size, opset = sum(map(len, files.values())), OPSET if to == "onnx" else None
-    return Exported(target, to, size, opset, difference, allowed, len(x), shown)
+    return Exported(target, to, size, opset, difference, ALLOWED, len(x), shown)
 
 
 def _card_of_net(folder: RunFolder, to: str, module: nn.Module | None) -> ModelCard:
@@ -196,8 +196,7 @@ def _expected(model: nn.Module, x: Tensor, folder: RunFolder) -> Tensor:
     """The run's logits. Raises ConfigError if a second pass gives other logits."""
     split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
     first, second = (scores.logits_of(model, split) for _ in range(2))
-    if not torch.equal(first, second):
-        apart = float((first - second).abs().max())
+    if apart := _apart(first, second):
         raise ConfigError(
             f"{folder.path}: the model is random: logits of the same images differ by {apart:.2g} "
             "from one pass to the next, so an exported file cannot be checked against it"
@@ -207,7 +206,14 @@ def _expected(model: nn.Module, x: Tensor, folder: RunFolder) -> Tensor:
 
 def _difference(answer: Answer, x: Tensor, expected: Tensor) -> float:
     pairs = zip(torch.split(x, BATCHES), torch.split(expected.double(), BATCHES))
-    return max(float((torch.from_numpy(answer(images)[0]) - logits).abs().max()) for images, logits in pairs)
+    return max(_apart(torch.from_numpy(answer(images)[0]), logits) for images, logits in pairs)
+
+
+def _apart(first: Tensor, second: Tensor) -> float:
+    """The largest difference of logits (N, K), see `ALLOWED`; NaN differs from numbers, not from NaN."""
+    same = (first == second) | (first.isnan() & second.isnan())
+    size = torch.maximum(second.abs(), second.amax(1, keepdim=True).abs()).clamp_min(1)
+    return float(torch.where(same, 0.0, (first - second).abs() / size).nan_to_num(torch.inf).max())
 
 
 class _WithFeatures(nn.Module):

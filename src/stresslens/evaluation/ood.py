@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
+from stresslens.core.errors import DataError
 from stresslens.core.files import UnreadableRun, read_arrays, write_arrays
 from stresslens.core.inspection import evaluating, feature_layer, features
 
@@ -41,6 +42,8 @@ SHRINKAGE = 0.3
 """Weight of the spherical covariance in the shrunk covariance, in [0, 1]. Without shrinkage, axes
 along which the training images hardly vary would dominate the distance."""
 BATCH = 512
+LARGEST = 1e14
+"""Features above this have squares whose sum may overflow float32."""
 
 Floats32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -53,6 +56,15 @@ class Features:
     features: Floats32
     coarse: Floats32
     labels: NDArray[np.int64]
+
+    @property
+    def measurable(self) -> NDArray[np.bool_]:
+        """(N,) whether the distance of an image is finite: all its features are at most
+        `LARGEST`."""
+        return np.asarray((np.abs(self.features) <= LARGEST).all(1))
+
+    def select(self, rows: NDArray[Any]) -> Features:
+        return Features(self.features[rows], self.coarse[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -141,9 +153,12 @@ class OODDetector:
         return np.asarray((1 + farther) / (n + 1))
 
     def _distance(self, sample: Features) -> Floats32:
-        return np.asarray(
-            ((_log_distances(self.features, self.coarse, sample) - self.centre) / self.spread).max(1)
-        )
+        """(N,) the largest standardised log distance; infinite if the image has none."""
+        measurable = sample.measurable
+        distance = np.full(len(measurable), np.inf, np.float32)
+        logs = _log_distances(self.features, self.coarse, sample.select(measurable))
+        distance[measurable] = ((logs - self.centre) / self.spread).max(1)
+        return distance
 
     def save(self, path: Path) -> None:
         gaussians = {"features": self.features, "coarse": self.coarse}
@@ -193,8 +208,16 @@ class OODDetector:
 def fit_ood_detector(train: Features, validation: Features) -> OODDetector:
     """Fits the distances on training images and calibrates them on validation images.
 
-    The validation images must not have been trained on.
+    The validation images must not have been trained on. Training images without a distance
+    (`Features.measurable`) are left out. Raises DataError if fewer than half are left.
     """
+    measurable = train.measurable
+    if 2 * measurable.sum() < len(measurable):
+        raise DataError(
+            f"the features of {(~measurable).sum()} of {len(measurable)} training images are not finite or "
+            f"above {LARGEST:g}, so there is no distance to them"
+        )
+    train = train.select(measurable)
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     # numpy's BLAS uses torch's number of threads: more threads than cores slow each other down.

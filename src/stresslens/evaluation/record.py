@@ -50,7 +50,11 @@ class Penalty(OrderedJsonFile):
 
 class TrainingRecord(OrderedJsonFile):
     """How the model was trained or fitted, in seconds and bytes; `images` is the number of images
-    that an estimator was fitted on, `penalties` are those that a linear probe tried."""
+    that an estimator was fitted on, `penalties` are those that a linear probe tried.
+
+    `peak_memory` is of the run's tensors on a GPU, or else of the whole process, in which earlier runs
+    may have left memory behind: `memory_of` says which.
+    """
 
     epochs: int | None = None
     chosen_epoch: int | None = None
@@ -61,6 +65,7 @@ class TrainingRecord(OrderedJsonFile):
     stopped: str = ""
     select: str = ""
     peak_memory: int | None = None
+    memory_of: Literal["process", "tensors"] = "process"
     penalties: list[Penalty] = []
 
 
@@ -202,6 +207,8 @@ class RunRecord(OrderedJsonFile):
     scores: dict[str, dict[str, Figure]] = {}
     per_class: dict[str, PerClass] = {}
     confusion: dict[str, list[list[int]]] = {}
+    """A row for each true class, a column for each predicted one; a further column counts images
+    without an answer, if there are any."""
     risk_coverage: dict[str, RiskCoverage] = {}
     slices: dict[str, list[SliceRecord]] = {}
     reliability: dict[str, Reliability] = {}
@@ -218,7 +225,7 @@ class RunRecord(OrderedJsonFile):
     def _one_row_per_class(self) -> RunRecord:
         k = len(self.classes)
         for split, rows in self.confusion.items():
-            if [len(row) for row in rows] != [k] * k:
+            if [len(row) for row in rows] not in ([k] * k, [k + 1] * k):
                 raise ValueError(f"the confusion matrix of {split} is not {k} by {k}, the number of classes")
         for split, table in self.per_class.items():
             columns = (table.precision, table.recall, table.f1, table.support)

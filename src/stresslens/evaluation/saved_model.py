@@ -16,6 +16,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.image_files import Frame
 from stresslens.core.run_folder import EstimatorCard, RunFolder
+from stresslens.core.weights_file import load_state
 from stresslens.evaluation import estimator
 
 
@@ -79,7 +80,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
             net = _built(bound, name, shape, card.classes, None)
         else:
             net = module
-        net.load_state_dict(state)
+        load_state(net, state)
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import answered, predicted
 from stresslens.core.data import Split
 from stresslens.core.distributed import ALONE, ProcessGroup
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError
 from stresslens.core.files import write_arrays
 from stresslens.core.inspection import evaluating
 from stresslens.core.types import Estimate, Loss
@@ -28,7 +30,7 @@ from stresslens.evaluation.record import (
     SliceRow,
 )
 from stresslens.metrics import calibration, classification, ranking
-from stresslens.metrics.intervals import Floats
+from stresslens.metrics.intervals import Floats, wilson
 from stresslens.metrics.slices import Slice, slices_of
 
 BATCH = 512
@@ -66,7 +68,17 @@ class Predictions:
         return replace(self, scores=self.scores / temperature)
 
     @property
+    def answered(self) -> Predictions:
+        """Those of the images that have an answer; in most cases all."""
+        rows = answered(self.scores)
+        return self if rows.all() else self.select(rows)
+
+    def select(self, rows: np.ndarray) -> Predictions:
+        return replace(self, scores=self.scores[rows], labels=self.labels[rows], index=self.index[rows])
+
+    @property
     def probabilities(self) -> Floats:
+        """(N, K); NaN for an image without an answer."""
         return np.exp(classification.log_softmax(self.scores)) if self.kind == "logits" else self.scores
 
 
@@ -74,22 +86,15 @@ def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Proce
     """(N, K) logits of a split on the CPU, computed in batches of `size`.
 
     The model runs in evaluation mode and in its parameters' precision; its modes are restored
-    afterwards. With several processes, each computes a part and all get every logit. Raises
-    DataError if a logit is not finite, and ConfigError if the model cannot take the images or does
-    not return logits.
+    afterwards. With several processes, each computes a part and all get every logit. Logits may be
+    NaN or infinite: such an image has no answer (`core.answers`). Raises ConfigError if the model
+    cannot take the images or does not return logits.
     """
     first = next(model.parameters(), torch.empty(0))
     batches = split.batches(size * group.part[1], dtype=first.dtype, part=group.part)
     with evaluating(model), torch.no_grad():
         parts = [_logits(model, batch.x.to(first.device)).cpu() for batch in batches if len(batch.y)]
-    logits = group.gather(torch.cat(parts) if parts else first.new_empty(0))
-    if not torch.isfinite(logits).all():
-        bad = (~torch.isfinite(logits).all(1)).nonzero().flatten()
-        raise DataError(
-            f"the model returns NaN or infinity for {len(bad)} of {len(logits)} images, "
-            f"first for image {int(bad[0])}"
-        )
-    return logits
+    return group.gather(torch.cat(parts) if parts else first.new_empty(0))
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
@@ -117,12 +122,16 @@ def predictions_of(model: nn.Module, split: Split) -> Predictions:
 def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup = ALONE) -> dict[str, float]:
     """The loss and accuracy of a split that training monitors between epochs.
 
-    `loss` is applied to the whole split at once.
+    `loss` is applied to the whole split at once. An image without an answer is wrong, and the loss
+    is then NaN; `no_answer` is the share of such images, if there are any.
     """
     logits = logits_of(model, split, group=group)
     labels = split.labels.cpu()
-    correct = int((logits.argmax(1) == labels).sum())
-    return {"loss": float(loss(logits=logits, y=labels)), "accuracy": correct / len(labels)}
+    correct = int((predicted(logits) == labels).sum())
+    figures = {"loss": float(loss(logits=logits, y=labels)), "accuracy": correct / len(labels)}
+    if missing := int((~answered(logits)).sum()):
+        figures |= {"loss": math.nan, "no_answer": missing / len(labels)}
+    return figures
 
 
 def scores_of(
@@ -130,12 +139,16 @@ def scores_of(
 ) -> dict[str, Estimate]:
     """Every named score of a split, with its n and interval.
 
-    With a `temperature`, the calibration scores are also given for the logits divided by it.
+    With a `temperature`, the calibration scores are also given for the logits divided by it. An
+    image without an answer is wrong, and ranks last in the risk-coverage curve; `no_answer` is the
+    share of such images, if there are any. The other scores of probabilities are those of the
+    images with an answer, which their n says.
     """
     return _scores_of(predictions, train_labels, temperature, _rankings_of(predictions))
 
 
 def _rankings_of(predictions: Predictions) -> dict[str, ranking.Ranking]:
+    predictions = predictions.answered
     probabilities, labels = predictions.probabilities, predictions.labels
     return {"auroc": ranking.auroc(probabilities, labels), "auprc": ranking.auprc(probabilities, labels)}
 
@@ -153,10 +166,12 @@ def _scores_of(
     named["balanced_accuracy"] = classification.balanced_accuracy(
         classification.confusion_matrix(scores, labels)
     )
+    if len(labels) > len(predictions.answered.labels):
+        named["no_answer"] = wilson(len(labels) - len(predictions.answered.labels), len(labels))
     if predictions.kind == "logits":
-        named |= _scores_of_probabilities(predictions)
+        named |= _scores_of_probabilities(predictions.answered)
         if temperature is not None:
-            calibrated = _scores_of_probabilities(predictions.calibrated(temperature))
+            calibrated = _scores_of_probabilities(predictions.answered.calibrated(temperature))
             named |= {f"{name}_calibrated": estimate for name, estimate in calibrated.items()}
     named |= {name: score.mean for name, score in rankings.items()}
     named["aurc"] = calibration.aurc(predictions.probabilities, labels)
@@ -174,7 +189,13 @@ def _scores_of_probabilities(predictions: Predictions) -> dict[str, Estimate]:
 
 
 def calibration_of(validation: Predictions) -> Calibration:
-    """The temperature fitted on the validation labels (temperature scaling), as in record.json."""
+    """The temperature fitted on the validation labels (temperature scaling), as in record.json.
+
+    Images without an answer are left out; if none has one, the temperature is 1.
+    """
+    validation = validation.answered
+    if not len(validation.labels):
+        return Calibration(temperature=1.0, fitted_on="validation", n=0)
     temperature = calibration.fit_temperature(validation.scores, validation.labels)
     return Calibration(temperature=temperature, fitted_on="validation", n=len(validation.labels))
 
@@ -211,7 +232,7 @@ def summary(
     coverage, risk = calibration.risk_coverage(predictions.probabilities, labels)
     tables = slices_of(
         split.columns,
-        classification.predicted(predictions.scores) == labels,
+        predicted(predictions.scores) == labels,
         named=slices,
         **colours_of(split),
     )
@@ -243,7 +264,7 @@ def _bins_of(predictions: Predictions) -> list[BinRecord]:
             confidence=each.confidence if each.n else None,
             accuracy=each.accuracy if each.n else None,
         )
-        for each in calibration.reliability(predictions.probabilities, predictions.labels)
+        for each in calibration.reliability(predictions.answered.probabilities, predictions.answered.labels)
     ]
 
 

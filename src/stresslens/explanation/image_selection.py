@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from stresslens.config.schema import Choice
+from stresslens.core.answers import NO_ANSWER, NOT_FINITE, answered, confidence, predicted
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.sampling import rank_within
 from stresslens.core.spelling import closest
-from stresslens.evaluation.scores import Predictions
+from stresslens.evaluation.scores import Predictions, predictions_of
 
 Positions = NDArray[np.int64]
 
@@ -24,6 +27,8 @@ def selected_images(
     count: int,
     predictions: Predictions,
     seed: int = 0,
+    *,
+    answering: Predictions | None = None,
 ) -> Positions:
     """Positions of the selected images in the split: at most `count` by a rule, or all that are
     given by position or by the end of their file's name.
@@ -33,9 +38,14 @@ def selected_images(
     `most_confident_correct`, `most_confident_wrong` and `least_confident` sort by the probability
     of the predicted class. `confused_pairs` takes one image for each pair of confused classes, the
     most frequent pair first: the most confident mistake. There may be fewer than `count` such
-    images. Raises ConfigError if the split does not have a given image, or if there is no image at
-    all.
+    images. A rule passes over images without an answer in `answering`. Raises ConfigError if the
+    split does not have a given image, if that has no answer, or if there is no image at all.
     """
+    known = np.ones(len(split), bool) if answering is None else answered(answering.scores)
+    if isinstance(choose, str) and not known.all():
+        rows = np.flatnonzero(known)
+        some = split.select(torch.from_numpy(rows))
+        return rows[selected_images(some, choose, count, predictions.select(rows), seed)]
     positions = (
         _by_rule(split, cast(Choice, choose), count, predictions, seed)
         if isinstance(choose, str)
@@ -43,14 +53,28 @@ def selected_images(
     )
     if not len(positions):
         raise ConfigError(f"choose: there is no image of the kind {choose} here; choose another way")
+    _check_answers(split, positions[~known[positions]])
     return positions
+
+
+def classes_to_explain(model: nn.Module, split: Split) -> Positions:
+    """(N,) the predicted class of each image. Raises ConfigError if there is none."""
+    answers = predicted(predictions_of(model, split).scores)
+    _check_answers(split, np.flatnonzero(answers == NO_ANSWER))
+    return answers
+
+
+def _check_answers(split: Split, missing: Positions) -> None:
+    if len(missing):
+        named = split.columns["file"][missing[0]] if "file" in split.columns else f"image {missing[0]}"
+        raise ConfigError(f"{named}: {NOT_FINITE}, so there is no predicted class to explain")
 
 
 def _by_rule(split: Split, rule: Choice, count: int, predictions: Predictions, seed: int) -> Positions:
     labels = split.labels.cpu().numpy()
     probabilities = predictions.probabilities
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    right = predicted == labels
+    answers, sure = predicted(probabilities), confidence(probabilities)
+    right = answers == labels
     if rule == "one_per_class":
         return np.lexsort((labels, rank_within(labels)))[:count]
     if rule == "random":
@@ -58,8 +82,8 @@ def _by_rule(split: Split, rule: Choice, count: int, predictions: Predictions, s
     if rule == "confused_pairs":
         wrong = np.flatnonzero(~right)
         pairs: dict[tuple[int, int], list[int]] = {}
-        for position in wrong[np.argsort(-confidence[wrong], kind="stable")]:
-            pair = int(labels[position]), int(predicted[position])
+        for position in wrong[np.argsort(-sure[wrong], kind="stable")]:
+            pair = int(labels[position]), int(answers[position])
             pairs.setdefault(pair, []).append(int(position))
         most_frequent = sorted(pairs.values(), key=len, reverse=True)
         return np.array([mistakes[0] for mistakes in most_frequent][:count], np.int64)
@@ -69,7 +93,7 @@ def _by_rule(split: Split, rule: Choice, count: int, predictions: Predictions, s
         "least_confident": np.ones_like(right),
     }[rule]
     positions = np.flatnonzero(eligible)
-    sorted_by = confidence[positions] if rule == "least_confident" else -confidence[positions]
+    sorted_by = sure[positions] if rule == "least_confident" else -sure[positions]
     return np.asarray(positions[np.argsort(sorted_by, kind="stable")][:count])
 
 

@@ -18,7 +18,9 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Explain, TargetClass
 from stresslens.config.validation import read_settings
+from stresslens.core.answers import confidence, predicted
 from stresslens.core.attack_base import attacked
+from stresslens.core.class_names import class_number
 from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
@@ -144,7 +146,7 @@ def explain_images(
     do not exist.
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in config.explainers]
-    images = _select(split, predictions, selecting or predictions, config, len(classes), labelled)
+    images = _select(split, predictions, selecting or predictions, config, classes, labelled)
     device = next(model.parameters(), torch.empty(0)).device
     x = images.split.floats(images.split.images[:]).to(device, torch.float32)
     y, index = torch.from_numpy(images.targets).to(device), torch.from_numpy(images.positions).to(device)
@@ -228,7 +230,7 @@ def _explain_image_files(
     results = explain_images(
         folder.path / "explanations",
         model,
-        replace(split, labels=torch.from_numpy(predictions.scores.argmax(1))),
+        replace(split, labels=torch.from_numpy(predicted(predictions.scores))),
         predictions,
         replace(config, choose=list(range(len(split)))),
         source=fingerprint_of([record.fingerprint, split.fingerprint]),
@@ -276,11 +278,14 @@ def _select(
     predictions: Predictions,
     selecting: Predictions,
     config: Explain,
-    classes: int,
+    classes: Sequence[str],
     labelled: bool,
 ) -> _SelectedImages:
     """Raises ConfigError if the images or the target class do not exist."""
-    positions = selected_images(split, config.choose, config.images, selecting, config.seed)
+    answering = predictions if config.target_class == "predicted" else None
+    positions = selected_images(
+        split, config.choose, config.images, selecting, config.seed, answering=answering
+    )
     targets = _target_classes(config.target_class, predictions, split, positions, classes)
     selected = split.select(torch.from_numpy(positions))
     probabilities, files = predictions.probabilities[positions], selected.columns.get("file")
@@ -288,10 +293,10 @@ def _select(
         ExplainedImage(
             index=int(position),
             truth=int(selected.labels[row]) if labelled else None,
-            predicted=int(probabilities[row].argmax()),
-            probability=float(probabilities[row].max()),
+            predicted=int(predicted(probabilities[row])),
+            probability=float(confidence(probabilities[row])),
             answer=int(targets[row]),
-            answer_probability=float(probabilities[row, targets[row]]),
+            answer_probability=float(np.nan_to_num(probabilities[row, targets[row]])),
             source=str(files[row]) if files is not None else None,
         )
         for row, position in enumerate(positions)
@@ -305,18 +310,14 @@ def _target_classes(
     predictions: Predictions,
     split: Split,
     positions: NDArray[np.int64],
-    classes: int,
+    classes: Sequence[str],
 ) -> NDArray[np.int64]:
     """(n,) the class that is explained for each image. Raises ConfigError if it does not exist."""
-    if isinstance(target_class, int):
-        if target_class >= classes:
-            raise ConfigError(
-                f"explain.target_class: {target_class} is no class; they are 0 to {classes - 1}"
-            )
-        return np.full(len(positions), target_class, np.int64)
+    if target_class == "predicted":
+        return predicted(predictions.scores[positions])
     if target_class == "label":
         return np.asarray(split.labels.cpu().numpy()[positions])
-    return np.asarray(predictions.scores[positions].argmax(1))
+    return np.full(len(positions), class_number(target_class, classes, "explain.target_class"), np.int64)
 
 
 def _result(

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stresslens.core.answers import answered, predicted
 from stresslens.core.types import Estimate
-from stresslens.metrics.classification import Labels, cross_entropy_of_each, predicted
+from stresslens.metrics.classification import Labels, cross_entropy_of_each
 from stresslens.metrics.intervals import Floats, bootstrap_mean, logit_normal, wilson
 
 BINS = 15
@@ -150,11 +151,11 @@ def aurc(scores: Floats, labels: Labels) -> Estimate:
 
 def _by_confidence(scores: Floats, labels: Labels) -> tuple[Floats, Labels]:
     """(N,) 1 for each error, in descending order of the top score, and (N,) the group of equal
-    scores."""
-    top = scores.max(1)
+    scores. Images without an answer come last."""
+    top = np.where(answered(scores), scores.max(1), -np.inf)
     order = np.argsort(-top, kind="stable")
-    wrong = (predicted(scores) != labels)[order].astype(float)
-    return wrong, np.cumsum(np.diff(top[order], prepend=top[order[:1]]) != 0)
+    wrong, top = (predicted(scores) != labels)[order].astype(float), top[order]
+    return wrong, np.cumsum(np.append(False, top[1:] != top[:-1]))[: len(top)]
 
 
 def _group_mean(values: Floats, group: Labels) -> Floats:

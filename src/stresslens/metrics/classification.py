@@ -10,38 +10,39 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from stresslens.core.answers import answered, predicted
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import Floats, balanced, bootstrap_mean, wilson
 
 Labels = NDArray[np.int64]
 
 
-def predicted(scores: Floats) -> Labels:
-    """(N,) the class with the highest score; of equal scores the first."""
-    return np.asarray(scores.argmax(1))
-
-
 def accuracy(scores: Floats, labels: Labels) -> Estimate:
+    """Share of images that are classified correctly; no answer is a wrong answer."""
     return wilson(int((predicted(scores) == labels).sum()), len(labels))
 
 
 def top_k(scores: Floats, labels: Labels, k: int) -> Estimate:
     """Share of images whose label is among the k highest scores.
 
-    Of classes with equal scores, the one with the lower number ranks first.
+    Of classes with equal scores, the one with the lower number ranks first. Without an answer
+    (`core.answers`), no class does.
     """
     of_label = np.take_along_axis(scores, labels[:, None], 1)
     earlier = np.arange(scores.shape[1]) < labels[:, None]
     rank = (scores > of_label).sum(1) + ((scores == of_label) & earlier).sum(1)
-    return wilson(int((rank < k).sum()), len(labels))
+    return wilson(int(((rank < k) & answered(scores)).sum()), len(labels))
 
 
 def confusion_matrix(scores: Floats, labels: Labels) -> Labels:
-    """(K, K) counts: rows are true classes, columns predicted classes."""
+    """(K, K) counts: rows are true classes, columns predicted classes.
+
+    If some images have no answer, (K, K + 1): the last column counts them.
+    """
     classes = scores.shape[1]
-    return np.bincount(labels * classes + predicted(scores), minlength=classes * classes).reshape(
-        classes, classes
-    )
+    counts = np.zeros((classes, classes + 1), np.int64)
+    np.add.at(counts, (labels, predicted(scores)), 1)  # NO_ANSWER is the last column
+    return counts if counts[:, -1].any() else counts[:, :-1]
 
 
 def recalls(confusion: Labels) -> list[Estimate]:
@@ -63,7 +64,7 @@ def f1_scores(confusion: Labels) -> list[Estimate]:
     interval of J is transformed in the same way.
     """
     correct = np.diagonal(confusion)
-    either = confusion.sum(0) + confusion.sum(1) - correct
+    either = confusion.sum(0)[: len(correct)] + confusion.sum(1) - correct
     jaccard = [wilson(int(c), int(n)) for c, n in zip(correct, either)]
     return [replace(j, value=_f1(j.value), low=_f1(j.low), high=_f1(j.high)) for j in jaccard]
 
@@ -93,7 +94,12 @@ def cross_entropy_of_each(logits: Floats, labels: Labels) -> Floats:
 
 
 def cross_entropy(logits: Floats, labels: Labels) -> Estimate:
-    return bootstrap_mean(cross_entropy_of_each(logits, labels))
+    """The mean negative log-probability of the label; infinite, without an interval, if a label is
+    of a class that the model rules out (-inf)."""
+    of_each = cross_entropy_of_each(logits, labels)
+    if np.isposinf(of_each).any():
+        return Estimate(np.inf, np.nan, np.nan, len(labels), "bootstrap")
+    return bootstrap_mean(of_each)
 
 
 def majority_baseline(train_labels: Labels, labels: Labels) -> Estimate:

@@ -18,6 +18,7 @@ from stresslens.report.format import footnote
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
 from stresslens.report.robust_curves import series
 from stresslens.report.stress import CertificateFolder
+from stresslens.robustness.certificate_file import CertificateFile
 
 RADII = 8
 """Largest number of radii in a table."""
@@ -80,12 +81,27 @@ def _section(
         y_label="certified accuracy, %",
         axes=(axis, PERCENT),
     )
+    intervals = footnote(e for _, _, _, smoothed, some in rows for e in (smoothed, *some))
+    result = members[0][1][0].result
     return CertificateSection(
-        title,
-        chart,
-        columns,
-        rows,
-        footnote(e for _, _, _, smoothed, some in rows for e in (smoothed, *some)),
+        title, chart, columns, rows, f"{_meaning(result)} Intervals: {intervals or 'none'}."
+    )
+
+
+def _meaning(result: CertificateFile) -> str:
+    """What is proved, about which model, and up to which radius."""
+    proved = (
+        "Share of images that are classified correctly and proved to stay so within the radius. "
+        "An image on which the certificate abstains counts as not certified."
+    )
+    if result.certificate != "smoothing":
+        return f"{proved} No attack within the radius can break a certified image."
+    limit = result.largest_radius
+    beyond = "" if limit is None else f" With this n no radius beyond {limit:.3g} can be certified."
+    return (
+        f"{proved}{beyond} No attack within the radius can break a certified image of the smoothed model; "
+        "the certificate may be wrong with its stated failure probability for each image, and says "
+        "nothing about the model without smoothing."
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from stresslens.core.answers import NO_ANSWER, NOT_FINITE
 from stresslens.evaluation.example_file import Example
 from stresslens.report.format import brief
 from stresslens.report.load import Run
@@ -114,6 +115,8 @@ def _picture(run: Run, example: Example, sheet: Sheet, *, first: bool) -> ShownI
 
 
 def class_name(run: Run, index: int) -> str:
+    if index == NO_ANSWER:
+        return NOT_FINITE
     return brief(run.classes[index], NAME) if 0 <= index < len(run.classes) else str(index)
 
 

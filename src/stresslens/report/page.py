@@ -153,6 +153,11 @@ def render_study(study: StudyFolder) -> str:
         accuracies=[run.record.scores.get(study.split, {}).get("accuracy") for run in study.runs],
         any_scoring=any(study.split in run.record.scoring for run in study.runs),
         any_memory=any(run.record.training.peak_memory is not None for run in study.runs),
+        memory_heading=(
+            "Peak memory"
+            if all(run.record.training.memory_of == "tensors" for run in study.runs)
+            else "Peak memory of the process"
+        ),
         links=[link(study.folder, run.folder.path / PAGE) for run in study.runs],
         items=provenance.ITEMS,
         distinct=COLOURS * DASHES,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TypeVar
 
+from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
 from stresslens.report.format import footnote
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
@@ -49,6 +51,8 @@ class Confusion:
     variant: VariantRuns | None
     seeds: int
     classes: Sequence[str]
+    columns: Sequence[str]
+    """The classes, and behind them `NOT_FINITE` if some images have no answer."""
     images: int
     rows: Sequence[Sequence[Pair]]
     pairs: Sequence[Pair]
@@ -65,7 +69,7 @@ def confusions(study: StudyFolder) -> list[Confusion]:
             continue
         classes = runs[0].classes
         total = [
-            [sum(row) for row in zip(*rows)]
+            [sum(row) for row in zip_longest(*rows, fillvalue=0)]  # some have a column for no answer
             for rows in zip(*(run.record.confusion[study.split] for run in runs))
         ]
         fits = len(classes) <= MATRIX_CLASSES and len(classes) ** 2 <= room
@@ -98,11 +102,12 @@ def _confusion(
     rows: list[list[Pair]] = []
     pairs: list[Pair] = []
     if fits:
-        rows = [[pair(i, j) for j in range(len(classes))] for i in range(len(classes))]
+        rows = [[pair(i, j) for j in range(len(counts[i]))] for i in range(len(classes))]
     else:
         wrong = [(-n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
         pairs = [pair(i, j) for _, i, j in sorted(wrong)[:PAIRS]]
-    return Confusion(variant, seeds, classes, sum(sums), rows, pairs)
+    columns = [*classes, NOT_FINITE] if counts and len(counts[0]) > len(classes) else classes
+    return Confusion(variant, seeds, classes, columns, sum(sums), rows, pairs)
 
 
 @dataclass(frozen=True)

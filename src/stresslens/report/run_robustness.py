@@ -116,7 +116,7 @@ def _section(run: Run, robust: AttackFolder, pictures: AdversarialGroups | None)
             robust_chart(
                 lines,
                 result.norm,
-                "Robust accuracy" + (", and each attack by itself" if len(lines) > 1 else ""),
+                result.measure.capitalize() + (", and each attack by itself" if len(lines) > 1 else ""),
             )
         ],
         _radii(result, arrays),

@@ -19,7 +19,7 @@ from stresslens.core.types import Arrays
 from stresslens.robustness.certificate_file import CertificateFile
 from stresslens.robustness.corruption_file import CorruptionFile
 from stresslens.robustness.example_file import AdversarialExample
-from stresslens.robustness.result_file import IndividualAttackCurve, ResultFile
+from stresslens.robustness.result_file import IndividualAttackCurve, ResultFile, attacked_images
 
 Kind = TypeVar("Kind", bound=JsonFile)
 
@@ -36,7 +36,7 @@ class AttackFolder:
     @cached_property
     def arrays(self) -> Arrays | None:
         try:
-            arrays = read_arrays(self.folder / "result.npz", "no arrays", NEEDED)
+            arrays = attacked_images(read_arrays(self.folder / "result.npz", "no arrays", NEEDED))
         except UnreadableRun:
             return None
         lengths = {len(arrays[name]) for name in NEEDED if name != "names"}

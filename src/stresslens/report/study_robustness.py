@@ -42,7 +42,7 @@ def robustness_sections(study: StudyFolder) -> list[RobustnessSection]:
         curves = [_curve(member, threat.radii) for member in threat.members]
         shared = len(curves) >= SHARED_LEGEND
         charts = (
-            [robust_chart(curves, threat.norm, f"Robust accuracy, {threat.title}", with_legend=not shared)]
+            [robust_chart(curves, threat.norm, f"{threat.measure}, {threat.title}", with_legend=not shared)]
             if radii
             else []
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from stresslens.core.text import duration
+from stresslens.core.text import NOT_FINITE, duration
 from stresslens.core.types import Estimate
 from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.report.format import count, footnote, percent
@@ -31,6 +31,7 @@ ORDER = (
 )
 TITLES = {
     "majority_baseline": "Majority-class baseline",
+    "no_answer": NOT_FINITE.capitalize(),
     "cross_entropy": "Cross-entropy",
     "cross_entropy_calibrated": "Calibrated cross-entropy",
     "brier": "Brier score",

@@ -69,6 +69,11 @@ class ThreatTable:
         return self.members[0].seeds[0]
 
     @property
+    def measure(self) -> str:
+        """What the curves show; of the target alone it is no robust accuracy."""
+        return self.first.result.measure.capitalize()
+
+    @property
     def radii(self) -> list[float]:
         return sorted({r for member in self.members for r in member.radii if r > 0})
 
@@ -107,9 +112,7 @@ def title_of(robust: AttackFolder) -> str:
     protocol = {"own": "custom attacks", "none": "individual attacks"}.get(
         r.protocol, f"protocol {r.protocol}"
     )
-    aim = (
-        ""
-        if r.target is None
-        else f", {'success only at' if r.aimed else 'towards'} target {str(r.target).replace('_', ' ')}"
-    )
+    aim = "" if r.target is None else f", {'success only at' if r.aimed else 'towards'} target {r.toward}"
+    if r.left_out:
+        aim += f", without the {r.left_out} images of that class"
     return f"{NORMS[r.norm]}, {protocol}{aim}"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
+from stresslens.core.answers import answered, predicted
 from stresslens.core.attack_base import MULTIPLE, BatchedModel, precision_of
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
@@ -66,13 +67,11 @@ class AttackBatch:
         """(N,) iterates of each image up to the one that broke it, summed over all attacks."""
 
     def fooled(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """(n,) whether the logits (n, K) of the images `rows` meet the criterion. Logits that are
-        not finite do not."""
-        finite = torch.isfinite(logits).all(1)
-        guess = logits.argmax(1)
+        """(n,) whether the logits (n, K) of the images `rows` meet the criterion. No answer
+        (`core.answers`) is a wrong answer, but not the target."""
         if self.targeted_success and self.target is not None:
-            return finite & (guess == self.target[rows])
-        return finite & (guess != self.y[rows])
+            return predicted(logits) == self.target[rows]
+        return predicted(logits) != self.y[rows]
 
     def check(self, rows: Tensor, x_adv: Tensor) -> Tensor:
         """(n,) whether each candidate image meets the criterion. The batch keeps the first one of
@@ -187,6 +186,8 @@ class AttackBatch:
         trace.silent = int((by_iterate[checked] & ~success).sum())
         trace.broke = int(self.is_adversarial[rows].sum())
         self._count_untouched(rows, (share <= UNTOUCHED) & (radius > 0), trace)
+        if self.logits is not None:
+            trace.no_answer = int((self.is_adversarial[rows] & ~answered(self.logits[rows])).sum())
 
     def _count_untouched(self, rows: Tensor, unmoved: Tensor, trace: Trace) -> None:
         """Records in the trace which unbroken images of `rows` (n,) came back `unmoved` (n,)."""

@@ -15,8 +15,9 @@ from torch import nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Robustness
-from stresslens.config.threat_model import ThreatModel, resolved_threat_model
+from stresslens.config.threat_model import ThreatModel, resolved_threat_model, with_class_numbers
 from stresslens.config.validation import read_settings
+from stresslens.core.answers import predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
@@ -33,6 +34,7 @@ from stresslens.robustness.certify import certify
 from stresslens.robustness.example_images import adversarial_rows, ladder_images, save_adversarial_examples
 from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
+from stresslens.robustness.result_file import attacked_images
 
 
 def robustness_config(values: Mapping[str, Any]) -> Robustness:
@@ -61,20 +63,15 @@ def attack_run(
         return attack_stage(folder, model, data, threat, record, surrogate=surrogate)
 
 
-def check_attack_data(threat: ThreatModel, data: Data) -> None:
-    """Raises ConfigError if the data has no such split, or if a target is not one of its
-    classes."""
+def threat_on(data: Data, threat: ThreatModel) -> ThreatModel:
+    """The threat with its targets as classes of the data. Raises ConfigError if the data has no
+    such split, or if a target is not one of its classes."""
     split = threat.config.split
     if split not in data.splits:
         raise ConfigError(
             f"robustness.split: {data.name} has no {split} split here; it has {', '.join(data.splits)}"
         )
-    for target in (threat.target, *(attack.target for attack in threat.alone)):
-        if isinstance(target, int) and target >= len(data.classes):
-            raise ConfigError(
-                f"robustness: the target {target} is no class of {data.name}; "
-                f"its classes are 0 to {len(data.classes) - 1}"
-            )
+    return with_class_numbers(threat, data.classes)
 
 
 def attack_stage(
@@ -88,7 +85,7 @@ def attack_stage(
 ) -> AttackResult:
     """The attack stage of a run: measures, audits, certifies if the section asks for it, saves
     example images, and counts the result in the record."""
-    check_attack_data(threat, data)
+    threat = threat_on(data, threat)
     config = threat.config
     split = data.splits[config.split]
     name = f"attacking {folder.path.parent.name} {folder.path.name}"
@@ -122,6 +119,7 @@ def attack_stage(
                 f"certifying {folder.path.parent.name} {folder.path.name}", done, total
             ),
         )
+        robust = replace(robust, certificates=certified)
         record.count_reads(
             "certificates", [certificate.fingerprint for certificate in certified], config.split
         )
@@ -138,8 +136,8 @@ def audited(
     surrogate: nn.Module | None = None,
 ) -> AttackResult:
     """The result with the findings of all audits, which attack the model again for some of them."""
-    arrays, began = robust.arrays, time.perf_counter()
-    images = split.select(torch.as_tensor(arrays["index"]))
+    began = time.perf_counter()
+    images = split.select(torch.as_tensor(attacked_images(robust.arrays)["index"]))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x, y = images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
     model = straight_through(model, threat.config.bpda)
@@ -176,7 +174,7 @@ def _reported_accuracy(folder: RunFolder, split: str, index: np.ndarray) -> floa
         saved = folder.load_predictions(split)
     except UnreadableRun:
         return None
-    right = dict(zip(saved["index"].tolist(), (saved["scores"].argmax(1) == saved["labels"]).tolist()))
+    right = dict(zip(saved["index"].tolist(), (predicted(saved["scores"]) == saved["labels"]).tolist()))
     known = [right[position] for position in index.tolist() if position in right]
     return sum(known) / len(known) if len(known) == len(index) else None
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.config.registry import Bound
 from stresslens.core import progress
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import BatchedModel, attacked
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
@@ -163,7 +164,7 @@ class ExtraAttackProbe:
         with attacked(model, seed):
             float32_logits = verdict_model(model, passes=passes, batch=batch)
             for some in torch.split(images_in_turn(x, y, seed=seed), size):
-                correct = batched_logits(float32_logits, x[some]).argmax(1) == y[some]
+                correct = predicted(batched_logits(float32_logits, x[some])) == y[some]
                 right = torch.cat([right, some[correct]])[:size]
                 if len(right) == size:
                     break

@@ -20,8 +20,10 @@ class CertifiedLevel(JsonFile):
 
 class CertificateFile(JsonFile):
     """certificates/<name>-<8 hex>/result.json. `abstained` is the number of images without a
-    certificate, `smoothed_accuracy` the share of images that the certificate classifies
-    correctly."""
+    certificate, `smoothed_accuracy` the share of images that the certificate classifies correctly.
+    `no_answer` counts the images for which the model itself has no answer (`core.answers`).
+    Beyond `largest_radius` no image can be certified with these options, whatever the model; None if
+    the certificate does not say."""
 
     format: Literal[1] = 1
     fingerprint: str = ""
@@ -32,6 +34,8 @@ class CertificateFile(JsonFile):
     n: int
     seed: int = 0
     abstained: int = 0
+    no_answer: int = 0
     curve: Sequence[CertifiedLevel] = ()
+    largest_radius: float | None = None
     smoothed_accuracy: Figure | None = None
     cost: Seconds = Seconds()

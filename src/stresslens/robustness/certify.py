@@ -17,6 +17,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import PluginValue
 from stresslens.config.threat_model import norm_of
+from stresslens.core.answers import answered
 from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
@@ -26,6 +27,7 @@ from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import Seconds
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
+from stresslens.evaluation.scores import logits_of
 from stresslens.metrics.intervals import Floats, wilson
 from stresslens.robustness.certificate_file import CertificateFile, CertifiedLevel
 
@@ -58,10 +60,11 @@ def certify(
     `source` is a fingerprint of the model and the images. `radii` are the points of the curve, by
     default 11 points from 0 to the largest certified radius. `result.npz` has index (n,), labels
     (n,) and radius (n,): NaN if the certificate abstains, -inf if it predicts another class. Raises
-    ConfigError, before any computing, for a certificate without a norm.
+    ConfigError, before any computing, for one without a norm or that can certify no image.
     """
     bound = [(value, registry.resolve("certificates", value, base=base)) for value in certificates]
     norms = [norm_of(value, certificate) for value, certificate in bound]
+    limits = [registry.answer_beside(certificate, "largest_radius") for _, certificate in bound]
     index = sampled_positions(len(split), images, seed)
     results = []
     for number, ((value, certificate), norm) in enumerate(zip(bound, norms)):
@@ -88,6 +91,8 @@ def certify(
             n=len(index),
             seed=seed,
             abstained=int(np.isnan(certified).sum()),
+            largest_radius=limits[number],
+            no_answer=int((~answered(logits_of(model, split.select(index)))).sum()),
             curve=[_level(certified, radius) for radius in _curve_radii(certified, radii)],
             smoothed_accuracy=_share(certified >= 0),
             cost=Seconds(seconds=seconds),

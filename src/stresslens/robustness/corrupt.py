@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Corruptions, PluginValue
+from stresslens.core.answers import NO_ANSWER, predicted
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
@@ -66,21 +67,26 @@ def corrupt(
     done, seconds = _passes(
         folder / "partial.npz", model, images, index, bound, settings.seed, fingerprint, on_progress
     )
-    right = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
+    labels = images.labels.cpu().numpy()
+    answers = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
+    clean, right = done["clean 0"] == labels, answers == labels
     result = CorruptionFile(
         fingerprint=fingerprint,
         split=settings.split,
         n=len(index),
         seed=settings.seed,
-        clean=_accuracy(done["clean 0"]),
-        corruptions=[_levels(*corruption) for corruption in zip(bound, settings.kinds, right)],
+        clean=_accuracy(clean),
+        no_answer=int((done["clean 0"] == NO_ANSWER).sum()),
+        corruptions=[
+            _levels(*corruption) for corruption in zip(bound, settings.kinds, right, answers == NO_ANSWER)
+        ],
         mean=bootstrap_mean(right.mean((0, 1))),
         cost=Seconds(seconds=seconds),
     )
     arrays = {
         "index": index.numpy(),
-        "labels": images.labels.cpu().numpy(),
-        "clean": done["clean 0"],
+        "labels": labels,
+        "clean": clean,
         "right": right,
     }
     _save(folder / "result.npz", {**arrays, "fingerprint": np.array(fingerprint)})
@@ -99,8 +105,8 @@ def _passes(
     fingerprint: str,
     on_progress: OnProgress,
 ) -> tuple[dict[str, Any], float]:
-    """For each pass "<name> <severity>", (n,) whether each image is classified correctly; and the
-    seconds that all passes took. `file` holds the finished passes."""
+    """For each pass "<name> <severity>", (n,) the predicted class of each image (`core.answers`);
+    and the seconds that all passes took. `file` holds the finished passes."""
     began, done = time.perf_counter(), _finished_passes(file, fingerprint)
     before = float(done.pop("seconds", np.zeros(())))
     passes = [
@@ -110,7 +116,7 @@ def _passes(
     for number, (name, value, severity) in enumerate(passes):
         on_progress(number, len(passes))
         if (key := f"{name} {severity}") not in done:
-            done[key] = _right(
+            done[key] = _answers(
                 model, _corrupted(images, index, value, severity, name, mix(seed, *name.encode()))
             )
             spent = np.array(before + time.perf_counter() - began)
@@ -119,12 +125,18 @@ def _passes(
     return done, before + time.perf_counter() - began
 
 
-def _levels(name: str, value: PluginValue, right: NDArray[np.bool_]) -> CorruptionLevels:
-    """The accuracies under one corruption, from `right` (severities, n)."""
+def _levels(
+    name: str, value: PluginValue, right: NDArray[np.bool_], missing: NDArray[np.bool_]
+) -> CorruptionLevels:
+    """The accuracies under one corruption, from `right` and `missing` (no answer), (severities, n)
+    each."""
     return CorruptionLevels(
         name=name,
         options=dict(registry.name_and_options("corruptions", value)[1]),
-        severities=[SeverityLevel(severity=s, accuracy=_accuracy(row)) for s, row in zip(SEVERITIES, right)],
+        severities=[
+            SeverityLevel(severity=s, accuracy=_accuracy(row), no_answer=int(none.sum()))
+            for s, row, none in zip(SEVERITIES, right, missing)
+        ],
     )
 
 
@@ -139,7 +151,9 @@ def _finished_passes(file: Path, fingerprint: str) -> dict[str, Any]:
     if not file.is_file():
         return {}
     saved = read_arrays(file, f"there is no {file}")
-    return saved if str(saved.pop("fingerprint", "")) == fingerprint else {}
+    # version 0.1 kept whether an image is right, which does not say which ones have no answer
+    old = any(saved[key].dtype == bool for key in saved)
+    return saved if str(saved.pop("fingerprint", "")) == fingerprint and not old else {}
 
 
 def _save(file: Path, arrays: dict[str, Any]) -> None:
@@ -148,12 +162,12 @@ def _save(file: Path, arrays: dict[str, Any]) -> None:
 
 def _corrupted(
     images: Split, index: Tensor, corruption: registry.Bound | None, severity: int, name: str, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of corrupted images with their labels. The random draws depend on the image and the
+) -> Iterator[Tensor]:
+    """Batches of corrupted images. The random draws depend on the image and the
     corruption, not on the severity or the batch."""
-    for x, y, places in images.batches(BATCH):
+    for x, _, places in images.batches(BATCH):
         if corruption is None:
-            yield x, y
+            yield x
             continue
         corrupted = corruption(x=x, draws=Draws(seed, index.to(places.device)[places]), severity=severity)
         if (
@@ -169,19 +183,15 @@ def _corrupted(
             raise ConfigError(
                 f"corruption {name} returned {got} for {tuple(x.shape)}; expected as many images in [0, 1]"
             )
-        yield corrupted, y
+        yield corrupted
 
 
-def _right(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> NDArray[np.bool_]:
-    """(n,) whether the model classifies each image correctly."""
+def _answers(model: nn.Module, batches: Iterator[Tensor]) -> NDArray[np.int64]:
+    """(n,) the predicted class of each image, or `NO_ANSWER`."""
     first = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.no_grad():
-        return np.concatenate(
-            [
-                (model(x.to(first.device, first.dtype)).argmax(1) == y.to(first.device)).cpu().numpy()
-                for x, y in batches
-            ]
-        )
+        parts = [predicted(model(x.to(first.device, first.dtype))) for x in batches]
+    return torch.cat(parts).cpu().numpy()
 
 
 def _accuracy(right: NDArray[np.bool_]) -> Estimate:

@@ -11,8 +11,11 @@ from stresslens.core.json_file import Figure, JsonFile, Seconds
 
 
 class SeverityLevel(JsonFile):
+    """The accuracy at a severity; `no_answer` of the wrong images have no answer (`core.answers`)."""
+
     severity: int
     accuracy: Figure
+    no_answer: int = 0
 
 
 class CorruptionLevels(JsonFile):
@@ -33,6 +36,8 @@ class CorruptionFile(JsonFile):
     n: int
     seed: int = 0
     clean: Figure | None = None
+    no_answer: int = 0
+    """Images without an answer, uncorrupted."""
     corruptions: Sequence[CorruptionLevels] = ()
     mean: Figure | None = None
     cost: Seconds = Seconds()

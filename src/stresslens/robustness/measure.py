@@ -16,11 +16,11 @@ import torch
 from torch import nn
 
 from stresslens.config import registry
-from stresslens.config.threat_model import BoundAttack, ThreatModel
+from stresslens.config.threat_model import RULES, BoundAttack, ThreatModel
 from stresslens.core import devices
 from stresslens.core.attack_base import agrees_with_itself, attacked
 from stresslens.core.data import Split
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.layers import straight_through
@@ -58,7 +58,8 @@ def measure(
 ) -> tuple[AttackResult, Path | None]:
     """Attacks the model and returns the result, and its folder if `home` is given.
 
-    `split` holds the images and their labels. The folder is `home/<norm>-<protocol>-<8 hex>`; a
+    `split` holds the images and their labels; those of a fixed target class are left out, because
+    they cannot be attacked towards it. The folder is `home/<norm>-<protocol>-<8 hex>`; a
     finished result there is only read. `reported` returns the accuracy that the model's record has
     for the images at some positions (n,) of the split. Raises ConfigError and DataError, before any
     computing, for a model or images that cannot be attacked.
@@ -72,6 +73,7 @@ def measure(
         )
     index = sampled_positions(len(split), threat.config.images, threat.seed)
     images = split.select(index) if len(index) < len(split) else split
+    _check_targets(threat, images)
     model = straight_through(model, threat.config.bpda)
     with attacked(model, seed=threat.seed):
         request = fingerprint_of([threat_settings(threat), images.fingerprint])
@@ -97,15 +99,41 @@ def measure(
                 chunks = list(_attack_chunks(search, images, index, size, folder, on_progress))
                 arrays = result_arrays(chunks, threat, float32_logits)
             seconds = time.perf_counter() - began
-            clean = reported(index.numpy())
+            clean = reported(arrays["index"][~np.isnan(arrays["smallest"])])
             robust = AttackResult(
                 arrays,
-                result_file(arrays, chunks, threat, key, fingerprint, len(index), clean, compute, seconds),
+                result_file(
+                    arrays,
+                    chunks,
+                    threat,
+                    key,
+                    fingerprint,
+                    len(index),
+                    clean,
+                    compute,
+                    seconds,
+                ),
             )
             if folder is not None:
                 robust.save(folder)
                 shutil.rmtree(folder / "chunks", ignore_errors=True)
     return robust, folder
+
+
+def _check_targets(threat: ThreatModel, images: Split) -> None:
+    """Raises ConfigError for a target class that is given by a name, and DataError if all images are
+    of the target class."""
+    for target in (threat.target, *(attack.target for attack in threat.alone)):
+        if isinstance(target, str) and target not in RULES:
+            raise ConfigError(
+                f"target: {target!r}: give the class by its number; names are known of runs only. "
+                f"Or a rule: {', '.join(RULES)}"
+            )
+    if isinstance(threat.target, int) and bool((images.labels == threat.target).all()):
+        raise DataError(
+            f"target: all {len(images)} images are of the class {threat.target}, "
+            "and none can be attacked towards what it is"
+        )
 
 
 def _attack_chunks(
@@ -164,7 +192,9 @@ def _compute_and_chunk_size(
     x = images.floats(images.images[:512]).to(device, torch.float32)
     passes = threat.config.eot_samples
     if passes == "auto":
-        passes = 1 if agrees_with_itself(model, x[:32]) <= AGREE else RANDOM_PASSES
+        rows = torch.linspace(0, len(images) - 1, min(32, len(images))).long()
+        spread = images.floats(images.images[rows]).to(x)
+        passes = 1 if agrees_with_itself(model, spread) <= AGREE else RANDOM_PASSES
     with torch.random.fork_rng(devices=[]):
         compute = autotune_attack(model, x, passes=passes)
     gradients = max([_gradients(attack) for attack in (*threat.attempts, *threat.alone)], default=1.0)

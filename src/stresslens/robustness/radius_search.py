@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
+from stresslens.core.answers import answered, predicted
 from stresslens.core.attack_base import attacked, targets_of
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws, mix
@@ -72,7 +73,7 @@ class ImageChunk:
     steps: Tensor
     ranks: Tensor
     """(individual attacks, radii, n) how many classes the model ranks before the true class on the
-    returned image; -1 before the attack has run."""
+    returned image, all of them without an answer; -1 before the attack has run."""
     valid: Tensor
     """(individual attacks, radii, n) whether the returned image is inside ball and box."""
     ladder: Tensor
@@ -84,7 +85,7 @@ class ImageChunk:
     @property
     def right(self) -> Tensor:
         """(n,) whether the model classifies the original image correctly."""
-        return self.clean_logits.argmax(1) == self.y
+        return predicted(self.clean_logits) == self.y
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that `save_chunk` writes and `read_into` reads."""
@@ -163,13 +164,12 @@ class RadiusSearch:
         n, levels, individual = len(x), len(self.radii), self.threat.alone
         clean = batched_logits(self.float32_logits, x)
         most_radii = max((len(attack.radii) for attack in individual), default=0)
-        right = clean.argmax(1) == y
+        right = predicted(clean) == y
         broken_level = torch.where(right, levels, 0)
         target = targets_of(self.threat.target, clean, y, Draws(mix(self.threat.seed, 99), positions))
         robust_level = torch.where(right, -1, levels)
-        if self.threat.targeted_success and target is not None:
-            # an image that the model already predicts as the target cannot be attacked towards it
-            robust_level = torch.where(right & (target == y), levels - 1, robust_level)
+        if isinstance(self.threat.target, int):  # an image of the target class is not attacked
+            robust_level = torch.where(y == self.threat.target, levels, robust_level)
         ranks = torch.full((len(individual), most_radii, n), -1, dtype=torch.int64, device=x.device)
         chunk = ImageChunk(
             x,
@@ -219,7 +219,8 @@ class RadiusSearch:
                 logits = batched_logits(self.float32_logits, returned)
                 true_logits = logits.gather(1, chunk.y[:, None])
                 others = torch.arange(logits.shape[1], device=logits.device) != chunk.y[:, None]
-                chunk.ranks[attack_index, level] = ((logits >= true_logits) & others).sum(1)
+                ranks = ((logits >= true_logits) & others).sum(1)
+                chunk.ranks[attack_index, level] = torch.where(answered(logits), ranks, logits.shape[1])
                 chunk.valid[attack_index, level] = batch.ball.holds(returned, chunk.x)
                 chunk.ladder[attack_index, level] = returned[0]
                 if not self.threat.targeted_success:

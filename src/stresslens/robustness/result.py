@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
+from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
@@ -24,6 +25,7 @@ from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import VerdictModel, batched_logits
 from stresslens.robustness.autotune import AttackCompute
+from stresslens.robustness.certificate_file import CertificateFile
 from stresslens.robustness.radius_search import ImageChunk
 from stresslens.robustness.result_file import (
     AttackCost,
@@ -32,6 +34,7 @@ from stresslens.robustness.result_file import (
     IndividualAttackCurve,
     IndividualAttackRow,
     ResultFile,
+    attacked_images,
 )
 
 
@@ -40,18 +43,22 @@ class AttackResult:
     """The result of an attack on n images: the arrays of result.npz and the contents of
     result.json.
 
+    Predictions are classes or -1, no answer (`core.answers`), with confidence 0.
+
     Arrays with an entry for each image (n,): index, labels, clean_prediction, clean_confidence,
     smallest (the minimal radius: 0 if the image is misclassified without attack, infinite if it is
-    not broken), by (position of the attack in `names`, -1 if not broken), steps, repeated (whether
-    an earlier image has the same pixels and label). Arrays with an
-    entry for each of the m broken images: rows (their positions in the arrays above), adversarials
-    (m, C, H, W), adversarial_prediction, adversarial_confidence, size (norm of the perturbation).
-    ladder (individual attacks, radii, C, H, W) holds the first image as each individual attack
-    returned it.
+    not broken, NaN if it is of a fixed target class and thus not attacked), by (position of the
+    attack in `names`, -1 if not broken), steps, repeated (whether an earlier image has the same
+    pixels and label). Arrays with an entry for each of the m broken images: rows (their positions in
+    the arrays above), adversarials (m, C, H, W), adversarial_prediction, adversarial_confidence,
+    size (norm of the perturbation). ladder (individual attacks, radii, C, H, W) holds the first
+    image as each individual attack returned it. `certificates` are those that the attack of a run
+    asked for.
     """
 
     arrays: Mapping[str, np.ndarray]
     result: ResultFile
+    certificates: Sequence[CertificateFile] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -59,14 +66,10 @@ class AttackResult:
         return self.result.as_json()
 
     @property
-    def distinct(self) -> np.ndarray:
-        """(n,) which images count: all that do not repeat an earlier one."""
-        return ~self.arrays.get("repeated", np.zeros(self.result.n, dtype=bool))
-
-    @property
     def minimal_radius(self) -> np.ndarray:
         """(n,) the smallest attacked radius at which each image is broken: 0 if it is misclassified
-        without attack, infinite if no attack breaks it."""
+        without attack, infinite if no attack breaks it, NaN for an image of a fixed target class,
+        which cannot be attacked towards it and which no figure counts."""
         return self.arrays["smallest"]
 
     def robust_accuracy(self, eps: float) -> Estimate:
@@ -74,14 +77,32 @@ class AttackResult:
         breaks at any radius up to `eps`, with Wilson's interval. An image that is there several
         times counts once.
 
+        If only the target counts as success, it is the share of images that are correct and not
+        driven to the target; see `targeted_success_rate`.
         Raises ConfigError for a radius that was not attacked.
         """
         known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, eps)]
         if not known:
             attacked = ", ".join(f"{radius:g}" for radius in self.result.radii)
             raise ConfigError(f"radius {eps:g} was not attacked; known are {attacked}")
-        counted = self.minimal_radius[self.distinct]
+        counted = attacked_images(self.arrays)["smallest"]
         return wilson(int((counted > known[0]).sum()), len(counted))
+
+    def targeted_success_rate(self, eps: float) -> Estimate:
+        """The share of the images that are correct without attack that the attacks drive to the
+        target at a radius up to `eps`, with Wilson's interval.
+
+        Raises ConfigError for a radius that was not attacked, and unless only the target counts as
+        success.
+        """
+        if not self.result.aimed:
+            raise ConfigError("any wrong class counted as success; attack with success: target")
+        return self.result.targeted_success(self.robust_accuracy(eps))
+
+    @property
+    def no_answer(self) -> np.ndarray:
+        """(n,) images without an answer: before the attack, or at their minimal radius."""
+        return _without_answer(self.arrays)
 
     @property
     def smallest(self) -> np.ndarray:
@@ -105,25 +126,28 @@ class AttackResult:
     @property
     def curve(self) -> Curve:
         """The minimal radii and the attacks that broke the images, for audits."""
-        names = tuple(str(name) for name in self.arrays["names"])
+        arrays = attacked_images(self.arrays)
+        names = tuple(str(name) for name in arrays["names"])
         return Curve(
             self.result.norm,
             tuple(self.result.radii),
-            self.minimal_radius,
-            self.arrays["by"],
+            arrays["smallest"],
+            arrays["by"],
             names,
             self.result.n if self.result.asked is None else self.result.asked,
             self.result.reported_clean,
-            self.arrays["labels"],
+            arrays["labels"],
             self.result.aimed,
             self.result.chunk,
+            self.result.repeated,
+            _without_answer(arrays),
         )
 
     def table(self, model: str = "model") -> list[Row]:
         """The accuracies without attack, in the worst case and under each individual attack, for
         audits."""
-        n, norm = self.result.clean.n, self.result.norm
-        largest = largest_class(self.curve, self.distinct) / n
+        n, norm = self.result.n, self.result.norm
+        largest = largest_class(self.curve) / n
         rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm, largest_class=largest)]
         rows += [
             Row(model, "worst case", level.eps, level.robust.value, n, norm, largest_class=largest)
@@ -170,24 +194,26 @@ def result_arrays(
     def joined(values: Callable[[ImageChunk], Any]) -> np.ndarray:
         return np.concatenate([values(chunk).cpu().numpy() for chunk in chunks])
 
-    wrong = ~joined(lambda c: c.right)
+    wrong, labels = ~joined(lambda c: c.right), joined(lambda c: c.y)
     minimal_radius = np.where(wrong, 0.0, radii[joined(lambda c: c.broken_level)])
+    if isinstance(threat.target, int):
+        minimal_radius[labels == threat.target] = np.nan
     broken_by = joined(lambda c: c.broken_by)
     broken = np.flatnonzero((broken_by >= 0) & ~wrong & np.isfinite(minimal_radius))
-    clean = torch.cat([c.clean_logits for c in chunks]).double().softmax(1).cpu()
+    clean_answer, clean_confidence = _answers(torch.cat([c.clean_logits for c in chunks]))
     x_adv, x = torch.cat([c.x_adv for c in chunks])[broken], torch.cat([c.x for c in chunks])[broken]
-    adversarial = torch.cat([c.adversarial_logits for c in chunks])[broken].double().softmax(1).cpu()
+    answer, sure = _answers(torch.cat([c.adversarial_logits for c in chunks])[broken])
     broken_by[wrong | ~np.isfinite(minimal_radius)] = -1
     ladder = chunks[0].ladder
-    on_ladder = batched_logits(float32_logits, ladder.flatten(0, 1)).double().softmax(1).cpu()
-    keys = np.stack([joined(lambda c: image_keys(c.x)), joined(lambda c: c.y)], 1)
+    keys = np.stack([joined(lambda c: image_keys(c.x)), labels], 1)
     repeated = np.ones(len(keys), dtype=bool)
     repeated[np.unique(keys, axis=0, return_index=True)[1]] = False
+    ladder_answer, ladder_confidence = _answers(batched_logits(float32_logits, ladder.flatten(0, 1)))
     return {
         "index": joined(lambda c: c.positions),
-        "labels": joined(lambda c: c.y),
-        "clean_prediction": clean.argmax(1).numpy(),
-        "clean_confidence": clean.amax(1).numpy().astype(np.float32),
+        "labels": labels,
+        "clean_prediction": clean_answer,
+        "clean_confidence": clean_confidence,
         "smallest": minimal_radius,
         "repeated": repeated,
         "by": broken_by,
@@ -195,18 +221,31 @@ def result_arrays(
         "steps": joined(lambda c: c.steps),
         "rows": broken,
         "adversarials": x_adv.cpu().numpy(),
-        "adversarial_prediction": adversarial.argmax(1).numpy(),
-        "adversarial_confidence": adversarial.amax(1).numpy().astype(np.float32),
+        "adversarial_prediction": answer,
+        "adversarial_confidence": sure,
         "ladder": ladder.cpu().numpy(),
         "ladder_size": Ball(threat.norm, 0.0)
         .size((ladder - chunks[0].x[0]).flatten(0, 1))
         .reshape(ladder.shape[:2])
         .cpu()
         .numpy(),
-        "ladder_prediction": on_ladder.argmax(1).reshape(ladder.shape[:2]).numpy(),
-        "ladder_confidence": on_ladder.amax(1).reshape(ladder.shape[:2]).numpy(),
+        "ladder_prediction": ladder_answer.reshape(ladder.shape[:2]),
+        "ladder_confidence": ladder_confidence.reshape(ladder.shape[:2]),
         "size": Ball(threat.norm, 0.0).size(x_adv - x).double().cpu().numpy(),
     }
+
+
+def _answers(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) the predicted classes (`core.answers`), and (n,) the confidence in them."""
+    sure = confidence(logits.double().softmax(1))
+    return predicted(logits).cpu().numpy(), sure.cpu().numpy().astype(np.float32)
+
+
+def _without_answer(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(n,) see `AttackResult.no_answer`."""
+    missing: np.ndarray = arrays["clean_prediction"] == NO_ANSWER
+    missing[arrays["rows"][arrays["adversarial_prediction"] == NO_ANSWER]] = True
+    return missing
 
 
 def result_file(
@@ -222,9 +261,11 @@ def result_file(
 ) -> ResultFile:
     """The contents of result.json; `reported` is the clean accuracy that the model's record has,
     and `seconds` is the duration of the attack."""
-    counted = ~arrays["repeated"]
-    minimal_radius, broken_by = arrays["smallest"][counted], arrays["by"][counted]
-    n = len(minimal_radius)
+    everything, arrays = arrays, attacked_images(arrays)
+    n, minimal_radius = len(arrays["labels"]), arrays["smallest"]
+    left_out = int(np.isnan(everything["smallest"]).sum())
+    repeated = len(everything["labels"]) - n - left_out
+    no_answer = _without_answer(arrays)
     traces = _merged([trace for k, chunk in enumerate(chunks) for trace in _named(chunk.traces, k)])
     return ResultFile(
         version=__version__,
@@ -235,12 +276,15 @@ def result_file(
         protocol=threat.protocol,
         attacks=[DescribedAttack(**_described(attack)) for attack in threat.attempts],
         split=threat.config.split,
-        n=len(counted),
-        asked=n_requested,
+        n=n,
+        asked=n_requested - repeated - left_out,
+        repeated=repeated,
         chunk=len(chunks[0].y),
         seed=threat.seed,
         target=threat.target,
+        target_name=threat.target_name,
         aimed=threat.targeted_success,
+        left_out=left_out,
         classes=int(chunks[0].clean_logits.shape[1]),
         clean=wilson(int((minimal_radius > 0).sum()), n),
         reported_clean=reported,
@@ -248,16 +292,17 @@ def result_file(
             CurveLevel(
                 eps=eps,
                 robust=wilson(int((minimal_radius > eps).sum()), n),
+                no_answer=int(((minimal_radius <= eps) & no_answer).sum()),
                 newly_broken_by={
                     name: int(count)
                     for attack_index, name in enumerate(threat.names)
-                    if (count := ((minimal_radius == eps) & (broken_by == attack_index)).sum())
+                    if (count := ((minimal_radius == eps) & (arrays["by"] == attack_index)).sum())
                 },
             )
             for eps in threat.radii
         ],
         individual_attacks=[
-            _individual(attack_index, attack, chunks, torch.from_numpy(counted))
+            _individual(attack_index, attack, chunks, torch.from_numpy(~everything["repeated"]))
             for attack_index, attack in enumerate(threat.alone)
         ],
         traces=traces,
@@ -276,12 +321,16 @@ def _individual(
     attack_index: int, attack: BoundAttack, chunks: Sequence[ImageChunk], counted: Tensor
 ) -> IndividualAttackCurve:
     """The accuracies under the individual attack at position `attack_index` of the threat model, of
-    the images that are `counted` (n,)."""
+    the images that are `counted` (n,), without those of its target class, which cannot be attacked
+    towards it."""
     rows = []
-    wrong = torch.cat([~chunk.right for chunk in chunks]).cpu()[counted]
+    target = attack.target if isinstance(attack.target, int) else -1
+    kept = torch.cat([chunk.y for chunk in chunks]) != target
+    kept &= counted.to(kept.device)
     for level, eps in enumerate(attack.radii):
-        ranks = torch.cat([chunk.ranks[attack_index, level] for chunk in chunks]).cpu()[counted]
-        valid = torch.cat([chunk.valid[attack_index, level] for chunk in chunks]).cpu()[counted]
+        ranks = torch.cat([chunk.ranks[attack_index, level] for chunk in chunks])[kept]
+        valid = torch.cat([chunk.valid[attack_index, level] for chunk in chunks])[kept]
+        wrong = torch.cat([~chunk.right for chunk in chunks])[kept]
         n, classes = len(ranks), chunks[0].clean_logits.shape[1]
         silent = sum(
             t.silent
@@ -299,7 +348,10 @@ def _individual(
                 silent=silent,
             )
         )
-    return IndividualAttackCurve(**_described(attack), attack=attack.value, target=attack.target, rows=rows)
+    left_out = int((~kept).sum())
+    return IndividualAttackCurve(
+        **_described(attack), attack=attack.value, target=attack.target, left_out=left_out, rows=rows
+    )
 
 
 def _described(attack: BoundAttack) -> dict[str, Any]:
@@ -322,6 +374,7 @@ def _merged(traces: Sequence[Trace]) -> list[Trace]:
             "outside",
             "silent",
             "untouched",
+            "no_answer",
             "zero_at_start",
             "zero_on_path",
             "gradients",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, computed_field
 
 from stresslens.core.ball import Norm
 from stresslens.core.evidence import Trace
 from stresslens.core.json_file import Figure, JsonFile
-from stresslens.core.types import Finding
+from stresslens.core.types import Estimate, Finding
+from stresslens.metrics.intervals import wilson
 from stresslens.robustness.autotune import AttackCompute
 
 
@@ -36,10 +39,12 @@ class DescribedAttack(JsonFile):
 
 class CurveLevel(JsonFile):
     """Robust accuracy at a radius, in the worst case over all attacks. `newly_broken_by` counts,
-    for each attack, the images that it broke and whose minimal radius this is."""
+    for each attack, the images that it broke and whose minimal radius this is; `no_answer` those of
+    the images that are not robust here for which the model has no answer (`core.answers`)."""
 
     eps: float
     robust: Figure
+    no_answer: int = 0
     newly_broken_by: dict[str, int] = Field(default_factory=dict)
 
 
@@ -58,10 +63,11 @@ class IndividualAttackRow(JsonFile):
 
 class IndividualAttackCurve(DescribedAttack):
     """An individual attack, run to its end at each radius. `attack` is the plug-in as the settings
-    give it."""
+    give it. `left_out` counts the images of the target class, which its figures leave out."""
 
     attack: str | dict[str, Any] = ""
     target: Any = None
+    left_out: int = 0
     rows: Sequence[IndividualAttackRow] = ()
 
     @property
@@ -78,12 +84,42 @@ class AttackCost(JsonFile):
     audit_seconds: float | None = None
 
 
+PER_IMAGE = (
+    "index",
+    "labels",
+    "clean_prediction",
+    "clean_confidence",
+    "smallest",
+    "repeated",
+    "by",
+    "steps",
+)
+"""The arrays of result.npz with an entry for each image."""
+PER_BROKEN = ("rows", "adversarials", "adversarial_prediction", "adversarial_confidence", "size")
+"""The arrays of result.npz with an entry for each broken image."""
+
+
+def attacked_images(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays of result.npz without the images of a fixed target class, which no attack drives
+    to what they are (their minimal radius is NaN), and without images that repeat an earlier one."""
+    attacked = ~np.isnan(arrays["smallest"]) & ~arrays.get("repeated", np.zeros(1, dtype=bool))
+    kept = {name: values[attacked] if name in PER_IMAGE else values for name, values in arrays.items()}
+    if "rows" in kept:
+        broken = attacked[kept["rows"]]
+        kept |= {name: kept[name][broken] for name in PER_BROKEN if name in kept}
+        kept["rows"] = (np.cumsum(attacked) - 1)[kept["rows"]]
+    return kept
+
+
 class ResultFile(JsonFile):
     """robustness/<key>/result.json.
 
-    `asked` is the number of images to attack, `n` the number that was attacked, in chunks of
-    `chunk` images. `aimed`: only the
-    target counts as success. `reported_clean` is the clean accuracy in the record of the run.
+    `asked` is the number of images to attack, `n` the number that was attacked and counts, in
+    chunks of `chunk` images. `repeated` counts the images that occur earlier with the same pixels
+    and label; they are attacked too, but not counted. `aimed`: only the target counts as success.
+    `target_name` is the name of the target class, if it is known; `left_out` counts the images of
+    that class, which are neither attacked nor counted. `reported_clean` is the clean accuracy in
+    the record of the run.
     """
 
     OLD_KEYS = {"individual_attacks": "alone"}
@@ -99,10 +135,13 @@ class ResultFile(JsonFile):
     split: str = "test"
     n: int
     asked: int | None = None
+    repeated: int = 0
     chunk: int | None = None
     seed: int = 0
     target: Any = None
+    target_name: str = ""
     aimed: bool = False
+    left_out: int = 0
     classes: int | None = None
     clean: Figure
     reported_clean: float | None = None
@@ -120,3 +159,21 @@ class ResultFile(JsonFile):
     )
     cost: AttackCost = AttackCost()
     settings: dict[str, Any] = Field(default_factory=dict)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def measure(self) -> str:
+        """What the figures of `curve` are the share of. If only the target counts as success, they
+        are no robust accuracy."""
+        return "accuracy unless driven to the target" if self.aimed else "robust accuracy"
+
+    @property
+    def toward(self) -> str:
+        """The target in words: a class by its name, or the rule that chooses one."""
+        return self.target_name or str(self.target).replace("_", " ")
+
+    def targeted_success(self, robust: Estimate) -> Estimate:
+        """The targeted success rate that belongs to a figure `robust` of `curve`: the share of the
+        images that are correct without attack that an attack drives to the target."""
+        correct = round(self.clean.value * self.n)
+        return wilson(correct - round(robust.value * self.n), correct)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import answered, predicted
 from stresslens.core.attack_base import attacked
 from stresslens.core.ball import Ball, Norm, check_radius
 from stresslens.core.data import Split
@@ -23,6 +24,7 @@ from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.inputs import check_inputs, numbers
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
+from stresslens.robustness.result_file import attacked_images
 
 NAMES = {
     "adversarials": ("adversarials", "x_adv", "adv", "adversarial", "advs", "adv_images"),
@@ -60,6 +62,8 @@ def read_adversarials(path: Path) -> dict[str, Any]:
     """The arrays of an npz file, by the keys of `NAMES`. Raises UnreadableRun, and ConfigError if
     it holds no adversarial images."""
     arrays = read_arrays(path, f"there is no {path}")
+    if "smallest" in arrays and "rows" in arrays:
+        arrays = attacked_images(arrays)
     named = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
     if "adversarials" not in named:
         names = ", ".join(NAMES["adversarials"])
@@ -86,8 +90,8 @@ def verify(
     `eps` is one radius, or one for each image. `n_requested` is the number of images that the
     attack was given (default m), `claimed` the published robust accuracy. The criterion: an image
     is broken if its adversarial image is inside ball and box and the model, in float32 and
-    evaluation mode, does not predict the label. Raises ConfigError and DataError for wrong
-    arguments.
+    evaluation mode, does not predict the label; no answer (`core.answers`) is a wrong one. Raises
+    ConfigError and DataError for wrong arguments.
     """
     originals = check_inputs(model, images, labels)
     candidates, as_bytes = _candidates(adversarials, (len(originals), *originals.shape))
@@ -218,7 +222,7 @@ def _recount(
     with attacked(model):
         float32_logits = verdict_model(model)
         clean, logits = batched_logits(float32_logits, x), batched_logits(float32_logits, safe)
-    right, fooled = clean.argmax(1) == y, listed & finite & (logits.argmax(1) != y)
+    right, fooled = predicted(clean) == y, listed & finite & (predicted(logits) != y)
     in_box = finite & (safe >= 0).flatten(1).all(1) & (safe <= 1).flatten(1).all(1)
     inside = finite & in_box & ball.holds(safe, x)
     broken = right & fooled & inside
@@ -238,6 +242,8 @@ def _recount(
         "outside the ball": int((in_box & ~inside).sum()),
         "fooled outside": int((right & fooled & ~inside).sum()),
         "largest": float((size - radius).max()),
+        "clean without answer": int((~answered(clean)).sum()),
+        "broken without answer": int((broken & ~answered(logits)).sum()),
         "claimed": claimed,
         "robust": robust,
     }
@@ -363,6 +369,18 @@ def _findings(counts: Mapping[str, Any]) -> list[Finding]:
             "minor",
         ),
     ]
+    clean, broken = counts["clean without answer"], counts["broken without answer"]
+    findings.append(
+        _finding(
+            "no answer",
+            m,
+            clean + broken > 0,
+            f"the model's scores are not finite (NaN or infinity) for {clean} of {images} originals, and for "
+            f"{broken} adversarial images that count as breaking theirs",
+            "No answer counts as wrong. Find where the forward pass leaves the numbers.",
+            "serious" if clean + broken >= max(2, 0.01 * images) else "minor",
+        )
+    )
     if counts["bytes"]:
         evidence = (
             f"the images are stored in 8 bits, which moves a pixel by up to {EIGHT_BIT / 2:.4f}: "

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from stresslens.config.schema import Corruptions, Explain, Views
+from stresslens.core.class_names import class_number
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
@@ -17,7 +18,7 @@ from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
-from stresslens.robustness.attack_run import attack_stage, check_attack_data
+from stresslens.robustness.attack_run import attack_stage, threat_on
 from stresslens.training.task import Task, other_run
 
 T = TypeVar("T", Corruptions, Explain, Views)
@@ -27,7 +28,7 @@ def check_sections(task: Task, data: Data) -> None:
     """Raises ConfigError, before any training, for an evaluation that is not possible with this
     data."""
     if (threat := task.plan.threat) is not None:
-        check_attack_data(threat, data)
+        threat_on(data, threat)
         if threat.config.surrogate is not None:
             other_run(task, threat.config.surrogate, "robustness.surrogate")
     config = task.config
@@ -37,6 +38,8 @@ def check_sections(task: Task, data: Data) -> None:
         "views": _whole(Views, config.views),
     }
     for key, section in sections.items():
+        if isinstance(section, Explain) and section.target_class not in ("predicted", "label"):
+            class_number(section.target_class, data.classes, "explain.target_class")
         if section is not None and section.split not in data.splits:
             raise ConfigError(
                 f"{key}.split: {data.name} has no {section.split} split here; it has {', '.join(data.splits)}"

@@ -4,14 +4,16 @@ detector."""
 from __future__ import annotations
 
 import time
+import warnings
 
 from torch import nn
 
 from stresslens.core.data import Data
+from stresslens.core.errors import DataError, Notice
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
 from stresslens.evaluation.example_images import save_examples
-from stresslens.evaluation.record import LikenessRecord, RunRecord, Scoring
+from stresslens.evaluation.record import LikenessRecord, Note, RunRecord, Scoring
 from stresslens.evaluation.saved_model import open_model
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
@@ -33,11 +35,7 @@ def predict_stage(
         _, held_out = ood.observed(
             model, data.validation, lambda: predict_split(folder, model, data, "validation", record)
         )
-        detector = ood.fit_ood_detector(known, held_out)
-        detector.save(folder.likeness)
-        record.likeness = LikenessRecord(
-            rate=detector.rate, n=len(held_out.labels), fitted_on=len(known.labels)
-        )
+        _fit_ood_detector(folder, known, held_out, record)
     else:
         record.likeness = LikenessRecord(
             rate=None, why="there is no validation split to set the out-of-distribution threshold"
@@ -45,6 +43,38 @@ def predict_stage(
     if data.test is not None:
         predict_split(folder, model, data, "test", record)
     record.scores = {**record.scores, "train": scores.scores_of(seen, seen.labels)}
+
+
+def _fit_ood_detector(
+    folder: RunFolder, known: ood.Features, held_out: ood.Features, record: RunRecord
+) -> None:
+    """Saves the OOD detector; where the features allow none, the record and a Notice say why."""
+    try:
+        detector = ood.fit_ood_detector(known, held_out)
+    except DataError as error:
+        warnings.warn(f"out-of-distribution images will not be marked: {error}", Notice, stacklevel=2)
+        folder.likeness.unlink(missing_ok=True)
+        record.likeness = LikenessRecord(rate=None, why=str(error))
+        return
+    detector.save(folder.likeness)
+    left = int(known.measurable.sum())
+    record.likeness = LikenessRecord(rate=detector.rate, n=len(held_out.labels), fitted_on=left)
+    if out := len(known.labels) - left:
+        record.likeness.why = f"{out} training images are left out: their features are not finite"
+
+
+def _note_missing_answers(predictions: scores.Predictions, split: str, record: RunRecord) -> None:
+    """Says in the record, and in a Notice, how many images of a split have no answer."""
+    n = len(predictions.labels)
+    kind, missing = f"{split}: no answer", n - len(predictions.answered.labels)
+    record.findings = [note for note in record.findings if note.kind != kind]
+    if missing:
+        message = (
+            f"the scores of {missing} of {n} {split} images are not finite (NaN or infinity): "
+            "no answer, which counts as wrong"
+        )
+        record.findings = [*record.findings, Note(kind=kind, message=message)]
+        warnings.warn(message, Notice, stacklevel=2)
 
 
 def predict_split(
@@ -61,6 +91,7 @@ def predict_split(
     took = Scoring(seconds=time.perf_counter() - began, images=len(images))
     record.scoring = {**record.scoring, split: took}
     predictions.save(folder.predictions(split))
+    _note_missing_answers(predictions, split, record)
     if split == "validation":
         record.calibration = scores.calibration_of(predictions)
     temperature = record.calibration.temperature if split == "test" and record.calibration else None

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from stresslens.config.schema import FineTune
@@ -110,6 +111,7 @@ def _fitted(
         or ("all epochs done" if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
         select=training.select,
         peak_memory=devices.peak_memory(compute.device),
+        memory_of="tensors" if torch.device(compute.device).type == "cuda" else "process",
     )
     record.reads_of_test = state_at_end.reads_of_test
     return training.chosen()

@@ -13,6 +13,7 @@ from stresslens.config import registry
 from stresslens.config.schema import Train
 from stresslens.config.selection_rules import RULES, SelectionRule
 from stresslens.config.validation import objective_of
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import attacked
 from stresslens.core.ball import Ball
 from stresslens.core.data import Data, Split
@@ -145,7 +146,7 @@ def robust_accuracy(
 
     def robust_images(model: nn.Module, x: Tensor, y: Tensor, places: Tensor) -> int:
         with torch.no_grad():
-            correct = (model(x).argmax(1) == y).nonzero().flatten()
+            correct = (predicted(model(x)) == y).nonzero().flatten()
         robust = torch.ones(len(correct), dtype=torch.bool, device=x.device)
         x, y, draws = x[correct], y[correct], Draws(0, places[correct])
 
@@ -156,7 +157,7 @@ def robust_accuracy(
             loss: Tensor | None = None,
             grad: Tensor | None = None,
         ) -> Tensor:
-            robust[rows[logits.argmax(1) != y[rows]]] = False
+            robust[rows[predicted(logits) != y[rows]]] = False
             return robust[rows]
 
         if len(correct):

@@ -17,6 +17,7 @@ from stresslens.core.distributed import ProcessGroup
 from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Scheduler
+from stresslens.core.weights_file import load_state
 from stresslens.training.best_epoch import BestEpoch
 from stresslens.training.state import TrainingState
 
@@ -90,9 +91,9 @@ class Checkpointer:
         parts = self.parts
         try:
             parts.state.restore(saved["position"])
-            parts.net.load_state_dict(saved["net"])
+            load_state(parts.net, saved["net"])
             if parts.average is not None:
-                parts.average.load_state_dict(saved["average"])
+                load_state(parts.average, saved["average"])
             parts.optimizer.load_state_dict(saved["optimizer"])
             parts.schedule.load_state_dict(saved["schedule"])
             parts.objective_state.update({k: v.to(self.device) for k, v in saved["objective"].items()})

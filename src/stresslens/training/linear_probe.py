@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from stresslens.core.answers import answered, predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating, feature_layer, features_of
@@ -64,8 +65,9 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
             fits.append(ProbeFit(penalty))
             continue
         logits, truth = held_out @ weights.T + bias, data.validation.labels.cpu().numpy()
-        loss = -log_softmax(logits)[np.arange(len(truth)), truth].mean()
-        fits.append(ProbeFit(penalty, float((logits.argmax(1) == truth).mean()), float(loss)))
+        known = answered(logits)
+        loss = -log_softmax(logits[known])[np.arange(known.sum()), truth[known]].mean()
+        fits.append(ProbeFit(penalty, float((predicted(logits) == truth).mean()), float(loss)))
     weights, bias = solutions[max(range(len(fits)), key=lambda k: fits[k].rank)]
     scaled = weights / deviation
     with torch.no_grad():

@@ -11,6 +11,7 @@ import torch
 
 from stresslens.config import study_record
 from stresslens.config.dotted_keys import settings
+from stresslens.core.answers import answer_in_words
 from stresslens.core.data import Data
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.sampling import balanced_subset
@@ -74,7 +75,8 @@ def entries_of(
 
 
 def _caption(example: ClassifiedImage, classes: Sequence[str]) -> str:
-    return f"{classes[example.truth]}, called {classes[example.predicted]} ({example.probability:.0%})"
+    called = answer_in_words(example.predicted, classes)
+    return f"{classes[example.truth]}, called {called} ({example.probability:.0%})"
 
 
 def _coloured(pixels: np.ndarray) -> Pixels:

@@ -142,7 +142,7 @@ def test_an_image_that_is_there_several_times_counts_once() -> None:
     assert often.result.clean == once.result.clean
     assert often.robust_accuracy(drawn.radii[1]) == once.robust_accuracy(drawn.radii[1])
     assert often.result.individual_attacks[0].rows == once.result.individual_attacks[0].rows
-    assert (often.result.n, len(often.minimal_radius), int(often.distinct.sum())) == (120, 120, 30)
+    assert (often.result.n, often.result.repeated, len(often.minimal_radius)) == (30, 90, 120)
     assert "repeated images" in alarms(often)
     few = sl.attack(drawn.model, torch.cat([x, x[:2]]), torch.cat([y, y[:2]]), **options)  # type: ignore[arg-type]
     assert "repeated images" in alarms(few, "minor")

@@ -15,7 +15,7 @@ from stresslens.config import registry
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating
 from stresslens.core.layers import quick
-from stresslens.plugins.models._zero_shot import open_clip
+from stresslens.plugins.models._zero_shot import _check_that_all_is_read, open_clip
 
 NAMES = ("cat", "red dog", "ship", "aeroplane")
 SHAPE = (3, 12, 12)
@@ -83,7 +83,7 @@ def test_several_templates_are_averaged_as_open_clip_does() -> None:
 
 def test_captions_are_encoded_without_their_padding() -> None:
     """Short and long ones together, and one that fills all tokens: as open_clip encodes them."""
-    names = ("a", "a very much longer name of a thing", "word " * 20 + "cut short")
+    names = ("a", "a very much longer name of a thing", "word " * 8 + "last")
     net = net_of(names=names).eval()
     with torch.no_grad():
         for part in (net._captions[:1], net._captions[:2], net._captions):
@@ -297,6 +297,25 @@ def test_repeated_names_are_nothing_to_a_linear_head() -> None:
     assert net_of(names=("cat", "cat"), head="linear")(images(2)).shape == (2, 2)
 
 
+class Hugging:
+    """Pads with 1 and, as some tokenizers of Hugging Face, puts a class token at the very end."""
+
+    all_special_tokens = ("[CLS]", "[PAD]")
+
+    def __call__(self, captions: list[str], context_length: int) -> Tensor:
+        words = [[9, *(10 + len(word) for word in caption.split()), 8] for caption in captions]
+        rows = [[*(row + [1] * context_length)[: context_length - 1], 7] for row in words]
+        return torch.tensor(rows)
+
+
+def test_other_tokenizers_are_checked_as_well() -> None:
+    _check_that_all_is_read(Hugging(), 8, ["a b c d e", "and so on"])
+    with pytest.raises(ConfigError, match="has 9 tokens, and the text side reads 8"):
+        _check_that_all_is_read(Hugging(), 8, ["and so on", "a b c d e f"])
+    with pytest.raises(ConfigError, match=r"contains \[cls\]"):
+        _check_that_all_is_read(Hugging(), 8, ["a [CLS] b"])
+
+
 # --- what is refused ----------------------------------------------------------------------------------------
 
 
@@ -309,7 +328,14 @@ def test_repeated_names_are_nothing_to_a_linear_head() -> None:
             "'Cat' and 'cat' are the same to the text side, which ignores case",
         ),
         ({"names": ("cat", " ")}, "class 1 is empty"),
-        ({"names": tuple("very " * 20 + name for name in NAMES)}, "reads 16 tokens"),
+        (
+            {"names": tuple("very " * 20 + name for name in NAMES)},
+            "has 28 tokens, and the text side reads 16",
+        ),
+        ({"names": ("cat", "dog " + "very " * 9)}, "has 17 tokens"),
+        ({"templates": ["a {}", "word " * 14 + "{}"]}, "has 17 tokens"),
+        ({"names": ("cat", "dog <End_of_text> b")}, "contains <end_of_text>"),
+        ({"names": ("cat", "dog &lt;start_of_text&gt;")}, "contains <start_of_text>"),
         ({"templates": ["a photo"]}, "'a photo' has no {}"),
         ({"templates": []}, "at least 1"),
         ({"name": "ViT-B-32", "layout": TINY}, "either the name"),

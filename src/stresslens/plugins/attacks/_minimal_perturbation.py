@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import Best
 from stresslens.core.ball import ABSOLUTE, RELATIVE, Ball
 
@@ -27,10 +28,10 @@ class Smallest:
 
         `rows` may contain an image several times.
         """
-        predicted = logits.argmax(1)
-        fooled = predicted != self.y[rows] if self.target is None else predicted == self.target[rows]
-        fooled &= logits.isfinite().all(1)
+        answers = predicted(logits)
+        fooled = answers != self.y[rows] if self.target is None else answers == self.target[rows]
         size = self.ball.size(z - self.x[rows])
+        fooled &= size.isfinite()  # without an answer there is no next step: z is NaN after it
         inside = size <= self.reach[rows]
         self.best.update(rows[inside], z[inside], logits[inside])
         now = torch.where(fooled, size, torch.inf)

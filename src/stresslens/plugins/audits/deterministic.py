@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import apart, attacked
 from stresslens.core.types import Count, Finding, Positive
 from stresslens.plugins.audits._finding import no_sign, sign
@@ -27,7 +28,7 @@ def deterministic(
     moved = int((far > tolerance).sum())
     if not moved:
         return no_sign(AUDIT, f"{passes} passes over {len(x)} images agree within {tolerance:g}", len(x))
-    other = torch.stack([answer.argmax(1) != first.argmax(1) for answer in others]).any(0)
+    other = torch.stack([predicted(answer) != predicted(first) for answer in others]).any(0)
     return sign(
         AUDIT,
         f"{passes} passes over the same {len(x)} images differ on {moved}, "

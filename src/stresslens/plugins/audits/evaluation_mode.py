@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import apart, attacked
 from stresslens.core.types import Finding, Positive
 from stresslens.plugins.audits._finding import no_sign, sign
@@ -41,7 +42,7 @@ def evaluation_mode(
         )
     training = sum(modes.values())
     if training and moved:
-        other = int((evaluated.argmax(1) != as_given.argmax(1)).sum())
+        other = int((predicted(evaluated) != predicted(as_given)).sum())
         return sign(
             AUDIT,
             f"{training} of {len(modes)} parts were given in training mode, "

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.types import Finding, Positive
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
@@ -23,7 +24,7 @@ def saturated_loss(model: nn.Module, images: tuple[Tensor, Tensor], *, gap: Posi
     try:
         with attacked(model):
             logits = logits_of(model, x)
-            correct = logits.argmax(1) == y
+            correct = predicted(logits) == y
             if int(correct.sum()) < 2:
                 return not_checked(AUDIT, "fewer than two images are correct without attack")
             x, y = x[correct], y[correct]

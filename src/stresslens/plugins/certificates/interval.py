@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.core.answers import predicted
 from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Normalize
 from stresslens.core.types import Count
@@ -58,7 +59,7 @@ def interval(
         holds = proven(middle)
         low, high = torch.where(holds, middle, low), torch.where(holds, high, middle)
     with torch.no_grad():
-        correct = model(x).argmax(1) == y
+        correct = predicted(model(x)) == y
     return torch.where(proven_at_zero, low, torch.where(correct, torch.nan, -torch.inf)).cpu()
 
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import NO_ANSWER, NOT_FINITE, predicted
 from stresslens.core.draws import Draws, mix
+from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.types import Count, Positive, Share
 
 BLOCK = 256
@@ -32,9 +36,10 @@ def smoothing(
     model predicts most often under Gaussian noise with standard deviation `sigma`, without clamping
     to the box. `n0` noisy copies choose the class, and `n` others give a lower bound of its
     probability (Clopper & Pearson), which is wrong with probability at most `alpha` for each image.
-    The certificate is for the smoothed model, not for the model itself. x (N, C, H, W), y (N,) →
-    (N,): NaN where it abstains, -inf where the prediction is not y. The objective `noisy` trains
-    models for it.
+    The certificate is for the smoothed model, not for the model itself. With `n` copies no radius
+    beyond `largest_radius` can be certified, whatever the model. x (N, C, H, W), y (N,) →
+    (N,): NaN where it abstains, -inf where the prediction is not y. A noisy copy without an answer
+    counts for no class; a Notice tells it. The objective `noisy` trains models for it.
     """
     radii = torch.full((len(x),), torch.nan, dtype=torch.float64)
     for k, index in enumerate(draws.index.tolist()):
@@ -48,6 +53,21 @@ def smoothing(
     return radii
 
 
+def largest_radius(*, sigma: float, n: int, alpha: float) -> float:
+    """The radius of an image whose n copies all vote for one class: sigma · Φ⁻¹(α^(1/n)).
+
+    Raises ConfigError, with the smallest n that is enough, if not even that is a certificate.
+    """
+    probability = lower_bound(n, n, alpha)
+    if probability <= 0.5:
+        least = math.floor(math.log(alpha) / math.log(0.5)) + 1
+        raise ConfigError(
+            f"smoothing with n: {n} and alpha: {alpha:g} can certify no image, even if all copies "
+            f"agree; set n to {least} or more"
+        )
+    return sigma * float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64)))
+
+
 def lower_bound(votes: int, n: int, alpha: float) -> float:
     """The one-sided Clopper-Pearson lower bound of a proportion, at confidence 1 - alpha.
 
@@ -59,12 +79,16 @@ def lower_bound(votes: int, n: int, alpha: float) -> float:
 
 
 def _votes(model: nn.Module, image: Tensor, n: int, sigma: float, seed: int) -> Tensor:
-    """(K,) how often each class is predicted for n noisy copies of one image (C, H, W)."""
+    """(K,) how often each class is predicted for n noisy copies of one image (C, H, W). A copy
+    without an answer counts for no class."""
     total: Tensor | None = None
     with torch.no_grad():
         for copies in _noisy(image, n, sigma, seed):
             logits = model(copies)
-            votes = logits.argmax(1).bincount(minlength=logits.shape[1])
+            answers = predicted(logits)
+            if bool((answers == NO_ANSWER).any()):
+                warnings.warn(f"smoothing: noisy copies with {NOT_FINITE} count for no class", Notice, 2)
+            votes = answers[answers != NO_ANSWER].bincount(minlength=logits.shape[1])
             total = votes if total is None else total + votes
     assert total is not None
     return total

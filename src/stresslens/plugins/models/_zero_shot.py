@@ -44,8 +44,8 @@ class ZeroShot(nn.Module):
     def tell_apart(self, names: Sequence[str], templates: Sequence[str]) -> None:
         """Sets the classes to these names.
 
-        Raises ConfigError for empty names, and for captions that the tokenizer does not
-        distinguish.
+        Raises ConfigError for empty names, for captions that are longer than the text side reads or
+        contain one of its special tokens, and for those that the tokenizer does not distinguish.
         """
         self.names = tuple(names)
         self._captions = self.captions(templates)
@@ -131,19 +131,59 @@ def _read(
             f"a text side identifies classes by their names, and that of class {empty[0]} is empty; name it"
         )
     texts = [template.replace("{}", name) for name in names for template in templates]
+    tokenizer = _tokenizer(architecture)
+    _check_that_all_is_read(tokenizer, context, texts)
     with torch.device("cpu"):
-        tokens: Tensor = _tokenizer(architecture)(texts, context_length=context).view(
-            len(names), len(templates), context
-        )
+        tokens: Tensor = tokenizer(texts, context_length=context).view(len(names), len(templates), context)
     first_with: dict[bytes, int] = {}
     for k, of_class in enumerate(tokens):
         other = first_with.setdefault(of_class.numpy().tobytes(), k)
         if other != k:
             raise ConfigError(
                 f"the classes {names[other]!r} and {names[k]!r} are the same to the text side, "
-                f"which ignores case and reads {context} tokens; rename one of them"
+                f"which ignores case; rename one of them"
             )
     return tokens
+
+
+def _check_that_all_is_read(tokenizer: Callable[..., Tensor], context: int, captions: Sequence[str]) -> None:
+    """Raises ConfigError for a caption that the tokenizer would cut, or that it would take to end
+    earlier."""
+    cleaned: Callable[[str], str] = getattr(tokenizer, "clean_fn", str)
+    special = _special_tokens(tokenizer)
+    for caption in captions:
+        inside = [token for token in special if token in cleaned(caption).lower()]
+        if inside:
+            raise ConfigError(
+                f"the caption {_short(caption)} contains {inside[0]}, which the text side takes as a mark of "
+                "its own; write it without"
+            )
+    long = [caption for caption in captions if len(caption.encode()) + 3 > context]  # at most a token a byte
+    if not long:
+        return
+    with torch.device("cpu"):
+        whole = tokenizer(long, context_length=context + max(len(caption.encode()) for caption in long))
+        padding = whole[:, -2:-1]
+        used = (whole != padding) * torch.arange(1, whole.shape[1] + 1)
+        lengths = used[:, :-1].amax(1) + (whole[:, -1] != padding[:, 0])  # some put a class token at the end
+    for caption, length in zip(long, lengths.tolist()):
+        if length > context:
+            raise ConfigError(
+                f"the caption {_short(caption)} has {length} tokens, and the text side reads {context}: it "
+                "would be cut; shorten the class's name or the template"
+            )
+
+
+def _special_tokens(tokenizer: Any) -> list[str]:
+    """The tokens of open_clip's or a Hugging Face tokenizer that are no text, in lower case."""
+    inner = getattr(tokenizer, "tokenizer", tokenizer)
+    if hasattr(inner, "all_special_tokens"):
+        return [token.lower() for token in inner.all_special_tokens]
+    return [inner.decoder[number] for number in inner.all_special_ids]
+
+
+def _short(caption: str) -> str:
+    return repr(caption if len(caption) <= 60 else f"{caption[:57]}…")
 
 
 @cache

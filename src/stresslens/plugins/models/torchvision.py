@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from stresslens.core.spelling import closest
 from stresslens.core.torchvision_compat import torchvision as library
 from stresslens.core.types import Shape
 from stresslens.plugins.models._stem import Stem, small, with_channels
+
+_OLD_KEY = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
+"""Keys of the published DenseNets, whose layers had other names (norm.1 is norm1 now)."""
 
 
 def torchvision(shape: Shape, classes: int, *, name: str, stem: Stem = "published") -> nn.Module:
@@ -58,7 +62,11 @@ def published(*, name: str, weights: str | None = None) -> PretrainedWeights | N
     entry = known[weights]
     transforms = entry.transforms()
     (size,) = transforms.crop_size
-    normalize = Normalize.by_moments(transforms.mean, transforms.std)
+    mean, std = transforms.mean, transforms.std
+    if name in ("googlenet", "inception_v3"):
+        # these weights come with transform_input=True: the net undoes this normalisation, for its own
+        mean = std = [0.5, 0.5, 0.5]
+    normalize = Normalize.by_moments(mean, std)
     preprocessing = Preprocessing((3, size, size), normalize, transforms.interpolation.value)
     source = f"torchvision {name} {entry.name}"
 
@@ -69,7 +77,7 @@ def published(*, name: str, weights: str | None = None) -> PretrainedWeights | N
             raise unavailable(
                 source, Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name, error
             ) from error
-        return state
+        return {_OLD_KEY.sub(r"\1\2", key): value for key, value in state.items()}
 
     return PretrainedWeights(source, load, preprocessing)
 

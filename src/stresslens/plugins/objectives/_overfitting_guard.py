@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import batched_mean_logits, unwatched
 from stresslens.core.ball import Ball
 from stresslens.core.types import Attack, Step
@@ -38,7 +39,7 @@ def guarded(
     draws = step.draws.fork(2).select(torch.arange(len(x), device=x.device))
     guard_images = guard(model=model, x=x, y=y, ball=ball, draws=draws, watch=unwatched)
     of_own, of_guard = (
-        float((batched_mean_logits(model, images).argmax(1) == y).double().mean())
+        float((predicted(batched_mean_logits(model, images)) == y).double().mean())
         for images in (own(), guard_images)
     )
     step.report(attack_accuracy=of_own, guard_accuracy=of_guard, guarded=len(x), radius=float(ball.eps))

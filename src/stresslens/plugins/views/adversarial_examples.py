@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import answer_with_confidence, predicted
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Panel, Picture, image_pixels
 from stresslens.core.types import Count
@@ -39,9 +40,13 @@ def adversarial_examples(
     shown = [image_pixels(values) for values in (x, 0.5 + change * scale[:, None, None, None], x_adv)]
     rows = [
         [
-            Picture(shown[0][k], _prediction(before[k], classes), bool(before[k].argmax() != y[k])),
+            Picture(
+                shown[0][k], answer_with_confidence(before[k], classes), bool(predicted(before[k]) != y[k])
+            ),
             Picture(shown[1][k], f"change × {float(scale[k]):.0f}"),
-            Picture(shown[2][k], _prediction(after[k], classes), bool(after[k].argmax() != y[k])),
+            Picture(
+                shown[2][k], answer_with_confidence(after[k], classes), bool(predicted(after[k]) != y[k])
+            ),
         ]
         for k in range(len(x))
     ]
@@ -49,7 +54,3 @@ def adversarial_examples(
     names = [f"{classes[int(label)]}: {size:.3f} at most" for label, size in zip(y, largest)]
     grid = Grid("Changes that change the prediction", rows, names, ["image", "change", "changed image"])
     return Panel([grid], (), {"largest_change": largest})
-
-
-def _prediction(p: Tensor, classes: Sequence[str]) -> str:
-    return f"{classes[int(p.argmax())]} {100 * float(p.max()):.0f} %"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import answer_with_confidence, predicted
 from stresslens.core.blur import blurred
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
@@ -73,11 +74,9 @@ def class_image(
         x = blurred(free.sigmoid(), BLUR)
         p = model(x).softmax(1)
     of_class = p.gather(1, wanted[:, None])[:, 0]
-    predicted = p.argmax(1)
-    captions = [f"{classes[int(predicted[k])]} {100 * float(p[k].max()):.1f} %" for k in range(count)]
-    cells = [
-        Picture(pixels, captions[k], bool(predicted[k] != k)) for k, pixels in enumerate(image_pixels(x))
-    ]
+    answers = predicted(p)
+    captions = [answer_with_confidence(each, classes, 1) for each in p]
+    cells = [Picture(pixels, captions[k], bool(answers[k] != k)) for k, pixels in enumerate(image_pixels(x))]
     grid = Grid("An image of each class, and the model's prediction", [cells], (), list(classes))
     reached = int((of_class >= SURE).sum())
     sentence = (
@@ -88,7 +87,7 @@ def class_image(
         Lines("Probability of the class by step", "step", "probability", _by_class(probability, classes)),
         Lines("Cost by step", "step", "cost", _by_class(cost, classes)),
     ]
-    facts = {"probability": of_class.tolist(), "predicted": predicted.tolist(), "sure": reached}
+    facts = {"probability": of_class.tolist(), "predicted": answers.tolist(), "sure": reached}
     return Panel([grid, *lines], [sentence], facts)
 
 

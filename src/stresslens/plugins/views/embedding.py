@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import predicted
 from stresslens.core.data import Split
 from stresslens.core.inspection import features_of
 from stresslens.core.panels import Panel, Points
@@ -34,13 +35,13 @@ def embedding(
     """
     some = split.select(balanced_subset(split.labels.cpu(), min(images, len(split)), seed=seed))
     first = next(model.parameters(), torch.empty(0))
-    of_batches, predicted = [], []
+    of_batches, answers = [], []
     for batch in some.batches(256):
         values, logits = features_of(model, batch.x.to(first.device, torch.float32))
         of_batches.append(values.cpu())
-        predicted.append(logits.argmax(1).cpu())
+        answers.append(predicted(logits).cpu())
     features, labels = torch.cat(of_batches).double(), some.labels.cpu()
-    wrong = torch.cat(predicted) != labels
+    wrong = torch.cat(answers) != labels
     positions, how = _projected(features, method, seed)
     nearest = (
         torch.cdist(features, features)

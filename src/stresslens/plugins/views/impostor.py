@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import answer_with_confidence, predicted
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
@@ -62,7 +63,7 @@ def impostor(
             cross = nn.functional.cross_entropy(logits, wanted, reduction="none")
             distance = (free - goal).square().sum((1, 2, 3))
             (grad,) = torch.autograd.grad((cross * (ahead < margin) + beta * distance).sum(), free)
-        better = (logits.argmax(1) == wanted) & (distance < nearest)
+        better = (predicted(logits) == wanted) & (distance < nearest)
         best[better], nearest[better] = free.detach()[better], distance.detach()[better]
         free.grad = grad
         optimizer.step()
@@ -84,17 +85,15 @@ def _panel(
 ) -> Panel:
     with torch.no_grad():
         p = model(impostors).softmax(1)
-    predicted = p.argmax(1).tolist()
+    answers = predicted(p).tolist()
     distances = [float((image - sources[i]).norm()) for image, (i, _) in zip(impostors, pairs)]
     others = _nearest_of_others(train, impostors, [i for i, _ in pairs], seed)
     like = [distance < other for distance, other in zip(distances, others)]
-    taken = [k == j for k, (_, j) in zip(predicted, pairs)]
+    taken = [k == j for k, (_, j) in zip(answers, pairs)]
     pixels, source_pixels = image_pixels(impostors), image_pixels(sources)
     cells: list[list[Picture | None]] = [[None] * len(classes) for _ in classes]
     for k, (i, j) in enumerate(pairs):
-        cells[i][j] = Picture(
-            pixels[k], f"{classes[predicted[k]]} {100 * float(p[k].max()):.0f} %", not (taken[k] and like[k])
-        )
+        cells[i][j] = Picture(pixels[k], answer_with_confidence(p[k], classes), not (taken[k] and like[k]))
     for i in range(len(classes)):
         cells[i][i] = Picture(source_pixels[i], "its source")
     both = sum(a and b for a, b in zip(taken, like))
@@ -132,7 +131,7 @@ def _sources(model: nn.Module, train: Split, classes: int, seed: int) -> Tensor:
         of_class = of_class.select(sampled_positions(len(of_class), CANDIDATES, seed))
         x = of_class.floats(of_class.images[:]).to(first.device, torch.float32)
         with torch.no_grad():
-            correct = torch.cat([model(part).argmax(1) for part in torch.split(x, 256)]) == k
+            correct = torch.cat([predicted(model(part)) for part in torch.split(x, 256)]) == k
         distance = (x - x.mean(0)).square().sum((1, 2, 3))
         sources.append(x[torch.where(correct | ~correct.any(), distance, torch.inf).argmin()])
     return torch.stack(sources)

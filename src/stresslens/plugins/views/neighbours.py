@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.answers import answer_in_words, predicted
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import features_of
@@ -38,19 +39,19 @@ def neighbours(
     cosine = nn.functional.normalize(features, dim=1) @ nn.functional.normalize(of_known, dim=1).T
     nearest = cosine.topk(min(count, len(known)), dim=1)
     labels = known.labels.to(x.device)[nearest.indices]  # (n, count)
-    predicted = logits.argmax(1)
+    answers = predicted(logits)
     pictures = image_pixels(x)
     rows = []
     for k in range(len(x)):
         beside = known.select(nearest.indices[k].cpu())
         pixels = image_pixels(beside.floats(beside.images[:]))
-        caption = f"{classes[int(y[k])]}, predicted {classes[int(predicted[k])]}"
+        caption = f"{classes[int(y[k])]}, predicted {answer_in_words(int(answers[k]), classes)}"
         cells = [
-            Picture(pixels[j], classes[int(labels[k, j])], bool(labels[k, j] != predicted[k]))
+            Picture(pixels[j], classes[int(labels[k, j])], bool(labels[k, j] != answers[k]))
             for j in range(len(pixels))
         ]
-        rows.append([Picture(pictures[k], caption, bool(predicted[k] != y[k])), *cells])
-    share = float((labels == predicted[:, None]).float().mean())
+        rows.append([Picture(pictures[k], caption, bool(answers[k] != y[k])), *cells])
+    share = float((labels == answers[:, None]).float().mean())
     sentence = f"{100 * share:.0f} % of the {labels.numel()} nearest training images have the predicted class"
     columns = ["image", *(f"nearest {j + 1}" for j in range(labels.shape[1]))]
     grid = Grid(f"The nearest of {len(known):,} training images by the last features", rows, (), columns)
