@@ -84,7 +84,7 @@ def undropped(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> np.ndarray:
         compute = autotune_attack(model, x, passes=1)
         search = AttackBatch(verdict_model(model), x, y, Ball("linf", eps), drop=False)
         with compute.active():
-            search.attack_unbroken(bound, compute.model(model), Draws(0, torch.arange(len(x))), name="pgd")
+            search.attack_unbroken(bound, compute.model(model, x), Draws(0, torch.arange(len(x))), name="pgd")
     return (~search.broken).numpy()
 
 

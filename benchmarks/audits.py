@@ -48,8 +48,8 @@ def false_alarms(first: int, last: int) -> None:
     n = last - first
     share = wilson(wrong, n)
     print(
-        f"{n} sound controls (seeds {first} to {last - 1}; {dict(sorted(kinds.items()))}): {wrong} with a serious "
-        f"sign, {100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}); by audit "
+        f"{n} sound controls (seeds {first} to {last - 1}; {dict(sorted(kinds.items()))}): {wrong} with a "
+        f"serious sign, {100 * share.value:.1f} % ({100 * share.low:.1f} to {100 * share.high:.1f}); by audit "
         f"{dict(signs)}; audits that failed {dict(unchecked)}; {time.perf_counter() - began:.0f} s"
     )
 

@@ -3,7 +3,6 @@ and tensors."""
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from stresslens.config import registry, study_file
 from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
+from stresslens.core.copies import copied, uncompiled
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError, Notice
 from stresslens.core.fingerprint import module_digest
@@ -69,8 +69,7 @@ class Run:
     def model(self) -> nn.Sequential:
         """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits
         (N,K)."""
-        module = copy.deepcopy(self.module) if self.module is not None else None
-        return open_model(RunFolder(self.folder), trust=True, module=module).eval()
+        return open_model(RunFolder(self.folder), trust=True, module=self.module).eval()
 
 
 def run(
@@ -137,7 +136,8 @@ def train(
         "track": [track] if isinstance(track, str | Mapping) else list(track),
     }
     config = study_file.variant_config_from(values, Path.cwd())
-    module = copy.deepcopy(model) if isinstance(model, nn.Module) else None
+    module = uncompiled(model) if isinstance(model, nn.Module) else None
+    snapshot = None if module is None else copied(module)
     if module is not None:
         config = replace(config, model=f"own module {type(module).__name__} {module_digest(module)}")
     if isinstance(data, Data):
@@ -147,7 +147,7 @@ def train(
     task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
     record = stages.carry_out(task).as_json()
-    return Run(folder, record, copy.deepcopy(model) if isinstance(model, nn.Module) else None)
+    return Run(folder, record, snapshot)
 
 
 def attack(
@@ -193,6 +193,7 @@ def attack(
         }
     )
     threat = resolved_threat_model(asked, Path.cwd())
+    model, surrogate = uncompiled(model), None if surrogate is None else uncompiled(surrogate)
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
@@ -262,6 +263,7 @@ def explain(
     explainers cover pixels with the mean of the training images: give these as `train`. `check` also
     computes the quality checks. Raises ConfigError and DataError."""
     wanted = None if answers is None else as_tensor(answers)
+    model = uncompiled(model) if isinstance(model, nn.Module) else model
     if isinstance(images, Split):
         split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
     else:
@@ -334,9 +336,7 @@ def export(
     if isinstance(run, Run):
         trust, module = True, run.module if module is None else module
     folder = RunFolder(run.folder if isinstance(run, Run) else Path(run))
-    return export_run(
-        folder, to, out=None if out is None else Path(out), trust=trust, module=copy.deepcopy(module)
-    )
+    return export_run(folder, to, out=None if out is None else Path(out), trust=trust, module=module)
 
 
 def predict(

@@ -10,7 +10,7 @@ import pytest
 from stresslens.comparison.claims import judged_claims
 from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim
 from stresslens.config import study_file
-from stresslens.config.study_record import StatedClaim
+from stresslens.config.study_record import StatedClaim, StudyRecord
 from stresslens.core.errors import ConfigError
 from stresslens.core.types import Estimate
 
@@ -73,7 +73,7 @@ def test_one_pair(
 ) -> None:
     result = found(tmp_path, [here], None if there is None else [there])
     assert result.pairs == [finding]
-    assert result.sentence == sentence
+    assert result.sentence.partition(" Whether its protocol")[0] == sentence
 
 
 def test_several_pairs_are_counted(tmp_path: Path) -> None:
@@ -112,3 +112,78 @@ def test_one_seed_judges_weights_and_says_so(tmp_path: Path) -> None:
     claim = StatedClaim(contrast="c", claim="y is better", pairs=[("x", "y")])
     (found,) = judged_claims([claim], [made], tmp_path)
     assert found.sentence == "It holds; one seed each, so of these weights."
+
+
+ARTEFACT = pair(0.0, -0.001, 0.001, real=False)
+THERE = pair(0.026, 0.009, 0.042, real=True)
+
+
+def renamed(made: Contrast, suffix: str) -> Contrast:
+    return made.model_copy(update={"a": made.a + suffix, "b": made.b + suffix})
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [(",train.epochs=20000", ""), ("", ",data.size=8"), (",train.epochs=20000", ",data.size=8")],
+)
+def test_an_override_does_not_change_the_verdict(tmp_path: Path, here: str, there: str) -> None:
+    """The folder's name holds it; the run's own name does not."""
+    folder = tmp_path / "published"
+    folder.mkdir()
+    compared = ComparisonFile(contrasts=[renamed(THERE, there)])
+    (folder / "comparison.json").write_text(json.dumps(compared.as_json()))
+    names = {f"{name}{there}": name for name in ("full", "mini")}
+    (folder / "study.json").write_text(json.dumps(StudyRecord(own_names=names).as_json()))
+    made = renamed(ARTEFACT, here)
+    claim = CLAIM.model_copy(update={"pairs": [(made.a, made.b)]})
+    names = {f"{name}{here}": name for name in ("full", "mini")}
+    (found,) = judged_claims([claim], [made], tmp_path, own_names=names)
+    assert found.pairs == ["artefact"]
+    assert "2.6 points there, 0.0 (-0.1 to 0.1) here" in found.sentence
+
+
+def test_the_same_override_in_both_studies_is_preferred(tmp_path: Path) -> None:
+    suffix = ",train.epochs=9"
+    folder = tmp_path / "published"
+    folder.mkdir()
+    other = pair(0.09, 0.08, 0.1, real=True)
+    compared = ComparisonFile(contrasts=[other, renamed(THERE, suffix)])
+    (folder / "comparison.json").write_text(json.dumps(compared.as_json()))
+    names = {f"{name}{suffix}": name for name in ("full", "mini")}
+    made = renamed(ARTEFACT, suffix)
+    claim = CLAIM.model_copy(update={"pairs": [(made.a, made.b)]})
+    (found,) = judged_claims([claim], [made], tmp_path, own_names=names)
+    assert "2.6 points there" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (None, "the study published was not found in the folder {runs}; run it there."),
+        ("{}", "the study published has no contrast 'batches' in {runs}/published."),
+        ("not json", "the study published has no comparison in {runs}/published; finish it there."),
+    ],
+)
+def test_what_is_not_found_is_said(tmp_path: Path, there: str | None, said: str) -> None:
+    if there is not None:
+        (tmp_path / "published").mkdir()
+        (tmp_path / "published" / "comparison.json").write_text(there)
+    (found,) = judged_claims([CLAIM], [ARTEFACT], tmp_path)
+    assert found.pairs == ["noise"]
+    assert found.sentence.startswith(
+        "It is inside noise. Whether its protocol made the difference is not known: "
+    )
+    assert found.sentence.endswith(said.format(runs=tmp_path))
+
+
+def test_a_pair_that_the_other_study_does_not_compare(tmp_path: Path) -> None:
+    result = found(tmp_path, [ARTEFACT], [pair(0.026, 0.009, 0.042, real=True, a="a", b="b")])
+    assert result.sentence.endswith("the study published does not compare full to mini.")
+
+
+def test_overrides_leave_the_own_names(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("runs: {a: {model: linear}, b: {model: mlp}}\ngrid: {train.lr: [0.1, 0.2]}\n")
+    study = study_file.read_study(file, ["train.epochs=3"])
+    assert [name + ",train.epochs=3" for name in study.own_names.values()] == list(study.own_names)
+    assert list(study.own_names) == [variant.name for variant in study.variants]

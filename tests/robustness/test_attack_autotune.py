@@ -28,7 +28,7 @@ X = torch.rand(20, 1, 8, 8)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_function_is_the_same(precision: str, memory_format: str) -> None:
     net = model()
-    seen = AttackCompute(precision, memory_format, 1, 8, 1, 0.0).model(net)  # type: ignore[arg-type]
+    seen = AttackCompute(precision, memory_format, 1, 8, 1, 0.0).model(net, X)  # type: ignore[arg-type]
     assert torch.allclose(batched_mean_logits(seen, X), net(X), atol=1e-6 if precision == "float32" else 0.05)
     assert isinstance(net[1], nn.ReLU)  # what is steered is a copy
     assert next(net.parameters()).dtype == torch.float32

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stresslens.cli.options import Json, RunArgument, Trust
-from stresslens.core.errors import ConfigError, GateNotMet
+from stresslens.core.errors import ConfigError, DataError, GateNotMet
 
 
 # long: the options of a command are spelled out, one after the other
@@ -40,8 +40,10 @@ def verify(
 ) -> None:
     """Recount given adversarial images.
 
-    It checks ball, box, labels and missing images, and the model's answers in float32.
-    Exit code 5 when a finding is serious.
+    It looks the images up in the split, checks labels, ball, box, missing, repeated and untouched
+    images, and the model's answers in float32. Exit code 3 when the file is not of the split's
+    images and labels, 5 when another finding is serious, such as a claimed figure that does not
+    hold.
     """
     from stresslens.cli.terminal import print_findings, print_json
     from stresslens.core.ball import parse_radius
@@ -60,6 +62,8 @@ def verify(
         norm=norm,  # type: ignore[arg-type]
         eps=None if eps is None else parse_radius(eps),
         claimed=claimed,
+        others={name: other for name, other in data.splits.items() if name != split},
+        name=split,
     )
     if as_json:
         print_json(
@@ -68,7 +72,8 @@ def verify(
                 "file": str(adversarials),
                 "broken": int(recount.broken.sum()),
                 "given": recount.given,
-                "n": len(recount.broken),
+                "n": recount.robust.n,
+                "untouched": recount.untouched,
                 "robust": recount.robust.as_json(),
                 "clean": recount.clean.as_json(),
                 "norm": recount.norm,
@@ -78,10 +83,10 @@ def verify(
             }
         )
     else:
-        n, robust, held = len(recount.broken), recount.robust, int(recount.broken.sum())
+        robust, held = recount.robust, int(recount.broken.sum())
         typer.echo(
             f"{held} of {recount.given} adversarial images hold ({recount.norm}, radius at most "
-            f"{recount.eps:.4g}; they need up to {recount.largest:.4g}). Of {n} images "
+            f"{recount.eps:.4g}; they need up to {recount.largest:.4g}). Of {robust.n} images "
             f"{100 * recount.clean.value:.1f} % are right unattacked, and {100 * robust.value:.1f} % "
             f"({100 * robust.low:.1f} to {100 * robust.high:.1f}) still are."
         )
@@ -91,5 +96,8 @@ def verify(
         for finding in recount.findings
         if finding.severity == "serious"
     ]
+    if unacceptable := [f"{finding.audit}: {finding.evidence}" for finding in recount.unacceptable]:
+        why = "the file is not what it should be, so its figure does not count"
+        raise DataError("\n".join([f"{adversarials}: {why}", *unacceptable]))
     if serious:
         raise GateNotMet("\n".join(serious))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stresslens.comparison.schema import ComparisonFile, Contrast, JudgedClaim
-from stresslens.config.study_record import StatedClaim
+from stresslens.config.study_record import StatedClaim, read_study_record
 from stresslens.core.files import UnreadableRun
 from stresslens.core.types import Estimate
 
@@ -20,7 +21,11 @@ FINDINGS = {
 
 
 def judged_claims(
-    claims: Sequence[StatedClaim], contrasts: Sequence[Contrast], runs: Path
+    claims: Sequence[StatedClaim],
+    contrasts: Sequence[Contrast],
+    runs: Path,
+    *,
+    own_names: Mapping[str, str] | None = None,
 ) -> list[JudgedClaim]:
     """Judge each claim that the second run of a contrast's pairs is better: a finding for each
     pair, and one sentence.
@@ -29,17 +34,22 @@ def judged_claims(
     claim's own protocol (`protocol`, in the same folder of runs) finds a real improvement, this
     study does not, and the other study's difference lies beyond this study's interval. It is partly
     an artefact if this study's interval reaches at least half of the other study's difference.
+    Variants of the two studies correspond if their own names are equal: `own_names` gives the name
+    of a folder without the overrides of the command line. What is not found is said.
     """
     pairs_of_claims = [
         [c for c in contrasts if c.contrast == claim.contrast and (c.a, c.b) in claim.pairs]
         for claim in claims
     ]
-    return [_judged(claim, pairs, runs) for claim, pairs in zip(claims, pairs_of_claims)]
+    return [_judged(claim, pairs, runs, own_names or {}) for claim, pairs in zip(claims, pairs_of_claims)]
 
 
-def _judged(claim: StatedClaim, pairs: Sequence[Contrast], runs: Path) -> JudgedClaim:
-    by_protocol = _contrasts_of(runs, claim.protocol, claim.contrast)
-    findings = [_finding(pair, by_protocol.get((pair.a, pair.b))) for pair in pairs]
+def _judged(
+    claim: StatedClaim, pairs: Sequence[Contrast], runs: Path, own_names: Mapping[str, str]
+) -> JudgedClaim:
+    protocol = _protocol(runs, claim.protocol, claim.contrast)
+    there = [protocol.find(pair, own_names) for pair in pairs]
+    findings = [_finding(pair, other) for pair, other in zip(pairs, there)]
     counts = {kind: findings.count(kind) for kind in FINDINGS if kind in findings}
     several = len(pairs) > 1
     parts = [
@@ -47,10 +57,10 @@ def _judged(claim: StatedClaim, pairs: Sequence[Contrast], runs: Path) -> Judged
         for kind, n in counts.items()
     ]
     artefacts = [
-        f"{pair.a} to {pair.b}: {_points(by_protocol[pair.a, pair.b].difference.value)} there, "
+        f"{pair.a} to {pair.b}: {_points(other.difference.value)} there, "
         f"{_with_interval(pair.difference)} here"
-        for pair, kind in zip(pairs, findings)
-        if kind in ("artefact", "partly")
+        for pair, kind, other in zip(pairs, findings, there)
+        if other is not None and kind in ("artefact", "partly")
     ]
     sentence = "; it ".join(parts) + (f" ({'; '.join(artefacts)})" if artefacts else "")
     of_weights = (
@@ -59,6 +69,16 @@ def _judged(claim: StatedClaim, pairs: Sequence[Contrast], runs: Path) -> Judged
         else ""
     )
     text = f"It {sentence}{of_weights}." if parts else "Its runs have not been compared."
+    unknown = [
+        f"{pair.a} to {pair.b}"
+        for pair, kind, other in zip(pairs, findings, there)
+        if kind == "noise" and not other
+    ]
+    if claim.protocol is not None and unknown:
+        missing = protocol.missing or f"does not compare {' and '.join(unknown)}"
+        text += (
+            f" Whether its protocol made the difference is not known: the study {claim.protocol} {missing}."
+        )
     return JudgedClaim(contrast=claim.contrast, claim=claim.claim, pairs=findings, sentence=text)
 
 
@@ -71,15 +91,41 @@ def _finding(pair: Contrast, by_protocol: Contrast | None) -> str:
     return "partly" if ours.high >= by_protocol.difference.value / 2 else "artefact"
 
 
-def _contrasts_of(runs: Path, study: str | None, contrast: str) -> Mapping[tuple[str, str], Contrast]:
-    """Another study's contrast of the same name, by pair; empty if that study has no comparison."""
+@dataclass(frozen=True)
+class _Protocol:
+    """Another study's contrast of the same name, by pairs of folders and by pairs of own names.
+
+    `missing` says what of it was not found; empty if it was found.
+    """
+
+    by_folder: Mapping[tuple[str, str], Contrast]
+    by_name: Mapping[tuple[str, str], Contrast]
+    missing: str = ""
+
+    def find(self, pair: Contrast, own_names: Mapping[str, str]) -> Contrast | None:
+        """The corresponding pair: the one of equal folders, or else of equal own names."""
+        names = own_names.get(pair.a, pair.a), own_names.get(pair.b, pair.b)
+        return self.by_folder.get((pair.a, pair.b)) or self.by_name.get(names)
+
+
+def _protocol(runs: Path, study: str | None, contrast: str) -> _Protocol:
     if study is None:
-        return {}
+        return _Protocol({}, {})
+    folder = runs / study
+    if not folder.is_dir():
+        return _Protocol({}, {}, f"was not found in the folder {runs}; run it there")
     try:
-        comparison = ComparisonFile.read(runs / study / "comparison.json")
+        comparison = ComparisonFile.read(folder / "comparison.json")
+        own_names = read_study_record(folder).own_names if (folder / "study.json").is_file() else {}
     except UnreadableRun:
-        return {}
-    return {(pair.a, pair.b): pair for pair in comparison.contrasts if pair.contrast == contrast}
+        return _Protocol({}, {}, f"has no comparison in {folder}; finish it there")
+    pairs = [pair for pair in comparison.contrasts if pair.contrast == contrast]
+    if not pairs:
+        return _Protocol({}, {}, f"has no contrast {contrast!r} in {folder}")
+    named: dict[tuple[str, str], Contrast] = {}
+    for pair in pairs:  # those of the last command come first
+        named.setdefault((own_names.get(pair.a, pair.a), own_names.get(pair.b, pair.b)), pair)
+    return _Protocol({(pair.a, pair.b): pair for pair in pairs}, named)
 
 
 def _points(share: float) -> str:

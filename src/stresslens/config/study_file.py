@@ -74,6 +74,9 @@ class Study:
     """The hyperparameter search of each variant. Its best settings are then trained with every
     seed and tested."""
     executor: ExecutorName = "local"
+    own_names: dict[str, str] = field(default_factory=dict)
+    """The variants' names in the study file, by the names of their folders, which hold the overrides
+    too."""
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -161,9 +164,18 @@ def expand_study(
     if problems:
         raise Problems(list(dict.fromkeys(problems)))
     seeds, repeats = seeds_of(keys.repeats)
-    points, sweep = list(curves.items()), keys.sweep
     return Study(
-        study_name, variants, seeds, contrasts, source, claims, repeats, points, sweep, keys.executor
+        study_name,
+        variants,
+        seeds,
+        contrasts,
+        source,
+        claims,
+        repeats,
+        list(curves.items()),
+        keys.sweep,
+        keys.executor,
+        {folder: _safe(name) for name, folder in folders.items()},
     )
 
 

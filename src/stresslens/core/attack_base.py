@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stresslens.core.answers import answered, predicted
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
+from stresslens.core.inspection import on_fresh_images
 from stresslens.core.types import Loss
 
 MULTIPLE = 32
@@ -62,7 +63,8 @@ def unwatched(
 
 @contextmanager
 def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Freezes the model: evaluation mode, float32 without TF32, no gradients of parameters.
+    """Freezes the model: evaluation mode, float32 without TF32, no gradients of parameters, and
+    copies of the images (`fresh_images`), which a model that works in place may overwrite.
 
     Afterwards modes, requires_grad, buffers and torch's random state are restored, also after an
     exception. `seed` seeds torch meanwhile, for models that are random.
@@ -81,7 +83,8 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
             model.eval()
             for parameter in trainable:
                 parameter.requires_grad_(False)
-            yield
+            with on_fresh_images(model):
+                yield
         finally:
             for module, training in modes.items():
                 module.training = training

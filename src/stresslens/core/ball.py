@@ -72,25 +72,56 @@ class Ball:
         radius = self.radius(x)
         if self.norm == "linf":
             return self.project(x + radius * grad.sign(), x)
-        along, origin = self.steepest(grad).flatten(1) if self.norm == "l2" else grad.flatten(1), x.flatten(1)
-        if self.norm == "l2":
-            return (x + _onto_l2(along, origin, radius.flatten(), most=torch.inf).reshape(x.shape)).clamp(
-                0, 1
-            )
+        if self.norm == "l1":
+            return self.steepest_step(grad, x, radius)
+        along = _onto_l2(self.steepest(grad).flatten(1), x.flatten(1), radius.flatten(), most=torch.inf)
+        return (x + along.reshape(x.shape)).clamp(0, 1)
+
+    def steepest_step(
+        self, grad: Tensor, x: Tensor, length: float | Tensor, entries: int | Tensor = 1
+    ) -> Tensor:
+        """x after a step of size `length` along which a loss with this gradient rises most.
+
+        `length` is a number or (N, 1, 1, 1). In linf and l2 the step may leave the box, and it is
+        not projected onto the ball. In l1 it stays in the box: the entries with the largest gradient
+        go to their bound, one after the other, until the length is spent. `entries`, a number or
+        (N, 1), is how many of them share the length, where the box lets them: each moves by at most
+        length/entries (SLIDE, Tramèr & Boneh 2019, section 4.1).
+        """
+        if self.norm != "l1":
+            return x + length * self.steepest(grad)
+        along, origin = grad.flatten(1), x.flatten(1)
+        length = torch.as_tensor(length, dtype=x.dtype, device=x.device).reshape(-1, 1)
         room = torch.where(along > 0, 1 - origin, origin) * (along != 0)
-        order = along.abs().sort(dim=1, descending=True, stable=True).indices
-        wide = room.gather(1, order)
-        moved = torch.minimum((radius.flatten()[:, None] - (wide.cumsum(1) - wide)).clamp_min(0), wide)
+        order = (along.abs() * (room > 0)).sort(dim=1, descending=True, stable=True).indices
+        wide = torch.minimum(room.gather(1, order), length / entries)
+        moved = torch.minimum((length - (wide.cumsum(1) - wide)).clamp_min(0), wide)
         return (x + (along.sign() * torch.zeros_like(wide).scatter_(1, order, moved)).reshape(x.shape)).clamp(
             0, 1
         )
 
-    def steepest(self, grad: Tensor) -> Tensor:
+    def gradient_step(self, grad: Tensor, x: Tensor, length: float | Tensor) -> Tensor:
+        """x after a step whose projection onto the ball raises a loss with this gradient.
+
+        `length` is a number or (N, 1, 1, 1). In linf and l2 it is the steepest step. In l1 it is a
+        step of that Euclidean length along the gradient, without the entries that the box stops: the
+        projection makes it sparse, with as many entries as the loss's curvature asks for, while the
+        steepest step moves one.
+        """
+        if self.norm != "l1":
+            return x + length * self.steepest(grad)
+        return x + length * replace(self, norm="l2").steepest(grad, x)
+
+    def steepest(self, grad: Tensor, x: Tensor | None = None) -> Tensor:
         """The perturbation of norm 1 along which a loss with this gradient rises fastest.
 
         That is the gradient's sign in linf, the gradient over its length in l2, and the sign of its
-        largest entry alone in l1; it is zero where the gradient is zero.
+        largest entry alone in l1; it is zero where the gradient is zero. With the images x, it
+        passes over the pixels of x that are at their bound of [0, 1] already and cannot move along
+        the gradient. `step` also regards how far the others can move.
         """
+        if x is not None:
+            grad = grad * torch.where(grad > 0, x < 1, x > 0)
         if self.norm == "linf":
             return grad.sign()
         flat = grad.flatten(1)
@@ -150,6 +181,18 @@ def check_radius(norm: str, eps: float) -> None:
         )
     if norm == "l2" and eps > 100:
         warnings.warn(f"an l2 radius of {eps:g} lets most images become any other", stacklevel=2)
+
+
+LONGEST, SHORTEST = 4.0, 0.02
+"""The lengths of the first and the last gradient step in l1, in radii."""
+
+
+def falling(step: int, steps: int) -> float:
+    """The length of step 0 … steps - 1 in radii, from `LONGEST` to `SHORTEST`: the default in l1.
+
+    Long steps find the entries, short ones how far each moves.
+    """
+    return LONGEST * (SHORTEST / LONGEST) ** (step / max(1, steps - 1))
 
 
 SAME = 1e-6

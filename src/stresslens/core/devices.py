@@ -3,7 +3,6 @@ memory."""
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import re
 import sys
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from stresslens.core.copies import copied, departure, responses
 from stresslens.core.errors import ConfigError, first_line
 
 Precision = Literal["float32", "bfloat16", "float64"]
@@ -46,9 +46,12 @@ class ComputeConfig:
         """The dtype of weights and images; bfloat16 uses autocast with float32 weights."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+
     def place(self, model: nn.Module) -> nn.Module:
-        last = torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
-        return model.to(device=self.device, dtype=self.dtype, memory_format=last)  # type: ignore[call-overload, no-any-return]
+        return model.to(device=self.device, dtype=self.dtype, memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
 
     def active(self) -> AbstractContextManager[None]:
         """A context in which torch uses `threads` threads."""
@@ -149,21 +152,28 @@ def candidates(
 
 
 def measure_compute(
-    model: nn.Module, step: Callable[[nn.Module, ComputeConfig], None], ways: list[ComputeConfig]
+    model: nn.Module, step: Callable[[nn.Module, ComputeConfig], None], ways: list[ComputeConfig], x: Tensor
 ) -> dict[ComputeConfig, float]:
     """Seconds that a step takes with each configuration, on a copy of the model.
 
     Each is the minimum of the repetitions that fit into `PROBE_SECONDS`. More threads are skipped
-    if they gained nothing in the plain configuration, and bfloat16 is skipped for a small step.
+    if they gained nothing in the plain configuration, and bfloat16 is skipped for a small step. So
+    is a configuration in which the model cannot compute, or computes something else than in the
+    plain one, on images x (n, C, H, W).
     """
     seconds: dict[ComputeConfig, float] = {}
+    same = {(ways[0].precision, ways[0].memory_format)}
     for way in ways:
         no_gain = (
             len(seconds) > 1 and way.threads > ways[0].threads and seconds[ways[1]] * GAIN > seconds[ways[0]]
         )
         if no_gain or (way.precision == "bfloat16" and min(seconds.values(), default=1.0) < SMALL_STEP):
             continue
-        trial = way.place(copy.deepcopy(model))
+        if (way.precision, way.memory_format) not in same:
+            if not _computes_the_same(model, way, ways[0], x):
+                continue
+            same.add((way.precision, way.memory_format))
+        trial = way.place(copied(model))
         with way.active():
             step(trial, way)  # the first call plans its kernels
             times: list[float] = []
@@ -175,6 +185,26 @@ def measure_compute(
                 times.append(time.perf_counter() - start)
             seconds[way] = min(times)
     return seconds
+
+
+def _computes_the_same(model: nn.Module, way: ComputeConfig, plain: ComputeConfig, x: Tensor) -> bool:
+    """Whether answers and gradients in evaluation mode are those of the plain configuration, to
+    rounding; bfloat16 rounds to two digits, and only its answers count."""
+    found = []
+    for each in (plain, way):
+        trial = each.place(copied(model)).eval()
+        images = x.to(each.device, each.dtype)
+        try:
+            with each.active(), each.autocast():
+                found.append(responses(trial, images.contiguous(memory_format=each.layout)))
+        except (RuntimeError, TypeError, NotImplementedError):  # a user's module may do anything
+            return False
+    if way.precision != plain.precision:
+        found = [
+            [{k: v.bfloat16() for k, v in one.items() if k.startswith("output")} for one in each]
+            for each in found
+        ]
+    return not departure(*found)
 
 
 def fastest(seconds: dict[ComputeConfig, float], precision: Precision | None = None) -> ComputeConfig:

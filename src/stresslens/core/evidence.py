@@ -42,6 +42,14 @@ class Row:
     """The unit of the last digit of the accuracy."""
     score: str = ""
     """The kind of accuracy ("top-5"), if the table has several kinds for the same model."""
+    restarts: int | None = None
+    queries: int | None = None
+    named_norm: Norm | None = None
+    """The norm in the attack's own name ("PGD-L2"); `norm` is what the table says of the row."""
+    written: str = ""
+    """The accuracy as the table writes it, such as "52.1 ± 0.3"."""
+    broken: str = ""
+    """The share of broken images (the attack's success rate) beside it, as the table writes it."""
     largest_class: float | None = None
     """The largest class's share of all images, among those that are right without attack. It is
     known for a result of stresslens, whose attacks other audits run again."""
@@ -143,6 +151,12 @@ class Trace:
     iterates to judge."""
     rising: int = 0
     """How many of the `followed` images had a best loss that still rose in the last iterates."""
+    judged: int = 0
+    """Images that were not broken and whose log-odds are known without attack and on the path."""
+    backwards: int = 0
+    """How many of the `judged` images had lower log-odds of the attack's goal at every iterate after
+    the first than without attack: its target was less likely, or without a target the true class was
+    more likely."""
     passes: int = 1
     """Forward passes that logits were averaged over; more than one for a random model."""
     untouched: int = 0

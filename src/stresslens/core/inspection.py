@@ -3,48 +3,98 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stresslens.core.errors import ConfigError
+from stresslens.core.gradient_graph import is_relu, nodes
 from stresslens.core.spelling import closest
 from stresslens.core.types import Shape
 
 
+def fresh_images(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A forward pre-hook: the module gets copies of its inputs, so that one that works in place does
+    not write into the images of its caller."""
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a call of the module runs the forward method of its class, and no hook but
+    `fresh_images`."""
+    return not (
+        module._forward_hooks
+        or any(hook is not fresh_images for hook in module._forward_pre_hooks.values())
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+        or nn.modules.module._has_any_global_hook()
+    )
+
+
+@contextmanager
+def on_fresh_images(model: nn.Module) -> Iterator[None]:
+    """The model gets copies of its images inside the context (`fresh_images`)."""
+    if fresh_images in model._forward_pre_hooks.values():
+        yield
+        return
+    handle = nn.Module.register_forward_pre_hook(model, fresh_images, prepend=True)  # TorchScript's refuses
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the context; each module's mode is restored, also after an
-    exception."""
+    """Evaluation mode inside the context, on copies of the images (`fresh_images`); each module's
+    mode is restored, also after an exception."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        yield
+        with on_fresh_images(model):
+            yield
     finally:
         for module, training in modes.items():
             module.training = training
 
 
 @contextmanager
+def uncompiled() -> Iterator[None]:
+    """Modules compiled by torch.compile run as they were written, and stay as they are."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled, and the import takes seconds
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@contextmanager
 def hooked(
     model: nn.Module,
-    hook: Callable[[str, nn.Module, tuple[Any, ...], Any], None],
+    hook: Callable[[str, nn.Module, tuple[Any, ...], Any], Any],
     chosen: Iterable[tuple[str, nn.Module]] | None = None,
 ) -> Iterator[None]:
     """Calls `hook(name, module, inputs, output)` after each forward pass of the `chosen` modules.
 
-    By default these are the leaf modules. The hooks are always removed at the end.
+    What it returns, unless None, takes the place of the output. By default these are the leaf
+    modules. Scripted modules cannot be seen and are left out. Compiled modules run uncompiled
+    meanwhile. The hooks are always removed at the end.
     """
     leaves = ((name, module) for name, module in model.named_modules() if not any(module.children()))
     handles = [
-        module.register_forward_hook(lambda m, i, o, name=name: hook(name, m, i, o))
+        nn.Module.register_forward_hook(module, lambda m, i, o, name=name: hook(name, m, i, o))
         for name, module in (leaves if chosen is None else chosen)
+        if not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
-        yield
+        with uncompiled():
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -77,16 +127,20 @@ def tapped(model: nn.Module, names: Sequence[str] | None = None) -> Iterator[dic
     """A dictionary that a forward pass fills with the outputs of submodules, in running order.
 
     Without `names` these are all submodules, except the model itself. Only tensor outputs are kept;
-    of a submodule that runs several times, the last one. The hooks are always removed at the end.
+    of a submodule that runs several times, the last one. The model goes on with a copy, so that a
+    step that works in place does not change what is kept. The gradient passes through the kept
+    outputs. The hooks are always removed at the end.
     """
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, tuple) and output:
-            output = output[0]
-        if isinstance(output, Tensor):
-            outputs.pop(name, None)
-            outputs[name] = output
+    def keep(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        first = output[0] if type(output) is tuple and output else output
+        if not isinstance(first, Tensor):
+            return None
+        outputs.pop(name, None)
+        outputs[name] = first.clone()
+        copied = outputs[name].clone()
+        return (copied, *output[1:]) if type(output) is tuple else copied
 
     modules = model.named_modules(remove_duplicate=False)
     chosen = [(name, module) for name, module in modules if name and (names is None or name in names)]
@@ -94,25 +148,95 @@ def tapped(model: nn.Module, names: Sequence[str] | None = None) -> Iterator[dic
         yield outputs
 
 
-def grid(output: Tensor, module: nn.Module, images: Tensor) -> Tensor | None:
-    """A layer's output as (N, C, h, w), spatially aligned with the images (N, ·, H, W); or None.
+@dataclass(frozen=True)
+class Layout:
+    """How a layer's output lies on the image. `axes` brings it to (N, C, h, w) or (N, T, C)."""
 
-    Convolutions have this shape. Tokens (N, T, C), without up to five extra tokens in front of them
-    (a class token), are placed row by row on a grid with the images' proportions. The output (N, h,
-    w, C) of a layer normalisation or a linear layer over C is permuted. None if the output has no
-    spatial layout.
+    axes: tuple[int, ...]
+    sides: tuple[int, int]
+    """h and w."""
+    extra: int = 0
+    """The number of tokens in front of those of the grid, such as a class token."""
+
+    def grid(self, output: Tensor) -> Tensor:
+        """The output (any shape that the layer gives) as (N, C, h, w)."""
+        values = output.permute(self.axes)
+        if values.ndim == 4:
+            return values
+        return values[:, self.extra :].transpose(1, 2).unflatten(2, self.sides)
+
+
+def spatial(model: nn.Module, x: Tensor) -> dict[str, Layout]:
+    """The layers whose outputs lie on the images x (N, C, H, W), in running order, and how.
+
+    This depends on the shape of the images, not on their values: noise passes through the model,
+    two images and then three, which shows the axis of the images. Raises ConfigError for a scripted
+    model, whose layers cannot be seen.
     """
-    n, sides = len(images), images.shape[2:]
-    if output.ndim == 4 and len(output) == n:
-        last = isinstance(module, nn.LayerNorm | nn.Linear) and _width(module) == output.shape[3]
-        permuted = output.permute(0, 3, 1, 2) if last else output
-        return permuted if min(permuted.shape[2:]) > 1 else None
-    if output.ndim == 3 and len(output) == n:
-        for extra in range(min(6, output.shape[1])):
-            rows = math.sqrt((output.shape[1] - extra) * sides[0] / sides[1])
-            columns = (output.shape[1] - extra) / rows if rows else 0.0
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ConfigError(
+            "the model is scripted (torch.jit), and its layers cannot be seen; "
+            "give the module that it was made from"
+        )
+    modules = dict(model.named_modules(remove_duplicate=False))
+    shapes = [_output_shapes(model, _noise(x, count)) for count in (2, 3)]
+    layouts = {
+        name: layout_of(shape, shapes[1].get(name, ()), (x.shape[2], x.shape[3]), modules[name])
+        for name, shape in shapes[0].items()
+    }
+    return {name: layout for name, layout in layouts.items() if layout is not None}
+
+
+def _noise(x: Tensor, count: int) -> Tensor:
+    """(count, C, H, W) noise in [0, 1], the same for all images of this shape."""
+    draws = torch.Generator().manual_seed(0)
+    return torch.rand(count, *x.shape[1:], generator=draws).to(x)
+
+
+def _output_shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        first = output[0] if type(output) is tuple and output else output
+        if isinstance(first, Tensor):
+            shapes.pop(name, None)
+            shapes[name] = tuple(first.shape)
+
+    chosen = [(name, module) for name, module in model.named_modules(remove_duplicate=False) if name]
+    with torch.no_grad(), hooked(model, note, chosen):
+        model(x)
+    return shapes
+
+
+def layout_of(
+    two: tuple[int, ...], three: tuple[int, ...], sides: tuple[int, int], module: nn.Module | None = None
+) -> Layout | None:
+    """The layout of a layer on images with these sides (H, W), from the shapes that it gives for
+    two and for three images. None if its output does not lie on the image.
+
+    Convolutions give (N, C, h, w), others (N, h, w, C): the axes with the image's proportions are
+    the sides. Tokens (N, T, C), or (T, N, C), lie row by row on a grid with the image's
+    proportions, behind up to five extra tokens.
+    """
+    by_images = [axis for axis, (a, b) in enumerate(zip(two, three)) if (a, b) == (2, 3)]
+    if len(two) == 4 and by_images[:1] == [0] and min(two) > 0:
+        orders = [(0, 1, 2, 3), (0, 3, 1, 2)]
+        if isinstance(module, nn.LayerNorm | nn.Linear) and two[3] == _width(module):
+            orders = orders[1:]
+        elif isinstance(module, nn.Conv2d):
+            orders = orders[:1]
+        axes = min(
+            orders, key=lambda order: abs(math.log(two[order[2]] * sides[1] / two[order[3]] / sides[0]))
+        )
+        high, wide = two[axes[2]], two[axes[3]]
+        return Layout(axes, (high, wide)) if min(high, wide) > 1 else None
+    if len(two) == 3 and by_images[:1] in ([0], [1]):
+        axes = (0, 1, 2) if by_images[0] == 0 else (1, 0, 2)
+        for extra in range(min(6, two[axes[1]])):
+            rows = math.sqrt((two[axes[1]] - extra) * sides[0] / sides[1])
+            columns = (two[axes[1]] - extra) / rows
             if rows > 1 and columns > 1 and abs(rows - round(rows)) + abs(columns - round(columns)) < 1e-9:
-                return output[:, extra:].transpose(1, 2).reshape(n, -1, round(rows), round(columns))
+                return Layout(axes, (round(rows), round(columns)), extra)
     return None
 
 
@@ -120,22 +244,13 @@ def _width(module: nn.Module) -> int:
     return int(module.normalized_shape[-1]) if isinstance(module, nn.LayerNorm) else int(module.out_features)  # type: ignore[arg-type]
 
 
-def spatial(model: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
-    """The names of the layers with a spatial layout (see `grid`), in running order, and (C, h,
-    w)."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    with torch.no_grad(), tapped(model) as outputs:
-        model(x[:1])
-    grids = {name: grid(output, modules[name], x[:1]) for name, output in outputs.items()}
-    return {name: tuple(values.shape[1:]) for name, values in grids.items() if values is not None}
-
-
 def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:
-    """The layer whose output an explainer such as Grad-CAM uses.
+    """The layer whose output an explainer such as Grad-CAM uses for images like x (N, C, H, W).
 
     It is the last convolution, or in a transformer the last tokens, for which the logits depend on
-    more than one position. (Behind the last attention they depend on the class token alone.) If
-    `name` is given, it is checked and returned. Raises ConfigError with the valid names.
+    more than one position. (Behind the last attention they depend on the class token alone.) This
+    is a matter of the model: the values of x do not count. If `name` is given, it is checked and
+    returned. Raises ConfigError with the valid names.
     """
     layers = spatial(model, x)
     if name != "auto":
@@ -151,7 +266,7 @@ def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:
         layer for layer in layers if any(True for _ in modules[layer].parameters(recurse=False))
     ]
     for layer in reversed(usual or with_parameters):
-        if _gradient_reaches(model, x[:1], layer, modules[layer]):
+        if _is_read(model, _noise(x, 2), layer, layers[layer]):
             return layer
     raise ConfigError(
         "the model has no layer that is laid out like the image and that the logits depend on; "
@@ -159,18 +274,21 @@ def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:
     )
 
 
-def _gradient_reaches(model: nn.Module, x: Tensor, name: str, module: nn.Module) -> bool:
-    """Whether the gradient of the highest logit is non-zero at more than one position of this
-    layer."""
+def _is_read(model: nn.Module, x: Tensor, name: str, layout: Layout) -> bool:
+    """Whether the logits depend on more than one position of this layer. ReLUs let every gradient
+    pass here, so that it does not depend on what x holds."""
     with torch.enable_grad(), tapped(model, [name]) as outputs:
         logits = model(x.detach().requires_grad_())
         output = outputs[name]
-        if not output.requires_grad:
+        if not output.requires_grad or not logits.requires_grad:
             return False
-        top = logits.max(1).values.sum()
-        (slope,) = torch.autograd.grad(top, output, allow_unused=True)
-    spatial_slope = None if slope is None else grid(slope, module, x)
-    return spatial_slope is not None and int((spatial_slope.abs().amax(1) > 0).sum()) > 1
+        weights = torch.rand(logits.shape[1:], generator=torch.Generator().manual_seed(0)).to(logits)
+        total = (logits * (0.5 + weights)).sum()
+        for node in nodes(total):
+            if is_relu(node):
+                node.register_hook(lambda inputs, outputs: (*outputs, *[None] * (len(inputs) - 1)))
+        (slope,) = torch.autograd.grad(total, output, allow_unused=True)
+    return slope is not None and int((layout.grid(slope).abs().amax((0, 1)) > 0).sum()) > 1
 
 
 def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:

@@ -1,10 +1,8 @@
-"""Input layers (normalisation, resizing) and graph rewrites (BPDA straight-through, pooling
-order)."""
+"""Input layers (normalisation, resizing), layers with a straight-through gradient (BPDA), and the
+order of ReLU and pooling."""
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -13,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.core.copies import copied
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating
@@ -148,48 +147,21 @@ def straight_through(model: nn.Module, names: Sequence[str]) -> nn.Module:
     """
     if not names:
         return model
-    changed = copy.deepcopy(model)
-    parts = dict(changed.named_modules())
+    changed = copied(model)
+    parts = dict(changed.named_modules(remove_duplicate=False))
+    replaced: dict[nn.Module, nn.Module] = {}
     for name in names:
         if name not in parts or not name:
             raise ConfigError(
                 f"bpda: the model has no submodule {name!r}; "
                 f"{closest(name, [part for part in parts if part])}"
             )
-        parent, _, last = name.rpartition(".")
-        setattr(parts[parent], last, StraightThrough(parts[name]))
+        replaced[parts[name]] = StraightThrough(parts[name])
+    for name, part in parts.items():  # a shared submodule has several names
+        if name and part in replaced:
+            parent, _, last = name.rpartition(".")
+            setattr(parts[parent], last, replaced[part])
     return changed
-
-
-def pooled_first(model: nn.Module) -> nn.Module:
-    """A model with max pooling before each ReLU instead of after it, which is faster.
-
-    The ReLU then has a quarter of the inputs. Values and gradients are the same, bit for bit.
-    Layers, parameters and modes are shared with the given model, which is not changed.
-    """
-    parts = {name: None if part is None else pooled_first(part) for name, part in model._modules.items()}
-    for first, second in itertools.pairwise(parts) if type(model) is nn.Sequential else ():
-        relu, pool = parts[first], parts[second]
-        if type(relu) is nn.ReLU and type(pool) is nn.MaxPool2d and not pool.return_indices:
-            parts[first], parts[second] = pool, relu
-    if all(parts[name] is part for name, part in model._modules.items()):
-        return model
-    changed = copy.copy(model)
-    changed._modules = parts
-    return changed
-
-
-def quick(model: nn.Module) -> nn.Module:
-    """A copy of the model for many fast forward passes on a CPU: pooling before ReLU, channels
-    last."""
-    first = next(model.parameters(), None)
-    if (
-        first is None
-        or first.device.type != "cpu"
-        or not any(isinstance(module, nn.Conv2d) for module in model.modules())
-    ):
-        return model
-    return copy.deepcopy(pooled_first(model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def with_input_layers(

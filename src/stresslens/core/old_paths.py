@@ -44,6 +44,7 @@ MODULES = {
     "core.yaml_source": "config.yaml_source",
     "metrics.crossed": "metrics.random_effects",
     "views.counterfactual": "plugins.views.adversarial_examples",
+    "building": "evaluation.finished_run",
     "find": "config.registry",
     "python": "api",
 }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core import layers
+from stresslens.core.copies import copied, uncompiled
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
@@ -40,7 +41,7 @@ def _built(bound: registry.Bound, name: str, shape: Any, classes: Any, train: Sp
         ) from error
     if not isinstance(net, nn.Module):
         raise ConfigError(f"model {name} returned a {type(net).__name__}; expected a torch.nn.Module")
-    return net
+    return uncompiled(net)
 
 
 def frame_of(folder: RunFolder) -> Frame:
@@ -55,9 +56,9 @@ def frame_of(folder: RunFolder) -> Frame:
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
     """A run's trained model or estimator: images in [0,1] → logits, in float32, on the CPU.
 
-    `module` is the architecture if the run was trained on the caller's own module. Without `trust`
-    only built-in plug-ins are executed. Raises UnreadableRun if a file is missing or damaged, or if
-    the files do not belong together.
+    `module` is the architecture if the run was trained on the caller's own module; it is copied.
+    Without `trust` only built-in plug-ins are executed. Raises UnreadableRun if a file is missing
+    or damaged, or if the files do not belong together.
     """
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
@@ -79,7 +80,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
                 _check_shapes(_built(bound, name, shape, card.classes, None), state)
             net = _built(bound, name, shape, card.classes, None)
         else:
-            net = module
+            net = copied(uncompiled(module))
         load_state(net, state)
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)

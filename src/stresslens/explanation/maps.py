@@ -39,6 +39,7 @@ from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import frame_of
 from stresslens.evaluation.scores import Predictions, predictions_of
+from stresslens.explanation.covered_squares import CoveredSquares
 from stresslens.explanation.image_selection import selected_images
 from stresslens.explanation.map_file import ExplainedImage, ExplanationFile, Quality
 from stresslens.explanation.quality import map_quality
@@ -147,9 +148,10 @@ def explain_images(
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in config.explainers]
     images = _select(split, predictions, selecting or predictions, config, classes, labelled)
-    device = next(model.parameters(), torch.empty(0)).device
-    x = images.split.floats(images.split.images[:]).to(device, torch.float32)
-    y, index = torch.from_numpy(images.targets).to(device), torch.from_numpy(images.positions).to(device)
+    first = next(model.parameters(), torch.empty(0))
+    x = images.split.floats(images.split.images[:]).to(first.device, first.dtype)
+    y, index = (torch.from_numpy(values).to(first.device) for values in (images.targets, images.positions))
+    squares = CoveredSquares(model, x, y, Draws(config.seed, index))
     results = []
     for done, (value, explainer) in enumerate(bound):
         on_progress(done, len(bound))
@@ -171,6 +173,7 @@ def explain_images(
                 train=train,
                 seed=config.seed,
                 check=config.check,
+                squares=squares,
             )
             seconds = Seconds(seconds=time.perf_counter() - began)
             result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
@@ -191,9 +194,10 @@ def compute_maps(
     train: Split | None = None,
     seed: int = 0,
     check: bool = True,
+    squares: CoveredSquares | None = None,
 ) -> tuple[Maps, Quality | None]:
     """Computes the attribution maps of images x (N, C, H, W) in [0, 1] for the classes y (N,), and,
-    with `check`, their quality checks.
+    with `check`, their quality checks, on `squares` of the same images if they are given.
 
     The model is in evaluation mode and float32 during the call, and as before afterwards. `index`
     (N,) identifies the images: random draws depend on it. Raises ConfigError if the explainer does
@@ -202,15 +206,15 @@ def compute_maps(
     x = x.to(next(model.parameters(), x).dtype)
     draws = Draws(seed, torch.arange(len(x), device=x.device) if index is None else index)
 
-    def call_explainer(model: nn.Module, x: Tensor, draws: Draws) -> Maps:
+    def call_explainer(model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Maps:
         maps: Any = explainer(model=model, x=x, y=y, draws=draws, train=train)
         if not isinstance(maps, Maps):
             raise ConfigError(f"explainer {name} returned a {type(maps).__name__}; expected Maps")
         return maps.checked(x, name)
 
     with attacked(model):
-        maps = call_explainer(model, x, Draws(draws.seed, draws.index))
-        quality = map_quality(maps, call_explainer, model, x, y, draws).rounded() if check else None
+        maps = call_explainer(model, x, y, Draws(draws.seed, draws.index))
+        quality = map_quality(maps, call_explainer, model, x, y, draws, squares).rounded() if check else None
     return maps, quality
 
 

@@ -1,44 +1,60 @@
-"""Quality checks of attribution maps: deletion, insertion, infidelity, sensitivity, randomisation.
+"""Quality checks of attribution maps.
 
-Each check has a value for every image, and a mean with an interval. Deletion and insertion (Petsiuk
-et al. 2018) cover or uncover the pixels, those with the highest values first, and compare the
-predicted probability with that for random orders of the pixels. Infidelity (Yeh et al. 2019)
-compares the map with the loss of probability when squares are covered. Sensitivity (same paper)
-measures how much the map changes under noise that hardly changes the image. Randomisation (Adebayo
-et al. 2018) compares it with the map for a model whose weights are shuffled: if they look the same,
-the map shows the image, not what the model has learned.
+The question of each check is whether the map of this image, for this class and this model, explains
+more than something that cannot be right. What a map explains is measured by infidelity (Yeh et al.
+2019): random squares are covered, and the sums of the map over them predict the losses of score.
+The same squares judge other maps: the map's own pixels in random places, the map moved, flipped or
+turned, the map of another image, of another class, of a model whose weights are shuffled (Adebayo
+et al. 2018). Deletion and insertion (Petsiuk et al. 2018) compare the order of the pixels with
+random orders. Sensitivity (Yeh et al.) compares how far noise that hardly changes the image moves
+the map with how far another image moves it.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.attack_base import BatchedModel, batched_mean_logits
 from stresslens.core.draws import Draws
-from stresslens.core.layers import quick
-from stresslens.core.maps import Maps, spans
+from stresslens.core.maps import Maps
 from stresslens.core.types import Estimate
+from stresslens.explanation.covered_squares import ORDERS, CoveredSquares
 from stresslens.explanation.map_file import Quality
 from stresslens.metrics.intervals import t_mean
 
-STEPS = 20
-ORDERS = 5
-"""The number of random pixel orders that the order of a map is compared with."""
-SQUARES = 100
 NOISE = 0.02
-NOISY = 3
-ALIKE = 0.5
-"""Two maps look the same if their rank correlation is above this."""
-ROWS = 256
+NOISY = 2
+PERMUTATIONS = 10
+BEATEN = 0.05
+"""A map is in the wrong place if another place explains this share more of the losses."""
+NEARER = 0.5
+"""Noise moves a map too far if it moves it by more than this share of the way to another map."""
+FEW = 4
+"""With fewer images an interval says little, and the mean decides."""
+EXPLAINED = {
+    "shuffled pixels": "its sums over squares predict what covering them costs no better than the same "
+    "values in random places",
+    "another image": "it explains this image no better than the map of another image does",
+    "another class": "it explains this class no better than the map for another class does",
+    "shuffled weights": "it explains this model no better than the map of a model whose weights were "
+    "shuffled: what was learned does not show in it",
+}
+"""A control: a map that cannot be right, and what a map that explains no more than it fails."""
 
-MapFunction = Callable[[nn.Module, Tensor, Draws], Maps]
-"""Computes the maps of images (N, C, H, W) for a model, with the random draws of each image."""
+
+class MapFunction(Protocol):
+    """Computes the maps of images (N, C, H, W) for classes y (N,) of a model, with the random draws
+    of each image."""
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Maps: ...
 
 
 @dataclass(frozen=True)
@@ -63,145 +79,210 @@ def map_quality(
     x: Tensor,
     y: Tensor,
     draws: Draws,
-    *,
-    filler: Tensor | None = None,
+    squares: CoveredSquares | None = None,
 ) -> MapQuality:
     """Checks the maps of images x (N, C, H, W) for classes y (N,). `compute_maps` has computed
-    them, and computes maps of other images and for other models.
+    them, and computes maps of other images, for other classes and for other models.
 
-    `filler` (N, C, H, W) covers pixels; by default it is grey. The model must be frozen
-    (`attacked`).
+    `squares` are those of the same images and model, for several explainers. The model must be
+    frozen (`attacked`).
     """
-    filler = torch.full_like(x, 0.5) if filler is None else filler
+    squares = CoveredSquares(model, x, y, draws) if squares is None else squares
     values = maps.values.to(x.device)
-    order = values.flatten(1).argsort(1, descending=True)
-    fast = quick(model)
-    deletion, insertion = (_area(fast, x, y, order, filler, insert=insert) for insert in (False, True))
-    random = [draws.fork(k).uniform(order.shape[1]).to(x.device).argsort(1) for k in range(ORDERS)]
-    random_deletion, random_insertion = (
-        torch.stack([_area(fast, x, y, order, filler, insert=insert) for order in random]).mean(0)
-        for insert in (False, True)
-    )
-    by_image = {
-        "deletion": random_deletion - deletion,
-        "insertion": insertion - random_insertion,
-        "infidelity": _infidelity(fast, x, y, values, filler, draws.fork(ORDERS + 1)),
-        "sensitivity": _sensitivity(compute_maps, model, x, values, draws),
-    }
+    fit = _Fit(squares, values, maps.signed)
+
+    def compute(model: nn.Module, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+        return compute_maps(model, x, y, draws).values.to(values.device)
+
+    controls = {"shuffled pixels": fit.permuted(draws.fork(ORDERS + 3))}
+    if len(x) > 1:
+        partner = _partners(y)
+        others = Draws(draws.seed, draws.index[partner])
+        controls["another image"] = compute(model, x[partner], y, others)[None]
+    if squares.classes > 1:
+        step = 1 + draws.fork(ORDERS + 5).integers(squares.classes - 1).to(y.device)
+        another = (y + step) % squares.classes
+        controls["another class"] = compute(model, x, another, Draws(draws.seed, draws.index))[None]
     if any(True for _ in model.parameters()):  # an estimator has no weights to shuffle
-        shuffled = compute_maps(_shuffled(model), x, draws.fork(ORDERS))
-        by_image["randomisation"] = _alike(values, shuffled.values.to(x.device))
+        with _weights_shuffled(model):
+            controls["shuffled weights"] = compute(model, x, y, draws.fork(ORDERS))[None]
+    noise, moved = draws.fork(ORDERS + 2), []
+    for _ in range(NOISY):
+        near = (x + noise.uniform(*x.shape[1:], low=-NOISE, high=NOISE).to(x)).clamp(0, 1)
+        moved.append(_distance(values, compute(model, near, y, Draws(draws.seed, draws.index))))
+    own = fit.unexplained(values[None])[0]
+    deletion, insertion = fit.sooner()
+    by_image = {
+        "deletion": deletion,
+        "insertion": insertion,
+        "infidelity": own,
+        "sensitivity": torch.stack(moved).amax(0),
+    }
+    if "shuffled weights" in controls:
+        by_image["randomisation"] = _alike(values, controls["shuffled weights"][0], maps.signed)
+    by_image |= {name: fit.unexplained(control).mean(0) - own for name, control in controls.items()}
+    transformed = torch.stack(
+        [fit.unexplained(other[None])[0] - own for other in _transformed(values, maps.signed)]
+    )
+    by_image["moved"] = transformed[transformed.mean(1).argmin()]
+    further = by_image["sensitivity"] - NEARER * _distance(
+        values, controls.get("another image", controls["shuffled pixels"])[0]
+    )
     arrays = {name: check.double().cpu().numpy() for name, check in by_image.items()}
     checks = {name: replace(t_mean(check), unit="images") for name, check in arrays.items()}
-    return MapQuality(checks, arrays, tuple(_failed(checks)))
+    failed = [
+        *_failed(arrays),
+        *_failed_places(transformed.cpu().numpy()),
+        *(["noise that cannot be seen changes it altogether"] if _low(further.cpu().numpy()) > 0 else []),
+    ]
+    return MapQuality(checks, arrays, tuple(failed))
 
 
-def _failed(checks: Mapping[str, Estimate]) -> list[str]:
-    """The failed checks, in words. The lower end of the interval decides; a single image has no
-    interval, so its value decides."""
-    low = {name: e.low if np.isfinite(e.low) else e.value for name, e in checks.items()}
-    failed = []
-    if not (low["deletion"] > 0 or low["insertion"] > 0):
-        failed.append("covering or uncovering its highest pixels tells no more than random ones")
-    if low.get("randomisation", 0.0) > ALIKE:
-        failed.append(
-            "it looks much the same for a model whose weights were shuffled: "
-            "it shows the image, not what was learned"
+def _partners(y: Tensor) -> Tensor:
+    """(N,) the position of another image for each, of the same class y (N,) if there is one."""
+    partner = torch.arange(len(y), device=y.device)
+    for label in y.unique():
+        same = (y == label).nonzero()[:, 0]
+        partner[same] = same.roll(-1)
+    alone = (partner == torch.arange(len(y), device=y.device)).nonzero()[:, 0]
+    partner[alone] = alone.roll(-1) if len(alone) > 1 else (alone + 1) % len(y)
+    return partner
+
+
+class _Fit:
+    """How well maps explain the losses of covered squares, each image in its best setting.
+
+    For an image it is the setting in which the maps (N, H, W) of the other images explain most, so
+    that the choice does not favour its own map. A map without a sign may also explain the sizes of
+    the losses.
+    """
+
+    def __init__(self, squares: CoveredSquares, values: Tensor, signed: bool) -> None:
+        self.squares, self.values = squares, values
+        losses = squares.losses  # (S, N, M)
+        self._losses = losses if signed else torch.cat([losses, losses.abs()])
+        own = _unexplained(squares.sums(values), self._losses)  # (S, N)
+        others = own if own.shape[1] == 1 else own.sum(1, keepdim=True) - own
+        self._setting = others.argmin(0)  # (N,)
+        self._overall = int(own.mean(1).argmin())
+
+    def unexplained(self, maps: Tensor) -> Tensor:
+        """(C, N) infidelity of C maps of each image (C, N, H, W): the squared error of the sums,
+        after the best scaling, as a share of the squared losses. 0 is perfect; 1 explains nothing."""
+        rows = torch.arange(len(self._setting), device=self._setting.device)
+        return _unexplained(self.squares.sums(maps), self._losses[self._setting, rows])
+
+    def permuted(self, draws: Draws) -> Tensor:
+        """(PERMUTATIONS, N, H, W) the values of the maps in random places, among the pixels that
+        covering changes."""
+        flat = self.values.flatten(1)
+        fillers = torch.stack(self.squares.fillers)
+        rows = torch.arange(len(flat), device=flat.device)
+        filler = fillers[self.squares.filler_of(self._setting), rows]
+        free = (self.squares.x - filler).abs().amax(1).flatten(1) > 0
+        places = (~free).to(torch.uint8).sort(dim=1, stable=True).indices
+        fixed = torch.arange(flat.shape[1], device=flat.device) + 2.0
+        moved = []
+        for _ in range(PERMUTATIONS):
+            drawn = torch.where(free, draws.uniform(flat.shape[1]).to(flat.device), fixed).argsort(1)
+            moved.append(torch.empty_like(flat).scatter_(1, places, flat.gather(1, drawn)))
+        return torch.stack(moved).view(PERMUTATIONS, *self.values.shape)
+
+    def sooner(self) -> tuple[Tensor, Tensor]:
+        """(N,) how much lower the mean score is while pixels are covered from the highest value
+        down, and how much higher while they are uncovered, than in random orders.
+
+        The score is the probability, or a logit as a share of the largest loss.
+        """
+        order, setting = self.values.flatten(1).argsort(1, descending=True), self._overall
+        (covered, uncovered), (by_chance, by_chance_) = (
+            self.squares.areas(order, setting),
+            self.squares.random_areas(setting),
         )
-    if low["sensitivity"] > 1:
-        failed.append("noise that cannot be seen changes it altogether")
+        unit = self.squares.unit(setting)
+        return (by_chance - covered) / unit, (uncovered - by_chance_) / unit
+
+
+def _unexplained(sums: Tensor, losses: Tensor) -> Tensor:
+    """(…, N) from sums (…, N, M) and losses (…, N, M)."""
+    both = (sums * losses).sum(-1).clamp_min(0).square()
+    sizes = sums.square().sum(-1) * losses.square().sum(-1)
+    return 1 - both / sizes.clamp_min(1e-30)
+
+
+def _transformed(maps: Tensor, signed: bool) -> Iterator[Tensor]:
+    """Maps (N, H, W) flipped, turned, moved, and with the other sign."""
+    height, width = maps.shape[1:]
+    yield from (maps.flip(1), maps.flip(2), maps.flip(1, 2))
+    if height == width:
+        yield from (maps.mT, maps.mT.flip(1), maps.mT.flip(2), maps.mT.flip(1, 2))
+    if signed:
+        yield -maps
+    for share, rows, columns in itertools.product((16, 8, 4), (-1, 0, 1), (-1, 0, 1)):
+        if rows or columns:
+            down, across = max(1, height // share), max(1, width // share)
+            yield maps.roll((down * rows, across * columns), (1, 2))
+
+
+def _low(values: np.ndarray, level: float = 0.95) -> float:
+    """The lower end of the mean's interval; of few images, the mean."""
+    return t_mean(values, level=level).low if len(values) >= FEW else float(values.mean())
+
+
+def _failed(each: Mapping[str, np.ndarray]) -> list[str]:
+    """What the maps do not explain better than, in words."""
+    failed = []
+    if not (_low(each["deletion"]) > 0 or _low(each["insertion"]) > 0):
+        failed.append("covering or uncovering its highest pixels tells no more than random ones")
+    for control, words in EXPLAINED.items():
+        if control in each and not _low(each[control]) > 0:
+            failed.append(words)
     return failed
 
 
-def _probability(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return (
-        batched_mean_logits(BatchedModel(model, batch=ROWS), x).softmax(1).gather(1, y[:, None])[:, 0].float()
-    )
+def _failed_places(gains: np.ndarray) -> list[str]:
+    """From (T, N) the changes of infidelity by T transformations."""
+    level = 1 - 0.05 / len(gains)
+    if any(_low(-gain, level) > BEATEN for gain in gains):
+        return ["it explains more when it is moved, flipped, turned, or given the other sign"]
+    return []
 
 
-def _area(model: nn.Module, x: Tensor, y: Tensor, order: Tensor, filler: Tensor, *, insert: bool) -> Tensor:
-    """(N,) the mean probability of the class while pixels are covered, or with `insert` uncovered,
-    in this order (N, H·W)."""
-    pixels = order.shape[1]
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(pixels, device=order.device).expand_as(order)
-    )
-    rank = rank.view(len(x), 1, *x.shape[2:])
-    heights = []
-    with torch.no_grad():
-        for step in range(STEPS + 1):
-            first = rank < round(pixels * step / STEPS)
-            heights.append(
-                _probability(
-                    model, torch.where(first, x, filler) if insert else torch.where(first, filler, x), y
-                )
-            )
-    return torch.trapezoid(torch.stack(heights), dim=0) / STEPS
+def _distance(one: Tensor, other: Tensor) -> Tensor:
+    """(N,) the distance of two maps, divided by the larger norm of the two."""
+    sizes = torch.maximum(*(maps.flatten(1).norm(dim=1) for maps in (one, other)))
+    return (other - one).flatten(1).norm(dim=1) / sizes.clamp_min(1e-30)
 
 
-def _infidelity(
-    model: nn.Module, x: Tensor, y: Tensor, values: Tensor, filler: Tensor, draws: Draws
-) -> Tensor:
-    """(N,) infidelity: how badly the sums of the map over random squares predict the loss of
-    probability when the squares are covered. It is the squared error after the best scaling of the
-    sums, as a share of the squared losses: 0 if the prediction is perfect."""
-    height, width = x.shape[2:]
-    smallest = max(1, min(height, width) // 8)
-    sizes = smallest + draws.integers(max(1, min(height, width) // 2 - smallest + 1), SQUARES).to(x.device)
-    corners = [(draws.uniform(SQUARES).to(x.device) * (side - sizes + 1)).long() for side in (height, width)]
-    losses, sums_ = [], []
-    with torch.no_grad():
-        clean = _probability(model, x, y)
-        for k in range(SQUARES):
-            rows, columns = (
-                spans(start[:, k], sizes[:, k], side) for start, side in zip(corners, (height, width))
-            )
-            square = rows[:, :, None] & columns[:, None, :]
-            losses.append(clean - _probability(model, torch.where(square[:, None], filler, x), y))
-            sums_.append((values * square).flatten(1).sum(1))
-    loss, sums = torch.stack(losses, 1), torch.stack(sums_, 1)
-    scale = (loss * sums).sum(1) / sums.square().sum(1).clamp_min(1e-30)
-    return (loss - scale.clamp_min(0)[:, None] * sums).square().sum(1) / loss.square().sum(1).clamp_min(1e-12)
-
-
-def _sensitivity(
-    compute_maps: MapFunction, model: nn.Module, x: Tensor, values: Tensor, draws: Draws
-) -> Tensor:
-    """(N,) sensitivity: the largest distance between the map and the map of a noisy image, divided
-    by the larger norm of the two. There are `NOISY` noisy images, with noise up to `NOISE` at each
-    pixel; the explainer's random draws are the same."""
-    length = values.flatten(1).norm(dim=1)
-    noise = draws.fork(ORDERS + 2)
-    moved = []
-    for _ in range(NOISY):
-        near = (x + noise.uniform(*x.shape[1:], low=-NOISE, high=NOISE).to(x)).clamp(0, 1)
-        other = compute_maps(model, near, Draws(draws.seed, draws.index)).values.to(x.device)
-        longest = torch.maximum(length, other.flatten(1).norm(dim=1)).clamp_min(1e-30)
-        moved.append((other - values).flatten(1).norm(dim=1) / longest)
-    return torch.stack(moved).amax(0)
-
-
-def _shuffled(model: nn.Module) -> nn.Module:
-    """A copy of the model with the entries of every parameter shuffled. The weights keep their
-    sizes, and what was learned is lost."""
-    other = copy.deepcopy(model)
+@contextmanager
+def _weights_shuffled(model: nn.Module) -> Iterator[None]:
+    """The entries of every parameter are shuffled inside the context. The weights keep their sizes,
+    and what was learned is lost."""
+    before = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in other.parameters():
-            order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
-            parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    return other
+    try:
+        with torch.no_grad():
+            for parameter, values in before:
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.copy_(values.flatten()[order].view_as(parameter))
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, values in before:
+                parameter.copy_(values)
 
 
-def _alike(one: Tensor, other: Tensor) -> Tensor:
-    """(N,) Spearman's rank correlation between the absolute values of two maps of each image; 0 if
-    one of them is constant."""
+def _alike(one: Tensor, other: Tensor, signed: bool) -> Tensor:
+    """(N,) Spearman's rank correlation between two maps of each image, where one of them is not
+    zero; 0 if one of them is constant there. Zero in both may be zero by construction, such as a
+    gradient times a black pixel."""
     from scipy.stats import rankdata
 
-    ranks = [
-        torch.from_numpy(rankdata(values.abs().flatten(1).double().cpu().numpy(), axis=1))
-        for values in (one, other)
-    ]
-    a, b = (r - r.mean(1, keepdim=True) for r in ranks)
-    correlation: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(1e-30)
-    return correlation
+    found = []
+    for pair in zip(one.flatten(1).double().cpu().numpy(), other.flatten(1).double().cpu().numpy()):
+        where = (pair[0] != 0) | (pair[1] != 0)
+        ranks = [rankdata(values[where] if signed else np.abs(values[where])) for values in pair]
+        a, b = (r - r.mean() if len(r) else r for r in ranks)
+        size = math.sqrt(float(a @ a) * float(b @ b))
+        found.append(float(a @ b) / size if size else 0.0)
+    return torch.tensor(found, dtype=torch.float64)

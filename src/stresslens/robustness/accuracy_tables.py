@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stresslens.core.ball import Norm, check_radius, parse_radius
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.evidence import CLEAN, Row
+from stresslens.robustness.attack_labels import AttackLabel, norm_in, read_label
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "model": ("model", "network", "net", "architecture", "run", "defense", "defence", "method"),
@@ -20,7 +21,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "n": ("n", "images", "samples", "test images"),
     "norm": ("norm", "threat model"),
     "steps": ("steps", "iterations", "iters", "k"),
+    "restarts": ("restarts", "random restarts"),
+    "queries": ("queries", "query budget"),
     "step size": ("step size", "alpha", "α", "step", "stepsize"),
+    "broken": ("broken", "fooled", "success rate", "attack success rate", "asr", "fooling rate"),
     "accuracy": ("accuracy", "acc", "robust accuracy", "robust acc", "adversarial accuracy", "test accuracy"),
     "top-1": ("top-1", "top1", "top 1"),
     "top-5": ("top-5", "top5", "top 5"),
@@ -41,23 +45,14 @@ NO_ATTACK = (
     "unattacked",
     "no attack",
 )
-EPS = re.compile(
-    r"(?:ε|ϵ|eps(?:ilon)?|radius)\s*[=:]?\s*(\d*\.?\d+(?:e-?\d+)?(?:\s*/\s*\d+)?)", re.IGNORECASE
-)
-STEPS = re.compile(r"(?:pgd|bim|i-?fgsm|apgd|mi-?fgsm)[\s_-]*\^?(\d+)|(\d+)\s*steps", re.IGNORECASE)
-NORMS: dict[str, Norm] = {
-    "linf": "linf",
-    "l∞": "linf",
-    "l_inf": "linf",
-    "l-inf": "linf",
-    "inf": "linf",
-    "l2": "l2",
-    "l1": "l1",
-}
 ATTACK = re.compile(
-    r"fgsm|fgm|pgd|bim|apgd|auto|square|fab|deepfool|carlini|c&w|\bcw\b|noise|attack|\baa\b|adversarial",
+    r"fgsm|fgm|pgd|bim|apgd|auto|square|fab|deepfool|carlini|c&w|\bcw\b|noise|attack|\baa\b|adversarial"
+    r"|certif|verif|provabl|\bibp\b|crown|smoothing|worst|union|ensemble|transfer|black.?box",
     re.IGNORECASE,
 )
+MISSING = ("", "-", "–", "—", "n/a", "na", "?")
+"""Cells without an accuracy."""
+NUMBER = re.compile(r"^\s*(\d*\.?\d+(?:e-?\d+)?)\s*%?\s*(?:(?:±|\+/-|\(|\[).*)?$", re.IGNORECASE)
 
 
 @dataclass
@@ -78,8 +73,7 @@ class _Column:
     score: str
     attack: str | None
     eps: float | None
-    steps: int | None
-    norm: Norm | None
+    label: AttackLabel | None = None
 
 
 def read_table(
@@ -97,21 +91,27 @@ def read_table(
     if len(lines) < 2:
         raise DataError(f"{path}: expected a line of column names and a line for each model or attack")
     (header_line, header), body = lines[0], lines[1:]
-    described, scores = _columns(path, header_line, header)
     for line, cells in body:
         if len(cells) != len(header):
             raise DataError(
                 f"{path}:{line}: {len(cells)} cells; the {len(header)} columns are {', '.join(header)}"
             )
+    wordy = [
+        name
+        for name, *cells in zip(header, *(cells for _, cells in body))
+        if not any(NUMBER.match(cell) for cell in cells)
+    ]
+    described, scores, unread = _columns(path, header_line, header, wordy)
     percent = _percent(path, body, scores)
     table = Table([], [f"accuracies are read as {'percent' if percent else 'shares of 1'}"])
+    if unread:
+        table.notes.append(f"not read: the columns {', '.join(map(repr, unread))}")
     defaults = {"eps": eps, "n": n, "norm": norm}
     for line, cells in body:
-        values = {
-            key: cell
-            for position, keys in described.items()
-            for key, cell in _split(path, line, keys, cells[position]).items()
-        }
+        values: dict[str, str] = {}
+        for position, keys in described.items():
+            for key, cell in _split(path, line, keys, cells[position]).items():
+                values[key] = f"{values[key]} {cell}" if key == "model" and key in values else cell
         table.rows += [
             row
             for column in scores
@@ -152,9 +152,15 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}:{reader.line_num}: {error}") from None
 
 
-def _columns(path: Path, line: int, header: Sequence[str]) -> tuple[dict[int, list[str]], list[_Column]]:
+def _columns(
+    path: Path, line: int, header: Sequence[str], wordy: Sequence[str]
+) -> tuple[dict[int, list[str]], list[_Column], list[str]]:
     """The positions of the columns that describe a row, with their keys (a column may hold several
-    values), and the columns of accuracies."""
+    values), the columns of accuracies, and the names of the others.
+
+    `wordy` are the columns without a single number: one of them that is named after an attack holds
+    remarks.
+    """
     described: dict[int, list[str]] = {}
     scores: list[_Column] = []
     unknown: list[str] = []
@@ -167,15 +173,22 @@ def _columns(path: Path, line: int, header: Sequence[str]) -> tuple[dict[int, li
         if all(key is not None and key not in SCORES for key in keys):
             described[position] = [key for key in keys if key]
         elif len(keys) == 1 and keys[0] in SCORES:
-            scores.append(_Column(position, name, keys[0] or "", None, None, None, None))
-        elif _plain(name) in NO_ATTACK[1:] or _plain(name).split()[0:1] in (["clean"], ["natural"]):
-            scores.append(_Column(position, name, "accuracy", CLEAN, 0.0, None, None))
-        elif ATTACK.search(name):
-            radius, steps = EPS.search(name), _steps_in(name)
-            eps = _radius(path, line, radius[1]) if radius else None
-            scores.append(_Column(position, name, "accuracy", _short(name), eps, steps, _norm_in(name)))
+            scores.append(_Column(position, name, keys[0] or "", None, None))
+        elif _plain(name) and _is_clean(name):
+            scores.append(_Column(position, name, "accuracy", CLEAN, 0.0))
+        elif ATTACK.search(name) and name not in wordy:
+            label = read_label(name)
+            eps = _radius(path, line, label.eps) if label.eps else None
+            scores.append(_Column(position, name, "accuracy", label.name, eps, label))
         else:
             unknown.append(name)
+    if any(column.attack == CLEAN for column in scores):  # beside it, "robust accuracy" is under an attack
+        scores = [
+            replace(column, attack="attack")
+            if column.attack is None and re.search("robust|adversarial", column.name, re.IGNORECASE)
+            else column
+            for column in scores
+        ]
     if not scores:
         known = ", ".join(COLUMNS)
         raise DataError(
@@ -186,13 +199,14 @@ def _columns(path: Path, line: int, header: Sequence[str]) -> tuple[dict[int, li
         key
         for keys in described.values()
         for key in keys
-        if sum(key in other for other in described.values()) > 1
+        if key != "model" and sum(key in other for other in described.values()) > 1
     }
     if twice:
         raise DataError(f"{path}:{line}: two columns give the {sorted(twice)[0]}")
-    if unknown and not described:
+    if unknown and not any("model" in keys or "trained" in keys for keys in described.values()):
         described[list(header).index(unknown[0])] = ["model"]
-    return described, scores
+        unknown = unknown[1:]
+    return described, scores, unknown
 
 
 def _row(
@@ -205,7 +219,7 @@ def _row(
     defaults: Mapping[str, object],
 ) -> Row | None:
     """The row of one accuracy; None if its cell is empty."""
-    if cell in ("", "-", "–", "—"):
+    if cell.lower() in MISSING:
         return None
     accuracy, grain = _share(path, line, column, cell, percent)
     radius = _radius(path, line, values["eps"]) if values.get("eps") else None
@@ -219,12 +233,8 @@ def _row(
                 "add a column eps, or give --eps for the whole table"
             )
     count = values.get("n", "").replace(",", "").replace("_", "")
-    norm = (
-        _norm_in(values.get("norm", ""))
-        or column.norm
-        or _norm_in(values.get("attack", ""))
-        or defaults["norm"]
-    )
+    label = column.label or read_label(values.get("attack", ""))
+    norm = norm_in(values.get("norm", "")) or label.norm or defaults["norm"]
     if norm == "linf" and (eps or 0) > 1:
         raise DataError(
             f"{path}:{line}: a radius of {eps:g} in linf: images lie in [0, 1]; is it {eps:g}/255?"
@@ -232,9 +242,11 @@ def _row(
     trained = values.get("trained", "")
     score = "" if column.score == "accuracy" else column.score
     model = values.get("model") or trained
-    steps = _whole(path, line, "steps", values["steps"]) if _given(values, "steps") else column.steps
-    if steps is None:
-        steps = _steps_in(values.get("attack", ""))
+    counts = {
+        key: _whole(path, line, key, values[key].replace(",", "")) if _given(values, key) else named
+        for key, named in (("steps", label.steps), ("restarts", label.restarts), ("queries", label.queries))
+        if attack != CLEAN
+    }
     return Row(
         f"{model} {score}".strip(),
         attack,
@@ -242,12 +254,19 @@ def _row(
         accuracy,
         _whole(path, line, "n", count) if count else _integer(defaults["n"]),
         norm,  # type: ignore[arg-type]
-        None if attack == CLEAN else steps,
-        _radius(path, line, values["step size"]) if _given(values, "step size") and attack != CLEAN else None,
-        CLEAN if _trained_clean(trained) else _short(trained),
-        line,
-        grain,
-        score,
+        step_size=(
+            _radius(path, line, values["step size"])
+            if _given(values, "step size") and attack != CLEAN
+            else None
+        ),
+        trained=CLEAN if _is_clean(trained) else read_label(trained).name,
+        line=line,
+        grain=grain,
+        score=score,
+        named_norm=None if attack == CLEAN else label.norm,
+        written=cell,
+        broken="" if attack == CLEAN else values.get("broken", ""),
+        **counts,
     )
 
 
@@ -262,13 +281,7 @@ def _attack_of(values: Mapping[str, str], column: _Column, radius: float | None)
         clean = all(value in NO_ATTACK for value in described) or (attack == "" and radius == 0)
     else:
         clean = _plain(attack) in NO_ATTACK
-    return CLEAN if clean else _short(attack or "") or "attack"
-
-
-def _steps_in(name: str) -> int | None:
-    """The number of steps in an attack's name, such as 40 in "PGD-40"."""
-    steps = STEPS.search(name)
-    return int(steps[1] or steps[2]) if steps else None
+    return CLEAN if clean else read_label(attack or "").name or "attack"
 
 
 def _given(values: Mapping[str, str], key: str) -> bool:
@@ -295,7 +308,7 @@ def _percent(path: Path, body: Sequence[tuple[int, list[str]]], scores: Sequence
     return any(
         "%" in cell or _value(path, line, column, cell) > 1
         for line, column, cell in cells
-        if cell not in ("", "-", "–", "—")
+        if cell.lower() not in MISSING
     )
 
 
@@ -311,7 +324,7 @@ def _share(path: Path, line: int, column: _Column, cell: str, percent: bool) -> 
 
 
 def _value(path: Path, line: int, column: _Column, cell: str) -> float:
-    number = re.match(r"^\s*(\d*\.?\d+(?:e-?\d+)?)\s*%?\s*(?:(?:±|\+/-|\(|\[).*)?$", cell, re.IGNORECASE)
+    number = NUMBER.match(cell)
     if number is None:
         raise DataError(f"{path}:{line}: {column.name} is {cell!r}; expected an accuracy")
     return float(number[1])
@@ -344,34 +357,16 @@ def _plain(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"[\(\[].*?[\)\]]|%", "", text)).replace("_", " ").strip().lower()
 
 
-def _short(text: str) -> str:
-    """The name of an attack without radius and number of steps, so that it is the same at every
-    radius."""
-    short = re.sub(
-        r"\b(?:l-?_?inf|l∞|l2|l1)\b",
-        "",
-        STEPS.sub(lambda m: re.sub(r"[\s_^-]*\d+.*$", "", m[0]), EPS.sub("", text)),
-        flags=re.I,
-    )
-    return (
-        re.sub(r"[\s,;:@()=-]+$", "", re.sub(r"\s+", " ", re.sub(r"\(\s*\)", "", short))).strip(" -,").lower()
-    )
-
-
-def _trained_clean(text: str) -> bool:
+def _is_clean(text: str) -> bool:
+    """Whether a text such as "clean images" or "standard accuracy" says that there is no attack."""
+    words = _plain(text).split() or [""]
     return bool(text) and (
-        _plain(text) in NO_ATTACK or _plain(text).split()[0] in ("clean", "natural", "standard", "plain")
-    )
-
-
-def _norm_in(text: str) -> Norm | None:
-    return next(
-        (
-            norm
-            for word, norm in NORMS.items()
-            if re.search(rf"(?<![a-z]){re.escape(word)}(?![a-z0-9])", text.lower())
-        ),
-        None,
+        words == [""]
+        or " ".join(words) in NO_ATTACK
+        or (
+            words[0] in ("clean", "natural", "standard", "plain", "benign")
+            and words[-1] not in ("deviation", "error")
+        )
     )
 
 

@@ -25,6 +25,9 @@ LAST, FLAT, LEAST = 10, 0.05, 20
 the best loss may rise by the share `FLAT` of its range over all iterates. It needs at least `LEAST`
 iterates."""
 
+LEAST_FALL = 1e-3
+"""Log-odds that fall by less than this, or this share of them, may have fallen by rounding."""
+
 VerdictModel = Callable[[Tensor], Tensor]
 """Images (n, C, H, W) in float32 → logits (n, K), computed as in an evaluation."""
 
@@ -130,6 +133,7 @@ class AttackBatch:
         left = ~self.is_adversarial[rows]
         self.steps[rows[left]] += watch.seen[left]
         trace.rising, trace.followed = watch.rising(left)
+        trace.backwards, trace.judged = watch.backwards(left, result)
         trace.seconds = time.perf_counter() - began
         returned[rows] = result
         return trace, returned
@@ -148,6 +152,7 @@ class AttackBatch:
         rows = watch.rows
         x, y = self.x[rows], self.y[rows]
         target = None if self.target is None else self.target[rows]
+        watch.targeted = target is not None and attack.asks_for("target")
         with watch.listening(model) if not attack.asks_for("watch") else nullcontext():
             result = attack(
                 model=model,
@@ -217,6 +222,10 @@ class _Watch:
         """Rows, and the loss of each image; empty if the attack reports only the mean loss."""
         self.mean: bool | None = None
         """Whether the attack reports one mean loss for all images; the first iterate decides it."""
+        self.targeted = False
+        """Whether the attack is given a target."""
+        self.odds = torch.full((len(rows),), -torch.inf, dtype=torch.float64, device=rows.device)
+        """(n,) the highest log-odds of the attack's goal after the first iterate."""
 
     def __call__(
         self,
@@ -229,6 +238,9 @@ class _Watch:
         batch, batch_rows, trace = self.batch, self.rows[rows], self.trace
         trace.forwards += len(rows)
         self.seen.scatter_add_(0, rows, torch.ones_like(rows))
+        stepped = self.seen[rows] > 1
+        odds = self._odds(logits[stepped], batch_rows[stepped])
+        self.odds.scatter_reduce_(0, rows[stepped], odds, "amax")
         if grad is not None:
             trace.gradients += len(rows)
             zero = ~grad.flatten(1).any(1) & ~batch.is_adversarial[batch_rows]
@@ -270,6 +282,33 @@ class _Watch:
         first, final = course[0], course[-1]
         late = (final - course[-min(LAST, len(course) // 5) - 1]) / (final - first).clamp_min(1e-12)
         return int(((late > FLAT) & (final > first + 1e-6)).sum()), course.shape[1]
+
+    def backwards(self, left: Tensor, result: Tensor) -> tuple[int, int]:
+        """The number of images that an attack moved in the wrong direction, and the number judged.
+
+        Only images that stayed unbroken (`left`, (n,) bool) are judged: by their iterates after the
+        first, which may be a random start, or by the returned images `result` (n, C, H, W) if the
+        attack did not show two iterates.
+        """
+        batch, rows = self.batch, self.rows[left]
+        if not len(rows):
+            return 0, 0
+        before = self._odds(batched_logits(batch.float32_logits, batch.x[rows]), rows)
+        after = self._odds(batched_logits(batch.float32_logits, result[left]), rows)
+        after = torch.where(self.seen[left] > 1, self.odds[left], after)
+        known = torch.isfinite(before) & torch.isfinite(after)
+        fell = before - after > LEAST_FALL * before.abs().clamp_min(1)
+        return int((fell & known).sum()), int(known.sum())
+
+    def _odds(self, logits: Tensor, batch_rows: Tensor) -> Tensor:
+        """(n,) the log-odds of the target or, without one, minus those of the label. An attack
+        raises them."""
+        target, sign = (self.batch.target, 1) if self.targeted else (self.batch.y, -1)
+        assert target is not None
+        goal = target[batch_rows][:, None]
+        values = logits.detach().double()
+        others = values.scatter(1, goal, -torch.inf).logsumexp(1)
+        return sign * (values.gather(1, goal).squeeze(1) - others)
 
     @contextmanager
     def listening(self, model: nn.Module) -> Iterator[None]:

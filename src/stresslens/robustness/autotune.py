@@ -3,7 +3,6 @@ gradients fastest on a model."""
 
 from __future__ import annotations
 
-import copy
 import time
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -14,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
-from stresslens.core.attack_base import BatchedModel, gradient
+from stresslens.core.attack_base import BatchedModel, gradient, precision_of
+from stresslens.core.copies import fast_copy, use_as_it_is
 from stresslens.core.devices import on_threads
-from stresslens.core.layers import pooled_first
+from stresslens.core.errors import ConfigError
 
 BATCHES = (64, 128, 256, 512)
 PROBE_SECONDS = 0.03
@@ -46,16 +46,22 @@ class AttackCompute:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def model(self, model: nn.Module, precision: str | None = None) -> BatchedModel:
-        """A copy of the model as an attack sees it, in the given precision or by default in
-        `self.precision`."""
+    def model(self, model: nn.Module, x: Tensor, precision: str | None = None) -> BatchedModel:
+        """The model as an attack sees it, in the given precision or by default in `self.precision`:
+        a copy (`tuned`), or where that fails its check, the model itself, with a Notice."""
+        try:
+            return self.tuned(model, x, precision)
+        except ConfigError as error:
+            use_as_it_is(model, error)
+        return BatchedModel(model, batch=self.batch, passes=self.passes)
+
+    def tuned(self, model: nn.Module, x: Tensor, precision: str | None = None) -> BatchedModel:
+        """A copy of the model as an attack sees it. Raises ConfigError if it does not compute the
+        same on images x (`fast_copy`)."""
         memory_format = (
             torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
         )
-        try:
-            tuned = pooled_first(copy.deepcopy(model)).to(memory_format=memory_format)  # type: ignore[call-overload]
-        except Exception:  # the user's own module may hold objects that cannot be copied
-            return BatchedModel(model, batch=self.batch, passes=self.passes)
+        tuned = fast_copy(model, x.to(precision_of(model) or x.dtype), memory_format=memory_format)
         if (precision or self.precision) == "bfloat16":
             tuned = tuned.to(torch.bfloat16)
         return BatchedModel(tuned, batch=self.batch, passes=self.passes, memory_format=memory_format)
@@ -88,21 +94,23 @@ def _fastest(model: nn.Module, x: Tensor, passes: int, threads: int) -> AttackCo
         else ["contiguous"]
     )
     best = AttackCompute("float32", "contiguous", threads, min(128, max(1, len(x))), passes, 0.0)
-    best = _timed(best, model, x)
+    plain = best.model(model, x)
+    best = _timed(best, plain, x)
+    if plain.model is model:  # without a copy there is nothing to choose
+        return best
     counts = [threads] if threads == 1 else [threads, 1]
     for precision in ("float32", "bfloat16"):
         for memory_format in formats:
             for count in counts:
                 candidate = AttackCompute(precision, memory_format, count, best.batch, passes, 0.0)  # type: ignore[arg-type]
                 # a model that cannot compute in this way is attacked in float32
-                with suppress(RuntimeError, TypeError, NotImplementedError):
-                    timed = _timed(candidate, model, x)
+                with suppress(RuntimeError, TypeError, NotImplementedError, ConfigError):
+                    timed = _timed(candidate, candidate.tuned(model, x), x)
                     best = timed if timed.seconds * GAIN < best.seconds else best
     for batch in BATCHES:
         if batch <= len(x) and batch != best.batch:
-            timed = _timed(
-                AttackCompute(best.precision, best.memory_format, best.threads, batch, passes, 0.0), model, x
-            )
+            candidate = AttackCompute(best.precision, best.memory_format, best.threads, batch, passes, 0.0)
+            timed = _timed(candidate, candidate.tuned(model, x), x)
             best = timed if timed.seconds * GAIN < best.seconds else best
     return best
 
@@ -124,12 +132,11 @@ def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
-def _timed(candidate: AttackCompute, model: nn.Module, x: Tensor) -> AttackCompute:
-    """The candidate with its seconds for each image: the fastest of the steps that fit into
-    `PROBE_SECONDS`."""
+def _timed(candidate: AttackCompute, batched: BatchedModel, x: Tensor) -> AttackCompute:
+    """The candidate, whose model is `batched`, with its seconds for each image: the fastest of the
+    steps that fit into `PROBE_SECONDS`."""
     part = x[: candidate.batch]
     with candidate.active():
-        batched = candidate.model(model)
 
         def step() -> None:
             gradient(batched, part, _cross_entropy, labels)

@@ -94,7 +94,7 @@ def measure(
                 model, images, threat, folder, fingerprint, old_fingerprints
             )
             float32_logits = verdict_model(model, passes=compute.passes, seed=threat.seed)
-            search = RadiusSearch(model, float32_logits, threat, compute, surrogate=surrogate)
+            search = RadiusSearch(model, float32_logits, threat, compute, images, surrogate=surrogate)
             with compute.active():
                 chunks = list(_attack_chunks(search, images, index, size, folder, on_progress))
                 arrays = result_arrays(chunks, threat, float32_logits)

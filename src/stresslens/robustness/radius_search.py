@@ -22,6 +22,8 @@ from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.answers import answered, predicted
 from stresslens.core.attack_base import attacked, targets_of
 from stresslens.core.ball import Ball
+from stresslens.core.copies import CHECKED
+from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.evidence import Trace
 from stresslens.core.files import read_arrays, write_arrays
@@ -117,10 +119,12 @@ class RadiusSearch:
         float32_logits: VerdictModel,
         threat: ThreatModel,
         compute: AttackCompute,
+        images: Split,
         *,
         surrogate: nn.Module | None = None,
     ) -> None:
-        """`model` must be frozen (`attacked`) and on its device."""
+        """`model` must be frozen (`attacked`) and on its device. Copies of it are checked on the
+        first of the `images`."""
         self.float32_logits, self.threat, self.compute, self.surrogate = (
             float32_logits,
             threat,
@@ -128,8 +132,11 @@ class RadiusSearch:
             surrogate,
         )
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.float32_model = compute.model(model, "float32")
-        self.fast_model = compute.model(model) if compute.precision == "bfloat16" else self.float32_model
+        sample = images.floats(images.images[:CHECKED]).to(self.device, torch.float32)
+        self.float32_model = compute.model(model, sample, "float32")
+        self.fast_model = (
+            compute.model(model, sample) if compute.precision == "bfloat16" else self.float32_model
+        )
         self._saved_at = 0.0
         self.radii = torch.tensor([eps for eps in threat.radii if eps > 0], dtype=torch.float32)
 

@@ -18,8 +18,8 @@ from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
-from stresslens.core.fingerprint import image_keys
 from stresslens.core.files import read_arrays, write_arrays, write_json
+from stresslens.core.fingerprint import image_keys
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
@@ -144,13 +144,13 @@ class AttackResult:
         )
 
     def table(self, model: str = "model") -> list[Row]:
-        """The accuracies without attack, in the worst case and under each individual attack, for
-        audits."""
+        """The accuracies without attack, under the whole protocol and under each individual attack,
+        for audits."""
         n, norm = self.result.n, self.result.norm
         largest = largest_class(self.curve) / n
         rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm, largest_class=largest)]
         rows += [
-            Row(model, "worst case", level.eps, level.robust.value, n, norm, largest_class=largest)
+            Row(model, "protocol", level.eps, level.robust.value, n, norm, largest_class=largest)
             for level in self.result.curve
         ]
         for attack in self.result.individual_attacks:

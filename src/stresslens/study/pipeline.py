@@ -166,6 +166,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         format=1,
         name=study.name,
         runs=[*names, *(run for run in kept.runs if run not in names)],
+        own_names={**kept.own_names, **study.own_names},
         seeds=sorted({*kept.seeds, *study.seeds}),
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         claims=study.claims,

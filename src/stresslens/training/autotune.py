@@ -17,10 +17,11 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.pool_order import pool_first
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step
 from stresslens.training.best_epoch import selection_rules
-from stresslens.training.setup import build_model
+from stresslens.training.setup import build_model, images_to_check
 from stresslens.training.task import Task, load_data
 
 HEAVY = 2e11
@@ -192,7 +193,8 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
     if origin is not None and not origin.digest:
         origin.load()  # fails before anything is timed if the published weights are not available
     with torch.random.fork_rng(devices=[]):
-        model = layers.pooled_first(build_model(task, data))
+        model = build_model(task, data)
+        pool_first(model)
     fixed_threads = None if train.threads == "auto" else train.threads
     candidates = devices.candidates(model, device, train.precision, fixed_threads, most_threads)
     if train.memory_format != "auto":
@@ -224,5 +226,5 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
             parameter.grad = None
 
     with torch.random.fork_rng(devices=[]):
-        _timings[key] = devices.measure_compute(model, train_step, candidates)
+        _timings[key] = devices.measure_compute(model, train_step, candidates, images_to_check(model, data))
     return _timings[key]

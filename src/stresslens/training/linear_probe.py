@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
@@ -18,6 +19,7 @@ from stresslens.core.inspection import evaluating, feature_layer, features_of
 from stresslens.metrics.classification import log_softmax
 
 BATCH = 256
+CHECKED = 8
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,12 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
     validation images.
     """
     layer, _ = feature_layer(model, data.shape)
-    if not isinstance(layer, nn.Linear) or layer.out_features != len(data.classes) or layer.bias is None:
+    if type(layer) is not nn.Linear or layer.out_features != len(data.classes) or layer.bias is None:
         raise ConfigError(
-            "fine_tune.layers: probe needs a net with a linear layer with bias at its end, "
-            "and this net has none"
+            "fine_tune.layers: probe needs a net with a linear layer with bias at its end "
+            "(torch.nn.Linear, not a class derived from it), and this net has none"
         )
+    _check_head(model, layer, data.train)
     if data.validation is None and len(penalties) > 1:
         raise ConfigError(
             "fine_tune.penalties are chosen on validation images, and there are none; give a single penalty"
@@ -73,7 +76,23 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(scaled))
         layer.bias.copy_(torch.from_numpy(bias - scaled @ mean))
+    _check_head(model, layer, data.train)  # with the new weights, which the features may depend on
     return fits
+
+
+def _check_head(model: nn.Module, layer: nn.Linear, split: Split) -> None:
+    """Raises ConfigError unless the logits of a few images are what the layer gives for their
+    features."""
+    first = next(model.parameters())
+    x = next(split.batches(CHECKED, dtype=first.dtype)).x.to(first.device)
+    with evaluating(model), torch.no_grad():
+        features, logits = features_of(model, x)
+        expected = F.linear(features.to(layer.weight.dtype), layer.weight, layer.bias)
+    if expected.shape != logits.shape or not torch.allclose(expected, logits, rtol=1e-3, atol=1e-3):
+        raise ConfigError(
+            "fine_tune.layers: probe fits the last linear layer, and the logits of this net are not what "
+            "that layer gives for its inputs (a scale, a hook or shared weights change them); use layers: head"
+        )
 
 
 def _features(model: nn.Module, split: Split) -> NDArray[np.float64]:

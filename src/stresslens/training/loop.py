@@ -16,12 +16,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from stresslens.config import registry
 from stresslens.config.schema import FineTune, Train
 from stresslens.config.selection_rules import RULES
+from stresslens.core.copies import copied
 from stresslens.core.data import Batch, Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
-from stresslens.core.layers import pooled_first
+from stresslens.core.inspection import fresh_images
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step, reported
 from stresslens.evaluation import scores
@@ -31,6 +32,7 @@ from stresslens.training.checkpoint import Checkpointer, TrainingParts
 from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
 from stresslens.training.optimization import build_optimizer, build_schedule
+from stresslens.training.setup import laid_out
 from stresslens.training.state import TrainingState
 from stresslens.training.tracking import Tracking
 
@@ -85,7 +87,7 @@ class Training:
         With `until` training pauses after that many of the `train.epochs` for which schedules are
         laid out. Raises ConfigError when a rule needs a split that is missing.
         """
-        self.model, self.compute = compute.place(model), compute
+        self.model, self.compute = laid_out(model, compute, data), compute
         self.data, self.train, self.seed, self.folder, self.show = data, train, seed, folder, show
         self.group, self.tracking, self.until = group, Tracking(), until or train.epochs
         self.state = TrainingState()
@@ -102,7 +104,7 @@ class Training:
             raise ConfigError("the model has no parameters to train")
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
-        self.average = AveragedModel(self.model, multi_avg_fn=_ema(train.ema)) if train.ema else None
+        self.average = _average(self.model, train.ema) if train.ema else None
         self._prepare_batches(base)
         self.checkpointer = Checkpointer(
             folder, self._parts(), seconds=train.checkpoint_seconds, device=compute.device, group=group
@@ -115,13 +117,15 @@ class Training:
 
     def _prepare_batches(self, base: Path) -> None:
         """Sets up the images, augmentations and loss of batches, and what the epochs are judged by."""
-        data, train, compute, model = self.data, self.train, self.compute, pooled_first(self.model)
+        data, train, compute, model = self.data, self.train, self.compute, self.model
         classes = len(data.classes)
         self.loss: Any = registry.resolve("losses", train.loss, base=base)
         self.augment = [augmentation(value, base=base, classes=classes) for value in train.augment]
         objective = objective_for(train, data.train.labels, base=base, classes=classes)
         inputs = net_inputs(model, data.train, objective, compute=compute, augmented=bool(self.augment))
         self.images = data.train if inputs is None else inputs
+        if inputs is not None:  # batches may be views of them, or come again
+            nn.Module.register_forward_pre_hook(model.get_submodule("net"), fresh_images, prepend=True)
         self.batch_loss = BatchLoss(
             model, objective, compute=compute, step=self._step, takes_inputs=inputs is not None
         )
@@ -385,5 +389,8 @@ def _check_batch_norm(model: nn.Module, images: int, batch_size: int) -> None:
         )
 
 
-def _ema(decay: float) -> Any:
-    return get_ema_multi_avg_fn(decay)
+def _average(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of a model's weights."""
+    average = AveragedModel(nn.Identity(), multi_avg_fn=get_ema_multi_avg_fn(decay))
+    average.module = copied(model)
+    return average

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.schema import Input
 from stresslens.config.validation import depends_on
 from stresslens.core import layers
+from stresslens.core.copies import CHECKED, check_copy, copied, departure, responses
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.devices import ComputeConfig
+from stresslens.core.errors import ConfigError, Notice, StresslensError, first_line
+from stresslens.core.inspection import evaluating
+from stresslens.core.pool_order import pool_first, pool_last, pools
 from stresslens.core.pretrained import LoadReport, Preprocessing
 from stresslens.core.types import Finding
 from stresslens.evaluation.finished_run import data_of
@@ -35,7 +40,7 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
     )
     torch.manual_seed(task.seed)
     if task.module is not None:
-        net, name = task.module, type(task.module).__name__
+        net, name = copied(task.module), type(task.module).__name__
     else:
         name = registry.name_and_options("models", task.config.model)[0]
         height, width = size or data.shape[1:]
@@ -44,6 +49,52 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
         )
     model = layers.with_input_layers(net, normalize, size, interpolation)
     layers.check_output(model, data.shape, len(data.classes), name)
+    if task.module is not None:
+        x = images_to_check(model, data)
+        with torch.no_grad():
+            inputs = layers.input_layers(model)(x)
+        check_copy(task.module, net, inputs)
+    return model
+
+
+def images_to_check(model: nn.Module, data: Data) -> Tensor:
+    """(n, C, H, W) the first training images, on which copies of a model are compared with it."""
+    first = next(model.parameters(), torch.empty(0))
+    images = data.train.select(torch.arange(min(CHECKED, len(data.train))))
+    return images.floats(images.images[:]).to(first.device, first.dtype)
+
+
+def laid_out(model: nn.Module, compute: ComputeConfig, data: Data) -> nn.Module:
+    """The model on its device, in its precision and memory format, pooling before ReLU
+    (`pool_first`).
+
+    Both are compared with the plain model on a few training images. Pooling is then left as it is,
+    with a Notice. Raises ConfigError if the memory format makes the difference.
+    """
+    model = replace(compute, memory_format="contiguous").place(model)
+    x = images_to_check(model, data)
+    if pools(model):
+        expected = responses(model, x)
+        changed = pool_first(model)
+        if what := departure(expected, responses(model, x)):
+            pool_last(changed)
+            warnings.warn(f"max pooling stays behind ReLU, because {what} before it", Notice, stacklevel=2)
+    if compute.memory_format == "contiguous":
+        return model
+    with evaluating(model):
+        expected = responses(model, x)
+    model, x = compute.place(model), x.contiguous(memory_format=torch.channels_last)
+    try:
+        responses(model, x)  # in training mode, rounding may be large
+        with evaluating(model):
+            what = departure(expected, responses(model, x))
+    except RuntimeError as error:
+        what = first_line(error)
+    if what:
+        raise ConfigError(
+            f"train.memory_format: channels_last: the net computes something else in this memory format "
+            f"({what}); use contiguous, or .flatten(1) or .reshape instead of .view in the net"
+        )
     return model
 
 

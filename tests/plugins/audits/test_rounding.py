@@ -109,7 +109,7 @@ def test_no_audit_of_a_model_takes_low_precision_for_a_fault(x: Tensor, precisio
     assert {given[name].status for name in names} == {"no sign"}
 
 
-@pytest.mark.parametrize("precision", (*LOWER, torch.float64))
+@pytest.mark.parametrize("precision", [*LOWER, torch.float64])
 @pytest.mark.parametrize(
     ("kind", "audit_"),
     [

@@ -224,7 +224,7 @@ def test_guided_gradients_pass_no_relu_backwards_where_they_are_negative() -> No
         :, None, None
     ]  # class 0: the second map's gradient is negative and does not pass
     assert torch.allclose(found.values, plain.values * guided, atol=1e-6)
-    with pytest.raises(ConfigError, match="guided needs ReLU layers"):
+    with pytest.raises(ConfigError, match="guided needs a ReLU"):
         gradcam(Two(), x.expand(-1, 2, -1, -1), y, guided=True)
 
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.core.copies import quick
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating
-from stresslens.core.layers import quick
 from stresslens.plugins.models._zero_shot import _check_that_all_is_read, open_clip
 
 NAMES = ("cat", "red dog", "ship", "aeroplane")
@@ -199,7 +199,7 @@ def test_quicker_ways_give_the_same(layout: dict[str, Any]) -> None:
     net = net_of((3, 32, 32), layout=layout).eval()
     x = images(shape=(3, 32, 32))
     with torch.no_grad():
-        assert torch.allclose(quick(net)(x), net(x), atol=1e-5)
+        assert torch.allclose(quick(net, x)(x), net(x), atol=1e-5)
 
 
 # --- batch norm ---------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -31,6 +31,8 @@ from stresslens.plugins.attacks._losses import (
 
 Choice = Literal["auto", "ce", "dlr", "dlr_targeted", "margin_targeted"]
 
+LARGER = ((3, 0.3), (2, 0.3))
+"""In l1 a run begins in larger balls: how many times the radius, and the share of the steps there."""
 MOMENTUM = 0.25
 """The weight of the last move in the next move (1 − α in the paper)."""
 
@@ -55,8 +57,10 @@ def apgd(
     """Auto-PGD: gradient steps with momentum and an adaptive step size (Croce & Hein 2020,
     algorithm 1).
 
-    In l1 it takes sparse steps, always at the full radius (Croce & Hein 2021, "Mind the box",
-    algorithm 1).
+    In l1 it takes sparse steps with an adaptive number of entries (Croce & Hein 2021, "Mind the
+    box", algorithm 1), among those that the box lets move. A run without a `start` spends three
+    tenths of its steps in a ball of three radii, three in one of two radii, and the rest in the
+    ball (section 3.4 there).
 
     `loss` is one of: `ce`, the log-odds, with the directions of cross-entropy but without its
     vanishing gradient; `dlr`; `dlr_targeted` and `margin_targeted`, which attack each image towards
@@ -90,21 +94,19 @@ def apgd(
             else around.sample(origin, draws.fork(restart).select(alive))
             for restart, _ in some
         ]
-        rows = alive.repeat(len(some))
-        survives = _ascend(
-            model,
-            torch.cat(begins),
-            x,
-            y,
-            torch.cat([aim[alive] for _, aim in some]),
-            rows,
-            ball,
-            watch,
-            best,
-            value_of,
-            steps,
-            rho,
-        )
+        survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        z, rows = torch.cat(begins), alive.repeat(len(some))
+        aim = torch.cat([aim[alive] for _, aim in some])
+        for larger, count in _stages(steps) if ball.norm == "l1" and start is None else ((1, steps),):
+            goes_on = survives[rows]
+            if not goes_on.any():
+                break
+            z, rows, aim = z[goes_on], rows[goes_on], aim[goes_on]
+            stage = replace(ball, eps=larger * ball.eps)
+            z = stage.select(rows).project(z, x[rows])
+            kept = best if larger == 1 else None
+            state = _ascend(model, z, x, y, aim, rows, stage, watch, kept, survives, value_of, count, rho)
+            z, rows, aim = state.peak, state.rows, state.aim
         alive = alive[survives[alive]]
     return best.x_adv
 
@@ -115,6 +117,12 @@ def cost(*, loss: Choice, steps: int, restarts: int) -> float:
 
 def may_be_flat(*, loss: Choice) -> bool:
     return loss in ("dlr", "dlr_targeted", "margin_targeted")
+
+
+def _stages(steps: int) -> list[tuple[int, int]]:
+    """How many times the radius, and how many steps there, one stage after the other."""
+    larger = [(factor, round(share * steps)) for factor, share in LARGER]
+    return [*((f, n) for f, n in larger if n), (1, steps - sum(n for _, n in larger))]
 
 
 def _plan(
@@ -203,25 +211,34 @@ def _ascend(
     rows: Tensor,
     ball: Ball,
     watch: Watch,
-    best: Best,
+    best: Best | None,
+    survives: Tensor,
     value_of: LossAt,
     steps: int,
     rho: float,
-) -> Tensor:
+) -> _State:
     """One run from z; `rows` may contain an image several times.
 
-    Returns (N,) True for the images that are to be attacked further.
+    Without `best`, the ball is larger than that of the attack, and the run only finds a start.
+    Returns the last state, and notes in `survives` (N,) the images that are not to be attacked
+    further.
     """
-    survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
     around = ball.select(rows)
+
+    def show(z: Tensor, logits: Tensor, value: Tensor | None = None, grad: Tensor | None = None) -> Tensor:
+        if best is not None:
+            best.update(state.rows, z, logits)
+        keep = watch(state.rows, z, logits, None if best is None else value, grad)
+        survives[state.rows[~keep]] = False
+        return keep
+
     logits, value, grad = gradient(model, z, value_of, y[rows], aim)
-    keep = watch(rows, z, logits, value, grad)
-    best.update(rows, z, logits)
     sparse = ball.norm == "l1"
-    dimensions = x[0].numel()
     none = torch.zeros_like(rows)
     full = around.radius(z) * (1 if sparse else 2)
-    first = torch.full_like(rows, max(1, dimensions // 5))
+    differs = (z - x[rows]).flatten(1).count_nonzero(1)
+    # a random start differs everywhere
+    first = torch.where(differs < x[0].numel(), (differs / 1.5).long(), x[0].numel() // 5).clamp_min(1)
     state = _State(
         rows,
         x[rows],
@@ -239,31 +256,28 @@ def _ascend(
         value,
         none > 0,
         first,
-        none + dimensions,
+        differs,
     )
+    keep = show(z, logits, value, grad)
     interval, since = max(1, round((0.04 if sparse else 0.22) * steps)), 0
     for step in range(1, steps + 1):
-        survives[state.rows[~keep]] = False
         remaining = narrowed(keep & survives[state.rows])
         if remaining is not None:
             state, around = state.select(remaining), around.select(remaining)
         if not len(state.rows):
             break
-        if step == steps:
+        if step == steps and best is not None:
             z = around.farthest(state.peak_grad, state.origin)
-        elif sparse:
-            z = _sparse_step(state, around)
+            show(z, batched_mean_logits(model, z))
+            break
+        if sparse:
+            z = around.project(
+                around.steepest_step(state.grad, state.z, state.length, state.entries[:, None]), state.origin
+            )
         else:
             z = around.farthest(state.grad, state.origin) if step == 1 else _with_momentum(state, around)
-        if step == steps:
-            logits = batched_mean_logits(model, z)
-            keep = watch(state.rows, z, logits)
-            best.update(state.rows, z, logits)
-            survives[state.rows[~keep]] = False
-            break
         logits, value, grad = gradient(model, z, value_of, state.y, state.aim)
-        keep = watch(state.rows, z, logits, value, grad)
-        best.update(state.rows, z, logits)
+        keep = show(z, logits, value, grad)
         state.update(z, value, grad)
         since += 1
         if since == interval:
@@ -273,7 +287,7 @@ def _ascend(
                 _check_progress(state, rho * interval)
                 interval = max(interval - max(1, round(0.03 * steps)), max(1, round(0.06 * steps)))
             since = 0
-    return survives
+    return state
 
 
 def _with_momentum(state: _State, around: Ball) -> Tensor:
@@ -294,15 +308,6 @@ def _check_progress(state: _State, enough: float) -> None:
     state.length = torch.where(shorten.reshape(-1, 1, 1, 1), state.length / 2, state.length)
     state.back_to_peak(shorten)
     state.shortened, state.checked_height, state.risen = shorten, state.height, torch.zeros_like(state.risen)
-
-
-def _sparse_step(state: _State, around: Ball) -> Tensor:
-    """A step of l1 size `length`, divided among the largest entries of the gradient."""
-    size = state.grad.flatten(1).abs()
-    least = size.sort(1, descending=True).values.gather(1, state.entries[:, None] - 1)
-    moved = (state.grad.flatten(1).sign() * (size >= least)).reshape(state.z.shape)
-    count = moved.abs().flatten(1).sum(1).clamp_min(1).reshape(-1, 1, 1, 1)
-    return around.project(state.z + state.length * moved / count, state.origin)
 
 
 def _check_sparsity(state: _State, around: Ball) -> None:

@@ -8,9 +8,14 @@ from typing import Literal
 
 from stresslens.core.evidence import CLEAN
 
-Kind = Literal["clean", "random", "black box", "single step", "iterative", "smallest", "other"]
+Kind = Literal["clean", "certified", "random", "black box", "single step", "iterative", "smallest", "other"]
 
 _WORDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+    (
+        "certified",
+        ("certified", "certificate", "certification", "verified", "provable", "provably", "smoothing"),
+    ),
+    ("certified", ("lower bound", "interval bound", "ibp", "crown", "deep poly", "milp", "lipschitz")),
     ("black box", ("transfer", "transferred", "transfers")),
     ("iterative", ("auto attack", "aa")),
     ("smallest", ("fast adaptive boundary",)),
@@ -39,13 +44,31 @@ def attack_kind(attack: str) -> Kind:
     """The kind of an attack, from whole words of its name; "other" if none is known."""
     if attack == CLEAN:
         return "clean"
+    if attack.lower() in ("auto", "standard"):
+        return "iterative"
+    return next((kind for kind, phrases in _WORDS if _words(attack, phrases)), "other")
+
+
+def is_part(part: str, whole: str) -> bool:
+    """Whether `whole` is the worst case over several attacks, and `part` is one of them by its name.
+
+    AutoAttack consists of APGD, FAB and Square. A "worst case" has every attack as its part.
+    """
+    if part == whole or attack_kind(part) in ("clean", "certified"):
+        return False
+    if _words(whole, ("worst", "worst case", "union", "ensemble", "all attacks", "combined")):
+        return True
+    return is_autoattack(whole) and _words(part, ("apgd", "auto pgd", "apgdt", "apgdce", "fab", "square"))
+
+
+def is_autoattack(attack: str) -> bool:
+    return _words(attack, ("auto attack", "aa")) or attack.lower() == "auto"
+
+
+def _words(attack: str, phrases: tuple[str, ...]) -> bool:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", attack)  # FastGradientMethod, LinfPGD
     name = " ".join(re.findall(r"[a-z]+", spaced.lower()))
-    if name in ("auto", "standard"):
-        return "iterative"
-    return next(
-        (kind for kind, phrases in _WORDS if any(_contains(name, phrase) for phrase in phrases)), "other"
-    )
+    return any(_contains(name, phrase) for phrase in phrases)
 
 
 def _contains(name: str, phrase: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -32,6 +34,54 @@ def serious(difference: float, *rows: Row) -> bool:
     if len(known) < len(rows):
         return difference >= UNKNOWN
     return difference * min(known) > MANY_IMAGES - 0.5 and difference >= MANY_POINTS
+
+
+def impossible(excess: float, *rows: Row) -> bool:
+    """Whether an accuracy exceeds one that it cannot exceed on the same images, by more than
+    rounding.
+
+    Rows of equal n are taken to have the same images. If n differs, so do the images, and the excess
+    must also be beyond chance: 2.6 standard errors of the difference.
+    """
+    rounding = sum(row.grain for row in rows) / 2 + 1e-9
+    if same_images(*rows):
+        return excess > rounding
+    errors = [row.accuracy * (1 - row.accuracy) / row.n for row in rows if row.n]
+    return excess > rounding + 2.6 * math.sqrt(sum(errors))
+
+
+def same_images(*rows: Row) -> bool:
+    """Whether the rows may be of the same images: no two give different numbers of images."""
+    return len({row.n for row in rows if row.n}) < 2
+
+
+def assumed(rows: Sequence[Row]) -> str:
+    """What a comparison of these rows assumes of their images, in words."""
+    sizes = {row.n for row in rows}
+    if len(sizes) == 1 and None not in sizes:
+        return f"on the same {sizes.pop():,} images"
+    return "if the images are the same" if same_images(*rows) else "beyond what other images explain"
+
+
+def comparable(a: Row, b: Row) -> bool:
+    """Whether two rows are of the same model, kind of accuracy and norm, as far as they say it."""
+    return (a.model, a.score) == (b.model, b.score) and not (a.norm and b.norm and a.norm != b.norm)
+
+
+def same_eps(a: Row, b: Row) -> bool:
+    return math.isclose(a.eps, b.eps, rel_tol=1e-3)
+
+
+def shares_of(row: Row) -> float:
+    """The number that the table writes for an accuracy, without sign, spread and interval."""
+    found = re.match(r"\s*(\d*\.?\d+)", row.written)
+    return float(found[1]) if found else math.nan
+
+
+def is_share(value: float, grain: float, n: int) -> bool:
+    """Whether a share with this unit of its last digit is k/n for a whole k, rounded or cut off."""
+    k = round(value * n)
+    return any(-grain / 2 - 1e-9 <= j / n - value <= max(grain / 2, grain * 0.999) + 1e-9 for j in (k, k + 1))
 
 
 def clean_of(table: Sequence[Row], model: str) -> Row | None:

@@ -64,7 +64,8 @@ def barely_moves(table: Sequence[Row]) -> Finding:
         checked,
         "The attack hardly works, so its figures say nothing about the model. Let steps times step size be "
         "at least twice the radius (the step a share of the radius), attack the true label rather than a "
-        "distant target, and run PGD from random starts or APGD; at linf 0.5 accuracy must be at chance.",
+        "distant target, check the sign of its steps (toward a target the loss of the target falls), and run "
+        "PGD from random starts or APGD; at linf 0.5 accuracy must be at chance.",
         serious=bool(grey) or any(near.largest_class is None for _, near, _ in stalled),
         items=[f"{row_text(clean)}; {row_text(near)}; {row_text(far)}" for clean, near, far in stalled]
         + [row_text(row) for row, _ in grey],

@@ -49,8 +49,8 @@ def evaluation_mode(
             f"in which the logits of {moved} of {len(x)} images differ ({other} get another class); "
             "stresslens put them in evaluation mode while it attacked, and back afterwards",
             len(x),
-            "Call model.eval() before evaluating and before attacking, and again after anything that may have "
-            "called train(). Figures measured elsewhere in training mode are of another function.",
+            "Call model.eval() before evaluating and before attacking, and again after anything that may "
+            "have called train(). Figures measured elsewhere in training mode are of another function.",
         )
     how = (
         f"with {training} of {len(modes)} parts in training mode, which makes no difference"

@@ -40,8 +40,8 @@ def neighbours(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Po
         if left <= most / SMALLER:
             return no_sign(
                 AUDIT,
-                f"alone and in a batch the logits of {len(x)} images differ by up to {most:.2g} of their range, "
-                f"and by {left:.2g} in float64: rounding",
+                f"alone and in a batch the logits of {len(x)} images differ by up to {most:.2g} of their "
+                f"range, and by {left:.2g} in float64: rounding",
                 len(x),
             )
     return sign(

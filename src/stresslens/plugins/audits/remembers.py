@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
 
 from stresslens.core.attack_base import apart, attacked
+from stresslens.core.copies import copied
 from stresslens.core.draws import Draws
 from stresslens.core.types import Finding, Positive
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
@@ -28,7 +27,7 @@ def remembers(
     draws = Draws(1, torch.arange(len(x), device=x.device))
     near = (x + size * (2.0 * draws.integers(2, *x.shape[1:]) - 1).to(x.dtype)).clamp(0, 1)
     try:
-        fresh, used = deepcopy(model), deepcopy(model)
+        fresh, used = copied(model), copied(model)
     except Exception as error:  # a user's module may hold anything
         return not_checked(AUDIT, f"the model cannot be copied ({type(error).__name__})")
     with attacked(fresh), attacked(used):

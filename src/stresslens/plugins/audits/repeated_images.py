@@ -19,7 +19,8 @@ def repeated_images(curve: Curve) -> Finding:
         return no_sign(AUDIT, f"{distinct:,} of {n:,} images are distinct", n)
     return sign(
         AUDIT,
-        f"{curve.repeated:,} of {n:,} images repeat others, pixel by pixel; the {distinct:,} distinct ones count",
+        f"{curve.repeated:,} of {n:,} images repeat others, pixel by pixel; "
+        f"the {distinct:,} distinct ones count",
         n,
         "Remove the duplicates (stresslens data check names them), and look at how the split was made: "
         "resampling, or a set that was joined to itself.",

@@ -36,8 +36,8 @@ def untouched_images(curve: Curve, trace: Sequence[Trace]) -> Finding:
     where = standing_out(worst.untouched_in)
     return sign(
         AUDIT,
-        f"{worst.attack} at radius {worst.eps:g}: {worst.untouched:,} of {worst.n - worst.broke:,} images that "
-        "it did not break came back as they were given"
+        f"{worst.attack} at radius {worst.eps:g}: {worst.untouched:,} of {worst.n - worst.broke:,} images "
+        "that it did not break came back as they were given"
         + (f"; they stand out in {', '.join(where)}" if where else ""),
         n,
         "Check that the attack loops over all of its batch: no break, no dropped last batch, no filter, no "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.answers import NO_ANSWER, NOT_FINITE, predicted
+from stresslens.core.attack_base import apart
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.types import Count, Positive, Share
@@ -16,6 +17,9 @@ from stresslens.core.types import Count, Positive, Share
 BLOCK = 256
 """Noisy copies that pass through the model together. It is constant, so that an image's noise does
 not depend on other images."""
+TRIED, DIFFERENT = 8, 0.01
+"""Two passes over this many noisy copies must give logits that differ by less than this share of
+their range; rounding is much less."""
 
 
 def smoothing(
@@ -36,19 +40,22 @@ def smoothing(
     model predicts most often under Gaussian noise with standard deviation `sigma`, without clamping
     to the box. `n0` noisy copies choose the class, and `n` others give a lower bound of its
     probability (Clopper & Pearson), which is wrong with probability at most `alpha` for each image.
-    The certificate is for the smoothed model, not for the model itself. With `n` copies no radius
-    beyond `largest_radius` can be certified, whatever the model. x (N, C, H, W), y (N,) →
+    The certificate is for the smoothed model, not for the model itself. x (N, C, H, W), y (N,) →
     (N,): NaN where it abstains, -inf where the prediction is not y. A noisy copy without an answer
-    counts for no class; a Notice tells it. The objective `noisy` trains models for it.
+    counts for no class; a Notice tells it. With `n` copies no radius beyond `largest_radius` can be
+    certified, whatever the model. The objective `noisy` trains models for it. The bound holds for
+    votes that are independent of each other: raises ConfigError for a model that is random, or whose
+    logits of an image depend on the other images of the batch.
     """
+    _check_votes_are_independent(model, x, sigma, draws.seed)
     radii = torch.full((len(x),), torch.nan, dtype=torch.float64)
     for k, index in enumerate(draws.index.tolist()):
-        predicted = int(_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0)).argmax())
-        votes = int(_votes(model, x[k], n, sigma, mix(draws.seed, index, 1))[predicted])
+        chosen = int(_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0)).argmax())
+        votes = int(_votes(model, x[k], n, sigma, mix(draws.seed, index, 1))[chosen])
         probability = lower_bound(votes, n, alpha)
         if probability > 0.5:
             radii[k] = sigma * torch.special.ndtri(torch.tensor(probability, dtype=torch.float64))
-            if predicted != int(y[k]):
+            if chosen != int(y[k]):
                 radii[k] = -torch.inf
     return radii
 
@@ -66,6 +73,23 @@ def largest_radius(*, sigma: float, n: int, alpha: float) -> float:
             f"agree; set n to {least} or more"
         )
     return sigma * float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64)))
+
+
+def _check_votes_are_independent(model: nn.Module, x: Tensor, sigma: float, seed: int) -> None:
+    copies = next(_noisy(x[0], TRIED, sigma, seed))
+    with torch.no_grad():
+        together, again = model(copies.clone()), model(copies.clone())
+        alone = torch.cat([model(one.clone()) for one in copies.split(1)])
+    if bool((apart(together, again) > DIFFERENT).any()):
+        raise ConfigError(
+            "smoothing: the model is random, or remembers what it has seen: it gives other logits for the "
+            "same images; put it into evaluation mode"
+        )
+    if bool((apart(together, alone) > DIFFERENT).any()):
+        raise ConfigError(
+            "smoothing: an image's logits depend on the other images of the batch, as with batch norm that "
+            "uses the batch's statistics; the bound needs votes that are independent of each other"
+        )
 
 
 def lower_bound(votes: int, n: int, alpha: float) -> float:

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
+from stresslens.core.attack_base import apart
 from stresslens.core.errors import ConfigError
-from stresslens.core.inspection import grid, layer_to_explain, tapped
+from stresslens.core.gradient_graph import is_mask, is_opaque, is_relu, nodes
+from stresslens.core.inspection import layer_to_explain, spatial, tapped, uncompiled
 from stresslens.core.maps import Maps
-from stresslens.plugins.explainers._passes import pieces, score, slopes
+from stresslens.plugins.explainers._passes import pieces, score
+
+ROUNDING = 1e-3
+"""Largest difference of logits, as a share of their range, between a pass that is watched and one
+that is not."""
 
 
 def gradcam(
@@ -24,69 +31,84 @@ def gradcam(
 ) -> Maps:
     """Grad-CAM and LayerCAM: where a layer's activations support the class.
 
-    The layer is by default the last convolution, or the last tokens that the logits depend on.
+    The layer is by default the last convolution, or the last tokens that the logits depend on; of a
+    layer that is called several times, its last call. The images do not decide it.
     `gradcam` weights the layer's channels by the mean gradient of the class's logit, adds them up
     and sets negative values to 0 (Selvaraju et al. 2017). `layercam` weights every position by its
     own positive gradient (Jiang et al. 2021). The map is enlarged to the image. `guided` multiplies
-    it with the guided gradient at the pixels, for which every ReLU sets negative gradients to 0
-    (Springenberg et al. 2015). Such maps show edges whatever the model has learned (Adebayo et al.
-    2018), so read their randomisation check. Raises ConfigError with the valid names for a layer
-    that is not laid out like the image.
+    it with the guided gradient at the pixels, for which every ReLU that is computed, as a module or
+    as a function, sets negative gradients to 0 (Springenberg et al. 2015). Such maps show edges
+    whatever the model has learned (Adebayo et al. 2018), so read their randomisation check. Raises
+    ConfigError with the valid names for a layer that is not laid out like the image, and for
+    `guided` where the model computes no ReLU, or steps that may hide one.
     """
     name = layer_to_explain(model, x, layer)
-    module = dict(model.named_modules(remove_duplicate=False))[name]
+    layout = spatial(model, x)[name]
     maps = []
     for part, classes in pieces(x, y):
         with torch.enable_grad(), tapped(model, [name]) as outputs:
-            top = score(model(part.detach().requires_grad_()), classes, "logit").sum()
-            (grad,) = torch.autograd.grad(top, outputs[name])
-        grids = [grid(values, module, part) for values in (outputs[name].detach(), grad)]
-        activation, slope = (values for values in grids if values is not None)
+            logits = model(part.detach().requires_grad_())
+            output = outputs[name]
+            grad = _gradient(score(logits, classes, "logit").sum(), output)
+        _check_unchanged(model, part, logits.detach(), name)
+        activation, slope = layout.grid(output.detach()), layout.grid(grad)
         weights = slope.mean((2, 3), keepdim=True) if kind == "gradcam" else slope.relu()
         small = (weights * activation).sum(1, keepdim=True).relu()
         maps.append(F.interpolate(small.float(), x.shape[2:], mode="bilinear", align_corners=False)[:, 0])
     values = torch.cat(maps)
     if guided:
-        values = values * slopes(_guided(model), x, y, "logit").abs().amax(1)
+        values = values * torch.cat([_guided(model, *part).abs().amax(1) for part in pieces(x, y)])
     empty = int((values.flatten(1).amax(1) <= 0).sum())
     notes = (f"{empty} of {len(x)} maps are empty: nothing in the layer supports the class",) if empty else ()
     return Maps(values.float().cpu(), False, f"evidence in {name}", notes)
 
 
-class _Guided(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x)
-        return x.relu()
-
-    @staticmethod
-    def backward(ctx, slope: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        (x,) = ctx.saved_tensors
-        passed: Tensor = slope.relu() * (x > 0)
-        return passed
+def _gradient(total: Tensor, values: Tensor) -> Tensor:
+    """Zero where the score does not depend on the values. Raises ConfigError for a model without
+    gradients."""
+    if not total.requires_grad:
+        raise ConfigError("the model passes no gradient back to its input; occlusion needs none")
+    slope = torch.autograd.grad(total, values, allow_unused=True)[0] if values.requires_grad else None
+    return torch.zeros_like(values) if slope is None else slope
 
 
-class _GuidedReLU(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = _Guided.apply(x)  # type: ignore[no-untyped-call]
-        return result
+def _check_unchanged(model: nn.Module, x: Tensor, logits: Tensor, name: str) -> None:
+    """Raises ConfigError if the model answers otherwise while the layer is watched."""
+    with torch.no_grad():
+        plain = model(x)
+        if float(apart(plain, logits).max()) > ROUNDING and float(apart(plain, model(x)).max()) <= ROUNDING:
+            raise ConfigError(
+                f"gradcam: the model answers otherwise while {name} is watched, because it changes the "
+                "layer's output in place under another name; name another layer"
+            )
 
 
-def _guided(model: nn.Module) -> nn.Module:
-    """The model with guided ReLU layers; everything else is shared.
+def _guided(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """(n, C, H, W) the gradient of the class's logit, where every ReLU sets negative gradients to 0.
 
-    Raises ConfigError if it has no ReLU layer.
+    The ReLUs are found in the graph of the forward pass, which is the model's own. Raises
+    ConfigError if there is none, or a step that may hide one.
     """
-    if not any(isinstance(module, nn.ReLU) for module in model.modules()):
-        raise ConfigError("gradcam: guided needs ReLU layers, and the model has none; leave it out")
-    return _with_guided(model)
+    point = x.detach().requires_grad_()
+    with torch.enable_grad(), uncompiled():
+        total = score(model(point), y, "logit").sum()
+        steps = list(nodes(total))
+        for found, what in _HIDING:
+            if names := sorted({node.name() for node in steps if found(node)}):
+                raise ConfigError(f"gradcam: guided cannot tell the ReLUs of this model: {what} ({names[0]})")
+        relus = [node for node in steps if is_relu(node)]
+        if not relus:
+            raise ConfigError("gradcam: guided needs a ReLU, and the model computes none; leave it out")
+        for node in relus:
+            node.register_prehook(_positive)
+        return _gradient(total, point).nan_to_num(0, 0, 0)
 
 
-def _with_guided(module: nn.Module) -> nn.Module:
-    if isinstance(module, nn.ReLU):
-        return _GuidedReLU()
-    changed = copy.copy(module)
-    changed._modules = {
-        name: None if part is None else _with_guided(part) for name, part in module._modules.items()
-    }
-    return changed
+_HIDING: tuple[tuple[Callable[[Node], bool], str], ...] = (
+    (is_opaque, "a part is computed as one step, such as a custom autograd function or a checkpoint"),
+    (is_mask, "a step chooses numbers by a mask; if it is a ReLU, write it as relu"),
+)
+
+
+def _positive(slopes: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(None if slope is None else slope.relu() for slope in slopes)

@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from stresslens.core.copies import quick
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.layers import quick
 from stresslens.core.maps import Maps, spans
 from stresslens.core.types import Count
 from stresslens.plugins.explainers._baselines import baseline
@@ -48,7 +48,7 @@ def occlusion(
     rows_in = spans(windows[:, 0], high, height)  # (P, H)
     columns_in = spans(windows[:, 1], wide, width)  # (P, W)
     filler = baseline(x, fill, train, "occlusion")
-    model = quick(model)
+    model = quick(model, x)
 
     def covered(positions: Tensor) -> Tensor:
         image, window = positions // len(windows), positions % len(windows)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.errors import ConfigError
+from stresslens.core.inspection import is_plain
 
 
 def by_hand(
@@ -58,14 +59,33 @@ def by_hand(
 @lru_cache(maxsize=1)
 def _affine(net: nn.Module) -> list[tuple[Tensor, Tensor]]:
     """Weight and bias of each linear layer; looked up once for each net."""
-    layers = [layer for layer in net.children() if not isinstance(layer, nn.Flatten)]
+    layers = [layer for layer in net.children() if type(layer) is not nn.Flatten]
     kinds = [type(layer) for layer in layers]
     alternating = len(kinds) % 2 == 1 and kinds == [(nn.Linear, nn.ReLU)[k % 2] for k in range(len(kinds))]
-    if type(net) is not nn.Sequential or not alternating or any(layer.bias is None for layer in layers[::2]):
+    plain = type(net) is nn.Sequential and all(is_plain(module) for module in net.modules())
+    if not plain or not alternating or any(layer.bias is None for layer in layers[::2]):
         raise ConfigError(
-            "objective by_hand differentiates linear models and MLPs only; use `objective: supervised`"
+            "objective by_hand differentiates linear models and MLPs only, of plain layers without hooks; "
+            "use `objective: supervised`"
         )
-    return [(layer.weight, layer.bias) for layer in layers[::2]]  # type: ignore[misc]
+    affine: list[tuple[Tensor, Tensor]] = [(layer.weight, layer.bias) for layer in layers[::2]]  # type: ignore[misc]
+    _check_logits(net, affine)
+    return affine
+
+
+def _check_logits(net: nn.Module, layers: list[tuple[Tensor, Tensor]]) -> None:
+    """Raises ConfigError if the net gives other logits than these layers with ReLU in between."""
+    (first, _), (last_weight, last_bias) = layers[0], layers[-1]
+    with torch.no_grad():
+        inputs = torch.arange(4 * first.shape[1], device=first.device).cos().view(4, -1).to(first.dtype)
+        a = inputs
+        for weight, bias in layers[:-1]:
+            a = torch.addmm(bias, a, weight.t()).relu()
+        logits, found = torch.addmm(last_bias, a, last_weight.t()), net(inputs)
+    if found.shape != logits.shape or not torch.allclose(found, logits, rtol=1e-3, atol=1e-4):
+        raise ConfigError(
+            "objective by_hand: the net gives other logits than its layers; use `objective: supervised`"
+        )
 
 
 def _add(parameter: Tensor, gradient: Tensor) -> None:

@@ -41,7 +41,7 @@ def free(
 
     def ascend(grad: Tensor) -> None:
         current = x_adv.detach()
-        moved = ball.project(current + ball.radius(x) * ball.steepest(grad.nan_to_num(0, 0, 0)), x) - x
+        moved = ball.project(ball.gradient_step(grad.nan_to_num(0, 0, 0), current, ball.radius(x)), x) - x
         step.carried["perturbation"] = torch.cat([moved, carried[len(x) :]])
 
     x_adv.register_hook(ascend)

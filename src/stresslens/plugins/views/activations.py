@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.inspection import grid, layer_to_explain, spatial, tapped
+from stresslens.core.inspection import layer_to_explain, spatial, tapped
 from stresslens.core.panels import Grid, Panel, Picture, image_pixels, number_pixels
 from stresslens.core.types import Count
 
@@ -23,7 +23,8 @@ def activations(
     """Activations of layers: a row for each image, with a picture of each of the first channels.
 
     All pictures of a layer have the same colour scale. By default all convolutions are shown, or
-    the tokens after every block of a transformer. Raises ConfigError with the valid names.
+    the tokens after every block of a transformer; of a layer that is called several times, its last
+    call. Raises ConfigError with the valid names.
     """
     x, y = x[:images], y[:images]
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -44,8 +45,7 @@ def activations(
     pictures = image_pixels(x)
     parts = []
     for name in names:
-        maps = grid(outputs[name], modules[name], x)
-        assert maps is not None
+        maps = available[name].grid(outputs[name])
         values = maps[:, :channels].float().cpu().numpy()
         pixels, scale = number_pixels(values)
         rows = [[Picture(pictures[k], classes[int(y[k])]), *map(Picture, pixels[k])] for k in range(len(x))]
