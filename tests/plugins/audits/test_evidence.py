@@ -50,6 +50,7 @@ def of_curve(some: Curve, *severities: str) -> set[str]:
         ("dropped images", curve({0: 50, 0.1: 10, INF: 940}, asked=1001)),
         ("perfect when clean", curve({0.1: 100, INF: 900})),
         ("one attack", curve({0: 50, 0.1: 10, INF: 940}, attacks=("fgsm",))),
+        ("repeated images", curve({0: 50, 0.1: 10, INF: 940}, repeated=2)),
     ],
 )
 def test_each_sign_of_a_curve(expected: str, some: Curve) -> None:
@@ -279,3 +280,10 @@ def test_too_few_right_images_are_said(nets: tuple[nn.Module, nn.Module]) -> Non
 def test_a_name_that_is_no_audit() -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         audit(only=["short step"])
+
+
+@pytest.mark.parametrize(("many", "severity"), [(0, "none"), (1, "minor"), (20, "serious")])
+def test_images_without_an_answer_are_told(many: int, severity: str) -> None:
+    some = curve({0: 50, 0.1: 10, INF: 940}, no_answer=np.arange(1000) < many)
+    (found,) = audit(curve=some, trace=[trace()], only=["no answer"])
+    assert found.severity == severity
