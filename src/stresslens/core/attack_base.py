@@ -96,7 +96,7 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
-def precision_of(model: nn.Module) -> torch.dtype | None:
+def dtype_of(model: nn.Module) -> torch.dtype | None:
     """The dtype in which a model takes its images: that of its first floating-point parameter, or
     else of its first such buffer. None without one."""
     tensors = itertools.chain(model.parameters(), model.buffers())
@@ -107,7 +107,7 @@ class BatchedModel(nn.Module):
     """A model with a batch size and a precision for attacks: images in [0,1] → logits of their
     dtype.
 
-    The images are cast to `dtype`, by default to that of the model (`precision_of`).
+    The images are cast to `dtype`, by default to that of the model (`dtype_of`).
 
     The functions below pass images through it in pieces of `batch`. Of a random model they average
     logits and gradients over `passes` forward passes (expectation over transformation, Athalye et
@@ -128,7 +128,7 @@ class BatchedModel(nn.Module):
             model,
             batch,
             passes,
-            precision_of(model) if dtype is None else dtype,
+            dtype_of(model) if dtype is None else dtype,
             memory_format,
         )
 
@@ -151,7 +151,7 @@ class _Scaled(torch.autograd.Function):
         return logits.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         largest = grad.abs().amax(1, keepdim=True)
         scale = torch.where(largest > 0, largest, 1)
         ctx.scales[:] = [scale]
@@ -167,7 +167,7 @@ class _Rescaled(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad * ctx.scales[0][:, :, None, None], None
 
 

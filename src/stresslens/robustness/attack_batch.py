@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
 from stresslens.core.answers import answered, predicted
-from stresslens.core.attack_base import MULTIPLE, BatchedModel, precision_of
+from stresslens.core.attack_base import MULTIPLE, BatchedModel, dtype_of
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
@@ -349,7 +349,7 @@ def batched_logits(float32_logits: VerdictModel, x: Tensor) -> Tensor:
 def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> VerdictModel:
     """The logits that decide whether an image is broken, from a frozen model (`attacked`) in its
     own precision. For a random model, they are the mean over `passes` forward passes."""
-    precision = precision_of(model) or torch.float32
+    precision = dtype_of(model) or torch.float32
 
     def float32_logits(x: Tensor) -> Tensor:
         with (

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
-from stresslens.core.attack_base import BatchedModel, gradient, precision_of
+from stresslens.core.attack_base import BatchedModel, gradient, dtype_of
 from stresslens.core.copies import fast_copy, use_as_it_is
 from stresslens.core.devices import on_threads
 from stresslens.core.errors import ConfigError
@@ -61,7 +61,7 @@ class AttackCompute:
         memory_format = (
             torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
         )
-        tuned = fast_copy(model, x.to(precision_of(model) or x.dtype), memory_format=memory_format)
+        tuned = fast_copy(model, x.to(dtype_of(model) or x.dtype), memory_format=memory_format)
         if (precision or self.precision) == "bfloat16":
             tuned = tuned.to(torch.bfloat16)
         return BatchedModel(tuned, batch=self.batch, passes=self.passes, memory_format=memory_format)

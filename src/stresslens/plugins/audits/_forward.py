@@ -15,7 +15,7 @@ from stresslens.core.attack_base import (
     attacked,
     batched_mean_logits,
     gradient,
-    precision_of,
+    dtype_of,
 )
 
 FEW = 128
@@ -44,7 +44,7 @@ def input_gradients(model: nn.Module, x: Tensor, loss: PerImage, y: Tensor) -> T
 
 def rounding(model: nn.Module) -> float:
     """The relative rounding error of the model's dtype: 1.2e-7 for float32, 9.8e-4 for float16."""
-    return torch.finfo(precision_of(model) or torch.float32).eps
+    return torch.finfo(dtype_of(model) or torch.float32).eps
 
 
 def recomputed(model: nn.Module, x: Tensor, dtype: torch.dtype, most: float) -> nn.Module | None:
