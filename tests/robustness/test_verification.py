@@ -299,7 +299,7 @@ def test_attack_then_verify_by_command(run: Path, tmp_path: Path) -> None:
         (["--radii", "0.1", "--split", "train"], 2, "split"),
         (["--radii", "0.1", "--protocol", "[transfer]"], 2, "surrogate"),
         (["--radii", "0.1", "--images", "0"], 2, "images"),
-        (["--radii", "0.1", "--target", "12", "--protocol", "[fgsm]", "--no-audit"], 2, "classes are 0 to 9"),
+        (["--radii", "0.1", "--target", "12", "--protocol", "[fgsm]", "--no-audit"], 2, "they are 0 to 9"),
     ],
 )
 def test_what_is_asked_wrongly_is_told(run: Path, arguments: list[str], code: int, said: str) -> None:

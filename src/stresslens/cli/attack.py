@@ -99,7 +99,8 @@ def attack(
     its report.
     """
     from stresslens.cli import gates
-    from stresslens.cli.terminal import print_certificate, print_json, print_robustness
+    from stresslens.cli.robustness_tables import print_certificate, print_robustness
+    from stresslens.cli.terminal import print_json
     from stresslens.config.threat_model import resolved_threat_model
     from stresslens.config.yaml_source import parse_value
     from stresslens.core.run_folder import RunFolder

@@ -8,7 +8,7 @@ rules out, so scores with some -inf do name one. No answer is a wrong answer, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,39 +17,32 @@ from torch import Tensor
 
 from stresslens.core.text import NOT_FINITE as NOT_FINITE
 
+Scores = TypeVar("Scores", Tensor, NDArray[Any])
+
 NO_ANSWER = -1
 """In place of a class, where the scores name none. It equals no label and no target."""
 
 
-@overload
-def answered(scores: Tensor) -> Tensor: ...
-@overload
-def answered(scores: NDArray[Any]) -> NDArray[np.bool_]: ...
-def answered(scores: Any) -> Any:
+def answered(scores: Scores) -> Scores:
     """(…) whether the scores (…, K) of each image name a class."""
     array: Any = torch if isinstance(scores, Tensor) else np
-    return array.isfinite(array.amax(scores, -1))  # the maximum of numbers with NaN is NaN
+    finite: Scores = array.isfinite(array.amax(scores, -1))  # the maximum of numbers with NaN is NaN
+    return finite
 
 
-@overload
-def predicted(scores: Tensor) -> Tensor: ...
-@overload
-def predicted(scores: NDArray[Any]) -> NDArray[np.int64]: ...
-def predicted(scores: Any) -> Any:
+def predicted(scores: Scores) -> Scores:
     """(…) the class with the highest of the scores (…, K), of equal scores the first; or
     `NO_ANSWER`."""
     array: Any = torch if isinstance(scores, Tensor) else np
-    return array.where(answered(scores), scores.argmax(-1), NO_ANSWER)
+    classes: Scores = array.where(answered(scores), scores.argmax(-1), NO_ANSWER)
+    return classes
 
 
-@overload
-def confidence(probabilities: Tensor) -> Tensor: ...
-@overload
-def confidence(probabilities: NDArray[Any]) -> NDArray[np.float64]: ...
-def confidence(probabilities: Any) -> Any:
+def confidence(probabilities: Scores) -> Scores:
     """(…) the highest of the probabilities (…, K); 0 where they name no class."""
     array: Any = torch if isinstance(probabilities, Tensor) else np
-    return array.where(answered(probabilities), array.amax(probabilities, -1), 0.0)
+    highest: Scores = array.where(answered(probabilities), array.amax(probabilities, -1), 0.0)
+    return highest
 
 
 def answer_in_words(answer: int, classes: Sequence[str]) -> str:

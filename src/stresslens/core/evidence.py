@@ -170,9 +170,9 @@ class Trace:
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
-        if self.may_be_flat is None:
-            del values["may_be_flat"]
-        return values
+        later = {"no_answer": 0, "judged": 0, "backwards": 0, "untouched": 0, "untouched_in": {}}
+        absent = {"may_be_flat": None, **later}
+        return {key: value for key, value in values.items() if key not in absent or value != absent[key]}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Trace:

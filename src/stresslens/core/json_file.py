@@ -39,6 +39,19 @@ class JsonFile(BaseModel):
     OLD_KEYS: ClassVar[Mapping[str, str]] = {}
     """A key and its name in version 0.1.0, under which this version writes it as well."""
 
+    LATER_KEYS: ClassVar[frozenset[str]] = frozenset()
+    """Keys that earlier versions did not write; a key is absent where it has its default."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults_of_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in values.items()
+            if key not in self.LATER_KEYS or getattr(self, key) != fields[key].default
+        }
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises UnreadableRun for a file that is missing, damaged or of another form."""

@@ -216,15 +216,19 @@ def load_into(
             f"{source}: weights of another architecture: {len(misfits)} of the net's {len(state)} tensors "
             f"do not fit, first {first}: {tuple(state[first].shape)} in the net, {there} in the weights"
         )
-    bad = [name for name, value in loaded.items() if value.is_floating_point() and not value.isfinite().all()]
+    _check_finite(loaded, source)
+    load_state(net, {**state, **{name: value.to(state[name].dtype) for name, value in loaded.items()}})
+    left = tuple(sorted(set(weights) - set(state)))
+    return LoadReport(source, tuple(used), tuple(adapted), tuple(fresh), left)
+
+
+def _check_finite(weights: State, source: str) -> None:
+    bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
     if bad:
         raise ConfigError(
             f"{source}: {len(bad)} tensors of the weights hold NaN or infinity, first {bad[0]}, "
             "so the net would have no answer"
         )
-    load_state(net, {**state, **{name: value.to(state[name].dtype) for name, value in loaded.items()}})
-    left = tuple(sorted(set(weights) - set(state)))
-    return LoadReport(source, tuple(used), tuple(adapted), tuple(fresh), left)
 
 
 def _fitted(

@@ -5,6 +5,7 @@ Each problem is reported as a Finding.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -22,6 +23,8 @@ from stresslens.core.image_files import digest
 from stresslens.core.progress import advance
 from stresslens.core.types import Finding
 from stresslens.evaluation.near_duplicates import (
+    BY_HASHES,
+    BY_PIXELS,
     Pairs,
     copies_are_distinguishable,
     correlation_thumbnails,
@@ -45,11 +48,6 @@ second."""
 SHORTCUT = (0.25, 0.5)
 """How far a shortcut gets from the majority baseline (0) to 100 % accuracy (1): minor from the
 first value on, serious from the second."""
-BY_PIXELS = "only copies with the same pixels are looked for"
-BY_HASHES = (
-    "a pair is found if perceptual hashes and thumbnails are nearly equal; some whose hashes differ in "
-    "more than 3 bits are missed, and mirrored, cropped, shifted or turned copies are not looked for"
-)
 PROBED = 20_000
 """Most training images that are searched for a shortcut."""
 
@@ -324,7 +322,7 @@ def _groups(data: Data) -> Finding:
             "no column or option `group` says which images belong together",
             0,
         )
-    shared = sorted(set().union(*(a & b for (_, a), (_, b) in _combinations(known))), key=str)
+    shared = sorted(set().union(*(a & b for a, b in itertools.combinations(known.values(), 2))), key=str)
     n = sum(len(split) for split in data.splits.values())
     if not shared:
         return Finding(
@@ -348,11 +346,6 @@ def _groups(data: Data) -> Finding:
         "give no split of your own, or divide by group",
         items,
     )
-
-
-def _combinations(known: dict[str, set[Any]]) -> Iterator[tuple[tuple[str, set[Any]], tuple[str, set[Any]]]]:
-    items = list(known.items())
-    return ((a, b) for k, a in enumerate(items) for b in items[k + 1 :])
 
 
 def _shortcuts(data: Data, colours: NDArray[np.float32]) -> Iterator[Finding]:

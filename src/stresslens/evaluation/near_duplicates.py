@@ -25,6 +25,13 @@ not move all of them do."""
 NEIGHBOURS = 200
 """Each image is compared with at most so many images that share a quarter of its hash."""
 
+BY_PIXELS = "only copies with the same pixels are looked for"
+BY_HASHES = (
+    "a pair is found if perceptual hashes and thumbnails are nearly equal; some whose hashes differ in "
+    "more than 3 bits are missed, and mirrored, cropped, shifted or turned copies are not looked for"
+)
+"""How duplicates are looked for, and what that misses."""
+
 Pairs = NDArray[np.int64]
 """(P, 2) positions in all splits together, the smaller first."""
 

@@ -57,7 +57,7 @@ class CoveredSquares:
 
     @cached_property
     def _model(self) -> BatchedModel:
-        return BatchedModel(quick(self._source), batch=self._rows)
+        return BatchedModel(quick(self._source, self.x), batch=self._rows)
 
     @cached_property
     def classes(self) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import AliasChoices, Field
 
 from stresslens.core.json_file import Figure, JsonFile, Seconds
 
@@ -15,6 +15,8 @@ class ExplainedImage(JsonFile):
     """An explained image. `answer` is the class that its map explains. `truth` is None if it is not
     known; `source` is the image file, if there is one."""
 
+    LATER_KEYS = frozenset({"source"})
+
     index: int
     truth: int | None = None
     predicted: int
@@ -22,11 +24,6 @@ class ExplainedImage(JsonFile):
     answer: int
     answer_probability: float
     source: str | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_absent_source(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = serialize(self)
-        return {name: value for name, value in values.items() if name != "source" or value is not None}
 
 
 class Quality(JsonFile):

@@ -50,9 +50,7 @@ class Originals:
 def read_adversarials(path: Path) -> dict[str, Any]:
     """The arrays of an npz file, by the keys of `NAMES`. Raises UnreadableRun, and ConfigError if
     it holds no adversarial images."""
-    arrays = read_arrays(path, f"there is no {path}")
-    if "smallest" in arrays and "rows" in arrays:
-        arrays = attacked_images(arrays)
+    arrays = attacked_images(read_arrays(path, f"there is no {path}"))
     named = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
     if "adversarials" not in named:
         names = ", ".join(NAMES["adversarials"])

@@ -35,6 +35,7 @@ from stresslens.robustness.example_images import adversarial_rows, ladder_images
 from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.result_file import attacked_images
+from stresslens.robustness.surrogate import check_class_names
 
 
 def robustness_config(values: Mapping[str, Any]) -> Robustness:
@@ -58,7 +59,7 @@ def attack_run(
     # the user typed these settings, so they may name own plug-ins; the opened run needs `trust` for it
     threat = resolved_threat_model(config, base)
     with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
-        other = _surrogate(config, trust)
+        other = _surrogate(config, data, trust)
         surrogate = None if other is None else other.to(pick_device(device))
         return attack_stage(folder, model, data, threat, record, surrogate=surrogate)
 
@@ -198,11 +199,18 @@ def _save_examples(result_folder: Path, split: Split, robust: AttackResult) -> N
     )
 
 
-def _surrogate(config: Robustness, trust: bool) -> nn.Module | None:
+def _surrogate(config: Robustness, data: Data, trust: bool) -> nn.Module | None:
     if config.surrogate is None:
         return None
     folder = RunFolder(Path(config.surrogate))
     _check_gradients(folder, "a surrogate lends its gradients; name a run that was trained")
+    return open_surrogate(folder, data, trust=trust)
+
+
+def open_surrogate(folder: RunFolder, data: Data, *, trust: bool) -> nn.Module:
+    """The model of another run. Raises ConfigError if it was trained on other classes than those of
+    the data."""
+    check_class_names(folder.load_card().classes, data.classes, folder.path)
     return open_model(folder, trust=trust)
 
 

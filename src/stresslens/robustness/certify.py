@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -58,16 +59,16 @@ def certify(
     Returns the contents of these files. A finished file is only read.
 
     `source` is a fingerprint of the model and the images. `radii` are the points of the curve, by
-    default 11 points from 0 to the largest certified radius. `result.npz` has index (n,), labels
-    (n,) and radius (n,): NaN if the certificate abstains, -inf if it predicts another class. Raises
-    ConfigError, before any computing, for one without a norm or that can certify no image.
+    default 11 from 0 to the largest certified radius. `result.npz` has index, labels and radius (n,):
+    NaN if it abstains, -inf if it predicts another class. Raises ConfigError, before any computing,
+    for one without a norm or that can certify no image.
     """
     bound = [(value, registry.resolve("certificates", value, base=base)) for value in certificates]
-    norms = [norm_of(value, certificate) for value, certificate in bound]
+    norms = [norm_of(*each) for each in bound]
     limits = [registry.answer_beside(certificate, "largest_radius") for _, certificate in bound]
     index = sampled_positions(len(split), images, seed)
     results = []
-    for number, ((value, certificate), norm) in enumerate(zip(bound, norms)):
+    for number, (value, certificate) in enumerate(bound):
         name, options = registry.name_and_options("certificates", value)
         settings = [source, split_name, name, dict(options), seed, index.tolist()]
         fingerprint = fingerprint_of([*settings, *source_digests(value, base=base)])
@@ -76,9 +77,7 @@ def certify(
             results.append(finished)
             continue
 
-        def count(done: int, number: int = number) -> None:
-            on_progress(number * len(index) + done, len(bound) * len(index))
-
+        count = partial(_advance, on_progress, number * len(index), len(bound) * len(index))
         certified, seconds = _radii(folder, model, split, certificate, index, seed, fingerprint, count)
         arrays = {"index": index.numpy(), "labels": split.labels[index].cpu().numpy(), "radius": certified}
         write_arrays(folder / "result.npz", arrays)
@@ -86,7 +85,7 @@ def certify(
             fingerprint=fingerprint,
             certificate=name.rpartition(":")[2],
             options=dict(options),
-            norm=norm,
+            norm=norms[number],
             split=split_name,
             n=len(index),
             seed=seed,
@@ -101,6 +100,10 @@ def certify(
         (folder / "partial.npz").unlink(missing_ok=True)
         results.append(result)
     return results
+
+
+def _advance(on_progress: OnProgress, before: int, total: int, done: int) -> None:
+    on_progress(before + done, total)
 
 
 def _radii(

@@ -13,6 +13,8 @@ from stresslens.core.json_file import Figure, JsonFile, Seconds
 class SeverityLevel(JsonFile):
     """The accuracy at a severity; `no_answer` of the wrong images have no answer (`core.answers`)."""
 
+    LATER_KEYS = frozenset({"no_answer"})
+
     severity: int
     accuracy: Figure
     no_answer: int = 0
@@ -29,6 +31,8 @@ class CorruptionLevels(JsonFile):
 class CorruptionFile(JsonFile):
     """corruptions/result.json. `mean` is the mean over images of the share of corruptions and
     severities at which the image is classified correctly."""
+
+    LATER_KEYS = frozenset({"no_answer"})
 
     format: Literal[1] = 1
     fingerprint: str = ""

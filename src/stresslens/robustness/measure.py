@@ -31,7 +31,8 @@ from stresslens.robustness.attack_batch import verdict_model
 from stresslens.robustness.autotune import AttackCompute, autotune_attack
 from stresslens.robustness.radius_search import ImageChunk, RadiusSearch, save_chunk
 from stresslens.robustness.result import AttackResult, result_arrays, result_file, threat_settings
-from stresslens.robustness.result_file import ResultFile
+from stresslens.robustness.result_file import ResultFile, attacked_images
+from stresslens.robustness.surrogate import check_surrogate
 
 RANDOM_PASSES = 20
 """Forward passes over which the logits and gradients of a random model are averaged."""
@@ -59,21 +60,17 @@ def measure(
     """Attacks the model and returns the result, and its folder if `home` is given.
 
     `split` holds the images and their labels; those of a fixed target class are left out, because
-    they cannot be attacked towards it. The folder is `home/<norm>-<protocol>-<8 hex>`; a
-    finished result there is only read. `reported` returns the accuracy that the model's record has
+    they cannot be attacked towards it. The folder is `home/<norm>-<protocol>-<8 hex>`; a finished
+    result there is only read. `reported` returns the accuracy that the model's record has
     for the images at some positions (n,) of the split. Raises ConfigError and DataError, before any
     computing, for a model or images that cannot be attacked.
     """
     check_inputs(model, split)
     devices.keep_memory()
-    if threat.needs_surrogate and surrogate is None:
-        raise ConfigError(
-            "the attack transfer needs a surrogate: another model for the same images "
-            "(surrogate=…, or --surrogate RUN)"
-        )
     index = sampled_positions(len(split), threat.config.images, threat.seed)
     images = split.select(index) if len(index) < len(split) else split
     _check_targets(threat, images)
+    check_surrogate(threat, surrogate, model, images)
     model = straight_through(model, threat.config.bpda)
     with attacked(model, seed=threat.seed):
         request = fingerprint_of([threat_settings(threat), images.fingerprint])
@@ -99,20 +96,10 @@ def measure(
                 chunks = list(_attack_chunks(search, images, index, size, folder, on_progress))
                 arrays = result_arrays(chunks, threat, float32_logits)
             seconds = time.perf_counter() - began
-            clean = reported(arrays["index"][~np.isnan(arrays["smallest"])])
+            clean = reported(attacked_images(arrays)["index"])
             robust = AttackResult(
                 arrays,
-                result_file(
-                    arrays,
-                    chunks,
-                    threat,
-                    key,
-                    fingerprint,
-                    len(index),
-                    clean,
-                    compute,
-                    seconds,
-                ),
+                result_file(arrays, chunks, threat, key, fingerprint, len(index), clean, compute, seconds),
             )
             if folder is not None:
                 robust.save(folder)

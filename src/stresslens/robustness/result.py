@@ -4,8 +4,8 @@ in result.json."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from stresslens.robustness.result_file import (
     ResultFile,
     attacked_images,
 )
+from stresslens.robustness.trace_totals import merged_traces
 
 
 @dataclass(frozen=True)
@@ -262,11 +263,9 @@ def result_file(
     """The contents of result.json; `reported` is the clean accuracy that the model's record has,
     and `seconds` is the duration of the attack."""
     everything, arrays = arrays, attacked_images(arrays)
-    n, minimal_radius = len(arrays["labels"]), arrays["smallest"]
-    left_out = int(np.isnan(everything["smallest"]).sum())
+    n, left_out = len(arrays["labels"]), int(np.isnan(everything["smallest"]).sum())
     repeated = len(everything["labels"]) - n - left_out
-    no_answer = _without_answer(arrays)
-    traces = _merged([trace for k, chunk in enumerate(chunks) for trace in _named(chunk.traces, k)])
+    traces = merged_traces([chunk.traces for chunk in chunks])
     return ResultFile(
         version=__version__,
         key=key,
@@ -286,21 +285,9 @@ def result_file(
         aimed=threat.targeted_success,
         left_out=left_out,
         classes=int(chunks[0].clean_logits.shape[1]),
-        clean=wilson(int((minimal_radius > 0).sum()), n),
+        clean=wilson(int((arrays["smallest"] > 0).sum()), n),
         reported_clean=reported,
-        curve=[
-            CurveLevel(
-                eps=eps,
-                robust=wilson(int((minimal_radius > eps).sum()), n),
-                no_answer=int(((minimal_radius <= eps) & no_answer).sum()),
-                newly_broken_by={
-                    name: int(count)
-                    for attack_index, name in enumerate(threat.names)
-                    if (count := ((minimal_radius == eps) & (arrays["by"] == attack_index)).sum())
-                },
-            )
-            for eps in threat.radii
-        ],
+        curve=_curve(arrays, threat),
         individual_attacks=[
             _individual(attack_index, attack, chunks, torch.from_numpy(~everything["repeated"]))
             for attack_index, attack in enumerate(threat.alone)
@@ -315,6 +302,24 @@ def result_file(
         ),
         settings=threat_settings(threat),
     )
+
+
+def _curve(arrays: Mapping[str, np.ndarray], threat: ThreatModel) -> list[CurveLevel]:
+    """The robust accuracy at each radius, from the arrays of the attacked images."""
+    minimal_radius, no_answer = arrays["smallest"], _without_answer(arrays)
+    return [
+        CurveLevel(
+            eps=eps,
+            robust=wilson(int((minimal_radius > eps).sum()), len(minimal_radius)),
+            no_answer=int(((minimal_radius <= eps) & no_answer).sum()),
+            newly_broken_by={
+                name: int(count)
+                for attack_index, name in enumerate(threat.names)
+                if (count := ((minimal_radius == eps) & (arrays["by"] == attack_index)).sum())
+            },
+        )
+        for eps in threat.radii
+    ]
 
 
 def _individual(
@@ -358,51 +363,6 @@ def _described(attack: BoundAttack) -> dict[str, Any]:
     name = attack.bound.function.__name__
     value = attack.value if isinstance(attack.value, dict) else {attack.value: {}}
     return {"name": name, "label": attack.label, "options": dict(next(iter(value.values())) or {})}
-
-
-def _merged(traces: Sequence[Trace]) -> list[Trace]:
-    """The traces of all chunks, merged to one for each attack and radius; counts are added."""
-    merged: dict[tuple[str, float], Trace] = {}
-    for trace in traces:
-        total = merged.get((trace.attack, trace.eps))
-        if total is None:
-            merged[trace.attack, trace.eps] = replace(trace)
-            continue
-        counted = (
-            "n",
-            "broke",
-            "outside",
-            "silent",
-            "untouched",
-            "no_answer",
-            "zero_at_start",
-            "zero_on_path",
-            "gradients",
-            "forwards",
-        )
-        for name in (*counted, "followed", "rising", "seconds"):
-            setattr(total, name, getattr(total, name) + getattr(trace, name))
-        total.excess = max(total.excess, trace.excess)
-        total.untouched_in = _added(total.untouched_in, trace.untouched_in)
-    return list(merged.values())
-
-
-def _named(traces: Sequence[Trace], chunk: int) -> Iterator[Trace]:
-    """The traces of a chunk, with the chunk as one more group of images."""
-    for trace in traces:
-        counts = {f"chunk {chunk + 1}": (trace.untouched, trace.n - trace.broke)} if trace.untouched else {}
-        yield replace(trace, untouched_in={**trace.untouched_in, **counts})
-
-
-def _added(
-    first: Mapping[str, tuple[int, int]], second: Mapping[str, tuple[int, int]]
-) -> dict[str, tuple[int, int]]:
-    """The sums of two counts for each group."""
-    return {
-        name: (a + b, c + d)
-        for name in dict.fromkeys((*first, *second))
-        for (a, c), (b, d) in [(first.get(name, (0, 0)), second.get(name, (0, 0)))]
-    }
 
 
 def threat_settings(threat: ThreatModel) -> dict[str, Any]:

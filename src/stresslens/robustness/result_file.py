@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer, computed_field
+from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer
 
 from stresslens.core.ball import Norm
 from stresslens.core.evidence import Trace
@@ -42,6 +42,8 @@ class CurveLevel(JsonFile):
     for each attack, the images that it broke and whose minimal radius this is; `no_answer` those of
     the images that are not robust here for which the model has no answer (`core.answers`)."""
 
+    LATER_KEYS = frozenset({"no_answer"})
+
     eps: float
     robust: Figure
     no_answer: int = 0
@@ -64,6 +66,8 @@ class IndividualAttackRow(JsonFile):
 class IndividualAttackCurve(DescribedAttack):
     """An individual attack, run to its end at each radius. `attack` is the plug-in as the settings
     give it. `left_out` counts the images of the target class, which its figures leave out."""
+
+    LATER_KEYS = frozenset({"left_out"})
 
     attack: str | dict[str, Any] = ""
     target: Any = None
@@ -102,7 +106,10 @@ PER_BROKEN = ("rows", "adversarials", "adversarial_prediction", "adversarial_con
 def attacked_images(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The arrays of result.npz without the images of a fixed target class, which no attack drives
     to what they are (their minimal radius is NaN), and without images that repeat an earlier one."""
-    attacked = ~np.isnan(arrays["smallest"]) & ~arrays.get("repeated", np.zeros(1, dtype=bool))
+    smallest = arrays.get("smallest", np.zeros(0))
+    attacked = ~np.isnan(smallest) & ~arrays.get("repeated", np.zeros(len(smallest), dtype=bool))
+    if attacked.all():
+        return dict(arrays)
     kept = {name: values[attacked] if name in PER_IMAGE else values for name, values in arrays.items()}
     if "rows" in kept:
         broken = attacked[kept["rows"]]
@@ -123,6 +130,7 @@ class ResultFile(JsonFile):
     """
 
     OLD_KEYS = {"individual_attacks": "alone"}
+    LATER_KEYS = frozenset({"target_name", "left_out", "repeated", "chunk"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -160,7 +168,10 @@ class ResultFile(JsonFile):
     cost: AttackCost = AttackCost()
     settings: dict[str, Any] = Field(default_factory=dict)
 
-    @computed_field  # type: ignore[prop-decorator]
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as the file holds them; of a targeted success also what was measured."""
+        return super().as_json() | ({"measure": self.measure} if self.aimed else {})
+
     @property
     def measure(self) -> str:
         """What the figures of `curve` are the share of. If only the target counts as success, they

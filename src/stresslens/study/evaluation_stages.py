@@ -15,10 +15,9 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import RunRecord
-from stresslens.evaluation.saved_model import open_model
 from stresslens.explanation import maps, views
 from stresslens.robustness import corrupt
-from stresslens.robustness.attack_run import attack_stage, threat_on
+from stresslens.robustness.attack_run import attack_stage, open_surrogate, threat_on
 from stresslens.training.task import Task, other_run
 
 T = TypeVar("T", Corruptions, Explain, Views)
@@ -55,7 +54,8 @@ def _attack(task: Task, folder: RunFolder, model: nn.Module, data: Data, record:
     threat = task.plan.threat
     assert threat is not None
     name = threat.config.surrogate
-    surrogate = open_model(other_run(task, name, "robustness.surrogate"), trust=True) if name else None
+    run = other_run(task, name, "robustness.surrogate") if name else None
+    surrogate = None if run is None else open_surrogate(run, data, trust=True)
     attack_stage(folder, model, data, threat, record, surrogate=surrogate)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from stresslens.core.answers import answered, predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.inspection import evaluating, feature_layer, features_of
+from stresslens.core.inspection import evaluating, feature_layer, features_of, is_plain
 from stresslens.metrics.classification import log_softmax
 
 BATCH = 256
@@ -46,12 +46,13 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
     validation images.
     """
     layer, _ = feature_layer(model, data.shape)
-    if type(layer) is not nn.Linear or layer.out_features != len(data.classes) or layer.bias is None:
+    plain = type(layer) is nn.Linear and is_plain(layer) and layer.bias is not None
+    if not plain or layer.out_features != len(data.classes):
         raise ConfigError(
             "fine_tune.layers: probe needs a net with a linear layer with bias at its end "
-            "(torch.nn.Linear, not a class derived from it), and this net has none"
+            "(torch.nn.Linear, no class derived from it, without hooks), and this net has none"
         )
-    _check_head(model, layer, data.train)
+    _check_head(model, (layer.weight.detach(), layer.bias.detach()), data.train)
     if data.validation is None and len(penalties) > 1:
         raise ConfigError(
             "fine_tune.penalties are chosen on validation images, and there are none; give a single penalty"
@@ -73,25 +74,26 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
         fits.append(ProbeFit(penalty, float((predicted(logits) == truth).mean()), float(loss)))
     weights, bias = solutions[max(range(len(fits)), key=lambda k: fits[k].rank)]
     scaled = weights / deviation
+    fitted = torch.from_numpy(scaled), torch.from_numpy(bias - scaled @ mean)
     with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(scaled))
-        layer.bias.copy_(torch.from_numpy(bias - scaled @ mean))
-    _check_head(model, layer, data.train)  # with the new weights, which the features may depend on
+        layer.weight.copy_(fitted[0])
+        layer.bias.copy_(fitted[1])
+    _check_head(model, fitted, data.train)  # the features may depend on these weights
     return fits
 
 
-def _check_head(model: nn.Module, layer: nn.Linear, split: Split) -> None:
-    """Raises ConfigError unless the logits of a few images are what the layer gives for their
-    features."""
+def _check_head(model: nn.Module, head: tuple[Tensor, Tensor], split: Split) -> None:
+    """Raises ConfigError unless the logits of a few images are what a layer with this weight and bias
+    gives for their features."""
     first = next(model.parameters())
     x = next(split.batches(CHECKED, dtype=first.dtype)).x.to(first.device)
     with evaluating(model), torch.no_grad():
         features, logits = features_of(model, x)
-        expected = F.linear(features.to(layer.weight.dtype), layer.weight, layer.bias)
+        expected = F.linear(features.to(logits), *(values.to(logits) for values in head))
     if expected.shape != logits.shape or not torch.allclose(expected, logits, rtol=1e-3, atol=1e-3):
         raise ConfigError(
             "fine_tune.layers: probe fits the last linear layer, and the logits of this net are not what "
-            "that layer gives for its inputs (a scale, a hook or shared weights change them); use layers: head"
+            "that layer gives for its inputs (a scale, a hook or shared weights); use layers: head"
         )
 
 

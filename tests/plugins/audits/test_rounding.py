@@ -10,7 +10,7 @@ from sound import signs
 from torch import Tensor, nn
 
 import stresslens as sl
-from stresslens.core.attack_base import BatchedModel, gradient, dtype_of
+from stresslens.core.attack_base import BatchedModel, dtype_of, gradient
 from stresslens.core.evidence import CLEAN, Row
 from stresslens.core.types import Finding
 from stresslens.robustness.audit import audit

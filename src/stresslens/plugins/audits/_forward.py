@@ -14,8 +14,8 @@ from stresslens.core.attack_base import (
     apart,
     attacked,
     batched_mean_logits,
-    gradient,
     dtype_of,
+    gradient,
 )
 
 FEW = 128

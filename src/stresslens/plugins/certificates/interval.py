@@ -88,8 +88,9 @@ def _layers(module: nn.Module, name: str = "") -> Iterator[nn.Module]:
             "Sequential models of linear and convolutional layers, batch norm, ReLU and pooling"
         )
     if type(module) is nn.Sequential:
-        for place, layer in module.named_children():
-            yield from _layers(layer, f"{name}.{place}".lstrip("."))
+        for place, layer in module._modules.items():  # a layer that occurs twice counts twice
+            if layer is not None:
+                yield from _layers(layer, f"{name}.{place}".lstrip("."))
     else:
         yield copied(_without_parametrisation(module)).double().eval()
 

@@ -1,0 +1,392 @@
+"""Every step that rewrites, copies or reads a model by its types, on awkward modules: it computes
+the user's function or refuses in words, and leaves the module as it was."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from awkward_modules import AWKWARD, CLASSES, SHAPE, build
+from torch import Tensor, nn
+
+import stresslens as sl
+from stresslens.core.attack_base import attacked
+from stresslens.core.copies import check_copy, copied, departure, fast_copy, quick, responses, uncompiled
+from stresslens.core.data import Data
+from stresslens.core.devices import ComputeConfig
+from stresslens.core.errors import ConfigError, Notice, StresslensError
+from stresslens.core.inspection import evaluating
+from stresslens.core.layers import Normalize, with_input_layers
+from stresslens.core.pool_order import PooledFirst, pool_first
+from stresslens.plugins.certificates.interval import interval
+from stresslens.robustness.autotune import AttackCompute
+from stresslens.training.linear_probe import fit_linear_probe
+from stresslens.training.loop import _average
+from stresslens.training.setup import laid_out
+
+# torch.compile reads .grad of the images, which are no leaf
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+every = pytest.mark.parametrize("name", AWKWARD)
+Step = Callable[[nn.Module, Tensor], nn.Module]
+
+
+@pytest.fixture(autouse=True)
+def _short_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stresslens.robustness.autotune.PROBE_SECONDS", 1e-9)
+    monkeypatch.setattr("stresslens.core.devices.PROBE_SECONDS", 1e-9)
+
+
+def images(n: int = 6, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(dtype)
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters()), torch.float32)
+
+
+def data(n: int = 36) -> Data:
+    x, y = images(n), torch.arange(n) % CLASSES
+    return Data.from_arrays(x, y, classes=list("abc"), validation=0.25, test=0.25)
+
+
+def state(model: nn.Module) -> list[Any]:
+    """What a user can see of a module: tensors, modes, hooks, requires_grad, classes."""
+    tensors = {name: value.clone() for name, value in model.state_dict().items()}
+    hooks = [
+        [list(getattr(m, kind)) for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")]
+        for m in model.modules()
+    ]
+    return [
+        tensors,
+        [(type(m), m.training, "forward" in vars(m)) for m in model.modules()],
+        hooks,
+        [p.requires_grad for p in model.parameters()],
+    ]
+
+
+def same(before: list[Any], after: list[Any]) -> bool:
+    tensors, others = before[0], after[0]
+    return (
+        before[1:] == after[1:]
+        and tensors.keys() == others.keys()
+        and all(torch.equal(tensors[name], others[name]) for name in tensors)
+    )
+
+
+@contextmanager
+def with_notices() -> Iterator[None]:
+    with warnings.catch_warnings():
+        for category in (Notice, DeprecationWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
+def _laid_out(memory_format: Any) -> Step:
+    def step(model: nn.Module, x: Tensor) -> nn.Module:
+        net = _checked(uncompiled(model), x)
+        front = with_input_layers(net, Normalize(torch.ones(1, 1, 1), torch.zeros(1, 1, 1)))
+        precision: Any = str(x.dtype).removeprefix("torch.")
+        return laid_out(front, ComputeConfig("cpu", precision, 1, memory_format), data())
+
+    return step
+
+
+def _channels_last(model: nn.Module, x: Tensor) -> nn.Module:
+    return fast_copy(model, x, memory_format=torch.channels_last)
+
+
+def _pooled(model: nn.Module, x: Tensor) -> nn.Module:
+    copy = copied(model)
+    pool_first(copy)
+    check_copy(model, copy, x)
+    return copy
+
+
+def _checked(model: nn.Module, x: Tensor) -> nn.Module:
+    copy = copied(model)
+    check_copy(model, copy, x)
+    return copy
+
+
+def _averaged(model: nn.Module, x: Tensor) -> nn.Module:
+    average = _average(_checked(model, x), 0.9)
+    average.update_parameters(model)
+    return average.module
+
+
+STEPS: dict[str, Step] = {
+    "without torch.compile": lambda model, x: uncompiled(model),
+    "checked copy": _checked,
+    "pooling before relu": _pooled,
+    "faster copy": fast_copy,
+    "faster copy, channels last": _channels_last,
+    "copy for many passes": lambda model, x: quick(model, x),
+    "attack": lambda model, x: AttackCompute().model(model, x),
+    "attack, channels last": lambda model, x: AttackCompute(memory_format="channels_last").model(model, x),
+    "training": _laid_out("contiguous"),
+    "training, channels last": _laid_out("channels_last"),
+    "moving average": _averaged,
+}
+
+
+@every
+@pytest.mark.parametrize("step", STEPS)
+def test_a_rewritten_module_computes_the_same_or_is_refused(name: str, step: str) -> None:
+    model = build(name).eval()
+    x = images(dtype=dtype_of(model))
+    expected = responses(build(name).eval(), x)
+    before = state(model)
+    with with_notices():
+        try:
+            changed = STEPS[step](model, x)
+        except ConfigError:
+            changed = model
+        changed.eval()
+        found = responses(changed, x)
+        gradients_of_input = [_of_input(each) for each in (expected, found)]
+        assert not departure(*gradients_of_input)
+    model.eval()
+    assert same(before, state(model))
+    assert not departure(expected, responses(model, x))
+
+
+def _of_input(found: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    return [
+        {k: v for k, v in each.items() if k.startswith("output") or k == "gradient of the images"}
+        for each in found
+    ]
+
+
+def test_the_steps_are_in_use_where_they_are_safe() -> None:
+    x = images()
+    for name in (
+        "plain",
+        "in-place relu",
+        "batch norm",
+        "shared relu and pool",
+        "tapped by slice",
+        "dropout",
+    ):
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            copy = fast_copy(build(name).eval(), x, memory_format=memory_format)
+            assert any(isinstance(module, PooledFirst) for module in copy.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("kept by a closure", "gradient"),
+        ("forward replaced by a closure", "gradient"),
+        ("keeps text features", "gradient of proj.weight"),
+        ("copy is itself", "same parameters"),
+    ],
+)
+def test_a_copy_that_is_another_function_is_refused_by_name(name: str, refused: str) -> None:
+    model, x = build(name), images()
+    with pytest.raises(ConfigError, match=type(uncompiled(model)).__name__) as error:
+        _checked(model, x)
+    assert refused in str(error.value) or "attribute 'seen'" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["view", "as_strided", "asks for the memory layout"])
+def test_another_memory_layout_is_noticed(name: str) -> None:
+    model, x = build(name).eval(), images()
+    with pytest.raises(ConfigError, match="does not compute the same"):
+        _channels_last(model, x)
+    with pytest.warns(Notice, match="used as it is"):
+        assert quick(model, x) is model
+    with pytest.raises(ConfigError, match=r"memory_format: channels_last.*contiguous"):
+        _laid_out("channels_last")(model, x)
+
+
+@every
+def test_contexts_leave_the_module_and_the_images_as_they_were(name: str) -> None:
+    for frozen in (attacked, evaluating):
+        model = build(name)
+        x = images(dtype=dtype_of(model))
+        before, pixels = state(model), x.clone()
+        with frozen(model), torch.no_grad():
+            first, second = model(x), model(x)
+        assert torch.equal(x, pixels)
+        assert torch.allclose(first, second, atol=1e-6)
+        if name != "buffers" or frozen is attacked:
+            assert same(before, state(model))
+
+
+# --- proofs -------------------------------------------------------------------------------------------------
+
+CERTIFIED = {
+    "plain",
+    "shared relu",
+    "shared pool",
+    "shared relu and pool",
+    "shared convolution",
+    "backward hook",
+    "backward pre-hook",
+    "parametrised",
+    "weight norm",
+    "spectral norm",
+    "orthogonal",
+    "in-place relu",
+    "in-place relu of the input",
+    "compiled",
+    "nested Sequential",
+    "dropout",
+    "batch norm",
+    "frozen batch norm",
+    "overlapping pool",
+    "pool with ceil",
+    "partly frozen",
+    "lazy",
+    "channels last",
+    "float64",
+}
+"""The modules that interval bounds know exactly; the others are refused."""
+
+
+@every
+def test_an_interval_radius_holds_or_the_module_is_refused(name: str) -> None:
+    model = build(name).eval()
+    x = images(8, dtype_of(model))
+    before = state(model)
+    with attacked(model):
+        y = model(x).argmax(1)
+        try:
+            radius = interval(model, x, y)
+        except ConfigError as error:
+            refused = str(error)
+        else:
+            refused = ""
+        assert bool(refused) == (name not in CERTIFIED)
+        if refused:
+            assert refused.startswith("interval bounds do not support the layer")
+        else:
+            assert (radius > 0).all()
+            for seed in range(20):
+                noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.dtype) - 0.5
+                near = (x + radius.to(x).reshape(-1, 1, 1, 1) * noise.sign()).clamp(0, 1)
+                assert (model(near).argmax(1) == y).all()
+    assert same(before, state(model))
+
+
+def test_bounds_that_the_model_leaves_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check at points of the ball finds a layer that no rule about classes knows of."""
+    monkeypatch.setattr("stresslens.plugins.certificates.interval._reason_against", lambda module: "")
+    model = build("linear subclass").eval()
+    x = images()
+    wrong = build("hook changes the linear layer").eval()
+    for net in (wrong, build("forward of the relu replaced").eval()):
+        with attacked(net), pytest.raises(ConfigError, match="contradict the model"):
+            interval(net, x, net(x).argmax(1))
+    assert model
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("batch norm without statistics", "depend on the other images"), ("dropout", "is random")],
+)
+def test_smoothing_needs_independent_votes(name: str, words: str) -> None:
+    from stresslens.core.draws import Draws
+    from stresslens.plugins.certificates.smoothing import smoothing
+
+    model, x = build(name), images()
+    y = torch.zeros(len(x), dtype=torch.int64)
+    with torch.no_grad(), pytest.raises(ConfigError, match=words):
+        smoothing(model.train(), x, y, Draws(0, torch.arange(len(x))), n0=10, n=20)
+
+
+# --- a linear probe -----------------------------------------------------------------------------------------
+
+
+@every
+def test_a_linear_probe_fits_what_gives_the_logits_or_refuses(name: str) -> None:
+    model = uncompiled(build(name))
+    if not any(True for _ in model.parameters()):
+        return
+    net = model.float()
+    front = with_input_layers(net, Normalize(torch.ones(1, 1, 1), torch.zeros(1, 1, 1)))
+    split = data()
+    try:
+        fit_linear_probe(front, split, [0.01])
+    except ConfigError:
+        return  # see the next test for the words
+    with evaluating(front), torch.no_grad():
+        logits = front(split.train.floats(split.train.images[:]).float())
+    loss = torch.nn.functional.cross_entropy(logits, split.train.labels)
+    assert float(loss) < 1.11  # log 3 is what constant logits give
+
+
+def test_a_linear_probe_refuses_logits_that_another_step_makes() -> None:
+    for name in ("linear subclass", "hook changes the linear layer", "plain tensors", "weight norm"):
+        front = with_input_layers(build(name), Normalize(torch.ones(1, 1, 1), torch.zeros(1, 1, 1)))
+        with pytest.raises(ConfigError, match=r"fine_tune\.layers: probe"):
+            fit_linear_probe(front, data(), [0.01])
+
+
+# --- the public functions -----------------------------------------------------------------------------------
+
+
+def plain_logits(name: str, x: Tensor) -> Tensor:
+    model = build(name).eval()
+    with torch.no_grad():
+        return torch.cat([model(one.clone().to(dtype_of(model))) for one in x.split(len(x))]).float()
+
+
+@every
+def test_evaluate_predict_and_attack_ask_the_users_function(name: str) -> None:
+    x = images(12)
+    y = torch.arange(12) % CLASSES
+    logits = plain_logits(name, x)
+    accuracy = float((logits.argmax(1) == y).double().mean())
+    model, pixels = build(name), x.clone()
+    before = state(model)
+    with with_notices():
+        assert sl.evaluate(model, x, y)["accuracy"].value == pytest.approx(accuracy)
+        found = torch.from_numpy(sl.predict(model, x)).float()
+        assert torch.allclose(found, logits.softmax(1), atol=1e-4)
+        result = sl.attack(model, x, y, radii=[0.3], protocol=[{"pgd": {"steps": 2}}], audit=False)
+        assert result.facts["clean"]["value"] == pytest.approx(accuracy)
+        counted = sl.verify(model, x, x, y, eps=0.1)
+        assert counted.clean.value == pytest.approx(accuracy)
+    assert torch.equal(x, pixels)
+    if name not in ("buffers", "plain tensors"):
+        assert same(before, state(model))
+
+
+NOT_TRAINED = {"no parameters"}
+
+
+@pytest.mark.slow
+@every
+def test_a_module_is_trained_or_refused_in_words(name: str, tmp_path: Path) -> None:
+    model = build(name)
+    before = state(model)
+    with with_notices():
+        try:
+            run = sl.train(model, data(), epochs=2, ema=0.5, batch_size=8, out=tmp_path)
+        except StresslensError:
+            assert name in NOT_TRAINED
+        else:
+            assert name not in NOT_TRAINED
+            assert "accuracy" in run.scores("test")
+            assert run.model()(images()).shape == (6, CLASSES)
+    assert same(before, state(model))
+
+
+@pytest.mark.slow
+@every
+def test_a_module_is_explained_and_checked_or_refused_in_words(name: str) -> None:
+    model, x = build(name).eval(), images(4)
+    before, pixels = state(model), x.clone()
+    with with_notices():
+        for explainer in ({"occlusion": {"size": 3, "stride": 2}}, "saliency"):
+            found = sl.explain(model, x, explainer, check=True)
+            assert found.maps.shape == (4, 8, 8)
+    assert torch.equal(x, pixels)
+    if name not in ("buffers", "plain tensors"):
+        assert same(before, state(model))
