@@ -287,3 +287,15 @@ def test_images_without_an_answer_are_told(many: int, severity: str) -> None:
     some = curve({0: 50, 0.1: 10, INF: 940}, no_answer=np.arange(1000) < many)
     (found,) = audit(curve=some, trace=[trace()], only=["no answer"])
     assert found.severity == severity
+
+
+def test_a_surrogate_that_does_not_know_the_images_is_told(nets: tuple[nn.Module, nn.Module]) -> None:
+    class Reordered(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nets[1](x).roll(1, 1)
+
+    (found,) = audit(probe=probed(nets[0], ("fgsm",), surrogate=Reordered()), only=["surrogate"])
+    assert found.status == "sign"
+    assert "in another order" in found.evidence
+    (found,) = audit(probe=probed(nets[0], ("fgsm",), surrogate=nets[1]), only=["surrogate"])
+    assert found.status == "no sign"
