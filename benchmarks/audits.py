@@ -30,7 +30,7 @@ from planted import FAULTS, named
 
 
 def false_alarms(first: int, last: int) -> None:
-    """Prints every control with a serious sign, and the share of them."""
+    """Prints every control with its serious signs, and the share of controls with one."""
     began, wrong, signs = time.perf_counter(), 0, Counter[str]()
     unchecked: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
@@ -42,9 +42,10 @@ def false_alarms(first: int, last: int) -> None:
         signs.update(serious)
         unchecked.update(f.audit for f in result.findings if "could not be carried out" in f.evidence)
         kinds.update(drawn.name.split(", ")[3:5])
+        print(f"{seed}: {drawn.name}: {', '.join(serious) or 'no serious sign'}", flush=True)
         for finding in result.findings:
             if finding.severity == "serious":
-                print(f"{seed}: {drawn.name}: {finding.audit}: {finding.evidence}", flush=True)
+                print(f"  {finding.audit}: {finding.evidence}", flush=True)
     n = last - first
     share = wilson(wrong, n)
     print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,18 @@ def image_keys(images: Tensor) -> Tensor:
         for image in images.detach()
     ]
     return torch.from_numpy(np.frombuffer(b"".join(keys), dtype=np.int64).copy())
+
+
+def repeated(pieces: Iterable[Tensor], labels: Tensor) -> Tensor:
+    """(n,) which images, given in pieces (m, C, H, W), have the pixels and the label of an earlier
+    one; on the CPU."""
+    import numpy as np
+    import torch
+
+    keys = torch.stack([torch.cat([image_keys(piece) for piece in pieces]), labels.cpu()], 1).numpy()
+    later = np.ones(len(keys), dtype=bool)
+    later[np.unique(keys, axis=0, return_index=True)[1]] = False
+    return torch.from_numpy(later)
 
 
 def module_digest(module: nn.Module) -> str:

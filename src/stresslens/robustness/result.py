@@ -19,7 +19,7 @@ from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import read_arrays, write_arrays, write_json
-from stresslens.core.fingerprint import image_keys
+from stresslens.core.fingerprint import repeated
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
@@ -206,9 +206,6 @@ def result_arrays(
     answer, sure = _answers(torch.cat([c.adversarial_logits for c in chunks])[broken])
     broken_by[wrong | ~np.isfinite(minimal_radius)] = -1
     ladder = chunks[0].ladder
-    keys = np.stack([joined(lambda c: image_keys(c.x)), labels], 1)
-    repeated = np.ones(len(keys), dtype=bool)
-    repeated[np.unique(keys, axis=0, return_index=True)[1]] = False
     ladder_answer, ladder_confidence = _answers(batched_logits(float32_logits, ladder.flatten(0, 1)))
     return {
         "index": joined(lambda c: c.positions),
@@ -216,7 +213,7 @@ def result_arrays(
         "clean_prediction": clean_answer,
         "clean_confidence": clean_confidence,
         "smallest": minimal_radius,
-        "repeated": repeated,
+        "repeated": repeated([c.x for c in chunks], torch.from_numpy(labels)).numpy(),
         "by": broken_by,
         "names": np.array(threat.names, dtype=np.str_),
         "steps": joined(lambda c: c.steps),
@@ -264,7 +261,6 @@ def result_file(
     and `seconds` is the duration of the attack."""
     everything, arrays = arrays, attacked_images(arrays)
     n, left_out = len(arrays["labels"]), int(np.isnan(everything["smallest"]).sum())
-    repeated = len(everything["labels"]) - n - left_out
     traces = merged_traces([chunk.traces for chunk in chunks])
     return ResultFile(
         version=__version__,
@@ -276,8 +272,8 @@ def result_file(
         attacks=[DescribedAttack(**_described(attack)) for attack in threat.attempts],
         split=threat.config.split,
         n=n,
-        asked=n_requested - repeated - left_out,
-        repeated=repeated,
+        asked=n_requested - (len(everything["labels"]) - n),
+        repeated=len(everything["labels"]) - n - left_out,
         chunk=len(chunks[0].y),
         seed=threat.seed,
         target=threat.target,
