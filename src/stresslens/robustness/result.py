@@ -148,7 +148,7 @@ class AttackResult:
         """The accuracies without attack, under the whole protocol and under each individual attack,
         for audits."""
         n, norm = self.result.n, self.result.norm
-        largest = largest_class(self.curve) / n
+        largest = largest_class(self.curve) / max(n, 1)
         rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm, largest_class=largest)]
         rows += [
             Row(model, "protocol", level.eps, level.robust.value, n, norm, largest_class=largest)
