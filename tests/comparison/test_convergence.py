@@ -14,14 +14,25 @@ def learning(*seeds: list[float], n: int = 100, epochs: list[int] | None = None)
 
 
 def test_differences_over_seeds_are_paired() -> None:
-    first = learning([0.50, 0.80], [0.60, 0.90])
-    second = learning([0.70, 0.81], [0.80, 0.91])
+    first = learning([0.50, 0.80], [0.60, 0.90], [0.55, 0.85])
+    second = learning([0.70, 0.81], [0.80, 0.91], [0.75, 0.86])
     told = convergence_of("c", "scratch", "tuned", first, second)
     assert told is not None
     early, late = (each.difference for each in told.epochs)
     assert (early.value, early.low, early.high) == pytest.approx((0.2, 0.2, 0.2))
     assert late.value == pytest.approx(0.01)
     assert early.unit == "seeds"
+
+
+def test_two_seeds_have_no_interval_over_seeds() -> None:
+    """Two that agree would have an interval of no width, two that do not one from -1 to 1."""
+    first, second = learning([0.50, 0.80], [0.60, 0.90]), learning([0.70, 0.95], [0.80, 0.91])
+    told = convergence_of("c", "scratch", "tuned", first, second)
+    assert told is not None
+    for epoch, value in zip(told.epochs, (0.2, 0.08), strict=True):
+        found = epoch.difference
+        assert (found.value, found.unit) == (pytest.approx(value), "images")
+        assert 0.05 < found.high - found.value < 0.2
 
 
 def test_one_seed_has_an_interval_over_images() -> None:

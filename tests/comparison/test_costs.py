@@ -75,6 +75,25 @@ def test_noise_is_not_distinguishable_and_one_seed_has_no_interval() -> None:
     assert stop.measure == "seconds to the stop"
 
 
+def test_a_ratio_of_a_thousand_is_never_called_not_distinguishable() -> None:
+    a, b = of(record(1.0), record(1.1)), of(record(500.0), record(2420.0))
+    slower = costs.compare_costs({"a": a, "b": b}, [("c", "a", "b")])[0]
+    assert not slower.real
+    assert slower.verdict == (
+        "b takes 1,049 times as long per epoch as a in the mean of 2 seeds, too few seeds to test"
+    )
+    others = {f"x{k}": of(record(1.0), record(2.0), record(3.0 + k)) for k in range(240)}
+    variants = {
+        "a": of(record(1.0), record(1.5), record(0.8)),
+        "b": of(record(900), record(2000), record(850)),
+    }
+    contrasts = [("c", "a", "b"), *(("c", "a", name) for name in others)]
+    slower = costs.compare_costs(variants | others, contrasts)[0]
+    assert not slower.real
+    assert "not distinguishable" not in slower.verdict
+    assert "too few seeds to test this many ratios, p after Holm's correction 0." in slower.verdict
+
+
 def test_the_memory_of_a_process_is_not_compared() -> None:
     a, b = of(record(1.0, peak_memory=100)), of(record(1.0, peak_memory=300))
     for each in (*a.values(), *b.values()):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn
 
+from stresslens.core.types import Estimate
 from stresslens.metrics import calibration
 from stresslens.metrics.classification import cross_entropy, log_softmax
 
@@ -134,27 +135,99 @@ def test_temperature_is_recovered(temperature: float, seed: int) -> None:
 
 @QUICK
 @given(cases())
-def test_temperature_is_the_best_there_is_and_leaves_the_prediction_alone(case: Case) -> None:
+def test_temperature_is_the_best_there_is_under_its_prior(case: Case) -> None:
     logits, labels = case
-    found = calibration.fit_temperature(logits, labels)
-    low, high = calibration.TEMPERATURES
-    assert low <= found <= high
-    loss = cross_entropy(logits / found, labels).value
-    for other in np.geomspace(low, high, 60):
-        assert loss <= cross_entropy(logits / other, labels).value + 1e-4
-    assert np.array_equal((logits / found).argmax(1), logits.argmax(1))
-    expected = sklearn.log_loss(labels, probabilities_of(logits / found), labels=np.arange(logits.shape[1]))
-    assert loss == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    found = calibration.temperature_scaling(logits, labels)
+    assert found.used == calibration.fit_temperature(logits, labels)
+    if len(labels) < 2:
+        assert found.used == 1
+        return
+
+    def penalised(temperature: float) -> float:
+        likelihood = cross_entropy(logits / temperature, labels).value * len(labels)
+        return likelihood + math.log1p((math.log(temperature) / calibration.PRIOR) ** 2)
+
+    for other in np.geomspace(1e-3, 1e3, 80):
+        assert penalised(found.fitted.value) <= penalised(other) + 1e-3
+    assert 0 < found.fitted.low <= found.fitted.value <= found.fitted.high
+    assert np.array_equal((logits / found.used).argmax(1), logits.argmax(1))
 
 
-def test_temperature_of_separated_images_stays_in_bounds() -> None:
-    labels = np.arange(30) % 3
-    assert calibration.fit_temperature(np.eye(3)[labels], labels) == pytest.approx(
-        calibration.TEMPERATURES[0], rel=1e-3
-    )
-    assert calibration.fit_temperature(-np.eye(3)[labels], labels) == pytest.approx(
-        calibration.TEMPERATURES[1], rel=1e-3
-    )
+def of_temperature(n: int, temperature: float, generator: np.random.Generator) -> Case:
+    logits = generator.normal(size=(n, 10)) * 6
+    return temperature * logits, drawn_from(probabilities_of(logits), generator)
+
+
+@pytest.mark.parametrize("temperature", [3260.0, 100.0, 2.0, 0.05, 1e-5])
+def test_a_temperature_of_any_size_is_found_with_its_interval(temperature: float) -> None:
+    generator = np.random.default_rng(0)
+    found = [calibration.temperature_scaling(*of_temperature(400, temperature, generator)) for _ in range(40)]
+    assert [each.helps for each in found] == [True] * 40
+    assert np.median([each.used for each in found]) == pytest.approx(temperature, rel=0.1)
+    assert np.mean([each.fitted.low <= temperature <= each.fitted.high for each in found]) >= 0.85
+
+
+def over_sure(n: int, scale: float, generator: np.random.Generator) -> Case:
+    """Ten classes, 98.3 % right."""
+    labels = generator.integers(10, size=n)
+    logits = generator.normal(size=(n, 10))
+    logits[np.arange(n), labels] += 4
+    return scale * logits, labels
+
+
+@pytest.mark.parametrize("n", [2, 5, 20, 40, 80])
+@pytest.mark.parametrize("scale", [1.0, 2.0, 4.0, 12.0])
+def test_a_temperature_is_not_used_where_it_makes_probabilities_worse(n: int, scale: float) -> None:
+    generator = np.random.default_rng(1)
+    logits, labels = over_sure(20_000, scale, generator)
+    raw = cross_entropy(logits, labels).value
+    found = [calibration.temperature_scaling(*over_sure(n, scale, generator)) for _ in range(30)]
+    losses = [cross_entropy(logits / each.used, labels).value for each in found]
+    assert np.mean(losses) < 1.02 * raw
+    assert max(losses) < 2 * raw  # a sample of 20 in which two are wrong, of a model that is right on 98 %
+
+
+@pytest.mark.parametrize("n", [20, 80, 360])
+def test_images_that_are_all_right_show_no_temperature(n: int) -> None:
+    """The likeliest temperature is 0; without an image that is wrong nothing shows how sure is too
+    sure."""
+    labels = np.arange(n) % 3
+    found = calibration.temperature_scaling(8 * np.eye(3)[labels], labels)
+    assert not found.helps
+    assert found.used == 1
+    assert found.fitted.value < 1
+    assert found.fitted.high == math.inf
+    assert calibration.temperature_scaling(np.zeros((n, 3)), labels).used == 1
+
+
+@pytest.mark.parametrize(("classes", "n"), [(10, 360), (2, 360), (2, 1000), (3, 100), (10, 20)])
+def test_scores_of_probabilities_are_covered_where_nearly_all_are_right(classes: int, n: int) -> None:
+    generator = np.random.default_rng(1)
+
+    def draw(images: int) -> Case:
+        labels = generator.integers(classes, size=images)
+        logits = generator.normal(size=(images, classes))
+        logits[np.arange(images), labels] += 4
+        return 12 * logits, labels
+
+    def scores(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> list[Estimate]:
+        p = probabilities_of(logits)
+        return [cross_entropy(logits, labels), calibration.brier(p, labels), calibration.ece(p, labels)]
+
+    truth = [each.value for each in scores(*draw(400_000))]
+    found = [scores(*draw(n)) for _ in range(300)]
+    covered = np.mean([[e.low <= t <= e.high for e, t in zip(row, truth, strict=True)] for row in found], 0)
+    assert (covered > 0.93).all()
+
+
+def test_too_few_wrong_answers_give_a_lower_bound_only() -> None:
+    logits, labels = 4 * np.eye(3)[np.arange(90) % 3], np.arange(90) % 3
+    all_right = cross_entropy(logits, labels)
+    assert (all_right.low > 0, all_right.high) == (True, math.inf)
+    assert "without an upper end" in all_right.method
+    three_wrong = cross_entropy(logits, np.where(np.arange(90) < 3, (labels + 1) % 3, labels))
+    assert three_wrong.value < three_wrong.high < 1
+    assert cross_entropy(logits, (labels + 1) % 3).high == pytest.approx(4.036, abs=0.3)  # all wrong, alike
 
 
 def slow_risks(p: NDArray[np.float64], labels: NDArray[np.int64], orders: int) -> NDArray[np.float64]:
@@ -236,3 +309,15 @@ def test_no_images() -> None:
         assert math.isnan(figure(p, labels).value)
         assert figure(p, labels).n == 0
     assert [each.n for each in calibration.reliability(p, labels)] == [0] * calibration.BINS
+
+
+def test_a_class_that_is_ruled_out_does_not_disturb_the_temperature() -> None:
+    generator = np.random.default_rng(0)
+    logits, labels = of_temperature(300, 3.0, generator)
+    masked = np.column_stack([logits, np.full(300, -np.inf)])
+    found, plain = (calibration.temperature_scaling(z, labels) for z in (masked, logits))
+    assert (found.fitted.value, found.helps) == (pytest.approx(plain.fitted.value), plain.helps)
+    labels[0] = 10
+    assert calibration.temperature_scaling(masked, labels).fitted.n == 299
+    two = np.array([[0.0, -np.inf], [-np.inf, 0.0]] * 20)
+    assert calibration.temperature_scaling(two, np.arange(40) % 2).used == 1

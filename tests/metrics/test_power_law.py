@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
@@ -41,6 +42,24 @@ def test_the_interval_holds_the_exponent_it_was_drawn_from() -> None:
         assert law is not None
         held += law.exponent.low <= 0.45 <= law.exponent.high
     assert held >= 0.93 * rounds
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 0.9], ids="{:.0%} of the variance shared".format)
+@pytest.mark.parametrize("known", [False, True], ids=["correlation unknown", "known"])
+def test_errors_on_the_same_images_are_forecast(shared: float, known: bool) -> None:
+    generator, rounds = np.random.default_rng(3), 200
+    sizes, images, held = [500, 1000, 2000, 4000, 8000], 1000, np.zeros(2)
+    truth = {n: 0.4 * (n / 500) ** -0.35 for n in (*sizes, 16_000)}
+    thresholds = stats.norm.ppf([[1 - truth[n]] for n in sizes])
+    for _ in range(rounds):
+        hard = generator.normal(size=images) * shared**0.5
+        wrong = thresholds + hard + generator.normal(size=(5, images)) * (1 - shared) ** 0.5 < 0
+        errors = [wilson(int(row.sum()), images) for row in wrong]
+        law = power_law(sizes, errors, correlation=np.corrcoef(wrong) if known else None)
+        assert law is not None
+        forecasts = [law.error(16_000), law.error(2000)]
+        held += [e.low <= truth[n] <= e.high for n, e in zip((16_000, 2000), forecasts, strict=True)]
+    assert (held >= 0.93 * rounds).all()
 
 
 def test_points_that_follow_no_law_say_so() -> None:

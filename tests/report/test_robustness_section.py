@@ -113,7 +113,7 @@ def test_without_arrays_or_with_other_images_the_estimates_are_averaged(tmp_path
         (threat,) = threats(load_study(study))
         found = threat.members[0].at(0.04)
         assert found is not None
-        assert "wider of t over 2 seeds" in found.method
+        assert "2 seeds are too few for an interval over seeds" in found.method
 
 
 def test_chosen_radii() -> None:

@@ -49,10 +49,10 @@ def predict(
     """Classify image files with a run.
 
     Images are prepared as the run's own images were. Probabilities are calibrated on the run's
-    validation images. Images unlike the training images (out of distribution, OOD) are marked,
-    at a stated false-alarm rate. Files that cannot be read are listed at the end (exit code 3);
-    the others are classified. With your own captions, for a run with a text encoder (openclip),
-    probabilities are not calibrated.
+    validation images, if these show a better temperature. Images unlike the training images (out
+    of distribution, OOD) are marked, at a stated false-alarm rate. Files that cannot be read are
+    listed at the end (exit code 3); the others are classified. With your own captions, for a run
+    with a text encoder (openclip), probabilities are not calibrated.
     """
     from stresslens.core.errors import DataError
     from stresslens.evaluation.classify_files import Classifier, picture_files
@@ -77,14 +77,15 @@ def predict(
             facts = {
                 "temperature": info.temperature,
                 "calibrated_on": info.calibrated_on,
+                "not_calibrated": info.not_calibrated,
                 "false_alarm_rate": rate,
             }
             readable = [row.as_json() for row in rows if row.unreadable is None]
             print_json({"run": str(run), **facts, "pictures": readable, "unreadable": unreadable})
         else:
-            unfitted = "the captions are your own" if prompts else "the run has no validation images"
+            why_not = info.not_calibrated or "no temperature was fitted"
             print_predictions(
-                [row for row in rows if row.unreadable is None], rate, info.calibrated_on, unfitted
+                [row for row in rows if row.unreadable is None], rate, info.calibrated_on, why_not
             )
     if unreadable:
         raise DataError("\n".join(unreadable))

@@ -19,8 +19,10 @@ from stresslens.comparison.difference import (
     difference_of,
     divided_difference_of,
     estimate_over_divisions,
+    weighted_difference,
     with_holm,
 )
+from stresslens.comparison.headline import balanced_weights, class_sizes, headline_sentences, unbalanced
 from stresslens.comparison.schema import ComparisonFile, DifferenceMatrix, ErrorsByClass
 from stresslens.comparison.tested_run import Tested, VariantFolders, tested_of, variants_of
 from stresslens.config.study_record import read_study_record
@@ -69,8 +71,8 @@ def compare_accuracy(
         pairs.add(contrast, a, b, tested, ask)
     differences = with_holm(pairs.differences)
     records = {name: {seed: run.record for seed, run in seeds.items()} for name, seeds in tested.items()}
-    headline = _headline(accuracies, tested) if accuracies else []
-    verdicts = [*headline, *(d.verdict for d in differences), *pairs.refused, *pairs.left_out]
+    head = headline_sentences(accuracies, tested) if accuracies else []
+    verdicts = [*head, *(d.verdict for d in differences), *pairs.refused, *pairs.left_out]
     compared = ComparisonFile(
         format=1,
         split=split,
@@ -170,9 +172,11 @@ def paired_accuracy(
             return f"{a} and {b} were not compared: {why}"
     if not any(pairs[0][0].mismatch(one) for one, _ in pairs[1:]):
         right = [np.stack([pair[side].right for pair in pairs]).astype(np.float32) for side in (0, 1)]
-        return replace(
-            difference_of(contrast, a, b, *right, ask=ask), under=pairs[0][0].under, threat=pairs[0][0].threat
-        )
+        found = difference_of(contrast, a, b, *right, ask=ask)
+        if unbalanced(class_sizes(labels := pairs[0][0].labels)):
+            weights = balanced_weights(labels)
+            found = replace(found, balanced=weighted_difference(right[0], right[1], weights))
+        return replace(found, under=pairs[0][0].under, threat=pairs[0][0].threat)
     divisions = [one.division for one, _ in pairs if one.division]
     if len(divisions) < len(pairs):
         return f"{a} and {b} were not compared: their seeds were tested on different {split} images"
@@ -200,17 +204,3 @@ def _matrix(names: list[str], tested: Mapping[str, Mapping[str, Tested]]) -> Dif
         ):
             cells[key][row][column], cells[key][column][row] = above, below
     return DifferenceMatrix(recipes=names, **cells)
-
-
-def _headline(variants: Mapping[str, Estimate], tested: Mapping[str, Mapping[str, Tested]]) -> list[str]:
-    """The variant with the highest accuracy, if the variants can be ranked."""
-    best = max(variants, key=lambda name: variants[name].value)
-    e = variants[best]
-    scored = f"{best}, {e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"
-    measured = next(iter(tested[best].values())).measure
-    if len(variants) == 1:
-        return [f"{measured}: {scored}"]
-    first, *others = (next(iter(tested[name].values())) for name in variants)
-    if any(first.mismatch(other) and first.division is None for other in others):
-        return ["the runs were tested on different images, so they cannot be ranked"]
-    return [f"highest mean {measured}: {scored}"]

@@ -16,6 +16,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import read_record
 from stresslens.metrics.intervals import Floats, t_mean, wilson
+from stresslens.metrics.random_effects import FEWEST_SEEDS
 from stresslens.training.epoch_log import EpochMetrics
 
 LISTED = 24
@@ -115,12 +116,13 @@ def _sentence(a: str, b: str, first: Learning, second: Learning) -> str:
 
 
 def _difference(one: Floats, other: Floats, n: int) -> Estimate:
-    """The mean difference over paired seeds. With one seed, the interval is that of two independent
-    proportions (Newcombe 1998), which is wider than needed for the same images."""
-    if len(one) > 1:
+    """The mean difference over paired seeds. One or two seeds are too few for an interval over
+    seeds; it is then that of two independent proportions (Newcombe 1998), which is wider than
+    needed for the same images."""
+    if len(one) >= FEWEST_SEEDS:
         return t_mean(other - one)
-    low, high = wilson(float(one[0]) * n, n), wilson(float(other[0]) * n, n)
-    value = float(other[0] - one[0])
+    low, high = wilson(float(one.mean()) * n, n), wilson(float(other.mean()) * n, n)
+    value = high.value - low.value
     down = float(np.hypot(high.value - high.low, low.high - low.value))
     up = float(np.hypot(high.high - high.value, low.value - low.low))
     return Estimate(value, value - down, value + up, n, "Newcombe", 0.95, "images")

@@ -13,6 +13,7 @@ from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.paired import holm, resampled
+from stresslens.metrics.random_effects import FEWEST_SEEDS
 
 PHRASES = {
     "seconds per epoch": "as long per epoch as",
@@ -66,9 +67,13 @@ class Ratio:
         over = f"({_times(min(ends))} to {_times(max(ends))}; {r.n} seeds)"
         if self.real:
             return f"{statement} {over}"
+        if r.n < FEWEST_SEEDS and _times(times) != "1":
+            return f"{statement} in the mean of {r.n} seeds, too few seeds to test"
+        if r.low > 1 or r.high < 1:
+            few = f"too few seeds to test this many ratios, p after Holm's correction {self.p_holm:.2f}"
+            return f"{statement} {over}; {few}"
         seen = statement if _times(times) != "1" else "no difference was seen"
-        corrected = f"; p after Holm's correction {self.p_holm:.2f}" if r.low > 1 or r.high < 1 else ""
-        return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}{corrected}"
+        return f"{self.a} and {self.b} are not distinguishable in {self.measure}: {seen} {over}"
 
     def as_cost(self) -> CostRatio:
         return CostRatio(

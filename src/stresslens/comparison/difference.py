@@ -30,6 +30,8 @@ class Difference:
 
     `divisions`: each seed uses another division of the same images, with `images` test images each.
     `under`: the attack on the images before they were classified, in words; empty without one.
+    `balanced`: the difference in balanced accuracy, if the classes are unbalanced. `too_few_seeds`:
+    the images tell the two apart, but two seeds cannot show how much seeds vary.
     `threat`: a full key of that attack, which separates attacks with the same `under`.
     """
 
@@ -45,6 +47,8 @@ class Difference:
     under: str = ""
     threat: str = ""
     p_holm: float = 1.0
+    balanced: Estimate | None = None
+    too_few_seeds: bool = False
 
     @property
     def real(self) -> bool:
@@ -54,6 +58,10 @@ class Difference:
 
     @property
     def verdict(self) -> str:
+        return self._verdict + self._by_balanced_accuracy
+
+    @property
+    def _verdict(self) -> str:
         d = self.difference
         points = f"{abs(d.value) * 100:.1f} points"
         better, worse = (self.b, self.a) if d.value > 0 else (self.a, self.b)
@@ -74,11 +82,25 @@ class Difference:
             )
             adjective = "more robust" if self.under else "better"
             return f"{better} is {adjective} than {worse}{under} by {points} {over}{tail}"
+        if self.too_few_seeds:
+            return (
+                f"{self.a} and {self.b}{under}: {better} is ahead by {points} in the mean of "
+                f"{self.seeds} seeds, too few seeds to test ({self.images} images)"
+            )
         corrected = f"; p after Holm's correction {self.p_holm:.2f}" if d.low > 0 or d.high < 0 else ""
         return (
             f"{self.a} and {self.b} are not distinguishable{under}: "
             f"{better} is ahead by {points} {over}{corrected}"
         )
+
+    @property
+    def _by_balanced_accuracy(self) -> str:
+        if (e := self.balanced) is None:
+            return ""
+        side = 1 if e.value >= 0 else -1
+        low, high = sorted((100 * side * e.low, 100 * side * e.high))
+        ahead = f"{self.b if side > 0 else self.a} is ahead by {100 * abs(e.value):.1f} points"
+        return f"; by balanced accuracy {ahead} ({low + 0.0:.1f} to {high + 0.0:.1f})"
 
     @property
     def _over(self) -> str:
@@ -87,7 +109,7 @@ class Difference:
         return f"{self.seeds} seeds, {self.images} images" if self.seeds > 1 else f"{self.images} images"
 
     def as_contrast(self) -> Contrast:
-        return Contrast(
+        contrast = Contrast(
             contrast=self.contrast,
             a=self.a,
             b=self.b,
@@ -98,6 +120,9 @@ class Difference:
             verdict=self.verdict,
             plan=self.plan,
         )
+        if self.balanced is not None:
+            contrast.balanced = self.balanced
+        return contrast
 
 
 def difference_of(
@@ -128,7 +153,27 @@ def difference_of(
         value, min(low, value), max(high, value), images, method, LEVEL, "both" if seeds > 1 else "images"
     )
     plan = _plan(table, images, ask or planned_difference(value))
-    return Difference(contrast, a, b, estimate, p, seeds, images, plan)
+    too_few = 1 < seeds < random_effects.FEWEST_SEEDS and p >= 1 - LEVEL and _images_tell(delta)
+    return Difference(contrast, a, b, estimate, p, seeds, images, plan, too_few_seeds=too_few)
+
+
+def _images_tell(delta: Right) -> bool:
+    """Whether the images alone tell the two apart: seeds (seeds, images) that all agree on the
+    sign, and an interval over images that excludes 0 in each."""
+    each = random_effects.paired_random_effects(random_effects.moments(delta[:, None]))
+    low, high = (each.mean + side * each.margin(1 - LEVEL) for side in (-1, 1))
+    return bool((low > 0).all() or (high < 0).all())
+
+
+def weighted_difference(right_a: Right, right_b: Right, weights: Floats) -> Estimate:
+    """The difference of two weighted accuracies over the same seeds and images: balanced accuracy,
+    if the `weights` (images,) give every class the same weight."""
+    delta = np.subtract(right_b, right_a, dtype=np.float64) * weights
+    table = random_effects.paired_random_effects(random_effects.moments(delta))
+    value, mean, margin = float(delta.mean()), float(table.mean), float(table.margin(1 - LEVEL))
+    low, high = max(-1.0, min(mean - margin, value)), min(1.0, max(mean + margin, value))
+    method = "seeds × images, classes weighted equally"
+    return Estimate(value, low, high, delta.shape[1], method, LEVEL, "both" if len(delta) > 1 else "images")
 
 
 def divided_difference_of(

@@ -17,7 +17,8 @@ from stresslens.core.json_file import Figure, JsonFile
 class Contrast(JsonFile):
     """Accuracy of b minus accuracy of a, with p before and after Holm's correction.
 
-    `plan` says how many images and seeds would be needed to tell a difference.
+    `plan` says how many images and seeds would be needed to tell a difference. `balanced` is the
+    difference in balanced accuracy, where the classes are unbalanced.
     """
 
     contrast: str
@@ -29,6 +30,7 @@ class Contrast(JsonFile):
     real: bool = False
     verdict: str = ""
     plan: str | None = None
+    balanced: Figure | None = None
 
 
 class ContrastColumn(NamedTuple):

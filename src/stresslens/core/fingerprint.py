@@ -1,4 +1,4 @@
-"""Fingerprints: short SHA-256 digests of plain values, and of a module with its weights."""
+"""Fingerprints: short SHA-256 digests of plain values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 def fingerprint_of(values: Any) -> str:
@@ -39,18 +39,3 @@ def repeated(pieces: Iterable[Tensor], labels: Tensor) -> Tensor:
     later = np.ones(len(keys), dtype=bool)
     later[np.unique(keys, axis=0, return_index=True)[1]] = False
     return torch.from_numpy(later)
-
-
-def module_digest(module: nn.Module) -> str:
-    """12 hexadecimal digits of a module: its text form, and every parameter and buffer."""
-    import torch
-
-    digest = hashlib.sha256(repr(module).encode())
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(
-            value.detach().cpu().contiguous().view(torch.uint8).numpy()
-            if value.ndim
-            else str(value.item()).encode()
-        )
-    return digest.hexdigest()[:12]

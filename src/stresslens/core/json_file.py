@@ -5,7 +5,6 @@ Each file's model is beside the code that writes the file; readers import it fro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -24,7 +23,7 @@ from pydantic import (
 )
 
 from stresslens.core.files import UnreadableRun, read_json, whole_lines
-from stresslens.core.types import Estimate
+from stresslens.core.types import Estimate, with_bounds
 
 
 class JsonFile(BaseModel):
@@ -34,7 +33,7 @@ class JsonFile(BaseModel):
     later has a default, because an earlier version did not write it.
     """
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, ser_json_inf_nan="constants")
 
     OLD_KEYS: ClassVar[Mapping[str, str]] = {}
     """A key and its name in version 0.1.0, under which this version writes it as well."""
@@ -130,14 +129,11 @@ class OrderedJsonFile(JsonFile):
         return {key: values[key] if key in known else kept for key, kept in self._keys.items()}
 
 
-def _with_nan(values: Any) -> Any:
-    """Restores NaN: JSON has none, so a bound that is not finite is written as null."""
-    if not isinstance(values, dict):
-        return values
-    return {k: math.nan if v is None and k in ("value", "low", "high") else v for k, v in values.items()}
+def _restored(values: Any) -> Any:
+    return with_bounds(values) if isinstance(values, dict) else values
 
 
-Figure = Annotated[Estimate, BeforeValidator(_with_nan), PlainSerializer(Estimate.as_json)]
+Figure = Annotated[Estimate, BeforeValidator(_restored), PlainSerializer(Estimate.as_json)]
 """An estimate, as `Estimate.as_json` writes it."""
 
 

@@ -194,7 +194,8 @@ class Schedule(Protocol):
 class Estimate:
     """A value with its confidence interval.
 
-    `unit` is what the interval accounts for: the images of the split, the seeds, or both.
+    `unit` is what the interval accounts for: the images of the split, the seeds, or both. Without
+    an interval both bounds are NaN; an infinite bound says that this end cannot be known.
     """
 
     value: float
@@ -212,8 +213,17 @@ class Estimate:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Estimate:
-        known: dict[str, Any] = {k: math.nan if v is None else v for k, v in values.items()}
-        return Estimate(**known)
+        return Estimate(**with_bounds(values))
+
+
+def with_bounds(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of an `Estimate`, with numbers in place of null: infinity for a bound beside a
+    known one, otherwise NaN."""
+    given = {bound: values.get(bound) is not None for bound in ("low", "high")}
+    lost = {"value": math.nan, "low": math.nan, "high": math.nan}
+    if given["low"] != given["high"]:
+        lost |= {"low": -math.inf, "high": math.inf}
+    return {k: lost[k] if v is None and k in lost else v for k, v in values.items()}
 
 
 @dataclass(frozen=True)

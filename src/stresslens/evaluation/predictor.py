@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.files import UnreadableRun, arrays_in, read_json
@@ -57,10 +58,16 @@ class ModelInfo:
     temperature: Annotated[float, Field(gt=0)]
     """Softmax(logits / temperature) gives the calibrated probabilities."""
     calibrated_on: str | None
-    """The split that the temperature was fitted on; None if it was not fitted."""
+    """The split that the temperature was fitted on; None if the probabilities are not calibrated."""
+    not_calibrated: str = ""
+    """Why the probabilities are not calibrated."""
+    white: Annotated[int, Field(gt=0)] = WHITE
+    """The value of white in image files of more than 8 bits."""
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain values, without those that version 0.1.0 does not know where they are the usual ones."""
+        usual = {"not_calibrated": "", "white": WHITE}
+        return {key: v for key, v in dataclasses.asdict(self).items() if key not in usual or v != usual[key]}
 
 
 _facts = TypeAdapter(ModelInfo)
@@ -122,6 +129,8 @@ def open_predictor(
 def model_info(folder: RunFolder) -> ModelInfo:
     """Reads the ModelInfo of a run. Raises UnreadableRun if its files are missing or damaged."""
     card, record = folder.load_card(), read_record(folder)
+    calibration = record.calibration
+    why_not = calibration.why_not if calibration else "the run has no validation images"
     return _checked(
         {
             "format": 1,
@@ -131,8 +140,10 @@ def model_info(folder: RunFolder) -> ModelInfo:
             "shape": card.shape,
             "classes": card.classes,
             "fit": card.fit,
-            "temperature": record.calibration.temperature if record.calibration else 1.0,
-            "calibrated_on": record.calibration.fitted_on if record.calibration else None,
+            "white": card.white,
+            "temperature": calibration.temperature if calibration else 1.0,
+            "calibrated_on": calibration.fitted_on if calibration and not why_not else None,
+            "not_calibrated": why_not,
         },
         folder.record,
     )
@@ -166,7 +177,13 @@ def _of_captions(
     plain, kind = (
         (card.estimator, "estimators") if isinstance(card, EstimatorCard) else (card.model, "models")
     )
-    info = dataclasses.replace(facts, classes=list(captions), temperature=1.0, calibrated_on=None)
+    info = dataclasses.replace(
+        facts,
+        classes=list(captions),
+        temperature=1.0,
+        calibrated_on=None,
+        not_calibrated="the captions are your own",
+    )
     prompted = with_prompts(model, captions, templates, called=registry.name_and_options(kind, plain)[0])
     predictor = _of_model(prompted, info, folder)
     # Where the features are the logits, the detector was fitted on those of other classes.

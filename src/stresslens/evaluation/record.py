@@ -130,11 +130,23 @@ class SliceRecord(OrderedJsonFile):
 
 
 class Calibration(OrderedJsonFile):
-    """The temperature that the logits are divided by, fitted on `n` images of a split."""
+    """The temperature that the logits are divided by, fitted on `n` images of a split.
+
+    It is 1 if the fitted temperature does not help on images that it was not fitted on; `gain` is
+    by how much it lowers the cross-entropy of these, in nats.
+    """
 
     temperature: float
     fitted_on: str = "validation"
     n: int | None = None
+    fitted: Figure | None = None
+    gain: float | None = None
+    helps: bool = True
+
+    @property
+    def why_not(self) -> str:
+        """Why the probabilities are not calibrated; empty if they are."""
+        return "" if self.helps else f"{self.n} {self.fitted_on} images do not show a better temperature"
 
 
 class LikenessRecord(OrderedJsonFile):
@@ -201,6 +213,8 @@ class RunRecord(OrderedJsonFile):
     """What each finished stage was done for, as a fingerprint."""
     layers: Annotated[LayerTable, PlainSerializer(LayerTable.as_json)] | None = None
     weights: WeightsRecord | None = None
+    weights_digest: str = ""
+    """RunFolder.weights_digest of the weights that the training wrote."""
     training: TrainingRecord = TrainingRecord()
     scoring: dict[str, Scoring] = {}
     calibration: Calibration | None = None

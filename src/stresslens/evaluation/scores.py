@@ -81,7 +81,8 @@ class Predictions:
     @property
     def probabilities(self) -> Floats:
         """(N, K); NaN for an image without an answer."""
-        return np.exp(classification.log_softmax(self.scores)) if self.kind == "logits" else self.scores
+        scores = np.where(answered(self.scores)[:, None], self.scores, np.nan)
+        return np.exp(classification.log_softmax(scores)) if self.kind == "logits" else scores
 
 
 def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: ProcessGroup = ALONE) -> Tensor:
@@ -207,13 +208,18 @@ def _scores_of_probabilities(predictions: Predictions) -> dict[str, Estimate]:
 def calibration_of(validation: Predictions) -> Calibration:
     """The temperature fitted on the validation labels (temperature scaling), as in record.json.
 
-    Images without an answer are left out; if none has one, the temperature is 1.
+    Images without an answer are left out.
     """
-    validation = validation.answered
-    if not len(validation.labels):
-        return Calibration(temperature=1.0, fitted_on="validation", n=0)
-    temperature = calibration.fit_temperature(validation.scores, validation.labels)
-    return Calibration(temperature=temperature, fitted_on="validation", n=len(validation.labels))
+    answered = validation.answered
+    found = calibration.temperature_scaling(answered.scores, answered.labels)
+    return Calibration(
+        temperature=found.used,
+        fitted_on="validation",
+        n=len(answered.labels),
+        fitted=found.fitted,
+        gain=found.gain,
+        helps=found.helps,
+    )
 
 
 @dataclass(frozen=True)

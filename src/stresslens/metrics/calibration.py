@@ -12,13 +12,17 @@ import numpy as np
 
 from stresslens.core.answers import answered, predicted
 from stresslens.core.types import Estimate
-from stresslens.metrics.classification import Labels, cross_entropy_of_each
-from stresslens.metrics.intervals import Floats, bootstrap_mean, logit_normal, wilson
+from stresslens.metrics.classification import FEWEST_WRONG, Labels, cross_entropy_of_each
+from stresslens.metrics.intervals import Floats, bounded_mean, logit_normal, mean_bounds, wilson
 
 BINS = 15
-TEMPERATURES = (0.05, 20.0)
-"""The bounds of the temperature. If every image is classified correctly there is no optimum, and
-the result is the lower bound."""
+LOG_TEMPERATURES = np.linspace(-18.0, 18.0, 37)
+"""Where the search for a temperature begins: scores may have any scale."""
+PRIOR = math.log(2)
+"""Half of the prior of a temperature (a Cauchy distribution of its logarithm) lies between 1/2 and
+2. Its pull towards 1 is at most that of 1 / log 2 = 1.4 nats for a factor of e, so a few images
+overrule it; where all are right, nothing else keeps the temperature from 0."""
+FOLDS = 5
 
 
 def brier(probabilities: Floats, labels: Labels) -> Estimate:
@@ -26,10 +30,10 @@ def brier(probabilities: Floats, labels: Labels) -> Estimate:
     to 2.
 
     It is summed over the classes. For two classes it is twice scikit-learn's `brier_score_loss`,
-    which counts one class.
+    which counts one class. The interval allows for one more image of the worst score, 2.
     """
     of_label = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
-    return bootstrap_mean(np.square(probabilities).sum(1) - 2 * of_label + 1)
+    return bounded_mean(np.square(probabilities).sum(1) - 2 * of_label + 1, (0.0, 2.0))
 
 
 @dataclass(frozen=True)
@@ -79,42 +83,138 @@ def ece(probabilities: Floats, labels: Labels, *, bins: int = BINS, level: float
     The confidence is the highest probability (Guo et al. 2017). The estimate is biased upwards,
     because noise in a bin always adds to it. The interval corrects this: the ECE that noise alone
     would give under perfect calibration is subtracted from its lower end, so that it covers the
-    error of the population, also 0.
+    error of the population, also 0. Both ends allow for one more image that is wrong at full
+    confidence (`mean_bounds`): where all answers are right, they say little of how sure the rare
+    wrong ones are.
     """
     from scipy.special import ndtri
 
-    n = len(labels)
+    n, method = len(labels), "Gaffke, bias-aware"
     if n == 0:
-        return Estimate(math.nan, 0.0, 1.0, 0, "normal, bias-aware", level)
+        return Estimate(math.nan, 0.0, 1.0, 0, method, level)
     confidence = probabilities.max(1)
     surplus = confidence - (predicted(probabilities) == labels)  # (N,)
     bin_of = _bin_of(confidence, bins)
-    gaps = np.bincount(bin_of, weights=surplus, minlength=bins) / n
-    squares = np.bincount(bin_of, weights=np.square(surplus), minlength=bins) / n
-    variances = np.maximum(squares - np.square(gaps), 0) / n
+    gaps, squares, expected = (
+        np.bincount(bin_of, weights=weights, minlength=bins) / n
+        for weights in (surplus, np.square(surplus), confidence * (1 - confidence))
+    )
+    # as observed, and as perfect calibration would give: all right answers show no variance
+    variances = np.maximum(squares - np.square(gaps), expected) / n
     value, z = float(np.abs(gaps).sum()), float(ndtri(0.5 + level / 2))
-    spread = float((np.sign(gaps)[bin_of] * surplus).std()) / math.sqrt(n)
     noise = math.sqrt(2 / math.pi) * float(np.sqrt(variances).sum()) + z * math.sqrt(
         (1 - 2 / math.pi) * float(variances.sum())
     )
+    low, high = mean_bounds(np.where(gaps < 0, -1.0, 1.0)[bin_of] * surplus, (-1.0, 1.0), level=level)
     return Estimate(
-        value, max(0.0, value - noise), min(1.0, value + z * spread), n, "normal, bias-aware", level
+        value, max(0.0, min(low, value - noise)), min(1.0, max(high, -low, value)), n, method, level
     )
 
 
-def fit_temperature(logits: Floats, labels: Labels) -> float:
-    """Temperature scaling: the T that minimises the cross-entropy of softmax(logits / T).
+@dataclass(frozen=True)
+class Temperature:
+    """A fitted temperature with its interval, and whether it helps.
 
-    T is within `TEMPERATURES` (Guo et al. 2017). The cross-entropy is convex in 1/T, so a bounded
-    one-dimensional search finds its only optimum.
+    `gain` is the cross-entropy of the raw logits minus that of logits divided by a temperature
+    fitted on other images, in nats (cross-validation).
     """
+
+    fitted: Estimate
+    gain: float
+    helps: bool
+
+    @property
+    def used(self) -> float:
+        """The temperature to divide the logits by: 1 where the fitted one does not help."""
+        return self.fitted.value if self.helps else 1.0
+
+
+def fit_temperature(logits: Floats, labels: Labels) -> float:
+    """Temperature scaling: the T to divide the logits by, or 1 where none was shown to help
+    (`temperature_scaling`)."""
+    return temperature_scaling(logits, labels).used
+
+
+def temperature_scaling(logits: Floats, labels: Labels, *, level: float = 0.95) -> Temperature:
+    """The T that minimises the cross-entropy of softmax(logits / T), shrunk towards 1 (`PRIOR`).
+
+    See Guo et al. (2017). The interval is by profile likelihood; with fewer than `FEWEST_WRONG`
+    wrong answers it has no upper end, because nothing shows how sure a wrong answer is.
+
+    T helps if it lowers the cross-entropy of images that it was not fitted on (`FOLDS` folds), and
+    one image does not decide this: not with one more wrong answer, as sure as the others on
+    average, and not without the image that gains most. A split that is answered right throughout
+    makes every sharpening look good; one answer that is wrong, every softening.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
+    # a label that the model rules out (-inf) has no probability at any temperature
+    rows = np.isfinite(np.take_along_axis(logits, labels[:, None], 1)[:, 0])
+    logits, labels = logits[rows], labels[rows]
+    n = len(labels)
+    if n < 2:
+        return Temperature(Estimate(1.0, 0.0, math.inf, n, "profile likelihood", level), 0.0, helps=False)
+    started = np.stack([cross_entropy_of_each(logits / math.exp(at), labels) for at in LOG_TEMPERATURES])
+    best = _log_temperature(logits, labels, started)
+
+    def excess(at: float) -> float:
+        return _penalised(logits, labels, at) - lowest
+
+    lowest = _penalised(logits, labels, best) + float(ndtri(0.5 + level / 2)) ** 2 / 2
+    ends = [
+        float(brentq(excess, best, limit, xtol=1e-3)) if excess(limit) > 0 else math.copysign(math.inf, limit)
+        for limit in (-40.0, 40.0)
+    ]
+    low, high = (math.exp(end) for end in ends)
+    high = math.inf if (predicted(logits) != labels).sum() < FEWEST_WRONG else high
+    fitted = Estimate(math.exp(best), low, high, n, "profile likelihood", level)
+    gains, if_wrong = _out_of_fold(logits, labels, started)
+    total = float(gains.sum())
+    one_more, one_less = total + float(if_wrong.mean()), total - max(0.0, float(gains.max()))
+    return Temperature(fitted, total / n, helps=min(total, one_more, one_less) > 0)
+
+
+def _penalised(logits: Floats, labels: Labels, at: float) -> float:
+    """The cross-entropy summed over the images at a log temperature, minus the log of the prior."""
+    losses = cross_entropy_of_each(logits / math.exp(at), labels)
+    return float(losses.sum()) + math.log1p((at / PRIOR) ** 2)
+
+
+def _log_temperature(logits: Floats, labels: Labels, started: Floats, *, within: float = 1e-5) -> float:
+    """The best log temperature; `started` (37, N) are the losses at `LOG_TEMPERATURES`."""
     from scipy.optimize import minimize_scalar
 
-    def loss(log_temperature: float) -> float:
-        return float(cross_entropy_of_each(logits / math.exp(log_temperature), labels).mean())
+    first = int((started.sum(1) + np.log1p(np.square(LOG_TEMPERATURES / PRIOR))).argmin())
+    around = float(LOG_TEMPERATURES[first])
+    found = minimize_scalar(
+        lambda at: _penalised(logits, labels, at),
+        bounds=(around - 1, around + 1),
+        method="bounded",
+        options={"xatol": within},
+    )
+    return float(found.x)
 
-    low, high = (math.log(bound) for bound in TEMPERATURES)
-    return math.exp(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4}).x)
+
+def _out_of_fold(logits: Floats, labels: Labels, started: Floats) -> tuple[Floats, Floats]:
+    """(N,) by how much a temperature fitted on the other folds lowers each image's cross-entropy,
+    and (N,) the same for a wrong answer: the image's own, or, if it is right, the second class."""
+    n = len(labels)
+    fold = np.random.default_rng(0).permutation(n) % FOLDS
+    of_label = np.arange(logits.shape[1]) == labels[:, None]
+    second = np.where(of_label, -np.inf, logits).argmax(1)
+    wrong = np.where(predicted(logits) == labels, second, labels)
+    gains = np.zeros((2, n))
+    for k in range(min(FOLDS, n)):
+        rest, held_out = fold != k, fold == k
+        at = _log_temperature(logits[rest], labels[rest], started[:, rest], within=1e-2)
+        scaled, raw = logits[held_out] / math.exp(at), logits[held_out]
+        for row, truth in enumerate((labels[held_out], wrong[held_out])):
+            before, after = (cross_entropy_of_each(each, truth) for each in (raw, scaled))
+            # a class that is ruled out costs the same at every temperature
+            before, after = (np.where(np.isfinite(before), each, 0.0) for each in (before, after))
+            gains[row, held_out] = before - after
+    return gains[0], gains[1]
 
 
 def risk_coverage(scores: Floats, labels: Labels, *, points: int = 101) -> tuple[Floats, Floats]:

@@ -5,6 +5,7 @@ Pure functions of scores (N, K) and labels (N,); each result has its n and inter
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,16 @@ from numpy.typing import NDArray
 
 from stresslens.core.answers import answered, predicted
 from stresslens.core.types import Estimate
-from stresslens.metrics.intervals import Floats, balanced, bootstrap_mean, wilson
+from stresslens.metrics.intervals import Floats, balanced, bounded_mean, wilson
 
 Labels = NDArray[np.int64]
+
+UNSEEN_LOSS = 1.5
+"""How many times as large as the largest loss that of an image is taken to be that was not seen."""
+FEWEST_WRONG = 3
+"""With fewer wrong answers, nothing is known of how large a loss can be."""
+AT_LEAST = f"Gaffke; fewer than {FEWEST_WRONG} wrong answers, so without an upper end"
+"""The method of a mean loss whose interval has no upper end."""
 
 
 def accuracy(scores: Floats, labels: Labels) -> Estimate:
@@ -94,12 +102,20 @@ def cross_entropy_of_each(logits: Floats, labels: Labels) -> Floats:
 
 
 def cross_entropy(logits: Floats, labels: Labels) -> Estimate:
-    """The mean negative log-probability of the label; infinite, without an interval, if a label is
-    of a class that the model rules out (-inf)."""
-    of_each = cross_entropy_of_each(logits, labels)
-    if np.isposinf(of_each).any():
-        return Estimate(np.inf, np.nan, np.nan, len(labels), "bootstrap")
-    return bootstrap_mean(of_each)
+    """Mean cross-entropy, in nats; infinite, without an interval, if a label is of a class that the
+    model rules out (-inf).
+
+    A right answer costs at most log K, but a wrong one has no largest loss, and a few of them
+    decide the mean. One more image is taken to lose `UNSEEN_LOSS` times the largest loss seen. With
+    fewer than `FEWEST_WRONG` wrong answers the interval has no upper end (infinity): the loss is at
+    least `low`.
+    """
+    losses = cross_entropy_of_each(logits, labels)
+    if np.isposinf(losses).any():
+        return Estimate(np.inf, np.nan, np.nan, len(labels), "Gaffke")
+    if (predicted(logits) != labels).sum() >= FEWEST_WRONG:
+        return bounded_mean(losses, (0.0, UNSEEN_LOSS * float(losses.max())))
+    return replace(bounded_mean(losses, (0.0, math.inf)), method=AT_LEAST)
 
 
 def majority_baseline(train_labels: Labels, labels: Labels) -> Estimate:

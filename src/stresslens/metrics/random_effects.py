@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stresslens.core.types import Estimate
-from stresslens.metrics.intervals import Floats
+from stresslens.metrics.intervals import Floats, wilson_bounds
 
 SMALLEST_P = 1e-15
 POWER = 0.8
 MOST_SEEDS = 1000
 MOST_IMAGES = 10**9
+FEWEST_SEEDS = 3
+"""With fewer, the seeds do not show how they are distributed."""
 
 
 @dataclass(frozen=True)
@@ -140,22 +142,60 @@ def paired_random_effects(of: SumsOfSquares) -> Crossed:
 
 
 def proportion_bounds(of: SumsOfSquares, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """The bounds (…) of the share of ones: Wilson's interval with an effective number of images.
+    """The bounds (…) of the share of ones: the wider of two intervals at each end.
 
-    The effective number is the one that gives the margin of `Crossed`, with half a correct and half
-    a wrong image added; it is at most seeds × images. With one seed it is Wilson's interval.
+    One is `wilson` with an effective number of images: the number that gives the margin of
+    `Crossed`, with half a correct and half a wrong image added; it is at most seeds × images. With
+    one seed it is Wilson's interval. The other, from `FEWEST_SEEDS` on, is `_skewed_bounds`: where
+    seeds vary much below 100 %, the seeds that decide the mean are the rare bad ones.
     """
     from scipy.special import ndtri
 
     mean, (seeds, images) = of.of_seeds.mean(-1), (of.of_seeds.shape[-1], of.of_images.shape[-1])
-    # z² / n, as in Wilson's formula
-    share = np.square(ndtri(0.5 + level / 2)) / (seeds * images) + np.zeros_like(mean)
-    if seeds > 1:
-        table = crossed(of, ends=(0.0, 1.0), weight=0.5)
-        share = np.maximum(share, table.margin(1 - level) ** 2 / (table.mean * (1 - table.mean)))
-    centre = (mean + share / 2) / (1 + share)
-    half = np.sqrt(share * mean * (1 - mean) + share**2 / 4) / (1 + share)
-    return np.clip(centre - half, 0, mean), np.clip(centre + half, mean, 1)
+    z2 = np.square(ndtri(0.5 + level / 2))
+    trials = np.full_like(mean, seeds * images)
+    if seeds == 1:
+        return wilson_bounds(mean, trials, level=level)
+    table = crossed(of, ends=(0.0, 1.0), weight=0.5)
+    share = np.square(table.margin(1 - level)) / (table.mean * (1 - table.mean))  # z² / trials
+    low, high = wilson_bounds(mean, z2 / np.maximum(share, z2 / trials), level=level)
+    if seeds < FEWEST_SEEDS:
+        return low, high
+    below, above = _skewed_bounds(of, table, level=level)
+    return np.minimum(low, below), np.maximum(high, above)
+
+
+ADDED = 0.1
+"""Right and wrong answers that are added to each seed's: the probit of 100 % is infinite."""
+
+
+def _skewed_bounds(of: SumsOfSquares, table: Crossed, *, level: float) -> tuple[Floats, Floats]:
+    """The bounds (…) of the mean accuracy Φ(μ / √(1 + σ²)) of seeds whose probits are normal (μ,
+    σ²).
+
+    The margins of μ (Student's t), of σ (chi-squared) and of the images are added as variances on
+    the probit scale (MOVER; Zou, Taleban & Huo 2009, for the mean of a log-normal). σ² is the
+    variance of the probits less the share that the images explain. A kind of seed that did not
+    occur is not covered: n seeds without a failure leave up to 1 - 0.05^(1/n) of such seeds
+    possible.
+    """
+    from scipy.special import chdtri, ndtr, ndtri, stdtrit
+
+    seeds, images = of.of_seeds.shape[-1], of.of_images.shape[-1]
+    free, tail = seeds - 1, (1 - level) / 2
+    probits = ndtri((of.of_seeds * images + ADDED) / (images + 2 * ADDED))
+    middle, variance = probits.mean(-1), probits.var(-1, ddof=1)
+    noise = np.where(table.ms_seeds > 0, table.ms_rest / np.maximum(table.ms_seeds, 1e-300), 1.0)
+    of_seeds = variance * np.clip(1 - noise, 0, 1)  # σ²
+    steep = np.sqrt(1 + of_seeds)
+    at = middle / steep
+    around = -stdtrit(free, tail) * np.sqrt(variance / seeds) / steep
+    density = np.exp(-np.square(ndtri(table.mean)) / 2) / math.sqrt(2 * math.pi)
+    of_images = ndtri(tail) ** 2 * table.var_image / table.images / density**2
+    ends = [middle / np.sqrt(1 + of_seeds * free / chdtri(free, p)) - at for p in (1 - tail, tail)]
+    below = np.sqrt(around**2 + of_images + np.minimum(np.minimum(*ends), 0) ** 2)
+    above = np.sqrt(around**2 + of_images + np.maximum(np.maximum(*ends), 0) ** 2)
+    return ndtr(at - below), ndtr(at + above)
 
 
 def proportion(right: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
@@ -165,6 +205,8 @@ def proportion(right: NDArray[np.floating], *, level: float = 0.95) -> Estimate:
     of = moments(right)
     low, high = proportion_bounds(of, level=level)
     method = f"Wilson, effective n from seeds × images ({seeds} seeds)" if seeds > 1 else "Wilson"
+    if seeds >= FEWEST_SEEDS:
+        method = f"wider of Wilson, effective n from seeds × images, and t of probits ({seeds} seeds)"
     unit: Literal["both", "images"] = "both" if seeds > 1 else "images"
     return Estimate(float(of.of_seeds.mean()), float(low), float(high), images, method, level, unit)
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from markupsafe import Markup
 
+from stresslens.comparison.tested_run import tested_of
+from stresslens.core.files import UnreadableRun
 from stresslens.core.types import Estimate
+from stresslens.metrics.intervals import Floats
 from stresslens.metrics.power_law import PowerLaw, power_law
 from stresslens.report.axes import linear_axis, log_axis
 from stresslens.report.charts import Series, line_chart
 from stresslens.report.curve_colours import DASHES, place_of
 from stresslens.report.format import footnote, percent
-from stresslens.report.load import StudyFolder
+from stresslens.report.load import StudyFolder, VariantRuns
 
 ODD = 0.01
 """Below this p, the report says that the points do not follow a power law."""
@@ -89,18 +93,47 @@ def data_size_section(study: StudyFolder) -> DataSizeSection | None:
     variants = {variant.name: variant for variant in study.variants}
     curves = []
     for place, curve in enumerate(study.file.curves if study.file else []):
-        finished = []
+        finished, measured = [], []
         for size, name in sorted(curve.runs):
             variant = variants.get(name)
             accuracy = variant.score(study.split, "accuracy") if variant else None
             if variant and accuracy:
                 steps = variant.mean(lambda run: run.record.training.steps)
                 finished.append((size, accuracy, None if steps is None else round(steps)))
+                measured.append(variant)
         if len(finished) > 1:
             sizes, accuracies, updates = zip(*finished)
-            law = power_law(sizes, [_error(e) for e in accuracies])
+            errors = [_error(e) for e in accuracies]
+            law = power_law(sizes, errors, correlation=_correlation(measured, study.split))
             curves.append(Sizes(curve.name, place, sizes, accuracies, updates, law))
     return DataSizeSection(curves, _charts(curves, study.split)) if curves else None
+
+
+def _correlation(variants: Sequence[VariantRuns], split: str) -> Floats | None:
+    """(S, S) correlation of the errors at S sizes, from the images that they share.
+
+    Each image's errors are averaged over the seeds of a size; what differs between seeds is
+    independent. None if the predictions are not there, or are of different images.
+    """
+    try:
+        tested = [[tested_of(run.folder, split) for run in variant.finished] for variant in variants]
+    except UnreadableRun:
+        return None
+    if any(tested[0][0].mismatch(run) for seeds in tested for run in seeds):
+        return None
+    wrong = [np.stack([~run.right for run in seeds]).astype(float) for seeds in tested]
+    n = wrong[0].shape[1]
+    shared = np.cov([of.mean(0) for of in wrong]) / n
+    own = [
+        each.mean(1).var(ddof=1) / len(each) if len(each) > 1 else variance
+        for each, variance in zip(wrong, np.diagonal(shared))
+    ]
+    deviation = np.sqrt(np.maximum(np.diagonal(shared), own))
+    if not deviation.all():
+        return None
+    correlation = shared / (deviation[:, None] * deviation)
+    np.fill_diagonal(correlation, 1.0)
+    return np.asarray(correlation)
 
 
 def _charts(curves: Sequence[Sizes], split: str) -> list[Markup]:

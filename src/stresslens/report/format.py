@@ -19,7 +19,8 @@ def percent(estimate: Estimate | None) -> str:
 
 
 def plain(estimate: Estimate | None) -> str:
-    """`0.0712 (0.0605 to 0.0823)`, to four decimals or, from 10 up, fewer."""
+    """`0.0712 (0.0605 to 0.0823)`, to four decimals or, from 10 up, fewer; `0.0712 (at least
+    0.0605)` where the upper end cannot be known."""
     return _written(estimate, number)
 
 
@@ -152,6 +153,8 @@ def footnote(estimates: Iterable[Estimate | None]) -> str:
 def _written(estimate: Estimate | None, write: Callable[[float], str]) -> str:
     if estimate is None or not math.isfinite(estimate.value):
         return "–"
+    if math.isfinite(estimate.low) and math.isinf(estimate.high):
+        return f"{write(estimate.value)} (at least {write(estimate.low)})"
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return f"{write(estimate.value)} (no interval, n = {estimate.n})"
     return f"{write(estimate.value)} ({write(estimate.low)} to {write(estimate.high)})"

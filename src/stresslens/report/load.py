@@ -26,6 +26,7 @@ from stresslens.core.types import Estimate
 from stresslens.evaluation.example_file import Example
 from stresslens.evaluation.record import RunRecord
 from stresslens.metrics.intervals import t_mean
+from stresslens.metrics.random_effects import FEWEST_SEEDS
 from stresslens.report.stress import Stress, stress_of
 from stresslens.training.epoch_log import EpochMetrics
 
@@ -123,11 +124,7 @@ class VariantRuns:
         mean over the finished seeds, with an interval no narrower than theirs over the images."""
         if (split, name) == self.pooled_as and self.pooled:
             return self.pooled
-        found = [
-            s
-            for run in self.finished
-            if (s := run.record.scores.get(split, {}).get(name)) and math.isfinite(s.value)
-        ]
+        found = [s for run in self.finished if (s := _score_of(run, split, name)) and math.isfinite(s.value)]
         if name == "majority_baseline":  # a property of the images, the same for every seed
             found = found[:1]
         return over_seeds(found, bounded=is_proportion(name) or name in WITHIN_ONE)
@@ -138,14 +135,28 @@ class VariantRuns:
         return math.fsum(known) / len(known) if known else None
 
 
+def _score_of(run: Run, split: str, name: str) -> Estimate | None:
+    """A run's score. Where its temperature did not help, its calibrated scores are the raw ones."""
+    scores, calibration = run.record.scores.get(split, {}), run.record.calibration
+    if name not in scores and calibration and not calibration.helps:
+        name = name.removesuffix("_calibrated")
+    return scores.get(name)
+
+
 def over_seeds(estimates: Sequence[Estimate], *, bounded: bool) -> Estimate | None:
     """The only seed's own estimate; for several seeds their mean, with an interval no narrower than
     theirs over the images.
 
-    `bounded` keeps the interval within 0 and 1.
+    Two seeds are too few for an interval over seeds: theirs reaches from the lower of their own
+    lower ends to the higher of the upper ones. `bounded` keeps the interval within 0 and 1.
     """
     if len(estimates) < 2:
         return next(iter(estimates), None)
+    if len(estimates) < FEWEST_SEEDS:
+        value = sum(s.value for s in estimates) / len(estimates)
+        low, high = min(s.low for s in estimates), max(s.high for s in estimates)
+        method = f"both runs' own together ({len(estimates)} seeds are too few for an interval over seeds)"
+        return Estimate(value, low, high, max(s.n for s in estimates), method)
     mean = t_mean(np.array([s.value for s in estimates]))
     low = min(mean.low, sum(s.low for s in estimates) / len(estimates))
     high = max(mean.high, sum(s.high for s in estimates) / len(estimates))

@@ -47,7 +47,6 @@ from stresslens.report import (
 from stresslens.report.curve_colours import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.load import Run, StudyFolder, load_study, read_run, split_of
-from stresslens.report.summary import HEADLINE
 
 PAGE = "report.html"
 TEMPLATES = (
@@ -118,8 +117,9 @@ def render_study(study: StudyFolder) -> str:
     costs, costs_left_out = comparison.cost_rows(study)
     watched = [run for run in study.runs if run.record.watched_test]
     sections = {**_study_sections(study), "contrasts": contrasts, "costs": costs}
-    head = [score for score in scores if score.name in HEADLINE]
-    rest = [score for score in scores if score.name not in HEADLINE]
+    first = summary.headline_names(study)
+    head = [score for score in scores if score.name in first]
+    rest = [score for score in scores if score.name not in first]
     return _render(
         "study.html.j2",
         title=study.name,
@@ -172,6 +172,7 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
     return {
         "unfinished": summary.unfinished(study),
         "seed_dependence": summary.seed_dependence(study),
+        "unseen_seeds": summary.unseen_seeds(study),
         "expectation": provenance.expectation(study),
         "variants": summary.headline(study),
         "errors": comparison.errors(study),
@@ -251,7 +252,6 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "data_cards": provenance.data_cards([run]),
         "environment": provenance.environment_rows([run]),
     }
-    split_scores = record.scores.get(split, {})
     return _render(
         "run.html.j2",
         title=run.title,
@@ -263,12 +263,11 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         home=link(run.folder.path, home / PAGE) if home else None,
         when=_when([run]),
         reason=summary.reason(run),
-        opening=summary.scored(
-            run.name, split, split_scores.get("accuracy"), split_scores.get("majority_baseline")
-        ),
+        opening=summary.run_opening(run, split),
         split=split,
         splits=splits,
         score_notes=summary.score_notes(scores),
+        temperature_note=summary.temperature_note(record.calibration),
         errors=sum(map(sum, counts)) - sum(row[i] for i, row in enumerate(counts)),
         reduced=max((record.shape or (0, 0, 0))[1:]) > 96,
         bins=[b for b in reliability.bins if b.n] if reliability else [],

@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from stresslens.comparison.headline import unbalanced
 from stresslens.core.text import NOT_FINITE, duration
 from stresslens.core.types import Estimate
+from stresslens.evaluation.record import Calibration
+from stresslens.metrics.random_effects import FEWEST_SEEDS
 from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
 from stresslens.report.format import count, footnote, percent
 from stresslens.report.load import Run, StudyFolder, VariantRuns, is_proportion
 
-HEADLINE = ("accuracy", "majority_baseline")
+VALIDATION = "accuracy on validation"
+HEADLINE = ("accuracy", VALIDATION, "majority_baseline")
 ORDER = (
     *HEADLINE,
     "balanced_accuracy",
@@ -30,6 +34,7 @@ ORDER = (
     "aurc",
 )
 TITLES = {
+    VALIDATION: "Accuracy on validation",
     "majority_baseline": "Majority-class baseline",
     "no_answer": NOT_FINITE.capitalize(),
     "cross_entropy": "Cross-entropy",
@@ -59,13 +64,27 @@ class Score:
 
 
 def scores(study: StudyFolder) -> list[Score]:
-    """The scores that any finished run has, accuracy first, then the baseline; one estimate for
-    each of `headline`."""
+    """The scores that any finished run has, accuracy first, then that on validation, then the
+    baseline; one estimate for each of `headline`. On unbalanced data the balanced accuracy is one
+    of the first."""
+    variants = headline(study)
     names = {name for run in study.runs if run.finished for name in run.record.scores.get(study.split, {})}
-    return [
-        _score(name, [variant.score(study.split, name) for variant in headline(study)])
-        for name in in_order(names)
-    ]
+    found = {name: [variant.score(study.split, name) for variant in variants] for name in names}
+    validation = [variant.score("validation", "accuracy") for variant in variants]
+    if study.split != "validation" and any(validation):
+        found[VALIDATION] = validation
+    return [_score(name, found[name]) for name in in_order(set(found))]
+
+
+def headline_names(study: StudyFolder) -> tuple[str, ...]:
+    """The scores of the table of results; the others are behind "More scores"."""
+    of_runs = ([n for n in _class_sizes(run, study.split) if n] for run in study.runs)
+    return (*HEADLINE, "balanced_accuracy") if any(map(unbalanced, of_runs)) else HEADLINE
+
+
+def _class_sizes(run: Run, split: str) -> Sequence[int]:
+    table = run.record.per_class.get(split)
+    return table.support if table else ()
 
 
 def run_scores(run: Run) -> tuple[list[str], list[Score]]:
@@ -82,7 +101,7 @@ def in_order(names: set[str]) -> list[str]:
 
 
 def _score(name: str, estimates: Sequence[Estimate | None]) -> Score:
-    return Score(name, title(name), is_proportion(name), estimates)
+    return Score(name, title(name), is_proportion(name) or name == VALIDATION, estimates)
 
 
 def score_notes(columns: Sequence[Score]) -> list[str]:
@@ -92,6 +111,30 @@ def score_notes(columns: Sequence[Score]) -> list[str]:
         if note := footnote(column.estimates):
             together.setdefault(note, []).append(column.title)
     return [f"Intervals of {', '.join(map(_lower, titles))}: {note}." for note, titles in together.items()]
+
+
+def temperature_note(calibration: Calibration | None) -> str:
+    """What "calibrated" stands for on a run's page, or why nothing is calibrated."""
+    if calibration is None:
+        return ""
+    fitted = calibration.fitted
+    if not calibration.helps:
+        found = f" (fitted: {_temperature(fitted)})" if fitted else ""
+        return f"Not calibrated: {calibration.why_not} than 1{found}."
+    written = _temperature(fitted) if fitted else f"{calibration.temperature:.3g}"
+    images = f" ({count(calibration.n)} images)" if calibration.n else ""
+    gain = calibration.gain
+    lowers = f"; it lowers the cross-entropy of images it was not fitted on by {gain:.3g}" if gain else ""
+    return (
+        f'"Calibrated" is after temperature scaling with T = {written}, fitted on '
+        f"{calibration.fitted_on}{images}{lowers}."
+    )
+
+
+def _temperature(fitted: Estimate) -> str:
+    if math.isinf(fitted.high):
+        return f"{fitted.value:.3g}, at least {fitted.low:.2g}"
+    return f"{fitted.value:.3g}, {fitted.low:.3g} to {fitted.high:.3g}"
 
 
 def _lower(title: str) -> str:
@@ -126,6 +169,19 @@ def seed_dependence(study: StudyFolder) -> list[str]:
             comparison = f"further apart than {n:,} images explain ({100 * explained:.1f} points)"
             sentences.append(f"{variant.name} depends on its seed: {observed}, {comparison}.")
     return sentences
+
+
+def unseen_seeds(study: StudyFolder) -> str:
+    """What intervals over seeds cannot show: a kind of seed that did not occur. Empty with one
+    seed."""
+    seeds = max((len(variant.finished) for variant in headline(study)), default=0)
+    if seeds < FEWEST_SEEDS:
+        return "Two seeds are too few to show how much seeds vary." if seeds == FEWEST_SEEDS - 1 else ""
+    left = 1 - 0.05 ** (1 / seeds)
+    return (
+        f"A seed that goes wrong now and then is in the intervals only if it occurred: {seeds} seeds without "
+        f"one leave up to {100 * left:.0f} % of such seeds possible (95 %)."
+    )
 
 
 @dataclass(frozen=True)
@@ -168,6 +224,23 @@ def scored(name: str, split: str, estimate: Estimate | None, baseline: Estimate 
         f", against {100 * baseline.value:.1f} for always naming the commonest class" if baseline else ""
     )
     return [f"{name}: {percent(estimate)} % of the {split} split is classified correctly{instead}."]
+
+
+def run_opening(run: Run, split: str) -> list[str]:
+    """The sentences at the head of a run's page: accuracy, and whether it says anything."""
+    scores = run.record.scores.get(split, {})
+    accuracy, baseline, even = (
+        scores.get(name) for name in ("accuracy", "majority_baseline", "balanced_accuracy")
+    )
+    sentences = scored(run.name, split, accuracy, baseline)
+    named = [k for k, column in enumerate(zip(*run.record.confusion.get(split, []))) if any(column)]
+    if len(named) == 1 and named[0] < len(run.classes) > 1:
+        sentences.append(f"It names the same class, {run.classes[named[0]]}, for every image.")
+    elif accuracy and baseline and accuracy.low <= baseline.value:
+        sentences.append("It is not shown to be better than always naming the commonest class.")
+    if even and sentences and unbalanced([n for n in _class_sizes(run, split) if n]):
+        sentences.append(f"The classes are unbalanced: balanced accuracy is {percent(even)} %.")
+    return sentences
 
 
 def accuracy_chart(study: StudyFolder) -> Markup | None:

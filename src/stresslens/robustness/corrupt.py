@@ -25,7 +25,7 @@ from stresslens.core.inspection import evaluating
 from stresslens.core.json_file import Seconds
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
-from stresslens.metrics.intervals import bootstrap_mean, wilson
+from stresslens.metrics.intervals import bounded_mean, wilson
 from stresslens.robustness.corruption_file import CorruptionFile, CorruptionLevels, SeverityLevel
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -80,7 +80,7 @@ def corrupt(
         corruptions=[
             _levels(*corruption) for corruption in zip(bound, settings.kinds, right, answers == NO_ANSWER)
         ],
-        mean=bootstrap_mean(right.mean((0, 1))),
+        mean=bounded_mean(right.mean((0, 1)), (0.0, 1.0)),
         cost=Seconds(seconds=seconds),
     )
     arrays = {

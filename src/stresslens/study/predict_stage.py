@@ -83,7 +83,7 @@ def predict_split(
     """Predicts one split. Saves the predictions in the run folder and the scores in the record, and
     counts a read of test.
 
-    Validation also gives the temperature that calibrates the probabilities of test.
+    Validation also gives the temperature that calibrates the probabilities of test, if it helps.
     """
     images = data.splits[split]
     began = time.perf_counter()
@@ -94,7 +94,8 @@ def predict_split(
     _note_missing_answers(predictions, split, record)
     if split == "validation":
         record.calibration = scores.calibration_of(predictions)
-    temperature = record.calibration.temperature if split == "test" and record.calibration else None
+    calibrated = split == "test" and record.calibration is not None and record.calibration.helps
+    temperature = record.calibration.temperature if calibrated and record.calibration else None
     train_labels = data.train.labels.cpu().numpy()
     summary = scores.summary(predictions, images, train_labels, temperature=temperature, slices=data.slices)
     record.scores = {**record.scores, split: summary.scores}

@@ -1,0 +1,170 @@
+"""The sentences at the head of a comparison: the variant that validation chose, the highest accuracy,
+and variants that are not better than naming the largest class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stresslens.comparison.difference import Right, difference_of
+from stresslens.comparison.tested_run import Tested
+from stresslens.core.types import Estimate
+from stresslens.metrics import random_effects
+from stresslens.metrics.intervals import balanced, wilson
+
+UNBALANCED = 3.0
+"""Classes count as unbalanced if the largest has this many times as many images as the smallest."""
+
+TestedVariants = Mapping[str, Mapping[str, Tested]]
+"""The runs of each variant by seed."""
+
+
+def headline_sentences(accuracies: Mapping[str, Estimate], tested: TestedVariants) -> list[str]:
+    """The sentences; `accuracies` are those on the tested images, of at least one variant.
+
+    Validation chooses, so the variant of the highest validation accuracy comes first, and the
+    highest accuracy on the tested images is told as what it is. Where no validation accuracy is
+    known, or the images were attacked, only the latter is.
+    """
+    runs = {name: list(tested[name].values()) for name in accuracies}
+    first, *others = (seeds[0] for seeds in runs.values())
+    if any(first.mismatch(other) and first.division is None for other in others):
+        return ["the runs were tested on different images, so they cannot be ranked"]
+    best = max(accuracies, key=lambda name: accuracies[name].value)
+    scored = f"{best}, {_percent(accuracies[best])}"
+    if first.under:
+        return [f"highest mean {first.measure}: {scored}" if others else f"{first.measure}: {scored}"]
+    shared = not any(first.mismatch(seed) for seeds in runs.values() for seed in seeds)
+    sentences = [] if others else [f"accuracy: {scored}"]
+    if others:
+        sentences += _ranked(accuracies, runs, best, scored)
+    if shared and unbalanced(class_sizes(first.labels)):
+        sentences += _by_balanced_accuracy(runs)
+    return sentences + [sentence for name, seeds in runs.items() for sentence in _no_better(name, seeds)]
+
+
+def unbalanced(sizes: Sequence[int]) -> bool:
+    """Whether the largest class has `UNBALANCED` times as many images as the smallest; `sizes` are
+    those of the classes that have images."""
+    return len(sizes) > 1 and max(sizes) >= UNBALANCED * min(sizes)
+
+
+def class_sizes(labels: NDArray[np.int64]) -> list[int]:
+    """The numbers of images of the classes that have any."""
+    return [int(n) for n in np.unique(labels, return_counts=True)[1]]
+
+
+def balanced_weights(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(images,) weights of mean 1 that give every class the same weight; a mean of weighted answers
+    is the balanced accuracy."""
+    _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.asarray(len(labels) / (len(sizes) * sizes[group]), float)
+
+
+def balanced_accuracy_of(right: Right, labels: NDArray[np.int64]) -> Estimate:
+    """The balanced accuracy of answers (seeds, images).
+
+    With several seeds, an end of the interval is that of seeds × images or the mean of the seeds'
+    own, whichever is wider.
+    """
+    groups = [labels == k for k in np.unique(labels)]
+    each = [balanced([wilson(int(seed[of].sum()), int(of.sum())) for of in groups]) for seed in right]
+    if len(each) == 1:
+        return each[0]
+    table = random_effects.crossed(random_effects.moments(right * balanced_weights(labels)))
+    mean, margin = float(table.mean), float(table.margin(1 - each[0].level))
+    low = min(mean - margin, float(np.mean([e.low for e in each])))
+    high = max(mean + margin, float(np.mean([e.high for e in each])))
+    method = f"wider of seeds × images and a run's own ({len(each)} seeds)"
+    return Estimate(mean, max(0.0, low), min(1.0, high), len(labels), method, each[0].level, "both")
+
+
+def chosen_by_validation(runs: Mapping[str, Sequence[Tested]]) -> tuple[list[str], float] | None:
+    """The variants of the highest validation accuracy, averaged over their seeds, and that
+    accuracy. None if a variant has none, or if these are the validation images themselves."""
+    means: dict[str, float] = {}
+    for name, seeds in runs.items():
+        found = [seed.record.scores.get("validation", {}).get("accuracy") for seed in seeds]
+        known = [estimate.value for estimate in found if estimate is not None]
+        if len(known) < len(seeds) or seeds[0].split == "validation":
+            return None
+        means[name] = float(np.mean(known))
+    highest = max(means.values())
+    return [name for name, mean in means.items() if mean >= highest - 1e-9], highest
+
+
+def _ranked(
+    accuracies: Mapping[str, Estimate], runs: Mapping[str, Sequence[Tested]], best: str, scored: str
+) -> list[str]:
+    split = next(iter(runs.values()))[0].split
+    choice = chosen_by_validation(runs)
+    if choice is None:
+        alone = "" if split == "validation" else f"; chosen by the {split} images, so a little too high"
+        return [f"highest mean accuracy: {scored}{alone}"]
+    chosen, on_validation = choice
+    there = f"({100 * on_validation:.1f} % on the validation images)"
+    if len(chosen) > 1:
+        tied = f"validation does not choose between {', '.join(chosen)} {there}"
+        return [tied, f"highest mean accuracy on the {split} images: {scored}"]
+    if chosen == [best]:
+        return [
+            f"validation chooses {best} {there}; it also has the highest mean accuracy on the {split} "
+            f"images: {_percent(accuracies[best])}"
+        ]
+    return [
+        f"validation chooses {chosen[0]} {there}: {_percent(accuracies[chosen[0]])} on the {split} images",
+        f"highest mean accuracy on the {split} images: {scored}; validation did not choose it",
+    ]
+
+
+def _by_balanced_accuracy(runs: Mapping[str, Sequence[Tested]]) -> list[str]:
+    labels = next(iter(runs.values()))[0].labels
+    each = {name: balanced_accuracy_of(_answers(seeds), labels) for name, seeds in runs.items()}
+    best = max(each, key=lambda name: each[name].value)
+    largest = max(class_sizes(labels))
+    highest = "highest balanced accuracy: " if len(each) > 1 else "balanced accuracy: "
+    of = f"the largest class has {100 * largest / len(labels):.1f} % of the images"
+    return [f"{of}; {highest}{best}, {_percent(each[best])}"]
+
+
+def _no_better(name: str, seeds: Sequence[Tested]) -> list[str]:
+    """A sentence if the variant always names one class, or is not better than the largest class."""
+    constant = [only for seed in seeds if (only := _only_class(seed)) is not None]
+    if len(constant) == len(seeds) and len(set(constant)) == 1:
+        classes = seeds[0].record.classes
+        called = classes[constant[0]] if constant[0] < len(classes) else f"class {constant[0]}"
+        return [f"{name} always names the same class, {called}: it has learned nothing else"]
+    if constant:
+        return [f"{name} always names the same class in {len(constant)} of {len(seeds)} seeds"]
+    baseline = seeds[0].record.scores.get(seeds[0].split, {}).get("majority_baseline")
+    if baseline is None or any(seeds[0].mismatch(seed) for seed in seeds[1:]):
+        return []
+    labels = seeds[0].labels
+    largest = [k for k in np.unique(labels) if abs((labels == k).mean() - baseline.value) < 1e-9]
+    if not largest:
+        return []
+    right = _answers(seeds)
+    always = np.broadcast_to((labels == largest[0]).astype(np.float32), right.shape)
+    if difference_of("", "", "", always, right).difference.low > 0:
+        return []
+    percent = f"{100 * baseline.value:.1f} %"
+    return [f"{name} is not shown to be better than always naming the largest class ({percent})"]
+
+
+def _only_class(run: Tested) -> int | None:
+    """The class that is always named, as far as labels and right answers show it: every image of it
+    is right, and every other wrong."""
+    found = np.unique(run.labels[run.right])
+    if len(found) == 1 and len(np.unique(run.labels)) > 1 and run.right[run.labels == found[0]].all():
+        return int(found[0])
+    return None
+
+
+def _answers(seeds: Sequence[Tested]) -> NDArray[np.float32]:
+    return np.stack([seed.right for seed in seeds]).astype(np.float32)
+
+
+def _percent(e: Estimate) -> str:
+    return f"{e.value * 100:.1f} % ({e.low * 100:.1f} to {e.high * 100:.1f})"
