@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
@@ -479,6 +480,12 @@ def scripted(trace: bool) -> nn.Module:
         return made
 
 
+def exported() -> nn.Module:
+    batch = torch.export.Dim("batch")
+    net, example = layers().eval(), torch.rand(2, *SHAPE)
+    return torch.export.export(net, (example,), dynamic_shapes=({0: batch},)).module()
+
+
 AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "plain": layers,
     "relu subclass": lambda: layers(relu=OwnReLU()),
@@ -535,6 +542,8 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "compiled part": compiled_part,
     "compiled forward": compiled_forward,
     "compiled in place": compiled_in_place,
+    "torch.fx": lambda: torch.fx.symbolic_trace(layers()),
+    "exported": exported,
     "view": lambda: Net(viewed),
     "as_strided": lambda: Net(strided),
     "asks for the memory layout": lambda: Net(by_layout),

@@ -19,10 +19,9 @@ from stresslens.config import registry, study_file
 from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
-from stresslens.core.copies import copied, uncompiled
+from stresslens.core.copies import copied, eager_module
 from stresslens.core.data import Data, Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError, Notice
-from stresslens.core.fingerprint import module_digest
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.data_check import data_findings
@@ -43,7 +42,7 @@ from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
 from stresslens.training.autotune import autotune
-from stresslens.training.task import Task
+from stresslens.training.task import Task, own_module_value
 
 
 @dataclass(frozen=True)
@@ -136,14 +135,14 @@ def train(
         "track": [track] if isinstance(track, str | Mapping) else list(track),
     }
     config = study_file.variant_config_from(values, Path.cwd())
-    module = uncompiled(model) if isinstance(model, nn.Module) else None
+    module = eager_module(model) if isinstance(model, nn.Module) else None
     snapshot = None if module is None else copied(module)
+    folder = Path(out) / name / f"seed-{seed}"
     if module is not None:
-        config = replace(config, model=f"own module {type(module).__name__} {module_digest(module)}")
+        config = replace(config, model=own_module_value(module, folder))
     if isinstance(data, Data):
         config = replace(config, data=f"own data {data.name}")
-    folder = Path(out) / name / f"seed-{seed}"
-    own = data if isinstance(data, Data) else None
+    own = data.uncached() if isinstance(data, Data) else None
     task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
     record = stages.carry_out(task).as_json()
@@ -182,7 +181,7 @@ def attack(
             "the model is an estimator; attacks follow gradients, which it lacks, so it would look more "
             "robust than it is"
         )
-    split = check_inputs(model, images, None if labels is None else as_tensor(labels))
+    split = check_inputs(model, images, None if labels is None else as_tensor(labels)).uncached()
     asked = robustness_config(
         {
             "images": n_images,
@@ -193,7 +192,7 @@ def attack(
         }
     )
     threat = resolved_threat_model(asked, Path.cwd())
-    model, surrogate = uncompiled(model), None if surrogate is None else uncompiled(surrogate)
+    model, surrogate = eager_module(model), None if surrogate is None else eager_module(surrogate)
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
@@ -263,7 +262,7 @@ def explain(
     explainers cover pixels with the mean of the training images: give these as `train`. `check` also
     computes the quality checks. Raises ConfigError and DataError."""
     wanted = None if answers is None else as_tensor(answers)
-    model = uncompiled(model) if isinstance(model, nn.Module) else model
+    model = eager_module(model) if isinstance(model, nn.Module) else model
     if isinstance(images, Split):
         split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
     else:
@@ -292,7 +291,7 @@ def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
     `data` is as in `train`. The findings on the same images and labels are kept in the cache folder. Raises
     ConfigError and DataError."""
     return data_findings(
-        data if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
+        data.uncached() if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
     )
 
 
@@ -346,8 +345,8 @@ def predict(
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
 ) -> np.ndarray:
-    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]. The model gives logits; its
-    mode is not changed.
+    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]; NaN for an image whose logits
+    are not finite. The model gives logits; its mode is not changed.
 
     `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
     is put into every one of the `templates`. Raises ConfigError for captions that the text encoder cannot
@@ -369,12 +368,12 @@ def evaluate(
     labels: Tensor | np.ndarray | Sequence[int] | None = None,
 ) -> dict[str, Estimate]:
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
-    not changed.
+    not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
 
     `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. Raises DataError for
     other input, and ConfigError when the model does not return logits of shape (N, K)."""
     if isinstance(images, Split):
-        split = images
+        split = images.uncached()
     else:
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")

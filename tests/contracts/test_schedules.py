@@ -20,7 +20,11 @@ VALUES: list[Any] = [
     {"cosine": {"floor": 0.1}},
     {"step": {"every": 2, "factor": 0.5}},
     {"one_cycle": {"rise": 0.5}},
-    *({"warmup": {"share": 0.3, "then": name}} for name in registry.names("schedules") if name != "warmup"),
+    *(
+        {"warmup": {"share": 0.3, "then": name}}
+        for name in registry.names("schedules")
+        if name not in ("warmup", "one_cycle")
+    ),
 ]
 every = pytest.mark.parametrize("value", VALUES, ids=lambda value: str(value).replace("'", ""))
 
@@ -167,3 +171,37 @@ def third(optimizer):
     except ConfigError:
         found = [1.0, 0.0]
     assert found[-1] < found[-2]  # not silently the learning rate all along
+
+
+def grouped_rates(value: Any, steps: int, shares: tuple[float, ...]) -> list[list[float]]:
+    """The learning rates of several groups, with the given shares of LR, at each step and at the end."""
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": LR * share} for share in shares]
+    optimizer = registry.resolve("optimizers", "sgd")(parameters=groups, lr=LR)
+    schedule = registry.resolve("schedules", value)(optimizer=optimizer, steps=steps, steps_per_epoch=5)
+    found = [[float(group["lr"]) for group in optimizer.param_groups]]
+    for _ in range(steps):
+        optimizer.step()
+        schedule.step()
+        found.append([float(group["lr"]) for group in optimizer.param_groups])
+    return found
+
+
+@every
+def test_a_schedule_keeps_the_ratios_of_layer_wise_rates(value: Any) -> None:
+    shares = (0.01, 0.3, 1.0, 4.0)
+    for rates_of_groups in grouped_rates(value, 20, shares):
+        assert rates_of_groups == pytest.approx([rates_of_groups[2] * share for share in shares], abs=1e-12)
+
+
+def test_the_floor_of_cosine_belongs_to_the_learning_rate() -> None:
+    steps = 20
+    alone = grouped_rates({"cosine": {"floor": 0.1}}, steps, (1.0,))
+    grouped = grouped_rates({"cosine": {"floor": 0.1}}, steps, (0.5, 1.0))
+    assert [rates[1] for rates in grouped] == pytest.approx([rates[0] for rates in alone])
+    assert grouped[-1] == pytest.approx([0.05, 0.1])
+
+
+@pytest.mark.parametrize("then", ["one_cycle", {"one_cycle": {"rise": 0.1}}, "warmup"])
+def test_warmup_refuses_a_schedule_that_rises_by_itself(then: Any) -> None:
+    with pytest.raises(ConfigError, match="warmup rises to the learning rate"):
+        started({"warmup": {"share": 0.2, "then": then}}, 50)

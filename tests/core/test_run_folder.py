@@ -149,6 +149,40 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_previous_and_told(
     assert passed_over.startswith("checkpoint.pt could not be read (")
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+def test_a_flipped_bit_of_a_tensor_is_seen_by_its_checksum(folder: RunFolder, share: float) -> None:
+    """torch itself does not look at the checksums of its file."""
+    whole = bytearray(folder.checkpoint.read_bytes())
+    values = torch.full((50,), 2.0).numpy().tobytes()
+    whole[whole.find(values) + int(share * len(values))] ^= 0x10
+    folder.checkpoint.write_bytes(whole)
+    assert torch.load(folder.checkpoint)["weights"]["w"].tolist() != [2.0] * 50
+    _, passed_over = folder.load_checkpoint()
+    assert "the checksum of its part" in str(passed_over)
+    assert step_of(folder) == 1
+
+
+def test_two_damaged_checkpoints_are_both_named(folder: RunFolder) -> None:
+    for file in (folder.checkpoint, folder.previous_checkpoint):
+        file.write_bytes(file.read_bytes()[:-40])
+    state, passed_over = folder.load_checkpoint()
+    assert state is None
+    assert "checkpoint.pt could not" in str(passed_over)
+    assert "checkpoint.previous.pt could not" in str(passed_over)
+
+
+def test_other_weights_than_the_record_says_are_refused(tmp_path: Path) -> None:
+    found = RunFolder(tmp_path)
+    found.weights.write_bytes(bytes(range(200)))
+    write_json(found.record, {"weights_digest": found.weights_digest()})
+    found.check_weights()
+    found.weights.write_bytes(bytes([255, *range(1, 200)]))
+    with pytest.raises(UnreadableRun, match="not the file that the training wrote"):
+        found.check_weights()
+    write_json(found.record, {})  # version 0.1.0
+    found.check_weights()
+
+
 def test_a_kill_between_the_two_renames_loses_nothing(folder: RunFolder) -> None:
     folder.checkpoint.replace(folder.previous_checkpoint)
     torch.save(state(3), folder.path / "checkpoint.new.pt")

@@ -3,6 +3,7 @@ source file and digest."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -11,11 +12,11 @@ import re
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from stresslens.core.errors import ConfigError
+from stresslens.core.installation import is_installed
 from stresslens.core.spelling import closest
 
 
@@ -46,10 +47,58 @@ def source_of(name: str, *, base: Path) -> Path | None:
 
 
 def source_digests(values: Any, *, base: Path) -> list[str]:
-    """The digests of the source files of all custom plug-ins in plain values: 8 hexadecimal digits
-    of SHA-256 each, sorted."""
-    files = {source_of(name, base=base) for name in own_plugins(values)} - {None}
-    return sorted(hashlib.sha256(file.read_bytes()).hexdigest()[:8] for file in files if file is not None)
+    """The digests of the source files of all custom plug-ins in plain values, and of the user's own
+    files that they import: 8 hexadecimal digits of SHA-256 each, sorted."""
+    sources = {source_of(name, base=base) for name in own_plugins(values)}
+    files = {file.resolve() for file in sources if file is not None}
+    return sorted(map(_digest, files.union(*map(imported_files, files))))
+
+
+def imported_digests(file: Path) -> list[str]:
+    """The digests of the user's own files that a file imports, sorted; equal files count once."""
+    return sorted(set(map(_digest, imported_files(file))))
+
+
+def imported_files(file: Path) -> dict[Path, str]:
+    """The user's own Python files that a file imports, directly or through others, with the names of
+    their modules. Imports by a computed name are not seen."""
+    found: dict[Path, str] = {}
+    waiting = [(file.resolve(), "")]
+    while waiting:
+        importing, package = waiting.pop()
+        for name in _imports_of(importing, package):
+            try:
+                spec = importlib.util.find_spec(name)
+            except (ImportError, ValueError, AttributeError):  # no module, but a name inside one
+                continue
+            if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+                continue
+            path = Path(spec.origin).resolve()
+            if path not in found and path != file.resolve() and not is_installed(str(path)):
+                found[path] = name
+                waiting.append((path, spec.parent or ""))
+    return found
+
+
+def _imports_of(file: Path, package: str) -> set[str]:
+    """The full names of the modules that a file's import statements may mean."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):  # reported when it is executed
+        return set()
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join(filter(None, [*above, node.module]))
+            names.update(filter(None, [module, *(f"{module}.{alias.name}" for alias in node.names)]))
+    return {".".join(name.split(".")[:k]) for name in names for k in range(1, name.count(".") + 2)}
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
 
 
 def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -> Callable[..., Any]:
@@ -68,6 +117,7 @@ def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -
         module = _module(file.resolve())
     else:
         try:
+            _forget_if_changed(where)
             module = importlib.import_module(where)
         except Exception as error:
             raise ConfigError(
@@ -104,17 +154,46 @@ def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -
     return plugin
 
 
-@cache
+_loaded: dict[str, dict[Path, str]] = {}
+"""The digests of the files that each plug-in's module was loaded from, its own first."""
+
+
+def _forget_if_changed(where: str) -> None:
+    """Lets the next import of a module execute it anew if its file, or one that it imports, has changed
+    since it was loaded as a plug-in."""
+    file = source_of(f"{where}:", base=Path())
+    if file is None or is_installed(str(file)):
+        return
+    imported = imported_files(file)
+    digests = {path: _digest(path) for path in (file.resolve(), *imported)}
+    if _loaded.setdefault(where, digests) != digests:
+        for name in (where, *imported.values()):
+            sys.modules.pop(name, None)
+        for path in digests:
+            Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+        importlib.invalidate_caches()
+        _loaded[where] = digests
+
+
 def _module(file: Path) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}", file
-    )
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    """The module of a plug-in's file; executed anew if the file, or one that it imports, has changed."""
+    name = f"own_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    imported = imported_files(file)
+    digests = {path: _digest(path) for path in (file, *imported)}
+    if name in sys.modules and _loaded.get(name) == digests:
+        return sys.modules[name]
+    if name in _loaded:
+        for path, helper in imported.items():
+            sys.modules.pop(helper, None)
+            Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
+        importlib.invalidate_caches()
+    module = types.ModuleType(name)
+    module.__file__ = str(file)
+    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        exec(compile(file.read_bytes(), str(file), "exec", dont_inherit=True), vars(module))
     except Exception as error:
+        sys.modules.pop(name)
         raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    _loaded[name] = {path: _digest(path) for path in (file, *imported_files(file))}
     return module

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stresslens.core.answers import answered, predicted
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.inspection import on_fresh_images
+from stresslens.core.inspection import on_fresh_images, to_evaluation_mode
 from stresslens.core.types import Loss
 
 MULTIPLE = 32
@@ -79,7 +79,7 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
         torch.manual_seed(seed)
         try:
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-            model.eval()
+            to_evaluation_mode(model)
             for parameter in trainable:
                 parameter.requires_grad_(False)
             with on_fresh_images(model):

@@ -31,7 +31,7 @@ ROUNDING = 1e-5
 Responses = list[dict[str, Tensor]]
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
+def eager_module(model: nn.Module) -> nn.Module:
     """The module that torch.compile was given, which computes the same function.
 
     If only parts of the module are compiled, it is a copy without torch.compile. A module without
@@ -222,11 +222,14 @@ def check_copy(model: nn.Module, changed: nn.Module, x: Tensor) -> None:
         return  # its first forward pass makes its parameters
     try:
         expected = responses(model, x)
+    except Exception:
+        return  # the model itself fails, which its first use will tell
+    try:
         what = departure(expected, responses(changed, x))
-        if what and departure(expected, responses(model, x)):
-            return  # a model that differs from itself
-    except Exception as error:
+    except Exception as error:  # a user's module may raise anything
         what = first_line(error)
+    if what and departure(expected, responses(model, x)):
+        return  # a model that differs from itself
     if what:
         raise ConfigError(
             f"a copy of {type(model).__name__} computes another function than the module itself ({what}); "
@@ -234,11 +237,18 @@ def check_copy(model: nn.Module, changed: nn.Module, x: Tensor) -> None:
         )
 
 
+def faster(model: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    """A copy of the model that pools before ReLU (`pool_first`), in the given memory format; not
+    checked yet. Raises ConfigError if the model cannot be copied."""
+    changed = copied(model)
+    pool_first(changed)
+    return changed.to(memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
+
+
 def fast_copy(
     model: nn.Module, x: Tensor, *, memory_format: torch.memory_format = torch.contiguous_format
 ) -> nn.Module:
-    """A copy of the model for many fast passes: it pools before ReLU (`pool_first`), in the given
-    memory format.
+    """A copy of the model for many fast passes (`faster`).
 
     Raises ConfigError if the copy cannot be made, or computes another function than the model on
     images x (N, C, H, W).
@@ -246,9 +256,7 @@ def fast_copy(
     x = x[:CHECKED].contiguous()
     expected = responses(model, x)
     try:
-        changed: nn.Module = copied(model)
-        pool_first(changed)
-        changed = changed.to(memory_format=memory_format)  # type: ignore[call-overload]
+        changed = faster(model, memory_format)
         what = departure(expected, responses(changed, x.contiguous(memory_format=memory_format)))
     except Exception as error:  # a user's module may raise anything
         what = first_line(error)

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
 from stresslens.core.image_cache import Stored
@@ -112,6 +113,11 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def uncached(self) -> Split:
+        """The split without what was computed from its images and labels before: the caller may have
+        changed them in place."""
+        return replace(self)
 
     def floats(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Images of this split as floats in [0,1], as `batches` gives them."""
@@ -252,6 +258,8 @@ class Data:
     """Which fold or random split this is, if a study repeats over divisions of the data."""
     fit: Fit = "crop"
     """How image files were fitted to this shape, and how others will be."""
+    white: int = WHITE
+    """The value of white in image files of more than 8 bits."""
     slices: tuple[str, ...] = ()
     """Columns whose values always get their own scores. Other columns get them if they have few
     values."""
@@ -291,6 +299,11 @@ class Data:
         """16 hexadecimal digits that change with any pixel, label, division or class name."""
         splits = [(name, split.fingerprint) for name, split in self.splits.items()]
         return hashlib.sha256(repr((self.classes, self.shape, splits)).encode()).hexdigest()[:16]
+
+    def uncached(self) -> Data:
+        """As `Split.uncached`, for every split."""
+        fresh: dict[str, Any] = {name: split.uncached() for name, split in self.splits.items()}
+        return replace(self, **fresh)
 
     def to(self, device: torch.device | str) -> Data:
         moved: dict[str, Any] = {name: split.to(device) for name, split in self.splits.items()}

@@ -123,7 +123,7 @@ class Trace:
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
-        absent = {"may_be_flat": None, "no_answer": 0}
+        absent = {"may_be_flat": None, "no_answer": 0, "judged": 0, "backwards": 0}
         return {key: value for key, value in values.items() if key not in absent or value != absent[key]}
 
     @staticmethod

@@ -43,6 +43,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             partial.unlink()
 
 
+def sync(path: Path) -> None:
+    """Waits until a file, or the entries of a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_atomically`."""
     write_atomically(path, lambda file: file.write(content))

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,8 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stresslens.core.errors import DataError, StresslensError
-from stresslens.core.files import read_json, write_atomically, write_json
+from stresslens.core.bit_depth import WHITE
+from stresslens.core.cache_damage import damage_in
+from stresslens.core.errors import DataError, Notice, StresslensError
+from stresslens.core.files import UnreadableRun, read_json, sync, write_atomically, write_json
 from stresslens.core.image_files import (
     FACTS,
     DecodedFiles,
@@ -39,7 +42,7 @@ from stresslens.core.image_files import (
 from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
 
-VERSION = 1
+VERSION = 2
 """Part of every key; it changes when decoding changes."""
 
 ROOM = 1.1
@@ -167,7 +170,8 @@ class Order:
     """Which files to decode, and how.
 
     With `size` None, the images keep their size, which must then be the same for all. With
-    `channels` None, there are 3 channels if any image has colours, or else 1. If the pixels of all
+    `channels` None, there are 3 channels if any image has colours, or else 1. `white` is the value of
+    white in images of more than 8 bits. If the pixels of all
     images take more than `most_bytes`, the bytes of the files are kept instead, and each batch is
     decoded when it is read.
     """
@@ -178,11 +182,12 @@ class Order:
     fit: Fit
     channels: int | None
     most_bytes: float
+    white: int = WHITE
 
     @property
     def options(self) -> str:
         """The options that the result depends on, besides the files."""
-        return json.dumps([VERSION, self.size, self.fit, self.channels])
+        return json.dumps([VERSION, self.size, self.fit, self.channels, self.white])
 
     def folder_name(self, digests: bytes = b"", *, as_pixels: bool = True) -> str:
         """The name of the result's folder, from the files' digests; without them, only its
@@ -194,12 +199,13 @@ class Order:
 def decoded(order: Order, cache: Path) -> Store:
     """Decodes every file, or takes the images from the cache if the files are the same.
 
-    Raises DataError if no file can be read, or if the images cannot be decoded as ordered.
+    A folder of the cache that is damaged is named in a Notice, and made again from the files. Raises
+    DataError if no file can be read, or if the images cannot be decoded as ordered.
     """
     index = cache / "index" / f"{digest(f'{order.files.stamp} {order.options}'.encode()).hex()}.json"
-    if index.exists():
+    with suppress(UnreadableRun, KeyError, TypeError):  # an index that is missing or damaged is made again
         folder = cache / str(read_json(index)["folder"])
-        if (folder / "meta.json").exists() and _keeps_limit(folder, order.most_bytes):
+        if _is_usable(folder, order):
             return _opened(folder)
     cache.mkdir(parents=True, exist_ok=True)
     _remove_partial_folders(cache)
@@ -207,6 +213,19 @@ def decoded(order: Order, cache: Path) -> Store:
     if read_json(folder / "meta.json")["lasting"]:
         write_json(index, {"folder": folder.name})
     return _opened(folder)
+
+
+def _is_usable(folder: Path, order: Order) -> bool:
+    """Whether the folder is there, whole and within the order's limit. A damaged one is removed."""
+    if not folder.is_dir():
+        return False
+    damage = damage_in(folder)
+    if damage is not None:
+        what = f"{order.name}: the cache of decoded images in {folder} is damaged: {damage}"
+        warnings.warn(f"{what}; the files are decoded again", Notice, stacklevel=2)
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
+    return _keeps_limit(folder, order.most_bytes)
 
 
 def _keeps_limit(folder: Path, most_bytes: float) -> bool:
@@ -230,7 +249,7 @@ def _remove_partial_folders(cache: Path) -> None:
 
 def _opened(folder: Path) -> Store:
     meta = read_json(folder / "meta.json")
-    frame = Frame(meta["frame"]["channels"], tuple(meta["frame"]["size"]), meta["frame"]["fit"])
+    frame = Frame(**meta["frame"] | {"size": tuple(meta["frame"]["size"])})
     facts = _load_facts(folder)
     positions = np.flatnonzero(facts["bytes"])
     unreadable = [(int(position), str(reason)) for position, reason in meta["unreadable"]]
@@ -256,7 +275,7 @@ def _same_content(order: Order, cache: Path) -> Path | None:
             digests[position] = digest(read_image(file))
     wanted = {order.folder_name(b"".join(digests), as_pixels=as_pixels) for as_pixels in (True, False)}
     return next(
-        (folder for folder in candidates if folder.name in wanted and _keeps_limit(folder, order.most_bytes)),
+        (folder for folder in candidates if folder.name in wanted and _is_usable(folder, order)),
         None,
     )
 
@@ -279,7 +298,7 @@ def _first_frame(order: Order) -> Frame:
     for position, file in order.files.read():
         try:
             with quietly():
-                picture = decode(read_image(file), Frame(3, order.size, order.fit))
+                picture = decode(read_image(file), Frame(3, order.size, order.fit, order.white))
         except (OSError, Unreadable) as error:
             reasons.append(f"{order.files.names[position]}: {error}")
             continue
@@ -287,6 +306,7 @@ def _first_frame(order: Order) -> Frame:
             order.channels or (3 if picture.coloured else 1),
             order.size or (picture.height, picture.width),
             order.fit,
+            order.white,
         )
     shown = "\n".join(reasons[:20]) + (f"\n… and {len(reasons) - 20} more" if len(reasons) > 20 else "")
     raise DataError(f"{order.name}: none of the {len(reasons)} files can be read as an image\n{shown}")
@@ -306,8 +326,7 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
                 file.truncate(needed)
         facts = np.zeros(n, FACTS)
         unreadable: list[tuple[int, str]] = []
-        lasting = True
-        done = 0
+        lasting, done = True, 0
         with (partial / "encoded").open("wb") as encoded:
             for group in decoded_groups(files.read(), n, files.total, frame, pixels=pixels):
                 if order.channels is None and frame.channels == 1 and any(group.facts["coloured"]):
@@ -326,17 +345,22 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
                 advance(f"decoding {order.name}", done, n)
         if as_pixels:
             (partial / "encoded").unlink()
+        for written in partial.iterdir():
+            sync(written)
         write_atomically(partial / "facts.npy", lambda file: np.save(file, facts))
         meta = {
             "format": VERSION,
+            "facts_digest": digest((partial / "facts.npy").read_bytes()).hex(),
             "frame": asdict(frame),
             "unreadable": sorted(unreadable),
             "lasting": lasting,
         }
         write_json(partial / "meta.json", meta)
         folder = cache / order.folder_name(facts["file_digest"].tobytes(), as_pixels=as_pixels)
+        sync(partial)
         try:
             partial.rename(folder)
+            sync(cache)
         except OSError:
             if not (folder / "meta.json").exists():  # otherwise another process was faster
                 raise

@@ -37,6 +37,8 @@ from PIL import (  # importing a plug-in of Pillow registers its format
     WebPImagePlugin,  # noqa: F401
 )
 
+from stresslens.core import bit_depth
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.errors import DataError, first_line
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -97,21 +99,25 @@ class DecodedImage(NamedTuple):
     coloured: bool
     """Whether the file has colours."""
     format: str
+    peak: int
+    """The largest value of an image of more than 8 bits, before fitting; 0 for others."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """The shape that images are fitted to: 1 or 3 channels, and `size` (height, width).
 
-    With `size` None, an image keeps its size.
+    With `size` None, an image keeps its size. `white` is the value of white in images of more than 8
+    bits.
     """
 
     channels: int
     size: tuple[int, int] | None
     fit: Fit = "crop"
+    white: int = WHITE
 
     @staticmethod
-    def of(shape: tuple[int, int, int], fit: Fit, taker: object) -> Frame:
+    def of(shape: tuple[int, int, int], fit: Fit, taker: object, white: int = WHITE) -> Frame:
         """The frame for images of `shape` (channels, height, width).
 
         Raises DataError, with `taker` in the message, unless there are 1 or 3 channels.
@@ -119,7 +125,7 @@ class Frame:
         channels, height, width = shape
         if channels not in (1, 3):
             raise DataError(f"{taker} takes images of {channels} channels, which an image file does not have")
-        return Frame(channels, (height, width), fit)
+        return Frame(channels, (height, width), fit, white)
 
 
 def read_image(file: str | bytes | Unreadable) -> bytes:
@@ -141,10 +147,10 @@ def decode(content: bytes, frame: Frame) -> DecodedImage:
     """Decodes a file's bytes to an image, as a viewer shows it.
 
     It is rotated as its EXIF says. Transparent parts are put on white. Palettes, CMYK and 16 bits
-    become 8-bit grey or RGB. Of an animation the first image is taken. `crop` cuts the longer side
-    evenly, `pad` adds black, `stretch` does neither. Colour profiles are not applied. A large JPEG
-    is decoded at a half, a quarter or an eighth of its size, but at least at twice the frame's
-    size. Raises Unreadable if the image is not complete.
+    become 8-bit grey or RGB; `frame.white` is white in files of 16 bits. Of an animation the first
+    image is taken. `crop` cuts the longer side evenly, `pad` adds black, `stretch` does neither.
+    Colour profiles are not applied. A large JPEG is decoded at a half, a quarter or an eighth of its
+    size, but at least at twice the frame's size. Raises Unreadable if the image is not complete.
     """
     if not content:
         raise Unreadable("the file is empty")
@@ -174,8 +180,8 @@ def _plain_jpeg(content: bytes, frame: Frame) -> DecodedImage | None:
     channels = pixels.shape[2]
     if channels != frame.channels or frame.size not in (None, (height, width)):
         shown = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        pixels = _as_array(_fitted(_eight_bit(shown, frame.channels), frame))
-    return DecodedImage(pixels.transpose(2, 0, 1), width, height, space == "YCbCr", "JPEG")
+        pixels = _as_array(_fitted(_eight_bit(shown, frame), frame))
+    return DecodedImage(pixels.transpose(2, 0, 1), width, height, space == "YCbCr", "JPEG", 0)
 
 
 def _reduction(width: int, height: int, frame: Frame) -> int:
@@ -196,13 +202,17 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
             if kind == "JPEG" and frame.size is not None:
                 picture.draft(None, (2 * max(frame.size), 2 * max(frame.size)))
             picture.load()
-            scaled = picture.size
+            coloured = picture.mode not in GREY and not bit_depth.is_deep_grey(picture)
+            peak = bit_depth.peak(picture, content)
+            shown: Image.Image = picture
+            if frame.white != WHITE and bit_depth.is_deep_colour(picture, content):
+                shown = bit_depth.scaled_colours(picture, content, frame.white)
+            scaled = shown.size
             with suppress(Exception):  # damaged EXIF: a viewer does not rotate the image
-                ImageOps.exif_transpose(picture, in_place=True)
-            if (picture.size[0] > picture.size[1]) != (scaled[0] > scaled[1]):
+                ImageOps.exif_transpose(shown, in_place=True)
+            if (shown.size[0] > shown.size[1]) != (scaled[0] > scaled[1]):
                 width, height = height, width
-            coloured = picture.mode not in GREY and not picture.mode.startswith("I;16")
-            pixels = _as_array(_fitted(_eight_bit(picture, frame.channels), frame))
+            pixels = _as_array(_fitted(_eight_bit(shown, frame), frame))
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -213,7 +223,7 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels: taken for a decompression bomb") from None
     except Exception as error:  # a decoder may raise anything for damaged bytes
         raise Unreadable(first_line(error)) from None
-    return DecodedImage(pixels.transpose(2, 0, 1), width, height, coloured, kind)
+    return DecodedImage(pixels.transpose(2, 0, 1), width, height, coloured, kind, peak)
 
 
 def _as_array(picture: Image.Image) -> NDArray[np.uint8]:
@@ -222,21 +232,22 @@ def _as_array(picture: Image.Image) -> NDArray[np.uint8]:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _eight_bit(picture: Image.Image, channels: int) -> Image.Image:
+def _eight_bit(picture: Image.Image, frame: Frame) -> Image.Image:
     """The image in Pillow's mode L (1 channel) or RGB (3 channels)."""
-    if picture.mode.startswith("I"):
+    if bit_depth.is_deep_grey(picture):
         values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 65_535 or (picture.mode == "I" and values.max() <= 255):
+        unknown = picture.mode == "I" and frame.white == WHITE and values.max() <= 255
+        if values.min() < 0 or values.max() > WHITE or unknown:
             raise Unreadable(
                 f"its values run from {values.min()} to {values.max()}; the value of white is not known"
             )
-        picture = Image.fromarray((values >> 8).astype(np.uint8))
+        picture = Image.fromarray(bit_depth.eight_bits(values, frame.white))
     elif picture.mode == "F":
         raise Unreadable("its pixels are floating-point numbers; the value of white is not known")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         whole = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", whole.size, "white"), whole)
-    wanted = "L" if channels == 1 else "RGB"
+    wanted = "L" if frame.channels == 1 else "RGB"
     return picture if picture.mode == wanted else picture.convert(wanted)
 
 
@@ -287,7 +298,7 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def digest(content: bytes) -> bytes:
+def digest(content: bytes | memoryview) -> bytes:
     """A digest of 16 bytes (BLAKE2b)."""
     return hashlib.blake2b(content, digest_size=16).digest()
 
@@ -298,14 +309,16 @@ FACTS = np.dtype(
         ("height", np.int64),
         ("bytes", np.int64),
         ("coloured", np.bool_),
+        ("peak", np.int64),
         ("format", "U12"),
         ("pixel_digest", "V16"),
         ("file_digest", "V16"),
         ("start", np.int64),
     ]
 )
-"""Facts about one image: its size as shown, the file's length in bytes, whether it has colours, its
-format, digests of pixels and file, and where its bytes begin in the cache's file."""
+"""Facts about one image: its size as shown, the file's length in bytes, whether it has colours, the
+largest value if it has more than 8 bits, its format, digests of pixels and file, and where its
+bytes begin in the cache's file."""
 
 
 class DecodedFiles(NamedTuple):
@@ -348,5 +361,7 @@ def decode_group(files: Sequence[Item], frame: Frame, *, pixels: Path | None) ->
                 contents.append(content)
             positions.append(position)
             size = (picture.width, picture.height, len(content))
-            facts.append((*size, picture.coloured, picture.format, digest(image), digest(content), 0))
+            facts.append(
+                (*size, picture.coloured, picture.peak, picture.format, digest(image), digest(content), 0)
+            )
     return DecodedFiles(positions, np.array(facts, FACTS), contents, unreadable)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
 import platform
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,6 +21,7 @@ import torch
 from pydantic import ConfigDict, ValidationError
 from torch import Tensor
 
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.files import UnreadableRun, read_arrays, read_json, whole_lines, write_atomically
 from stresslens.core.image_files import Fit
@@ -27,13 +30,17 @@ from stresslens.core.json_file import JsonFile, OrderedJsonFile, first_problem
 FORMAT = 1
 
 
-class ModelCard(JsonFile):
-    """model.json: how to build the net of `model.safetensors`.
-
-    A card with an unknown key is refused: the net that it describes may be another one.
-    """
+class Card(JsonFile):
+    """The card of a model or estimator. A card with an unknown key is refused: what it describes may
+    be something else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    LATER_KEYS = frozenset({"white"})
+
+
+class ModelCard(Card):
+    """model.json: how to build the net of `model.safetensors`."""
 
     format: Literal[1]
     model: str | dict[str, Any]
@@ -46,6 +53,8 @@ class ModelCard(JsonFile):
     seed: int
     fit: Fit = "crop"
     """How image files of another size are fitted to `shape`."""
+    white: int = WHITE
+    """The value of white in image files of more than 8 bits."""
 
     @property
     def seen(self) -> tuple[int, int, int]:
@@ -55,10 +64,8 @@ class ModelCard(JsonFile):
         return (len(self.gain), height, width)
 
 
-class EstimatorCard(JsonFile):
-    """estimator.json: how to build the estimator of `estimator.npz`. An unknown key is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class EstimatorCard(Card):
+    """estimator.json: how to build the estimator of `estimator.npz`."""
 
     format: Literal[1]
     estimator: str | dict[str, Any]
@@ -66,6 +73,7 @@ class EstimatorCard(JsonFile):
     classes: list[str]
     seed: int
     fit: Fit = "crop"
+    white: int = WHITE
 
 
 class Environment(OrderedJsonFile):
@@ -151,11 +159,12 @@ class RunFolder:
         fresh.replace(self.checkpoint)
 
     def load_checkpoint(self) -> tuple[dict[str, Any] | None, str | None]:
-        """The newest readable checkpoint and, if one was skipped, the reason.
+        """The newest undamaged checkpoint and, if others were skipped, the reasons.
 
-        No code of the files is executed. Raises StresslensError if a file cannot be read now.
+        The checksum of every tensor is checked. No code of the files is executed. Raises
+        StresslensError if a file cannot be read now.
         """
-        skipped = None
+        skipped: list[str] = []
         for path in (self.path / "checkpoint.new.pt", self.checkpoint, self.previous_checkpoint):
             if not path.exists():
                 continue
@@ -166,15 +175,36 @@ class RunFolder:
                     f"{path} cannot be read: {first_line(error)}; nothing was changed, try again"
                 ) from error
             try:
+                damaged = _damaged_part(content)
                 state = torch.load(content, map_location="cpu", weights_only=True)
-                if isinstance(state, dict) and "position" in state:
-                    return state, skipped
-                reason = "not a checkpoint of stresslens"
+                if isinstance(state, dict) and "position" in state and damaged is None:
+                    return state, "; ".join(skipped) or None
+                reason = damaged or "not a checkpoint of stresslens"
             except Exception as error:
                 reason = first_line(error)[:200]
-            skipped = f"{path.name} could not be read ({reason}); it is kept as {path.name}.unreadable"
+            skipped.append(f"{path.name} could not be read ({reason}); it is kept as {path.name}.unreadable")
             path.replace(path.with_name(f"{path.name}.unreadable"))
-        return None, skipped
+        return None, "; ".join(skipped) or None
+
+    def weights_digest(self) -> str:
+        """16 hexadecimal digits of model.safetensors, which has no checksum of its own."""
+        with self.weights.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    def check_weights(self) -> None:
+        """Raises UnreadableRun if model.safetensors is not the file that the training wrote.
+
+        Runs of version 0.1.0 and exported folders do not say which file that is.
+        """
+        if not self.record.is_file() or not self.weights.is_file():
+            return
+        record = read_json(self.record)
+        written = record.get("weights_digest") if isinstance(record, dict) else None
+        if written and written != self.weights_digest():
+            raise UnreadableRun(
+                f"{self.weights} is not the file that the training wrote: it is damaged, or was replaced. "
+                "Copy it from elsewhere, or delete the run's folder and train again"
+            )
 
     def load_card(self) -> ModelCard | EstimatorCard:
         """The card of the model or estimator. Raises UnreadableRun if it is missing or not
@@ -202,6 +232,14 @@ class RunFolder:
             return [json.loads(line) for line in whole_lines(path)]
         except (ValueError, RecursionError) as error:
             raise UnreadableRun(f"{path} is damaged: {error}") from error
+
+
+def _damaged_part(content: io.BytesIO) -> str | None:
+    """The part of a file of torch whose checksum is wrong, in words; None if all are right."""
+    with zipfile.ZipFile(content) as archive:
+        part = archive.testzip()
+    content.seek(0)
+    return None if part is None else f"the checksum of its part {part} is wrong"
 
 
 def run_folders(root: Path) -> list[RunFolder]:

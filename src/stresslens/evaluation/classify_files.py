@@ -64,7 +64,7 @@ class Classifier:
         """Raises DataError if image files cannot have the number of channels that the model
         takes."""
         self.facts, self.answer, self.ood = predictor.facts, predictor.answer, predictor.ood
-        self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run)
+        self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run, self.facts.white)
 
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
         """Yields one prediction for each file, in order, a batch at a time.

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.files import UnreadableRun, arrays_in, read_json
@@ -60,11 +61,13 @@ class ModelInfo:
     """The split that the temperature was fitted on; None if the probabilities are not calibrated."""
     not_calibrated: str = ""
     """Why the probabilities are not calibrated."""
+    white: Annotated[int, Field(gt=0)] = WHITE
+    """The value of white in image files of more than 8 bits."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; `not_calibrated`, which version 0.1 does not know, only if it says something."""
-        values = dataclasses.asdict(self)
-        return {key: value for key, value in values.items() if value or key != "not_calibrated"}
+        """Plain values, without those that version 0.1.0 does not know where they are the usual ones."""
+        usual = {"not_calibrated": "", "white": WHITE}
+        return {key: v for key, v in dataclasses.asdict(self).items() if key not in usual or v != usual[key]}
 
 
 _facts = TypeAdapter(ModelInfo)
@@ -137,6 +140,7 @@ def model_info(folder: RunFolder) -> ModelInfo:
             "shape": card.shape,
             "classes": card.classes,
             "fit": card.fit,
+            "white": card.white,
             "temperature": calibration.temperature if calibration else 1.0,
             "calibrated_on": calibration.fitted_on if calibration and not why_not else None,
             "not_calibrated": why_not,

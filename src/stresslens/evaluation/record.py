@@ -213,6 +213,8 @@ class RunRecord(OrderedJsonFile):
     """What each finished stage was done for, as a fingerprint."""
     layers: Annotated[LayerTable, PlainSerializer(LayerTable.as_json)] | None = None
     weights: WeightsRecord | None = None
+    weights_digest: str = ""
+    """RunFolder.weights_digest of the weights that the training wrote."""
     training: TrainingRecord = TrainingRecord()
     scoring: dict[str, Scoring] = {}
     calibration: Calibration | None = None

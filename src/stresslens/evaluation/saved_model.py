@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core import layers
-from stresslens.core.copies import copied, uncompiled
+from stresslens.core.copies import copied, eager_module
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
@@ -41,7 +41,7 @@ def _built(bound: registry.Bound, name: str, shape: Any, classes: Any, train: Sp
         ) from error
     if not isinstance(net, nn.Module):
         raise ConfigError(f"model {name} returned a {type(net).__name__}; expected a torch.nn.Module")
-    return uncompiled(net)
+    return eager_module(net)
 
 
 def frame_of(folder: RunFolder) -> Frame:
@@ -50,7 +50,7 @@ def frame_of(folder: RunFolder) -> Frame:
     Raises DataError if image files cannot have the number of channels that the model takes.
     """
     card = folder.load_card()
-    return Frame.of(card.shape, card.fit, folder.path)
+    return Frame.of(card.shape, card.fit, folder.path, card.white)
 
 
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
@@ -66,6 +66,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
         raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
     shape = card.seen
+    folder.check_weights()
     try:
         state = safetensors.torch.load_file(folder.weights)
     except FileNotFoundError:
@@ -80,7 +81,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
                 _check_shapes(_built(bound, name, shape, card.classes, None), state)
             net = _built(bound, name, shape, card.classes, None)
         else:
-            net = copied(uncompiled(module))
+            net = copied(eager_module(module))
         load_state(net, state)
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)

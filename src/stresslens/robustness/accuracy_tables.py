@@ -24,6 +24,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "restarts": ("restarts", "random restarts"),
     "queries": ("queries", "query budget"),
     "step size": ("step size", "alpha", "α", "step", "stepsize"),
+    "low": ("low", "lower", "ci low", "ci lower", "lower end"),
+    "high": ("high", "upper", "ci high", "ci upper", "upper end"),
     "broken": ("broken", "fooled", "success rate", "attack success rate", "asr", "fooling rate"),
     "accuracy": ("accuracy", "acc", "robust accuracy", "robust acc", "adversarial accuracy", "test accuracy"),
     "top-1": ("top-1", "top1", "top 1"),
@@ -239,6 +241,7 @@ def _row(
         raise DataError(
             f"{path}:{line}: a radius of {eps:g} in linf: images lie in [0, 1]; is it {eps:g}/255?"
         )
+    interval = column.attack is None and values.get("high")
     trained = values.get("trained", "")
     score = "" if column.score == "accuracy" else column.score
     model = values.get("model") or trained
@@ -264,7 +267,7 @@ def _row(
         grain=grain,
         score=score,
         named_norm=None if attack == CLEAN else label.norm,
-        written=cell,
+        written=f"{cell} ({values.get('low')} to {values['high']})" if interval else cell,
         broken="" if attack == CLEAN else values.get("broken", ""),
         **counts,
     )

@@ -24,6 +24,7 @@ from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Curve, Row, Trace
 from stresslens.core.evidence import Probe as AnyProbe
+from stresslens.core.inspection import to_evaluation_mode
 from stresslens.core.spelling import closest
 from stresslens.core.types import Finding
 from stresslens.robustness.attack_batch import AttackBatch, batched_logits, verdict_model
@@ -206,7 +207,8 @@ class ExtraAttackProbe:
         draws = Draws(self.seed, torch.arange(len(batch.y), device=self.images.device))
         with attacked(self.model, self.seed):
             modes = {module: module.training for module in self.model.modules()}
-            batched = BatchedModel(self.model, batch=self.batch, passes=self.passes).eval()
+            batched = BatchedModel(self.model, batch=self.batch, passes=self.passes)
+            to_evaluation_mode(batched)
             for module, training in modes.items():
                 module.training = training
             grads = _grads(self.model)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
 from stresslens.core.attack_base import BatchedModel, gradient
-from stresslens.core.copies import fast_copy, use_as_it_is
+from stresslens.core.copies import fast_copy, faster, use_as_it_is
 from stresslens.core.devices import on_threads
 from stresslens.core.errors import ConfigError
 
@@ -46,28 +46,36 @@ class AttackCompute:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def layout(self) -> torch.memory_format:
+        return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
+
     def model(self, model: nn.Module, x: Tensor, precision: str | None = None) -> BatchedModel:
         """The model as an attack sees it, in the given precision or by default in `self.precision`:
-        a copy (`tuned`), or where that fails its check, the model itself, with a Notice."""
+        a copy that is checked on images x (`fast_copy`), or the model itself, with a Notice."""
         try:
-            return self.tuned(model, x, precision)
+            copy = fast_copy(model, x.to(_dtype(model) or x.dtype), memory_format=self.layout)
+            return self.batched(copy, precision or self.precision)
         except ConfigError as error:
             use_as_it_is(model, error)
         except Exception:  # the model takes no gradient; attacks without one may still work
             pass
+        return self.uncopied(model)
+
+    def copied(self, model: nn.Module) -> BatchedModel:
+        """A copy that is not checked, to time it."""
+        return self.batched(faster(model, self.layout), self.precision)
+
+    def uncopied(self, model: nn.Module) -> BatchedModel:
         return BatchedModel(model, batch=self.batch, passes=self.passes, dtype=_dtype(model))
 
-    def tuned(self, model: nn.Module, x: Tensor, precision: str | None = None) -> BatchedModel:
-        """A copy of the model as an attack sees it. Raises ConfigError if it does not compute the
-        same on images x (`fast_copy`)."""
-        memory_format = (
-            torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
-        )
-        tuned = fast_copy(model, x.to(_dtype(model) or x.dtype), memory_format=memory_format)
-        if (precision or self.precision) == "bfloat16":
-            tuned = tuned.to(torch.bfloat16)
+    def batched(self, copy: nn.Module, precision: str) -> BatchedModel:
+        """A copy that has the memory format, in this precision."""
+        if precision == "bfloat16":
+            copy = copy.to(torch.bfloat16)
+        dtype = _dtype(copy)
         return BatchedModel(
-            tuned, batch=self.batch, passes=self.passes, dtype=_dtype(tuned), memory_format=memory_format
+            copy, batch=self.batch, passes=self.passes, dtype=dtype, memory_format=self.layout
         )
 
     def active(self) -> AbstractContextManager[None]:
@@ -102,10 +110,10 @@ def _fastest(model: nn.Module, x: Tensor, passes: int, threads: int) -> AttackCo
         else ["contiguous"]
     )
     best = AttackCompute("float32", "contiguous", threads, min(128, max(1, len(x))), passes, 0.0)
-    plain = best.model(model, x)
-    best = _timed(best, plain, x)
-    if plain.model is model:  # without a copy there is nothing to choose
-        return best
+    try:
+        best = _timed(best, best.copied(model), x)
+    except Exception:  # a user's module may not bear copying; then there is nothing to choose
+        return _timed(best, best.uncopied(model), x)
     counts = [threads] if threads == 1 else [threads, 1]
     for precision in ("float32", "bfloat16"):
         for memory_format in formats:
@@ -113,12 +121,12 @@ def _fastest(model: nn.Module, x: Tensor, passes: int, threads: int) -> AttackCo
                 candidate = AttackCompute(precision, memory_format, count, best.batch, passes, 0.0)  # type: ignore[arg-type]
                 # a model that cannot compute in this way is attacked in float32
                 with suppress(RuntimeError, TypeError, NotImplementedError, ConfigError):
-                    timed = _timed(candidate, candidate.tuned(model, x), x)
+                    timed = _timed(candidate, candidate.copied(model), x)
                     best = timed if timed.seconds * GAIN < best.seconds else best
     for batch in BATCHES:
         if batch <= len(x) and batch != best.batch:
             candidate = AttackCompute(best.precision, best.memory_format, best.threads, batch, passes, 0.0)
-            timed = _timed(candidate, candidate.tuned(model, x), x)
+            timed = _timed(candidate, candidate.copied(model), x)
             best = timed if timed.seconds * GAIN < best.seconds else best
     return best
 

@@ -3,7 +3,6 @@ curve, the table and the traces. An interrupted computation resumes."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +26,12 @@ from stresslens.core.layers import straight_through
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.sampling import sampled_positions
 from stresslens.evaluation.inputs import check_inputs
+from stresslens.robustness import kept_result
 from stresslens.robustness.attack_batch import verdict_model
 from stresslens.robustness.autotune import AttackCompute, autotune_attack
 from stresslens.robustness.radius_search import ImageChunk, RadiusSearch, save_chunk
 from stresslens.robustness.result import AttackResult, result_arrays, result_file, threat_settings
-from stresslens.robustness.result_file import ResultFile, attacked_images
+from stresslens.robustness.result_file import attacked_images
 from stresslens.robustness.surrogate import check_surrogate
 
 RANDOM_PASSES = 20
@@ -74,22 +74,24 @@ def measure(
     model = straight_through(model, threat.config.bpda)
     with attacked(model, seed=threat.seed):
         request = fingerprint_of([threat_settings(threat), images.fingerprint])
-        old_fingerprints = _fingerprints(request, model, surrogate)
-        fingerprint = next(old_fingerprints)
+        first = images.floats(images.images[: kept_result.PROBED]).to(torch.float32)
+        fingerprint = kept_result.attack_fingerprint(request, model, surrogate, first)
         key = f"{threat.norm}-{threat.protocol}-{request[:8]}"
         folder = home / key if home is not None else None
         if folder is not None and (folder / "result.json").is_file():
-            saved = ResultFile.read(folder / "result.json").fingerprint
-            if saved not in chain([fingerprint], old_fingerprints):
+            kept = AttackResult.load(folder)
+            known = chain([fingerprint], kept_result.fingerprints_of_0_1(request, model, surrogate))
+            if kept.result.fingerprint not in known or not kept_result.is_result_of(
+                kept, model, lambda rows: images.floats(images.images[torch.from_numpy(rows)]), threat.seed
+            ):
                 raise ConfigError(
-                    f"{folder} holds the result of another model; choose another folder, or delete it"
+                    f"{folder} holds the result of another model, or of this one with other code, settings "
+                    "or attributes; choose another folder, or delete it"
                 )
-            return AttackResult.load(folder), folder
+            return kept, folder
         with nullcontext() if folder is None else RunFolder(folder).locked():
             began = time.perf_counter()
-            compute, size = _compute_and_chunk_size(
-                model, images, threat, folder, fingerprint, old_fingerprints
-            )
+            compute, size = _compute_and_chunk_size(model, images, threat, folder, fingerprint)
             float32_logits = verdict_model(model, passes=compute.passes, seed=threat.seed)
             search = RadiusSearch(model, float32_logits, threat, compute, images, surrogate=surrogate)
             with compute.active():
@@ -162,7 +164,6 @@ def _compute_and_chunk_size(
     threat: ThreatModel,
     folder: Path | None,
     fingerprint: str,
-    old_fingerprints: Iterator[str],
 ) -> tuple[AttackCompute, int]:
     """The settings of the attack's computation and the number of images in a chunk. They are
     measured, or read from the folder of an interrupted attack. Raises ConfigError if that attacked
@@ -170,10 +171,11 @@ def _compute_and_chunk_size(
     file = folder / "chunks" / "settled.json" if folder is not None else None
     if file is not None and file.exists():
         saved = read_json(file)
-        if saved["fingerprint"] in chain([fingerprint], old_fingerprints):
+        if saved["fingerprint"] == fingerprint:
             return AttackCompute(**saved["steering"]), int(saved["chunk"])
         raise ConfigError(
-            f"{folder} holds an unfinished attack on another model; choose another folder, or delete it"
+            f"{folder} holds an unfinished attack on another model, or by another version; "
+            "choose another folder, or delete it"
         )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x = images.floats(images.images[:512]).to(device, torch.float32)
@@ -202,61 +204,3 @@ def _gradients(attack: BoundAttack) -> float:
     options = attack.bound.all_options
     steps = float(options.get("steps") or 1) * float(options.get("restarts") or 1)
     return max(steps, float(options.get("queries") or 0) / 3, 1.0)
-
-
-def _digest(model: nn.Module, home: Callable[[str], str] | None = None) -> str:
-    """A hash of the architecture, the plain attributes of every module, and all parameters and
-    buffers.
-
-    Of a class, only the name counts, not the module that defines it. With `home`, a function from
-    the path of that module to a name, this name counts too.
-    """
-    digest = hashlib.sha256()
-    for name, module in model.named_modules():
-        plain_attributes = {
-            k: v
-            for k, v in vars(module).items()
-            if k != "training" and isinstance(v, bool | int | float | str | tuple)
-        }
-        kind = (
-            type(module).__qualname__
-            if home is None
-            else f"{home(type(module).__module__)}.{type(module).__qualname__}"
-        )
-        digest.update(f"{name} {kind} {sorted(plain_attributes.items())!r}".encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.detach().cpu().double().numpy()).data)
-    return digest.hexdigest()[:16]
-
-
-def _fingerprints(request: str, model: nn.Module, surrogate: nn.Module | None) -> Iterator[str]:
-    """The fingerprint of an attack on this model, then those that version 0.1.0 may have written
-    for the same attack.
-
-    That version also hashed the module that defines each class. Its plug-ins were in other modules,
-    and the user's classes may have been defined in a script.
-    """
-    homes: list[Callable[[str], str] | None] = [
-        None,
-        _home_in_0_1,
-        lambda path: _home_in_0_1(path, user_module="__main__"),
-    ]
-    for home in homes:
-        yield fingerprint_of(
-            [request, *(None if net is None else _digest(net, home) for net in (model, surrogate))]
-        )
-
-
-def _home_in_0_1(path: str, user_module: str | None = None) -> str:
-    """The path of a module in version 0.1.0; `user_module` replaces the path of a user's own
-    one."""
-    if user_module is not None and path.partition(".")[0] not in (
-        "torch",
-        "torchvision",
-        "timm",
-        "open_clip",
-        "stresslens",
-    ):
-        return user_module
-    return path.replace("stresslens.plugins.", "stresslens.", 1)

@@ -41,14 +41,8 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     if folder.record.exists() and folder.begun:
         kept = read_record(folder)
         if kept.fingerprint != fingerprint:
-            same_data = kept.data.fingerprint == data.fingerprint
-            what = (
-                "the configuration, the initial weights or the code of a plug-in"
-                if same_data
-                else "the data set"
-            )
             raise ConfigError(
-                f"{task.folder}: {what} has changed since; use --out ELSEWHERE, "
+                f"{task.folder}: {_difference(task, kept, data)}; use --out ELSEWHERE, "
                 "or delete the folder to start again"
             )
         kept.status = "finished" if kept.status == "finished" else "running"
@@ -79,6 +73,19 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     )
     write_record(folder, record)
     return record
+
+
+def _difference(task: Task, kept: RunRecord, data: Data) -> str:
+    """What differs between a task and the run in its folder, in words."""
+    if kept.data.fingerprint != data.fingerprint:
+        return "the data set has changed since"
+    if kept.fingerprint == task.plan.fingerprint(data, corrected=False):
+        corrected = ", and ".join(task.plan.corrections(data))
+        return (
+            f"the run was trained by version {kept.version or '0.1.0'}; "
+            f"this version computes its training in another way ({corrected})"
+        )
+    return "the configuration, the initial weights or the code of a plug-in has changed since"
 
 
 def _data_record(data: Data) -> DataRecord:

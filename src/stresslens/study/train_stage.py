@@ -27,7 +27,7 @@ from stresslens.evaluation.record import (
     write_record,
 )
 from stresslens.study.record import record_end
-from stresslens.training import catastrophic_overfitting, distributed, linear_probe
+from stresslens.training import catastrophic_overfitting, distributed, linear_probe, moving_average
 from stresslens.training.autotune import compute_config
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
@@ -61,6 +61,7 @@ def train_stage(
     else:
         weights = _as_built(model, record)
     write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
+    record.weights_digest = folder.weights_digest()
     write_json(folder.card, _card(task, data, model).as_json())
 
 
@@ -81,7 +82,8 @@ def _fitted(
         training = distributed.begin_training(task, data, model, state, folder, show)
         training.signals, training.tracking = signals, tracking
         if state is not None:
-            training.checkpointer.cut_logs()
+            if (lost := training.checkpointer.cut_logs()) is not None:
+                record.findings = [*record.findings, Note(kind="logs", message=lost)]
             facts = training.group.facts(compute.device)
             position = Position(epoch=training.state.epoch, step=training.state.step, **facts)
             record.resumed_from = [*record.resumed_from, position]
@@ -97,9 +99,13 @@ def _fitted(
         except Stopped as error:  # recorded here, where a second signal is still handled
             record_end(folder, record, error)
             raise
-    overfitting = catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics))
-    record.findings = [f for f in record.findings if f.kind != catastrophic_overfitting.KIND] + overfitting
     state_at_end = training.state
+    told = [
+        *catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics)),
+        *moving_average.average_findings(task.config.train.ema, training.chosen_updates),
+    ]
+    kinds = (catastrophic_overfitting.KIND, moving_average.KIND)
+    record.findings = [f for f in record.findings if f.kind not in kinds] + told
     images = state_at_end.epoch * len(data.train) * task.config.train.replay
     record.training = TrainingRecord(
         epochs=state_at_end.epoch,
@@ -156,6 +162,7 @@ def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
         shift=normalize.shift.tolist(),  # type: ignore[operator]
         seed=task.seed,
         fit=data.fit,
+        white=data.white,
     )
 
 
@@ -175,5 +182,6 @@ def _fit_estimator(task: Task, folder: RunFolder, data: Data, record: RunRecord)
         classes=list(data.classes),
         seed=task.seed,
         fit=data.fit,
+        white=data.white,
     )
     save_estimator(folder, estimator, card)

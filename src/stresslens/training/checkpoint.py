@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from stresslens.core.distributed import ProcessGroup
 from stresslens.core.errors import ConfigError, StresslensError
+from stresslens.core.files import whole_lines
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Scheduler
 from stresslens.core.weights_file import load_state
@@ -114,14 +115,21 @@ class Checkpointer:
         self.folder.metrics.unlink(missing_ok=True)
         self.folder.timings.unlink(missing_ok=True)
 
-    def cut_logs(self) -> None:
-        """Cuts the logs back to their lengths when the checkpoint was written."""
+    def cut_logs(self) -> str | None:
+        """Cuts the logs back to their lengths when the checkpoint was written. Returns, in words, what
+        a log has lost since, and None where nothing is missing."""
+        lost = []
         for path, size in (
             (self.folder.metrics, self.parts.state.metrics_bytes),
             (self.folder.timings, self.parts.state.timings_bytes),
         ):
-            if path.exists():
-                os.truncate(path, min(size, path.stat().st_size))
+            left = path.stat().st_size if path.exists() else 0
+            if left > size:
+                os.truncate(path, size)
+            elif left < size:
+                lost.append(f"{path.name} has lost its last {size - left} of {size} bytes")
+                _keep_whole_lines(path)
+        return f"{'; '.join(lost)}: lines of epochs are missing" if lost else None
 
     def append(self, log: str, line: dict[str, Any]) -> None:
         """Adds a line to the log `metrics` or `timings`, and notes its length for the checkpoint."""
@@ -136,3 +144,9 @@ class Checkpointer:
             raise StresslensError(
                 f"cannot write {path}: {error.strerror}; the last checkpoint is unharmed"
             ) from error
+
+
+def _keep_whole_lines(path: Path) -> None:
+    """Removes a last line that is not complete, so that the next line begins a line."""
+    if path.exists():
+        os.truncate(path, sum(len(line) + 1 for line in whole_lines(path)))

@@ -45,10 +45,12 @@ def published(
         card = run.load_card()
         if isinstance(card, EstimatorCard):
             raise ConfigError(f"weights: {run.path} holds an estimator, which has no weights to start from")
+        run.check_weights()
         return replace(_of_file(run.weights, card, f"the run {reference.run}"), head=reference.head)
     file = Path(reference.file or "").expanduser()
     folder = RunFolder(file.parent)
     if file.name == folder.weights.name and folder.card.is_file():
+        folder.check_weights()
         return replace(_of_file(file, folder.load_card(), file.name), head=reference.head)
     default = registry.default_preprocessing(model, base=base, trust=trust)
     preprocessing = default() if default is not None else None

@@ -46,8 +46,13 @@ def fit_linear_probe(model: nn.Module, data: Data, penalties: Sequence[float]) -
     validation images.
     """
     layer, _ = feature_layer(model, data.shape)
-    plain = type(layer) is nn.Linear and is_plain(layer) and layer.bias is not None
-    if not plain or layer.out_features != len(data.classes):
+    exact = type(layer) is nn.Linear and is_plain(layer)
+    if (
+        not isinstance(layer, nn.Linear)
+        or not exact
+        or layer.out_features != len(data.classes)
+        or layer.bias is None
+    ):
         raise ConfigError(
             "fine_tune.layers: probe needs a net with a linear layer with bias at its end "
             "(torch.nn.Linear, no class derived from it, without hooks), and this net has none"

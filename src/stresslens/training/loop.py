@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stresslens.config import registry
 from stresslens.config.schema import FineTune, Train
 from stresslens.config.selection_rules import RULES
-from stresslens.core.copies import copied
 from stresslens.core.data import Batch, Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.distributed import ALONE, ProcessGroup
@@ -31,6 +29,7 @@ from stresslens.training.best_epoch import BestEpoch, copied_weights, robust_acc
 from stresslens.training.checkpoint import Checkpointer, TrainingParts
 from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
+from stresslens.training.moving_average import moving_average
 from stresslens.training.optimization import build_optimizer, build_schedule
 from stresslens.training.setup import laid_out
 from stresslens.training.state import TrainingState
@@ -104,7 +103,7 @@ class Training:
             raise ConfigError("the model has no parameters to train")
         self.optimizer = build_optimizer(train, self.fine_tuning.parameters(train.lr), base)
         self.schedule = build_schedule(train, self.optimizer, self.steps_per_epoch, base)
-        self.average = _average(self.model, train.ema) if train.ema else None
+        self.average = moving_average(self.model, train.ema) if train.ema else None
         self._prepare_batches(base)
         self.checkpointer = Checkpointer(
             folder, self._parts(), seconds=train.checkpoint_seconds, device=compute.device, group=group
@@ -220,15 +219,18 @@ class Training:
             self._diverged(loss, batch)
 
     def optimizer_step(self) -> None:
-        """Updates the weights at the end of each group of `accumulate` batches, by the mean of their
-        gradients; the last group of an epoch may be smaller."""
+        """Updates the weights at the end of each group of `accumulate` batches, by the mean gradient
+        of its images; the last group of an epoch, and its last batch, may be smaller."""
         state, group = self.state, self.train.accumulate
-        in_group = state.step % group + 1
-        if in_group < group and state.step + 1 < self.steps_per_epoch:
+        sizes = [self._images_in(step) for step in range(state.step - state.step % group, state.step + 1)]
+        if len(sizes) < group and state.step + 1 < self.steps_per_epoch:
+            if (following := self._images_in(state.step + 1)) < sizes[-1]:
+                torch._foreach_mul_(self._gradients, sizes[-1] / following)
             return
-        if in_group > 1:
-            torch._foreach_div_(self._gradients, in_group)
-            self._norms = [norm / in_group for norm in self._norms]
+        if len(sizes) > 1:
+            batches = sum(sizes) / sizes[-1]  # in units of the last batch, as the gradients are
+            torch._foreach_div_(self._gradients, batches)
+            self._norms = [norm / batches for norm in self._norms]
         if self.train.clip is not None:
             norm = math.hypot(*self._norms)
             if norm > self.train.clip:
@@ -240,6 +242,10 @@ class Training:
         state.updates += 1
         if self.average is not None:
             self.average.update_parameters(self.model)
+
+    def _images_in(self, step: int) -> int:
+        """The number of images in a batch of an epoch, of all processes together."""
+        return min(self.batch_size, len(self.data.train) - step // self.train.replay * self.batch_size)
 
     def count(self, loss: float, images: int) -> None:
         """Counts a batch of this mean loss and size."""
@@ -346,6 +352,11 @@ class Training:
     def chosen_epoch(self) -> int:
         return self.state.best_epoch if self.best.weights else self.state.epoch
 
+    @property
+    def chosen_updates(self) -> int:
+        """Updates of the weights until the end of the chosen epoch."""
+        return self.chosen_epoch * math.ceil(self.steps_per_epoch / self.train.accumulate)
+
     def _step(self, places: Tensor) -> Step:
         """How far training has come, for an objective that is given a batch of these places."""
         state = self.state
@@ -387,10 +398,3 @@ def _check_batch_norm(model: nn.Module, images: int, batch_size: int) -> None:
             f"batch norm cannot train on a batch of one image, which {images} images in batches of "
             f"{batch_size} leave; set train.batch_size to {batch_size + 1}"
         )
-
-
-def _average(model: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of a model's weights."""
-    average = AveragedModel(nn.Identity(), multi_avg_fn=get_ema_multi_avg_fn(decay))
-    average.module = copied(model)
-    return average

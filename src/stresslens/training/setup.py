@@ -48,12 +48,11 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
             task.config.model, (len(normalize.gain), height, width), data.classes, data.train, task.base
         )
     model = layers.with_input_layers(net, normalize, size, interpolation)
-    layers.check_output(model, data.shape, len(data.classes), name)
     if task.module is not None:
-        x = images_to_check(model, data)
         with torch.no_grad():
-            inputs = layers.input_layers(model)(x)
+            inputs = layers.input_layers(model)(images_to_check(model, data))
         check_copy(task.module, net, inputs)
+    layers.check_output(model, data.shape, len(data.classes), name)
     return model
 
 

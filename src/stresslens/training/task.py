@@ -15,19 +15,22 @@ from torch import nn
 
 from stresslens.config import registry, study_file
 from stresslens.config.old_words import in_words_of_0_1
-from stresslens.config.own_plugins import own_plugins, source_of
+from stresslens.config.own_plugins import imported_digests, own_plugins, source_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import ESTIMATOR_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.threat_model import ThreatModel, resolved_threat_model
 from stresslens.config.validation import depends_on, objective_of
+from stresslens.core.copies import copied
 from stresslens.core.data import Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.errors import ConfigError
 from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.module_digest import digest_of
 from stresslens.core.pretrained import PretrainedWeights
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import Division, fewer
 from stresslens.training import initial_weights
+from stresslens.training.corrections import corrections
 
 
 @dataclass(frozen=True)
@@ -142,8 +145,14 @@ class Plan:
         run = other_run(task, source, "weights") if source else None
         return initial_weights.published(task.config.model, run, base=task.base)
 
-    def fingerprint(self, data: Data) -> str:
-        """A digest of everything that the trained model depends on."""
+    def corrections(self, data: Data) -> list[str]:
+        """What this training computes in another way than version 0.1.0, in words."""
+        config = self._task.config
+        return [] if config.estimator is not None else corrections(config.train, len(data.train))
+
+    def fingerprint(self, data: Data, *, corrected: bool = True) -> str:
+        """A digest of everything that the trained model depends on; with `corrected` false, that of
+        version 0.1.0 for the same configuration."""
         comparable = {key: value for key, value in self.configuration.items() if key not in EVALUATION_KEYS}
         train = comparable["train"].items()
         comparable["train"] = {key: value for key, value in train if key not in RESUME_SAFE_KEYS}
@@ -154,9 +163,23 @@ class Plan:
             if name in training_plugins and ".py:" not in name
         }
         weights = self.initial_weights
-        return fingerprint_of(
-            [in_words_of_0_1(comparable), data.fingerprint, hashes, weights.digest if weights else ""]
-        )
+        parts = [in_words_of_0_1(comparable), data.fingerprint, hashes, weights.digest if weights else ""]
+        files = [file for name, (file, _) in self.own_sources.items() if name in training_plugins]
+        imported = sorted({digest for file in files for digest in imported_digests(file)})
+        return fingerprint_of([*parts, *(self.corrections(data) if corrected else []), *imported])
+
+
+def own_module_value(module: nn.Module, folder: Path) -> str:
+    """The value of `model` for the caller's own module: its class, and a digest of all that it is made
+    of, in the mode that training sets.
+
+    Raises ConfigError where the folder holds a run and the module cannot be compared with its module.
+    """
+    digest = digest_of(copied(module).train())
+    if digest.opaque and RunFolder(folder).begun:
+        why = f"your module holds objects that cannot be compared ({', '.join(digest.opaque)})"
+        raise ConfigError(f"{folder}: {why}; use another name or out, or delete the folder")
+    return f"own module {type(module).__name__} {digest.text(12)}"
 
 
 def _renamed(values: Any, names: Mapping[str, str]) -> Any:

@@ -58,6 +58,11 @@ SIGNS = {
         "serious",
         "model,clean,FGSM eps=0.1,PGD eps=0.1,ensemble eps=0.1\na,95.1,60.2,40.3,50.4\n",
     ),
+    "the minimum over attacks above one": (
+        "whole above part",
+        "serious",
+        long("PGD,0.03,52.0,1000", "min over attacks,0.03,58.0,1000"),
+    ),
     "union by one image of 50": (
         "whole above part",
         "minor",
@@ -126,10 +131,20 @@ SIGNS = {
         long("fgsm,0.03,60.0,1000", "pgd,0.03,0.55,1000"),
     ),
     "0.5234 among 95.12, n unknown": ("mixed scales", "minor", "model,clean,pgd eps=0.1\na,95.12,0.5234\n"),
+    "a column of shares among columns of percentages": (
+        "mixed scales",
+        "minor",
+        "model,clean,FGSM eps=0.03,PGD eps=0.03\na,95.02,60.14,0.55\nb,93.11,58.10,0.47\n",
+    ),
     "a point without a zero": ("mixed scales", "minor", "model,clean,pgd eps=0.1\na,95.12,.52\n"),
     "percent signs in some cells": ("mixed scales", "minor", "model,clean,pgd eps=0.1\na,95 %,0.5\n"),
     "8 and 0.0314": ("mixed radii", "serious", long("fgsm,8,60.0,1000", "pgd,0.0314,55.0,1000")),
     "0.03 rounded": ("mixed radii", "serious", long("fgsm,8,60.0,1000", "pgd,0.03,55.0,1000")),
+    "4 and 2/255 without a norm": (
+        "mixed radii",
+        "serious",
+        long("fgsm,4,60.0,1000", "pgd,2/255,55.0,1000"),
+    ),
     "16 and 0.1 without a norm": ("mixed radii", "minor", long("fgsm,16,60.0,1000", "pgd,0.1,55.0,1000")),
     "three radii, one figure": (
         "same at every radius",
@@ -155,6 +170,16 @@ SIGNS = {
         "sum of shares",
         "serious",
         "model,attack,eps,accuracy,ASR,n\na,none,0,0.95,,1000\na,pgd,0.1,0.50,1.00,1000\n",
+    ),
+    "robust and a number of broken images do not add up": (
+        "sum of shares",
+        "serious",
+        "model,attack,eps,accuracy,broken,n\na,none,0,95.0,,1000\na,pgd,0.1,60.0,200,1000\n",
+    ),
+    "an interval in columns of its own": (
+        "interval of table",
+        "serious",
+        "model,attack,eps,accuracy,low,high,n\na,none,0,95.0,93.5,96.2,1000\na,pgd,0.1,60.0,61,64,1000\n",
     ),
     "a figure outside its interval": (
         "interval of table",
@@ -227,6 +252,12 @@ SOUND = {
     "a success rate among the correct ones": (
         "model,attack,eps,accuracy,success rate,n\na,none,0,95.0,,1000\na,pgd,0.1,60.0,36.8,1000\n"
     ),
+    "a success rate of the target": (
+        "model,attack,eps,accuracy,success rate,n\na,none,0,95.0,,1000\na,targeted pgd,0.1,60.0,5.0,1000\n"
+    ),
+    "a number of broken images": (
+        "model,attack,eps,accuracy,broken,n\na,none,0,95.0,,1000\na,pgd,0.1,60.0,350,1000\n"
+    ),
     "an interval of Wilson": long('pgd,0.1,"52.1 (49.0 to 55.2)",1000'),
     "an attack that works": (
         'model,"steps, eps, alpha",accuracy,n\na,none,47.8,1000\na,"20, 0.05, 0.01",30.0,1000\n'
@@ -239,6 +270,21 @@ SOUND = {
 def test_what_can_be_is_no_sign(tmp_path: Path, name: str) -> None:
     found = looked(tmp_path, SOUND[name])
     assert [one for one in found.values() if one.status == "sign" and one.audit != "size of table"] == []
+
+
+MEASURED = 'model,"steps, eps, alpha",accuracy,n\na,none,50.2,400\n'
+"""Rows of studies/photos-attack-as-published.yaml, as docs/results.md gives them."""
+AWAY = (44.5, 45.2, 49.5, 42.8, 40.0)
+TOWARD = (3.2, 20.0, 51.7, 2.0, 0.0)
+SETTINGS = ("10, 0.1, 0.01", "20, 0.05, 0.01", "100, 0.01, 0.01", "20, 0.1, 0.01", "20, 1, 0.01")
+
+
+@pytest.mark.parametrize(("figures", "status"), [(AWAY, "sign"), (TOWARD, "no sign")])
+def test_the_sign_of_the_step_shows_in_a_measured_table(
+    tmp_path: Path, figures: tuple[float, ...], status: str
+) -> None:
+    rows = "\n".join(f'a,"{settings}",{accuracy},400' for settings, accuracy in zip(SETTINGS, figures))
+    assert looked(tmp_path, MEASURED + rows)["early saturation"].status == status
 
 
 def test_the_assumption_is_said(tmp_path: Path) -> None:

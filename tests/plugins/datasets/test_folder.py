@@ -206,7 +206,7 @@ def test_a_size_of_two_numbers_from_a_study_or_the_command_line(tmp_path: Path) 
     assert registry.resolve("datasets", {"folder": {"path": str(root), "size": [4, 8]}})().shape == (3, 4, 8)
 
 
-def test_grey_pictures_are_grey_until_one_has_colours(tmp_path: Path) -> None:
+def test_grey_pictures_are_grey_until_a_training_picture_has_colours(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "g" / name).mkdir(parents=True)
         for k in range(5):
@@ -214,7 +214,7 @@ def test_grey_pictures_are_grey_until_one_has_colours(tmp_path: Path) -> None:
     assert folder(path=str(tmp_path / "g")).shape == (1, 6, 5)
     assert folder(path=str(tmp_path / "g"), colours="rgb").shape == (3, 6, 5)
     picture(0, 7).save(tmp_path / "g" / "b" / "coloured.png")
-    assert folder(path=str(tmp_path / "g")).shape == (3, 6, 5)
+    assert folder(path=str(tmp_path / "g"), test=0, validation=0).shape == (3, 6, 5)
     assert folder(path=str(tmp_path / "g"), colours="grey").shape == (1, 6, 5)
 
 

@@ -15,9 +15,9 @@ import torch
 from pets import fill, nasty, picture, pixels
 from PIL import Image
 
-from stresslens.core import image_cache, parallel_decode
+from stresslens.core import cache_damage, image_cache, parallel_decode
 from stresslens.core import image_files as pictures
-from stresslens.core.errors import DataError
+from stresslens.core.errors import DataError, Notice
 from stresslens.core.image_cache import Stored
 from stresslens.plugins.datasets.folder import folder
 
@@ -196,3 +196,72 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path, cache: Path) -> N
         (pictures / f".partial-{pid}-x").mkdir()
     folder(path=str(root), size=3)
     assert [path.name for path in pictures.glob(".partial-*")] == [f".partial-{os.getpid()}-x"]
+
+
+def zeros(file: Path) -> None:
+    """What a power cut leaves of pixels that never reached the disk."""
+    content = bytearray(file.read_bytes())
+    content[: len(content) // 2] = bytes(len(content) // 2)
+    file.write_bytes(content)
+
+
+def flipped(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) * 2 // 3] ^= 4
+    file.write_bytes(content)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize("damage", [zeros, flipped, cut, Path.unlink])
+@pytest.mark.parametrize("name", ["pixels", "facts.npy", "meta.json", "encoded"])
+def test_a_damaged_cache_is_named_and_made_again(
+    tmp_path: Path, name: str, damage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, counts = fill(tmp_path / "pets"), decodings(monkeypatch)
+    options: dict[str, Any] = {"path": str(root), "cache_gb": 1e-9 if name == "encoded" else 1.0}
+    before = folder(**options)
+    whole = {split: images.copy() for split, images in pixels(before).items()}
+    assert isinstance(before.train.images, Stored)
+    damage(before.train.images.folder / name)
+    with pytest.warns(Notice, match=r"pets: the cache of decoded images .* is damaged"):
+        again = folder(**options)
+    assert sum(counts) == 60
+    assert again.fingerprint == before.fingerprint
+    assert all(np.array_equal(whole[split], images) for split, images in pixels(again).items())
+    folder(**options)  # and it is whole from now on
+    assert sum(counts) == 60
+
+
+def test_a_cache_is_read_for_damage_once_in_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path / "pets")
+    folder(path=str(root))
+    read: list[int] = []
+    original = cache_damage._differing
+    monkeypatch.setattr(cache_damage, "_differing", lambda *given: read.append(1) or original(*given))
+    folder(path=str(root))
+    folder(path=str(root))
+    assert len(read) == 1
+
+
+def test_a_damaged_index_is_made_again(tmp_path: Path, cache: Path) -> None:
+    root = fill(tmp_path / "pets")
+    before = folder(path=str(root)).fingerprint
+    for index in cache.rglob("index/*.json"):
+        index.write_text('{"fol')
+    assert folder(path=str(root)).fingerprint == before
+
+
+def test_decoded_pixels_are_on_the_disk_before_their_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(image_cache, "sync", lambda path: synced.append(path.name))
+    folder(path=str(fill(tmp_path / "pets")))
+    assert synced[0] == "pixels"
+    assert synced[1].startswith(".partial-")
+    assert synced[2] == "pictures"

@@ -56,13 +56,13 @@ def is_part(part: str, whole: str) -> bool:
     """
     if part == whole or attack_kind(part) in ("clean", "certified"):
         return False
-    if _words(whole, ("worst", "worst case", "union", "ensemble", "all attacks", "combined")):
+    if _words(whole, ("worst", "worst case", "union", "ensemble", "all", "combined", "min", "minimum")):
         return True
     return is_autoattack(whole) and _words(part, ("apgd", "auto pgd", "apgdt", "apgdce", "fab", "square"))
 
 
 def is_autoattack(attack: str) -> bool:
-    return _words(attack, ("auto attack", "aa")) or attack.lower() == "auto"
+    return _words(attack, ("auto attack", "aa", "standard protocol")) or attack.lower() == "auto"
 
 
 def _words(attack: str, phrases: tuple[str, ...]) -> bool:

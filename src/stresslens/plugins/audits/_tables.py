@@ -103,6 +103,16 @@ def ladders(table: Sequence[Row]) -> Iterator[list[Row]]:
         yield sorted(rows, key=lambda row: row.eps)
 
 
+def of_one_model(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """The rows of each model and kind of accuracy."""
+
+    def key(row: Row) -> tuple[str, str]:
+        return row.model, row.score
+
+    for _, found in groupby(sorted(rows, key=key), key=key):
+        yield list(found)
+
+
 Pair = tuple[Row, Row]
 """A row, and another one whose accuracy should not be higher."""
 

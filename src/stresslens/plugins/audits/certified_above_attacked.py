@@ -6,7 +6,7 @@ from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import not_checked
-from stresslens.plugins.audits._tables import assumed, impossible, out_of_order, serious
+from stresslens.plugins.audits._tables import assumed, impossible, of_one_model, out_of_order, serious
 
 AUDIT = "certified above attacked"
 INSIDE = {"l1": 0, "l2": 1, "linf": 2}
@@ -24,9 +24,10 @@ def certified_above_attacked(table: Sequence[Row]) -> Finding:
     """
     pairs = [
         (row, certified)
-        for certified in table
+        for rows in of_one_model(table)
+        for certified in rows
         if attack_kind(certified.attack) == "certified"
-        for row in table
+        for row in rows
         if attack_kind(row.attack) != "certified" and _is_inside(row, certified)
     ]
     if not pairs:
@@ -50,7 +51,5 @@ def certified_above_attacked(table: Sequence[Row]) -> Finding:
 
 
 def _is_inside(row: Row, certified: Row) -> bool:
-    if (row.model, row.score) != (certified.model, certified.score):
-        return False
     norm, around = row.norm or certified.norm or "linf", certified.norm or row.norm or "linf"
     return row.eps == 0 or (row.eps <= certified.eps * (1 + 1e-6) and INSIDE[norm] <= INSIDE[around])

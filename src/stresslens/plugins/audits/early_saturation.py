@@ -7,7 +7,15 @@ from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
-from stresslens.plugins.audits._tables import UNKNOWN, attacked_rows, clean_of, comparable, least, row_text
+from stresslens.plugins.audits._tables import (
+    UNKNOWN,
+    attacked_rows,
+    clean_of,
+    comparable,
+    least,
+    of_one_model,
+    row_text,
+)
 
 AUDIT = "early saturation"
 SLOPE = 0.25
@@ -30,7 +38,8 @@ def early_saturation(table: Sequence[Row]) -> Finding:
     ]
     triples = [
         (clean, near, far)
-        for near, far in permutations(moving, 2)
+        for rows in of_one_model(moving)
+        for near, far in permutations(rows, 2)
         if near.attack == far.attack
         and comparable(near, far)
         and _distance(far) >= 2 * _distance(near) * (1 - 1e-9)

@@ -10,17 +10,18 @@ from stresslens.plugins.audits._tables import attacked_rows, row_text
 
 AUDIT = "mixed radii"
 LEVELS, TOLERANCE = 255, 0.05
+MOST_LEVELS = 32
 FAR = 30
 
 
 def mixed_radii(table: Sequence[Row]) -> Finding:
     """Some radii are in grey levels (8) and others in units of white (8/255 = 0.0314).
 
-    A sign if two radii of one norm differ by a factor of 255, within 5 %, which is serious. It is
-    minor if a table without norm has whole radii from 2 on beside one that is 30 times smaller and
-    not whole.
+    A sign if two radii of one norm differ by a factor of 255, within 5 %, which is serious. So is a
+    whole radius from 2 on beside k/255 (k up to 32), if the table gives no norm. It is minor if the
+    radius beside it is any other that is 30 times smaller and not whole.
     """
-    rows = [row for row in attacked_rows(table) if row.eps > 0]
+    rows = list({(row.norm, row.eps): row for row in attacked_rows(table) if row.eps > 0}.values())
     pairs = [(large, small) for large, small in permutations(rows, 2) if large.eps > small.eps]
     pairs = [(a, b) for a, b in pairs if (a.norm or "") == (b.norm or "")]
     if not pairs:
@@ -31,6 +32,7 @@ def mixed_radii(table: Sequence[Row]) -> Finding:
         for a, b in pairs
         if a.norm is None and a.eps >= 2 and a.eps % 1 == 0 and b.eps % 1 and a.eps >= FAR * b.eps
     ]
+    levels = levels or [(a, b) for a, b in unclear if _is_level(b.eps)]
     found = levels or unclear
     if not found:
         return no_sign(AUDIT, f"in {len(pairs)} pairs the radii are in the same unit", len(pairs))
@@ -50,3 +52,9 @@ def mixed_radii(table: Sequence[Row]) -> Finding:
         serious=bool(levels),
         items=[f"{row_text(a)}; {row_text(b)}" for a, b in found],
     )
+
+
+def _is_level(eps: float) -> bool:
+    """Whether a radius is k/255, k up to 32, within 1 % of it."""
+    k = round(eps * LEVELS)
+    return 1 <= k <= MOST_LEVELS and abs(eps * LEVELS / k - 1) <= 0.01

@@ -15,9 +15,9 @@ def mixed_scales(table: Sequence[Row]) -> Finding:
     """Some figures of a table in percent look like shares of 1: 0.55 between 95.0 and 60.0.
 
     Such a figure is read as 0.55 %. A sign if it is written differently: with more decimals than
-    the figures above 1, as ".55", or without their percent sign. With n it is also a sign, and
-    serious, if only the share is a whole number of images; if only the percentage is, there is no
-    sign.
+    the figures above 1, as ".55", or without their percent sign, or if a whole column of several
+    figures lies between 0.05 and 1. With n it is also a sign, and serious, if only the share is a
+    whole number of images; if only the percentage is, there is no sign.
     """
     written = [(row, shares_of(row)) for row in table if row.written]
     above = [row for row, value in written if value > 1]
@@ -26,6 +26,7 @@ def mixed_scales(table: Sequence[Row]) -> Finding:
         return not_checked(AUDIT, "no figure up to 1 stands in a table of percentages")
     decimals = max(_decimals(row) for row in above)
     signs = any("%" in row.written for row in above)
+    columns = _low_columns(written)
     odd = []
     for row in low:
         as_share, as_percent = _possible(row, 1), _possible(row, 100)
@@ -33,6 +34,7 @@ def mixed_scales(table: Sequence[Row]) -> Finding:
             _decimals(row) > decimals
             or row.written.lstrip().startswith(".")
             or (signs and "%" not in row.written)
+            or (row.attack, row.eps) in columns
         )
         if (as_share and not as_percent) or (looks and not (as_percent and not as_share)):
             odd.append(row)
@@ -50,6 +52,14 @@ def mixed_scales(table: Sequence[Row]) -> Finding:
         serious=bool(proven),
         items=[row_text(row) for row in odd],
     )
+
+
+def _low_columns(written: Sequence[tuple[Row, float]]) -> set[tuple[str, float]]:
+    """The attacks and radii with several figures of two decimals, all between 0.05 and 1."""
+    found: dict[tuple[str, float], list[bool]] = {}
+    for row, value in written:
+        found.setdefault((row.attack, row.eps), []).append(0.05 <= value <= 1 and _decimals(row) > 1)
+    return {key for key, low in found.items() if len(low) > 1 and all(low)}
 
 
 def _decimals(row: Row) -> int:

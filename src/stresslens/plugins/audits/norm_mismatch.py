@@ -6,7 +6,7 @@ from itertools import permutations
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
-from stresslens.plugins.audits._tables import attacked_rows, least, row_text, same_eps, serious
+from stresslens.plugins.audits._tables import attacked_rows, least, of_one_model, row_text, same_eps, serious
 
 AUDIT = "norm mismatch"
 ORDER = ("l1", "l2", "linf")
@@ -24,9 +24,9 @@ def norm_mismatch(table: Sequence[Row]) -> Finding:
     named = [row for row in rows if row.norm and row.named_norm]
     pairs = [
         (inner, outer)
-        for inner, outer in permutations([row for row in rows if row.norm and row.eps > 0], 2)
-        if (inner.model, inner.attack, inner.score, inner.steps)
-        == (outer.model, outer.attack, outer.score, outer.steps)
+        for group in of_one_model([row for row in rows if row.norm and row.eps > 0])
+        for inner, outer in permutations(group, 2)
+        if (inner.attack, inner.steps) == (outer.attack, outer.steps)
         and same_eps(inner, outer)
         and ORDER.index(inner.norm or "l1") < ORDER.index(outer.norm or "l1")
     ]

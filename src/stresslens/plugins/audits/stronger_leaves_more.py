@@ -11,6 +11,7 @@ from stresslens.plugins.audits._tables import (
     comparable,
     impossible,
     least,
+    of_one_model,
     out_of_order,
     same_eps,
     serious,
@@ -29,7 +30,8 @@ def stronger_leaves_more(table: Sequence[Row]) -> Finding:
     """
     pairs = [
         (weak, strong)
-        for weak, strong in permutations(attacked_rows(table), 2)
+        for rows in of_one_model(attacked_rows(table))
+        for weak, strong in permutations(rows, 2)
         if weak.attack == strong.attack
         and comparable(weak, strong)
         and same_eps(weak, strong)

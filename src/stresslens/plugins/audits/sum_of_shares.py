@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
+from stresslens.plugins.audits._attack_names import targeted_success
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import attacked_rows, clean_of, row_text
 
@@ -16,14 +17,16 @@ def sum_of_shares(table: Sequence[Row]) -> Finding:
     """Robust accuracy and the share of broken images do not add up to the clean accuracy.
 
     The attack's success rate may be a share of all images (robust = clean - rate), of the correct
-    ones (robust = clean · (1 - rate)), or include clean errors (robust = 1 - rate). A sign, and
-    serious, if none of the three holds for a row, to the digits that are written.
+    ones (robust = clean · (1 - rate)), or include clean errors (robust = 1 - rate). Above 100 it is
+    a number of images. A sign, and serious, if none of the three holds for a row, to the digits that
+    are written. Attacks that are targeted by their name are left out.
     """
     lines = Counter(row.line for row in attacked_rows(table))
     known = [
         (row, clean, rate)
         for row in attacked_rows(table)
-        if lines[row.line] == 1 and (rate := _rate(row)) and (clean := clean_of(table, row.model))
+        if lines[row.line] == 1 and not targeted_success(row.attack)
+        if (rate := _rate(row)) and (clean := clean_of(table, row.model))
     ]
     if not known:
         return not_checked(AUDIT, "the table does not give a success rate beside accuracy and clean accuracy")
@@ -48,6 +51,8 @@ def _rate(row: Row) -> tuple[float, float] | None:
     if found is None or not found[1]:
         return None
     value, unit = float(found[1]), 10.0 ** -len(found[2] or "")
+    if value > 100:
+        return (value / row.n, 0.0) if row.n else None
     percent = value > 1 or "%" in row.broken or (unit == 1 and row.grain >= 0.01)
     return (value / 100, unit / 100) if percent else (value, unit)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import permutations
 
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
@@ -12,6 +13,7 @@ from stresslens.plugins.audits._tables import (
     comparable,
     impossible,
     least,
+    of_one_model,
     out_of_order,
     same_eps,
     serious,
@@ -30,12 +32,11 @@ def whole_above_part(table: Sequence[Row]) -> Finding:
     starts. It is minor too if another gradient attack, which is no part of AutoAttack, leaves two
     images fewer. If n differs, the difference must be beyond chance.
     """
-    rows = attacked_rows(table)
     pairs = [
         (part, whole)
-        for whole in rows
-        for part in rows
-        if part is not whole and comparable(part, whole) and same_eps(part, whole)
+        for rows in of_one_model(attacked_rows(table))
+        for part, whole in permutations(rows, 2)
+        if comparable(part, whole) and same_eps(part, whole)
         if is_part(part.attack, whole.attack) or (is_autoattack(whole.attack) and _rival(part))
     ]
     if not pairs:

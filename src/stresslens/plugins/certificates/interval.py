@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from stresslens.core.answers import predicted
-from stresslens.core.copies import copied, uncompiled
+from stresslens.core.copies import copied, eager_module
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import fresh_images
 from stresslens.core.layers import Normalize
@@ -52,7 +52,7 @@ def interval(
     computed. The bounds are compared with the model at points of each ball. Raises ConfigError with
     the name of the first layer that is not supported, and if the model leaves its bounds.
     """
-    layers = list(_layers(uncompiled(model)))
+    layers = list(_layers(eager_module(model)))
     images = x.double()
 
     def proven(radius: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from typing import Any
 
 from stresslens.core.data import cache_root
 from stresslens.core.errors import DataError
-from stresslens.core.files import read_json, write_bytes
+from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden
 from stresslens.core.spelling import closest
@@ -32,6 +32,7 @@ PARTS = {
 """Names of folders, and values of the column `split`, and the part that they stand for."""
 
 TABLES = (".csv", ".tsv", ".parquet")
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def listing(path: Path) -> Listing:
         raise DataError(f"{path} is damaged ({error}); download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if path.suffix.lower() in ARCHIVES:
+        raise DataError(f"{path} is not a whole archive: it is cut short or damaged; download it again")
     raise DataError(f"{path} is neither a folder, a zip or tar archive, nor a table ({', '.join(TABLES)})")
 
 
@@ -129,13 +132,14 @@ def _of_tar(path: Path) -> Listing:
         try:
             with tarfile.open(path) as archive:
                 yield from ((archive, member) for member in archive if not (member.isdir() or member.isdev()))
+                _check_end(path, archive)
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise DataError(f"{path} is damaged ({error}); download it again") from error
 
     index = cache_root() / "pictures" / "index" / f"{_stamp(path)}.members.json"
-    if index.exists():  # because listing a compressed tar takes as long as unpacking it
+    try:  # because listing a compressed tar takes as long as unpacking it
         listed = read_json(index)
-    else:  # of several members with the same name, the last counts
+    except UnreadableRun:  # of several members with the same name, the last counts
         listed = {member.name: (member.size, number) for number, (_, member) in enumerate(members())}
         write_bytes(index, json.dumps(listed).encode())
     sizes = {name: size for name, (size, _) in listed.items()}
@@ -146,6 +150,30 @@ def _of_tar(path: Path) -> Listing:
                 yield wanted[member.name], _member(archive, member)
 
     return _of_archive(path, sizes, read)
+
+
+def _check_end(path: Path, archive: tarfile.TarFile) -> None:
+    """Raises DataError unless the members of a tar that were listed are all that it holds.
+
+    tarfile takes a damaged header for the end of the archive. The end is a block of zeros, and only
+    zeros follow it.
+    """
+    file: Any = archive.fileobj
+    file.seek(archive.offset)
+    block = file.read(tarfile.BLOCKSIZE)
+    last = f" behind {printable(archive.getmembers()[-1].name)}" if archive.getmembers() else ""
+    if len(block) < tarfile.BLOCKSIZE:
+        raise DataError(
+            f"{path} is cut short{last}: the end mark of a tar is missing; download it again, or repack it"
+        )
+    if any(block):
+        raise DataError(f"{path} is damaged{last}: the next header cannot be read; download it again")
+    while content := file.read(2**20):
+        if content.count(0) < len(content):
+            raise DataError(
+                f"{path} goes on after the end of a tar{last}: it is damaged, or several archives joined; "
+                "download it again, or unpack it and give the folder"
+            )
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Unreadable:
@@ -273,11 +301,26 @@ def _csv_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                         f"{path}:{reader.line_num}: {'more' if None in row else 'fewer'} values than columns"
                     )
                 rows.append((reader.line_num, {name: value.strip() for name, value in row.items()}))
+            _check_last_line(path, rows)
             return rows
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} cannot be read as a table of comma-separated values in UTF-8: {error}"
         ) from None
+
+
+def _check_last_line(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
+    """Raises DataError if a table ends without a line end, in the beginning of another row's label."""
+    if not rows or path.read_bytes().endswith((b"\n", b"\r")):
+        return
+    line, last = rows[-1]
+    labels = Counter(row["label"] for _, row in rows)
+    longer = [label for label in labels if label != last["label"] and label.startswith(last["label"])]
+    if labels[last["label"]] == 1 and longer:
+        raise DataError(
+            f"{path}:{line}: the last line has no end, and its label {last['label']!r} is the beginning of "
+            f"{longer[0]!r}: the table is cut short"
+        )
 
 
 def _parquet_rows(path: Path) -> list[tuple[int, dict[str, str]]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stresslens.core.data import Split, cache_root, data_root
 from stresslens.core.errors import DataError
+from stresslens.core.files import sync
 from stresslens.core.torchvision_compat import torchvision
 
 # md5 of the decompressed bytes: a recompressed archive has another checksum, but the same images.
@@ -45,7 +46,15 @@ def _complete_root() -> Path:
     for root in dict.fromkeys((data_root(), cache_root())):
         raw = root / "MNIST" / "raw"
         if all((raw / name).is_file() for name in FILES):
-            return root
+            wrong = [name for name in FILES if not _is_right(raw / name)]
+            if not wrong:
+                return root
+            if root == data_root():
+                raise DataError(
+                    f"{raw / wrong[0]} does not hold the MNIST bytes (its md5 differs); download MNIST again"
+                )
+            for name in wrong:
+                (raw / name).unlink()
         if all((raw / f"{name}.gz").is_file() for name in FILES):
             try:
                 _decompress(raw)
@@ -72,7 +81,7 @@ def _decompress(source: Path) -> None:
     raw = cache_root() / "MNIST" / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for name, md5 in FILES.items():
-        if (raw / name).is_file():
+        if _is_right(raw / name):
             continue
         try:
             content = gzip.decompress((source / f"{name}.gz").read_bytes())
@@ -87,4 +96,13 @@ def _decompress(source: Path) -> None:
             )
         partial = raw / f"{name}.{os.getpid()}"
         partial.write_bytes(content)
+        sync(partial)
         partial.replace(raw / name)
+
+
+def _is_right(file: Path) -> bool:
+    """Whether a decompressed file is there and holds MNIST's bytes: a power cut may leave zeros."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "md5").hexdigest() == FILES[file.name]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Data, Split, cache_root
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.image_cache import Order, Store, decoded
@@ -19,6 +20,7 @@ from stresslens.core.spelling import closest
 from stresslens.core.splits import divided, drawn
 from stresslens.core.types import Count, Finding, NonNegative, Positive, Seed
 from stresslens.plugins.datasets._listing import Listing, listing
+from stresslens.plugins.datasets._pixel_format import settled_by_training
 
 
 # long: options are spelled out, one a line, and the docstring explains each
@@ -35,6 +37,7 @@ def folder(
     slices: list[str] | None = None,
     unreadable: Literal["error", "skip"] = "error",
     cache_gb: Positive = 16.0,
+    white: Literal["auto"] | Count = "auto",
     subset: Count | None = None,
     seed: Seed = 42,
 ) -> Data:
@@ -56,6 +59,9 @@ def folder(
     times of the files are the same. `size` is in pixels, or [height, width]; it may be left out if
     all images have the same size. `fit` is `crop` (the centre), `pad` (with black) or `stretch`. If
     the pixels take more than `cache_gb` gigabytes, the files are kept and decoded for each batch.
+    `colours: auto` means three channels if a training image has colours; other images follow.
+    `white` is the value of white in files of 16 bits; `auto` takes that of 8, 10, 12, 14 or 16 bits
+    that holds the largest value of the training images. Pixels are kept with 8 bits.
     Unreadable files are an error that names them all; with `unreadable: skip` they are left out and
     listed. Raises ConfigError for options that do not fit the data, and DataError for its mistakes.
     """
@@ -64,9 +70,11 @@ def folder(
     name = source.resolve().name
     wanted = (size, size) if isinstance(size, int) else size
     channels = {"auto": None, "grey": 1, "rgb": 3}[colours]
-    store = decoded(
-        Order(listed.files, name, wanted, fit, channels, cache_gb * 1e9), cache_root() / "pictures"
+    order = Order(
+        listed.files, name, wanted, fit, channels, cache_gb * 1e9, WHITE if white == "auto" else white
     )
+    cache = cache_root() / "pictures"
+    store = decoded(order, cache)
     if store.unreadable and unreadable == "error":
         reasons = [f"{listed.files.names[position]}: {reason}" for position, reason in store.unreadable]
         raise DataError(
@@ -78,19 +86,37 @@ def folder(
     kept = _chosen_classes(classes, sorted(set(listed.labels)), name)
     number = {label: k for k, label in enumerate(kept)}
     columns = _columns(listed, store, group, slices, name)
-    whole = Split(store.images, torch.tensor([number.get(label, -1) for label in labels]), columns=columns)
     parts = [listed.parts[position] for position in store.positions]
-    if classes is not None:
-        rows = (whole.labels >= 0).nonzero().flatten()
-        whole, parts = whole.select(rows), [parts[row] for row in rows.tolist()]
-    data = _divided(whole, parts, kept, name, test, validation, subset, seed)
+
+    def divided_into_parts(store: Store) -> Data:
+        labelled = torch.tensor([number.get(label, -1) for label in labels])
+        whole, parts_of_whole = Split(store.images, labelled, columns=columns), parts
+        if classes is not None:
+            rows = (whole.labels >= 0).nonzero().flatten()
+            whole, parts_of_whole = whole.select(rows), [parts[row] for row in rows.tolist()]
+        return _divided(whole, parts_of_whole, kept, name, test, validation, subset, seed)
+
+    data = divided_into_parts(store)
+    settled, notes = settled_by_training(order, store, data, auto_white=white == "auto")
+    if settled != order:
+        data = divided_into_parts(_of_same_files(decoded(settled, cache), store, name))
     return replace(
         data,
-        notes=(*listed.notes, *data.notes),
+        notes=(*listed.notes, *data.notes, *notes),
         findings=tuple(_findings(listed, store)),
         fit=fit,
+        white=settled.white,
         slices=tuple(slices or ()),
     )
+
+
+def _of_same_files(anew: Store, store: Store, name: str) -> Store:
+    """The images of `store` as they were decoded anew. Raises DataError where one is not readable so."""
+    rows = np.flatnonzero(np.isin(anew.positions, store.positions))
+    if len(rows) < len(store.positions):
+        reasons = "; ".join(reason for _, reason in anew.unreadable)
+        raise DataError(f"{name}: some files cannot be decoded with another value of white ({reasons})")
+    return replace(anew, images=anew.images.select(torch.from_numpy(rows)), positions=store.positions)
 
 
 def _chosen_classes(chosen: list[str] | None, present: list[str], name: str) -> list[str]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import math
+
 import torch
+from torch.optim import lr_scheduler
 
 from stresslens.core.types import NonNegative, Scheduler
 
@@ -8,6 +11,15 @@ from stresslens.core.types import NonNegative, Scheduler
 def cosine(optimizer: torch.optim.Optimizer, steps: int, *, floor: NonNegative = 0.0) -> Scheduler:
     """Cosine annealing from the learning rate to `floor` at the last step.
 
-    See Loshchilov & Hutter (2017); there are no restarts.
+    See Loshchilov & Hutter (2017); there are no restarts. Where layers have learning rates of their
+    own, `floor` belongs to `train.lr`, and the floors of the layers have the ratios of their rates.
     """
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=floor)
+    rates = {float(group["lr"]) for group in optimizer.param_groups}
+    if floor == 0 or len(rates) == 1:
+        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=floor)
+    lowest = floor / float(optimizer.defaults.get("lr", max(rates)))
+
+    def share(step: int) -> float:
+        return lowest + (1 - lowest) * (1 + math.cos(math.pi * step / steps)) / 2
+
+    return lr_scheduler.LambdaLR(optimizer, share)

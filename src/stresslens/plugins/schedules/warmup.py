@@ -16,10 +16,21 @@ def warmup(
     share: Share = 0.05,
     then: PluginOption[Schedule] = "cosine",
 ) -> Scheduler:
-    """Linear warm-up over the first `share` of all steps, then the schedule `then` over the
-    rest."""
+    """Linear warm-up over the first `share` of all steps, then the schedule `then` over the rest.
+
+    Raises ConfigError if `then` does not begin at the learning rate, as `one_cycle`, which has a
+    warm-up of its own.
+    """
     rising = max(1, round(share * steps))
+    rates = [group["lr"] for group in optimizer.param_groups]
     after = then(optimizer=optimizer, steps=max(1, steps - rising), steps_per_epoch=steps_per_epoch)
+    begins = [group["lr"] / rate for group, rate in zip(optimizer.param_groups, rates)]
+    if any(abs(begin - 1) > 1e-6 for begin in begins):
+        raise ConfigError(
+            f"warmup rises to the learning rate, but the schedule after it begins at {min(begins):.3g} times "
+            "the learning rate; give that schedule without warmup (one_cycle has its own: its option `rise` "
+            "is the share of the steps)"
+        )
     if isinstance(after, Constant):
         after = lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)
     if not isinstance(after, lr_scheduler.LRScheduler):
