@@ -26,7 +26,7 @@ from stresslens.core.pool_order import PooledFirst, pool_first
 from stresslens.plugins.certificates.interval import interval
 from stresslens.robustness.autotune import AttackCompute
 from stresslens.training.linear_probe import fit_linear_probe
-from stresslens.training.loop import _average
+from stresslens.training.moving_average import moving_average
 from stresslens.training.setup import laid_out
 
 # torch.compile reads .grad of the images, which are no leaf
@@ -120,7 +120,7 @@ def _checked(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 def _averaged(model: nn.Module, x: Tensor) -> nn.Module:
-    average = _average(_checked(model, x), 0.9)
+    average = moving_average(_checked(model, x), 0.9)
     average.update_parameters(model)
     return average.module
 
