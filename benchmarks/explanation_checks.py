@@ -1,6 +1,6 @@
 """Do the checks of explanations catch maps that are wrong, and pass maps that are exact?
 
-    python benchmarks/explanation_checks.py             # digits, 40 images: about 3 minutes
+    python benchmarks/explanation_checks.py             # digits, 40 images: about 4 minutes
     python benchmarks/explanation_checks.py mnist       # MNIST instead (STRESSLENS_DATA)
     python benchmarks/explanation_checks.py digits 10   # that many images
 
@@ -262,13 +262,13 @@ def main() -> None:
     data = registry.resolve("datasets", name)()
     train, test = (split.floats(split.images[:]) for split in (data.train, data.test))
     models = {key: fitted(model, train, data.train.labels) for key, model in networks(train.shape[2]).items()}
-    untrained = networks(train.shape[2])
+    untrained = {key: model.eval().requires_grad_(False) for key, model in networks(train.shape[2]).items()}
     tables: dict[str, dict[str, list[list[int] | None]]] = {}
     for key, model in models.items():
         with torch.no_grad():
             right = int((model(test).argmax(1) == data.test.labels).sum())
         print(f"{key}: {right} of {len(test)} test images right")
-        for group, title, numbers in checked(model, untrained[key].eval(), test[:count]):
+        for group, title, numbers in checked(model, untrained[key], test[:count]):
             tables.setdefault(group, {}).setdefault(title, []).append(numbers)
     for group, rows in tables.items():
         print_table(group, list(models), rows)

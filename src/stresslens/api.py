@@ -345,8 +345,8 @@ def predict(
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
 ) -> np.ndarray:
-    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]. The model gives logits; its
-    mode is not changed.
+    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]; NaN for an image whose logits
+    are not finite. The model gives logits; its mode is not changed.
 
     `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
     is put into every one of the `templates`. Raises ConfigError for captions that the text encoder cannot
@@ -368,7 +368,7 @@ def evaluate(
     labels: Tensor | np.ndarray | Sequence[int] | None = None,
 ) -> dict[str, Estimate]:
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
-    not changed.
+    not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
 
     `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. Raises DataError for
     other input, and ConfigError when the model does not return logits of shape (N, K)."""

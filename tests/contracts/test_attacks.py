@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import BatchedModel, attacked, margins, unwatched
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
@@ -138,6 +139,30 @@ def test_a_target_is_driven_at(name: str, norm: Norm) -> None:
         name not in ("noise", "square", "carlini_wagner") and norm != "l1"
     ):  # with more steps than these few, or in l1 one pixel's
         assert (after.argmax(1) == target).float().mean() > 0.9
+
+
+class Refusing(nn.Module):
+    """No answer to what looks attacked: pixels that are not .3 or .6."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        off = (((x - 0.3).abs() > 1e-3) & ((x - 0.6).abs() > 1e-3)).flatten(1).any(1)
+        return torch.where(off[:, None], torch.nan, self.net(x))
+
+
+@every
+@norms
+def test_no_answer_is_a_success(name: str, norm: Norm) -> None:
+    """An attack returns the image for which the model has no answer, if it fooled it in no other way."""
+    model = Refusing(linear((1, 8, 8), 4, torch.float32))
+    x = 0.3 + 0.3 * images((1, 8, 8), 17).round()
+    y, ball = answers(model, x).argmax(1), Ball(norm, 10 * RADII[norm])
+    x_adv = run(name, model, x, y, ball)
+    assert (predicted(answers(model, x_adv)) != y).all()
+    assert ball.holds(x_adv, x).all()
 
 
 @every

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 VERDICTS = 24
 """If there are more verdicts, those that are not distinguishable are not printed."""
 CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
+CONTROLS = ("shuffled pixels", "another image", "another class", "shuffled weights", "moved")
 
 
 def silent(position: TrainingState, epochs: int, done: float) -> None:
@@ -314,15 +315,14 @@ def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
 def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile], run: Path) -> None:
     """Print the quality of each explainer's maps, the checks they fail, the results of views, and
     the folders."""
-    rows = []
-    for result in maps:
-        checks = result.quality.checks if result.quality else {}
-        cells = [_with_interval(checks[name]) if name in checks else "" for name in CHECKS]
-        rows.append([result.explainer, *cells])
     if maps:
         n = len(maps[0].images)
         what = f"{n} image{'s' if n > 1 else ''} ({maps[0].split})"
-        print_table(["", *CHECKS], rows, f"{run}: maps of {what}, mean and 95 % interval over them")
+        title = f"{run}: maps of {what}, mean and 95 % interval over them"
+        print_table(["", *CHECKS], [_checks(result, CHECKS) for result in maps], title)
+    if any(result.quality and any(name in result.quality.checks for name in CONTROLS) for result in maps):
+        title = "how much more of the losses they explain than maps that cannot be right"
+        print_table(["", *CONTROLS], [_checks(result, CONTROLS) for result in maps], title)
     for result in maps:
         for failed in result.quality.failed if result.quality else ():
             print(f"{result.explainer}: not reliable here: {failed}")
@@ -333,6 +333,11 @@ def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile
             print(f"{view.view}: {line}")
     folders = [name for name, results in (("explanations", maps), ("views", views)) if results]
     print("images: " + ", ".join(str(run / name) for name in folders))
+
+
+def _checks(result: ExplanationFile, names: Sequence[str]) -> list[str]:
+    checks = result.quality.checks if result.quality else {}
+    return [result.explainer, *(_with_interval(checks[name]) if name in checks else "" for name in names)]
 
 
 def _with_interval(estimate: Estimate) -> str:

@@ -71,7 +71,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def uncompiled() -> Iterator[None]:
+def without_compiling() -> Iterator[None]:
     """Modules compiled by torch.compile run as they were written, and stay as they are."""
     if "torch._dynamo" not in sys.modules:  # nothing was compiled, and the import takes seconds
         yield
@@ -99,7 +99,7 @@ def hooked(
         if not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
-        with uncompiled():
+        with without_compiling():
             yield
     finally:
         for handle in handles:
@@ -169,7 +169,8 @@ class Layout:
         values = output.permute(self.axes)
         if values.ndim == 4:
             return values
-        return values[:, self.extra :].transpose(1, 2).unflatten(2, self.sides)
+        grid: Tensor = values[:, self.extra :].transpose(1, 2).unflatten(2, self.sides)
+        return grid
 
 
 def spatial(model: nn.Module, x: Tensor) -> dict[str, Layout]:
@@ -237,12 +238,13 @@ def layout_of(
         high, wide = two[axes[2]], two[axes[3]]
         return Layout(axes, (high, wide)) if min(high, wide) > 1 else None
     if len(two) == 3 and by_images[:1] in ([0], [1]):
-        axes = (0, 1, 2) if by_images[0] == 0 else (1, 0, 2)
-        for extra in range(min(6, two[axes[1]])):
-            rows = math.sqrt((two[axes[1]] - extra) * sides[0] / sides[1])
-            columns = (two[axes[1]] - extra) / rows
+        tokens = two[1 - by_images[0]]
+        for extra in range(min(6, tokens)):
+            rows = math.sqrt((tokens - extra) * sides[0] / sides[1])
+            columns = (tokens - extra) / rows
             if rows > 1 and columns > 1 and abs(rows - round(rows)) + abs(columns - round(columns)) < 1e-9:
-                return Layout(axes, (round(rows), round(columns)), extra)
+                order = (by_images[0], 1 - by_images[0], 2)
+                return Layout(order, (round(rows), round(columns)), extra)
     return None
 
 
@@ -292,7 +294,9 @@ def _is_read(model: nn.Module, x: Tensor, name: str, layout: Layout) -> bool:
         total = (logits * (0.5 + weights)).sum()
         for node in nodes(total):
             if is_relu(node):
-                node.register_hook(lambda inputs, outputs: (*outputs, *[None] * (len(inputs) - 1)))
+                node.register_hook(
+                    lambda passed, given: tuple(given[0] if s is not None else s for s in passed)
+                )
         (slope,) = torch.autograd.grad(total, output, allow_unused=True)
     return slope is not None and int((layout.grid(slope).abs().amax((0, 1)) > 0).sum()) > 1
 
@@ -338,6 +342,6 @@ def with_features(model: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tensor
     """(N, K) logits of images x, and (N, D) features, from one pass; `layer` is that of
     `feature_layer`."""
     collected: list[Tensor] = []
-    with hooked(model, lambda _, *call: collected.append(features(*call)), [("", layer)]):
+    with hooked(model, lambda _, *call: collected.append(features(*call).clone()), [("", layer)]):
         logits: Tensor = model(x)
     return logits, collected[-1].float()

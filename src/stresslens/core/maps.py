@@ -3,7 +3,7 @@ image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,7 +26,8 @@ class Maps:
     """What a reader of the maps must know."""
 
     def checked(self, x: Tensor, name: str) -> Maps:
-        """Returns itself if there is one finite map of the right size for each of the images x.
+        """Returns itself, without a graph, if there is one finite map of the right size for each of
+        the images x.
 
         x is (N, C, H, W), `name` that of the explainer. Raises ConfigError otherwise.
         """
@@ -38,7 +39,7 @@ class Maps:
             )
         if not bool(self.values.isfinite().all()):
             raise ConfigError(f"explainer {name} returned NaN or infinity")
-        return self
+        return replace(self, values=self.values.detach()) if self.values.requires_grad else self
 
 
 def spans(starts: Tensor, size: int | Tensor, side: int) -> Tensor:

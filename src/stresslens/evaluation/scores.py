@@ -79,7 +79,8 @@ class Predictions:
     @property
     def probabilities(self) -> Floats:
         """(N, K); NaN for an image without an answer."""
-        return np.exp(classification.log_softmax(self.scores)) if self.kind == "logits" else self.scores
+        scores = np.where(answered(self.scores)[:, None], self.scores, np.nan)
+        return np.exp(classification.log_softmax(scores)) if self.kind == "logits" else scores
 
 
 def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: ProcessGroup = ALONE) -> Tensor:

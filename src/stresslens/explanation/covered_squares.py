@@ -85,7 +85,8 @@ class CoveredSquares:
             spans(starts.flatten(), self._sizes.flatten(), side).view(count, SQUARES, side)
             for starts, side in ((self._tops, height), (self._lefts, width))
         )
-        clean, losses = self.scores(self.x), []
+        clean = self.scores(self.x)
+        losses: list[Tensor] = []
         for filler in self.fillers:
             found = []
             for part in torch.arange(SQUARES).split(max(1, self._rows // count)):

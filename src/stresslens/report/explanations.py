@@ -36,7 +36,15 @@ CHECKS = {
     "with random order",
     "infidelity": "The share of the output change from covering squares that the map does not explain",
     "sensitivity": "The change of the map, as a share of its size, when pixels change by at most 0.02",
-    "randomisation": "Rank correlation with the map of a model whose weights were shuffled",
+    "randomisation": "Rank correlation with the map of a model whose weights were shuffled, where the maps "
+    "are not both zero",
+    "shuffled pixels": "How much more of the output change the map explains than its own values in random "
+    "places",
+    "another image": "The same, compared with the map of another image",
+    "another class": "The same, compared with the map for another class",
+    "shuffled weights": "The same, compared with the map of a model whose weights were shuffled",
+    "moved": "The same, compared with the map moved, flipped, turned or given the other sign, whichever "
+    "explains most",
 }
 
 

@@ -249,3 +249,33 @@ def test_too_few_right_images_are_said(nets: tuple[nn.Module, nn.Module]) -> Non
 def test_a_name_that_is_no_audit() -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         audit(only=["short step"])
+
+
+def test_scores_that_are_not_finite_are_named() -> None:
+    counts = {0.0: 2, 0.1: 5, INF: 93}
+    missing = np.arange(100) < 4  # two wrong without attack, two broken
+    met = [Trace("pgd", {}, 0.1, 98, broke=5, no_answer=1)]
+    (found,) = audit(curve=curve(counts, no_answer=missing), trace=met, only=["no answer"])
+    assert (found.severity, found.n) == ("serious", 100)
+    assert (
+        "of 2 of 100 images are not finite (NaN or infinity) without attack, and those of 2" in found.evidence
+    )
+    nothing = np.zeros(100, dtype=bool)
+    (found,) = audit(curve=curve(counts, no_answer=nothing), trace=met, only=["no answer"])
+    assert found.severity == "minor"
+    for trace, known, status in (
+        ([Trace("pgd", {}, 0.1, 98)], nothing, "no sign"),
+        (met, None, "not checked"),
+    ):
+        (found,) = audit(curve=curve(counts, no_answer=known), trace=trace, only=["no answer"])
+        assert found.status == status
+
+
+def test_a_surrogate_of_other_classes_is_seen(nets: tuple[nn.Module, nn.Module]) -> None:
+    class Exchanged(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nets[1](x).roll(1, 1)
+
+    for other, expected in ((nets[1], set()), (Exchanged(), {"surrogate"})):
+        probe = probed(nets[0], ("fgsm",), surrogate=other)
+        assert signs(audit(probe=probe, only=["surrogate"]), "serious") == expected

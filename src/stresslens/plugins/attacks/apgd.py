@@ -129,7 +129,7 @@ def _plan(
     loss: Choice, clean: Tensor, y: Tensor, target: Tensor | None, count: int | None
 ) -> tuple[LossAt, list[Tensor]]:
     """The loss of (logits, y, aim), and the target classes to attack one after the other."""
-    classes = clean.shape[1]
+    classes = int((~clean.isneginf()).sum(1).min())  # those that are not masked
     if loss == "auto" or (loss == "dlr" and target is not None):
         loss = "dlr_targeted"
     if (loss == "dlr_targeted" and classes < 4) or (loss == "dlr" and classes < 3):

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stresslens.core.attack_base import apart
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_opaque, nodes
-from stresslens.core.inspection import Layout, layout_of, uncompiled
+from stresslens.core.inspection import Layout, layout_of, without_compiling
 
 _aten = torch.ops.aten
 PRODUCTS = {_aten.bmm.default: 0, _aten.mm.default: 0, _aten.baddbmm.default: 1, _aten.addmm.default: 1}
@@ -67,7 +67,7 @@ class _Products(TorchDispatchMode):
     """Records the products of two activations, and how often a softmax gives a square matrix."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.factors: list[tuple[Tensor, Tensor, Tensor]] = []
         self.softmaxes = 0
 
@@ -79,6 +79,8 @@ class _Products(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = function(*args, **(kwargs or {}))
+        if not torch.is_grad_enabled():
+            return result
         if function in PRODUCTS:
             left, right = args[PRODUCTS[function] :][:2]
             if left.requires_grad and right.requires_grad:
@@ -98,7 +100,7 @@ def attentions(model: nn.Module, x: Tensor) -> tuple[list[Attention], Tensor, Te
     with torch.no_grad():
         plain = model(x)  # models with a text side encode their captions here
     with ExitStack() as stack:
-        for context in (torch.enable_grad(), uncompiled(), sdpa_kernel(SDPBackend.MATH)):
+        for context in (torch.enable_grad(), without_compiling(), sdpa_kernel(SDPBackend.MATH)):
             stack.enter_context(context)
         products = stack.enter_context(_Products())
         logits = model(point)

@@ -11,7 +11,7 @@ from torch.autograd.graph import Node
 from stresslens.core.attack_base import apart
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_mask, is_opaque, is_relu, nodes
-from stresslens.core.inspection import layer_to_explain, spatial, tapped, uncompiled
+from stresslens.core.inspection import layer_to_explain, spatial, tapped, without_compiling
 from stresslens.core.maps import Maps
 from stresslens.plugins.explainers._passes import pieces, score
 
@@ -90,7 +90,7 @@ def _guided(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     ConfigError if there is none, or a step that may hide one.
     """
     point = x.detach().requires_grad_()
-    with torch.enable_grad(), uncompiled():
+    with torch.enable_grad(), without_compiling():
         total = score(model(point), y, "logit").sum()
         steps = list(nodes(total))
         for found, what in _HIDING:
