@@ -153,7 +153,7 @@ NOT_SCORES = {
     "core/attack_base.py": {"ends.to(torch.uint8)"},
     "core/ball.py": {"flat.abs()"},
     "evaluation/data_check.py": {"counts"},
-    "metrics/calibration.py": {"np.where(of_label, -np.inf, logits)"},
+    "metrics/calibration.py": {"np.where(of_label, -np.inf, logits)"},  # the second class
     "metrics/classification.py": {"np.bincount(train_labels)"},
     "plugins/audits/surrogate.py": {"pairs"},
     "plugins/certificates/smoothing.py": {"_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0))"},
@@ -163,7 +163,7 @@ NOT_SCORES = {
     "plugins/views/embedding.py": {"np.abs(axes[:2])"},
     "robustness/adversarial_file.py": {"here.int()"},
 }
-"""What else an argmax is taken of: counts, gradients, labels, tokens, the second class."""
+"""What else an argmax is taken of: counts, gradients, labels, tokens."""
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))

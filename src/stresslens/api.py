@@ -31,7 +31,7 @@ from stresslens.evaluation.inputs import arrays_as_split, check_inputs
 from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
+from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of, scores_of
 from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
@@ -370,8 +370,9 @@ def evaluate(
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
     not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
 
-    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. Raises DataError for
-    other input, and ConfigError when the model does not return logits of shape (N, K)."""
+    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. An image that is there
+    several times counts once. Raises DataError for other input, and ConfigError when the model does not
+    return logits of shape (N, K)."""
     if isinstance(images, Split):
         split = images.uncached()
     else:
@@ -386,7 +387,7 @@ def evaluate(
             f"labels run from {low} to {high}, but the model has {classes} outputs "
             f"(labels 0 to {classes - 1})"
         )
-    return scores_of(predictions, split.labels.cpu().numpy())
+    return scores_of(distinct_predictions(predictions, split), split.labels.cpu().numpy())
 
 
 def write_report(folder: str | Path) -> Path:

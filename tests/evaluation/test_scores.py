@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import stresslens as sl
 from stresslens.core.data import Data, Split
+from stresslens.core.errors import Notice
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import scores
 from stresslens.evaluation.record import RunRecord
@@ -154,6 +157,18 @@ def test_without_validation_nothing_is_calibrated(task_of: Callable[..., Task], 
     assert "calibration" not in record.as_json()
     assert sorted(record.scores["test"]) == sorted(UNCALIBRATED)
     assert record.reliability["test"].calibrated is None
+
+
+def test_an_image_that_is_there_several_times_counts_once() -> None:
+    torch.manual_seed(0)
+    model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), torch.rand(40, 1, 3, 3), torch.arange(40) % 3
+    once = sl.evaluate(model, x, y)
+    with pytest.warns(Notice, match="80 of 120 images repeat others"):
+        often = sl.evaluate(model, x.repeat(3, 1, 1, 1), y.repeat(3))
+    assert once["accuracy"] == often["accuracy"]
+    assert often["accuracy"].n == 40
+    other = sl.evaluate(model, torch.cat([x, x]), torch.cat([y, (y + 1) % 3]))  # the label differs
+    assert other["accuracy"].n == 80
 
 
 def test_images_without_an_answer_are_wrong_and_counted() -> None:
