@@ -192,7 +192,8 @@ def attack(
         }
     )
     threat = resolved_threat_model(asked, Path.cwd())
-    model, surrogate = eager_module(model), None if surrogate is None else eager_module(surrogate)
+    model = eager_module(model)
+    surrogate = eager_module(surrogate) if isinstance(surrogate, nn.Module) else surrogate
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
