@@ -117,7 +117,7 @@ def test_a_new_rule_judges_the_trials_of_a_sweep(tmp_path: Path, both: Selection
     assert "mean accuracy</text>" in page
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=str)
+@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.name)
 def test_a_figure_that_is_nan_is_worse_than_all_others(rule: SelectionRule) -> None:
     figures = {"accuracy": 0.5, "loss": 1.0, "robust": 0.2}
     for name in (*rule.figures, *RULES[rule.tie_breaker].figures):
