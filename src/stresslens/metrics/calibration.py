@@ -202,7 +202,7 @@ def _out_of_fold(logits: Floats, labels: Labels, started: Floats) -> tuple[Float
     n = len(labels)
     fold = np.random.default_rng(0).permutation(n) % FOLDS
     of_label = np.arange(logits.shape[1]) == labels[:, None]
-    second = np.where(of_label, -np.inf, logits).argmax(1)
+    second = predicted(np.where(of_label, -np.inf, logits))
     wrong = np.where(predicted(logits) == labels, second, labels)
     gains = np.zeros((2, n))
     for k in range(min(FOLDS, n)):
