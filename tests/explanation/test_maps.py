@@ -247,8 +247,8 @@ def test_the_verb(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     ("values", "message"),
     [
         (
-            {"explainers": ["saliency"], "target_class": "truth"},
-            r"target_class: input should be 'predicted' or 'label', or .*, got 'truth'",
+            {"explainers": ["saliency"], "target_class": [1]},
+            r"target_class: input should be 'predicted' or 'label', or .*, got \[1\]",
         ),
         (
             {"explainers": ["saliency"], "images": 0},
