@@ -149,6 +149,42 @@ def test_dynamic_imports_only_in_the_registry() -> None:
         assert "__import__" not in text, file
 
 
+NOT_SCORES = {
+    "core/attack_base.py": {"ends.to(torch.uint8)"},
+    "core/ball.py": {"flat.abs()"},
+    "evaluation/data_check.py": {"counts"},
+    "metrics/calibration.py": {"np.where(of_label, -np.inf, logits)"},  # the second class
+    "metrics/classification.py": {"np.bincount(train_labels)"},
+    "plugins/audits/surrogate.py": {"pairs"},
+    "plugins/certificates/smoothing.py": {"_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0))"},
+    "plugins/datasets/coloured_mnist.py": {"draws.uniform(10) * allowed.T[digit]"},
+    "plugins/models/_zero_shot.py": {"tokens"},
+    "plugins/objectives/_overfitting_guard.py": {"y"},
+    "plugins/views/embedding.py": {"np.abs(axes[:2])"},
+    "robustness/adversarial_file.py": {"here.int()"},
+}
+"""What else an argmax is taken of: counts, gradients, labels, tokens."""
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_scores_become_classes_in_one_place(file: Path) -> None:
+    """The argmax of scores that are NaN is class 0; `core.answers.predicted` knows that it is no answer."""
+    if file == SOURCE / "core" / "answers.py":
+        return
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Attribute(attr="argmax" | "nanargmax", value=of):
+                found.add(ast.unparse(of))
+            case ast.Attribute(attr="indices", value=ast.Call(func=ast.Attribute(attr="max", value=of))):
+                found.add(ast.unparse(of))
+            case ast.Subscript(
+                value=ast.Call(func=ast.Attribute(attr="max", value=of)), slice=ast.Constant(value=1)
+            ):
+                found.add(ast.unparse(of))
+    assert found <= NOT_SCORES.get(str(file.relative_to(SOURCE)), set()), "use core.answers.predicted"
+
+
 def test_help_needs_no_torch() -> None:
     code = (
         "import sys, stresslens.cli.main; sys.exit(bool({'torch', 'pydantic', 'numpy', 'PIL'} & "

@@ -31,7 +31,7 @@ from stresslens.evaluation.inputs import arrays_as_split, check_inputs
 from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import Predictions, predictions_of, scores_of
+from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of, scores_of
 from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
@@ -192,7 +192,8 @@ def attack(
         }
     )
     threat = resolved_threat_model(asked, Path.cwd())
-    model, surrogate = eager_module(model), None if surrogate is None else eager_module(surrogate)
+    model = eager_module(model)
+    surrogate = eager_module(surrogate) if isinstance(surrogate, nn.Module) else surrogate
     robust, place = measure(
         model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
     )
@@ -345,8 +346,8 @@ def predict(
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
 ) -> np.ndarray:
-    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]. The model gives logits; its
-    mode is not changed.
+    """(N, K) probabilities for images (N, C, H, W): uint8, or float in [0, 1]; NaN for an image whose logits
+    are not finite. The model gives logits; its mode is not changed.
 
     `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
     is put into every one of the `templates`. Raises ConfigError for captions that the text encoder cannot
@@ -368,10 +369,11 @@ def evaluate(
     labels: Tensor | np.ndarray | Sequence[int] | None = None,
 ) -> dict[str, Estimate]:
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
-    not changed.
+    not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
 
-    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. Raises DataError for
-    other input, and ConfigError when the model does not return logits of shape (N, K)."""
+    `images` (N, C, H, W) uint8 or float in [0, 1] with `labels` (N,), or a Split. An image that is there
+    several times counts once. Raises DataError for other input, and ConfigError when the model does not
+    return logits of shape (N, K)."""
     if isinstance(images, Split):
         split = images.uncached()
     else:
@@ -386,7 +388,7 @@ def evaluate(
             f"labels run from {low} to {high}, but the model has {classes} outputs "
             f"(labels 0 to {classes - 1})"
         )
-    return scores_of(predictions, split.labels.cpu().numpy())
+    return scores_of(distinct_predictions(predictions, split), split.labels.cpu().numpy())
 
 
 def write_report(folder: str | Path) -> Path:

@@ -99,6 +99,7 @@ STUDY = StudyRecord(
     format=1,
     name="s",
     runs=["x", "y"],
+    own_names={"x": "x", "y-lr-1": "y"},
     seeds=[0, 1],
     contrasts=[("c", "x", "y")],
     claims=[StatedClaim(contrast="c", claim="y is better", protocol=None, pairs=[("x", "y")])],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,12 @@ def test_a_new_rule_judges_the_trials_of_a_sweep(tmp_path: Path, both: Selection
     page = (folder / "report.html").read_text()
     assert "ranked only by both on validation" in page
     assert "mean accuracy</text>" in page
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=str)
+def test_a_figure_that_is_nan_is_worse_than_all_others(rule: SelectionRule) -> None:
+    figures = {"accuracy": 0.5, "loss": 1.0, "robust": 0.2}
+    for name in (*rule.figures, *RULES[rule.tie_breaker].figures):
+        assert rule.rank({**figures, name: math.nan}) < rule.rank(figures)
+    lines = [{**figures, rule.figures[0]: math.nan}, figures, {**figures, rule.figures[0]: math.nan}]
+    assert max(lines, key=rule.rank) is lines[1]

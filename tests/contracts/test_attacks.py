@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.config import registry
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import BatchedModel, attacked, margins, unwatched
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
@@ -74,10 +75,11 @@ def run(
     watch: Any = unwatched,
     target: Any = None,
     index: Any = None,
+    options: Mapping[str, int] = QUICK,
 ) -> Tensor:
     """The attack with few steps; skips where it says that it does not know the norm."""
     function = registry.plugin("attacks", name)
-    options = {option: value for option, value in QUICK.items() if option in registry.options_of(function)}
+    options = {option: value for option, value in options.items() if option in registry.options_of(function)}
     draws = Draws(3, torch.arange(len(x)) if index is None else index)
     try:
         with attacked(model):
@@ -134,10 +136,32 @@ def test_a_target_is_driven_at(name: str, norm: Norm) -> None:
     x_adv = run(name, model, x, y, Ball(norm, 10 * RADII[norm]), target=target)
     after = answers(model, x_adv)
     assert margins(after, target).mean() > margins(z, target).mean()
-    if (
-        name not in ("noise", "square", "carlini_wagner") and norm != "l1"
-    ):  # with more steps than these few, or in l1 one pixel's
+    if name not in ("noise", "square", "carlini_wagner") and norm != "l1":  # with more steps than these few
         assert (after.argmax(1) == target).float().mean() > 0.9
+
+
+class Refusing(nn.Module):
+    """No answer to what looks attacked: pixels that are not .3 or .6."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        off = (((x - 0.3).abs() > 1e-3) & ((x - 0.6).abs() > 1e-3)).flatten(1).any(1)
+        return torch.where(off[:, None], torch.nan, self.net(x))
+
+
+@every
+@norms
+def test_no_answer_is_a_success(name: str, norm: Norm) -> None:
+    """An attack returns the image for which the model has no answer, if it fooled it in no other way."""
+    model = Refusing(linear((1, 8, 8), 4, torch.float32))
+    x = 0.3 + 0.3 * images((1, 8, 8), 17).round()
+    y, ball = answers(model, x).argmax(1), Ball(norm, 10 * RADII[norm])
+    x_adv = run(name, model, x, y, ball)
+    assert (predicted(answers(model, x_adv)) != y).all()
+    assert ball.holds(x_adv, x).all()
 
 
 @every
@@ -235,6 +259,60 @@ def test_verdicts_do_not_depend_on_batch_or_order(name: str, norm: Norm) -> None
     assert ((first < 0) == (second < 0))[clear].all()
     again = run(name, model, x, y, ball)
     assert torch.equal(whole, again)
+
+
+class Sphere(nn.Module):
+    """Class 1 inside a sphere."""
+
+    def __init__(self, centre: Tensor, radius: float) -> None:
+        super().__init__()
+        self.register_buffer("centre", centre)
+        self.radius = radius
+
+    def forward(self, x: Tensor) -> Tensor:
+        height = self.radius**2 - (x - self.centre).flatten(1).square().sum(1)
+        return torch.stack([torch.zeros_like(height), height], 1)
+
+
+def way_into(sphere: Sphere, x: Tensor, norm: Norm) -> Tensor:
+    """(n,) the distance of images outside the sphere from it. Its centre is in the box, so the box
+    is not in the way. In linf every pixel moves by the same amount at most; in l1 every pixel is
+    cut down to the same distance from the centre."""
+    away = (x - sphere.centre).abs().flatten(1)
+    if norm == "l2":
+        return away.norm(dim=1) - sphere.radius
+    low, high = torch.zeros(len(x), 1, dtype=x.dtype), away.amax(1, keepdim=True)
+    for _ in range(60):
+        middle = (low + high) / 2
+        left = (away - middle).clamp_min(0) if norm == "linf" else away.minimum(middle)
+        outside = (left.norm(dim=1, keepdim=True) > sphere.radius) == (norm == "linf")
+        low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
+    return (high if norm == "linf" else (away - low).clamp_min(0)).sum(1)
+
+
+SEARCHES = {"steps": 60, "queries": 50, "searches": 5, "tries": 3, "starts": 8}
+SPHERE_IS_MISSED = {
+    "linf": ("noise", "square", "linear_regions"),
+    "l2": ("noise", "square", "linear_regions", "carlini_wagner"),
+    "l1": ("noise", "square", "linear_regions", "fgsm", "deepfool"),
+}
+"""Attacks that need not come near to a curved boundary: they draw points, move few pixels, or
+take more steps than these."""
+
+
+@every
+@norms
+def test_a_curved_boundary_is_reached_where_it_is_and_not_nearer(name: str, norm: Norm) -> None:
+    """A sphere, a quarter beyond its distance: nine of ten images at least; 1 % short of it none."""
+    x = images((1, 8, 8), 24, torch.float64)
+    sphere = Sphere(0.3 + 0.4 * images((1, 8, 8), 1, torch.float64), 2.0)
+    y, distance = torch.zeros(24, dtype=torch.int64), way_into(sphere, x, norm)
+    assert (distance > 0).all()
+    near = run(name, sphere, x, y, Ball(norm, 0.99 * distance), options=SEARCHES)
+    assert (answers(sphere, near).argmax(1) == 0).all()
+    if name not in SPHERE_IS_MISSED[norm]:
+        beyond = run(name, sphere, x, y, Ball(norm, 1.25 * distance), options=SEARCHES)
+        assert (answers(sphere, beyond).argmax(1) == 1).float().mean() >= 0.9
 
 
 class Constant(nn.Module):

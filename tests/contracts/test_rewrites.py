@@ -26,7 +26,7 @@ from stresslens.core.pool_order import PooledFirst, pool_first
 from stresslens.plugins.certificates.interval import interval
 from stresslens.robustness.autotune import AttackCompute
 from stresslens.training.linear_probe import fit_linear_probe
-from stresslens.training.loop import _average
+from stresslens.training.moving_average import moving_average
 from stresslens.training.setup import laid_out
 
 # torch.compile reads .grad of the images, which are no leaf
@@ -120,7 +120,7 @@ def _checked(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 def _averaged(model: nn.Module, x: Tensor) -> nn.Module:
-    average = _average(_checked(model, x), 0.9)
+    average = moving_average(_checked(model, x), 0.9)
     average.update_parameters(model)
     return average.module
 
@@ -489,3 +489,23 @@ def test_gradients_by_hand_are_for_plain_layers_only(name: str) -> None:
         net.forward = lambda x: nn.Sequential.forward(net, x) * 2  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match="by_hand"):
         by_hand(net, images(), y)
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"fine_tune": {"layers": "probe"}}, {"epochs": 1}])
+def test_a_layer_under_two_names_is_kept_however_it_was_trained(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    class Same(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(64, 64)
+            self.again, self.head = self.first, nn.Linear(64, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.again(self.first(x.flatten(1)).relu()))
+            return out
+
+    run = sl.train(Same(), data(), out=tmp_path, **options)
+    net: Any = run.model().get_submodule("net")
+    assert net.first is net.again
+    assert net(images()).shape == (6, CLASSES)

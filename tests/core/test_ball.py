@@ -154,6 +154,63 @@ def test_l2_and_tiny_gradients() -> None:
     assert torch.allclose(Ball("l2", 1).steepest(grad), torch.full_like(grad, 0.5))
 
 
+def one(*pixels: float) -> Tensor:
+    return torch.tensor(pixels, dtype=torch.float64).reshape(1, 1, 1, -1)
+
+
+def test_the_steepest_direction_passes_over_pixels_that_the_box_stops() -> None:
+    """The first pixel is white and would rise; the second is black and would fall."""
+    x, grad = one(1.0, 0.0, 0.5, 0.5), one(9.0, -8.0, -2.0, 1.0)
+    assert Ball("l1", 1).steepest(grad).flatten().tolist() == [1, 0, 0, 0]
+    assert Ball("l1", 1).steepest(grad, x).flatten().tolist() == [0, 0, -1, 0]
+    assert Ball("linf", 1).steepest(grad, x).flatten().tolist() == [0, 0, -1, 1]
+    assert torch.allclose(Ball("l2", 1).steepest(grad, x), one(0, 0, -2, 1) / 5**0.5)
+
+
+def test_a_steepest_step_in_l1_by_hand() -> None:
+    """0.4 long: the first pixel has 0.1 of room, the next takes the rest; shared by two, it takes
+    half of the length, and the third what is left."""
+    ball, x, grad = Ball("l1", 1), one(0.9, 0.5, 0.5, 0.0), one(3.0, -2.0, 1.0, -9.0)
+    assert torch.allclose(ball.steepest_step(grad, x, 0.4), one(1.0, 0.2, 0.5, 0.0))
+    assert torch.allclose(ball.steepest_step(grad, x, 0.4, entries=2), one(1.0, 0.3, 0.6, 0.0))
+    assert torch.allclose(ball.steepest_step(grad, x, 9.0), one(1.0, 0.0, 1.0, 0.0))
+    assert torch.equal(ball.steepest_step(0 * grad, x, 0.4), x)
+
+
+@quickly
+@given(seed=random, shape=shapes)
+def test_a_steepest_step_in_l1_rises_as_far_as_its_length_allows(
+    seed: int, shape: tuple[int, int, int]
+) -> None:
+    x, grad, eps = drawn(seed, shape, torch.float64)
+    length = radii(eps, "l1", shape)
+    stepped = Ball("l1", 1).steepest_step(grad, x, length.reshape(-1, 1, 1, 1))
+    ball = Ball("l1", length)
+    assert ball.holds(stepped, x).all()
+    rise = (grad * (stepped - x)).flatten(1).sum(1)
+    for factor in (1.0, 1e2, 1e5):
+        other = ball.project(x + factor * grad, x)
+        assert (rise >= (grad * (other - x)).flatten(1).sum(1) - 1e-7).all()
+
+
+@norms
+def test_gradient_steps_find_the_highest_point_of_a_round_hill(norm: Norm) -> None:
+    """Its top lies outside the ball; the highest point inside is the projection of the top."""
+    x, top, eps = drawn(3, (1, 4, 4), torch.float64)
+    top = top.clamp(0, 1)
+    ball = Ball(norm, radii(0.2 * eps, norm, (1, 4, 4)))
+    best = ball.project(top, x)
+    z = x
+    for index in range(400):
+        z = ball.project(ball.gradient_step(top - z, z, 0.5 * 0.97**index), x)
+    if norm == "linf":  # the highest point is not the nearest to the top in one way only
+        assert torch.allclose(
+            (top - z).flatten(1).norm(dim=1), (top - best).flatten(1).norm(dim=1), atol=1e-4
+        )
+    else:
+        assert torch.allclose(z, best, atol=1e-4)
+
+
 @norms
 @quickly
 @given(seed=random, shape=shapes)

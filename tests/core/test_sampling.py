@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.sampling import balanced_subset, divide, fold_positions
+from stresslens.core.fingerprint import image_keys
+from stresslens.core.sampling import balanced_subset, divide, fold_positions, images_in_turn
 
 QUICK = settings(max_examples=25, deadline=None)
 
@@ -170,3 +171,29 @@ def test_few_groups_are_divided_as_well_as_they_can_be() -> None:
     y, groups = torch.arange(60) % 2, np.arange(60) // 10
     part = divide(y, {"test": 0.05}, seed=0, groups=groups)["test"]
     assert len(part) == 10
+
+
+# --- images in turn -----------------------------------------------------------------------------------------
+
+
+def test_the_same_images_come_first_however_they_are_sorted() -> None:
+    numbers = torch.Generator().manual_seed(0)
+    x, y = torch.rand(90, 1, 3, 3, generator=numbers), torch.arange(90) // 30
+    first = images_in_turn(x, y, seed=0)
+    assert sorted(first.tolist()) == list(range(90))
+    for k in (3, 30, 60):
+        assert y[first[:k]].bincount().tolist() == [k // 3] * 3
+    order = torch.randperm(90, generator=numbers)
+    again = order[images_in_turn(x[order], y[order], seed=0)]
+    assert torch.equal(again, first)
+    assert not torch.equal(images_in_turn(x, y, seed=1), first)
+
+
+def test_a_key_is_that_of_the_pixels() -> None:
+    x = torch.rand(50, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    keys = image_keys(torch.cat([x, x[:5]]))
+    assert len(keys.unique()) == 50
+    assert torch.equal(keys[50:], keys[:5])
+    changed = x[:1].clone()
+    changed[0, 1, 2, 2] += 1e-6
+    assert image_keys(changed) != keys[:1]

@@ -280,3 +280,10 @@ def test_a_camera_that_does_not_move() -> None:
     data = Data.from_arrays(images, torch.arange(400) % 2)
     (near,) = [finding for finding in check_data(data) if finding.audit.startswith("near duplicates")]
     assert near.status == "not checked"
+
+
+def test_class_names_that_look_alike_are_serious() -> None:
+    names = [["cat", "Cat ", "dog", "emu"], ["1", "2", "3", "4"]]
+    alike, apart = (found(replace(photographs(), classes=tuple(each))) for each in names)
+    assert (alike["class names"].severity, alike["class names"].items) == ("serious", ("'cat' = 'Cat '",))
+    assert "class names" not in apart

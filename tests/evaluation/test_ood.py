@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
 from stresslens.evaluation.ood import Features, OODDetector, fit_ood_detector, observed, ood_p_values
@@ -225,3 +225,29 @@ def test_fewer_images_than_features() -> None:
     sample = Features(features, coarse, np.arange(20) % 4)
     found = fit_ood_detector(sample, sample)
     assert (found.p_values(replace(sample, features=features * 5)) <= found.rate).mean() > 0.9
+
+
+def features_like(values: np.ndarray) -> Features:
+    n = len(values)
+    coarse = np.random.default_rng(1).normal(size=(n, 4)).astype(np.float32)
+    return Features(values.astype(np.float32), coarse, np.arange(n) % 2)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30], ids=str)
+def test_features_that_overflow_are_left_out_or_told(value: float) -> None:
+    generator = np.random.default_rng(0)
+    train, held_out = generator.normal(size=(60, 3)), generator.normal(size=(40, 3))
+    reference = fit_ood_detector(features_like(train), features_like(held_out))
+    spoiled = train.copy()
+    spoiled[:5, 1] = value
+    found = fit_ood_detector(features_like(spoiled), features_like(held_out))
+    assert np.isfinite(found.calibration).all()
+    far = held_out.copy()
+    far[0, 2] = value
+    p = found.p_values(features_like(far))
+    assert p[0] == 1 / 41  # no distance is the farthest
+    assert np.isfinite(p).all()
+    assert np.abs(p[1:] - reference.p_values(features_like(held_out))[1:]).max() < 0.2
+    spoiled[:40] = value
+    with pytest.raises(DataError, match="40 of 60 training images are not finite"):
+        fit_ood_detector(features_like(spoiled), features_like(held_out))

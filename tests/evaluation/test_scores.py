@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import stresslens as sl
 from stresslens.core.data import Data, Split
+from stresslens.core.errors import Notice
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import scores
 from stresslens.evaluation.record import RunRecord
@@ -154,3 +157,67 @@ def test_without_validation_nothing_is_calibrated(task_of: Callable[..., Task], 
     assert "calibration" not in record.as_json()
     assert sorted(record.scores["test"]) == sorted(UNCALIBRATED)
     assert record.reliability["test"].calibrated is None
+
+
+def test_an_image_that_is_there_several_times_counts_once() -> None:
+    torch.manual_seed(0)
+    model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), torch.rand(40, 1, 3, 3), torch.arange(40) % 3
+    once = sl.evaluate(model, x, y)
+    with pytest.warns(Notice, match="80 of 120 images repeat others"):
+        often = sl.evaluate(model, x.repeat(3, 1, 1, 1), y.repeat(3))
+    assert once["accuracy"] == often["accuracy"]
+    assert often["accuracy"].n == 40
+    other = sl.evaluate(model, torch.cat([x, x]), torch.cat([y, (y + 1) % 3]))  # the label differs
+    assert other["accuracy"].n == 80
+
+
+def test_images_without_an_answer_are_wrong_and_counted() -> None:
+    """Twelve of 200: NaN for the label's own class 0, too, which the argmax of NaN would name."""
+    whole = predictions()
+    spoiled = whole.scores.copy()
+    spoiled[:10], spoiled[10, 2], spoiled[11, 3] = np.nan, np.inf, np.nan
+    some = replace(whole, scores=spoiled, labels=np.where(np.arange(200) < 10, 0, whole.labels))
+    found = scores.summary(some, images(), np.zeros(3, np.int64), temperature=2.0)
+    rest = scores.summary(
+        replace(whole, scores=whole.scores[12:], labels=whole.labels[12:]), images(188), np.zeros(3, np.int64)
+    )
+    assert found.scores["no_answer"].value == 12 / 200
+    assert "no_answer" not in rest.scores
+    right = round(188 * rest.scores["accuracy"].value)
+    assert (found.scores["accuracy"].value, found.scores["accuracy"].n) == (right / 200, 200)
+    assert found.scores["top5"].value == pytest.approx(188 * rest.scores["top5"].value / 200)
+    for name in ("cross_entropy", "brier", "ece", "auroc", "auprc"):
+        assert found.scores[name] == rest.scores[name]
+    assert found.scores["aurc"].n == 200
+    assert found.scores["aurc"].value > rest.scores["aurc"].value
+    confusion = np.array(found.confusion)
+    assert confusion.shape == (6, 7)
+    assert (confusion[:, -1].sum(), confusion[0, -1]) == (12, 10 + int((some.labels[10:12] == 0).sum()))
+    assert found.per_class.support == confusion.sum(1).tolist()
+    assert sum(row.n for row in found.slices[0].rows) == 200
+    as_json(found)
+    record = {"scores": {"test": found.scores}, "confusion": {"test": found.confusion}}
+    RunRecord.model_validate(RunRecord(status="finished", classes=list("abcdef"), **record).as_json())
+
+
+def test_a_model_without_any_answer_has_an_accuracy_of_zero() -> None:
+    some = replace(predictions(), scores=np.full((200, 6), np.nan))
+    found = scores.summary(some, images(), np.zeros(3, np.int64), temperature=2.0)
+    assert found.scores["accuracy"].value == 0
+    assert found.scores["no_answer"].value == 1
+    assert found.scores["cross_entropy"].n == 0
+    assert scores.calibration_of(some).temperature == 1
+    as_json(found)
+
+
+def test_watching_an_epoch_counts_no_answer() -> None:
+    class Half(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = torch.zeros(len(x), 2)
+            logits[: len(x) // 2] = torch.nan
+            return logits
+
+    split = Split(torch.zeros(8, 1, 2, 2), torch.zeros(8, dtype=torch.int64), 1.0)
+    figures = scores.watched(Half(), split, lambda logits, y: logits.mean())
+    assert (figures["accuracy"], figures["no_answer"]) == (0.5, 0.5)
+    assert np.isnan(figures["loss"])

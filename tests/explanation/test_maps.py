@@ -135,6 +135,7 @@ def test_a_split_that_is_not_there_and_images_that_are_not_there(task_of: Callab
     for asked, message in (
         (Explain(["saliency"], choose=[60]), "there is no image 60"),
         (Explain(["saliency"], target_class=10), r"explain\.target_class: 10 is no class; they are 0 to 9"),
+        (Explain(["saliency"], target_class="truth"), r"explain\.target_class: no class is called 'truth'"),
         (Explain([{"occlusion": {"size": 9}}]), "a window of 9×9 is larger than the image"),
         (Explain([{"gradcam": {"layer": "x"}}]), "valid: net.0, net.1"),
     ):
@@ -247,8 +248,8 @@ def test_the_verb(study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     ("values", "message"),
     [
         (
-            {"explainers": ["saliency"], "target_class": [1]},
-            r"target_class: input should be 'predicted' or 'label', or .*, got \[1\]",
+            {"explainers": ["saliency"], "target_class": -1},
+            r"target_class: input should be 'predicted' or 'label', or .*, got -1",
         ),
         (
             {"explainers": ["saliency"], "images": 0},

@@ -137,7 +137,7 @@ def easiest(s: Scene) -> Tensor:
 WRONG: dict[str, tuple[str, str, Callable[[Scene], dict[str, Any]]]] = {
     "one robust image n times": (
         "repeated images",
-        "1 distinct images",
+        "1 distinct image",
         lambda s: {
             "adversarials": s.x_adv[first_robust(s).expand(360)],
             "index": first_robust(s).expand(360),
@@ -145,7 +145,7 @@ WRONG: dict[str, tuple[str, str, Callable[[Scene], dict[str, Any]]]] = {
     ),
     "the same image n times, as images": (
         "repeated images",
-        "1 distinct images",
+        "1 distinct image",
         lambda s: {
             "adversarials": s.x_adv[first_robust(s).expand(360)],
             "images": s.x[first_robust(s).expand(360)],
@@ -332,7 +332,7 @@ def test_what_does_not_fit_is_refused(scene: Scene, arrays: dict[str, Any], said
     ("name", "code", "words"),
     [
         ("images and labels", 0, ""),
-        ("one robust image n times", 3, "repeated images: 360 entries are 1 distinct images"),
+        ("one robust image n times", 3, "repeated images: 360 entries are 1 distinct image"),
         ("labels are predictions", 3, "its figure does not count"),
         ("training images", 3, "300 of them are train images"),
         ("never attacked", 5, "untouched images: 360 of 360"),

@@ -37,11 +37,11 @@ def attacked_by(*protocol: Any, **options: Any) -> Robustness:
 @pytest.mark.parametrize(
     ("asked", "without", "message"),
     [
-        ({"robustness": attacked_by("fgsm", target=12)}, None, r"the target 12 is no class .* 0 to 9"),
+        ({"robustness": attacked_by("fgsm", target=12)}, None, r"target: 12 is no class; they are 0 to 9"),
         (
             {"robustness": attacked_by(individual_attacks=[IndividualAttack("fgsm", target=10)])},
             None,
-            r"the target 10 is no class",
+            r"target: 10 is no class",
         ),
         (
             {"robustness": attacked_by("fgsm", split="validation")},

@@ -37,6 +37,8 @@ class StudyRecord(JsonFile):
     folders, which also hold the overrides of the command line.
     """
 
+    LATER_KEYS = frozenset({"own_names"})
+
     format: Literal[1] = 1
     name: str = ""
     runs: list[str] = []

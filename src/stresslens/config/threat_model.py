@@ -19,23 +19,39 @@ from stresslens.core.spelling import unknown_key
 
 FAST: tuple[PluginValue, ...] = (
     "fgsm",
-    {"pgd": {"steps": 20}},
+    {"pgd": {"steps": 20, "momentum": 0.5}},
     {"apgd": {"loss": "ce", "steps": 50}},
     {"apgd": {"steps": 50}},
+    "linear_regions",
 )
 """For everyday use: cheap attacks first, each on the images that the earlier attacks did not
 break."""
 STANDARD: tuple[PluginValue, ...] = (
+    {"pgd": {"steps": 40, "momentum": 0.75}},
     {"apgd": {"loss": "ce"}},
     {"apgd": {"loss": "auto"}},
+    {"linear_regions": {"starts": 160, "chains": 16, "steps": 8}},
     "fab",
     {"square": {"queries": 5000}},
 )
-"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), each on the
-images that the earlier attacks did not break."""
+"""The attacks and budgets of AutoAttack's standard version (Croce & Hein 2020), and two more: PGD
+with momentum, which follows the edge between two boundaries, and `linear_regions`. Each attack gets
+the images that the earlier attacks did not break."""
+STANDARD_L1: tuple[PluginValue, ...] = (
+    STANDARD[0],
+    {"apgd": {"loss": "ce", "restarts": 5}},
+    *STANDARD[2:],
+)
+"""In l1, AutoAttack's standard version restarts APGD-CE five times (Croce & Hein 2021)."""
 RULES = ("least_likely", "random")
 """Rules that choose a target for each image."""
-PROTOCOLS: dict[str, tuple[PluginValue, ...]] = {"fast": FAST, "standard": STANDARD, "none": ()}
+
+
+def protocol_attacks(protocol: str, norm: Norm) -> tuple[PluginValue, ...]:
+    """The attacks of a named protocol in a norm, in their order."""
+    if protocol == "none":
+        return ()
+    return FAST if protocol == "fast" else STANDARD_L1 if norm == "l1" else STANDARD
 
 
 @dataclass(frozen=True)
@@ -104,7 +120,7 @@ def resolve_threat_model(
     if isinstance(config.protocol, list):
         values: Sequence[PluginValue] = config.protocol
     else:
-        values = PROTOCOLS[config.protocol]
+        values = protocol_attacks(config.protocol, config.norm)
     if not values and not config.individual_attacks:
         why = "there is no attack; give a protocol, or attacks under `individual_attacks`"
         problems.append(Problem((*path, "protocol"), why))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
@@ -95,9 +96,18 @@ def attacked(model: nn.Module, seed: int = 0) -> Iterator[None]:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
+def dtype_of(model: nn.Module) -> torch.dtype | None:
+    """The dtype in which a model takes its images: that of its first floating-point parameter, or
+    else of its first such buffer. None without one."""
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
+
+
 class BatchedModel(nn.Module):
     """A model with a batch size and a precision for attacks: images in [0,1] → logits of their
     dtype.
+
+    The images are cast to `dtype`, by default to that of the model (`dtype_of`).
 
     The functions below pass images through it in pieces of `batch`. Of a random model they average
     logits and gradients over `passes` forward passes (expectation over transformation, Athalye et
@@ -118,14 +128,47 @@ class BatchedModel(nn.Module):
             model,
             batch,
             passes,
-            dtype,
+            dtype_of(model) if dtype is None else dtype,
             memory_format,
         )
 
     def forward(self, x: Tensor) -> Tensor:
         images = x.contiguous(memory_format=self.memory_format)
-        logits: Tensor = self.model(images if self.dtype is None else images.to(self.dtype))
-        return logits.to(x.dtype)
+        if self.dtype != torch.float16:
+            return self.model(images if self.dtype is None else images.to(self.dtype)).to(x.dtype)  # type: ignore[no-any-return]
+        scales: list[Tensor] = []
+        images = _Rescaled.apply(images, scales).to(self.dtype)  # type: ignore[no-untyped-call]
+        return _Scaled.apply(self.model(images).to(x.dtype), scales)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Scaled(torch.autograd.Function):
+    """The identity on logits (N, K). Its gradient is divided by each image's largest entry, so that
+    it does not underflow on its way back through float16; `_Rescaled` multiplies it again."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, scales: list[Tensor]) -> Tensor:
+        ctx.scales = scales
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        largest = grad.abs().amax(1, keepdim=True)
+        scale = torch.where(largest > 0, largest, 1)
+        ctx.scales[:] = [scale]
+        return grad / scale, None
+
+
+class _Rescaled(torch.autograd.Function):
+    """The identity on images (N, C, H, W); see `_Scaled`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scales: list[Tensor]) -> Tensor:
+        ctx.scales = scales
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad * ctx.scales[0][:, :, None, None], None
 
 
 def batched_mean_logits(model: nn.Module, x: Tensor) -> Tensor:
@@ -179,8 +222,7 @@ def agrees_with_itself(model: nn.Module, x: Tensor, passes: int = 5) -> float:
     It is 0, or about 1e-7 by rounding, if the model is not random (AutoAttack's check for
     randomness). At least two `passes` are needed, and the model must be frozen (`attacked`).
     """
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-    batched = BatchedModel(model, batch=MULTIPLE, dtype=dtype)
+    batched = BatchedModel(model, batch=MULTIPLE)
     return float(apart(*[batched_mean_logits(batched, x) for _ in range(passes)]).max())
 
 

@@ -192,7 +192,7 @@ def falling(step: int, steps: int) -> float:
 
     Long steps find the entries, short ones how far each moves.
     """
-    return LONGEST * (SHORTEST / LONGEST) ** (step / max(1, steps - 1))
+    return LONGEST * math.pow(SHORTEST / LONGEST, step / max(1, steps - 1))
 
 
 SAME = 1e-6

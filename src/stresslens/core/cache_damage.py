@@ -25,8 +25,8 @@ PIECE = 2**24
 def damage_in(folder: Path) -> str | None:
     """What is damaged in a folder of the cache, in words; None if all is as it was written.
 
-    Every byte is read and compared with the digest of its image, about 1 GB a second on a core
-    (BLAKE2b). A folder that was whole is not read again by this process unless a file changes.
+    Every byte is read and compared with the digest of its image (BLAKE2b, a thread for each core). A
+    folder that was whole is not read again by this process unless a file changes.
     """
     files = [folder / name for name in ("meta.json", "facts.npy", "pixels", "encoded")]
     facts = [file.stat() for file in files if file.exists()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from stresslens.core.ball import Norm
 
+UNTOUCHED = 1e-3
+"""A perturbation of less than this share of the radius counts as none."""
 CLEAN = "none"
 """The attack of a table's clean rows."""
 
@@ -48,6 +50,9 @@ class Row:
     """The accuracy as the table writes it, such as "52.1 ± 0.3"."""
     broken: str = ""
     """The share of broken images (the attack's success rate) beside it, as the table writes it."""
+    largest_class: float | None = None
+    """The largest class's share of all images, among those that are right without attack. It is
+    known for a result of stresslens, whose attacks other audits run again."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,14 @@ class Curve:
     """The number of images that the attack was given."""
     reported: float | None = None
     """The model's clean accuracy on the same images, from its own record."""
+    labels: NDArray[np.int64] | None = None
+    """(n,) the true classes, if they are known."""
+    targeted: bool = False
+    """Whether only the prediction of a target class counts as success."""
+    chunk: int | None = None
+    """The number of images that were attacked together, in this order."""
+    repeated: int = 0
+    """The number of further images that repeat one of these, pixel by pixel."""
     no_answer: NDArray[np.bool_] | None = None
     """(n,) images whose scores are not finite (`core.answers`): without attack, or of the
     adversarial image of the minimal radius. None if it is not known."""
@@ -73,6 +86,35 @@ class Curve:
     def robust(self, eps: float) -> NDArray[np.bool_]:
         """(n,) which images are classified correctly at every radius up to `eps`."""
         return self.smallest > eps
+
+
+def largest_class(curve: Curve) -> int:
+    """The number of images of the largest class among those that are right without attack, or of
+    all of them if the labels are not known. Where all images can be made the same, at most so many
+    stay correct."""
+    right = curve.smallest > 0
+    if curve.labels is None or not right.any():
+        return int(right.sum())
+    return int(np.bincount(curve.labels[right]).max())
+
+
+PARTS, CLASSES = 8, 100
+"""`groups` divides a batch into so many parts, and tells apart at most so many classes."""
+
+
+def groups(labels: NDArray[np.int64], places: NDArray[np.int64], size: int) -> dict[str, NDArray[np.bool_]]:
+    """Groups of images that a faulty attack may leave out: of one class, in one part of the batch,
+    at its even or odd places.
+
+    `labels` and `places` (n,) are the images' classes and places in batches of `size` images. The
+    values are (n,), which images are in the group.
+    """
+    part, classes = places * PARTS // max(size, 1), np.unique(labels)
+    return {
+        **{f"class {label}": labels == label for label in classes if len(classes) <= CLASSES},
+        **{f"part {k + 1} of {PARTS} of the batch": part == k for k in np.unique(part)},
+        **{f"{name} places of the batch": places % 2 == k for k, name in enumerate(("even", "odd"))},
+    }
 
 
 @dataclass
@@ -117,29 +159,41 @@ class Trace:
     more likely."""
     passes: int = 1
     """Forward passes that logits were averaged over; more than one for a random model."""
+    untouched: int = 0
+    """Images that were not broken and came back as they were given (within `UNTOUCHED`)."""
+    untouched_in: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """For each of the `groups` of the attacked images, in the batches that have untouched ones: how
+    many came back untouched, and how many were not broken."""
     may_be_flat: bool | None = None
     """Whether the attack's loss may have a gradient of exactly zero on its way, though the model
     has one; None if the attack does not say it."""
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self) | {"excess": self.excess if math.isfinite(self.excess) else None}
-        absent = {"may_be_flat": None, "no_answer": 0, "judged": 0, "backwards": 0}
+        later = {"no_answer": 0, "judged": 0, "backwards": 0, "untouched": 0, "untouched_in": {}}
+        absent = {"may_be_flat": None, **later}
         return {key: value for key, value in values.items() if key not in absent or value != absent[key]}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Trace:
-        return Trace(**{**values, "excess": math.inf if values["excess"] is None else values["excess"]})
+        counts = {name: (a, b) for name, (a, b) in values.get("untouched_in", {}).items()}
+        excess = math.inf if values["excess"] is None else values["excess"]
+        return Trace(**{**values, "excess": excess, "untouched_in": counts})
 
 
 class Probe(Protocol):
     """Runs further attacks on a fixed sample of the images, for audits that need them.
 
-    images are (m, C, H, W), labels (m,); the model classifies all of them correctly without attack.
-    Every call costs time; `spent` is the sum.
+    images are (m, C, H, W), labels (m,), drawn at random, all classes in turn; the model classifies
+    all of them correctly without attack. Every call costs time; `spent` is the sum.
     """
 
     images: Tensor
     labels: Tensor
+    positions: NDArray[np.int64]
+    """(m,) the positions of the images among those of the result."""
+    given: tuple[Tensor, Tensor]
+    """All images of the result and their labels, in its order."""
     norm: Norm
     radii: tuple[float, ...]
     protocol: Sequence[Any]
@@ -152,6 +206,10 @@ class Probe(Protocol):
     """Seconds."""
     disturbed: list[str]
     """Changes that attacks left behind (of modes, gradients, …), in words."""
+
+    def among(self, positions: NDArray[np.int64]) -> Probe:
+        """The same probe with a sample from the images at these positions instead."""
+        ...
 
     def broken(
         self, attacks: Sequence[Any], eps: float, *, to_end: bool = False

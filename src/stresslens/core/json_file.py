@@ -33,7 +33,7 @@ class JsonFile(BaseModel):
     later has a default, because an earlier version did not write it.
     """
 
-    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", populate_by_name=True, ser_json_inf_nan="constants")
 
     OLD_KEYS: ClassVar[Mapping[str, str]] = {}
     """A key and its name in version 0.1.0, under which this version writes it as well."""

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stresslens.core.draws import mix
+from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.fingerprint import image_keys
 
 
 def shuffled(n: int, seed: int, epoch: int) -> Tensor:
@@ -141,6 +142,21 @@ def balanced_subset(labels: Tensor, size: int, *, seed: int) -> Tensor:
     """
     if not 0 < size <= len(labels):
         raise ConfigError(f"a subset of {size} images was asked for; there are {len(labels)}")
-    order = shuffled(len(labels), seed, 0)
+    return classes_in_turn(labels, shuffled(len(labels), seed, 0))[:size]
+
+
+def classes_in_turn(labels: Tensor, order: Tensor) -> Tensor:
+    """The positions `order` (n,) of images with these labels, rearranged: one image of each class
+    in turn, as long as it has images."""
     rank = torch.from_numpy(rank_within(labels[order].cpu().numpy()))
-    return order[torch.argsort(rank, stable=True)[:size]]
+    return order[torch.argsort(rank, stable=True)]
+
+
+def images_in_turn(images: Tensor, labels: Tensor, *, seed: int) -> Tensor:
+    """(n,) positions of images (n, C, H, W): the classes in turn, each in a random order.
+
+    The draws depend on the pixels of an image and the seed, so that the same images come first
+    however they are sorted.
+    """
+    place = Draws(seed, image_keys(images)).integers(1 << 62)
+    return classes_in_turn(labels.cpu(), torch.argsort(place, stable=True)).to(labels.device)

@@ -55,7 +55,7 @@ def examples_of(predictions: Predictions, *, seed: int = 0) -> list[ClassifiedIm
     sample = np.sort(np.random.default_rng(seed).permutation(len(answers))[:SAMPLES])
     wrong = np.flatnonzero(answers != labels)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
-    rank = rank_within(labels[wrong] * (probabilities.shape[1] + 1) + answers[wrong])
+    rank = rank_within(labels[wrong] * (probabilities.shape[1] + 1) + answers[wrong] - NO_ANSWER)
     further = np.flatnonzero((np.arange(len(wrong)) >= MISTAKES) & (rank < A_CELL))
     further = further[np.argsort(rank[further], kind="stable")][:IN_CELLS]
     chosen = {"sample": sample, "mistake": wrong[:MISTAKES], "cell": wrong[further]}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.answers import answered
-from stresslens.core.attack_base import attacked
+from stresslens.core.attack_base import attacked, dtype_of
 from stresslens.core.data import Split, as_tensor
 from stresslens.core.errors import ConfigError, DataError, first_line
 
@@ -106,7 +106,7 @@ def _check_device(model: nn.Module) -> None:
 def _check_logits(model: nn.Module, split: Split) -> None:
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     rows = torch.linspace(0, len(split) - 1, min(8, len(split))).long()
-    x = split.floats(split.images[rows]).to(first.device, first.dtype)
+    x = split.floats(split.images[rows]).to(first.device, dtype_of(model) or first.dtype)
     name = type(model).__name__
     try:
         with attacked(model), torch.no_grad():

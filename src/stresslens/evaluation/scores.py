@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from stresslens.core.answers import answered, predicted
 from stresslens.core.data import Split
 from stresslens.core.distributed import ALONE, ProcessGroup
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.files import write_arrays
+from stresslens.core.fingerprint import repeated
 from stresslens.core.inspection import evaluating
 from stresslens.core.types import Estimate, Loss
 from stresslens.evaluation.record import (
@@ -79,7 +81,8 @@ class Predictions:
     @property
     def probabilities(self) -> Floats:
         """(N, K); NaN for an image without an answer."""
-        return np.exp(classification.log_softmax(self.scores)) if self.kind == "logits" else self.scores
+        scores = np.where(answered(self.scores)[:, None], self.scores, np.nan)
+        return np.exp(classification.log_softmax(scores)) if self.kind == "logits" else scores
 
 
 def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: ProcessGroup = ALONE) -> Tensor:
@@ -117,6 +120,20 @@ def predictions_of(model: nn.Module, split: Split) -> Predictions:
     """Predictions of every image of the split."""
     logits = logits_of(model, split).double().numpy()
     return Predictions(logits, split.labels.cpu().numpy(), np.arange(len(split)))
+
+
+def distinct_predictions(predictions: Predictions, split: Split) -> Predictions:
+    """The predictions of a split without images that repeat an earlier one, pixel by pixel and with
+    the same label; a Notice says how many."""
+    again = repeated(split.pieces(), split.labels).numpy()
+    if not again.any():
+        return predictions
+    warnings.warn(
+        f"{again.sum():,} of {len(again):,} images repeat others, pixel by pixel; each counts once",
+        Notice,
+        stacklevel=3,
+    )
+    return predictions.select(~again)
 
 
 def watched(model: nn.Module, split: Split, loss: Loss, *, group: ProcessGroup = ALONE) -> dict[str, float]:

@@ -83,8 +83,10 @@ def _section(
     )
     intervals = footnote(e for _, _, _, smoothed, some in rows for e in (smoothed, *some))
     result = members[0][1][0].result
+    missing = sum(seed.result.no_answer for _, seeds in members for seed in seeds)
+    told = f" {missing} images have no answer (not finite), also without noise." if missing else ""
     return CertificateSection(
-        title, chart, columns, rows, f"{_meaning(result)} Intervals: {intervals or 'none'}."
+        title, chart, columns, rows, f"{_meaning(result)}{told} Intervals: {intervals or 'none'}."
     )
 
 

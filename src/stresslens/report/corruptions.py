@@ -26,6 +26,8 @@ class CorruptionSection:
     grids: Sequence[HeatTable]
     n: Sequence[int]
     note: str
+    no_answer: int
+    """Corrupted images for which a model has no answer, over all corruptions and severities."""
 
 
 def corruption_section(study: StudyFolder) -> CorruptionSection | None:
@@ -74,9 +76,10 @@ def _section(members: Sequence[tuple[str, int, Sequence[CorruptionFile]]]) -> Co
     grids = [_grid(name, tables[name]) for name in names]
     note = footnote(e for _, clean, mean in means for e in (clean, mean))
     keys = legend([Series(variant, [], place) for variant, place, _ in members]) if len(members) > 1 else None
-    return CorruptionSection(
-        Charts(charts, keys), means, grids, [seed.n for _, _, seeds in members for seed in seeds], note
-    )
+    every = [seed for _, _, seeds in members for seed in seeds]
+    levels = [level for seed in every for each in seed.corruptions for level in each.severities]
+    missing = sum(level.no_answer for level in levels)
+    return CorruptionSection(Charts(charts, keys), means, grids, [seed.n for seed in every], note, missing)
 
 
 def _severities(

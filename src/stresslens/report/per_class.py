@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TypeVar
 
+from stresslens.core.answers import NO_ANSWER
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
 from stresslens.report.format import footnote
@@ -28,8 +29,8 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Pair:
-    """`n` of the `images` of class `truth` were predicted as `predicted`; `pictured` says that the
-    page shows such images."""
+    """`n` of the `images` of class `truth` were predicted as `predicted` (or had no answer);
+    `pictured` says that the page shows such images."""
 
     truth: int
     predicted: int
@@ -97,7 +98,8 @@ def _confusion(
     sums = [sum(row) for row in counts]
 
     def pair(i: int, j: int) -> Pair:
-        return Pair(i, j, counts[i][j], sums[i], i != j and (i, j) in pictured)
+        k = j if j < len(classes) else NO_ANSWER
+        return Pair(i, k, counts[i][j], sums[i], i != k and (i, k) in pictured)
 
     rows: list[list[Pair]] = []
     pairs: list[Pair] = []

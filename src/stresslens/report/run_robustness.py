@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from stresslens.comparison.robustness import attack_family
 from stresslens.core.ball import ABSOLUTE, RELATIVE, SAME
+from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Arrays, Estimate
 from stresslens.report.charts import Series
 from stresslens.report.curve_colours import INK
@@ -267,9 +268,9 @@ def _attacked(run: Run, result: ResultFile, example: AdversarialExample, sheet: 
         sheet.style(example.change),
         sheet.style(example.adversarial),
         truth,
-        f"{before} ({100 * example.clean_confidence:.0f} %)",
+        before if before == NOT_FINITE else f"{before} ({100 * example.clean_confidence:.0f} %)",
         example.clean_prediction == example.truth,
-        f"{after} ({100 * example.confidence:.0f} %)",
+        after if after == NOT_FINITE else f"{after} ({100 * example.confidence:.0f} %)",
         f"{example.scale:g}",
         example.eps,
         " · ".join(filter(None, facts)),

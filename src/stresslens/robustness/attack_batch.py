@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
 from stresslens.core.answers import answered, predicted
-from stresslens.core.attack_base import MULTIPLE, BatchedModel
+from stresslens.core.attack_base import MULTIPLE, BatchedModel, dtype_of
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.evidence import Trace
+from stresslens.core.evidence import UNTOUCHED, Trace, groups
 
 LAST, FLAT, LEAST = 10, 0.05, 20
 """How `_Watch.rising` decides that a loss still rises: it looks at the last `LAST` iterates, where
@@ -189,8 +190,21 @@ class AttackBatch:
         self._keep(rows[checked], result[checked], logits, success)
         trace.silent = int((by_iterate[checked] & ~success).sum())
         trace.broke = int(self.is_adversarial[rows].sum())
+        self._count_untouched(rows, (share <= UNTOUCHED) & (radius > 0), trace)
         if self.logits is not None:
             trace.no_answer = int((self.is_adversarial[rows] & ~answered(self.logits[rows])).sum())
+
+    def _count_untouched(self, rows: Tensor, unmoved: Tensor, trace: Trace) -> None:
+        """Records in the trace which unbroken images of `rows` (n,) came back `unmoved` (n,)."""
+        unbroken = ~self.is_adversarial[rows]
+        untouched = (unmoved & unbroken).cpu().numpy()
+        trace.untouched = int(untouched.sum())
+        if trace.untouched:
+            left, places = unbroken.cpu().numpy(), np.arange(len(rows))
+            trace.untouched_in = {
+                name: (int(untouched[group].sum()), int(left[group].sum()))
+                for name, group in groups(self.y[rows].cpu().numpy(), places, len(rows)).items()
+            }
 
 
 class _Watch:
@@ -335,7 +349,7 @@ def batched_logits(float32_logits: VerdictModel, x: Tensor) -> Tensor:
 def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: int = 0) -> VerdictModel:
     """The logits that decide whether an image is broken, from a frozen model (`attacked`) in its
     own precision. For a random model, they are the mean over `passes` forward passes."""
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    precision = dtype_of(model) or torch.float32
 
     def float32_logits(x: Tensor) -> Tensor:
         with (
@@ -344,7 +358,7 @@ def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: 
         ):
             if passes > 1:
                 torch.manual_seed(seed)
-            parts = torch.split(x.to(first.dtype), batch)
+            parts = torch.split(x.to(precision), batch)
             means = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in parts]
         return torch.cat(means).to(x.dtype)
 

@@ -23,7 +23,6 @@ from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
-from stresslens.core.inspection import evaluating
 from stresslens.core.layers import straight_through
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import EstimatorCard, RunFolder
@@ -35,6 +34,7 @@ from stresslens.robustness.certify import certify
 from stresslens.robustness.example_images import adversarial_rows, ladder_images, save_adversarial_examples
 from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
+from stresslens.robustness.result_file import attacked_images
 from stresslens.robustness.surrogate import check_class_names
 
 
@@ -137,33 +137,32 @@ def audited(
     surrogate: nn.Module | None = None,
 ) -> AttackResult:
     """The result with the findings of all audits, which attack the model again for some of them."""
-    arrays, began = robust.arrays, time.perf_counter()
-    images = split.select(torch.as_tensor(arrays["index"]))
+    began = time.perf_counter()
+    images = split.select(torch.as_tensor(attacked_images(robust.arrays)["index"]))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     x, y = images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
     model = straight_through(model, threat.config.bpda)
     attacks = [attack.bound for attack in threat.attempts or threat.alone]
-    with evaluating(model):
-        probe: Any = audit.ExtraAttackProbe(
-            model,
-            x,
-            y,
-            threat.norm,
-            threat.radii,
-            attacks,
-            seed=threat.seed,
-            surrogate=surrogate,
-            passes=robust.result.compute.passes,
-            batch=robust.result.compute.batch,
-        )
-        findings = audit.audit(
-            table=robust.table(),
-            curve=robust.curve,
-            trace=robust.traces,
-            model=model,
-            images=(x, y),
-            probe=probe,
-        )
+    probe: Any = audit.ExtraAttackProbe(
+        model,
+        x,
+        y,
+        threat.norm,
+        threat.radii,
+        attacks,
+        seed=threat.seed,
+        surrogate=surrogate,
+        passes=robust.result.compute.passes,
+        batch=robust.result.compute.batch,
+    )
+    findings = audit.audit(
+        table=robust.table(),
+        curve=robust.curve,
+        trace=robust.traces,
+        model=model,
+        images=(x, y),
+        probe=probe,
+    )
     cost = robust.result.cost.model_copy(update={"audit_seconds": time.perf_counter() - began})
     update = {"findings": findings, "audited": True, "cost": cost}
     return replace(robust, result=robust.result.model_copy(update=update))

@@ -3,6 +3,7 @@ a model and its images, and a probe that attacks the model again."""
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import Curve, Row, Trace
 from stresslens.core.evidence import Probe as AnyProbe
 from stresslens.core.inspection import to_evaluation_mode
+from stresslens.core.sampling import images_in_turn
 from stresslens.core.spelling import closest
 from stresslens.core.types import Finding
 from stresslens.robustness.attack_batch import AttackBatch, batched_logits, verdict_model
@@ -61,7 +63,8 @@ def audit(
     """Runs every audit, or `only` the named ones, on the given inputs. Returns a finding for each
     audit: serious signs first, audits that could not check anything last.
 
-    `images` are x (n, C, H, W) float in [0, 1] and their labels y (n,). Raises ConfigError if
+    `images` are x (n, C, H, W) float in [0, 1] and their labels y (n,). An audit that looks at some
+    of them only gets all classes in turn, drawn at random (`images_in_turn`). Raises ConfigError if
     `only` names an audit that does not exist.
     """
     names = registry.names("audits")
@@ -69,6 +72,9 @@ def audit(
         if name.replace(" ", "_") not in names:
             raise ConfigError(f"no audit is called {name!r}; {closest(name, names)}")
     chosen = names if only is None else [name.replace(" ", "_") for name in only]
+    if images is not None:
+        order = images_in_turn(*images, seed=0)
+        images = images[0][order], images[1][order]
     given = {
         "table": table,
         "curve": curve,
@@ -109,7 +115,7 @@ def _run_audit(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
         )
     if bound.asks_for("probe") and not (probe.radii and probe.protocol):
         return Finding(label, "not checked", "none", "there is no radius above 0, or no attack", 0)
-    before = probe.spent if probe is not None else 0.0
+    began = time.perf_counter()
     try:
         finding: Finding = bound(**given)
     except Exception as error:  # the user's own model or attack may raise any exception
@@ -118,13 +124,13 @@ def _run_audit(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
             label, "not checked", "none", f"could not be carried out: {type(error).__name__}: {reason}", 0
         )
     if bound.asks_for("probe"):
-        finding = replace(finding, evidence=f"{finding.evidence} ({probe.spent - before:.1f} s)")
+        finding = replace(finding, evidence=f"{finding.evidence} ({time.perf_counter() - began:.1f} s)")
     return finding
 
 
 class ExtraAttackProbe:
-    """Runs further attacks on the first `size` images that the model classifies correctly; see
-    `core.evidence.Probe`.
+    """Runs further attacks on `size` images that the model classifies correctly, drawn at random,
+    all classes in turn; see `core.evidence.Probe`.
 
     Results are cached. Audits that begin with the same attacks at the same radius share them.
     """
@@ -154,19 +160,30 @@ class ExtraAttackProbe:
         self.longer = tuple(longer for bound in self.protocol if (longer := _doubled(bound)) is not None)
         self.passes, self.batch = passes, batch
         self.disturbed: list[str] = []
-        self._cache: dict[tuple[Any, ...], tuple[AttackBatch, list[Trace]]] = {}
+        self.given, self.size = (x, y), size
+        right = torch.zeros(0, dtype=torch.int64, device=x.device)
         with attacked(model, seed):
             float32_logits = verdict_model(model, passes=passes, batch=batch)
-            right: list[int] = []
-            for start in range(0, len(x), size):
-                prediction = predicted(batched_logits(float32_logits, x[start : start + size]))
-                correct = (prediction == y[start : start + size]).nonzero().flatten()
-                right += (start + correct).tolist()
-                if len(right) >= size:
+            for some in torch.split(images_in_turn(x, y, seed=seed), size):
+                correct = predicted(batched_logits(float32_logits, x[some])) == y[some]
+                right = torch.cat([right, some[correct]])[:size]
+                if len(right) == size:
                     break
-        chosen = torch.tensor(right[:size], dtype=torch.int64, device=x.device)
-        self.images, self.labels = x[chosen], y[chosen]
+        self._take(right)
         self.spent = time.perf_counter() - began
+
+    def _take(self, positions: Tensor) -> None:
+        self.images, self.labels = (values[positions] for values in self.given)
+        self.positions = positions.cpu().numpy()
+        self._cache: dict[tuple[Any, ...], tuple[AttackBatch, list[Trace]]] = {}
+
+    def among(self, positions: NDArray[np.int64]) -> ExtraAttackProbe:
+        """See `core.evidence.Probe`."""
+        chosen = torch.from_numpy(positions).to(self.images.device)
+        x, y = (values[chosen] for values in self.given)
+        part = copy.copy(self)
+        part._take(chosen[images_in_turn(x, y, seed=self.seed)[: self.size]])
+        return part
 
     def broken(
         self, attacks: Sequence[Any], eps: float, *, to_end: bool = False

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
-from stresslens.core.attack_base import BatchedModel, gradient
+from stresslens.core.attack_base import BatchedModel, dtype_of, gradient
 from stresslens.core.copies import fast_copy, faster, use_as_it_is
 from stresslens.core.devices import on_threads
 from stresslens.core.errors import ConfigError
@@ -54,7 +54,7 @@ class AttackCompute:
         """The model as an attack sees it, in the given precision or by default in `self.precision`:
         a copy that is checked on images x (`fast_copy`), or the model itself, with a Notice."""
         try:
-            copy = fast_copy(model, x.to(_dtype(model) or x.dtype), memory_format=self.layout)
+            copy = fast_copy(model, x.to(dtype_of(model) or x.dtype), memory_format=self.layout)
             return self.batched(copy, precision or self.precision)
         except ConfigError as error:
             use_as_it_is(model, error)
@@ -67,16 +67,13 @@ class AttackCompute:
         return self.batched(faster(model, self.layout), self.precision)
 
     def uncopied(self, model: nn.Module) -> BatchedModel:
-        return BatchedModel(model, batch=self.batch, passes=self.passes, dtype=_dtype(model))
+        return BatchedModel(model, batch=self.batch, passes=self.passes)
 
     def batched(self, copy: nn.Module, precision: str) -> BatchedModel:
         """A copy that has the memory format, in this precision."""
         if precision == "bfloat16":
             copy = copy.to(torch.bfloat16)
-        dtype = _dtype(copy)
-        return BatchedModel(
-            copy, batch=self.batch, passes=self.passes, dtype=dtype, memory_format=self.layout
-        )
+        return BatchedModel(copy, batch=self.batch, passes=self.passes, memory_format=self.layout)
 
     def active(self) -> AbstractContextManager[None]:
         """A context in which torch uses `threads` threads."""
@@ -97,10 +94,6 @@ def autotune_attack(model: nn.Module, x: Tensor, *, passes: int) -> AttackComput
     if key not in _measured:
         _measured[key] = _fastest(model, x, passes, threads)
     return _measured[key]
-
-
-def _dtype(model: nn.Module) -> torch.dtype | None:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
 
 
 def _fastest(model: nn.Module, x: Tensor, passes: int, threads: int) -> AttackCompute:

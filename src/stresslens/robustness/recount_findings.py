@@ -172,7 +172,7 @@ def _ball(recount: Recount, m: int) -> Finding:
 def _repeated(recount: Recount, n: int) -> Finding:
     entries, distinct = len(recount.image), recount.distinct
     most = int(torch.unique(recount.image, return_counts=True)[1].max()) if entries else 0
-    evidence = f"{entries} entries are {distinct} distinct images"
+    evidence = f"{entries} entries are {distinct} distinct image{'s' if distinct != 1 else ''}"
     if entries > distinct:
         evidence += (
             f", one of them {most} times; an image counts once, as broken if any of its adversarial "

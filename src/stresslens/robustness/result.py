@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
-from stresslens.core.evidence import CLEAN, Curve, Row, Trace
+from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import read_arrays, write_arrays, write_json
+from stresslens.core.fingerprint import repeated
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
@@ -34,6 +36,7 @@ from stresslens.robustness.result_file import (
     ResultFile,
     attacked_images,
 )
+from stresslens.robustness.trace_totals import merged_traces
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,12 @@ class AttackResult:
     Arrays with an entry for each image (n,): index, labels, clean_prediction, clean_confidence,
     smallest (the minimal radius: 0 if the image is misclassified without attack, infinite if it is
     not broken, NaN if it is of a fixed target class and thus not attacked), by (position of the
-    attack in `names`, -1 if not broken), steps. Arrays with an entry for each of the m broken
-    images: rows (their positions in the arrays above), adversarials (m, C, H, W),
-    adversarial_prediction, adversarial_confidence, size (norm of the perturbation). ladder
-    (individual attacks, radii, C, H, W) holds the first image as each individual attack returned
-    it. `certificates` are those that the attack of a run asked for.
+    attack in `names`, -1 if not broken), steps, repeated (whether an earlier image has the same
+    pixels and label). Arrays with an entry for each of the m broken images: rows (their positions in
+    the arrays above), adversarials (m, C, H, W), adversarial_prediction, adversarial_confidence,
+    size (norm of the perturbation). ladder (individual attacks, radii, C, H, W) holds the first
+    image as each individual attack returned it. `certificates` are those that the attack of a run
+    asked for.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -71,7 +75,8 @@ class AttackResult:
 
     def robust_accuracy(self, eps: float) -> Estimate:
         """The robust accuracy: the share of images that are classified correctly and that no attack
-        breaks at any radius up to `eps`, with Wilson's interval.
+        breaks at any radius up to `eps`, with Wilson's interval. An image that is there several
+        times counts once.
 
         If only the target counts as success, it is the share of images that are correct and not
         driven to the target; see `targeted_success_rate`.
@@ -81,7 +86,8 @@ class AttackResult:
         if not known:
             attacked = ", ".join(f"{radius:g}" for radius in self.result.radii)
             raise ConfigError(f"radius {eps:g} was not attacked; known are {attacked}")
-        return wilson(int((self.minimal_radius > known[0]).sum()), self.result.n)
+        counted = attacked_images(self.arrays)["smallest"]
+        return wilson(int((counted > known[0]).sum()), len(counted))
 
     def targeted_success_rate(self, eps: float) -> Estimate:
         """The share of the images that are correct without attack that the attacks drive to the
@@ -131,6 +137,10 @@ class AttackResult:
             names,
             self.result.n if self.result.asked is None else self.result.asked,
             self.result.reported_clean,
+            arrays["labels"],
+            self.result.aimed,
+            self.result.chunk,
+            self.result.repeated,
             _without_answer(arrays),
         )
 
@@ -138,14 +148,17 @@ class AttackResult:
         """The accuracies without attack, under the whole protocol and under each individual attack,
         for audits."""
         n, norm = self.result.n, self.result.norm
-        rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm)]
+        largest = largest_class(self.curve) / max(n, 1)
+        rows = [Row(model, CLEAN, 0.0, self.result.clean.value, n, norm, largest_class=largest)]
         rows += [
-            Row(model, "protocol", level.eps, level.robust.value, n, norm) for level in self.result.curve
+            Row(model, "protocol", level.eps, level.robust.value, n, norm, largest_class=largest)
+            for level in self.result.curve
         ]
         for attack in self.result.individual_attacks:
             if attack.target is None:
                 rows += [
-                    Row(model, attack.label, row.eps, row.accuracy.value, n, norm) for row in attack.rows
+                    Row(model, attack.label, row.eps, row.accuracy.value, n, norm, largest_class=largest)
+                    for row in attack.rows
                 ]
         return rows
 
@@ -200,6 +213,7 @@ def result_arrays(
         "clean_prediction": clean_answer,
         "clean_confidence": clean_confidence,
         "smallest": minimal_radius,
+        "repeated": repeated([c.x for c in chunks], torch.from_numpy(labels)).numpy(),
         "by": broken_by,
         "names": np.array(threat.names, dtype=np.str_),
         "steps": joined(lambda c: c.steps),
@@ -245,9 +259,9 @@ def result_file(
 ) -> ResultFile:
     """The contents of result.json; `reported` is the clean accuracy that the model's record has,
     and `seconds` is the duration of the attack."""
-    all_images, arrays = len(arrays["labels"]), attacked_images(arrays)
-    n = len(arrays["labels"])
-    traces = _merged([trace for chunk in chunks for trace in chunk.traces])
+    everything, arrays = arrays, attacked_images(arrays)
+    n, left_out = len(arrays["labels"]), int(np.isnan(everything["smallest"]).sum())
+    traces = merged_traces([chunk.traces for chunk in chunks])
     return ResultFile(
         version=__version__,
         key=key,
@@ -258,18 +272,21 @@ def result_file(
         attacks=[DescribedAttack(**_described(attack)) for attack in threat.attempts],
         split=threat.config.split,
         n=n,
-        asked=n_requested - (all_images - n),
+        asked=n_requested - (len(everything["labels"]) - n),
+        repeated=len(everything["labels"]) - n - left_out,
+        chunk=len(chunks[0].y),
         seed=threat.seed,
         target=threat.target,
         target_name=threat.target_name,
         aimed=threat.targeted_success,
-        left_out=all_images - n,
+        left_out=left_out,
         classes=int(chunks[0].clean_logits.shape[1]),
         clean=wilson(int((arrays["smallest"] > 0).sum()), n),
         reported_clean=reported,
         curve=_curve(arrays, threat),
         individual_attacks=[
-            _individual(attack_index, attack, chunks) for attack_index, attack in enumerate(threat.alone)
+            _individual(attack_index, attack, chunks, torch.from_numpy(~everything["repeated"]))
+            for attack_index, attack in enumerate(threat.alone)
         ],
         traces=traces,
         compute=compute,
@@ -302,13 +319,15 @@ def _curve(arrays: Mapping[str, np.ndarray], threat: ThreatModel) -> list[CurveL
 
 
 def _individual(
-    attack_index: int, attack: BoundAttack, chunks: Sequence[ImageChunk]
+    attack_index: int, attack: BoundAttack, chunks: Sequence[ImageChunk], counted: Tensor
 ) -> IndividualAttackCurve:
-    """The accuracies under the individual attack at position `attack_index` of the threat model,
-    without the images of its target class, which cannot be attacked towards it."""
+    """The accuracies under the individual attack at position `attack_index` of the threat model, of
+    the images that are `counted` (n,), without those of its target class, which cannot be attacked
+    towards it."""
     rows = []
     target = attack.target if isinstance(attack.target, int) else -1
     kept = torch.cat([chunk.y for chunk in chunks]) != target
+    kept &= counted.to(kept.device)
     for level, eps in enumerate(attack.radii):
         ranks = torch.cat([chunk.ranks[attack_index, level] for chunk in chunks])[kept]
         valid = torch.cat([chunk.valid[attack_index, level] for chunk in chunks])[kept]
@@ -340,31 +359,6 @@ def _described(attack: BoundAttack) -> dict[str, Any]:
     name = attack.bound.function.__name__
     value = attack.value if isinstance(attack.value, dict) else {attack.value: {}}
     return {"name": name, "label": attack.label, "options": dict(next(iter(value.values())) or {})}
-
-
-def _merged(traces: Sequence[Trace]) -> list[Trace]:
-    """The traces of all chunks, merged to one for each attack and radius; counts are added."""
-    merged: dict[tuple[str, float], Trace] = {}
-    for trace in traces:
-        total = merged.get((trace.attack, trace.eps))
-        if total is None:
-            merged[trace.attack, trace.eps] = replace(trace)
-            continue
-        counted = (
-            "n",
-            "broke",
-            "outside",
-            "silent",
-            "no_answer",
-            "zero_at_start",
-            "zero_on_path",
-            "gradients",
-            "forwards",
-        )
-        for name in (*counted, "followed", "rising", "seconds"):
-            setattr(total, name, getattr(total, name) + getattr(trace, name))
-        total.excess = max(total.excess, trace.excess)
-    return list(merged.values())
 
 
 def threat_settings(threat: ThreatModel) -> dict[str, Any]:

@@ -88,18 +88,32 @@ class AttackCost(JsonFile):
     audit_seconds: float | None = None
 
 
-PER_IMAGE = ("index", "labels", "clean_prediction", "clean_confidence", "smallest", "by", "steps")
+PER_IMAGE = (
+    "index",
+    "labels",
+    "clean_prediction",
+    "clean_confidence",
+    "smallest",
+    "repeated",
+    "by",
+    "steps",
+)
 """The arrays of result.npz with an entry for each image."""
+PER_BROKEN = ("rows", "adversarials", "adversarial_prediction", "adversarial_confidence", "size")
+"""The arrays of result.npz with an entry for each broken image."""
 
 
 def attacked_images(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The arrays of result.npz without the images of a fixed target class, which no attack drives
-    to what they are (their minimal radius is NaN)."""
-    if not np.isnan(arrays.get("smallest", np.zeros(0))).any():
+    to what they are (their minimal radius is NaN), and without images that repeat an earlier one."""
+    smallest = arrays.get("smallest", np.zeros(0))
+    attacked = ~np.isnan(smallest) & ~arrays.get("repeated", np.zeros(len(smallest), dtype=bool))
+    if attacked.all():
         return dict(arrays)
-    attacked = ~np.isnan(arrays["smallest"])
     kept = {name: values[attacked] if name in PER_IMAGE else values for name, values in arrays.items()}
     if "rows" in kept:
+        broken = attacked[kept["rows"]]
+        kept |= {name: kept[name][broken] for name in PER_BROKEN if name in kept}
         kept["rows"] = (np.cumsum(attacked) - 1)[kept["rows"]]
     return kept
 
@@ -107,14 +121,16 @@ def attacked_images(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
 class ResultFile(JsonFile):
     """robustness/<key>/result.json.
 
-    `asked` is the number of images to attack, `n` the number that was attacked. `aimed`: only the
-    target counts as success. `target_name` is the name of the target class, if it is known;
-    `left_out` counts the images of that class, which are neither attacked nor counted.
-    `reported_clean` is the clean accuracy in the record of the run.
+    `asked` is the number of images to attack, `n` the number that was attacked and counts, in
+    chunks of `chunk` images. `repeated` counts the images that occur earlier with the same pixels
+    and label; they are attacked too, but not counted. `aimed`: only the target counts as success.
+    `target_name` is the name of the target class, if it is known; `left_out` counts the images of
+    that class, which are neither attacked nor counted. `reported_clean` is the clean accuracy in
+    the record of the run.
     """
 
     OLD_KEYS = {"individual_attacks": "alone"}
-    LATER_KEYS = frozenset({"target_name", "left_out"})
+    LATER_KEYS = frozenset({"target_name", "left_out", "repeated", "chunk"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -127,6 +143,8 @@ class ResultFile(JsonFile):
     split: str = "test"
     n: int
     asked: int | None = None
+    repeated: int = 0
+    chunk: int | None = None
     seed: int = 0
     target: Any = None
     target_name: str = ""

@@ -29,6 +29,7 @@ from stresslens.evaluation.record import (
 from stresslens.study.record import record_end
 from stresslens.training import catastrophic_overfitting, distributed, linear_probe, moving_average
 from stresslens.training.autotune import compute_config
+from stresslens.training.best_epoch import copied_weights
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
 from stresslens.training.setup import build_model, leak, load_initial_weights
@@ -128,7 +129,7 @@ def _as_built(model: nn.Sequential, record: RunRecord) -> dict[str, Tensor]:
     record.training = TrainingRecord(
         epochs=0, chosen_epoch=0, steps=0, seconds=0.0, stopped="not trained", select="last"
     )
-    return model.get_submodule("net").state_dict()
+    return copied_weights(model)
 
 
 def _probed(fine_tune: FineTune, model: nn.Module, data: Data, record: RunRecord) -> dict[str, Tensor]:
@@ -145,7 +146,7 @@ def _probed(fine_tune: FineTune, model: nn.Module, data: Data, record: RunRecord
         select="accuracy" if len(fits) > 1 else "last",
         penalties=[Penalty(**asdict(fit)) for fit in fits],
     )
-    return model.get_submodule("net").state_dict()
+    return copied_weights(model)
 
 
 def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:

@@ -43,16 +43,31 @@ def of_curve(some: Curve, *severities: str) -> set[str]:
     [
         ("flat curve", curve({0: 50, 0.1: 50, 1.0: 5, INF: 895})),
         ("flat curve", curve({0: 50, 0.5: 300, INF: 650})),
+        ("flat curve", curve({0: 50, 0.5: 300, INF: 650}, labels=np.arange(1000) % 10)),
         ("steps at origin", curve({0: 50, 0.001: 300, 0.01: 100, 0.1: 50, INF: 500})),
         ("black box wins", curve({0: 50, 0.1: 10, INF: 940}, by=1, attacks=("pgd", "square"))),
         ("clean accuracy", curve({0: 50, 0.1: 10, INF: 940}, reported=0.955)),
         ("dropped images", curve({0: 50, 0.1: 10, INF: 940}, asked=1001)),
         ("perfect when clean", curve({0.1: 100, INF: 900})),
         ("one attack", curve({0: 50, 0.1: 10, INF: 940}, attacks=("fgsm",))),
+        ("repeated images", curve({0: 50, 0.1: 10, INF: 940}, repeated=2)),
     ],
 )
 def test_each_sign_of_a_curve(expected: str, some: Curve) -> None:
     assert expected in of_curve(some)
+
+
+def test_only_what_cannot_be_is_a_serious_flat_curve() -> None:
+    """At linf 0.5 the images of one class can stay correct; a bimodal margin is flat in between."""
+    dark, bright = np.zeros(750, dtype=int), np.ones(250, dtype=int)
+    some = {0.1: 250, 0.3: 0, 0.5: 0, INF: 750}
+    of_one_class = curve(some, labels=np.concatenate([bright, dark]))
+    of_both = curve(some, labels=np.arange(1000) % 2)
+    assert of_curve(of_one_class, "serious") == set()
+    assert of_curve(of_one_class, "minor") >= {"flat curve"}
+    assert of_curve(of_both, "serious") == {"flat curve"}
+    (found,) = audit(curve=curve(some, targeted=True), only=["flat curve"])
+    assert found.status == "not checked"
 
 
 @pytest.mark.parametrize(
@@ -217,12 +232,28 @@ def test_a_probe_shares_what_it_found_and_counts_its_time(nets: tuple[nn.Module,
     assert probe.spent == spent > 0
 
 
-def test_a_probe_takes_the_first_images_that_are_right(nets: tuple[nn.Module, nn.Module]) -> None:
+def test_a_probe_draws_right_images_of_all_classes_whatever_their_order(
+    nets: tuple[nn.Module, nn.Module],
+) -> None:
     _, (x, y) = images()
-    probe = probed(nets[0], ("fgsm",))
-    right = (nets[0](x).argmax(1) == y).nonzero().flatten()[:128]
-    assert torch.equal(probe.images, x[right])
-    assert torch.equal(probe.labels, y[right])
+    order = y.argsort(stable=True)
+    probes = [
+        ExtraAttackProbe(nets[0], x[place], y[place], "linf", (0.1,), ("fgsm",), size=60)
+        for place in (torch.arange(len(x)), order)
+    ]
+    for probe, place in zip(probes, (torch.arange(len(x)), order)):
+        assert bool((nets[0](probe.images).argmax(1) == probe.labels).all())
+        assert torch.equal(x[place][probe.positions], probe.images)
+        assert set(probe.labels.bincount().tolist()) <= {
+            5,
+            6,
+            7,
+        }  # the classes in turn, the wrong ones left out
+    assert torch.equal(probes[0].images.sum((1, 2, 3)).sort()[0], probes[1].images.sum((1, 2, 3)).sort()[0])
+    part = probes[1].among(np.arange(30))
+    assert len(part.labels) == 30
+    assert set(part.positions) == set(range(30))
+    assert part.labels.unique().tolist() == y[order][:30].unique().tolist()
 
 
 def test_an_infinite_radius_holds_every_image(nets: tuple[nn.Module, nn.Module]) -> None:
@@ -249,3 +280,33 @@ def test_too_few_right_images_are_said(nets: tuple[nn.Module, nn.Module]) -> Non
 def test_a_name_that_is_no_audit() -> None:
     with pytest.raises(ConfigError, match="did you mean"):
         audit(only=["short step"])
+
+
+def test_scores_that_are_not_finite_are_named() -> None:
+    counts = {0.0: 2, 0.1: 5, INF: 93}
+    missing = np.arange(100) < 4  # two wrong without attack, two broken
+    met = [Trace("pgd", {}, 0.1, 98, broke=5, no_answer=1)]
+    (found,) = audit(curve=curve(counts, no_answer=missing), trace=met, only=["no answer"])
+    assert (found.severity, found.n) == ("serious", 100)
+    assert (
+        "of 2 of 100 images are not finite (NaN or infinity) without attack, and those of 2" in found.evidence
+    )
+    nothing = np.zeros(100, dtype=bool)
+    (found,) = audit(curve=curve(counts, no_answer=nothing), trace=met, only=["no answer"])
+    assert found.severity == "minor"
+    for trace, known, status in (
+        ([Trace("pgd", {}, 0.1, 98)], nothing, "no sign"),
+        (met, None, "not checked"),
+    ):
+        (found,) = audit(curve=curve(counts, no_answer=known), trace=trace, only=["no answer"])
+        assert found.status == status
+
+
+def test_a_surrogate_of_other_classes_is_seen(nets: tuple[nn.Module, nn.Module]) -> None:
+    class Exchanged(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nets[1](x).roll(1, 1)
+
+    for other, expected in ((nets[1], set()), (Exchanged(), {"surrogate"})):
+        probe = probed(nets[0], ("fgsm",), surrogate=other)
+        assert signs(audit(probe=probe, only=["surrogate"]), "serious") == expected

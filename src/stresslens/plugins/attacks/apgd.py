@@ -58,9 +58,8 @@ def apgd(
     algorithm 1).
 
     In l1 it takes sparse steps with an adaptive number of entries (Croce & Hein 2021, "Mind the
-    box", algorithm 1), among those that the box lets move. A run without a `start` spends three
-    tenths of its steps in a ball of three radii, three in one of two radii, and the rest in the
-    ball (section 3.4 there).
+    box", algorithm 1), among those that the box lets move. It spends three tenths of its steps in a
+    ball of three radii, three in one of two radii, and the rest in the ball (section 3.4 there).
 
     `loss` is one of: `ce`, the log-odds, with the directions of cross-entropy but without its
     vanishing gradient; `dlr`; `dlr_targeted` and `margin_targeted`, which attack each image towards
@@ -97,7 +96,7 @@ def apgd(
         survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
         z, rows = torch.cat(begins), alive.repeat(len(some))
         aim = torch.cat([aim[alive] for _, aim in some])
-        for larger, count in _stages(steps) if ball.norm == "l1" and start is None else ((1, steps),):
+        for larger, count in _stages(steps) if ball.norm == "l1" else ((1, steps),):
             goes_on = survives[rows]
             if not goes_on.any():
                 break
@@ -129,7 +128,7 @@ def _plan(
     loss: Choice, clean: Tensor, y: Tensor, target: Tensor | None, count: int | None
 ) -> tuple[LossAt, list[Tensor]]:
     """The loss of (logits, y, aim), and the target classes to attack one after the other."""
-    classes = clean.shape[1]
+    classes = int((~clean.isneginf()).sum(1).min())  # those that are not masked
     if loss == "auto" or (loss == "dlr" and target is not None):
         loss = "dlr_targeted"
     if (loss == "dlr_targeted" and classes < 4) or (loss == "dlr" and classes < 3):

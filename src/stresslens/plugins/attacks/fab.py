@@ -84,6 +84,7 @@ def fab(
         origin = x[rows]
         for _ in range(steps):
             logits, value, grad = gradient(model, z, above, y[rows], aim)
+            value = value.nan_to_num(0, 0, 0)  # without an answer, or towards a masked class
             keep = watch(rows, z, logits, None, grad)
             survives[rows[~keep]] = False
             fooled = smallest.see(rows, z, logits)

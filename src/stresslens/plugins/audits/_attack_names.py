@@ -31,7 +31,10 @@ _WORDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ),
     (
         "smallest",
-        ("deep fool", "carlini", "c w", "fab", "fmn", "ddn", "fast minimum norm", "decoupled direction"),
+        (
+            *("deep fool", "carlini", "c w", "fab", "fmn", "ddn", "fast minimum norm"),
+            *("decoupled direction", "linear region", "linear regions"),
+        ),
     ),
     ("single step", ("fgsm", "fgm", "rfgsm", "ffgsm", "fast gradient", "gradient sign")),
     ("random", ("noise", "random", "gauss", "gaussian", "uniform")),

@@ -31,7 +31,7 @@ def informative_radius(probe: Probe) -> float:
     Differences between attacks show best there.
     """
     rungs = ladder(probe)
-    return min(rungs, key=lambda eps: abs(float(rungs[eps].mean()) - 0.5))
+    return min(rungs, key=lambda eps: (abs(float(rungs[eps].mean()) - 0.5), -eps))
 
 
 def broken_only_by(
@@ -40,11 +40,11 @@ def broken_only_by(
     """Images that other attacks break at a radius, and the protocol does not.
 
     Returns the name of each other attack with the number of images that it breaks, and the images'
-    positions.
+    positions among those of the result.
     """
     before, done = probe.broken(probe.protocol, eps)
     after, traces = probe.broken([*probe.protocol, *others], eps)
-    return [(trace.attack, trace.broke) for trace in traces[len(done) :]], np.flatnonzero(after & ~before)
+    return [(trace.attack, trace.broke) for trace in traces[len(done) :]], probe.positions[after & ~before]
 
 
 def sign_from(

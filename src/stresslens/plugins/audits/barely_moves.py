@@ -16,8 +16,10 @@ def barely_moves(table: Sequence[Row]) -> Finding:
 
     See "accuracy against perturbation budget" there. A sign if a radius at least four times as
     large adds less than a fourth to the fall from the clean accuracy, and more than half of the
-    clean accuracy is left: the attack does not use its radius. In linf it is also a sign if more
-    than half is left at a radius of 0.5 or more, where every image can be made the same grey.
+    clean accuracy is left: the attack does not use its radius. Minor for a result of stresslens,
+    where other audits attack the survivors again: the margins of some models fall like this. In
+    linf it is also a sign if more than the largest class (if the classes are not known: more than
+    half) is left at a radius of 0.5 or more, where every image can be made the same grey.
     """
     stalled: list[tuple[Row, Row, Row]] = []
     grey: list[tuple[Row, Row]] = []
@@ -30,7 +32,7 @@ def barely_moves(table: Sequence[Row]) -> Finding:
         for k, far in enumerate(rows):
             if far.norm == "linf" and far.eps >= 0.5:
                 checked += 1
-                grey += [(far, clean)] if far.accuracy > clean.accuracy / 2 else []
+                grey += [(far, clean)] if far.accuracy > _most_at_grey(clean, far) else []
             for near in rows[:k]:
                 if near.eps > 0 and far.eps >= 4 * near.eps:
                     checked += 1
@@ -64,9 +66,15 @@ def barely_moves(table: Sequence[Row]) -> Finding:
         "at least twice the radius (the step a share of the radius), attack the true label rather than a "
         "distant target, check the sign of its steps (toward a target the loss of the target falls), and run "
         "PGD from random starts or APGD; at linf 0.5 accuracy must be at chance.",
+        serious=bool(grey) or any(near.largest_class is None for _, near, _ in stalled),
         items=[f"{row_text(clean)}; {row_text(near)}; {row_text(far)}" for clean, near, far in stalled]
         + [row_text(row) for row, _ in grey],
     )
+
+
+def _most_at_grey(clean: Row, far: Row) -> float:
+    """The highest accuracy that is no sign where every image can be made the same grey."""
+    return clean.accuracy / 2 if far.largest_class is None else far.largest_class + least(clean, far) / 2
 
 
 def _settings(row: Row) -> tuple[int | None, float | None]:

@@ -16,8 +16,10 @@ def evaluation_mode(
 ) -> Finding:
     """The model is given in training mode, or parts of it stay in training mode after eval().
 
-    Dropout and batch statistics then change the results. A sign if logits in training mode differ
-    by more than `tolerance` of their range, or if any part stays in training mode.
+    Dropout and batch statistics then change the results. stresslens attacks in evaluation mode in
+    any case; other figures of the same model may come from the mode in which it was given. A sign
+    if logits in that mode differ by more than `tolerance` of their range, or if any part stays in
+    training mode.
     """
     x, _ = few(images)
     modes = {module: module.training for module in model.modules()}
@@ -43,11 +45,16 @@ def evaluation_mode(
         other = int((predicted(evaluated) != predicted(as_given)).sum())
         return sign(
             AUDIT,
-            f"{training} of {len(modes)} parts are given in training mode, "
-            f"in which the logits of {moved} of {len(x)} images differ ({other} get another class)",
+            f"{training} of {len(modes)} parts were given in training mode, "
+            f"in which the logits of {moved} of {len(x)} images differ ({other} get another class); "
+            "stresslens put them in evaluation mode while it attacked, and back afterwards",
             len(x),
-            "Call model.eval() before evaluating and before attacking, "
-            "and again after anything that may have called train().",
+            "Call model.eval() before evaluating and before attacking, and again after anything that may "
+            "have called train(). Figures measured elsewhere in training mode are of another function.",
         )
-    how = "in evaluation mode" if not training else "in a mode that makes no difference"
-    return no_sign(AUDIT, f"the model is {how}, and eval() reaches all its {len(modes)} parts", len(x))
+    how = (
+        f"with {training} of {len(modes)} parts in training mode, which makes no difference"
+        if training
+        else "in evaluation mode"
+    )
+    return no_sign(AUDIT, f"the model was given {how}; eval() reaches all its {len(modes)} parts", len(x))

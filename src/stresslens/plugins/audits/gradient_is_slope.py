@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
-from stresslens.plugins.audits._forward import few, input_gradients, logits_of
+from stresslens.plugins.audits._forward import COARSE, few, input_gradients, logits_of, resolving
 
 AUDIT = "gradient is slope"
 
@@ -19,9 +19,14 @@ def gradient_is_slope(
     The margin's change along the gradient's sign, a central difference at one of `sizes` (pixel
     units), is compared with the gradient. For a piecewise linear network the two agree nearly
     everywhere. A sign if, for more than half of the images, the change is less than a third or more
-    than three times the predicted one, or has the opposite sign.
+    than three times the predicted one, or has the opposite sign. A model of lower precision than
+    float32 is checked as a copy in float32.
     """
     x, y = few(images, 64)
+    fine = resolving(model, x)
+    if fine is None:
+        return not_checked(AUDIT, COARSE)
+    model = fine
     try:
         with attacked(model):
             if (logits_of(model, x) != logits_of(model, x)).any():

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from itertools import combinations
 
-import numpy as np
-
 from stresslens.core.evidence import Probe
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_probe import ladder, listed
@@ -24,7 +22,8 @@ def ladder_rises(probe: Probe) -> Finding:
         return not_checked(AUDIT, "there is one radius only")
     n = len(probe.labels)
     escapes = {
-        (near, far): np.flatnonzero(rungs[near] & ~rungs[far]) for near, far in combinations(sorted(rungs), 2)
+        (near, far): probe.positions[rungs[near] & ~rungs[far]]
+        for near, far in combinations(sorted(rungs), 2)
     }
     (near, far), images = max(escapes.items(), key=lambda item: len(item[1]))
     evidence = f"{len(images)} of {n} images are broken at radius {near:g} and survive {far:g}"

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import attacked
 from stresslens.core.types import Finding, Positive
 from stresslens.plugins.audits._finding import no_sign, sign
-from stresslens.plugins.audits._forward import few, logits_of
+from stresslens.plugins.audits._forward import few, logits_of, rounding
 
 AUDIT = "probabilities"
 
@@ -14,12 +14,14 @@ AUDIT = "probabilities"
 def probabilities(model: nn.Module, images: tuple[Tensor, Tensor], *, tolerance: Positive = 1e-5) -> Finding:
     """The model returns probabilities instead of logits (AutoAttack's check).
 
-    That is, rows are in [0, 1] and sum to 1 within `tolerance`. Cross-entropy is then of a softmax
+    That is, rows are in [0, 1] and sum to 1 within `tolerance`, or within the rounding of the model's
+    dtype, if that is more. Cross-entropy is then of a softmax
     of a softmax, whose gradient is small or zero. Logarithms of probabilities are not a sign.
     """
     x, _ = few(images)
     with attacked(model):
         logits = logits_of(model, x)
+    tolerance = max(tolerance, logits.shape[1] * rounding(model))
     inside = bool((logits >= -tolerance).all() and (logits <= 1 + tolerance).all())
     sums = bool(((logits.sum(1) - 1).abs() <= tolerance).all())
     one_hot = inside and bool(((logits <= tolerance) | (logits >= 1 - tolerance)).all())

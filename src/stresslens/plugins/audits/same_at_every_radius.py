@@ -23,8 +23,9 @@ def same_at_every_radius(table: Sequence[Row]) -> Finding:
     A larger ball lets an attack break further images, so equal figures mean that the radius is not
     used. A sign for three radii or more; for two if n is known and at least ten further images
     should have broken, at a tenth of the rate up to the smaller radius. It is minor if all of the
-    figures, of at least 500 images, equal the clean accuracy, so that nothing breaks at all, or for
-    a single-step attack.
+    figures, of at least 500 images, equal the clean accuracy, so that nothing breaks at all, for a
+    single-step attack, or for a result of stresslens, where other audits attack the survivors
+    again: the margins of some models are such.
     """
     checked, flat, idle = 0, [], []
     for rows in ladders(table):
@@ -51,7 +52,9 @@ def same_at_every_radius(table: Sequence[Row]) -> Finding:
         checked,
         "Check that the radius reaches the attack (an option of another name is ignored, a cached result is "
         "read again), that steps times step size grow with it, and that the figures were not copied.",
-        serious=any(attack_kind(rows[0].attack) != "single step" for rows in flat),
+        serious=any(
+            attack_kind(rows[0].attack) != "single step" and rows[0].largest_class is None for rows in flat
+        ),
         items=[row_text(row) for rows in flat or idle for row in rows],
     )
 

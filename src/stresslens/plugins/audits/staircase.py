@@ -7,7 +7,7 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.draws import Draws
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
-from stresslens.plugins.audits._forward import few, logits_of
+from stresslens.plugins.audits._forward import COARSE, few, logits_of, resolving
 
 AUDIT = "staircase"
 
@@ -19,11 +19,16 @@ def staircase(
 
     It may be rounded to levels, to bits or by a threshold. Random signs of each of `sizes` are
     added to every pixel, inside the box. A sign if one of them changes no logit of at least half of
-    the images: gradients are then zero, or come from an approximation.
+    the images: gradients are then zero, or come from an approximation. A model of lower precision
+    than float32 is checked as a copy in float32.
     """
     x, _ = few(images, 64)
     if len(x) < 2:
         return not_checked(AUDIT, "needs at least two images")
+    fine = resolving(model, x)
+    if fine is None:
+        return not_checked(AUDIT, COARSE)
+    model = fine
     draws = Draws(0, torch.arange(len(x), device=x.device))
     with attacked(model):
         before, counts = logits_of(model, x), []

@@ -30,8 +30,8 @@ def trades(
 
     See eq. 3 and algorithm 1; the paper's β is 1/λ, mostly 6. The perturbation within `eps`
     maximises the divergence. It is found in evaluation mode by `steps` steps of `relative_step`
-    radii, by default 0.25; in l1 they fall from 4 radii to 0.02, as in `pgd`. The loss is computed in
-    training mode, and its gradient passes through both arguments of the divergence. Raises
+    radii, by default 0.25; in l1 they fall from 4 radii to 0.02, as in `pgd`. The loss is computed
+    in training mode, and its gradient passes through both arguments of the divergence. Raises
     ConfigError for an invalid radius.
     """
     ball = Ball(norm, eps)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stresslens.core.answers import predicted
 from stresslens.core.data import Split
+from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import features_of
 from stresslens.core.panels import Panel, Points
 from stresslens.core.sampling import balanced_subset
@@ -31,7 +32,8 @@ def embedding(
     `pca` shows the two directions with the largest variance, and its share. `tsne` keeps neighbours
     together (van der Maaten & Hinton 2008); distances between groups then have no meaning. The
     sentences give the share of each image's ten nearest neighbours that have its class, for correct
-    and for wrong predictions.
+    and for wrong predictions. Images whose features are not finite are left out. Raises ConfigError
+    if all are.
     """
     some = split.select(balanced_subset(split.labels.cpu(), min(images, len(split)), seed=seed))
     first = next(model.parameters(), torch.empty(0))
@@ -41,7 +43,10 @@ def embedding(
         of_batches.append(values.cpu())
         answers.append(predicted(logits).cpu())
     features, labels = torch.cat(of_batches).double(), some.labels.cpu()
-    wrong = torch.cat(answers) != labels
+    wrong, finite = torch.cat(answers) != labels, features.isfinite().all(1)
+    if int(finite.sum()) < 2:
+        raise ConfigError("embedding: the last features are not finite (NaN or infinity)")
+    features, labels, wrong = features[finite], labels[finite], wrong[finite]
     positions, how = _projected(features, method, seed)
     nearest = (
         torch.cdist(features, features)
@@ -62,6 +67,8 @@ def embedding(
         for what, value in (("correctly", facts["alike_right"]), ("wrongly", facts["alike_wrong"]))
         if value is not None
     ]
+    if left_out := int((~finite).sum()):
+        sentences.append(f"{left_out} images are left out: their last features are not finite")
     points = Points(
         f"Last features of {len(labels)} images, {how}",
         positions,

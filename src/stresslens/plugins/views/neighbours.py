@@ -37,7 +37,7 @@ def neighbours(
     features, logits = features_of(model, x)
     of_known = torch.cat([features_of(model, batch.x.to(x))[0] for batch in known.batches(512)])
     cosine = nn.functional.normalize(features, dim=1) @ nn.functional.normalize(of_known, dim=1).T
-    nearest = cosine.topk(min(count, len(known)), dim=1)
+    nearest = cosine.nan_to_num(-2).topk(min(count, len(known)), dim=1)
     labels = known.labels.to(x.device)[nearest.indices]  # (n, count)
     answers = predicted(logits)
     pictures = image_pixels(x)
