@@ -154,6 +154,7 @@ NOT_SCORES = {
     "core/ball.py": {"flat.abs()"},
     "evaluation/data_check.py": {"counts"},
     "metrics/calibration.py": {"np.where(of_label, -np.inf, logits)"},  # the second class
+    "explanation/quality.py": {"moves.mean(1)"},
     "metrics/classification.py": {"np.bincount(train_labels)"},
     "plugins/audits/surrogate.py": {"pairs"},
     "plugins/certificates/smoothing.py": {"_votes(model, x[k], n0, sigma, mix(draws.seed, index, 0))"},

@@ -73,9 +73,27 @@ def test_nothing_is_computed_again_until_something_changes(
     assert again.fingerprint != found.fingerprint
 
 
-def test_replaced_weights_are_found(study: Path) -> None:
+def replace_weights(study: Path, *, known: bool) -> None:
+    """Gives `mlp` the weights of `wide`; its record knows its own weights (`known`), or not, as one of
+    version 0.1.0."""
+    run = study / "mlp" / "seed-0"
     for name in ("model.safetensors", "model.json"):
-        shutil.copy(study / "wide" / "seed-0" / name, study / "mlp" / "seed-0" / name)
+        shutil.copy(study / "wide" / "seed-0" / name, run / name)
+    record = json.loads((run / "record.json").read_text())
+    if not known:
+        del record["weights_digest"]
+    (run / "record.json").write_text(json.dumps(record))
+
+
+def test_replaced_weights_that_the_record_knows_are_left_out(study: Path) -> None:
+    replace_weights(study, known=True)
+    found = transferability.study_transferability(study)
+    assert found is not None
+    assert "was replaced" in found.left_out[0]
+
+
+def test_replaced_weights_are_found(study: Path) -> None:
+    replace_weights(study, known=False)
     found = transferability.study_transferability(study)
     assert found is not None
     (finding,) = found.findings
@@ -118,8 +136,7 @@ def test_a_random_model_is_judged_as_it_was_attacked(random_study: Path) -> None
 
 
 def test_replaced_weights_of_a_random_model_are_found(random_study: Path) -> None:
-    for name in ("model.safetensors", "model.json"):
-        shutil.copy(random_study / "wide" / "seed-0" / name, random_study / "mlp" / "seed-0" / name)
+    replace_weights(random_study, known=False)
     found = transferability.study_transferability(random_study)
     assert found is not None
     (finding,) = found.findings

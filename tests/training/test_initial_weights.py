@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,13 @@ def test_images_are_prepared_as_the_weights_were_trained(
 
 
 def test_weights_that_changed_make_another_run(source: RunFolder, task_of: Callable[..., Task]) -> None:
-    task = task_of({"mlp": {"widths": [12], "weights": {"file": str(source.weights)}}}, epochs=1)
+    file = source.path.parent / "copy.safetensors"
+    shutil.copy(source.weights, file)
+    task = task_of({"mlp": {"widths": [12], "weights": {"file": str(file)}}}, epochs=1)
     stages.carry_out(task)
-    state = read_state(source.weights)
+    state = read_state(file)
     state["3.bias"] += 1
-    safetensors.torch.save_file(state, source.weights)
+    safetensors.torch.save_file(state, file)
     with pytest.raises(ConfigError, match="the initial weights"):
         stages.carry_out(task)
 

@@ -118,7 +118,7 @@ class Ball:
         That is the gradient's sign in linf, the gradient over its length in l2, and the sign of its
         largest entry alone in l1; it is zero where the gradient is zero. With the images x, it
         passes over the pixels of x that are at their bound of [0, 1] already and cannot move along
-        the gradient. `step` also regards how far the others can move.
+        the gradient. `steepest_step` also regards how far the others can move.
         """
         if x is not None:
             grad = grad * torch.where(grad > 0, x < 1, x > 0)

@@ -124,7 +124,7 @@ def test_rollout_follows_blocks_that_attend_to_all_and_refuses_windows() -> None
     x = torch.rand(2, 1, 16, 24)
     options: dict[str, Any] = {"patch": 4, "width": 8, "heads": 2, "depth": 2, "window": 2}
     assert rollout(window_vit((1, 16, 24), 3, local=[], **options).eval(), x).values.shape == (2, 16, 24)
-    with pytest.raises(ConfigError, match="attends within windows"):
+    with pytest.raises(ConfigError, match="attends over all its tokens"):
         rollout(window_vit((1, 16, 24), 3, local=[0, 1], **options).eval(), x)
 
 

@@ -77,7 +77,23 @@ def test_adversarial_loss_and_gradient_are_the_closed_form(norm: str, attack: An
         assert torch.allclose(ours, theirs, atol=1e-9)
 
 
-@norms
+def test_free_comes_near_the_closed_form_in_l1_showing_by_showing() -> None:
+    """Its step is along the whole gradient, not in one pixel, so it takes some showings."""
+    net, (x, y) = linear(), images()
+    carried: dict[str, Tensor] = {}
+    objective = registry.resolve("objectives", {"free": {"norm": "l1", "eps": EPS["l1"]}})
+    losses = []
+    for showing in range(10):
+        loss = objective(model=net, x=x, y=y, step=at(showing, carried=carried))
+        loss.backward()
+        losses.append(float(loss.detach()))
+    best = float(worst_loss(net, x, y, "l1").detach())
+    assert losses == sorted(losses)
+    assert losses[1] - losses[0] > 0.8 * (best - losses[0])
+    assert 0.98 * (best - losses[0]) < losses[-1] - losses[0] <= best - losses[0] + 1e-6
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_free_reaches_the_closed_form_at_the_second_showing(norm: str) -> None:
     net, (x, y) = linear(), images()
     carried: dict[str, Tensor] = {}

@@ -25,8 +25,8 @@ def free(
     See Shafahi et al. (2019), algorithm 1. It costs as much as plain training. `train.replay` shows
     each batch several times (in the paper 4 to 10 times, with as many times fewer epochs).
 
-    Each position of the batch keeps its perturbation for the next batch; it moves one radius in the
-    steepest direction each time. The paper clips it to the ball only; here it also stays in the
+    Each position of the batch keeps its perturbation for the next batch; it moves one radius along
+    the gradient each time (`Ball.gradient_step`). The paper clips it to the ball only; here it also stays in the
     box, so that it is always the difference that was added. Reports the guard's accuracy as
     `adversarial` does. Raises ConfigError for an invalid radius.
     """
