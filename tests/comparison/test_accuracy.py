@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,11 @@ def test_two_seeds_that_agree_are_too_few_to_test() -> None:
     assert not found.real
     assert "too few seeds to test" in found.verdict
     assert "not distinguishable" not in found.verdict
+    assert found.as_contrast().too_few_seeds
+    many = replace(found, difference=replace(found.difference, low=0.01), p=0.03, p_holm=0.09)
+    assert (
+        "too few seeds to test this many pairs (2000 images; p after Holm's correction 0.09)" in many.verdict
+    )
     same = with_holm([difference_of("c", "a", "b", a, a[::-1].copy())])[0]
     assert "not distinguishable" in same.verdict
 
@@ -188,6 +194,23 @@ def test_a_model_that_is_not_better_than_the_largest_class_is_told(made: Make) -
     better = made("b", 0, np.ones(100), labels=labels)
     write_json(better.record, read_json(better.record) | {"scores": baseline})
     assert len(compare_accuracy({"b": {"seed-0": better}}, []).verdicts) == 1
+
+
+def test_two_seeds_that_are_both_better_than_the_largest_class_are_not_called_no_better(made: Make) -> None:
+    labels = np.repeat([0, 1], 180)
+    baseline = {"test": {"majority_baseline": Estimate(0.5, 0.45, 0.55, 360, "").as_json()}}
+
+    def verdicts(*accuracies: float) -> list[str]:
+        seeds = {}
+        for seed, accuracy in enumerate(accuracies):
+            right = (np.random.default_rng(seed).random(360) < accuracy).astype(float)
+            folder = made(f"v{accuracies}", seed, right, labels=labels)
+            write_json(folder.record, read_json(folder.record) | {"scores": baseline})
+            seeds[f"seed-{seed}"] = folder
+        return compare_accuracy({"v": seeds}, []).verdicts
+
+    assert len(verdicts(0.70, 0.95)) == 1  # far apart: the interval over two seeds reaches below 50 %
+    assert "not shown to be better" in verdicts(0.5, 0.95)[1]
 
 
 def test_identical_recipes_are_not_distinguishable() -> None:

@@ -76,6 +76,14 @@ def test_one_pair(
     assert result.sentence.partition(" Whether its protocol")[0] == sentence
 
 
+def test_too_few_seeds_are_no_noise(tmp_path: Path) -> None:
+    here = pair(0.05, -0.2, 0.3, real=False)
+    here.too_few_seeds = True
+    result = found(tmp_path, [here])
+    assert result.pairs == ["seeds"]
+    assert result.sentence.startswith("It is not tested, because the seeds are too few.")
+
+
 def test_several_pairs_are_counted(tmp_path: Path) -> None:
     here = [
         pair(0.0, -0.001, 0.001, real=False, a="a", b="b"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.copies import copied
 from stresslens.core.module_digest import digest_of
 
 
@@ -183,6 +185,8 @@ VARIANTS: dict[str, Callable[[Any], nn.Module]] = {
     "sparse tensor": lambda v: Holder((torch.eye(3) * v).to_sparse()),
     "complex tensor": lambda v: Holder(torch.full((3,), v + 1j)),
     "array": lambda v: Holder(np.full(3, v)),
+    "masked array": lambda v: Holder(np.ma.array([1.0, 2.0], mask=[v > 1, False])),
+    "counter": lambda v: Holder(itertools.count(int(v))),
     "array of objects": lambda v: Holder(np.array([v, "x"], dtype=object)),
     "number": lambda v: Holder(v),
     "even number": lambda v: Holder(int(2 * v)),
@@ -294,6 +298,17 @@ def test_compiling_does_not_change_the_function() -> None:
     assert digest_of(net).text() == before
 
 
+def test_a_copy_of_an_object_does_not_change_its_digest() -> None:
+    class Fresh:
+        gain = 2.0
+
+    held = Holder(Fresh())
+    before = digest_of(held)
+    copied(held)  # copyreg keeps the names of slots in the class
+    assert "__slotnames__" in vars(Fresh)
+    assert digest_of(held) == before
+
+
 def test_nothing_is_changed_by_looking() -> None:
     class Raises:
         @property
@@ -310,6 +325,7 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_module_digest import VARIANTS, made
+from stresslens.core.copies import copied
 from stresslens.core.module_digest import digest_of
 for name in VARIANTS:
     print(name, digest_of(made(name, 1.0)).text(), sep="\\t")

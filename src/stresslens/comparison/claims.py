@@ -16,6 +16,7 @@ FINDINGS = {
     "opposite": "is contradicted",
     "artefact": "is an artefact of the protocol",
     "partly": "is in part an artefact of the protocol",
+    "seeds": "is not tested, because the seeds are too few",
     "noise": "is inside noise",
 }
 
@@ -87,7 +88,7 @@ def _finding(pair: Contrast, by_protocol: Contrast | None) -> str:
     if pair.real:
         return "holds" if ours.value > 0 else "opposite"
     if by_protocol is None or not by_protocol.real or by_protocol.difference.value <= ours.high:
-        return "noise"
+        return "seeds" if pair.too_few_seeds else "noise"
     return "partly" if ours.high >= by_protocol.difference.value / 2 else "artefact"
 
 

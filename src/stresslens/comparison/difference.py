@@ -82,12 +82,13 @@ class Difference:
             )
             adjective = "more robust" if self.under else "better"
             return f"{better} is {adjective} than {worse}{under} by {points} {over}{tail}"
+        corrected = f"; p after Holm's correction {self.p_holm:.2f}" if d.low > 0 or d.high < 0 else ""
         if self.too_few_seeds:
             return (
-                f"{self.a} and {self.b}{under}: {better} is ahead by {points} in the mean of "
-                f"{self.seeds} seeds, too few seeds to test ({self.images} images)"
+                f"{self.a} and {self.b}{under}: {better} is ahead by {points} in the mean of {self.seeds} "
+                f"seeds, too few seeds to test{' this many pairs' if corrected else ''} "
+                f"({self.images} images{corrected})"
             )
-        corrected = f"; p after Holm's correction {self.p_holm:.2f}" if d.low > 0 or d.high < 0 else ""
         return (
             f"{self.a} and {self.b} are not distinguishable{under}: "
             f"{better} is ahead by {points} {over}{corrected}"
@@ -122,6 +123,8 @@ class Difference:
         )
         if self.balanced is not None:
             contrast.balanced = self.balanced
+        if self.too_few_seeds and not self.real:
+            contrast.too_few_seeds = True
         return contrast
 
 
@@ -153,7 +156,7 @@ def difference_of(
         value, min(low, value), max(high, value), images, method, LEVEL, "both" if seeds > 1 else "images"
     )
     plan = _plan(table, images, ask or planned_difference(value))
-    too_few = 1 < seeds < random_effects.FEWEST_SEEDS and p >= 1 - LEVEL and _images_tell(delta)
+    too_few = 1 < seeds < random_effects.FEWEST_SEEDS and _images_tell(delta)
     return Difference(contrast, a, b, estimate, p, seeds, images, plan, too_few_seeds=too_few)
 
 

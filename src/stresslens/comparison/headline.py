@@ -147,7 +147,8 @@ def _no_better(name: str, seeds: Sequence[Tested]) -> list[str]:
         return []
     right = _answers(seeds)
     always = np.broadcast_to((labels == largest[0]).astype(np.float32), right.shape)
-    if difference_of("", "", "", always, right).difference.low > 0:
+    gain = difference_of("", "", "", always, right)
+    if gain.difference.low > 0 or (gain.too_few_seeds and gain.difference.value > 0):
         return []
     percent = f"{100 * baseline.value:.1f} %"
     return [f"{name} is not shown to be better than always naming the largest class ({percent})"]

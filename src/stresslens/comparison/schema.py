@@ -18,7 +18,8 @@ class Contrast(JsonFile):
     """Accuracy of b minus accuracy of a, with p before and after Holm's correction.
 
     `plan` says how many images and seeds would be needed to tell a difference. `balanced` is the
-    difference in balanced accuracy, where the classes are unbalanced.
+    difference in balanced accuracy, where the classes are unbalanced. `too_few_seeds`: the images of
+    each seed tell the two apart, but the seeds are too few to test.
     """
 
     contrast: str
@@ -31,6 +32,7 @@ class Contrast(JsonFile):
     verdict: str = ""
     plan: str | None = None
     balanced: Figure | None = None
+    too_few_seeds: bool = False
 
 
 class ContrastColumn(NamedTuple):

@@ -21,7 +21,7 @@ import re
 import sys
 import types
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,7 @@ WITHOUT_EFFECT = {
     "__annotations__",
     "__annotate_func__",
     "__annotations_cache__",
+    "__slotnames__",  # a cache of copyreg, made by the first copy of an object
     "__firstlineno__",
     "__static_attributes__",
     "__abstractmethods__",
@@ -188,7 +189,8 @@ class _Reader:
             return self._tensor(value)
         if isinstance(value, np.ndarray):
             values = [self.of(item) for item in value.flat] if value.dtype.hasobject else [_bytes_of(value)]
-            return ["array", str(value.dtype), str(value.shape), *values]
+            masked = [self.of(value.mask)] if isinstance(value, np.ma.MaskedArray) else []
+            return ["array", str(value.dtype), str(value.shape), *values, *masked]
         if isinstance(value, types.FunctionType):
             return self._function(value)
         if isinstance(value, types.CodeType):
@@ -254,7 +256,7 @@ class _Reader:
         if isinstance(reduced, str):
             return ["named", reduced]
         # An iterator over items of the value is read as a list.
-        parts = [list(part) if hasattr(part, "__next__") else part for part in reduced]
+        parts = [list(part) if isinstance(part, Iterator) else part for part in reduced]
         return ["reduced", type(value).__qualname__, *map(self.of, parts)]
 
     def _tensor(self, value: Tensor) -> Iterable[str | bytes]:

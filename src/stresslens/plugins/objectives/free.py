@@ -26,9 +26,9 @@ def free(
     each batch several times (in the paper 4 to 10 times, with as many times fewer epochs).
 
     Each position of the batch keeps its perturbation for the next batch; it moves one radius along
-    the gradient each time (`Ball.gradient_step`). The paper clips it to the ball only; here it also stays in the
-    box, so that it is always the difference that was added. Reports the guard's accuracy as
-    `adversarial` does. Raises ConfigError for an invalid radius.
+    the gradient each time (`Ball.gradient_step`). The paper clips it to the ball only; here it also
+    stays in the box, so that it is always the difference that was added. Reports the guard's accuracy
+    as `adversarial` does. Raises ConfigError for an invalid radius.
     """
     ball = Ball(norm, eps)
     carried = step.carried.get("perturbation", x[:0])
