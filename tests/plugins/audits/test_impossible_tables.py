@@ -28,6 +28,11 @@ def long(*rows: str, columns: str = "model,attack,eps,accuracy,n") -> str:
 
 
 SIGNS = {
+    "PGD + CW above PGD": (
+        "whole above part",
+        "serious",
+        long("PGD,0.03,52.0,1000", "CW,0.03,60.0,1000", "PGD + CW,0.03,58.0,1000"),
+    ),
     "autoattack above apgd-ce": (
         "whole above part",
         "serious",
@@ -227,6 +232,12 @@ def test_what_cannot_be_is_seen(tmp_path: Path, name: str) -> None:
 
 
 SOUND = {
+    "one attack with a plus": long("pgd,0.03,52.0,1000", "pgd + eot,0.03,56.0,1000"),
+    "a union below its parts": long("pgd,0.03,52.0,1000", "cw,0.03,54.0,1000", "pgd+cw,0.03,51.0,1000"),
+    "two of five images at three radii": (
+        "model,attack,eps,accuracy,n\na,none,0,80.0,5\n"
+        "a,pgd,0.03,40.0,5\na,pgd,0.06,40.0,5\na,pgd,0.09,40.0,5\n"
+    ),
     "a part by one image, rounded": long("apgd-ce,0.03,52.04,10000", "autoattack,0.03,52.04,10000"),
     "AutoAttack on fewer images": long("apgd-ce,0.03,52.0,10000", "autoattack,0.03,53.0,500"),
     "more steps at another radius": long("pgd-20,0.03,52.0,1000", "pgd-100,0.01,60.0,1000"),

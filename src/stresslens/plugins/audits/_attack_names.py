@@ -55,12 +55,16 @@ def attack_kind(attack: str) -> Kind:
 def is_part(part: str, whole: str) -> bool:
     """Whether `whole` is the worst case over several attacks, and `part` is one of them by its name.
 
-    AutoAttack consists of APGD, FAB and Square. A "worst case" has every attack as its part.
+    AutoAttack consists of APGD, FAB and Square. A "worst case" has every attack as its part, and
+    "PGD + C&W" those that it names, if each is an attack ("PGD + EOT" is one attack).
     """
     if part == whole or attack_kind(part) in ("clean", "certified"):
         return False
     if _words(whole, ("worst", "worst case", "union", "ensemble", "all", "combined", "min", "minimum")):
         return True
+    named = [name.strip() for name in re.split(r"[+∪]", whole)]
+    if len(named) > 1 and all(attack_kind(name) not in ("other", "random") for name in named):
+        return part.strip() in named
     return is_autoattack(whole) and _words(part, ("apgd", "auto pgd", "apgdt", "apgdce", "fab", "square"))
 
 

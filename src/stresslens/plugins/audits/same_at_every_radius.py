@@ -9,8 +9,9 @@ from stresslens.plugins.audits._finding import no_sign, not_checked, sign
 from stresslens.plugins.audits._tables import clean_of, ladders, least, row_text
 
 AUDIT = "same at every radius"
-FEWEST = 10.0
-"""So many further images at least should break at the larger radius, for two equal figures to count."""
+FEWEST, FEW = 10.0, 2.0
+"""So many further images at least should break at the largest radius: for two equal figures to count,
+and for more."""
 MANY = 500
 """Of fewer images than this, several small radii may break none."""
 SLOWER = 10
@@ -21,8 +22,9 @@ def same_at_every_radius(table: Sequence[Row]) -> Finding:
     """The same attack leaves exactly the same accuracy at several radii, above 0 and below clean.
 
     A larger ball lets an attack break further images, so equal figures mean that the radius is not
-    used. A sign for three radii or more; for two if n is known and at least ten further images
-    should have broken, at a tenth of the rate up to the smaller radius. It is minor if all of the
+    used. A sign for three radii or more, if at least two further images should have broken, at a tenth
+    of the rate up to the smallest radius, or n is not known; for two radii if n is known and at least
+    ten should have broken. It is minor if all of the
     figures, of at least 500 images, equal the clean accuracy, so that nothing breaks at all, for a
     single-step attack, or for a result of stresslens, where other audits attack the survivors
     again: the margins of some models are such.
@@ -38,8 +40,11 @@ def same_at_every_radius(table: Sequence[Row]) -> Finding:
             if clean is not None and clean.accuracy - accuracy < least(clean, equal[0]):
                 many = len(equal) > 2 and len(equal) == len(radii) and (equal[0].n or MANY) >= MANY
                 idle += [equal] if many else []
-            elif len(equal) > 2 or (len(equal) == 2 and _expected(clean, *equal) >= FEWEST):
-                flat.append(equal)
+            elif len(equal) > 1:
+                equal = sorted(equal, key=lambda row: row.eps)
+                known = clean is not None and equal[0].n is not None
+                enough = FEWEST if len(equal) == 2 else FEW if known else 0.0
+                flat += [equal] if _expected(clean, equal[0], equal[-1]) >= enough else []
     if not checked:
         return not_checked(AUDIT, "the table has no attack at two radii")
     if not flat and not idle:
