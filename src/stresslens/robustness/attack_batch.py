@@ -128,7 +128,9 @@ class AttackBatch:
         watch = _Watch(self, rows, trace)
         start = None if start is None else start[rows]
         result = self._call_attack(attack, model, draws.select(rows), watch, name, start, surrogate)
-        self._check_returned(result, rows, trace, check_all=not (self.drop and attack.asks_for("watch")))
+        self._check_returned(
+            result, rows, trace, watch.moved, check_all=not (self.drop and attack.asks_for("watch"))
+        )
         trace.zero_at_start, trace.zero_on_path = (int(n) for n in watch.zero_gradient.sum(1))
         left = ~self.is_adversarial[rows]
         self.steps[rows[left]] += watch.seen[left]
@@ -172,10 +174,13 @@ class AttackBatch:
             raise ConfigError(f"the attack {name} returned {got}; expected images of shape {tuple(x.shape)}")
         return result.detach().to(x.dtype)
 
-    def _check_returned(self, result: Tensor, rows: Tensor, trace: Trace, *, check_all: bool) -> None:
+    def _check_returned(
+        self, result: Tensor, rows: Tensor, trace: Trace, moved: Tensor, *, check_all: bool
+    ) -> None:
         """Checks the returned images (n, C, H, W) of `rows` against the criterion, and records in
         the trace what is wrong with them. Without `check_all`, images that the attack dropped
-        because an iterate broke them are not passed through the model again."""
+        because an iterate broke them are not passed through the model again. `moved` (n,) are images
+        of which the attack tried another iterate."""
         x = self.x[rows]  # a fresh copy: an attack may have written into its x
         ball = self.ball.select(rows)
         inside = ball.holds(result, x)
@@ -190,7 +195,7 @@ class AttackBatch:
         self._keep(rows[checked], result[checked], logits, success)
         trace.silent = int((by_iterate[checked] & ~success).sum())
         trace.broke = int(self.is_adversarial[rows].sum())
-        self._count_untouched(rows, (share <= UNTOUCHED) & (radius > 0), trace)
+        self._count_untouched(rows, (share <= UNTOUCHED) & (radius > 0) & ~moved, trace)
         if self.logits is not None:
             trace.no_answer = int((self.is_adversarial[rows] & ~answered(self.logits[rows])).sum())
 
@@ -215,6 +220,9 @@ class _Watch:
         self.batch, self.rows, self.trace = batch, rows, trace
         self.seen = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
         """(n,) iterates of each image so far."""
+        self.moved = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        """(n,) whether an iterate differed from the image; an attack may return the image all the same,
+        where no step raised its loss."""
         self.zero_gradient = torch.zeros(2, len(rows), dtype=torch.bool, device=rows.device)
         """(2, n) whether the gradient was exactly zero: at the first iterate, at a later one."""
         self.first = True
@@ -238,6 +246,7 @@ class _Watch:
         batch, batch_rows, trace = self.batch, self.rows[rows], self.trace
         trace.forwards += len(rows)
         self.seen.scatter_add_(0, rows, torch.ones_like(rows))
+        self.moved[rows] |= (x_adv != batch.x[batch_rows]).flatten(1).any(1)
         stepped = self.seen[rows] > 1
         odds = self._odds(logits[stepped], batch_rows[stepped])
         self.odds.scatter_reduce_(0, rows[stepped], odds, "amax")

@@ -13,7 +13,7 @@ SHARE = 0.05
 
 
 def untouched_images(curve: Curve, trace: Sequence[Trace]) -> Finding:
-    """An attack returned images that it did not break as they were given, and moved others.
+    """An attack returned images as they were given, tried no other iterate of them, and moved others.
 
     It may have left them out: behind the first batch, of one class, after an error. A sign from two
     images on. Serious if nothing was broken and every image came back untouched; if other unbroken
