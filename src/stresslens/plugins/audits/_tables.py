@@ -28,25 +28,25 @@ def least(*rows: Row, images: int = 2) -> float:
     return max(share, *(1.5 * row.grain for row in rows)) - 1e-9
 
 
-def serious(difference: float, *rows: Row) -> bool:
+def is_serious(lower: Row, higher: Row) -> bool:
     """Whether a difference that counts is also beyond chance."""
-    known = [row.n for row in rows if row.n]
-    if len(known) < len(rows):
+    difference = higher.accuracy - lower.accuracy
+    if not lower.n or not higher.n:
         return difference >= UNKNOWN
-    return difference * min(known) > MANY_IMAGES - 0.5 and difference >= MANY_POINTS
+    return difference * min(lower.n, higher.n) > MANY_IMAGES - 0.5 and difference >= MANY_POINTS
 
 
-def impossible(excess: float, *rows: Row) -> bool:
+def impossible(bound: Row, above: Row) -> bool:
     """Whether an accuracy exceeds one that it cannot exceed on the same images, by more than
     rounding.
 
     Rows of equal n are taken to have the same images. If n differs, so do the images, and the excess
     must also be beyond chance: 2.6 standard errors of the difference.
     """
-    rounding = sum(row.grain for row in rows) / 2 + 1e-9
-    if same_images(*rows):
+    excess, rounding = above.accuracy - bound.accuracy, (bound.grain + above.grain) / 2 + 1e-9
+    if same_images(bound, above):
         return excess > rounding
-    errors = [row.accuracy * (1 - row.accuracy) / row.n for row in rows if row.n]
+    errors = [row.accuracy * (1 - row.accuracy) / row.n for row in (bound, above) if row.n]
     return excess > rounding + 2.6 * math.sqrt(sum(errors))
 
 
@@ -125,11 +125,12 @@ def out_of_order(
     fails: str,
     remedy: str,
     *,
-    serious: bool,
+    serious: bool | None = None,
 ) -> Finding:
     """A sign if the second row has a higher accuracy in some of the pairs (`wrong`).
 
-    The evidence gives the largest difference.
+    The evidence gives the largest difference. By default it is serious if one of them is
+    (`is_serious`).
     """
     if not wrong:
         return no_sign(audit, f"in {len(pairs)} pairs {holds}", len(pairs))
@@ -139,7 +140,7 @@ def out_of_order(
         f"in {len(wrong)} of {len(pairs)} pairs {fails}, by up to {100 * most:.2f} points",
         len(pairs),
         remedy,
-        serious=serious,
+        serious=any(is_serious(*pair) for pair in wrong) if serious is None else serious,
         items=[f"{row_text(first)}; {row_text(second)}" for first, second in wrong],
     )
 

@@ -6,7 +6,7 @@ from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind, targeted_success
 from stresslens.plugins.audits._finding import not_checked
-from stresslens.plugins.audits._tables import least, out_of_order, serious
+from stresslens.plugins.audits._tables import least, out_of_order
 
 AUDIT = "black box below"
 
@@ -44,5 +44,4 @@ def black_box_below(table: Sequence[Row]) -> Finding:
         "the attack without gradients is the stronger one",
         "Gradients mislead on that model, or the attack that uses them is weak: take more steps and "
         "restarts, a margin or dlr loss, or APGD; check whether the model rounds, is random, or saturates.",
-        serious=any(serious(best.accuracy - blind.accuracy, blind, best) for blind, best in below),
     )

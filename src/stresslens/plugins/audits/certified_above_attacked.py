@@ -6,7 +6,7 @@ from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import not_checked
-from stresslens.plugins.audits._tables import assumed, impossible, of_one_model, out_of_order, serious
+from stresslens.plugins.audits._tables import assumed, impossible, of_one_model, out_of_order
 
 AUDIT = "certified above attacked"
 INSIDE = {"l1": 0, "l2": 1, "linf": 2}
@@ -32,11 +32,7 @@ def certified_above_attacked(table: Sequence[Row]) -> Finding:
     ]
     if not pairs:
         return not_checked(AUDIT, "the table has no certified accuracy beside a clean or an attacked one")
-    wrong = [
-        (row, certified)
-        for row, certified in pairs
-        if impossible(certified.accuracy - row.accuracy, row, certified)
-    ]
+    wrong = [pair for pair in pairs if impossible(*pair)]
     return out_of_order(
         AUDIT,
         pairs,
@@ -46,7 +42,6 @@ def certified_above_attacked(table: Sequence[Row]) -> Finding:
         + assumed([row for pair in wrong for row in pair]),
         "One of the two is wrong: check the certificate's layers and its radius (norm, pixel units), that an "
         "image counts only if it is also classified correctly, and that both are of the same model.",
-        serious=any(serious(certified.accuracy - row.accuracy, row, certified) for row, certified in wrong),
     )
 
 

@@ -6,7 +6,14 @@ from itertools import permutations
 from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
-from stresslens.plugins.audits._tables import attacked_rows, least, of_one_model, row_text, same_eps, serious
+from stresslens.plugins.audits._tables import (
+    attacked_rows,
+    is_serious,
+    least,
+    of_one_model,
+    row_text,
+    same_eps,
+)
 
 AUDIT = "norm mismatch"
 ORDER = ("l1", "l2", "linf")
@@ -49,6 +56,6 @@ def norm_mismatch(table: Sequence[Row]) -> Finding:
         checked,
         "Give the norm of each attack. Radii of two norms are not comparable: l2 0.5 is about the length of "
         "linf 0.009 in every pixel of a 32×32 colour image.",
-        serious=bool(wrong) or any(serious(b.accuracy - a.accuracy, a, b) for a, b in swapped),
+        serious=bool(wrong) or any(is_serious(*pair) for pair in swapped),
         items=[row_text(row) for row in wrong] + [f"{row_text(a)}; {row_text(b)}" for a, b in swapped],
     )

@@ -6,7 +6,7 @@ from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind
 from stresslens.plugins.audits._finding import no_sign, not_checked, sign
-from stresslens.plugins.audits._tables import clean_of, ladders, least, row_text, serious
+from stresslens.plugins.audits._tables import clean_of, is_serious, ladders, least, row_text
 
 AUDIT = "rising with radius"
 
@@ -34,7 +34,7 @@ def rising_with_radius(table: Sequence[Row]) -> Finding:
     grave = [
         pair
         for pair in rises
-        if serious(pair[1].accuracy - pair[0].accuracy, *pair)
+        if is_serious(*pair)
         and (attack_kind(pair[1].attack) != "single step" or attack_kind(pair[0].attack) == "clean")
     ]
     return sign(

@@ -6,7 +6,7 @@ from stresslens.core.evidence import Row
 from stresslens.core.types import Finding
 from stresslens.plugins.audits._attack_names import attack_kind, targeted_success
 from stresslens.plugins.audits._finding import not_checked
-from stresslens.plugins.audits._tables import least, out_of_order, serious
+from stresslens.plugins.audits._tables import least, out_of_order
 
 AUDIT = "single step wins"
 FEWEST = 3
@@ -49,5 +49,4 @@ def single_step_wins(table: Sequence[Row]) -> Finding:
         "image instead of it (a known mistake); that it increases the loss, is projected onto the ball "
         "around the clean image, and returns its best iterate. Until then, its figures, and those of "
         "models trained with it, are not valid.",
-        serious=any(serious(many.accuracy - one.accuracy, one, many) for one, many in wrong),
     )

@@ -14,7 +14,6 @@ from stresslens.plugins.audits._tables import (
     of_one_model,
     out_of_order,
     same_eps,
-    serious,
 )
 
 AUDIT = "stronger leaves more"
@@ -44,8 +43,7 @@ def stronger_leaves_more(table: Sequence[Row]) -> Finding:
     wrong = [
         (weak, strong)
         for weak, strong in pairs
-        if strong.accuracy - weak.accuracy >= least(weak, strong)
-        and impossible(strong.accuracy - weak.accuracy, weak, strong)
+        if strong.accuracy - weak.accuracy >= least(weak, strong) and impossible(weak, strong)
     ]
     return out_of_order(
         AUDIT,
@@ -55,7 +53,6 @@ def stronger_leaves_more(table: Sequence[Row]) -> Finding:
         "the attack with more steps, restarts or queries leaves more correct",
         "Return the best iterate of all steps and restarts (an image is broken once any of them breaks it), "
         "attack the same images with both, and let the step shrink with their number.",
-        serious=any(serious(strong.accuracy - weak.accuracy, weak, strong) for weak, strong in wrong),
     )
 
 

@@ -12,11 +12,11 @@ from stresslens.plugins.audits._tables import (
     attacked_rows,
     comparable,
     impossible,
+    is_serious,
     least,
     of_one_model,
     out_of_order,
     same_eps,
-    serious,
 )
 
 AUDIT = "whole above part"
@@ -44,7 +44,7 @@ def whole_above_part(table: Sequence[Row]) -> Finding:
     wrong = [
         (part, whole)
         for part, whole in pairs
-        if impossible(whole.accuracy - part.accuracy, part, whole)
+        if impossible(part, whole)
         and (is_part(part.attack, whole.attack) or whole.accuracy - part.accuracy >= least(part, whole))
     ]
     return out_of_order(
@@ -55,10 +55,7 @@ def whole_above_part(table: Sequence[Row]) -> Finding:
         f"the worst case leaves more correct than one of its attacks, {assumed(_rows(wrong))}",
         "Count an image as broken if any of the attacks breaks it, over the same images, labels and radius. "
         "The mean of several accuracies, or their largest, is no worst case.",
-        serious=any(
-            is_part(part.attack, whole.attack) and serious(whole.accuracy - part.accuracy, part, whole)
-            for part, whole in wrong
-        ),
+        serious=any(is_part(part.attack, whole.attack) and is_serious(part, whole) for part, whole in wrong),
     )
 
 
