@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +22,7 @@ from stresslens.comparison.difference import (
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.config import study_file
 from stresslens.config.study_record import read_study_record
-from stresslens.core.files import read_json, write_atomically, write_json
-from stresslens.core.layer_table import LayerTable
+from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import DivisionRecord
@@ -37,38 +35,6 @@ def answers(seed: int, seeds: int, images: int, accuracy: float, spread: float =
     random = np.random.default_rng(seed)
     share = np.clip(accuracy + spread * random.standard_normal((seeds, 1)), 0, 1)
     return (random.random((seeds, images)) < share).astype(float)
-
-
-@pytest.fixture
-def made(tmp_path: Path) -> Make:
-    """A run's folder as far as a comparison reads it: `made("a", 0, right)`, right (images,) of two
-    classes."""
-
-    def make(
-        run: str, seed: int, right: np.ndarray, *, labels: np.ndarray | None = None, **facts: Any
-    ) -> RunFolder:
-        folder = RunFolder(tmp_path / "runs" / "study" / run / f"seed-{seed}")
-        truth = np.arange(len(right)) % 2 if labels is None else labels
-        scores = np.eye(2)[np.where(right > 0, truth, 1 - truth)]
-        write_atomically(folder.predictions("test"), lambda file: np.savez(file, scores=scores, labels=truth))
-        data = {"name": "made", "splits": {"test": "0"}, **facts}
-        record = {
-            "format": 1,
-            "status": "finished",
-            "stages": {},
-            "data": data,
-            "study": "study",
-            "run": run,
-            "seed": seed,
-        }
-        record |= {
-            "training": {"seconds": 1.0 + 0.1 * seed, "epochs": 2},
-            "layers": LayerTable((), 10, 10, 0, 0, 0).as_json(),
-        }
-        write_json(folder.record, record)
-        return folder
-
-    return make
 
 
 def test_all_right_is_not_certain() -> None:
@@ -124,93 +90,6 @@ def test_two_seeds_that_agree_are_too_few_to_test() -> None:
     )
     same = with_holm([difference_of("c", "a", "b", a, a[::-1].copy())])[0]
     assert "not distinguishable" in same.verdict
-
-
-def test_unbalanced_data_are_judged_by_balanced_accuracy_as_well(made: Make) -> None:
-    labels = np.repeat([0, 1], [320, 40])
-    always = (labels == 0).astype(float)
-    balanced = np.ones(360)
-    balanced[:64] = 0  # 80 % of the large class, 90 % of the small one
-    balanced[-4:] = 0
-    variants = {
-        name: {"seed-0": made(name, 0, right, labels=labels)}
-        for name, right in (("always", always), ("even", balanced))
-    }
-    found = compare_accuracy(variants, [("c", "always", "even")])
-    assert found.verdicts[1] == (
-        "the largest class has 88.9 % of the images; highest balanced accuracy: even, 85.0 % (77.5 to 90.0)"
-    ) or found.verdicts[1].startswith(
-        "the largest class has 88.9 % of the images; highest balanced accuracy: even, 85.0 %"
-    )
-    assert found.verdicts[2] == "always always names the same class, class 0: it has learned nothing else"
-    contrast = found.contrasts[0]
-    assert contrast.balanced is not None
-    assert contrast.balanced.value == pytest.approx(0.35)
-    assert "; by balanced accuracy even is ahead by 35.0 points (" in contrast.verdict
-    even = {name: {"seed-0": made(name, 1, np.ones(40))} for name in ("x", "y")}
-    assert "balanced" not in compare_accuracy(even, [("c", "x", "y")]).as_json()["contrasts"][0]
-
-
-def test_the_headline_is_what_validation_chose(made: Make) -> None:
-    right = np.ones((3, 200))
-    right[0, :20], right[1, :10], right[2, :30] = 0, 0, 0
-
-    def verdicts(*on_validation: float | None) -> list[str]:
-        variants = {}
-        for k, value in enumerate(on_validation):
-            folder = made(f"v{k}", 0, right[k])
-            record = read_json(folder.record)
-            scores = {"validation": {"accuracy": Estimate(value, 0, 1, 50, "").as_json()}} if value else {}
-            write_json(folder.record, record | {"scores": scores})
-            variants[f"v{k}"] = {"seed-0": folder}
-        return compare_accuracy(variants, []).verdicts
-
-    assert verdicts(0.97, 0.96, 0.9) == [
-        "validation chooses v0 (97.0 % on the validation images): 90.0 % (85.1 to 93.4) on the test images",
-        "highest mean accuracy on the test images: v1, 95.0 % (91.0 to 97.3); validation did not choose it",
-    ]
-    assert verdicts(0.96, 0.97, 0.9) == [
-        "validation chooses v1 (97.0 % on the validation images); it also has the highest mean accuracy on "
-        "the test images: 95.0 % (91.0 to 97.3)"
-    ]
-    assert verdicts(0.97, 0.97, 0.9)[0] == (
-        "validation does not choose between v0, v1 (97.0 % on the validation images)"
-    )
-    assert verdicts(None, 0.97, 0.9) == [
-        "highest mean accuracy: v1, 95.0 % (91.0 to 97.3); chosen by the test images, so a little too high"
-    ]
-
-
-def test_a_model_that_is_not_better_than_the_largest_class_is_told(made: Make) -> None:
-    labels = np.repeat([0, 1], [60, 40])
-    right = np.ones(100)
-    right[50:92] = 0
-    folder = made("a", 0, right, labels=labels)
-    record = read_json(folder.record)
-    baseline = {"test": {"majority_baseline": Estimate(0.6, 0.5, 0.7, 100, "").as_json()}}
-    write_json(folder.record, record | {"scores": baseline})
-    told = compare_accuracy({"a": {"seed-0": folder}}, []).verdicts
-    assert told[1:] == ["a is not shown to be better than always naming the largest class (60.0 %)"]
-    better = made("b", 0, np.ones(100), labels=labels)
-    write_json(better.record, read_json(better.record) | {"scores": baseline})
-    assert len(compare_accuracy({"b": {"seed-0": better}}, []).verdicts) == 1
-
-
-def test_two_seeds_that_are_both_better_than_the_largest_class_are_not_called_no_better(made: Make) -> None:
-    labels = np.repeat([0, 1], 180)
-    baseline = {"test": {"majority_baseline": Estimate(0.5, 0.45, 0.55, 360, "").as_json()}}
-
-    def verdicts(*accuracies: float) -> list[str]:
-        seeds = {}
-        for seed, accuracy in enumerate(accuracies):
-            right = (np.random.default_rng(seed).random(360) < accuracy).astype(float)
-            folder = made(f"v{accuracies}", seed, right, labels=labels)
-            write_json(folder.record, read_json(folder.record) | {"scores": baseline})
-            seeds[f"seed-{seed}"] = folder
-        return compare_accuracy({"v": seeds}, []).verdicts
-
-    assert len(verdicts(0.70, 0.95)) == 1  # far apart: the interval over two seeds reaches below 50 %
-    assert "not shown to be better" in verdicts(0.5, 0.95)[1]
 
 
 def test_identical_recipes_are_not_distinguishable() -> None:
