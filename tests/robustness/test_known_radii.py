@@ -1,53 +1,35 @@
-"""The protocols break what can be broken, on small cases of benchmarks/known_radii.py."""
+"""The protocols break what can be broken, on small cases of what benchmarks/known_radii.py attacks."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-from typing import Any
-
 import pytest
 import torch
+from models_of_known_radii import CASES, images, normals, standing
+from smallest_radii import to_any, to_plane
 
 from stresslens.core.ball import Ball, Norm
 from stresslens.core.draws import Draws
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "known_radii.py"
-
-
-def _known_radii() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("known_radii", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["known_radii"] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
-
-
-known: Any = _known_radii()
 QUICK = ("unequal_planes", "dead_relu", "deep_plane", "into_ball", "out_of_ball")
-CASES = [case.__name__ for case in known.CASES]
+MODELS = {case.__name__: case for case in CASES}
 norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 
 
 @norms
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
 def test_fast_leaves_no_breakable_image(name: str, norm: Norm) -> None:
-    (left,), breakable = known.standing(getattr(known, name)(40), norm, ["fast"])
+    (left,), breakable = standing(MODELS[name](40), norm, ["fast"])
     assert breakable >= 19
     assert left == 0
 
 
 @pytest.mark.slow
 @norms
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", MODELS)
 def test_standard_leaves_no_breakable_image(name: str, norm: Norm) -> None:
-    (left,), _ = known.standing(getattr(known, name)(24), norm, ["standard"])
+    (left,), _ = standing(MODELS[name](24), norm, ["standard"])
     assert left == 0
 
 
@@ -55,7 +37,7 @@ def test_standard_leaves_no_breakable_image(name: str, norm: Norm) -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_an_image_of_another_class_lies_at_each_radius_and_none_nearer(name: str, norm: Norm) -> None:
     """The radii are those of the models: many random points inside 0.98 of them change nothing."""
-    case = getattr(known, name)(12)
+    case = MODELS[name](12)
     smallest = case.smallest(norm)
     assert (smallest > 0).all()
     with torch.no_grad():
@@ -68,9 +50,9 @@ def test_an_image_of_another_class_lies_at_each_radius_and_none_nearer(name: str
 
 def test_the_closed_forms_agree_with_the_programs() -> None:
     """A plane as a polyhedron of one side."""
-    x, slope = known.images(0, 6).flatten(1).double(), known.normals(6, 1)
+    x, slope = images(0, 6).flatten(1).double(), normals(6, 1)
     gap = torch.full((6,), 0.4, dtype=torch.float64)
     for norm in ("linf", "l2", "l1"):
-        closed = known.to_plane(x, slope, gap, norm)
+        closed = to_plane(x, slope, gap, norm)
         sides = [[(a[None], (a @ point + 0.4).reshape(1))] for a, point in zip(slope, x)]
-        assert torch.allclose(known.to_any(x, sides, norm), closed, rtol=1e-5)
+        assert torch.allclose(to_any(x, sides, norm), closed, rtol=1e-5)
