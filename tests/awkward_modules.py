@@ -5,217 +5,19 @@ Each builder makes one with random weights: images (N, 1, 8, 8) to logits (N, 3)
 
 from __future__ import annotations
 
-import random
 import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import forward_passes as passes
 import torch
 import torch.fx
 import torch.nn.functional as F
+from derived_layers import OwnPool, OwnReLU, OwnSequential, ScaledLinear, StandardisedConv
+from forward_passes import CLASSES, SHAPE, Net, layers
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
-
-SHAPE = (1, 8, 8)
-CLASSES = 3
-
-
-class OwnReLU(nn.ReLU):
-    def forward(self, input: Tensor) -> Tensor:
-        return input.relu() - 0.3 * input
-
-
-class OwnPool(nn.MaxPool2d):
-    def forward(self, input: Tensor) -> Tensor:
-        return -F.max_pool2d(-input, 2)
-
-
-class StandardisedConv(nn.Conv2d):
-    def forward(self, input: Tensor) -> Tensor:
-        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        return F.conv2d(input, 3 * weight, self.bias, self.stride, self.padding)
-
-
-class ScaledLinear(nn.Linear):
-    def forward(self, input: Tensor) -> Tensor:
-        return 8 * F.linear(input, self.weight, self.bias)
-
-
-class OwnSequential(nn.Sequential):
-    def forward(self, input: Tensor) -> Tensor:
-        for layer in self:
-            input = layer(input) + 0.1
-        return input
-
-
-def layers(**other: nn.Module) -> nn.Sequential:
-    """conv, relu, pool, flatten, linear; `other` replaces some by their names."""
-    made = {
-        "conv": nn.Conv2d(1, 4, 3, padding=1),
-        "relu": nn.ReLU(),
-        "pool": nn.MaxPool2d(2),
-        "flatten": nn.Flatten(),
-        "linear": nn.Linear(64, CLASSES),
-    }
-    return nn.Sequential(*(made | other).values())
-
-
-class Net(nn.Module):
-    """Features (conv, relu, pool) and a head; `how` is its forward pass."""
-
-    def __init__(self, how: Callable[[Any, Tensor], Tensor], *extra: nn.Module, width: int = 64) -> None:
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), *extra)
-        self.head = nn.Linear(width, CLASSES)
-        self.how = how
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.how(self, x)
-
-
-def whole(net: Any, x: Tensor) -> Tensor:
-    out: Tensor = net.head(net.features(x).flatten(1))
-    return out
-
-
-def with_seen(net: Any, x: Tensor) -> Tensor:
-    """Adds what a hook has kept on the net."""
-    logits = whole(net, x)
-    return logits + net.seen.mean((2, 3))[:, :CLASSES]
-
-
-def by_place(net: Any, x: Tensor) -> Tensor:
-    seen = 0.0
-    for place, layer in enumerate(net.features):
-        x = layer(x)
-        seen = seen + (x.mean((1, 2, 3))[:, None] if place == 1 else 0.0)
-    return net.head(x.flatten(1)) + seen
-
-
-def by_slice(net: Any, x: Tensor) -> Tensor:
-    relu = net.features[:2](x)
-    return net.head(net.features[2:](relu).flatten(1)) + relu.mean((1, 2, 3))[:, None]
-
-
-def by_slice_and_whole(net: Any, x: Tensor) -> Tensor:
-    return whole(net, x) + net.features[1:](net.features[0](x)).mean((1, 2, 3))[:, None]
-
-
-def by_last(net: Any, x: Tensor) -> Tensor:
-    x = net.features[:-1](x)
-    return net.head(net.features[-1](x).flatten(1)) + x.amax((1, 2, 3))[:, None]
-
-
-def by_children(net: Any, x: Tensor) -> Tensor:
-    outputs = []
-    for layer in net.features.children():
-        x = layer(x)
-        outputs.append(x.mean((1, 2, 3))[:, None])
-    return net.head(x.flatten(1)) + outputs[1] - outputs[2]
-
-
-def twice(net: Any, x: Tensor) -> Tensor:
-    return whole(net, x) + whole(net, x.flip(-1))
-
-
-def reads_weights(net: Any, x: Tensor) -> Tensor:
-    return whole(net, x) * net.features[0].weight.abs().sum()
-
-
-def asks_for_types(net: Any, x: Tensor) -> Tensor:
-    kinds = [type(layer).__name__ for layer in net.features]
-    return whole(net, x) * (1.0 if kinds == ["Conv2d", "ReLU", "MaxPool2d"] else -1.0)
-
-
-def exact_sequential(net: Any, x: Tensor) -> Tensor:
-    return whole(net, x) * (1.0 if type(net.features) is nn.Sequential else -1.0)
-
-
-def viewed(net: Any, x: Tensor) -> Tensor:
-    out: Tensor = net.head(net.features(x).view(-1, 64))
-    return out
-
-
-def strided(net: Any, x: Tensor) -> Tensor:
-    features = net.features(x)
-    return net.head(features.as_strided((len(x), 64), (64, 1)))  # type: ignore[no-any-return]
-
-
-def by_layout(net: Any, x: Tensor) -> Tensor:
-    return whole(net, x) * (1.0 if net.features(x).is_contiguous() else -1.0)
-
-
-def under_no_grad(net: Any, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        x.mul_(0.9)
-    return whole(net, x)
-
-
-def through_data(net: Any, x: Tensor) -> Tensor:
-    x.data.mul_(0.9)
-    return whole(net, x)
-
-
-def writes_corner(net: Any, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        x[:, :, :2, :2] = 0
-    return whole(net, x)
-
-
-def through_numpy(net: Any, x: Tensor) -> Tensor:
-    x.detach().cpu().numpy()[:] *= 0.9
-    return whole(net, x)
-
-
-def clamps(net: Any, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        x.clamp_(0.2, 0.8)
-    return whole(net, x)
-
-
-def functional(net: Any, x: Tensor) -> Tensor:
-    return net.head(F.max_pool2d(F.relu(net.features[0](x)), 2).flatten(1))  # type: ignore[no-any-return]
-
-
-def in_place_after_stored(net: Any, x: Tensor) -> Tensor:
-    stored = net.features[0](x)
-    kept = stored.mean((1, 2, 3))[:, None]
-    out: Tensor = net.head(net.features[2](net.features[1](stored)).flatten(1)) + kept
-    return out
-
-
-def keeps(net: Any, x: Tensor) -> Tensor:
-    net.seen = net.features(x)
-    out: Tensor = net.head(net.seen.flatten(1))
-    return out
-
-
-def counts(net: Any, x: Tensor) -> Tensor:
-    net.calls = getattr(net, "calls", 0) + 1
-    return whole(net, x)
-
-
-def draws_in_training(net: Any, x: Tensor) -> Tensor:
-    return whole(net, x) * (random.random() + 0.5 if net.training else 1.0)
-
-
-def drops_in_training(net: Any, x: Tensor) -> Tensor:
-    out: Tensor = net.head(F.dropout(net.features(x).flatten(1), 0.5, net.training))
-    return out
-
-
-def scales_gradient(net: Any, x: Tensor) -> Tensor:
-    features = net.features(x)
-    if features.requires_grad:
-        features.register_hook(lambda grad: 3 * grad)
-    return net.head(features.flatten(1))  # type: ignore[no-any-return]
-
-
-def scatters(net: Any, x: Tensor) -> Tensor:
-    logits = whole(net, x)
-    zeros = torch.zeros(len(x), CLASSES)
-    return zeros.scatter(1, torch.arange(CLASSES).expand(len(x), -1), logits)
 
 
 def hooked(part: int, register: str, hook: Callable[..., Any]) -> nn.Sequential:
@@ -225,7 +27,7 @@ def hooked(part: int, register: str, hook: Callable[..., Any]) -> nn.Sequential:
 
 
 def keeping(hook_of: Callable[[Any], Callable[..., Any]], part: int = 1) -> Net:
-    net = Net(with_seen)
+    net = Net(passes.with_seen)
     net.features[part].register_forward_hook(hook_of(net))
     return net
 
@@ -236,14 +38,14 @@ class Keeper(Net):
 
 
 def kept_by_a_method(part: int = 1) -> Keeper:
-    net = Keeper(with_seen)
+    net = Keeper(passes.with_seen)
     net.features[part].register_forward_hook(net.keep)
     return net
 
 
 def kept_before_in_place() -> Keeper:
     """The hook keeps what the convolution gave, and ReLU then writes into it."""
-    net = Keeper(with_seen)
+    net = Keeper(passes.with_seen)
     net.features[1] = nn.ReLU(inplace=True)
     net.features[0].register_forward_hook(net.keep)
     return net
@@ -301,7 +103,7 @@ class Buffered(Net):
     gain: Tensor
 
     def __init__(self, *, plain: bool = False) -> None:
-        super().__init__(whole)
+        super().__init__(passes.whole)
         if plain:
             self.passes, self.gain = torch.zeros(()), torch.full((3,), 1.5)
         else:
@@ -310,29 +112,29 @@ class Buffered(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         self.passes = self.passes + 1
-        return whole(self, x) * self.gain
+        return passes.whole(self, x) * self.gain
 
 
 class Text(Net):
     """Features of captions, kept with their graph."""
 
     def __init__(self) -> None:
-        super().__init__(whole)
+        super().__init__(passes.whole)
         self.proj = nn.Linear(5, CLASSES)
         self.text = self.proj(torch.ones(1, 5))
 
     def forward(self, x: Tensor) -> Tensor:
-        return whole(self, x) * self.text
+        return passes.whole(self, x) * self.text
 
 
 class Locked(Net):
     def __init__(self) -> None:
-        super().__init__(whole)
+        super().__init__(passes.whole)
         self.lock = threading.Lock()
 
     def forward(self, x: Tensor) -> Tensor:
         with self.lock:
-            return whole(self, x)
+            return passes.whole(self, x)
 
 
 class NoCopy(Net):
@@ -376,18 +178,18 @@ class _Negative(torch.autograd.Function):
 
 
 def own_gradient(net: Any, x: Tensor) -> Tensor:
-    return whole(net, _Negative.apply(x))  # type: ignore[no-untyped-call]
+    return passes.whole(net, _Negative.apply(x))  # type: ignore[no-untyped-call]
 
 
 def replaced_method() -> Net:
-    net = Net(whole)
-    net.forward = by_slice.__get__(net)  # type: ignore[method-assign]
+    net = Net(passes.whole)
+    net.forward = passes.by_slice.__get__(net)  # type: ignore[method-assign]
     return net
 
 
 def replaced_closure() -> Net:
-    net = Net(whole)
-    net.forward = lambda x: by_slice(net, x)  # type: ignore[method-assign]
+    net = Net(passes.whole)
+    net.forward = lambda x: passes.by_slice(net, x)  # type: ignore[method-assign]
     return net
 
 
@@ -398,7 +200,7 @@ def replaced_in(part: int) -> nn.Sequential:
 
 
 def replaced_in_sequential() -> Net:
-    net = Net(whole)
+    net = Net(passes.whole)
     net.features.forward = lambda x: nn.Sequential.forward(net.features, x) * 2  # type: ignore[method-assign]
     return net
 
@@ -443,19 +245,19 @@ def shared_convolution() -> nn.Sequential:
 
 
 def compiled_part() -> Net:
-    net = Net(whole)
+    net = Net(passes.whole)
     net.features = torch.compile(net.features, backend="eager")  # type: ignore[assignment]
     return net
 
 
 def compiled_forward() -> Net:
-    net = Net(whole)
+    net = Net(passes.whole)
     net.forward = torch.compile(net.forward, backend="eager")  # type: ignore[method-assign]
     return net
 
 
 def compiled_in_place() -> Net:
-    net = Net(whole)
+    net = Net(passes.whole)
     net.compile(backend="eager")
     return net
 
@@ -493,15 +295,15 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "conv subclass": lambda: layers(conv=StandardisedConv(1, 4, 3, padding=1)),
     "linear subclass": lambda: layers(linear=ScaledLinear(64, CLASSES)),
     "Sequential subclass": lambda: OwnSequential(*layers()),
-    "tapped by place": lambda: Net(by_place),
-    "tapped by slice": lambda: Net(by_slice),
-    "tapped by slice and whole": lambda: Net(by_slice_and_whole),
-    "tapped by the last index": lambda: Net(by_last),
-    "tapped by children": lambda: Net(by_children),
-    "called twice": lambda: Net(twice),
-    "reads a layer's weights": lambda: Net(reads_weights),
-    "asks for types": lambda: Net(asks_for_types),
-    "asks for Sequential": lambda: Net(exact_sequential),
+    "tapped by place": lambda: Net(passes.by_place),
+    "tapped by slice": lambda: Net(passes.by_slice),
+    "tapped by slice and whole": lambda: Net(passes.by_slice_and_whole),
+    "tapped by the last index": lambda: Net(passes.by_last),
+    "tapped by children": lambda: Net(passes.by_children),
+    "called twice": lambda: Net(passes.twice),
+    "reads a layer's weights": lambda: Net(passes.reads_weights),
+    "asks for types": lambda: Net(passes.asks_for_types),
+    "asks for Sequential": lambda: Net(passes.exact_sequential),
     "shared relu": lambda: shared(relu=True),
     "shared pool": lambda: shared(pool=True),
     "shared relu and pool": lambda: shared(relu=True, pool=True),
@@ -511,7 +313,7 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "pre-hook of the pool": lambda: hooked(2, "register_forward_pre_hook", lambda m, i: (1 - i[0],)),
     "backward hook": lambda: hooked(1, "register_full_backward_hook", lambda m, i, o: (3 * i[0],)),
     "backward pre-hook": lambda: hooked(2, "register_full_backward_pre_hook", lambda m, o: (2 * o[0],)),
-    "gradient hook": lambda: Net(scales_gradient),
+    "gradient hook": lambda: Net(passes.scales_gradient),
     "kept by a method": kept_by_a_method,
     "kept of the convolution by a method": lambda: kept_by_a_method(0),
     "kept before an in-place relu": kept_before_in_place,
@@ -529,13 +331,13 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "in-place relu of the input": lambda: nn.Sequential(
         nn.Identity(), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, CLASSES)
     ),
-    "in-place relu of what is stored": lambda: Net(in_place_after_stored),
-    "input scaled in place": lambda: Net(under_no_grad),
-    "input scaled through data": lambda: Net(through_data),
-    "input scaled through numpy": lambda: Net(through_numpy),
-    "input written in a corner": lambda: Net(writes_corner),
-    "input clamped": lambda: Net(clamps),
-    "functional": lambda: Net(functional),
+    "in-place relu of what is stored": lambda: Net(passes.in_place_after_stored),
+    "input scaled in place": lambda: Net(passes.under_no_grad),
+    "input scaled through data": lambda: Net(passes.through_data),
+    "input scaled through numpy": lambda: Net(passes.through_numpy),
+    "input written in a corner": lambda: Net(passes.writes_corner),
+    "input clamped": lambda: Net(passes.clamps),
+    "functional": lambda: Net(passes.functional),
     "scripted": lambda: scripted(False),
     "traced": lambda: scripted(True),
     "compiled": lambda: torch.compile(layers(), backend="eager"),  # type: ignore[dict-item]
@@ -544,9 +346,9 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "compiled in place": compiled_in_place,
     "torch.fx": lambda: torch.fx.symbolic_trace(layers()),
     "exported": exported,
-    "view": lambda: Net(viewed),
-    "as_strided": lambda: Net(strided),
-    "asks for the memory layout": lambda: Net(by_layout),
+    "view": lambda: Net(passes.viewed),
+    "as_strided": lambda: Net(passes.strided),
+    "asks for the memory layout": lambda: Net(passes.by_layout),
     "buffers": Buffered,
     "plain tensors": lambda: Buffered(plain=True),
     "module list": lambda: Flow("list"),
@@ -559,8 +361,8 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "forward of the Sequential replaced": replaced_in_sequential,
     "nested Sequential": lambda: nn.Sequential(layers()[:2], *layers()[2:]),
     "dropout": lambda: nn.Sequential(*layers()[:4], nn.Dropout(0.5), nn.Linear(64, CLASSES)),
-    "functional dropout": lambda: Net(drops_in_training),
-    "python's random numbers": lambda: Net(draws_in_training),
+    "functional dropout": lambda: Net(passes.drops_in_training),
+    "python's random numbers": lambda: Net(passes.draws_in_training),
     "batch norm": batch_norm,
     "batch norm without statistics": lambda: batch_norm(track_running_stats=False),
     "frozen batch norm": frozen_norm,
@@ -569,12 +371,12 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "pool with ceil": lambda: nn.Sequential(
         *layers()[:2], nn.MaxPool2d(3, ceil_mode=True), nn.Flatten(), nn.Linear(36, CLASSES)
     ),
-    "keeps its activations": lambda: Net(keeps),
+    "keeps its activations": lambda: Net(passes.keeps),
     "keeps text features": Text,
     "lock": Locked,
-    "copy is itself": lambda: NoCopy(whole),
-    "counts its calls": lambda: Net(counts),
-    "stays in training mode": lambda: Stubborn(whole, nn.Dropout(0.0)),
+    "copy is itself": lambda: NoCopy(passes.whole),
+    "counts its calls": lambda: Net(passes.counts),
+    "stays in training mode": lambda: Stubborn(passes.whole, nn.Dropout(0.0)),
     "proxy": Proxy,
     "own gradient": lambda: Net(own_gradient),
     "no parameters": NoParameters,
@@ -582,7 +384,7 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "lazy": lazy,
     "channels last": lambda: layers().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
     "float64": lambda: layers().double(),
-    "scatter": lambda: Net(scatters),
+    "scatter": lambda: Net(passes.scatters),
 }
 
 
