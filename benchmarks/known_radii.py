@@ -19,7 +19,7 @@ from pathlib import Path
 from stresslens.core.ball import Norm
 from stresslens.metrics.intervals import wilson
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "robustness"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from models_of_known_radii import CASES, N, standing
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from models_of_known_radii import Sphere
+from smallest_radii import into_sphere
 from torch import Tensor, nn
 
 from stresslens.config import registry
@@ -261,35 +263,6 @@ def test_verdicts_do_not_depend_on_batch_or_order(name: str, norm: Norm) -> None
     assert torch.equal(whole, again)
 
 
-class Sphere(nn.Module):
-    """Class 1 inside a sphere."""
-
-    def __init__(self, centre: Tensor, radius: float) -> None:
-        super().__init__()
-        self.register_buffer("centre", centre)
-        self.radius = radius
-
-    def forward(self, x: Tensor) -> Tensor:
-        height = self.radius**2 - (x - self.centre).flatten(1).square().sum(1)
-        return torch.stack([torch.zeros_like(height), height], 1)
-
-
-def way_into(sphere: Sphere, x: Tensor, norm: Norm) -> Tensor:
-    """(n,) the distance of images outside the sphere from it. Its centre is in the box, so the box
-    is not in the way. In linf every pixel moves by the same amount at most; in l1 every pixel is
-    cut down to the same distance from the centre."""
-    away = (x - sphere.centre).abs().flatten(1)
-    if norm == "l2":
-        return away.norm(dim=1) - sphere.radius
-    low, high = torch.zeros(len(x), 1, dtype=x.dtype), away.amax(1, keepdim=True)
-    for _ in range(60):
-        middle = (low + high) / 2
-        left = (away - middle).clamp_min(0) if norm == "linf" else away.minimum(middle)
-        outside = (left.norm(dim=1, keepdim=True) > sphere.radius) == (norm == "linf")
-        low, high = torch.where(outside, middle, low), torch.where(outside, high, middle)
-    return (high if norm == "linf" else (away - low).clamp_min(0)).sum(1)
-
-
 SEARCHES = {"steps": 60, "queries": 50, "searches": 5, "tries": 3, "starts": 8}
 SPHERE_IS_MISSED = {
     "linf": ("noise", "square", "linear_regions"),
@@ -305,8 +278,9 @@ take more steps than these."""
 def test_a_curved_boundary_is_reached_where_it_is_and_not_nearer(name: str, norm: Norm) -> None:
     """A sphere, a quarter beyond its distance: nine of ten images at least; 1 % short of it none."""
     x = images((1, 8, 8), 24, torch.float64)
-    sphere = Sphere(0.3 + 0.4 * images((1, 8, 8), 1, torch.float64), 2.0)
-    y, distance = torch.zeros(24, dtype=torch.int64), way_into(sphere, x, norm)
+    centre = 0.3 + 0.4 * images((1, 8, 8), 1, torch.float64).flatten()
+    sphere, y = Sphere(centre, 2.0), torch.zeros(24, dtype=torch.int64)
+    distance = into_sphere(x.flatten(1), centre, 2.0, norm)
     assert (distance > 0).all()
     near = run(name, sphere, x, y, Ball(norm, 0.99 * distance), options=SEARCHES)
     assert (answers(sphere, near).argmax(1) == 0).all()

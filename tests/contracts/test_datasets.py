@@ -8,10 +8,7 @@ checks the signatures.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
-import pickle
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from small_archives import SMALL, small_cifar10, small_mnist
 
 from stresslens.config import registry
 from stresslens.core import data as core_data
@@ -30,8 +27,6 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.torchvision_compat import torchvision
 from stresslens.plugins.datasets import _mnist_files, cifar10
 
-TRAINING, TESTING = 200, 40
-"""Images of the small archives."""
 REAL = os.environ.get("STRESSLENS_DATA")
 
 
@@ -58,81 +53,6 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     return root, cache
 
 
-# --- small archives -----------------------------------------------------------------------------------------
-
-
-def idx(values: np.ndarray) -> bytes:
-    """LeCun's format: two zeros, the type (8: unsigned byte), the number of axes, their lengths,
-    the bytes."""
-    return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
-
-
-def mnist_files() -> dict[str, bytes]:
-    generator = np.random.default_rng(0)
-    files = {}
-    for part, n in (("train", TRAINING), ("t10k", TESTING)):
-        labels = (np.arange(n) % 10).astype(np.uint8)
-        images = generator.integers(0, 256, (n, 28, 28), dtype=np.uint8)
-        images[:, 0, 0] = labels
-        files |= {f"{part}-images-idx3-ubyte": idx(images), f"{part}-labels-idx1-ubyte": idx(labels)}
-    return files
-
-
-def small_mnist(monkeypatch: pytest.MonkeyPatch, root: Path, *, zipped: bool = True) -> Path:
-    files = mnist_files()
-    monkeypatch.setattr(
-        _mnist_files, "FILES", {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-    )
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name, content in files.items():
-        (raw / (f"{name}.gz" if zipped else name)).write_bytes(
-            gzip.compress(content, 1) if zipped else content
-        )
-    return raw
-
-
-def small_cifar10(monkeypatch: pytest.MonkeyPatch, root: Path) -> Path:
-    dataset = torchvision().datasets.CIFAR10
-    folder = root / dataset.base_folder
-    folder.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-
-    def write(name: str, content: Any) -> str:
-        (folder / name).write_bytes(pickle.dumps(content))
-        return hashlib.md5((folder / name).read_bytes()).hexdigest()
-
-    sums = {}
-    batches = [(f"data_batch_{k}", TRAINING // 5) for k in range(1, 6)] + [("test_batch", TESTING)]
-    for name, n in batches:
-        pixels = generator.integers(0, 256, (n, 3 * 32 * 32), dtype=np.uint8)
-        labels = [k % 10 for k in range(n)]
-        pixels[:, 0], pixels[:, 1024], pixels[:, 2048 + 5] = labels, 100, 200  # red 0,0; green 0,0; blue 0,5
-        sums[name] = write(name, {"data": pixels, "labels": labels})
-    meta = write("batches.meta", {"label_names": [f"thing {k}" for k in range(10)]})
-    monkeypatch.setattr(dataset, "train_list", [[name, sums[name]] for name, _ in batches[:5]])
-    monkeypatch.setattr(dataset, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(dataset, "meta", {"filename": "batches.meta", "key": "label_names", "md5": meta})
-    return folder
-
-
-def small_folder(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    generator = np.random.default_rng(0)
-    for part, n in (("train", TRAINING), ("test", TESTING)):
-        for k in range(n):
-            file = root / "folder" / part / f"thing {k % 10}" / f"{k}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(generator.integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(file)
-    monkeypatch.chdir(root)
-
-
-SMALL: dict[str, Callable[[pytest.MonkeyPatch, Path], Any]] = {
-    "digits": lambda monkeypatch, root: None,
-    "mnist": small_mnist,
-    "coloured_mnist": small_mnist,
-    "cifar10": small_cifar10,
-    "folder": small_folder,
-}
 every = pytest.mark.parametrize("name", registry.names("datasets"))
 
 

@@ -93,7 +93,7 @@ class Sphere(nn.Module):
 
     def __init__(self, centre: Tensor, radius: float) -> None:
         super().__init__()
-        self.register_buffer("centre", centre.float())
+        self.register_buffer("centre", centre)
         self.radius = radius
 
     def forward(self, x: Tensor) -> Tensor:
@@ -224,7 +224,9 @@ def _sphere(name: str, wrap: Callable[[nn.Module], nn.Module], n: int, seed: int
     radius = float(distance.max() + 0.05 if inside else distance.min() - 0.05)
     y = torch.full((n,), int(inside))
     way = out_of_sphere if inside else into_sphere
-    return Case(name, wrap(Sphere(centre, radius)), x, y, lambda norm: way(flat, centre, radius, norm))
+    return Case(
+        name, wrap(Sphere(centre.float(), radius)), x, y, lambda norm: way(flat, centre, radius, norm)
+    )
 
 
 def into_ball(n: int = N) -> Case:

@@ -1,0 +1,162 @@
+"""Plug-ins of one's own: a function in a file or a module, what is refused, and whom to trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from own_files import write
+from torch import Tensor, nn
+
+from stresslens.config import registry
+from stresslens.core.errors import ConfigError, Problems
+
+
+def test_a_function_of_ones_own_file(tmp_path: Path) -> None:
+    text = """
+    import torch.nn.functional as F
+
+    def focal(logits, y, *, gamma: float = 2.0):
+        "A loss."
+        p = F.cross_entropy(logits, y, reduction="none")
+        return ((1 - (-p).exp()) ** gamma * p).mean()
+    """
+    (tmp_path / "plugins").mkdir()
+    write(tmp_path / "plugins", "mine.py", text)
+    loss = registry.resolve("losses", {"plugins/mine.py:focal": {"gamma": 0}}, base=tmp_path)
+    logits, y = torch.randn(6, 3), torch.arange(6) % 3
+    assert torch.allclose(loss(logits=logits, y=y), nn.functional.cross_entropy(logits, y))
+    assert registry.plugin("losses", f"{tmp_path}/plugins/mine.py:focal").__name__ == "focal"
+
+
+def test_an_own_plugin_has_options_like_any_other(tmp_path: Path) -> None:
+    write(tmp_path, "mine.py", "def mine(logits, y, *, gamma: float, name: str = 'a'): return gamma")
+    with pytest.raises(Problems, match="needs the option 'gamma'"):
+        registry.resolve("losses", "mine.py:mine", base=tmp_path)
+    with pytest.raises(Problems, match=r"has no option 'gama'; did you mean 'gamma'\?"):
+        registry.resolve("losses", {"mine.py:mine": {"gama": 1.0, "gamma": 1.0}}, base=tmp_path)
+    assert registry.resolve("losses", {"mine.py:mine": {"gamma": 3.0}}, base=tmp_path)() == 3
+
+
+def test_an_own_plugin_may_take_another(tmp_path: Path) -> None:
+    text = """
+    from stresslens.core.types import Loss
+
+    def twice(net, inputs, y, *, loss: Loss = "mse"):
+        return 2 * loss(logits=net(inputs), y=y)
+    """
+    write(tmp_path, "mine.py", text)
+    bound = registry.resolve("objectives", "mine.py:twice", base=tmp_path)
+    x, y = torch.randn(4, 3), torch.arange(4) % 3
+    net = nn.Identity()
+    found: Tensor = bound(y=y, net=net, inputs=x)
+    assert torch.allclose(found, 2 * registry.resolve("losses", "mse")(logits=x, y=y))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("none.py:mine", r"'none\.py:mine': there is no file .*none\.py"),
+        ("mine.py:mines", r"mine\.py defines no function 'mines'; did you mean 'mine'\?"),
+        ("mine.py:value", r"mine\.py defines no function 'value'; "),
+        ("mine.py:sqrt", r"mine\.py defines no function 'sqrt'; "),
+        ("mine.py:", r"mine\.py defines no function ''; "),
+        (
+            "alien.py:alien",
+            r"'alien\.py:alien' asks for pixels, size; a model may ask for: shape, classes, names, train",
+        ),
+        ("raises.py:mine", r"raises\.py cannot be run: ZeroDivisionError: division by zero"),
+        ("syntax.py:mine", r"syntax\.py cannot be run: SyntaxError: "),
+        ("imports.py:mine", r"imports\.py cannot be run: ModuleNotFoundError: .*nowhere_to_be_found"),
+        ("nowhere_to_be_found:mine", r"cannot import nowhere_to_be_found"),
+        (
+            "stresslens.config.registry:nmes",
+            r"stresslens\.config\.registry defines no function 'nmes'; did you mean 'names'\?",
+        ),
+        (":mine", "':mine'"),
+        (".mine:mine", "'.mine:mine'"),
+    ],
+)
+def test_what_is_wrong_with_an_own_plugin_is_said(tmp_path: Path, name: str, says: str) -> None:
+    write(tmp_path, "mine.py", "from math import sqrt\nvalue = 3\ndef mine(shape, classes): return None")
+    write(tmp_path, "alien.py", "def alien(pixels, size, *, depth: int = 3): return None")
+    write(tmp_path, "raises.py", "def mine(shape): return None\n1 / 0")
+    write(tmp_path, "syntax.py", "def mine(shape: return None")
+    write(tmp_path, "imports.py", "import nowhere_to_be_found\ndef mine(shape): return None")
+    with pytest.raises(ConfigError, match=says):
+        registry.plugin("models", name, base=tmp_path)
+
+
+def test_a_module_that_fails_when_it_is_imported_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        tmp_path, "stresslens_test_broken.py", "def mine(shape): return None\nraise ValueError('no licence')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"stresslens_test_broken.*no licence"):
+        registry.plugin("models", "stresslens_test_broken:mine")
+
+
+def test_a_function_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "stresslens_test_module.py", "def mine(shape, classes): return shape[0] * classes")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert registry.resolve("models", "stresslens_test_module:mine")(shape=(3, 4, 4), classes=5) == 15
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def mine(shape, classes, *, depth=3): return depth",
+        "def mine(shape, classes, *, depth: 'Nonsense' = 3): return depth",
+        "def mine(shape, classes, /, *, depth: int = 3): return depth",
+        "def mine(*shape, depth: int = 3): return depth",
+        "def mine(shape, classes, *, depth: int = 3, **more): return depth",
+    ],
+    ids=["no annotation", "unknown annotation", "positional only", "star", "double star"],
+)
+def test_an_unusual_signature_works_or_is_refused_with_a_message(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "mine.py", text)
+    try:
+        found = registry.resolve("models", {"mine.py:mine": {"depth": 4}}, base=tmp_path)(
+            shape=(1, 2, 2), classes=3
+        )
+    except ConfigError as error:
+        found = str(error)
+    assert found == 4 or "mine" in found
+
+
+def test_somebody_elses_code_is_not_run_untrusted(tmp_path: Path) -> None:
+    text = f"open({str(tmp_path / 'made')!r}, 'w').close()\ndef mine(optimizer): return None"
+    write(tmp_path, "mine.py", text)
+    for value in ("mine.py:mine", {"warmup": {"then": "mine.py:mine"}}):
+        with pytest.raises(ConfigError, match=r"mine\.py:mine' is code from outside stresslens.*--trust"):
+            registry.resolve("schedules", value, base=tmp_path, trust=False)
+    assert not (tmp_path / "made").exists()
+    registry.resolve("schedules", {"warmup": {"then": "mine.py:mine"}}, base=tmp_path)
+    assert (tmp_path / "made").exists()
+
+
+def test_a_built_in_plugin_needs_no_trust() -> None:
+    assert registry.resolve("models", "linear", trust=False).function is registry.plugin("models", "linear")
+
+
+@pytest.mark.parametrize("name", ["default_preprocessing", "usual"])
+def test_a_model_of_ones_own_says_how_images_are_prepared(tmp_path: Path, name: str) -> None:
+    text = f"""
+    def mine(shape, classes, *, depth: int = 3): return depth
+
+    def published(*, weights: str | None = None, size: int = 4): return (weights, size)
+
+    def {name}(*, size: int = 5): return size
+    """
+    write(tmp_path, "mine.py", text)
+    value = {"mine.py:mine": {"size": 6, "weights": "mine", "depth": 2}}
+    assert registry.resolve("models", value, base=tmp_path)() == 2
+    known = registry.default_preprocessing(value, base=tmp_path)
+    publish = registry.initial_weights(value, base=tmp_path)
+    assert known is not None
+    assert known() == 6
+    assert isinstance(publish, registry.Bound)
+    assert publish() == ("mine", 6)
