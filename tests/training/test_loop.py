@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 from torch import nn
+from trainings import lines, training_of, weights
 
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
@@ -21,37 +21,11 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import Position
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import stages
-from stresslens.training import moving_average
-from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Training, fit
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
 
 Make = Callable[..., Task]
-
-
-def training_of(task: Task) -> Training:
-    assert task.data is not None
-    torch.manual_seed(task.seed)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    return Training(
-        build_model(task, task.data),
-        task.data,
-        task.config.train,
-        compute=compute_config(task),
-        seed=task.seed,
-        folder=RunFolder(task.folder),
-        base=task.base,
-        show=lambda position, epochs, done: None,
-    )
-
-
-def lines(task: Task) -> list[dict[str, Any]]:
-    return RunFolder(task.folder).read_lines(RunFolder(task.folder).metrics)
-
-
-def weights(task: Task) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(task.folder / "model.safetensors")
 
 
 def test_equals_the_loop_written_out(task_of: Make) -> None:
@@ -83,97 +57,6 @@ def test_same_seed_same_bits_other_seed_other_weights(task_of: Make, tmp_path: P
     assert weights(first)["1.weight"].equal(weights(second)["1.weight"])
     assert lines(first) == lines(second)
     assert not weights(first)["1.weight"].equal(weights(other)["1.weight"])
-
-
-def test_accumulation_equals_the_larger_batch(task_of: Make, tmp_path: Path) -> None:
-    common = {
-        "epochs": 3,
-        "optimizer": "sgd",
-        "lr": 0.1,
-        "precision": "float64",
-        "watch": [],
-        "select": "last",
-        "shuffle": False,
-    }
-    whole = task_of("linear", folder=tmp_path / "whole", batch_size=60, **common)
-    parts = task_of("linear", folder=tmp_path / "parts", batch_size=20, accumulate=3, **common)
-    for task in (whole, parts):
-        record = stages.carry_out(task)
-        assert record.training.steps == 6
-    torch.testing.assert_close(weights(parts)["1.weight"], weights(whole)["1.weight"], rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("options", "model"),
-    [
-        ({"batch_size": 39, "accumulate": 4}, "linear"),  # 39 + 39 + 39 + 3 images
-        ({"batch_size": 50, "accumulate": 2}, "linear"),  # 50 + 50, then 20 alone
-        ({"batch_size": 45, "accumulate": 5, "balance": "weights"}, "linear"),
-        ({"batch_size": 45, "accumulate": 5, "loss": {"cross_entropy": {"smoothing": 0.2}}}, "linear"),
-        ({"batch_size": 39, "accumulate": 8, "replay": 2}, "linear"),
-        ({"batch_size": 39, "accumulate": 4, "objective": "by_hand"}, {"mlp": {"widths": [6]}}),
-        ({"batch_size": 39, "accumulate": 4, "clip": 0.05}, "linear"),
-    ],
-    ids=["one short", "short alone", "class weights", "smoothing", "replay", "by hand", "clipped"],
-)
-def test_every_image_of_an_accumulated_update_weighs_the_same(
-    options: dict[str, Any], model: Any, task_of: Make, tmp_path: Path
-) -> None:
-    """The update of a group of batches is that of one batch of all its images."""
-    common = {"epochs": 1, "optimizer": "sgd", "lr": 0.5, "precision": "float64", "shuffle": False}
-    common |= {"watch": [], "select": "last"}
-    parts = task_of(model, folder=tmp_path / "parts", **common | options)
-    in_group = options["batch_size"] * options["accumulate"] // options.get("replay", 1)
-    whole_options = options | {"accumulate": 1, "replay": 1, "batch_size": in_group}
-    whole = task_of(model, folder=tmp_path / "whole", **common | whole_options)
-    for task in (whole, parts):
-        stages.carry_out(task)
-    for name, value in weights(parts).items():
-        torch.testing.assert_close(value, weights(whole)[name], rtol=1e-6, atol=1e-7, msg=name)
-
-
-def test_a_result_of_the_former_arithmetic_is_refused_in_words(task_of: Make) -> None:
-    task = task_of("linear", batch_size=39, accumulate=4)
-    stages.carry_out(task)
-    file = RunFolder(task.folder).record
-    assert task.data is not None
-    kept = read_json(file) | {
-        "version": "0.1.0",
-        "fingerprint": task.plan.fingerprint(task.data, corrected=False),
-    }
-    file.write_text(json.dumps(kept))
-    with pytest.raises(ConfigError, match=r"by version 0\.1\.0.*weighted by their images.*--out"):
-        stages.carry_out(task)
-
-
-def test_a_training_that_the_correction_leaves_as_it_is_keeps_its_fingerprint(task_of: Make) -> None:
-    for options in ({}, {"batch_size": 40, "accumulate": 3}, {"batch_size": 50, "accumulate": 2}):
-        task = task_of("linear", **options)
-        assert task.data is not None
-        assert task.plan.fingerprint(task.data) == task.plan.fingerprint(task.data, corrected=False)
-
-
-def test_a_moving_average_that_is_still_the_first_weights_is_told(task_of: Make, tmp_path: Path) -> None:
-    options = {"epochs": 5, "batch_size": 40, "watch": [], "select": "last"}
-    short = stages.carry_out(task_of("linear", folder=tmp_path / "short", ema=0.999, **options))
-    (note,) = [note for note in short.findings if note.kind == moving_average.KIND]
-    assert note.message.startswith("98.6% of the kept weights are those after the first update")  # .999^14
-    long = stages.carry_out(task_of("linear", folder=tmp_path / "long", ema=0.7, **options))
-    assert not long.findings
-
-
-@pytest.mark.parametrize(
-    ("decay", "updates", "told"), [(0.9, 100, False), (0.9, 10, True), (1.0, 10**6, True)]
-)
-def test_the_share_of_the_first_weights_is_that_of_the_average(
-    decay: float, updates: int, told: bool
-) -> None:
-    average = 1.0  # of the weights 1 after the first update, and 0 after all later ones
-    for _ in range(updates - 1):
-        average = decay * average + (1 - decay) * 0.0
-    notes = moving_average.average_findings(decay, updates)
-    assert bool(notes) is told is (average > moving_average.NOTABLE)
-    assert all(f"{average:.1%} of" in note.message for note in notes)
 
 
 def test_a_flipped_bit_of_the_weights_is_refused(task_of: Make) -> None:
@@ -211,34 +94,6 @@ def test_clipping_bounds_the_step(task_of: Make) -> None:
     fit(training)
     moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(training.parameters, before)])
     assert float(moved.norm()) == pytest.approx(0.01, rel=1e-4)
-
-
-def test_average_follows_its_definition_and_copies_batch_norm(task_of: Make) -> None:
-    task = task_of(
-        {"simple_cnn": {"batch_norm": True, "channels": 4, "hidden": 8}},
-        epochs=2,
-        batch_size=40,
-        ema=0.5,
-        watch=[],
-        select="last",
-    )
-    training = training_of(task)
-    seen: list[torch.Tensor] = []
-    update = training.optimizer_step
-
-    def spy() -> None:
-        update()
-        seen.append(training.parameters[0].detach().clone())
-
-    training.optimizer_step = spy  # type: ignore[method-assign]
-    fit(training)
-    expected = seen[0]
-    for value in seen[1:]:
-        expected = 0.5 * expected + 0.5 * value
-    assert training.average is not None
-    torch.testing.assert_close(next(training.average.module.parameters()).detach(), expected)
-    for kept, live in zip(training.average.module.buffers(), training.model.buffers()):
-        assert kept.equal(live)
 
 
 def test_chosen_epoch_is_the_best_on_validation(task_of: Make) -> None:

@@ -1,0 +1,68 @@
+"""The moving average of weights: its definition, and averages that are too slow for the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from trainings import training_of
+
+from stresslens.study import stages
+from stresslens.training import moving_average
+from stresslens.training.loop import fit
+from stresslens.training.task import Task
+
+Make = Callable[..., Task]
+
+
+def test_a_moving_average_that_is_still_the_first_weights_is_told(task_of: Make, tmp_path: Path) -> None:
+    options = {"epochs": 5, "batch_size": 40, "watch": [], "select": "last"}
+    short = stages.carry_out(task_of("linear", folder=tmp_path / "short", ema=0.999, **options))
+    (note,) = [note for note in short.findings if note.kind == moving_average.KIND]
+    assert note.message.startswith("98.6% of the kept weights are those after the first update")  # .999^14
+    long = stages.carry_out(task_of("linear", folder=tmp_path / "long", ema=0.7, **options))
+    assert not long.findings
+
+
+@pytest.mark.parametrize(
+    ("decay", "updates", "told"), [(0.9, 100, False), (0.9, 10, True), (1.0, 10**6, True)]
+)
+def test_the_share_of_the_first_weights_is_that_of_the_average(
+    decay: float, updates: int, told: bool
+) -> None:
+    average = 1.0  # of the weights 1 after the first update, and 0 after all later ones
+    for _ in range(updates - 1):
+        average = decay * average + (1 - decay) * 0.0
+    notes = moving_average.average_findings(decay, updates)
+    assert bool(notes) is told is (average > moving_average.NOTABLE)
+    assert all(f"{average:.1%} of" in note.message for note in notes)
+
+
+def test_average_follows_its_definition_and_copies_batch_norm(task_of: Make) -> None:
+    task = task_of(
+        {"simple_cnn": {"batch_norm": True, "channels": 4, "hidden": 8}},
+        epochs=2,
+        batch_size=40,
+        ema=0.5,
+        watch=[],
+        select="last",
+    )
+    training = training_of(task)
+    seen: list[torch.Tensor] = []
+    update = training.optimizer_step
+
+    def spy() -> None:
+        update()
+        seen.append(training.parameters[0].detach().clone())
+
+    training.optimizer_step = spy  # type: ignore[method-assign]
+    fit(training)
+    expected = seen[0]
+    for value in seen[1:]:
+        expected = 0.5 * expected + 0.5 * value
+    assert training.average is not None
+    torch.testing.assert_close(next(training.average.module.parameters()).detach(), expected)
+    for kept, live in zip(training.average.module.buffers(), training.model.buffers()):
+        assert kept.equal(live)

@@ -1,0 +1,38 @@
+"""A training without a study, and what it wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from stresslens.core.run_folder import RunFolder
+from stresslens.training.autotune import compute_config
+from stresslens.training.loop import Training
+from stresslens.training.setup import build_model
+from stresslens.training.task import Task
+
+
+def training_of(task: Task) -> Training:
+    assert task.data is not None
+    torch.manual_seed(task.seed)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    return Training(
+        build_model(task, task.data),
+        task.data,
+        task.config.train,
+        compute=compute_config(task),
+        seed=task.seed,
+        folder=RunFolder(task.folder),
+        base=task.base,
+        show=lambda position, epochs, done: None,
+    )
+
+
+def lines(task: Task) -> list[dict[str, Any]]:
+    return RunFolder(task.folder).read_lines(RunFolder(task.folder).metrics)
+
+
+def weights(task: Task) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(task.folder / "model.safetensors")
