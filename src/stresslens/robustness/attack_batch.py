@@ -246,7 +246,9 @@ class _Watch:
         batch, batch_rows, trace = self.batch, self.rows[rows], self.trace
         trace.forwards += len(rows)
         self.seen.scatter_add_(0, rows, torch.ones_like(rows))
-        self.moved[rows] |= (x_adv != batch.x[batch_rows]).flatten(1).any(1)
+        still = (~self.moved[rows]).nonzero().flatten()
+        if len(still):
+            self.moved[rows[still]] = (x_adv[still] != batch.x[batch_rows[still]]).flatten(1).any(1)
         stepped = self.seen[rows] > 1
         odds = self._odds(logits[stepped], batch_rows[stepped])
         self.odds.scatter_reduce_(0, rows[stepped], odds, "amax")
