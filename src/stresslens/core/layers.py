@@ -57,7 +57,7 @@ class Normalize(nn.Module):
         for piece in split.pieces():
             extremes.append(torch.stack(piece.aminmax(dim=0)))
             if how == "standard":
-                x = piece.double() / split.scale
+                x = piece.to(torch.float64, copy=True).div_(split.scale)
                 total += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]).cpu()
         lowest, highest = torch.stack(extremes, 1)  # (pieces, C, H, W) each
         low, high = (extreme.to(torch.float32) / split.scale for extreme in (lowest.amin(0), highest.amax(0)))

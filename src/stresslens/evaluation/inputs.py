@@ -18,8 +18,6 @@ from stresslens.core.errors import ConfigError, DataError, first_line
 
 SUM_TOLERANCE = 1e-5
 """Outputs whose sum differs from 1 by less than this count as probabilities."""
-PIECE = 4096
-"""Number of images whose range is checked at once."""
 
 
 def check_inputs(model: Any, images: Any, labels: Any = None) -> Split:
@@ -80,7 +78,7 @@ def _check_range(split: Split) -> None:
     if split.images.dtype == torch.uint8 and split.scale >= 255:
         return
     low, high, outside, first = torch.inf, -torch.inf, 0, -1
-    for start, piece in zip(range(0, len(split), PIECE), split.pieces(PIECE)):
+    for start, piece in zip(range(0, len(split), split.piece()), split.pieces()):
         x = split.floats(piece)
         low, high = min(low, float(x.min())), max(high, float(x.max()))
         wrong = ((x < 0) | (x > 1)).flatten(1).any(1).nonzero().flatten()

@@ -13,6 +13,7 @@ from stresslens.core.blur import blurred
 from stresslens.core.copies import quick
 from stresslens.core.draws import Draws
 from stresslens.core.maps import spans
+from stresslens.core.pass_memory import images_at_once
 
 FILLERS = ("black", "grey", "blurred")
 SCORES = ("logit", "probability", "log probability")
@@ -53,7 +54,8 @@ class CoveredSquares:
 
     @property
     def _rows(self) -> int:
-        return max(1, min(ROWS, VALUES // self.x[0].numel()))
+        most = max(1, min(ROWS, VALUES // self.x[0].numel()))
+        return images_at_once(self._source, self.x.shape[1:], most)
 
     @cached_property
     def _model(self) -> BatchedModel:

@@ -17,6 +17,7 @@ from stresslens.core.attack_base import BatchedModel, dtype_of, gradient
 from stresslens.core.copies import fast_copy, faster, use_as_it_is
 from stresslens.core.devices import on_threads
 from stresslens.core.errors import ConfigError
+from stresslens.core.pass_memory import images_at_once
 
 BATCHES = (64, 128, 256, 512)
 PROBE_SECONDS = 0.03
@@ -102,7 +103,8 @@ def _fastest(model: nn.Module, x: Tensor, passes: int, threads: int) -> AttackCo
         if any(isinstance(m, nn.Conv2d) for m in model.modules())
         else ["contiguous"]
     )
-    best = AttackCompute("float32", "contiguous", threads, min(128, max(1, len(x))), passes, 0.0)
+    most = images_at_once(model, x.shape[1:], max(BATCHES), gradient=True)
+    best = AttackCompute("float32", "contiguous", threads, min(128, most, max(1, len(x))), passes, 0.0)
     try:
         best = _timed(best, best.copied(model), x)
     except Exception:  # a user's module may not bear copying; then there is nothing to choose
@@ -117,7 +119,7 @@ def _fastest(model: nn.Module, x: Tensor, passes: int, threads: int) -> AttackCo
                     timed = _timed(candidate, candidate.copied(model), x)
                     best = timed if timed.seconds * GAIN < best.seconds else best
     for batch in BATCHES:
-        if batch <= len(x) and batch != best.batch:
+        if batch <= min(len(x), most) and batch != best.batch:
             candidate = AttackCompute(best.precision, best.memory_format, best.threads, batch, passes, 0.0)
             timed = _timed(candidate, candidate.copied(model), x)
             best = timed if timed.seconds * GAIN < best.seconds else best

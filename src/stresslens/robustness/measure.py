@@ -23,6 +23,7 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.layers import straight_through
+from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.sampling import sampled_positions
 from stresslens.evaluation.inputs import check_inputs
@@ -42,6 +43,8 @@ passes."""
 CHUNK_SECONDS = 20.0
 """The size of a chunk is chosen so that the most expensive attack takes about this long on it."""
 SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
+COPIES = 16
+"""Attacks hold about so many copies of a chunk: iterates, gradients, the best so far."""
 
 OnProgress = Callable[[int, int], None]
 """Receives the number of images whose minimal radius is decided, and the number of all images."""
@@ -178,7 +181,7 @@ def _compute_and_chunk_size(
             "choose another folder, or delete it"
         )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    x = images.floats(images.images[:512]).to(device, torch.float32)
+    x = images.floats(images.images[: images.piece(512)]).to(device, torch.float32)
     passes = threat.config.eot_samples
     if passes == "auto":
         rows = torch.linspace(0, len(images) - 1, min(32, len(images))).long()
@@ -188,7 +191,8 @@ def _compute_and_chunk_size(
         compute = autotune_attack(model, x, passes=passes)
     gradients = max([_gradients(attack) for attack in (*threat.attempts, *threat.alone)], default=1.0)
     size = int(CHUNK_SECONDS / max(compute.seconds * gradients, 1e-9)) // 32 * 32
-    size = min(max(size, SMALLEST_CHUNK), LARGEST_CHUNK)
+    largest = at_most(LARGEST_CHUNK, COPIES * x[0].numel() * FLOAT)
+    size = min(max(size, SMALLEST_CHUNK), max(largest, SMALLEST_CHUNK))
     if file is not None:
         write_json(file, {"fingerprint": fingerprint, "steering": compute.as_json(), "chunk": size})
     return compute, size

@@ -43,7 +43,7 @@ def integrated_gradients(
     path = x - origin
     with torch.no_grad():
         ends = [
-            torch.cat([score(model(part), classes, of) for part, classes in pieces(end, y)])
+            torch.cat([score(model(part), classes, of) for part, classes in pieces(model, end, y)])
             for end in (x, origin)
         ]
     difference = (ends[0] - ends[1]).double()

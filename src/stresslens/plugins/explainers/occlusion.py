@@ -49,6 +49,7 @@ def occlusion(
     columns_in = spans(windows[:, 1], wide, width)  # (P, W)
     filler = baseline(x, fill, train, "occlusion")
     model = quick(model, x)
+    at_once = rows(model, x)
 
     def covered(positions: Tensor) -> Tensor:
         image, window = positions // len(windows), positions % len(windows)
@@ -56,9 +57,9 @@ def occlusion(
         return torch.where(inside, filler[image], x[image])
 
     classes = y.repeat_interleave(len(windows))
-    effect = scores(model, n * len(windows), covered, classes, of, rows(x)).view(n, len(tops), len(lefts))
+    effect = scores(model, n * len(windows), covered, classes, of, at_once).view(n, len(tops), len(lefts))
     if drop:
-        effect = scores(model, n, lambda positions: x[positions], y, of, rows(x))[:, None, None] - effect
+        effect = scores(model, n, lambda positions: x[positions], y, of, at_once)[:, None, None] - effect
     if credit == "centre":
         values = effect.repeat_interleave(stride, 1)[:, :height].repeat_interleave(stride, 2)[:, :, :width]
     else:
