@@ -24,6 +24,9 @@ SQUARES = 64
 STEPS = 20
 ORDERS = 5
 """The number of random pixel orders that the order of a map is compared with."""
+SHARED_PASSES = 1 + len(FILLERS) * SQUARES + 2 * (STEPS + 1) * ORDERS
+OWN_PASSES = 2 * (STEPS + 1)
+"""Forward passes for each image: those that the checks of all explainers share, and those for each."""
 ROWS = 256
 VALUES = 2**23
 """At most so many images, or pixel values, pass through the model at once."""

@@ -63,6 +63,10 @@ def gradcam(
     return Maps(values.float().cpu(), False, f"evidence in {name}", notes)
 
 
+def cost(*, guided: bool) -> float:
+    return 3 if guided else 2
+
+
 def _gradient(total: Tensor, values: Tensor) -> Tensor:
     """Zero where the score does not depend on the values. Raises ConfigError for a model without
     gradients."""
