@@ -61,7 +61,8 @@ def bytes_of_pass(model: nn.Module, shape: tuple[int, ...], *, gradient: bool = 
 
 
 def _peak(model: nn.Module, shape: tuple[int, ...], first: Tensor, gradient: bool) -> int:
-    with torch.inference_mode(False), _undisturbed(model), without_compiling(), _LiveBytes() as live:
+    live = _LiveBytes()
+    with torch.inference_mode(False), _undisturbed(model), without_compiling(), live:
         x = torch.zeros(MEASURED, *shape, dtype=first.dtype, device=first.device)
         with torch.set_grad_enabled(gradient):
             output = model(x.requires_grad_(gradient))
@@ -95,7 +96,8 @@ class _LiveBytes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live, self.peak = 0, 0
+        self.live = 0
+        self.peak = 0
         self._seen: set[int] = set()
 
     def __torch_dispatch__(

@@ -102,11 +102,11 @@ class Stored:
     def _read(self, file: int, places: NDArray[np.int64], images: NDArray[np.uint8]) -> None:
         """Reads the images at `places` into `images`; neighbours in the file are read at once."""
         size, ends = self.shape[1:].numel(), np.flatnonzero(np.diff(places) != 1) + 1
-        flat = memoryview(images.reshape(-1))
+        flat = images.reshape(-1)
         for first, last in zip([0, *ends.tolist()], [*ends.tolist(), len(places)]):
             left, offset = flat[first * size : last * size], int(places[first]) * size if len(places) else 0
             while len(left):
-                count = os.preadv(file, [left], offset)
+                count = os.preadv(file, [left.data], offset)
                 if not count:
                     raise DataError(f"{self.folder} is damaged: its pixels end too early; delete the folder")
                 left, offset = left[count:], offset + count

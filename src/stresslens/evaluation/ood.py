@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stresslens.core.data import Split
+from stresslens.core.data import PIECE_VALUES, Split
 from stresslens.core.errors import DataError
 from stresslens.core.files import UnreadableRun, read_arrays, write_arrays
 from stresslens.core.inspection import evaluating, feature_layer, features
@@ -35,8 +35,8 @@ from stresslens.core.pass_memory import images_at_once, logits_in_pieces
 
 RATE = 0.01
 """False-alarm rate: the share of in-distribution images that may be called out of distribution."""
-MOST_IMAGES, MOST_VALUES = 10_000, 2**26
-"""Most images that a distance is fitted on, and most feature values in all (256 MiB of float32)."""
+MOST_IMAGES, MOST_VALUES = 10_000, 2**25
+"""Most images that a distance is fitted on, and most feature values in all (128 MiB of float32)."""
 AXES = 64
 THUMBNAIL = 8
 SHRINKAGE = 0.3
@@ -87,13 +87,13 @@ class ClassGaussians:
 
         """Fits values (N, D) with labels (N,) on at most `axes` principal axes."""
         mean, width = values.mean(0), values.shape[1]
+        centred = values - mean
         if width > axes:
-            basis = randomized_svd(
-                values - mean, n_components=min(axes, len(values)), n_iter=2, random_state=0
-            )[2].T
+            axes = min(axes, len(values))
+            basis = randomized_svd(centred, n_components=axes, n_iter=2, random_state=0)[2].T
         else:
             basis = np.eye(width)
-        projected = (values - mean) @ basis
+        projected = centred @ basis
         present, class_of = np.unique(labels, return_inverse=True)
         centres = np.stack([projected[class_of == k].mean(0) for k in range(len(present))])
         deviations = projected - centres[class_of]
@@ -108,6 +108,11 @@ class ClassGaussians:
 
         With fewer axes than values: (N, 2), the second is the distance from the axes' subspace.
         """
+        size = max(1, PIECE_VALUES // values.shape[1])
+        pieces = [values[start : start + size] for start in range(0, len(values), size)]
+        return np.concatenate([self._distances(piece) for piece in pieces or [values]])
+
+    def _distances(self, values: Floats32) -> Floats32:
         centred = values - self.mean
         projected = centred @ self.basis
         white = projected @ self.whiten
@@ -313,6 +318,11 @@ def coarse_of(x: Tensor) -> Tensor:
 
     The deviation is a root mean square for each channel; it is large for noise.
     """
+    size = max(1, PIECE_VALUES // x.shape[1:].numel())
+    return torch.cat([_coarse_of(piece) for piece in torch.split(x, size)])
+
+
+def _coarse_of(x: Tensor) -> Tensor:
     small = F.adaptive_avg_pool2d(x, (min(THUMBNAIL, x.shape[2]), min(THUMBNAIL, x.shape[3])))
     deviation = (x - F.interpolate(small, x.shape[2:])).square().mean((2, 3)).sqrt()
     return torch.cat([small.flatten(1), deviation], dim=1)
