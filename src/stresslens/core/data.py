@@ -28,7 +28,7 @@ from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
 """A split of at most this size as float32 is converted once, and not for each batch."""
-PIECE, PIECE_VALUES = 4096, 2**24
+PIECE, PIECE_VALUES = 4096, 4096 * 3 * 32 * 32
 """At most so many images, and pixel values, of a split are looked at at once. Both are fixed: sums
 over a split add up its pieces in the same order everywhere."""
 

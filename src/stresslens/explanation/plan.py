@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
 from stresslens.config.schema import Explain
-from stresslens.core.attack_base import attacked
 from stresslens.core.layer_table import multiply_adds_of
-from stresslens.core.progress import foretell
+from stresslens.core.pass_time import foretell_passes
 from stresslens.core.types import Shape
 from stresslens.explanation.covered_squares import OWN_PASSES, SHARED_PASSES
 from stresslens.explanation.quality import MAPS
@@ -21,8 +18,6 @@ from stresslens.explanation.quality import MAPS
 WORK = 3.2e12
 """Multiply-adds of a default explanation, at most: about a minute and a half on two cores. They are
 counted, not timed, so that the same command explains the same images."""
-SHORT = 2e11
-"""Work of fewer multiply-adds ends within seconds."""
 MOST, FEWEST = 10, 2
 """Images of an explanation that does not say how many. A single image has no other one as a control."""
 GRADIENT = 3
@@ -47,12 +42,10 @@ class Plan:
         return sorted(range(len(self.costs)), key=lambda k: self.costs[k])
 
     def foretell(self, model: nn.Module, x: Tensor, config: Explain) -> bool:
-        """Says about how long the work on images x (N, C, H, W) takes, unless a count of its
-        multiply-adds says that it is short. The time is told, and decides nothing."""
+        """Says about how long the work on images x (N, C, H, W) takes, unless it is short."""
+        what = f"explaining {len(x)} image{'s' if len(x) > 1 else ''}"
         passes = self.passes * len(x) / max(1, self.images)
-        if passes * multiply_adds_of(model, (x.shape[1], x.shape[2], x.shape[3])) > SHORT:
-            what = f"explaining {len(x)} image{'s' if len(x) > 1 else ''}"
-            foretell(what, passes * seconds_of_pass(model, x[:2]), self.quicker(config))
+        foretell_passes(what, model, x[:2], passes, self.quicker(config))
         return True
 
     def quicker(self, config: Explain) -> str:
@@ -96,16 +89,3 @@ def _cost(explainer: Bound, shape: Shape) -> float:
     if cost is None:
         cost = explainer.all_options.get("steps") or explainer.all_options.get("samples") or 1
     return float(cost)
-
-
-def seconds_of_pass(model: nn.Module, x: Tensor) -> float:
-    """Seconds of a forward pass for each of the images x (N, C, H, W), from the faster of two."""
-    taken = []
-    with attacked(model), torch.no_grad():
-        for _ in range(2):
-            began = time.perf_counter()
-            model(x)
-            if x.is_cuda:
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - began)
-    return min(taken) / len(x)

@@ -24,6 +24,7 @@ from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
 from stresslens.core.json_file import Seconds
 from stresslens.core.pass_memory import images_at_once, logits_in_pieces
+from stresslens.core.pass_time import foretell_passes
 from stresslens.core.pieces import FLOAT
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
@@ -117,6 +118,9 @@ def _passes(
         ("clean", None, 0),
         *((name, value, severity) for name, value in bound.items() for severity in SEVERITIES),
     ]
+    left = sum(f"{name} {severity}" not in done for name, _, severity in passes)
+    what, quicker = f"corrupting {len(index):,} images {left} times", "`images: 100` among the corruptions"
+    foretell_passes(what, model, images.floats(images.images[:2]), left * len(index), quicker)
     copies = COPIES * FLOAT * images.images.shape[1:].numel()
     size = images_at_once(model, images.shape, BATCH, more=copies)
     for number, (name, value, severity) in enumerate(passes):

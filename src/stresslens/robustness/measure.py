@@ -3,6 +3,7 @@ curve, the table and the traces. An interrupted computation resumes."""
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from stresslens.core.files import read_json, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.layers import straight_through
 from stresslens.core.pieces import FLOAT, at_most
+from stresslens.core.progress import foretell
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.sampling import sampled_positions
 from stresslens.evaluation.inputs import check_inputs
@@ -95,6 +97,7 @@ def measure(
         with nullcontext() if folder is None else RunFolder(folder).locked():
             began = time.perf_counter()
             compute, size = _compute_and_chunk_size(model, images, threat, folder, fingerprint)
+            _foretell(compute, threat, len(images))
             float32_logits = verdict_model(model, passes=compute.passes, seed=threat.seed)
             search = RadiusSearch(model, float32_logits, threat, compute, images, surrogate=surrogate)
             with compute.active():
@@ -196,6 +199,16 @@ def _compute_and_chunk_size(
     if file is not None:
         write_json(file, {"fingerprint": fingerprint, "steering": compute.as_json(), "chunk": size})
     return compute, size
+
+
+def _foretell(compute: AttackCompute, threat: ThreatModel, images: int) -> None:
+    """Says how long the attacks take if they break no image: each runs once for every halving of the
+    radii."""
+    rounds = 1 + math.ceil(math.log2(max(1, sum(radius > 0 for radius in threat.radii))))
+    gradients = sum(rounds * _gradients(attack) for attack in threat.attempts)
+    gradients += sum(len(threat.radii) * _gradients(attack) for attack in threat.alone)
+    what = f"attacking {images:,} images, if none of them is broken,"
+    foretell(what, compute.seconds * compute.passes * gradients * images, "--images 100, --protocol fgsm")
 
 
 def _gradients(attack: BoundAttack) -> float:

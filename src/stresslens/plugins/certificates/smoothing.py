@@ -61,6 +61,10 @@ def smoothing(
     return radii
 
 
+def cost(*, n0: int, n: int) -> float:
+    return (n0 + n) / 3
+
+
 def largest_radius(*, sigma: float, n: int, alpha: float) -> float:
     """The radius of an image whose n copies all vote for one class: sigma · Φ⁻¹(α^(1/n)).
 
