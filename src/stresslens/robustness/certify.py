@@ -130,7 +130,7 @@ def _radii(
     began = saved_at = time.perf_counter()
     what = f"certifying {len(index) - len(certified):,} images"
     passes = PASSES * float(registry.answer_beside(certificate, "cost") or 1) * (len(index) - len(certified))
-    foretell_passes(what, model, split.floats(split.images[index[:2]]), passes, "--images 10")
+    foretell_passes(what, model, split.floats(split.images[index[:2]]), passes, "fewer images (--images 10)")
     with attacked(model, seed=seed):
         while len(certified) < len(index):
             on_progress(len(certified))

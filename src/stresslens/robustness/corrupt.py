@@ -119,7 +119,10 @@ def _passes(
         *((name, value, severity) for name, value in bound.items() for severity in SEVERITIES),
     ]
     left = sum(f"{name} {severity}" not in done for name, _, severity in passes)
-    what, quicker = f"corrupting {len(index):,} images {left} times", "`images: 100` among the corruptions"
+    what, quicker = (
+        f"corrupting {len(index):,} images {left} times",
+        "fewer images (corruptions: {images: 100, …})",
+    )
     foretell_passes(what, model, images.floats(images.images[:2]), left * len(index), quicker)
     copies = COPIES * FLOAT * images.images.shape[1:].numel()
     size = images_at_once(model, images.shape, BATCH, more=copies)

@@ -48,6 +48,8 @@ SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
 COPIES = 16
 """Attacks hold about so many copies of a chunk: iterates, gradients, the best so far."""
 
+QUICKER = "fewer images (--images 100), a list of attacks (--protocol '[fgsm]')"
+
 OnProgress = Callable[[int, int], None]
 """Receives the number of images whose minimal radius is decided, and the number of all images."""
 
@@ -208,7 +210,7 @@ def _foretell(compute: AttackCompute, threat: ThreatModel, images: int) -> None:
     gradients = sum(rounds * _gradients(attack) for attack in threat.attempts)
     gradients += sum(len(threat.radii) * _gradients(attack) for attack in threat.alone)
     what = f"attacking {images:,} images, if none of them is broken,"
-    foretell(what, compute.seconds * compute.passes * gradients * images, "--images 100, --protocol fgsm")
+    foretell(what, compute.seconds * gradients * images, QUICKER)
 
 
 def _gradients(attack: BoundAttack) -> float:
