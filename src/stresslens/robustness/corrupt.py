@@ -121,7 +121,7 @@ def _passes(
     left = sum(f"{name} {severity}" not in done for name, _, severity in passes)
     what, quicker = (
         f"corrupting {len(index):,} images {left} times",
-        "fewer images (corruptions: {images: 100, …})",
+        "corruptions: {images: 100, …}",
     )
     foretell_passes(what, model, images.floats(images.images[:2]), left * len(index), quicker)
     copies = COPIES * FLOAT * images.images.shape[1:].numel()
