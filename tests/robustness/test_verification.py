@@ -155,7 +155,7 @@ def test_a_result_in_which_nothing_broke(case: tuple[nn.Module, Tensor, Tensor, 
         ({"index": np.linspace(0, 1, 40)}, "index is float64"),
         ({"index": np.arange(40) + 1}, "index runs from 1 to 40"),
         ({"radius": np.ones(7)}, "radii have shape"),
-        ({"labels": np.zeros((40, 1), np.int64)}, r"labels have shape \(40, 1\)"),
+        ({"labels": np.zeros((40, 2), np.int64)}, r"labels have shape \(40, 2\)"),
         ({"adversarials": np.full((2, 1, 4, 4), "x")}, "not an array of numbers"),
     ],
 )

@@ -47,7 +47,7 @@ def laid_out(values: Any, shape: Sequence[int], what: str) -> Tensor:
     if x.ndim == 3:
         x = x[:, None]
     last = x.ndim == 4 and x.shape[1:] != tuple(shape) and (x.shape[3], *x.shape[1:3]) == tuple(shape)
-    return x.permute(0, 3, 1, 2) if last else x
+    return x.permute(0, 3, 1, 2).contiguous() if last else x
 
 
 def image_tensor(images: Any, count: int | None = None) -> Tensor:
@@ -195,4 +195,4 @@ def _pictures(listed: Sequence[Any]) -> np.ndarray:
             f"images differ in size: the first is {first[0]}×{first[1]} pixels, image {k} is "
             f"{other[0]}×{other[1]}; resize them to one size"
         )
-    return np.stack([each.pixels for each in found])
+    return np.ascontiguousarray(np.stack([each.pixels for each in found]))
