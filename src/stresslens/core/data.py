@@ -145,8 +145,7 @@ class Split:
                 else "put the normalisation into the model, behind images in [0, 1] (`input: {normalize: …}`)"
             )
             raise DataError(
-                f"{outside} images leave [0, 1] ({_with_side(low)} to {_with_side(high)}), "
-                f"first at index {first}; {hint}"
+                f"{outside} images leave [0, 1] ({low:g} to {high:g}), first at index {first}; {hint}"
             )
         beyond = isinstance(self.images, Tensor) and self.images.is_floating_point() and (low < 0 or high > 1)
         return replace(self, images=self.images.clamp(0, self.scale)) if beyond else self
@@ -378,12 +377,6 @@ class Data:
             named,
             name,
         )
-
-
-def _with_side(value: float) -> str:
-    """A number with enough digits to see on which side of 0 and 1 it is."""
-    short = f"{value:g}"
-    return f"{value:.9g}" if float(short) in (0, 1) else short
 
 
 def part_of(split: Split, rows: Tensor) -> Split | None:
