@@ -35,8 +35,8 @@ PAIRS, WINS, GAIN = 9, 8, 1.45
 """What leaves a rule has to be `GAIN` times as fast in `WINS` of `PAIRS` alternating pairs. If it were
 only that fast in half of all pairs, the chance of this would be 10 / 2^9 = .02 (sign test). No model
 of stresslens is near this gain on the machines that we know, so that noise does not decide."""
-SHORTEST = 0.01
-"""The seconds of repeated steps that one time is the minimum of."""
+REPEATED, SHORTEST = 3, 0.01
+"""One time is the minimum of so many steps, and of as many as fit into so many seconds."""
 
 Way = tuple[Precision, MemoryFormat]
 Clock = Callable[[], float]
@@ -206,7 +206,7 @@ def clear(ratios: Sequence[float]) -> bool:
 
 def _seconds(step: Callable[[], None], clock: Clock) -> float:
     times: list[float] = []
-    while sum(times) < SHORTEST:
+    while len(times) < REPEATED or sum(times) < SHORTEST:
         start = clock()
         step()
         times.append(max(clock() - start, 1e-9))
