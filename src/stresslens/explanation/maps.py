@@ -120,6 +120,7 @@ def explain_stage(
     return results
 
 
+# long: arguments are spelled out, one a line, and the loop over explainers reads in one piece
 def explain_images(
     home: Path,
     model: nn.Module,

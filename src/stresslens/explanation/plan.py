@@ -26,7 +26,7 @@ NOT_CHECKED = "not checked, because it would take long here; --check, or `check:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExplanationPlan:
     """`images` is the number of images, `checked` says for each explainer whether its maps are
     checked, `costs` (one for each explainer) counts gradients for each image, and `passes` all
     forward passes."""
@@ -55,7 +55,7 @@ class Plan:
         return ", ".join([*ways, "--explainer gradcam alone"] if len(self.costs) > 1 else ways)
 
 
-def planned(model: nn.Module, shape: Shape, explainers: Sequence[Bound], config: Explain) -> Plan:
+def planned(model: nn.Module, shape: Shape, explainers: Sequence[Bound], config: Explain) -> ExplanationPlan:
     """The plan for images of a shape (C, H, W).
 
     What the configuration leaves open (`auto`) is as much as `WORK` allows: of `MOST` images, at
@@ -79,7 +79,7 @@ def planned(model: nn.Module, shape: Shape, explainers: Sequence[Bound], config:
         more = passes + images * (checks[k] + (0 if any(checked) else SHARED_PASSES))
         if config.check is True or (config.check == "auto" and work * more <= WORK):
             passes, checked[k] = more, True
-    return Plan(images, tuple(checked), costs, passes)
+    return ExplanationPlan(images, tuple(checked), costs, passes)
 
 
 def _cost(explainer: Bound, shape: Shape) -> float:

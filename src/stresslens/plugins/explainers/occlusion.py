@@ -105,7 +105,8 @@ def _window(
     steps = 1 if side <= SMALL else -(-side // POSITIONS)
     if size == "auto":
         least = max(WINDOW, steps if stride == "auto" else stride)
-        high, wide = (min(s, max(least, round(WINDOW * s / USUAL))) for s in (height, width))
+        share = WINDOW / USUAL if side > SMALL else 0.0
+        high, wide = (min(s, max(least, round(share * s))) for s in (height, width))
     else:
         high, wide = (size, size) if isinstance(size, int) else size
     return high, wide, max(1, min(steps, high, wide)) if stride == "auto" else stride

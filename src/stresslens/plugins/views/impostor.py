@@ -22,6 +22,7 @@ CANDIDATES = 2000
 """Number of images of a class among which its source is looked for; of large images, a piece."""
 
 
+# long: options are spelled out, one a line, and the descent reads in one piece
 def impostor(
     model: nn.Module,
     train: Split | None,
