@@ -137,6 +137,7 @@ def test_the_rule_of_memory_formats() -> None:
     assert memory_formats(net, "cuda", "float32") == ["contiguous", "channels_last"]
     assert memory_formats(net, "cuda", "bfloat16") == ["channels_last", "contiguous"]
     assert memory_formats(flat, "cpu", "float32") == ["contiguous"]
+    assert memory_formats(nn.Sequential(nn.Conv2d(3, 8, 4, 4)), "cpu", "float32") == ["contiguous"]
     assert usual_choice(POSSIBLE) == ComputeChoice(
         {"float32": "channels_last", "bfloat16": "channels_last"}, "float32"
     )
