@@ -89,7 +89,7 @@ def predicting(turns: int, images: int) -> None:
         run = built(model, shape).eval().to(memory_format=getattr(torch, usual_format(net, x[:4])))  # type: ignore[call-overload]
         copy = for_many_images(net, x[:4])
         contestants: list[Callable[[], object]] = [
-            lambda each=each: logits_of(each, split)  # type: ignore[misc]
+            lambda each=each, split=split: logits_of(each, split)  # type: ignore[misc]
             for each in (net, run, copy)
         ]
         difference = (logits_of(run, split) - logits_of(net, split)).abs().max()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from stresslens.core.data import cache_root
@@ -48,6 +49,17 @@ class KeptChoice(JsonFile):
     @property
     def choice(self) -> ComputeChoice:
         return ComputeChoice(self.formats, self.precision, self.gains)
+
+    @property
+    def told(self) -> tuple[str, str, str]:
+        """What it is about, what was chosen, and the median gains, in words."""
+        of = f"{self.about.get('what')} of {self.about.get('model')} at {self.about.get('shape')}"
+        gains = [f"{way}: {median(ratios):.2f}" for way, ratios in self.gains.items() if ratios]
+        return (
+            f"{of}, batch {self.about.get('batch')}",
+            f"{self.precision}, {self.formats.get(self.precision)}",
+            "; ".join(gains),
+        )
 
 
 def choices_folder() -> Path:
