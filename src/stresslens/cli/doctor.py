@@ -20,13 +20,7 @@ def doctor(as_json: Json = False) -> None:
 
     from stresslens.core.data import cache_root, data_root
     from stresslens.core.devices import pick_device
-    from stresslens.core.kept_choices import (
-        SWITCH,
-        KeptChoice,
-        choices_folder,
-        kept_choices,
-        measuring_allowed,
-    )
+    from stresslens.core.kept_choices import choice_as_json, choices_folder, kept_choices
     from stresslens.core.run_folder import environment
     from stresslens.core.torchvision_compat import torchvision
 
@@ -49,25 +43,26 @@ def doctor(as_json: Json = False) -> None:
     facts["kept choices"] = str(choices_folder())
     existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
     facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
-    kept = list(kept_choices())
     if as_json:
-        choices = [
-            {"file": str(path)} | (each.as_json() if isinstance(each, KeptChoice) else {"damaged": str(each)})
-            for path, each in kept
-        ]
-        print_json(facts | {"choices": choices})
+        print_json(facts | {"choices": [choice_as_json(*each) for each in kept_choices()]})
         return
     rows = [
         [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
         for key, value in facts.items()
     ]
     print_table(["fact", "here"], rows, "doctor")
+    _print_choices()
+
+
+def _print_choices() -> None:
+    """Prints the kept choices, and how to be rid of them."""
+    from stresslens.core.kept_choices import SWITCH, choices_folder, kept_choices, measuring_allowed
+
+    rows = [
+        [path.name, *(kept.told if kept else ("damaged: made anew", "", ""))] for path, kept in kept_choices()
+    ]
+    if rows:
+        print_table(["kept choice", "of", "chosen", "times as fast"], rows, "measured on this machine")
+        typer.echo(f"To have a choice made anew, delete its file in {choices_folder()}.")
     if not measuring_allowed():
         typer.echo(f"{SWITCH}=0: nothing is measured, and no kept choice is used.")
-    if kept:
-        rows = [
-            [path.name, *(each.told if isinstance(each, KeptChoice) else ["damaged: made anew", "", ""])]
-            for path, each in kept
-        ]
-        print_table(["kept choice", "of", "chosen", "against the rule"], rows, "measured on this machine")
-        typer.echo(f"To have a choice made anew, delete its file in {choices_folder()}.")

@@ -206,7 +206,7 @@ def measured_choice(
         best, *others = ways
         for other in others:
             ratios = gains_in_pairs(prepare(*best), prepare(*other), clock)
-            gains[f"{' '.join(other)} against {' '.join(best)}"] = [round(ratio, 3) for ratio in ratios]
+            gains[f"{' '.join(other)} beside {' '.join(best)}"] = [round(ratio, 3) for ratio in ratios]
             best = other if clear(ratios) else best
         return best
 
