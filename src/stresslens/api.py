@@ -33,7 +33,7 @@ from stresslens.evaluation.inputs import arrays_as_split, check_inputs
 from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of, scores_of
+from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of_module, scores_of
 from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
@@ -357,7 +357,7 @@ def predict(
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
     split = arrays_as_split(images, None)
-    return predictions_of(model, split).probabilities
+    return predictions_of_module(model, split).probabilities
 
 
 def evaluate(
@@ -377,7 +377,7 @@ def evaluate(
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
         split = arrays_as_split(images, label_numbers(labels, names_of(model)))
-    predictions = predictions_of(model, split)
+    predictions = predictions_of_module(model, split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:
