@@ -41,6 +41,7 @@ from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import error_of
 from stresslens.training.autotune import autotune
 from stresslens.training.task import Task, own_module_value
 
@@ -145,8 +146,10 @@ def train(
     own = data.uncached() if isinstance(data, Data) else None
     task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    record = stages.carry_out(task).as_json()
-    return Run(folder, record, snapshot)
+    record = stages.carry_out(task)
+    if record.failures:
+        raise error_of({"": next(iter(record.failures.values()))})
+    return Run(folder, record.as_json(), snapshot)
 
 
 def attack(

@@ -187,11 +187,22 @@ class Position(OrderedJsonFile):
     backend: str = ""
 
 
+class Failure(OrderedJsonFile):
+    """Why a stage of a run failed, with the exit code of the error's kind. `images` are the training
+    images of the batch at which a training diverged."""
+
+    message: str
+    exit_code: int = 1
+    images: list[int] = []
+
+
 class RunRecord(OrderedJsonFile):
     """record.json; everything but the status may be missing while a run is not finished.
 
     The stages set fields by assignment, so that the record knows which were set.
     """
+
+    LATER_KEYS = frozenset({"failures"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -211,6 +222,8 @@ class RunRecord(OrderedJsonFile):
     findings: list[Note] = []
     stages: dict[str, str] = {}
     """What each finished stage was done for, as a fingerprint."""
+    failures: dict[str, Failure] = {}
+    """The stages that failed in the last attempt."""
     layers: Annotated[LayerTable, PlainSerializer(LayerTable.as_json)] | None = None
     weights: WeightsRecord | None = None
     weights_digest: str = ""
@@ -234,6 +247,11 @@ class RunRecord(OrderedJsonFile):
     explanations: list[str] = []
     views: list[str] = []
     """The fingerprints of results, like those above."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the run has its model and predictions; an evaluation may have failed (`incomplete`)."""
+        return self.status in ("finished", "incomplete")
 
     @model_validator(mode="after")
     def _one_row_per_class(self) -> RunRecord:

@@ -20,6 +20,7 @@ from stresslens.config.schema import Explain, TargetClass
 from stresslens.config.validation import read_settings
 from stresslens.core.answers import confidence, predicted
 from stresslens.core.attack_base import attacked
+from stresslens.core.attempts import Attempts
 from stresslens.core.class_names import class_number
 from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
@@ -102,7 +103,7 @@ def explain_stage(
     predictions = Predictions.of_arrays(folder.load_predictions(config.split))
     if selecting is not None and not np.array_equal(selecting.labels, predictions.labels):
         raise ConfigError("the run that chooses was tested on other images; name a run on the same data")
-    results = explain_images(
+    return explain_images(
         folder.path / "explanations",
         model,
         data.splits[config.split],
@@ -116,9 +117,8 @@ def explain_stage(
         on_progress=lambda done, total: advance(
             f"explaining {folder.path.parent.name} {folder.path.name}", done, total
         ),
+        on_result=lambda result: record.count_reads("explanations", [result.fingerprint], config.split),
     )
-    record.count_reads("explanations", [result.fingerprint for result in results], config.split)
-    return results
 
 
 def explain_images(
@@ -135,10 +135,12 @@ def explain_images(
     selecting: Predictions | None = None,
     labelled: bool = True,
     on_progress: OnProgress = lambda done, total: None,
+    on_result: Callable[[ExplanationFile], None] = lambda result: None,
 ) -> list[ExplanationFile]:
     """Selects images of a split, runs each explainer on them, and writes
     `home/<name>-<8 hex>/result.json`. Returns the contents of these files. A finished file is only
-    read.
+    read. After an explainer fails the others go on, and its error is raised at the end; `on_result`
+    gets each result.
 
     Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8:
     shown), figure.svg and a PNG file of every image and map. `source` is a fingerprint of the model
@@ -152,7 +154,7 @@ def explain_images(
     x = images.split.floats(images.split.images[:]).to(first.device, first.dtype)
     y, index = (torch.from_numpy(values).to(first.device) for values in (images.targets, images.positions))
     squares = CoveredSquares(model, x, y, Draws(config.seed, index))
-    results = []
+    results, attempts = [], Attempts()
     for done, (value, explainer) in enumerate(bound):
         on_progress(done, len(bound))
         name, options = registry.name_and_options("explainers", value)
@@ -161,25 +163,28 @@ def explain_images(
         fingerprint = fingerprint_of([source, config.split, plugin, config.seed, config.check, *chosen])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         result = ExplanationFile.read_finished(folder, fingerprint)
-        if result is None:
-            began = time.perf_counter()
-            maps, quality = compute_maps(
-                model,
-                explainer,
-                x,
-                y,
-                name=name,
-                index=index,
-                train=train,
-                seed=config.seed,
-                check=config.check,
-                squares=squares,
-            )
-            seconds = Seconds(seconds=time.perf_counter() - began)
-            result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
-            _save(folder, result, images, maps.values.cpu().numpy().astype(np.float32), classes)
-        results.append(result)
+        with attempts.part(name.rpartition(":")[2]):
+            if result is None:
+                began = time.perf_counter()
+                maps, quality = compute_maps(
+                    model,
+                    explainer,
+                    x,
+                    y,
+                    name=name,
+                    index=index,
+                    train=train,
+                    seed=config.seed,
+                    check=config.check,
+                    squares=squares,
+                )
+                seconds = Seconds(seconds=time.perf_counter() - began)
+                result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
+                _save(folder, result, images, maps.values.cpu().numpy().astype(np.float32), classes)
+            results.append(result)
+            on_result(result)
     on_progress(len(bound), len(bound))
+    attempts.raise_failed()
     return results
 
 
@@ -231,7 +236,7 @@ def _explain_image_files(
     """Explains all images of a split without labels; the predicted classes take the place of
     labels."""
     predictions = predictions_of(model, split)
-    results = explain_images(
+    return explain_images(
         folder.path / "explanations",
         model,
         replace(split, labels=torch.from_numpy(predicted(predictions.scores))),
@@ -242,9 +247,8 @@ def _explain_image_files(
         classes=data.classes,
         train=data.train,
         labelled=False,
+        on_result=lambda result: record.count_reads("explanations", [result.fingerprint], "pictures"),
     )
-    record.count_reads("explanations", [result.fingerprint for result in results], "pictures")
-    return results
 
 
 def _read_image_files(files: Sequence[Path], folder: RunFolder) -> Split:

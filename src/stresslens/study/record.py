@@ -11,12 +11,19 @@ import yaml
 
 from stresslens.core import distributed
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+from stresslens.core.errors import ConfigError, Stopped
 from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, RunFolder, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.data_check import data_findings
-from stresslens.evaluation.record import DataRecord, DivisionRecord, RunRecord, read_record, write_record
+from stresslens.evaluation.record import (
+    DataRecord,
+    DivisionRecord,
+    Failure,
+    RunRecord,
+    read_record,
+    write_record,
+)
 from stresslens.study import evaluation_stages
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
@@ -26,10 +33,32 @@ from stresslens.training.tracking import Tracking
 Stage = Callable[[Task, RunFolder, Data, RunRecord, Show, Tracking], None]
 
 
-def record_end(folder: RunFolder, record: RunRecord, error: Stopped | TrainingDiverged) -> None:
-    """Writes to the record that the run was stopped or diverged, and why."""
-    record.status, record.message = "stopped" if isinstance(error, Stopped) else "diverged", str(error)
+def record_end(folder: RunFolder, record: RunRecord, error: Stopped) -> None:
+    """Writes to the record that the run was stopped, and why."""
+    record.status, record.message = "stopped", str(error)
     write_record(folder, record)
+
+
+def record_left_out(task: Task, failure: Failure) -> RunRecord:
+    """The record of a run that is not begun, because what it starts from is missing. It is written
+    unless the folder holds a model, or a part of its training."""
+    folder = RunFolder(task.folder)
+    record = RunRecord(
+        format=FORMAT,
+        version=__version__,
+        status="left out",
+        message=failure.message,
+        study=task.study,
+        run=task.run,
+        seed=task.seed,
+        data=DataRecord(),
+        stages={},
+        failures={"training": failure},
+    )
+    with folder.locked():
+        if not folder.begun:
+            write_record(folder, record)
+    return record
 
 
 def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
@@ -45,7 +74,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
                 f"{task.folder}: {_difference(task, kept, data)}; use --out ELSEWHERE, "
                 "or delete the folder to start again"
             )
-        kept.status = "finished" if kept.status == "finished" else "running"
+        kept.status = kept.status if kept.usable else "running"
         _describe(task, folder)
         return kept
     _describe(task, folder)
