@@ -11,6 +11,7 @@ import typer
 from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
 from stresslens.cli.terminal import (
     print_audits,
+    print_failures,
     print_finished,
     print_json,
     print_serious,
@@ -93,6 +94,10 @@ def carry_out_study(
     prints_progress = not (quiet or as_json)
 
     def on_finished(task: Task, record: RunRecord) -> None:
+        if prints_progress:
+            print_failures(task, record)
+        if not record.usable:
+            return
         scores = record.scores.get("test", {})
         # an unknown score stops the study before the other runs are trained
         gates.check_known(required, f"{task.run}/seed-{task.seed}", scores)
@@ -102,7 +107,7 @@ def carry_out_study(
             print_finished(len(finished), total, task, record, scores.get("accuracy"))
 
     started = time.perf_counter()
-    folder = pipeline.run(
+    carried = pipeline.carry_out_study(
         study,
         out=out,
         jobs=jobs,
@@ -110,16 +115,24 @@ def carry_out_study(
         tell=on_finished,
         say=lambda line: typer.echo(line, err=True) if prints_progress else None,
     )
+    folder = carried.folder
     compared = ComparisonFile.read(folder / "comparison.json")
     if as_json:
         paths = {"folder": str(folder), "report": str(folder / "report.html")}
-        print_json({"study": study.name, **paths, "comparison": compared.as_json()})
+        failed = {"failed": {place: why.message for place, why in carried.failures.items()}}
+        shown = {"study": study.name, **paths, "comparison": compared.as_json()}
+        print_json(shown | (failed if carried.failures else {}))
     else:
         print_verdicts(compared)
         print_serious(list(serious))
         print_audits(folder)
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
+    if carried.failures and prints_progress:
+        count = len(carried.failures)
+        parts = "one part of the study is" if count == 1 else f"{count} parts of the study are"
+        typer.echo(f"{parts} missing; the same command does only what is missing", err=True)
+    carried.raise_failed()
     gates.check(required, finished)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import PlainSerializer, ValidationError, model_validator
 
+from stresslens.core.errors import TrainingDiverged
 from stresslens.core.files import UnreadableRun, read_json, write_json
 from stresslens.core.json_file import Figure, OrderedJsonFile
 from stresslens.core.layer_table import LayerTable
@@ -194,6 +195,10 @@ class Failure(OrderedJsonFile):
     message: str
     exit_code: int = 1
     images: list[int] = []
+
+    @property
+    def is_divergence(self) -> bool:
+        return self.exit_code == TrainingDiverged.exit_code
 
 
 class RunRecord(OrderedJsonFile):

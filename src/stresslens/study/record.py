@@ -66,6 +66,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     folder with other data, configuration or code, and for an evaluation that is not possible with
     this data."""
     evaluation_stages.check_sections(task, data)
+    evaluation_stages.check_surrogate(task)
     fingerprint = task.plan.fingerprint(data)
     if folder.record.exists() and folder.begun:
         kept = read_record(folder)

@@ -15,7 +15,7 @@ from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import EVALUATION_KEYS
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
-from stresslens.core.errors import ProcessLost, Stopped, TrainingDiverged
+from stresslens.core.errors import ProcessLost, Stopped
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import RunRecord, write_record
@@ -83,9 +83,8 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
 def _status(record: RunRecord) -> tuple[str, str]:
     """The status of a run whose stages have ended, and why it is not `finished`."""
     for stage in MODEL_STAGES:
-        if stage in record.failures:
-            failure = record.failures[stage]
-            return ("diverged" if failure.exit_code == TrainingDiverged.exit_code else "failed"), failure.message
+        if (failure := record.failures.get(stage)) is not None:
+            return ("diverged" if failure.is_divergence else "failed"), failure.message
     missing = (f"{stage}: {failure.message}" for stage, failure in record.failures.items())
     return ("incomplete" if record.failures else "finished"), "; ".join(missing)
 
