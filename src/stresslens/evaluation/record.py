@@ -201,13 +201,23 @@ class Failure(OrderedJsonFile):
         return self.exit_code == TrainingDiverged.exit_code
 
 
+class ParentRun(OrderedJsonFile):
+    """The run whose training this one went on with: its folder, its epochs, the fingerprint of its
+    training, and how often it had read the test split."""
+
+    folder: str
+    epochs: int
+    fingerprint: str = ""
+    reads_of_test: int = 0
+
+
 class RunRecord(OrderedJsonFile):
     """record.json; everything but the status may be missing while a run is not finished.
 
     The stages set fields by assignment, so that the record knows which were set.
     """
 
-    LATER_KEYS = frozenset({"failures"})
+    LATER_KEYS = frozenset({"failures", "parent"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -229,6 +239,7 @@ class RunRecord(OrderedJsonFile):
     """What each finished stage was done for, as a fingerprint."""
     failures: dict[str, Failure] = {}
     """The stages that failed in the last attempt."""
+    parent: ParentRun | None = None
     layers: Annotated[LayerTable, PlainSerializer(LayerTable.as_json)] | None = None
     weights: WeightsRecord | None = None
     weights_digest: str = ""

@@ -138,9 +138,8 @@ def explain_images(
     on_result: Callable[[ExplanationFile], None] = lambda result: None,
 ) -> list[ExplanationFile]:
     """Selects images of a split, runs each explainer on them, and writes
-    `home/<name>-<8 hex>/result.json`. Returns the contents of these files. A finished file is only
-    read. After an explainer fails the others go on, and its error is raised at the end; `on_result`
-    gets each result.
+    `home/<name>-<8 hex>/result.json`. Returns the contents of these files. A finished file is only read.
+    After an explainer fails the others go on; its error is raised at the end. `on_result` gets each result.
 
     Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8:
     shown), figure.svg and a PNG file of every image and map. `source` is a fingerprint of the model
@@ -166,18 +165,9 @@ def explain_images(
         with attempts.part(name.rpartition(":")[2]):
             if result is None:
                 began = time.perf_counter()
-                maps, quality = compute_maps(
-                    model,
-                    explainer,
-                    x,
-                    y,
-                    name=name,
-                    index=index,
-                    train=train,
-                    seed=config.seed,
-                    check=config.check,
-                    squares=squares,
-                )
+                given: dict[str, Any] = {"index": index, "train": train, "squares": squares}
+                asked: dict[str, Any] = {"name": name, "seed": config.seed, "check": config.check}
+                maps, quality = compute_maps(model, explainer, x, y, **given, **asked)
                 seconds = Seconds(seconds=time.perf_counter() - began)
                 result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
                 _save(folder, result, images, maps.values.cpu().numpy().astype(np.float32), classes)

@@ -4,7 +4,8 @@ lines."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,34 +83,41 @@ def compute_views(
         with attempts.part(name.rpartition(":")[2]):
             result = ViewFile.read_finished(folder, fingerprint)
             if result is None:
-                began = time.perf_counter()
-                with attacked(model):
-                    panel = view(
-                        model=model,
-                        x=x,
-                        y=y,
-                        train=train,
-                        split=split,
-                        classes=classes,
-                        adversarials=on_device,
-                    )
-                if not isinstance(panel, Panel):
-                    raise ConfigError(f"view {name} returned a {type(panel).__name__}; expected a Panel")
-                result = ViewFile(
-                    fingerprint=fingerprint,
-                    view=name.rpartition(":")[2],
-                    options=dict(options),
-                    said=list(panel.said),
-                    facts=dict(panel.facts),
-                    parts=[_save_part(folder, number, part) for number, part in enumerate(panel.parts, 1)],
-                    cost=Seconds(seconds=time.perf_counter() - began),
-                )
-                write_json(folder / "result.json", result.as_json())
+                given = {"x": x, "y": y, "train": train, "split": split, "classes": classes}
+                call = partial(view, model=model, adversarials=on_device, **given)
+                result = _saved(folder, fingerprint, name, options, model, call)
             results.append(result)
             on_result(result)
     on_progress(len(bound), len(bound))
     attempts.raise_failed()
     return results
+
+
+def _saved(
+    folder: Path,
+    fingerprint: str,
+    name: str,
+    options: Mapping[str, Any],
+    model: nn.Module,
+    call: Callable[[], Any],
+) -> ViewFile:
+    """Calls a view and saves its result."""
+    began = time.perf_counter()
+    with attacked(model):
+        panel = call()
+    if not isinstance(panel, Panel):
+        raise ConfigError(f"view {name} returned a {type(panel).__name__}; expected a Panel")
+    result = ViewFile(
+        fingerprint=fingerprint,
+        view=name.rpartition(":")[2],
+        options=dict(options),
+        said=list(panel.said),
+        facts=dict(panel.facts),
+        parts=[_save_part(folder, number, part) for number, part in enumerate(panel.parts, 1)],
+        cost=Seconds(seconds=time.perf_counter() - began),
+    )
+    write_json(folder / "result.json", result.as_json())
+    return result
 
 
 def view_run(

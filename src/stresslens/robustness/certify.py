@@ -77,13 +77,12 @@ def certify(
         settings = [source, split_name, name, dict(options), seed, index.tolist()]
         fingerprint = fingerprint_of([*settings, *source_digests(value, base=base)])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        count = partial(_advance, on_progress, number * len(index), len(bound) * len(index))
         with attempts.part(name.rpartition(":")[2]):
             result = CertificateFile.read_finished(folder, fingerprint)
             if result is None:
-                certified, seconds = _radii(
-                    folder, model, split, certificate, index, seed, fingerprint, count
-                )
+                count = partial(_advance, on_progress, number * len(index), len(bound) * len(index))
+                chosen = (split, certificate, index, seed)
+                certified, seconds = _radii(folder, model, *chosen, fingerprint, count)
                 result = CertificateFile(
                     fingerprint=fingerprint,
                     certificate=name.rpartition(":")[2],

@@ -43,7 +43,7 @@ def check_sections(task: Task, data: Data) -> None:
             )
 
 
-def check_surrogate(task: Task) -> None:
+def check_surrogate_run(task: Task) -> None:
     """Raises ConfigError where the surrogate of the attacks has no model."""
     threat = task.plan.threat
     if threat is not None and threat.config.surrogate is not None:

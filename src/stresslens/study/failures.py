@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stresslens.core.errors import ConfigError, DataError, StresslensError, TrainingDiverged, first_line
 from stresslens.core.text import printable
-from stresslens.evaluation.record import Failure
+from stresslens.evaluation.record import Failure, RunRecord
 
 LOG = "errors.log"
 """The file beside record.json that has the tracebacks of unexpected errors."""
@@ -49,3 +49,10 @@ def error_of(failures: Mapping[str, Failure]) -> StresslensError:
     if issubclass(kind, TrainingDiverged):
         return kind(message, next(iter(failures.values())).images)
     return kind(message)
+
+
+def succeeded(record: RunRecord) -> RunRecord:
+    """The record of a run. Raises the error of its first stage that failed, if one did."""
+    for failure in record.failures.values():
+        raise error_of({"": failure})
+    return record

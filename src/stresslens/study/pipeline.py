@@ -21,6 +21,7 @@ from stresslens.core.run_folder import command_line
 from stresslens.evaluation.record import Failure, RunRecord
 from stresslens.study import executors, sweep
 from stresslens.study.failures import error_of, failure_of
+from stresslens.study.longer_runs import go_on
 from stresslens.study.preconditions import check_tasks
 from stresslens.study.record import record_left_out
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
@@ -33,7 +34,7 @@ Tell = Callable[[Task, RunRecord], None]
 
 
 @dataclass(frozen=True)
-class Carried:
+class CarriedStudy:
     """A study that was carried out: its folder, and the parts that failed, by their run's folder and
     their stage."""
 
@@ -80,7 +81,7 @@ def carry_out_study(
     show: Callable[[Task], Show],
     tell: Tell,
     say: Callable[[str], None],
-) -> Carried:
+) -> CarriedStudy:
     """As `run`, but returns what failed instead of raising it."""
     if distributed.group().place.world > 1 and ((jobs or 1) > 1 or study.executor != "local"):
         option = f"--jobs {jobs}" if study.executor == "local" else f"the executor {study.executor}"
@@ -107,6 +108,8 @@ def carry_out_study(
         if study.sweep is not None:
             study, unsettled = sweep.swept(study, folder, executor, show, say)
         tasks = tasks_of(study, folder)
+        for line in go_on(tasks):
+            say(line)
         adopt_from_folder(tasks)
         settled = [task for task in tasks if task.run not in unsettled]
         missing = check_tasks(settled, study.places, folder) if settled else {}
@@ -124,7 +127,7 @@ def carry_out_study(
             admit(wave)
             executor.carry_out(wave, on_finished, show)
     conclude(folder)
-    return Carried(folder, failures)
+    return CarriedStudy(folder, failures)
 
 
 def _left_out(task: Task, without_model: Mapping[Path, Failure]) -> Failure | None:

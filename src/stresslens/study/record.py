@@ -24,7 +24,7 @@ from stresslens.evaluation.record import (
     read_record,
     write_record,
 )
-from stresslens.study import evaluation_stages
+from stresslens.study import evaluation_stages, longer_runs
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
@@ -66,7 +66,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     folder with other data, configuration or code, and for an evaluation that is not possible with
     this data."""
     evaluation_stages.check_sections(task, data)
-    evaluation_stages.check_surrogate(task)
+    evaluation_stages.check_surrogate_run(task)
     fingerprint = task.plan.fingerprint(data)
     if folder.record.exists() and folder.begun:
         kept = read_record(folder)
@@ -100,6 +100,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
         resumed_from=[],
         findings=[],
         stages={},
+        parent=longer_runs.parent_of(task.folder),
     )
     write_record(folder, record)
     return record
