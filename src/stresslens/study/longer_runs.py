@@ -3,6 +3,7 @@ checkpoint. The run before is its parent, and is kept in `earlier/`."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import shutil
 import warnings
@@ -20,7 +21,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_bytes, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import ParentRun, read_record
-from stresslens.study.earlier_runs import set_aside
+from stresslens.study.earlier_runs import place_aside
 from stresslens.training.autotune import recorded_differences
 from stresslens.training.optimization import build_optimizer, build_schedule
 from stresslens.training.task import Task, load_data
@@ -81,12 +82,16 @@ def _depends_on_epochs(task: Task) -> str:
     objective = task.plan.objective
     if objective.all_options.get("ramp"):
         return f"{known}, but the radius of its objective rises over a share (`ramp`) of all epochs"
+    name = registry.name_and_options("objectives", train.objective)[0]
+    source = inspect.getmodule(objective.function) or objective.function
+    if ":" in name and "progress" in inspect.getsource(source):
+        return f"{known}, but {name} uses `step.progress`, the share of all epochs that is done"
     return ""
 
 
 def _learning_rates(train: Any, steps_per_epoch: int, epochs: int, base: Path) -> tuple[list[float], Any]:
     """The learning rate before each update of the first `epochs`, and the schedule's state after them."""
-    optimizer = build_optimizer(train, [nn.Parameter(torch.zeros(1))], base)
+    optimizer = build_optimizer(train, [nn.Parameter(torch.zeros(2, 2))], base)
     schedule = build_schedule(train, optimizer, steps_per_epoch, base)
     rates = []
     with warnings.catch_warnings():
@@ -123,18 +128,17 @@ def _go_on(task: Task) -> str:
         record = read_record(folder)
         config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
         config["train"]["epochs"] = now
-        write_bytes(
-            fresh / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True).encode()
-        )
-        kept = f"epochs-{before}"
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        write_bytes(fresh / "config.yaml", text.encode())
+        place = place_aside(task.folder, f"epochs-{before}")
         parent = ParentRun(
-            folder=f"earlier/{kept}-{task.folder.name}",
+            folder=str(place.relative_to(task.folder.parent)),
             epochs=before,
             fingerprint=record.fingerprint,
             reads_of_test=record.reads_of_test,
         )
-        place = set_aside(task.folder, kept)
-        parent.folder = str(place.relative_to(task.folder.parent))
         write_json(fresh / PARENT, parent.as_json())
+        task.folder.rename(place)
         fresh.rename(task.folder)
-    return f"{task.run} seed {task.seed}: goes on from {before} epochs to {now}; the run before is kept as {place}"
+    what = f"{task.run} seed {task.seed}: goes on from {before} epochs to {now}"
+    return f"{what}; the run before is kept as {place}"

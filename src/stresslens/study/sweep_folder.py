@@ -12,7 +12,7 @@ from stresslens.core.errors import ConfigError, Notice, StresslensError, Trainin
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import Failure, read_record
-from stresslens.study.earlier_runs import set_aside
+from stresslens.study.earlier_runs import place_aside
 from stresslens.training.autotune import recorded_compute, recorded_differences
 from stresslens.training.task import Task
 
@@ -115,7 +115,9 @@ def make_way(task: Task, varied: Collection[str], before: str) -> Path | None:
     differing = recorded_differences(task)
     if not differing or not all(any(_related(key, each) for each in varied) for key in differing):
         return None
-    return set_aside(task.folder, before)
+    place = place_aside(task.folder, before)
+    task.folder.rename(place)
+    return place
 
 
 def _related(key: str, other: str) -> bool:
