@@ -3,7 +3,6 @@ status at the end."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -33,8 +32,12 @@ from stresslens.training.tracking import Tracking
 Stage = Callable[[Task, RunFolder, Data, RunRecord, Show, Tracking], None]
 
 
-def record_end(folder: RunFolder, record: RunRecord, error: Stopped) -> None:
-    """Writes to the record that the run was stopped, and why."""
+def record_end(folder: RunFolder, error: Stopped) -> None:
+    """Writes to the record that the run was stopped, and why.
+
+    What an unfinished stage noted is left out, since the stage will be repeated.
+    """
+    record = read_record(folder)
     record.status, record.message = "stopped", str(error)
     write_record(folder, record)
 
@@ -135,8 +138,7 @@ def _describe(task: Task, folder: RunFolder) -> None:
     """Writes config.yaml and copies of custom plug-ins, unless they exist already."""
     for file, copy in task.plan.own_sources.values():
         if not (folder.path / "plugins" / copy).exists():
-            (folder.path / "plugins").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder.path / "plugins" / copy)
+            write_bytes(folder.path / "plugins" / copy, file.read_bytes())
     header = "# stresslens run on this file repeats the run\n"
     text = header + yaml.safe_dump(task.plan.configuration, sort_keys=False, allow_unicode=True)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != text:

@@ -18,7 +18,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import ProcessLost, Stopped
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation.record import RunRecord, write_record
+from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import evaluation_stages
 from stresslens.study.failures import LOG, failure_of
@@ -48,36 +48,51 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         record = begin_record(task, folder, data)
         due = _due(task, record)
         if not due and not record.failures:
-            return record
+            return _ended(folder, record)
         record.failures = {}
         (folder.path / LOG).unlink(missing_ok=True)
         compute = compute_config(task)
         devices.pick_device(compute.device)
         cuda = [torch.device(compute.device)] if torch.device(compute.device).type == "cuda" else []
         tracking = _tracking(task, folder)
-        with torch.random.fork_rng(devices=cuda), compute.active(), closing(tracking):
+        with (
+            torch.random.fork_rng(devices=cuda),
+            compute.active(),
+            closing(tracking),
+            noting_shortages(record),
+        ):
             for stage, fingerprint in due.items():
+                devices.release_memory()
                 try:
                     STAGES[stage](task, folder, data, record, show, tracking)
                 except Stopped as error:
-                    record_end(folder, record, error)
+                    record_end(folder, error)
                     raise
                 except ProcessLost:
                     raise
                 except Exception as error:
-                    record.failures = {**record.failures, stage: failure_of(error, folder.path, stage)}
-                    if stage in MODEL_STAGES:
+                    failure = failure_of(error, folder.path, stage)
+                    if stage in MODEL_STAGES:  # what it noted goes, since it will be repeated
+                        record = read_record(folder)
+                        record.failures = {stage: failure}
                         break
+                    record.failures = {**record.failures, stage: failure}
                 else:
                     record.stages[stage] = fingerprint
                 write_record(folder, record)
         if tracking.failed:  # the same command tries again
             record.stages.pop("track", None)
-        status, message = _status(record)
-        if (record.status, record.message) != (status, message) or tracking.failed:
-            record.status, record.message = status, message
             write_record(folder, record)
-        return record
+        return _ended(folder, record)
+
+
+def _ended(folder: RunFolder, record: RunRecord) -> RunRecord:
+    """The record, which says on disk how the run has ended."""
+    status, message = _status(record)
+    if (record.status, record.message) != (status, message):
+        record.status, record.message = status, message
+        write_record(folder, record)
+    return record
 
 
 def _status(record: RunRecord) -> tuple[str, str]:
