@@ -43,6 +43,8 @@ from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import succeeded
+from stresslens.study.longer_runs import go_on
 from stresslens.training.autotune import autotune
 from stresslens.training.task import Task, own_module_value
 
@@ -132,10 +134,8 @@ def train(
     given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
     idle = [key for key in given if kind == "estimator" and not applies_to_estimators(key)]
     if idle:
-        name_of = idle[0].rpartition(".")[2]
-        raise ConfigError(
-            f"{name_of} means nothing to the estimator {model!r}, which no gradient trains; leave it out"
-        )
+        what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
+        raise ConfigError(f"{what}, which no gradient trains; leave it out")
     values = {
         "data": "digits" if own_data else data,
         kind: "linear" if own_model else model,
@@ -153,9 +153,9 @@ def train(
         config = replace(config, data=f"own data {data.name}")
     own = data.uncached() if isinstance(data, Data) else None
     task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
+    go_on([task])
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    record = stages.carry_out(task).as_json()
-    return Run(folder, record, snapshot)
+    return Run(folder, succeeded(stages.carry_out(task)).as_json(), snapshot)
 
 
 def attack(

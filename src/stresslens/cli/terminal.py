@@ -85,6 +85,13 @@ def print_finished(
         print(f"    {note.kind}: {note.message}", file=sys.stderr)
 
 
+def print_failures(task: Task, record: RunRecord) -> None:
+    """Print a line on each stage of a run that failed."""
+    for stage, failure in record.failures.items():
+        what = "" if record.status == "left out" else f"{stage} failed: "
+        print(f"    {task.run} seed {task.seed}: {what}{failure.message}", file=sys.stderr)
+
+
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
     rows = [
         [NOT_FINITE if name == "no_answer" else name, f"{e.value:.4f}", _interval(e), str(e.n), e.method]

@@ -41,7 +41,8 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
 def finished(
     folder: RunFolder, split: str, *, trust: bool = False, device: str = "auto"
 ) -> Iterator[tuple[nn.Module, Data, RunRecord]]:
-    """A finished run's model, data and record. The record is written back at the end.
+    """A finished run's model, data and record. The record is written back at the end, also after an
+    error.
 
     The folder is locked meanwhile. Raises ConfigError if the folder is not a run's, or if its data
     set does not have the split.
@@ -53,9 +54,11 @@ def finished(
         if split not in data.splits:
             raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
         record = read_record(folder)
-        with noting_shortages(record):
-            yield model.to(pick_device(device)), data, record
-        write_record(folder, record)
+        try:
+            with noting_shortages(record):
+                yield model.to(pick_device(device)), data, record
+        finally:
+            write_record(folder, record)
 
 
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
