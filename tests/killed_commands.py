@@ -26,6 +26,10 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.
 """Audit events (PEP 578) of operations that change a folder; opening a file for writing is one more."""
 
 
+WARM = ("stresslens.api", "stresslens.study.pipeline", "torch._dynamo", "sklearn.base", "scipy.stats")
+"""Modules whose import takes long; further ones are imported after the first command that needs them."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a command ended: its exit code (negative: killed by a signal), its output, and the file
@@ -136,6 +140,7 @@ def _import(modules: Sequence[str]) -> None:
 
 def serve() -> None:
     """Carries out the commands that standard input asks for."""
+    _import(WARM)
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as log:
