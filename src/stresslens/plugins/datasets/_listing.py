@@ -12,12 +12,13 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stresslens.core.data import cache_root
-from stresslens.core.errors import DataError
+from stresslens.core.cache_folder import readable_caches, writable_cache
+from stresslens.core.errors import DataError, StresslensError
 from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden
@@ -136,12 +137,15 @@ def _of_tar(path: Path) -> Listing:
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise DataError(f"{path} is damaged ({error}); download it again") from error
 
-    index = cache_root() / "pictures" / "index" / f"{_stamp(path)}.members.json"
-    try:  # because listing a compressed tar takes as long as unpacking it
-        listed = read_json(index)
-    except UnreadableRun:  # of several members with the same name, the last counts
+    index = f"{_stamp(path)}.members.json"
+    listed: dict[str, Any] = {}
+    for cache in readable_caches():  # because listing a compressed tar takes as long as unpacking it
+        with suppress(UnreadableRun):
+            listed = read_json(cache / "pictures" / "index" / index)
+    if not listed:  # of several members with the same name, the last counts
         listed = {member.name: (member.size, number) for number, (_, member) in enumerate(members())}
-        write_bytes(index, json.dumps(listed).encode())
+        with suppress(StresslensError):
+            write_bytes(writable_cache("pictures/index") / index, json.dumps(listed).encode())
     sizes = {name: size for name, (size, _) in listed.items()}
 
     def read(wanted: dict[str, int]) -> Iterator[Item]:

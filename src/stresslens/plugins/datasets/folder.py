@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from stresslens.core.bit_depth import WHITE
-from stresslens.core.data import Data, Split, cache_root
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.image_cache import Order, Store, decoded
 from stresslens.core.image_files import SUFFIXES, Fit
@@ -73,8 +73,7 @@ def folder(
     order = Order(
         listed.files, name, wanted, fit, channels, cache_gb * 1e9, WHITE if white == "auto" else white
     )
-    cache = cache_root() / "pictures"
-    store = decoded(order, cache)
+    store = decoded(order)
     if store.unreadable and unreadable == "error":
         reasons = [f"{listed.files.names[position]}: {reason}" for position, reason in store.unreadable]
         raise DataError(
@@ -99,7 +98,7 @@ def folder(
     data = divided_into_parts(store)
     settled, notes = settled_by_training(order, store, data, auto_white=white == "auto")
     if settled != order:
-        data = divided_into_parts(_of_same_files(decoded(settled, cache), store, name))
+        data = divided_into_parts(_of_same_files(decoded(settled), store, name))
     return replace(
         data,
         notes=(*listed.notes, *data.notes, *notes),
