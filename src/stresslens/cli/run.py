@@ -11,6 +11,7 @@ import typer
 from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
 from stresslens.cli.terminal import (
     print_audits,
+    print_data_notes,
     print_finished,
     print_json,
     print_serious,
@@ -89,6 +90,7 @@ def carry_out_study(
         return
     finished: dict[str, dict[str, Estimate]] = {}
     serious: dict[str, None] = {}
+    told: set[str] = set()
     total = len(study.variants) * len(study.seeds)
     prints_progress = not (quiet or as_json)
 
@@ -97,6 +99,8 @@ def carry_out_study(
         # an unknown score stops the study before the other runs are trained
         gates.check_known(required, f"{task.run}/seed-{task.seed}", scores)
         finished[f"{task.run}/seed-{task.seed}"] = scores
+        if prints_progress:
+            print_data_notes(record.data, told)
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if prints_progress:
             print_finished(len(finished), total, task, record, scores.get("accuracy"))

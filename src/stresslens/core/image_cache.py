@@ -40,6 +40,7 @@ from stresslens.core.image_files import (
     quietly,
     read_image,
 )
+from stresslens.core.image_formats import OPTIONAL
 from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
 
@@ -188,7 +189,7 @@ class Order:
     @property
     def options(self) -> str:
         """The options that the result depends on, besides the files."""
-        return json.dumps([VERSION, self.size, self.fit, self.channels, self.white])
+        return json.dumps([VERSION, self.size, self.fit, self.channels, self.white, *OPTIONAL])
 
     def folder_name(self, digests: bytes = b"", *, as_pixels: bool = True) -> str:
         """The name of the result's folder, from the files' digests; without them, only its
