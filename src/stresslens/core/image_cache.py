@@ -6,9 +6,7 @@ It holds a memory map of pixels or, above a size limit, the bytes of the image f
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +41,7 @@ from stresslens.core.image_files import (
 from stresslens.core.image_formats import OPTIONAL
 from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
+from stresslens.core.temporary_files import temporary_folder
 
 VERSION = 2
 """Part of every key; it changes when decoding changes."""
@@ -191,6 +190,11 @@ class Order:
         """The options that the result depends on, besides the files."""
         return json.dumps([VERSION, self.size, self.fit, self.channels, self.white, *OPTIONAL])
 
+    def pixels_in(self, frame: Frame) -> int:
+        """Bytes of all images in this frame."""
+        assert frame.size is not None
+        return len(self.files.names) * frame.channels * frame.size[0] * frame.size[1]
+
     def folder_name(self, digests: bytes = b"", *, as_pixels: bool = True) -> str:
         """The name of the result's folder, from the files' digests; without them, only its
         prefix."""
@@ -208,13 +212,10 @@ def decoded(order: Order) -> Store:
     caches = [root / "pictures" for root in readable_caches()]
     index = f"index/{digest(f'{order.files.stamp} {order.options}'.encode()).hex()}.json"
     for cache in caches:
-        with suppress(
-            UnreadableRun, KeyError, TypeError
-        ):  # an index that is missing or damaged is made again
+        with suppress(UnreadableRun, KeyError, TypeError):  # a missing or damaged index is made again
             folder = cache / str(read_json(cache / index)["folder"])
             if _is_usable(folder, order):
                 return _opened(folder)
-        _remove_partial_folders(cache)
     found = (same for cache in caches if (same := _same_content(order, cache)) is not None)
     folder = next(found, None) or _decode(order)
     if read_json(folder / "meta.json")["lasting"]:
@@ -242,17 +243,6 @@ def _keeps_limit(folder: Path, most_bytes: float) -> bool:
         return True
     frame = read_json(folder / "meta.json")["frame"]
     return len(_load_facts(folder)) * int(np.prod([frame["channels"], *frame["size"]])) > most_bytes
-
-
-def _remove_partial_folders(cache: Path) -> None:
-    """Removes incomplete folders of processes that no longer run."""
-    for partial in cache.glob(".partial-*"):
-        try:
-            os.kill(int(partial.name.split("-")[1]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(partial, ignore_errors=True)
-        except (ValueError, PermissionError):
-            continue
 
 
 def _opened(folder: Path) -> Store:
@@ -321,13 +311,22 @@ def _first_frame(order: Order) -> Frame:
 
 
 def _write(order: Order, frame: Frame) -> Path:
+    needed = order.pixels_in(frame)
+    size = needed if needed <= order.most_bytes else order.files.total
+    what = f"{order.name}: the decoded images take {size / 1e9:.1f} GB"
+    cache = writable_cache("pictures", size * ROOM, what)
+    with temporary_folder(cache / order.folder_name()) as temporary:
+        return _fill(temporary / "decoded", order, cache, frame)
+
+
+def _fill(partial: Path, order: Order, cache: Path, frame: Frame) -> Path:
+    """Decodes every file into the new folder `partial`, and moves it to its place in the cache."""
     assert frame.size is not None
     files, n = order.files, len(order.files.names)
-    needed = n * frame.channels * frame.size[0] * frame.size[1]
+    needed = order.pixels_in(frame)
     as_pixels = needed <= order.most_bytes
-    cache = _with_room(needed if as_pixels else files.total, order.name)
-    partial = Path(tempfile.mkdtemp(prefix=f".partial-{os.getpid()}-", dir=cache))
     try:
+        partial.mkdir()
         pixels = partial / "pixels" if as_pixels else None
         if pixels is not None:
             with pixels.open("wb") as file:
@@ -378,13 +377,6 @@ def _write(order: Order, frame: Frame) -> Path:
             f"{order.name} cannot be decoded into {cache}: {error.strerror or error}; "
             "XDG_CACHE_HOME moves that folder"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _with_room(size: int, name: str) -> Path:
-    """A cache that can be written, with room for `size` bytes of images."""
-    return writable_cache("pictures", size * ROOM, f"{name}: the decoded images take {size / 1e9:.1f} GB")
 
 
 def _check_one_size(group: DecodedFiles, size: tuple[int, int], order: Order) -> None:

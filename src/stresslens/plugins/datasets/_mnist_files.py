@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import zlib
 from pathlib import Path
 
 from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.data import Split, data_root
 from stresslens.core.errors import DataError
-from stresslens.core.files import sync
+from stresslens.core.files import replace_atomically
 from stresslens.core.torchvision_compat import torchvision
 
 # md5 of the decompressed bytes: a recompressed archive has another checksum, but the same images.
@@ -94,10 +93,7 @@ def _decompress(source: Path, raw: Path) -> None:
                 f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); "
                 "download it again"
             )
-        partial = raw / f"{name}.{os.getpid()}"
-        partial.write_bytes(content)
-        sync(partial)
-        partial.replace(raw / name)
+        replace_atomically(raw / name, lambda file, content=content: file.write(content))
 
 
 def _is_right(file: Path) -> bool:
