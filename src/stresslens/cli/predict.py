@@ -70,7 +70,7 @@ def predict(
     info = classifier.facts
     others: list[str] = []
     predictions = classifier.classify(picture_files(pictures, others), top=top)
-    said = ". ".join(filter(None, left_out(others) or ()))
+    said = "; ".join(filter(None, left_out(others) or ()))
     if said:
         typer.echo(said, err=True)
     rate = classifier.ood.rate if classifier.ood else None

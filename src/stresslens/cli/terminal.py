@@ -189,7 +189,7 @@ class Advance:
 def print_data_notes(data: DataRecord, told: set[str]) -> None:
     """Print what a loader said of its files, for example those that were left out, once each. `told` is
     what was printed before."""
-    lines = [*data.notes, *(". ".join([f.evidence, f.remedy]) for f in data.findings if f.audit in FILES)]
+    lines = [*data.notes, *("; ".join([f.evidence, f.remedy]) for f in data.findings if f.audit in FILES)]
     for line in lines:
         if line not in told:
             told.add(line)

@@ -107,7 +107,8 @@ def left_out(names: Iterable[str]) -> tuple[str, str] | None:
         return None
     ranked = sorted(by_suffix.items(), key=lambda item: (item[0] not in PICTURES, -len(item[1]), item[0]))
     kinds = ", ".join(f"{suffix or 'no suffix'} {len(files)}" for suffix, files in ranked[:5])
-    examples = [name for _, files in ranked for name in files][:2]
+    firsts = [min(files) for _, files in ranked]
+    examples = firsts[:2] if len(firsts) > 1 else sorted(ranked[0][1])[:2]
     said = (
         f"{sum(map(len, by_suffix.values()))} files are not image files by their names and were left out "
         f"({kinds}), for example {' and '.join(examples)}"

@@ -124,7 +124,7 @@ def picture_files(paths: Iterable[Path], others: list[str] | None = None) -> lis
             rest = [file for file in everything if not is_image(file)]
             advance(f"looking into {path}", len(below), len(below))
             if not below:
-                said = ". ".join(filter(None, left_out(map(printable, rest)) or ()))
+                said = "; ".join(filter(None, left_out(map(printable, rest)) or ()))
                 raise DataError(
                     f"{path} holds no image file; their names end in {', '.join(sorted(SUFFIXES))}"
                     + (f". {said}" if said else "")

@@ -134,8 +134,8 @@ def _without_images(
                 empty.add(folder)
     if not empty:
         return []
-    evidence = f"{len(empty)} class folders hold no image and are no classes: {_listed(empty)}"
-    remedy = "add images, or remove the folders; a file of another type is no image"
+    evidence = f"class folders without an image, which are no classes here: {_listed(empty)}"
+    remedy = "add images, or remove the folders"
     return [
         Finding("empty class folders", "sign", "serious", evidence, len(labels), remedy, tuple(sorted(empty)))
     ]

@@ -128,9 +128,9 @@ def _with_left_out(listed: Listing, others: Sequence[str], skipped: Sequence[str
     names, and a finding if pictures are among these."""
     wrapper = [f"everything is in one folder, {top!r}, which was skipped" for top in skipped]
     said = left_out(others)
-    notes = [*wrapper, *listed.notes, *([said[0]] if said else [])]
-    findings = list(listed.findings)
     pictures = pictures_among(others)
+    notes = [*wrapper, *listed.notes, *([said[0]] if said and not pictures else [])]
+    findings = list(listed.findings)
     if said and pictures:
         n = len(pictures) + len(listed.files.names)
         severity: Literal["minor", "serious"] = "serious" if len(pictures) > n / 20 else "minor"

@@ -38,10 +38,9 @@ def _csv_rows(path: Path, encoding: str | None) -> list[tuple[int, dict[str, str
         content = path.read_bytes()
         by_mark = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         text = content.decode(encoding or by_mark)
+        before = 1 if text.startswith("sep=") else 0  # a line of Excel
+        text = text.partition("\n")[2] if before else text
         first = text.partition("\n")[0]
-        if first.startswith("sep="):  # of Excel
-            text = "\n" + text.partition("\n")[2]
-            first = text.lstrip("\n").partition("\n")[0]
         reader = csv.DictReader(
             io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True
         )
@@ -49,16 +48,13 @@ def _csv_rows(path: Path, encoding: str | None) -> list[tuple[int, dict[str, str
         rows = []
         for row in reader:
             if None in row or None in row.values():
-                raise DataError(
-                    f"{path}:{reader.line_num}: {'more' if None in row else 'fewer'} values than columns"
-                )
-            rows.append((reader.line_num, {name: value.strip() for name, value in row.items()}))
+                few = "more" if None in row else "fewer"
+                raise DataError(f"{path}:{before + reader.line_num}: {few} values than columns")
+            rows.append((before + reader.line_num, {name: value.strip() for name, value in row.items()}))
         _check_last_line(path, rows, text)
         return rows
     except LookupError:
-        raise ConfigError(
-            f"encoding: there is no encoding {encoding!r}; utf-8, cp1252 and cp932 are some"
-        ) from None
+        raise ConfigError(f"encoding: there is no {encoding!r}; utf-8, cp1252 and cp932 are some") from None
     except UnicodeError as error:
         raise DataError(
             f"{path} cannot be read as a table of comma-separated values in {encoding or 'UTF-8'}: {error}; "
