@@ -120,7 +120,7 @@ def carry_out_study(
         print_json({"study": study.name, **paths, "comparison": compared.as_json()})
     else:
         print_verdicts(compared)
-        print_serious(list(serious))
+        print_serious([each for each in serious if not any(each in line for line in told)])
         print_audits(folder)
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
