@@ -30,6 +30,8 @@ FILES = ("files left out", "unreadable files", "empty class folders")
 """Findings on files, from reading them."""
 VERDICTS = 24
 """If there are more verdicts, those that are not distinguishable are not printed."""
+LONG = 20
+"""Seconds of work that is announced."""
 CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 CONTROLS = ("shuffled pixels", "another image", "another class", "shuffled weights", "moved")
 
@@ -194,6 +196,13 @@ def print_data_notes(data: DataRecord, told: set[str]) -> None:
         if line not in told:
             told.add(line)
             print(f"data: {line}", file=sys.stderr)
+
+
+def print_forecast(what: str, seconds: float, quicker: str) -> None:
+    """Print, before long work, about how long it takes, and what is quicker."""
+    if seconds >= LONG:
+        faster = f"; quicker: {quicker}" if quicker else ""
+        print(f"{what} takes about {duration(seconds)}{faster}", file=sys.stderr, flush=True)
 
 
 def print_serious(evidence: Sequence[str]) -> None:
