@@ -113,20 +113,17 @@ def train(
     `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is
     copied and stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes
     only device, precision, threads, memory_format and subset. `data` is a plug-in by name or
-    Data.from_arrays(images, labels). `track` lists trackers (tensorboard, wandb). A second call with the
-    same arguments returns the finished run at once, or resumes an interrupted one. Raises ConfigError,
+    Data.from_arrays(images, labels), or a Path of images. `track` lists trackers. A second call with the same
+    arguments returns the finished run at once, or resumes an interrupted one. Raises ConfigError,
     DataError, TrainingDiverged."""
     if not isinstance(model, str | Mapping | nn.Module):
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
         )
-    if isinstance(data, Path):
-        data = {"folder": {"path": str(data)}}
+    data = {"folder": {"path": str(data)}} if isinstance(data, Path) else data
     if not isinstance(data, str | Mapping | Data):
-        raise ConfigError(
-            f"data is a {type(data).__name__}; "
-            "expected a plug-in by name or stresslens.Data.from_arrays(images, labels)"
-        )
+        what = "a plug-in by name, a Path of images or stresslens.Data.from_arrays(images, labels)"
+        raise ConfigError(f"data is a {type(data).__name__}; expected {what}")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)

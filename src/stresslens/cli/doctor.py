@@ -18,7 +18,8 @@ def doctor(as_json: Json = False) -> None:
 
     import torch
 
-    from stresslens.core.data import cache_root, data_root
+    from stresslens.core.cache_folder import cache_problem, cache_root
+    from stresslens.core.data import data_root
     from stresslens.core.devices import pick_device
     from stresslens.core.kept_choices import choice_as_json, choices_folder, kept_choices
     from stresslens.core.run_folder import environment
@@ -39,7 +40,8 @@ def doctor(as_json: Json = False) -> None:
     facts["decoded images, GB"] = round(
         sum(f.stat().st_size for f in pictures.rglob("*") if f.is_file()) / 1e9, 1
     )
-    facts["cache folder"] = str(cache_root())
+    problem = cache_problem()
+    facts["cache folder"] = f"{cache_root()} {problem}" if problem else str(cache_root())
     facts["kept choices"] = str(choices_folder())
     existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
     facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from stresslens.core.data import cache_root
+from stresslens.core.cache_folder import cache_root
 from stresslens.core.devices import MemoryFormat, Precision
 from stresslens.core.errors import ConfigError, Notice, StresslensError
 from stresslens.core.files import UnreadableRun, write_json
