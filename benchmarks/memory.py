@@ -4,6 +4,7 @@ ResNet-18, each verb in a process of its own.
     python benchmarks/memory.py                                       the small net, all sizes
     python benchmarks/memory.py --nets resnet18 --counts 1000         a ResNet-18
     python benchmarks/memory.py --nets resnet18 --sides 224 --counts 200 --defaults
+    python benchmarks/memory.py passes                                memory of passes of zoo models
 
 The pictures are JPEG files of random colours, made on the fly; half of them are for training and
 half for testing. The peak is that of the resident memory of the process and of those that it starts;
@@ -35,6 +36,7 @@ def small(shape, classes):
                          nn.Linear(256, classes))
 """
 NETS = {"small": "small.py:small", "resnet18": "{torchvision: {name: resnet18}}"}
+ZOO = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")
 PROGRAM = [sys.executable, "-m", "stresslens"]
 
 
@@ -85,6 +87,24 @@ def verbs(net: str, defaults: bool) -> Iterator[tuple[str, list[str]]]:
     yield "corruptions", ["train", *train, "corruptions=[noise]", "--name", "corrupted"]
 
 
+def passes() -> None:
+    """Prints what a pass of one image of 224×224 takes, and how many images pass at once."""
+    from stresslens.core.layer_table import multiply_adds_of
+    from stresslens.core.pass_memory import bytes_of_pass, images_at_once
+    from stresslens.core.torchvision_compat import torchvision
+
+    shape = (3, 224, 224)
+    print("| net | multiply-adds, millions | MB, forward | images at once | MB, with gradient | at once |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for name in ZOO:
+        net = getattr(torchvision().models, name)()
+        figures = [f"{multiply_adds_of(net, shape) / 1e6:,.0f}"]
+        for gradient in (False, True):
+            figures.append(f"{bytes_of_pass(net, shape, gradient=gradient) / 1e6:.0f}")
+            figures.append(f"{images_at_once(net, shape, 512, gradient=gradient)}")
+        print(f"| {name} | {' | '.join(figures)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", nargs="+", choices=sorted(NETS), default=["small"])
@@ -92,7 +112,10 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", type=int, default=[1000, 20_000])
     parser.add_argument("--verbs", nargs="+", help="only these")
     parser.add_argument("--defaults", action="store_true", help="every verb with its own defaults")
+    parser.add_argument("what", nargs="?", choices=["verbs", "passes"], default="verbs")
     asked = parser.parse_args()
+    if asked.what == "passes":
+        return passes()
     print("| net | side | pictures | verb | peak, MB | seconds | what it says beforehand |", flush=True)
     print("|---|--:|--:|---|--:|--:|---|", flush=True)
     for side in asked.sides:
