@@ -11,6 +11,7 @@ import typer
 from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
 from stresslens.cli.terminal import (
     print_audits,
+    print_data_notes,
     print_failures,
     print_finished,
     print_json,
@@ -90,6 +91,7 @@ def carry_out_study(
         return
     finished: dict[str, dict[str, Estimate]] = {}
     serious: dict[str, None] = {}
+    told: set[str] = set()
     total = len(study.variants) * len(study.seeds)
     prints_progress = not (quiet or as_json)
 
@@ -102,6 +104,8 @@ def carry_out_study(
         # an unknown score stops the study before the other runs are trained
         gates.check_known(required, f"{task.run}/seed-{task.seed}", scores)
         finished[f"{task.run}/seed-{task.seed}"] = scores
+        if prints_progress:
+            print_data_notes(record.data, told)
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if prints_progress:
             print_finished(len(finished), total, task, record, scores.get("accuracy"))
@@ -115,7 +119,8 @@ def carry_out_study(
         tell=on_finished,
         say=lambda line: typer.echo(line, err=True) if prints_progress else None,
     )
-    _print_results(study, carried, list(serious), None if quiet else started, as_json)
+    untold = [each for each in serious if not any(each in line for line in told)]
+    _print_results(study, carried, untold, None if quiet else started, as_json)
     if carried.failures:
         typer.echo("these parts are missing; the same command does only them:", err=True)
     carried.raise_failed()

@@ -18,7 +18,7 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import fewer
 from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
-from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.saved_model import as_computed, open_model
 
 
 def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
@@ -27,7 +27,8 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
     Raises ConfigError if the data set has changed since the training.
     """
     record = read_record(folder)
-    model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
+    model = as_computed(open_model(folder, trust=trust), folder)
+    data = data_of(folder, trust=trust)
     if data.fingerprint != record.data.fingerprint:
         raise ConfigError(
             f"{folder.path}: the data set has changed since the run was trained; "
