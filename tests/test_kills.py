@@ -34,7 +34,7 @@ STUDY = """
 data: {folder: {path: pictures}}
 model: linear
 train:
-  {epochs: 2, batch_size: 32, precision: float32, threads: 1, memory_format: contiguous,
+  {epochs: 2, batch_size: 64, precision: float32, threads: 1, memory_format: contiguous,
   checkpoint_seconds: 1.0e-9}
 """
 EVALUATIONS = """
@@ -51,7 +51,7 @@ STUDIES = {
     "other.yaml": STUDY.replace("epochs: 2", "epochs: 1"),
     "evaluated.yaml": STUDY + EVALUATIONS,
     "plain/evaluated.yaml": STUDY,
-    "sweep.yaml": STUDY + SWEEP,
+    "sweep.yaml": STUDY.replace("epochs: 2", "epochs: 1") + SWEEP,
 }
 RUN, OTHER = "runs/small/run/seed-0", "runs/other/run/seed-0"
 TRAINED = (("run", "small.yaml"),)
