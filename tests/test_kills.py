@@ -27,8 +27,11 @@ CLOCKS = ("seconds", "images_per_second", "peak_memory", "datetime_start", "date
 """Keys of record.json, sweep.json and a sweep's journal with times or memory."""
 HISTORY = ("resumed_from", "worker_id")
 """Keys that say how a run came about: where it was resumed, and by which process."""
-PAGE = rb'<section id="history">.*?</section>|<li><a href="#history">.*?</li>|[0-9a-f]{16}|[\d.:,\-]+'
-"""What differs in a page: the list of resumptions, digests of record.json, and numbers (times, a date)."""
+PAGE = (
+    rb'<section id="(history|cost)">.*?</section>|<li><a href="#(history|cost)">.*?</li>'
+    rb"|[0-9a-f]{16}|[\d.:,\-]+"
+)
+"""What differs in a page: the resumptions, the charts of time, digests of record.json, and numbers."""
 
 STUDY = """
 data: {folder: {path: pictures}}
