@@ -276,7 +276,7 @@ def _curve(
 
 def _results(folder: RunFolder) -> dict[str, ResultFile]:
     """The attack results of a finished run by key."""
-    if not folder.record.is_file() or read_record(folder).status != "finished":
+    if not folder.record.is_file() or not read_record(folder).usable:
         return {}
     return {
         file.parent.name: ResultFile.read(file)

@@ -78,6 +78,8 @@ class Study:
     own_names: dict[str, str] = field(default_factory=dict)
     """The variants' names in the study file, by the names of their folders, which hold the overrides
     too."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where the study file has each variant (`file:line: runs.name`), by the name of its folder."""
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -90,7 +92,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
         source = replace(source, lines=line_of)
-        return expand_study(
+        study = expand_study(
             source.values,
             overrides,
             name=file.stem,
@@ -101,6 +103,9 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     except Problems as error:
         lines = {f"{source.place(p.path)}: {_dotted(p.path)}{p.message}": None for p in error.problems}
         raise ConfigError("\n".join(lines)) from None
+    own = {variant.name: study.own_names.get(variant.name, variant.name) for variant in study.variants}
+    places = {name: f"{source.place(('runs', known))}: runs.{known}" for name, known in own.items()}
+    return replace(study, places=places)
 
 
 # long: each step of the expansion is one line, in order
@@ -264,15 +269,14 @@ def _with_needed_runs(
     """The variant with the folder names of the variants that it needs; overrides are part of these.
 
     They belong to the same study, or for the config.yaml of a single run, to the folder `siblings`.
-    Weights may also come from any run by the path of its folder. `paths` says where the study
-    file writes these names. Mistakes are added to `problems`.
+    Weights may also come from any run by the path of its folder; where that is missing, the other
+    variants can still be trained. `paths` says where the study file writes these names. Mistakes are
+    added to `problems`.
     """
     for what, needed in depends_on(run.config):
         name, at = folders.get(needed, needed), paths[run.name][what]
         by_folder = what == "weights" and "/" in needed
-        if by_folder and not Path(needed).is_dir():
-            problems.append(Problem(at, f"there is no folder {needed}"))
-        elif (
+        if (
             not by_folder
             and name not in folders.values()
             and not (siblings is not None and (siblings / name).is_dir())
