@@ -7,8 +7,10 @@ All mistakes are reported at once, each with its file and line.
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from stresslens.config import old_words, registry
 from stresslens.config.contrasts import claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
-from stresslens.config.grid import Cell, Change, cells
+from stresslens.config.grid import Cell, Change, cells, number_of_cells
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Sweep
@@ -44,6 +46,10 @@ from stresslens.config.validation import (
 from stresslens.config.yaml_source import Source, parse_value
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import closest
+
+MOST_VARIANTS = 2000
+MOST_LINES = 50
+"""Of a message about mistakes."""
 
 
 @dataclass(config=STRICT)
@@ -98,8 +104,10 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
             parse_problems=source.problems,
         )
     except Problems as error:
-        lines = {f"{source.place(p.path)}: {_dotted(p.path)}{p.message}": None for p in error.problems}
-        raise ConfigError("\n".join(lines)) from None
+        texts = (f"{source.place(p.path)}: {_dotted(p.path)}{p.message}" for p in error.problems)
+        lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
+        more = [f"{file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
+        raise ConfigError("\n".join(lines[:MOST_LINES] + more)) from None
 
 
 # long: each step of the expansion is one line, in order
@@ -122,6 +130,10 @@ def expand_study(
     override_changes = _overrides_of(overrides, problems)
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
+    number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
+    if number > MOST_VARIANTS:
+        why = f"makes {number:,} runs of one seed; a study has at most {MOST_VARIANTS:,}"
+        raise Problems([*problems, Problem(("grid" if keys.grid else "runs",), why)])
     study_name = keys.study or name
     variants: list[Variant] = []
     names: list[str] = []
@@ -222,8 +234,9 @@ def _set_size(
     clashes = data_sizes.clashes(merged)
     problems += [Problem(place_written(clash.path, origins), clash.message) for clash in clashes]
     origin = ("data_sizes", "sizes", data_sizes.sizes.index(point.size))
-    for key, value in data_sizes.at(point, merged).items():
-        origins[set_dotted(merged, key, value)] = origin
+    with suppress(ConfigError):  # `train` is no section, which the validation reports
+        for key, value in data_sizes.at(point, merged).items():
+            origins[set_dotted(merged, key, value)] = origin
 
 
 def _check_swept(
@@ -281,7 +294,7 @@ def _with_needed_runs(
     for what, needed in depends_on(run.config):
         name, at = folders.get(needed, needed), paths[run.name][what]
         by_folder = what == "weights" and "/" in needed
-        if by_folder and not Path(needed).is_dir():
+        if by_folder and not os.path.isdir(needed):
             problems.append(Problem(at, f"there is no folder {needed}"))
         elif (
             not by_folder
