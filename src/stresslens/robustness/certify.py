@@ -23,14 +23,14 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_arrays, write_json
+from stresslens.core.files import write_arrays, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import Seconds
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.evaluation.scores import logits_of
 from stresslens.metrics.intervals import Floats, wilson
-from stresslens.robustness.certificate_file import CertificateFile, CertifiedLevel
+from stresslens.robustness.certificate_file import PARTIAL_RADII, CertificateFile, CertifiedLevel
 
 CHUNK = 4
 """The number of images that are certified together; progress is saved between two chunks."""
@@ -120,7 +120,7 @@ def _radii(
     resumes."""
     certified, seconds = np.zeros(0), 0.0
     if (folder / "partial.npz").is_file():
-        saved = read_arrays(folder / "partial.npz", "there is no partial result")
+        saved = PARTIAL_RADII.read(folder / "partial.npz")
         if str(saved["fingerprint"]) == fingerprint:
             certified, seconds = saved["radius"], float(saved["seconds"])
     first = next(model.parameters(), torch.empty(0))
