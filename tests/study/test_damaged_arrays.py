@@ -105,7 +105,7 @@ MEANT = {"predictions": ["nan"], "certificates": ["nan"]}
 
 FILES = {
     "a/seed-0/likeness.npz": ["predict {run} {photo}"],
-    "a/seed-0/predictions/test.npz": ["compare {run} {run}", "explain {run}"],
+    "a/seed-0/predictions/test.npz": ["compare {run} {other}", "explain {run}"],
     "a/seed-0/robustness/*/result.npz": ["attack {run} --radii 0.05 --protocol fgsm --images 20 --no-audit"],
     "a/seed-0/explanations/*/maps.npz": [],
     "a/seed-0/certificates/*/result.npz": [],
@@ -148,7 +148,8 @@ def test_a_damaged_file_of_arrays(
     try:
         damage(file)
         for verb in FILES[pattern]:
-            command = verb.format(run=run, photo=made / "photo.png")
+            other = run.parents[1] / "b" / "seed-0"
+            command = verb.format(run=run, other=other, photo=made / "photo.png")
             code, said = answer(command)
             assert "unexpected" not in said
             if not meant and not command.startswith("attack"):

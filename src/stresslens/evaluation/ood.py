@@ -215,7 +215,7 @@ class OODDetector:
             "and without it out-of-distribution images cannot be detected"
         )
         run = path.parent
-        anew = f"`stresslens evaluate {run} --split validation` makes it anew"
+        anew = f"`stresslens evaluate {run} --split validation` makes it anew; without it no image is marked"
         remedy = anew if (run / "record.json").is_file() else "export the run again"
         return OODDetector.of_arrays(ArrayFile(FORMS, remedy).read(path, absent), path, remedy)
 

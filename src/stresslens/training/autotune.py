@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import torch
-import yaml
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from stresslens.config.old_words import in_todays_words
-from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS
+from stresslens.config.run_config import read_run_config
+from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, Train
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.devices import ComputeConfig, Precision
 from stresslens.core.draws import Draws
@@ -127,9 +129,10 @@ def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
     """The task with the compute settings that its folder recorded, and in words every other setting
     in which the two differ (empty: none)."""
     try:
-        recorded = in_todays_words(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+        recorded = in_todays_words(read_run_config(folder.config))
         compute = {key: recorded["train"][key] for key in COMPUTE_KEYS}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        TypeAdapter(Train).validate_json(json.dumps(compute), strict=True)
+    except (UnreadableRun, ValidationError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableRun(
             f"{folder.config} cannot be read ({error}); delete the folder to start anew"
         ) from error
