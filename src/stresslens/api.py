@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from stresslens.config import registry, study_file
 from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
+from stresslens.core.class_names import names_of
 from stresslens.core.copies import copied, eager_module
-from stresslens.core.data import Data, Split, as_tensor
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError, Notice
+from stresslens.core.labels import label_numbers
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.data_check import data_findings
@@ -31,7 +33,7 @@ from stresslens.evaluation.inputs import arrays_as_split, check_inputs
 from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of, scores_of
+from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of_module, scores_of
 from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
@@ -41,8 +43,15 @@ from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import succeeded
+from stresslens.study.longer_runs import go_on
 from stresslens.training.autotune import autotune
 from stresslens.training.task import Task, own_module_value
+
+Images: TypeAlias = Tensor | np.ndarray | Sequence[Any]
+"""Images as `core.arrays.image_tensor` takes them."""
+Labels: TypeAlias = Tensor | np.ndarray | Sequence[int] | Sequence[str]
+"""Labels as `core.labels.label_numbers` takes them."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def run(
 
 def train(
     model: str | Mapping[str, Any] | nn.Module = "simple_cnn",
-    data: str | Mapping[str, Any] | Data = "digits",
+    data: str | Path | Mapping[str, Any] | Data = "digits",
     *,
     out: str | Path = "runs/python",
     name: str = "run",
@@ -104,18 +113,17 @@ def train(
     `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is
     copied and stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes
     only device, precision, threads, memory_format and subset. `data` is a plug-in by name or
-    Data.from_arrays(images, labels). `track` lists trackers (tensorboard, wandb). A second call with the
-    same arguments returns the finished run at once, or resumes an interrupted one. Raises ConfigError,
+    Data.from_arrays(images, labels), or a Path of images. `track` lists trackers. A second call with the same
+    arguments returns the finished run at once, or resumes an interrupted one. Raises ConfigError,
     DataError, TrainingDiverged."""
     if not isinstance(model, str | Mapping | nn.Module):
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
         )
+    data = {"folder": {"path": str(data)}} if isinstance(data, Path) else data
     if not isinstance(data, str | Mapping | Data):
-        raise ConfigError(
-            f"data is a {type(data).__name__}; "
-            "expected a plug-in by name or stresslens.Data.from_arrays(images, labels)"
-        )
+        what = "a plug-in by name, a Path of images or stresslens.Data.from_arrays(images, labels)"
+        raise ConfigError(f"data is a {type(data).__name__}; expected {what}")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
@@ -123,10 +131,8 @@ def train(
     given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
     idle = [key for key in given if kind == "estimator" and not applies_to_estimators(key)]
     if idle:
-        name_of = idle[0].rpartition(".")[2]
-        raise ConfigError(
-            f"{name_of} means nothing to the estimator {model!r}, which no gradient trains; leave it out"
-        )
+        what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
+        raise ConfigError(f"{what}, which no gradient trains; leave it out")
     values = {
         "data": "digits" if own_data else data,
         kind: "linear" if own_model else model,
@@ -144,15 +150,15 @@ def train(
         config = replace(config, data=f"own data {data.name}")
     own = data.uncached() if isinstance(data, Data) else None
     task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
+    go_on([task])
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    record = stages.carry_out(task).as_json()
-    return Run(folder, record, snapshot)
+    return Run(folder, succeeded(stages.carry_out(task)).as_json(), snapshot)
 
 
 def attack(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
-    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    images: Images | Split,
+    labels: Labels | None = None,
     *,
     radii: str | float | Sequence[float | str],
     norm: str = "linf",
@@ -181,7 +187,7 @@ def attack(
             "the model is an estimator; attacks follow gradients, which it lacks, so it would look more "
             "robust than it is"
         )
-    split = check_inputs(model, images, None if labels is None else as_tensor(labels)).uncached()
+    split = check_inputs(model, images, labels).uncached()
     asked = robustness_config(
         {
             "images": n_images,
@@ -207,8 +213,8 @@ def attack(
 def verify(
     model: nn.Module,
     adversarials: Tensor | np.ndarray,
-    images: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray | Sequence[int],
+    images: Images,
+    labels: Labels,
     *,
     eps: float | Tensor | np.ndarray,
     norm: Norm = "linf",
@@ -219,9 +225,7 @@ def verify(
 
     All arrays have one entry an image; `eps` is one radius, or one for each image; `claimed` is a published
     robust accuracy to compare with. Raises ConfigError and DataError for what cannot be read."""
-    return verification.verify(
-        model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed
-    )
+    return verification.verify(model, adversarials, images, labels, eps=eps, norm=norm, claimed=claimed)
 
 
 @dataclass(frozen=True)
@@ -247,10 +251,10 @@ class Explanation:
 
 def explain(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
+    images: Images | Split,
     explainer: str | Mapping[str, Any] = "integrated_gradients",
     *,
-    answers: Tensor | np.ndarray | Sequence[int] | None = None,
+    answers: Labels | None = None,
     train: Split | None = None,
     check: bool = False,
     seed: int = 0,
@@ -262,18 +266,13 @@ def explain(
     {option: value}}; `answers` (N,) are the classes to explain, by default the predicted ones. Some
     explainers cover pixels with the mean of the training images: give these as `train`. `check` also
     computes the quality checks. Raises ConfigError and DataError."""
-    wanted = None if answers is None else as_tensor(answers)
+    wanted = None if answers is None else label_numbers(answers, names_of(model))
     model = eager_module(model) if isinstance(model, nn.Module) else model
     if isinstance(images, Split):
-        split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
+        given = images if wanted is None else replace(images, labels=wanted)
     else:
-        split = check_inputs(
-            model,
-            images,
-            torch.zeros(len(images) if hasattr(images, "__len__") else 0, dtype=torch.int64)
-            if wanted is None
-            else wanted,
-        )
+        given = arrays_as_split(images, wanted)
+    split = check_inputs(model, given)
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     device = next(model.parameters(), torch.empty(0)).device
@@ -341,7 +340,7 @@ def export(
 
 def predict(
     model: nn.Module,
-    images: Tensor | np.ndarray,
+    images: Images,
     *,
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
@@ -354,19 +353,14 @@ def predict(
     tell apart."""
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
-    if not isinstance(images, Tensor | np.ndarray):
-        raise ConfigError(
-            f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`"
-        )
-    x = as_tensor(images)
-    split = arrays_as_split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
-    return predictions_of(model, split).probabilities
+    split = arrays_as_split(images, None)
+    return predictions_of_module(model, split).probabilities
 
 
 def evaluate(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
-    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    images: Images | Split,
+    labels: Labels | None = None,
 ) -> dict[str, Estimate]:
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
     not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
@@ -379,8 +373,8 @@ def evaluate(
     else:
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
-        split = arrays_as_split(as_tensor(images), as_tensor(labels))
-    predictions = predictions_of(model, split)
+        split = arrays_as_split(images, label_numbers(labels, names_of(model)))
+    predictions = predictions_of_module(model, split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:

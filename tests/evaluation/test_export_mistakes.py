@@ -258,6 +258,9 @@ def test_damaged_pt2(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
 def test_damaged_folders_and_other_places(run: RunFolder, tmp_path: Path) -> None:
     folder = export_run(run, "safetensors", out=tmp_path / "weights").file
     (folder / "likeness.npz").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"likeness\.npz cannot be read: .*; export the run again"):
+        open_predictor(folder)
+    (folder / "likeness.npz").unlink()
     assert open_predictor(folder).ood is None
     (folder / "export.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"export\.json does not describe a model"):

@@ -28,7 +28,7 @@ def evaluate(
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.finished_run import data_of
     from stresslens.evaluation.record import read_record, write_record
-    from stresslens.evaluation.saved_model import open_model
+    from stresslens.evaluation.saved_model import as_computed, open_model
     from stresslens.study import predict_stage
 
     folder = RunFolder(run)
@@ -42,7 +42,7 @@ def evaluate(
     read_record(folder)
     with folder.locked():
         record = read_record(folder)
-        model = open_model(folder, trust=trust)
+        model = as_computed(open_model(folder, trust=trust), folder)
         data = data_of(folder, trust=trust)
         if data.fingerprint != record.data.fingerprint:
             raise ConfigError(

@@ -34,7 +34,7 @@ class HarmlessStream:
 def harmless_output() -> Iterator[None]:
     """Replaces standard output and standard error by harmless ones for a while."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = HarmlessStream(sys.stdout), HarmlessStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = HarmlessStream(sys.stdout), HarmlessStream(sys.stderr)
     try:
         yield
     finally:

@@ -51,10 +51,12 @@ def predict(
     Images are prepared as the run's own images were. Probabilities are calibrated on the run's
     validation images, if these show a better temperature. Images unlike the training images (out
     of distribution, OOD) are marked, at a stated false-alarm rate. Files that cannot be read are
-    listed at the end (exit code 3); the others are classified. With your own captions, for a run
+    listed at the end (exit code 3); the others are classified. Files of other types in a folder are
+    counted. With your own captions, for a run
     with a text encoder (openclip), probabilities are not calibrated.
     """
     from stresslens.core.errors import DataError
+    from stresslens.core.image_formats import left_out
     from stresslens.evaluation.classify_files import Classifier, picture_files
     from stresslens.evaluation.predictor import open_predictor
 
@@ -66,7 +68,11 @@ def predict(
         open_predictor(run, trust=trust, captions=prompts, templates=templates or ("{}",))
     )
     info = classifier.facts
-    predictions = classifier.classify(picture_files(pictures), top=top)
+    others: list[str] = []
+    predictions = classifier.classify(picture_files(pictures, others), top=top)
+    said = "; ".join(filter(None, left_out(others) or ()))
+    if said:
+        typer.echo(said, err=True)
     rate = classifier.ood.rate if classifier.ood else None
     if csv:
         unreadable = print_predictions_csv(predictions, top)
@@ -81,7 +87,9 @@ def predict(
                 "false_alarm_rate": rate,
             }
             readable = [row.as_json() for row in rows if row.unreadable is None]
-            print_json({"run": str(run), **facts, "pictures": readable, "unreadable": unreadable})
+            print_json(
+                {"run": str(run), **facts, "pictures": readable, "unreadable": unreadable, "left_out": others}
+            )
         else:
             why_not = info.not_calibrated or "no temperature was fitted"
             print_predictions(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stresslens.comparison.schema import ComparisonFile
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
-    from stresslens.evaluation.record import RunRecord
+    from stresslens.evaluation.record import DataRecord, RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
     from stresslens.training.loop import Show
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from stresslens.training.task import Task
 
 
+FILES = ("files left out", "unreadable files", "empty class folders")
+"""Findings on files, from reading them."""
 VERDICTS = 24
 """If there are more verdicts, those that are not distinguishable are not printed."""
+LONG = 20
+"""Seconds of work that is announced."""
 CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 CONTROLS = ("shuffled pixels", "another image", "another class", "shuffled weights", "moved")
 
@@ -90,6 +94,13 @@ def print_finished(
         print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)
     for note in record.findings:
         print(f"    {note.kind}: {note.message}", file=sys.stderr)
+
+
+def print_failures(task: Task, record: RunRecord) -> None:
+    """Print a line on each stage of a run that failed."""
+    for stage, failure in record.failures.items():
+        what = "" if record.status == "left out" else f"{stage} failed: "
+        print(f"    {task.run} seed {task.seed}: {what}{failure.message}", file=sys.stderr)
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
@@ -195,6 +206,23 @@ class Advance:
             overwrite(line, end="\n" if ended else "\r")
         else:
             print(line, file=sys.stderr)
+
+
+def print_data_notes(data: DataRecord, told: set[str]) -> None:
+    """Print what a loader said of its files, for example those that were left out, once each. `told` is
+    what was printed before."""
+    lines = [*data.notes, *("; ".join([f.evidence, f.remedy]) for f in data.findings if f.audit in FILES)]
+    for line in lines:
+        if line not in told:
+            told.add(line)
+            print(f"data: {line}", file=sys.stderr)
+
+
+def print_forecast(what: str, seconds: float, quicker: str) -> None:
+    """Print, before long work, about how long it takes, and what is quicker."""
+    if seconds >= LONG:
+        faster = f"; quicker: {quicker}" if quicker else ""
+        print(f"{what} takes about {duration(seconds)}{faster}", file=sys.stderr, flush=True)
 
 
 def print_serious(evidence: Sequence[str]) -> None:

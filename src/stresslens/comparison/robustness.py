@@ -276,7 +276,7 @@ def _curve(
 
 def _results(folder: RunFolder) -> dict[str, ResultFile]:
     """The attack results of a finished run by key."""
-    if not folder.record.is_file() or read_record(folder).status != "finished":
+    if not folder.record.is_file() or not read_record(folder).usable:
         return {}
     return {
         file.parent.name: ResultFile.read(file)
@@ -286,7 +286,9 @@ def _results(folder: RunFolder) -> dict[str, ResultFile]:
 
 def _read(folder: RunFolder, key: str, result: ResultFile) -> Attacked:
     path = folder.path / "robustness" / key / "result.npz"
-    arrays = RESULT_ARRAYS.read(path, only=("index", "labels", "smallest"))
+    arrays = RESULT_ARRAYS.read(
+        path, f"there is no {path}; attack the run again", ("index", "labels", "smallest")
+    )
     arrays = attacked_images(arrays)
     if len(arrays["smallest"]) != result.n:
         raise UnreadableRun(

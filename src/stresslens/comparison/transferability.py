@@ -124,7 +124,7 @@ def _sources(folder: Path) -> list[TransferSource]:
     for run in described["runs"]:
         for seed in seeds:
             run_folder = RunFolder(folder / run / f"seed-{seed}")
-            if not run_folder.record.is_file() or read_record(run_folder).status != "finished":
+            if not run_folder.record.is_file() or not read_record(run_folder).usable:
                 continue
             name = f"{run} seed {seed}" if len(seeds) > 1 else str(run)
             files = sorted(run_folder.path.glob("robustness/*/result.json"))

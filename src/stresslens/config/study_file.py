@@ -7,7 +7,6 @@ All mistakes are reported at once, each with its file and line.
 from __future__ import annotations
 
 import copy
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,11 +21,12 @@ from stresslens.config.contrasts import claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.grid import Cell, Change, cells, number_of_cells
+from stresslens.config.overrides import overrides_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Sweep
+from stresslens.config.setting_keys import unknown_setting
 from stresslens.config.study_keys import (
-    STUDY_KEYS,
     VARIANT_KEYS,
     ExecutorName,
     StudyKeys,
@@ -43,7 +43,7 @@ from stresslens.config.validation import (
     place_written,
     with_renamed_runs,
 )
-from stresslens.config.yaml_source import Source, parse_value
+from stresslens.config.yaml_source import Source
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import closest
 
@@ -83,6 +83,8 @@ class Study:
     own_names: dict[str, str] = field(default_factory=dict)
     """The variants' names in the study file, by the names of their folders, which hold the overrides
     too."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where the study file has each variant (`file:line: runs.name`), by the name of its folder."""
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -95,7 +97,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
         source = replace(source, lines=line_of)
-        return expand_study(
+        study = expand_study(
             source.values,
             overrides,
             name=file.stem,
@@ -108,6 +110,9 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
         lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
         more = [f"{file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
         raise ConfigError("\n".join(lines[:MOST_LINES] + more)) from None
+    own = {variant.name: study.own_names.get(variant.name, variant.name) for variant in study.variants}
+    places = {name: f"{source.place(('runs', known))}: runs.{known}" for name, known in own.items()}
+    return replace(study, places=places)
 
 
 # long: each step of the expansion is one line, in order
@@ -125,9 +130,9 @@ def expand_study(
     values = old_words.renamed(values)
     grid_names = dict(zip(values.get("grid") or {}, grid_keys))
     problems = list(parse_problems)
+    values, override_changes = overrides_of(values, overrides, problems)
     keys = study_keys_of(values, problems)
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
-    override_changes = _overrides_of(overrides, problems)
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
     number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
@@ -174,7 +179,9 @@ def expand_study(
     contrasts = pairs_of(keys.contrasts or {}, configs, names, problems)
     claims = claims_of(keys.contrasts or {}, contrasts, problems)
     if problems:
-        raise Problems(list(dict.fromkeys(problems)))
+        given = {text.partition("=")[0]: text for text in overrides}
+        places = {(key,): ("command line", given[key]) for key in ("repeats",) if key in given}
+        raise Problems(list(dict.fromkeys(replace(p, path=places.get(p.path[:1], p.path)) for p in problems)))
     seeds, repeats = seeds_of(keys.repeats)
     return Study(
         study_name,
@@ -191,23 +198,6 @@ def expand_study(
     )
 
 
-def _overrides_of(overrides: Sequence[str], problems: list[Problem]) -> list[Change]:
-    """The overrides as changes. One that cannot be read is added to `problems`."""
-    changes: list[Change] = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            why = "an override is written key.path=value, for example train.epochs=1"
-            problems.append(Problem(("command line", text), why))
-        elif (first := key.partition(".")[0]) in STUDY_KEYS:
-            why = f"{first} belongs to the study and cannot be overridden"
-            problems.append(Problem(("command line", text), why))
-        else:
-            key, parsed = old_words.renamed_override(key, parse_value(value))
-            changes.append((key, parsed, ("command line", f"{key}={parsed}")))
-    return changes
-
-
 def _merged(
     shared: Mapping[str, Any], changes: Sequence[Change], problems: list[Problem]
 ) -> tuple[dict[str, Any], dict[registry.Keys, registry.Keys]]:
@@ -216,6 +206,9 @@ def _merged(
     merged = copy.deepcopy(dict(shared))
     origins: dict[registry.Keys, registry.Keys] = {}
     for key, value, origin in changes:
+        if (why := unknown_setting(key, merged)) is not None:
+            problems.append(Problem(origin[:2] if origin[0] == "grid" else origin, why))
+            continue
         try:
             origins[set_dotted(merged, key, value)] = origin
         except ConfigError as error:
@@ -288,15 +281,14 @@ def _with_needed_runs(
     """The variant with the folder names of the variants that it needs; overrides are part of these.
 
     They belong to the same study, or for the config.yaml of a single run, to the folder `siblings`.
-    Weights may also come from any run by the path of its folder. `paths` says where the study
-    file writes these names. Mistakes are added to `problems`.
+    Weights may also come from any run by the path of its folder; where that is missing, the other
+    variants can still be trained. `paths` says where the study file writes these names. Mistakes are
+    added to `problems`.
     """
     for what, needed in depends_on(run.config):
         name, at = folders.get(needed, needed), paths[run.name][what]
         by_folder = what == "weights" and "/" in needed
-        if by_folder and not os.path.isdir(needed):
-            problems.append(Problem(at, f"there is no folder {needed}"))
-        elif (
+        if (
             not by_folder
             and name not in folders.values()
             and not (siblings is not None and (siblings / name).is_dir())

@@ -43,7 +43,7 @@ class _Composer(yaml.SafeLoader):
         self.depth += 1
         if self.depth > DEEPEST:
             why = f"values are nested more than {DEEPEST} levels deep"
-            raise yaml.composer.ComposerError(None, None, why, self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(None, None, why, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node

@@ -41,6 +41,10 @@ class TrainingDiverged(StresslensError):
         self.images = images or []
 
 
+class ProcessLost(StresslensError):
+    """A process of a distributed training has ended or is out of step, so that none can go on."""
+
+
 class GateNotMet(StresslensError):
     """A score is below the required value (`--fail-under`)."""
 

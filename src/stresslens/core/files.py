@@ -14,6 +14,7 @@ import numpy as np
 
 from stresslens.core.disk_errors import FULL, refusal
 from stresslens.core.errors import ConfigError, StresslensError, first_line
+from stresslens.core.temporary_files import temporary_file
 
 
 class UnreadableRun(ConfigError):
@@ -26,23 +27,24 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     If the disk is full or the folder cannot be written, raises StresslensError and keeps the old
     file.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        replace_atomically(path, write)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         reason = refusal(error, path, _size_written_by(write))
         remedy = "free some space or choose" if FULL in reason else "choose"
         raise StresslensError(
             f"cannot write {path}: {reason}. The old file is unchanged; {remedy} another place (--out)"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+
+
+def replace_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """As `write_atomically`, but raises the error as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_file(path) as (partial, file):
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+        partial.replace(path)
 
 
 class _Counter(io.RawIOBase):

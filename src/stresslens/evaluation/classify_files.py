@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,18 @@ import torch
 
 from stresslens.core.answers import NOT_FINITE, answered
 from stresslens.core.errors import DataError
-from stresslens.core.image_files import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read_image
+from stresslens.core.image_files import Frame, Unreadable, decode, files_below, quietly, read_image
+from stresslens.core.image_formats import SUFFIXES, is_image, left_out
+from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.progress import advance
 from stresslens.core.text import printable
 from stresslens.evaluation.predictor import Predictor
 from stresslens.metrics.classification import log_softmax
 
 BATCH = 128
+"""Image files that are decoded together."""
+COPIES = 3
+"""Copies of the images of a batch that are there at a time."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Classifier:
         """Raises DataError if image files cannot have the number of channels that the model
         takes."""
         self.facts, self.answer, self.ood = predictor.facts, predictor.answer, predictor.ood
+        self.size = at_most(BATCH, COPIES * FLOAT * math.prod(self.facts.shape))
         self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run, self.facts.white)
 
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
@@ -73,7 +80,7 @@ class Classifier:
         """
         remaining = iter(files)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            while batch := list(islice(remaining, BATCH)):
+            while batch := list(islice(remaining, self.size)):
                 with quietly():
                     decoded = list(pool.map(self._read, batch))
                 images = [image for image in decoded if not isinstance(image, str)]
@@ -109,25 +116,27 @@ class Classifier:
                 yield ranked, float(p_values[i]), bool(p_values[i] <= self.ood.rate)
 
 
-def picture_files(paths: Iterable[Path]) -> list[Path]:
+def picture_files(paths: Iterable[Path], others: list[str] | None = None) -> list[Path]:
     """The given files, and all image files below the given folders, sorted.
 
-    A file below a folder is an image file if its name has a known suffix. Raises DataError if a
-    folder holds none.
+    A file below a folder is an image file if its name has a known suffix; the other files are added
+    to `others`. Raises DataError if a folder holds no image file.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(
-                entry.path
-                for entry in files_below(str(path))
-                if os.path.splitext(entry.name)[1].lower() in SUFFIXES
-            )
+            everything = sorted(entry.path for entry in files_below(str(path)))
+            below = [file for file in everything if is_image(file)]
+            rest = [file for file in everything if not is_image(file)]
             advance(f"looking into {path}", len(below), len(below))
             if not below:
+                said = "; ".join(filter(None, left_out(map(printable, rest)) or ()))
                 raise DataError(
                     f"{path} holds no image file; their names end in {', '.join(sorted(SUFFIXES))}"
+                    + (f". {said}" if said else "")
                 )
+            if others is not None:
+                others += map(printable, rest)
             files += map(Path, below)
         else:
             files.append(path)

@@ -16,8 +16,8 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import fewer
-from stresslens.evaluation.record import RunRecord, read_record, write_record
-from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
+from stresslens.evaluation.saved_model import as_computed, open_model
 
 
 def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
@@ -26,7 +26,8 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
     Raises ConfigError if the data set has changed since the training.
     """
     record = read_record(folder)
-    model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
+    model = as_computed(open_model(folder, trust=trust), folder)
+    data = data_of(folder, trust=trust)
     if data.fingerprint != record.data.fingerprint:
         raise ConfigError(
             f"{folder.path}: the data set has changed since the run was trained; "
@@ -39,7 +40,8 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
 def finished(
     folder: RunFolder, split: str, *, trust: bool = False, device: str = "auto"
 ) -> Iterator[tuple[nn.Module, Data, RunRecord]]:
-    """A finished run's model, data and record. The record is written back at the end.
+    """A finished run's model, data and record. The record is written back at the end, also after an
+    error.
 
     The folder is locked meanwhile. Raises ConfigError if the folder is not a run's, or if its data
     set does not have the split.
@@ -51,8 +53,11 @@ def finished(
         if split not in data.splits:
             raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
         record = read_record(folder)
-        yield model.to(pick_device(device)), data, record
-        write_record(folder, record)
+        try:
+            with noting_shortages(record):
+                yield model.to(pick_device(device)), data, record
+        finally:
+            write_record(folder, record)
 
 
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:

@@ -26,17 +26,21 @@ from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.files import UnreadableRun, arrays_in, read_json
 from stresslens.core.image_files import Fit
 from stresslens.core.inspection import feature_layer
+from stresslens.core.pieces import FLOAT, at_most, in_pieces
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation import scores
 from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
 from stresslens.evaluation.record import read_record
-from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.saved_model import as_computed, open_model
 from stresslens.metrics.intervals import Floats
 
 FACTS, OOD_ARRAYS = "stresslens", "stresslens.likeness"
 """Metadata keys of an exported file: the `ModelInfo` as JSON, and likeness.npz in base 64."""
 EXPORT = "export.json"
 """The file with the `ModelInfo` in an exported folder."""
+GRAPH = 64
+"""A pass through a graph, whose memory cannot be measured here, is taken to need so many times the
+memory of its images."""
 NEEDS_ONNX = "ONNX needs onnx, onnxruntime and onnxscript: pip install 'stresslens[onnx]'"
 
 
@@ -104,7 +108,7 @@ def open_predictor(
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
         exported = folder.path / EXPORT
         facts = model_info(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
-        model = open_model(folder, trust=trust, module=module).eval()
+        model = as_computed(open_model(folder, trust=trust, module=module), folder).eval()
         return (
             _of_model(model, facts, folder)
             if not captions
@@ -307,7 +311,9 @@ def _of_graph(
     images."""
 
     def answer(x: Tensor) -> tuple[Floats, Features]:
-        logits, features = run(x)
+        size = at_most(len(x), GRAPH * FLOAT * x[0].numel())
+        parts = in_pieces(lambda rows: run(x[rows].contiguous()), len(x), size)
+        logits, features = (np.concatenate(part) for part in zip(*parts))
         return logits.astype(np.float64), Features(features, coarse_of(x).numpy(), np.zeros(len(x), np.int64))
 
     try:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field
 
 from stresslens.core.array_file import FLOAT, INTEGER, ArrayFile, Form
-from stresslens.core.json_file import Figure, JsonFile, Seconds
+from stresslens.core.json_file import Figure, JsonFile, ResultJson, Seconds
 
 MAP_ARRAYS = ArrayFile(
     {
@@ -49,7 +49,7 @@ class Quality(JsonFile):
     failed: Sequence[str] = ()
 
 
-class ExplanationFile(JsonFile):
+class ExplanationFile(ResultJson):
     """explanations/<name>-<8 hex>/result.json. `limit` is the largest value on the colour scale."""
 
     OLD_KEYS = {"quality": "worth", "target_class": "answer"}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from stresslens.core.array_file import BOOL, FLOAT, INTEGER, TEXT, ArrayFile, Form
-from stresslens.core.json_file import Figure, JsonFile, Seconds
+from stresslens.core.json_file import Figure, JsonFile, ResultJson, Seconds
 
 PASSES = ArrayFile(
     {"fingerprint": Form(TEXT, ()), "seconds": Form(FLOAT, (), finite=True, least=0, optional=True)},
@@ -37,7 +37,7 @@ class CorruptionLevels(JsonFile):
     severities: Sequence[SeverityLevel] = ()
 
 
-class CorruptionFile(JsonFile):
+class CorruptionFile(ResultJson):
     """corruptions/result.json. `mean` is the mean over images of the share of corruptions and
     severities at which the image is classified correctly."""
 
