@@ -36,7 +36,7 @@ def small(shape, classes):
                          nn.Linear(256, classes))
 """
 NETS = {"small": "small.py:small", "resnet18": "{torchvision: {name: resnet18}}"}
-ZOO = ("mobilenet_v3_small", "resnet18")
+ZOO = ("mobilenet_v3_small", "resnet18", "efficientnet_b0")
 PROGRAM = [sys.executable, "-m", "stresslens"]
 
 
