@@ -75,7 +75,9 @@ def train_on_all_ranks(training: Training) -> None:
             if group.place.world == 1:
                 raise
             what = str(error) if isinstance(error, StresslensError) else f"{type(error).__name__}: {error}"
-            raise ProcessLost(what) from error
+            lost = ProcessLost(what)
+            lost.exit_code = error.exit_code if isinstance(error, StresslensError) else lost.exit_code
+            raise lost from error
 
 
 def _training(
