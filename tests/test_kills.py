@@ -28,8 +28,8 @@ CLOCKS = ("seconds", "images_per_second", "peak_memory", "datetime_start", "date
 HISTORY = ("resumed_from", "worker_id")
 """Keys that say how a run came about: where it was resumed, and by which process."""
 PAGE = (
-    rb'<section id="(history|cost)">.*?</section>|<li><a href="#(history|cost)">.*?</li>'
-    rb"|[0-9a-f]{16}|[\d.:,\-]+"
+    r'<section id="(history|cost)">.*?</section>|<li><a href="#(history|cost)">.*?</li>'
+    r"|[0-9a-f]{16}|[\d.:,\-−\u202f]+(e[+-]\d+)?"
 )
 """What differs in a page: the resumptions, the charts of time, digests of record.json, and numbers."""
 
@@ -38,7 +38,7 @@ data: {folder: {path: pictures}}
 model: linear
 train:
   {epochs: 2, batch_size: 64, precision: float32, threads: 1, memory_format: contiguous,
-  checkpoint_seconds: 1.0e-9}
+  checkpoint_seconds: 1.0e-9, schedule: constant}
 """
 EVALUATIONS = """
 robustness: {radii: "0.1", protocol: [fgsm], images: 6, certificates: [{smoothing: {n: 40}}]}
@@ -54,6 +54,7 @@ STUDIES = {
     "other.yaml": STUDY.replace("epochs: 2", "epochs: 1"),
     "evaluated.yaml": STUDY + EVALUATIONS,
     "plain/evaluated.yaml": STUDY,
+    "longer/small.yaml": STUDY.replace("epochs: 2", "epochs: 3"),
     "sweep.yaml": STUDY.replace("epochs: 2", "epochs: 1") + SWEEP,
 }
 RUN, OTHER = "runs/small/run/seed-0", "runs/other/run/seed-0"
@@ -73,6 +74,7 @@ EXPORT = ("export", RUN, "--to", "safetensors", "--out", "model")
 SCENARIOS = {
     "train": Scenario(("run", "small.yaml"), ()),
     "evaluations": Scenario(("run", "evaluated.yaml"), (("run", "plain/evaluated.yaml"),)),
+    "more epochs": Scenario(("run", "longer/small.yaml")),
     "sweep": Scenario(("run", "sweep.yaml"), ()),
     "evaluate": Scenario(("evaluate", RUN)),
     "attack": Scenario(("attack", RUN, "--radii", "0.1", "--protocol", "[fgsm]", "--images", "6")),
@@ -186,7 +188,7 @@ def _content(file: Path) -> Any:
     if file.name in OF_TIME:
         return None
     if file.name == "report.html":
-        return re.sub(PAGE, b"", content, flags=re.DOTALL).split()
+        return re.sub(PAGE, "", content.decode(), flags=re.DOTALL).split()
     if file.name in ("record.json", "sweep.json"):
         return _timeless(json.loads(content))
     if file.name == "journal.log":
