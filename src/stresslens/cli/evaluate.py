@@ -21,6 +21,8 @@ def evaluate(
     """Score a trained run on one of its splits.
 
     Every score has its n and its interval. A read of the test split is counted in the run's record.
+    The run's saved predictions are made anew; with the validation split also likeness.npz, which
+    marks out-of-distribution images, where that file is missing or damaged.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
@@ -50,7 +52,7 @@ def evaluate(
             raise ConfigError(
                 f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}"
             )
-        predict_stage.predict_split(folder, model, data, split, record)
+        predict_stage.predict_again(folder, model, data, split, record)
         write_record(folder, record)
     scores = record.scores[split]
     if as_json:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stresslens.core.text import NOT_FINITE, duration, printable
+from stresslens.cli.harmless_stream import terminal_behind
+from stresslens.core.text import NOT_FINITE, duration, harmless
 
 if TYPE_CHECKING:
     from stresslens.comparison.folders import FolderComparison
@@ -40,6 +42,14 @@ def silent(position: TrainingState, epochs: int, done: float) -> None:
     pass
 
 
+def overwrite(line: str, end: str = "\r") -> None:
+    """Write a line on standard error in place of the last one; it is overwritten in its turn unless
+    `end` ends it."""
+    terminal = terminal_behind(sys.stderr)
+    terminal.write(f"\r\x1b[K{harmless(line)}{end}")
+    terminal.flush()
+
+
 def progress(task: Task, verbose: bool) -> Show:
     """A progress line that is overwritten on a terminal; elsewhere a line every ten seconds (every
     second with -v)."""
@@ -62,8 +72,7 @@ def progress(task: Task, verbose: bool) -> Show:
         )
         if terminal:
             filled = round(24 * done)
-            sys.stderr.write(f"\r\x1b[K[{'█' * filled}{'·' * (24 - filled)}] {line}\r")
-            sys.stderr.flush()
+            overwrite(f"[{'█' * filled}{'·' * (24 - filled)}] {line}")
         else:
             print(line, file=sys.stderr)
 
@@ -160,17 +169,19 @@ def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(harmless(title)), title_justify="left")
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        table.add_row(*(Text(harmless(cell, keep="\n")) for cell in row))
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 160, file=terminal_behind(sys.stdout)).print(table)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on standard output."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print one JSON document on standard output. Characters that a terminal would obey are escaped."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    print(re.sub(r"[^\n -~]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text))
 
 
 class Advance:
@@ -191,8 +202,10 @@ class Advance:
         self.shown = now
         left = f", {duration((now - self.began) * (total - done) / done)} left" if 0 < done < total else ""
         line = f"{what}: {done:,} of {total:,}{left}"
-        sys.stderr.write(f"\r\x1b[K{line}{chr(10) if ended else chr(13)}" if terminal else f"{line}\n")
-        sys.stderr.flush()
+        if terminal:
+            overwrite(line, end="\n" if ended else "\r")
+        else:
+            print(line, file=sys.stderr)
 
 
 def print_data_notes(data: DataRecord, told: set[str]) -> None:

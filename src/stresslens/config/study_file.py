@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from stresslens.config import old_words, registry
 from stresslens.config.contrasts import claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
-from stresslens.config.grid import Cell, Change, cells
+from stresslens.config.grid import Cell, Change, cells, number_of_cells
 from stresslens.config.overrides import overrides_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT, VariantConfig
@@ -45,6 +46,10 @@ from stresslens.config.validation import (
 from stresslens.config.yaml_source import Source
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import closest
+
+MOST_VARIANTS = 2000
+MOST_LINES = 50
+"""Of a message about mistakes."""
 
 
 @dataclass(config=STRICT)
@@ -101,11 +106,19 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
             parse_problems=source.problems,
         )
     except Problems as error:
-        lines = {f"{source.place(p.path)}: {_dotted(p.path)}{p.message}": None for p in error.problems}
-        raise ConfigError("\n".join(lines)) from None
-    own = {variant.name: study.own_names.get(variant.name, variant.name) for variant in study.variants}
-    places = {name: f"{source.place(('runs', known))}: runs.{known}" for name, known in own.items()}
-    return replace(study, places=places)
+        texts = (f"{source.place(p.path)}: {_dotted(p.path)}{p.message}" for p in error.problems)
+        lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
+        more = [f"{file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
+        raise ConfigError("\n".join(lines[:MOST_LINES] + more)) from None
+    return replace(study, places={each.name: _place(each.name, study, source) for each in study.variants})
+
+
+def _place(name: str, study: Study, source: Source) -> str:
+    """Where the study file has a variant, for messages about it."""
+    known = study.own_names.get(name, name)
+    if ("runs", known) in source.lines:
+        return f"{source.place(('runs', known))}: runs.{known}"
+    return str(source.file) if len(study.variants) == 1 else f"{source.file}: the run {known}"
 
 
 # long: each step of the expansion is one line, in order
@@ -128,6 +141,10 @@ def expand_study(
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
+    number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
+    if number > MOST_VARIANTS:
+        why = f"makes {number:,} runs of one seed; a study has at most {MOST_VARIANTS:,}"
+        raise Problems([*problems, Problem(("grid" if keys.grid else "runs",), why)])
     study_name = keys.study or name
     variants: list[Variant] = []
     names: list[str] = []
@@ -216,8 +233,9 @@ def _set_size(
     clashes = data_sizes.clashes(merged)
     problems += [Problem(place_written(clash.path, origins), clash.message) for clash in clashes]
     origin = ("data_sizes", "sizes", data_sizes.sizes.index(point.size))
-    for key, value in data_sizes.at(point, merged).items():
-        origins[set_dotted(merged, key, value)] = origin
+    with suppress(ConfigError):  # `train` is no section, which the validation reports
+        for key, value in data_sizes.at(point, merged).items():
+            origins[set_dotted(merged, key, value)] = origin
 
 
 def _check_swept(

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import yaml
 from torch import nn
 
 from stresslens.config import registry
-from stresslens.config.repeats import Repeats
+from stresslens.config.run_config import read_run_data
 from stresslens.core.data import Data
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
@@ -67,20 +66,17 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     A trial of a sweep gets no test split. Your own plug-ins are executed only with `trust`. Raises
     UnreadableRun if config.yaml cannot be read, or if the data came from Python.
     """
-    try:
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        value, repeats, subset = config["data"], config["repeats"], config["train"].get("subset")
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise UnreadableRun(f"{folder.config} cannot be read ({error})") from error
+    config = read_run_data(folder.config)
+    value, repeats, subset = config.data, config.repeats, config.train.subset
     if isinstance(value, str) and value.startswith("own data"):
         raise UnreadableRun(
             f"{folder.path} was trained on your {value}; evaluate it from Python, with stresslens.evaluate"
         )
     data: Data = registry.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
-    seed = (repeats if isinstance(repeats, list) else repeats["only"])[0]
+    seed = (repeats if isinstance(repeats, list) else repeats.seeds)[0]
     if not isinstance(repeats, list):
-        data = Repeats(**repeats).division.of(data, seed)
+        data = repeats.division.of(data, seed)
     splits = read_record(folder).data.splits
     if splits and "test" not in splits:
         data = replace(data, test=None)
-    return data if subset is None else fewer(data, subset["images"], balanced=subset["balanced"], seed=seed)
+    return data if subset is None else fewer(data, subset.images, balanced=subset.balanced, seed=seed)

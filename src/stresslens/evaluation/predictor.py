@@ -168,10 +168,7 @@ def _of_model(model: nn.Module, facts: ModelInfo, folder: RunFolder) -> Predicto
         split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
         return observed(model, split, lambda: scores.logits_of(model, split).double().numpy())
 
-    try:
-        return Predictor(facts, answer, OODDetector.load(folder.likeness))
-    except UnreadableRun:
-        return Predictor(facts, answer, None)
+    return Predictor(facts, answer, OODDetector.load(folder.likeness) if folder.likeness.is_file() else None)
 
 
 def _of_captions(

@@ -25,7 +25,7 @@ from stresslens.core.attempts import Attempts
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_arrays
+from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import PARTIAL, Seconds
 from stresslens.core.pass_time import foretell_passes
@@ -33,7 +33,7 @@ from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.evaluation.scores import logits_of
 from stresslens.metrics.intervals import Floats, wilson
-from stresslens.robustness.certificate_file import CertificateFile, CertifiedLevel
+from stresslens.robustness.certificate_file import PARTIAL_RADII, CertificateFile, CertifiedLevel
 
 CHUNK = 4
 """The number of images that are certified together; progress is saved between two chunks."""
@@ -136,7 +136,7 @@ def _radii(
     resumes."""
     certified, seconds = np.zeros(0), 0.0
     if (folder / PARTIAL).is_file():
-        saved = read_arrays(folder / PARTIAL, "there is no partial result")
+        saved = PARTIAL_RADII.read(folder / PARTIAL)
         if str(saved["fingerprint"]) == fingerprint:
             certified, seconds = saved["radius"], float(saved["seconds"])
     first = next(model.parameters(), torch.empty(0))

@@ -18,7 +18,7 @@ from typing import Any
 
 from stresslens.config.study_keys import ExecutorName
 from stresslens.core.errors import ConfigError, Stopped, StresslensError
-from stresslens.core.text import notices_are_sentences
+from stresslens.core.notices import notices_are_sentences
 from stresslens.evaluation.record import RunRecord
 from stresslens.study import stages
 from stresslens.training.autotune import compute_config

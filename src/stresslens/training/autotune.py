@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import yaml
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from stresslens.config.old_words import in_todays_words
-from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS
+from stresslens.config.run_config import read_run_config
+from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, Train
 from stresslens.core import compute_choice, devices, layer_table, layers
 from stresslens.core.copies import CHECKED, copied
 from stresslens.core.data import Data, Split
@@ -155,11 +156,11 @@ def recorded_compute(folder: RunFolder) -> dict[str, Any]:
 def _recorded(folder: RunFolder) -> dict[str, Any]:
     """The configuration of the run in a folder. Raises UnreadableRun."""
     try:
-        recorded = in_todays_words(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
-        if not set(COMPUTE_KEYS) <= recorded["train"].keys():
-            raise KeyError("train")
+        recorded = in_todays_words(read_run_config(folder.config))
+        compute = {key: recorded["train"][key] for key in COMPUTE_KEYS}
+        TypeAdapter(Train).validate_json(json.dumps(compute), strict=True)
         return recorded
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (UnreadableRun, ValidationError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableRun(
             f"{folder.config} cannot be read ({error}); delete the folder to start anew"
         ) from error
