@@ -21,24 +21,28 @@ import pytest
 from killed_commands import Outcome, WarmProcess, fresh
 from PIL import Image
 
-OF_TIME = ("timings.json", "timings.jsonl", "checkpoint.pt", "checkpoint.previous.pt")
+OF_TIME = ("timings.json", "timings.jsonl", "checkpoint.pt")
 """Files whose bytes hold times by their nature: only their being there is compared."""
+PREVIOUS = "checkpoint.previous.pt"
+"""Not compared: a training that resumes at its end writes one checkpoint only."""
 CLOCKS = ("seconds", "images_per_second", "peak_memory", "datetime_start", "datetime_complete")
 """Keys of record.json, sweep.json and a sweep's journal with times or memory."""
+OPENED = 0
+"""The code of the line that each process adds to a sweep's journal when it opens it."""
 HISTORY = ("resumed_from", "worker_id")
 """Keys that say how a run came about: where it was resumed, and by which process."""
 PAGE = (
-    rb'<section id="(history|cost)">.*?</section>|<li><a href="#(history|cost)">.*?</li>'
-    rb"|[0-9a-f]{16}|[\d.:,\-]+"
+    r'<section id="(history|cost)">.*?</section>|<li><a href="#(history|cost)">.*?</li>|<svg.*?</svg>'
+    r"|[0-9a-f]{16}|[\d.:,\-−\u202f]+(e[+-]\d+)?"
 )
-"""What differs in a page: the resumptions, the charts of time, digests of record.json, and numbers."""
+"""What differs in a page: resumptions, charts (their ticks), digests of record.json, numbers and times."""
 
 STUDY = """
 data: {folder: {path: pictures}}
 model: linear
 train:
   {epochs: 2, batch_size: 64, precision: float32, threads: 1, memory_format: contiguous,
-  checkpoint_seconds: 1.0e-9}
+  checkpoint_seconds: 1.0e-9, schedule: constant}
 """
 EVALUATIONS = """
 robustness: {radii: "0.1", protocol: [fgsm], images: 6, certificates: [{smoothing: {n: 40}}]}
@@ -54,6 +58,7 @@ STUDIES = {
     "other.yaml": STUDY.replace("epochs: 2", "epochs: 1"),
     "evaluated.yaml": STUDY + EVALUATIONS,
     "plain/evaluated.yaml": STUDY,
+    "longer/small.yaml": STUDY.replace("epochs: 2", "epochs: 3"),
     "sweep.yaml": STUDY.replace("epochs: 2", "epochs: 1") + SWEEP,
 }
 RUN, OTHER = "runs/small/run/seed-0", "runs/other/run/seed-0"
@@ -73,6 +78,7 @@ EXPORT = ("export", RUN, "--to", "safetensors", "--out", "model")
 SCENARIOS = {
     "train": Scenario(("run", "small.yaml"), ()),
     "evaluations": Scenario(("run", "evaluated.yaml"), (("run", "plain/evaluated.yaml"),)),
+    "more epochs": Scenario(("run", "longer/small.yaml")),
     "sweep": Scenario(("run", "sweep.yaml"), ()),
     "evaluate": Scenario(("evaluate", RUN)),
     "attack": Scenario(("attack", RUN, "--radii", "0.1", "--protocol", "[fgsm]", "--images", "6")),
@@ -178,7 +184,8 @@ def machine(warm: WarmProcess, pictures: Path) -> Machine:
 
 def held(root: Path) -> dict[str, Any]:
     """What the files below a folder hold, without times."""
-    return {str(file.relative_to(root)): _content(file) for file in sorted(root.rglob("*")) if file.is_file()}
+    files = [file for file in sorted(root.rglob("*")) if file.is_file() and file.name != PREVIOUS]
+    return {str(file.relative_to(root)): _content(file) for file in files}
 
 
 def _content(file: Path) -> Any:
@@ -186,11 +193,12 @@ def _content(file: Path) -> Any:
     if file.name in OF_TIME:
         return None
     if file.name == "report.html":
-        return re.sub(PAGE, b"", content, flags=re.DOTALL).split()
+        return re.sub(PAGE, "", content.decode(), flags=re.DOTALL).split()
     if file.name in ("record.json", "sweep.json"):
         return _timeless(json.loads(content))
     if file.name == "journal.log":
-        return [_timeless(json.loads(line)) for line in content.splitlines()]
+        lines = [json.loads(line) for line in content.splitlines()]
+        return [_timeless(line) for line in lines if line["op_code"] != OPENED]
     return content
 
 
