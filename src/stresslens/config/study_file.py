@@ -110,9 +110,15 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
         lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
         more = [f"{file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
         raise ConfigError("\n".join(lines[:MOST_LINES] + more)) from None
-    own = {variant.name: study.own_names.get(variant.name, variant.name) for variant in study.variants}
-    places = {name: f"{source.place(('runs', known))}: runs.{known}" for name, known in own.items()}
-    return replace(study, places=places)
+    return replace(study, places={each.name: _place(each.name, study, source) for each in study.variants})
+
+
+def _place(name: str, study: Study, source: Source) -> str:
+    """Where the study file has a variant, for messages about it."""
+    known = study.own_names.get(name, name)
+    if ("runs", known) in source.lines:
+        return f"{source.place(('runs', known))}: runs.{known}"
+    return str(source.file) if len(study.variants) == 1 else f"{source.file}: the run {known}"
 
 
 # long: each step of the expansion is one line, in order
