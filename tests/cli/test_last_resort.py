@@ -70,8 +70,8 @@ def test_json_keeps_every_character_and_shows_none_that_a_terminal_obeys(
 
 
 def test_a_reader_that_ends_early_is_no_error() -> None:
-    code = "import sys; sys.argv = ['stresslens', 'list', 'attacks']; from stresslens.__main__ import main; main()"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = [sys.executable, "-m", "stresslens", "list", "attacks"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
