@@ -71,7 +71,10 @@ def main(command: Callable[[], object] = app) -> None:
         except (StresslensError, Stopped) as error:
             typer.echo(f"stresslens: {error}" if "\n" not in str(error) else str(error), err=True)
             sys.exit(error.exit_code)
-        except BrokenPipeError:
+        except (BrokenPipeError, SystemExit) as end:
+            # click ends the command with 1 where the reader has ended
+            if not isinstance(end, BrokenPipeError) and not isinstance(end.__context__, BrokenPipeError):
+                raise
             _silence(sys.stdout)
             sys.exit(141)
         except OSError as error:
