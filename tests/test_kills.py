@@ -27,14 +27,17 @@ CLOCKS = ("seconds", "images_per_second", "peak_memory", "datetime_start", "date
 """Keys of record.json, sweep.json and a sweep's journal with times or memory."""
 HISTORY = ("resumed_from", "worker_id")
 """Keys that say how a run came about: where it was resumed, and by which process."""
-PAGE = rb'<section id="history">.*?</section>|<li><a href="#history">.*?</li>|[0-9a-f]{16}|[\d.:,\-]+'
-"""What differs in a page: the list of resumptions, digests of record.json, and numbers (times, a date)."""
+PAGE = (
+    rb'<section id="(history|cost)">.*?</section>|<li><a href="#(history|cost)">.*?</li>'
+    rb"|[0-9a-f]{16}|[\d.:,\-]+"
+)
+"""What differs in a page: the resumptions, the charts of time, digests of record.json, and numbers."""
 
 STUDY = """
 data: {folder: {path: pictures}}
 model: linear
 train:
-  {epochs: 2, batch_size: 32, precision: float32, threads: 1, memory_format: contiguous,
+  {epochs: 2, batch_size: 64, precision: float32, threads: 1, memory_format: contiguous,
   checkpoint_seconds: 1.0e-9}
 """
 EVALUATIONS = """
@@ -51,7 +54,7 @@ STUDIES = {
     "other.yaml": STUDY.replace("epochs: 2", "epochs: 1"),
     "evaluated.yaml": STUDY + EVALUATIONS,
     "plain/evaluated.yaml": STUDY,
-    "sweep.yaml": STUDY + SWEEP,
+    "sweep.yaml": STUDY.replace("epochs: 2", "epochs: 1") + SWEEP,
 }
 RUN, OTHER = "runs/small/run/seed-0", "runs/other/run/seed-0"
 TRAINED = (("run", "small.yaml"),)

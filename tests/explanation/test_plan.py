@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.cli.terminal import print_forecast
 from stresslens.config import registry
 from stresslens.config.schema import Explain
 from stresslens.core import progress
@@ -152,3 +153,10 @@ def test_long_work_is_told_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> 
     assert what == "explaining 4 images"
     assert seconds > 0
     assert quicker == "--no-check, --images 2, --explainer gradcam alone"
+
+
+def test_the_terminal_shows_the_forecast_of_long_work_only(capsys: pytest.CaptureFixture[str]) -> None:
+    print_forecast("explaining 2 images", 5, "--no-check")
+    print_forecast("explaining 2 images", 90, "--no-check")
+    shown = "explaining 2 images takes about 1 min 30 s; quicker: --no-check\n"
+    assert capsys.readouterr().err == shown

@@ -3,6 +3,7 @@ what has no first epochs in common is refused."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 
 import stresslens as sl
+from stresslens.config import study_file
+from stresslens.config.yaml_source import parse_value
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
 from stresslens.report.page import write_report
-from stresslens.study import longer_runs
+from stresslens.study import longer_runs, pipeline
 
 COMPUTE: dict[str, Any] = {"precision": "float32", "threads": 1, "memory_format": "contiguous"}
 SOUND: dict[str, dict[str, Any]] = {
@@ -56,9 +59,27 @@ def test_more_epochs_give_the_bits_of_all_at_once(tmp_path: Path, small: sl.Data
 @pytest.mark.parametrize("kind", SPREAD)
 def test_what_depends_on_the_number_of_epochs_is_refused(tmp_path: Path, small: sl.Data, kind: str) -> None:
     folder = trained(tmp_path, small, 2, **SPREAD[kind])
-    with pytest.raises(ConfigError, match=r"trained for 2 epochs.*\n.*weights: \{file:"):
+    with pytest.raises(ConfigError, match=r"trained for 2 epochs.*\n.*to go on from its weights"):
         trained(tmp_path, small, 3, **SPREAD[kind])
     assert read_record(RunFolder(folder)).training.epochs == 2
+
+
+def test_the_refusal_has_a_command_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options: dict[str, Any] = {**COMPUTE, "schedule": {"cosine": {"floor": 1e-5}}, "out": "runs"}
+    sl.train("linear", "digits", epochs=1, **options)
+    with pytest.raises(ConfigError, match="train 2 epochs more from its weights") as caught:
+        sl.train("linear", "digits", epochs=3, **options)
+    words = shlex.split(str(caught.value).partition("of their own: ")[2].partition(", with its other")[0])
+    assert words[:2] == ["stresslens", "train"]
+    values = parse_value(words[3])
+    described = study_file.expand_study(
+        {"data": words[2], "model": values, "runs": {words[-1]: {}}}, words[4:6], name="train", base=tmp_path
+    )
+    folder = pipeline.run(described, out=tmp_path)
+    weights = read_record(RunFolder(folder / described.variants[0].name / "seed-0")).weights
+    assert weights is not None
+    assert not weights.fresh
 
 
 def test_an_own_objective_that_reads_the_progress_is_refused(

@@ -103,9 +103,15 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     except Problems as error:
         lines = {f"{source.place(p.path)}: {_dotted(p.path)}{p.message}": None for p in error.problems}
         raise ConfigError("\n".join(lines)) from None
-    own = {variant.name: study.own_names.get(variant.name, variant.name) for variant in study.variants}
-    places = {name: f"{source.place(('runs', known))}: runs.{known}" for name, known in own.items()}
-    return replace(study, places=places)
+    return replace(study, places={each.name: _place(each.name, study, source) for each in study.variants})
+
+
+def _place(name: str, study: Study, source: Source) -> str:
+    """Where the study file has a variant, for messages about it."""
+    known = study.own_names.get(name, name)
+    if ("runs", known) in source.lines:
+        return f"{source.place(('runs', known))}: runs.{known}"
+    return str(source.file) if len(study.variants) == 1 else f"{source.file}: the run {known}"
 
 
 # long: each step of the expansion is one line, in order

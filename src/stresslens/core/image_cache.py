@@ -1,6 +1,6 @@
 """Cache of decoded images on disk, keyed by content.
 
-It holds a memory map of pixels or, above a size limit, the bytes of the image files.
+It holds the pixels or, above a size limit, the bytes of the image files.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import shlex
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -103,12 +104,28 @@ def _learning_rates(train: Any, steps_per_epoch: int, epochs: int, base: Path) -
 
 
 def _ways_out(task: Task) -> str:
-    weights = task.folder / "model.safetensors"
+    """What to do instead, with the command where data and model have names."""
+    weights = {"weights": {"file": str(task.folder / "model.safetensors")}}
+    more = task.config.train.epochs - recorded_differences(task)[KEY][0]
+    fresh = "to train all epochs from the start: --out ELSEWHERE, or delete the folder"
+    if task.data is not None or task.module is not None:
+        return (
+            f"{fresh}; to go on from its weights: out= and name= of a new run, and run.model() as the model"
+        )
+    name, options = registry.name_and_options("models", task.config.model)
+    values = [task.config.data, {name: {**options, **weights}}, task.config.train.schedule]
+    data, model, schedule = map(_quoted, values)
     return (
-        "to train all epochs from the start, use --out ELSEWHERE, or delete the folder; to train for more "
-        f"epochs from where it ended, with a schedule of their own: weights: {{file: {weights}}} as an "
-        "option of the model, in a run of another name"
+        f"{fresh}; to train {more} epochs more from its weights, with a schedule of their own: "
+        f"stresslens train {data} {model} train.epochs={more} train.schedule={schedule} --name longer, "
+        "with its other settings added"
     )
+
+
+def _quoted(value: Any) -> str:
+    """A value as a word of a command."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    return shlex.quote(text.strip().removesuffix("\n..."))
 
 
 def _prepared(run: Path) -> Path:

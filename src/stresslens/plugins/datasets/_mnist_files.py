@@ -93,7 +93,7 @@ def _decompress(source: Path, raw: Path) -> None:
                 f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); "
                 "download it again"
             )
-        replace_atomically(raw / name, lambda file, content=content: file.write(content))
+        replace_atomically(raw / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
 
 
 def _is_right(file: Path) -> bool:
