@@ -36,8 +36,9 @@ FEWEST_TIMED = 2
 """Images of a timed step, at least: batch norm needs two."""
 PAIRS, WINS, GAIN = 9, 8, 1.45
 """What leaves a rule has to be `GAIN` times as fast in `WINS` of `PAIRS` alternating pairs. If it were
-only that fast in half of all pairs, the chance of this would be 10 / 2^9 = .02 (sign test). No model
-of stresslens is near this gain on the machines that we know, so that noise does not decide."""
+only that fast in half of all pairs, the chance of this would be 10 / 2^9 = .02 (sign test). The gain
+lies between those that bfloat16 had on the built-in models (benchmarks/compute.py): at most 1.3 or
+from 1.5 in training, at most 1.4 or from 1.5 in attacks."""
 REPEATED, SHORTEST = 3, 0.01
 """One time is the minimum of so many steps, and of as many as fit into so many seconds."""
 
