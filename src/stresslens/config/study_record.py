@@ -34,15 +34,16 @@ class StudyRecord(JsonFile):
     """study.json. A contrast is (name, a, b); `head` is the comment at the top of the study file.
 
     `own_names` are the names of the variants as the study file has them, by the names of their
-    folders, which also hold the overrides of the command line.
+    folders, which also hold the overrides of the command line; `overrides` are these, likewise.
     """
 
-    LATER_KEYS = frozenset({"own_names"})
+    LATER_KEYS = frozenset({"own_names", "overrides"})
 
     format: Literal[1] = 1
     name: str = ""
     runs: list[str] = []
     own_names: dict[str, str] = {}
+    overrides: dict[str, list[str]] = {}
     seeds: list[int] = []
     contrasts: list[tuple[str, str, str]] = []
     claims: list[StatedClaim] = []

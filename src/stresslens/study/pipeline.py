@@ -18,6 +18,7 @@ from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import command_line
 from stresslens.evaluation.record import RunRecord
 from stresslens.study import executors, sweep
+from stresslens.study.run_tasks import tasks_of, with_kept_names
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
 from stresslens.training.distributed import admit
 from stresslens.training.loop import Show
@@ -54,6 +55,7 @@ def run(
             "leave that out, or start without torchrun"
         )
     folder = out / study.name
+    study = with_kept_names(study, folder)
     failed: dict[Path, str] = {}
 
     def on_finished(task: Task, outcome: RunRecord | TrainingDiverged) -> None:
@@ -85,23 +87,6 @@ def run(
     if failed:
         raise TrainingDiverged("\n".join(f"{where}: {why}" for where, why in failed.items()))
     return folder
-
-
-def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
-    """Every run of the study: each variant with each seed, and its folder."""
-    return [
-        Task(
-            study.name,
-            variant.name,
-            seed,
-            variant.config,
-            variant.base,
-            folder / variant.name / f"seed-{seed}",
-            repeats=study.repeats,
-        )
-        for variant in study.variants
-        for seed in study.seeds
-    ]
 
 
 def waves(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -167,6 +152,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         name=study.name,
         runs=[*names, *(run for run in kept.runs if run not in names)],
         own_names={**kept.own_names, **study.own_names},
+        overrides={**kept.overrides, **study.overrides},
         seeds=sorted({*kept.seeds, *study.seeds}),
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         claims=study.claims,

@@ -21,6 +21,7 @@ from stresslens.core.errors import DataError
 from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden
+from stresslens.core.run_paths import runs_in
 from stresslens.core.spelling import closest
 from stresslens.core.text import printable
 
@@ -53,6 +54,8 @@ def listing(path: Path) -> Listing:
     if a table is not valid.
     """
     if path.is_dir():
+        if runs_in(path):
+            raise DataError(f"{path} is a folder of runs that stresslens trained, not of images")
         return _of_directory(path)
     if not path.exists():
         raise DataError(
