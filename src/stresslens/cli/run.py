@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +81,8 @@ def carry_out_study(
     """Carries out the study, prints its verdicts and checks its gates."""
     from stresslens.cli import gates
     from stresslens.comparison.schema import ComparisonFile
+    from stresslens.config.run_names import short_names
+    from stresslens.config.study_record import read_study_record, short_names_of
     from stresslens.study import pipeline
 
     required = gates.parsed(fail_under)
@@ -87,10 +90,14 @@ def carry_out_study(
     if dry_run:
         _print_resolved(study)
         return
+    short = short_names([each.name for each in study.variants], study.own_names, study.overrides)
     finished: dict[str, dict[str, Estimate]] = {}
     serious: dict[str, None] = {}
     total = len(study.variants) * len(study.seeds)
     prints_progress = not (quiet or as_json)
+
+    def shown(task: Task) -> Task:
+        return replace(task, run=short.get(task.run))
 
     def on_finished(task: Task, record: RunRecord) -> None:
         scores = record.scores.get("test", {})
@@ -99,14 +106,14 @@ def carry_out_study(
         finished[f"{task.run}/seed-{task.seed}"] = scores
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if prints_progress:
-            print_finished(len(finished), total, task, record, scores.get("accuracy"))
+            print_finished(len(finished), total, shown(task), record, scores.get("accuracy"))
 
     started = time.perf_counter()
     folder = pipeline.run(
         study,
         out=out,
         jobs=jobs,
-        show=lambda task: progress(task, verbose) if prints_progress else silent,
+        show=lambda task: progress(shown(task), verbose) if prints_progress else silent,
         tell=on_finished,
         say=lambda line: typer.echo(line, err=True) if prints_progress else None,
     )
@@ -115,7 +122,13 @@ def carry_out_study(
         paths = {"folder": str(folder), "report": str(folder / "report.html")}
         print_json({"study": study.name, **paths, "comparison": compared.as_json()})
     else:
-        print_verdicts(compared)
+        record = read_study_record(folder)
+        short = short_names_of(record, record.runs)
+        if short.shared and not quiet:
+            typer.echo(f"all runs: {', '.join(short.shared)}")
+        if short.keys and not quiet:
+            typer.echo(f"names of variants give their {', '.join(short.keys)}")
+        print_verdicts(ComparisonFile.model_validate(short.replaced(compared.as_json())))
         print_serious(list(serious))
         print_audits(folder)
         if not quiet:
@@ -125,8 +138,6 @@ def carry_out_study(
 
 def _with_device_and_seed(study: Study, device: str | None, seed: int | None) -> Study:
     """The study with the device and the only seed of the command line, if given."""
-    from dataclasses import replace
-
     if device is not None:
         variants = [
             replace(each, config=replace(each.config, train=replace(each.config.train, device=device)))

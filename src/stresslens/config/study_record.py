@@ -3,9 +3,11 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from stresslens.config.run_names import ShortNames, short_names
 from stresslens.core.json_file import JsonFile
 
 FILE = "study.json"
@@ -56,3 +58,8 @@ class StudyRecord(JsonFile):
 def read_study_record(folder: Path) -> StudyRecord:
     """The study.json of a study's folder. Raises UnreadableRun."""
     return StudyRecord.read(folder / FILE)
+
+
+def short_names_of(study: StudyRecord | None, folders: Sequence[str]) -> ShortNames:
+    """The short names of the variants of a study in these folders."""
+    return short_names(folders, study.own_names, study.overrides) if study else short_names(folders)

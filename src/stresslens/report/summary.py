@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from stresslens.comparison.headline import unbalanced
+from stresslens.config.run_names import READABLE
 from stresslens.core.text import NOT_FINITE, duration
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration
@@ -270,9 +271,8 @@ def accuracy_chart(study: StudyFolder) -> Markup | None:
     reference = (100 * baselines[0], f"majority class {100 * baselines[0]:.1f}") if baselines else None
     caption = f"{title(metric)} on the {study.split} split, with its interval"
     key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
-    return interval_chart(
-        rows, title=caption, x_label=f"{metric.replace('_', ' ')}, %{key}", reference=reference
-    )
+    x_label = f"{metric.replace('_', ' ')}, %{key}"
+    return interval_chart(rows, title=caption, x_label=x_label, reference=reference, label=READABLE)
 
 
 def cost_charts(study: StudyFolder) -> list[Markup]:
