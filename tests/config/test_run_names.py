@@ -74,13 +74,13 @@ def test_a_study_without_overrides_keeps_its_names(known: bool) -> None:
 def test_long_names_of_a_grid_give_their_values() -> None:
     names = [f"optimizer={o},lr={lr},batch_size=64,schedule=cosine" for o in ("sgd", "adam") for lr in (1, 2)]
     short = short_names(names, dict(zip(names, names)))
-    assert list(short.names.values())[0] == "sgd, 1, 64, cosine"
+    assert next(iter(short.names.values())) == "sgd, 1, 64, cosine"
     assert short.keys == ["optimizer", "lr", "batch_size", "schedule"]
 
 
 @given(st.lists(st.text("ab,=.1", min_size=1, max_size=60), min_size=1, max_size=12, unique=True))
 def test_short_names_are_short_and_differ(names: list[str]) -> None:
-    short = short_names(names, dict(zip(names, names)), dict.fromkeys(names, []))
+    short = short_names(names, dict(zip(names, names)), {name: [] for name in names})
     assert len(set(short.names.values())) == len(names)
     assert max(map(len, short.names.values())) <= READABLE
 

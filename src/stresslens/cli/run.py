@@ -22,6 +22,7 @@ from stresslens.cli.terminal import (
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stresslens.comparison.schema import ComparisonFile
     from stresslens.config.study_file import Study
     from stresslens.core.types import Estimate
     from stresslens.evaluation.record import RunRecord
@@ -82,7 +83,6 @@ def carry_out_study(
     from stresslens.cli import gates
     from stresslens.comparison.schema import ComparisonFile
     from stresslens.config.run_names import short_names
-    from stresslens.config.study_record import read_study_record, short_names_of
     from stresslens.study import pipeline
 
     required = gates.parsed(fail_under)
@@ -122,18 +122,25 @@ def carry_out_study(
         paths = {"folder": str(folder), "report": str(folder / "report.html")}
         print_json({"study": study.name, **paths, "comparison": compared.as_json()})
     else:
-        record = read_study_record(folder)
-        short = short_names_of(record, record.runs)
-        if short.shared and not quiet:
-            typer.echo(f"all runs: {', '.join(short.shared)}")
-        if short.keys and not quiet:
-            typer.echo(f"names of variants give their {', '.join(short.keys)}")
-        print_verdicts(ComparisonFile.model_validate(short.replaced(compared.as_json())))
+        _print_verdicts_of(folder, compared, quiet)
         print_serious(list(serious))
         print_audits(folder)
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
     gates.check(required, finished)
+
+
+def _print_verdicts_of(folder: Path, compared: ComparisonFile, quiet: bool) -> None:
+    """Print the verdicts of a study's folder, with the short names of its variants."""
+    from stresslens.config.study_record import read_study_record, short_names_of
+
+    record = read_study_record(folder)
+    short = short_names_of(record, record.runs)
+    if short.shared and not quiet:
+        typer.echo(f"all runs: {', '.join(short.shared)}")
+    if short.keys and not quiet:
+        typer.echo(f"names of variants give their {', '.join(short.keys)}")
+    print_verdicts(type(compared).model_validate(short.replaced(compared.as_json())))
 
 
 def _with_device_and_seed(study: Study, device: str | None, seed: int | None) -> Study:
