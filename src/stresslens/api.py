@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from stresslens.config import registry, study_file
 from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
+from stresslens.core.class_names import names_of
 from stresslens.core.copies import copied, eager_module
-from stresslens.core.data import Data, Split, as_tensor
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError, Notice
+from stresslens.core.labels import label_numbers
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.data_check import data_findings
@@ -43,6 +45,11 @@ from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
 from stresslens.study.run_tasks import python_task
 from stresslens.training.autotune import autotune
+
+Images: TypeAlias = Tensor | np.ndarray | Sequence[Any]
+"""Images as `core.arrays.image_tensor` takes them."""
+Labels: TypeAlias = Tensor | np.ndarray | Sequence[int] | Sequence[str]
+"""Labels as `core.labels.label_numbers` takes them."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def run(
 
 def train(
     model: str | Mapping[str, Any] | nn.Module = "simple_cnn",
-    data: str | Mapping[str, Any] | Data = "digits",
+    data: str | Path | Mapping[str, Any] | Data = "digits",
     *,
     out: str | Path = "runs/python",
     name: str | None = None,
@@ -112,6 +119,8 @@ def train(
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
         )
+    if isinstance(data, Path):
+        data = {"folder": {"path": str(data)}}
     if not isinstance(data, str | Mapping | Data):
         raise ConfigError(
             f"data is a {type(data).__name__}; "
@@ -147,8 +156,8 @@ def train(
 
 def attack(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
-    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    images: Images | Split,
+    labels: Labels | None = None,
     *,
     radii: str | float | Sequence[float | str],
     norm: str = "linf",
@@ -177,7 +186,7 @@ def attack(
             "the model is an estimator; attacks follow gradients, which it lacks, so it would look more "
             "robust than it is"
         )
-    split = check_inputs(model, images, None if labels is None else as_tensor(labels)).uncached()
+    split = check_inputs(model, images, labels).uncached()
     asked = robustness_config(
         {
             "images": n_images,
@@ -203,8 +212,8 @@ def attack(
 def verify(
     model: nn.Module,
     adversarials: Tensor | np.ndarray,
-    images: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray | Sequence[int],
+    images: Images,
+    labels: Labels,
     *,
     eps: float | Tensor | np.ndarray,
     norm: Norm = "linf",
@@ -215,9 +224,7 @@ def verify(
 
     All arrays have one entry an image; `eps` is one radius, or one for each image; `claimed` is a published
     robust accuracy to compare with. Raises ConfigError and DataError for what cannot be read."""
-    return verification.verify(
-        model, adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed
-    )
+    return verification.verify(model, adversarials, images, labels, eps=eps, norm=norm, claimed=claimed)
 
 
 @dataclass(frozen=True)
@@ -243,10 +250,10 @@ class Explanation:
 
 def explain(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
+    images: Images | Split,
     explainer: str | Mapping[str, Any] = "integrated_gradients",
     *,
-    answers: Tensor | np.ndarray | Sequence[int] | None = None,
+    answers: Labels | None = None,
     train: Split | None = None,
     check: bool = False,
     seed: int = 0,
@@ -258,18 +265,13 @@ def explain(
     {option: value}}; `answers` (N,) are the classes to explain, by default the predicted ones. Some
     explainers cover pixels with the mean of the training images: give these as `train`. `check` also
     computes the quality checks. Raises ConfigError and DataError."""
-    wanted = None if answers is None else as_tensor(answers)
+    wanted = None if answers is None else label_numbers(answers, names_of(model))
     model = eager_module(model) if isinstance(model, nn.Module) else model
     if isinstance(images, Split):
-        split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
+        given = images if wanted is None else replace(images, labels=wanted)
     else:
-        split = check_inputs(
-            model,
-            images,
-            torch.zeros(len(images) if hasattr(images, "__len__") else 0, dtype=torch.int64)
-            if wanted is None
-            else wanted,
-        )
+        given = arrays_as_split(images, wanted)
+    split = check_inputs(model, given)
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     device = next(model.parameters(), torch.empty(0)).device
@@ -337,7 +339,7 @@ def export(
 
 def predict(
     model: nn.Module,
-    images: Tensor | np.ndarray,
+    images: Images,
     *,
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
@@ -350,19 +352,14 @@ def predict(
     tell apart."""
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
-    if not isinstance(images, Tensor | np.ndarray):
-        raise ConfigError(
-            f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`"
-        )
-    x = as_tensor(images)
-    split = arrays_as_split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
+    split = arrays_as_split(images, None)
     return predictions_of(model, split).probabilities
 
 
 def evaluate(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
-    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    images: Images | Split,
+    labels: Labels | None = None,
 ) -> dict[str, Estimate]:
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
     not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
@@ -375,7 +372,7 @@ def evaluate(
     else:
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
-        split = arrays_as_split(as_tensor(images), as_tensor(labels))
+        split = arrays_as_split(images, label_numbers(labels, names_of(model)))
     predictions = predictions_of(model, split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())

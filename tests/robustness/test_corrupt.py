@@ -107,7 +107,7 @@ def test_an_earlier_result_stays_whole_until_the_next_is_finished(small: Data, t
     assert [(tmp_path / name).read_bytes() for name in ("result.json", "result.npz")] == before
     corrupt.corrupt(tmp_path, net(), small.test, ["fog"], source="a", base=tmp_path)
     assert np.load(tmp_path / "result.npz")["right"].shape == (1, 5, 60)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["result.json", "result.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["result.json", "result.npz", "timings.json"]
 
 
 def test_fewer_images_are_some_of_the_same(small: Data, tmp_path: Path) -> None:

@@ -6,9 +6,7 @@ It holds a memory map of pixels or, above a size limit, the bytes of the image f
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +39,7 @@ from stresslens.core.image_files import (
 )
 from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
+from stresslens.core.temporary_files import temporary_folder
 
 VERSION = 2
 """Part of every key; it changes when decoding changes."""
@@ -208,7 +207,6 @@ def decoded(order: Order, cache: Path) -> Store:
         if _is_usable(folder, order):
             return _opened(folder)
     cache.mkdir(parents=True, exist_ok=True)
-    _remove_partial_folders(cache)
     folder = _same_content(order, cache) or _decode(order, cache)
     if read_json(folder / "meta.json")["lasting"]:
         write_json(index, {"folder": folder.name})
@@ -234,17 +232,6 @@ def _keeps_limit(folder: Path, most_bytes: float) -> bool:
         return True
     frame = read_json(folder / "meta.json")["frame"]
     return len(_load_facts(folder)) * int(np.prod([frame["channels"], *frame["size"]])) > most_bytes
-
-
-def _remove_partial_folders(cache: Path) -> None:
-    """Removes incomplete folders of processes that no longer run."""
-    for partial in cache.glob(".partial-*"):
-        try:
-            os.kill(int(partial.name.split("-")[1]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(partial, ignore_errors=True)
-        except (ValueError, PermissionError):
-            continue
 
 
 def _opened(folder: Path) -> Store:
@@ -313,13 +300,19 @@ def _first_frame(order: Order) -> Frame:
 
 
 def _write(order: Order, cache: Path, frame: Frame) -> Path:
+    with temporary_folder(cache / order.folder_name()) as temporary:
+        return _fill(temporary / "decoded", order, cache, frame)
+
+
+def _fill(partial: Path, order: Order, cache: Path, frame: Frame) -> Path:
+    """Decodes every file into the new folder `partial`, and moves it to its place in the cache."""
     assert frame.size is not None
     files, n = order.files, len(order.files.names)
     needed = n * frame.channels * frame.size[0] * frame.size[1]
     as_pixels = needed <= order.most_bytes
     _check_room(cache, needed if as_pixels else files.total, order.name)
-    partial = Path(tempfile.mkdtemp(prefix=f".partial-{os.getpid()}-", dir=cache))
     try:
+        partial.mkdir()
         pixels = partial / "pixels" if as_pixels else None
         if pixels is not None:
             with pixels.open("wb") as file:
@@ -370,8 +363,6 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
             f"{order.name} cannot be decoded into {cache}: {error.strerror or error}; "
             "XDG_CACHE_HOME moves that folder"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_one_size(group: DecodedFiles, size: tuple[int, int], order: Order) -> None:

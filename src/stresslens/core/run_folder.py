@@ -26,6 +26,7 @@ from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.files import UnreadableRun, read_arrays, read_json, whole_lines, write_atomically
 from stresslens.core.image_files import Fit
 from stresslens.core.json_file import JsonFile, OrderedJsonFile, first_problem
+from stresslens.core.temporary_files import remove_leftovers
 
 FORMAT = 1
 
@@ -146,8 +147,7 @@ class RunFolder:
                 raise ConfigError(
                     f"{self.path} is being written by another process; wait for it, or use another --out"
                 ) from None
-            for partial in self.path.rglob(".*.[0-9]*"):  # temporary files of a killed write_atomically
-                partial.unlink(missing_ok=True)
+            remove_leftovers(self.path, below=True)
             yield
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:

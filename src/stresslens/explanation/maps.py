@@ -25,7 +25,7 @@ from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.files import write_arrays, write_bytes, write_json
+from stresslens.core.files import write_arrays, write_bytes
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.image_files import Unreadable, decode, read_image
 from stresslens.core.json_file import Seconds
@@ -370,7 +370,7 @@ def _save(
     }
     write_arrays(folder / "maps.npz", arrays, compressed=True)
     _draw(folder, result, images.thumbnails, values, classes)
-    write_json(folder / "result.json", result.as_json())
+    result.save(folder)
 
 
 def _draw(

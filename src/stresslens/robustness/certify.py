@@ -23,9 +23,9 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_arrays, write_json
+from stresslens.core.files import read_arrays, write_arrays
 from stresslens.core.fingerprint import fingerprint_of
-from stresslens.core.json_file import Seconds
+from stresslens.core.json_file import PARTIAL, Seconds
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.evaluation.scores import logits_of
@@ -96,8 +96,7 @@ def certify(
             smoothed_accuracy=_share(certified >= 0),
             cost=Seconds(seconds=seconds),
         )
-        write_json(folder / "result.json", result.as_json())
-        (folder / "partial.npz").unlink(missing_ok=True)
+        result.save(folder)
         results.append(result)
     return results
 
@@ -119,8 +118,8 @@ def _radii(
     """(n,) the certified radii, and the seconds that they took. An interrupted computation
     resumes."""
     certified, seconds = np.zeros(0), 0.0
-    if (folder / "partial.npz").is_file():
-        saved = read_arrays(folder / "partial.npz", "there is no partial result")
+    if (folder / PARTIAL).is_file():
+        saved = read_arrays(folder / PARTIAL, "there is no partial result")
         if str(saved["fingerprint"]) == fingerprint:
             certified, seconds = saved["radius"], float(saved["seconds"])
     first = next(model.parameters(), torch.empty(0))
@@ -152,7 +151,7 @@ def _radii(
                     "seconds": np.array(seconds + saved_at - began),
                     "fingerprint": np.array(fingerprint),
                 }
-                write_arrays(folder / "partial.npz", state)
+                write_arrays(folder / PARTIAL, state)
     on_progress(len(certified))
     return certified, seconds + time.perf_counter() - began
 

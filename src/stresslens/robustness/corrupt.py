@@ -19,10 +19,10 @@ from stresslens.core.answers import NO_ANSWER, predicted
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_arrays, write_json
+from stresslens.core.files import read_arrays, write_arrays
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
-from stresslens.core.json_file import Seconds
+from stresslens.core.json_file import PARTIAL, Seconds
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import bounded_mean, wilson
@@ -65,7 +65,7 @@ def corrupt(
         return finished
     images = split.select(index)
     done, seconds = _passes(
-        folder / "partial.npz", model, images, index, bound, settings.seed, fingerprint, on_progress
+        folder / PARTIAL, model, images, index, bound, settings.seed, fingerprint, on_progress
     )
     labels = images.labels.cpu().numpy()
     answers = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
@@ -90,8 +90,7 @@ def corrupt(
         "right": right,
     }
     _save(folder / "result.npz", {**arrays, "fingerprint": np.array(fingerprint)})
-    write_json(folder / "result.json", result.as_json())
-    (folder / "partial.npz").unlink(missing_ok=True)
+    result.save(folder)
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
@@ -79,16 +79,8 @@ def measure(
         key = f"{threat.norm}-{threat.protocol}-{request[:8]}"
         folder = home / key if home is not None else None
         if folder is not None and (folder / "result.json").is_file():
-            kept = AttackResult.load(folder)
             known = chain([fingerprint], kept_result.fingerprints_of_0_1(request, model, surrogate))
-            if kept.result.fingerprint not in known or not kept_result.is_result_of(
-                kept, model, lambda rows: images.floats(images.images[torch.from_numpy(rows)]), threat.seed
-            ):
-                raise ConfigError(
-                    f"{folder} holds the result of another model, or of this one with other code, settings "
-                    "or attributes; choose another folder, or delete it"
-                )
-            return kept, folder
+            return _kept(folder, known, model, images, threat.seed), folder
         with nullcontext() if folder is None else RunFolder(folder).locked():
             began = time.perf_counter()
             compute, size = _compute_and_chunk_size(model, images, threat, folder, fingerprint)
@@ -105,8 +97,29 @@ def measure(
             )
             if folder is not None:
                 robust.save(folder)
-                shutil.rmtree(folder / "chunks", ignore_errors=True)
+                _remove_chunks(folder)
     return robust, folder
+
+
+def _kept(
+    folder: Path, fingerprints: Iterable[str], model: nn.Module, images: Split, seed: int
+) -> AttackResult:
+    """The finished result in a folder. Raises ConfigError if it is of another model."""
+    kept = AttackResult.load(folder)
+    if kept.result.fingerprint not in fingerprints or not kept_result.is_result_of(
+        kept, model, lambda rows: images.floats(images.images[torch.from_numpy(rows)]), seed
+    ):
+        raise ConfigError(
+            f"{folder} holds the result of another model, or of this one with other code, settings "
+            "or attributes; choose another folder, or delete it"
+        )
+    _remove_chunks(folder)
+    return kept
+
+
+def _remove_chunks(folder: Path) -> None:
+    """Removes what an unfinished attack kept."""
+    shutil.rmtree(folder / "chunks", ignore_errors=True)
 
 
 def _check_targets(threat: ThreatModel, images: Split) -> None:

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.answers import predicted
+from stresslens.core.arrays import numbers
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.ball import Ball, Norm, check_radius, same_radius
+from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.labels import label_numbers
 from stresslens.core.types import Estimate, Finding
-from stresslens.evaluation.inputs import check_inputs, numbers
+from stresslens.evaluation.inputs import check_inputs
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.adversarial_file import (
     adversarial_tensor,
@@ -143,7 +146,7 @@ def verify_run(
         )
         found += [misplaced] if misplaced else []
     if arrays.get("labels") is not None:
-        given = numbers(arrays["labels"], "labels")
+        given = label_numbers(arrays["labels"], names_of(model))
         if given.shape != recount.labels.shape:
             raise DataError(
                 f"labels have shape {tuple(given.shape)}; expected one for each image, "

@@ -263,5 +263,5 @@ def test_decoded_pixels_are_on_the_disk_before_their_folder_has_its_name(
     monkeypatch.setattr(image_cache, "sync", lambda path: synced.append(path.name))
     folder(path=str(fill(tmp_path / "pets")))
     assert synced[0] == "pixels"
-    assert synced[1].startswith(".partial-")
+    assert synced[1] == "decoded"
     assert synced[2] == "pictures"
