@@ -23,7 +23,7 @@ MEANT = {
     **dict.fromkeys(("B", "CANDIDATE"), RUNS[1]),
     **dict.fromkeys(("STUDY.yaml", "study.yaml", "FILE"), "studies/quickstart.yaml"),
     **dict.fromkeys(("IMAGES", "FILES-OR-FOLDERS", "FILES"), "photos"),
-    **{"DATA": "digits", "MODEL": "linear", "FOLDER": "photos", "[models\\|…\\|runs]": "models"},
+    **{"DATA": "digits", "MODEL": "linear", "FOLDER": "photos", "[models|…|runs]": "models"},
     **{"FILE.npz": "x.npz", "TABLE.csv": "table.csv", "SCORE": "accuracy", "COMMAND": "train"},
 }
 """What the words in capitals stand for in this test."""

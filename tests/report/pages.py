@@ -8,7 +8,7 @@ from pathlib import Path
 from stresslens.report.page import write_report
 
 STUDY = (
-    "verdicts expectation results contrasts matrix cost curves confusion classes confidence data runs "
+    "verdicts expectation results contrasts matrix cost curves confusion classes confidence data variants runs "
     "environment reproduce"
 )
 RUN = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,7 +83,6 @@ def carry_out_study(
     """Carries out the study, prints its verdicts and checks its gates."""
     from stresslens.cli import gates
     from stresslens.comparison.schema import ComparisonFile
-    from stresslens.config.run_names import short_names
     from stresslens.study import pipeline
 
     required = gates.parsed(fail_under)
@@ -90,14 +90,11 @@ def carry_out_study(
     if dry_run:
         _print_resolved(study)
         return
-    short = short_names([each.name for each in study.variants], study.own_names, study.overrides)
+    short_named = _short_named(study)
     finished: dict[str, dict[str, Estimate]] = {}
     serious: dict[str, None] = {}
     total = len(study.variants) * len(study.seeds)
     prints_progress = not (quiet or as_json)
-
-    def shown(task: Task) -> Task:
-        return replace(task, run=short.get(task.run))
 
     def on_finished(task: Task, record: RunRecord) -> None:
         scores = record.scores.get("test", {})
@@ -106,14 +103,14 @@ def carry_out_study(
         finished[f"{task.run}/seed-{task.seed}"] = scores
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if prints_progress:
-            print_finished(len(finished), total, shown(task), record, scores.get("accuracy"))
+            print_finished(len(finished), total, short_named(task), record, scores.get("accuracy"))
 
     started = time.perf_counter()
     folder = pipeline.run(
         study,
         out=out,
         jobs=jobs,
-        show=lambda task: progress(shown(task), verbose) if prints_progress else silent,
+        show=lambda task: progress(short_named(task), verbose) if prints_progress else silent,
         tell=on_finished,
         say=lambda line: typer.echo(line, err=True) if prints_progress else None,
     )
@@ -128,6 +125,14 @@ def carry_out_study(
         if not quiet:
             typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
     gates.check(required, finished)
+
+
+def _short_named(study: Study) -> Callable[[Task], Task]:
+    """A function that gives a task the short name of its variant, for the lines on its progress."""
+    from stresslens.config.run_names import short_names
+
+    short = short_names([each.name for each in study.variants], study.own_names, study.overrides)
+    return lambda task: replace(task, run=short.get(task.run))
 
 
 def _print_verdicts_of(folder: Path, compared: ComparisonFile, quiet: bool) -> None:

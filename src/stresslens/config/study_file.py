@@ -165,7 +165,9 @@ def expand_study(
     claims = claims_of(keys.contrasts or {}, contrasts, problems)
     if problems:
         given = {text.partition("=")[0]: text for text in overrides}
-        places = {(key,): ("command line", given[key]) for key in ("repeats",) if key in given}
+        places: dict[registry.Keys, registry.Keys] = {
+            (key,): ("command line", given[key]) for key in ("repeats",) if key in given
+        }
         raise Problems(list(dict.fromkeys(replace(p, path=places.get(p.path[:1], p.path)) for p in problems)))
     seeds, repeats = seeds_of(keys.repeats)
     return Study(

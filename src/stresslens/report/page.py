@@ -327,7 +327,9 @@ def _digest(run: Run, home: str) -> str:
     stress = sorted(file for pattern in STRESS for file in folder.path.glob(pattern))
     sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
     named = [run.title, *run.overrides]
-    digest = hashlib.sha256("\0".join([__version__, home, *named, *map(_asset, TEMPLATES)]).encode())
+    digest = hashlib.sha256(
+        "\0".join([__version__, home, *named, *map(_asset, TEMPLATES)]).encode(errors="replace")
+    )
     for source in sources:
         content = source.read_bytes() if source.is_file() else b""
         digest.update(f"{source.name} {len(content)} ".encode(errors="replace") + content)
