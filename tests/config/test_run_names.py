@@ -41,7 +41,7 @@ def test_labels_of_commands() -> None:
     assert here.startswith("photos-")
     assert data_and_model({"folder": {"path": "digits"}}, "mlp")[0] != "digits"
     assert label({"mlp": {"widths": [4]}}) != label({"mlp": {"widths": [4, 4]}})
-    assert label({"a": {"x": 1, "y": 2}}).startswith("a_x=1_y=2-")
+    assert label({"a": {"x": 1, "y": 2}}).startswith("a_x-1_y-2-")
 
 
 def test_what_all_share_is_said_once() -> None:

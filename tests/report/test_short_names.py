@@ -70,3 +70,9 @@ def test_a_runs_page_has_the_short_name_and_the_overrides(study: Path) -> None:
 
 def test_folders_have_short_names(study: Path) -> None:
     assert max(len(run.parent.name) for run in study.glob("*/seed-0")) <= 80
+
+
+def test_the_page_says_what_one_seed_cannot_tell(study: Path) -> None:
+    assert (
+        "how much another seed would change these figures is not known" in (study / "report.html").read_text()
+    )

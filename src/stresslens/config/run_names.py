@@ -55,7 +55,7 @@ def data_and_model(data: Any, model: Any) -> list[str]:
 def label(value: Any) -> str:
     """A short, safe name for a value of a configuration: a plug-in, a plug-in with options."""
     text = value if isinstance(value, str) else value_in_words(value)
-    short = _slug(text)
+    short = _slug(text).replace("=", "-")
     if short == text and len(short.encode()) <= LABEL:
         return short
     return _with_digest(short, value if isinstance(value, str) else json.dumps(value, sort_keys=True), LABEL)
@@ -123,7 +123,7 @@ def short_names(
         varied = [_shortened(text) for text in texts if text not in shared]
         short = ", ".join([own, *varied])
         if len(short) > READABLE:
-            pairs = [part.rpartition("=") for part in [*own.split(","), *varied]]
+            pairs = [part.strip().rpartition("=") for part in [*own.split(","), *varied]]
             short = ", ".join(value for _, _, value in pairs)
             keys |= dict.fromkeys(key for key, _, _ in pairs if key)
         if len(short) > READABLE or short in names.values():

@@ -173,9 +173,14 @@ def seed_dependence(study: StudyFolder) -> list[str]:
 
 
 def unseen_seeds(study: StudyFolder) -> str:
-    """What intervals over seeds cannot show: a kind of seed that did not occur. Empty with one
-    seed."""
+    """What the intervals cannot show of seeds that did not occur; empty without a finished run."""
     seeds = max((len(variant.finished) for variant in headline(study)), default=0)
+    if seeds == 1:
+        return (
+            "With one seed the intervals are over the images alone: how much another seed would change "
+            "these figures is not known, and a difference is one of these weights, not of the settings. "
+            "More seeds: repeats=5."
+        )
     if seeds < FEWEST_SEEDS:
         return "Two seeds are too few to show how much seeds vary." if seeds == FEWEST_SEEDS - 1 else ""
     left = 1 - 0.05 ** (1 / seeds)
