@@ -120,6 +120,14 @@ def test_runs_and_images_are_not_taken_for_each_other(
         assert named[1] == here[0]
 
 
+def test_exported_models_are_taken_like_runs(here: list[str], type_: Type) -> None:
+    assert type_("export", here[1], "--to", "safetensors", "--out", "exported")[0] == 0
+    rows = list(csv.DictReader(io.StringIO(type_("predict", "exported", here[1], "new", "--csv")[1])))
+    assert [row["run"] for row in rows] == ["exported", here[1]]
+    assert rows[0]["probability_1"] == rows[1]["probability_1"]
+    shutil.rmtree("exported")
+
+
 def test_images_in_the_folders_of_runs_are_left_out_with_a_notice(here: list[str], type_: Type) -> None:
     with pytest.warns(match="image files in the folders of runs are left out"):
         code, out, _ = type_("predict", here[0], ".", "--csv")

@@ -29,19 +29,23 @@ def checked_run(run: Path) -> Path:
 
 
 def runs_then_pictures(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The runs at the beginning, of which there is one at least, and the pictures behind them. The
-    first path may also be an exported model. Raises ConfigError for a run among the pictures, and
-    where there are no pictures."""
+    """The runs and exported models at the beginning, of which there is one at least, and the pictures
+    behind them. Raises ConfigError for a run among the pictures, and where there are no pictures."""
     first, *rest = paths
     runs = [first]
-    while rest and runs_in(rest[0]):
+    while rest and (_is_export(rest[0]) or runs_in(rest[0])):
         runs.append(rest.pop(0))
-    if len(runs) > 1 or runs_in(first):
-        runs = [checked_run(run) for run in runs]
+    runs = [path if _is_export(path) else checked_run(path) for path in runs]
     check_pictures(rest)
     if not rest:
         raise ConfigError(f"no image is given behind {_listed(runs)}; give image files, or folders of them")
     return runs, rest
+
+
+def _is_export(path: Path) -> bool:
+    """Whether `stresslens export` wrote the file or folder, by its name."""
+    is_file = path.suffix in (".onnx", ".pt2") or path.name == "model.safetensors"
+    return is_file or os.path.isfile(path / "export.json")
 
 
 def check_pictures(pictures: Sequence[Path], one: str = "") -> None:

@@ -22,14 +22,17 @@ from stresslens.core.arrays import image_tensor
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
-from stresslens.core.image_cache import Stored
 from stresslens.core.image_files import Fit
 from stresslens.core.labels import named_labels
 from stresslens.core.sampling import divide, shuffled
+from stresslens.core.stored_images import Stored
 from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
 """A split of at most this size as float32 is converted once, and not for each batch."""
+PIECE, PIECE_VALUES = 4096, 4096 * 3 * 32 * 32
+"""At most so many images, and pixel values, of a split are looked at at once. Both are fixed: sums
+over a split add up its pieces in the same order everywhere."""
 
 
 ROUNDED = 1e-5
@@ -158,8 +161,13 @@ class Split:
             else images
         )
 
-    def pieces(self, size: int = 4096) -> Iterator[Tensor]:
-        """The images as stored (not scaled), `size` at a time, in order."""
+    def piece(self, most: int = PIECE) -> int:
+        """The number of images in a piece: `most`, fewer of large images (`PIECE_VALUES`)."""
+        return max(1, min(most, PIECE_VALUES // self.images.shape[1:].numel()))
+
+    def pieces(self, most: int = PIECE) -> Iterator[Tensor]:
+        """The images as stored (not scaled), `piece` of them at a time, in order."""
+        size = self.piece(most)
         for start in range(0, len(self), size):
             yield self.images[start : start + size]
 

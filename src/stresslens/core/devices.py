@@ -19,6 +19,9 @@ from stresslens.core.errors import ConfigError, first_line
 Precision = Literal["float32", "bfloat16", "float64"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 
+KEPT = 96 * 2**20
+"""Bytes of the largest block of memory that is kept when it is freed."""
+
 
 @dataclass(frozen=True)
 class ComputeConfig:
@@ -90,8 +93,18 @@ def keep_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         trim_threshold, mmap_threshold = -1, -3  # malloc.h
-        mallopt(mmap_threshold, 2**30)
+        mallopt(mmap_threshold, KEPT)
         mallopt(trim_threshold, 2**31 - 1)
+
+
+def release_memory() -> None:
+    """Returns freed memory that is kept for reuse (`keep_memory`) to the system, if glibc allows it.
+
+    It is called between stages of a run: the holes that one leaves seldom suit the next one.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def start_watching_memory(device: str) -> None:
@@ -102,9 +115,7 @@ def start_watching_memory(device: str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        release_memory()
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
 

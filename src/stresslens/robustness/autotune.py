@@ -21,6 +21,7 @@ from stresslens.core.copies import CHECKED, fast_copy, faster, use_as_it_is
 from stresslens.core.devices import MemoryFormat, Precision, on_threads
 from stresslens.core.errors import ConfigError
 from stresslens.core.layer_table import layer_table
+from stresslens.core.pass_memory import images_at_once
 
 BATCH, BATCH_OF_SMALL = 128, 512
 """Images in a batch, and those of a model with fewer than `SMALL` multiply-adds, where calling torch
@@ -95,7 +96,8 @@ def autotune_attack(model: nn.Module, x: Tensor, *, passes: int) -> AttackComput
     """
     most, device = torch.get_num_threads(), str(x.device)
     multiply_adds = _multiply_adds(model, x)
-    batch = min(BATCH if multiply_adds >= SMALL else BATCH_OF_SMALL, max(1, len(x)))
+    usually = min(BATCH if multiply_adds >= SMALL else BATCH_OF_SMALL, max(1, len(x)))
+    batch = images_at_once(model, x.shape[1:], usually, gradient=True)
     operations = 4.0 * multiply_adds * batch  # a forward pass, and a backward pass to the images
     threads = threads_for(operations, most) if x.device.type == "cpu" else most
     seconds = 4.0 * multiply_adds / OPERATIONS_A_SECOND / threads * passes

@@ -26,6 +26,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_arrays, write_arrays
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import PARTIAL, Seconds
+from stresslens.core.pass_time import foretell_passes
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.evaluation.scores import logits_of
@@ -34,6 +35,8 @@ from stresslens.robustness.certificate_file import CertificateFile, CertifiedLev
 
 CHUNK = 4
 """The number of images that are certified together; progress is saved between two chunks."""
+PASSES = 3
+"""A gradient, in which the cost of a certificate is counted, takes about three forward passes."""
 SAVE_SECONDS = 10.0
 POINTS = 11
 
@@ -124,6 +127,9 @@ def _radii(
             certified, seconds = saved["radius"], float(saved["seconds"])
     first = next(model.parameters(), torch.empty(0))
     began = saved_at = time.perf_counter()
+    what = f"certifying {len(index) - len(certified):,} images"
+    passes = PASSES * float(registry.answer_beside(certificate, "cost") or 1) * (len(index) - len(certified))
+    foretell_passes(what, model, split.floats(split.images[index[:2]]), passes, "fewer images (--images 10)")
     with attacked(model, seed=seed):
         while len(certified) < len(index):
             on_progress(len(certified))

@@ -22,6 +22,7 @@ from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.labels import label_numbers
+from stresslens.core.pass_memory import images_at_once
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.inputs import check_inputs
 from stresslens.metrics.intervals import wilson
@@ -298,7 +299,7 @@ def _left_out(model: nn.Module, split: Split, positions: Tensor) -> Finding | No
         float32_logits = verdict_model(model)
         parts = [
             margins(batched_logits(float32_logits, x.to(device)), y.to(device)).double().cpu()
-            for x, y, _ in split.batches(256)
+            for x, y, _ in split.batches(images_at_once(model, split.shape, 256))
         ]
     margin, labels = torch.cat(parts), split.labels.cpu()
     wins, expected, variance = 0.0, 0.0, 0.0

@@ -18,7 +18,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import Stopped, TrainingDiverged
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation.record import RunRecord, write_record
+from stresslens.evaluation.record import RunRecord, noting_shortages, write_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import evaluation_stages
 from stresslens.study.predict_stage import predict_stage
@@ -48,8 +48,14 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         devices.pick_device(compute.device)
         cuda = [torch.device(compute.device)] if torch.device(compute.device).type == "cuda" else []
         tracking = _tracking(task, folder)
-        with torch.random.fork_rng(devices=cuda), compute.active(), closing(tracking):
+        with (
+            torch.random.fork_rng(devices=cuda),
+            compute.active(),
+            closing(tracking),
+            noting_shortages(record),
+        ):
             for stage, fingerprint in due.items():
+                devices.release_memory()
                 try:
                     STAGES[stage](task, folder, data, record, show, tracking)
                 except (Stopped, TrainingDiverged) as error:

@@ -18,7 +18,7 @@ from PIL import Image
 from stresslens.core import cache_damage, image_cache, parallel_decode
 from stresslens.core import image_files as pictures
 from stresslens.core.errors import DataError, Notice
-from stresslens.core.image_cache import Stored
+from stresslens.core.stored_images import Stored
 from stresslens.plugins.datasets.folder import folder
 
 
