@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,19 +69,20 @@ def predict(
         raise ConfigError("--templates belong to your own captions; give these with --prompts")
     runs, pictures = runs_then_pictures(paths)
     files = picture_files(pictures)
-    writer = CsvPredictions(top, with_run=len(runs) > 1)
-    documents, unreadable = [], {}
+    table = CsvPredictions(top, with_run=len(runs) > 1) if csv else None
+    documents: list[dict[str, Any]] = []
+    unreadable: dict[str, str] = {}
     for run in runs:
         classifier = Classifier(
             open_predictor(run, trust=trust, captions=prompts, templates=templates or ("{}",))
         )
         info, rate = classifier.facts, classifier.ood.rate if classifier.ood else None
-        rows, read = classifier.classify(files, top=top), []
-        for row in rows:
+        read = []
+        for row in classifier.classify(files, top=top):
             if row.unreadable is not None:
                 unreadable[row.file] = row.unreadable
-            elif csv:
-                writer.write(row, str(run))
+            elif table is not None:
+                table.write(row, str(run))
             else:
                 read.append(row)
         if as_json:

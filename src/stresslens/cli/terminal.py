@@ -303,20 +303,17 @@ def print_predictions(
 
 
 class CsvPredictions:
-    """Prints one CSV line for each image as it arrives, below a line of names; `with_run`, each begins
+    """Prints a line of names, then one CSV line for each image as it arrives; `with_run`, each begins
     with the run."""
 
     def __init__(self, top: int, *, with_run: bool) -> None:
         self.top, self.with_run, self.writer = top, with_run, csv.writer(sys.stdout)
-        self.begun = False
+        ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
+        # `unlike` and `p_like` are the names of version 0.1; they stay for one more version.
+        names = ["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"]
+        self.writer.writerow([*(["run"] if with_run else []), *names])
 
     def write(self, row: Prediction, run: str) -> None:
-        if not self.begun:
-            ranks = [part for k in range(1, self.top + 1) for part in (f"class_{k}", f"probability_{k}")]
-            # `unlike` and `p_like` are the names of version 0.1; they stay for one more version.
-            names = ["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"]
-            self.writer.writerow([*(["run"] if self.with_run else []), *names])
-            self.begun = True
         ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")] or [NOT_FINITE]
         blank = [""] * (2 * self.top - len(ranked))
         marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
