@@ -69,7 +69,7 @@ def predict(
         raise ConfigError("--templates belong to your own captions; give these with --prompts")
     runs, pictures = runs_then_pictures(paths)
     files = picture_files(pictures)
-    table = CsvPredictions(top, with_run=len(runs) > 1) if csv else None
+    table: CsvPredictions | None = None
     documents: list[dict[str, Any]] = []
     unreadable: dict[str, str] = {}
     for run in runs:
@@ -77,6 +77,8 @@ def predict(
             open_predictor(run, trust=trust, captions=prompts, templates=templates or ("{}",))
         )
         info, rate = classifier.facts, classifier.ood.rate if classifier.ood else None
+        if csv and table is None:
+            table = CsvPredictions(top, with_run=len(runs) > 1)
         read = []
         for row in classifier.classify(files, top=top):
             if row.unreadable is not None:
