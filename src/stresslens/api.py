@@ -33,7 +33,7 @@ from stresslens.evaluation.inputs import arrays_as_split, check_inputs
 from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of, scores_of
+from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of_module, scores_of
 from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
@@ -43,6 +43,8 @@ from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import succeeded
+from stresslens.study.longer_runs import go_on
 from stresslens.study.run_tasks import python_task
 from stresslens.training.autotune import autotune
 
@@ -111,7 +113,7 @@ def train(
     `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is
     copied and stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes
     only device, precision, threads, memory_format and subset. `data` is a plug-in by name or
-    Data.from_arrays(images, labels). `track` lists trackers (tensorboard, wandb). The run's folder is
+    Data.from_arrays(images, labels), or a Path of images. `track` lists trackers. The run's folder is
     `out/name/seed-<seed>`; the default name holds the data, the model and the options, so that calls with
     other arguments make other runs. A second call with the same arguments returns the finished run at
     once, or resumes an interrupted one. Raises ConfigError, DataError, TrainingDiverged."""
@@ -119,13 +121,10 @@ def train(
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
         )
-    if isinstance(data, Path):
-        data = {"folder": {"path": str(data)}}
+    data = {"folder": {"path": str(data)}} if isinstance(data, Path) else data
     if not isinstance(data, str | Mapping | Data):
-        raise ConfigError(
-            f"data is a {type(data).__name__}; "
-            "expected a plug-in by name or stresslens.Data.from_arrays(images, labels)"
-        )
+        what = "a plug-in by name, a Path of images or stresslens.Data.from_arrays(images, labels)"
+        raise ConfigError(f"data is a {type(data).__name__}; expected {what}")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
@@ -133,10 +132,8 @@ def train(
     given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
     idle = [key for key in given if kind == "estimator" and not applies_to_estimators(key)]
     if idle:
-        name_of = idle[0].rpartition(".")[2]
-        raise ConfigError(
-            f"{name_of} means nothing to the estimator {model!r}, which no gradient trains; leave it out"
-        )
+        what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
+        raise ConfigError(f"{what}, which no gradient trains; leave it out")
     values = {
         "data": "digits" if own_data else data,
         kind: "linear" if own_model else model,
@@ -149,9 +146,9 @@ def train(
     snapshot = None if module is None else copied(module)
     own = data.uncached() if isinstance(data, Data) else None
     task = python_task(config, values, Path(out), name, seed, data=own, module=module)
+    go_on([task])
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    record = stages.carry_out(task).as_json()
-    return Run(task.folder, record, snapshot)
+    return Run(task.folder, succeeded(stages.carry_out(task)).as_json(), snapshot)
 
 
 def attack(
@@ -353,7 +350,7 @@ def predict(
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
     split = arrays_as_split(images, None)
-    return predictions_of(model, split).probabilities
+    return predictions_of_module(model, split).probabilities
 
 
 def evaluate(
@@ -373,7 +370,7 @@ def evaluate(
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
         split = arrays_as_split(images, label_numbers(labels, names_of(model)))
-    predictions = predictions_of(model, split)
+    predictions = predictions_of_module(model, split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:

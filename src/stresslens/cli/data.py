@@ -32,11 +32,14 @@ def check(
     """
     from stresslens.evaluation.data_check import data_findings
 
-    found = data_findings(_loaded(data))
+    loaded = _loaded(data)
+    found = data_findings(loaded)
     if as_json:
         print_json([finding.as_json() for finding in found])
     else:
         print_findings(found)
+        for note in loaded.notes:
+            typer.echo(f"note: {note}")
     serious = [finding.audit for finding in found if finding.severity == "serious"]
     if strict and serious:
         raise GateNotMet(f"serious: {', '.join(serious)}")
@@ -62,6 +65,7 @@ def stats(data: DataSet, as_json: Json = False) -> None:
                 "classes": list(loaded.classes),
                 "images": counts,
                 "notes": notes,
+                "findings": [finding.as_json() for finding in loaded.findings],
             }
         )
         return

@@ -57,9 +57,11 @@ def predict(
     Probabilities are calibrated on the run's validation images, if these show a better temperature.
     Images unlike the training images (out of distribution, OOD) are marked, at a stated false-alarm
     rate. Files that cannot be read are listed at the end (exit code 3); the others are classified.
-    With your own captions, for a run with a text encoder (openclip), probabilities are not calibrated.
+    Files of other types in a folder are counted. With your own captions, for a run with a text encoder
+    (openclip), probabilities are not calibrated.
     """
     from stresslens.core.errors import DataError
+    from stresslens.core.image_formats import left_out
     from stresslens.evaluation.classify_files import Classifier, picture_files
     from stresslens.evaluation.predictor import open_predictor
 
@@ -68,7 +70,11 @@ def predict(
     if templates and not prompts:
         raise ConfigError("--templates belong to your own captions; give these with --prompts")
     runs, pictures = runs_then_pictures(paths)
-    files = picture_files(pictures)
+    others: list[str] = []
+    files = picture_files(pictures, others)
+    said = "; ".join(filter(None, left_out(others) or ()))
+    if said:
+        typer.echo(said, err=True)
     table: CsvPredictions | None = None
     documents: list[dict[str, Any]] = []
     unreadable: dict[str, str] = {}
@@ -102,6 +108,6 @@ def predict(
     failed = [f"{file}: {why}" for file, why in unreadable.items()]
     if as_json:
         whole = documents[0] if len(runs) == 1 else {"runs": documents}
-        print_json({**whole, "unreadable": failed})
+        print_json({**whole, "unreadable": failed, "left_out": others})
     if failed:
         raise DataError("\n".join(failed))

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stresslens.core.text import NOT_FINITE, duration, printable
+from stresslens.cli.harmless_stream import terminal_behind
+from stresslens.core.text import NOT_FINITE, duration, harmless
 
 if TYPE_CHECKING:
     from stresslens.comparison.folders import FolderComparison
     from stresslens.comparison.schema import ComparisonFile
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
-    from stresslens.evaluation.record import RunRecord
+    from stresslens.evaluation.record import DataRecord, RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
     from stresslens.training.loop import Show
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from stresslens.training.task import Task
 
 
+FILES = ("files left out", "unreadable files", "empty class folders")
+"""Findings on files, from reading them."""
 VERDICTS = 24
 """If there are more verdicts, those that are not distinguishable are not printed."""
 LONG = 20
@@ -36,6 +40,14 @@ CONTROLS = ("shuffled pixels", "another image", "another class", "shuffled weigh
 
 def silent(position: TrainingState, epochs: int, done: float) -> None:
     pass
+
+
+def overwrite(line: str, end: str = "\r") -> None:
+    """Write a line on standard error in place of the last one; it is overwritten in its turn unless
+    `end` ends it."""
+    terminal = terminal_behind(sys.stderr)
+    terminal.write(f"\r\x1b[K{harmless(line)}{end}")
+    terminal.flush()
 
 
 def progress(task: Task, verbose: bool) -> Show:
@@ -60,8 +72,7 @@ def progress(task: Task, verbose: bool) -> Show:
         )
         if terminal:
             filled = round(24 * done)
-            sys.stderr.write(f"\r\x1b[K[{'█' * filled}{'·' * (24 - filled)}] {line}\r")
-            sys.stderr.flush()
+            overwrite(f"[{'█' * filled}{'·' * (24 - filled)}] {line}")
         else:
             print(line, file=sys.stderr)
 
@@ -83,6 +94,13 @@ def print_finished(
         print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)
     for note in record.findings:
         print(f"    {note.kind}: {note.message}", file=sys.stderr)
+
+
+def print_failures(task: Task, record: RunRecord) -> None:
+    """Print a line on each stage of a run that failed."""
+    for stage, failure in record.failures.items():
+        what = "" if record.status == "left out" else f"{stage} failed: "
+        print(f"    {task.run} seed {task.seed}: {what}{failure.message}", file=sys.stderr)
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
@@ -151,17 +169,19 @@ def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(harmless(title)), title_justify="left")
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        table.add_row(*(Text(harmless(cell, keep="\n")) for cell in row))
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 160, file=terminal_behind(sys.stdout)).print(table)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on standard output."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print one JSON document on standard output. Characters that a terminal would obey are escaped."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    print(re.sub(r"[^\n -~]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text))
 
 
 class Advance:
@@ -182,8 +202,20 @@ class Advance:
         self.shown = now
         left = f", {duration((now - self.began) * (total - done) / done)} left" if 0 < done < total else ""
         line = f"{what}: {done:,} of {total:,}{left}"
-        sys.stderr.write(f"\r\x1b[K{line}{chr(10) if ended else chr(13)}" if terminal else f"{line}\n")
-        sys.stderr.flush()
+        if terminal:
+            overwrite(line, end="\n" if ended else "\r")
+        else:
+            print(line, file=sys.stderr)
+
+
+def print_data_notes(data: DataRecord, told: set[str]) -> None:
+    """Print what a loader said of its files, for example those that were left out, once each. `told` is
+    what was printed before."""
+    lines = [*data.notes, *("; ".join([f.evidence, f.remedy]) for f in data.findings if f.audit in FILES)]
+    for line in lines:
+        if line not in told:
+            told.add(line)
+            print(f"data: {line}", file=sys.stderr)
 
 
 def print_forecast(what: str, seconds: float, quicker: str) -> None:

@@ -4,6 +4,7 @@ sizes."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,16 @@ class Cell:
     stem: str
     """The name without the data size."""
     point: DataSizePoint | None
+
+
+def number_of_cells(
+    runs: Mapping[str, Mapping[str, Any] | None] | None,
+    grid: Mapping[str, list[Any]] | None,
+    data_sizes: DataSizes | None,
+) -> int:
+    """How many cells `cells` gives, counted without making them."""
+    points = sum(len(data_sizes.points_of(name)) if data_sizes else 1 for name in runs or {"": {}})
+    return points * math.prod(len(values) for values in (grid or {}).values())
 
 
 def cells(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from stresslens.config import old_words, registry
 from stresslens.config.contrasts import claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
-from stresslens.config.grid import Cell, Change, cells
+from stresslens.config.grid import Cell, Change, cells, number_of_cells
 from stresslens.config.overrides import overrides_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.run_names import folder_name, kept_name, safe
@@ -45,6 +46,10 @@ from stresslens.config.validation import (
 from stresslens.config.yaml_source import Source
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import closest
+
+MOST_VARIANTS = 2000
+MOST_LINES = 50
+"""Of a message about mistakes."""
 
 
 @dataclass(config=STRICT)
@@ -82,6 +87,8 @@ class Study:
     """The overrides of each variant, by the names of their folders."""
     kept_names: dict[str, str] = field(default_factory=dict)
     """The names that the folders had in earlier versions, by their names."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where the study file has each variant (`file:line: runs.name`), by the name of its folder."""
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -94,7 +101,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
         source = replace(source, lines=line_of)
-        return expand_study(
+        study = expand_study(
             source.values,
             overrides,
             name=file.stem,
@@ -103,8 +110,19 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
             parse_problems=source.problems,
         )
     except Problems as error:
-        lines = {f"{source.place(p.path)}: {_dotted(p.path)}{p.message}": None for p in error.problems}
-        raise ConfigError("\n".join(lines)) from None
+        texts = (f"{source.place(p.path)}: {_dotted(p.path)}{p.message}" for p in error.problems)
+        lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
+        more = [f"{file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
+        raise ConfigError("\n".join(lines[:MOST_LINES] + more)) from None
+    return replace(study, places={each.name: _place(each.name, study, source) for each in study.variants})
+
+
+def _place(name: str, study: Study, source: Source) -> str:
+    """Where the study file has a variant, for messages about it."""
+    known = study.own_names.get(name, name)
+    if ("runs", known) in source.lines:
+        return f"{source.place(('runs', known))}: runs.{known}"
+    return str(source.file) if len(study.variants) == 1 else f"{source.file}: the run {known}"
 
 
 # long: each step of the expansion is one line, in order
@@ -127,6 +145,10 @@ def expand_study(
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
     named = [text for text in overrides if text.partition("=")[0] not in ("track", "repeats")]
 
+    number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
+    if number > MOST_VARIANTS:
+        why = f"makes {number:,} runs of one seed; a study has at most {MOST_VARIANTS:,}"
+        raise Problems([*problems, Problem(("grid" if keys.grid else "runs",), why)])
     study_name = keys.study or name
     variants: list[Variant] = []
     names: list[str] = []
@@ -216,8 +238,9 @@ def _set_size(
     clashes = data_sizes.clashes(merged)
     problems += [Problem(place_written(clash.path, origins), clash.message) for clash in clashes]
     origin = ("data_sizes", "sizes", data_sizes.sizes.index(point.size))
-    for key, value in data_sizes.at(point, merged).items():
-        origins[set_dotted(merged, key, value)] = origin
+    with suppress(ConfigError):  # `train` is no section, which the validation reports
+        for key, value in data_sizes.at(point, merged).items():
+            origins[set_dotted(merged, key, value)] = origin
 
 
 def _check_swept(
@@ -288,6 +311,7 @@ def renamed_variants(study: Study, names: Mapping[str, str]) -> Study:
         own_names={new[name]: own for name, own in study.own_names.items()},
         overrides={new[name]: texts for name, texts in study.overrides.items()},
         kept_names={},
+        places={new[name]: place for name, place in study.places.items()},
     )
 
 
@@ -302,15 +326,14 @@ def _with_needed_runs(
     """The variant with the folder names of the variants that it needs; overrides are part of these.
 
     They belong to the same study, or for the config.yaml of a single run, to the folder `siblings`.
-    Weights may also come from any run by the path of its folder. `paths` says where the study
-    file writes these names. Mistakes are added to `problems`.
+    Weights may also come from any run by the path of its folder; where that is missing, the other
+    variants can still be trained. `paths` says where the study file writes these names. Mistakes are
+    added to `problems`.
     """
     for what, needed in depends_on(run.config):
         name, at = folders.get(needed, needed), paths[run.name][what]
         by_folder = what == "weights" and "/" in needed
-        if by_folder and not Path(needed).is_dir():
-            problems.append(Problem(at, f"there is no folder {needed}"))
-        elif (
+        if (
             not by_folder
             and name not in folders.values()
             and not (siblings is not None and (siblings / name).is_dir())

@@ -17,7 +17,8 @@ import torch
 
 from stresslens.core.answers import NOT_FINITE, answered
 from stresslens.core.errors import DataError, Notice
-from stresslens.core.image_files import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read_image
+from stresslens.core.image_files import Frame, Unreadable, decode, files_below, quietly, read_image
+from stresslens.core.image_formats import SUFFIXES, is_image, left_out
 from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.progress import advance
 from stresslens.core.run_paths import runs_in
@@ -117,25 +118,28 @@ class Classifier:
                 yield ranked, float(p_values[i]), bool(p_values[i] <= self.ood.rate)
 
 
-def picture_files(paths: Iterable[Path]) -> list[Path]:
+def picture_files(paths: Iterable[Path], others: list[str] | None = None) -> list[Path]:
     """The given files, and all image files below the given folders, sorted.
 
-    A file below a folder is an image file if its name has a known suffix; those in the folders of
-    runs are left out, with a Notice. Raises DataError if a folder holds none.
+    A file below a folder is an image file if its name has a known suffix; the other files are added
+    to `others`. Images in the folders of runs are left out, with a Notice. Raises DataError if a
+    folder holds no image file.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(
-                entry.path
-                for entry in files_below(str(path))
-                if os.path.splitext(entry.name)[1].lower() in SUFFIXES
-            )
+            everything = sorted(entry.path for entry in files_below(str(path)))
+            below = [file for file in everything if is_image(file)]
+            rest = [file for file in everything if not is_image(file)]
             advance(f"looking into {path}", len(below), len(below))
             if not below:
+                said = "; ".join(filter(None, left_out(map(printable, rest)) or ()))
                 raise DataError(
                     f"{path} holds no image file; their names end in {', '.join(sorted(SUFFIXES))}"
+                    + (f". {said}" if said else "")
                 )
+            if others is not None:
+                others += map(printable, rest)
             files += _outside_runs(path, [Path(name) for name in below])
         else:
             files.append(path)

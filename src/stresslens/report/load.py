@@ -47,7 +47,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.record.status == "finished"
+        return self.record.usable
 
     @cached_property
     def classes(self) -> list[str]:

@@ -173,6 +173,8 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
     """The content of each part of a study's page; empty or None if there is no data for it."""
     return {
         "unfinished": summary.unfinished(study),
+        "missing_parts": summary.missing_parts(study),
+        "command": summary.command(study),
         "seed_dependence": summary.seed_dependence(study),
         "unseen_seeds": summary.unseen_seeds(study),
         "expectation": provenance.expectation(study),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -213,6 +214,39 @@ def unfinished(study: StudyFolder) -> list[Unfinished]:
             for seed in variant.missing
         ]
     return rows
+
+
+@dataclass(frozen=True)
+class MissingPart:
+    """An evaluation of a finished run that failed."""
+
+    run: str
+    seed: int
+    part: str
+    message: str
+
+
+def missing_parts(study: StudyFolder) -> list[MissingPart]:
+    """Every evaluation that failed, of the runs that have a model."""
+    return [
+        MissingPart(run.name, run.seed, PARTS.get(stage, stage), failure.message)
+        for run in study.runs
+        if run.finished
+        for stage, failure in run.record.failures.items()
+    ]
+
+
+PARTS = {
+    "robustness": "attacks and certificates",
+    "explain": "explanations",
+    "track": "trackers",
+}
+"""Stages that have another name on the page."""
+
+
+def command(study: StudyFolder) -> str:
+    """The command of the study, which does only what is missing; empty without one."""
+    return shlex.join(study.file.command) if study.file else ""
 
 
 def reason(run: Run) -> str:

@@ -96,7 +96,7 @@ class Training:
         self.batch_size = n if train.batch_size == "full" else min(train.batch_size, n)
         self.steps_per_epoch = math.ceil(n / self.batch_size) * train.replay
         self.select, self.watch = selection_rules(train, data, base=base)
-        _check_batch_norm(model, n, self.batch_size)
+        check_batch_norm(model, n, self.batch_size)
         self.fine_tuning = FineTuning(self.model, train.fine_tune or FineTune(), data.shape)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
@@ -389,7 +389,7 @@ class Training:
         )
 
 
-def _check_batch_norm(model: nn.Module, images: int, batch_size: int) -> None:
+def check_batch_norm(model: nn.Module, images: int, batch_size: int) -> None:
     """Raises ConfigError where the last batch of an epoch has a single image, which batch norm
     cannot normalise."""
     normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
