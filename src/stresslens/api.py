@@ -45,8 +45,8 @@ from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
 from stresslens.study.failures import succeeded
 from stresslens.study.longer_runs import go_on
+from stresslens.study.run_tasks import python_task
 from stresslens.training.autotune import autotune
-from stresslens.training.task import Task, own_module_value
 
 Images: TypeAlias = Tensor | np.ndarray | Sequence[Any]
 """Images as `core.arrays.image_tensor` takes them."""
@@ -101,7 +101,7 @@ def train(
     data: str | Path | Mapping[str, Any] | Data = "digits",
     *,
     out: str | Path = "runs/python",
-    name: str = "run",
+    name: str | None = None,
     seed: int = 0,
     input: Mapping[str, Any] | None = None,
     track: str | Sequence[str | Mapping[str, Any]] = (),
@@ -113,9 +113,10 @@ def train(
     `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is
     copied and stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes
     only device, precision, threads, memory_format and subset. `data` is a plug-in by name or
-    Data.from_arrays(images, labels), or a Path of images. `track` lists trackers. A second call with the same
-    arguments returns the finished run at once, or resumes an interrupted one. Raises ConfigError,
-    DataError, TrainingDiverged."""
+    Data.from_arrays(images, labels), or a Path of images. `track` lists trackers. The run's folder is
+    `out/name/seed-<seed>`; the default name holds the data, the model and the options, so that calls with
+    other arguments make other runs. A second call with the same arguments returns the finished run at
+    once, or resumes an interrupted one. Raises ConfigError, DataError, TrainingDiverged."""
     if not isinstance(model, str | Mapping | nn.Module):
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
@@ -143,16 +144,11 @@ def train(
     config = study_file.variant_config_from(values, Path.cwd())
     module = eager_module(model) if isinstance(model, nn.Module) else None
     snapshot = None if module is None else copied(module)
-    folder = Path(out) / name / f"seed-{seed}"
-    if module is not None:
-        config = replace(config, model=own_module_value(module, folder))
-    if isinstance(data, Data):
-        config = replace(config, data=f"own data {data.name}")
     own = data.uncached() if isinstance(data, Data) else None
-    task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
+    task = python_task(config, values, Path(out), name, seed, data=own, module=module)
     go_on([task])
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    return Run(folder, succeeded(stages.carry_out(task)).as_json(), snapshot)
+    return Run(task.folder, succeeded(stages.carry_out(task)).as_json(), snapshot)
 
 
 def attack(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from os.path import normpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,7 @@ def data_value(text: str) -> Any:
     if text not in registry.names("datasets") and not text.lstrip().startswith("{"):
         with suppress(OSError, RuntimeError):  # no path at all
             if Path(text).expanduser().exists():
-                return {"folder": {"path": text}}
+                return {"folder": {"path": normpath(text)}}
     return parse_value(text)
 
 

@@ -35,10 +35,6 @@ def evaluate(
     if split not in ("train", "validation", "test"):
         raise ConfigError(f"--split {split}: expected train, validation or test")
     asked = gates.parsed(fail_under or [])
-    if not folder.record.is_file():
-        raise ConfigError(
-            f"{run} is not the folder of a run (…/seed-0); list them with `stresslens list runs`"
-        )
     read_record(folder)
     with folder.locked():
         record = read_record(folder)

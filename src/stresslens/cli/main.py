@@ -25,6 +25,7 @@ from stresslens.cli.evaluate import evaluate
 from stresslens.cli.explain import explain
 from stresslens.cli.export import export
 from stresslens.cli.harmless_stream import harmless_output
+from stresslens.cli.help import Commands, help_, orientation
 from stresslens.cli.list import list_plugins
 from stresslens.cli.options import WithOldOptions
 from stresslens.cli.predict import predict
@@ -46,7 +47,9 @@ app = typer.Typer(
     "Exit codes: 0 ok, 1 unexpected, 2 usage or configuration, 3 data, 4 training diverged, "
     "5 a quality gate not met, 130/143 stopped by a signal after saving, "
     "141 the reader of the output has ended.",
-    no_args_is_help=True,
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -56,6 +59,8 @@ for command in (run, train, evaluate, compare, attack, verify, audit, explain, p
 app.command("list")(list_plugins)
 app.add_typer(data_app, name="data")
 app.command()(doctor)
+app.command("help")(help_)
+app.callback()(orientation)
 
 
 def main(command: Callable[[], object] = app) -> None:

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -307,7 +307,7 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
 
 
 def print_predictions(
-    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, why_not: str
+    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, why_not: str, title: str
 ) -> None:
     """Print a table of predictions, and below it what the probabilities and the out-of-distribution
     mark mean."""
@@ -324,7 +324,7 @@ def print_predictions(
                 "out of distribution" if row.out_of_distribution else "",
             ]
         )
-    print_table(["image", "class", "probability", "next", ""], cells, "predictions")
+    print_table(["image", "class", "probability", "next", ""], cells, title)
     on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {why_not}"
     flag = (
         f"{100 * rate:.2g} % of images like the validation images are marked out of distribution by mistake"
@@ -334,23 +334,22 @@ def print_predictions(
     print(f"Probabilities are {on}; {flag}.")
 
 
-def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
-    """Print one CSV line for each image as it arrives. Returns the files that could not be read;
-    they have no line."""
-    writer = csv.writer(sys.stdout)
-    ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
-    # `unlike` and `p_like` are the names of version 0.1; they stay for one more version.
-    writer.writerow(["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"])
-    unreadable = []
-    for row in rows:
-        if row.unreadable is not None:
-            unreadable.append(f"{row.file}: {row.unreadable}")
-            continue
+class CsvPredictions:
+    """Prints a line of names, then one CSV line for each image as it arrives; `with_run`, each begins
+    with the run."""
+
+    def __init__(self, top: int, *, with_run: bool) -> None:
+        self.top, self.with_run, self.writer = top, with_run, csv.writer(sys.stdout)
+        ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
+        # `unlike` and `p_like` are the names of version 0.1; they stay for one more version.
+        names = ["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"]
+        self.writer.writerow([*(["run"] if with_run else []), *names])
+
+    def write(self, row: Prediction, run: str) -> None:
         ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")] or [NOT_FINITE]
-        blank = [""] * (2 * top - len(ranked))
+        blank = [""] * (2 * self.top - len(ranked))
         marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
-        writer.writerow([row.file, *ranked, *blank, *marks, *marks])
-    return unreadable
+        self.writer.writerow([*([run] if self.with_run else []), row.file, *ranked, *blank, *marks, *marks])
 
 
 def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile], run: Path) -> None:

@@ -7,7 +7,6 @@ All mistakes are reported at once, each with its file and line.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field, replace
@@ -23,6 +22,7 @@ from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.grid import Cell, Change, cells, number_of_cells
 from stresslens.config.overrides import overrides_of
 from stresslens.config.repeats import Repeats
+from stresslens.config.run_names import folder_name, kept_name, safe
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Sweep
 from stresslens.config.setting_keys import unknown_setting
@@ -83,6 +83,10 @@ class Study:
     own_names: dict[str, str] = field(default_factory=dict)
     """The variants' names in the study file, by the names of their folders, which hold the overrides
     too."""
+    overrides: dict[str, list[str]] = field(default_factory=dict)
+    """The overrides of each variant, by the names of their folders."""
+    kept_names: dict[str, str] = field(default_factory=dict)
+    """The names that the folders had in earlier versions, by their names."""
     places: dict[str, str] = field(default_factory=dict)
     """Where the study file has each variant (`file:line: runs.name`), by the name of its folder."""
 
@@ -139,7 +143,7 @@ def expand_study(
     values, override_changes = overrides_of(values, overrides, problems)
     keys = study_keys_of(values, problems)
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
-    suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
+    named = [text for text in overrides if text.partition("=")[0] not in ("track", "repeats")]
 
     number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
     if number > MOST_VARIANTS:
@@ -151,30 +155,27 @@ def expand_study(
     paths: dict[str, dict[str, registry.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
     for cell in cells(keys.runs, keys.grid, keys.data_sizes, grid_names):
-        folder_name = _safe(cell.name + suffix)
+        folder = folder_name(cell.name, named)
         names.append(cell.name)
         merged, origins = _merged(shared, [*cell.changes, *override_changes], problems)
         if keys.data_sizes is not None and cell.point is not None:
             for curve in keys.data_sizes.curves_of(cell.stem or study_name, cell.point):
-                curves.setdefault(curve, []).append((cell.point.size, folder_name))
+                curves.setdefault(curve, []).append((cell.point.size, folder))
             _set_size(keys.data_sizes, cell.point, merged, origins, problems)
         config = check_variant(merged, (), base, problems, origins)
         if keys.sweep is not None and config is not None:
             _check_swept(keys, cell, override_changes, config, base, problems)
-        if len(folder_name.encode()) > 200:
-            why = "the name is too long for a folder (200 bytes with the overrides)"
-            problems.append(Problem(("runs", cell.name), why))
-        if folder_name in paths:
-            why = f"another run has the same folder name, {folder_name!r}; rename one"
+        if folder in paths:
+            why = f"another run has the same folder name, {folder!r}; rename one"
             problems.append(Problem(("runs", cell.name), why))
         elif config is not None:
-            variants.append(Variant(folder_name, config, base))
+            variants.append(Variant(folder, config, base))
             model_name = registry.name_and_options("models", config.model)[0]
-            paths[folder_name] = {
+            paths[folder] = {
                 "surrogate": place_written(("robustness", "surrogate"), origins),
                 "weights": place_written(("model", model_name, "weights"), origins),
             }
-    folders = {name: _safe(name + suffix) for name in names}
+    folders = {name: folder_name(name, named) for name in names}
     siblings = base.parent.parent if source is not None and source.name == "config.yaml" else None
     estimators = {each.name for each in variants if each.config.estimator is not None}
     variants = [_with_needed_runs(each, folders, siblings, estimators, paths, problems) for each in variants]
@@ -202,7 +203,9 @@ def expand_study(
         list(curves.items()),
         keys.sweep,
         keys.executor,
-        {folder: _safe(name) for name, folder in folders.items()},
+        {folder: safe(name) for name, folder in folders.items()},
+        dict.fromkeys(folders.values(), named) if named else {},
+        {folder: kept_name(name, named) for name, folder in folders.items()},
     )
 
 
@@ -278,6 +281,40 @@ def with_executor(study: Study, executor: str | None) -> Study:
     raise ConfigError(f"no executor is called {executor!r}; {closest(executor, list(known))}")
 
 
+def known_as(study: Study, name: str, *, kept: str) -> Study:
+    """The study of a single variant that pages call `name`, and whose folder was called `kept`, with
+    the overrides, in earlier versions."""
+    (variant,) = study.variants
+    overrides = study.overrides.get(variant.name, [])
+    return replace(
+        study, own_names={variant.name: name}, kept_names={variant.name: kept_name(kept, overrides)}
+    )
+
+
+def renamed_variants(study: Study, names: Mapping[str, str]) -> Study:
+    """The study with other names for the folders of some variants, everywhere in it."""
+    if not names:
+        return study
+    new = {variant.name: names.get(variant.name, variant.name) for variant in study.variants}
+    return replace(
+        study,
+        variants=[
+            replace(each, name=new[each.name], config=with_renamed_runs(each.config, new))
+            for each in study.variants
+        ],
+        contrasts=[(contrast, new[a], new[b]) for contrast, a, b in study.contrasts],
+        claims=[
+            claim.model_copy(update={"pairs": [(new[a], new[b]) for a, b in claim.pairs]})
+            for claim in study.claims
+        ],
+        curves=[(curve, [(size, new[run]) for size, run in points]) for curve, points in study.curves],
+        own_names={new[name]: own for name, own in study.own_names.items()},
+        overrides={new[name]: texts for name, texts in study.overrides.items()},
+        kept_names={},
+        places={new[name]: place for name, place in study.places.items()},
+    )
+
+
 def _with_needed_runs(
     run: Variant,
     folders: Mapping[str, str],
@@ -331,7 +368,3 @@ def as_values(config: VariantConfig) -> dict[str, Any]:
 
 def _dotted(path: registry.Keys) -> str:
     return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.,=+-]+", "_", name).lstrip(".") or "_"

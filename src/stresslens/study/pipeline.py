@@ -24,6 +24,7 @@ from stresslens.study.failures import error_of, failure_of
 from stresslens.study.longer_runs import go_on
 from stresslens.study.preconditions import check_tasks
 from stresslens.study.record import record_left_out
+from stresslens.study.run_tasks import tasks_of, with_kept_names
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
 from stresslens.training.distributed import admit
 from stresslens.training.loop import Show
@@ -90,6 +91,7 @@ def carry_out_study(
             "leave that out, or start without torchrun"
         )
     folder = out / study.name
+    study = with_kept_names(study, folder)
     failures: dict[str, Failure] = {}
     without_model: dict[Path, Failure] = {}
 
@@ -157,23 +159,6 @@ def _autotuned(
         return autotune(sound, most_threads=most_threads, precision=precision), failed
 
 
-def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
-    """Every run of the study: each variant with each seed, and its folder."""
-    return [
-        Task(
-            study.name,
-            variant.name,
-            seed,
-            variant.config,
-            variant.base,
-            folder / variant.name / f"seed-{seed}",
-            repeats=study.repeats,
-        )
-        for variant in study.variants
-        for seed in study.seeds
-    ]
-
-
 def waves(tasks: Sequence[Task]) -> list[list[Task]]:
     """The tasks in groups by their dependencies: a run comes after the runs whose weights or
     gradients it needs.
@@ -237,6 +222,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         name=study.name,
         runs=[*names, *(run for run in kept.runs if run not in names)],
         own_names={**kept.own_names, **study.own_names},
+        overrides={**kept.overrides, **study.overrides},
         seeds=sorted({*kept.seeds, *study.seeds}),
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         claims=study.claims,

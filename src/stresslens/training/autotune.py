@@ -99,6 +99,12 @@ def adopt_from_folder(tasks: list[Task]) -> dict[int, Task]:
     return adopted
 
 
+def holds_run(task: Task) -> bool:
+    """Whether the task's folder holds a run of the same settings. Raises UnreadableRun."""
+    folder = RunFolder(task.folder)
+    return folder.config.exists() and folder.begun and not _adopt(task, folder)[1]
+
+
 def precision_of(tasks: list[Task], resolved: list[Task]) -> Precision | None:
     """The precision that was chosen for those of the tasks that left it open; None without any."""
     chosen = {

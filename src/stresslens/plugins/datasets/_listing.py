@@ -21,6 +21,7 @@ from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, Item, Unreadable, digest, files_below
 from stresslens.core.image_formats import hidden, is_image, left_out, pictures_among
+from stresslens.core.run_paths import runs_in
 from stresslens.core.text import printable
 from stresslens.core.types import Finding
 from stresslens.plugins.datasets._archive_names import with_slashes, zip_names
@@ -51,6 +52,8 @@ def listing(path: Path, chosen: Collection[str] | None = None, encoding: str | N
     there are no image files, or if a table is not valid.
     """
     if path.is_dir():
+        if runs_in(path):
+            raise DataError(f"{path} is a folder of runs that stresslens trained, not of images")
         return _of_directory(path, chosen)
     if not path.exists():
         raise DataError(
