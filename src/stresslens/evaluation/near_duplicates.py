@@ -281,7 +281,8 @@ def _basis(x: Tensor) -> Tensor:
 
 def _projection(x: Tensor, coarse: Tensor) -> Tensor:
     """(N,) lengths of coarse pictures (N, 64), projected on what x and its derivatives span."""
-    return torch.linalg.vector_norm(torch.einsum("nkd,nd->nk", _basis(x), coarse), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(torch.einsum("nkd,nd->nk", _basis(x), coarse), dim=1)
+    return lengths
 
 
 def _candidates(
