@@ -24,6 +24,7 @@ from stresslens.core.errors import DataError
 from stresslens.core.image_cache import Stored
 from stresslens.core.image_files import Fit
 from stresslens.core.sampling import divide, shuffled
+from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
@@ -116,8 +117,14 @@ class Split:
 
     def uncached(self) -> Split:
         """The split without what was computed from its images and labels before: the caller may have
-        changed them in place."""
-        return replace(self)
+        changed them in place. Tensors made inside torch.inference_mode() are copied, because they take
+        no part in gradients."""
+        images = self.images
+        if isinstance(images, Tensor) and images.is_inference():
+            images = images.clone()
+        return replace(
+            self, images=images, labels=self.labels.clone() if self.labels.is_inference() else self.labels
+        )
 
     def floats(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Images of this split as floats in [0,1], as `batches` gives them."""
@@ -310,6 +317,7 @@ class Data:
         return replace(self, **moved)
 
     @staticmethod
+    @initial_settings()
     def from_arrays(
         images: Tensor | np.ndarray,
         labels: Tensor | np.ndarray | Sequence[int],
@@ -328,6 +336,8 @@ class Data:
         same value in `groups` (N,) stay in one split. Raises DataError for unusable arrays.
         """
         x, y = as_tensor(images), as_tensor(labels)
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.float()
         if x.ndim == 3:
             x = x[:, None]
         if y.dtype in (torch.int8, torch.int16, torch.int32, torch.uint8):

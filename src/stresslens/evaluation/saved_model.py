@@ -16,6 +16,7 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.image_files import Frame
+from stresslens.core.inspection import evaluating
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.core.weights_file import load_state
 from stresslens.evaluation import estimator
@@ -41,6 +42,9 @@ def _built(bound: registry.Bound, name: str, shape: Any, classes: Any, train: Sp
         ) from error
     if not isinstance(net, nn.Module):
         raise ConfigError(f"model {name} returned a {type(net).__name__}; expected a torch.nn.Module")
+    if any(nn.parameter.is_lazy(parameter) for parameter in net.parameters()):
+        with evaluating(net), torch.no_grad():
+            net(torch.zeros(2, *shape))
     return eager_module(net)
 
 

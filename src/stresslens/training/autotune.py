@@ -21,6 +21,7 @@ from stresslens.core.pool_order import pool_first
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step
 from stresslens.training.best_epoch import selection_rules
+from stresslens.training.first_batch import TRIED, check_first_batch
 from stresslens.training.setup import build_model, images_to_check
 from stresslens.training.task import Task, load_data
 
@@ -197,6 +198,8 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
         pool_first(model)
     fixed_threads = None if train.threads == "auto" else train.threads
     candidates = devices.candidates(model, device, train.precision, fixed_threads, most_threads)
+    model = candidates[0].place(model)
+    check_first_batch(model, train, data)
     if train.memory_format != "auto":
         candidates = [
             replace(candidate, memory_format=train.memory_format)
@@ -210,11 +213,11 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
     if device == "cpu":
         table = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
         size = min(size, images_to_time(table.multiply_adds))
-    images = data.train.select(torch.arange(min(size, len(data.train)))).to(device)
+    images = data.train.select(torch.arange(min(max(size, TRIED), len(data.train)))).to(device)
 
     def train_step(candidate_model: nn.Module, candidate: ComputeConfig) -> None:
         """A step in the middle of an epoch, with `progress` 1: an objective's radius is at its full size."""
-        x, y, places = next(images.batches(size, dtype=candidate.dtype))
+        x, y, places = next(images.batches(len(images), dtype=candidate.dtype))
         with candidate.autocast():
             inputs = layers.input_layers(candidate_model)(x)
             step = Step(Draws(0, places), 0, 1.0, {}, batches=3)
