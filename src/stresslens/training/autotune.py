@@ -194,7 +194,7 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
     if origin is not None and not origin.digest:
         origin.load()  # fails before anything is timed if the published weights are not available
     with torch.random.fork_rng(devices=[]):
-        model = build_model(task, data)
+        model: nn.Module = build_model(task, data)
         pool_first(model)
     fixed_threads = None if train.threads == "auto" else train.threads
     candidates = devices.candidates(model, device, train.precision, fixed_threads, most_threads)
