@@ -70,7 +70,7 @@ class Run:
     def model(self) -> nn.Sequential:
         """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits
         (N,K)."""
-        return open_model(RunFolder(self.folder), trust=True, module=self.module).eval()
+        return open_model(RunFolder(self.folder), trust=True, module=self.module)
 
 
 @initial_settings()
@@ -309,7 +309,7 @@ def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = 
 
     Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
     needs it as `module`. Raises ConfigError when files are missing, damaged or do not belong together."""
-    return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
+    return open_model(RunFolder(Path(folder)), trust=trust, module=module)
 
 
 @initial_settings()

@@ -139,9 +139,10 @@ def classifier_layers(model: nn.Module, shape: Shape) -> tuple[str, ...]:
             for (name, module, _), slope in zip(ran, slopes)
             if name in layers and slope is not None and _only_first_class(slope, module)
         }
-    return tuple(
-        f"{name}.{parameter}" for name, module in heads.items() for parameter, _ in module.named_parameters()
-    )
+    parameters = [
+        (name, parameter) for name, head in heads.items() for parameter, _ in head.named_parameters()
+    ]
+    return tuple(".".join(names) for names in parameters)
 
 
 def _only_first_class(slope: Tensor, module: nn.Module) -> bool:

@@ -184,9 +184,7 @@ def load_into(
     """
     state = net.state_dict()
     weights = unwrapped(weights, state, source)
-    classes = {
-        (len(weights[name]), len(state[name])) for name in head if name in weights and state[name].ndim
-    }
+    classes = {_rows(weights[name], state[name]) for name in head if name in weights}
     fitting = _Fitting.of(net, shape, made_for)
     used: list[str] = []
     adapted: list[tuple[str, str]] = []
@@ -210,7 +208,7 @@ def load_into(
         elif given.shape == target.shape:
             loaded[name] = given
             used.append(name)
-        elif _of_classes(given, target) in classes and given.shape[1:] == target.shape[1:]:
+        elif _rows(given, target) in classes and given.shape[1:] == target.shape[1:]:
             fresh.append(name)
         else:
             misfits.append(name)
@@ -220,7 +218,7 @@ def load_into(
         there = "no such tensor" if given is None else f"shape {tuple(given.shape)}"
         sizes = made_for is not None and shape is not None and made_for[1:] != shape[1:]
         hint = ""
-        if sizes and all(name in weights for name in misfits):
+        if sizes and all(name in weights and "pos" in name for name in misfits):
             hint = (
                 f"; the weights are for images of {made_for[1]}×{made_for[2]}, and these have "
                 f"{shape[1]}×{shape[2]}: set input.size to [{made_for[1]}, {made_for[2]}]"
@@ -244,7 +242,8 @@ def _check_finite(weights: State, source: str) -> None:
         )
 
 
-def _of_classes(given: Tensor, target: Tensor) -> tuple[int, int] | None:
+def _rows(given: Tensor, target: Tensor) -> tuple[int, int] | None:
+    """The lengths of two tensors; None for single numbers."""
     return (len(given), len(target)) if given.ndim and target.ndim else None
 
 

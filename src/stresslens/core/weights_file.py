@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -28,15 +29,23 @@ CHECKPOINT_KEYS = (
 )
 """Where checkpoints hold a state dict, in the order in which they are looked up; as in timm, a moving
 average of the weights comes first."""
+_scalar: Any = np.float64(0).__reduce__()[0]
+PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(code)) for code in "?bhilqBHILQefdg"},
+    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+"""Options and numbers of numpy, which checkpoints hold beside tensors and which execute nothing."""
 REFETCH = "if it is incomplete or damaged, download it again"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a state dict that torch saved.
 
-    No code of the file is executed. A state dict inside a checkpoint is found (`CHECKPOINT_KEYS`);
-    names are those of the file, without torch.compile's `_orig_mod.`. Raises DataError if the file
-    is missing or incomplete, holds objects besides tensors, or holds no tensors.
+    No code of the file is executed. A state dict inside a checkpoint is found (`CHECKPOINT_KEYS`),
+    and the prefixes of torch.compile and DataParallel are removed; for others see `unwrapped`. Raises
+    DataError if the file is missing or incomplete, holds objects besides tensors, or holds no tensors.
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}")
@@ -44,12 +53,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         start = file.read(2)
     try:
         if path.suffix == ".safetensors":
-            return _uncompiled(safetensors.torch.load_file(path))
+            return _plain_names(safetensors.torch.load_file(path))
         if not start.startswith((b"PK", b"\x80")):
             raise ValueError("it is not a file of torch; a safetensors file ends in .safetensors")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about pickles of other versions
-            with torch.serialization.safe_globals([argparse.Namespace]):  # timm's options: plain values
+            with torch.serialization.safe_globals(PLAIN):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         why = "it holds objects besides tensors, which could execute anything; save its state dict alone"
@@ -66,7 +75,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         content = inner
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise DataError(f"{path} holds no state dict (tensors by name)")
-    return _uncompiled({str(name): value for name, value in content.items() if isinstance(value, Tensor)})
+    return _plain_names({str(name): value for name, value in content.items() if isinstance(value, Tensor)})
 
 
 def _state_dict_in(content: Any) -> Mapping[Any, Any] | None:
@@ -84,8 +93,11 @@ def _state_dict_in(content: Any) -> Mapping[Any, Any] | None:
     return inner[0] if len(inner) == 1 else None
 
 
-def _uncompiled(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.replace("_orig_mod.", ""): value for name, value in tensors.items()}
+def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the prefixes of torch.compile and DataParallel."""
+    plain = {name.replace("_orig_mod.", ""): value for name, value in tensors.items()}
+    wrapped = all(name.startswith("module.") for name in plain)
+    return {name.removeprefix("module."): value for name, value in plain.items()} if wrapped else plain
 
 
 def unwrapped(weights: Mapping[str, Tensor], names: Collection[str], source: str) -> dict[str, Tensor]:
@@ -107,7 +119,8 @@ def unwrapped(weights: Mapping[str, Tensor], names: Collection[str], source: str
     best = [prefix for prefix, count in found.items() if count == most]
     if len(best) > 1 and best[0]:
         raise ConfigError(
-            f"{source}: the weights hold {len(best)} such nets, under {', '.join(best)}; save one of them alone"
+            f"{source}: the weights hold {len(best)} such nets, under {', '.join(best)}; "
+            "save one of them alone"
         )
     prefix = best[0]
     return {

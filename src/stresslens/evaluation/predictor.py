@@ -104,7 +104,7 @@ def open_predictor(
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
         exported = folder.path / EXPORT
         facts = model_info(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
-        model = open_model(folder, trust=trust, module=module).eval()
+        model = open_model(folder, trust=trust, module=module)
         return (
             _of_model(model, facts, folder)
             if not captions
