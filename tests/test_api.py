@@ -86,7 +86,7 @@ def test_evaluate_leaves_the_model_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (torch.full((4, 1, 4, 4), 3.0), torch.zeros(4, dtype=torch.int64), r"expected \[0, 1\]"),
+        (torch.full((4, 1, 4, 4), 3.0), torch.zeros(4, dtype=torch.int64), r"leave \[0, 1\]"),
         (torch.zeros(4, 1, 4, 4), torch.tensor([0, 1, 2, 9]), "4 outputs"),
         (torch.zeros(4, 1, 4, 4, dtype=torch.int64), torch.zeros(4, dtype=torch.int64), "torch.int64"),
         (torch.zeros(4, 1, 5, 5), torch.zeros(4, dtype=torch.int64), "cannot take images of shape"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stresslens.core import old_paths
+from stresslens.core import old_paths, torchvision_compat
 from stresslens.core.version import __version__
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 old_paths.keep_alive()
+torchvision_compat.cure()
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from stresslens.config import registry, study_file
 from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
+from stresslens.core.class_names import names_of
 from stresslens.core.copies import copied, eager_module, usable_module
-from stresslens.core.data import Data, Split, as_tensor
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.labels import label_numbers
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Estimate, Finding
@@ -44,6 +46,11 @@ from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
 from stresslens.training.autotune import autotune
 from stresslens.training.task import Task, own_module_value
+
+Images: TypeAlias = Tensor | np.ndarray | Sequence[Any]
+"""Images as `core.arrays.image_tensor` takes them."""
+Labels: TypeAlias = Tensor | np.ndarray | Sequence[int] | Sequence[str]
+"""Labels as `core.labels.label_numbers` takes them."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def run(
 @initial_settings()
 def train(
     model: str | Mapping[str, Any] | nn.Module = "simple_cnn",
-    data: str | Mapping[str, Any] | Data = "digits",
+    data: str | Path | Mapping[str, Any] | Data = "digits",
     *,
     out: str | Path = "runs/python",
     name: str = "run",
@@ -115,6 +122,8 @@ def train(
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
         )
+    if isinstance(data, Path):
+        data = {"folder": {"path": str(data)}}
     if not isinstance(data, str | Mapping | Data):
         raise ConfigError(
             f"data is a {type(data).__name__}; "
@@ -156,8 +165,8 @@ def train(
 @initial_settings()
 def attack(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
-    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    images: Images | Split,
+    labels: Labels | None = None,
     *,
     radii: str | float | Sequence[float | str],
     norm: str = "linf",
@@ -187,7 +196,7 @@ def attack(
             "robust than it is"
         )
     model, surrogate = usable_module(model), usable_module(surrogate)
-    split = check_inputs(model, images, None if labels is None else as_tensor(labels)).uncached()
+    split = check_inputs(model, images, labels).uncached()
     asked = robustness_config(
         {
             "images": n_images,
@@ -215,8 +224,8 @@ def attack(
 def verify(
     model: nn.Module,
     adversarials: Tensor | np.ndarray,
-    images: Tensor | np.ndarray,
-    labels: Tensor | np.ndarray | Sequence[int],
+    images: Images,
+    labels: Labels,
     *,
     eps: float | Tensor | np.ndarray,
     norm: Norm = "linf",
@@ -227,18 +236,17 @@ def verify(
 
     All arrays have one entry an image; `eps` is one radius, or one for each image; `claimed` is a published
     robust accuracy to compare with. Raises ConfigError and DataError for what cannot be read."""
-    return verification.verify(
-        usable_module(model), adversarials, images, as_tensor(labels), eps=eps, norm=norm, claimed=claimed
-    )
+    net = usable_module(model)
+    return verification.verify(net, adversarials, images, labels, eps=eps, norm=norm, claimed=claimed)
 
 
 @initial_settings()
 def explain(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
+    images: Images | Split,
     explainer: str | Mapping[str, Any] = "integrated_gradients",
     *,
-    answers: Tensor | np.ndarray | Sequence[int] | None = None,
+    answers: Labels | None = None,
     train: Split | None = None,
     check: bool = False,
     seed: int = 0,
@@ -250,18 +258,13 @@ def explain(
     {option: value}}; `answers` (N,) are the classes to explain, by default the predicted ones. Some
     explainers cover pixels with the mean of the training images: give these as `train`. `check` also
     computes the quality checks. Raises ConfigError and DataError."""
-    wanted = None if answers is None else as_tensor(answers)
+    wanted = None if answers is None else label_numbers(answers, names_of(model))
     model = eager_module(usable_module(model)) if isinstance(model, nn.Module) else model
     if isinstance(images, Split):
-        split = check_inputs(model, images if wanted is None else replace(images, labels=wanted.long()), None)
+        given = images if wanted is None else replace(images, labels=wanted)
     else:
-        split = check_inputs(
-            model,
-            images,
-            torch.zeros(len(images) if hasattr(images, "__len__") else 0, dtype=torch.int64)
-            if wanted is None
-            else wanted,
-        )
+        given = arrays_as_split(images, wanted)
+    split = check_inputs(model, given)
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
     split, device = split.uncached(), next(model.parameters(), torch.empty(0)).device
@@ -336,7 +339,7 @@ def export(
 @initial_settings()
 def predict(
     model: nn.Module,
-    images: Tensor | np.ndarray,
+    images: Images,
     *,
     prompts: Sequence[str] | None = None,
     templates: Sequence[str] = ("{}",),
@@ -350,20 +353,15 @@ def predict(
     model = usable_module(model)
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
-    if not isinstance(images, Tensor | np.ndarray):
-        raise ConfigError(
-            f"predict takes images as an array, not {type(images).__name__}; for files: `stresslens predict`"
-        )
-    x = as_tensor(images)
-    split = arrays_as_split(x, torch.zeros(len(x) if x.ndim else 0, dtype=torch.int64))
+    split = arrays_as_split(images, None)
     return predictions_of(model, split).probabilities
 
 
 @initial_settings()
 def evaluate(
     model: nn.Module,
-    images: Tensor | np.ndarray | Split,
-    labels: Tensor | np.ndarray | Sequence[int] | None = None,
+    images: Images | Split,
+    labels: Labels | None = None,
 ) -> dict[str, Estimate]:
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits; its mode is
     not changed. Logits that are not finite are no answer, which is wrong; `no_answer` is their share.
@@ -376,7 +374,7 @@ def evaluate(
     else:
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
-        split = arrays_as_split(as_tensor(images), as_tensor(labels))
+        split = arrays_as_split(images, label_numbers(labels, names_of(model)))
     predictions = predictions_of(usable_module(model), split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())

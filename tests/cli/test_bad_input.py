@@ -80,10 +80,10 @@ def test_nan_in_the_users_tensors() -> None:
             "images are torch.int32",
         ),
         (torch.zeros(6, 1, 8, 8), torch.zeros(5, dtype=torch.int64), "6 images but 5 labels"),
-        (torch.zeros(6, 1, 8, 8), torch.zeros(6), "labels are torch.float32"),
-        (torch.zeros(6, 1, 8, 8), torch.zeros(6, 2, dtype=torch.int64), "labels are torch.int64 of shape"),
-        (torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), "images have shape"),
-        (torch.full((6, 1, 8, 8), 255.0), torch.arange(6) % 2, r"expected \[0, 1\]"),
+        (torch.zeros(6, 1, 8, 8), torch.full((6,), 0.5), "label 0 is 0.5; expected words, or whole"),
+        (torch.zeros(6, 1, 8, 8), torch.zeros(6, 2, dtype=torch.int64), r"labels have shape \(6, 2\)"),
+        (torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64), "there are no images"),
+        (torch.full((6, 1, 8, 8), 255.0), torch.arange(6) % 2, r"leave \[0, 1\] \(255 to 255\)"),
     ],
 )
 def test_wrong_dtype_or_shape(images: torch.Tensor, labels: torch.Tensor, message: str) -> None:

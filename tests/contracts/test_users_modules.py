@@ -29,12 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 every = pytest.mark.parametrize("name", EVERY)
 
 
-@pytest.fixture(autouse=True)
-def _short_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stresslens.robustness.autotune.PROBE_SECONDS", 1e-9)
-    monkeypatch.setattr("stresslens.core.devices.PROBE_SECONDS", 1e-9)
-
-
 @every
 def test_a_linear_probe_fits_what_gives_the_logits_or_refuses(name: str) -> None:
     model = eager_module(build(name))

@@ -143,7 +143,7 @@ def test_from_arrays_keeps_images_with_their_labels() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (-1, 1)])
 def test_from_arrays_refuses_floats_outside_0_to_1(low: float, high: float) -> None:
     images = torch.linspace(low, high, 40 * 4).reshape(40, 1, 2, 2)
-    with pytest.raises(DataError, match=r"expected \[0, 1\].*normalis"):
+    with pytest.raises(DataError, match=r"images leave \[0, 1\] .*(divide by 255|normalisation)"):
         Data.from_arrays(images, torch.arange(40) % 2)
 
 

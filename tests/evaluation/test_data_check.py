@@ -8,40 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from checked_data import found, photographs, with_images
 from PIL import Image
 
 from stresslens.core.data import Data, Split
 from stresslens.core.types import Finding
-from stresslens.evaluation import data_check, near_duplicates
+from stresslens.evaluation import data_check
 from stresslens.evaluation.data_check import check_data, data_findings
-
-
-def photographs(n: int = 240, classes: int = 4, seed: int = 0) -> Data:
-    """Smooth random pictures, no two alike, whose colour and label have nothing to do with each other."""
-    random = np.random.default_rng(seed)
-    coarse = torch.from_numpy(random.random((n, 3, 6, 6), dtype=np.float32))
-    fine = torch.nn.functional.interpolate(coarse, (32, 32), mode="bicubic").clamp(0, 1)
-    images = (255 * fine).to(torch.uint8)
-    labels = torch.arange(n) % classes
-    return Data.from_arrays(
-        images, labels, classes=[f"class {k}" for k in range(classes)], validation=0.2, test=0.2
-    )
-
-
-def found(data: Data) -> dict[str, Finding]:
-    return {finding.audit: finding for finding in check_data(data) if finding.status == "sign"}
-
-
-def with_images(
-    data: Data, split: str, rows: list[int], images: torch.Tensor, labels: torch.Tensor | None = None
-) -> Data:
-    part = data.splits[split]
-    assert isinstance(part.images, torch.Tensor)
-    pixels, own = part.images.clone(), part.labels.clone()
-    pixels[rows] = images
-    if labels is not None:
-        own[rows] = labels
-    return replace(data, **{split: replace(part, images=pixels, labels=own)})  # type: ignore[arg-type]
 
 
 def test_data_that_is_fit_shows_no_sign() -> None:
@@ -72,74 +45,6 @@ def test_exact_duplicates_within_and_across_splits_and_their_labels() -> None:
     assert len(labels.items) == 1
     assert labels.items[0].startswith("train[21] (class ")
     assert "near duplicates across splits" not in signs
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(lambda x: (x.float() * 0.8 + 20).to(torch.uint8), id="darker"),
-        pytest.param(
-            lambda x: (
-                x.int() + torch.randint(-6, 7, x.shape, generator=torch.Generator().manual_seed(0))
-            ).clamp(0, 255),
-            id="noise",
-        ),
-        pytest.param(
-            lambda x: torch.nn.functional.interpolate(
-                torch.nn.functional.interpolate(x.float(), (24, 24), mode="bilinear"),
-                (32, 32),
-                mode="bilinear",
-            ),
-            id="scaled down and up",
-        ),
-    ],
-)
-def test_near_duplicates(change: object) -> None:
-    data = photographs()
-    assert isinstance(data.train.images, torch.Tensor)
-    near = change(data.train.images[30:40]).to(torch.uint8)  # type: ignore[operator]
-    signs = found(with_images(data, "test", list(range(10)), near, data.train.labels[30:40]))
-    across = signs["near duplicates across splits"]
-    assert len(across.items) >= 9
-    assert set(across.items) <= {f"test[{k}] = train[{30 + k}]" for k in range(10)}
-    assert "exact duplicates across splits" not in signs
-
-
-def slow_pairs(hashes: np.ndarray, thumbnails: np.ndarray) -> set[tuple[int, int]]:
-    """All pairs, one by one, that share a quarter of their hash and differ in few bits and have
-    alike thumbnails."""
-    pairs = set()
-    for a in range(len(hashes)):
-        for b in range(a + 1, len(hashes)):
-            bits = [bin(int(h)).removeprefix("0b").zfill(64) for h in (hashes[a], hashes[b])]
-            quarters = any(bits[0][k : k + 16] == bits[1][k : k + 16] for k in range(0, 64, 16))
-            apart = sum(x != y for x, y in zip(*bits))
-            if (
-                quarters
-                and apart <= near_duplicates.HAMMING
-                and thumbnails[a] @ thumbnails[b] >= near_duplicates.ALIKE
-            ):
-                pairs.add((a, b))
-    return pairs
-
-
-def test_near_pairs_are_those_of_the_slow_way() -> None:
-    random = np.random.default_rng(1)
-    hashes = np.repeat(random.integers(0, 2**63, 20, dtype=np.uint64), 4)
-    for k in range(len(hashes)):
-        for bit in random.integers(0, 64, random.integers(0, 10)):
-            hashes[k] ^= np.uint64(1) << np.uint64(bit)
-    vectors = np.repeat(random.normal(size=(20, 256)), 4, 0) + random.normal(size=(80, 256)) * 0.2
-    thumbnails = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    pairs = near_duplicates.near_pairs(hashes, thumbnails, np.empty((0, 2), np.int64))
-    assert {(int(a), int(b)) for a, b in pairs} == slow_pairs(hashes, thumbnails)
-    assert len(pairs) > 10
-
-
-def test_look_alikes_are_not_called_copies(small: Data) -> None:
-    (near,) = [finding for finding in check_data(small) if finding.audit == "near duplicates"]
-    assert near.status == "not checked"
-    assert "cannot be distinguished from look-alikes" in near.evidence
 
 
 def test_constant_images() -> None:
@@ -268,18 +173,6 @@ def test_copies_within_a_split_of_an_image_that_stands_in_another_too() -> None:
     signs = found(with_images(data, "test", [0, 1], both, data.train.labels[[7, 7]]))
     assert signs["exact duplicates within a split"].items == ("test[1] = test[0]",)
     assert signs["exact duplicates across splits"].items == ("test[0] = train[7]", "test[1] = train[7]")
-
-
-def test_a_camera_that_does_not_move() -> None:
-    """Every picture is nearly the same: copies cannot be told, and looking for them takes no longer."""
-    random = torch.Generator().manual_seed(0)
-    background = torch.randint(0, 256, (1, 3, 32, 32), generator=random)
-    images = (
-        (background + torch.randint(-9, 10, (400, 3, 32, 32), generator=random)).clamp(0, 255).to(torch.uint8)
-    )
-    data = Data.from_arrays(images, torch.arange(400) % 2)
-    (near,) = [finding for finding in check_data(data) if finding.audit.startswith("near duplicates")]
-    assert near.status == "not checked"
 
 
 def test_class_names_that_look_alike_are_serious() -> None:

@@ -222,7 +222,7 @@ def test_a_folder_by_any_name(
     assert export_run(run, "safetensors", out=Path(out)).file == first
     assert {path.name for path in first.iterdir()} == {"model.safetensors", "model.json", "export.json"}
     assert open_predictor(first).ood is None
-    assert not list(tmp_path.rglob(".export-*"))
+    assert not list(tmp_path.rglob(".*.partial"))
 
 
 def test_own_module_and_own_plugin(

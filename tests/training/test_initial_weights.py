@@ -157,14 +157,6 @@ def test_a_study_in_config_form_repeats_a_run_that_began_with_another(tmp_path: 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_large_net_is_timed_on_fewer_images() -> None:
-    from stresslens.training.autotune import images_to_time
-
-    assert images_to_time(1_000_000) > 10_000
-    assert images_to_time(4_100_000_000) == 8  # ResNet-50 at 224×224
-    assert images_to_time(0) > 10_000
-
-
 def test_test_images_that_the_source_was_trained_on_are_found(tmp_path: Path) -> None:
     values: dict[str, Any] = {
         **STUDY,

@@ -92,9 +92,6 @@ def test_torchvisions_published_files_load_whole(
 def test_timms_published_files_load_whole(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task_of: Callable[..., Task]
 ) -> None:
-    from stresslens.core.torchvision_compat import cure
-
-    cure()
     import timm
 
     published = timm.create_model("efficientvit_m1", pretrained=False)

@@ -36,7 +36,15 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="The number of images.")] = 10,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images",
+            min=1,
+            help="The number of images. Default: 10, and fewer for a large net, whose maps take long.",
+            show_default=False,
+        ),
+    ] = None,
     choose: Annotated[
         str,
         typer.Option(
@@ -63,8 +71,13 @@ def explain(
     split: Annotated[str, typer.Option("--split", help="test or validation.")] = "test",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     check: Annotated[
-        bool, typer.Option("--check/--no-check", help="Also compute the quality checks of each map.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--check/--no-check",
+            help="Also compute the quality checks of each map. Default: those that do not take long.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
     trust: Trust = False,
     as_json: Json = False,
@@ -84,9 +97,11 @@ def explain(
     from stresslens.explanation.views import view_run
     from stresslens.report.page import write_reports_of
 
-    which = {"images": images, "choose": parse_value(choose), "split": split, "seed": seed}
+    which: dict[str, Any] = {"choose": parse_value(choose), "split": split, "seed": seed}
     kinds = [parse_value(text) for text in explainers or ([] if views and not pictures else USUAL)]
-    why: dict[str, Any] = {"explainers": kinds, "target_class": parse_value(target_class), "check": check}
+    which |= {} if images is None else {"images": images}
+    why: dict[str, Any] = {"explainers": kinds, "target_class": parse_value(target_class)}
+    why["check"] = "auto" if check is None else check
     where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
     other = None if images_from is None else RunFolder(images_from)
     maps = (

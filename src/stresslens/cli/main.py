@@ -23,7 +23,7 @@ from stresslens.cli.options import WithOldOptions
 from stresslens.cli.predict import predict
 from stresslens.cli.report import report
 from stresslens.cli.run import run
-from stresslens.cli.terminal import Advance
+from stresslens.cli.terminal import Advance, print_forecast
 from stresslens.cli.train import train
 from stresslens.cli.verify import verify
 from stresslens.core.errors import Stopped, StresslensError
@@ -56,7 +56,7 @@ def main(command: Callable[[], object] = app) -> None:
         signal.signal(number, _stop)
     notices_are_sentences()
     try:
-        with listening(Advance()):
+        with listening(Advance(), print_forecast):
             command()
     except (StresslensError, Stopped) as error:
         typer.echo(f"stresslens: {error}" if "\n" not in str(error) else str(error), err=True)

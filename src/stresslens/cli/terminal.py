@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 VERDICTS = 24
 """If there are more verdicts, those that are not distinguishable are not printed."""
+LONG = 20
+"""Seconds of work that is announced."""
 CHECKS = ("deletion", "insertion", "infidelity", "sensitivity", "randomisation")
 CONTROLS = ("shuffled pixels", "another image", "another class", "shuffled weights", "moved")
 
@@ -182,6 +184,13 @@ class Advance:
         line = f"{what}: {done:,} of {total:,}{left}"
         sys.stderr.write(f"\r\x1b[K{line}{chr(10) if ended else chr(13)}" if terminal else f"{line}\n")
         sys.stderr.flush()
+
+
+def print_forecast(what: str, seconds: float, quicker: str) -> None:
+    """Print, before long work, about how long it takes, and what is quicker."""
+    if seconds >= LONG:
+        faster = f"; quicker: {quicker}" if quicker else ""
+        print(f"{what} takes about {duration(seconds)}{faster}", file=sys.stderr, flush=True)
 
 
 def print_serious(evidence: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ LISTS: dict[Keys, str] = {
 }
 """The keys that hold a list of plug-ins, and their folder."""
 
-_DEFAULTS = {path: getattr(VariantConfig() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
+DEFAULTS = {path: getattr(VariantConfig() if len(path) == 1 else Train(), str(path[-1])) for path in SLOTS}
 
 
 def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
@@ -48,7 +48,7 @@ def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
         if index == len(keys) - 1:
             break
         if at.get(key) is None:
-            at[key] = _DEFAULTS[path] if path in SLOTS else {}
+            at[key] = DEFAULTS[path] if path in SLOTS else {}
         if path in SLOTS:
             if isinstance(at[key], str):
                 at[key] = {at[key]: {}}

@@ -195,15 +195,15 @@ TargetClass = Literal["predicted", "label"] | ClassName
 class Explain:
     """Attribution maps of selected images. `target_class` is the class that they explain: the
     predicted class, the label, or a class by its name or number. `check` measures the quality of
-    each map."""
+    each map. `auto` is ten images and all checks, fewer for a large net (`explanation.plan`)."""
 
     explainers: Annotated[list[PluginValue], Field(min_length=1)]
-    images: Positive = 10
+    images: Positive | Literal["auto"] = "auto"
     choose: Choice | list[int] | list[str] = "one_per_class"
     target_class: TargetClass = "predicted"
     split: Literal["test", "validation"] = "test"
     seed: Seed = 0
-    check: bool = True
+    check: bool | Literal["auto"] = "auto"
 
 
 @dataclass(config=STRICT)

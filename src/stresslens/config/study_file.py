@@ -20,11 +20,12 @@ from stresslens.config.contrasts import claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.grid import Cell, Change, cells
+from stresslens.config.overrides import overrides_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Sweep
+from stresslens.config.setting_keys import unknown_setting
 from stresslens.config.study_keys import (
-    STUDY_KEYS,
     VARIANT_KEYS,
     ExecutorName,
     StudyKeys,
@@ -41,7 +42,7 @@ from stresslens.config.validation import (
     place_written,
     with_renamed_runs,
 )
-from stresslens.config.yaml_source import Source, parse_value
+from stresslens.config.yaml_source import Source
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import closest
 
@@ -117,9 +118,9 @@ def expand_study(
     values = old_words.renamed(values)
     grid_names = dict(zip(values.get("grid") or {}, grid_keys))
     problems = list(parse_problems)
+    values, override_changes = overrides_of(values, overrides, problems)
     keys = study_keys_of(values, problems)
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
-    override_changes = _overrides_of(overrides, problems)
     suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
 
     study_name = keys.study or name
@@ -162,7 +163,9 @@ def expand_study(
     contrasts = pairs_of(keys.contrasts or {}, configs, names, problems)
     claims = claims_of(keys.contrasts or {}, contrasts, problems)
     if problems:
-        raise Problems(list(dict.fromkeys(problems)))
+        given = {text.partition("=")[0]: text for text in overrides}
+        places = {(key,): ("command line", given[key]) for key in ("repeats",) if key in given}
+        raise Problems(list(dict.fromkeys(replace(p, path=places.get(p.path[:1], p.path)) for p in problems)))
     seeds, repeats = seeds_of(keys.repeats)
     return Study(
         study_name,
@@ -179,23 +182,6 @@ def expand_study(
     )
 
 
-def _overrides_of(overrides: Sequence[str], problems: list[Problem]) -> list[Change]:
-    """The overrides as changes. One that cannot be read is added to `problems`."""
-    changes: list[Change] = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            why = "an override is written key.path=value, for example train.epochs=1"
-            problems.append(Problem(("command line", text), why))
-        elif (first := key.partition(".")[0]) in STUDY_KEYS:
-            why = f"{first} belongs to the study and cannot be overridden"
-            problems.append(Problem(("command line", text), why))
-        else:
-            key, parsed = old_words.renamed_override(key, parse_value(value))
-            changes.append((key, parsed, ("command line", f"{key}={parsed}")))
-    return changes
-
-
 def _merged(
     shared: Mapping[str, Any], changes: Sequence[Change], problems: list[Problem]
 ) -> tuple[dict[str, Any], dict[registry.Keys, registry.Keys]]:
@@ -204,6 +190,9 @@ def _merged(
     merged = copy.deepcopy(dict(shared))
     origins: dict[registry.Keys, registry.Keys] = {}
     for key, value, origin in changes:
+        if (why := unknown_setting(key, merged)) is not None:
+            problems.append(Problem(origin[:2] if origin[0] == "grid" else origin, why))
+            continue
         try:
             origins[set_dotted(merged, key, value)] = origin
         except ConfigError as error:

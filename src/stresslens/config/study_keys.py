@@ -16,9 +16,10 @@ from stresslens.config.data_sizes import DataSizes
 from stresslens.config.repeats import Repeats
 from stresslens.config.schema import STRICT
 from stresslens.config.search_space import Halving, Sweep
+from stresslens.config.setting_keys import keys_meant
 from stresslens.config.validation import validated
 from stresslens.core.errors import Problem
-from stresslens.core.spelling import closest, unknown_key
+from stresslens.core.spelling import closest, near, unknown_key
 
 ExecutorName = Literal["local", "ray"]
 """Where runs are executed: on this machine, or on a Ray cluster."""
@@ -71,7 +72,7 @@ def study_keys_of(values: Mapping[str, Any], problems: list[Problem]) -> Any:
     """The validated `StudyKeys`. Where some keys are wrong, the others are kept, so that the
     mistakes in the variants are reported too."""
     known = [*VARIANT_KEYS, *STUDY_KEYS]
-    problems += [Problem((key,), unknown_key(key, known)) for key in values if key not in known]
+    problems += [Problem((key,), _unknown(key, known, values)) for key in values if key not in known]
     given = {k: v for k, v in values.items() if k in STUDY_KEYS}
     before = len(problems)
     keys = validated(_STUDY_KEYS, given, problems, owner_of=_section_of)
@@ -80,6 +81,11 @@ def study_keys_of(values: Mapping[str, Any], problems: list[Problem]) -> Any:
         valid = {k: v for k, v in given.items() if k not in wrong}
         keys = validated(_STUDY_KEYS, valid, [], owner_of=_section_of)
     return keys
+
+
+def _unknown(key: str, known: list[str], values: Mapping[str, Any]) -> str:
+    meant = "" if near(key, known) else keys_meant(key, values)
+    return f"unknown key; did you mean {meant}?" if meant else unknown_key(key, known)
 
 
 def check_study_keys(keys: StudyKeys, study_name: str, problems: list[Problem]) -> None:

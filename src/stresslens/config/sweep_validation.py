@@ -13,6 +13,7 @@ from stresslens.config.dotted_keys import set_dotted
 from stresslens.config.registry import Keys
 from stresslens.config.schema import COMPUTE_KEYS, MONITORING_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.search_space import Constraint, Halving, Setting, Sweep, constraints_of, space_settings
+from stresslens.config.setting_keys import keys_meant, setting_keys
 from stresslens.config.validation import VARIANT_CONFIG, check_variant
 from stresslens.core.errors import ConfigError, Problem
 from stresslens.core.spelling import closest
@@ -152,7 +153,9 @@ def _not_variable(key: str, sweep: Sweep, fixed: Mapping[str, Keys]) -> str | No
     """Why the sweep may not vary this key; None where it may."""
     section, _, name = key.partition(".")
     if section not in SECTIONS:
-        return f"a sweep varies settings of these sections only; {closest(section, list(SECTIONS))}"
+        meant = "" if section in setting_keys() else keys_meant(key, {})
+        hint = f"did you mean {meant}?" if meant and not name else closest(section, list(SECTIONS))
+        return f"a sweep varies settings of these sections only; {hint}"
     if section == "train" and name in SHARED:
         return f"{key} is the same in all trials; set it in the configuration"
     if key == "train.epochs" and sweep.method == "halving":

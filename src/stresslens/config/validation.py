@@ -30,9 +30,10 @@ from stresslens.config.schema import (
     Views,
 )
 from stresslens.config.selection_rules import RULES
+from stresslens.config.setting_keys import keys_meant
 from stresslens.config.threat_model import resolve_threat_model
 from stresslens.core.errors import ConfigError, Problem, Problems
-from stresslens.core.spelling import unknown_key
+from stresslens.core.spelling import near, unknown_key
 
 VARIANT_CONFIG = TypeAdapter(VariantConfig)
 T = TypeVar("T")
@@ -113,8 +114,7 @@ def _grouped(
                 path.append(key)
                 at = at[key]  # type: ignore[index]
         if item["type"] == "unexpected_keyword_argument":
-            parent = tuple(path[:-1])
-            message = unknown_key(path[-1] if path else "", owner_of(parent).__dataclass_fields__)
+            message = _unknown(tuple(path), owner_of(tuple(path[:-1])), values)
         elif item["type"] in ("missing", "missing_argument"):
             message = f"the key {item['loc'][-1]!r} is missing"
         else:
@@ -123,6 +123,14 @@ def _grouped(
         if message not in messages:
             messages.append(message)
     return grouped
+
+
+def _unknown(path: registry.Keys, owner: Any, values: Any) -> str:
+    """The message for an unknown key of a section; a setting of another section is named."""
+    key, valid = str(path[-1]) if path else "", list(owner.__dataclass_fields__)
+    elsewhere = owner in _SECTIONS.values() and near(key, valid) is None
+    meant = keys_meant(".".join(map(str, path)), values) if elsewhere else ""
+    return f"unknown key; did you mean {meant}?" if meant else unknown_key(key, valid)
 
 
 _SECTIONS: dict[str, Any] = {

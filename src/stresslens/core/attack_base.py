@@ -14,6 +14,8 @@ from stresslens.core.answers import answered, predicted
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import on_fresh_images, to_evaluation_mode
+from stresslens.core.pass_memory import images_at_once
+from stresslens.core.pieces import in_pieces
 from stresslens.core.types import Loss
 
 MULTIPLE = 32
@@ -109,7 +111,8 @@ class BatchedModel(nn.Module):
 
     The images are cast to `dtype`, by default to that of the model (`dtype_of`).
 
-    The functions below pass images through it in pieces of `batch`. Of a random model they average
+    The functions below pass images through it in pieces of `batch`, or of as many images as the memory
+    of a pass allows (`images_at_once`). Of a random model they average
     logits and gradients over `passes` forward passes (expectation over transformation, Athalye et
     al. 2018).
     """
@@ -174,9 +177,11 @@ class _Rescaled(torch.autograd.Function):
 def batched_mean_logits(model: nn.Module, x: Tensor) -> Tensor:
     """(N, K) logits without a graph; a `BatchedModel` is run in pieces and averaged over its
     passes."""
-    size, passes = _pieces(model, x)
+    size, passes = _pieces(model, x, gradient=False)
     with torch.no_grad():
-        parts = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in torch.split(x, size)]
+        parts = in_pieces(
+            lambda rows: torch.stack([model(x[rows]) for _ in range(passes)]).mean(0), len(x), size
+        )
     return torch.cat(parts)
 
 
@@ -238,11 +243,10 @@ def gradient(model: nn.Module, x: Tensor, loss: PerImage, *labels: Tensor) -> tu
     the model passes none back or where it is not finite. If the loss is a mean over the batch, it
     is that of the mean, and the returned loss is the mean for every image.
     """
-    size, passes = _pieces(model, x)
-    parts = [
-        _gradient(model, x[i : i + size], loss, [y[i : i + size] for y in labels], passes)
-        for i in range(0, max(1, len(x)), size)
-    ]
+    size, passes = _pieces(model, x, gradient=True)
+    parts = in_pieces(
+        lambda rows: _gradient(model, x[rows], loss, [y[rows] for y in labels], passes), len(x), size
+    )
     logits, values, grad = (torch.cat(column) for column in zip(*parts))
     return logits, values, grad
 
@@ -266,8 +270,11 @@ def _gradient(
     return logits, value, grad
 
 
-def _pieces(model: nn.Module, x: Tensor) -> tuple[int, int]:
-    return (model.batch, model.passes) if isinstance(model, BatchedModel) else (max(1, len(x)), 1)
+def _pieces(model: nn.Module, x: Tensor, *, gradient: bool) -> tuple[int, int]:
+    if not isinstance(model, BatchedModel):
+        return max(1, len(x)), 1
+    size = images_at_once(model.model, x.shape[1:], min(model.batch, max(1, len(x))), gradient=gradient)
+    return size, model.passes
 
 
 def margins(logits: Tensor, y: Tensor) -> Tensor:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.spelling import closest
+
+_NAMES: weakref.WeakKeyDictionary[Any, tuple[str, ...]] = weakref.WeakKeyDictionary()
+
+
+def name_classes(model: Any, names: Sequence[str]) -> None:
+    """Remembers the names of a model's classes, as long as the model is there."""
+    _NAMES[model] = tuple(names)
+
+
+def names_of(model: Any) -> tuple[str, ...] | None:
+    """The names of a model's classes, if they were remembered: those of a run's model."""
+    return _NAMES.get(model)
 
 
 def plain_form(name: str) -> str:

@@ -18,17 +18,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stresslens.core.arrays import image_tensor
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
-from stresslens.core.image_cache import Stored
 from stresslens.core.image_files import Fit
+from stresslens.core.labels import named_labels
 from stresslens.core.sampling import divide, shuffled
+from stresslens.core.stored_images import Stored
 from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
 """A split of at most this size as float32 is converted once, and not for each batch."""
+PIECE, PIECE_VALUES = 4096, 4096 * 3 * 32 * 32
+"""At most so many images, and pixel values, of a split are looked at at once. Both are fixed: sums
+over a split add up its pieces in the same order everywhere."""
+
+
+ROUNDED = 1e-5
+"""Images may leave [0,1] by so much: a resize in float32 gives 1.0000001. A grey level is 0.004."""
 
 
 def data_root() -> Path:
@@ -126,6 +135,31 @@ class Split:
             self, images=images, labels=self.labels.clone() if self.labels.is_inference() else self.labels
         )
 
+    def in_range(self) -> Split:
+        """The split with its images in [0,1] as floats: values that rounding carried beyond, by at most
+        `ROUNDED`, become 0 or 1. Raises DataError where others are beyond."""
+        if self.images.dtype == torch.uint8 and self.scale >= 255:
+            return self
+        low, high, outside, first, start = np.inf, -np.inf, 0, -1, 0
+        for piece in self.pieces():
+            x = self.floats(piece)
+            low, high = min(low, float(x.min())), max(high, float(x.max()))
+            wrong = ((x < -ROUNDED) | (x > 1 + ROUNDED)).flatten(1).any(1).nonzero().flatten()
+            if len(wrong):
+                outside, first = outside + len(wrong), first if first >= 0 else start + int(wrong[0])
+            start += len(piece)
+        if outside:
+            hint = (
+                "divide by 255, or another value of white"
+                if high > 2 and low >= 0
+                else "put the normalisation into the model, behind images in [0, 1] (`input: {normalize: …}`)"
+            )
+            raise DataError(
+                f"{outside} images leave [0, 1] ({low:g} to {high:g}), first at index {first}; {hint}"
+            )
+        beyond = isinstance(self.images, Tensor) and self.images.is_floating_point() and (low < 0 or high > 1)
+        return replace(self, images=self.images.clamp(0, self.scale)) if beyond else self
+
     def floats(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Images of this split as floats in [0,1], as `batches` gives them."""
         return (
@@ -134,8 +168,13 @@ class Split:
             else images
         )
 
-    def pieces(self, size: int = 4096) -> Iterator[Tensor]:
-        """The images as stored (not scaled), `size` at a time, in order."""
+    def piece(self, most: int = PIECE) -> int:
+        """The number of images in a piece: `most`, fewer of large images (`PIECE_VALUES`)."""
+        return max(1, min(most, PIECE_VALUES // self.images.shape[1:].numel()))
+
+    def pieces(self, most: int = PIECE) -> Iterator[Tensor]:
+        """The images as stored (not scaled), `piece` of them at a time, in order."""
+        size = self.piece(most)
         for start in range(0, len(self), size):
             yield self.images[start : start + size]
 
@@ -274,6 +313,9 @@ class Data:
     def __post_init__(self) -> None:
         if len(self.classes) < 2:
             raise DataError(f"{self.name}: {len(self.classes)} class; a classifier needs at least two")
+        twice = [name for name in dict.fromkeys(self.classes) if self.classes.count(name) > 1]
+        if twice:
+            raise DataError(f"{self.name}: two classes are called {twice[0]!r}; each needs its own name")
         for name, split in self.splits.items():
             low, high = int(split.labels.min()), int(split.labels.max())
             if low < 0 or high >= len(self.classes):
@@ -319,8 +361,8 @@ class Data:
     @staticmethod
     @initial_settings()
     def from_arrays(
-        images: Tensor | np.ndarray,
-        labels: Tensor | np.ndarray | Sequence[int],
+        images: Tensor | np.ndarray | Sequence[Any],
+        labels: Tensor | np.ndarray | Sequence[int | str],
         *,
         classes: Sequence[str] | None = None,
         validation: int | float = 0.2,
@@ -331,26 +373,16 @@ class Data:
     ) -> Data:
         """A data set from your own arrays, divided at random and stratified by class.
 
-        `images` are (N,C,H,W) or (N,H,W), uint8 in 0 … 255 or float in [0,1]; `labels` are (N,)
-        integers from 0. `validation` and `test` are shares (below 1) or counts. Images with the
-        same value in `groups` (N,) stay in one split. Raises DataError for unusable arrays.
+        `images` are (N,C,H,W), (N,H,W,C) or (N,H,W), uint8 in 0 … 255 or float in [0,1]
+        (`core.arrays.image_tensor`). `labels` are (N,) words or whole numbers, or one-hot rows; with
+        `classes`, the names, numbers count from 0 (`core.labels.named_labels`). `validation` and
+        `test` are shares (below 1) or counts. Images with the same value in `groups` (N,) stay in
+        one split. Raises DataError for unusable arrays.
         """
-        x, y = as_tensor(images), as_tensor(labels)
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.float()
-        if x.ndim == 3:
-            x = x[:, None]
-        if y.dtype in (torch.int8, torch.int16, torch.int32, torch.uint8):
-            y = y.long()
+        y, named = named_labels(labels, classes)
+        x = image_tensor(images, len(y))
         columns = {} if groups is None else {"group": np.asarray(groups)}
-        whole = Split(x, y, 255.0 if x.dtype == torch.uint8 else 1.0, columns)
-        if x.is_floating_point() and (x.min() < 0 or x.max() > 1):
-            raise DataError(
-                f"float images lie in [{float(x.min()):g}, {float(x.max()):g}]; expected [0, 1]. "
-                "Divide by the value of white, "
-                "and leave normalising to the model's first layer (`input: {normalize: …}`)"
-            )
-        named = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(y.max()) + 1))
+        whole = Split(x, y.to(x.device), 255.0 if x.dtype == torch.uint8 else 1.0, columns).in_range()
         parts = divide(
             y, {"test": test, "validation": validation}, seed=seed, names=named, groups=columns.get("group")
         )
@@ -361,16 +393,6 @@ class Data:
             named,
             name,
         )
-
-
-def as_tensor(values: Tensor | np.ndarray | Sequence[int]) -> Tensor:
-    """An array as a tensor; it is copied only if torch cannot share it (read-only, negative
-    strides)."""
-    if isinstance(values, np.ndarray) and (
-        not values.flags.writeable or any(stride < 0 for stride in values.strides)
-    ):
-        values = values.copy()
-    return torch.as_tensor(values)
 
 
 def part_of(split: Split, rows: Tensor) -> Split | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from stresslens.core.errors import ConfigError, StresslensError, first_line
+from stresslens.core.temporary_files import temporary_file
 
 
 class UnreadableRun(ConfigError):
@@ -24,23 +24,24 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     If the disk is full or the folder cannot be written, raises StresslensError and keeps the old
     file.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        replace_atomically(path, write)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise StresslensError(
             f"cannot write {path}: {reason}. The old file is unchanged; "
             "free some space or choose another place (--out)"
         ) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
+
+
+def replace_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """As `write_atomically`, but raises the error as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_file(path) as (partial, file):
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+        partial.replace(path)
 
 
 def sync(path: Path) -> None:

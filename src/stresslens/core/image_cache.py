@@ -6,22 +6,15 @@ It holds a memory map of pixels or, above a size limit, the bytes of the image f
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.cache_damage import damage_in
@@ -41,6 +34,8 @@ from stresslens.core.image_files import (
 )
 from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
+from stresslens.core.stored_images import Stored, load_facts
+from stresslens.core.temporary_files import temporary_folder
 
 VERSION = 2
 """Part of every key; it changes when decoding changes."""
@@ -62,94 +57,6 @@ class Files:
     """Size of all files, in bytes."""
     stamp: str
     read: Callable[[], Iterator[Item]]
-
-
-class Stored:
-    """uint8 images (N,C,H,W) on disk; indexing reads them: `stored[rows]` is a tensor on
-    `device`."""
-
-    dtype = torch.uint8
-    ndim = 4
-
-    def __init__(
-        self, folder: Path, frame: Frame, places: NDArray[np.int64], device: torch.device | str = "cpu"
-    ) -> None:
-        """`places` (N,) are the images' positions among the files of the cache folder."""
-        assert frame.size is not None
-        self.folder, self.frame, self.places = folder, frame, places
-        self.device = torch.device(device)
-        self.shape = torch.Size((len(places), frame.channels, *frame.size))
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, rows: slice | Tensor | Sequence[int]) -> Tensor:
-        places = self.places[rows if isinstance(rows, slice) else torch.as_tensor(rows).cpu().numpy()]
-        images = self._decoded(places) if self._pixels is None else self._pixels[places]
-        return torch.from_numpy(images).to(self.device)
-
-    def select(self, rows: Tensor) -> Stored:
-        """A subset of the images; nothing is read."""
-        return Stored(self.folder, self.frame, self.places[rows.cpu().numpy()], self.device)
-
-    def joined(self, others: Sequence[Stored]) -> Stored:
-        """These images followed by `others` of the same cache folder."""
-        return Stored(
-            self.folder, self.frame, np.concatenate([part.places for part in (self, *others)]), self.device
-        )
-
-    def to(self, device: torch.device | str) -> Stored | Tensor:
-        """Moves the images to a device.
-
-        A GPU with free memory for twice the images gets all of them at once. Otherwise each batch
-        is moved when it is read.
-        """
-        kind = torch.device(device)
-        moved = Stored(self.folder, self.frame, self.places, kind)
-        return (
-            moved[:] if kind.type == "cuda" and 2 * self.numel() < torch.cuda.mem_get_info(kind)[0] else moved
-        )
-
-    def numel(self) -> int:
-        return self.shape.numel()
-
-    def is_floating_point(self) -> bool:
-        return False
-
-    def content(self) -> bytes:
-        """Digests of the pixels, 16 bytes for each image."""
-        return bytes(self._facts["pixel_digest"][self.places].tobytes())
-
-    @cached_property
-    def _facts(self) -> NDArray[np.void]:
-        return _load_facts(self.folder)
-
-    @cached_property
-    def _pixels(self) -> NDArray[np.uint8] | None:
-        path = self.folder / "pixels"
-        return (
-            np.asarray(np.memmap(path, np.uint8, "r").reshape(-1, *self.shape[1:])) if path.exists() else None
-        )
-
-    @cached_property
-    def _encoded(self) -> NDArray[np.uint8]:
-        return np.asarray(np.memmap(self.folder / "encoded", np.uint8, "r"))
-
-    def _decoded(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        starts, lengths = self._facts["start"], self._facts["bytes"]
-
-        def pixels(place: int) -> NDArray[np.uint8]:
-            content = self._encoded[starts[place] : starts[place] + lengths[place]].tobytes()
-            return decode(content, self.frame).pixels
-
-        images = np.empty((len(places), *self.shape[1:]), np.uint8)
-        with quietly(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            for row, image in enumerate(pool.map(pixels, places)):
-                images[row] = image
-        return images
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
 
 
 @dataclass(frozen=True)
@@ -208,7 +115,6 @@ def decoded(order: Order, cache: Path) -> Store:
         if _is_usable(folder, order):
             return _opened(folder)
     cache.mkdir(parents=True, exist_ok=True)
-    _remove_partial_folders(cache)
     folder = _same_content(order, cache) or _decode(order, cache)
     if read_json(folder / "meta.json")["lasting"]:
         write_json(index, {"folder": folder.name})
@@ -233,31 +139,16 @@ def _keeps_limit(folder: Path, most_bytes: float) -> bool:
     if (folder / "pixels").exists():
         return True
     frame = read_json(folder / "meta.json")["frame"]
-    return len(_load_facts(folder)) * int(np.prod([frame["channels"], *frame["size"]])) > most_bytes
-
-
-def _remove_partial_folders(cache: Path) -> None:
-    """Removes incomplete folders of processes that no longer run."""
-    for partial in cache.glob(".partial-*"):
-        try:
-            os.kill(int(partial.name.split("-")[1]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(partial, ignore_errors=True)
-        except (ValueError, PermissionError):
-            continue
+    return len(load_facts(folder)) * int(np.prod([frame["channels"], *frame["size"]])) > most_bytes
 
 
 def _opened(folder: Path) -> Store:
     meta = read_json(folder / "meta.json")
     frame = Frame(**meta["frame"] | {"size": tuple(meta["frame"]["size"])})
-    facts = _load_facts(folder)
+    facts = load_facts(folder)
     positions = np.flatnonzero(facts["bytes"])
     unreadable = [(int(position), str(reason)) for position, reason in meta["unreadable"]]
     return Store(Stored(folder, frame, positions), positions, facts[positions], unreadable)
-
-
-def _load_facts(folder: Path) -> NDArray[np.void]:
-    return np.load(folder / "facts.npy", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def _same_content(order: Order, cache: Path) -> Path | None:
@@ -313,13 +204,19 @@ def _first_frame(order: Order) -> Frame:
 
 
 def _write(order: Order, cache: Path, frame: Frame) -> Path:
+    with temporary_folder(cache / order.folder_name()) as temporary:
+        return _fill(temporary / "decoded", order, cache, frame)
+
+
+def _fill(partial: Path, order: Order, cache: Path, frame: Frame) -> Path:
+    """Decodes every file into the new folder `partial`, and moves it to its place in the cache."""
     assert frame.size is not None
     files, n = order.files, len(order.files.names)
     needed = n * frame.channels * frame.size[0] * frame.size[1]
     as_pixels = needed <= order.most_bytes
     _check_room(cache, needed if as_pixels else files.total, order.name)
-    partial = Path(tempfile.mkdtemp(prefix=f".partial-{os.getpid()}-", dir=cache))
     try:
+        partial.mkdir()
         pixels = partial / "pixels" if as_pixels else None
         if pixels is not None:
             with pixels.open("wb") as file:
@@ -370,8 +267,6 @@ def _write(order: Order, cache: Path, frame: Frame) -> Path:
             f"{order.name} cannot be decoded into {cache}: {error.strerror or error}; "
             "XDG_CACHE_HOME moves that folder"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_one_size(group: DecodedFiles, size: tuple[int, int], order: Order) -> None:

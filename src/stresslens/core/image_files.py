@@ -226,6 +226,24 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
     return DecodedImage(pixels.transpose(2, 0, 1), width, height, coloured, kind, peak)
 
 
+def as_shown(picture: Image.Image, frame: Frame) -> DecodedImage:
+    """An opened PIL image as `decode` gives a file. Raises Unreadable if it is not complete, and for
+    grey values of more than 8 bits, whose white is not known."""
+    coloured = picture.mode not in GREY
+    if bit_depth.is_deep_grey(picture):
+        raise Unreadable("it has more than 8 bits, and its white is not known; give floats in [0, 1]")
+    try:
+        picture.load()
+        with suppress(Exception):  # damaged EXIF: a viewer does not rotate the image
+            picture = ImageOps.exif_transpose(picture)
+        pixels = _as_array(_fitted(_eight_bit(picture, frame), frame))
+    except Unreadable:
+        raise
+    except Exception as error:  # a decoder may raise anything for damaged bytes
+        raise Unreadable(first_line(error)) from None
+    return DecodedImage(pixels.transpose(2, 0, 1), *picture.size, coloured, picture.format or "", 0)
+
+
 def _as_array(picture: Image.Image) -> NDArray[np.uint8]:
     """The pixels as (H, W, channels)."""
     pixels = np.asarray(picture)

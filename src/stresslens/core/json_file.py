@@ -5,7 +5,7 @@ Each file's model is beside the code that writes the file; readers import it fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -22,8 +22,12 @@ from pydantic import (
     model_validator,
 )
 
-from stresslens.core.files import UnreadableRun, read_json, whole_lines
+from stresslens.core.files import UnreadableRun, read_json, whole_lines, write_json
 from stresslens.core.types import Estimate, with_bounds
+
+RESULT, TIMINGS = "result.json", "timings.json"
+PARTIAL = "partial.npz"
+"""What an interrupted computation keeps beside its result.json to be."""
 
 
 class JsonFile(BaseModel):
@@ -54,8 +58,12 @@ class JsonFile(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises UnreadableRun for a file that is missing, damaged or of another form."""
+        return cls._of(read_json(path), path)
+
+    @classmethod
+    def _of(cls, values: Any, path: Path) -> Self:
         try:
-            return cls.model_validate(read_json(path))
+            return cls.model_validate(values)
         except ValidationError as error:
             raise UnreadableRun(f"{path}: {first_problem(error)}") from None
 
@@ -74,12 +82,6 @@ class JsonFile(BaseModel):
                     what = f"line {number}: {first_problem(error)}"
                     raise UnreadableRun(f"{path} is damaged: {what}") from None
         return lines
-
-    @classmethod
-    def read_finished(cls, folder: Path, fingerprint: str) -> Self | None:
-        """The folder's result.json, if it is of this fingerprint; written last, it says that all is there."""
-        path = folder / "result.json"
-        return cls.read(path) if path.is_file() and read_json(path)["fingerprint"] == fingerprint else None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, as the file holds them."""
@@ -141,3 +143,61 @@ class Seconds(JsonFile):
     """What a result cost."""
 
     seconds: float | None = None
+
+
+class ResultJson(JsonFile):
+    """The result.json of a folder. It is written last and says that all is there.
+
+    What a clock measured is in timings.json beside it, so the same computation gives the same
+    result.json. Version 0.1.0 has all of it in result.json.
+    """
+
+    CLOCKS: ClassVar[Mapping[str, frozenset[str]]] = {"cost": frozenset({"seconds"})}
+    """The keys of timings.json, by the part of the result that they belong to."""
+
+    def save(self, folder: Path) -> None:
+        """Writes timings.json and result.json, and removes what an interrupted computation kept."""
+        result = self.as_json()
+        write_json(folder / TIMINGS, {part: _taken(result[part], keys) for part, keys in self.CLOCKS.items()})
+        write_json(folder / RESULT, result)
+        _remove_partial(folder)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises UnreadableRun for a file that is missing, damaged or of another form."""
+        result, timings = read_json(path), path.with_name(TIMINGS)
+        if isinstance(result, dict) and timings.is_file():
+            result = _joined(result, read_json(timings), list(cls.CLOCKS))
+        return cls._of(result, path)
+
+    @classmethod
+    def read_finished(cls, folder: Path, fingerprint: str) -> Self | None:
+        """The folder's result.json, if it is of this fingerprint."""
+        path = folder / RESULT
+        if not path.is_file() or read_json(path)["fingerprint"] != fingerprint:
+            return None
+        _remove_partial(folder)
+        return cls.read(path)
+
+
+def _remove_partial(folder: Path) -> None:
+    (folder / PARTIAL).unlink(missing_ok=True)
+
+
+def _taken(part: Any, keys: frozenset[str]) -> Any:
+    """The entries with these keys, which are removed from a part of a result or from each of its
+    parts."""
+    if isinstance(part, list):
+        return [_taken(each, keys) for each in part]
+    return {key: part.pop(key) for key in sorted(keys) if key in part}
+
+
+def _joined(result: Any, timings: Any, parts: Sequence[str] | None = None) -> Any:
+    """A result with its timings, where these have its form."""
+    if isinstance(result, list) and isinstance(timings, list):
+        return [*(_joined(*pair) for pair in zip(result, timings)), *result[len(timings) :]]
+    if not isinstance(result, dict) or not isinstance(timings, dict):
+        return result
+    if parts is None:
+        return result | timings
+    return result | {part: _joined(result.get(part, {}), timings[part]) for part in parts if part in timings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -143,6 +144,21 @@ def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
     return LayerTable(
         tuple(rows), total, trainable, pixels * mebibyte, 2 * stored * mebibyte, total * mebibyte, True
     )
+
+
+_counted: weakref.WeakKeyDictionary[nn.Module, dict[Shape, int]] = weakref.WeakKeyDictionary()
+
+
+def multiply_adds_of(model: nn.Module, shape: Shape) -> int:
+    """The multiply-adds of one image of a shape (channels, height, width), counted once for each
+    model. 0 for a model that cannot be counted."""
+    known = _counted.setdefault(model, {})
+    if shape not in known:
+        try:
+            known[shape] = layer_table(model, shape).multiply_adds
+        except Exception:  # a user's module may raise anything
+            known[shape] = 0
+    return known[shape]
 
 
 class _MultiplyAdds(TorchDispatchMode):

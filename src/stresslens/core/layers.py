@@ -58,8 +58,7 @@ class Normalize(nn.Module):
         for piece in split.pieces():
             extremes.append(torch.stack(piece.aminmax(dim=0)))
             if how == "standard":
-                x = piece.double() / split.scale
-                total += torch.stack([x.sum((0, 2, 3)), x.square().sum((0, 2, 3))]).cpu()
+                total += _channel_sums(piece, split.scale).cpu()
         lowest, highest = torch.stack(extremes, 1)  # (pieces, C, H, W) each
         low, high = (extreme.to(torch.float32) / split.scale for extreme in (lowest.amin(0), highest.amax(0)))
         if how == "pixel_minmax":
@@ -82,6 +81,12 @@ class Normalize(nn.Module):
         """Each pixel from [low, high] to [0,1]; a pixel with low = high to 0."""
         gain = torch.where(high > low, 1 / (high - low), 0.0)
         return Normalize(gain, -low * gain)
+
+
+def _channel_sums(images: Tensor, scale: float) -> Tensor:
+    """(2, C) the sums and the sums of squares of images / scale."""
+    x = images.to(torch.float64, copy=True).div_(scale)
+    return torch.stack([x.sum((0, 2, 3)), x.square_().sum((0, 2, 3))])
 
 
 class Resize(nn.Module):

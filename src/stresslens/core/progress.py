@@ -9,7 +9,18 @@ from contextvars import ContextVar
 Listener = Callable[[str, int, int], None]
 """Called with what is being done, how many items are done, and how many there are."""
 
+Forecaster = Callable[[str, float, str], None]
+"""Called before long work with what will be done, about how many seconds it takes, and what is
+quicker."""
+
 _listener: ContextVar[Listener] = ContextVar("listener", default=lambda what, done, total: None)
+
+
+def _unheard(what: str, seconds: float, quicker: str) -> None:
+    pass
+
+
+_forecaster: ContextVar[Forecaster] = ContextVar("forecaster", default=_unheard)
 
 
 def advance(what: str, done: int, total: int) -> None:
@@ -17,11 +28,17 @@ def advance(what: str, done: int, total: int) -> None:
     _listener.get()(what, done, total)
 
 
+def foretell(what: str, seconds: float, quicker: str) -> None:
+    """Says before the work about how long it takes, and what is quicker."""
+    _forecaster.get()(what, seconds, quicker)
+
+
 @contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Sends the reports of `advance` to this listener inside the context."""
-    token = _listener.set(listener)
+def listening(listener: Listener, forecaster: Forecaster = _unheard) -> Iterator[None]:
+    """Sends the reports of `advance` and `foretell` to these listeners inside the context."""
+    tokens = _listener.set(listener), _forecaster.set(forecaster)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _listener.reset(tokens[0])
+        _forecaster.reset(tokens[1])

@@ -26,6 +26,8 @@ from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.files import UnreadableRun, read_arrays, read_json, whole_lines, write_atomically
 from stresslens.core.image_files import Fit
 from stresslens.core.json_file import JsonFile, OrderedJsonFile, first_problem
+from stresslens.core.pieces import BUDGET, budget
+from stresslens.core.temporary_files import remove_leftovers
 
 FORMAT = 1
 
@@ -93,6 +95,10 @@ class Environment(OrderedJsonFile):
     processes: int = 1
     backend: str = ""
     """Of several processes: gloo or nccl."""
+    piece_bytes: int | None = None
+    """The bytes that a piece of images may take (`core.pieces`), if they were set."""
+
+    LATER_KEYS = frozenset({"piece_bytes"})
 
 
 class RunFolder:
@@ -146,8 +152,7 @@ class RunFolder:
                 raise ConfigError(
                     f"{self.path} is being written by another process; wait for it, or use another --out"
                 ) from None
-            for partial in self.path.rglob(".*.[0-9]*"):  # temporary files of a killed write_atomically
-                partial.unlink(missing_ok=True)
+            remove_leftovers(self.path, below=True)
             yield
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
@@ -278,6 +283,7 @@ def environment(compute: Mapping[str, Any]) -> Environment:
         packages={name: version(name) for name in packages},
         command=command_line(),
         commit=_commit(),
+        piece_bytes=budget() if budget() != BUDGET else None,
         **compute,
     )
 

@@ -8,6 +8,13 @@ MANY = 60
 """A list of more names than this is not shown completely."""
 
 
+def near(name: str, valid: list[str]) -> str | None:
+    """The valid name that is most similar; None if none is similar."""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, valid, n=1, cutoff=0.6)), None)
+
+
 def closest(name: str, valid: list[str]) -> str:
     """A hint: `did you mean 'X'?` if one of the valid names is similar, and the valid names.
 
@@ -15,8 +22,8 @@ def closest(name: str, valid: list[str]) -> str:
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(name, valid, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    similar = near(name, valid)
+    hint = f"did you mean {similar!r}? " if similar else ""
     if len(valid) > MANY:
         nearest = get_close_matches(name, valid, n=8, cutoff=0.3)
         return f"{hint}among the {len(valid)} valid: {', '.join(nearest or sorted(valid)[:8])}, …"

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stresslens.core.data import Data, Split, part_of
 from stresslens.core.errors import ConfigError
-from stresslens.core.image_cache import Stored
 from stresslens.core.sampling import balanced_subset, divide, fold_positions, shuffled
+from stresslens.core.stored_images import Stored
 
 
 def drawn(

@@ -5,16 +5,21 @@ does not load, and the import then stops at "operator torchvision::nms does not 
 registers a shape function for an operator that was never declared. Declaring the two missing
 schemas first is enough. Nothing here uses the operators themselves (box suppression); datasets,
 transforms and the model zoo are plain Python. Where `_C` loads, nothing is declared.
+
+The schemas are declared when torchvision is first imported, by anyone: a plug-in of the user, timm,
+open_clip, or a notebook that has imported stresslens before.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-
-import torch
 
 SCHEMAS = {
     name: f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor" for name in ("nms", "qnms")
@@ -22,25 +27,51 @@ SCHEMAS = {
 _declared: list[Any] = []  # kept, because a torch.library.Library removes its schemas when it is collected
 
 
-def cure() -> None:
-    """Declares torchvision's missing operator schemas, once, if its compiled library cannot be
+class TorchvisionFinder(importlib.abc.MetaPathFinder):
+    """Finds torchvision as the other finders do, and lets its loader declare missing schemas first."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "torchvision":
+            return None
+        others = (finder for finder in sys.meta_path if not isinstance(finder, TorchvisionFinder))
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None and spec.origin is not None:
+            folder, execute = Path(spec.origin).parent, spec.loader.exec_module
+
+            def exec_module(module: types.ModuleType) -> None:
+                _declare(folder)
+                execute(module)
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def _declare(folder: Path) -> None:
+    """Declares the missing operator schemas, if the compiled library in torchvision's folder cannot be
     loaded."""
-    spec = importlib.util.find_spec("torchvision")
-    if _declared or spec is None or spec.origin is None:
-        return
-    for library in Path(spec.origin).parent.glob("_C*.so"):
+    import torch
+
+    for library in folder.glob("_C*.so"):
         try:
             torch.ops.load_library(str(library))
         except OSError:
             continue
     if not hasattr(torch.ops.torchvision, "nms"):
-        library_of_schemas = torch.library.Library("torchvision", "DEF")
+        library_of_schemas = torch.library.Library("torchvision", "FRAGMENT")
         for schema in SCHEMAS.values():
             library_of_schemas.define(schema)
         _declared.append(library_of_schemas)
 
 
-def torchvision() -> ModuleType:
-    """The torchvision module, imported after `cure`."""
-    cure()
+def cure() -> None:
+    """From now on, torchvision can be imported beside the CPU build of torch."""
+    if not any(isinstance(finder, TorchvisionFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, TorchvisionFinder())
+
+
+def torchvision() -> types.ModuleType:
+    """The torchvision module."""
     return importlib.import_module("torchvision")

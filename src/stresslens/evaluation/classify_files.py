@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,16 @@ import torch
 from stresslens.core.answers import NOT_FINITE, answered
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read_image
+from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.progress import advance
 from stresslens.core.text import printable
 from stresslens.evaluation.predictor import Predictor
 from stresslens.metrics.classification import log_softmax
 
 BATCH = 128
+"""Image files that are decoded together."""
+COPIES = 3
+"""Copies of the images of a batch that are there at a time."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Classifier:
         """Raises DataError if image files cannot have the number of channels that the model
         takes."""
         self.facts, self.answer, self.ood = predictor.facts, predictor.answer, predictor.ood
+        self.size = at_most(BATCH, COPIES * FLOAT * math.prod(self.facts.shape))
         self.frame = Frame.of(self.facts.shape, self.facts.fit, self.facts.run, self.facts.white)
 
     def classify(self, files: Iterable[Path], *, top: int = 3) -> Iterator[Prediction]:
@@ -73,7 +79,7 @@ class Classifier:
         """
         remaining = iter(files)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            while batch := list(islice(remaining, BATCH)):
+            while batch := list(islice(remaining, self.size)):
                 with quietly():
                     decoded = list(pool.map(self._read, batch))
                 images = [image for image in decoded if not isinstance(image, str)]

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stresslens.core.class_names import alike
 from stresslens.core.data import Data, Split, cache_root
@@ -22,23 +20,11 @@ from stresslens.core.files import read_json, write_json
 from stresslens.core.image_files import digest
 from stresslens.core.progress import advance
 from stresslens.core.types import Finding
-from stresslens.evaluation.near_duplicates import (
-    BY_HASHES,
-    BY_PIXELS,
-    Pairs,
-    copies_are_distinguishable,
-    correlation_thumbnails,
-    exact_pairs,
-    near_pairs,
-    perceptual_hash,
-)
+from stresslens.evaluation.duplicates import LISTED, Severity, duplicate_findings
+from stresslens.evaluation.near_duplicates import small_pictures
 from stresslens.metrics.intervals import wilson
 
-VERSION = 2
-Severity = Literal["none", "minor", "serious"]
-
-LISTED = 50
-"""Most examples that a finding names."""
+VERSION = 3
 TINY = 20
 """A class with fewer training images is tiny. With fewer test images, its recall is known to ±20
 percentage points at best."""
@@ -79,29 +65,15 @@ def check_data(data: Data) -> list[Finding]:
     They are about duplicates, duplicates with two labels, constant images, classes, groups and
     shortcuts.
     """
-    names, splits = _names(data), list(data.splits)
-    sizes = [len(split) for split in data.splits.values()]
-    part = np.repeat(np.arange(len(splits)), sizes)  # (N,) which split each image is in
-    labels = torch.cat([split.labels.cpu() for split in data.splits.values()]).numpy()
-    digests = np.concatenate([_digests(split) for split in data.splits.values()])
+    names = _names(data)
     features = [_features(split, f"checking {data.name}, {name}") for name, split in data.splits.items()]
-    hashes, thumbnails, colours, spans = (np.concatenate(values) for values in zip(*features))
-    exact = exact_pairs(digests, part)
-    distinguishable = copies_are_distinguishable(thumbnails, labels)
-    near = near_pairs(hashes, thumbnails, exact) if distinguishable else np.empty((0, 2), np.int64)
-    labelled = [data.classes[label] for label in labels]
+    small, colours, spans = (np.concatenate(values) for values in zip(*features))
     return [
-        *_duplicates("exact duplicates", exact, part, splits, names, "identical pixels", BY_PIXELS),
-        *(
-            _duplicates("near duplicates", near, part, splits, names, "nearly identical images", BY_HASHES)
-            if distinguishable
-            else [_not_distinguishable(len(labels))]
-        ),
-        _two_labels(exact, near, labels, labelled, names),
+        *duplicate_findings(data, small, names),
         _constant(spans, names),
         *_classes(data),
         _groups(data),
-        *_shortcuts(data, colours[part == 0]),
+        *_shortcuts(data, colours[: len(data.train)]),
     ]
 
 
@@ -114,104 +86,18 @@ def _names(data: Data) -> list[str]:
     ]
 
 
-def _digests(split: Split) -> NDArray[np.void]:
-    """(N,) digests of 16 bytes, equal if the pixels are equal."""
-    if not isinstance(split.images, Tensor):
-        return np.frombuffer(split.images.content(), "V16")
-    images = np.ascontiguousarray(split.images.cpu().numpy())
-    return np.frombuffer(b"".join(digest(image.tobytes()) for image in images), "V16")
-
-
-def _features(split: Split, what: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Perceptual hash (uint64), thumbnail (256), mean colour (channels) and range of each image."""
-    hashes, thumbnails, colours, spans = [], [], [], []
+def _features(split: Split, what: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Small grey picture (32, 32), mean colour (channels) and range of each image."""
+    small, colours, spans = [], [], []
     done = 0
     for piece in split.pieces(1024):
         x = split.floats(piece.cpu())
-        grey = x.mean(1, keepdim=True)
-        hashes.append(perceptual_hash(grey))
-        thumbnails.append(correlation_thumbnails(grey))
+        small.append(small_pictures(x.mean(1, keepdim=True)))
         colours.append(x.mean((2, 3)).numpy())
         spans.append((x.amax((2, 3)) - x.amin((2, 3))).amax(1).numpy())
         done += len(x)
         advance(what, done, len(split))
-    return np.concatenate(hashes), np.concatenate(thumbnails), np.concatenate(colours), np.concatenate(spans)
-
-
-def _not_distinguishable(n: int) -> Finding:
-    why = "images of one class are so similar here that copies cannot be distinguished from look-alikes"
-    return Finding("near duplicates", "not checked", "none", why, n)
-
-
-def _duplicates(
-    audit: str,
-    pairs: Pairs,
-    part: NDArray[np.int64],
-    splits: Sequence[str],
-    names: list[str],
-    what: str,
-    looked: str,
-) -> Iterator[Finding]:
-    """Duplicates within a split, which count twice, and across splits, which make scores too
-    good. `looked` says how they were searched, and what that misses."""
-    n = len(part)
-    across = part[pairs[:, 0]] != part[pairs[:, 1]]
-    for scope, chosen in (("within a split", pairs[~across]), ("across splits", pairs[across])):
-        name = f"{audit} {scope}"
-        if not len(chosen):
-            yield Finding(name, "no sign", "none", f"none found among {n} images; {looked}", n)
-            continue
-        if scope == "across splits":
-            held_out = np.unique(
-                np.where(part[chosen[:, 0]] > part[chosen[:, 1]], chosen[:, 0], chosen[:, 1])
-            )
-            counts = ", ".join(
-                f"{np.sum(part[held_out] == k)} of {np.sum(part == k)} {split}"
-                for k, split in enumerate(splits)
-                if k and np.any(part[held_out] == k)
-            )
-            worst = max(np.sum(part[held_out] == k) / np.sum(part == k) for k in range(1, len(splits)))
-            severity: Severity = "serious" if worst >= 0.01 else "minor"
-            evidence = f"{counts} images are in another split as well ({what})"
-            remedy = (
-                "keep all copies in one split: give what they share as `group`, or remove them; "
-                "scores on copies are too good"
-            )
-        else:
-            images = len(np.unique(chosen))
-            severity = "serious" if images > n / 10 else "minor"
-            evidence = f"{images} of {n} images have a copy in their own split ({what})"
-            remedy = "remove the copies: they count twice, and intervals are too narrow"
-        items = tuple(f"{names[b]} = {names[a]}" for a, b in chosen[:LISTED])
-        yield Finding(name, "sign", severity, evidence, n, remedy, items)
-
-
-def _two_labels(
-    exact: Pairs, near: Pairs, labels: NDArray[np.int64], labelled: list[str], names: list[str]
-) -> Finding:
-    pairs = np.concatenate([exact, near])
-    differ = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
-    n = len(labels)
-    if not len(differ):
-        return Finding(
-            "one image, two labels",
-            "no sign",
-            "none",
-            f"no duplicates with different labels found among {n} images; "
-            "a wrong label of an image without a copy is not looked for",
-            n,
-        )
-    items = tuple(f"{names[a]} ({labelled[a]}) = {names[b]} ({labelled[b]})" for a, b in differ[:LISTED])
-    severity: Severity = "serious" if len(differ) > n / 1000 else "minor"
-    return Finding(
-        "one image, two labels",
-        "sign",
-        severity,
-        f"{len(differ)} pairs of duplicates have different labels",
-        n,
-        "correct the labels",
-        items,
-    )
+    return np.concatenate(small), np.concatenate(colours), np.concatenate(spans)
 
 
 def _constant(spans: NDArray[np.float32], names: list[str]) -> Finding:

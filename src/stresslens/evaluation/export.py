@@ -9,10 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import json
-import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from stresslens.core.files import write_bytes
 from stresslens.core.inspection import feature_layer, with_features
 from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.spelling import closest
+from stresslens.core.temporary_files import leftovers_of, new_name, temporary_folder
 from stresslens.core.types import Shape
 from stresslens.evaluation import scores
 from stresslens.evaluation.finished_run import data_of
@@ -104,7 +104,7 @@ def export_run(
         files = {f"{target.name}/{name}": content for name, content in _weights(folder, card, facts).items()}
     else:
         files = {target.name: GRAPHS[to](_graph(model, card.shape), _metadata(folder, facts))}
-    with _temporary_folder(target) as draft:
+    with _draft_of(target) as draft:
         for name, content in files.items():
             write_bytes(draft / name, content)
         exported = open_predictor(draft / target.name, trust=True, module=module)
@@ -114,11 +114,7 @@ def export_run(
                 f"{target} was not written: its logits differ from the run's by {difference:.2g} "
                 f"over {len(x)} {shown} images; at most {ALLOWED:.2g} is allowed"
             )
-        for old in (EXPORT, "likeness.npz") if target.is_dir() else ():
-            (target / old).unlink(missing_ok=True)
-        for name in files:
-            (target.parent / name).parent.mkdir(parents=True, exist_ok=True)
-            (draft / name).replace(target.parent / name)
+        _move(draft / target.name, target)
     size, opset = sum(map(len, files.values())), OPSET if to == "onnx" else None
     return Exported(target, to, size, opset, difference, ALLOWED, len(x), shown)
 
@@ -151,7 +147,8 @@ def _target(folder: RunFolder, to: str, out: Path | None) -> Path:
             raise ConfigError(
                 f"--out {out}: safetensors is a folder (weights, and how to build their net); name one"
             )
-        if out.is_dir() and any(out.iterdir()) and not (out / EXPORT).is_file():
+        begun = (out / EXPORT).is_file() or leftovers_of(out / EXPORT)
+        if out.is_dir() and any(out.iterdir()) and not begun:
             raise ConfigError(f"--out {out}: there is something else in this folder; name another")
         return out.resolve()  # "." has no name, its absolute path has one
     target = out if out.suffix and not out.is_dir() else out / name
@@ -161,17 +158,40 @@ def _target(folder: RunFolder, to: str, out: Path | None) -> Path:
 
 
 @contextmanager
-def _temporary_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder on the same disk as `target`; it is deleted at the end."""
+def _draft_of(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`; it is removed at the end."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent)
+        draft = ExitStack()
+        path = draft.enter_context(temporary_folder(target))
     except OSError as error:
         raise ConfigError(
             f"cannot write to {target.parent}: {error.strerror}; choose another place with --out"
         ) from error
-    with draft as path:
-        yield Path(path)
+    with draft:
+        yield path
+
+
+def _move(draft: Path, target: Path) -> None:
+    """Moves an export to its place at once, or file by file into a folder that exists.
+
+    Until all files are there, the description that makes a folder an export has a temporary name. So
+    what a kill leaves is never taken for an export, and the next export goes on from it.
+    """
+    if not target.is_dir():
+        draft.replace(target)
+        return
+    if (target / EXPORT).is_file():
+        (target / EXPORT).replace(new_name(target / EXPORT))
+    else:
+        new_name(target / EXPORT).touch()
+    (target / "likeness.npz").unlink(missing_ok=True)
+    files = [path.relative_to(draft) for path in draft.rglob("*") if path.is_file()]
+    for name in sorted(files, key=lambda name: name.name == EXPORT):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (draft / name).replace(target / name)
+    for replaced in leftovers_of(target / EXPORT):
+        replaced.unlink(missing_ok=True)
 
 
 def _images(folder: RunFolder, card: ModelCard, trust: bool) -> tuple[Tensor, str]:

@@ -17,7 +17,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import fewer
-from stresslens.evaluation.record import RunRecord, read_record, write_record
+from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
 from stresslens.evaluation.saved_model import open_model
 
 
@@ -52,7 +52,8 @@ def finished(
         if split not in data.splits:
             raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
         record = read_record(folder)
-        yield model.to(pick_device(device)), data, record
+        with noting_shortages(record):
+            yield model.to(pick_device(device)), data, record
         write_record(folder, record)
 
 

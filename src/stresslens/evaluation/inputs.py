@@ -7,28 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stresslens.core.answers import answered
+from stresslens.core.arrays import image_tensor
 from stresslens.core.attack_base import attacked, dtype_of
-from stresslens.core.data import Split, as_tensor
+from stresslens.core.class_names import names_of
+from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError, first_line
+from stresslens.core.labels import label_numbers
 from stresslens.core.outputs import logits_in, return_logits
 
 SUM_TOLERANCE = 1e-5
 """Outputs whose sum differs from 1 by less than this count as probabilities."""
-PIECE = 4096
-"""Number of images whose range is checked at once."""
 
 
 def check_inputs(model: Any, images: Any, labels: Any = None) -> Split:
     """Checks the model, images and labels, and returns the images and labels as a Split.
 
-    `images` is (N, C, H, W), float in [0, 1] or uint8, with `labels` (N,) integers; or it is a
+    `images` and `labels` are as `image_tensor` and `label_numbers` take them; or `images` is a
     Split. Raises ConfigError if the model cannot be attacked, and DataError if the images or labels
     cannot be used.
     """
@@ -43,59 +44,17 @@ def check_inputs(model: Any, images: Any, labels: Any = None) -> Split:
             f"model is a {kind}; expected a torch.nn.Module from images (N, C, H, W) in [0, 1] "
             "to logits (N, classes)"
         )
-    split = images if isinstance(images, Split) else _split(images, labels)
-    _check_range(split)
+    split = images.in_range() if isinstance(images, Split) else _split(model, images, labels)
     _check_device(model)
     _check_logits(model, split)
     return split
 
 
-def _split(images: Any, labels: Any) -> Split:
-    if not isinstance(images, Tensor | np.ndarray):
-        raise DataError(f"images are a {type(images).__name__}; expected a tensor or an array (N, C, H, W)")
+def _split(model: nn.Module, images: Any, labels: Any) -> Split:
     if labels is None:
         raise ConfigError("labels are missing; an attack needs the true class of every image")
-    x, y = numbers(images, "images"), numbers(labels, "labels")
-    if x.ndim == 4 and x.shape[0] == 0:
-        raise DataError("there are no images")
-    if not x.is_floating_point() and x.dtype != torch.uint8:
-        raise DataError(f"images are {x.dtype}; expected floats in [0, 1], or uint8 where 255 is white")
-    if x.is_floating_point():
-        x = x.detach().to(torch.float32)
-    if y.is_floating_point() or y.dtype == torch.bool:
-        raise DataError(f"labels are {y.dtype}; expected whole numbers, one class for each image")
-    return Split(x, y.long(), 255.0 if x.dtype == torch.uint8 else 1.0)
-
-
-def numbers(values: Any, what: str) -> Tensor:
-    """Converts a user's array to a tensor. Raises DataError if it holds anything but numbers."""
-    try:
-        return as_tensor(values)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{what} are not an array of numbers: {first_line(error)}") from error
-
-
-def _check_range(split: Split) -> None:
-    """Raises DataError if an image leaves [0, 1] when it is given to a model.
-
-    NaN and infinity are checked by Split itself.
-    """
-    if split.images.dtype == torch.uint8 and split.scale >= 255:
-        return
-    low, high, outside, first = torch.inf, -torch.inf, 0, -1
-    for start, piece in zip(range(0, len(split), PIECE), split.pieces(PIECE)):
-        x = split.floats(piece)
-        low, high = min(low, float(x.min())), max(high, float(x.max()))
-        wrong = ((x < 0) | (x > 1)).flatten(1).any(1).nonzero().flatten()
-        if len(wrong):
-            outside, first = outside + len(wrong), first if first >= 0 else start + int(wrong[0])
-    if outside:
-        hint = (
-            "; divide by 255"
-            if high > 2 and low >= 0
-            else "; put the normalisation into the model, behind images in [0, 1]"
-        )
-        raise DataError(f"{outside} images leave [0, 1] ({low:g} to {high:g}), first at index {first}{hint}")
+    split = arrays_as_split(images, label_numbers(labels, names_of(model)))
+    return replace(split, images=split.images[:].to(torch.float32)) if split.scale == 1 else split
 
 
 def _check_device(model: nn.Module) -> None:
@@ -174,15 +133,9 @@ def _check_logits(model: nn.Module, split: Split) -> None:
         )
 
 
-def arrays_as_split(images: Tensor, labels: Tensor) -> Split:
-    """Images (N, C, H, W), uint8 or float, as a split. Raises DataError for float images outside [0, 1]."""
-    if images.dtype in (torch.float16, torch.bfloat16):
-        images = images.float()
-    if images.is_floating_point() and images.numel() and (images.min() < 0 or images.max() > 1):
-        raise DataError(
-            f"float images lie in [{float(images.min()):g}, {float(images.max()):g}]; "
-            "expected [0, 1] (or uint8)"
-        )
-    if not labels.is_floating_point():
-        labels = labels.long()
-    return Split(images, labels, 255.0 if images.dtype == torch.uint8 else 1.0)
+def arrays_as_split(images: Any, labels: Tensor | None) -> Split:
+    """A user's images as a split (`core.arrays.image_tensor`), with labels (N,) int64, by default 0.
+    Raises DataError for images that leave [0, 1]."""
+    x = image_tensor(images, None if labels is None else len(labels))
+    y = torch.zeros(len(x), dtype=torch.int64) if labels is None else labels
+    return Split(x, y, 255.0 if x.dtype == torch.uint8 else 1.0).in_range()

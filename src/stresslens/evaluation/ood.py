@@ -27,15 +27,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stresslens.core.data import Split
+from stresslens.core.data import PIECE_VALUES, Split
 from stresslens.core.errors import DataError
 from stresslens.core.files import UnreadableRun, read_arrays, write_arrays
 from stresslens.core.inspection import evaluating, feature_layer, features
+from stresslens.core.pass_memory import images_at_once, logits_in_pieces
 
 RATE = 0.01
 """False-alarm rate: the share of in-distribution images that may be called out of distribution."""
-MOST_IMAGES, MOST_VALUES = 10_000, 2**26
-"""Most images that a distance is fitted on, and most feature values in all (256 MiB of float32)."""
+MOST_IMAGES, MOST_VALUES = 10_000, 2**25
+"""Most images that a distance is fitted on, and most feature values in all (128 MiB of float32)."""
 AXES = 64
 THUMBNAIL = 8
 SHRINKAGE = 0.3
@@ -86,13 +87,13 @@ class ClassGaussians:
 
         """Fits values (N, D) with labels (N,) on at most `axes` principal axes."""
         mean, width = values.mean(0), values.shape[1]
+        centred = values - mean
         if width > axes:
-            basis = randomized_svd(
-                values - mean, n_components=min(axes, len(values)), n_iter=2, random_state=0
-            )[2].T
+            axes = min(axes, len(values))
+            basis = randomized_svd(centred, n_components=axes, n_iter=2, random_state=0)[2].T
         else:
             basis = np.eye(width)
-        projected = (values - mean) @ basis
+        projected = centred @ basis
         present, class_of = np.unique(labels, return_inverse=True)
         centres = np.stack([projected[class_of == k].mean(0) for k in range(len(present))])
         deviations = projected - centres[class_of]
@@ -107,6 +108,11 @@ class ClassGaussians:
 
         With fewer axes than values: (N, 2), the second is the distance from the axes' subspace.
         """
+        size = max(1, PIECE_VALUES // values.shape[1])
+        pieces = [values[start : start + size] for start in range(0, len(values), size)]
+        return np.concatenate([self._distances(piece) for piece in pieces or [values]])
+
+    def _distances(self, values: Floats32) -> Floats32:
         centred = values - self.mean
         projected = centred @ self.basis
         white = projected @ self.whiten
@@ -243,12 +249,11 @@ def ood_p_values(detector: OODDetector, model: nn.Module, x: Tensor) -> NDArray[
     """
     first = next(model.parameters(), torch.empty(0))
     p_values = []
-    for start in range(0, len(x), BATCH):
-        part = x[start : start + BATCH]
+    for part in torch.split(x, images_at_once(model, x.shape[1:], BATCH)):
 
         def run(images: Tensor = part) -> None:
             with evaluating(model), torch.no_grad():
-                model(images.to(first.device, first.dtype))
+                logits_in_pieces(model, images.to(first.device, first.dtype))
 
         sample = observed(model, Split(part, torch.zeros(len(part), dtype=torch.int64), 1.0), run)[1]
         p_values.append(detector.p_values(sample))
@@ -258,10 +263,12 @@ def ood_p_values(detector: OODDetector, model: nn.Module, x: Tensor) -> NDArray[
 def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, Features]:
     """Calls `run` and returns its result together with the images' features.
 
-    `run` must pass the whole split through the model, in order. Features of at most `MOST_IMAGES`
+    `run` must pass the whole split through the model, in order; a pass that fails, as when memory runs
+    out, does not count. Features of at most `MOST_IMAGES`
     images and at most `MOST_VALUES` values are kept; the images are drawn with a fixed seed.
     """
     layer, width = feature_layer(model, split.shape)
+    images_at_once(model, split.shape, BATCH)  # measured once for each model, and not among these images
     most = max(BATCH, min(MOST_IMAGES, MOST_VALUES // width))
     kept = np.zeros(len(split), dtype=bool)
     kept[np.random.default_rng(0).permutation(len(split))[:most]] = True
@@ -272,7 +279,7 @@ def observed(model: nn.Module, split: Split, run: Callable[[], T]) -> tuple[T, F
 
 
 Batches = dict[int, Tensor]
-"""Values of the kept images of each batch, by the number of images seen when the batch ended."""
+"""Values of the kept images of each batch, by the number of images seen when the batch began."""
 
 
 @contextmanager
@@ -280,18 +287,24 @@ def _hooks(model: nn.Module, layer: nn.Module, kept: Tensor) -> Iterator[tuple[B
     """Collects features and coarse pixels of the kept images, with forward hooks."""
     features_of: Batches = {}
     coarse: Batches = {}
-    end = 0
+    begin = 0
 
     def before(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        nonlocal end
-        end += len(inputs[0])
-        coarse[end] = coarse_of(inputs[0][kept[end - len(inputs[0]) : end]].float())
+        coarse[begin] = coarse_of(inputs[0][kept[begin : begin + len(inputs[0])]].float())
+
+    def at_layer(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        values = features(module, inputs, output)
+        features_of[begin] = values[kept[begin : begin + len(values)]]
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        values = features(module, inputs, output)
-        features_of[end] = values[kept[end - len(values) : end]]
+        nonlocal begin
+        begin += len(inputs[0])
 
-    handles = [model.register_forward_pre_hook(before), layer.register_forward_hook(after)]
+    handles = [
+        model.register_forward_pre_hook(before),
+        layer.register_forward_hook(at_layer),
+        model.register_forward_hook(after),
+    ]
     try:
         yield features_of, coarse
     finally:
@@ -305,6 +318,11 @@ def coarse_of(x: Tensor) -> Tensor:
 
     The deviation is a root mean square for each channel; it is large for noise.
     """
+    size = max(1, PIECE_VALUES // x.shape[1:].numel())
+    return torch.cat([_coarse_of(piece) for piece in torch.split(x, size)])
+
+
+def _coarse_of(x: Tensor) -> Tensor:
     small = F.adaptive_avg_pool2d(x, (min(THUMBNAIL, x.shape[2]), min(THUMBNAIL, x.shape[3])))
     deviation = (x - F.interpolate(small, x.shape[2:])).square().mean((2, 3)).sqrt()
     return torch.cat([small.flatten(1), deviation], dim=1)

@@ -26,6 +26,7 @@ from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.files import UnreadableRun, arrays_in, read_json
 from stresslens.core.image_files import Fit
 from stresslens.core.inspection import feature_layer
+from stresslens.core.pieces import FLOAT, at_most, in_pieces
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation import scores
 from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
@@ -37,6 +38,9 @@ FACTS, OOD_ARRAYS = "stresslens", "stresslens.likeness"
 """Metadata keys of an exported file: the `ModelInfo` as JSON, and likeness.npz in base 64."""
 EXPORT = "export.json"
 """The file with the `ModelInfo` in an exported folder."""
+GRAPH = 64
+"""A pass through a graph, whose memory cannot be measured here, is taken to need so many times the
+memory of its images."""
 NEEDS_ONNX = "ONNX needs onnx, onnxruntime and onnxscript: pip install 'stresslens[onnx]'"
 
 
@@ -310,7 +314,9 @@ def _of_graph(
     images."""
 
     def answer(x: Tensor) -> tuple[Floats, Features]:
-        logits, features = run(x)
+        size = at_most(len(x), GRAPH * FLOAT * x[0].numel())
+        parts = in_pieces(lambda rows: run(x[rows].contiguous()), len(x), size)
+        logits, features = (np.concatenate(part) for part in zip(*parts))
         return logits.astype(np.float64), Features(features, coarse_of(x).numpy(), np.zeros(len(x), np.int64))
 
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal
 
 from pydantic import PlainSerializer, ValidationError, model_validator
@@ -9,6 +11,7 @@ from pydantic import PlainSerializer, ValidationError, model_validator
 from stresslens.core.files import UnreadableRun, read_json, write_json
 from stresslens.core.json_file import Figure, OrderedJsonFile
 from stresslens.core.layer_table import LayerTable
+from stresslens.core.pieces import hearing_of_shortages
 from stresslens.core.run_folder import FORMAT, RunFolder
 from stresslens.core.types import Finding
 
@@ -276,3 +279,17 @@ def read_record(folder: RunFolder) -> RunRecord:
 
 def write_record(folder: RunFolder, record: RunRecord) -> None:
     write_json(folder.record, record.as_json())
+
+
+@contextmanager
+def noting_shortages(record: RunRecord) -> Iterator[None]:
+    """Says in the record, once, if memory runs out inside the context and work is done in smaller
+    pieces."""
+
+    def note(sentence: str) -> None:
+        shortage = Note(kind="memory", message=sentence)
+        if shortage not in record.findings:
+            record.findings = [*record.findings, shortage]
+
+    with hearing_of_shortages(note):
+        yield

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.core import layers
+from stresslens.core.class_names import name_classes
 from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
@@ -67,7 +68,9 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     """
     card = folder.load_card()
     if isinstance(card, EstimatorCard):
-        return nn.Sequential(estimator.open_estimator(folder, card, trust=trust))
+        fitted = nn.Sequential(estimator.open_estimator(folder, card, trust=trust))
+        name_classes(fitted, card.classes)
+        return fitted
     if isinstance(card.model, str) and card.model.startswith("own module") and module is None:
         raise UnreadableRun(f"{folder.path} was trained on your {card.model}; pass it as `module=`")
     shape = card.seen
@@ -98,6 +101,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
             f"{folder.card} and {folder.weights.name} do not belong together: {error}"
         ) from error
     to_evaluation_mode(model)
+    name_classes(model, card.classes)
     return model
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
 from stresslens.core.inspection import evaluating
 from stresslens.core.outputs import logits_in
+from stresslens.core.pass_memory import images_at_once
+from stresslens.core.pieces import in_pieces, is_out_of_memory
 from stresslens.core.types import Estimate, Loss
 from stresslens.evaluation.record import (
     BinRecord,
@@ -87,7 +90,8 @@ class Predictions:
 
 
 def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: ProcessGroup = ALONE) -> Tensor:
-    """(N, K) logits of a split on the CPU, computed in batches of `size`.
+    """(N, K) logits of a split on the CPU, computed in batches of `size`, or of as many images as the
+    memory of a pass allows (`images_at_once`).
 
     The model runs in evaluation mode and in its parameters' precision; its modes are restored
     afterwards. With several processes, each computes a part and all get every logit. Logits may be
@@ -95,16 +99,25 @@ def logits_of(model: nn.Module, split: Split, *, size: int = BATCH, group: Proce
     cannot take the images or does not return logits.
     """
     first = next(model.parameters(), torch.empty(0))
+    size = images_at_once(model, split.shape, min(size, len(split)))
     batches = split.batches(size * group.part[1], dtype=first.dtype, part=group.part)
+    parts: list[Tensor] = []
     with evaluating(model), torch.no_grad():
-        parts = [_logits(model, batch.x.to(first.device)).cpu() for batch in batches if len(batch.y)]
+        for batch in batches:
+            x = batch.x.to(first.device)
+            if len(x):
+                parts += in_pieces(partial(_logits, model, x), len(x), size)
     return group.gather(torch.cat(parts) if parts else first.new_empty(0))
 
 
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
+def _logits(model: nn.Module, x: Tensor, rows: slice) -> Tensor:
+    """The logits of some of the images x, on the CPU."""
+    x = x[rows]
     try:
         output = model(x)
     except (RuntimeError, ValueError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ConfigError(
             f"{type(model).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}"
         ) from error
@@ -114,7 +127,7 @@ def _logits(model: nn.Module, x: Tensor) -> Tensor:
             f"{type(model).__name__} returned {tuple(logits.shape)} for {len(x)} images; "
             f"expected logits of shape ({len(x)}, classes)"
         )
-    return logits
+    return logits.cpu()
 
 
 def predictions_of(model: nn.Module, split: Split) -> Predictions:
@@ -298,7 +311,7 @@ def colours_of(split: Split) -> dict[str, Floats]:
     smallest channel.
     """
     parts: dict[str, list[Tensor]] = defaultdict(list)
-    for batch in split.batches(BATCH):
+    for batch in split.batches(split.piece(BATCH)):
         parts["brightness"].append(batch.x.mean((1, 2, 3)))
         if split.shape[0] == 3:
             low, high = batch.x.aminmax(dim=1)

@@ -13,6 +13,7 @@ from stresslens.core.blur import blurred
 from stresslens.core.copies import quick
 from stresslens.core.draws import Draws
 from stresslens.core.maps import spans
+from stresslens.core.pass_memory import images_at_once
 
 FILLERS = ("black", "grey", "blurred")
 SCORES = ("logit", "probability", "log probability")
@@ -23,6 +24,9 @@ SQUARES = 64
 STEPS = 20
 ORDERS = 5
 """The number of random pixel orders that the order of a map is compared with."""
+SHARED_PASSES = 1 + len(FILLERS) * SQUARES + 2 * (STEPS + 1) * ORDERS
+OWN_PASSES = 2 * (STEPS + 1)
+"""Forward passes for each image: those that the checks of all explainers share, and those for each."""
 ROWS = 256
 VALUES = 2**23
 """At most so many images, or pixel values, pass through the model at once."""
@@ -53,7 +57,8 @@ class CoveredSquares:
 
     @property
     def _rows(self) -> int:
-        return max(1, min(ROWS, VALUES // self.x[0].numel()))
+        most = max(1, min(ROWS, VALUES // self.x[0].numel()))
+        return images_at_once(self._source, self.x.shape[1:], most)
 
     @cached_property
     def _model(self) -> BatchedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -10,13 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stresslens.config.schema import Choice
+from stresslens.config.schema import Choice, Explain, TargetClass
 from stresslens.core.answers import NO_ANSWER, NOT_FINITE, answered, confidence, predicted
+from stresslens.core.class_names import class_number
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.sampling import rank_within
 from stresslens.core.spelling import closest
+from stresslens.evaluation.example_images import thumbnails
 from stresslens.evaluation.scores import Predictions, predictions_of
+from stresslens.explanation.map_file import ExplainedImage
 
 Positions = NDArray[np.int64]
 
@@ -129,3 +133,66 @@ def _given(split: Split, images: Sequence[int] | Sequence[str]) -> Positions:
             raise ConfigError(f"explain.choose: {image!r}: {reason}")
         positions += matches
     return np.array(positions, np.int64)
+
+
+@dataclass(frozen=True)
+class SelectedImages:
+    """The n images that are explained."""
+
+    positions: NDArray[np.int64]
+    """(n,) in the split that they are from."""
+    split: Split
+    targets: NDArray[np.int64]
+    """(n,) the class that each map explains."""
+    thumbnails: NDArray[np.uint8]
+    entries: list[ExplainedImage]
+
+
+def images_to_explain(
+    split: Split,
+    predictions: Predictions,
+    selecting: Predictions,
+    config: Explain,
+    classes: Sequence[str],
+    labelled: bool,
+    count: int,
+) -> SelectedImages:
+    """The images of a split that a configuration selects by the predictions `selecting`, at most
+    `count` by a rule, and the class that is explained for each.
+
+    `labelled` says whether the labels are true labels. Raises ConfigError if the images or the target
+    class do not exist."""
+    answering = predictions if config.target_class == "predicted" else None
+    positions = selected_images(split, config.choose, count, selecting, config.seed, answering=answering)
+    targets = _target_classes(config.target_class, predictions, split, positions, classes)
+    selected = split.select(torch.from_numpy(positions))
+    probabilities, files = predictions.probabilities[positions], selected.columns.get("file")
+    entries = [
+        ExplainedImage(
+            index=int(position),
+            truth=int(selected.labels[row]) if labelled else None,
+            predicted=int(predicted(probabilities[row])),
+            probability=float(confidence(probabilities[row])),
+            answer=int(targets[row]),
+            answer_probability=float(np.nan_to_num(probabilities[row, targets[row]])),
+            source=str(files[row]) if files is not None else None,
+        )
+        for row, position in enumerate(positions)
+    ]
+    thumbnails_ = thumbnails(selected, list(range(len(selected))))
+    return SelectedImages(positions, selected, targets, thumbnails_, entries)
+
+
+def _target_classes(
+    target_class: TargetClass,
+    predictions: Predictions,
+    split: Split,
+    positions: NDArray[np.int64],
+    classes: Sequence[str],
+) -> NDArray[np.int64]:
+    """(n,) the class that is explained for each image. Raises ConfigError if it does not exist."""
+    if target_class == "predicted":
+        return predicted(predictions.scores[positions])
+    if target_class == "label":
+        return np.asarray(split.labels.cpu().numpy()[positions])
+    return np.full(len(positions), class_number(target_class, classes, "explain.target_class"), np.int64)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field
 
-from stresslens.core.json_file import Figure, JsonFile, Seconds
+from stresslens.core.json_file import Figure, JsonFile, ResultJson, Seconds
 
 
 class ExplainedImage(JsonFile):
@@ -35,7 +35,7 @@ class Quality(JsonFile):
     failed: Sequence[str] = ()
 
 
-class ExplanationFile(JsonFile):
+class ExplanationFile(ResultJson):
     """explanations/<name>-<8 hex>/result.json. `limit` is the largest value on the colour scale."""
 
     OLD_KEYS = {"quality": "worth", "target_class": "answer"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,15 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
-from stresslens.config.schema import Explain, TargetClass
+from stresslens.config.schema import Explain
 from stresslens.config.validation import read_settings
-from stresslens.core.answers import confidence, predicted
+from stresslens.core.answers import predicted
 from stresslens.core.attack_base import attacked
-from stresslens.core.class_names import class_number
 from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.files import write_arrays, write_bytes, write_json
+from stresslens.core.files import write_arrays, write_bytes
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.image_files import Unreadable, decode, read_image
 from stresslens.core.json_file import Seconds
@@ -34,14 +33,14 @@ from stresslens.core.panels import Grid, Picture
 from stresslens.core.progress import advance
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import printable
-from stresslens.evaluation.example_images import thumbnails
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import frame_of
 from stresslens.evaluation.scores import Predictions, predictions_of
 from stresslens.explanation.covered_squares import CoveredSquares
-from stresslens.explanation.image_selection import selected_images
-from stresslens.explanation.map_file import ExplainedImage, ExplanationFile, Quality
+from stresslens.explanation.image_selection import SelectedImages, images_to_explain
+from stresslens.explanation.map_file import ExplanationFile, Quality
+from stresslens.explanation.plan import NOT_CHECKED, planned
 from stresslens.explanation.quality import map_quality
 from stresslens.explanation.svg import png, svg
 
@@ -121,6 +120,7 @@ def explain_stage(
     return results
 
 
+# long: arguments are spelled out, one a line, and the loop over explainers reads in one piece
 def explain_images(
     home: Path,
     model: nn.Module,
@@ -136,9 +136,9 @@ def explain_images(
     labelled: bool = True,
     on_progress: OnProgress = lambda done, total: None,
 ) -> list[ExplanationFile]:
-    """Selects images of a split, runs each explainer on them, and writes
-    `home/<name>-<8 hex>/result.json`. Returns the contents of these files. A finished file is only
-    read.
+    """Selects images of a split, runs each explainer on them, the cheapest first, and writes
+    `home/<name>-<8 hex>/result.json`. Returns the contents of these files, in the order of the
+    configuration. A finished file is only read.
 
     Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8:
     shown), figure.svg and a PNG file of every image and map. `source` is a fingerprint of the model
@@ -147,21 +147,28 @@ def explain_images(
     do not exist.
     """
     bound = [(value, registry.resolve("explainers", value, base=base)) for value in config.explainers]
-    images = _select(split, predictions, selecting or predictions, config, classes, labelled)
+    plan = planned(model, split.shape, [explainer for _, explainer in bound], config)
+    images = images_to_explain(
+        split, predictions, selecting or predictions, config, classes, labelled, plan.images
+    )
     first = next(model.parameters(), torch.empty(0))
     x = images.split.floats(images.split.images[:]).to(first.device, first.dtype)
     y, index = (torch.from_numpy(values).to(first.device) for values in (images.targets, images.positions))
     squares = CoveredSquares(model, x, y, Draws(config.seed, index))
-    results = []
-    for done, (value, explainer) in enumerate(bound):
+    results: dict[int, ExplanationFile] = {}
+    foretold = False
+    for done, k in enumerate(plan.order):
         on_progress(done, len(bound))
+        (value, explainer), check = bound[k], plan.checked[k]
         name, options = registry.name_and_options("explainers", value)
         plugin = [name, dict(options), *source_digests(value, base=base)]
         chosen = [images.positions.tolist(), images.targets.tolist()]
-        fingerprint = fingerprint_of([source, config.split, plugin, config.seed, config.check, *chosen])
+        fingerprint = fingerprint_of([source, config.split, plugin, config.seed, check, *chosen])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         result = ExplanationFile.read_finished(folder, fingerprint)
         if result is None:
+            if not foretold:
+                foretold = plan.foretell(model, x, config)
             began = time.perf_counter()
             maps, quality = compute_maps(
                 model,
@@ -172,15 +179,15 @@ def explain_images(
                 index=index,
                 train=train,
                 seed=config.seed,
-                check=config.check,
+                check=check,
                 squares=squares,
             )
             seconds = Seconds(seconds=time.perf_counter() - began)
             result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
             _save(folder, result, images, maps.values.cpu().numpy().astype(np.float32), classes)
-        results.append(result)
+        results[k] = result
     on_progress(len(bound), len(bound))
-    return results
+    return [results[k] for k in range(len(bound))]
 
 
 def compute_maps(
@@ -264,71 +271,11 @@ def _read_image_files(files: Sequence[Path], folder: RunFolder) -> Split:
     )
 
 
-@dataclass(frozen=True)
-class _SelectedImages:
-    """The n images that are explained."""
-
-    positions: NDArray[np.int64]
-    """(n,) in the split that they are from."""
-    split: Split
-    targets: NDArray[np.int64]
-    """(n,) the class that each map explains."""
-    thumbnails: NDArray[np.uint8]
-    entries: list[ExplainedImage]
-
-
-def _select(
-    split: Split,
-    predictions: Predictions,
-    selecting: Predictions,
-    config: Explain,
-    classes: Sequence[str],
-    labelled: bool,
-) -> _SelectedImages:
-    """Raises ConfigError if the images or the target class do not exist."""
-    answering = predictions if config.target_class == "predicted" else None
-    positions = selected_images(
-        split, config.choose, config.images, selecting, config.seed, answering=answering
-    )
-    targets = _target_classes(config.target_class, predictions, split, positions, classes)
-    selected = split.select(torch.from_numpy(positions))
-    probabilities, files = predictions.probabilities[positions], selected.columns.get("file")
-    entries = [
-        ExplainedImage(
-            index=int(position),
-            truth=int(selected.labels[row]) if labelled else None,
-            predicted=int(predicted(probabilities[row])),
-            probability=float(confidence(probabilities[row])),
-            answer=int(targets[row]),
-            answer_probability=float(np.nan_to_num(probabilities[row, targets[row]])),
-            source=str(files[row]) if files is not None else None,
-        )
-        for row, position in enumerate(positions)
-    ]
-    thumbnails_ = thumbnails(selected, list(range(len(selected))))
-    return _SelectedImages(positions, selected, targets, thumbnails_, entries)
-
-
-def _target_classes(
-    target_class: TargetClass,
-    predictions: Predictions,
-    split: Split,
-    positions: NDArray[np.int64],
-    classes: Sequence[str],
-) -> NDArray[np.int64]:
-    """(n,) the class that is explained for each image. Raises ConfigError if it does not exist."""
-    if target_class == "predicted":
-        return predicted(predictions.scores[positions])
-    if target_class == "label":
-        return np.asarray(split.labels.cpu().numpy()[positions])
-    return np.full(len(positions), class_number(target_class, classes, "explain.target_class"), np.int64)
-
-
 def _result(
     name: str,
     options: Mapping[str, Any],
     fingerprint: str,
-    images: _SelectedImages,
+    images: SelectedImages,
     maps: Maps,
     quality: Quality | None,
     config: Explain,
@@ -345,7 +292,7 @@ def _result(
         unit=maps.unit,
         signed=maps.signed,
         limit=limit_of(maps.values.cpu().numpy().astype(np.float32)),
-        notes=list(maps.notes),
+        notes=[*maps.notes, *([NOT_CHECKED] if config.check == "auto" and quality is None else [])],
         images=images.entries,
         quality=quality,
         cost=cost,
@@ -355,7 +302,7 @@ def _result(
 def _save(
     folder: Path,
     result: ExplanationFile,
-    images: _SelectedImages,
+    images: SelectedImages,
     values: NDArray[np.float32],
     classes: Sequence[str],
 ) -> None:
@@ -370,7 +317,7 @@ def _save(
     }
     write_arrays(folder / "maps.npz", arrays, compressed=True)
     _draw(folder, result, images.thumbnails, values, classes)
-    write_json(folder / "result.json", result.as_json())
+    result.save(folder)
 
 
 def _draw(

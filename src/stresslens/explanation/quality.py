@@ -32,6 +32,8 @@ from stresslens.metrics.intervals import t_mean
 
 NOISE = 0.02
 NOISY = 2
+MAPS = 4 + NOISY
+"""Maps of each image that are computed in all: its own, the controls, and those of noisy images."""
 PERMUTATIONS = 10
 BEATEN = 0.05
 """A map is in the wrong place if another place explains this share more of the losses."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from stresslens.core.json_file import JsonFile, Seconds
+from stresslens.core.json_file import JsonFile, ResultJson, Seconds
 
 
 class GridPart(JsonFile):
@@ -35,7 +35,7 @@ class LinesPart(JsonFile):
     lines: dict[str, Sequence[tuple[float, float]]]
 
 
-class ViewFile(JsonFile):
+class ViewFile(ResultJson):
     """views/<name>-<8 hex>/result.json. `said` holds the sentences of the view, `facts` their
     numbers."""
 

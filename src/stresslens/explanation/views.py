@@ -18,7 +18,7 @@ from stresslens.config.schema import Views
 from stresslens.core.attack_base import attacked
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import write_bytes, write_json
+from stresslens.core.files import write_bytes
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import Seconds
 from stresslens.core.panels import Grid, Lines, Panel, Points
@@ -95,7 +95,7 @@ def compute_views(
             parts=[_save_part(folder, number, part) for number, part in enumerate(panel.parts, 1)],
             cost=Seconds(seconds=time.perf_counter() - began),
         )
-        write_json(folder / "result.json", result.as_json())
+        result.save(folder)
         results.append(result)
     on_progress(len(bound), len(bound))
     return results

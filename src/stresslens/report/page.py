@@ -68,6 +68,7 @@ RUN_ROBUSTNESS_PARTS = ("attacked", "corruptions", "certificates", "damaged")
 """Parts of the section on robustness; any one of them makes the section appear."""
 STRESS = (
     "robustness/*/result.json",
+    "robustness/*/timings.json",
     "robustness/*/examples/*",
     "corruptions/result.json",
     "certificates/*/result.json",

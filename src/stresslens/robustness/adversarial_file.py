@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.arrays import laid_out
 from stresslens.core.ball import Ball
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_arrays
 from stresslens.core.types import Finding
-from stresslens.evaluation.inputs import check_inputs, numbers
+from stresslens.evaluation.inputs import check_inputs
 from stresslens.robustness.recount_findings import checked
 from stresslens.robustness.result_file import attacked_images
 from stresslens.robustness.split_lookup import ROUNDING, digests, largest_difference, look_up, nearest
@@ -86,8 +87,7 @@ def originals_of(
         )
     if images is None:
         return Originals(split.select(positions), positions, positions, [])
-    images = np.asarray(images)
-    images = images[:, None] if images.ndim == 3 else images
+    images = laid_out(images, split.shape, "images")
     given = check_inputs(model, images, np.zeros(m, np.int64) if labels is None else labels)
     if given.shape != split.shape:
         raise DataError(f"images have shape {given.shape}; those of the split {split.shape}")
@@ -234,9 +234,7 @@ def positions_of(values: Any, name: str, n: int) -> Tensor:
 def adversarial_tensor(adversarials: Any, expected: tuple[int, ...]) -> tuple[Tensor, bool]:
     """The adversarial images as float32 (m, C, H, W) in [0, 1], and whether they were stored in 8
     bits. Raises DataError for a wrong shape or type."""
-    candidates = numbers(adversarials, "adversarial images")
-    if candidates.ndim == 3:
-        candidates = candidates[:, None]
+    candidates = laid_out(adversarials, expected[1:], "adversarial images")
     if tuple(candidates.shape) != expected:
         raise DataError(
             f"adversarial images have shape {tuple(candidates.shape)}; their originals {expected}"

@@ -19,6 +19,8 @@ from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.evidence import UNTOUCHED, Trace, groups
+from stresslens.core.pass_memory import images_at_once
+from stresslens.core.pieces import in_pieces
 
 LAST, FLAT, LEAST = 10, 0.05, 20
 """How `_Watch.rising` decides that a loss still rises: it looks at the last `LAST` iterates, where
@@ -369,8 +371,11 @@ def verdict_model(model: nn.Module, *, passes: int = 1, batch: int = 256, seed: 
         ):
             if passes > 1:
                 torch.manual_seed(seed)
-            parts = torch.split(x.to(precision), batch)
-            means = [torch.stack([model(part) for _ in range(passes)]).mean(0) for part in parts]
+            means = in_pieces(
+                lambda rows: torch.stack([model(x[rows].to(precision)) for _ in range(passes)]).mean(0),
+                len(x),
+                images_at_once(model, x.shape[1:], min(batch, len(x))),
+            )
         return torch.cat(means).to(x.dtype)
 
     return float32_logits

@@ -1,11 +1,12 @@
-"""Autotunes attacks: measures which precision, memory format, threads and batch size compute
-gradients fastest on a model."""
+"""Autotunes attacks: chooses the precision, memory format, threads and batch size in which the
+gradients of a model are computed."""
 
 from __future__ import annotations
 
-import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,16 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.config.registry import Bound, answer_beside
+from stresslens.core import compute_choice
 from stresslens.core.attack_base import BatchedModel, dtype_of, gradient
-from stresslens.core.copies import fast_copy, faster, use_as_it_is
-from stresslens.core.devices import on_threads
+from stresslens.core.compute_choice import bfloat16_in_hardware, memory_formats, threads_for
+from stresslens.core.copies import CHECKED, fast_copy, faster, use_as_it_is
+from stresslens.core.devices import MemoryFormat, Precision, on_threads
 from stresslens.core.errors import ConfigError
+from stresslens.core.layer_table import layer_table
+from stresslens.core.pass_memory import images_at_once
 
-BATCHES = (64, 128, 256, 512)
-PROBE_SECONDS = 0.03
-"""Each candidate is timed for this long."""
-GAIN = 1.1
-"""Another candidate is chosen only if it is this many times as fast."""
+BATCH, BATCH_OF_SMALL = 128, 512
+"""Images in a batch, and those of a model with fewer than `SMALL` multiply-adds, where calling torch
+takes longer than computing."""
+SMALL = 1e5
+OPERATIONS_A_SECOND = 5e10
+"""Floating-point operations of a processor core in a second, for estimates."""
 RESOLVED = 1 / 128
 """Steps of at least this length, in pixel units, can be taken in bfloat16, whose resolution near
 white is 1/256."""
@@ -33,13 +39,14 @@ class AttackCompute:
     """How gradients of attacks are computed. The exact bits of a result depend on it.
 
     `batch` is the batch size, `passes` the number of forward passes that a random model is averaged
-    over, `seconds` the measured time of a gradient for each image.
+    over, `seconds` an estimate of the time of a gradient for each image, from its multiply-adds
+    (earlier versions measured it).
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     threads: int = 1
-    batch: int = BATCHES[1]
+    batch: int = BATCH
     passes: int = 1
     seconds: float = 0.0
 
@@ -80,48 +87,70 @@ class AttackCompute:
         return on_threads(self.threads)
 
 
-_measured: dict[tuple[Any, ...], AttackCompute] = {}
-
-
 def autotune_attack(model: nn.Module, x: Tensor, *, passes: int) -> AttackCompute:
-    """The fastest way to compute gradients on images like x (n, C, H, W); the model must be frozen
+    """How gradients are computed on images like x (n, C, H, W); the model must be frozen
     (`attacked`).
 
-    It is measured once for each architecture and image shape, in about half a second.
+    Precision and memory format are as `compute_choice` says; threads and batch size follow from the
+    multiply-adds of an image.
     """
-    threads = torch.get_num_threads()
-    key = (repr(model), tuple(x.shape), str(x.device), threads, passes)
-    if key not in _measured:
-        _measured[key] = _fastest(model, x, passes, threads)
-    return _measured[key]
+    most, device = torch.get_num_threads(), str(x.device)
+    multiply_adds = _multiply_adds(model, x)
+    usually = min(BATCH if multiply_adds >= SMALL else BATCH_OF_SMALL, max(1, len(x)))
+    batch = images_at_once(model, x.shape[1:], usually, gradient=True)
+    operations = 4.0 * multiply_adds * batch  # a forward pass, and a backward pass to the images
+    threads = threads_for(operations, most) if x.device.type == "cpu" else most
+    seconds = 4.0 * multiply_adds / OPERATIONS_A_SECOND / threads * passes
+    usual = AttackCompute("float32", "contiguous", threads, batch, passes, seconds)
+    possible: dict[Precision, list[MemoryFormat]] = {
+        "float32": [each for each in memory_formats(model, device, "float32") if _works(model, x, each)]
+    }
+    if not possible["float32"]:  # a user's module may not bear copying; then there is nothing to choose
+        return usual
+    if operations >= compute_choice.MEASURED_FROM and bfloat16_in_hardware(device):
+        formats = [each for each in memory_formats(model, device, "bfloat16") if each in possible["float32"]]
+        narrow = [each for each in formats if _takes_bfloat16(model, x, each)]
+        possible |= {"bfloat16": narrow} if narrow else {}
 
+    def prepare(precision: Precision, memory_format: MemoryFormat) -> Callable[[], None]:
+        candidate = replace(usual, precision=precision, memory_format=memory_format)  # type: ignore[arg-type]
+        part = x[: min(batch, compute_choice.images_to_time(multiply_adds))]
+        return partial(_step, candidate.copied(model), part)
 
-def _fastest(model: nn.Module, x: Tensor, passes: int, threads: int) -> AttackCompute:
-    formats = (
-        ["contiguous", "channels_last"]
-        if any(isinstance(m, nn.Conv2d) for m in model.modules())
-        else ["contiguous"]
+    about = {"what": "attack", "model": type(model).__name__, "shape": list(x.shape[1:]), "batch": batch}
+    choice = compute_choice.choose(
+        model, possible, prepare, operations=operations, device=device, about=about
     )
-    best = AttackCompute("float32", "contiguous", threads, min(128, max(1, len(x))), passes, 0.0)
+    memory_format = choice.formats[choice.precision]
+    return replace(usual, precision=choice.precision, memory_format=memory_format)  # type: ignore[arg-type]
+
+
+def _multiply_adds(model: nn.Module, x: Tensor) -> int:
+    """Multiply-adds of an image; of a module that cannot be looked into, the number of its
+    parameters."""
     try:
-        best = _timed(best, best.copied(model), x)
-    except Exception:  # a user's module may not bear copying; then there is nothing to choose
-        return _timed(best, best.uncopied(model), x)
-    counts = [threads] if threads == 1 else [threads, 1]
-    for precision in ("float32", "bfloat16"):
-        for memory_format in formats:
-            for count in counts:
-                candidate = AttackCompute(precision, memory_format, count, best.batch, passes, 0.0)  # type: ignore[arg-type]
-                # a model that cannot compute in this way is attacked in float32
-                with suppress(RuntimeError, TypeError, NotImplementedError, ConfigError):
-                    timed = _timed(candidate, candidate.copied(model), x)
-                    best = timed if timed.seconds * GAIN < best.seconds else best
-    for batch in BATCHES:
-        if batch <= len(x) and batch != best.batch:
-            candidate = AttackCompute(best.precision, best.memory_format, best.threads, batch, passes, 0.0)
-            timed = _timed(candidate, candidate.copied(model), x)
-            best = timed if timed.seconds * GAIN < best.seconds else best
-    return best
+        channels, height, width = x.shape[1:]
+        return layer_table(model, (channels, height, width)).multiply_adds
+    except Exception:  # a user's module may do anything
+        return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _works(model: nn.Module, x: Tensor, memory_format: MemoryFormat) -> bool:
+    """Whether a fast copy in this memory format computes what the model does."""
+    try:
+        layout = AttackCompute(memory_format=memory_format).layout
+        fast_copy(model, x.to(dtype_of(model) or x.dtype), memory_format=layout)
+    except Exception:  # a user's module may do anything
+        return False
+    return True
+
+
+def _takes_bfloat16(model: nn.Module, x: Tensor, memory_format: MemoryFormat) -> bool:
+    try:
+        _step(AttackCompute("bfloat16", memory_format).copied(model), x[:CHECKED])
+    except (RuntimeError, TypeError, NotImplementedError, ConfigError):
+        return False
+    return True
 
 
 def step_of(attack: Bound, eps: float) -> float | None:
@@ -141,22 +170,6 @@ def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
-def _timed(candidate: AttackCompute, batched: BatchedModel, x: Tensor) -> AttackCompute:
-    """The candidate, whose model is `batched`, with its seconds for each image: the fastest of the
-    steps that fit into `PROBE_SECONDS`."""
-    part = x[: candidate.batch]
-    with candidate.active():
-
-        def step() -> None:
-            gradient(batched, part, _cross_entropy, labels)
-
-        labels = torch.zeros(len(part), dtype=torch.int64, device=part.device)
-        step()
-        taken: list[float] = []
-        while sum(taken) < PROBE_SECONDS:
-            began = time.perf_counter()
-            step()
-            if part.is_cuda:
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - began)
-    return replace(candidate, seconds=min(taken) / len(part))
+def _step(batched: BatchedModel, x: Tensor) -> None:
+    """The gradient of the cross-entropy at images x (n, C, H, W)."""
+    gradient(batched, x, _cross_entropy, torch.zeros(len(x), dtype=torch.int64, device=x.device))

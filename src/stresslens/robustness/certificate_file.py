@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from stresslens.core.json_file import Figure, JsonFile, Seconds
+from stresslens.core.json_file import Figure, JsonFile, ResultJson, Seconds
 
 
 class CertifiedLevel(JsonFile):
@@ -18,7 +18,7 @@ class CertifiedLevel(JsonFile):
     certified: Figure
 
 
-class CertificateFile(JsonFile):
+class CertificateFile(ResultJson):
     """certificates/<name>-<8 hex>/result.json. `abstained` is the number of images without a
     certificate, `smoothed_accuracy` the share of images that the certificate classifies correctly.
     `no_answer` counts the images for which the model itself has no answer (`core.answers`).

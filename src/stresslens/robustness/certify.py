@@ -23,9 +23,10 @@ from stresslens.core.attack_base import attacked
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_arrays, write_json
+from stresslens.core.files import read_arrays, write_arrays
 from stresslens.core.fingerprint import fingerprint_of
-from stresslens.core.json_file import Seconds
+from stresslens.core.json_file import PARTIAL, Seconds
+from stresslens.core.pass_time import foretell_passes
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.evaluation.scores import logits_of
@@ -34,6 +35,8 @@ from stresslens.robustness.certificate_file import CertificateFile, CertifiedLev
 
 CHUNK = 4
 """The number of images that are certified together; progress is saved between two chunks."""
+PASSES = 3
+"""A gradient, in which the cost of a certificate is counted, takes about three forward passes."""
 SAVE_SECONDS = 10.0
 POINTS = 11
 
@@ -96,8 +99,7 @@ def certify(
             smoothed_accuracy=_share(certified >= 0),
             cost=Seconds(seconds=seconds),
         )
-        write_json(folder / "result.json", result.as_json())
-        (folder / "partial.npz").unlink(missing_ok=True)
+        result.save(folder)
         results.append(result)
     return results
 
@@ -119,12 +121,15 @@ def _radii(
     """(n,) the certified radii, and the seconds that they took. An interrupted computation
     resumes."""
     certified, seconds = np.zeros(0), 0.0
-    if (folder / "partial.npz").is_file():
-        saved = read_arrays(folder / "partial.npz", "there is no partial result")
+    if (folder / PARTIAL).is_file():
+        saved = read_arrays(folder / PARTIAL, "there is no partial result")
         if str(saved["fingerprint"]) == fingerprint:
             certified, seconds = saved["radius"], float(saved["seconds"])
     first = next(model.parameters(), torch.empty(0))
     began = saved_at = time.perf_counter()
+    what = f"certifying {len(index) - len(certified):,} images"
+    passes = PASSES * float(registry.answer_beside(certificate, "cost") or 1) * (len(index) - len(certified))
+    foretell_passes(what, model, split.floats(split.images[index[:2]]), passes, "fewer images (--images 10)")
     with attacked(model, seed=seed):
         while len(certified) < len(index):
             on_progress(len(certified))
@@ -152,7 +157,7 @@ def _radii(
                     "seconds": np.array(seconds + saved_at - began),
                     "fingerprint": np.array(fingerprint),
                 }
-                write_arrays(folder / "partial.npz", state)
+                write_arrays(folder / PARTIAL, state)
     on_progress(len(certified))
     return certified, seconds + time.perf_counter() - began
 

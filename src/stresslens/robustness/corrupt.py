@@ -19,10 +19,13 @@ from stresslens.core.answers import NO_ANSWER, predicted
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_arrays, write_json
+from stresslens.core.files import read_arrays, write_arrays
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
-from stresslens.core.json_file import Seconds
+from stresslens.core.json_file import PARTIAL, Seconds
+from stresslens.core.pass_memory import images_at_once, logits_in_pieces
+from stresslens.core.pass_time import foretell_passes
+from stresslens.core.pieces import FLOAT
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import bounded_mean, wilson
@@ -30,6 +33,8 @@ from stresslens.robustness.corruption_file import CorruptionFile, CorruptionLeve
 
 SEVERITIES = (1, 2, 3, 4, 5)
 BATCH = 256
+COPIES = 8
+"""A corruption holds about so many copies of its images at a time."""
 
 OnProgress = Callable[[int, int], None]
 """Receives the number of finished passes over the images, and the number of all passes."""
@@ -65,7 +70,7 @@ def corrupt(
         return finished
     images = split.select(index)
     done, seconds = _passes(
-        folder / "partial.npz", model, images, index, bound, settings.seed, fingerprint, on_progress
+        folder / PARTIAL, model, images, index, bound, settings.seed, fingerprint, on_progress
     )
     labels = images.labels.cpu().numpy()
     answers = np.array([[done[f"{name} {severity}"] for severity in SEVERITIES] for name in bound])
@@ -90,8 +95,7 @@ def corrupt(
         "right": right,
     }
     _save(folder / "result.npz", {**arrays, "fingerprint": np.array(fingerprint)})
-    write_json(folder / "result.json", result.as_json())
-    (folder / "partial.npz").unlink(missing_ok=True)
+    result.save(folder)
     return result
 
 
@@ -113,11 +117,19 @@ def _passes(
         ("clean", None, 0),
         *((name, value, severity) for name, value in bound.items() for severity in SEVERITIES),
     ]
+    left = sum(f"{name} {severity}" not in done for name, _, severity in passes)
+    what, quicker = (
+        f"corrupting {len(index):,} images {left} times",
+        "corruptions: {images: 100, …}",
+    )
+    foretell_passes(what, model, images.floats(images.images[:2]), left * len(index), quicker)
+    copies = COPIES * FLOAT * images.images.shape[1:].numel()
+    size = images_at_once(model, images.shape, BATCH, more=copies)
     for number, (name, value, severity) in enumerate(passes):
         on_progress(number, len(passes))
         if (key := f"{name} {severity}") not in done:
             done[key] = _answers(
-                model, _corrupted(images, index, value, severity, name, mix(seed, *name.encode()))
+                model, _corrupted(images, index, value, severity, name, mix(seed, *name.encode()), size)
             )
             spent = np.array(before + time.perf_counter() - began)
             _save(file, {**done, "fingerprint": np.array(fingerprint), "seconds": spent})
@@ -161,11 +173,17 @@ def _save(file: Path, arrays: dict[str, Any]) -> None:
 
 
 def _corrupted(
-    images: Split, index: Tensor, corruption: registry.Bound | None, severity: int, name: str, seed: int
+    images: Split,
+    index: Tensor,
+    corruption: registry.Bound | None,
+    severity: int,
+    name: str,
+    seed: int,
+    size: int,
 ) -> Iterator[Tensor]:
-    """Batches of corrupted images. The random draws depend on the image and the
+    """Batches of `size` corrupted images. The random draws depend on the image and the
     corruption, not on the severity or the batch."""
-    for x, _, places in images.batches(BATCH):
+    for x, _, places in images.batches(size):
         if corruption is None:
             yield x
             continue
@@ -190,7 +208,7 @@ def _answers(model: nn.Module, batches: Iterator[Tensor]) -> NDArray[np.int64]:
     """(n,) the predicted class of each image, or `NO_ANSWER`."""
     first = next(model.parameters(), torch.empty(0))
     with evaluating(model), torch.no_grad():
-        parts = [predicted(model(x.to(first.device, first.dtype))) for x in batches]
+        parts = [predicted(logits_in_pieces(model, x.to(first.device, first.dtype))) for x in batches]
     return torch.cat(parts).cpu().numpy()
 
 

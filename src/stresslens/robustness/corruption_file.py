@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from stresslens.core.json_file import Figure, JsonFile, Seconds
+from stresslens.core.json_file import Figure, JsonFile, ResultJson, Seconds
 
 
 class SeverityLevel(JsonFile):
@@ -28,7 +28,7 @@ class CorruptionLevels(JsonFile):
     severities: Sequence[SeverityLevel] = ()
 
 
-class CorruptionFile(JsonFile):
+class CorruptionFile(ResultJson):
     """corruptions/result.json. `mean` is the mean over images of the share of corruptions and
     severities at which the image is classified correctly."""
 

@@ -3,9 +3,10 @@ curve, the table and the traces. An interrupted computation resumes."""
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,8 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.layers import straight_through
+from stresslens.core.pieces import FLOAT, at_most
+from stresslens.core.progress import foretell
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.sampling import sampled_positions
 from stresslens.evaluation.inputs import check_inputs
@@ -42,6 +45,10 @@ passes."""
 CHUNK_SECONDS = 20.0
 """The size of a chunk is chosen so that the most expensive attack takes about this long on it."""
 SMALLEST_CHUNK, LARGEST_CHUNK = 32, 1024
+COPIES = 16
+"""Attacks hold about so many copies of a chunk: iterates, gradients, the best so far."""
+
+QUICKER = "fewer images (--images 100), a list of attacks (--protocol '[fgsm]')"
 
 OnProgress = Callable[[int, int], None]
 """Receives the number of images whose minimal radius is decided, and the number of all images."""
@@ -79,19 +86,12 @@ def measure(
         key = f"{threat.norm}-{threat.protocol}-{request[:8]}"
         folder = home / key if home is not None else None
         if folder is not None and (folder / "result.json").is_file():
-            kept = AttackResult.load(folder)
             known = chain([fingerprint], kept_result.fingerprints_of_0_1(request, model, surrogate))
-            if kept.result.fingerprint not in known or not kept_result.is_result_of(
-                kept, model, lambda rows: images.floats(images.images[torch.from_numpy(rows)]), threat.seed
-            ):
-                raise ConfigError(
-                    f"{folder} holds the result of another model, or of this one with other code, settings "
-                    "or attributes; choose another folder, or delete it"
-                )
-            return kept, folder
+            return _kept(folder, known, model, images, threat.seed), folder
         with nullcontext() if folder is None else RunFolder(folder).locked():
             began = time.perf_counter()
             compute, size = _compute_and_chunk_size(model, images, threat, folder, fingerprint)
+            _foretell(compute, threat, len(images))
             float32_logits = verdict_model(model, passes=compute.passes, seed=threat.seed)
             search = RadiusSearch(model, float32_logits, threat, compute, images, surrogate=surrogate)
             with compute.active():
@@ -105,8 +105,29 @@ def measure(
             )
             if folder is not None:
                 robust.save(folder)
-                shutil.rmtree(folder / "chunks", ignore_errors=True)
+                _remove_chunks(folder)
     return robust, folder
+
+
+def _kept(
+    folder: Path, fingerprints: Iterable[str], model: nn.Module, images: Split, seed: int
+) -> AttackResult:
+    """The finished result in a folder. Raises ConfigError if it is of another model."""
+    kept = AttackResult.load(folder)
+    if kept.result.fingerprint not in fingerprints or not kept_result.is_result_of(
+        kept, model, lambda rows: images.floats(images.images[torch.from_numpy(rows)]), seed
+    ):
+        raise ConfigError(
+            f"{folder} holds the result of another model, or of this one with other code, settings "
+            "or attributes; choose another folder, or delete it"
+        )
+    _remove_chunks(folder)
+    return kept
+
+
+def _remove_chunks(folder: Path) -> None:
+    """Removes what an unfinished attack kept."""
+    shutil.rmtree(folder / "chunks", ignore_errors=True)
 
 
 def _check_targets(threat: ThreatModel, images: Split) -> None:
@@ -178,7 +199,7 @@ def _compute_and_chunk_size(
             "choose another folder, or delete it"
         )
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    x = images.floats(images.images[:512]).to(device, torch.float32)
+    x = images.floats(images.images[: images.piece(512)]).to(device, torch.float32)
     passes = threat.config.eot_samples
     if passes == "auto":
         rows = torch.linspace(0, len(images) - 1, min(32, len(images))).long()
@@ -188,10 +209,21 @@ def _compute_and_chunk_size(
         compute = autotune_attack(model, x, passes=passes)
     gradients = max([_gradients(attack) for attack in (*threat.attempts, *threat.alone)], default=1.0)
     size = int(CHUNK_SECONDS / max(compute.seconds * gradients, 1e-9)) // 32 * 32
-    size = min(max(size, SMALLEST_CHUNK), LARGEST_CHUNK)
+    largest = at_most(LARGEST_CHUNK, COPIES * x[0].numel() * FLOAT)
+    size = min(max(size, SMALLEST_CHUNK), max(largest, SMALLEST_CHUNK))
     if file is not None:
         write_json(file, {"fingerprint": fingerprint, "steering": compute.as_json(), "chunk": size})
     return compute, size
+
+
+def _foretell(compute: AttackCompute, threat: ThreatModel, images: int) -> None:
+    """Says how long the attacks take if they break no image: each runs once for every halving of the
+    radii."""
+    rounds = 1 + math.ceil(math.log2(max(1, sum(radius > 0 for radius in threat.radii))))
+    gradients = sum(rounds * _gradients(attack) for attack in threat.attempts)
+    gradients += sum(len(threat.radii) * _gradients(attack) for attack in threat.alone)
+    what = f"attacking {images:,} images, if none of them is broken,"
+    foretell(what, compute.seconds * gradients * images, QUICKER)
 
 
 def _gradients(attack: BoundAttack) -> float:

@@ -18,7 +18,7 @@ from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
-from stresslens.core.files import read_arrays, write_arrays, write_json
+from stresslens.core.files import read_arrays, write_arrays
 from stresslens.core.fingerprint import repeated
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
@@ -167,10 +167,10 @@ class AttackResult:
         return list(self.result.traces)
 
     def save(self, folder: Path) -> None:
-        """Writes result.npz and result.json into `folder`."""
+        """Writes result.npz, timings.json and result.json into `folder`."""
         arrays: dict[str, Any] = dict(self.arrays)
         write_arrays(folder / "result.npz", arrays, compressed=True)
-        write_json(folder / "result.json", self.result.as_json())
+        self.result.save(folder)
 
     @staticmethod
     def load(folder: Path) -> AttackResult:

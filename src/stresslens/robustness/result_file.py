@@ -12,7 +12,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer
 
 from stresslens.core.ball import Norm
 from stresslens.core.evidence import Trace
-from stresslens.core.json_file import Figure, JsonFile
+from stresslens.core.json_file import Figure, JsonFile, ResultJson
 from stresslens.core.types import Estimate, Finding
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.autotune import AttackCompute
@@ -118,7 +118,7 @@ def attacked_images(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
     return kept
 
 
-class ResultFile(JsonFile):
+class ResultFile(ResultJson):
     """robustness/<key>/result.json.
 
     `asked` is the number of images to attack, `n` the number that was attacked and counts, in
@@ -131,6 +131,11 @@ class ResultFile(JsonFile):
 
     OLD_KEYS = {"individual_attacks": "alone"}
     LATER_KEYS = frozenset({"target_name", "left_out", "repeated", "chunk"})
+    CLOCKS = {
+        "cost": frozenset({"seconds", "audit_seconds"}),
+        "steering": frozenset({"seconds"}),
+        "traces": frozenset({"seconds"}),
+    }
 
     format: Literal[1] = 1
     version: str = ""

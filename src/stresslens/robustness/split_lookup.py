@@ -69,7 +69,7 @@ def nearest(x: Tensor, split: Split) -> tuple[Tensor, Tensor]:
     positions = torch.cat(
         [
             torch.cdist(_thumbnails(part), small).topk(min(CANDIDATES, len(split)), largest=False).indices
-            for part in torch.split(x, PIECE)
+            for part in torch.split(x, split.piece(PIECE))
         ]
     )
     apart = torch.stack([largest_difference(x, split, column) for column in positions.unbind(1)], 1)
@@ -81,7 +81,7 @@ def largest_difference(x: Tensor, split: Split, positions: Tensor) -> Tensor:
     return torch.cat(
         [
             (part - images).flatten(1).abs().amax(1)
-            for part, images in zip(torch.split(x.cpu(), PIECE), _images_at(split, positions))
+            for part, images in zip(torch.split(x.cpu(), split.piece(PIECE)), _images_at(split, positions))
         ]
     )
 
@@ -92,7 +92,7 @@ def digests(x: Tensor) -> list[bytes]:
 
 
 def _images_at(split: Split, positions: Tensor) -> Iterator[Tensor]:
-    for rows in torch.split(positions, PIECE):
+    for rows in torch.split(positions, split.piece(PIECE)):
         yield split.floats(split.images[rows].cpu())
 
 

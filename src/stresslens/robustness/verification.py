@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from stresslens.core.answers import predicted
+from stresslens.core.arrays import numbers
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.ball import Ball, Norm, check_radius, same_radius
+from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.labels import label_numbers
+from stresslens.core.pass_memory import images_at_once
 from stresslens.core.types import Estimate, Finding
-from stresslens.evaluation.inputs import check_inputs, numbers, returning_logits
+from stresslens.evaluation.inputs import check_inputs, returning_logits
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.adversarial_file import (
     adversarial_tensor,
@@ -144,7 +148,7 @@ def verify_run(
         )
         found += [misplaced] if misplaced else []
     if arrays.get("labels") is not None:
-        given = numbers(arrays["labels"], "labels")
+        given = label_numbers(arrays["labels"], names_of(model))
         if given.shape != recount.labels.shape:
             raise DataError(
                 f"labels have shape {tuple(given.shape)}; expected one for each image, "
@@ -296,7 +300,7 @@ def _left_out(model: nn.Module, split: Split, positions: Tensor) -> Finding | No
         float32_logits = verdict_model(model)
         parts = [
             margins(batched_logits(float32_logits, x.to(device)), y.to(device)).double().cpu()
-            for x, y, _ in split.batches(256)
+            for x, y, _ in split.batches(images_at_once(model, split.shape, 256))
         ]
     margin, labels = torch.cat(parts), split.labels.cpu()
     wins, expected, variance = 0.0, 0.0, 0.0

@@ -8,6 +8,7 @@ import warnings
 
 from torch import nn
 
+from stresslens.core import devices
 from stresslens.core.data import Data
 from stresslens.core.errors import DataError, Notice
 from stresslens.core.run_folder import RunFolder
@@ -32,9 +33,11 @@ def predict_stage(
         return
     seen, known = ood.observed(model, data.train, lambda: scores.predictions_of(model, data.train))
     if data.validation is not None:
+        devices.release_memory()
         _, held_out = ood.observed(
             model, data.validation, lambda: predict_split(folder, model, data, "validation", record)
         )
+        devices.release_memory()
         _fit_ood_detector(folder, known, held_out, record)
     else:
         record.likeness = LikenessRecord(

@@ -3,7 +3,6 @@ status at the end."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -26,8 +25,12 @@ from stresslens.training.tracking import Tracking
 Stage = Callable[[Task, RunFolder, Data, RunRecord, Show, Tracking], None]
 
 
-def record_end(folder: RunFolder, record: RunRecord, error: Stopped | TrainingDiverged) -> None:
-    """Writes to the record that the run was stopped or diverged, and why."""
+def record_end(folder: RunFolder, error: Stopped | TrainingDiverged) -> None:
+    """Writes to the record that the run was stopped or diverged, and why.
+
+    What an unfinished stage noted is left out, since the stage will be repeated.
+    """
+    record = read_record(folder)
     record.status, record.message = "stopped" if isinstance(error, Stopped) else "diverged", str(error)
     write_record(folder, record)
 
@@ -104,8 +107,7 @@ def _describe(task: Task, folder: RunFolder) -> None:
     """Writes config.yaml and copies of custom plug-ins, unless they exist already."""
     for file, copy in task.plan.own_sources.values():
         if not (folder.path / "plugins" / copy).exists():
-            (folder.path / "plugins").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder.path / "plugins" / copy)
+            write_bytes(folder.path / "plugins" / copy, file.read_bytes())
     header = "# stresslens run on this file repeats the run\n"
     text = header + yaml.safe_dump(task.plan.configuration, sort_keys=False, allow_unicode=True)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != text:

@@ -18,7 +18,7 @@ from stresslens.core.data import Data
 from stresslens.core.errors import Stopped, TrainingDiverged
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation.record import RunRecord, write_record
+from stresslens.evaluation.record import RunRecord, noting_shortages, write_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import evaluation_stages
 from stresslens.study.predict_stage import predict_stage
@@ -43,26 +43,38 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         record = begin_record(task, folder, data)
         due = _due(task, record)
         if not due:
-            return record
+            return _finished(folder, record)
         compute = compute_config(task)
         devices.pick_device(compute.device)
         cuda = [torch.device(compute.device)] if torch.device(compute.device).type == "cuda" else []
         tracking = _tracking(task, folder)
-        with torch.random.fork_rng(devices=cuda), compute.active(), closing(tracking):
+        with (
+            torch.random.fork_rng(devices=cuda),
+            compute.active(),
+            closing(tracking),
+            noting_shortages(record),
+        ):
             for stage, fingerprint in due.items():
+                devices.release_memory()
                 try:
                     STAGES[stage](task, folder, data, record, show, tracking)
                 except (Stopped, TrainingDiverged) as error:
-                    record_end(folder, record, error)
+                    record_end(folder, error)
                     raise
                 record.stages[stage] = fingerprint
                 write_record(folder, record)
         if tracking.failed:  # the same command tries again
             record.stages.pop("track", None)
-        if record.status != "finished" or tracking.failed:
-            record.status, record.message = "finished", ""
             write_record(folder, record)
-        return record
+        return _finished(folder, record)
+
+
+def _finished(folder: RunFolder, record: RunRecord) -> RunRecord:
+    """The record, which says on disk that the run is finished."""
+    if record.status != "finished":
+        record.status, record.message = "finished", ""
+        write_record(folder, record)
+    return record
 
 
 def _due(task: Task, record: RunRecord) -> dict[str, str]:

@@ -98,7 +98,7 @@ def _fitted(
         try:
             distributed.train_on_all_ranks(training)
         except Stopped as error:  # recorded here, where a second signal is still handled
-            record_end(folder, record, error)
+            record_end(folder, error)
             raise
     state_at_end = training.state
     told = [

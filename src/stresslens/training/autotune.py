@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from stresslens.config.old_words import in_todays_words
 from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS
-from stresslens.core import devices, layer_table, layers
-from stresslens.core.devices import ComputeConfig, Precision
+from stresslens.core import compute_choice, devices, layer_table, layers
+from stresslens.core.copies import CHECKED, copied
+from stresslens.core.data import Data, Split
+from stresslens.core.devices import ComputeConfig, MemoryFormat, Precision
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.kept_choices import ComputeChoice
 from stresslens.core.pool_order import pool_first
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step
@@ -25,37 +32,49 @@ from stresslens.training.first_batch import TRIED, check_first_batch
 from stresslens.training.setup import build_model, images_to_check
 from stresslens.training.task import Task, load_data
 
-HEAVY = 2e11
-"""Floating-point operations of a timed step, at most: about a second on a CPU."""
-FEWEST = 8
-"""Images of a timed step, at least, so that its memory layout is that of a batch."""
+STEP_KEYS = ("batch_size", "loss", "objective", *COMPUTE_KEYS)
+"""The settings of `train` that say what a training step computes."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """How a task is computed where nothing else is asked for."""
+
+    device: str
+    threads: int
+    choice: ComputeChoice
+
+    def config(self, precision: Precision | None) -> ComputeConfig:
+        """In this precision, if the model can be computed in it; None: in the fastest."""
+        wanted = precision or self.choice.precision
+        usual = next(iter(self.choice.formats.values()))
+        return ComputeConfig(self.device, wanted, self.threads, self.choice.formats.get(wanted, usual))
 
 
 def autotune(tasks: list[Task], *, most_threads: int, precision: Precision | None = None) -> list[Task]:
     """The tasks with device, precision, threads and memory format resolved: as the run folder
-    recorded them, else by timing training steps.
+    recorded them, else by fixed rules and by the choices that are kept for this machine
+    (`compute_choice`).
 
     The runs of a study are compared with each other, so all that leave the precision open get the
     same one: `precision` if it is given, else that of runs in their folders, else bfloat16 where it
-    is faster for every model, else float32. Raises ConfigError, naming every folder that holds
-    another configuration.
+    is clearly faster for every model, else float32. Raises ConfigError, naming every folder that
+    holds another configuration.
     """
-    tasks = [task if _has_steps(task) else _without_timing(task) for task in tasks]
+    tasks = [task if _has_steps(task) else _without_precision(task) for task in tasks]
     resolved = adopt_from_folder(tasks)
-    timings = {index: _timed(task, most_threads) for index, task in enumerate(tasks) if index not in resolved}
+    suggested = {i: _suggestion(task, most_threads) for i, task in enumerate(tasks) if i not in resolved}
     auto = [index for index, task in enumerate(tasks) if task.config.train.precision == "auto"]
     recorded = {compute_config(resolved[index]).precision for index in auto if index in resolved}
     common: Precision | None = precision
     if common is None and len(recorded) == 1:
         common = recorded.pop()
     if common is None:
-        with_bfloat16 = [s for s in timings.values() if any(c.precision == "bfloat16" for c in s)]
-        of_all = len(with_bfloat16) == len([index for index in auto if index in timings])
-        wins = of_all and all(devices.fastest(s).precision == "bfloat16" for s in with_bfloat16)
-        common = "bfloat16" if wins else "float32"
-    for index, seconds in timings.items():
-        fastest = devices.fastest(seconds, common if index in auto else None)
-        resolved[index] = replace(tasks[index], compute=fastest)
+        fastest = {suggested[index].choice.precision for index in auto if index in suggested}
+        common = "bfloat16" if fastest == {"bfloat16"} else "float32"
+    for index, suggestion in suggested.items():
+        config = suggestion.config(common if index in auto else None)
+        resolved[index] = replace(tasks[index], compute=config)
     return [resolved[index] for index in range(len(tasks))]
 
 
@@ -94,15 +113,14 @@ def _has_steps(task: Task) -> bool:
     return task.config.estimator is None and task.config.train.epochs > 0 and not task.config.train.probed
 
 
-def _without_timing(task: Task) -> Task:
-    """A task without training steps to time, with everything but the threads resolved."""
+def _without_precision(task: Task) -> Task:
+    """A task without training steps, with device and precision resolved."""
     train = task.config.train
     if task.config.estimator is not None:
         train = replace(train, device="cpu", precision="float32", memory_format="contiguous")
     else:
         precision: Precision = "float32" if train.precision == "auto" else train.precision
-        device = str(devices.pick_device(train.device))
-        train = replace(train, device=device, precision=precision, memory_format="contiguous")
+        train = replace(train, device=str(devices.pick_device(train.device)), precision=precision)
     return replace(task, config=replace(task.config, train=train))
 
 
@@ -164,31 +182,27 @@ def _at(values: Any, dotted: str) -> Any:
     return values
 
 
-def images_to_time(multiply_adds: int) -> int:
-    """The most images of a timed step, from the multiply-adds of one image, so that no step of a
-    large net takes long."""
-    return max(FEWEST, int(HEAVY / max(1, 6 * multiply_adds)))
+_suggestions: dict[str, Suggestion] = {}
+"""Of the tasks of this process; runs that differ in nothing that matters here share one."""
 
 
-_timings: dict[str, dict[ComputeConfig, float]] = {}
-
-
-def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
-    """Seconds of a training step in each compute configuration that is worth trying; variants with
-    equal steps are timed once."""
+def _suggestion(task: Task, most_threads: int) -> Suggestion:
+    """The compute settings of a task without a run folder. What is asked for is kept."""
     train = task.config.train
-    if not _has_steps(task):
+    if task.config.estimator is not None:
         threads = most_threads if train.threads == "auto" else train.threads
-        precision: Precision = "float32" if train.precision == "auto" else train.precision
-        return {ComputeConfig(train.device, precision, threads, "contiguous"): 0.0}
+        return Suggestion("cpu", threads, ComputeChoice({"float32": "contiguous"}, "float32"))
+    data, values = load_data(task), task.plan.settings
+    steps = {key: values["train"][key] for key in STEP_KEYS} if _has_steps(task) else train.threads
+    key = fingerprint_of([steps, values["model"], values["input"], data.shape, most_threads])
+    if key not in _suggestions or task.module is not None:
+        _suggestions[key] = _new_suggestion(task, data, most_threads)
+    return _suggestions[key]
+
+
+def _new_suggestion(task: Task, data: Data, most_threads: int) -> Suggestion:
+    train = task.config.train
     device = devices.pick_device(train.device)
-    data = load_data(task)
-    step_keys = ("batch_size", "loss", "objective", "device", "precision", "threads", "memory_format")
-    values = task.plan.settings
-    step_settings = {key: values["train"][key] for key in step_keys}
-    key = fingerprint_of([step_settings, values["model"], values["input"], data.shape, most_threads])
-    if key in _timings and task.module is None:
-        return _timings[key]
     selection_rules(train, data, base=task.base)
     origin = task.plan.initial_weights
     if origin is not None and not origin.digest:
@@ -196,38 +210,79 @@ def _timed(task: Task, most_threads: int) -> dict[ComputeConfig, float]:
     with torch.random.fork_rng(devices=[]):
         model: nn.Module = build_model(task, data)
         pool_first(model)
-    fixed_threads = None if train.threads == "auto" else train.threads
-    candidates = devices.candidates(model, device, train.precision, fixed_threads, most_threads)
-    model = candidates[0].place(model)
-    check_first_batch(model, train, data)
-    if train.memory_format != "auto":
-        candidates = [
-            replace(candidate, memory_format=train.memory_format)
-            for candidate in candidates
-            if candidate.memory_format == "contiguous"
-        ]
-    if len(candidates) == 1:
-        return {candidates[0]: 0.0}
-    objective = task.plan.objective
-    size = len(data.train) if train.batch_size == "full" else train.batch_size
-    if device == "cpu":
+        precision: Precision = "float32" if train.precision == "auto" else train.precision
+        model = ComputeConfig(device, precision, torch.get_num_threads(), "contiguous").place(model)
+        if _has_steps(task):
+            check_first_batch(model, train, data)
+        x = images_to_check(model, data)
         table = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
-        size = min(size, images_to_time(table.multiply_adds))
-    images = data.train.select(torch.arange(min(max(size, TRIED), len(data.train)))).to(device)
+        size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
+        operations = 6.0 * table.multiply_adds * size if _has_steps(task) else 0.0
+        precisions: list[Precision] = ["float32"] if train.precision == "auto" else [train.precision]
+        if (
+            train.precision == "auto"
+            and operations >= compute_choice.MEASURED_FROM
+            and compute_choice.bfloat16_in_hardware(device)
+            and _takes_bfloat16(task, data, model, device)
+        ):
+            precisions.append("bfloat16")
+        asked = None if train.memory_format == "auto" else [train.memory_format]
+        possible = compute_choice.possible_ways(model, x, device, precisions, asked)
+        size = max(TRIED, min(size, compute_choice.images_to_time(table.multiply_adds)))
+        images = data.train.select(torch.arange(size))
+        choice = compute_choice.choose(
+            model,
+            possible,
+            partial(_train_step, model, images, device),
+            operations=operations,
+            device=device,
+            about={"what": "training", "model": _name(task), "shape": list(data.shape), "batch": size},
+        )
+    threads = most_threads
+    if train.threads != "auto":
+        threads = train.threads
+    elif device == "cpu" and _has_steps(task):
+        threads = compute_choice.threads_for(operations, most_threads)
+    return Suggestion(device, threads, choice)
 
-    def train_step(candidate_model: nn.Module, candidate: ComputeConfig) -> None:
-        """A step in the middle of an epoch, with `progress` 1: an objective's radius is at its full size."""
-        x, y, places = next(images.batches(len(images), dtype=candidate.dtype))
-        with candidate.autocast():
-            inputs = layers.input_layers(candidate_model)(x)
-            step = Step(Draws(0, places), 0, 1.0, {}, batches=3)
-            net = candidate_model.get_submodule("net")
-            loss = objective(model=candidate_model, x=x, y=y, step=step, net=net, inputs=inputs)
+
+def _name(task: Task) -> str:
+    """What a kept choice calls the model of a task."""
+    return task.config.model if isinstance(task.config.model, str) else json.dumps(task.config.model)
+
+
+def _takes_bfloat16(task: Task, data: Data, model: nn.Module, device: str) -> bool:
+    """Whether the task's objective can be computed in bfloat16 on a few training images."""
+    config = ComputeConfig(device, "bfloat16", torch.get_num_threads(), "contiguous")
+    trial = config.place(copied(model))
+    images = data.train.select(torch.arange(min(CHECKED, len(data.train)))).to(device)
+    x, y, places = next(images.batches(CHECKED))
+    step = Step(Draws(0, places), 0, 1.0, {}, batches=3)
+    try:
+        with config.autocast():
+            inputs = layers.input_layers(trial)(x)
+            net = trial.get_submodule("net")
+            loss = task.plan.objective(model=trial, x=x, y=y, step=step, net=net, inputs=inputs)
         if loss.requires_grad:
             loss.backward()
-        for parameter in candidate_model.parameters():
+    except (RuntimeError, TypeError, NotImplementedError):  # a user's objective may do anything
+        return False
+    return True
+
+
+def _train_step(
+    model: nn.Module, images: Split, device: str, precision: Precision, memory_format: MemoryFormat
+) -> Callable[[], None]:
+    """A step on a copy of the model: forward and backward pass of the first training images."""
+    config = ComputeConfig(device, precision, torch.get_num_threads(), memory_format)
+    trial = config.place(copied(model))
+    x = images.floats(images.images[:]).to(device, config.dtype)
+
+    def step() -> None:
+        with config.autocast():
+            outputs = [v for v in tree_leaves(trial(x)) if isinstance(v, Tensor) and v.requires_grad]
+        torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
+        for parameter in trial.parameters():
             parameter.grad = None
 
-    with torch.random.fork_rng(devices=[]):
-        _timings[key] = devices.measure_compute(model, train_step, candidates, images_to_check(model, data))
-    return _timings[key]
+    return step

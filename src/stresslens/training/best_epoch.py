@@ -20,6 +20,7 @@ from stresslens.core.data import Data, Split
 from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
+from stresslens.core.pass_memory import images_at_once
 from stresslens.core.sampling import balanced_subset
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.state import TrainingState
@@ -140,7 +141,8 @@ def robust_accuracy(
     def measure(model: nn.Module) -> float:
         dtype = next(model.parameters()).dtype
         with attacked(model):
-            batches = sample.batches(BATCH, dtype=dtype, part=group.part)
+            size = images_at_once(model, sample.shape, BATCH, gradient=True)
+            batches = sample.batches(size, dtype=dtype, part=group.part)
             counts = [robust_images(model, *batch) for batch in batches if len(batch.y)]
         return group.total(sum(counts)) / len(sample)
 

@@ -16,6 +16,7 @@ from stresslens.core.answers import answered, predicted
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating, feature_layer, features_of, is_plain
+from stresslens.core.pass_memory import images_at_once
 from stresslens.metrics.classification import log_softmax
 
 BATCH = 256
@@ -108,7 +109,7 @@ def _features(model: nn.Module, split: Split) -> NDArray[np.float64]:
     with evaluating(model):
         parts = [
             features_of(model, batch.x.to(first.device))[0].cpu()
-            for batch in split.batches(BATCH, dtype=first.dtype)
+            for batch in split.batches(images_at_once(model, split.shape, BATCH), dtype=first.dtype)
         ]
     return torch.cat(parts).double().numpy()
 

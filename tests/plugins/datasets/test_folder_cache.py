@@ -18,7 +18,7 @@ from PIL import Image
 from stresslens.core import cache_damage, image_cache, parallel_decode
 from stresslens.core import image_files as pictures
 from stresslens.core.errors import DataError, Notice
-from stresslens.core.image_cache import Stored
+from stresslens.core.stored_images import Stored
 from stresslens.plugins.datasets.folder import folder
 
 
@@ -263,5 +263,5 @@ def test_decoded_pixels_are_on_the_disk_before_their_folder_has_its_name(
     monkeypatch.setattr(image_cache, "sync", lambda path: synced.append(path.name))
     folder(path=str(fill(tmp_path / "pets")))
     assert synced[0] == "pixels"
-    assert synced[1].startswith(".partial-")
+    assert synced[1] == "decoded"
     assert synced[2] == "pictures"

@@ -13,7 +13,6 @@ from stresslens.config import registry
 from stresslens.core.attack_base import attacked
 from stresslens.core.draws import Draws
 from stresslens.core.inspection import layer_to_explain
-from stresslens.core.torchvision_compat import cure
 
 MODELS = {
     "resnet18": ("layer4.1.conv2", 64),
@@ -23,7 +22,6 @@ MODELS = {
 
 
 def model_of(name: str, channels: int) -> nn.Module:
-    cure()
     torch.manual_seed(0)
     if name == "resnet18":
         from torchvision.models import resnet18

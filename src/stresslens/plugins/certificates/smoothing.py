@@ -12,11 +12,12 @@ from stresslens.core.answers import NO_ANSWER, NOT_FINITE, predicted
 from stresslens.core.attack_base import apart
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError, Notice
+from stresslens.core.pass_memory import logits_in_pieces
 from stresslens.core.types import Count, Positive, Share
 
-BLOCK = 256
-"""Noisy copies that pass through the model together. It is constant, so that an image's noise does
-not depend on other images."""
+BLOCK, BLOCK_VALUES = 256, 2**26
+"""Noisy copies that are drawn together, at most so many and of so many values. They are constant, so
+that an image's noise does not depend on other images or on the model."""
 TRIED, DIFFERENT = 8, 0.01
 """Two passes over this many noisy copies must give logits that differ by less than this share of
 their range; rounding is much less."""
@@ -58,6 +59,10 @@ def smoothing(
             if chosen != int(y[k]):
                 radii[k] = -torch.inf
     return radii
+
+
+def cost(*, n0: int, n: int) -> float:
+    return (n0 + n) / 3
 
 
 def largest_radius(*, sigma: float, n: int, alpha: float) -> float:
@@ -108,7 +113,7 @@ def _votes(model: nn.Module, image: Tensor, n: int, sigma: float, seed: int) -> 
     total: Tensor | None = None
     with torch.no_grad():
         for copies in _noisy(image, n, sigma, seed):
-            logits = model(copies)
+            logits = logits_in_pieces(model, copies)
             answers = predicted(logits)
             if bool((answers == NO_ANSWER).any()):
                 warnings.warn(f"smoothing: noisy copies with {NOT_FINITE} count for no class", Notice, 2)
@@ -120,6 +125,7 @@ def _votes(model: nn.Module, image: Tensor, n: int, sigma: float, seed: int) -> 
 
 def _noisy(image: Tensor, n: int, sigma: float, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator(image.device).manual_seed(seed)
-    for start in range(0, n, BLOCK):
-        noise = torch.randn(BLOCK, *image.shape, generator=generator, device=image.device)
+    block = max(1, min(BLOCK, BLOCK_VALUES // image.numel()))
+    for start in range(0, n, block):
+        noise = torch.randn(block, *image.shape, generator=generator, device=image.device)
         yield image + sigma * noise[: n - start].to(image.dtype)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import zlib
 from pathlib import Path
 
 from stresslens.core.data import Split, cache_root, data_root
 from stresslens.core.errors import DataError
-from stresslens.core.files import sync
+from stresslens.core.files import replace_atomically
 from stresslens.core.torchvision_compat import torchvision
 
 # md5 of the decompressed bytes: a recompressed archive has another checksum, but the same images.
@@ -79,7 +78,6 @@ def _complete_root() -> Path:
 def _decompress(source: Path) -> None:
     """Decompresses the four files of `source` into the cache folder and checks their bytes."""
     raw = cache_root() / "MNIST" / "raw"
-    raw.mkdir(parents=True, exist_ok=True)
     for name, md5 in FILES.items():
         if _is_right(raw / name):
             continue
@@ -94,10 +92,7 @@ def _decompress(source: Path) -> None:
                 f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); "
                 "download it again"
             )
-        partial = raw / f"{name}.{os.getpid()}"
-        partial.write_bytes(content)
-        sync(partial)
-        partial.replace(raw / name)
+        replace_atomically(raw / name, lambda file, content=content: file.write(content))
 
 
 def _is_right(file: Path) -> bool:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from stresslens.core.attack_base import BatchedModel, gradient
 from stresslens.core.errors import ConfigError
+from stresslens.core.pass_memory import images_at_once
+from stresslens.core.pieces import in_pieces
 
 Of = Literal["logit", "probability", "log_probability"]
 """The score of a class that is explained: its logit, its probability, or the probability's
@@ -28,14 +30,17 @@ def score(logits: Tensor, y: Tensor, of: Of) -> Tensor:
     return log if of == "log_probability" else log.exp()
 
 
-def rows(x: Tensor) -> int:
-    """The number of images of this size that pass through the model at once."""
-    return max(1, min(MOST, VALUES // x[0].numel()))
+def rows(model: nn.Module, x: Tensor, *, gradient: bool = False) -> int:
+    """The number of images like x (n, C, H, W) that pass through the model at once."""
+    most = max(1, min(MOST, VALUES // x[0].numel()))
+    return images_at_once(model, x.shape[1:], most, gradient=gradient)
 
 
-def pieces(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Splits images, and other tensors with one row for each image, into batches of `rows`."""
-    return zip(*(torch.split(values, rows(x)) for values in (x, *others)))
+def pieces(model: nn.Module, x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Splits images, and other tensors with one row for each image, into batches whose gradients are
+    computed at once."""
+    size = rows(model, x, gradient=True)
+    return zip(*(torch.split(values, size) for values in (x, *others)))
 
 
 def scores(
@@ -45,9 +50,13 @@ def scores(
 
     `images` returns the images at given positions; y (count,) are their classes.
     """
+    every = torch.arange(count, device=y.device)
+
+    def of_rows(rows: slice) -> Tensor:
+        return score(model(images(every[rows])), y[rows], of).float()
+
     with torch.no_grad():
-        parts = torch.split(torch.arange(count, device=y.device), at_once)
-        return torch.cat([score(model(images(part)), y[part], of).float() for part in parts])
+        return torch.cat(in_pieces(of_rows, count, at_once))
 
 
 def slopes(model: nn.Module, x: Tensor, y: Tensor, of: Of) -> Tensor:
@@ -55,7 +64,7 @@ def slopes(model: nn.Module, x: Tensor, y: Tensor, of: Of) -> Tensor:
 
     Raises ConfigError if the model passes no gradient back to its input.
     """
-    batched = BatchedModel(model, batch=rows(x))
+    batched = BatchedModel(model, batch=rows(model, x, gradient=True))
     grad = gradient(batched, x, lambda logits, classes: score(logits, classes, of), y)[2]
     if not grad.any():
         with torch.enable_grad():

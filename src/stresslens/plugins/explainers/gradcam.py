@@ -45,7 +45,7 @@ def gradcam(
     name = layer_to_explain(model, x, layer)
     layout = spatial(model, x)[name]
     maps = []
-    for part, classes in pieces(x, y):
+    for part, classes in pieces(model, x, y):
         with torch.enable_grad(), tapped(model, [name]) as outputs:
             logits = model(part.detach().requires_grad_())
             output = outputs[name]
@@ -57,10 +57,14 @@ def gradcam(
         maps.append(F.interpolate(small.float(), x.shape[2:], mode="bilinear", align_corners=False)[:, 0])
     values = torch.cat(maps)
     if guided:
-        values = values * torch.cat([_guided(model, *part).abs().amax(1) for part in pieces(x, y)])
+        values = values * torch.cat([_guided(model, *part).abs().amax(1) for part in pieces(model, x, y)])
     empty = int((values.flatten(1).amax(1) <= 0).sum())
     notes = (f"{empty} of {len(x)} maps are empty: nothing in the layer supports the class",) if empty else ()
     return Maps(values.float().cpu(), False, f"evidence in {name}", notes)
+
+
+def cost(*, guided: bool) -> float:
+    return 3 if guided else 2
 
 
 def _gradient(total: Tensor, values: Tensor) -> Tensor:

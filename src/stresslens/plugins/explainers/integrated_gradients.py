@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from stresslens.core.data import Split
+from stresslens.core.layer_table import multiply_adds_of
 from stresslens.core.maps import Maps
 from stresslens.core.types import Count
 from stresslens.plugins.explainers._baselines import baseline
@@ -16,6 +17,8 @@ from stresslens.plugins.explainers._passes import Of, pieces, score, slopes
 
 WITHIN = 1e-3
 MOST = 4096
+WORK = 3e11
+"""Multiply-adds for each image, at most, of steps beyond those that are asked for."""
 
 
 def integrated_gradients(
@@ -36,20 +39,22 @@ def integrated_gradients(
 
     The integral uses Gauss-Legendre quadrature with `steps` points. If an image's map does not add
     up to within 0.1 % of the difference (or 0.001 if that is below 1), it is computed again with
-    twice as many points, up to 4,096. A note gives the number of images for which this fails.
-    Raises ConfigError for the mean without training images.
+    twice as many points, up to 4,096; in a large net with fewer, whose gradients take `WORK`. A note
+    gives the number of images for which this fails. Raises ConfigError for the mean without training
+    images.
     """
     origin = baseline(x, start, train, "integrated_gradients")
     path = x - origin
     with torch.no_grad():
         ends = [
-            torch.cat([score(model(part), classes, of) for part, classes in pieces(end, y)])
+            torch.cat([score(model(part), classes, of) for part, classes in pieces(model, end, y)])
             for end in (x, origin)
         ]
     difference = (ends[0] - ends[1]).double()
     values = torch.zeros_like(x)
     left = torch.arange(len(x), device=x.device)
-    while len(left) and steps <= MOST:
+    most = max(steps, min(MOST, WORK / max(1, 3 * multiply_adds_of(model, tuple(x.shape[1:])))))  # type: ignore[arg-type]
+    while len(left) and steps <= most:
         values[left] = _integral(model, origin[left], path[left], y[left], of, steps)
         gap = (values[left].double().sum((1, 2, 3)) - difference[left]).abs()
         left = left[gap > WITHIN * difference[left].abs().clamp_min(1)]
@@ -60,6 +65,10 @@ def integrated_gradients(
         else ()
     )
     return Maps(values.sum(1).float().cpu(), True, f"share of the {of.replace('_', ' ')}'s difference", notes)
+
+
+def cost(*, steps: int) -> float:
+    return steps
 
 
 @cache

@@ -10,9 +10,15 @@ from stresslens.core.copies import quick
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.maps import Maps, spans
-from stresslens.core.types import Count
+from stresslens.core.types import Count, Shape
 from stresslens.plugins.explainers._baselines import baseline
 from stresslens.plugins.explainers._passes import Of, rows, scores
+
+WINDOW, USUAL = 5, 28
+"""Pixels of the window on an image of this side; on larger images it keeps its share of the side."""
+SMALL, POSITIONS = 32, 16
+"""Images of up to this side are covered at every pixel, larger ones at so many positions along the
+longer side."""
 
 
 def occlusion(
@@ -21,8 +27,8 @@ def occlusion(
     y: Tensor,
     train: Split | None,
     *,
-    size: Count | tuple[Count, Count] = 5,
-    stride: Count = 1,
+    size: Count | tuple[Count, Count] | Literal["auto"] = "auto",
+    stride: Count | Literal["auto"] = "auto",
     fill: Annotated[float, Field(ge=0, le=1)] | Literal["mean", "blur"] = 0.5,
     of: Of = "probability",
     drop: bool = True,
@@ -32,16 +38,19 @@ def occlusion(
     2014).
 
     The window is `size` pixels high and wide, or (height, width). It moves by `stride` and is cut
-    at the image's edge. With `credit: centre` every pixel is the window's centre once (for even
-    sizes the pixel above and left of it) and gets its drop. With `covered` a pixel gets the mean
-    over the windows that cover it. The window is filled with a grey in [0, 1], the channels' means
-    over the training images, or the blurred image. Without `drop` the map holds the score itself.
+    at the image's edge. `auto` is a window of 5×5 that moves by 1 on images of up to 32×32 pixels; on
+    larger images it is 5/28 of each side, and has 16 positions along the longer side.
+
+    With `credit: centre` every pixel is the window's centre once (for even sizes the pixel above and
+    left of it) and gets its drop. With `covered` a pixel gets the mean over the windows that cover
+    it. The window is filled with a grey in [0, 1], the channels' means over the training images, or
+    the blurred image. Without `drop` the map holds the score itself.
 
     Raises ConfigError for a window larger than the image, for windows that miss pixels (`covered`),
     and for the mean without training images.
     """
     n, _, height, width = x.shape
-    high, wide = (size, size) if isinstance(size, int) else size
+    high, wide, stride = _window(height, width, size, stride)
     _check_window(high, wide, height, width, stride if credit == "covered" else 1)
     tops, lefts = _starts(height, high, stride, credit), _starts(width, wide, stride, credit)
     windows = torch.cartesian_prod(tops, lefts).to(x.device)
@@ -49,6 +58,7 @@ def occlusion(
     columns_in = spans(windows[:, 1], wide, width)  # (P, W)
     filler = baseline(x, fill, train, "occlusion")
     model = quick(model, x)
+    at_once = rows(model, x)
 
     def covered(positions: Tensor) -> Tensor:
         image, window = positions // len(windows), positions % len(windows)
@@ -56,9 +66,9 @@ def occlusion(
         return torch.where(inside, filler[image], x[image])
 
     classes = y.repeat_interleave(len(windows))
-    effect = scores(model, n * len(windows), covered, classes, of, rows(x)).view(n, len(tops), len(lefts))
+    effect = scores(model, n * len(windows), covered, classes, of, at_once).view(n, len(tops), len(lefts))
     if drop:
-        effect = scores(model, n, lambda positions: x[positions], y, of, rows(x))[:, None, None] - effect
+        effect = scores(model, n, lambda positions: x[positions], y, of, at_once)[:, None, None] - effect
     if credit == "centre":
         values = effect.repeat_interleave(stride, 1)[:, :height].repeat_interleave(stride, 2)[:, :, :width]
     else:
@@ -69,6 +79,37 @@ def occlusion(
         values = down.T @ effect @ across / (down.sum(0)[:, None] * across.sum(0))
     what = "log probability" if of == "log_probability" else of
     return Maps(values.cpu(), drop, f"{what} lost" if drop else what)
+
+
+def cost(
+    *,
+    shape: Shape,
+    size: int | tuple[int, int] | Literal["auto"],
+    stride: int | Literal["auto"],
+    credit: str,
+) -> float:
+    _, height, width = shape
+    high, wide, stride = _window(height, width, size, stride)
+    tops, lefts = _starts(height, high, stride, credit), _starts(width, wide, stride, credit)
+    return len(tops) * len(lefts) / 3
+
+
+def _window(
+    height: int,
+    width: int,
+    size: int | tuple[int, int] | Literal["auto"],
+    stride: int | Literal["auto"],
+) -> tuple[int, int, int]:
+    """The height, the width and the stride of the window on images of these sides."""
+    side = max(height, width)
+    steps = 1 if side <= SMALL else -(-side // POSITIONS)
+    if size == "auto":
+        least = max(WINDOW, steps if stride == "auto" else stride)
+        share = WINDOW / USUAL if side > SMALL else 0.0
+        high, wide = (min(s, max(least, round(share * s))) for s in (height, width))
+    else:
+        high, wide = (size, size) if isinstance(size, int) else size
+    return high, wide, max(1, min(steps, high, wide)) if stride == "auto" else stride
 
 
 def _check_window(high: int, wide: int, height: int, width: int, stride: int) -> None:

@@ -9,6 +9,10 @@ from stresslens.core.types import Count, Positive
 from stresslens.plugins.explainers._passes import Of, slopes
 
 
+def cost(*, samples: int) -> float:
+    return samples
+
+
 def smooth_grad(
     model: nn.Module,
     x: Tensor,

@@ -12,14 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stresslens.core.errors import ConfigError, first_line
-from stresslens.core.torchvision_compat import cure
 
 CAPTIONS = 256
 """Number of captions that are encoded at once."""
 
 
 def open_clip() -> ModuleType:
-    cure()
     import open_clip as library
 
     return library  # type: ignore[no-any-return]

@@ -10,7 +10,6 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.layers import Interpolation, Normalize
 from stresslens.core.pretrained import Preprocessing, PretrainedWeights, State, from_hub, unavailable
 from stresslens.core.spelling import closest
-from stresslens.core.torchvision_compat import cure
 from stresslens.core.types import Decay, Shape
 from stresslens.plugins.models._stem import Stem, small
 
@@ -102,7 +101,6 @@ def _config(name: str) -> Any:
 
 
 def _library() -> Any:
-    cure()
     import timm as library
 
     return library

@@ -12,6 +12,8 @@ from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Lines, Panel, Picture, image_pixels
+from stresslens.core.pass_memory import images_at_once, logits_in_pieces
+from stresslens.core.pieces import in_pieces
 from stresslens.core.types import Count, NonNegative, Positive, Seed
 
 SURE = 0.99
@@ -49,30 +51,37 @@ def class_image(
     noise = Draws(seed, wanted.cpu()).normal(*train.shape).to(first.device)
     free = torch.logit(mean.clamp(0.02, 0.98)).expand(count, -1, -1, -1) + 0.5 * noise
     free = free.detach().requires_grad_()
+    size = images_at_once(model, train.shape, count, gradient=True)
     optimizer = torch.optim.Adam([free], lr=lr)
     weight = torch.ones(count, device=first.device)
     probability: list[Tensor] = []
     cost: list[Tensor] = []
-    for _ in range(steps):
+
+    def slopes(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Log probability and cost of some of the images, (n,) each, and the gradient of the cost."""
+        point = free.detach()[rows].requires_grad_()
         with torch.enable_grad():
-            x = blurred(free.sigmoid(), BLUR)
+            x = blurred(point.sigmoid(), BLUR)
             logits = model(x)
             if not logits.requires_grad:
                 raise ConfigError(
                     "class_image: the model passes no gradient back to its input, which this view needs"
                 )
-            log_p = logits.log_softmax(1).gather(1, wanted[:, None])[:, 0]
+            log_p = logits.log_softmax(1).gather(1, wanted[rows, None])[:, 0]
             off = ((x - mean) / deviation).square().mean((1, 2, 3))
-            loss = -log_p + weight * (prior * off + smooth * _roughness(x))
-            (grad,) = torch.autograd.grad(loss.sum(), free)
-        free.grad = grad
+            loss = -log_p + weight[rows] * (prior * off + smooth * _roughness(x))
+            (grad,) = torch.autograd.grad(loss.sum(), point)
+        return log_p.detach(), loss.detach(), grad
+
+    for _ in range(steps):
+        log_p, loss, free.grad = (torch.cat(c) for c in zip(*in_pieces(slopes, count, size)))
         optimizer.step()
-        weight = torch.where(log_p.detach() < math.log(SURE), 0.99 * weight, weight)
-        probability.append(log_p.detach().exp())
-        cost.append(loss.detach())
+        weight = torch.where(log_p < math.log(SURE), 0.99 * weight, weight)
+        probability.append(log_p.exp())
+        cost.append(loss)
     with torch.no_grad():
         x = blurred(free.sigmoid(), BLUR)
-        p = model(x).softmax(1)
+        p = logits_in_pieces(model, x).softmax(1)
     of_class = p.gather(1, wanted[:, None])[:, 0]
     answers = predicted(p)
     captions = [answer_with_confidence(each, classes, 1) for each in p]

@@ -12,6 +12,7 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import features_of
 from stresslens.core.panels import Panel, Points
+from stresslens.core.pass_memory import images_at_once
 from stresslens.core.sampling import balanced_subset
 from stresslens.core.types import Count, Seed
 
@@ -38,7 +39,7 @@ def embedding(
     some = split.select(balanced_subset(split.labels.cpu(), min(images, len(split)), seed=seed))
     first = next(model.parameters(), torch.empty(0))
     of_batches, answers = [], []
-    for batch in some.batches(256):
+    for batch in some.batches(images_at_once(model, some.shape, 256)):
         values, logits = features_of(model, batch.x.to(first.device, torch.float32))
         of_batches.append(values.cpu())
         answers.append(predicted(logits).cpu())

@@ -10,15 +10,19 @@ from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 from stresslens.core.panels import Grid, Panel, Picture, image_pixels
+from stresslens.core.pass_memory import images_at_once, logits_in_pieces
+from stresslens.core.pieces import in_pieces
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Count, Positive, Seed
 
 OTHERS = 1000
 """Number of images of every other class that an impostor's distance to its source is compared
-with."""
+with; of large images, a piece (`Split.piece`)."""
 CANDIDATES = 2000
+"""Number of images of a class among which its source is looked for; of large images, a piece."""
 
 
+# long: options are spelled out, one a line, and the descent reads in one piece
 def impostor(
     model: nn.Module,
     train: Split | None,
@@ -51,21 +55,29 @@ def impostor(
     free = noise.clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=lr)
     best, nearest = noise.clone(), torch.full((len(pairs),), torch.inf, device=first.device)
-    for _ in range(steps):
+    size = images_at_once(model, train.shape, len(pairs), gradient=True)
+
+    def slopes(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (n, K) and distances (n,) of some of the images, and the gradient of the cost."""
+        point = free.detach()[rows].requires_grad_()
         with torch.enable_grad():
-            logits = model(free)
+            logits = model(point)
             if not logits.requires_grad:
                 raise ConfigError(
                     "impostor: the model passes no gradient back to its input, which this view needs"
                 )
-            of_wanted = logits.gather(1, wanted[:, None])[:, 0]
-            ahead = of_wanted - logits.scatter(1, wanted[:, None], -torch.inf).amax(1)
-            cross = nn.functional.cross_entropy(logits, wanted, reduction="none")
-            distance = (free - goal).square().sum((1, 2, 3))
-            (grad,) = torch.autograd.grad((cross * (ahead < margin) + beta * distance).sum(), free)
+            classes_ = wanted[rows]
+            of_wanted = logits.gather(1, classes_[:, None])[:, 0]
+            ahead = of_wanted - logits.scatter(1, classes_[:, None], -torch.inf).amax(1)
+            cross = nn.functional.cross_entropy(logits, classes_, reduction="none")
+            distance = (point - goal[rows]).square().sum((1, 2, 3))
+            (grad,) = torch.autograd.grad((cross * (ahead < margin) + beta * distance).sum(), point)
+        return logits.detach(), distance.detach(), grad
+
+    for _ in range(steps):
+        logits, distance, free.grad = (torch.cat(c) for c in zip(*in_pieces(slopes, len(pairs), size)))
         better = (predicted(logits) == wanted) & (distance < nearest)
-        best[better], nearest[better] = free.detach()[better], distance.detach()[better]
-        free.grad = grad
+        best[better], nearest[better] = free.detach()[better], distance[better]
         optimizer.step()
         with torch.no_grad():
             free.clamp_(0, 1)
@@ -84,7 +96,7 @@ def _panel(
     seed: int,
 ) -> Panel:
     with torch.no_grad():
-        p = model(impostors).softmax(1)
+        p = logits_in_pieces(model, impostors).softmax(1)
     answers = predicted(p).tolist()
     distances = [float((image - sources[i]).norm()) for image, (i, _) in zip(impostors, pairs)]
     others = _nearest_of_others(train, impostors, [i for i, _ in pairs], seed)
@@ -128,10 +140,10 @@ def _sources(model: nn.Module, train: Split, classes: int, seed: int) -> Tensor:
     sources = []
     for k in range(classes):
         of_class = train.select((train.labels == k).nonzero().flatten())
-        of_class = of_class.select(sampled_positions(len(of_class), CANDIDATES, seed))
+        of_class = of_class.select(sampled_positions(len(of_class), of_class.piece(CANDIDATES), seed))
         x = of_class.floats(of_class.images[:]).to(first.device, torch.float32)
         with torch.no_grad():
-            correct = torch.cat([predicted(model(part)) for part in torch.split(x, 256)]) == k
+            correct = predicted(logits_in_pieces(model, x, 256)) == k
         distance = (x - x.mean(0)).square().sum((1, 2, 3))
         sources.append(x[torch.where(correct | ~correct.any(), distance, torch.inf).argmin()])
     return torch.stack(sources)
@@ -147,7 +159,7 @@ def _nearest_of_others(train: Split, images: Tensor, source: Sequence[int], seed
     source_class = torch.tensor(source)
     for k in range(int(train.labels.max()) + 1):
         of_class = train.select((train.labels == k).nonzero().flatten())
-        of_class = of_class.select(sampled_positions(len(of_class), OTHERS, seed))
+        of_class = of_class.select(sampled_positions(len(of_class), of_class.piece(OTHERS), seed))
         pixels = of_class.floats(of_class.images[:]).flatten(1).float().cpu()
         distance = torch.cdist(flat, pixels).amin(1)
         nearest = torch.where(source_class == k, nearest, torch.minimum(nearest, distance))

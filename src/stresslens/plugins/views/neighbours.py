@@ -10,6 +10,7 @@ from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import features_of
 from stresslens.core.panels import Grid, Panel, Picture, image_pixels
+from stresslens.core.pass_memory import images_at_once
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Count, Seed
 
@@ -35,7 +36,8 @@ def neighbours(
         raise ConfigError("neighbours: it needs training images, and none are given")
     known = train.select(sampled_positions(len(train), among, seed))
     features, logits = features_of(model, x)
-    of_known = torch.cat([features_of(model, batch.x.to(x))[0] for batch in known.batches(512)])
+    batches = known.batches(images_at_once(model, known.shape, 512))
+    of_known = torch.cat([features_of(model, batch.x.to(x))[0] for batch in batches])
     cosine = nn.functional.normalize(features, dim=1) @ nn.functional.normalize(of_known, dim=1).T
     nearest = cosine.nan_to_num(-2).topk(min(count, len(known)), dim=1)
     labels = known.labels.to(x.device)[nearest.indices]  # (n, count)

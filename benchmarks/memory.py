@@ -1,0 +1,124 @@
+"""Peak memory and seconds of each verb: pictures of several sizes and numbers, a small net and a
+ResNet-18, each verb in a process of its own.
+
+    python benchmarks/memory.py                                       the small net, all sizes
+    python benchmarks/memory.py --nets resnet18 --counts 1000         a ResNet-18
+    python benchmarks/memory.py --nets resnet18 --sides 224 --counts 200 --defaults
+
+The pictures are JPEG files of random colours, made on the fly; half of them are for training and
+half for testing. The peak is that of the resident memory, minus the peak of a process that only
+imports what all verbs do. With `--defaults` every verb runs with its own defaults; otherwise the
+training has one epoch with batches of 20, the attack is two steps of PGD on at most 100 images, one
+corruption is measured, and explained are two images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SMALL = """
+from torch import nn
+
+def small(shape, classes):
+    c, h, w = shape
+    return nn.Sequential(nn.Conv2d(c, 16, 5, 4, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+                         nn.Linear(256, classes))
+"""
+NETS = {"small": "small.py:small", "resnet18": "{torchvision: {name: resnet18}}"}
+BASE = "from stresslens.core.torchvision_compat import torchvision; torchvision(); import stresslens.api"
+PROGRAM = [sys.executable, "-m", "stresslens"]
+
+
+def pictures(home: Path, side: int, count: int) -> None:
+    """Two classes of `count` JPEG files in all, half of them below train/, half below test/."""
+    for part in ("train", "test"):
+        for label in range(2):
+            draws = np.random.default_rng([label, part == "test"])
+            folder = home / part / f"class{label}"
+            folder.mkdir(parents=True)
+            for k in range(count // 4):
+                small = draws.integers(0, 256, (14, 14, 3)).astype(np.uint8)
+                small[:7, :, label] //= 2
+                Image.fromarray(small).resize((side, side)).save(folder / f"{k}.jpg", quality=60)
+
+
+def measured(command: list[str], home: Path) -> tuple[float, float, str]:
+    """Peak of the resident memory in MB and seconds of a command in a process of its own, and what
+    it says on standard error. Raises SystemExit if it fails."""
+    began = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=home, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        said.seek(0)
+        text = said.read()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)}: exit code {process.returncode}\n{text[-2000:]}")
+    return usage.ru_maxrss / 1000, time.perf_counter() - began, text
+
+
+def verbs(net: str, defaults: bool) -> Iterator[tuple[str, list[str]]]:
+    """The verbs with their arguments, in an order in which each finds what it needs. RUN is the
+    folder of the trained run."""
+    train = ["pictures", NETS[net], "train.epochs=1", *([] if defaults else ["train.batch_size=20"])]
+    trust = ["--trust"] if net == "small" else []
+    two_images = [] if defaults else ["--images", "2"]
+    two_steps = ["--radii", "0.01", "--images", "100", "--protocol", "[{pgd: {steps: 2}}]"]
+    yield "data check", ["data", "check", "pictures"]
+    yield "data stats", ["data", "stats", "pictures"]
+    yield "train", ["train", *train]
+    yield "evaluate", ["evaluate", "RUN", *trust]
+    yield "predict", ["predict", "RUN", "pictures/test", *trust]
+    yield "explain", ["explain", "RUN", *two_images, *trust]
+    yield "report", ["report", "RUN"]
+    yield "export", ["export", "RUN", "--to", "safetensors", *trust]
+    yield "attack", ["attack", "RUN", *([] if defaults else two_steps), *trust]
+    yield "corruptions", ["train", *train, "corruptions=[noise]", "--name", "corrupted"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nets", nargs="+", choices=sorted(NETS), default=["small"])
+    parser.add_argument("--sides", nargs="+", type=int, default=[32, 96, 224])
+    parser.add_argument("--counts", nargs="+", type=int, default=[1000, 20_000])
+    parser.add_argument("--verbs", nargs="+", help="only these")
+    parser.add_argument("--defaults", action="store_true", help="every verb with its own defaults")
+    asked = parser.parse_args()
+    print("| net | side | pictures | verb | peak, MB | seconds | what it says beforehand |", flush=True)
+    print("|---|--:|--:|---|--:|--:|---|", flush=True)
+    for side in asked.sides:
+        for count in asked.counts:
+            with tempfile.TemporaryDirectory() as place:
+                home = Path(place)
+                (home / "small.py").write_text(SMALL)
+                pictures(home / "pictures", side, count)
+                os.environ["XDG_CACHE_HOME"] = str(home / "cache")
+                base = measured([sys.executable, "-c", BASE], home)[0]
+                for net in asked.nets:
+                    for verb, arguments in verbs(net, asked.defaults):
+                        if asked.verbs and verb not in (*asked.verbs, "train"):
+                            continue
+                        found = list((home / "runs").rglob("model.safetensors"))
+                        run = str(found[0].parent) if found else ""
+                        command = [*PROGRAM, *(run if part == "RUN" else part for part in arguments)]
+                        peak, seconds, said = measured(command, home)
+                        line = next((line for line in said.splitlines() if " takes about " in line), "")
+                        print(
+                            f"| {net} | {side} | {count:,} | {verb} | {peak - base:,.0f} | {seconds:.0f} "
+                            f"| {line} |",
+                            flush=True,
+                        )
+
+
+if __name__ == "__main__":
+    main()

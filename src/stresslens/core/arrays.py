@@ -1,0 +1,198 @@
+"""Images as people have them: tensors, arrays, lists, pictures and their files, with channels first
+or last, become one tensor (N,C,H,W)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from stresslens.core.errors import DataError, first_line
+from stresslens.core.image_files import DecodedImage, Frame, Unreadable, as_shown, decode, quietly, read_image
+
+FEW = (1, 2, 3, 4)
+"""So few values along the first axis of an image are its channels."""
+LAST = (1, 3, 4)
+"""So few along its last axis are grey, RGB or RGBA with channels last."""
+
+
+def as_tensor(values: Any) -> Tensor:
+    """An array as a tensor; it is copied only if torch cannot share it (read-only, negative
+    strides)."""
+    if isinstance(values, np.ndarray) and (
+        not values.flags.writeable or any(stride < 0 for stride in values.strides)
+    ):
+        values = values.copy()
+    return torch.as_tensor(values)
+
+
+def numbers(values: Any, what: str) -> Tensor:
+    """Converts a user's array to a tensor. Raises DataError if it holds anything but numbers."""
+    try:
+        return as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{what} are not an array of numbers: {first_line(error)}") from error
+
+
+def laid_out(values: Any, shape: Sequence[int], what: str) -> Tensor:
+    """A user's array as a tensor: grey images (N,H,W) with their channel, and images of shape (C,H,W)
+    with channels first, also where the array has them last."""
+    x = numbers(values, what)
+    if x.ndim == 3:
+        x = x[:, None]
+    last = x.ndim == 4 and x.shape[1:] != tuple(shape) and (x.shape[3], *x.shape[1:3]) == tuple(shape)
+    return x.permute(0, 3, 1, 2).contiguous() if last else x
+
+
+def image_tensor(images: Any, count: int | None = None) -> Tensor:
+    """A user's images as (N,C,H,W), uint8 or float32 or float64. Their range is not checked.
+
+    `images` may be a tensor or an array (N,C,H,W), (N,H,W,C) or (N,H,W), one image without N, or a
+    list of such images, of PIL images or of paths of image files. `count` is the number of labels,
+    if they are known. Where the shape says nothing of where the channels are, a tensor has them
+    first, and an array is refused. Raises DataError for everything else.
+    """
+    listed = images if isinstance(images, list | tuple) else [images]
+    if listed and all(isinstance(each, Image.Image | str | os.PathLike) for each in listed):
+        return torch.from_numpy(_pictures(listed))
+    values, is_tensor = _one_array(images)
+    if 0 in values.shape[:1]:
+        raise DataError("there are no images")
+    x = _numeric(numbers(values, "images").detach())
+    if x.ndim == 3 or (x.ndim == 2 and count in (None, 1)):
+        x = _with_four_axes(x, count)
+    return _channels_first(x, is_tensor) if x.ndim == 4 else x
+
+
+def _one_array(images: Any) -> tuple[Any, bool]:
+    """The images as one tensor or array, and whether it came as tensors."""
+    if isinstance(images, Tensor):
+        return images, True
+    if hasattr(images, "__array__"):
+        images = np.asarray(images)
+        if images.dtype != object:
+            return images, False
+        images = list(images.reshape(-1)) if images.ndim == 1 else images.tolist()
+    if not isinstance(images, list | tuple):
+        kind = type(images).__name__
+        raise DataError(
+            f"images are a {kind}; expected a tensor or an array (N, C, H, W), or a list of images"
+        )
+    tensors = bool(images) and all(isinstance(each, Tensor) for each in images)
+    try:
+        parts = [each.detach().cpu() if isinstance(each, Tensor) else np.asarray(each) for each in images]
+    except ValueError as error:
+        raise DataError(f"images are not an array of numbers: {first_line(error)}") from error
+    for k, part in enumerate(parts):
+        if part.shape != parts[0].shape:
+            raise DataError(
+                f"images differ in shape: the first is {tuple(parts[0].shape)}, image {k} is "
+                f"{tuple(part.shape)}; resize them to one size"
+            )
+    if not parts:
+        raise DataError("there are no images")
+    if tensors:
+        return torch.stack([numbers(part, "images") for part in parts]), True
+    return np.stack([np.asarray(part) for part in parts]), False
+
+
+def _numeric(x: Tensor) -> Tensor:
+    """Images as uint8, float32 or float64."""
+    if x.dtype == torch.bool:
+        return x.to(torch.uint8) * 255
+    if x.dtype in (torch.float16, torch.bfloat16):
+        return x.to(torch.float32)
+    if x.dtype in (torch.uint8, torch.float32, torch.float64):
+        return x
+    said = f"images are {x.dtype}; expected floats in [0, 1], or uint8 where 255 is white"
+    if x.is_complex() or not x.numel():
+        raise DataError(said)
+    low, high = int(x.long().min()), int(x.long().max())
+    how = (
+        "if 255 is white, convert them: images.astype('uint8'), for a tensor images.to(torch.uint8)"
+        if low >= 0 and high <= 255
+        else "divide them by the value of white"
+    )
+    raise DataError(f"{said}. They run from {low} to {high}; {how}")
+
+
+def _with_four_axes(x: Tensor, count: int | None) -> Tensor:
+    """Grey images (N,H,W), or one image, with all four axes."""
+    if x.ndim == 2:
+        return x[None, None]
+    if count == 1 and len(x) != 1:
+        return x[None]
+    if count is None and len(x) != 1:
+        if _place_of_channels(*x.shape) == "last":
+            return x[None]
+        if len(x) in FEW:
+            raise DataError(
+                f"images have shape {tuple(x.shape)}: is this one image of {len(x)} channels, or are these "
+                f"{len(x)} grey images? Write images[None] or images[:, None]"
+            )
+    return x[:, None]
+
+
+def _channels_first(x: Tensor, is_tensor: bool) -> Tensor:
+    place = _place_of_channels(*x.shape[1:])
+    if place == "last":
+        return x.permute(0, 3, 1, 2).contiguous()
+    if place == "unknown" and not is_tensor and x[0].numel() > 1:
+        raise DataError(
+            f"images have shape {tuple(x.shape)}, which does not say whether their channels are first "
+            "(N, C, H, W) or last (N, H, W, C). Give a tensor, which has them first: "
+            "torch.from_numpy(images), and .permute(0, 3, 1, 2) behind it if they are last"
+        )
+    return x
+
+
+def _place_of_channels(a: int, b: int, c: int) -> Literal["first", "last", "unknown"]:
+    """Where the channels of an image of shape (a,b,c) are: the axis with few values, or else the one
+    that leaves a square."""
+    first, last = a in FEW, c in LAST
+    if first and not last:
+        return "first"
+    if last and not first:
+        return "unknown" if b == c else "last"
+    if b == c != a:
+        return "first"
+    return "last" if a == b != c and not first else "unknown"
+
+
+def _pictures(listed: Sequence[Any]) -> np.ndarray:
+    """PIL images and image files as uint8 (N,C,H,W), each of its own size, which must be the same:
+    three channels if one of them has colours, or else one."""
+
+    def shown(each: Any, channels: int) -> DecodedImage:
+        name = "the picture" if isinstance(each, Image.Image) else str(each)
+        frame = Frame(channels, None)
+        try:
+            if isinstance(each, Image.Image):
+                return as_shown(each, frame)
+            if Path(each).is_dir():
+                raise DataError(
+                    f"{name} is a folder; list its files (as a data set: {{'folder': {{'path': …}}}})"
+                )
+            return decode(read_image(os.fspath(each)), frame)
+        except (Unreadable, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else None
+            raise DataError(f"{name} cannot be read as an image: {reason or error}") from None
+
+    with quietly():
+        found = [shown(each, 3) for each in listed]
+        if not any(each.coloured for each in found):
+            found = [shown(each, 1) for each in listed]
+    sizes = {(each.width, each.height): k for k, each in reversed(list(enumerate(found)))}
+    if len(sizes) > 1:
+        (first, _), (other, k) = sorted(sizes.items(), key=lambda item: item[1])[:2]
+        raise DataError(
+            f"images differ in size: the first is {first[0]}×{first[1]} pixels, image {k} is "
+            f"{other[0]}×{other[1]}; resize them to one size"
+        )
+    return np.ascontiguousarray(np.stack([each.pixels for each in found]))
