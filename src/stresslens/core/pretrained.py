@@ -216,9 +216,9 @@ def load_into(
         first = misfits[0]
         given = weights.get(first)
         there = "no such tensor" if given is None else f"shape {tuple(given.shape)}"
-        sizes = made_for is not None and shape is not None and made_for[1:] != shape[1:]
+        of_positions = all(name in weights and "pos" in name for name in misfits)
         hint = ""
-        if sizes and all(name in weights and "pos" in name for name in misfits):
+        if of_positions and made_for is not None and shape is not None and made_for[1:] != shape[1:]:
             hint = (
                 f"; the weights are for images of {made_for[1]}×{made_for[2]}, and these have "
                 f"{shape[1]}×{shape[2]}: set input.size to [{made_for[1]}, {made_for[2]}]"
