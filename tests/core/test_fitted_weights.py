@@ -39,8 +39,8 @@ class Patches(nn.Module):
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(1, 2, 2, stride=2)
-        rows = torch.arange(height // 2)[:, None].expand(-1, width // 2) / (height // 2)
-        columns = torch.arange(width // 2).expand(height // 2, -1) / (width // 2)
+        rows = (torch.arange(height // 2) + 0.5)[:, None].expand(-1, width // 2) / (height // 2)
+        columns = (torch.arange(width // 2) + 0.5).expand(height // 2, -1) / (width // 2)
         grid = torch.stack([rows, columns], -1).flatten(0, 1)
         self.position = nn.Parameter(torch.cat([torch.full((1, 2), 9.0), grid])[None])
 
@@ -52,8 +52,8 @@ def test_positions_are_resampled_to_a_rectangle(size: tuple[int, int]) -> None:
     options = {"shape": (1, *size), "made_for": (1, 16, 16)}
     load_into(net, source.state_dict(), "it", head=(), keep_head=True, **options)
     assert torch.equal(net.position[0, 0], torch.full((2,), 9.0))
-    assert float((net.position - expected).abs().amax().detach()) < 0.13  # half a patch of the smaller grid
-    assert float((net.position - expected).abs().mean().detach()) < 0.06
+    assert float((net.position - expected).abs().amax().detach()) < 0.07  # bicubic, at the border
+    assert float((net.position - expected).abs().mean().detach()) < 0.03
 
 
 def test_a_grid_that_is_not_known_is_refused_with_the_size() -> None:

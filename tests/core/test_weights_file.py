@@ -50,7 +50,7 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
         "optimizer_state_dict": {"state": {}},
         "epoch": torch.tensor(1),
     },
-    "another key": lambda s: {"student": {"module": under("backbone.", s)}, "epoch": 1},
+    "another key": lambda s: {"student": under("backbone.", s), "epoch": 1},
 }
 
 

@@ -133,11 +133,14 @@ def classifier_layers(model: nn.Module, shape: Shape) -> tuple[str, ...]:
         with evaluating(model), torch.enable_grad(), hooked(model, note):
             logits = model(_noise(images, 2).requires_grad_())
             outputs = [output for *_, output in ran]
-            slopes = torch.autograd.grad(logits[:, 0].sum(), outputs, allow_unused=True)
+            slopes = {
+                k: torch.autograd.grad(logits[:, k].sum(), outputs, allow_unused=True, retain_graph=True)
+                for k in (0, classes - 1)
+            }
         heads |= {
             name: module
-            for (name, module, _), slope in zip(ran, slopes)
-            if name in layers and slope is not None and _only_first_class(slope, module)
+            for place, (name, module, _) in enumerate(ran)
+            if name in layers and all(_of_class_alone(slopes[k][place], module, k) for k in slopes)
         }
     parameters = [
         (name, parameter) for name, head in heads.items() for parameter, _ in head.named_parameters()
@@ -145,10 +148,13 @@ def classifier_layers(model: nn.Module, shape: Shape) -> tuple[str, ...]:
     return tuple(".".join(names) for names in parameters)
 
 
-def _only_first_class(slope: Tensor, module: nn.Module) -> bool:
-    """Whether the first logit depends on the first class of a layer's output alone, by its slope."""
+def _of_class_alone(slope: Tensor | None, module: nn.Module, k: int) -> bool:
+    """Whether the logit of class k depends on the output of a layer for that class alone, by its
+    slope."""
+    if slope is None:
+        return False
     by_class = slope.abs().movedim(1 if isinstance(module, nn.Conv2d) else -1, 0).flatten(1).amax(1)
-    return bool(by_class[0] > 0) and not bool(by_class[1:].any())
+    return bool(by_class[k] > 0) and int((by_class > 0).sum()) == 1
 
 
 @contextmanager
