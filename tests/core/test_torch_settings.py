@@ -51,14 +51,14 @@ def net() -> nn.Sequential:
     ).eval()
 
 
-def asked(model: nn.Module, x: torch.Tensor, out: Path) -> list[Any]:
+def asked(model: nn.Module, given: sl.Data, x: torch.Tensor, out: Path) -> list[Any]:
     y = torch.from_numpy(np.arange(len(x)) % 3)
     options: dict[str, Any] = {"precision": "float32", "threads": 1, "memory_format": "contiguous"}
-    run = sl.train(model, data(), epochs=1, out=out, **options)
+    run = sl.train(model, given, epochs=1, out=out, **options)
     found = sl.attack(model, x, y, radii=[0.02, 0.1], protocol=["fgsm"], audit=False)
     return [
         [p.detach().numpy() for p in run.model().parameters()],
-        [found.minimal_radius.numpy()],
+        [np.asarray(found.minimal_radius)],
         [sl.explain(model, x, "saliency").maps],
         [np.array(sl.evaluate(model, x, y)["accuracy"].value), sl.predict(model, x)],
         [np.array(sl.verify(model, x, x, y, eps=0.1).clean.value)],
@@ -67,13 +67,13 @@ def asked(model: nn.Module, x: torch.Tensor, out: Path) -> list[Any]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_settings_of_the_caller_change_nothing_and_stay(name: str, tmp_path: Path) -> None:
-    model, x = net(), images()
-    expected = asked(model, x, tmp_path / "plain")
+    model, given, x = net(), data(), images()
+    expected = asked(model, given, x, tmp_path / "plain")
     with SETTINGS[name]():
         before = state()
         if name == "inference mode":
             model, x = net(), x.clone()  # whose tensors take no part in gradients
-        found = asked(model, x, tmp_path / "set")
+        found = asked(model, given, x, tmp_path / "set")
         assert state() == before
     for one, other in zip(expected, found, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

@@ -29,7 +29,7 @@ class Frozen(nn.BatchNorm2d):
         return super().train(False)
 
 
-@pytest.mark.parametrize(("images", "batch_size", "larger"), [(9, 8, 9), (9, 1, 2), (13, 3, 5), (5, 2, 3)])
+@pytest.mark.parametrize(("images", "batch_size", "larger"), [(9, 8, 9), (9, 1, 3), (13, 3, 5), (5, 2, 3)])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_batch_norm_of_a_single_value_is_refused_with_the_ways_out(
     images: int, batch_size: int, larger: int, accumulate: int, tmp_path: Path
@@ -66,7 +66,6 @@ def test_maps_of_several_pixels_are_trained_on_one_image(tmp_path: Path) -> None
 
 def test_gradual_unfreezing_counts_what_is_trained_at_the_end(tmp_path: Path) -> None:
     tune = {"layers": "gradual"}
-    sl.train(net(nn.BatchNorm2d(4)), data(9), epochs=1, batch_size=8, out=tmp_path / "head", fine_tune=tune)
     with pytest.raises(ConfigError, match="batch of one image"):
         sl.train(net(nn.BatchNorm2d(4)), data(9), epochs=3, batch_size=8, out=tmp_path, fine_tune=tune)
 
