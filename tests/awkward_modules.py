@@ -16,6 +16,7 @@ import torch.fx
 import torch.nn.functional as F
 from derived_layers import OwnPool, OwnReLU, OwnSequential, ScaledLinear, StandardisedConv
 from forward_passes import CLASSES, SHAPE, Net, layers
+from several_outputs import PRECISIONS, SEVERAL_OUTPUTS
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -386,6 +387,7 @@ AWKWARD: dict[str, Callable[[], nn.Module]] = {
     "float64": lambda: layers().double(),
     "scatter": lambda: Net(passes.scatters),
 }
+EVERY = AWKWARD | SEVERAL_OUTPUTS | PRECISIONS
 
 
 def build(name: str) -> nn.Module:
@@ -393,4 +395,4 @@ def build(name: str) -> nn.Module:
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of lazy layers
         torch.manual_seed(3)
-        return AWKWARD[name]()
+        return EVERY[name]()

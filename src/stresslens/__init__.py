@@ -9,7 +9,6 @@ from stresslens.core import old_paths, torchvision_compat
 from stresslens.core.version import __version__
 
 if TYPE_CHECKING:
-    from stresslens.api import Explanation as Explanation
     from stresslens.api import Run as Run
     from stresslens.api import attack as attack
     from stresslens.api import check_data as check_data
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
     from stresslens.evaluation.export import Exported as Exported
+    from stresslens.explanation.explanation import Explanation as Explanation
     from stresslens.robustness.result import AttackResult as AttackResult
     from stresslens.robustness.result import Robust as Robust
     from stresslens.robustness.verification import Verification as Verification
@@ -60,7 +60,7 @@ _HOMES = {
     "check_data": "api",
     "compare": "api",
     "evaluate": "api",
-    "Explanation": "api",
+    "Explanation": "explanation.explanation",
     "explain": "api",
     "export": "api",
     "Exported": "evaluation.export",

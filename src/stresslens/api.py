@@ -4,7 +4,6 @@ and tensors."""
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,20 +19,22 @@ from stresslens.config.threat_model import resolved_threat_model
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
 from stresslens.core.class_names import names_of
-from stresslens.core.copies import copied, eager_module
+from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, DataError, Notice
+from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.labels import label_numbers
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.data_check import data_findings
 from stresslens.evaluation.estimator import Estimated
 from stresslens.evaluation.export import Exported, export_run
-from stresslens.evaluation.inputs import arrays_as_split, check_inputs
+from stresslens.evaluation.inputs import arrays_as_split, check_inputs, returning_logits
 from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of_module, scores_of
+from stresslens.explanation.explanation import Explanation
 from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
 from stresslens.report.page import write_report as _write_report
@@ -74,12 +75,14 @@ class Run:
     def predictions(self, split: str = "test") -> Predictions:
         return Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
 
+    @initial_settings()
     def model(self) -> nn.Sequential:
         """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits
         (N,K)."""
-        return open_model(RunFolder(self.folder), trust=True, module=self.module).eval()
+        return open_model(RunFolder(self.folder), trust=True, module=self.module)
 
 
+@initial_settings()
 def run(
     study: str | Path,
     *overrides: str,
@@ -96,6 +99,7 @@ def run(
     return pipeline.run(described, out=Path(out), jobs=jobs)
 
 
+@initial_settings()
 def train(
     model: str | Mapping[str, Any] | nn.Module = "simple_cnn",
     data: str | Path | Mapping[str, Any] | Data = "digits",
@@ -142,7 +146,7 @@ def train(
         "track": [track] if isinstance(track, str | Mapping) else list(track),
     }
     config = study_file.variant_config_from(values, Path.cwd())
-    module = eager_module(model) if isinstance(model, nn.Module) else None
+    module = eager_module(usable_module(model)) if isinstance(model, nn.Module) else None
     snapshot = None if module is None else copied(module)
     own = data.uncached() if isinstance(data, Data) else None
     task = python_task(config, values, Path(out), name, seed, data=own, module=module)
@@ -151,6 +155,7 @@ def train(
     return Run(task.folder, succeeded(stages.carry_out(task)).as_json(), snapshot)
 
 
+@initial_settings()
 def attack(
     model: nn.Module,
     images: Images | Split,
@@ -183,6 +188,7 @@ def attack(
             "the model is an estimator; attacks follow gradients, which it lacks, so it would look more "
             "robust than it is"
         )
+    model, surrogate = usable_module(model), usable_module(surrogate)
     split = check_inputs(model, images, labels).uncached()
     asked = robustness_config(
         {
@@ -196,16 +202,18 @@ def attack(
     threat = resolved_threat_model(asked, Path.cwd())
     model = eager_module(model)
     surrogate = eager_module(surrogate) if isinstance(surrogate, nn.Module) else surrogate
-    robust, place = measure(
-        model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
-    )
-    if asked.audit and not robust.result.audited:
-        robust = audited(robust, model, split, threat, surrogate=surrogate)
-        if place is not None:
-            robust.save(place)
+    with returning_logits(model, split), returning_logits(surrogate, split):
+        robust, place = measure(
+            model, split, threat, home=Path(out) if out is not None else None, surrogate=surrogate
+        )
+        if asked.audit and not robust.result.audited:
+            robust = audited(robust, model, split, threat, surrogate=surrogate)
+            if place is not None:
+                robust.save(place)
     return robust
 
 
+@initial_settings()
 def verify(
     model: nn.Module,
     adversarials: Tensor | np.ndarray,
@@ -221,30 +229,11 @@ def verify(
 
     All arrays have one entry an image; `eps` is one radius, or one for each image; `claimed` is a published
     robust accuracy to compare with. Raises ConfigError and DataError for what cannot be read."""
-    return verification.verify(model, adversarials, images, labels, eps=eps, norm=norm, claimed=claimed)
+    net = usable_module(model)
+    return verification.verify(net, adversarials, images, labels, eps=eps, norm=norm, claimed=claimed)
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """Attribution maps (N, H, W) float32 for the classes `answers` (N,).
-
-    `signed`: values below 0 speak against the class. `quality` holds the checks with their intervals and
-    what the maps fail; None where they were not asked for."""
-
-    maps: np.ndarray
-    answers: np.ndarray
-    signed: bool
-    unit: str
-    notes: tuple[str, ...]
-    quality: dict[str, Any] | None
-
-    @property
-    def worth(self) -> dict[str, Any] | None:
-        """The name of `quality` in version 0.1.0."""
-        warnings.warn("Explanation.worth is now quality; the old name still works", Notice, stacklevel=2)
-        return self.quality
-
-
+@initial_settings()
 def explain(
     model: nn.Module,
     images: Images | Split,
@@ -263,7 +252,7 @@ def explain(
     explainers cover pixels with the mean of the training images: give these as `train`. `check` also
     computes the quality checks. Raises ConfigError and DataError."""
     wanted = None if answers is None else label_numbers(answers, names_of(model))
-    model = eager_module(model) if isinstance(model, nn.Module) else model
+    model = eager_module(usable_module(model)) if isinstance(model, nn.Module) else model
     if isinstance(images, Split):
         given = images if wanted is None else replace(images, labels=wanted)
     else:
@@ -271,16 +260,20 @@ def explain(
     split = check_inputs(model, given)
     name, _ = registry.name_and_options("explainers", explainer)
     bound = registry.resolve("explainers", explainer, base=Path.cwd())
-    device = next(model.parameters(), torch.empty(0)).device
+    split, device = split.uncached(), next(model.parameters(), torch.empty(0)).device
     x = split.floats(split.images[:]).to(device, torch.float32)
     y = split.labels if wanted is not None else torch.from_numpy(classes_to_explain(model, split))
-    maps, checks = compute_maps(model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check)
+    with returning_logits(model, split):
+        maps, checks = compute_maps(
+            model, bound, x, y.to(device), name=name, train=train, seed=seed, check=check
+        )
     quality = None if checks is None else checks.as_json()
     return Explanation(
         maps.values.cpu().numpy(), y.cpu().numpy(), maps.signed, maps.unit, maps.notes, quality
     )
 
 
+@initial_settings()
 def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
     """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
 
@@ -305,15 +298,17 @@ def compare(
     return compare_folders(paths, split=split, ask=difference, metric=metric).as_json()
 
 
+@initial_settings()
 def load(folder: str | Path, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
     """The trained model of a run's folder, in evaluation mode: images (N, C, H, W) in [0, 1] to logits (N,
     K).
 
     Plug-ins that are not built in are executed only with `trust`. A run that was trained on your own module
     needs it as `module`. Raises ConfigError when files are missing, damaged or do not belong together."""
-    return open_model(RunFolder(Path(folder)), trust=trust, module=module).eval()
+    return open_model(RunFolder(Path(folder)), trust=trust, module=module)
 
 
+@initial_settings()
 def export(
     run: Run | str | Path,
     to: str = "onnx",
@@ -334,6 +329,7 @@ def export(
     return export_run(folder, to, out=None if out is None else Path(out), trust=trust, module=module)
 
 
+@initial_settings()
 def predict(
     model: nn.Module,
     images: Images,
@@ -347,12 +343,14 @@ def predict(
     `prompts` are K captions for a model with a text encoder (openclip), used in place of its classes; each
     is put into every one of the `templates`. Raises ConfigError for captions that the text encoder cannot
     tell apart."""
+    model = usable_module(model)
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
     split = arrays_as_split(images, None)
     return predictions_of_module(model, split).probabilities
 
 
+@initial_settings()
 def evaluate(
     model: nn.Module,
     images: Images | Split,
@@ -370,7 +368,7 @@ def evaluate(
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
         split = arrays_as_split(images, label_numbers(labels, names_of(model)))
-    predictions = predictions_of_module(model, split)
+    predictions = predictions_of_module(usable_module(model), split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:

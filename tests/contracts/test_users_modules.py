@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from awkward_modules import AWKWARD, build
+from awkward_modules import EVERY, build
 from derived_layers import OwnSequential
 from forward_passes import CLASSES
 from module_state import data, dtype_of, evaluated, images, same, state, with_notices
@@ -17,7 +17,8 @@ import stresslens as sl
 from stresslens.core.copies import eager_module
 from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.inspection import evaluating
-from stresslens.core.layers import Normalize, with_input_layers
+from stresslens.core.layers import Normalize, check_output, with_input_layers
+from stresslens.core.outputs import logits_in
 from stresslens.plugins.objectives.by_hand import by_hand
 from stresslens.robustness.certify import certify
 from stresslens.robustness.corrupt import corrupt
@@ -25,7 +26,7 @@ from stresslens.training.linear_probe import fit_linear_probe
 
 # torch.compile reads .grad of the images, which are no leaf
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-every = pytest.mark.parametrize("name", AWKWARD)
+every = pytest.mark.parametrize("name", EVERY)
 
 
 @every
@@ -36,6 +37,7 @@ def test_a_linear_probe_fits_what_gives_the_logits_or_refuses(name: str) -> None
     net = model.float()
     front = with_input_layers(net, Normalize(torch.ones(1, 1, 1), torch.zeros(1, 1, 1)))
     split = data()
+    check_output(front, data().shape, CLASSES, name)
     try:
         fit_linear_probe(front, split, [0.01])
     except ConfigError:
@@ -56,7 +58,7 @@ def test_a_linear_probe_refuses_logits_that_another_step_makes() -> None:
 def plain_logits(name: str, x: Tensor) -> Tensor:
     model = evaluated(name)
     with torch.no_grad():
-        return torch.cat([model(one.clone().to(dtype_of(model))) for one in x.split(len(x))]).float()
+        return logits_in(model(x.clone().to(dtype_of(model))), model).float()
 
 
 @every
@@ -105,7 +107,11 @@ def test_a_module_is_trained_or_refused_in_words(name: str, tmp_path: Path) -> N
         else:
             run = sl.train(model, data(), epochs=2, ema=0.5, batch_size=8, out=tmp_path)
             assert "accuracy" in run.scores("test")
-            assert run.model()(images()).shape == (6, CLASSES)
+            trained = run.model()(images())
+            assert trained.shape == (6, CLASSES)
+            assert torch.equal(sl.load(run.folder, module=model)(images()), trained)
+            kept = sl.export(run, "safetensors", out=tmp_path / "export")
+            assert torch.equal(sl.load(kept.file, module=model)(images()), trained)
     assert same(before, state(model))
 
 

@@ -179,7 +179,9 @@ class Returns(nn.Module):
     ("net", "says"),
     [
         pytest.param(
-            Returns((torch.zeros(2, 3),)), "mine returns a tuple; expected a tensor of logits", id="tuple"
+            Returns((torch.zeros(2, 3), torch.ones(2, 3))),
+            "Returns returns a tuple with 2 tensors",
+            id="tuple",
         ),
         pytest.param(
             Returns(torch.zeros(2, 4)), r"returns shape \(N, 4\); expected logits \(N, 3\)", id="classes"

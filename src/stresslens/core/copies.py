@@ -28,7 +28,29 @@ pooling can change by one unit), and of both in half precision."""
 ROUNDING = 1e-5
 """A gradient below this share of the largest one is rounding."""
 
+LAZY = nn.modules.lazy.LazyModuleMixin
+
 Responses = list[dict[str, Tensor]]
+
+
+def usable_module(model: Any) -> Any:
+    """The module, or a copy if its weights were made inside torch.inference_mode(): such weights take
+    no part in gradients, and cannot be restored.
+
+    What is not a module is returned as it is. Raises ConfigError if parameters are not made yet.
+    """
+    if not isinstance(model, nn.Module):
+        return model
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        kinds = {
+            type(m).__name__ for m in model.modules() if isinstance(m, LAZY) and m.has_uninitialized_params()
+        }
+        raise ConfigError(
+            f"{type(model).__name__} has parameters that are not made yet ({', '.join(sorted(kinds))}); "
+            "call it once on a batch of images, and give it then"
+        )
+    return copied(model) if any(tensor.is_inference() for tensor in tensors) else model
 
 
 def eager_module(model: nn.Module) -> nn.Module:
@@ -101,6 +123,9 @@ def _deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
         changed: nn.Module = copy.deepcopy(model, memo)
     for (_, parameter), (_, other) in zip(model.named_parameters(), changed.named_parameters()):
         other.requires_grad_(parameter.requires_grad)
+    for module, other_module in zip(model.modules(), changed.modules()):
+        if isinstance(module, torch.jit.ScriptModule):  # a copy has no hooks
+            other_module._forward_hooks.update(module._forward_hooks)
     return changed
 
 

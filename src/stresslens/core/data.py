@@ -27,6 +27,7 @@ from stresslens.core.image_files import Fit
 from stresslens.core.labels import named_labels
 from stresslens.core.sampling import divide, shuffled
 from stresslens.core.stored_images import Stored
+from stresslens.core.torch_settings import initial_settings
 from stresslens.core.types import Augmentation, Finding, Shape
 
 RESIDENT_BYTES = 32 * 2**20
@@ -119,8 +120,14 @@ class Split:
 
     def uncached(self) -> Split:
         """The split without what was computed from its images and labels before: the caller may have
-        changed them in place."""
-        return replace(self)
+        changed them in place. Tensors made inside torch.inference_mode() are copied, because they take
+        no part in gradients."""
+        images = self.images
+        if isinstance(images, Tensor) and images.is_inference():
+            images = images.clone()
+        return replace(
+            self, images=images, labels=self.labels.clone() if self.labels.is_inference() else self.labels
+        )
 
     def in_range(self) -> Split:
         """The split with its images in [0,1] as floats: values that rounding carried beyond, by at most
@@ -347,6 +354,7 @@ class Data:
         return replace(self, **moved)
 
     @staticmethod
+    @initial_settings()
     def from_arrays(
         images: Tensor | np.ndarray | Sequence[Any],
         labels: Tensor | np.ndarray | Sequence[int | str],

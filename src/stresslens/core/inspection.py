@@ -106,26 +106,55 @@ def hooked(
             handle.remove()
 
 
-def last_layer(model: nn.Module, shape: Shape) -> tuple[str, ...]:
-    """The names within the net of the parameters of the layer whose outputs are the logits.
+def classifier_layers(model: nn.Module, shape: Shape) -> tuple[str, ...]:
+    """The names within the net of the parameters of the layers whose outputs are the logits: the last
+    layer, or several where the logits are a mean or a sum of several heads.
 
     Empty if there is no such layer.
     """
-    last: list[tuple[str, nn.Module, Tensor]] = []
+    ran: list[tuple[str, nn.Module, Tensor]] = []
 
     def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(module, nn.Linear | nn.Conv2d):
-            last[:] = [(name.removeprefix("net."), module, output)]
+            ran.append((name.removeprefix("net."), module, output))
 
     first = next(model.parameters(), torch.empty(0))
+    images = torch.zeros(2, *shape, device=first.device, dtype=first.dtype)
     with evaluating(model), torch.no_grad(), hooked(model, note):
-        logits = model(torch.zeros(2, *shape, device=first.device, dtype=first.dtype))
-    if not last:
+        logits = model(images)
+    if not ran:
         return ()
-    name, module, output = last[0]
-    if output.ndim == 3 or output.shape[:2] != logits.shape:  # tokens, not logits
-        return ()
-    return tuple(f"{name}.{parameter}" for parameter, _ in module.named_parameters())
+    classes = logits.shape[1]
+    layers = {name: module for name, module, _ in ran if _width(module) == classes}
+    name, module, output = ran[-1]
+    heads = {name: module} if output.ndim != 3 and output.shape[:2] == logits.shape else {}  # not tokens
+    if layers.keys() - heads:
+        ran.clear()
+        with evaluating(model), torch.enable_grad(), hooked(model, note):
+            logits = model(_noise(images, 2).requires_grad_())
+            outputs = [output for *_, output in ran]
+            slopes = {
+                k: torch.autograd.grad(logits[:, k].sum(), outputs, allow_unused=True, retain_graph=True)
+                for k in (0, classes - 1)
+            }
+        heads |= {
+            name: module
+            for place, (name, module, _) in enumerate(ran)
+            if name in layers and all(_of_class_alone(slopes[k][place], module, k) for k in slopes)
+        }
+    parameters = [
+        (name, parameter) for name, head in heads.items() for parameter, _ in head.named_parameters()
+    ]
+    return tuple(".".join(names) for names in parameters)
+
+
+def _of_class_alone(slope: Tensor | None, module: nn.Module, k: int) -> bool:
+    """Whether the logit of class k depends on the output of a layer for that class alone, by its
+    slope."""
+    if slope is None:
+        return False
+    by_class = slope.abs().movedim(1 if isinstance(module, nn.Conv2d) else -1, 0).flatten(1).amax(1)
+    return bool(by_class[k] > 0) and int((by_class > 0).sum()) == 1
 
 
 @contextmanager
@@ -249,7 +278,10 @@ def layout_of(
 
 
 def _width(module: nn.Module) -> int:
-    return int(module.normalized_shape[-1]) if isinstance(module, nn.LayerNorm) else int(module.out_features)  # type: ignore[arg-type]
+    """The number of a layer's outputs at each position."""
+    if isinstance(module, nn.LayerNorm):
+        return int(module.normalized_shape[-1])
+    return module.out_channels if isinstance(module, nn.Conv2d) else int(module.out_features)  # type: ignore[arg-type]
 
 
 def layer_to_explain(model: nn.Module, x: Tensor, name: str = "auto") -> str:

@@ -15,6 +15,7 @@ from stresslens.core.copies import copied
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.inspection import evaluating
+from stresslens.core.outputs import hook_logits
 from stresslens.core.spelling import closest
 from stresslens.core.types import Shape
 
@@ -206,21 +207,23 @@ def preparation(model: nn.Module, shape: Shape) -> str:
 
 
 def check_output(model: nn.Module, shape: Shape, classes: int, name: str) -> None:
-    """Raises ConfigError unless the model maps images of this shape to one finite logit per
-    class."""
+    """Raises ConfigError unless the model maps images of this shape to one finite logit per class. A
+    net that returns more than its logits returns them alone from here on (`core.outputs`)."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     try:
         with evaluating(model), torch.no_grad():
-            output = model(torch.zeros(2, *shape, device=device, dtype=dtype))
+            images = torch.zeros(2, *shape, device=device, dtype=dtype)
+            output = model(images)
+            if not isinstance(output, Tensor):
+                hook_logits(model.get_submodule("net") if hasattr(model, "net") else model)
+                output = model(images)
+    except ConfigError:
+        raise
     except Exception as error:  # a user's module may raise anything
         raise ConfigError(
             f"{name} cannot take images of shape {shape} (channels, height, width): {error}"
         ) from error
-    if not isinstance(output, Tensor):
-        raise ConfigError(
-            f"{name} returns a {type(output).__name__}; expected a tensor of logits (N, {classes})"
-        )
     if output.shape == (2, classes) and not torch.isfinite(output).all():
         raise ConfigError(f"{name} returns logits that are not finite for a black image")
     if output.shape != (2, classes):

@@ -50,6 +50,7 @@ MODULES = {
 }
 NAMES = {
     "core.attack_base": {"logits_of": "batched_mean_logits", "Steered": "BatchedModel"},
+    "core.inspection": {"last_layer": "classifier_layers"},
     "core.sampling": {"sampled": "sampled_positions"},
     "plugins.views.adversarial_examples": {"counterfactual": "adversarial_examples"},
     "plugins.models.torchvision": {"usual": "default_preprocessing"},

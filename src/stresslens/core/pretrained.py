@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.layers import Interpolation, Normalize
 from stresslens.core.types import Shape
-from stresslens.core.weights_file import load_state
+from stresslens.core.weights_file import load_state, unwrapped
 
 State = Mapping[str, Tensor]
 
@@ -171,19 +171,21 @@ def load_into(
     head: tuple[str, ...],
     keep_head: bool,
     must_keep: bool = False,
+    shape: Shape | None = None,
+    made_for: Shape | None = None,
 ) -> LoadReport:
     """Loads `weights` into the net.
 
     The first convolution is adapted to other channels or a smaller kernel, and position embeddings
-    are resampled to another grid. `head` are the names of the last layer's tensors; only these may
-    be initialised anew. Raises ConfigError, with the tensors' names, if the weights are of another
-    architecture.
+    are resampled to another grid. `head` are the names of the tensors of the classifier layers; only
+    these, and layers for the same classes that are used in training alone, may be initialised anew.
+    `shape` is that of the images that the net gets, `made_for` that of the weights. Raises
+    ConfigError, with the tensors' names, if the weights are of another architecture.
     """
     state = net.state_dict()
-    stem = next(
-        ((f"{name}.weight", module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d)),
-        None,
-    )
+    weights = unwrapped(weights, state, source)
+    classes = {_rows(weights[name], state[name]) for name in head if name in weights}
+    fitting = _Fitting.of(net, shape, made_for)
     used: list[str] = []
     adapted: list[tuple[str, str]] = []
     fresh: list[str] = []
@@ -200,21 +202,30 @@ def load_into(
             fresh.append(name)
         elif given is None:
             (fresh if name.endswith("num_batches_tracked") else misfits).append(name)
+        elif (fitted := fitting(name, given, target)) is not None:
+            loaded[name] = fitted[0]
+            adapted.append((name, fitted[1]))
         elif given.shape == target.shape:
             loaded[name] = given
             used.append(name)
-        elif (fitted := _fitted(name, given.float(), target, stem)) is not None:
-            loaded[name] = fitted[0]
-            adapted.append((name, fitted[1]))
+        elif _rows(given, target) in classes and given.shape[1:] == target.shape[1:]:
+            fresh.append(name)
         else:
             misfits.append(name)
     if misfits:
         first = misfits[0]
         given = weights.get(first)
         there = "no such tensor" if given is None else f"shape {tuple(given.shape)}"
+        of_positions = all(name in weights and "pos" in name for name in misfits)
+        hint = ""
+        if of_positions and made_for is not None and shape is not None and made_for[1:] != shape[1:]:
+            hint = (
+                f"; the weights are for images of {made_for[1]}×{made_for[2]}, and these have "
+                f"{shape[1]}×{shape[2]}: set input.size to [{made_for[1]}, {made_for[2]}]"
+            )
         raise ConfigError(
             f"{source}: weights of another architecture: {len(misfits)} of the net's {len(state)} tensors "
-            f"do not fit, first {first}: {tuple(state[first].shape)} in the net, {there} in the weights"
+            f"do not fit, first {first}: {tuple(state[first].shape)} in the net, {there} in the weights{hint}"
         )
     _check_finite(loaded, source)
     load_state(net, {**state, **{name: value.to(state[name].dtype) for name, value in loaded.items()}})
@@ -231,40 +242,95 @@ def _check_finite(weights: State, source: str) -> None:
         )
 
 
-def _fitted(
-    name: str, given: Tensor, target: Tensor, stem: tuple[str, nn.Conv2d] | None
-) -> tuple[Tensor, str] | None:
-    """A tensor changed to the target's shape, and what was changed, in words; None if it cannot be.
+def _rows(given: Tensor, target: Tensor) -> tuple[int, int] | None:
+    """The lengths of two tensors; None for single numbers."""
+    return (len(given), len(target)) if given.ndim and target.ndim else None
 
-    `stem` is the first convolution, with the name of its weights.
+
+@dataclass(frozen=True)
+class _Fitting:
+    """Changes tensors of pretrained weights to the shapes that a net has.
+
+    `stem` is the first convolution, with the name of its weights; `grid` and `old_grid` are the rows
+    and columns of its patches, for the images of the net and of the weights, if they are known.
     """
-    if stem is not None and name == stem[0] and given.ndim == 4 and given.shape[0] == target.shape[0]:
-        return _convolution(given, target, overlapping=stem[1].stride < stem[1].kernel_size)
-    # open_clip calls the position embedding of the text "positional_embedding"; it is a sequence.
-    of_image = "pos" in name and name != "positional_embedding"
-    if (
-        of_image
-        and given.ndim == target.ndim
-        and target.ndim in (2, 3)
-        and given.shape[-1] == target.shape[-1]
-    ):
-        return _positions(given, target)
-    return None
+
+    stem: tuple[str, nn.Conv2d] | None
+    grid: tuple[int, int] | None
+    old_grid: tuple[int, int] | None
+
+    @staticmethod
+    def of(net: nn.Module, shape: Shape | None, made_for: Shape | None) -> _Fitting:
+        convolutions = (each for each in net.named_modules() if isinstance(each[1], nn.Conv2d))
+        name, stem = next(convolutions, ("", None))
+        if not isinstance(stem, nn.Conv2d):
+            return _Fitting(None, None, None)
+        new, old = (
+            None if each is None else (each[1] // stem.stride[0], each[2] // stem.stride[1])
+            for each in (shape, made_for)
+        )
+        return _Fitting((f"{name}.weight", stem), new, old)
+
+    def __call__(self, name: str, given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
+        """A tensor changed to the target's shape, and what was changed, in words; None if nothing was,
+        or if it cannot be."""
+        same = given.shape == target.shape
+        if self.stem is not None and name == self.stem[0] and given.ndim == 4 and len(given) == len(target):
+            overlapping = self.stem[1].stride < self.stem[1].kernel_size
+            return None if same else _convolution(given.float(), target, overlapping=overlapping)
+        # open_clip calls the position embedding of the text "positional_embedding"; it is a sequence.
+        of_image = "pos" in name and name != "positional_embedding"
+        if of_image and given.ndim == target.ndim in (2, 3) and given.shape[-1] == target.shape[-1]:
+            return self._positions(given.float(), target)
+        return None
+
+    def _positions(self, given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
+        """Position embeddings (…, T, D) resampled from one grid of tokens to another.
+
+        Class tokens in front of the grid are kept.
+        """
+        tokens, wanted = given.shape[-2], target.shape[-2]
+        for extra in range(3):
+            old, new = _sides(tokens - extra, self.old_grid), _sides(wanted - extra, self.grid)
+            if old is None or new is None:
+                continue
+            if old == new:
+                return None
+            flat = given.reshape(tokens, -1)
+            grid = flat[extra:].T.reshape(1, -1, *old)
+            resampled = F.interpolate(grid, new, mode="bicubic", antialias=True, align_corners=False)
+            whole = torch.cat([flat[:extra], resampled.flatten(2)[0].T])
+            how = f"resampled from {old[0]}×{old[1]} to {new[0]}×{new[1]} tokens"
+            return whole.reshape(target.shape), how
+        return None
+
+
+def _sides(tokens: int, grid: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The rows and columns of so many tokens: those of the grid, or else of a square; None if they
+    are neither."""
+    if grid is not None and tokens == grid[0] * grid[1]:
+        return grid
+    side = math.isqrt(max(0, tokens))
+    return (side, side) if side > 1 and side**2 == tokens else None
 
 
 def _convolution(given: Tensor, target: Tensor, *, overlapping: bool) -> tuple[Tensor, str] | None:
-    """Weights (out, in, h, w) of a convolution for other channels (one or three) or a smaller
-    kernel.
+    """Weights (out, in, h, w) of a convolution for other channels or a smaller kernel.
 
-    The kernel is made smaller only if its windows overlap; patches side by side cannot be cropped.
+    For more channels the old ones are repeated in turn, and for fewer the first are taken; in both
+    cases they are scaled, so that the sum stays about the same (as in timm). For one channel they are
+    summed. The kernel is made smaller only if its windows overlap; patches side by side cannot be
+    cropped.
     """
     changes = []
     channels, wanted = given.shape[1], target.shape[1]
-    if channels != wanted:
-        if 1 not in (channels, wanted):
-            return None
-        given = given.sum(1, keepdim=True) if wanted == 1 else given.expand(-1, wanted, -1, -1) / wanted
-        changes.append("summed over channels" if wanted == 1 else f"shared among {wanted} channels")
+    if channels != wanted and wanted == 1:
+        given = given.sum(1, keepdim=True)
+        changes.append("summed over channels")
+    elif channels != wanted:
+        given = given[:, torch.arange(wanted) % channels] / (wanted / channels)
+        how = "shared among" if channels == 1 else "repeated in" if wanted > channels else "cut to"
+        changes.append(f"{how} {wanted} channels")
     rows, columns = (a - b for a, b in zip(given.shape[2:], target.shape[2:]))
     if rows < 0 or columns < 0 or rows % 2 or columns % 2 or ((rows or columns) and not overlapping):
         return None
@@ -273,20 +339,3 @@ def _convolution(given: Tensor, target: Tensor, *, overlapping: bool) -> tuple[T
         given = given[:, :, rows // 2 : rows // 2 + height, columns // 2 : columns // 2 + width]
         changes.append(f"the middle {height}×{width}")
     return given, ", ".join(changes)
-
-
-def _positions(given: Tensor, target: Tensor) -> tuple[Tensor, str] | None:
-    """Position embeddings (…, T, D) resampled from one square grid of tokens to another.
-
-    Class tokens in front of the grid are kept.
-    """
-    tokens, wanted = given.shape[-2], target.shape[-2]
-    for extra in range(3):
-        side, new = math.isqrt(max(0, tokens - extra)), math.isqrt(max(0, wanted - extra))
-        if side > 1 and new > 0 and side**2 == tokens - extra and new**2 == wanted - extra:
-            flat = given.reshape(tokens, -1)
-            square = flat[extra:].T.reshape(1, -1, side, side)
-            resampled = F.interpolate(square, (new, new), mode="bicubic", antialias=True, align_corners=False)
-            whole = torch.cat([flat[:extra], resampled.flatten(2)[0].T])
-            return whole.reshape(target.shape), f"resampled from {side}×{side} to {new}×{new} tokens"
-    return None

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.errors import DataError, first_line
+from stresslens.core.errors import ConfigError, DataError, first_line
 
+CHECKPOINT_KEYS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "weights",
+)
+"""Where checkpoints hold a state dict, in the order in which they are looked up; as in timm, a moving
+average of the weights comes first."""
+_scalar: Any = np.float64(0).__reduce__()[0]
+PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(code)) for code in "?bhilqBHILQefdg"},
+    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+"""Options and numbers of numpy, which checkpoints hold beside tensors and which execute nothing."""
 REFETCH = "if it is incomplete or damaged, download it again"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, or of a state dict that torch saved.
 
-    No code of the file is executed. A state dict inside a checkpoint ("state_dict" or "model") is
-    found, and prefixes of wrappers are removed. Raises DataError if the file is missing or
-    incomplete, holds objects besides tensors, or holds no tensors.
+    No code of the file is executed. A state dict inside a checkpoint is found (`CHECKPOINT_KEYS`),
+    and the prefixes of torch.compile and DataParallel are removed; for others see `unwrapped`. Raises
+    DataError if the file is missing or incomplete, holds objects besides tensors, or holds no tensors.
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}")
@@ -31,12 +53,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
         start = file.read(2)
     try:
         if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
+            return _plain_names(safetensors.torch.load_file(path))
         if not start.startswith((b"PK", b"\x80")):
             raise ValueError("it is not a file of torch; a safetensors file ends in .safetensors")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings about pickles of other versions
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(PLAIN):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         why = "it holds objects besides tensors, which could execute anything; save its state dict alone"
         raise DataError(f"{path} cannot be read as weights: {why}") from error
@@ -48,16 +71,61 @@ def read_state(path: Path) -> dict[str, Tensor]:
             else f"{first_line(error)[:160]}; {REFETCH}"
         )
         raise DataError(f"{path} cannot be read as weights: {why}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
+    while (inner := _state_dict_in(content)) is not None:
+        content = inner
     if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise DataError(f"{path} holds no state dict (tensors by name)")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+    return _plain_names({str(name): value for name, value in content.items() if isinstance(value, Tensor)})
+
+
+def _state_dict_in(content: Any) -> Mapping[Any, Any] | None:
+    """What a checkpoint holds under the first of the `CHECKPOINT_KEYS` that it has, or else its only
+    dictionary of tensors; None for a state dict itself."""
+    if not isinstance(content, Mapping):
+        return None
+    for key in CHECKPOINT_KEYS:
+        if isinstance(content.get(key), Mapping) and content[key]:
+            return content[key]  # type: ignore[no-any-return]
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return None
+    inner = [value for value in content.values() if isinstance(value, Mapping)]
+    inner = [each for each in inner if any(isinstance(value, Tensor) for value in each.values())]
+    return inner[0] if len(inner) == 1 else None
+
+
+def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without the prefixes of torch.compile and DataParallel."""
+    plain = {name.replace("_orig_mod.", ""): value for name, value in tensors.items()}
+    wrapped = all(name.startswith("module.") for name in plain)
+    return {name.removeprefix("module."): value for name, value in plain.items()} if wrapped else plain
+
+
+def unwrapped(weights: Mapping[str, Tensor], names: Collection[str], source: str) -> dict[str, Tensor]:
+    """Weights under the `names` of a net: without the prefix that a wrapper put before them
+    (`module.` of DataParallel and AveragedModel, `model.` of a Lightning module, any other).
+
+    Other tensors keep their names. Raises ConfigError if the weights hold several such nets.
+    """
+    known = set(names)
+    anchors = {f".{name}" for name in (next(iter(names), ""), max(names, key=len, default=""))}
+    prefixes = {
+        name[: len(name) - len(anchor) + 1] for name in weights for anchor in anchors if name.endswith(anchor)
+    }
+    found = {
+        prefix: sum(name.startswith(prefix) and name[len(prefix) :] in known for name in weights)
+        for prefix in ["", *sorted(prefixes)]
+    }
+    most = max(found.values())
+    best = [prefix for prefix, count in found.items() if count == most]
+    if len(best) > 1 and best[0]:
+        raise ConfigError(
+            f"{source}: the weights hold {len(best)} such nets, under {', '.join(best)}; "
+            "save one of them alone"
+        )
+    prefix = best[0]
+    return {
+        name[len(prefix) :] if name.startswith(prefix) else name: value for name, value in weights.items()
+    }
 
 
 def load_state(net: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -93,7 +93,7 @@ def export_run(
     """
     card = _card_of_net(folder, to, module)
     target, facts = _target(folder, to, out), model_info(folder)
-    model = open_model(folder, trust=trust, module=module).eval()
+    model = open_model(folder, trust=trust, module=module)
     not_finite = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
     if not_finite:
         raise ConfigError(

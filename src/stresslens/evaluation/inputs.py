@@ -5,6 +5,8 @@ The model must map images in [0, 1] to logits, and the images and labels must fi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,7 @@ from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError, first_line
 from stresslens.core.labels import label_numbers
+from stresslens.core.outputs import logits_in, return_logits
 
 SUM_TOLERANCE = 1e-5
 """Outputs whose sum differs from 1 by less than this count as probabilities."""
@@ -62,25 +65,41 @@ def _check_device(model: nn.Module) -> None:
         )
 
 
-def _check_logits(model: nn.Module, split: Split) -> None:
+@contextmanager
+def returning_logits(model: nn.Module | None, split: Split) -> Iterator[None]:
+    """Inside the context the model returns its logits alone (`core.outputs`). A model that does so
+    for the split's images stays as it is."""
+    handle = None
+    if model is not None:
+        with attacked(model), torch.no_grad():
+            if not isinstance(model(_sample(model, split)), Tensor):
+                handle = nn.Module.register_forward_hook(model, return_logits)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def _sample(model: nn.Module, split: Split) -> Tensor:
+    """Up to 8 images of the split, on the model's device and in its dtype."""
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     rows = torch.linspace(0, len(split) - 1, min(8, len(split))).long()
-    x = split.floats(split.images[rows]).to(first.device, dtype_of(model) or first.dtype)
-    name = type(model).__name__
+    return split.floats(split.images[rows]).to(first.device, dtype_of(model) or first.dtype)
+
+
+def _check_logits(model: nn.Module, split: Split) -> None:
+    x, name = _sample(model, split), type(model).__name__
     try:
         with attacked(model), torch.no_grad():
-            logits = model(x)
+            logits = logits_in(model(x), model)
+    except ConfigError:
+        raise
     except Exception as error:  # a user's model may raise anything
         reason = first_line(error)
         raise ConfigError(
             f"{name} cannot take images of shape {split.shape} (channels, height, width): {reason}"
         ) from error
-    if not isinstance(logits, Tensor):
-        kind = type(logits).__name__
-        raise ConfigError(
-            f"{name} returns a {kind}; expected a tensor of logits (N, classes): "
-            "wrap it to return only the logits"
-        )
     if logits.ndim != 2 or len(logits) != len(x):
         raise ConfigError(
             f"{name} returns shape {tuple(logits.shape)} for {len(x)} images; "

@@ -108,7 +108,7 @@ def open_predictor(
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
         exported = folder.path / EXPORT
         facts = model_info(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
-        model = as_computed(open_model(folder, trust=trust, module=module), folder).eval()
+        model = as_computed(open_model(folder, trust=trust, module=module), folder)
         return (
             _of_model(model, facts, folder)
             if not captions

@@ -13,12 +13,13 @@ from stresslens.config import registry
 from stresslens.core import layers
 from stresslens.core.class_names import name_classes
 from stresslens.core.compute_choice import usual_format
-from stresslens.core.copies import CHECKED, copied, eager_module
+from stresslens.core.copies import CHECKED, copied, eager_module, usable_module
 from stresslens.core.data import Split
 from stresslens.core.devices import ComputeConfig, MemoryFormat
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.image_files import Frame
+from stresslens.core.inspection import evaluating, to_evaluation_mode
 from stresslens.core.run_folder import Environment, EstimatorCard, RunFolder
 from stresslens.core.weights_file import load_state
 from stresslens.evaluation import estimator
@@ -38,12 +39,15 @@ def net_from(
 def _built(bound: registry.Bound, name: str, shape: Any, classes: Any, train: Split | None) -> nn.Module:
     try:
         net = bound(shape=shape, classes=len(classes), names=tuple(classes), train=train)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, AssertionError) as error:
         raise ConfigError(
             f"model {name} cannot be built for images of shape {shape} (channels, height, width): {error}"
         ) from error
     if not isinstance(net, nn.Module):
         raise ConfigError(f"model {name} returned a {type(net).__name__}; expected a torch.nn.Module")
+    if any(nn.parameter.is_lazy(parameter) for parameter in net.parameters()):
+        with evaluating(net), torch.no_grad():
+            net(torch.zeros(2, *shape))
     return eager_module(net)
 
 
@@ -57,7 +61,8 @@ def frame_of(folder: RunFolder) -> Frame:
 
 
 def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> nn.Sequential:
-    """A run's trained model or estimator: images in [0,1] → logits, in float32, on the CPU.
+    """A run's trained model or estimator: images in [0,1] → logits, in float32, on the CPU, in
+    evaluation mode.
 
     `module` is the architecture if the run was trained on the caller's own module; it is copied.
     Without `trust` only built-in plug-ins are executed. Raises UnreadableRun if a file is missing
@@ -86,7 +91,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
                 _check_shapes(_built(bound, name, shape, card.classes, None), state)
             net = _built(bound, name, shape, card.classes, None)
         else:
-            net = copied(eager_module(module))
+            net = copied(eager_module(usable_module(module)))
         load_state(net, state)
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)
@@ -97,6 +102,7 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
         raise UnreadableRun(
             f"{folder.card} and {folder.weights.name} do not belong together: {error}"
         ) from error
+    to_evaluation_mode(model)
     name_classes(model, card.classes)
     return model
 

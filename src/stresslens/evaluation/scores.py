@@ -24,6 +24,7 @@ from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
 from stresslens.core.inspection import evaluating
+from stresslens.core.outputs import logits_in
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.pieces import in_pieces, is_out_of_memory
 from stresslens.core.types import Estimate, Loss
@@ -117,17 +118,17 @@ def _logits(model: nn.Module, x: Tensor, rows: slice) -> Tensor:
     """The logits of some of the images x, on the CPU."""
     x = x[rows]
     try:
-        logits = model(x)
+        output = model(x)
     except (RuntimeError, ValueError, TypeError) as error:
         if is_out_of_memory(error):
             raise
         raise ConfigError(
             f"{type(model).__name__} cannot take images of shape {tuple(x.shape[1:])}: {error}"
         ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    logits = logits_in(output, model)
+    if logits.ndim != 2 or len(logits) != len(x):
         raise ConfigError(
-            f"{type(model).__name__} returned {got} for {len(x)} images; "
+            f"{type(model).__name__} returned {tuple(logits.shape)} for {len(x)} images; "
             f"expected logits of shape ({len(x)}, classes)"
         )
     return logits.cpu()

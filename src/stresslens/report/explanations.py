@@ -49,7 +49,7 @@ CHECKS = {
 
 
 @dataclass(frozen=True)
-class Explanation:
+class RunExplanation:
     """A result of one run. Its arrays, if they can be read, are `maps` (n, H, W) and `shown` (n, h,
     w) or (n, h, w, 3)."""
 
@@ -118,7 +118,7 @@ class MapGroup:
         return any(row.checks for row in self.rows)
 
 
-def read_explanations(run: Run) -> list[Explanation]:
+def read_explanations(run: Run) -> list[RunExplanation]:
     """The explanations of a run that can be read, sorted by name; numbers in names sort as
     numbers."""
     readable = []
@@ -127,7 +127,7 @@ def read_explanations(run: Run) -> list[Explanation]:
             result = ExplanationFile.read(file)
         except UnreadableRun:
             continue
-        explanation = Explanation(run, file.parent, result)
+        explanation = RunExplanation(run, file.parent, result)
         if result.images and len(explanation.arrays):
             readable.append(explanation)
     return sorted(
@@ -138,7 +138,7 @@ def read_explanations(run: Run) -> list[Explanation]:
 
 def run_explanations(run: Run) -> list[MapGroup]:
     """For each selection of images, the maps of every explainer."""
-    by_images: dict[tuple[Any, ...], list[Explanation]] = {}
+    by_images: dict[tuple[Any, ...], list[RunExplanation]] = {}
     for each in read_explanations(run):
         by_images.setdefault(each.about, []).append(each)
     return [
@@ -150,7 +150,7 @@ def run_explanations(run: Run) -> list[MapGroup]:
 def study_explanations(study: StudyFolder) -> list[MapGroup]:
     """For each explainer that was applied to several models on the same images, their maps side by
     side on one scale."""
-    by_images: dict[tuple[Any, ...], list[Explanation]] = {}
+    by_images: dict[tuple[Any, ...], list[RunExplanation]] = {}
     for variant in study.variants:
         for each in read_explanations(variant.finished[0]) if variant.finished else []:
             by_images.setdefault((*each.about, each.label), []).append(each)
@@ -164,7 +164,7 @@ def study_explanations(study: StudyFolder) -> list[MapGroup]:
 
 
 def _group(
-    name: str, members: Sequence[Explanation], rows: Iterable[tuple[str, Explanation, float]]
+    name: str, members: Sequence[RunExplanation], rows: Iterable[tuple[str, RunExplanation, float]]
 ) -> MapGroup:
     first = members[0]
     shown, images = first.arrays["shown"], first.result.images
@@ -174,7 +174,7 @@ def _group(
     return MapGroup(name, first.result.split, cells, [_row(*row) for row in rows], len(images[IMAGES:]))
 
 
-def _row(name: str, each: Explanation, limit: float) -> MapRow:
+def _row(name: str, each: RunExplanation, limit: float) -> MapRow:
     result = each.result
     pixels = coloured(each.arrays["maps"][:IMAGES], limit, signed=result.signed)
     quality = result.quality or Quality()

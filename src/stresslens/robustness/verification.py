@@ -24,7 +24,7 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.labels import label_numbers
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.types import Estimate, Finding
-from stresslens.evaluation.inputs import check_inputs
+from stresslens.evaluation.inputs import check_inputs, returning_logits
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.adversarial_file import (
     adversarial_tensor,
@@ -97,7 +97,8 @@ def verify(
     ball = Ball(norm, _radius(norm, eps, len(originals)))
     image = distinct_images(originals.floats(originals.images[:]).to(torch.float32))
     listed = torch.ones(len(originals), dtype=torch.bool)
-    recount = _recount(model, originals, candidates, listed, image, ball, as_bytes)
+    with returning_logits(model, originals):
+        recount = _recount(model, originals, candidates, listed, image, ball, as_bytes)
     return _verification(recount, n_requested, claimed, true_labels=False)
 
 

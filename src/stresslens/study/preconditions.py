@@ -17,7 +17,7 @@ from stresslens.study import evaluation_stages
 from stresslens.study.failures import error_of, failure_of
 from stresslens.training.best_epoch import selection_rules
 from stresslens.training.fine_tuning import FineTuning
-from stresslens.training.loop import check_batch_norm
+from stresslens.training.first_batch import check_first_batch
 from stresslens.training.optimization import build_optimizer, build_schedule
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task, load_data
@@ -91,7 +91,7 @@ def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
     if not train.epochs or train.probed:
         return
     size = n if train.batch_size == "full" else min(train.batch_size, n)
-    check_batch_norm(model, n, size)
+    check_first_batch(model, train, data)
     layers = FineTuning(model, train.fine_tune or FineTune(), data.shape)
     optimizer = build_optimizer(train, layers.parameters(train.lr), task.base)
     build_schedule(train, optimizer, math.ceil(n / size) * train.replay, task.base)

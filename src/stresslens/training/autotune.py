@@ -29,6 +29,7 @@ from stresslens.core.pool_order import pool_first
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Step
 from stresslens.training.best_epoch import selection_rules
+from stresslens.training.first_batch import TRIED, check_first_batch
 from stresslens.training.setup import build_model, images_to_check
 from stresslens.training.task import Task, load_data
 
@@ -232,8 +233,12 @@ def _new_suggestion(task: Task, data: Data, most_threads: int) -> Suggestion:
     if origin is not None and not origin.digest:
         origin.load()  # fails before anything is timed if the published weights are not available
     with torch.random.fork_rng(devices=[]):
-        model = build_model(task, data)
+        model: nn.Module = build_model(task, data)
         pool_first(model)
+        precision: Precision = "float32" if train.precision == "auto" else train.precision
+        model = ComputeConfig(device, precision, torch.get_num_threads(), "contiguous").place(model)
+        if _has_steps(task):
+            check_first_batch(model, train, data)
         x = images_to_check(model, data)
         table = layer_table.layer_table(model.get_submodule("net"), layers.shape_seen(model, data.shape))
         size = len(data.train) if train.batch_size == "full" else min(train.batch_size, len(data.train))
@@ -248,7 +253,7 @@ def _new_suggestion(task: Task, data: Data, most_threads: int) -> Suggestion:
             precisions.append("bfloat16")
         asked = None if train.memory_format == "auto" else [train.memory_format]
         possible = compute_choice.possible_ways(model, x, device, precisions, asked)
-        size = min(size, compute_choice.images_to_time(table.multiply_adds))
+        size = max(TRIED, min(size, compute_choice.images_to_time(table.multiply_adds)))
         images = data.train.select(torch.arange(size))
         choice = compute_choice.choose(
             model,

@@ -11,7 +11,7 @@ from torch import nn
 
 from stresslens.config.schema import FineTune
 from stresslens.core.errors import ConfigError
-from stresslens.core.inspection import evaluating, hooked, last_layer
+from stresslens.core.inspection import classifier_layers, evaluating, hooked
 from stresslens.core.types import Parameters, Shape
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -27,7 +27,7 @@ class FineTuning:
 
     def __init__(self, model: nn.Module, tune: FineTune, shape: Shape) -> None:
         self.model, self.tune, self.shape = model, tune, shape
-        if (tune.layers != "all" or tune.head_lr_scale != 1) and not last_layer(model, shape):
+        if (tune.layers != "all" or tune.head_lr_scale != 1) and not classifier_layers(model, shape):
             what = f"layers: {tune.layers}" if tune.layers != "all" else "head_lr_scale"
             raise ConfigError(
                 f"train.fine_tune: {what}: this net has no last layer of its own, which gives the logits"
@@ -116,7 +116,7 @@ def blocks_of(model: nn.Module, shape: Shape) -> list[list[nn.Parameter]]:
     finally:
         for handle in handles:
             handle.remove()
-    head = set(last_layer(model, shape))
+    head = set(classifier_layers(model, shape))
     norms = {name for name, module in net.named_modules() if isinstance(module, NORMS)}
     blocks: dict[str, list[nn.Parameter]] = {name: [] for name in reached}
     belongs_to: dict[str, str] = {}

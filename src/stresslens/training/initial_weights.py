@@ -67,11 +67,20 @@ def begin_with(
     another architecture.
     """
     head, same = origin.head, origin.classes is None or origin.classes == classes
-    last = inspection.last_layer(model, shape)
+    last = inspection.classifier_layers(model, shape)
     if head != "auto" and not last:
         raise ConfigError(f"weights: head: {head}: this net has no last layer of its own; leave `head` out")
     net, keep = model.get_submodule("net"), head == "kept" or (head == "auto" and same)
-    return load_into(net, origin.load(), origin.source, head=last, keep_head=keep, must_keep=head == "kept")
+    return load_into(
+        net,
+        origin.load(),
+        origin.source,
+        head=last,
+        keep_head=keep,
+        must_keep=head == "kept",
+        shape=layers.shape_seen(model, shape),
+        made_for=origin.preprocessing.shape if origin.preprocessing else None,
+    )
 
 
 def known_images(test: Split, train: Split) -> int:

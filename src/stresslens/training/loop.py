@@ -29,6 +29,7 @@ from stresslens.training.best_epoch import BestEpoch, copied_weights, robust_acc
 from stresslens.training.checkpoint import Checkpointer, TrainingParts
 from stresslens.training.epoch_log import EpochMetrics, EpochTime
 from stresslens.training.fine_tuning import FineTuning
+from stresslens.training.first_batch import check_first_batch
 from stresslens.training.moving_average import moving_average
 from stresslens.training.optimization import build_optimizer, build_schedule
 from stresslens.training.setup import laid_out
@@ -96,7 +97,7 @@ class Training:
         self.batch_size = n if train.batch_size == "full" else min(train.batch_size, n)
         self.steps_per_epoch = math.ceil(n / self.batch_size) * train.replay
         self.select, self.watch = selection_rules(train, data, base=base)
-        check_batch_norm(model, n, self.batch_size)
+        check_first_batch(self.model, train, data)
         self.fine_tuning = FineTuning(self.model, train.fine_tune or FineTune(), data.shape)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         if not self.parameters:
@@ -386,15 +387,4 @@ class Training:
             f"{what} in epoch {state.epoch + 1}, batch {state.step + 1}, at the training images {shown}. "
             f"Lower train.lr (now {self.train.lr:g}) or set train.clip{saved}",
             images,
-        )
-
-
-def check_batch_norm(model: nn.Module, images: int, batch_size: int) -> None:
-    """Raises ConfigError where the last batch of an epoch has a single image, which batch norm
-    cannot normalise."""
-    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if normed and (images - 1) % batch_size == 0:
-        raise ConfigError(
-            f"batch norm cannot train on a batch of one image, which {images} images in batches of "
-            f"{batch_size} leave; set train.batch_size to {batch_size + 1}"
         )

@@ -51,7 +51,11 @@ def build_model(task: Task, data: Data) -> nn.Sequential:
     if task.module is not None:
         with torch.no_grad():
             inputs = layers.input_layers(model)(images_to_check(model, data))
-        check_copy(task.module, net, inputs)
+        first = next(net.parameters(), inputs)
+        check_copy(task.module, net, inputs.to(first.dtype))
+        if any(p.dtype in (torch.float16, torch.bfloat16) for p in net.parameters()):
+            model.float()
+            name = f"{name}, with all weights in float32 for training,"
     layers.check_output(model, data.shape, len(data.classes), name)
     return model
 
