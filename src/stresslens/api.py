@@ -33,7 +33,7 @@ from stresslens.evaluation.inputs import arrays_as_split, check_inputs, returnin
 from stresslens.evaluation.predictor import with_prompts
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
-from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of, scores_of
+from stresslens.evaluation.scores import Predictions, distinct_predictions, predictions_of_module, scores_of
 from stresslens.explanation.explanation import Explanation
 from stresslens.explanation.image_selection import classes_to_explain
 from stresslens.explanation.maps import compute_maps
@@ -44,8 +44,10 @@ from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.verification import Verification
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import succeeded
+from stresslens.study.longer_runs import go_on
+from stresslens.study.run_tasks import python_task
 from stresslens.training.autotune import autotune
-from stresslens.training.task import Task, own_module_value
 
 Images: TypeAlias = Tensor | np.ndarray | Sequence[Any]
 """Images as `core.arrays.image_tensor` takes them."""
@@ -103,7 +105,7 @@ def train(
     data: str | Path | Mapping[str, Any] | Data = "digits",
     *,
     out: str | Path = "runs/python",
-    name: str = "run",
+    name: str | None = None,
     seed: int = 0,
     input: Mapping[str, Any] | None = None,
     track: str | Sequence[str | Mapping[str, Any]] = (),
@@ -115,20 +117,18 @@ def train(
     `model` is a plug-in by name, or any nn.Module from images to logits, without softmax; your module is
     copied and stays as it is. The name of an estimator (knn) fits that estimator; of the options it takes
     only device, precision, threads, memory_format and subset. `data` is a plug-in by name or
-    Data.from_arrays(images, labels). `track` lists trackers (tensorboard, wandb). A second call with the
-    same arguments returns the finished run at once, or resumes an interrupted one. Raises ConfigError,
-    DataError, TrainingDiverged."""
+    Data.from_arrays(images, labels), or a Path of images. `track` lists trackers. The run's folder is
+    `out/name/seed-<seed>`; the default name holds the data, the model and the options, so that calls with
+    other arguments make other runs. A second call with the same arguments returns the finished run at
+    once, or resumes an interrupted one. Raises ConfigError, DataError, TrainingDiverged."""
     if not isinstance(model, str | Mapping | nn.Module):
         raise ConfigError(
             f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
         )
-    if isinstance(data, Path):
-        data = {"folder": {"path": str(data)}}
+    data = {"folder": {"path": str(data)}} if isinstance(data, Path) else data
     if not isinstance(data, str | Mapping | Data):
-        raise ConfigError(
-            f"data is a {type(data).__name__}; "
-            "expected a plug-in by name or stresslens.Data.from_arrays(images, labels)"
-        )
+        what = "a plug-in by name, a Path of images or stresslens.Data.from_arrays(images, labels)"
+        raise ConfigError(f"data is a {type(data).__name__}; expected {what}")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
@@ -136,10 +136,8 @@ def train(
     given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
     idle = [key for key in given if kind == "estimator" and not applies_to_estimators(key)]
     if idle:
-        name_of = idle[0].rpartition(".")[2]
-        raise ConfigError(
-            f"{name_of} means nothing to the estimator {model!r}, which no gradient trains; leave it out"
-        )
+        what = f"{idle[0].rpartition('.')[2]} means nothing to the estimator {model!r}"
+        raise ConfigError(f"{what}, which no gradient trains; leave it out")
     values = {
         "data": "digits" if own_data else data,
         kind: "linear" if own_model else model,
@@ -150,16 +148,11 @@ def train(
     config = study_file.variant_config_from(values, Path.cwd())
     module = eager_module(usable_module(model)) if isinstance(model, nn.Module) else None
     snapshot = None if module is None else copied(module)
-    folder = Path(out) / name / f"seed-{seed}"
-    if module is not None:
-        config = replace(config, model=own_module_value(module, folder))
-    if isinstance(data, Data):
-        config = replace(config, data=f"own data {data.name}")
     own = data.uncached() if isinstance(data, Data) else None
-    task = Task(Path(out).name, name, seed, config, Path.cwd(), folder, own, module)
+    task = python_task(config, values, Path(out), name, seed, data=own, module=module)
+    go_on([task])
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    record = stages.carry_out(task).as_json()
-    return Run(folder, record, snapshot)
+    return Run(task.folder, succeeded(stages.carry_out(task)).as_json(), snapshot)
 
 
 @initial_settings()
@@ -354,7 +347,7 @@ def predict(
     if prompts is not None:
         model = with_prompts(model, prompts, templates)
     split = arrays_as_split(images, None)
-    return predictions_of(model, split).probabilities
+    return predictions_of_module(model, split).probabilities
 
 
 @initial_settings()
@@ -375,7 +368,7 @@ def evaluate(
         if labels is None:
             raise ConfigError("evaluate needs labels beside the images")
         split = arrays_as_split(images, label_numbers(labels, names_of(model)))
-    predictions = predictions_of(usable_module(model), split)
+    predictions = predictions_of_module(usable_module(model), split)
     classes = predictions.scores.shape[1]
     low, high = int(split.labels.min()), int(split.labels.max())
     if low < 0 or high >= classes:

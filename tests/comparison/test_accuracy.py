@@ -302,7 +302,7 @@ def test_runs_that_are_missing_and_seeds_without_a_partner_are_told(made: Make) 
         for run, n in (("a", 3), ("b", 2))
     )
     found = compare_accuracy({"a": a, "b": b, "c": {}}, [("x", "a", "b"), ("y", "a", "c")])
-    assert found.refused == ["a and c were not compared: c has no finished run"]
+    assert found.refused == ["a and c were not compared: c is missing, without a finished run"]
     assert (
         found.verdicts[-1] == "left out of a against b, because the other has no run of this seed: a/seed-2"
     )

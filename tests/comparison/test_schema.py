@@ -100,6 +100,7 @@ STUDY = StudyRecord(
     name="s",
     runs=["x", "y"],
     own_names={"x": "x", "y-lr-1": "y"},
+    overrides={"y-lr-1": ["train.lr=1"]},
     seeds=[0, 1],
     contrasts=[("c", "x", "y")],
     claims=[StatedClaim(contrast="c", claim="y is better", protocol=None, pairs=[("x", "y")])],

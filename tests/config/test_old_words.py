@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from stresslens.cli.main import app
 from stresslens.config import old_words, study_file
+from stresslens.config.run_names import folder_name
 from stresslens.core.errors import ConfigError, Notice
 
 OLD = """
@@ -133,7 +134,7 @@ def test_old_words_inside_the_value_of_an_override(
     with pytest.warns(Notice):
         found = read(tmp_path, study, *extra, override)
     assert getattr(found.variants[0].config.train.fine_tune, key) == value
-    assert found.variants[0].name.endswith(study_file._safe(override))  # named as it was typed
+    assert found.variants[0].name.endswith(folder_name("", [override]))  # named as it was typed
 
 
 def test_the_settings_of_a_sweeps_journal_keep_the_words_of_0_1() -> None:

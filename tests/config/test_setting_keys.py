@@ -55,7 +55,7 @@ def test_an_option_of_a_plugin_is_named_with_its_plugin(key: str) -> None:
         ("images=9", "robustness.images, corruptions.images or train.subset.images?"),
         ("epochs", "for example train.epochs=1; did you mean train.epochs?"),
         ("foo=1", "unknown key; valid: corruptions, data, "),
-        ("train.qqq=1", "valid: train.accumulate, "),
+        ("train.qqq=1", "valid: train."),
         ("seed=3", "write repeats=[3], on the command line also --seed 3"),
         ("out=x", "write --out x"),
         ("jobs=2", "write --jobs 2"),

@@ -125,7 +125,7 @@ def test_overrides_apply_to_every_run_and_show_in_the_folder_name(tmp_path: Path
         "model={mlp: {widths: [3]}}",
     )
     assert [run.name for run in found.variants] == [
-        f"{name},train.epochs=1,model=_mlp_widths_3_" for name in "ab"
+        f"{name},train.epochs=1,model=mlp_widths_3-3683b9" for name in "ab"
     ]
     assert all(
         run.config.train.epochs == 1 and run.config.model == {"mlp": {"widths": [3]}}

@@ -169,7 +169,7 @@ def test_a_tag_builds_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_text_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"study\.yaml is not text in UTF-8 \(byte 3\)"):
+    with pytest.raises(ConfigError, match=r"study\.yaml:1: is not text in UTF-8 \(byte 3\)"):
         read(tmp_path, b"a: \xff\n")
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import stresslens as sl
-from stresslens.core.arrays import image_tensor, laid_out
+from stresslens.core.arrays import as_shaped, image_tensor
 from stresslens.core.errors import DataError
 
 RANDOM = np.random.default_rng(0)
@@ -144,9 +144,9 @@ def test_pictures_that_cannot_be_taken(tmp_path: Path) -> None:
 
 def test_an_array_of_a_known_shape_needs_no_guess() -> None:
     images = bytes_of(5, 4, 4, 3)
-    assert np.array_equal(laid_out(images, (3, 4, 4), "images").numpy(), images.transpose(0, 3, 1, 2))
-    assert np.array_equal(laid_out(images, (4, 4, 3), "images").numpy(), images)
-    assert laid_out(images[..., 0], (1, 4, 4), "images").shape == (5, 1, 4, 4)
+    assert np.array_equal(as_shaped(images, (3, 4, 4), "images").numpy(), images.transpose(0, 3, 1, 2))
+    assert np.array_equal(as_shaped(images, (4, 4, 3), "images").numpy(), images)
+    assert as_shaped(images[..., 0], (1, 4, 4), "images").shape == (5, 1, 4, 4)
 
 
 class Shades(torch.nn.Module):

@@ -13,7 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from typer.testing import CliRunner
 
+from stresslens.cli.main import app
 from stresslens.core import compute_choice
 from stresslens.core.compute_choice import (
     GAIN,
@@ -137,6 +139,7 @@ def test_the_rule_of_memory_formats() -> None:
     assert memory_formats(net, "cuda", "float32") == ["contiguous", "channels_last"]
     assert memory_formats(net, "cuda", "bfloat16") == ["channels_last", "contiguous"]
     assert memory_formats(flat, "cpu", "float32") == ["contiguous"]
+    assert memory_formats(nn.Sequential(nn.Conv2d(3, 8, 4, 4)), "cpu", "float32") == ["contiguous"]
     assert usual_choice(POSSIBLE) == ComputeChoice(
         {"float32": "channels_last", "bfloat16": "channels_last"}, "float32"
     )
@@ -187,7 +190,7 @@ def test_the_first_decision_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     ((path, kept),) = kept_choices()
     assert isinstance(kept, KeptChoice)
     assert kept.about["model"] == "simple_cnn"
-    assert len(kept.gains["bfloat16 channels_last against float32 channels_last"]) == WINS
+    assert len(kept.gains["bfloat16 channels_last beside float32 channels_last"]) == WINS
     path.unlink()
     assert chosen(seconds_of(1.6, 0.5), monkeypatch) == WIDE
 
@@ -276,3 +279,23 @@ def test_a_disk_that_is_full_leaves_the_rules_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("stresslens.core.kept_choices.write_json", full)
     with pytest.warns(Notice, match="No space left"):
         assert chosen(seconds_of(1.6, 2.5), monkeypatch) == WIDE
+
+
+def test_doctor_shows_what_is_kept_and_how_to_forget_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = CliRunner()
+    assert "kept choice " not in runner.invoke(app, ["doctor"]).output
+    chosen(seconds_of(1.6, 2.5), monkeypatch)
+    (choices_folder() / "0123456789abcdef.json").write_text("{")
+    shown = runner.invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    for words in ("training of simple_cnn at [1, 28, 28], batch 64", "bfloat16, channels_last", "2.50"):
+        assert words in shown.output
+    assert "damaged: made anew" in shown.output
+    assert f"delete its file in {choices_folder()}" in shown.output.replace("\n", "")
+    damaged, kept = json.loads(runner.invoke(app, ["doctor", "--json"]).output)["choices"]
+    if "damaged" in kept:
+        damaged, kept = kept, damaged
+    assert damaged["damaged"]
+    assert kept["precision"] == "bfloat16"
+    monkeypatch.setenv("STRESSLENS_MEASURE", "0")
+    assert "nothing is measured" in runner.invoke(app, ["doctor"]).output

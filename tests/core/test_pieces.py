@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +13,7 @@ from torch import Tensor, nn
 from stresslens.core import pieces
 from stresslens.core.attack_base import BatchedModel, batched_mean_logits, gradient
 from stresslens.core.data import Split
-from stresslens.core.errors import ConfigError, Notice
+from stresslens.core.errors import ConfigError, Notice, StresslensError
 from stresslens.core.layers import Normalize
 from stresslens.core.pass_memory import bytes_of_pass, images_at_once, logits_in_pieces
 from stresslens.evaluation.ood import observed
@@ -129,8 +133,8 @@ def test_each_verb_that_passes_images_gets_the_same_answers_in_halves() -> None:
     assert (known.coarse == again.coarse).all()
 
 
-def test_where_not_even_one_image_fits_the_error_goes_on() -> None:
-    with pytest.warns(Notice), pytest.raises(RuntimeError, match="can't allocate memory"):
+def test_where_not_even_one_image_fits_an_error_says_so() -> None:
+    with pytest.warns(Notice), pytest.raises(StresslensError, match="not enough memory for a single image"):
         logits_in_pieces(Wide(most=0), images(4))
     with pytest.raises(ZeroDivisionError):
         pieces.in_pieces(lambda rows: 1 // 0, 4, 2)
@@ -154,3 +158,31 @@ def test_statistics_in_pieces_are_those_of_all_images(side: int) -> None:
     deviation = values.transpose(0, 1).flatten(1).std(1, correction=0)
     assert torch.allclose(1 / fitted.gain.flatten().double(), deviation, rtol=1e-6)
     assert torch.allclose((-fitted.shift / fitted.gain).flatten().double(), values.mean((0, 2, 3)), rtol=1e-6)
+
+
+SHORT_OF_MEMORY = """
+import resource, warnings, torch
+from torch import nn
+from stresslens.core.errors import Notice
+from stresslens.core.pass_memory import logits_in_pieces
+torch.set_num_threads(1)
+net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.Flatten(2), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+x = torch.rand(256, 3, 64, 64)
+with torch.no_grad():
+    expected = torch.cat([net(part) for part in x.split(1)])
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**27, resource.RLIM_INFINITY))
+    warnings.simplefilter("ignore", Notice)
+    found = logits_in_pieces(net, x)
+    print(torch.allclose(found, expected, atol=1e-5))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of memory")
+def test_a_process_that_may_not_have_more_memory_goes_on() -> None:
+    """128 MiB are left, and a pass over all images needs 240."""
+    environment = {**os.environ, pieces.VARIABLE: "10GB"}
+    command = [sys.executable, "-c", SHORT_OF_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout == "True\n", done.stderr[-1000:]

@@ -48,7 +48,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_scraps(
     write_json(path, {"value": 1})
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        StresslensError, match=r"cannot write .*record\.json: No space left on device.*old file is unchanged"
+        StresslensError, match=r"cannot write .*record\.json: the disk is full.*old file is unchanged"
     ):
         write_json(path, {"value": 2})
     assert read_json(path) == {"value": 1}

@@ -30,6 +30,7 @@ from stresslens.evaluation.predictor import open_predictor
 from stresslens.evaluation.saved_model import open_model
 from stresslens.robustness.attack_run import attack_run, robustness_config
 from stresslens.study import pipeline, stages, train_stage
+from stresslens.study.failures import succeeded
 from stresslens.training.task import Task
 
 STUDY: dict[str, Any] = {
@@ -301,7 +302,7 @@ def test_attacks_refuse_it_by_name(mixed: Path, small: Data) -> None:
 def test_a_class_that_no_training_image_shows(task_of: Callable[..., Task], small: Data) -> None:
     data = replace(small, train=small.train.select((small.train.labels != 4).nonzero().flatten()))
     with pytest.raises(DataError, match="no training image shows 4; an estimator needs some of every class"):
-        stages.carry_out(of_estimator(task_of(data=data), "knn"))
+        succeeded(stages.carry_out(of_estimator(task_of(data=data), "knn")))
 
 
 @pytest.mark.parametrize("returned", ["None", "object()", "[]"])
@@ -311,7 +312,7 @@ def test_an_own_estimator_that_is_none(task_of: Callable[..., Task], tmp_path: P
         ConfigError,
         match=r"estimator own.py:mine returned a .*; expected an object with fit, scores and arrays",
     ):
-        stages.carry_out(of_estimator(task_of(), "own.py:mine"))
+        succeeded(stages.carry_out(of_estimator(task_of(), "own.py:mine")))
 
 
 def test_an_own_estimator_is_copied_and_opened_only_when_trusted(

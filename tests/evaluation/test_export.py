@@ -6,6 +6,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,35 @@ def test_a_folder_by_any_name(
     assert {path.name for path in first.iterdir()} == {"model.safetensors", "model.json", "export.json"}
     assert open_predictor(first).ood is None
     assert not list(tmp_path.rglob(".*.partial"))
+
+
+@pytest.mark.parametrize("kept", range(6))
+def test_an_export_goes_on_where_a_kill_left_it(
+    kept: int, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kill comes after `kept` files were moved over an older export; the user's own files stay."""
+    out = tmp_path / "model"
+    export_run(run, "safetensors", out=out)
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "model.safetensors").write_bytes(b"older")
+    (out / "notes.txt").write_text("mine")
+    moved, replace = [0], Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if target.parent == out and moved[0] == kept:
+            raise KeyboardInterrupt
+        moved[0] += target.parent == out
+        return replace(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt) if kept < 5 else nullcontext():
+            export_run(run, "safetensors", out=out)
+    begun = (out / "export.json").exists()
+    assert not begun or kept in (0, 5)
+    export_run(run, "safetensors", out=out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole | {"notes.txt": b"mine"}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_own_module_and_own_plugin(

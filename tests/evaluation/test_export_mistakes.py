@@ -64,6 +64,14 @@ class Choosing(Noisy):
         return self.layer(x.flatten(1)) if x.sum() > 3 else self.layer(1 - x.flatten(1))
 
 
+class Branching(Noisy):
+    """torch prints its graph before it refuses it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.layer(x.flatten(1))
+        return 2 * scores if float(scores.sum()) > 0 else scores
+
+
 class Counting(Noisy):
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x.reshape(len(x), 64))
@@ -77,13 +85,17 @@ class Counting(Noisy):
             Choosing,
             r"(?s)torch\.export cannot follow the model.*branches that depend on values.*--to safetensors",
         ),
+        (Branching, r"torch\.export cannot follow the model"),
         (Counting, r"(?s)torch\.export cannot follow the model.*x\.shape\[0\] stays open"),
     ],
 )
-def test_models_that_no_graph_holds(net: type[nn.Module], message: str, small: Data, tmp_path: Path) -> None:
+def test_models_that_no_graph_holds(
+    net: type[nn.Module], message: str, small: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     trained = sl.train(net(), small, out=tmp_path / "runs", epochs=1, precision="float32", threads=1)
     with pytest.raises(ConfigError, match=message):
         sl.export(trained, "onnx")
+    assert capfd.readouterr() == ("", "")
     assert not (trained.folder / "exports").exists()
 
 
@@ -246,6 +258,9 @@ def test_damaged_pt2(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
 def test_damaged_folders_and_other_places(run: RunFolder, tmp_path: Path) -> None:
     folder = export_run(run, "safetensors", out=tmp_path / "weights").file
     (folder / "likeness.npz").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"likeness\.npz cannot be read: .*; export the run again"):
+        open_predictor(folder)
+    (folder / "likeness.npz").unlink()
     assert open_predictor(folder).ood is None
     (folder / "export.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"export\.json does not describe a model"):

@@ -208,7 +208,7 @@ def test_a_damaged_file_is_reported(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         OODDetector.load(tmp_path / "likeness.npz")
     np.savez(tmp_path / "other.npz", centre=np.zeros(3))
-    with pytest.raises(ConfigError, match="is missing"):
+    with pytest.raises(ConfigError, match="is damaged: it has no array"):
         OODDetector.load(tmp_path / "other.npz")
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stresslens.cli.terminal import print_forecast
 from stresslens.config import registry
 from stresslens.config.schema import Explain
 from stresslens.core import progress
@@ -32,6 +34,13 @@ class Counted(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.passed += len(x)
         return self.conv(x).sigmoid().mean((2, 3))
+
+
+class Pooled(nn.Module):
+    """A net that is quick on large images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, 4).flatten(1).square()
 
 
 def plan_at(
@@ -85,12 +94,12 @@ def test_what_is_asked_for_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_count_of_passes_is_what_occlusion_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planned passes without checks are those that are computed, but for the clean images."""
     monkeypatch.setattr("stresslens.plugins.explainers.occlusion.quick", lambda model, x: model)
-    net, x = Counted(), torch.rand(3, 1, 48, 64)
+    net, x = Counted(), torch.rand(3, 1, 33, 44)
     config = Explain(["occlusion"], images=3, check=False)
-    found = planned(net, (1, 48, 64), [registry.resolve("explainers", "occlusion")], config)
+    found = planned(net, (1, 33, 44), [registry.resolve("explainers", "occlusion")], config)
     net.passed = 0
     occlusion(net, x, torch.zeros(3, dtype=torch.int64), None)
-    assert found.passes == 3 * 12 * 16
+    assert found.passes == 3 * 11 * 15
     assert net.passed == found.passes + 3 + MEASURED
 
 
@@ -101,7 +110,7 @@ def test_the_count_of_passes_is_what_occlusion_passes(monkeypatch: pytest.Monkey
 def test_the_window_follows_from_the_size_of_the_image(
     shape: tuple[int, int], size: int, stride: int
 ) -> None:
-    net, y = Counted(), torch.zeros(1, dtype=torch.int64)
+    net, y = Pooled(), torch.zeros(1, dtype=torch.int64)
     x = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0))
     expected = occlusion(net, x, y, None, size=size, stride=stride).values
     assert torch.equal(occlusion(net, x, y, None).values, expected)
@@ -116,7 +125,7 @@ def test_the_default_window_suits_every_image(
     if given.get("stride", 1) > min(shape):
         pytest.skip("a stride larger than the image")
     x = torch.rand(1, 1, *shape)
-    maps = occlusion(Counted(), x, torch.zeros(1, dtype=torch.int64), None, credit=credit, **given)  # type: ignore[arg-type]
+    maps = occlusion(Pooled(), x, torch.zeros(1, dtype=torch.int64), None, credit=credit, **given)  # type: ignore[arg-type]
     assert maps.values.shape == x.shape[:1] + x.shape[2:]
 
 
@@ -144,3 +153,10 @@ def test_long_work_is_told_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> 
     assert what == "explaining 4 images"
     assert seconds > 0
     assert quicker == "--no-check, --images 2, --explainer gradcam alone"
+
+
+def test_the_terminal_shows_the_forecast_of_long_work_only(capsys: pytest.CaptureFixture[str]) -> None:
+    print_forecast("explaining 2 images", 5, "--no-check")
+    print_forecast("explaining 2 images", 90, "--no-check")
+    shown = "explaining 2 images takes about 1 min 30 s; quicker: --no-check\n"
+    assert capsys.readouterr().err == shown

@@ -8,8 +8,8 @@ from pathlib import Path
 from stresslens.report.page import write_report
 
 STUDY = (
-    "verdicts expectation results contrasts matrix cost curves confusion classes confidence data runs "
-    "environment reproduce"
+    "verdicts expectation results contrasts matrix cost curves confusion classes confidence data variants "
+    "runs environment reproduce"
 )
 RUN = (
     "verdicts scores curves confusion pictures classes confidence slices layers data history environment "

@@ -19,6 +19,7 @@ from stresslens.core.data import Split
 from stresslens.core.module_digest import ModuleDigest
 from stresslens.robustness import kept_result
 from stresslens.robustness.result import AttackResult
+from stresslens.robustness.result_file import ResultFile
 
 ASKED: dict[str, Any] = {"radii": [0.05], "protocol": ["fgsm"], "audit": False}
 
@@ -65,6 +66,50 @@ def test_a_model_that_differs_outside_its_weights_is_refused(
         sl.attack(shifted(0.3), *images, out=tmp_path, **ASKED)
     again = sl.attack(shifted(0.0), *images, out=tmp_path, **ASKED)
     assert again.facts == first.facts
+
+
+def test_two_attacks_differ_in_no_byte_but_their_timings(
+    images: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    """And read again, the result says how long it took."""
+    for name in ("a", "b"):
+        sl.attack(linear(), *images, out=tmp_path / name, **(ASKED | {"audit": True}))
+    for first in (tmp_path / "a").rglob("*"):
+        second = tmp_path / "b" / first.relative_to(tmp_path / "a")
+        if first.is_file() and first.name != "timings.json":
+            assert first.read_bytes() == second.read_bytes(), first.name
+    (result,) = (tmp_path / "a").glob("*/result.json")
+    assert "seconds" not in result.read_text()
+    read = ResultFile.read(result)
+    assert read.cost.seconds
+    assert read.traces[0].seconds > 0
+    assert read.traces[0].n == len(images[0])
+
+
+def test_a_result_is_read_without_its_timings_and_with_damaged_ones(
+    images: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    found = sl.attack(linear(), *images, out=tmp_path, **ASKED)
+    timings = next(tmp_path.glob("*/timings.json"))
+    for content in ("[]", '{"cost": 3, "traces": [{}, {}, {}, {}]}', None):
+        timings.unlink() if content is None else timings.write_text(content)
+        read = ResultFile.read(timings.with_name("result.json"))
+        assert len(read.traces) == len(found.traces)
+        assert not read.cost.seconds
+    timings.write_text("{")
+    with pytest.raises(sl.StresslensError, match=r"timings\.json cannot be read as JSON"):
+        ResultFile.read(timings.with_name("result.json"))
+
+
+def test_chunks_that_a_kill_left_beside_a_finished_attack_are_removed(
+    images: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    sl.attack(linear(), *images, out=tmp_path, **ASKED)
+    chunks = next(tmp_path.glob("*/result.json")).with_name("chunks")
+    chunks.mkdir()
+    (chunks / "0000000.npz").write_text("x")
+    sl.attack(linear(), *images, out=tmp_path, **ASKED)
+    assert not chunks.exists()
 
 
 def test_an_attribute_that_is_changed_between_two_calls_is_seen(

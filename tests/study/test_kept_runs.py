@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import stresslens as sl
+from stresslens.config.run_names import LONGEST
 
 OPTIONS: dict[str, Any] = {"epochs": 1, "precision": "float32", "threads": 1, "watch": [], "select": "last"}
 
@@ -62,12 +63,18 @@ OTHERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_another_module_of_equal_weights_is_refused(name: str, data: sl.Data, tmp_path: Path) -> None:
+def test_another_module_of_equal_weights_is_another_run(name: str, data: sl.Data, tmp_path: Path) -> None:
     one, other = OTHERS[name]
     first = sl.train(one(), data, out=tmp_path, **OPTIONS)
     assert sl.train(one(), data, out=tmp_path, **OPTIONS).record == first.record
+    assert sl.train(other(), data, out=tmp_path, **OPTIONS).folder != first.folder
+
+
+def test_another_module_under_the_same_name_is_refused(data: sl.Data, tmp_path: Path) -> None:
+    one, other = OTHERS["a number"]
+    sl.train(one(), data, out=tmp_path, name="mine", **OPTIONS)
     with pytest.raises(sl.ConfigError, match=r"another configuration \(model: 'own module Net"):
-        sl.train(other(), data, out=tmp_path, **OPTIONS)
+        sl.train(other(), data, out=tmp_path, name="mine", **OPTIONS)
 
 
 def test_the_mode_before_training_does_not_count(data: sl.Data, tmp_path: Path) -> None:
@@ -95,8 +102,38 @@ def test_a_module_that_cannot_be_compared_is_not_taken_for_the_one_before(
 
 @pytest.mark.parametrize("change", ["images", "labels"])
 def test_data_that_were_changed_in_place_are_other_data(change: str, data: sl.Data, tmp_path: Path) -> None:
-    sl.train("linear", data, out=tmp_path, **OPTIONS)
+    first = sl.train("linear", data, out=tmp_path, **OPTIONS)
+    sl.train("linear", data, out=tmp_path, name="mine", **OPTIONS)
     values = getattr(data.train, change)
     values[0] = 1 - values[0]
     with pytest.raises(sl.ConfigError, match="the data set has changed"):
-        sl.train("linear", data, out=tmp_path, **OPTIONS)
+        sl.train("linear", data, out=tmp_path, name="mine", **OPTIONS)
+    assert sl.train("linear", data, out=tmp_path, **OPTIONS).folder != first.folder
+
+
+def test_each_call_with_other_arguments_is_another_run(tmp_path: Path) -> None:
+    short: dict[str, Any] = {"subset": {"images": 50}, **OPTIONS}
+    calls: list[dict[str, Any]] = [
+        {"model": "linear", **short},
+        {"model": "mlp", **short},
+        {"model": {"mlp": {"widths": [4]}}, **short},
+        {"model": "linear", "data": {"digits": {"subset": 100}}, **short},
+        {"model": "linear", **{**short, "epochs": 0}},
+        {"model": "linear", "loss": "mse", **short},
+        {"model": "linear", "seed": 1, **short},
+        {"model": "linear", "input": {"normalize": "none"}, **short},
+    ]
+    folders = [sl.train(out=tmp_path, **call).folder for call in calls]
+    assert len(set(folders)) == len(calls)
+    assert [sl.train(out=tmp_path, **call).folder for call in calls] == folders
+    assert max(len(folder.parent.name.encode()) for folder in folders) <= LONGEST
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_run_of_an_earlier_version_goes_on_in_its_folder(own: bool, data: sl.Data, tmp_path: Path) -> None:
+    """Version 0.3.0 called every run `run`."""
+    given: Any = data if own else "digits"
+    first = sl.train("linear", given, out=tmp_path, name="run", **OPTIONS)
+    again = sl.train("linear", given, out=tmp_path, **OPTIONS)
+    assert (again.folder, again.record) == (first.folder, first.record)
+    assert sl.train("mlp", given, out=tmp_path, **OPTIONS).folder != first.folder

@@ -3,6 +3,7 @@ often test is read."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +16,10 @@ from stresslens.config import study_file
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Corruptions, IndividualAttack, Robustness
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, TrainingDiverged
+from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
-from stresslens.study import pipeline, stages
+from stresslens.study import pipeline, predict_stage, stages
 from stresslens.training.task import Task
 
 OWN = "from stresslens.plugins.attacks.noise import noise\n\n\ndef mine(model, x, y, ball, draws, watch):\n"
@@ -108,6 +109,32 @@ def test_the_code_of_training_still_counts(
     file.write_text(file.read_text() + "\n")
     with pytest.raises(ConfigError, match="code of a plug-in has changed since"):
         stages.carry_out(task)
+
+
+def test_a_stage_that_is_stopped_counts_no_read_of_test(
+    task_of: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: Any) -> None:
+        raise Stopped("stopped by SIGTERM", signal.SIGTERM)
+
+    task = task_of("linear")
+    with monkeypatch.context() as patched:
+        patched.setattr(predict_stage, "save_examples", stopped)  # after the read was counted
+        with pytest.raises(Stopped):
+            stages.carry_out(task)
+    record = read_json(task.folder / "record.json")
+    assert (record["status"], record["reads_of_test"], list(record["stages"])) == ("stopped", 0, ["training"])
+    assert stages.carry_out(task).reads_of_test == 1
+
+
+def test_a_finished_run_that_says_it_is_running_is_healed(task_of: Callable[..., Task]) -> None:
+    """A kill came between the last stage and the end."""
+    task = task_of("linear")
+    whole = stages.carry_out(task)
+    whole.status = "running"
+    stages.write_record(RunFolder(task.folder), whole)
+    assert stages.carry_out(task).status == "finished"
+    assert read_json(task.folder / "record.json")["status"] == "finished"
 
 
 def test_every_result_reads_test_once(task_of: Callable[..., Task]) -> None:

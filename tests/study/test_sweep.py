@@ -254,7 +254,7 @@ def test_without_a_metric_nothing_is_trained(tmp_path: Path, changes: dict[str, 
 
 def test_another_sweep_in_the_same_place_is_refused(tmp_path: Path) -> None:
     pipeline.run(written(tmp_path, sweep={"trials": 2}), out=tmp_path)
-    for changes in ({"sweep": {"trials": 3}}, {"sweep": {"trials": 2}, "train": {"epochs": 5}}):
+    for changes in ({"sweep": {"seed": 3}}, {"sweep": {"trials": 2}, "train": {"epochs": 5}}):
         with pytest.raises(ConfigError, match=r"holds another sweep \(what differs: (sweep|recipe)\)"):
             pipeline.run(written(tmp_path, **changes), out=tmp_path)
 
@@ -370,7 +370,7 @@ def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
 
     def submit(task: Task) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_result({"folder": task.folder.name} if task.folder.name != "2" else TrainingDiverged("no"))
+        future.set_result({"folder": task.folder.name})
         return future
 
     def told(task: Task, outcome: Any) -> None:
@@ -383,7 +383,7 @@ def test_a_place_takes_the_next_task_only_when_it_has_told_the_last(
     assert [event for event in events if event.startswith("told")] == [
         "told 0 dict",
         "told 1 dict",
-        "told 2 TrainingDiverged",
+        "told 2 dict",
         "told 3 dict",
     ]
     assert events.index("take 2") > events.index("told 0 dict")

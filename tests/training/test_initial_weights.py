@@ -19,6 +19,7 @@ from stresslens.core.weights_file import read_state
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import succeeded
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
 
@@ -92,7 +93,7 @@ def test_weights_that_changed_make_another_run(source: RunFolder, task_of: Calla
     state["3.bias"] += 1
     safetensors.torch.save_file(state, file)
     with pytest.raises(ConfigError, match="the initial weights"):
-        stages.carry_out(task)
+        succeeded(stages.carry_out(task))
 
 
 STUDY = {
@@ -190,7 +191,7 @@ def test_a_folder_is_taken_as_it_is_written_and_its_seeds_are_named(
         folder=run.parent / "b" / "seed-3",
     )
     with pytest.raises(ConfigError, match="it has seed-0, and this run is seed-3"):
-        stages.carry_out(other)
+        succeeded(stages.carry_out(other))
 
 
 def test_a_head_that_cannot_be_kept_is_said(
@@ -199,7 +200,7 @@ def test_a_head_that_cannot_be_kept_is_said(
     five = Data.from_arrays(torch.rand(50, 8, 8), torch.arange(50) % 5, name="five")
     value = {"mlp": {"widths": [12], "weights": {"run": str(source.path), "head": "kept"}}}
     with pytest.raises(ConfigError, match=r"head: kept, but 3\.weight"):
-        stages.carry_out(task_of(value, data=five, epochs=0))
+        succeeded(stages.carry_out(task_of(value, data=five, epochs=0)))
 
 
 def test_a_sweep_begins_with_files_alone(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import Position
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import stages
+from stresslens.study.failures import succeeded
 from stresslens.training.loop import Training, fit
 from stresslens.training.setup import build_model
 from stresslens.training.task import Task
@@ -181,7 +182,7 @@ def test_divergence_stops_names_the_images_and_keeps_good_weights(task_of: Make,
     with pytest.raises(
         TrainingDiverged, match=r"epoch 1, batch \d.*training images.*Lower train\.lr"
     ) as caught:
-        stages.carry_out(task)
+        succeeded(stages.carry_out(task))
     assert len(caught.value.images) == 40
     folder = RunFolder(task.folder)
     record = read_json(folder.record)
@@ -279,7 +280,7 @@ def test_other_data_in_the_same_folder_is_refused(task_of: Make, small: Data) ->
     images[0, 0, 0, 0] += 1
     changed = replace(small, train=replace(small.train, images=images))
     with pytest.raises(ConfigError, match="the data set has changed"):
-        stages.carry_out(replace(task, data=changed))
+        succeeded(stages.carry_out(replace(task, data=changed)))
 
 
 def test_truncated_checkpoint_falls_back_to_the_previous_and_says_so(task_of: Make, tmp_path: Path) -> None:

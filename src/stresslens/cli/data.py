@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from os.path import normpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,11 +32,14 @@ def check(
     """
     from stresslens.evaluation.data_check import data_findings
 
-    found = data_findings(_loaded(data))
+    loaded = _loaded(data)
+    found = data_findings(loaded)
     if as_json:
         print_json([finding.as_json() for finding in found])
     else:
         print_findings(found)
+        for note in loaded.notes:
+            typer.echo(f"note: {note}")
     serious = [finding.audit for finding in found if finding.severity == "serious"]
     if strict and serious:
         raise GateNotMet(f"serious: {', '.join(serious)}")
@@ -61,6 +65,7 @@ def stats(data: DataSet, as_json: Json = False) -> None:
                 "classes": list(loaded.classes),
                 "images": counts,
                 "notes": notes,
+                "findings": [finding.as_json() for finding in loaded.findings],
             }
         )
         return
@@ -87,7 +92,7 @@ def data_value(text: str) -> Any:
     if text not in registry.names("datasets") and not text.lstrip().startswith("{"):
         with suppress(OSError, RuntimeError):  # no path at all
             if Path(text).expanduser().exists():
-                return {"folder": {"path": text}}
+                return {"folder": {"path": normpath(text)}}
     return parse_value(text)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typer
+
 from stresslens.cli.options import Json
 from stresslens.cli.terminal import print_json, print_table
 
@@ -9,14 +11,17 @@ from stresslens.cli.terminal import print_json, print_table
 def doctor(as_json: Json = False) -> None:
     """Show what this machine can do.
 
-    It prints versions, processor, device, precision, free disk, and the folders for data and caches.
+    It prints versions, processor, device, precision, free disk, the folders for data and caches, and
+    the choices of precision and memory format that were measured here and are kept.
     """
     import shutil
 
     import torch
 
-    from stresslens.core.data import cache_root, data_root
+    from stresslens.core.cache_folder import cache_problem, cache_root
+    from stresslens.core.data import data_root
     from stresslens.core.devices import pick_device
+    from stresslens.core.kept_choices import choice_as_json, choices_folder, kept_choices
     from stresslens.core.run_folder import environment
     from stresslens.core.torchvision_compat import torchvision
 
@@ -35,14 +40,31 @@ def doctor(as_json: Json = False) -> None:
     facts["decoded images, GB"] = round(
         sum(f.stat().st_size for f in pictures.rglob("*") if f.is_file()) / 1e9, 1
     )
-    facts["cache folder"] = str(cache_root())
+    problem = cache_problem()
+    facts["cache folder"] = f"{cache_root()} {problem}" if problem else str(cache_root())
+    facts["kept choices"] = str(choices_folder())
     existing = next(folder for folder in (cache_root(), *cache_root().parents) if folder.exists())
     facts["free disk, GB"] = round(shutil.disk_usage(existing).free / 1e9, 1)
     if as_json:
-        print_json(facts)
+        print_json(facts | {"choices": [choice_as_json(*each) for each in kept_choices()]})
         return
     rows = [
         [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
         for key, value in facts.items()
     ]
     print_table(["fact", "here"], rows, "doctor")
+    _print_choices()
+
+
+def _print_choices() -> None:
+    """Prints the kept choices, and how to be rid of them."""
+    from stresslens.core.kept_choices import SWITCH, choices_folder, kept_choices, measuring_allowed
+
+    rows = [
+        [path.name, *(kept.told if kept else ("damaged: made anew", "", ""))] for path, kept in kept_choices()
+    ]
+    if rows:
+        print_table(["kept choice", "of", "chosen", "times as fast"], rows, "measured on this machine")
+        typer.echo(f"To have a choice made anew, delete its file in {choices_folder()}.")
+    if not measuring_allowed():
+        typer.echo(f"{SWITCH}=0: nothing is measured, and no kept choice is used.")

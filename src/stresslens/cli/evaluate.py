@@ -21,26 +21,24 @@ def evaluate(
     """Score a trained run on one of its splits.
 
     Every score has its n and its interval. A read of the test split is counted in the run's record.
+    The run's saved predictions are made anew; with the validation split also likeness.npz, which
+    marks out-of-distribution images, where that file is missing or damaged.
     """
     from stresslens.cli import gates
     from stresslens.core.run_folder import RunFolder
     from stresslens.evaluation.finished_run import data_of
     from stresslens.evaluation.record import read_record, write_record
-    from stresslens.evaluation.saved_model import open_model
+    from stresslens.evaluation.saved_model import as_computed, open_model
     from stresslens.study import predict_stage
 
     folder = RunFolder(run)
     if split not in ("train", "validation", "test"):
         raise ConfigError(f"--split {split}: expected train, validation or test")
     asked = gates.parsed(fail_under or [])
-    if not folder.record.is_file():
-        raise ConfigError(
-            f"{run} is not the folder of a run (…/seed-0); list them with `stresslens list runs`"
-        )
     read_record(folder)
     with folder.locked():
         record = read_record(folder)
-        model = open_model(folder, trust=trust)
+        model = as_computed(open_model(folder, trust=trust), folder)
         data = data_of(folder, trust=trust)
         if data.fingerprint != record.data.fingerprint:
             raise ConfigError(
@@ -50,7 +48,7 @@ def evaluate(
             raise ConfigError(
                 f"{data.name} has no {split} split in this run; it has {', '.join(data.splits)}"
             )
-        predict_stage.predict_split(folder, model, data, split, record)
+        predict_stage.predict_again(folder, model, data, split, record)
         write_record(folder, record)
     scores = record.scores[split]
     if as_json:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from stresslens.cli.options import Json, RunArgument, Trust
+from stresslens.cli.run_arguments import check_pictures
 
 USUAL = ("occlusion", "integrated_gradients", "gradcam")
 
@@ -97,6 +99,7 @@ def explain(
     from stresslens.explanation.views import view_run
     from stresslens.report.page import write_reports_of
 
+    check_pictures(pictures or [], shlex.join(["stresslens", "explain", str(run)]))
     which: dict[str, Any] = {"choose": parse_value(choose), "split": split, "seed": seed}
     kinds = [parse_value(text) for text in explainers or ([] if views and not pictures else USUAL)]
     which |= {} if images is None else {"images": images}

@@ -9,9 +9,11 @@ from typing import Annotated, Any, ClassVar
 import typer
 from typer.core import TyperCommand
 
-from stresslens.core.errors import Notice
+from stresslens.cli.run_arguments import check_one_run, checked_run
+from stresslens.core.errors import ConfigError, Notice
+from stresslens.core.spelling import near
 
-RunArgument = Annotated[Path, typer.Argument(help="A run's folder (…/seed-0).")]
+RunArgument = Annotated[Path, typer.Argument(help="A run's folder (…/seed-0).", callback=checked_run)]
 
 Trust = Annotated[bool, typer.Option("--trust", help="Also execute plug-ins that are not built in.")]
 
@@ -59,7 +61,8 @@ FailUnder = Annotated[
 
 
 class WithOldOptions(TyperCommand):
-    """A command that also takes the option names of version 0.1.0, with one Notice."""
+    """A command that also takes the option names of version 0.1.0, with one Notice, and says what is
+    wrong with further arguments."""
 
     OLD: ClassVar[dict[str, str]] = {
         "--alone": "--individual-attack",
@@ -76,4 +79,29 @@ class WithOldOptions(TyperCommand):
             words = ", ".join(f"{name} is now {old[name]}" for name in used)
             warnings.warn(f"{words}; the old names still work", Notice, stacklevel=2)
         args = [old.get(name, name) + text[len(name) :] for name, text in zip(names, args)]
-        return super().parse_args(ctx, args)
+        if any(parameter.name == "overrides" for parameter in self.params):
+            _check_no_setting(args, {*own, *ctx.help_option_names})
+        ctx.allow_extra_args = True
+        more = super().parse_args(ctx, list(args))
+        check_one_run(str(ctx.info_name), args, more)
+        return more
+
+
+def _check_no_setting(words: list[str], known: set[str]) -> None:
+    """Raises ConfigError for a setting that is written as an option: `--epochs 3`."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if word == "--":
+            return
+        if not name.startswith("--") or name in known:
+            continue
+        from stresslens.config.setting_keys import keys_meant, setting_keys
+
+        key = name[2:].replace("-", "_")
+        following = value if equals else next(iter(words[place + 1 : place + 2]), "VALUE")
+        meant = key if key in setting_keys() else keys_meant(key, {})
+        if meant and not near(name, sorted(known)):
+            raise ConfigError(
+                f"there is no option {name}; a setting is written without dashes, for example "
+                f"{meant.split()[0].rstrip(',')}={following}"
+            )

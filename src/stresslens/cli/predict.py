@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from stresslens.cli.options import Json
-from stresslens.cli.terminal import print_json, print_predictions, print_predictions_csv
+from stresslens.cli.run_arguments import runs_then_pictures
+from stresslens.cli.terminal import CsvPredictions, print_json, print_predictions
 from stresslens.core.errors import ConfigError
 
 
 # long: the options of a command are spelled out, one after the other
 def predict(
-    run: Annotated[
-        Path, typer.Argument(help="A run's folder (…/seed-0), or a file that `stresslens export` wrote.")
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN... IMAGES...",
+            help="A run's folder (…/seed-0) or several, or a file that `stresslens export` wrote; then "
+            "image files, or folders of them.",
+        ),
     ],
-    pictures: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
     trust: Annotated[
         bool,
         typer.Option(
@@ -48,13 +53,15 @@ def predict(
 ) -> None:
     """Classify image files with a run.
 
-    Images are prepared as the run's own images were. Probabilities are calibrated on the run's
-    validation images, if these show a better temperature. Images unlike the training images (out
-    of distribution, OOD) are marked, at a stated false-alarm rate. Files that cannot be read are
-    listed at the end (exit code 3); the others are classified. With your own captions, for a run
-    with a text encoder (openclip), probabilities are not calibrated.
+    With several runs, each classifies all images. Images are prepared as the run's own images were.
+    Probabilities are calibrated on the run's validation images, if these show a better temperature.
+    Images unlike the training images (out of distribution, OOD) are marked, at a stated false-alarm
+    rate. Files that cannot be read are listed at the end (exit code 3); the others are classified.
+    Files of other types in a folder are counted. With your own captions, for a run with a text encoder
+    (openclip), probabilities are not calibrated.
     """
     from stresslens.core.errors import DataError
+    from stresslens.core.image_formats import left_out
     from stresslens.evaluation.classify_files import Classifier, picture_files
     from stresslens.evaluation.predictor import open_predictor
 
@@ -62,17 +69,30 @@ def predict(
         raise ConfigError("give either --csv or --json")
     if templates and not prompts:
         raise ConfigError("--templates belong to your own captions; give these with --prompts")
-    classifier = Classifier(
-        open_predictor(run, trust=trust, captions=prompts, templates=templates or ("{}",))
-    )
-    info = classifier.facts
-    predictions = classifier.classify(picture_files(pictures), top=top)
-    rate = classifier.ood.rate if classifier.ood else None
-    if csv:
-        unreadable = print_predictions_csv(predictions, top)
-    else:
-        rows = list(predictions)
-        unreadable = [f"{row.file}: {row.unreadable}" for row in rows if row.unreadable is not None]
+    runs, pictures = runs_then_pictures(paths)
+    others: list[str] = []
+    files = picture_files(pictures, others)
+    said = "; ".join(filter(None, left_out(others) or ()))
+    if said:
+        typer.echo(said, err=True)
+    table: CsvPredictions | None = None
+    documents: list[dict[str, Any]] = []
+    unreadable: dict[str, str] = {}
+    for run in runs:
+        classifier = Classifier(
+            open_predictor(run, trust=trust, captions=prompts, templates=templates or ("{}",))
+        )
+        info, rate = classifier.facts, classifier.ood.rate if classifier.ood else None
+        if csv and table is None:
+            table = CsvPredictions(top, with_run=len(runs) > 1)
+        read = []
+        for row in classifier.classify(files, top=top):
+            if row.unreadable is not None:
+                unreadable[row.file] = row.unreadable
+            elif table is not None:
+                table.write(row, str(run))
+            else:
+                read.append(row)
         if as_json:
             facts = {
                 "temperature": info.temperature,
@@ -80,12 +100,14 @@ def predict(
                 "not_calibrated": info.not_calibrated,
                 "false_alarm_rate": rate,
             }
-            readable = [row.as_json() for row in rows if row.unreadable is None]
-            print_json({"run": str(run), **facts, "pictures": readable, "unreadable": unreadable})
-        else:
+            documents.append({"run": str(run), **facts, "pictures": [row.as_json() for row in read]})
+        elif not csv:
             why_not = info.not_calibrated or "no temperature was fitted"
-            print_predictions(
-                [row for row in rows if row.unreadable is None], rate, info.calibrated_on, why_not
-            )
-    if unreadable:
-        raise DataError("\n".join(unreadable))
+            title = "predictions" if len(runs) == 1 else f"predictions of {run}"
+            print_predictions(read, rate, info.calibrated_on, why_not, title)
+    failed = [f"{file}: {why}" for file, why in unreadable.items()]
+    if as_json:
+        whole = documents[0] if len(runs) == 1 else {"runs": documents}
+        print_json({**whole, "unreadable": failed, "left_out": others})
+    if failed:
+        raise DataError("\n".join(failed))

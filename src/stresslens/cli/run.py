@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,8 @@ import typer
 from stresslens.cli.options import Device, DryRun, FailUnder, Json, Out, Overrides, Quiet, Seed, Verbose
 from stresslens.cli.terminal import (
     print_audits,
+    print_data_notes,
+    print_failures,
     print_finished,
     print_json,
     print_serious,
@@ -21,9 +25,11 @@ from stresslens.cli.terminal import (
 from stresslens.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stresslens.comparison.schema import ComparisonFile
     from stresslens.config.study_file import Study
     from stresslens.core.types import Estimate
     from stresslens.evaluation.record import RunRecord
+    from stresslens.study.pipeline import CarriedStudy
     from stresslens.training.task import Task
 
 Jobs = Annotated[
@@ -79,7 +85,6 @@ def carry_out_study(
 ) -> None:
     """Carries out the study, prints its verdicts and checks its gates."""
     from stresslens.cli import gates
-    from stresslens.comparison.schema import ComparisonFile
     from stresslens.study import pipeline
 
     required = gates.parsed(fail_under)
@@ -87,46 +92,90 @@ def carry_out_study(
     if dry_run:
         _print_resolved(study)
         return
+    short_named = _short_named(study)
     finished: dict[str, dict[str, Estimate]] = {}
     serious: dict[str, None] = {}
+    told: set[str] = set()
     total = len(study.variants) * len(study.seeds)
     prints_progress = not (quiet or as_json)
 
     def on_finished(task: Task, record: RunRecord) -> None:
+        if prints_progress:
+            print_failures(task, record)
+        if not record.usable:
+            return
         scores = record.scores.get("test", {})
         # an unknown score stops the study before the other runs are trained
         gates.check_known(required, f"{task.run}/seed-{task.seed}", scores)
         finished[f"{task.run}/seed-{task.seed}"] = scores
+        if prints_progress:
+            print_data_notes(record.data, told)
         serious.update(dict.fromkeys(f.evidence for f in record.data.findings if f.severity == "serious"))
         if prints_progress:
-            print_finished(len(finished), total, task, record, scores.get("accuracy"))
+            print_finished(len(finished), total, short_named(task), record, scores.get("accuracy"))
 
     started = time.perf_counter()
-    folder = pipeline.run(
+    carried = pipeline.carry_out_study(
         study,
         out=out,
         jobs=jobs,
-        show=lambda task: progress(task, verbose) if prints_progress else silent,
+        show=lambda task: progress(short_named(task), verbose) if prints_progress else silent,
         tell=on_finished,
         say=lambda line: typer.echo(line, err=True) if prints_progress else None,
     )
+    untold = [each for each in serious if not any(each in line for line in told)]
+    _print_results(study, carried, untold, None if quiet else started, as_json)
+    if carried.failures:
+        typer.echo("these parts are missing; the same command does only them:", err=True)
+    carried.raise_failed()
+    gates.check(required, finished)
+
+
+def _print_results(
+    study: Study, carried: CarriedStudy, serious: list[str], started: float | None, as_json: bool
+) -> None:
+    """Print the verdicts of a study and where its report is, or all of it as JSON. `started` is when it
+    began; None leaves the report's place out."""
+    from stresslens.comparison.schema import ComparisonFile
+
+    folder = carried.folder
     compared = ComparisonFile.read(folder / "comparison.json")
     if as_json:
         paths = {"folder": str(folder), "report": str(folder / "report.html")}
-        print_json({"study": study.name, **paths, "comparison": compared.as_json()})
-    else:
-        print_verdicts(compared)
-        print_serious(list(serious))
-        print_audits(folder)
-        if not quiet:
-            typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
-    gates.check(required, finished)
+        failed = {place: failure.message for place, failure in carried.failures.items()}
+        shown = {"study": study.name, **paths, "comparison": compared.as_json()}
+        print_json(shown | ({"failed": failed} if failed else {}))
+        return
+    _print_verdicts_of(folder, compared, started is None)
+    print_serious(serious)
+    print_audits(folder)
+    if started is not None:
+        typer.echo(f"report: {folder / 'report.html'} ({time.perf_counter() - started:.0f} s)")
+
+
+def _short_named(study: Study) -> Callable[[Task], Task]:
+    """A function that gives a task the short name of its variant, for the lines on its progress."""
+    from stresslens.config.run_names import short_names
+
+    short = short_names([each.name for each in study.variants], study.own_names, study.overrides)
+    return lambda task: replace(task, run=short.get(task.run))
+
+
+def _print_verdicts_of(folder: Path, compared: ComparisonFile, quiet: bool) -> None:
+    """Print the verdicts of a study's folder, with the short names of its variants."""
+    from stresslens.config.study_record import read_study_record, short_names_of
+
+    record = read_study_record(folder)
+    short = short_names_of(record, record.runs)
+    if short.shared and not quiet:
+        typer.echo(f"all runs: {', '.join(short.shared)}")
+    if short.keys and not quiet:
+        typer.echo(f"names of variants give their {', '.join(short.keys)}")
+    print_verdicts(type(compared).model_validate(short.replaced(compared.as_json())))
 
 
 def _with_device_and_seed(study: Study, device: str | None, seed: int | None) -> Study:
     """The study with the device and the only seed of the command line, if given."""
-    from dataclasses import replace
-
     if device is not None:
         variants = [
             replace(each, config=replace(each.config, train=replace(each.config.train, device=device)))

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stresslens.core.text import NOT_FINITE, duration, printable
+from stresslens.cli.harmless_stream import terminal_behind
+from stresslens.core.text import NOT_FINITE, duration, harmless
 
 if TYPE_CHECKING:
     from stresslens.comparison.folders import FolderComparison
     from stresslens.comparison.schema import ComparisonFile
     from stresslens.core.types import Estimate, Finding
     from stresslens.evaluation.classify_files import Prediction
-    from stresslens.evaluation.record import RunRecord
+    from stresslens.evaluation.record import DataRecord, RunRecord
     from stresslens.explanation.map_file import ExplanationFile
     from stresslens.explanation.view_file import ViewFile
     from stresslens.training.loop import Show
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from stresslens.training.task import Task
 
 
+FILES = ("files left out", "unreadable files", "empty class folders")
+"""Findings on files, from reading them."""
 VERDICTS = 24
 """If there are more verdicts, those that are not distinguishable are not printed."""
 LONG = 20
@@ -36,6 +40,14 @@ CONTROLS = ("shuffled pixels", "another image", "another class", "shuffled weigh
 
 def silent(position: TrainingState, epochs: int, done: float) -> None:
     pass
+
+
+def overwrite(line: str, end: str = "\r") -> None:
+    """Write a line on standard error in place of the last one; it is overwritten in its turn unless
+    `end` ends it."""
+    terminal = terminal_behind(sys.stderr)
+    terminal.write(f"\r\x1b[K{harmless(line)}{end}")
+    terminal.flush()
 
 
 def progress(task: Task, verbose: bool) -> Show:
@@ -60,8 +72,7 @@ def progress(task: Task, verbose: bool) -> Show:
         )
         if terminal:
             filled = round(24 * done)
-            sys.stderr.write(f"\r\x1b[K[{'█' * filled}{'·' * (24 - filled)}] {line}\r")
-            sys.stderr.flush()
+            overwrite(f"[{'█' * filled}{'·' * (24 - filled)}] {line}")
         else:
             print(line, file=sys.stderr)
 
@@ -83,6 +94,13 @@ def print_finished(
         print(f"    {'; '.join(filter(None, [weights.said, weights.input]))}", file=sys.stderr)
     for note in record.findings:
         print(f"    {note.kind}: {note.message}", file=sys.stderr)
+
+
+def print_failures(task: Task, record: RunRecord) -> None:
+    """Print a line on each stage of a run that failed."""
+    for stage, failure in record.failures.items():
+        what = "" if record.status == "left out" else f"{stage} failed: "
+        print(f"    {task.run} seed {task.seed}: {what}{failure.message}", file=sys.stderr)
 
 
 def print_scores(scores: dict[str, Estimate], title: str) -> None:
@@ -151,17 +169,19 @@ def print_table(columns: list[str], rows: list[list[str]], title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=Text(harmless(title)), title_justify="left")
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+        table.add_row(*(Text(harmless(cell, keep="\n")) for cell in row))
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 160, file=terminal_behind(sys.stdout)).print(table)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on standard output."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print one JSON document on standard output. Characters that a terminal would obey are escaped."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    print(re.sub(r"[^\n -~]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text))
 
 
 class Advance:
@@ -182,8 +202,20 @@ class Advance:
         self.shown = now
         left = f", {duration((now - self.began) * (total - done) / done)} left" if 0 < done < total else ""
         line = f"{what}: {done:,} of {total:,}{left}"
-        sys.stderr.write(f"\r\x1b[K{line}{chr(10) if ended else chr(13)}" if terminal else f"{line}\n")
-        sys.stderr.flush()
+        if terminal:
+            overwrite(line, end="\n" if ended else "\r")
+        else:
+            print(line, file=sys.stderr)
+
+
+def print_data_notes(data: DataRecord, told: set[str]) -> None:
+    """Print what a loader said of its files, for example those that were left out, once each. `told` is
+    what was printed before."""
+    lines = [*data.notes, *("; ".join([f.evidence, f.remedy]) for f in data.findings if f.audit in FILES)]
+    for line in lines:
+        if line not in told:
+            told.add(line)
+            print(f"data: {line}", file=sys.stderr)
 
 
 def print_forecast(what: str, seconds: float, quicker: str) -> None:
@@ -275,7 +307,7 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
 
 
 def print_predictions(
-    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, why_not: str
+    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, why_not: str, title: str
 ) -> None:
     """Print a table of predictions, and below it what the probabilities and the out-of-distribution
     mark mean."""
@@ -292,7 +324,7 @@ def print_predictions(
                 "out of distribution" if row.out_of_distribution else "",
             ]
         )
-    print_table(["image", "class", "probability", "next", ""], cells, "predictions")
+    print_table(["image", "class", "probability", "next", ""], cells, title)
     on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {why_not}"
     flag = (
         f"{100 * rate:.2g} % of images like the validation images are marked out of distribution by mistake"
@@ -302,23 +334,22 @@ def print_predictions(
     print(f"Probabilities are {on}; {flag}.")
 
 
-def print_predictions_csv(rows: Iterable[Prediction], top: int) -> list[str]:
-    """Print one CSV line for each image as it arrives. Returns the files that could not be read;
-    they have no line."""
-    writer = csv.writer(sys.stdout)
-    ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
-    # `unlike` and `p_like` are the names of version 0.1; they stay for one more version.
-    writer.writerow(["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"])
-    unreadable = []
-    for row in rows:
-        if row.unreadable is not None:
-            unreadable.append(f"{row.file}: {row.unreadable}")
-            continue
+class CsvPredictions:
+    """Prints a line of names, then one CSV line for each image as it arrives; `with_run`, each begins
+    with the run."""
+
+    def __init__(self, top: int, *, with_run: bool) -> None:
+        self.top, self.with_run, self.writer = top, with_run, csv.writer(sys.stdout)
+        ranks = [part for k in range(1, top + 1) for part in (f"class_{k}", f"probability_{k}")]
+        # `unlike` and `p_like` are the names of version 0.1; they stay for one more version.
+        names = ["file", *ranks, "out_of_distribution", "ood_p_value", "unlike", "p_like"]
+        self.writer.writerow([*(["run"] if with_run else []), *names])
+
+    def write(self, row: Prediction, run: str) -> None:
         ranked = [part for name, p in row.classes for part in (name, f"{p:.6f}")] or [NOT_FINITE]
-        blank = [""] * (2 * top - len(ranked))
+        blank = [""] * (2 * self.top - len(ranked))
         marks = ["" if value is None else value for value in (row.out_of_distribution, row.ood_p_value)]
-        writer.writerow([row.file, *ranked, *blank, *marks, *marks])
-    return unreadable
+        self.writer.writerow([*([run] if self.with_run else []), row.file, *ranked, *blank, *marks, *marks])
 
 
 def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile], run: Path) -> None:

@@ -24,6 +24,7 @@ from stresslens.cli.run import carry_out_study
 from stresslens.core.errors import ConfigError
 
 
+# long: the options of a command are spelled out, one after the other
 def train(
     data: DataSet,
     model: Annotated[
@@ -31,8 +32,13 @@ def train(
     ],
     overrides: Overrides = None,
     name: Annotated[
-        str, typer.Option("--name", help="Name of the run's folder; overrides are added to it.")
-    ] = "run",
+        str | None,
+        typer.Option(
+            "--name",
+            help="Name of the run's folder, to which overrides are added; default: run, DATA and MODEL.",
+            show_default=False,
+        ),
+    ] = None,
     out: Out = Path("runs"),
     track: Annotated[
         list[str] | None, typer.Option("--track", help="A tracker: tensorboard, {wandb: {project: x}}, …")
@@ -50,6 +56,7 @@ def train(
     This is a study of a single run, without a study file. It also fits an estimator (knn, hog_svm, …).
     """
     from stresslens.config import registry, study_file
+    from stresslens.config.run_names import data_and_model
     from stresslens.config.validation import applies_to_estimators
     from stresslens.config.yaml_source import parse_value
     from stresslens.core.errors import Problems
@@ -68,8 +75,13 @@ def train(
             f"{registry.name_and_options('estimators', what)[0]}; leave it out"
         )
     try:
-        values = {"data": data_value(data), kind: what, "runs": {name: {}}, **tracked}
+        found = data_value(data)
+        labels = data_and_model(found, what)
+        own_name = name or ",".join(["run", *labels])
+        values = {"data": found, kind: what, "runs": {own_name: {}}, **tracked}
         described = study_file.expand_study(values, overrides or [], name="train", base=Path.cwd())
+        if name is None:
+            described = study_file.known_as(described, ", ".join(labels), kept="run")
     except Problems as error:
         raise ConfigError(
             "\n".join(

@@ -108,7 +108,9 @@ class _Pairs:
         ask: float | None,
     ) -> None:
         if missing := " and ".join(name for name in (a, b) if name not in tested):
-            self.refused.append(f"{a} and {b} were not compared: {missing} has no finished run")
+            self.refused.append(
+                f"{a} and {b} were not compared: {missing} is missing, without a finished run"
+            )
             return
         difference = paired_accuracy(contrast, a, b, tested, ask)
         if not isinstance(difference, Difference):

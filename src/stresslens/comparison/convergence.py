@@ -57,9 +57,7 @@ class Learning:
 def study_convergence(folder: Path) -> list[Convergence]:
     """Compare every contrast of a study, on the seeds that both variants have and the epochs that
     both have measured."""
-    variants = variants_of(
-        folder, lambda each: each.record.exists() and read_record(each).status == "finished"
-    )
+    variants = variants_of(folder, lambda each: each.record.exists() and read_record(each).usable)
     found = []
     for contrast, a, b in read_study_record(folder).contrasts:
         seeds = [seed for seed in variants.get(a, {}) if seed in variants.get(b, {})]

@@ -119,14 +119,14 @@ def _seeds(path: Path, kind: Kind, split: str) -> dict[str, RunFolder]:
     """The finished runs of a folder by seed. A single run gets the same key whatever its seed, so
     that runs of different seeds are a pair."""
     if kind == "run":
-        status = read_record(RunFolder(path)).status
-        if status != "finished":
+        record = read_record(RunFolder(path))
+        if not record.usable:
             raise ConfigError(
-                f"{path} is not finished ({status}); run the command that made it again to resume it"
+                f"{path} is not finished ({record.status}); run the command that made it again to resume it"
             )
         return {"weights": RunFolder(path)}
     folders = [RunFolder(record.parent) for record in sorted(path.glob("seed-*/record.json"))]
-    finished = {folder.path.name: folder for folder in folders if read_record(folder).status == "finished"}
+    finished = {folder.path.name: folder for folder in folders if read_record(folder).usable}
     if not finished:
         raise ConfigError(f"{path} has no finished seed; run the command that made it again to resume it")
     return finished

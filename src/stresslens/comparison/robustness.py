@@ -19,10 +19,10 @@ from stresslens.comparison.tested_run import Tested, VariantFolders, variants_of
 from stresslens.config.study_record import read_study_record
 from stresslens.core.ball import SAME, parse_radius, same_radius
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import UnreadableRun, read_arrays
+from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
-from stresslens.robustness.result_file import ResultFile, attacked_images
+from stresslens.robustness.result_file import RESULT_ARRAYS, ResultFile, attacked_images
 
 NORMS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 METRIC = (
@@ -276,7 +276,7 @@ def _curve(
 
 def _results(folder: RunFolder) -> dict[str, ResultFile]:
     """The attack results of a finished run by key."""
-    if not folder.record.is_file() or read_record(folder).status != "finished":
+    if not folder.record.is_file() or not read_record(folder).usable:
         return {}
     return {
         file.parent.name: ResultFile.read(file)
@@ -286,7 +286,9 @@ def _results(folder: RunFolder) -> dict[str, ResultFile]:
 
 def _read(folder: RunFolder, key: str, result: ResultFile) -> Attacked:
     path = folder.path / "robustness" / key / "result.npz"
-    arrays = read_arrays(path, f"there is no {path}; attack the run again", ("index", "labels", "smallest"))
+    arrays = RESULT_ARRAYS.read(
+        path, f"there is no {path}; attack the run again", ("index", "labels", "smallest")
+    )
     arrays = attacked_images(arrays)
     if len(arrays["smallest"]) != result.n:
         raise UnreadableRun(

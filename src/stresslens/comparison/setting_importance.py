@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from stresslens.comparison.schema import ImportanceTable, SettingImportance
 from stresslens.config.dotted_keys import settings
+from stresslens.config.run_config import read_run_config
 from stresslens.config.schema import COMPUTE_KEYS, MONITORING_KEYS, RESUME_SAFE_KEYS
 from stresslens.config.study_record import read_study_record
 from stresslens.core.run_folder import RunFolder
@@ -92,7 +92,7 @@ def study_setting_importance(folder: Path) -> ImportanceTable | None:
         scores = [read_record(each).scores.get("validation", {}).get("accuracy") for each in runs]
         known = [score.value for score in scores if score is not None and not math.isnan(score.value)]
         if known and runs[0].weights.is_file():
-            config = yaml.safe_load(runs[0].config.read_text(encoding="utf-8"))
+            config = read_run_config(runs[0].config)
             configurations.append(
                 {
                     key: value

@@ -11,13 +11,19 @@ from stresslens.comparison.schema import ImportanceTable
 from stresslens.config.selection_rules import RuleName
 from stresslens.core.json_file import Figure, JsonFile
 
+TrialStatus = Literal["running", "finished", "left out", "diverged", "failed"]
+
 
 class Trial(JsonFile):
-    """One trial: its settings, and its validation score at the chosen epoch."""
+    """One trial: its settings, and its validation score at the chosen epoch, or the reason why it
+    failed."""
+
+    LATER_KEYS = frozenset({"reason"})
 
     number: int
     settings: dict[str, Any] = {}
-    status: Literal["running", "finished", "left out", "diverged"] = "running"
+    status: TrialStatus = "running"
+    reason: str = ""
     epochs: int | None = None
     seconds: float | None = None
     value: Figure | None = None

@@ -20,14 +20,14 @@ from stresslens.comparison.transfer_file import TransferFile, TransferGroup
 from stresslens.core.answers import predicted
 from stresslens.core.attack_base import attacked, margins
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, read_json
+from stresslens.core.files import read_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.record import read_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
-from stresslens.robustness.result_file import ResultFile
+from stresslens.robustness.result_file import RESULT_ARRAYS, ResultFile
 
 FEWEST = 20
 """With fewer images, a cell is left empty."""
@@ -57,9 +57,7 @@ class TransferSource:
         """index, labels, images (float32 in [0, 1]) of those that were classified correctly
         unattacked and were broken."""
         path = self.folder.path / "robustness" / self.key / "result.npz"
-        arrays = read_arrays(
-            path, f"there is no {path}", ("index", "labels", "smallest", "rows", "adversarials")
-        )
+        arrays = RESULT_ARRAYS.read(path, only=("index", "labels", "smallest", "rows", "adversarials"))
         broken = arrays["smallest"][arrays["rows"]] > 0
         rows = arrays["rows"][broken]
         return {
@@ -126,7 +124,7 @@ def _sources(folder: Path) -> list[TransferSource]:
     for run in described["runs"]:
         for seed in seeds:
             run_folder = RunFolder(folder / run / f"seed-{seed}")
-            if not run_folder.record.is_file() or read_record(run_folder).status != "finished":
+            if not run_folder.record.is_file() or not read_record(run_folder).usable:
                 continue
             name = f"{run} seed {seed}" if len(seeds) > 1 else str(run)
             files = sorted(run_folder.path.glob("robustness/*/result.json"))

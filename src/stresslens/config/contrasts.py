@@ -61,10 +61,11 @@ def pairs_of(
             if folders and not unknown:
                 pairs.append((name, folders[pair[0]], folders[pair[1]]))
         if contrast.vary is not None:
+            others = {run: _without(values, contrast.vary) for run, values in configs.items()}
             varied = [
                 (name, a, b)
                 for a, b in itertools.combinations(configs, 2)
-                if differ_only(configs[a], configs[b], contrast.vary)
+                if _differ_only(configs[a], configs[b], others[a], others[b])
             ]
             if not varied and not problems:
                 problems.append(
@@ -105,10 +106,21 @@ def claims_of(
 
 def differ_only(first: Mapping[str, Any], second: Mapping[str, Any], dotted: str) -> bool:
     """Whether the plain values of two variants differ in this dotted key and in no other."""
-    blanked = [copy.deepcopy(dict(values)) for values in (first, second)]
+    return _differ_only(first, second, *(_without(values, dotted) for values in (first, second)))
+
+
+def _differ_only(
+    first: Mapping[str, Any], second: Mapping[str, Any], *others: Mapping[str, Any] | None
+) -> bool:
+    """`others` are the values of both without the key in which they may differ."""
+    return others[0] is not None and others[0] == others[1] and first != second
+
+
+def _without(values: Mapping[str, Any], dotted: str) -> Mapping[str, Any] | None:
+    """The plain values with None at this dotted key; None where they cannot have it."""
+    blanked = copy.deepcopy(dict(values))
     try:
-        for values in blanked:
-            set_dotted(values, dotted, None)
-    except (ConfigError, AttributeError):
-        return False
-    return first != second and blanked[0] == blanked[1]
+        set_dotted(blanked, dotted, None)
+    except ConfigError:
+        return None
+    return blanked

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from stresslens.config.schema import STRICT, Positive, Train
 from stresslens.core.errors import Problem
+from stresslens.core.types import LARGEST
 
 SCALED = ("epochs", "evaluate_every", "log_every")
 """Settings of `train` that are numbers of epochs."""
@@ -47,11 +48,12 @@ class DataSizes:
 
     @property
     def points(self) -> list[DataSizePoint]:
-        points = [DataSizePoint(size, self.updates == "same") for size in self.sizes]
+        points, largest = (
+            [DataSizePoint(size, self.updates == "same") for size in self.sizes],
+            max(self.sizes),
+        )
         return points + [
-            DataSizePoint(size, True)
-            for size in self.sizes
-            if self.updates == "both" and size < max(self.sizes)
+            DataSizePoint(size, True) for size in self.sizes if self.updates == "both" and size < largest
         ]
 
     def label(self, point: DataSizePoint) -> str:
@@ -74,7 +76,7 @@ class DataSizes:
 
     def clashes(self, config: Mapping[str, Any]) -> list[Problem]:
         """Settings among a variant's plain values that conflict with the curve."""
-        train = config.get("train") or {}
+        train = _section(config, "train")
         problems = []
         if train.get("subset") is not None:
             problems.append(
@@ -95,18 +97,29 @@ class DataSizes:
     def at(self, point: DataSizePoint, config: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a variant at this point, by dotted key. `config` holds its other plain
         values; a key that is not in it has its default."""
-        train = config.get("train") or {}
+        train = _section(config, "train")
         changes: dict[str, Any] = {"train.subset": {"images": point.size, "balanced": self.balanced}}
         batch = train.get("batch_size", Train.batch_size)
-        if not point.same_updates or not isinstance(batch, int):
+        if not point.same_updates or not _is_count(batch):
             return changes
         epochs_factor = math.ceil(max(self.sizes) / batch) / math.ceil(point.size / batch)
         scaled = {key: train.get(key, getattr(Train, key)) for key in SCALED}
         return changes | {
             f"train.{key}": max(1, round(value * epochs_factor))
             for key, value in scaled.items()
-            if isinstance(value, int)
+            if value == 0 or _is_count(value)
         }
+
+
+def _is_count(value: Any) -> bool:
+    """Whether a plain value can be a number of images or epochs; the validation reports others."""
+    return isinstance(value, int) and 1 <= value <= LARGEST
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A section of plain values; empty where it is no mapping, which the validation reports."""
+    section = config.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _counts_epochs(schedule: Any) -> bool:

@@ -57,9 +57,8 @@ def set_dotted(values: dict[str, Any], dotted: str, value: Any) -> Keys:
                 option = ".".join(keys[index + 1 :])
                 raise ConfigError(f"{'.'.join(map(str, path))} names no plug-in, so {option} cannot be set")
             if keys[index + 1] != name:
-                at[key][name] = at[key][name] or {}
-                at, path = at[key][name], (*path, name)
-                continue
+                at, key, path = at[key], name, (*path, name)
+                at[key] = at[key] or {}
         if not isinstance(at[key], dict):
             raise ConfigError(
                 f"{'.'.join(map(str, path))} is not a section with settings, so {dotted} cannot be set"

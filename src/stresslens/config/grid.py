@@ -4,12 +4,14 @@ sizes."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.registry import Keys
+from stresslens.config.run_names import value_in_words
 
 Change = tuple[str, Any, Keys]
 """A dotted key, its value, and where the study file writes it."""
@@ -25,6 +27,16 @@ class Cell:
     stem: str
     """The name without the data size."""
     point: DataSizePoint | None
+
+
+def number_of_cells(
+    runs: Mapping[str, Mapping[str, Any] | None] | None,
+    grid: Mapping[str, list[Any]] | None,
+    data_sizes: DataSizes | None,
+) -> int:
+    """How many cells `cells` gives, counted without making them."""
+    points = sum(len(data_sizes.points_of(name)) if data_sizes else 1 for name in runs or {"": {}})
+    return points * math.prod(len(values) for values in (grid or {}).values())
 
 
 def cells(
@@ -44,18 +56,9 @@ def cells(
         run_changes = [(key, value, ("runs", name, key)) for key, value in (changes or {}).items()]
         for cell in itertools.product(*axes):
             grid_label = ",".join(
-                f"{written[key].rpartition('.')[2]}={_label(value)}" for key, value, _ in cell
+                f"{written[key].rpartition('.')[2]}={value_in_words(value)}" for key, value, _ in cell
             )
             stem = ",".join(filter(None, [name, grid_label]))
             for point in data_sizes.points_of(name) if data_sizes else [None]:
                 label = data_sizes.label(point) if data_sizes and point else ""
                 yield Cell(",".join(filter(None, [stem, label])), [*run_changes, *cell], stem, point)
-
-
-def _label(value: Any) -> str:
-    if not isinstance(value, dict):
-        return str(value)
-    return " ".join(
-        f"{name} {' '.join(f'{k}={v}' for k, v in (options or {}).items())}"
-        for name, options in value.items()
-    )

@@ -205,4 +205,8 @@ class _Words:
 
 _OLD = {new: path[-1] for path, new in KEYS.items()}
 _OLD_KEYS = {(*(_OLD.get(part, part) for part in path[:-1]), new): path[-1] for path, new in KEYS.items()}
-_OLD_VALUES = {path: {new: old for old, new in words.items()} for path, words in VALUES.items()}
+_OLD_VALUES: dict[Path, dict[str, Any]] = {
+    **{path: {new: old for old, new in words.items()} for path, words in VALUES.items()},
+    ("explain", "images"): {"auto": 10},  # the defaults of versions before 0.4.0
+    ("explain", "check"): {"auto": True},
+}

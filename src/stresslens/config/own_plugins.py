@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import types
@@ -38,7 +39,7 @@ def source_of(name: str, *, base: Path) -> Path | None:
     there is none."""
     where = name.rpartition(":")[0]
     if where.endswith(".py"):
-        return base / where if (base / where).is_file() else None
+        return base / where if os.path.isfile(base / where) else None
     try:
         spec = importlib.util.find_spec(where)
     except (ImportError, ValueError):
@@ -112,7 +113,7 @@ def load_own_plugin(name: str, base: Path, *, kind: str, words: Sequence[str]) -
     where, _, function = name.rpartition(":")
     if where.endswith(".py"):
         file = base / where
-        if not file.is_file():
+        if not os.path.isfile(file):  # no error for a name that no file can have
             raise ConfigError(f"{name!r}: there is no file {file}")
         module = _module(file.resolve())
     else:

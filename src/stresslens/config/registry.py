@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -163,7 +164,7 @@ def plugin(folder: str, name: str, *, base: Path | None = None, trust: bool = Tr
         return function
     path = ""
     if folder == "datasets":
-        exists = Path(name).exists()
+        exists = os.path.exists(name)  # False for a name that no file can have
         path = (
             f"; for the images at that path: {{folder: {{path: {name}}}}}"
             if exists

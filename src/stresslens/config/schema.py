@@ -10,11 +10,11 @@ from pydantic.dataclasses import dataclass
 
 from stresslens.config.selection_rules import Select
 from stresslens.core.ball import Norm
-from stresslens.core.types import Natural, Seed
+from stresslens.core.types import Count, Natural, Seed
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 PluginValue = str | dict[str, Any]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Count
 Share = Annotated[float, Field(gt=0, lt=1)]
 ClassName = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
 """A class by its name or its number (`core.class_names`)."""

@@ -7,8 +7,8 @@ All mistakes are reported at once, each with its file and line.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from stresslens.config import old_words, registry
 from stresslens.config.contrasts import claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
-from stresslens.config.grid import Cell, Change, cells
+from stresslens.config.grid import Cell, Change, cells, number_of_cells
 from stresslens.config.overrides import overrides_of
 from stresslens.config.repeats import Repeats
+from stresslens.config.run_names import folder_name, kept_name, safe
 from stresslens.config.schema import STRICT, VariantConfig
 from stresslens.config.search_space import Sweep
 from stresslens.config.setting_keys import unknown_setting
@@ -45,6 +46,10 @@ from stresslens.config.validation import (
 from stresslens.config.yaml_source import Source
 from stresslens.core.errors import ConfigError, Problem, Problems
 from stresslens.core.spelling import closest
+
+MOST_VARIANTS = 2000
+MOST_LINES = 50
+"""Of a message about mistakes."""
 
 
 @dataclass(config=STRICT)
@@ -78,6 +83,12 @@ class Study:
     own_names: dict[str, str] = field(default_factory=dict)
     """The variants' names in the study file, by the names of their folders, which hold the overrides
     too."""
+    overrides: dict[str, list[str]] = field(default_factory=dict)
+    """The overrides of each variant, by the names of their folders."""
+    kept_names: dict[str, str] = field(default_factory=dict)
+    """The names that the folders had in earlier versions, by their names."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where the study file has each variant (`file:line: runs.name`), by the name of its folder."""
 
 
 def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
@@ -90,7 +101,7 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
     line_of = {old_words.place_in_todays_words(path): line for path, line in source.lines.items()}
     try:
         source = replace(source, lines=line_of)
-        return expand_study(
+        study = expand_study(
             source.values,
             overrides,
             name=file.stem,
@@ -99,8 +110,19 @@ def read_study(file: Path, overrides: Sequence[str] = ()) -> Study:
             parse_problems=source.problems,
         )
     except Problems as error:
-        lines = {f"{source.place(p.path)}: {_dotted(p.path)}{p.message}": None for p in error.problems}
-        raise ConfigError("\n".join(lines)) from None
+        texts = (f"{source.place(p.path)}: {_dotted(p.path)}{p.message}" for p in error.problems)
+        lines = list(dict.fromkeys(text.replace("\n", " ") for text in texts))
+        more = [f"{file}: {len(lines) - MOST_LINES} more mistakes"] if len(lines) > MOST_LINES else []
+        raise ConfigError("\n".join(lines[:MOST_LINES] + more)) from None
+    return replace(study, places={each.name: _place(each.name, study, source) for each in study.variants})
+
+
+def _place(name: str, study: Study, source: Source) -> str:
+    """Where the study file has a variant, for messages about it."""
+    known = study.own_names.get(name, name)
+    if ("runs", known) in source.lines:
+        return f"{source.place(('runs', known))}: runs.{known}"
+    return str(source.file) if len(study.variants) == 1 else f"{source.file}: the run {known}"
 
 
 # long: each step of the expansion is one line, in order
@@ -121,38 +143,39 @@ def expand_study(
     values, override_changes = overrides_of(values, overrides, problems)
     keys = study_keys_of(values, problems)
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
-    suffix = "".join(f",{text}" for text in overrides if text.partition("=")[0] != "track")
+    named = [text for text in overrides if text.partition("=")[0] not in ("track", "repeats")]
 
+    number = number_of_cells(keys.runs, keys.grid, keys.data_sizes)
+    if number > MOST_VARIANTS:
+        why = f"makes {number:,} runs of one seed; a study has at most {MOST_VARIANTS:,}"
+        raise Problems([*problems, Problem(("grid" if keys.grid else "runs",), why)])
     study_name = keys.study or name
     variants: list[Variant] = []
     names: list[str] = []
     paths: dict[str, dict[str, registry.Keys]] = {}
     curves: dict[str, list[tuple[int, str]]] = {}
     for cell in cells(keys.runs, keys.grid, keys.data_sizes, grid_names):
-        folder_name = _safe(cell.name + suffix)
+        folder = folder_name(cell.name, named)
         names.append(cell.name)
         merged, origins = _merged(shared, [*cell.changes, *override_changes], problems)
         if keys.data_sizes is not None and cell.point is not None:
             for curve in keys.data_sizes.curves_of(cell.stem or study_name, cell.point):
-                curves.setdefault(curve, []).append((cell.point.size, folder_name))
+                curves.setdefault(curve, []).append((cell.point.size, folder))
             _set_size(keys.data_sizes, cell.point, merged, origins, problems)
         config = check_variant(merged, (), base, problems, origins)
         if keys.sweep is not None and config is not None:
             _check_swept(keys, cell, override_changes, config, base, problems)
-        if len(folder_name.encode()) > 200:
-            why = "the name is too long for a folder (200 bytes with the overrides)"
-            problems.append(Problem(("runs", cell.name), why))
-        if folder_name in paths:
-            why = f"another run has the same folder name, {folder_name!r}; rename one"
+        if folder in paths:
+            why = f"another run has the same folder name, {folder!r}; rename one"
             problems.append(Problem(("runs", cell.name), why))
         elif config is not None:
-            variants.append(Variant(folder_name, config, base))
+            variants.append(Variant(folder, config, base))
             model_name = registry.name_and_options("models", config.model)[0]
-            paths[folder_name] = {
+            paths[folder] = {
                 "surrogate": place_written(("robustness", "surrogate"), origins),
                 "weights": place_written(("model", model_name, "weights"), origins),
             }
-    folders = {name: _safe(name + suffix) for name in names}
+    folders = {name: folder_name(name, named) for name in names}
     siblings = base.parent.parent if source is not None and source.name == "config.yaml" else None
     estimators = {each.name for each in variants if each.config.estimator is not None}
     variants = [_with_needed_runs(each, folders, siblings, estimators, paths, problems) for each in variants]
@@ -164,7 +187,9 @@ def expand_study(
     claims = claims_of(keys.contrasts or {}, contrasts, problems)
     if problems:
         given = {text.partition("=")[0]: text for text in overrides}
-        places = {(key,): ("command line", given[key]) for key in ("repeats",) if key in given}
+        places: dict[registry.Keys, registry.Keys] = {
+            (key,): ("command line", given[key]) for key in ("repeats",) if key in given
+        }
         raise Problems(list(dict.fromkeys(replace(p, path=places.get(p.path[:1], p.path)) for p in problems)))
     seeds, repeats = seeds_of(keys.repeats)
     return Study(
@@ -178,7 +203,9 @@ def expand_study(
         list(curves.items()),
         keys.sweep,
         keys.executor,
-        {folder: _safe(name) for name, folder in folders.items()},
+        {folder: safe(name) for name, folder in folders.items()},
+        dict.fromkeys(folders.values(), named) if named else {},
+        {folder: kept_name(name, named) for name, folder in folders.items()},
     )
 
 
@@ -211,8 +238,9 @@ def _set_size(
     clashes = data_sizes.clashes(merged)
     problems += [Problem(place_written(clash.path, origins), clash.message) for clash in clashes]
     origin = ("data_sizes", "sizes", data_sizes.sizes.index(point.size))
-    for key, value in data_sizes.at(point, merged).items():
-        origins[set_dotted(merged, key, value)] = origin
+    with suppress(ConfigError):  # `train` is no section, which the validation reports
+        for key, value in data_sizes.at(point, merged).items():
+            origins[set_dotted(merged, key, value)] = origin
 
 
 def _check_swept(
@@ -253,6 +281,40 @@ def with_executor(study: Study, executor: str | None) -> Study:
     raise ConfigError(f"no executor is called {executor!r}; {closest(executor, list(known))}")
 
 
+def known_as(study: Study, name: str, *, kept: str) -> Study:
+    """The study of a single variant that pages call `name`, and whose folder was called `kept`, with
+    the overrides, in earlier versions."""
+    (variant,) = study.variants
+    overrides = study.overrides.get(variant.name, [])
+    return replace(
+        study, own_names={variant.name: name}, kept_names={variant.name: kept_name(kept, overrides)}
+    )
+
+
+def renamed_variants(study: Study, names: Mapping[str, str]) -> Study:
+    """The study with other names for the folders of some variants, everywhere in it."""
+    if not names:
+        return study
+    new = {variant.name: names.get(variant.name, variant.name) for variant in study.variants}
+    return replace(
+        study,
+        variants=[
+            replace(each, name=new[each.name], config=with_renamed_runs(each.config, new))
+            for each in study.variants
+        ],
+        contrasts=[(contrast, new[a], new[b]) for contrast, a, b in study.contrasts],
+        claims=[
+            claim.model_copy(update={"pairs": [(new[a], new[b]) for a, b in claim.pairs]})
+            for claim in study.claims
+        ],
+        curves=[(curve, [(size, new[run]) for size, run in points]) for curve, points in study.curves],
+        own_names={new[name]: own for name, own in study.own_names.items()},
+        overrides={new[name]: texts for name, texts in study.overrides.items()},
+        kept_names={},
+        places={new[name]: place for name, place in study.places.items()},
+    )
+
+
 def _with_needed_runs(
     run: Variant,
     folders: Mapping[str, str],
@@ -264,15 +326,14 @@ def _with_needed_runs(
     """The variant with the folder names of the variants that it needs; overrides are part of these.
 
     They belong to the same study, or for the config.yaml of a single run, to the folder `siblings`.
-    Weights may also come from any run by the path of its folder. `paths` says where the study
-    file writes these names. Mistakes are added to `problems`.
+    Weights may also come from any run by the path of its folder; where that is missing, the other
+    variants can still be trained. `paths` says where the study file writes these names. Mistakes are
+    added to `problems`.
     """
     for what, needed in depends_on(run.config):
         name, at = folders.get(needed, needed), paths[run.name][what]
         by_folder = what == "weights" and "/" in needed
-        if by_folder and not Path(needed).is_dir():
-            problems.append(Problem(at, f"there is no folder {needed}"))
-        elif (
+        if (
             not by_folder
             and name not in folders.values()
             and not (siblings is not None and (siblings / name).is_dir())
@@ -307,7 +368,3 @@ def as_values(config: VariantConfig) -> dict[str, Any]:
 
 def _dotted(path: registry.Keys) -> str:
     return "" if path[:1] == ("command line",) or not path else ".".join(map(str, path)) + ": "
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.,=+-]+", "_", name).lstrip(".") or "_"

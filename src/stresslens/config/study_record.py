@@ -3,9 +3,11 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from stresslens.config.run_names import ShortNames, short_names
 from stresslens.core.json_file import JsonFile
 
 FILE = "study.json"
@@ -34,15 +36,16 @@ class StudyRecord(JsonFile):
     """study.json. A contrast is (name, a, b); `head` is the comment at the top of the study file.
 
     `own_names` are the names of the variants as the study file has them, by the names of their
-    folders, which also hold the overrides of the command line.
+    folders, which also hold the overrides of the command line; `overrides` are these, likewise.
     """
 
-    LATER_KEYS = frozenset({"own_names"})
+    LATER_KEYS = frozenset({"own_names", "overrides"})
 
     format: Literal[1] = 1
     name: str = ""
     runs: list[str] = []
     own_names: dict[str, str] = {}
+    overrides: dict[str, list[str]] = {}
     seeds: list[int] = []
     contrasts: list[tuple[str, str, str]] = []
     claims: list[StatedClaim] = []
@@ -55,3 +58,8 @@ class StudyRecord(JsonFile):
 def read_study_record(folder: Path) -> StudyRecord:
     """The study.json of a study's folder. Raises UnreadableRun."""
     return StudyRecord.read(folder / FILE)
+
+
+def short_names_of(study: StudyRecord | None, folders: Sequence[str]) -> ShortNames:
+    """The short names of the variants of a study in these folders."""
+    return short_names(folders, study.own_names, study.overrides) if study else short_names(folders)

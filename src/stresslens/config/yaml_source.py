@@ -3,6 +3,7 @@ number, `no` is a string) and rejects duplicate keys."""
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from stresslens.core.disk_errors import refusal
 from stresslens.core.errors import ConfigError, Problem
 
 Keys = tuple[str | int, ...]
@@ -21,8 +23,30 @@ _NAMED: dict[str, bool | None] = {"": None, "~": None, "null": None, "Null": Non
 _NAMED |= {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
 
 
+MOST_BYTES, MOST_VALUES, DEEPEST = 2**20, 20_000, 50
+"""Of a file: its size, its values (with what aliases repeat), and how deep these are nested."""
+IMPLICIT_TAGS = frozenset(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq")
+)
+"""Tags that YAML 1.1 gives to values without a tag of their own."""
 LONGEST = 400
 """Maximum digits of an integer. A longer one stays a string, which no setting accepts."""
+
+
+class _Composer(yaml.SafeLoader):
+    """Composes nodes and refuses those that are nested too deep for Python."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            why = f"values are nested more than {DEEPEST} levels deep"
+            raise yaml.composer.ComposerError(None, None, why, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def scalar(text: str) -> Any:
@@ -41,9 +65,9 @@ def parse_value(text: str) -> Any:
     """A value from the command line, read as YAML: `0.1`, `adam`, `[flip, crop]`, `{mlp:
     {widths: [32]}}`."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Composer)
         return Source(Path("command line"))._value(node, ()) if node else None
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, ValueError, OverflowError):
         return text
 
 
@@ -55,24 +79,25 @@ class Source:
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[Keys, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    size: int = 0
+    """The number of values, each as often as an alias repeats it."""
 
     @staticmethod
     def read(file: Path) -> Source:
         """Reads and parses a file. Raises ConfigError where this fails or the file is not a YAML
         mapping."""
+        text = _text_of(file)
         try:
-            text = file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{file} is not text in UTF-8 (byte {error.start})") from None
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            node = yaml.compose(text, Loader=_Composer)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise ConfigError(f"{file}:{line}: not valid YAML: {error.problem}") from None
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"{file}: not valid YAML: {error}") from None
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            what = f"the character U+{error.character:04X} may not be in a YAML file"
+            raise ConfigError(f"{file}:{line}: not valid YAML: {what}") from None
+        except (ValueError, OverflowError) as error:  # an escape sequence of no character
+            raise ConfigError(f"{file}:1: not valid YAML: {error}") from None
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(
                 f"{file}:1: a study is a mapping of keys to values; see studies/quickstart.yaml"
@@ -91,10 +116,20 @@ class Source:
         return f"{self.file}:1"
 
     def _value(self, node: yaml.Node, path: Keys, above: tuple[int, ...] = ()) -> Any:
+        self.size += 1
+        if self.size > MOST_VALUES:
+            if self.size == MOST_VALUES + 1:
+                self.problems.append(
+                    Problem(path, f"aliases make more than {MOST_VALUES:,} values of the file")
+                )
+            return None
         if id(node) in above:
             self.problems.append(Problem(path, "refers to itself"))
             return None
         above = (*above, id(node))
+        if node.tag not in IMPLICIT_TAGS:
+            why = f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not read; write the plain value"
+            self.problems.append(Problem(path, why))
         if isinstance(node, yaml.ScalarNode):
             return node.value if node.style else scalar(node.value)
         if isinstance(node, yaml.SequenceNode):
@@ -113,3 +148,22 @@ class Source:
             self.lines[(*path, key)] = line
             mapping[key] = self._value(value_node, (*path, key), above)
         return mapping
+
+
+def _text_of(file: Path) -> str:
+    """The text of a file, without a byte-order mark. Raises ConfigError where it cannot be read, is
+    no text in UTF-8, or is too large."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {file}: {refusal(error)}") from None
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"{file}:1: is larger than a study file may be ({MOST_BYTES:,} bytes)")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{file}:1: is text in UTF-16; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file}:{line}: is not text in UTF-8 (byte {error.start})") from None

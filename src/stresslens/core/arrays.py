@@ -40,7 +40,7 @@ def numbers(values: Any, what: str) -> Tensor:
         raise DataError(f"{what} are not an array of numbers: {first_line(error)}") from error
 
 
-def laid_out(values: Any, shape: Sequence[int], what: str) -> Tensor:
+def as_shaped(values: Any, shape: Sequence[int], what: str) -> Tensor:
     """A user's array as a tensor: grey images (N,H,W) with their channel, and images of shape (C,H,W)
     with channels first, also where the array has them last."""
     x = numbers(values, what)

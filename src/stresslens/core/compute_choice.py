@@ -10,6 +10,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.copies import copied, departure, responses
-from stresslens.core.devices import ComputeConfig, MemoryFormat, Precision, on_threads
+from stresslens.core.attack_base import dtype_of
+from stresslens.core.copies import copied, departure, fast_copy, responses
+from stresslens.core.devices import ComputeConfig, MemoryFormat, Precision, keep_memory, on_threads
 from stresslens.core.fingerprint import fingerprint_of
+from stresslens.core.inspection import evaluating, is_plain
 from stresslens.core.kept_choices import ComputeChoice, kept_or_made, measuring_allowed
 
 OPERATIONS_OF_A_THREAD = 1.5e8
@@ -33,8 +36,9 @@ FEWEST_TIMED = 2
 """Images of a timed step, at least: batch norm needs two."""
 PAIRS, WINS, GAIN = 9, 8, 1.45
 """What leaves a rule has to be `GAIN` times as fast in `WINS` of `PAIRS` alternating pairs. If it were
-only that fast in half of all pairs, the chance of this would be 10 / 2^9 = .02 (sign test). No model
-of stresslens is near this gain on the machines that we know, so that noise does not decide."""
+only that fast in half of all pairs, the chance of this would be 10 / 2^9 = .02 (sign test). The gain
+lies between those that bfloat16 had on the built-in models (benchmarks/compute.py): at most 1.3 or
+from 1.5 in training, at most 1.4 or from 1.5 in attacks."""
 REPEATED, SHORTEST = 3, 0.01
 """One time is the minimum of so many steps, and of as many as fit into so many seconds."""
 
@@ -55,8 +59,9 @@ def images_to_time(multiply_adds: int) -> int:
 
 def memory_formats(model: nn.Module, device: str, precision: Precision) -> list[MemoryFormat]:
     """The memory formats that are worth trying, beginning with the one of the rule: channels-last
-    for convolutions on a CPU with oneDNN, and for bfloat16 on a GPU."""
-    if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+    for convolutions on a CPU with oneDNN, and for bfloat16 on a GPU. Patches that do not overlap, as
+    a vision transformer cuts them, gain nothing."""
+    if not any(isinstance(m, nn.Conv2d) and m.kernel_size != m.stride for m in model.modules()):
         return ["contiguous"]
     kind = torch.device(device).type
     last = (kind == "cpu" and torch.backends.mkldnn.is_available()) or (
@@ -97,6 +102,34 @@ def possible_ways(
         for precision in precisions
     }
     return {precision: ways for precision, ways in found.items() if ways}
+
+
+def usual_format(model: nn.Module, x: Tensor) -> MemoryFormat:
+    """The usual memory format on a CPU in which a float32 model computes the same on images x
+    (n, C, H, W)."""
+    plain = ComputeConfig("cpu", "float32", torch.get_num_threads(), "contiguous")
+    first = memory_formats(model, "cpu", "float32")[0]
+    way = replace(plain, memory_format=first)
+    return first if way == plain or computes_the_same(model, way, plain, x) else "contiguous"
+
+
+def for_many_images(model: nn.Module, x: Tensor) -> nn.Module:
+    """A copy of a model on the CPU for forward passes over many images, in the usual memory format,
+    in evaluation mode. The model itself where a copy gains nothing, where it has hooks, and where
+    the copy computes something else on images x (n, C, H, W)."""
+    dtype = dtype_of(model)
+    if (
+        dtype is None
+        or {p.device.type for p in model.parameters()} != {"cpu"}
+        or memory_formats(model, "cpu", "float32")[0] == "contiguous"
+        or not all(is_plain(module) for module in model.modules())
+    ):
+        return model
+    try:
+        with evaluating(model):
+            return fast_copy(model, x.to(dtype), memory_format=torch.channels_last)
+    except Exception:  # a user's module may do anything
+        return model
 
 
 def computes_the_same(model: nn.Module, way: ComputeConfig, plain: ComputeConfig, x: Tensor) -> bool:
@@ -145,6 +178,7 @@ def choose(
     }
 
     def measure() -> ComputeChoice:
+        keep_memory()
         with on_threads(1 if torch.device(device).type == "cpu" else torch.get_num_threads()):
             try:
                 return measured_choice(possible, prepare, clock_of(device))
@@ -173,7 +207,7 @@ def measured_choice(
         best, *others = ways
         for other in others:
             ratios = gains_in_pairs(prepare(*best), prepare(*other), clock)
-            gains[f"{' '.join(other)} against {' '.join(best)}"] = [round(ratio, 3) for ratio in ratios]
+            gains[f"{' '.join(other)} beside {' '.join(best)}"] = [round(ratio, 3) for ratio in ratios]
             best = other if clear(ratios) else best
         return best
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stresslens.core.arrays import image_tensor
 from stresslens.core.bit_depth import WHITE
+from stresslens.core.cache_folder import cache_root as cache_root
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import Fit
@@ -43,13 +44,6 @@ ROUNDED = 1e-5
 def data_root() -> Path:
     """The folder of data sets: `STRESSLENS_DATA`, or else the user's cache folder."""
     return Path(os.environ["STRESSLENS_DATA"]) if os.environ.get("STRESSLENS_DATA") else cache_root()
-
-
-def cache_root() -> Path:
-    """The folder for downloaded and unpacked data."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("stresslens")) / "data"
 
 
 class Batch(NamedTuple):
@@ -157,8 +151,9 @@ class Split:
             raise DataError(
                 f"{outside} images leave [0, 1] ({low:g} to {high:g}), first at index {first}; {hint}"
             )
-        beyond = isinstance(self.images, Tensor) and self.images.is_floating_point() and (low < 0 or high > 1)
-        return replace(self, images=self.images.clamp(0, self.scale)) if beyond else self
+        if (low >= 0 and high <= 1) or not isinstance(self.images, Tensor):
+            return self
+        return replace(self, images=self.images.clamp(0, self.scale))
 
     def floats(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Images of this split as floats in [0,1], as `batches` gives them."""

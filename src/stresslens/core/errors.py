@@ -5,11 +5,17 @@ from __future__ import annotations
 import signal as signals
 from dataclasses import dataclass
 
+from stresslens.core.text import readable
+
 
 class StresslensError(Exception):
-    """Base of the errors that stresslens raises; `str()` is the whole message for the user."""
+    """Base of the errors that stresslens raises; `str()` is the whole message for the user, printable
+    and of readable length whatever input it quotes."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return readable(super().__str__())
 
 
 class ConfigError(StresslensError):
@@ -33,6 +39,10 @@ class TrainingDiverged(StresslensError):
     def __init__(self, message: str, images: list[int] | None = None) -> None:
         super().__init__(message)
         self.images = images or []
+
+
+class ProcessLost(StresslensError):
+    """A process of a distributed training has ended or is out of step, so that none can go on."""
 
 
 class GateNotMet(StresslensError):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from stresslens.core.disk_errors import FULL, refusal
 from stresslens.core.errors import ConfigError, StresslensError, first_line
 from stresslens.core.temporary_files import temporary_file
 
@@ -27,10 +30,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     try:
         replace_atomically(path, write)
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        reason = refusal(error, path, _size_written_by(write))
+        remedy = "free some space or choose" if FULL in reason else "choose"
         raise StresslensError(
-            f"cannot write {path}: {reason}. The old file is unchanged; "
-            "free some space or choose another place (--out)"
+            f"cannot write {path}: {reason}. The old file is unchanged; {remedy} another place (--out)"
         ) from error
 
 
@@ -42,6 +45,29 @@ def replace_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
         partial.replace(path)
+
+
+class _Counter(io.RawIOBase):
+    """A file that keeps nothing but the number of bytes that were written."""
+
+    size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        written = memoryview(content).nbytes
+        self.size += written
+        return written
+
+
+def _size_written_by(write: Callable[[IO[bytes]], Any]) -> int | None:
+    """How many bytes `write` writes; None where it fails for a reason of its own."""
+    counter = _Counter()
+    with suppress(Exception):
+        write(counter)  # type: ignore[arg-type]
+        return counter.size
+    return None
 
 
 def sync(path: Path) -> None:

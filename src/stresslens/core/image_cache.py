@@ -1,6 +1,6 @@
 """Cache of decoded images on disk, keyed by content.
 
-It holds a memory map of pixels or, above a size limit, the bytes of the image files.
+It holds the pixels or, above a size limit, the bytes of the image files.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.cache_damage import damage_in
+from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.errors import DataError, Notice, StresslensError
 from stresslens.core.files import UnreadableRun, read_json, sync, write_atomically, write_json
 from stresslens.core.image_files import (
@@ -32,6 +33,7 @@ from stresslens.core.image_files import (
     quietly,
     read_image,
 )
+from stresslens.core.image_formats import OPTIONAL
 from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
 from stresslens.core.stored_images import Stored, load_facts
@@ -94,7 +96,12 @@ class Order:
     @property
     def options(self) -> str:
         """The options that the result depends on, besides the files."""
-        return json.dumps([VERSION, self.size, self.fit, self.channels, self.white])
+        return json.dumps([VERSION, self.size, self.fit, self.channels, self.white, *OPTIONAL])
+
+    def pixels_in(self, frame: Frame) -> int:
+        """Bytes of all images in this frame."""
+        assert frame.size is not None
+        return len(self.files.names) * frame.channels * frame.size[0] * frame.size[1]
 
     def folder_name(self, digests: bytes = b"", *, as_pixels: bool = True) -> str:
         """The name of the result's folder, from the files' digests; without them, only its
@@ -103,21 +110,25 @@ class Order:
         return f"{len(self.files.names)}-{self.files.total}-{key}"
 
 
-def decoded(order: Order, cache: Path) -> Store:
+def decoded(order: Order) -> Store:
     """Decodes every file, or takes the images from the cache if the files are the same.
 
     A folder of the cache that is damaged is named in a Notice, and made again from the files. Raises
-    DataError if no file can be read, or if the images cannot be decoded as ordered.
+    DataError if no file can be read, if the images cannot be decoded as ordered, or without a place
+    for them.
     """
-    index = cache / "index" / f"{digest(f'{order.files.stamp} {order.options}'.encode()).hex()}.json"
-    with suppress(UnreadableRun, KeyError, TypeError):  # an index that is missing or damaged is made again
-        folder = cache / str(read_json(index)["folder"])
-        if _is_usable(folder, order):
-            return _opened(folder)
-    cache.mkdir(parents=True, exist_ok=True)
-    folder = _same_content(order, cache) or _decode(order, cache)
+    caches = [root / "pictures" for root in readable_caches()]
+    index = f"index/{digest(f'{order.files.stamp} {order.options}'.encode()).hex()}.json"
+    for cache in caches:
+        with suppress(UnreadableRun, KeyError, TypeError):  # a missing or damaged index is made again
+            folder = cache / str(read_json(cache / index)["folder"])
+            if _is_usable(folder, order):
+                return _opened(folder)
+    found = (same for cache in caches if (same := _same_content(order, cache)) is not None)
+    folder = next(found, None) or _decode(order)
     if read_json(folder / "meta.json")["lasting"]:
-        write_json(index, {"folder": folder.name})
+        with suppress(StresslensError):  # a cache that can only be read
+            write_json(folder.parent / index, {"folder": folder.name})
     return _opened(folder)
 
 
@@ -175,12 +186,12 @@ class _Recolour(Exception):
     """An image has colours although the first images were grey."""
 
 
-def _decode(order: Order, cache: Path) -> Path:
+def _decode(order: Order) -> Path:
     frame = _first_frame(order)
     try:
-        return _write(order, cache, frame)
+        return _write(order, frame)
     except _Recolour:
-        return _write(order, cache, replace(frame, channels=3))
+        return _write(order, replace(frame, channels=3))
 
 
 def _first_frame(order: Order) -> Frame:
@@ -203,7 +214,11 @@ def _first_frame(order: Order) -> Frame:
     raise DataError(f"{order.name}: none of the {len(reasons)} files can be read as an image\n{shown}")
 
 
-def _write(order: Order, cache: Path, frame: Frame) -> Path:
+def _write(order: Order, frame: Frame) -> Path:
+    needed = order.pixels_in(frame)
+    size = needed if needed <= order.most_bytes else order.files.total
+    what = f"{order.name}: the decoded images take {size / 1e9:.1f} GB"
+    cache = writable_cache("pictures", size * ROOM, what)
     with temporary_folder(cache / order.folder_name()) as temporary:
         return _fill(temporary / "decoded", order, cache, frame)
 
@@ -212,9 +227,8 @@ def _fill(partial: Path, order: Order, cache: Path, frame: Frame) -> Path:
     """Decodes every file into the new folder `partial`, and moves it to its place in the cache."""
     assert frame.size is not None
     files, n = order.files, len(order.files.names)
-    needed = n * frame.channels * frame.size[0] * frame.size[1]
+    needed = order.pixels_in(frame)
     as_pixels = needed <= order.most_bytes
-    _check_room(cache, needed if as_pixels else files.total, order.name)
     try:
         partial.mkdir()
         pixels = partial / "pixels" if as_pixels else None
@@ -277,14 +291,3 @@ def _check_one_size(group: DecodedFiles, size: tuple[int, int], order: Order) ->
                 f"{order.files.names[position]} {width}×{height}); "
                 "set `size`, and `fit` to crop, pad or stretch"
             )
-
-
-def _check_room(cache: Path, needed: int, name: str) -> None:
-    free = shutil.disk_usage(cache).free
-    if needed * ROOM > free:
-        raise DataError(
-            f"{name}: the decoded images take {needed / 1e9:.1f} GB, "
-            f"and {cache} has {free / 1e9:.1f} GB free. Free some space, "
-            "set XDG_CACHE_HOME to a folder on another disk, take a smaller `size`, "
-            "or lower `cache_gb` to keep the files as they are"
-        )

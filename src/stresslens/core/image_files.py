@@ -19,54 +19,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import (  # importing a plug-in of Pillow registers its format
-    AvifImagePlugin,  # noqa: F401
-    BmpImagePlugin,  # noqa: F401
-    GifImagePlugin,  # noqa: F401
-    IcoImagePlugin,  # noqa: F401
-    Image,
-    ImageOps,
-    Jpeg2KImagePlugin,  # noqa: F401
-    JpegImagePlugin,  # noqa: F401
-    MpoImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    PpmImagePlugin,  # noqa: F401
-    TgaImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
-    UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stresslens.core import bit_depth
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.errors import DataError, first_line
+from stresslens.core.image_formats import FORMATS, hidden
 
 Fit = Literal["crop", "pad", "stretch"]
-
-FORMATS = tuple(
-    name
-    for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
-    if name in Image.OPEN
-)
-"""The formats that are decoded, whatever the file's name is, if Pillow was built with them. Formats
-that run programs (EPS) are left out."""
-
-SUFFIXES = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), ("JPEG", "MPO")),
-    **{
-        ".png": ("PNG",),
-        ".webp": ("WEBP",),
-        ".gif": ("GIF",),
-        ".bmp": ("BMP",),
-        ".avif": ("AVIF",),
-        ".tga": ("TGA",),
-        ".ico": ("ICO",),
-    },
-    **dict.fromkeys((".tif", ".tiff"), ("TIFF",)),
-    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), ("PPM",)),
-    **dict.fromkeys((".jp2", ".j2k", ".jpx"), ("JPEG2000",)),
-}
-"""Suffixes of image files, and the formats that they stand for."""
 
 MOST_PIXELS = 178_956_970
 """An image with more pixels is refused as a decompression bomb. It is twice the limit of Pillow's
@@ -216,14 +176,19 @@ def _by_pillow(content: bytes, frame: Frame) -> DecodedImage:
     except Unreadable:
         raise
     except UnidentifiedImageError:
+        helps = "; it is HEIC: pip install pillow-heif reads it" if _is_heic(content) else ""
         raise Unreadable(
-            f"not an image of a known format, or damaged at its beginning ({content[:12]!r})"
+            f"not an image of a known format, or damaged at its beginning ({content[:12]!r}){helps}"
         ) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"more than {MOST_PIXELS:,} pixels: taken for a decompression bomb") from None
     except Exception as error:  # a decoder may raise anything for damaged bytes
         raise Unreadable(first_line(error)) from None
     return DecodedImage(pixels.transpose(2, 0, 1), width, height, coloured, kind, peak)
+
+
+def _is_heic(content: bytes) -> bool:
+    return content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
 def as_shown(picture: Image.Image, frame: Frame) -> DecodedImage:
@@ -278,11 +243,6 @@ def _fitted(picture: Image.Image, frame: Frame) -> Image.Image:
     if frame.fit == "stretch":
         return picture.resize(wanted, Image.Resampling.BICUBIC)
     return (ImageOps.pad if frame.fit == "pad" else ImageOps.fit)(picture, wanted, Image.Resampling.BICUBIC)
-
-
-def hidden(name: str) -> bool:
-    """Whether a file or a folder is hidden, or left behind by an operating system."""
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def files_below(folder: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[os.DirEntry[str]]:

@@ -99,7 +99,8 @@ class OrderedJsonFile(JsonFile):
     """A JSON file that is read, changed and written back, or a part of one.
 
     Keys are written in the order in which they were read or set. A key that was neither read nor
-    set stays absent, and a key that this version does not know stays in the file.
+    set stays absent, as does one of `LATER_KEYS` that has its default, and a key that this version
+    does not know stays in the file.
     """
 
     _keys: dict[str, Any] = PrivateAttr(default_factory=dict)
@@ -128,7 +129,11 @@ class OrderedJsonFile(JsonFile):
     def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values = handler(self)
         known = type(self).model_fields
-        return {key: values[key] if key in known else kept for key, kept in self._keys.items()}
+        return {
+            key: values[key] if key in known else kept
+            for key, kept in self._keys.items()
+            if key not in self.LATER_KEYS or getattr(self, key) != known[key].default
+        }
 
 
 def _restored(values: Any) -> Any:

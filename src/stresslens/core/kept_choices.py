@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
-from stresslens.core.data import cache_root
+from stresslens.core.cache_folder import cache_root
 from stresslens.core.devices import MemoryFormat, Precision
 from stresslens.core.errors import ConfigError, Notice, StresslensError
 from stresslens.core.files import UnreadableRun, write_json
@@ -48,6 +49,17 @@ class KeptChoice(JsonFile):
     @property
     def choice(self) -> ComputeChoice:
         return ComputeChoice(self.formats, self.precision, self.gains)
+
+    @property
+    def told(self) -> tuple[str, str, str]:
+        """What it is about, what was chosen, and how many times as fast one was as another, in words."""
+        of = f"{self.about.get('what')} of {self.about.get('model')} at {self.about.get('shape')}"
+        gains = [f"{way}: {median(ratios):.2f}" for way, ratios in self.gains.items() if ratios]
+        return (
+            f"{of}, batch {self.about.get('batch')}",
+            f"{self.precision}, {self.formats.get(self.precision)}",
+            "; ".join(gains),
+        )
 
 
 def choices_folder() -> Path:
@@ -100,13 +112,18 @@ def kept_or_made(about: Mapping[str, Any], make: Callable[[], ComputeChoice]) ->
     return made
 
 
-def kept_choices() -> Iterator[tuple[Path, KeptChoice | UnreadableRun]]:
-    """Every kept choice with its file, or what is wrong with the file."""
+def kept_choices() -> Iterator[tuple[Path, KeptChoice | None]]:
+    """Every file of a kept choice with what it holds; None if it is damaged."""
     for path in sorted(choices_folder().glob("*.json")):
         try:
             yield path, KeptChoice.read(path)
-        except UnreadableRun as error:
-            yield path, error
+        except UnreadableRun:
+            yield path, None
+
+
+def choice_as_json(path: Path, kept: KeptChoice | None) -> dict[str, Any]:
+    """A file of a kept choice, as plain values."""
+    return {"file": str(path)} | (kept.as_json() if kept is not None else {"damaged": True})
 
 
 def _read(path: Path, about: Mapping[str, Any], *, quiet: bool = False) -> KeptChoice | None:

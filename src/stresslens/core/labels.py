@@ -140,7 +140,7 @@ def _of_one_hot_rows(values: NDArray[Any]) -> NDArray[np.int64]:
         raise DataError(
             f"labels have shape {values.shape}; rows are taken if each is one-hot: a single 1, all others 0"
         )
-    return values.argmax(1)
+    return np.nonzero(values)[1].astype(np.int64)
 
 
 def _whole(values: NDArray[Any]) -> NDArray[np.int64]:

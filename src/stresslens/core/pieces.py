@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from stresslens.core.errors import ConfigError, Notice
+from stresslens.core.errors import ConfigError, Notice, StresslensError
 
 T = TypeVar("T")
 
@@ -22,6 +22,11 @@ BUDGET = 2**29
 environment variable `VARIABLE` sets another number."""
 VARIABLE = "STRESSLENS_MEMORY"
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+OUT_OF_MEMORY = (
+    r"DefaultCPUAllocator: (can't allocate|not enough) memory"
+    r"|out of memory|could not create a (primitive|memory)"
+)
+"""What torch and oneDNN say (the latter says no more, so it may have another reason)."""
 FLOAT = 4
 """Bytes of a float32."""
 
@@ -71,7 +76,7 @@ def in_pieces(run: Callable[[slice], T], count: int, size: int) -> list[T]:
 
     When memory runs out, on the CPU or the GPU, the work goes on with half as many rows at a time,
     and a Notice says it: sums of other lengths may round otherwise. `run` is then called again for
-    the same rows. Raises what `run` raises, also where not even one row fits.
+    the same rows. Raises StresslensError where not even one row fits, and else what `run` raises.
     """
     results: list[T] = []
     start = 0
@@ -80,8 +85,13 @@ def in_pieces(run: Callable[[slice], T], count: int, size: int) -> list[T]:
         try:
             results.append(run(rows))
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or rows.stop - rows.start <= 1:
+            if not is_out_of_memory(error):
                 raise
+            if rows.stop - rows.start <= 1:
+                raise StresslensError(
+                    f"there is not enough memory for a single image ({first_words(error)}); "
+                    "close other programs, or take a smaller net or smaller images"
+                ) from error
             shortage = first_words(error)
         else:
             start = max(rows.stop, start + 1)
@@ -98,9 +108,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the machine, or its GPU, has no more memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and bool(
-        re.search(r"DefaultCPUAllocator: (can't allocate|not enough) memory|out of memory", str(error))
-    )
+    return isinstance(error, RuntimeError) and bool(re.search(OUT_OF_MEMORY, str(error)))
 
 
 def first_words(error: BaseException) -> str:

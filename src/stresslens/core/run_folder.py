@@ -21,9 +21,10 @@ import torch
 from pydantic import ConfigDict, ValidationError
 from torch import Tensor
 
+from stresslens.core.array_file import FLOAT, INTEGER, TEXT, ArrayFile, Form
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.errors import ConfigError, StresslensError, first_line
-from stresslens.core.files import UnreadableRun, read_arrays, read_json, whole_lines, write_atomically
+from stresslens.core.files import UnreadableRun, read_json, whole_lines, write_atomically
 from stresslens.core.image_files import Fit
 from stresslens.core.json_file import JsonFile, OrderedJsonFile, first_problem
 from stresslens.core.pieces import BUDGET, budget
@@ -76,6 +77,15 @@ class EstimatorCard(Card):
     seed: int
     fit: Fit = "crop"
     white: int = WHITE
+
+
+PREDICTIONS = {
+    "scores": Form(FLOAT, ("images", "classes")),
+    "labels": Form(INTEGER, ("images",), least=0, below="classes"),
+    "index": Form(INTEGER, ("images",), least=0),
+    "kind": Form(TEXT, ()),
+}
+"""The arrays of predictions/<split>.npz. Scores that are not finite are no answer."""
 
 
 class Environment(OrderedJsonFile):
@@ -225,8 +235,10 @@ class RunFolder:
             ) from None
 
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:
+        """The saved predictions of a split: `PREDICTIONS`. Raises UnreadableRun."""
         absent = f"{self.path} has no predictions for {split}; `stresslens evaluate` makes them"
-        return read_arrays(self.predictions(split), absent)
+        remedy = f"`stresslens evaluate {self.path} --split {split}` makes it anew"
+        return ArrayFile(PREDICTIONS, remedy).read(self.predictions(split), absent)
 
     def read_lines(self, path: Path) -> list[dict[str, Any]]:
         """The objects of a jsonl file, without a last line that is not complete.

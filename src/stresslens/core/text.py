@@ -1,20 +1,17 @@
-"""Text for the terminal: printable file names, short names, durations, notices without code
-lines."""
+"""Text for the terminal: printable names and messages, short names, durations."""
 
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
-import warnings
-
-from stresslens.core.errors import Notice
 
 NOT_FINITE = "no answer (not finite)"
 """In place of a class, where a model's scores name none (`core.answers`)."""
 
 
 def printable(name: str) -> str:
-    """A file's name as printable text.
+    """A file's name as printable text. Images are sorted by these names, so they stay as they are.
 
     Bytes that are not UTF-8, and control characters, become replacement characters.
     """
@@ -22,20 +19,47 @@ def printable(name: str) -> str:
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" else c for c in text)
 
 
-_plain = warnings.formatwarning
+JOINERS = "\u200c\u200d"
+"""Characters without a width that belong to words of some languages, and to emoji."""
 
 
-def notices_are_sentences() -> None:
-    """From now on, a Notice is shown without the code line that raised it; other warnings as
-    usual."""
+def harmless(text: str, *, keep: str = "") -> str:
+    """Text that a terminal only shows: it neither obeys it nor reorders it.
 
-    def shown(
-        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-    ) -> str:
-        sentence = issubclass(category, Notice)
-        return f"stresslens: {message}\n" if sentence else _plain(message, category, filename, lineno, line)
+    Control characters (such as those that begin an ANSI escape), characters that reorder text,
+    and halves of characters become replacement characters; spaces of any kind become plain ones.
+    The characters in `keep` and `JOINERS` stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep or c in JOINERS else _in_place_of(c) for c in text)
 
-    warnings.formatwarning = shown
+
+def _in_place_of(character: str) -> str:
+    return " " if unicodedata.category(character) == "Zs" or character == "\t" else "\ufffd"
+
+
+LONGEST_WORD, LONGEST_LINE = 300, 2000
+"""In a message, in characters. A file's path is rarely longer than the first."""
+
+
+def readable(message: str) -> str:
+    """A message to the user, which may quote any text of a file or a command line: harmless on a
+    terminal, its lines kept, with long words and long lines shortened in their middle."""
+    return "\n".join(map(_shortened, harmless(message, keep="\n").split("\n")))
+
+
+def _shortened(line: str) -> str:
+    line = re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda word: _middle_left_out(word[0], LONGEST_WORD), line)
+    return _middle_left_out(line, LONGEST_LINE)
+
+
+def _middle_left_out(text: str, length: int) -> str:
+    left_out = len(text) - length
+    if left_out <= 0:
+        return text
+    end = length // 4
+    return f"{text[: length - end]}… ({left_out:,} characters left out) …{text[-end:]}"
 
 
 def brief(name: str, length: int = 60) -> str:

@@ -21,8 +21,10 @@ from stresslens.core.ball import parse_radius
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+LARGEST = 2**53
+"""The largest integer that an option may have; a float holds every one up to it."""
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Chance = Annotated[float, Field(ge=0, le=1)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -15,10 +16,12 @@ import numpy as np
 import torch
 
 from stresslens.core.answers import NOT_FINITE, answered
-from stresslens.core.errors import DataError
-from stresslens.core.image_files import SUFFIXES, Frame, Unreadable, decode, files_below, quietly, read_image
+from stresslens.core.errors import DataError, Notice
+from stresslens.core.image_files import Frame, Unreadable, decode, files_below, quietly, read_image
+from stresslens.core.image_formats import SUFFIXES, is_image, left_out
 from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.progress import advance
+from stresslens.core.run_paths import runs_in
 from stresslens.core.text import printable
 from stresslens.evaluation.predictor import Predictor
 from stresslens.metrics.classification import log_softmax
@@ -115,26 +118,48 @@ class Classifier:
                 yield ranked, float(p_values[i]), bool(p_values[i] <= self.ood.rate)
 
 
-def picture_files(paths: Iterable[Path]) -> list[Path]:
+def picture_files(paths: Iterable[Path], others: list[str] | None = None) -> list[Path]:
     """The given files, and all image files below the given folders, sorted.
 
-    A file below a folder is an image file if its name has a known suffix. Raises DataError if a
-    folder holds none.
+    A file below a folder is an image file if its name has a known suffix; the other files are added
+    to `others`. Images in the folders of runs are left out, with a Notice. Raises DataError if a
+    folder holds no image file.
     """
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(
-                entry.path
-                for entry in files_below(str(path))
-                if os.path.splitext(entry.name)[1].lower() in SUFFIXES
-            )
+            everything = sorted(entry.path for entry in files_below(str(path)))
+            below = [file for file in everything if is_image(file)]
+            rest = [file for file in everything if not is_image(file)]
             advance(f"looking into {path}", len(below), len(below))
             if not below:
+                said = "; ".join(filter(None, left_out(map(printable, rest)) or ()))
                 raise DataError(
                     f"{path} holds no image file; their names end in {', '.join(sorted(SUFFIXES))}"
+                    + (f". {said}" if said else "")
                 )
-            files += map(Path, below)
+            if others is not None:
+                others += map(printable, rest)
+            files += _outside_runs(path, [Path(name) for name in below])
         else:
             files.append(path)
     return files
+
+
+def _outside_runs(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """The files below a folder that do not lie in the folder of a run."""
+    known: dict[Path, bool] = {}
+
+    def in_run(place: Path) -> bool:
+        if place not in known:
+            known[place] = bool(runs_in(place)) or (place != folder and in_run(place.parent))
+        return known[place]
+
+    kept = [file for file in files if not in_run(file.parent)]
+    if left := len(files) - len(kept):
+        warnings.warn(
+            f"{folder}: {left} image files in the folders of runs are left out", Notice, stacklevel=3
+        )
+    if not kept:
+        raise DataError(f"{folder} holds no image file outside the folders of runs")
+    return kept

@@ -8,13 +8,15 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stresslens.core.cache_folder import readable_caches, writable_cache
 from stresslens.core.class_names import alike
-from stresslens.core.data import Data, Split, cache_root
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import StresslensError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.image_files import digest
@@ -48,14 +50,13 @@ def data_findings(data: Data) -> list[Finding]:
         name: {fact: c.tolist() for fact, c in split.columns.items()} for name, split in data.splits.items()
     }
     facts = digest(json.dumps(columns, sort_keys=True, default=str).encode()).hex()
-    file = cache_root() / "checks" / f"{data.fingerprint}-{facts}-{VERSION}.json"
-    if file.exists():
-        try:
-            return [*data.findings, *(Finding.from_json(entry) for entry in read_json(file))]
-        except (StresslensError, TypeError):
-            file.unlink()
+    file = f"{data.fingerprint}-{facts}-{VERSION}.json"
+    for cache in readable_caches():
+        with suppress(StresslensError, TypeError):
+            return [*data.findings, *map(Finding.from_json, read_json(cache / "checks" / file))]
     findings = check_data(data)
-    write_json(file, [finding.as_json() for finding in findings])
+    with suppress(StresslensError):  # without a place for them they are looked for again
+        write_json(writable_cache("checks") / file, [finding.as_json() for finding in findings])
     return [*data.findings, *findings]
 
 

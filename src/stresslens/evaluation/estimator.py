@@ -16,11 +16,19 @@ from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.schema import PluginValue
+from stresslens.core.array_file import BOOL, FLOAT, INTEGER, TEXT, ArrayFile, Form
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError, DataError, first_line
-from stresslens.core.files import UnreadableRun, read_arrays, write_arrays, write_json
+from stresslens.core.files import UnreadableRun, write_arrays, write_json
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.core.types import Estimator
+
+ARRAYS = ArrayFile(
+    {},
+    "copy it from elsewhere, or delete the run's folder and fit it again",
+    others=Form(BOOL + INTEGER + FLOAT + TEXT, finite=True),
+)
+"""estimator.npz: arrays of any name and shape, which only the estimator knows."""
 
 
 class Estimated(nn.Module):
@@ -85,7 +93,7 @@ def open_estimator(folder: RunFolder, card: EstimatorCard, *, trust: bool = Fals
     together.
     """
     estimator = build_estimator(card.estimator, card.seed, base=folder.path, trust=trust)
-    estimator.arrays = read_arrays(
+    estimator.arrays = ARRAYS.read(
         folder.estimator, f"there is no {folder.estimator}; the run has not been fitted"
     )
     model = Estimated(estimator)
@@ -93,7 +101,9 @@ def open_estimator(folder: RunFolder, card: EstimatorCard, *, trust: bool = Fals
         scores = model(torch.zeros(2, *card.shape))
     except Exception as error:  # numpy and scikit-learn raise many kinds for arrays of another estimator
         files = f"{folder.estimator_card} and {folder.estimator.name}"
-        raise UnreadableRun(f"{files} do not belong together: {first_line(error)}") from error
+        raise UnreadableRun(
+            f"{files} do not belong together: {first_line(error)}; {ARRAYS.remedy}"
+        ) from error
     if scores.shape != (2, len(card.classes)):
         raise UnreadableRun(
             f"{folder.estimator} gives {scores.shape[1]} scores "

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,13 +257,33 @@ def _dynamic_shapes() -> dict[str, Any]:
     return {"images": {0: torch.export.Dim("batch")}}
 
 
+@contextmanager
+def _said_if_it_works() -> Iterator[None]:
+    """Holds back what is printed, logged and warned of, and says it afterwards, but not after an error:
+    torch prints whole graphs before it raises one."""
+    printed, logs = io.StringIO(), logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            redirect_stdout(printed),
+            redirect_stderr(printed),
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            yield
+    finally:
+        logging.disable(logs)
+    for each in caught:
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    sys.stderr.write(printed.getvalue())
+
+
 def _graph(model: nn.Module, shape: Shape) -> torch.export.ExportedProgram:
     """The model as a program of torch.export, for batches of any size.
 
     Raises ConfigError if torch cannot trace the model, for example if it branches on values.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _said_if_it_works():
             whole, example = _WithFeatures(model, shape).eval(), torch.zeros(2, *shape)
             # Some nets cache constants of evaluation on first use; they then are constants of the graph.
             whole(example)
@@ -285,7 +307,7 @@ def _onnx(program: torch.export.ExportedProgram, metadata: dict[str, str]) -> by
     except ImportError:
         raise ConfigError(NEEDS_ONNX) from None
     try:
-        with warnings.catch_warnings():
+        with _said_if_it_works(), warnings.catch_warnings():
             # torch's exporter calls functions that torch deprecates.
             warnings.filterwarnings("ignore", category=FutureWarning)
             exported = torch.onnx.export(

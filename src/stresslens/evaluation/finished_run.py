@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import yaml
 from torch import nn
 
 from stresslens.config import registry
-from stresslens.config.repeats import Repeats
+from stresslens.config.run_config import read_run_data
 from stresslens.core.data import Data
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
@@ -18,7 +17,7 @@ from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import fewer
 from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
-from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.saved_model import as_computed, open_model
 
 
 def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, Data]:
@@ -27,7 +26,8 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
     Raises ConfigError if the data set has changed since the training.
     """
     record = read_record(folder)
-    model, data = open_model(folder, trust=trust), data_of(folder, trust=trust)
+    model = as_computed(open_model(folder, trust=trust), folder)
+    data = data_of(folder, trust=trust)
     if data.fingerprint != record.data.fingerprint:
         raise ConfigError(
             f"{folder.path}: the data set has changed since the run was trained; "
@@ -40,7 +40,8 @@ def open_run(folder: RunFolder, *, trust: bool = False) -> tuple[nn.Sequential, 
 def finished(
     folder: RunFolder, split: str, *, trust: bool = False, device: str = "auto"
 ) -> Iterator[tuple[nn.Module, Data, RunRecord]]:
-    """A finished run's model, data and record. The record is written back at the end.
+    """A finished run's model, data and record. The record is written back at the end, also after an
+    error.
 
     The folder is locked meanwhile. Raises ConfigError if the folder is not a run's, or if its data
     set does not have the split.
@@ -52,9 +53,11 @@ def finished(
         if split not in data.splits:
             raise ConfigError(f"{data.name} has no {split} split here; it has {', '.join(data.splits)}")
         record = read_record(folder)
-        with noting_shortages(record):
-            yield model.to(pick_device(device)), data, record
-        write_record(folder, record)
+        try:
+            with noting_shortages(record):
+                yield model.to(pick_device(device)), data, record
+        finally:
+            write_record(folder, record)
 
 
 def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
@@ -63,20 +66,17 @@ def data_of(folder: RunFolder, *, trust: bool = False) -> Data:
     A trial of a sweep gets no test split. Your own plug-ins are executed only with `trust`. Raises
     UnreadableRun if config.yaml cannot be read, or if the data came from Python.
     """
-    try:
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        value, repeats, subset = config["data"], config["repeats"], config["train"].get("subset")
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise UnreadableRun(f"{folder.config} cannot be read ({error})") from error
+    config = read_run_data(folder.config)
+    value, repeats, subset = config.data, config.repeats, config.train.subset
     if isinstance(value, str) and value.startswith("own data"):
         raise UnreadableRun(
             f"{folder.path} was trained on your {value}; evaluate it from Python, with stresslens.evaluate"
         )
     data: Data = registry.resolve("datasets", value, path=("data",), base=folder.path, trust=trust)()
-    seed = (repeats if isinstance(repeats, list) else repeats["only"])[0]
+    seed = (repeats if isinstance(repeats, list) else repeats.seeds)[0]
     if not isinstance(repeats, list):
-        data = Repeats(**repeats).division.of(data, seed)
+        data = repeats.division.of(data, seed)
     splits = read_record(folder).data.splits
     if splits and "test" not in splits:
         data = replace(data, test=None)
-    return data if subset is None else fewer(data, subset["images"], balanced=subset["balanced"], seed=seed)
+    return data if subset is None else fewer(data, subset.images, balanced=subset.balanced, seed=seed)

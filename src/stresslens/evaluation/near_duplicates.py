@@ -275,12 +275,13 @@ def _derivatives(x: Tensor, shrink: Callable[[Tensor], Tensor]) -> Tensor:
 def _basis(x: Tensor) -> Tensor:
     """(N, 5, 64) orthonormal bases of coarse pictures of x and their derivatives."""
     span = _derivatives(_shrunk(x, FINE), lambda picture: _shrunk(picture, COARSE))
-    return torch.linalg.qr(span.transpose(1, 2)).Q.transpose(1, 2)
+    basis: Tensor = torch.linalg.qr(span.transpose(1, 2)).Q
+    return basis.transpose(1, 2)
 
 
 def _projection(x: Tensor, coarse: Tensor) -> Tensor:
     """(N,) lengths of coarse pictures (N, 64), projected on what x and its derivatives span."""
-    return torch.einsum("nkd,nd->nk", _basis(x), coarse).norm(dim=1)
+    return torch.linalg.vector_norm(torch.einsum("nkd,nd->nk", _basis(x), coarse), dim=1)
 
 
 def _candidates(
@@ -340,7 +341,8 @@ def _fine(soft: Tensor) -> Tensor:
 def _inverse(maps: Tensor) -> Tensor:
     """The affine maps (N, 2, 3) that undo affine maps (N, 2, 3)."""
     last = torch.tensor([[[0.0, 0.0, 1.0]]]).expand(len(maps), -1, -1)
-    return torch.linalg.inv(torch.cat([maps, last], 1))[:, :2]
+    inverse: Tensor = torch.linalg.inv(torch.cat([maps, last], 1))
+    return inverse[:, :2]
 
 
 def _detail(x: Tensor) -> Tensor:

@@ -27,9 +27,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stresslens.core.array_file import FLOAT, ArrayFile, Form
 from stresslens.core.data import PIECE_VALUES, Split
 from stresslens.core.errors import DataError
-from stresslens.core.files import UnreadableRun, read_arrays, write_arrays
+from stresslens.core.files import UnreadableRun, write_arrays
 from stresslens.core.inspection import evaluating, feature_layer, features
 from stresslens.core.pass_memory import images_at_once, logits_in_pieces
 
@@ -103,6 +104,11 @@ class ClassGaussians:
         whiten = np.linalg.cholesky(np.linalg.inv(shrunk))
         return ClassGaussians(*(a.astype(np.float32) for a in (mean, basis, whiten, centres @ whiten)))
 
+    @property
+    def columns(self) -> int:
+        """How many distances `distances` gives."""
+        return 1 if self.basis.shape[0] == self.basis.shape[1] else 2
+
     def distances(self, values: Floats32) -> Floats32:
         """(N, 1) Mahalanobis distance of values (N, D) to the nearest class.
 
@@ -120,11 +126,28 @@ class ClassGaussians:
             np.square(white).sum(1)[:, None] - 2 * white @ self.centres.T + np.square(self.centres).sum(1)
         )
         nearest = squares.min(1).clip(0)
-        if self.basis.shape[0] == self.basis.shape[1]:
+        if self.columns == 1:
             return np.asarray(np.sqrt(nearest)[:, None])
         length = np.square(centred).sum(1)
         residual = (length - np.square(projected).sum(1)).clip(1e-6 * length)  # below it is rounding
         return np.asarray(np.sqrt(np.stack([nearest, residual], axis=1)))
+
+
+FORMS = {
+    f"{kind}.{key}": Form(FLOAT, tuple(f"{kind} {size}" for size in sizes), finite=True)
+    for kind in ("features", "coarse")
+    for key, sizes in (
+        ("mean", ("values",)),
+        ("basis", ("values", "axes")),
+        ("whiten", ("axes", "axes")),
+        ("centres", ("classes", "axes")),
+    )
+} | {
+    "centre": Form(FLOAT, ("distances",), finite=True),
+    "spread": Form(FLOAT, ("distances",), finite=True, least=1e-9),
+    "calibration": Form(FLOAT, ("images",), nan=False),
+}
+"""The arrays of likeness.npz. A validation image without a distance is infinitely far away."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +177,12 @@ class OODDetector:
         The p-value is the share of the validation images, and the image itself, whose distance is
         at least the image's.
         """
+        for fitted, values in ((self.features, sample.features), (self.coarse, sample.coarse)):
+            if values.shape[1:] != fitted.mean.shape:
+                raise UnreadableRun(
+                    f"the OOD detector (likeness.npz) is of another model: it describes {len(fitted.mean)} "
+                    f"values of an image, and the model has {values.shape[1]}"
+                )
         n = len(self.calibration)
         farther = n - np.searchsorted(self.calibration, self._distance(sample), side="left")
         return np.asarray((1 + farther) / (n + 1))
@@ -191,24 +220,31 @@ class OODDetector:
             f"there is no {path}: a run with a validation split writes it, "
             "and without it out-of-distribution images cannot be detected"
         )
-        return OODDetector.of_arrays(read_arrays(path, absent), path)
+        run = path.parent
+        anew = f"`stresslens evaluate {run} --split validation` makes it anew; without it no image is marked"
+        remedy = anew if (run / "record.json").is_file() else "export the run again"
+        return OODDetector.of_arrays(ArrayFile(FORMS, remedy).read(path, absent), path, remedy)
 
     @staticmethod
-    def of_arrays(arrays: Mapping[str, Any], name: object) -> OODDetector:
+    def of_arrays(
+        arrays: Mapping[str, Any], name: object, remedy: str = "export the run again"
+    ) -> OODDetector:
         """The detector from the arrays that `save` wrote.
 
-        Raises UnreadableRun, with the `name` in the message, if an array is missing.
+        Raises UnreadableRun, with the `name` in the message, if an array is missing or of another
+        form.
         """
-        try:
-            features, coarse = (
-                ClassGaussians(
-                    **{field.name: arrays[f"{kind}.{field.name}"] for field in fields(ClassGaussians)}
-                )
-                for kind in ("features", "coarse")
+        checked = ArrayFile(FORMS, remedy).checked(arrays, name)
+        features, coarse = (
+            ClassGaussians(
+                **{field.name: checked[f"{kind}.{field.name}"] for field in fields(ClassGaussians)}
             )
-            return OODDetector(features, coarse, arrays["centre"], arrays["spread"], arrays["calibration"])
-        except KeyError as error:
-            raise UnreadableRun(f"{name} is not an OOD detector of format 1: {error} is missing") from None
+            for kind in ("features", "coarse")
+        )
+        detector = OODDetector(features, coarse, checked["centre"], checked["spread"], checked["calibration"])
+        if len(detector.centre) != features.columns + coarse.columns:
+            raise UnreadableRun(f"{name} is damaged: its distances are not those of its scale; {remedy}")
+        return detector
 
 
 def fit_ood_detector(train: Features, validation: Features) -> OODDetector:

@@ -31,7 +31,7 @@ from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation import scores
 from stresslens.evaluation.ood import Features, OODDetector, coarse_of, observed
 from stresslens.evaluation.record import read_record
-from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.saved_model import as_computed, open_model
 from stresslens.metrics.intervals import Floats
 
 FACTS, OOD_ARRAYS = "stresslens", "stresslens.likeness"
@@ -108,7 +108,7 @@ def open_predictor(
     if folder.record.is_file() or (folder.path / EXPORT).is_file():
         exported = folder.path / EXPORT
         facts = model_info(folder) if folder.record.is_file() else _checked(read_json(exported), exported)
-        model = open_model(folder, trust=trust, module=module)
+        model = as_computed(open_model(folder, trust=trust, module=module), folder)
         return (
             _of_model(model, facts, folder)
             if not captions
@@ -168,10 +168,7 @@ def _of_model(model: nn.Module, facts: ModelInfo, folder: RunFolder) -> Predicto
         split = Split(x, torch.zeros(len(x), dtype=torch.int64), 1.0)
         return observed(model, split, lambda: scores.logits_of(model, split).double().numpy())
 
-    try:
-        return Predictor(facts, answer, OODDetector.load(folder.likeness))
-    except UnreadableRun:
-        return Predictor(facts, answer, None)
+    return Predictor(facts, answer, OODDetector.load(folder.likeness) if folder.likeness.is_file() else None)
 
 
 def _of_captions(

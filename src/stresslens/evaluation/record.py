@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import PlainSerializer, ValidationError, model_validator
 
+from stresslens.core.errors import TrainingDiverged
 from stresslens.core.files import UnreadableRun, read_json, write_json
 from stresslens.core.json_file import Figure, OrderedJsonFile
 from stresslens.core.layer_table import LayerTable
@@ -190,11 +191,36 @@ class Position(OrderedJsonFile):
     backend: str = ""
 
 
+class Failure(OrderedJsonFile):
+    """Why a stage of a run failed, with the exit code of the error's kind. `images` are the training
+    images of the batch at which a training diverged."""
+
+    message: str
+    exit_code: int = 1
+    images: list[int] = []
+
+    @property
+    def is_divergence(self) -> bool:
+        return self.exit_code == TrainingDiverged.exit_code
+
+
+class ParentRun(OrderedJsonFile):
+    """The run whose training this one went on with: its folder, its epochs, the fingerprint of its
+    training, and how often it had read the test split."""
+
+    folder: str
+    epochs: int
+    fingerprint: str = ""
+    reads_of_test: int = 0
+
+
 class RunRecord(OrderedJsonFile):
     """record.json; everything but the status may be missing while a run is not finished.
 
     The stages set fields by assignment, so that the record knows which were set.
     """
+
+    LATER_KEYS = frozenset({"failures", "parent"})
 
     format: Literal[1] = 1
     version: str = ""
@@ -214,6 +240,9 @@ class RunRecord(OrderedJsonFile):
     findings: list[Note] = []
     stages: dict[str, str] = {}
     """What each finished stage was done for, as a fingerprint."""
+    failures: dict[str, Failure] = {}
+    """The stages that failed in the last attempt."""
+    parent: ParentRun | None = None
     layers: Annotated[LayerTable, PlainSerializer(LayerTable.as_json)] | None = None
     weights: WeightsRecord | None = None
     weights_digest: str = ""
@@ -237,6 +266,11 @@ class RunRecord(OrderedJsonFile):
     explanations: list[str] = []
     views: list[str] = []
     """The fingerprints of results, like those above."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether the run has its model and predictions; an evaluation may have failed (`incomplete`)."""
+        return self.status in ("finished", "incomplete")
 
     @model_validator(mode="after")
     def _one_row_per_class(self) -> RunRecord:

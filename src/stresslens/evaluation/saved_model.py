@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import safetensors.torch
 import torch
@@ -12,13 +12,15 @@ from torch import Tensor, nn
 from stresslens.config import registry
 from stresslens.core import layers
 from stresslens.core.class_names import name_classes
-from stresslens.core.copies import copied, eager_module, usable_module
+from stresslens.core.compute_choice import usual_format
+from stresslens.core.copies import CHECKED, copied, eager_module, usable_module
 from stresslens.core.data import Split
+from stresslens.core.devices import ComputeConfig, MemoryFormat
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.image_files import Frame
 from stresslens.core.inspection import evaluating, to_evaluation_mode
-from stresslens.core.run_folder import EstimatorCard, RunFolder
+from stresslens.core.run_folder import Environment, EstimatorCard, RunFolder
 from stresslens.core.weights_file import load_state
 from stresslens.evaluation import estimator
 
@@ -103,6 +105,22 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     to_evaluation_mode(model)
     name_classes(model, card.classes)
     return model
+
+
+def as_computed(model: nn.Sequential, folder: RunFolder) -> nn.Sequential:
+    """The model of a run in the memory format in which the run computed on a CPU, so that it gives
+    the same bits as there. Where the folder does not tell (a run on a GPU, an exported folder), in
+    the usual format in which it computes the same."""
+    try:
+        known = Environment.read(folder.environment)
+    except UnreadableRun:
+        known = Environment()
+    if known.device == "cpu" and known.memory_format in get_args(MemoryFormat):
+        memory_format = cast(MemoryFormat, known.memory_format)
+    else:
+        x = torch.rand(CHECKED, *folder.load_card().shape, generator=torch.Generator().manual_seed(0))
+        memory_format = usual_format(model, x)
+    return ComputeConfig("cpu", "float32", torch.get_num_threads(), memory_format).place(model)  # type: ignore[return-value]
 
 
 def _check_shapes(net: nn.Module, state: dict[str, Tensor]) -> None:

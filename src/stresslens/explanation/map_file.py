@@ -8,7 +8,21 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field
 
+from stresslens.core.array_file import FLOAT, INTEGER, ArrayFile, Form
 from stresslens.core.json_file import Figure, JsonFile, ResultJson, Seconds
+
+MAP_ARRAYS = ArrayFile(
+    {
+        "index": Form(INTEGER, ("images",)),
+        "labels": Form(INTEGER, ("images",)),
+        "answers": Form(INTEGER, ("images",)),
+        "maps": Form(FLOAT, ("images", "height", "width"), finite=True),
+        "shown": Form("u", ("images", "shown height", "shown width", ...), below=256),
+    },
+    "delete this explanation's folder and explain the run again (`stresslens explain`)",
+)
+"""The arrays of maps.npz: maps (n, H, W), and the images as they are shown, (n, h, w) or (n, h, w, 3)
+in uint8."""
 
 
 class ExplainedImage(JsonFile):

@@ -20,6 +20,7 @@ from stresslens.config.schema import Explain
 from stresslens.config.validation import read_settings
 from stresslens.core.answers import predicted
 from stresslens.core.attack_base import attacked
+from stresslens.core.attempts import Attempts
 from stresslens.core.colormaps import coloured, limit_of
 from stresslens.core.data import Data, Split
 from stresslens.core.draws import Draws
@@ -101,7 +102,7 @@ def explain_stage(
     predictions = Predictions.of_arrays(folder.load_predictions(config.split))
     if selecting is not None and not np.array_equal(selecting.labels, predictions.labels):
         raise ConfigError("the run that chooses was tested on other images; name a run on the same data")
-    results = explain_images(
+    return explain_images(
         folder.path / "explanations",
         model,
         data.splits[config.split],
@@ -115,9 +116,8 @@ def explain_stage(
         on_progress=lambda done, total: advance(
             f"explaining {folder.path.parent.name} {folder.path.name}", done, total
         ),
+        on_result=lambda result: record.count_reads("explanations", [result.fingerprint], config.split),
     )
-    record.count_reads("explanations", [result.fingerprint for result in results], config.split)
-    return results
 
 
 # long: arguments are spelled out, one a line, and the loop over explainers reads in one piece
@@ -135,10 +135,12 @@ def explain_images(
     selecting: Predictions | None = None,
     labelled: bool = True,
     on_progress: OnProgress = lambda done, total: None,
+    on_result: Callable[[ExplanationFile], None] = lambda result: None,
 ) -> list[ExplanationFile]:
     """Selects images of a split, runs each explainer on them, the cheapest first, and writes
     `home/<name>-<8 hex>/result.json`. Returns the contents of these files, in the order of the
-    configuration. A finished file is only read.
+    configuration. A finished file is only read. After an explainer fails the others go on, and its
+    error is raised at the end; `on_result` gets each result.
 
     Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8:
     shown), figure.svg and a PNG file of every image and map. `source` is a fingerprint of the model
@@ -156,7 +158,7 @@ def explain_images(
     y, index = (torch.from_numpy(values).to(first.device) for values in (images.targets, images.positions))
     squares = CoveredSquares(model, x, y, Draws(config.seed, index))
     results: dict[int, ExplanationFile] = {}
-    foretold = False
+    foretold, attempts = False, Attempts()
     for done, k in enumerate(plan.order):
         on_progress(done, len(bound))
         (value, explainer), check = bound[k], plan.checked[k]
@@ -166,27 +168,20 @@ def explain_images(
         fingerprint = fingerprint_of([source, config.split, plugin, config.seed, check, *chosen])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         result = ExplanationFile.read_finished(folder, fingerprint)
-        if result is None:
-            if not foretold:
-                foretold = plan.foretell(model, x, config)
-            began = time.perf_counter()
-            maps, quality = compute_maps(
-                model,
-                explainer,
-                x,
-                y,
-                name=name,
-                index=index,
-                train=train,
-                seed=config.seed,
-                check=check,
-                squares=squares,
-            )
-            seconds = Seconds(seconds=time.perf_counter() - began)
-            result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
-            _save(folder, result, images, maps.values.cpu().numpy().astype(np.float32), classes)
-        results[k] = result
+        with attempts.part(name.rpartition(":")[2]):
+            if result is None:
+                foretold = foretold or plan.foretell(model, x, config)
+                began = time.perf_counter()
+                given: dict[str, Any] = {"index": index, "train": train, "squares": squares}
+                asked: dict[str, Any] = {"name": name, "seed": config.seed, "check": check}
+                maps, quality = compute_maps(model, explainer, x, y, **given, **asked)
+                seconds = Seconds(seconds=time.perf_counter() - began)
+                result = _result(name, options, fingerprint, images, maps, quality, config, labelled, seconds)
+                _save(folder, result, images, maps.values.cpu().numpy().astype(np.float32), classes)
+            results[k] = result
+            on_result(result)
     on_progress(len(bound), len(bound))
+    attempts.raise_failed()
     return [results[k] for k in range(len(bound))]
 
 
@@ -238,7 +233,7 @@ def _explain_image_files(
     """Explains all images of a split without labels; the predicted classes take the place of
     labels."""
     predictions = predictions_of(model, split)
-    results = explain_images(
+    return explain_images(
         folder.path / "explanations",
         model,
         replace(split, labels=torch.from_numpy(predicted(predictions.scores))),
@@ -249,9 +244,8 @@ def _explain_image_files(
         classes=data.classes,
         train=data.train,
         labelled=False,
+        on_result=lambda result: record.count_reads("explanations", [result.fingerprint], "pictures"),
     )
-    record.count_reads("explanations", [result.fingerprint for result in results], "pictures")
-    return results
 
 
 def _read_image_files(files: Sequence[Path], folder: RunFolder) -> Split:

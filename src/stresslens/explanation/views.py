@@ -4,7 +4,8 @@ lines."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import Views
 from stresslens.core.attack_base import attacked
+from stresslens.core.attempts import Attempts
 from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import write_bytes
@@ -52,9 +54,11 @@ def compute_views(
     train: Split | None = None,
     adversarials: Adversarials | None = None,
     on_progress: OnProgress = lambda done, total: None,
+    on_result: Callable[[ViewFile], None] = lambda result: None,
 ) -> list[ViewFile]:
     """Runs each view, and writes `home/<name>-<8 hex>/result.json`. Returns the contents of these
-    files. A finished file is only read.
+    files. A finished file is only read. After a view fails the others go on, and its error is raised
+    at the end; `on_result` gets each result.
 
     Beside it, each grid of images is an SVG file, and each of its images a PNG file. `source` is a
     fingerprint of the model and the images. The model is in evaluation mode during the call, and
@@ -67,7 +71,7 @@ def compute_views(
     device = next(model.parameters(), torch.empty(0)).device
     x, y = selected.floats(selected.images[:]).to(device, torch.float32), selected.labels.to(device)
     on_device = None if adversarials is None else tuple(tensor.to(device) for tensor in adversarials)
-    results = []
+    results, attempts = [], Attempts()
     for done, (value, view) in enumerate(bound):
         on_progress(done, len(bound))
         name, options = registry.name_and_options("views", value)
@@ -76,29 +80,44 @@ def compute_views(
             plugin.append(len(adversarials[0]))
         fingerprint = fingerprint_of([source, config.split, plugin, config.seed, positions.tolist()])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (saved := ViewFile.read_finished(folder, fingerprint)) is not None:
-            results.append(saved)
-            continue
-        began = time.perf_counter()
-        with attacked(model):
-            panel = view(
-                model=model, x=x, y=y, train=train, split=split, classes=classes, adversarials=on_device
-            )
-        if not isinstance(panel, Panel):
-            raise ConfigError(f"view {name} returned a {type(panel).__name__}; expected a Panel")
-        result = ViewFile(
-            fingerprint=fingerprint,
-            view=name.rpartition(":")[2],
-            options=dict(options),
-            said=list(panel.said),
-            facts=dict(panel.facts),
-            parts=[_save_part(folder, number, part) for number, part in enumerate(panel.parts, 1)],
-            cost=Seconds(seconds=time.perf_counter() - began),
-        )
-        result.save(folder)
-        results.append(result)
+        with attempts.part(name.rpartition(":")[2]):
+            result = ViewFile.read_finished(folder, fingerprint)
+            if result is None:
+                given = {"x": x, "y": y, "train": train, "split": split, "classes": classes}
+                call = partial(view, model=model, adversarials=on_device, **given)
+                result = _saved(folder, fingerprint, name, options, model, call)
+            results.append(result)
+            on_result(result)
     on_progress(len(bound), len(bound))
+    attempts.raise_failed()
     return results
+
+
+def _saved(
+    folder: Path,
+    fingerprint: str,
+    name: str,
+    options: Mapping[str, Any],
+    model: nn.Module,
+    call: Callable[[], Any],
+) -> ViewFile:
+    """Calls a view and saves its result."""
+    began = time.perf_counter()
+    with attacked(model):
+        panel = call()
+    if not isinstance(panel, Panel):
+        raise ConfigError(f"view {name} returned a {type(panel).__name__}; expected a Panel")
+    result = ViewFile(
+        fingerprint=fingerprint,
+        view=name.rpartition(":")[2],
+        options=dict(options),
+        said=list(panel.said),
+        facts=dict(panel.facts),
+        parts=[_save_part(folder, number, part) for number, part in enumerate(panel.parts, 1)],
+        cost=Seconds(seconds=time.perf_counter() - began),
+    )
+    result.save(folder)
+    return result
 
 
 def view_run(
@@ -115,7 +134,7 @@ def view_stage(
 ) -> list[ViewFile]:
     """The view stage of a run: runs the views, and counts the results in the record."""
     split = data.splits[config.split]
-    results = compute_views(
+    return compute_views(
         folder.path / "views",
         model,
         split,
@@ -129,9 +148,8 @@ def view_stage(
         on_progress=lambda done, total: advance(
             f"viewing {folder.path.parent.name} {folder.path.name}", done, total
         ),
+        on_result=lambda result: record.count_reads("views", [result.fingerprint], config.split),
     )
-    record.count_reads("views", [result.fingerprint for result in results], config.split)
-    return results
 
 
 def _save_part(folder: Path, number: int, part: Grid | Points | Lines) -> GridPart | PointsPart | LinesPart:

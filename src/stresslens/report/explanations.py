@@ -17,9 +17,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from stresslens.core.colormaps import bar, coloured, limit_of
-from stresslens.core.files import UnreadableRun, read_arrays
+from stresslens.core.files import UnreadableRun
 from stresslens.core.types import Estimate
-from stresslens.explanation.map_file import ExplainedImage, ExplanationFile, Quality
+from stresslens.explanation.map_file import MAP_ARRAYS, ExplainedImage, ExplanationFile, Quality
 from stresslens.report.format import plugin_text
 from stresslens.report.gallery import class_name
 from stresslens.report.load import Run, StudyFolder
@@ -69,7 +69,7 @@ class RunExplanation:
     @cached_property
     def arrays(self) -> dict[str, NDArray[Any]]:
         try:
-            arrays = read_arrays(self.folder / "maps.npz", "no maps", ("maps", "shown"))
+            arrays = MAP_ARRAYS.read(self.folder / "maps.npz", only=("maps", "shown"))
         except UnreadableRun:
             return {}
         n = len(self.result.images)

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from stresslens.comparison.schema import ComparisonFile
 from stresslens.comparison.sweep_file import SweepFile
 from stresslens.comparison.transfer_file import TransferFile
-from stresslens.config.study_record import StudyRecord
+from stresslens.config.run_names import ShortNames
+from stresslens.config.study_record import StudyRecord, short_names_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
@@ -41,10 +42,12 @@ class Run:
     name: str
     seed: int
     record: RunRecord
+    overrides: Sequence[str] = ()
+    """The settings of the command line, which the name may leave out."""
 
     @property
     def finished(self) -> bool:
-        return self.record.status == "finished"
+        return self.record.usable
 
     @cached_property
     def classes(self) -> list[str]:
@@ -177,6 +180,10 @@ class StudyFolder:
     transfers: TransferFile | None = None
     sweeps: Mapping[str, SweepFile] = field(default_factory=dict)
     """The sweeps that chose the settings of variants, by the variant's name."""
+    shared: Sequence[str] = ()
+    """The overrides that all variants share, which their names leave out."""
+    keys: Sequence[str] = ()
+    """The keys of the values that stand in the variants' names alone."""
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -215,6 +222,10 @@ def load_study(folder: Path) -> StudyFolder:
     comparison = _optional(folder / "comparison.json", ComparisonFile)
     listed = list(dict.fromkeys(file.runs)) if file else []
     names = list(dict.fromkeys([*listed, *(run.name for run in found)]))
+    short = short_names_of(file, names)
+    recorded, file, comparison = file, _renamed(file, short), _renamed(comparison, short)
+    found = [_named(run, recorded, short) for run in found]
+    listed, names = [short.get(name) for name in listed], [short.get(name) for name in names]
     variants = []
     for place, name in enumerate(names):
         runs = tuple(sorted((run for run in found if run.name == name), key=lambda run: run.seed))
@@ -240,8 +251,10 @@ def load_study(folder: Path) -> StudyFolder:
         split,
         file,
         comparison,
-        _optional(folder / "transfers.json", TransferFile),
+        _renamed(_optional(folder / "transfers.json", TransferFile), short),
         sweeps,
+        short.shared,
+        short.keys,
     )
 
 
@@ -263,6 +276,25 @@ def read_run(folder: RunFolder) -> Run:
     return Run(
         folder, record.run if record.run is not None else folder.path.resolve().parent.name, seed, record
     )
+
+
+def read_run_of(home: Path, folder: RunFolder) -> Run:
+    """Read a run as a page of the study in `home`, with its short name."""
+    run, study = read_run(folder), _optional(home / "study.json", StudyRecord)
+    names = [*(study.runs if study else ()), *(each.path.parent.name for each in run_folders(home))]
+    return _named(run, study, short_names_of(study, list(dict.fromkeys(names))))
+
+
+def _named(run: Run, study: StudyRecord | None, short: ShortNames) -> Run:
+    overrides = study.overrides.get(run.name, []) if study else []
+    return replace(run, name=short.get(run.name), overrides=tuple(overrides))
+
+
+def _renamed(file: T | None, short: ShortNames) -> T | None:
+    """The content of a file with the short names of variants."""
+    plain = None if file is None else file.as_json()
+    changed = short.replaced(plain)
+    return file if file is None or changed == plain else type(file).model_validate(changed)
 
 
 def _optional(path: Path, kind: type[T]) -> T | None:

@@ -38,6 +38,7 @@ from stresslens.report import (
     provenance,
     robust_contrasts,
     run_robustness,
+    settings,
     study_robustness,
     summary,
     sweeps,
@@ -46,7 +47,7 @@ from stresslens.report import (
 )
 from stresslens.report.curve_colours import COLOURS, DASHES
 from stresslens.report.gallery import gallery
-from stresslens.report.load import Run, StudyFolder, load_study, read_run, split_of
+from stresslens.report.load import Run, StudyFolder, load_study, read_run, read_run_of, split_of
 
 PAGE = "report.html"
 TEMPLATES = (
@@ -95,9 +96,9 @@ def write_report(folder: Path, *, anew: bool = True) -> Path:
     """
     if (folder / "record.json").is_file():
         home = folder.resolve().parent.parent
-        return _write_run(
-            read_run(RunFolder(folder)), home if (home / "study.json").is_file() else None, anew=anew
-        )
+        if not (home / "study.json").is_file():
+            return _write_run(read_run(RunFolder(folder)), None, anew=anew)
+        return _write_run(read_run_of(home, RunFolder(folder)), home, anew=anew)
     study = load_study(folder)
     for run in study.runs:
         _write_run(run, folder, anew=anew)
@@ -172,6 +173,8 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
     """The content of each part of a study's page; empty or None if there is no data for it."""
     return {
         "unfinished": summary.unfinished(study),
+        "missing_parts": summary.missing_parts(study),
+        "command": summary.command(study),
         "seed_dependence": summary.seed_dependence(study),
         "unseen_seeds": summary.unseen_seeds(study),
         "expectation": provenance.expectation(study),
@@ -197,6 +200,7 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "confidence": curves.confidence_charts(study),
         "data_cards": provenance.data_cards(study.runs),
         "environment": provenance.environment_rows(study.runs),
+        "settings": settings.settings_table(study),
     }
 
 
@@ -218,6 +222,7 @@ def _study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
         ("classes", "Classes", sections["recalls"]),
         ("confidence", "Confidence", sections["confidence"]),
         ("data", "Data", sections["data_cards"]),
+        ("variants", "Settings", sections["settings"]),
         ("runs", "Runs", True),
         ("environment", "Environment", sections["environment"]),
         ("reproduce", "Reproduce", True),
@@ -323,7 +328,10 @@ def _digest(run: Run, home: str) -> str:
     examples = sorted(folder.examples.iterdir()) if folder.examples.is_dir() else []
     stress = sorted(file for pattern in STRESS for file in folder.path.glob(pattern))
     sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
-    digest = hashlib.sha256("\0".join([__version__, home, *map(_asset, TEMPLATES)]).encode())
+    named = [run.title, *run.overrides]
+    digest = hashlib.sha256(
+        "\0".join([__version__, home, *named, *map(_asset, TEMPLATES)]).encode(errors="replace")
+    )
     for source in sources:
         content = source.read_bytes() if source.is_file() else b""
         digest.update(f"{source.name} {len(content)} ".encode(errors="replace") + content)

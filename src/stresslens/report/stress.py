@@ -12,17 +12,25 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from stresslens.core.files import UnreadableRun, read_arrays, read_json
+from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Arrays
-from stresslens.robustness.certificate_file import CertificateFile
+from stresslens.explanation.map_file import MAP_ARRAYS
+from stresslens.robustness.certificate_file import RADII, CertificateFile
 from stresslens.robustness.corruption_file import CorruptionFile
 from stresslens.robustness.example_file import AdversarialExample
-from stresslens.robustness.result_file import IndividualAttackCurve, ResultFile, attacked_images
+from stresslens.robustness.result_file import (
+    RESULT_ARRAYS,
+    IndividualAttackCurve,
+    ResultFile,
+    attacked_images,
+)
 
 Kind = TypeVar("Kind", bound=JsonFile)
 
+ARRAY_FILES = {"robustness": RESULT_ARRAYS, "certificates": RADII, "explanations": MAP_ARRAYS}
+"""The folders of a run whose results hold arrays."""
 NEEDED = ("index", "labels", "smallest", "by", "names", "steps")
 
 
@@ -36,7 +44,7 @@ class AttackFolder:
     @cached_property
     def arrays(self) -> Arrays | None:
         try:
-            arrays = attacked_images(read_arrays(self.folder / "result.npz", "no arrays", NEEDED))
+            arrays = attacked_images(RESULT_ARRAYS.read(self.folder / "result.npz", only=NEEDED))
         except UnreadableRun:
             return None
         lengths = {len(arrays[name]) for name in NEEDED if name != "names"}
@@ -79,7 +87,7 @@ class CertificateFolder:
     @cached_property
     def radius(self) -> NDArray[Any] | None:
         try:
-            found = read_arrays(self.folder / "result.npz", "no arrays", ("radius",))["radius"]
+            found = RADII.read(self.folder / "result.npz")["radius"]
         except UnreadableRun:
             return None
         return found if len(found) == self.result.n else None
@@ -123,6 +131,17 @@ def stress_of(folder: RunFolder) -> Stress:
         result = read(file, CertificateFile)
         return CertificateFolder(file.parent, result) if result else None
 
+    for schema, name in (
+        (RESULT_ARRAYS, "robustness"),
+        (RADII, "certificates"),
+        (MAP_ARRAYS, "explanations"),
+    ):
+        for file in sorted((folder.path / name).glob("*/*.npz")):
+            try:
+                if file.with_name("result.json").is_file():
+                    schema.read(file)
+            except UnreadableRun as error:
+                damaged.append(str(error).replace(f"{folder.path}/", ""))
     results = under("robustness", robust)
     certificates = under("certificates", certificate)
     corrupted = folder.path / "corruptions" / "result.json"

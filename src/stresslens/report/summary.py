@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from stresslens.comparison.headline import unbalanced
+from stresslens.config.run_names import READABLE
 from stresslens.core.text import NOT_FINITE, duration
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration
@@ -172,9 +174,14 @@ def seed_dependence(study: StudyFolder) -> list[str]:
 
 
 def unseen_seeds(study: StudyFolder) -> str:
-    """What intervals over seeds cannot show: a kind of seed that did not occur. Empty with one
-    seed."""
+    """What the intervals cannot show of seeds that did not occur; empty without a finished run."""
     seeds = max((len(variant.finished) for variant in headline(study)), default=0)
+    if seeds == 1:
+        return (
+            "With one seed the intervals are over the images alone: how much another seed would change "
+            "these figures is not known, and a difference is one of these weights, not of the settings. "
+            "More seeds: repeats=5."
+        )
     if seeds < FEWEST_SEEDS:
         return "Two seeds are too few to show how much seeds vary." if seeds == FEWEST_SEEDS - 1 else ""
     left = 1 - 0.05 ** (1 / seeds)
@@ -207,6 +214,39 @@ def unfinished(study: StudyFolder) -> list[Unfinished]:
             for seed in variant.missing
         ]
     return rows
+
+
+@dataclass(frozen=True)
+class MissingPart:
+    """An evaluation of a finished run that failed."""
+
+    run: str
+    seed: int
+    part: str
+    message: str
+
+
+def missing_parts(study: StudyFolder) -> list[MissingPart]:
+    """Every evaluation that failed, of the runs that have a model."""
+    return [
+        MissingPart(run.name, run.seed, PARTS.get(stage, stage), failure.message)
+        for run in study.runs
+        if run.finished
+        for stage, failure in run.record.failures.items()
+    ]
+
+
+PARTS = {
+    "robustness": "attacks and certificates",
+    "explain": "explanations",
+    "track": "trackers",
+}
+"""Stages that have another name on the page."""
+
+
+def command(study: StudyFolder) -> str:
+    """The command of the study, which does only what is missing; empty without one."""
+    return shlex.join(study.file.command) if study.file else ""
 
 
 def reason(run: Run) -> str:
@@ -270,9 +310,8 @@ def accuracy_chart(study: StudyFolder) -> Markup | None:
     reference = (100 * baselines[0], f"majority class {100 * baselines[0]:.1f}") if baselines else None
     caption = f"{title(metric)} on the {study.split} split, with its interval"
     key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
-    return interval_chart(
-        rows, title=caption, x_label=f"{metric.replace('_', ' ')}, %{key}", reference=reference
-    )
+    x_label = f"{metric.replace('_', ' ')}, %{key}"
+    return interval_chart(rows, title=caption, x_label=x_label, reference=reference, label=READABLE)
 
 
 def cost_charts(study: StudyFolder) -> list[Markup]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stresslens.core.arrays import laid_out
+from stresslens.core.arrays import as_shaped
 from stresslens.core.ball import Ball
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
@@ -87,7 +87,7 @@ def originals_of(
         )
     if images is None:
         return Originals(split.select(positions), positions, positions, [])
-    images = laid_out(images, split.shape, "images")
+    images = as_shaped(images, split.shape, "images")
     given = check_inputs(model, images, np.zeros(m, np.int64) if labels is None else labels)
     if given.shape != split.shape:
         raise DataError(f"images have shape {given.shape}; those of the split {split.shape}")
@@ -234,7 +234,7 @@ def positions_of(values: Any, name: str, n: int) -> Tensor:
 def adversarial_tensor(adversarials: Any, expected: tuple[int, ...]) -> tuple[Tensor, bool]:
     """The adversarial images as float32 (m, C, H, W) in [0, 1], and whether they were stored in 8
     bits. Raises DataError for a wrong shape or type."""
-    candidates = laid_out(adversarials, expected[1:], "adversarial images")
+    candidates = as_shaped(adversarials, expected[1:], "adversarial images")
     if tuple(candidates.shape) != expected:
         raise DataError(
             f"adversarial images have shape {tuple(candidates.shape)}; their originals {expected}"

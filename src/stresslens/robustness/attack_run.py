@@ -18,6 +18,7 @@ from stresslens.config.schema import Robustness
 from stresslens.config.threat_model import ThreatModel, resolved_threat_model, with_class_numbers
 from stresslens.config.validation import read_settings
 from stresslens.core.answers import predicted
+from stresslens.core.attempts import Attempts
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
 from stresslens.core.errors import ConfigError
@@ -89,23 +90,26 @@ def attack_stage(
     threat = threat_on(data, threat)
     config = threat.config
     split = data.splits[config.split]
-    name = f"attacking {folder.path.parent.name} {folder.path.name}"
-    robust, result_folder = measure(
-        model,
-        split,
-        threat,
-        home=folder.path / "robustness",
-        reported=lambda index: _reported_accuracy(folder, config.split, index),
-        surrogate=surrogate,
-        on_progress=lambda decided, total: advance(name, decided, total),
-    )
-    assert result_folder is not None
-    if config.audit and not robust.result.audited:
-        robust = audited(robust, model, split, threat, surrogate=surrogate)
-        robust.save(result_folder)
-    if not (result_folder / "examples" / "examples.json").is_file():
-        _save_examples(result_folder, split, robust)
-    if config.certificates:
+    name = f"{folder.path.parent.name} {folder.path.name}"
+    attempts = Attempts()
+    with attempts.part("attack"):
+        robust, result_folder = measure(
+            model,
+            split,
+            threat,
+            home=folder.path / "robustness",
+            reported=lambda index: _reported_accuracy(folder, config.split, index),
+            surrogate=surrogate,
+            on_progress=lambda decided, total: advance(f"attacking {name}", decided, total),
+        )
+        assert result_folder is not None
+        record.count_reads("robustness", [robust.result.key], config.split)
+        if config.audit and not robust.result.audited:
+            robust = audited(robust, model, split, threat, surrogate=surrogate)
+            robust.save(result_folder)
+        if not (result_folder / "examples" / "examples.json").is_file():
+            _save_examples(result_folder, split, robust)
+    with attempts.part("certificates"):
         certified = certify(
             folder.path / "certificates",
             model,
@@ -116,16 +120,11 @@ def attack_stage(
             split_name=config.split,
             images=config.images,
             seed=config.seed,
-            on_progress=lambda done, total: advance(
-                f"certifying {folder.path.parent.name} {folder.path.name}", done, total
-            ),
+            on_progress=lambda done, total: advance(f"certifying {name}", done, total),
+            on_result=lambda result: record.count_reads("certificates", [result.fingerprint], config.split),
         )
-        robust = replace(robust, certificates=certified)
-        record.count_reads(
-            "certificates", [certificate.fingerprint for certificate in certified], config.split
-        )
-    record.count_reads("robustness", [robust.result.key], config.split)
-    return robust
+    attempts.raise_failed()
+    return replace(robust, certificates=certified)
 
 
 def audited(

@@ -115,7 +115,6 @@ def _run_audit(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
         )
     if bound.asks_for("probe") and not (probe.radii and probe.protocol):
         return Finding(label, "not checked", "none", "there is no radius above 0, or no attack", 0)
-    began = time.perf_counter()
     try:
         finding: Finding = bound(**given)
     except Exception as error:  # the user's own model or attack may raise any exception
@@ -123,8 +122,6 @@ def _run_audit(name: str, bound: Bound, given: Mapping[str, Any]) -> Finding:
         return Finding(
             label, "not checked", "none", f"could not be carried out: {type(error).__name__}: {reason}", 0
         )
-    if bound.asks_for("probe"):
-        finding = replace(finding, evidence=f"{finding.evidence} ({time.perf_counter() - began:.1f} s)")
     return finding
 
 

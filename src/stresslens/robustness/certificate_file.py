@@ -7,7 +7,27 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from stresslens.core.array_file import FLOAT, INTEGER, TEXT, ArrayFile, Form
 from stresslens.core.json_file import Figure, JsonFile, ResultJson, Seconds
+
+RADII = ArrayFile(
+    {
+        "index": Form(INTEGER, ("images",), least=0),
+        "labels": Form(INTEGER, ("images",), least=0),
+        "radius": Form(FLOAT, ("images",)),
+    },
+    "delete this certificate's folder and attack the run again with --certificate",
+)
+"""The arrays of result.npz; a radius is NaN where the certificate abstains."""
+PARTIAL_RADII = ArrayFile(
+    {
+        "radius": Form(FLOAT, ("images",)),
+        "seconds": Form(FLOAT, (), finite=True, least=0),
+        "fingerprint": Form(TEXT, ()),
+    },
+    "delete it, and the same command computes it again",
+)
+"""The arrays of partial.npz: the first radii of a certificate that was interrupted."""
 
 
 class CertifiedLevel(JsonFile):

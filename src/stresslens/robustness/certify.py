@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from stresslens.config import registry
 from stresslens.config.own_plugins import source_digests
@@ -20,10 +21,11 @@ from stresslens.config.schema import PluginValue
 from stresslens.config.threat_model import norm_of
 from stresslens.core.answers import answered
 from stresslens.core.attack_base import attacked
+from stresslens.core.attempts import Attempts
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_arrays
+from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.json_file import PARTIAL, Seconds
 from stresslens.core.pass_time import foretell_passes
@@ -31,7 +33,7 @@ from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.evaluation.scores import logits_of
 from stresslens.metrics.intervals import Floats, wilson
-from stresslens.robustness.certificate_file import CertificateFile, CertifiedLevel
+from stresslens.robustness.certificate_file import PARTIAL_RADII, CertificateFile, CertifiedLevel
 
 CHUNK = 4
 """The number of images that are certified together; progress is saved between two chunks."""
@@ -57,9 +59,11 @@ def certify(
     radii: Sequence[float] | None = None,
     seed: int = 0,
     on_progress: OnProgress = lambda done, total: None,
+    on_result: Callable[[CertificateFile], None] = lambda result: None,
 ) -> list[CertificateFile]:
     """Computes each certificate on the images, and writes `home/<name>-<8 hex>/result.json`.
-    Returns the contents of these files. A finished file is only read.
+    Returns the contents of these files. A finished file is only read. After a certificate fails the
+    others go on, and its error is raised at the end; `on_result` gets each result.
 
     `source` is a fingerprint of the model and the images. `radii` are the points of the curve, by
     default 11 from 0 to the largest certified radius. `result.npz` has index, labels and radius (n,):
@@ -70,38 +74,48 @@ def certify(
     norms = [norm_of(*each) for each in bound]
     limits = [registry.answer_beside(certificate, "largest_radius") for _, certificate in bound]
     index = sampled_positions(len(split), images, seed)
-    results = []
+    results, attempts = [], Attempts()
     for number, (value, certificate) in enumerate(bound):
         name, options = registry.name_and_options("certificates", value)
         settings = [source, split_name, name, dict(options), seed, index.tolist()]
         fingerprint = fingerprint_of([*settings, *source_digests(value, base=base)])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
-        if (finished := CertificateFile.read_finished(folder, fingerprint)) is not None:
-            results.append(finished)
-            continue
-
-        count = partial(_advance, on_progress, number * len(index), len(bound) * len(index))
-        certified, seconds = _radii(folder, model, split, certificate, index, seed, fingerprint, count)
-        arrays = {"index": index.numpy(), "labels": split.labels[index].cpu().numpy(), "radius": certified}
-        write_arrays(folder / "result.npz", arrays)
-        result = CertificateFile(
-            fingerprint=fingerprint,
-            certificate=name.rpartition(":")[2],
-            options=dict(options),
-            norm=norms[number],
-            split=split_name,
-            n=len(index),
-            seed=seed,
-            abstained=int(np.isnan(certified).sum()),
-            largest_radius=limits[number],
-            no_answer=int((~answered(logits_of(model, split.select(index)))).sum()),
-            curve=[_level(certified, radius) for radius in _curve_radii(certified, radii)],
-            smoothed_accuracy=_share(certified >= 0),
-            cost=Seconds(seconds=seconds),
-        )
-        result.save(folder)
-        results.append(result)
+        with attempts.part(name.rpartition(":")[2]):
+            result = CertificateFile.read_finished(folder, fingerprint)
+            if result is None:
+                count = partial(_advance, on_progress, number * len(index), len(bound) * len(index))
+                chosen = (split, certificate, index, seed)
+                certified, seconds = _radii(folder, model, *chosen, fingerprint, count)
+                result = CertificateFile(
+                    fingerprint=fingerprint,
+                    certificate=name.rpartition(":")[2],
+                    options=dict(options),
+                    norm=norms[number],
+                    split=split_name,
+                    n=len(index),
+                    seed=seed,
+                    abstained=int(np.isnan(certified).sum()),
+                    largest_radius=limits[number],
+                    no_answer=int((~answered(logits_of(model, split.select(index)))).sum()),
+                    curve=[_level(certified, radius) for radius in _curve_radii(certified, radii)],
+                    smoothed_accuracy=_share(certified >= 0),
+                    cost=Seconds(seconds=seconds),
+                )
+                _save(folder, result, index, split.labels[index], certified)
+            results.append(result)
+            on_result(result)
+    attempts.raise_failed()
     return results
+
+
+def _save(
+    folder: Path, result: CertificateFile, index: Tensor, labels: Tensor, certified: NDArray[np.floating]
+) -> None:
+    """Writes result.npz and at last result.json, which marks a finished result."""
+    arrays = {"index": index.numpy(), "labels": labels.cpu().numpy(), "radius": certified}
+    write_arrays(folder / "result.npz", arrays)
+    result.save(folder)
+    (folder / "partial.npz").unlink(missing_ok=True)
 
 
 def _advance(on_progress: OnProgress, before: int, total: int, done: int) -> None:
@@ -122,7 +136,7 @@ def _radii(
     resumes."""
     certified, seconds = np.zeros(0), 0.0
     if (folder / PARTIAL).is_file():
-        saved = read_arrays(folder / PARTIAL, "there is no partial result")
+        saved = PARTIAL_RADII.read(folder / PARTIAL)
         if str(saved["fingerprint"]) == fingerprint:
             certified, seconds = saved["radius"], float(saved["seconds"])
     first = next(model.parameters(), torch.empty(0))

@@ -19,7 +19,7 @@ from stresslens.core.answers import NO_ANSWER, predicted
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_arrays, write_arrays
+from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.inspection import evaluating
 from stresslens.core.json_file import PARTIAL, Seconds
@@ -29,7 +29,7 @@ from stresslens.core.pieces import FLOAT
 from stresslens.core.sampling import sampled_positions
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import bounded_mean, wilson
-from stresslens.robustness.corruption_file import CorruptionFile, CorruptionLevels, SeverityLevel
+from stresslens.robustness.corruption_file import PASSES, CorruptionFile, CorruptionLevels, SeverityLevel
 
 SEVERITIES = (1, 2, 3, 4, 5)
 BATCH = 256
@@ -162,7 +162,7 @@ def _finished_passes(file: Path, fingerprint: str) -> dict[str, Any]:
     """The finished passes of an interrupted measurement; empty if it had other inputs."""
     if not file.is_file():
         return {}
-    saved = read_arrays(file, f"there is no {file}")
+    saved = PASSES.read(file)
     # version 0.1 kept whether an image is right, which does not say which ones have no answer
     old = any(saved[key].dtype == bool for key in saved)
     return saved if str(saved.pop("fingerprint", "")) == fingerprint and not old else {}

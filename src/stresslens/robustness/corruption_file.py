@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from stresslens.core.array_file import BOOL, FLOAT, INTEGER, TEXT, ArrayFile, Form
 from stresslens.core.json_file import Figure, JsonFile, ResultJson, Seconds
+
+PASSES = ArrayFile(
+    {"fingerprint": Form(TEXT, ()), "seconds": Form(FLOAT, (), finite=True, least=0, optional=True)},
+    "delete it, and the same command computes it again",
+    others=Form(INTEGER + BOOL, ("images",), least=-1),
+)
+"""The finished passes of a measurement that was interrupted: the predicted class of each image.
+Version 0.1.0 kept whether it is right."""
 
 
 class SeverityLevel(JsonFile):

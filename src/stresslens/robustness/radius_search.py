@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from torch import Tensor, nn
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.answers import answered, predicted
+from stresslens.core.array_file import BOOL, FLOAT, INTEGER, ArrayFile, Form
 from stresslens.core.attack_base import attacked, targets_of
 from stresslens.core.ball import Ball
 from stresslens.core.copies import CHECKED
 from stresslens.core.data import Split
 from stresslens.core.draws import Draws, mix
+from stresslens.core.errors import first_line
 from stresslens.core.evidence import Trace
-from stresslens.core.files import read_arrays, write_arrays
+from stresslens.core.files import UnreadableRun, write_arrays
 from stresslens.robustness.attack_batch import AttackBatch, VerdictModel, batched_logits
 from stresslens.robustness.autotune import RESOLVED, AttackCompute, step_of
 
@@ -43,6 +45,8 @@ SAVED_ARRAYS = {
     "ladder": "ladder",
 }
 """The arrays of a chunk's npz file, and the fields of `ImageChunk` that they hold."""
+REMEDY = "delete it, and the same command computes it again"
+"""Of a damaged file of a chunk."""
 SAVE_SECONDS = 10.0
 """The search saves an unfinished chunk after the first attack that ends this long after the last
 save."""
@@ -98,8 +102,10 @@ class ImageChunk:
         }
         return arrays | round_ | {"traces": np.array(json.dumps([trace.as_json() for trace in self.traces]))}
 
-    def read_into(self, arrays: dict[str, np.ndarray]) -> None:
-        """Overwrites the fields with saved arrays."""
+    def read_into(self, path: Path) -> None:
+        """Overwrites the fields with the arrays of a file, which have the shapes of these. Raises
+        UnreadableRun."""
+        arrays = self._schema(path).read(path)
         for name, field_ in SAVED_ARRAYS.items():
             setattr(self, field_, torch.from_numpy(arrays[name]).to(self.x.device))
         self.unfinished_round = {
@@ -107,7 +113,25 @@ class ImageChunk:
             for name, value in arrays.items()
             if name.startswith("round_")
         }
-        self.traces = [Trace.from_json(values) for values in json.loads(str(arrays["traces"]))]
+        try:
+            self.traces = [Trace.from_json(values) for values in json.loads(str(arrays["traces"]))]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UnreadableRun(f"{path} is damaged: traces: {first_line(error)}; {REMEDY}") from error
+
+    def _schema(self, path: Path) -> ArrayFile:
+        """The arrays of a saved chunk: those of this one, and of a round that was interrupted."""
+        forms = {name: Form(values.dtype.kind, values.shape) for name, values in self.arrays().items()}
+        forms |= {"high": replace(forms["high"], least=0), "by": replace(forms["by"], least=-1)}
+        undecided = {
+            "next": Form(INTEGER, (), least=0),
+            "broken": Form(BOOL, ("undecided",)),
+            "x_adv": Form(FLOAT, ("undecided", *self.x.shape[1:]), finite=True),
+            "steps": Form(INTEGER, ("undecided",), least=0),
+            "by": Form(INTEGER, ("undecided",), least=-1),
+            "logits": Form(FLOAT, ("undecided", self.clean_logits.shape[1])),
+        }
+        round_ = {f"round_{name}": replace(form, optional=True) for name, form in undecided.items()}
+        return ArrayFile(forms | round_, REMEDY)
 
 
 class RadiusSearch:
@@ -195,7 +219,7 @@ class RadiusSearch:
             ladder=x[:1].expand(len(individual), most_radii, *x.shape[1:]).clone(),
         )
         if saved is not None and saved.exists():
-            chunk.read_into(read_arrays(saved, ""))
+            chunk.read_into(saved)
         return chunk
 
     def _undecided(self, chunk: ImageChunk) -> Tensor:
@@ -298,6 +322,8 @@ class RadiusSearch:
         saved, chunk.unfinished_round = chunk.unfinished_round, {}
         if not saved:
             return 0
+        if not saved.keys() >= {"next", "broken", "x_adv", "steps", "by"} or len(saved["by"]) != len(batch.x):
+            raise UnreadableRun(f"a saved chunk of the attack is damaged: {REMEDY}")
         batch.is_adversarial, batch.x_adv, batch.steps = saved["broken"], saved["x_adv"], saved["steps"]
         batch.logits = saved.get("logits")
         broken_by.copy_(saved["by"])

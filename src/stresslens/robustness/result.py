@@ -18,7 +18,7 @@ from stresslens.core.answers import NO_ANSWER, confidence, predicted
 from stresslens.core.ball import Ball, same_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
-from stresslens.core.files import read_arrays, write_arrays
+from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
 from stresslens.core.types import Estimate, Finding
 from stresslens.core.version import __version__
@@ -28,6 +28,7 @@ from stresslens.robustness.autotune import AttackCompute
 from stresslens.robustness.certificate_file import CertificateFile
 from stresslens.robustness.radius_search import ImageChunk
 from stresslens.robustness.result_file import (
+    RESULT_ARRAYS,
     AttackCost,
     CurveLevel,
     DescribedAttack,
@@ -177,7 +178,7 @@ class AttackResult:
         """Reads the files that `save` wrote. Raises UnreadableRun if they are missing or
         damaged."""
         return AttackResult(
-            read_arrays(folder / "result.npz", f"there is no {folder / 'result.npz'}"),
+            RESULT_ARRAYS.read(folder / "result.npz"),
             ResultFile.read(folder / "result.json"),
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BeforeValidator, Field, PlainSerializer
 
+from stresslens.core.array_file import BOOL, FLOAT, INTEGER, TEXT, ArrayFile, Form
 from stresslens.core.ball import Norm
 from stresslens.core.evidence import Trace
 from stresslens.core.json_file import Figure, JsonFile, ResultJson
@@ -101,6 +102,32 @@ PER_IMAGE = (
 """The arrays of result.npz with an entry for each image."""
 PER_BROKEN = ("rows", "adversarials", "adversarial_prediction", "adversarial_confidence", "size")
 """The arrays of result.npz with an entry for each broken image."""
+
+
+RESULT_ARRAYS = ArrayFile(
+    {
+        "index": Form(INTEGER, ("images",), least=0),
+        "labels": Form(INTEGER, ("images",), least=0),
+        "clean_prediction": Form(INTEGER, ("images",), least=-1),
+        "clean_confidence": Form(FLOAT, ("images",)),
+        "smallest": Form(FLOAT, ("images",), least=0),
+        "repeated": Form(BOOL, ("images",), optional=True),
+        "by": Form(INTEGER, ("images",), least=-1, below="attacks"),
+        "names": Form(TEXT, ("attacks",)),
+        "steps": Form(INTEGER, ("images",), least=0),
+        "rows": Form(INTEGER, ("broken",), least=0, below="images"),
+        "adversarials": Form(FLOAT, ("broken", "channels", "height", "width"), finite=True),
+        "adversarial_prediction": Form(INTEGER, ("broken",), least=-1),
+        "adversarial_confidence": Form(FLOAT, ("broken",)),
+        "ladder": Form(FLOAT, ("individual", "radii", "channels", "height", "width"), finite=True),
+        "ladder_size": Form(FLOAT, ("individual", "radii")),
+        "ladder_prediction": Form(INTEGER, ("individual", "radii"), least=-1),
+        "ladder_confidence": Form(FLOAT, ("individual", "radii")),
+        "size": Form(FLOAT, ("broken",), optional=True),
+    },
+    "delete this result's folder and attack the run again (`stresslens attack`)",
+)
+"""The arrays of result.npz (`robustness.result`)."""
 
 
 def attacked_images(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

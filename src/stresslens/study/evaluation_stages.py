@@ -28,8 +28,6 @@ def check_sections(task: Task, data: Data) -> None:
     data."""
     if (threat := task.plan.threat) is not None:
         threat_on(data, threat)
-        if threat.config.surrogate is not None:
-            other_run(task, threat.config.surrogate, "robustness.surrogate")
     config = task.config
     sections = {
         "corruptions": _whole(Corruptions, config.corruptions),
@@ -43,6 +41,13 @@ def check_sections(task: Task, data: Data) -> None:
             raise ConfigError(
                 f"{key}.split: {data.name} has no {section.split} split here; it has {', '.join(data.splits)}"
             )
+
+
+def check_surrogate_run(task: Task) -> None:
+    """Raises ConfigError where the surrogate of the attacks has no model."""
+    threat = task.plan.threat
+    if threat is not None and threat.config.surrogate is not None:
+        other_run(task, threat.config.surrogate, "robustness.surrogate")
 
 
 def _whole(kind: type[T], section: list[Any] | T | None) -> T | None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from stresslens.config.study_keys import ExecutorName
-from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
-from stresslens.core.text import notices_are_sentences
+from stresslens.core.errors import ConfigError, Stopped, StresslensError
+from stresslens.core.notices import notices_are_sentences
 from stresslens.evaluation.record import RunRecord
 from stresslens.study import stages
 from stresslens.training.autotune import compute_config
@@ -26,7 +26,7 @@ from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
 Outcome = RunRecord | StresslensError
-OnFinished = Callable[[Task, RunRecord | TrainingDiverged], None]
+OnFinished = Callable[[Task, RunRecord], None]
 """Called in this process when a task has ended, before the next one starts."""
 
 SAVING_SECONDS = 60
@@ -80,16 +80,16 @@ def open_executor(executor: ExecutorName, jobs: int | None) -> Iterator[Executor
 
 
 def _outcome(task: Task, show: Show = lambda position, epochs, done: None) -> Outcome:
-    """The record of a task, or the StresslensError that it raised: an error that is returned keeps
-    its type and message between processes."""
+    """The record of a task, or the StresslensError of one that cannot begin: an error that is returned
+    keeps its type and message between processes."""
     try:
         return stages.carry_out(task, show)
     except StresslensError as error:
         return error
 
 
-def _result(outcome: Outcome) -> RunRecord | TrainingDiverged:
-    if isinstance(outcome, StresslensError) and not isinstance(outcome, TrainingDiverged):
+def _result(outcome: Outcome) -> RunRecord:
+    if isinstance(outcome, StresslensError):
         raise outcome
     return outcome
 

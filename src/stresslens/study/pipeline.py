@@ -6,25 +6,46 @@ Finished stages are not repeated.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stresslens.comparison import accuracy, convergence, robustness, setting_importance, transferability
 from stresslens.config import study_file, study_record
 from stresslens.config.validation import depends_on
 from stresslens.core import distributed
-from stresslens.core.errors import ConfigError, TrainingDiverged
+from stresslens.core.devices import Precision
+from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_json
 from stresslens.core.run_folder import command_line
-from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.record import Failure, RunRecord
 from stresslens.study import executors, sweep
+from stresslens.study.failures import error_of, failure_of
+from stresslens.study.longer_runs import go_on
+from stresslens.study.preconditions import check_tasks
+from stresslens.study.record import record_left_out
+from stresslens.study.run_tasks import tasks_of, with_kept_names
 from stresslens.training.autotune import adopt_from_folder, autotune, precision_of
 from stresslens.training.distributed import admit
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
 
 Tell = Callable[[Task, RunRecord], None]
-"""Called when a run is finished, also where it was finished before."""
+"""Called when a run has ended, also where it was finished before."""
+
+
+@dataclass(frozen=True)
+class CarriedStudy:
+    """A study that was carried out: its folder, and the parts that failed, by their run's folder and
+    their stage."""
+
+    folder: Path
+    failures: dict[str, Failure]
+
+    def raise_failed(self) -> None:
+        """Raises the error of the parts that failed, with a line for each."""
+        if self.failures:
+            raise error_of(self.failures)
 
 
 def run(
@@ -42,11 +63,27 @@ def run(
     Finished stages are skipped, interrupted ones resume. A sweep comes first: `say` gets a line for
     each trial, and each variant is then trained with its best settings on the validation split.
     `jobs` runs are trained at a time, each in its own process with an equal part of the processor's
-    cores. A run that diverges is recorded and reported. The others continue, except those that need
-    its weights or gradients; at the end TrainingDiverged is raised and names all of these. Raises
-    Stopped after a signal, with everything saved. Under torchrun all processes share each training;
-    this function runs in the first of them.
+    cores. What can be refused is refused before anything is trained. A stage that fails later is
+    recorded and reported, and everything else that does not need it is done; at the end an error
+    names all that failed, of their kind (TrainingDiverged, DataError, …) where all have the same.
+    Raises Stopped after a signal, with everything saved. Under torchrun all processes share each
+    training; this function runs in the first of them.
     """
+    carried = carry_out_study(study, out=out, jobs=jobs, show=show, tell=tell, say=say)
+    carried.raise_failed()
+    return carried.folder
+
+
+def carry_out_study(
+    study: study_file.Study,
+    *,
+    out: Path,
+    jobs: int | None,
+    show: Callable[[Task], Show],
+    tell: Tell,
+    say: Callable[[str], None],
+) -> CarriedStudy:
+    """As `run`, but returns what failed instead of raising it."""
     if distributed.group().place.world > 1 and ((jobs or 1) > 1 or study.executor != "local"):
         option = f"--jobs {jobs}" if study.executor == "local" else f"the executor {study.executor}"
         raise ConfigError(
@@ -54,54 +91,72 @@ def run(
             "leave that out, or start without torchrun"
         )
     folder = out / study.name
-    failed: dict[Path, str] = {}
+    study = with_kept_names(study, folder)
+    failures: dict[str, Failure] = {}
+    without_model: dict[Path, Failure] = {}
 
-    def on_finished(task: Task, outcome: RunRecord | TrainingDiverged) -> None:
-        if isinstance(outcome, TrainingDiverged):
-            failed[task.folder] = str(outcome)
-        else:
-            tell(task, outcome)
+    def on_finished(task: Task, record: RunRecord) -> None:
+        for stage, why in record.failures.items():
+            failures[str(task.folder) if stage == "training" else f"{task.folder}: {stage}"] = why
+        if record.failures and not record.usable:
+            without_model[task.folder] = next(iter(record.failures.values()))
+        tell(task, record)
+
+    def leave_out(task: Task, failure: Failure) -> None:
+        on_finished(task, record_left_out(task, failure))
 
     with executors.open_executor(study.executor, jobs) as executor:
+        unsettled: dict[str, Failure] = {}
         if study.sweep is not None:
-            study = sweep.swept(study, folder, executor, show, say)
+            study, unsettled = sweep.swept(study, folder, executor, show, say)
         tasks = tasks_of(study, folder)
+        for line in go_on(tasks):
+            say(line)
         adopt_from_folder(tasks)
+        settled = [task for task in tasks if task.run not in unsettled]
+        missing = check_tasks(settled, study.places, folder) if settled else {}
+        _describe(study, folder)
         precision = None
         for ready in waves(tasks):
-            failed |= {
-                task.folder: f"left out, since its {what} {other} has no model"
-                for task in ready
-                for other, what in _needed(task).items()
-                if other in failed
-            }
-            due = [task for task in ready if task.folder not in failed]
-            wave = autotune(due, most_threads=executor.threads, precision=precision)
+            due = []
+            for task in ready:
+                why = unsettled.get(task.run) or missing.get(task.folder) or _left_out(task, without_model)
+                leave_out(task, why) if why is not None else due.append(task)
+            wave, failed = _autotuned(due, executor.threads, precision)
+            for task, why in failed:
+                leave_out(task, why)
             precision = precision or precision_of(due, wave)
             admit(wave)
-            _describe(study, folder)
             executor.carry_out(wave, on_finished, show)
     conclude(folder)
-    if failed:
-        raise TrainingDiverged("\n".join(f"{where}: {why}" for where, why in failed.items()))
-    return folder
+    return CarriedStudy(folder, failures)
 
 
-def tasks_of(study: study_file.Study, folder: Path) -> list[Task]:
-    """Every run of the study: each variant with each seed, and its folder."""
-    return [
-        Task(
-            study.name,
-            variant.name,
-            seed,
-            variant.config,
-            variant.base,
-            folder / variant.name / f"seed-{seed}",
-            repeats=study.repeats,
-        )
-        for variant in study.variants
-        for seed in study.seeds
-    ]
+def _left_out(task: Task, without_model: Mapping[Path, Failure]) -> Failure | None:
+    """Why a task cannot be carried out: a run that it needs has no model. None if none is missing."""
+    for other, what in _needed(task).items():
+        if other in without_model:
+            why = f"left out, since its {what} {other} has no model"
+            return Failure(message=why, exit_code=without_model[other].exit_code)
+    return None
+
+
+def _autotuned(
+    tasks: list[Task], most_threads: int, precision: Precision | None
+) -> tuple[list[Task], list[tuple[Task, Failure]]]:
+    """The tasks that can be autotuned, and the others with the reason."""
+    failed: list[tuple[Task, Failure]] = []
+    try:
+        return autotune(tasks, most_threads=most_threads, precision=precision), failed
+    except Exception:
+        sound = []
+        for task in tasks:
+            try:
+                autotune([task], most_threads=most_threads, precision=precision)
+                sound.append(task)
+            except Exception as error:
+                failed.append((task, failure_of(error, task.folder, "training")))
+        return autotune(sound, most_threads=most_threads, precision=precision), failed
 
 
 def waves(tasks: Sequence[Task]) -> list[list[Task]]:
@@ -167,6 +222,7 @@ def _describe(study: study_file.Study, folder: Path) -> None:
         name=study.name,
         runs=[*names, *(run for run in kept.runs if run not in names)],
         own_names={**kept.own_names, **study.own_names},
+        overrides={**kept.overrides, **study.overrides},
         seeds=sorted({*kept.seeds, *study.seeds}),
         contrasts=[*study.contrasts, *(c for c in kept.contrasts if not {c[1], c[2]} <= set(names))],
         claims=study.claims,

@@ -11,6 +11,7 @@ from torch import nn
 from stresslens.core import devices
 from stresslens.core.data import Data
 from stresslens.core.errors import DataError, Notice
+from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation import ood, scores
 from stresslens.evaluation.example_images import save_examples
@@ -78,6 +79,29 @@ def _note_missing_answers(predictions: scores.Predictions, split: str, record: R
         )
         record.findings = [*record.findings, Note(kind=kind, message=message)]
         warnings.warn(message, Notice, stacklevel=2)
+
+
+def predict_again(folder: RunFolder, model: nn.Module, data: Data, split: str, record: RunRecord) -> None:
+    """As `predict_split`. With the validation split also fits the OOD detector anew, where the run had
+    one and its file is missing or damaged."""
+    if split != "validation" or not _ood_detector_is_lost(folder, record):
+        predict_split(folder, model, data, split, record)
+        return
+    _, known = ood.observed(model, data.train, lambda: scores.predictions_of(model, data.train))
+    _, held_out = ood.observed(
+        model, data.splits[split], lambda: predict_split(folder, model, data, split, record)
+    )
+    _fit_ood_detector(folder, known, held_out, record)
+
+
+def _ood_detector_is_lost(folder: RunFolder, record: RunRecord) -> bool:
+    if record.likeness is None or record.likeness.rate is None:
+        return False
+    try:
+        ood.OODDetector.load(folder.likeness)
+    except UnreadableRun:
+        return True
+    return False
 
 
 def predict_split(

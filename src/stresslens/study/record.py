@@ -10,13 +10,20 @@ import yaml
 
 from stresslens.core import distributed
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
+from stresslens.core.errors import ConfigError, Stopped
 from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, RunFolder, environment
 from stresslens.core.version import __version__
 from stresslens.evaluation.data_check import data_findings
-from stresslens.evaluation.record import DataRecord, DivisionRecord, RunRecord, read_record, write_record
-from stresslens.study import evaluation_stages
+from stresslens.evaluation.record import (
+    DataRecord,
+    DivisionRecord,
+    Failure,
+    RunRecord,
+    read_record,
+    write_record,
+)
+from stresslens.study import evaluation_stages, longer_runs
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
@@ -25,14 +32,36 @@ from stresslens.training.tracking import Tracking
 Stage = Callable[[Task, RunFolder, Data, RunRecord, Show, Tracking], None]
 
 
-def record_end(folder: RunFolder, error: Stopped | TrainingDiverged) -> None:
-    """Writes to the record that the run was stopped or diverged, and why.
+def record_end(folder: RunFolder, error: Stopped) -> None:
+    """Writes to the record that the run was stopped, and why.
 
     What an unfinished stage noted is left out, since the stage will be repeated.
     """
     record = read_record(folder)
-    record.status, record.message = "stopped" if isinstance(error, Stopped) else "diverged", str(error)
+    record.status, record.message = "stopped", str(error)
     write_record(folder, record)
+
+
+def record_left_out(task: Task, failure: Failure) -> RunRecord:
+    """The record of a run that is not begun, because what it starts from is missing. It is written
+    unless the folder holds a model, or a part of its training."""
+    folder = RunFolder(task.folder)
+    record = RunRecord(
+        format=FORMAT,
+        version=__version__,
+        status="left out",
+        message=failure.message,
+        study=task.study,
+        run=task.run,
+        seed=task.seed,
+        data=DataRecord(),
+        stages={},
+        failures={"training": failure},
+    )
+    with folder.locked():
+        if not folder.begun:
+            write_record(folder, record)
+    return record
 
 
 def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
@@ -40,6 +69,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     folder with other data, configuration or code, and for an evaluation that is not possible with
     this data."""
     evaluation_stages.check_sections(task, data)
+    evaluation_stages.check_surrogate_run(task)
     fingerprint = task.plan.fingerprint(data)
     if folder.record.exists() and folder.begun:
         kept = read_record(folder)
@@ -48,7 +78,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
                 f"{task.folder}: {_difference(task, kept, data)}; use --out ELSEWHERE, "
                 "or delete the folder to start again"
             )
-        kept.status = "finished" if kept.status == "finished" else "running"
+        kept.status = kept.status if kept.usable else "running"
         _describe(task, folder)
         return kept
     _describe(task, folder)
@@ -73,6 +103,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
         resumed_from=[],
         findings=[],
         stages={},
+        parent=longer_runs.parent_of(task.folder),
     )
     write_record(folder, record)
     return record

@@ -1,5 +1,5 @@
 """The stages of one run: training, predictions, evaluations, trackers. A finished stage is
-skipped."""
+skipped, and a stage that fails leaves the others to be done."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from stresslens.config.own_plugins import source_digests
 from stresslens.config.schema import EVALUATION_KEYS
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
-from stresslens.core.errors import Stopped, TrainingDiverged
+from stresslens.core.errors import ProcessLost, Stopped
 from stresslens.core.fingerprint import fingerprint_of
 from stresslens.core.run_folder import RunFolder
-from stresslens.evaluation.record import RunRecord, noting_shortages, write_record
+from stresslens.evaluation.record import RunRecord, noting_shortages, read_record, write_record
 from stresslens.evaluation.saved_model import open_model
 from stresslens.study import evaluation_stages
+from stresslens.study.failures import LOG, failure_of
 from stresslens.study.predict_stage import predict_stage
 from stresslens.study.record import Stage, begin_record, record_end
 from stresslens.study.train_stage import train_stage
@@ -32,8 +33,12 @@ from stresslens.training.tracking import Tracking
 
 
 def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> RunRecord:
-    """Carries out the stages of a run that are left, and returns its record. Raises Stopped and
-    TrainingDiverged after recording them."""
+    """Carries out the stages of a run that are left, and returns its record, whose `failures` are the
+    stages that failed. A run without a model has no further stages; an evaluation that fails leaves
+    the others to be done.
+
+    Raises Stopped after recording it, and the error of a run that cannot begin.
+    """
     task = replace(task)  # gets a new plan: the user's files may have changed since the last one
     folder = RunFolder(task.folder)
     distributed.group()  # raises where torchrun started this process and no group was joined
@@ -42,8 +47,10 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
         data = load_data(task)
         record = begin_record(task, folder, data)
         due = _due(task, record)
-        if not due:
-            return _finished(folder, record)
+        if not due and not record.failures:
+            return _ended(folder, record)
+        record.failures = {}
+        (folder.path / LOG).unlink(missing_ok=True)
         compute = compute_config(task)
         devices.pick_device(compute.device)
         cuda = [torch.device(compute.device)] if torch.device(compute.device).type == "cuda" else []
@@ -58,23 +65,43 @@ def carry_out(task: Task, show: Show = lambda position, epochs, done: None) -> R
                 devices.release_memory()
                 try:
                     STAGES[stage](task, folder, data, record, show, tracking)
-                except (Stopped, TrainingDiverged) as error:
+                except Stopped as error:
                     record_end(folder, error)
                     raise
-                record.stages[stage] = fingerprint
+                except ProcessLost:
+                    raise
+                except Exception as error:
+                    failure = failure_of(error, folder.path, stage)
+                    if stage in MODEL_STAGES:  # what it noted goes, since it will be repeated
+                        record = read_record(folder)
+                        record.failures = {stage: failure}
+                        break
+                    record.failures = {**record.failures, stage: failure}
+                else:
+                    record.stages[stage] = fingerprint
                 write_record(folder, record)
         if tracking.failed:  # the same command tries again
             record.stages.pop("track", None)
             write_record(folder, record)
-        return _finished(folder, record)
+        return _ended(folder, record)
 
 
-def _finished(folder: RunFolder, record: RunRecord) -> RunRecord:
-    """The record, which says on disk that the run is finished."""
-    if record.status != "finished":
-        record.status, record.message = "finished", ""
+def _ended(folder: RunFolder, record: RunRecord) -> RunRecord:
+    """The record, which says on disk how the run has ended."""
+    status, message = _status(record)
+    if (record.status, record.message) != (status, message):
+        record.status, record.message = status, message
         write_record(folder, record)
     return record
+
+
+def _status(record: RunRecord) -> tuple[str, str]:
+    """The status of a run whose stages have ended, and why it is not `finished`."""
+    for stage in MODEL_STAGES:
+        if (failure := record.failures.get(stage)) is not None:
+            return ("diverged" if failure.is_divergence else "failed"), failure.message
+    missing = (f"{stage}: {failure.message}" for stage, failure in record.failures.items())
+    return ("incomplete" if record.failures else "finished"), "; ".join(missing)
 
 
 def _due(task: Task, record: RunRecord) -> dict[str, str]:
@@ -123,6 +150,8 @@ def _evaluation_stage(evaluate: Callable[[Task, RunFolder, nn.Module, Data, RunR
     return stage
 
 
+MODEL_STAGES = ("training", "predictions")
+"""The stages that all later ones need."""
 STAGES: dict[str, Stage] = {
     "training": train_stage,
     "predictions": predict_stage,

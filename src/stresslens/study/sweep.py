@@ -25,13 +25,21 @@ from stresslens.config.search_space import space_settings
 from stresslens.config.selection_rules import RULES, SelectionRule
 from stresslens.config.sweep_validation import recipe_with
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, Problem, Problems, TrainingDiverged
-from stresslens.core.files import UnreadableRun, write_bytes, write_json
+from stresslens.core.errors import ConfigError, Problem, Problems
+from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.types import Estimate
-from stresslens.evaluation.record import RunRecord, read_record
-from stresslens.metrics.intervals import wilson
+from stresslens.evaluation.record import Failure, RunRecord, read_record
 from stresslens.study.executors import Executor
+from stresslens.study.preconditions import check_any
+from stresslens.study.sweep_folder import (
+    FILE,
+    adopted_compute,
+    check_same_sweep,
+    joint_failure,
+    known_sweep,
+    make_way,
+)
+from stresslens.study.sweep_metric import check_metric, estimate_on
 from stresslens.training import best_epoch, initial_weights
 from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.epoch_log import EpochMetrics
@@ -41,8 +49,6 @@ from stresslens.training.task import Task, load_data
 if TYPE_CHECKING:
     from stresslens.study.sweep_journal import SweepJournal
 
-FILE = "sweep.json"
-
 
 def swept(
     study: study_file.Study,
@@ -50,18 +56,22 @@ def swept(
     executor: Executor,
     show: Callable[[Task], Show],
     say: Callable[[str], None],
-) -> study_file.Study:
-    """Carries out the trials of each variant and returns the study with its best settings on the
-    validation split. `say` gets a line about each trial.
+) -> tuple[study_file.Study, dict[str, Failure]]:
+    """Carries out the trials of each variant. Returns the study with the best settings of each on the
+    validation split, and why variants have none: all their trials failed. `say` gets a line about
+    each trial.
 
     The first seed of the variant takes over the training of the best trial, so that it is not done
-    twice. Raises ConfigError, before any training, where trials cannot be compared or the folder
-    holds another sweep, and TrainingDiverged where all trials of a variant diverge.
+    twice. Raises ConfigError, before any training, where trials cannot be compared, none of them can
+    be trained, or the folder holds another sweep.
     """
     searches = [Trials(study, variant, folder / variant.name, say) for variant in study.variants]
     for search in searches:
         search.check()
-    return replace(study, variants=[search.best(executor, show) for search in searches])
+    best = {search.run.name: search.best(executor, show) for search in searches}
+    failures = {name: found for name, found in best.items() if isinstance(found, Failure)}
+    variants = [found if not isinstance(found := best[run.name], Failure) else run for run in study.variants]
+    return replace(study, variants=variants), failures
 
 
 class Trials:
@@ -84,44 +94,25 @@ class Trials:
         """The rows of sweep.json. The row of a trial that has ended does not change."""
 
     def check(self) -> None:
-        """Raises ConfigError unless one metric can compare all trials, and the folder holds this
-        sweep or none."""
+        """Raises ConfigError unless one metric can compare all trials, one of them can be trained, and
+        the folder holds this sweep or none."""
         if self.data.validation is None:
             raise ConfigError(
                 "sweep: trials are compared on the validation split, which "
                 f"{self.data.name} does not have here; set `validation:`"
             )
-        candidates = self.sweep.settings or [
-            {setting.key: value} for setting in self.settings for value, _ in setting.ends
+        configs = [
+            self.config(settings)
+            for settings in self.sweep.settings
+            or [{setting.key: value} for setting in self.settings for value, _ in setting.ends]
         ]
-        rules = {self.selected_by(self.config(settings)) for settings in candidates}
-        robust = [rule for rule in rules if rule is not None and rule.needs_robust_accuracy]
-        if self.sweep.metric == "auto" and robust and len(rules) > 1:
-            clean = ", ".join(rule.name for rule in RULES.values() if not rule.needs_robust_accuracy)
-            raise ConfigError(
-                "sweep.metric: some trials use adversarial training and others do not; "
-                f"give the metric for all of them ({clean})"
-            )
-        trains = [self.config(settings).train for settings in candidates]
-        losses = {str([train.loss, train.objective]) for train in trains}
-        if self.metric.needs_equal_losses and len(losses) > 1:
-            raise ConfigError(
-                f"sweep.metric: {self.metric.name} compares the losses that trials are trained with, but "
-                "the trials have different losses; use accuracy"
-            )
-        if self.metric.needs_robust_accuracy and len(robust) < len(rules):
-            raise ConfigError(
-                f"sweep.metric: {self.metric.name} needs train.select: robust, or an "
-                "adversarial-training objective, in every trial"
-            )
-        known = self.known.asked if self.known else self.identity
-        differing = [key for key in self.identity if known.get(key) != self.identity[key]]
-        if differing:
-            raise ConfigError(
-                f"{self.home} holds another sweep (what differs: {', '.join(differing)})\n"
-                "to keep both, use --out ELSEWHERE, or another name for the study or the run; "
-                "to replace it, delete the folder"
-            )
+        rules = {self.selected_by(config) for config in configs}
+        check_metric(self.sweep.metric, self.metric, rules, configs)
+        if self.known is not None:
+            check_same_sweep(self.home, self.known.asked, self.identity)
+        elif not self.journal_file.exists():
+            tasks = [self.task(k, config, config.train.epochs) for k, config in enumerate(configs)]
+            check_any(tasks, "sweep: no trial can be trained", self.home)
 
     @cached_property
     def data(self) -> Data:
@@ -159,13 +150,11 @@ class Trials:
     @cached_property
     def known(self) -> SweepFile | None:
         """sweep.json as an earlier attempt left it."""
-        path = self.home / FILE
-        if not path.exists():
-            return None
-        known = SweepFile.read(path)
-        if not {"asked", "arithmetic"} <= known.model_fields_set:
-            raise UnreadableRun(f"{path} does not describe a sweep; delete {self.home} to start again")
-        return known
+        return known_sweep(self.home)
+
+    @property
+    def journal_file(self) -> Path:
+        return self.home / "trials" / "journal.log"
 
     def config(self, settings: dict[str, Any]) -> VariantConfig:
         """The configuration of a trial with these settings. Raises Problems."""
@@ -180,16 +169,28 @@ class Trials:
         folder, name = self.home / "trials" / f"{number:03d}", f"{self.run.name}-trial-{number:03d}"
         return Task(self.study.name, name, self.study.seeds[0], config, self.run.base, folder, until=until)
 
-    def best(self, executor: Executor, show: Callable[[Task], Show]) -> study_file.Variant:
-        """Carries out the trials that are left, and returns the variant with the best settings."""
+    def best(self, executor: Executor, show: Callable[[Task], Show]) -> study_file.Variant | Failure:
+        """Carries out the trials that are left, and returns the variant with the best settings, or why
+        there is none: every trial failed."""
         from stresslens.study.sweep_journal import SweepJournal  # importing Optuna is slow
 
         with RunFolder(self.home / "trials").locked():
-            self.compute = (self.known.arithmetic if self.known else {}) or self._autotuned(executor)
-            path = self.home / "trials" / "journal.log"
             self.journal: SweepJournal = SweepJournal(
-                path, self.sweep, self.values, self.run.base, largest=self.metric.higher_is_better
+                self.journal_file,
+                self.sweep,
+                self.values,
+                self.run.base,
+                largest=self.metric.higher_is_better,
             )
+            if self.known is not None:
+                self.compute = self.known.arithmetic
+                self._say_another_size(self.known.size)
+            elif len(self.journal):
+                self.compute = adopted_compute(
+                    self.home, self.journal, self._full_task, self.data.fingerprint
+                )
+                self.say(f"{self.run.name}: {FILE} was missing; {len(self.journal)} trials are there")
+            self.compute = self.compute or self._autotuned(executor)
             self._write()
             if self.sweep.method == "halving":
                 self._halve(executor, show)
@@ -197,9 +198,8 @@ class Trials:
                 executor.carry_out(self._due_tasks(), self._on_finished, show)
             best = self.journal.best
             if best is None:
-                raise TrainingDiverged(
-                    f"{self.home}: every trial of the sweep diverged; lower train.lr or set train.clip"
-                )
+                self._write(ended=True)
+                return joint_failure(self.journal)
             importance = self._write(ended=True).importance
             for line in importance.said if importance else ():
                 self.say(f"{self.run.name}: {line}")
@@ -210,11 +210,30 @@ class Trials:
             config = self.config(self.journal.settings(best))
             watch = self.run.config.train.watch
             evaluation = {key: getattr(self.run.config, key) for key in EVALUATION_KEYS}
+            self._make_way(replace(config, train=replace(config.train, watch=watch)))
             if config.train.watch == watch:
                 self._hand_over(best)
         return replace(
             self.run, config=replace(config, train=replace(config.train, watch=watch), **evaluation)
         )
+
+    def _say_another_size(self, before: int) -> None:
+        name, size, there = self.run.name, self.sweep.size, min(before, len(self.journal))
+        if size > before:
+            self.say(f"{name}: goes on with the {there} trials that are there, to {size}")
+        elif size < before:
+            self.say(f"{name}: {before} trials were asked for before; the first {size} count")
+
+    def _make_way(self, config: VariantConfig) -> None:
+        """Sets the runs of the settings aside that were the best of fewer trials."""
+        varied = {setting.key for setting in self.settings}
+        varied |= {key for settings in self.sweep.settings or () for key in settings}
+        before = f"best-of-{self.known.size}" if self.known else "best-before"
+        for seed in self.study.seeds:
+            folder = self.home / f"seed-{seed}"
+            task = Task(self.study.name, self.run.name, seed, config, self.run.base, folder)
+            if (place := make_way(task, varied, before)) is not None:
+                self.say(f"{self.run.name}: another trial is the best now; {folder} is kept as {place}")
 
     def _autotuned(self, executor: Executor) -> dict[str, Any]:
         """The compute settings for all trials: device, precision, threads and memory format."""
@@ -235,13 +254,21 @@ class Trials:
         config = self.config(self.journal.settings(number))
         return self.task(number, config, config.train.epochs)
 
-    def _on_finished(self, task: Task, outcome: RunRecord | TrainingDiverged) -> None:
-        """Records the result of a finished trial."""
+    def _on_finished(self, task: Task, record: RunRecord) -> None:
+        """Records the result of a trial that has ended."""
         number = int(task.folder.name)
-        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config)
+        value = self._result(number, task.config, record)
         self.journal.tell(number, value)
         self._write()
         self._say(number, value, f"{self.journal.ended} of {self.sweep.size} ended")
+
+    def _result(
+        self, number: int, config: VariantConfig, record: RunRecord, until: int | None = None
+    ) -> float | None:
+        """The value of a trial, or None where it failed; the journal then holds the reason."""
+        for failure in record.failures.values():
+            self.journal.note(number, failure)
+        return None if record.failures else self.value(number, config, until)
 
     def _halve(self, executor: Executor, show: Callable[[Task], Show]) -> None:
         """Successive halving (Jamieson & Talwalkar 2016). A rung starts when the one below it is
@@ -268,13 +295,11 @@ class Trials:
         for number in self.journal.running:
             self.journal.tell(number, values[number])
 
-    def _on_rung_finished(
-        self, until: int, size: int, task: Task, outcome: RunRecord | TrainingDiverged
-    ) -> None:
+    def _on_rung_finished(self, until: int, size: int, task: Task, record: RunRecord) -> None:
         """Records the result of a trial at the rung `until`; `size` is the number of trials
         there."""
         number = int(task.folder.name)
-        value = None if isinstance(outcome, TrainingDiverged) else self.value(number, task.config, until)
+        value = self._result(number, task.config, record, until)
         self.journal.report(number, until, -self.metric.sign * math.inf if value is None else value)
         self._write()
         arrived = len(self.journal.at_rung(until))
@@ -294,7 +319,7 @@ class Trials:
         makes its predictions."""
         trial = RunFolder(self.task(best, self.config({}), 1).folder)
         run = RunFolder(self.home / f"seed-{self.study.seeds[0]}")
-        if run.record.exists():
+        if run.record.exists() and read_record(run).status != "left out":
             return
         with run.locked():
             for name in ("metrics.jsonl", "timings.jsonl", "checkpoint.pt"):
@@ -304,7 +329,10 @@ class Trials:
     def _say(self, number: int, value: float | None, done: str) -> None:
         best = self.journal.best
         leader = "" if best is None else f"; best so far trial {best}, {self._text(self.journal.value(best))}"
-        result = "diverged" if value is None else f"{self.metric.title} on validation {self._text(value)}"
+        result = f"{self.metric.title} on validation {self._text(value)}"
+        if value is None:
+            failure = self.journal.failure(number)
+            result = f"failed: {failure.message}" if failure and not failure.is_divergence else "diverged"
         self.say(f"{self.run.name}: trial {number} ({done}): {result}{leader}")
 
     def _text(self, value: float | None) -> str:
@@ -344,31 +372,25 @@ class Trials:
         folder = RunFolder(self.task(number, config, 1).folder)
         record = read_record(folder) if folder.record.exists() else RunRecord(status="")
         trained = record.training
-        diverged = record.status == "diverged"
-        value = None if diverged or trained.epochs is None else self.value(number, config)
+        failure = self.journal.failure(number)
+        if status == "left out" and record.status == "diverged":
+            status = "diverged"
+        failed = failure is not None or record.status == "diverged" or trained.epochs is None
+        value = None if failed else self.value(number, config)
         return Trial(
             number=number,
             settings=settings,
-            status="diverged" if diverged and status == "left out" else status,
+            status=status,
+            reason=failure.message if failure and status == "failed" else "",
             epochs=trained.epochs,
             seconds=trained.seconds,
-            value=self._estimate(value),
+            value=estimate_on(self.data.validation, value, self.metric),
             reads_of_test=record.reads_of_test,
         )
 
-    def _estimate(self, value: float | None) -> Estimate | None:
-        """A trial's value with its interval over the validation images; a loss has no interval."""
-        if value is None or self.data.validation is None:
-            return None
-        images = len(self.data.validation)
-        n = min(images, best_epoch.IMAGES) if self.metric.needs_robust_accuracy else images
-        if not self.metric.is_share:
-            return Estimate(value, math.nan, math.nan, n, "none")
-        return wilson(round(value * n), n)
-
     def _standing(self, row: Trial) -> Standing:
         """The rank of a trial: finished trials by their value, below them those that halving left
-        out, by their epochs, and last those that diverged."""
+        out, by their epochs, and last those that failed."""
         if row.value is None:
             return (-1.0, 0.0)
         reached = math.inf if row.status == "finished" else float(row.epochs or 0)

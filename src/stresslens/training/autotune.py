@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
-import yaml
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from stresslens.config.old_words import in_todays_words
-from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS
+from stresslens.config.run_config import read_run_config
+from stresslens.config.schema import COMPUTE_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, Train
 from stresslens.core import compute_choice, devices, layer_table, layers
 from stresslens.core.copies import CHECKED, copied
 from stresslens.core.data import Data, Split
@@ -88,7 +89,8 @@ def adopt_from_folder(tasks: list[Task]) -> dict[int, Task]:
         if folder.config.exists() and folder.begun:
             adopted[index], differing = _adopt(task, folder)
             if differing:
-                conflicts.append(f"{task.folder} holds another configuration ({differing})")
+                changes = (f"{key}: {there!r} there, {now!r} now" for key, (there, now) in differing.items())
+                conflicts.append(f"{task.folder} holds another configuration ({'; '.join(changes)})")
     if conflicts:
         remedy = (
             "keep both: --out ELSEWHERE, or another name for the study or the run; "
@@ -96,6 +98,12 @@ def adopt_from_folder(tasks: list[Task]) -> dict[int, Task]:
         )
         raise ConfigError("\n".join([*conflicts, remedy]))
     return adopted
+
+
+def holds_run(task: Task) -> bool:
+    """Whether the task's folder holds a run of the same settings. Raises UnreadableRun."""
+    folder = RunFolder(task.folder)
+    return folder.config.exists() and folder.begun and not _adopt(task, folder)[1]
 
 
 def precision_of(tasks: list[Task], resolved: list[Task]) -> Precision | None:
@@ -142,29 +150,46 @@ def compute_config(task: Task) -> ComputeConfig:
     return ComputeConfig(train.device, train.precision, train.threads, train.memory_format)
 
 
-def _adopt(task: Task, folder: RunFolder) -> tuple[Task, str]:
-    """The task with the compute settings that its folder recorded, and in words every other setting
-    in which the two differ (empty: none)."""
+def recorded_differences(task: Task) -> dict[str, tuple[Any, Any]]:
+    """The settings in which a task differs from the run in its folder: dotted key → (there, now)."""
+    return _adopt(task, RunFolder(task.folder))[1]
+
+
+def recorded_compute(folder: RunFolder) -> dict[str, Any]:
+    """Device, precision, threads and memory format of the run in a folder."""
+    return {key: _recorded(folder)["train"][key] for key in COMPUTE_KEYS}
+
+
+def _recorded(folder: RunFolder) -> dict[str, Any]:
+    """The configuration of the run in a folder. Raises UnreadableRun."""
     try:
-        recorded = in_todays_words(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+        recorded = in_todays_words(read_run_config(folder.config))
         compute = {key: recorded["train"][key] for key in COMPUTE_KEYS}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        TypeAdapter(Train).validate_json(json.dumps(compute), strict=True)
+        return recorded
+    except (UnreadableRun, ValidationError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableRun(
             f"{folder.config} cannot be read ({error}); delete the folder to start anew"
         ) from error
+
+
+def _adopt(task: Task, folder: RunFolder) -> tuple[Task, dict[str, tuple[Any, Any]]]:
+    """The task with the compute settings that its folder recorded, and every other setting in which
+    the two differ: dotted key → (there, now)."""
+    recorded, compute = _recorded(folder), recorded_compute(folder)
     train = task.config.train
     asked = {key: getattr(train, key) for key in COMPUTE_KEYS}
     in_force = {key: compute[key] if value == "auto" else value for key, value in asked.items()}
     task = replace(task, compute=ComputeConfig(**in_force))
     current = task.plan.configuration
-    differing = [
-        f"{key}: {_at(recorded, key)!r} there, {_at(current, key)!r} now"
+    differing = {
+        key: (_at(recorded, key), _at(current, key))
         for key in sorted(_leaves(recorded) | _leaves(current))
         if _at(recorded, key) != _at(current, key)
         and key.rpartition(".")[2] not in RESUME_SAFE_KEYS
         and key.partition(".")[0] not in EVALUATION_KEYS
-    ]
-    return task, "; ".join(differing)
+    }
+    return task, differing
 
 
 def _leaves(values: Any, prefix: str = "") -> set[str]:

@@ -19,7 +19,7 @@ from torch import nn
 
 from stresslens.core import devices, distributed
 from stresslens.core.data import Data
-from stresslens.core.errors import ConfigError, Stopped, StresslensError, TrainingDiverged
+from stresslens.core.errors import ConfigError, ProcessLost, Stopped, StresslensError, TrainingDiverged
 from stresslens.core.run_folder import RunFolder
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show, Training, fit
@@ -63,11 +63,21 @@ def begin_training(
 
 def train_on_all_ranks(training: Training) -> None:
     """Runs the loop with the first process's weights in all. Raises what `loop.fit` raises, in every
-    process."""
+    process; of several, ProcessLost where one fails in the middle of the training."""
     group = training.group
     group.broadcast([*training.model.parameters(), *training.model.buffers()])
     with devices.on_threads(group.threads(training.compute.threads)):
-        fit(training)
+        try:
+            fit(training)
+        except (TrainingDiverged, ProcessLost):
+            raise
+        except Exception as error:
+            if group.place.world == 1:
+                raise
+            what = str(error) if isinstance(error, StresslensError) else f"{type(error).__name__}: {error}"
+            lost = ProcessLost(what)
+            lost.exit_code = error.exit_code if isinstance(error, StresslensError) else lost.exit_code
+            raise lost from error
 
 
 def _training(
@@ -152,7 +162,9 @@ def follow() -> None:
         try:
             while (order := group.order(lambda: bool(signals), SAVING_SECONDS)) == distributed.TRAIN:
                 with suppress(TrainingDiverged):  # the first reports it, and may continue with another run
-                    _take_part(group, signals)
+                    if (training := _joined_training(group)) is not None:
+                        training.signals = signals
+                        train_on_all_ranks(training)
         except (Exception, Stopped) as error:
             order = group.order(lambda: True, SAVING_SECONDS if isinstance(error, Stopped) else GRACE_SECONDS)
             if order in (None, distributed.TRAIN):
@@ -168,20 +180,25 @@ def _own_error(error: BaseException, rank: int) -> BaseException:
     return StresslensError(f"process {rank}: {error}") if isinstance(error, StresslensError) else error
 
 
-def _take_part(group: TorchProcessGroup, signals: list[int]) -> None:
+def _joined_training(group: TorchProcessGroup) -> Training | None:
+    """This process's part of the training that the first process begins. None where a process cannot
+    set it up: that is raised in all, and the first reports it and may continue with another run."""
     order: TrainingOrder = group.meet()
     task = order.task
-    with group.raise_in_all():
-        data = load_data(task)
-        if data.fingerprint != order.data:
-            raise ConfigError(f"the data set {data.name} differs from that of the first process")
-        training = _training(
-            task,
-            data,
-            build_model(task, data),
-            order.checkpoint,
-            RunFolder(task.folder),
-            lambda state, epochs, share_done: None,
-        )
-    training.signals = signals
-    train_on_all_ranks(training)
+    try:
+        with group.raise_in_all():
+            data = load_data(task)
+            if data.fingerprint != order.data:
+                raise ConfigError(f"the data set {data.name} differs from that of the first process")
+            return _training(
+                task,
+                data,
+                build_model(task, data),
+                order.checkpoint,
+                RunFolder(task.folder),
+                lambda state, epochs, share_done: None,
+            )
+    except ProcessLost:
+        raise
+    except Exception:
+        return None

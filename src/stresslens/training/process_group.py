@@ -21,7 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 from stresslens.core import torchrun
 from stresslens.core.distributed import TRAIN, ProcessGroup, _current
 from stresslens.core.draws import mix
-from stresslens.core.errors import ConfigError, StresslensError, first_line
+from stresslens.core.errors import ConfigError, ProcessLost, StresslensError, first_line
 from stresslens.core.types import lasting
 
 PATIENCE = timedelta(days=1)
@@ -225,11 +225,11 @@ class TorchProcessGroup(ProcessGroup):
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """Turns a lost connection into a StresslensError."""
+    """Turns a lost connection into ProcessLost."""
     try:
         yield
     except RuntimeError as error:
-        raise StresslensError(
+        raise ProcessLost(
             f"another process of this training has ended ({first_line(error)[:160]}); "
             "the same command resumes it from the last checkpoint"
         ) from error

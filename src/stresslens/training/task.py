@@ -20,12 +20,10 @@ from stresslens.config.repeats import Repeats
 from stresslens.config.schema import ESTIMATOR_KEYS, EVALUATION_KEYS, RESUME_SAFE_KEYS, VariantConfig
 from stresslens.config.threat_model import ThreatModel, resolved_threat_model
 from stresslens.config.validation import depends_on, objective_of
-from stresslens.core.copies import copied
 from stresslens.core.data import Data
 from stresslens.core.devices import ComputeConfig
 from stresslens.core.errors import ConfigError
 from stresslens.core.fingerprint import fingerprint_of
-from stresslens.core.module_digest import digest_of
 from stresslens.core.pretrained import PretrainedWeights
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.splits import Division, fewer
@@ -167,19 +165,6 @@ class Plan:
         files = [file for name, (file, _) in self.own_sources.items() if name in training_plugins]
         imported = sorted({digest for file in files for digest in imported_digests(file)})
         return fingerprint_of([*parts, *(self.corrections(data) if corrected else []), *imported])
-
-
-def own_module_value(module: nn.Module, folder: Path) -> str:
-    """The value of `model` for the caller's own module: its class, and a digest of all that it is made
-    of, in the mode that training sets.
-
-    Raises ConfigError where the folder holds a run and the module cannot be compared with its module.
-    """
-    digest = digest_of(copied(module).train())
-    if digest.opaque and RunFolder(folder).begun:
-        why = f"your module holds objects that cannot be compared ({', '.join(digest.opaque)})"
-        raise ConfigError(f"{folder}: {why}; use another name or out, or delete the folder")
-    return f"own module {type(module).__name__} {digest.text(12)}"
 
 
 def _renamed(values: Any, names: Mapping[str, str]) -> Any:

@@ -43,7 +43,7 @@ def test_unreadable_files_are_left_out_counted_and_listed_and_nothing_takes_thei
     assert odd.items == ("owl/really a png.jpg: PNG",)
     assert data.notes == (
         "1 image files that are not in a class folder were left out",
-        "1 files are not image files by their names and were left out (.txt 1)",
+        "1 files are not image files by their names and were left out (.txt 1), for example owl/notes.txt",
     )
 
 

@@ -3,33 +3,30 @@ parquet."""
 
 from __future__ import annotations
 
-import csv
 import json
 import lzma
 import os
 import tarfile
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
-from stresslens.core.data import cache_root
-from stresslens.core.errors import DataError
+from stresslens.core.cache_folder import readable_caches, writable_cache
+from stresslens.core.errors import DataError, StresslensError
 from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
-from stresslens.core.image_files import MOST_BYTES, SUFFIXES, Item, Unreadable, digest, files_below, hidden
-from stresslens.core.spelling import closest
+from stresslens.core.image_files import MOST_BYTES, Item, Unreadable, digest, files_below
+from stresslens.core.image_formats import hidden, is_image, left_out, pictures_among
+from stresslens.core.run_paths import runs_in
 from stresslens.core.text import printable
-
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Names of folders, and values of the column `split`, and the part that they stand for."""
+from stresslens.core.types import Finding
+from stresslens.plugins.datasets._archive_names import with_slashes, zip_names
+from stresslens.plugins.datasets._class_folders import PARTS, class_folders
+from stresslens.plugins.datasets._table import table_rows
 
 TABLES = (".csv", ".tsv", ".parquet")
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
@@ -44,16 +41,20 @@ class Listing:
     parts: Sequence[str | None]
     columns: dict[str, list[str]]
     notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
-def listing(path: Path) -> Listing:
+def listing(path: Path, chosen: Collection[str] | None = None, encoding: str | None = None) -> Listing:
     """Lists the image files of a directory, a zip or tar archive, or a CSV or parquet table.
 
-    A table has the columns path, label and more. Raises DataError if there are no image files, or
-    if a table is not valid.
+    A table has the columns path, label and more. `chosen` are the classes that the user names.
+    `encoding` is that of a table, and of names in a zip that does not say it. Raises DataError if
+    there are no image files, or if a table is not valid.
     """
     if path.is_dir():
-        return _of_directory(path)
+        if runs_in(path):
+            raise DataError(f"{path} is a folder of runs that stresslens trained, not of images")
+        return _of_directory(path, chosen)
     if not path.exists():
         raise DataError(
             f"there is no {path} (working folder: {Path.cwd()})"
@@ -62,11 +63,11 @@ def listing(path: Path) -> Listing:
         )
     try:
         if path.suffix.lower() in TABLES:
-            return _of_table(path)
+            return _of_table(path, encoding)
         if zipfile.is_zipfile(path):
-            return _of_zip(path)
+            return _of_zip(path, chosen, encoding)
         if tarfile.is_tarfile(path):
-            return _of_tar(path)
+            return _of_tar(path, chosen)
     except zipfile.BadZipFile as error:
         raise DataError(f"{path} is damaged ({error}); download it again") from error
     except OSError as error:
@@ -76,31 +77,76 @@ def listing(path: Path) -> Listing:
     raise DataError(f"{path} is neither a folder, a zip or tar archive, nor a table ({', '.join(TABLES)})")
 
 
-def _of_directory(root: Path) -> Listing:
+def _of_directory(root: Path, chosen: Collection[str] | None) -> Listing:
     images: list[tuple[str, str, int, int]] = []
-    ignored: Counter[str] = Counter()
+    others = []
     cut = len(os.path.join(root, ""))
     for entry in files_below(str(root)):
-        suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix in SUFFIXES:
-            name = printable(entry.path[cut:].replace(os.sep, "/"))
+        name = printable(entry.path[cut:].replace(os.sep, "/"))
+        if is_image(entry.name):
             images.append((name, entry.path, *_size_and_time(entry)))
         else:
-            ignored[suffix] += 1
+            others.append(name)
     images.sort()
-    kept, labels, parts, notes = _by_folders([name for name, *_ in images], str(root))
-    chosen = [images[k] for k in kept]
-    stamp = digest(repr((str(root.resolve()), [(name, *facts) for name, _, *facts in chosen])).encode()).hex()
+    skipped, names = _without_wrapper([name for name, *_ in images], parts_too=False)
+    below = root.joinpath(*skipped)
+    folders = [
+        name for name in _folders(below) for name in (name, *(f"{name}/{i}" for i in _folders(below / name)))
+    ]
+    of = class_folders(names, str(root), folders=folders, chosen=chosen)
+    found = [images[k] for k in of.kept]
+    stamp = digest(repr((str(root.resolve()), [(name, *facts) for name, _, *facts in found])).encode()).hex()
 
     def read() -> Iterator[Item]:
-        return enumerate(path for _, path, *_ in chosen)
+        return enumerate(path for _, path, *_ in found)
 
-    files = Files([name for name, *_ in chosen], sum(size for _, _, size, _ in chosen), stamp, read)
-    return Listing(files, labels, parts, {}, [*notes, *_ignored_note(ignored)])
+    files = Files([name for name, *_ in found], sum(size for _, _, size, _ in found), stamp, read)
+    return _with_left_out(Listing(files, of.labels, of.parts, {}, of.notes, of.findings), others, skipped)
 
 
-def _of_zip(path: Path) -> Listing:
+def _folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(printable(entry.name) for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _without_wrapper(names: Sequence[str], *, parts_too: bool) -> tuple[list[str], list[str]]:
+    """The folders that everything is in, which are no classes (nor, without `parts_too`, parts), and the
+    names without them."""
+    split, skipped = [name.split("/") for name in names], list[str]()
+    while len({parts[0] for parts in split}) == 1 and all(len(parts) > 2 for parts in split):
+        top = split[0][0]
+        if top.lower() in PARTS and not parts_too:
+            break
+        skipped.append(top)
+        split = [parts[1:] for parts in split]
+    return skipped, ["/".join(parts) for parts in split]
+
+
+def _with_left_out(listed: Listing, others: Sequence[str], skipped: Sequence[str] = ()) -> Listing:
+    """The listing with notes on the folders that were skipped and on files that are not images by their
+    names, and a finding if pictures are among these."""
+    wrapper = [f"everything is in one folder, {top!r}, which was skipped" for top in skipped]
+    said = left_out(others)
+    pictures = pictures_among(others)
+    notes = [*wrapper, *listed.notes, *([said[0]] if said and not pictures else [])]
+    findings = list(listed.findings)
+    if said and pictures:
+        n = len(pictures) + len(listed.files.names)
+        severity: Literal["minor", "serious"] = "serious" if len(pictures) > n / 20 else "minor"
+        findings.append(
+            Finding("files left out", "sign", severity, said[0], n, said[1], tuple(sorted(pictures)[:50]))
+        )
+    return replace(listed, notes=notes, findings=findings)
+
+
+def _of_zip(path: Path, chosen: Collection[str] | None, encoding: str | None) -> Listing:
     with zipfile.ZipFile(path) as archive:
+        shown, notes = zip_names(archive.infolist(), encoding)
+        folders = [shown[info.filename].rstrip("/") for info in archive.infolist() if info.is_dir()]
         sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
         if any(info.flag_bits & 1 for info in archive.infolist()):
             raise DataError(f"{path} is encrypted; unpack it first")
@@ -124,10 +170,11 @@ def _of_zip(path: Path) -> Listing:
                 ) as error:
                     yield position, Unreadable(f"cannot be unpacked ({error})")
 
-    return _of_archive(path, sizes, read)
+    listed = _of_archive(path, {name: shown[name] for name in sizes}, sizes, read, folders, chosen)
+    return replace(listed, notes=[*notes, *listed.notes])
 
 
-def _of_tar(path: Path) -> Listing:
+def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
     def members() -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
         try:
             with tarfile.open(path) as archive:
@@ -136,12 +183,15 @@ def _of_tar(path: Path) -> Listing:
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise DataError(f"{path} is damaged ({error}); download it again") from error
 
-    index = cache_root() / "pictures" / "index" / f"{_stamp(path)}.members.json"
-    try:  # because listing a compressed tar takes as long as unpacking it
-        listed = read_json(index)
-    except UnreadableRun:  # of several members with the same name, the last counts
+    index = f"{_stamp(path)}.members.json"
+    listed: dict[str, Any] = {}
+    for cache in readable_caches():  # because listing a compressed tar takes as long as unpacking it
+        with suppress(UnreadableRun):
+            listed = read_json(cache / "pictures" / "index" / index)
+    if not listed:  # of several members with the same name, the last counts
         listed = {member.name: (member.size, number) for number, (_, member) in enumerate(members())}
-        write_bytes(index, json.dumps(listed).encode())
+        with suppress(StresslensError):
+            write_bytes(writable_cache("pictures/index") / index, json.dumps(listed).encode())
     sizes = {name: size for name, (size, _) in listed.items()}
 
     def read(wanted: dict[str, int]) -> Iterator[Item]:
@@ -149,7 +199,7 @@ def _of_tar(path: Path) -> Listing:
             if member.name in wanted and number == listed[member.name][1]:
                 yield wanted[member.name], _member(archive, member)
 
-    return _of_archive(path, sizes, read)
+    return _of_archive(path, {name: with_slashes(name) for name in sizes}, sizes, read, [], chosen)
 
 
 def _check_end(path: Path, archive: tarfile.TarFile) -> None:
@@ -189,31 +239,39 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Unread
     )
 
 
-def _of_archive(path: Path, sizes: dict[str, int], read: Any) -> Listing:
+def _of_archive(
+    path: Path,
+    shown: Mapping[str, str],
+    sizes: Mapping[str, int],
+    read: Any,
+    folders: Sequence[str],
+    chosen: Collection[str] | None,
+) -> Listing:
     """The listing of an archive.
 
-    `sizes` are those of the members by name. `read` gets the wanted members with their positions,
-    and yields each position with its content.
+    `shown` are the names of its members as people read them, `sizes` their sizes, both by the name in
+    the archive; `folders` are members without content. `read` gets the wanted members with their
+    positions, and yields each position with its content.
     """
-    inside = {name: PurePosixPath(name) for name in sizes}
+    inside = {name: PurePosixPath(printable(text)) for name, text in shown.items()}
+    parents = {str(above) for p in inside.values() for above in p.parents}
     seen = {name: p for name, p in inside.items() if not any(hidden(part) for part in p.parts if part != ".")}
-    ignored = Counter(p.suffix.lower() for name, p in seen.items() if not _is_image(name))
-    images = {name: p for name, p in seen.items() if _is_image(name)}
-    skipped = []
-    while len({p.parts[0] for p in images.values()}) == 1 and all(len(p.parts) > 2 for p in images.values()):
-        top = next(iter(images.values())).parts[0]
-        skipped.append(f"everything in the archive is in one folder, {top!r}, which was skipped")
-        images = {name: PurePosixPath(*p.parts[1:]) for name, p in images.items()}
-    by_name = sorted((printable(str(p)), name) for name, p in images.items())
-    kept, labels, parts, notes = _by_folders([name for name, _ in by_name], str(path))
-    positions = {by_name[k][1]: position for position, k in enumerate(kept)}
+    by_name = sorted((str(p), name) for name, p in seen.items() if is_image(str(p)))
+    skipped, names = _without_wrapper([name for name, _ in by_name], parts_too=True)
+    wrapper = "".join(f"{top}/" for top in skipped)
+    below = [
+        f.removeprefix(wrapper) for f in sorted({*parents, *folders}) if f.startswith(wrapper) and f != "."
+    ]
+    of = class_folders(names, str(path), folders=below, chosen=chosen)
+    positions = {by_name[k][1]: position for position, k in enumerate(of.kept)}
     files = Files(
-        [by_name[k][0] for k in kept],
+        [names[k] for k in of.kept],
         sum(sizes[name] for name in positions),
         _stamp(path),
         lambda: read(positions),
     )
-    return Listing(files, labels, parts, {}, [*skipped, *notes, *_ignored_note(ignored)])
+    others = [str(p) for p in seen.values() if not is_image(str(p))]
+    return _with_left_out(Listing(files, of.labels, of.parts, {}, of.notes, of.findings), others, skipped)
 
 
 def _stamp(path: Path) -> str:
@@ -221,43 +279,9 @@ def _stamp(path: Path) -> str:
     return digest(repr((str(path.resolve()), facts.st_size, facts.st_mtime_ns)).encode()).hex()
 
 
-def _by_folders(names: Sequence[str], where: str) -> tuple[list[int], list[str], list[str | None], list[str]]:
-    """Labels and parts from the folders in the images' names.
-
-    Returns the positions of the images in a class folder, their labels and parts, and notes.
-    """
-    split = [name.split("/") for name in names]
-    tops = {parts[0] for parts in split if len(parts) > 1}
-    named = {top for top in tops if top.lower() in PARTS}
-    if named and tops != named:
-        others = ", ".join(sorted(tops - named)[:5])
-        raise DataError(
-            f"{where} has folders for parts ({', '.join(sorted(named))}) and others beside them ({others}); "
-            "which are the classes?"
-        )
-    if named and "train" not in {PARTS[top.lower()] for top in named}:
-        raise DataError(
-            f"{where} has folders for parts ({', '.join(sorted(named))}), and none of them is `train`"
-        )
-    depth = 1 if named else 0
-    kept = [k for k, parts in enumerate(split) if len(parts) > depth + 1]
-    if not kept:
-        hint = (
-            "each class needs a folder of image files"
-            if names
-            else f"image files end in {', '.join(sorted(SUFFIXES))}"
-        )
-        raise DataError(f"{where} holds {len(names)} image files, none of them in a class folder; {hint}")
-    stray = len(names) - len(kept)
-    notes = [f"{stray} image files that are not in a class folder were left out"] if stray else []
-    labels = [split[k][depth] for k in kept]
-    return kept, labels, [PARTS[split[k][0].lower()] if named else None for k in kept], notes
-
-
-def _of_table(path: Path) -> Listing:
-    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
-    columns = list(rows[0][1]) if rows else []
-    _check_rows(path, rows)
+def _of_table(path: Path, encoding: str | None) -> Listing:
+    rows = table_rows(path, encoding)
+    columns = list(rows[0][1])
     rows.sort(key=lambda row: row[1]["path"])
     paths = [path.parent / row["path"] for _, row in rows]
     stats = [_size_and_time(p) for p in paths]
@@ -283,114 +307,3 @@ def _size_and_time(file: Path | os.DirEntry[str]) -> tuple[int, int]:
     except OSError:  # reported when the file is decoded
         return 0, 0
     return facts.st_size, facts.st_mtime_ns
-
-
-def _csv_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The line number and the values by column of each row."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            head = file.readline()
-            delimiter = max(",;\t", key=head.count)
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            _check_columns(path, reader.fieldnames or [])
-            rows = []
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{path}:{reader.line_num}: {'more' if None in row else 'fewer'} values than columns"
-                    )
-                rows.append((reader.line_num, {name: value.strip() for name, value in row.items()}))
-            _check_last_line(path, rows)
-            return rows
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} cannot be read as a table of comma-separated values in UTF-8: {error}"
-        ) from None
-
-
-def _check_last_line(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
-    """Raises DataError if a table ends without a line end, in the beginning of another row's label."""
-    if not rows or path.read_bytes().endswith((b"\n", b"\r")):
-        return
-    line, last = rows[-1]
-    labels = Counter(row["label"] for _, row in rows)
-    longer = [label for label in labels if label != last["label"] and label.startswith(last["label"])]
-    if labels[last["label"]] == 1 and longer:
-        raise DataError(
-            f"{path}:{line}: the last line has no end, and its label {last['label']!r} is the beginning of "
-            f"{longer[0]!r}: the table is cut short"
-        )
-
-
-def _parquet_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(
-            f"{path}: reading parquet needs pyarrow; pip install 'stresslens[parquet]', "
-            "or save the table as CSV"
-        ) from None
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {error}") from None
-    _check_columns(path, table.column_names)
-    return [
-        (line, {k: "" if v is None else str(v).strip() for k, v in row.items()})
-        for line, row in enumerate(table.to_pylist(), 1)
-    ]
-
-
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    missing = [name for name in ("path", "label") if name not in columns]
-    if missing:
-        raise DataError(
-            f"{path} has no column {missing[0]!r}: {closest(missing[0], list(columns))}; "
-            "it needs path and label"
-        )
-    double = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
-    if double:
-        raise DataError(f"{path} has the column {double[0]!r} more than once")
-    taken = [name for name in columns if name in ("file", "width", "height", "bytes")]
-    if taken:
-        raise DataError(f"{path}: the column {taken[0]!r} has the name of a measured column; rename it")
-
-
-def _check_rows(path: Path, rows: Sequence[tuple[int, dict[str, str]]]) -> None:
-    """Raises DataError that lists every invalid row.
-
-    A row is invalid without a path or a label, with an unknown part, or with a file that another
-    row has.
-    """
-    seen: dict[str, tuple[int, str]] = {}
-    wrong = []
-    for line, row in rows:
-        if not row["path"] or not row["label"]:
-            wrong.append(f"{path}:{line}: no {'path' if not row['path'] else 'label'}")
-            continue
-        if "\0" in row["path"]:
-            wrong.append(f"{path}:{line}: the path holds a zero byte")
-        if row.get("group") == "":
-            wrong.append(f"{path}:{line}: no group; a single image needs its own group")
-        if "split" in row and row["split"].lower() not in PARTS:
-            wrong.append(f"{path}:{line}: split {row['split']!r}: expected train, validation or test")
-        first, label = seen.setdefault(os.path.normpath(row["path"]), (line, row["label"]))
-        if first != line:
-            how = "again" if label == row["label"] else f"as {row['label']!r} here and as {label!r}"
-            wrong.append(f"{path}:{line}: {row['path']} is listed {how} in line {first}")
-    if wrong:
-        raise DataError("\n".join(wrong))
-    if not rows:
-        raise DataError(f"{path} lists no image")
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
-
-
-def _ignored_note(ignored: Counter[str]) -> Iterable[str]:
-    if ignored:
-        kinds = ", ".join(f"{suffix or 'no suffix'} {n}" for suffix, n in ignored.most_common(5))
-        yield f"{ignored.total()} files are not image files by their names and were left out ({kinds})"

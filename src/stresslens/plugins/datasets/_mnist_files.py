@@ -7,7 +7,8 @@ import hashlib
 import zlib
 from pathlib import Path
 
-from stresslens.core.data import Split, cache_root, data_root
+from stresslens.core.cache_folder import readable_caches, writable_cache
+from stresslens.core.data import Split, data_root
 from stresslens.core.errors import DataError
 from stresslens.core.files import replace_atomically
 from stresslens.core.torchvision_compat import torchvision
@@ -42,7 +43,7 @@ def _read(root: Path, train: bool) -> Split:
 
 
 def _complete_root() -> Path:
-    for root in dict.fromkeys((data_root(), cache_root())):
+    for root in dict.fromkeys((data_root(), *readable_caches())):
         raw = root / "MNIST" / "raw"
         if all((raw / name).is_file() for name in FILES):
             wrong = [name for name in FILES if not _is_right(raw / name)]
@@ -55,29 +56,29 @@ def _complete_root() -> Path:
             for name in wrong:
                 (raw / name).unlink()
         if all((raw / f"{name}.gz").is_file() for name in FILES):
+            target = writable_cache("MNIST/raw")
             try:
-                _decompress(raw)
+                _decompress(raw, target)
             except OSError as error:
-                raw = cache_root() / "MNIST" / "raw"
                 raise DataError(
-                    f"MNIST cannot be decompressed into {raw}: {error.strerror}; "
+                    f"MNIST cannot be decompressed into {target}: {error.strerror}; "
                     "set XDG_CACHE_HOME to another folder"
                 ) from error
-            return cache_root()
+            return target.parent.parent
+    target = writable_cache("MNIST/raw").parent.parent
     try:
-        torchvision().datasets.MNIST(cache_root(), download=True)
+        torchvision().datasets.MNIST(target, download=True)
     except Exception as error:
         raise DataError(
             f"MNIST is not in {data_root() / 'MNIST' / 'raw'} and could not be downloaded ({error}). "
             f"Put its four files there ({', '.join(f'{name}.gz' for name in FILES)}), "
             "or set STRESSLENS_DATA to the folder that holds MNIST/raw"
         ) from error
-    return cache_root()
+    return target
 
 
-def _decompress(source: Path) -> None:
-    """Decompresses the four files of `source` into the cache folder and checks their bytes."""
-    raw = cache_root() / "MNIST" / "raw"
+def _decompress(source: Path, raw: Path) -> None:
+    """Decompresses the four files of `source` into the folder `raw` and checks their bytes."""
     for name, md5 in FILES.items():
         if _is_right(raw / name):
             continue
@@ -92,7 +93,7 @@ def _decompress(source: Path) -> None:
                 f"{source / f'{name}.gz'} does not hold the MNIST bytes (md5 of the content differs); "
                 "download it again"
             )
-        replace_atomically(raw / name, lambda file, content=content: file.write(content))
+        replace_atomically(raw / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
 
 
 def _is_right(file: Path) -> bool:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from stresslens.core.data import Data, Split, cache_root, data_root
+from stresslens.core.cache_folder import readable_caches, writable_cache
+from stresslens.core.data import Data, Split, data_root
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.splits import divided
 from stresslens.core.torchvision_compat import torchvision
@@ -24,15 +25,16 @@ def cifar10(
     root; if it is not complete there, torchvision downloads it.
     """
     dataset = torchvision().datasets.CIFAR10
-    for root in dict.fromkeys((data_root(), cache_root())):
+    for root in dict.fromkeys((data_root(), *readable_caches())):
         try:
             train, test = (dataset(root, train=part) for part in (True, False))
             break
         except RuntimeError:
             continue
     else:
+        target = writable_cache("")
         try:
-            train, test = (dataset(cache_root(), train=part, download=True) for part in (True, False))
+            train, test = (dataset(target, train=part, download=True) for part in (True, False))
         except Exception as error:
             raise DataError(
                 f"CIFAR-10 is not in {data_root() / 'cifar-10-batches-py'} and could not be downloaded "

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from stresslens.core.bit_depth import WHITE
-from stresslens.core.data import Data, Split, cache_root
+from stresslens.core.data import Data, Split
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.image_cache import Order, Store, decoded
-from stresslens.core.image_files import SUFFIXES, Fit
+from stresslens.core.image_files import Fit
+from stresslens.core.image_formats import SUFFIXES
 from stresslens.core.spelling import closest
 from stresslens.core.splits import divided, drawn
 from stresslens.core.types import Count, Finding, NonNegative, Positive, Seed
@@ -40,6 +41,7 @@ def folder(
     white: Literal["auto"] | Count = "auto",
     subset: Count | None = None,
     seed: Seed = 42,
+    encoding: str | None = None,
 ) -> Data:
     """Your own images: a directory or archive with a folder for each class, or a CSV or parquet
     table.
@@ -52,8 +54,10 @@ def folder(
     Both are counts or shares, by default a fifth. Images of one `group` stay in one part. For a
     table, `group` is a column, by default "group"; for folders it is a regular expression whose
     first group in parentheses matches the group in the file's path. `subset` keeps that many
-    training images, class-balanced. `classes` keeps only images of these classes. `slices` names
-    the table's columns that scores are split by, by default all.
+    training images, class-balanced. `classes` keeps only images of these classes; folders called
+    train or test are classes where it names them. `slices` names the table's columns that scores
+    are split by, by default all. `encoding` is that of a table, by default UTF-8, and of names in a
+    zip that does not say it (cp1252, cp932).
 
     Decoding: every file is decoded once into a cache, which is used as long as names, sizes and
     times of the files are the same. `size` is in pixels, or [height, width]; it may be left out if
@@ -66,15 +70,14 @@ def folder(
     listed. Raises ConfigError for options that do not fit the data, and DataError for its mistakes.
     """
     source = Path(path).expanduser()
-    listed = listing(source)
+    listed = listing(source, classes, encoding)
     name = source.resolve().name
     wanted = (size, size) if isinstance(size, int) else size
     channels = {"auto": None, "grey": 1, "rgb": 3}[colours]
     order = Order(
         listed.files, name, wanted, fit, channels, cache_gb * 1e9, WHITE if white == "auto" else white
     )
-    cache = cache_root() / "pictures"
-    store = decoded(order, cache)
+    store = decoded(order)
     if store.unreadable and unreadable == "error":
         reasons = [f"{listed.files.names[position]}: {reason}" for position, reason in store.unreadable]
         raise DataError(
@@ -99,7 +102,7 @@ def folder(
     data = divided_into_parts(store)
     settled, notes = settled_by_training(order, store, data, auto_white=white == "auto")
     if settled != order:
-        data = divided_into_parts(_of_same_files(decoded(settled, cache), store, name))
+        data = divided_into_parts(_of_same_files(decoded(settled), store, name))
     return replace(
         data,
         notes=(*listed.notes, *data.notes, *notes),
@@ -220,7 +223,7 @@ def _divided(
 def _findings(listed: Listing, store: Store) -> list[Finding]:
     """Findings from reading the files: files left out, and names that do not match the format."""
     names, n = listed.files.names, len(listed.files.names)
-    findings = []
+    findings = list(listed.findings)
     if store.unreadable:
         left_out = tuple(f"{names[position]}: {reason}" for position, reason in store.unreadable)
         severity: Literal["minor", "serious"] = "serious" if len(left_out) > n / 20 else "minor"

@@ -1,0 +1,95 @@
+"""`stresslens help`, `--version`, and what `stresslens` says alone or before an unknown command."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from stresslens.core.errors import ConfigError
+from stresslens.core.spelling import closest
+from stresslens.core.text import printable
+from stresslens.core.version import __version__
+
+ORIENTATION = """\
+stresslens trains image classifiers, attacks them, looks inside them, and says
+which differences are real.
+
+  stresslens train digits linear          train one model; DATA can be the path
+                                          of your own images
+  stresslens run STUDY.yaml               a whole study, with its report
+  stresslens list runs                    the runs that there are
+  stresslens attack RUN --radii 8/255     how robust is a run?
+  stresslens predict RUN IMAGES           classify image files
+
+RUN is the folder of a run, for example runs/quickstart/cnn/seed-0.
+`stresslens --help` lists all commands, `stresslens help COMMAND` describes one."""
+
+
+class Commands(TyperGroup):
+    """The commands. A study file without its command, and an option before it, get a hint."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = args[0] if args else ""
+        known = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if first.startswith("-") and first not in {*known, "--"}:
+            raise ConfigError(
+                f"{printable(first)}: options come after the command, for example stresslens run STUDY.yaml "
+                f"--seed 3; before it there are only {', '.join(sorted(known))}"
+            )
+        if first not in self.commands and Path(first).suffix in (".yaml", ".yml"):
+            raise ConfigError(
+                f"{printable(first)} is no command; did you mean `stresslens run {shlex.join(args)}`?"
+            )
+        return super().parse_args(ctx, args)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(
+            f"stresslens {__version__} (torch {_installed('torch')}, Python {platform.python_version()})"
+        )
+        raise typer.Exit
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def orientation(
+    ctx: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", is_eager=True, callback=_print_version, help="Print the versions and stop."
+        ),
+    ] = False,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ORIENTATION)
+
+
+def help_(
+    ctx: typer.Context,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="A command: run, train, data check, …", show_default=False)
+    ] = None,
+) -> None:
+    """Show the help of a command."""
+    above: Any = ctx.parent
+    group: Any = above.command
+    for name in command or []:
+        commands = getattr(group, "commands", {})
+        if name not in commands:
+            raise ConfigError(f"no command is called {printable(name)!r}; {closest(name, list(commands))}")
+        group = commands[name]
+        above = type(above)(group, info_name=name, parent=above)
+    typer.echo(group.get_help(above))

@@ -1,0 +1,74 @@
+"""Arguments that are folders of runs, or pictures: neither is ever taken for the other."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from stresslens.core.errors import ConfigError
+from stresslens.core.run_paths import runs_in
+
+LISTED = 5
+"""Most runs that a message names."""
+
+
+def checked_run(run: Path) -> Path:
+    """The folder of a run. Raises ConfigError for another path, and says what it is."""
+    if (runs := runs_in(run)) == [run] or os.path.isfile(run / "record.json"):
+        return run
+    if runs:
+        raise ConfigError(f"{run} is not the folder of a run, but holds {_listed(runs)}; give one of them")
+    if not os.path.exists(run):
+        raise ConfigError(f"there is no {run}; list the runs that there are with `stresslens list runs`")
+    raise ConfigError(
+        f"{run} is not the folder of a run (…/seed-0), which comes first, before files and images; "
+        "list them with `stresslens list runs`"
+    )
+
+
+def runs_then_pictures(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The runs and exported models at the beginning, of which there is one at least, and the pictures
+    behind them. Raises ConfigError for a run among the pictures, and where there are no pictures."""
+    first, *rest = paths
+    runs = [first]
+    while rest and (_is_export(rest[0]) or runs_in(rest[0])):
+        runs.append(rest.pop(0))
+    runs = [path if _is_export(path) else checked_run(path) for path in runs]
+    check_pictures(rest)
+    if not rest:
+        raise ConfigError(f"no image is given behind {_listed(runs)}; give image files, or folders of them")
+    return runs, rest
+
+
+def _is_export(path: Path) -> bool:
+    """Whether `stresslens export` wrote the file or folder, by its name."""
+    is_file = path.suffix in (".onnx", ".pt2") or path.name == "model.safetensors"
+    return is_file or os.path.isfile(path / "export.json")
+
+
+def check_pictures(pictures: Sequence[Path], one: str = "") -> None:
+    """Raises ConfigError where the folder of a run is given in place of pictures; `one` is the command
+    for one run."""
+    if found := [path for path in pictures if runs_in(path)]:
+        instead = f"for one run: {one}" if one else "the runs come first, then the images"
+        raise ConfigError(f"{_listed(found)}: the folder of a run is never read as images; {instead}")
+
+
+def check_one_run(name: str, words: Sequence[str], more: Sequence[str]) -> None:
+    """Raises ConfigError for the words `more` that a command has no argument for; the shell may have
+    made several runs of one pattern."""
+    if more and all(runs_in(Path(word)) for word in more):
+        kept = list(words)[::-1]
+        for word in more:
+            kept.remove(word)
+        one = shlex.join(["stresslens", name, *kept[::-1]])
+        raise ConfigError(f"{name} takes one run, and is given also {_listed(more)}; for the first: {one}")
+    if more:
+        raise ConfigError(f"{name} takes no further argument: {' '.join(more)}; see `stresslens help {name}`")
+
+
+def _listed(paths: Sequence[object]) -> str:
+    more = f" and {len(paths) - LISTED} more" if len(paths) > LISTED else ""
+    return ", ".join(map(str, paths[:LISTED])) + more

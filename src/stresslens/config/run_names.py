@@ -1,0 +1,167 @@
+"""Names of runs: of their folders, which are short and safe on every file system, and short ones for
+titles, legends and sentences, which leave out what all runs of a page share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stresslens.config import registry
+
+LONGEST = 80
+"""The most bytes of a folder's name."""
+LABEL = 28
+"""The most bytes of a label."""
+READABLE = 24
+"""The most characters of a short name."""
+DIGITS = 6
+"""Hexadecimal digits of the digest that stands for what a name leaves out."""
+
+
+def safe(name: str) -> str:
+    """The name with `_` for everything that some file system or shell does not take as it is."""
+    return re.sub(r"[^\w.,=+-]+", "_", name).lstrip(".") or "_"
+
+
+def folder_name(name: str, overrides: Sequence[str] = ()) -> str:
+    """The name of a variant's folder: its name and the overrides. An override with characters that a
+    folder's name cannot hold ends with a digest of it, and a name that is cut with one of the whole."""
+    parts = [text if safe(text) == text else _with_digest(_slug(text), text) for text in overrides]
+    short = safe(",".join(filter(None, [name, *parts])))
+    return short if len(short.encode()) <= LONGEST else _with_digest(short, ",".join([name, *overrides]))
+
+
+def kept_name(name: str, overrides: Sequence[str] = ()) -> str:
+    """The name of a variant's folder in versions up to 0.3.0."""
+    return safe(f"{name}{''.join(f',{text}' for text in overrides)}")
+
+
+def data_and_model(data: Any, model: Any) -> list[str]:
+    """Short, safe names of a data set and of a model or estimator, as a configuration has them. A
+    data set with a path and no other options is called like the end of its path."""
+    options = next(iter(data.values()), None) if isinstance(data, Mapping) and len(data) == 1 else None
+    if not isinstance(options, Mapping) or set(options) != {"path"}:
+        return [label(data), label(model)]
+    path = Path(str(options["path"]))
+    is_plain = str(path) == path.name and path.name not in registry.names("datasets")
+    return [label(path.name) if is_plain else _with_digest(_slug(path.name), str(path), LABEL), label(model)]
+
+
+def label(value: Any) -> str:
+    """A short, safe name for a value of a configuration: a plug-in, a plug-in with options."""
+    text = value if isinstance(value, str) else value_in_words(value)
+    short = _slug(text).replace("=", "-")
+    if short == text and len(short.encode()) <= LABEL:
+        return short
+    return _with_digest(short, value if isinstance(value, str) else json.dumps(value, sort_keys=True), LABEL)
+
+
+def value_in_words(value: Any) -> str:
+    """A value in words: `mlp widths=[32, 16]` for `{mlp: {widths: [32, 16]}}`."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return " ".join(
+        f"{name} {' '.join(f'{k}={v}' for k, v in (options or {}).items())}"
+        if options is None or isinstance(options, Mapping)
+        else f"{name}={options}"
+        for name, options in value.items()
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"_*([=,])_*", r"\1", safe(text)).strip("_,.") or "_"
+
+
+def _with_digest(short: str, whole: str, longest: int = LONGEST) -> str:
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:DIGITS]
+    cut = short.encode()[: longest - DIGITS - 1].decode(errors="ignore").rstrip("_.,=-")
+    return f"{cut}-{digest}"
+
+
+@dataclass(frozen=True)
+class ShortNames:
+    """The names of the variants of one study for titles, legends and sentences, by the names of their
+    folders; and the overrides that all of them share, which the names leave out."""
+
+    names: Mapping[str, str]
+    shared: Sequence[str] = ()
+    keys: Sequence[str] = ()
+    """The keys of the values that stand in the names alone."""
+
+    def get(self, name: str) -> str:
+        return self.names.get(name, name)
+
+    def replaced(self, value: Any) -> Any:
+        """Plain values with the short names instead of the folders' names, also inside sentences and
+        as keys."""
+        longer = sorted((name for name, short in self.names.items() if name != short), key=len, reverse=True)
+        if not longer:
+            return value
+        pattern = re.compile(rf"(?<![\w.,=+-])(?:{'|'.join(map(re.escape, longer))})(?![\w=+-]|[.,]\w)")
+        return _replaced(value, lambda text: pattern.sub(lambda found: self.names[found[0]], text))
+
+
+def short_names(
+    folders: Sequence[str],
+    own_names: Mapping[str, str] = {},
+    overrides: Mapping[str, Sequence[str]] = {},
+) -> ShortNames:
+    """Short names of variants by the names of their folders: the name in the study file and those of
+    the overrides that not all share. A name that is still long has its values alone, or is cut; its
+    number tells it from others. `own_names` and `overrides` are those of study.json; where these lack
+    a folder, its name is taken apart."""
+    parts = {folder: _parts(folder, own_names.get(folder), overrides.get(folder)) for folder in folders}
+    shared = [text for text in next(iter(parts.values()), ("", []))[1] if _in_all(text, parts)]
+    names: dict[str, str] = {}
+    keys: dict[str, None] = {}
+    for number, (folder, (own, texts)) in enumerate(parts.items(), 1):
+        varied = [_shortened(text) for text in texts if text not in shared]
+        short = ", ".join([own, *varied])
+        if len(short) > READABLE:
+            pairs = [part.strip().rpartition("=") for part in [*own.split(","), *varied]]
+            short = ", ".join(value for _, _, value in pairs)
+            keys |= dict.fromkeys(key for key, _, _ in pairs if key)
+        if len(short) > READABLE or short in names.values():
+            short = f"{short[: READABLE - 6].rstrip(' ,')}… #{number}"
+        names[folder] = short
+    return ShortNames(names, shared, list(keys))
+
+
+def _parts(folder: str, own: str | None, overrides: Sequence[str] | None) -> tuple[str, list[str]]:
+    """The own name of a variant, and its overrides."""
+    if own is not None and overrides is not None:
+        return own, list(overrides)
+    words = folder.split(",")
+    if own is not None and folder.startswith(f"{own},"):
+        words = [own, *folder.removeprefix(f"{own},").split(",")]
+    first = next((k for k, word in enumerate(words) if k and "." in word.partition("=")[0]), len(words))
+    texts: list[str] = []
+    for word in words[first:]:
+        if "=" in word or not texts:
+            texts.append(word)
+        else:
+            texts[-1] += f",{word}"
+    return own or ",".join(words[:first]), texts
+
+
+def _in_all(text: str, parts: Mapping[str, tuple[str, list[str]]]) -> bool:
+    return all(text in texts for _, texts in parts.values())
+
+
+def _shortened(override: str) -> str:
+    """`epochs=2` for `train.epochs=2`."""
+    key, equals, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}{equals}{value}"
+
+
+def _replaced(value: Any, replace: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return replace(value)
+    if isinstance(value, Mapping):
+        return {replace(key): _replaced(each, replace) for key, each in value.items()}
+    return [_replaced(each, replace) for each in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,20 @@
+"""The folders of runs in the file system, told from others by their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def runs_in(path: Path) -> list[Path]:
+    """The folders of the runs in a run's, a variant's, a study's or several studies' folder, sorted;
+    none in any other folder, and in a file."""
+    try:
+        if (path / "record.json").is_file() and (path / "config.yaml").is_file():
+            return [path]
+        patterns = ["seed-*"]
+        patterns += ["*/seed-*"] if (path / "study.json").is_file() else []
+        patterns += ["*/*/seed-*"] if any(path.glob("*/study.json")) else []
+        records = [record for pattern in patterns for record in path.glob(f"{pattern}/record.json")]
+    except (OSError, ValueError):  # no path at all
+        return []
+    return sorted(record.parent for record in records)

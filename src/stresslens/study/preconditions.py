@@ -1,0 +1,101 @@
+"""What can be found before anything is trained: mistakes that refuse a study, and initial weights that
+are not available, without which only their own run is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from stresslens.config.schema import FineTune
+from stresslens.config.validation import depends_on
+from stresslens.core.run_folder import RunFolder
+from stresslens.evaluation.record import Failure
+from stresslens.study import evaluation_stages
+from stresslens.study.failures import error_of, failure_of
+from stresslens.training.best_epoch import selection_rules
+from stresslens.training.fine_tuning import FineTuning
+from stresslens.training.first_batch import check_first_batch
+from stresslens.training.optimization import build_optimizer, build_schedule
+from stresslens.training.setup import build_model
+from stresslens.training.task import Task, load_data
+
+
+def check_tasks(tasks: Sequence[Task], places: Mapping[str, str], folder: Path) -> dict[Path, Failure]:
+    """Checks the first seed of each variant that is not trained yet. Returns the runs whose initial
+    weights are not available, with the reason.
+
+    Raises every mistake at once, each with its variant's place in the study file (`places`), and the
+    missing weights too where no other run is left. Tracebacks of unexpected errors go to `folder`.
+    """
+    first = {task.run: task for task in reversed(tasks)}
+    refused: dict[str, Failure] = {}
+    missing: dict[str, Failure] = {}
+    for run, task in reversed(first.items()):
+        place = places.get(run) or (f"the run {run}" if len(first) > 1 else "")
+        try:
+            check_weights(task, siblings=first.keys())
+        except Exception as error:
+            missing[run] = failure_of(error, folder, run)
+            continue
+        try:
+            check_task(task, siblings=first.keys())
+        except Exception as error:
+            refused[place] = failure_of(error, folder, run)
+    if not refused and len(missing) == len(first):
+        refused = {places.get(run) or run if len(first) > 1 else "": why for run, why in missing.items()}
+    if refused:
+        raise error_of(refused)
+    return {task.folder: missing[task.run] for task in tasks if task.run in missing}
+
+
+def check_weights(task: Task, *, siblings: Container[str] = ()) -> None:
+    """Raises the error of initial weights that are not available; those of `siblings`, which are trained
+    first, are not looked at."""
+    if _trained(task) or dict(depends_on(task.config)).get("weights") in siblings:
+        return
+    origin = task.plan.initial_weights
+    if origin is not None and not origin.digest:
+        origin.load()
+
+
+def check_any(tasks: Sequence[Task], what: str, folder: Path) -> None:
+    """Raises the error of the first task, after `what`, where none of them can be trained."""
+    first: Exception | None = None
+    for task in tasks:
+        try:
+            check_weights(task)
+            check_task(task)
+            return
+        except Exception as error:
+            first = first or error
+    if first is not None:
+        raise error_of({what: failure_of(first, folder, what)})
+
+
+def check_task(task: Task, *, siblings: Container[str] = ()) -> None:
+    """Raises the error of a task that its data, model, training or evaluations do not allow. A model
+    that starts from one of the `siblings`, which are trained first, is not looked at."""
+    data = load_data(task)
+    evaluation_stages.check_sections(task, data)
+    if task.config.estimator is not None or _trained(task):
+        return
+    train, n = task.config.train, len(data.train)
+    selection_rules(train, data, base=task.base)
+    if dict(depends_on(task.config)).get("weights") in siblings:
+        return
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(task, data)
+    if not train.epochs or train.probed:
+        return
+    size = n if train.batch_size == "full" else min(train.batch_size, n)
+    check_first_batch(model, train, data)
+    layers = FineTuning(model, train.fine_tune or FineTune(), data.shape)
+    optimizer = build_optimizer(train, layers.parameters(train.lr), task.base)
+    build_schedule(train, optimizer, math.ceil(n / size) * train.replay, task.base)
+
+
+def _trained(task: Task) -> bool:
+    return RunFolder(task.folder).begun
