@@ -37,7 +37,7 @@ from stresslens.core.image_formats import OPTIONAL
 from stresslens.core.parallel_decode import decoded_groups
 from stresslens.core.progress import advance
 from stresslens.core.stored_images import Stored, load_facts
-from stresslens.core.temporary_files import temporary_folder
+from stresslens.core.temporary_files import remove_leftovers, temporary_folder
 
 VERSION = 2
 """Part of every key; it changes when decoding changes."""
@@ -124,6 +124,8 @@ def decoded(order: Order) -> Store:
             folder = cache / str(read_json(cache / index)["folder"])
             if _is_usable(folder, order):
                 return _opened(folder)
+    for cache in caches:
+        remove_leftovers(cache)
     found = (same for cache in caches if (same := _same_content(order, cache)) is not None)
     folder = next(found, None) or _decode(order)
     if read_json(folder / "meta.json")["lasting"]:
