@@ -213,20 +213,7 @@ def load_into(
         else:
             misfits.append(name)
     if misfits:
-        first = misfits[0]
-        given = weights.get(first)
-        there = "no such tensor" if given is None else f"shape {tuple(given.shape)}"
-        of_positions = all(name in weights and "pos" in name for name in misfits)
-        hint = ""
-        if of_positions and made_for is not None and shape is not None and made_for[1:] != shape[1:]:
-            hint = (
-                f"; the weights are for images of {made_for[1]}×{made_for[2]}, and these have "
-                f"{shape[1]}×{shape[2]}: set input.size to [{made_for[1]}, {made_for[2]}]"
-            )
-        raise ConfigError(
-            f"{source}: weights of another architecture: {len(misfits)} of the net's {len(state)} tensors "
-            f"do not fit, first {first}: {tuple(state[first].shape)} in the net, {there} in the weights{hint}"
-        )
+        raise ConfigError(f"{source}: {_misfit_in_words(misfits, state, weights, shape, made_for)}")
     _check_finite(loaded, source)
     load_state(net, {**state, **{name: value.to(state[name].dtype) for name, value in loaded.items()}})
     left = tuple(sorted(set(weights) - set(state)))
@@ -240,6 +227,25 @@ def _check_finite(weights: State, source: str) -> None:
             f"{source}: {len(bad)} tensors of the weights hold NaN or infinity, first {bad[0]}, "
             "so the net would have no answer"
         )
+
+
+def _misfit_in_words(
+    misfits: list[str], state: State, weights: State, shape: Shape | None, made_for: Shape | None
+) -> str:
+    first = misfits[0]
+    given = weights.get(first)
+    there = "no such tensor" if given is None else f"shape {tuple(given.shape)}"
+    of_positions = all(name in weights and "pos" in name for name in misfits)
+    hint = ""
+    if of_positions and made_for is not None and shape is not None and made_for[1:] != shape[1:]:
+        hint = (
+            f"; the weights are for images of {made_for[1]}×{made_for[2]}, and these have "
+            f"{shape[1]}×{shape[2]}: set input.size to [{made_for[1]}, {made_for[2]}]"
+        )
+    return (
+        f"weights of another architecture: {len(misfits)} of the net's {len(state)} tensors "
+        f"do not fit, first {first}: {tuple(state[first].shape)} in the net, {there} in the weights{hint}"
+    )
 
 
 def _rows(given: Tensor, target: Tensor) -> tuple[int, int] | None:
