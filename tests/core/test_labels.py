@@ -73,7 +73,7 @@ def test_words(labels: Any) -> None:
         Series(np.array(Y)),
         range(3),
     ],
-    ids=str,
+    ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')}",
 )
 def test_numbers(labels: Any) -> None:
     expected = [0, 1, 2] if isinstance(labels, range) else Y
