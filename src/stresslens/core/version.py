@@ -1,3 +1,3 @@
 """The version, which is written into every run folder and result."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
