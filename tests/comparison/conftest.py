@@ -25,7 +25,12 @@ def made(tmp_path: Path) -> Make:
         folder = RunFolder(tmp_path / "runs" / "study" / run / f"seed-{seed}")
         truth = np.arange(len(right)) % 2 if labels is None else labels
         scores = np.eye(2)[np.where(right > 0, truth, 1 - truth)]
-        write_atomically(folder.predictions("test"), lambda file: np.savez(file, scores=scores, labels=truth))
+        write_atomically(
+            folder.predictions("test"),
+            lambda file: np.savez(
+                file, scores=scores, labels=truth, index=np.arange(len(truth)), kind="logits"
+            ),
+        )
         data = {"name": "made", "splits": {"test": "0"}, **facts}
         record = {
             "format": 1,

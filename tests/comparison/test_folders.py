@@ -52,7 +52,10 @@ def make(
     if status == "finished":
         for split in ("test", "validation"):
             write_atomically(
-                folder.predictions(split), lambda file: np.savez(file, scores=scores, labels=truth)
+                folder.predictions(split),
+                lambda file: np.savez(
+                    file, scores=scores, labels=truth, index=np.arange(len(truth)), kind="logits"
+                ),
             )
     record = {
         "format": 1,

@@ -97,7 +97,6 @@ def test_many_overrides(folder: Path, name: str, changes: list[str]) -> None:
         (b"train: {lr: .inf}\n", 1, "train.lr: input should be a valid number"),
         (b"data: " + b"a" * 10_000 + b"\n", 1, "no dataset is called"),
         (b"data: " + b"a" * 5000 + b".py:f\n", 1, "there is no file"),
-        (b"runs:\n  ? " + b"a" * 10_000 + b"\n  : {}\n", 2, "the name is too long for a folder"),
         (b"model: {mlp: 1}\nruns: {a: {model.widths: [3]}}\n", 1, "model.mlp is not a section"),
         (
             b"train: [1]\ndata_sizes: {sizes: [10, 20], updates: same}\n",

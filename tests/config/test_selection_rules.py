@@ -15,6 +15,7 @@ from stresslens.config.selection_rules import RULES, SelectionRule
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import succeeded
 from stresslens.training.task import Task
 
 Make = Callable[..., Task]
@@ -91,7 +92,7 @@ def test_a_new_rule_that_reads_robust_accuracy_needs_an_objective_for_it(
     task_of: Make, both: SelectionRule
 ) -> None:
     with pytest.raises(ConfigError, match=r"train\.select: both needs an objective with a norm and a radius"):
-        task_of("linear", select="both")
+        succeeded(stages.carry_out(task_of("linear", select="both")))
 
 
 def test_a_new_rule_judges_the_trials_of_a_sweep(tmp_path: Path, both: SelectionRule) -> None:

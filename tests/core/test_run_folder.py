@@ -236,7 +236,8 @@ def test_predictions_that_are_not_there_name_the_way_to_make_them(tmp_path: Path
 def saved_predictions(tmp_path: Path) -> Path:
     path = RunFolder(tmp_path).predictions("test")
     path.parent.mkdir()
-    np.savez_compressed(path, scores=np.arange(3000.0), labels=np.arange(5))
+    scores, labels = np.arange(3000.0).reshape(5, 600), np.arange(5)
+    np.savez_compressed(path, scores=scores, labels=labels, index=labels, kind="logits")
     return path
 
 
@@ -244,7 +245,7 @@ def test_predictions_are_read_back(tmp_path: Path) -> None:
     saved_predictions(tmp_path)
     arrays = RunFolder(tmp_path).load_predictions("test")
     assert arrays["labels"].tolist() == [0, 1, 2, 3, 4]
-    assert arrays["scores"].shape == (3000,)
+    assert arrays["scores"].shape == (5, 600)
 
 
 @pytest.mark.filterwarnings(

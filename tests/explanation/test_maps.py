@@ -25,13 +25,14 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.explanation import maps
 from stresslens.explanation.maps import explain_config, explain_run
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import succeeded
 from stresslens.training.task import Task
 
 EXPLAINERS: list[Any] = [{"occlusion": {"size": 3, "stride": 2}}, "saliency"]
 
 
 def explained(task: Task, asked: Any) -> dict[str, Any]:
-    return stages.carry_out(replace(task, config=replace(task.config, explain=asked)))
+    return succeeded(stages.carry_out(replace(task, config=replace(task.config, explain=asked))))
 
 
 def results(folder: Path) -> dict[str, dict[str, Any]]:

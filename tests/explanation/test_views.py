@@ -24,6 +24,7 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.explanation.svg import png, svg
 from stresslens.explanation.views import adversarials_of
 from stresslens.study import pipeline, stages
+from stresslens.study.failures import succeeded
 from stresslens.training.task import Task
 
 QUICK: list[Any] = [
@@ -35,7 +36,7 @@ QUICK: list[Any] = [
 
 
 def looked(task: Task, asked: Any, **others: Any) -> dict[str, Any]:
-    return stages.carry_out(replace(task, config=replace(task.config, views=asked, **others)))
+    return succeeded(stages.carry_out(replace(task, config=replace(task.config, views=asked, **others))))
 
 
 def test_a_stage_leaves_pictures_and_what_they_say(task_of: Callable[..., Task]) -> None:

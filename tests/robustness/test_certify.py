@@ -108,7 +108,8 @@ def test_stopped_it_goes_on_and_finished_it_is_read(
         tmp_path / "cut", net(), small.test, [QUICK], source="a", base=tmp_path, images=20, on_progress=told
     )
     assert len(seen) == 7
-    assert sorted(file.name for file in (tmp_path / "cut").rglob("*.*")) == ["result.json", "result.npz"]
+    files = sorted(file.name for file in (tmp_path / "cut").rglob("*.*"))
+    assert files == ["result.json", "result.npz", "timings.json"]
 
 
 def test_own_certificates_say_their_norm(small: Data, tmp_path: Path) -> None:

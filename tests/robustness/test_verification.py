@@ -310,7 +310,7 @@ def test_what_is_asked_wrongly_is_told(run: Path, arguments: list[str], code: in
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
     code, text = command("attack", str(tmp_path), "--radii", "0.1")
     assert code == 2
-    assert "no run's folder" in text
+    assert "is not the folder of a run" in text
 
 
 def test_a_gate_is_met(run: Path) -> None:

@@ -33,7 +33,7 @@ SPREAD: dict[str, dict[str, Any]] = {
 
 
 def trained(out: Path, data: sl.Data, epochs: int, **options: Any) -> Path:
-    return sl.train("linear", data, out=out, epochs=epochs, **COMPUTE, **options).folder
+    return sl.train("linear", data, out=out, name="run", epochs=epochs, **COMPUTE, **options).folder
 
 
 @pytest.mark.parametrize("kind", SOUND)
@@ -66,7 +66,12 @@ def test_what_depends_on_the_number_of_epochs_is_refused(tmp_path: Path, small: 
 
 def test_the_refusal_has_a_command_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    options: dict[str, Any] = {**COMPUTE, "schedule": {"cosine": {"floor": 1e-5}}, "out": "runs"}
+    options: dict[str, Any] = {
+        **COMPUTE,
+        "schedule": {"cosine": {"floor": 1e-5}},
+        "name": "run",
+        "out": "runs",
+    }
     sl.train("linear", "digits", epochs=1, **options)
     with pytest.raises(ConfigError, match="train 2 epochs more from its weights") as caught:
         sl.train("linear", "digits", epochs=3, **options)

@@ -20,6 +20,7 @@ from stresslens.core.errors import ConfigError, Problems
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import Position
 from stresslens.study import stages
+from stresslens.study.failures import succeeded
 from stresslens.training import best_epoch, catastrophic_overfitting
 from stresslens.training.autotune import compute_config
 from stresslens.training.epoch_log import EpochMetrics
@@ -105,11 +106,12 @@ def test_rules_name_the_ways_out(task_of: Make, small: Data, tmp_path: Path) -> 
         ConfigError,
         match=r"objective with a norm and a radius.*supervised does not have; set train\.objective",
     ):
-        task_of("linear", select="robust")
+        succeeded(stages.carry_out(task_of("linear", select="robust")))
     with pytest.raises(Problems, match="select: robust needs validation among the watched splits"):
         task_of("linear", select="robust", objective="trades", watch=[])
+    without = replace(small, validation=None)
     with pytest.raises(ConfigError, match="needs the validation split"):
-        task_of("linear", select="robust", objective="trades", data=replace(small, validation=None))
+        succeeded(stages.carry_out(task_of("linear", select="robust", objective="trades", data=without)))
     with pytest.raises(ConfigError, match="did you mean 8/255"):
         training_of(task_of("linear", objective={"trades": {"eps": 8}}))
     alone = task_of("linear", objective="trades", data=replace(small, validation=None), epochs=1)

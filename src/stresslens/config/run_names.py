@@ -78,7 +78,7 @@ def _slug(text: str) -> str:
 
 
 def _with_digest(short: str, whole: str, longest: int = LONGEST) -> str:
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:DIGITS]
+    digest = hashlib.sha256(whole.encode(errors="surrogatepass")).hexdigest()[:DIGITS]
     cut = short.encode()[: longest - DIGITS - 1].decode(errors="ignore").rstrip("_.,=-")
     return f"{cut}-{digest}"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -109,6 +109,10 @@ class OrderedJsonFile(JsonFile):
     def as_json(self) -> dict[str, Any]:
         """Plain values, as `write_json` takes them."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are written alike, up to the order of keys."""
+        return type(self) is type(other) and self.as_json() == cast("OrderedJsonFile", other).as_json()
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

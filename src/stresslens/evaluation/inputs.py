@@ -68,17 +68,23 @@ def _check_device(model: nn.Module) -> None:
 @contextmanager
 def returning_logits(model: nn.Module | None, split: Split) -> Iterator[None]:
     """Inside the context the model returns its logits alone (`core.outputs`). A model that does so
-    for the split's images stays as it is."""
-    handle = None
-    if model is not None:
-        with attacked(model), torch.no_grad():
-            if not isinstance(model(_sample(model, split)), Tensor):
-                handle = nn.Module.register_forward_hook(model, return_logits)
+    for the split's images stays as it is, and so does one that fails: its own check tells that."""
+    more = isinstance(model, nn.Module) and _returns_more(model, split)
+    handle = nn.Module.register_forward_hook(model, return_logits) if more and model is not None else None
     try:
         yield
     finally:
         if handle is not None:
             handle.remove()
+
+
+def _returns_more(model: nn.Module, split: Split) -> bool:
+    """Whether a model returns anything else than a tensor."""
+    try:
+        with attacked(model), torch.no_grad():
+            return not isinstance(model(_sample(model, split)), Tensor)
+    except Exception:  # a user's model may raise anything
+        return False
 
 
 def _sample(model: nn.Module, split: Split) -> Tensor:
