@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, cast
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -112,7 +112,7 @@ class OrderedJsonFile(JsonFile):
 
     def __eq__(self, other: object) -> bool:
         """Whether both are written alike, up to the order of keys."""
-        return type(self) is type(other) and self.as_json() == cast("OrderedJsonFile", other).as_json()
+        return type(self) is type(other) and self.as_json() == other.as_json()
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
