@@ -14,7 +14,7 @@ from stresslens.config import registry
 from stresslens.core.attack_base import attacked, unwatched
 from stresslens.core.ball import ABSOLUTE, Ball, Norm
 from stresslens.core.draws import Draws
-from stresslens.plugins.attacks.linear_regions import CELLS, _Chains, _random_point
+from stresslens.plugins.attacks.linear_regions import CELLS, _Chains, _random_point, linear_regions
 
 sys.path.insert(0, str(Path(__file__).parent))
 from linear import lowest_cost
@@ -138,3 +138,26 @@ def test_the_nearest_chains_that_fool_the_model_come_first() -> None:
     now = _Chains(rows, torch.zeros(5, 1, 1, 1), rows, fooled)
     kept = now.nearest(torch.tensor([3.0, 1.0, 9.0, 5.0, 2.0]), 2)
     assert kept.tolist() == [3, 2, 0, 4]
+
+
+def test_images_in_pieces_are_attacked_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random points of few images are in memory at a time where memory is short."""
+    model = Highest(GAINS).eval()
+    x = torch.rand(7, 1, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y, ball = model(x).argmax(1), Ball("l2", torch.linspace(0.5, 1.5, 7).double())
+    seen: list[Tensor] = []
+
+    def watch(rows: Tensor, z: Tensor, *others: Any) -> Tensor:
+        seen.append(rows)
+        return unwatched(rows, z, *others)
+
+    def found() -> Tensor:
+        seen.clear()
+        with attacked(model):
+            return linear_regions(model, x, y, ball, Draws(0, torch.arange(7)), watch, None, starts=20)
+
+    whole = found()
+    monkeypatch.setenv("STRESSLENS_MEMORY", "100KB")
+    assert torch.equal(found(), whole)
+    assert {len(rows.unique()) for rows in seen} == {1, 2}
+    assert torch.cat(seen).unique().tolist() == list(range(7))

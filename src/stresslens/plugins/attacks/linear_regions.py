@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from stresslens.core.attack_base import Watch, batched_mean_logits, gradient, likely_others
 from stresslens.core.ball import Ball
 from stresslens.core.draws import Draws
+from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.types import Count
 from stresslens.plugins.attacks._losses import margin_targeted, margin_towards
 from stresslens.plugins.attacks._minimal_perturbation import Smallest
@@ -22,6 +23,8 @@ CELLS = (1, 1, 2, 4, None)
 image."""
 FEWEST = 2
 """The number of chains of each image is halved after each step, down to this many."""
+COPIES = 16
+"""Copies of every random point that are in memory at a time: points, gradients, planes, ways back."""
 
 
 @dataclass
@@ -50,7 +53,6 @@ class _Chains:
         return order[rank < count]
 
 
-# long: the closures share the watch and what survives, and the steps read in one piece
 def linear_regions(
     model: nn.Module,
     x: Tensor,
@@ -83,9 +85,42 @@ def linear_regions(
     smallest radius in all three norms, with the box active or not, if a point finds the nearest
     plane.
     """
+    size = at_most(len(x), COPIES * FLOAT * starts * x[:1].numel())
+    pieces = torch.arange(len(x), device=x.device).split(max(1, size))
+    found = [
+        _of_piece(
+            model,
+            x[piece],
+            y[piece],
+            ball.select(piece),
+            draws.select(piece),
+            _from(watch, int(piece[0])),
+            None if target is None else target[piece],
+            starts,
+            chains,
+            steps,
+        )
+        for piece in pieces
+        if len(piece)
+    ]
+    return torch.cat([x[:0], *found])
+
+
+# long: the closures share the watch and what survives, and the steps read in one piece
+def _of_piece(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    ball: Ball,
+    draws: Draws,
+    watch: Watch,
+    target: Tensor | None,
+    starts: int,
+    chains: int,
+    steps: int,
+) -> Tensor:
+    """`linear_regions` of images whose random points are in memory together."""
     smallest, everything = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
-    if not len(x):
-        return x.clone()
     survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
     above = margin_targeted if target is None else margin_towards
 
@@ -141,6 +176,17 @@ def linear_regions(
         size = ball.size(now.z - x[now.rows])
         now = now.select(now.nearest(size, max(FEWEST, chains // 2 ** (step + 1))))
     return smallest.x_adv()
+
+
+def _from(watch: Watch, first: int) -> Watch:
+    """The watch of a piece of the batch, which begins at position `first`."""
+
+    def watch_piece(
+        rows: Tensor, x_adv: Tensor, logits: Tensor, loss: Tensor | None = None, grad: Tensor | None = None
+    ) -> Tensor:
+        return watch(rows + first, x_adv, logits, loss, grad)
+
+    return watch_piece
 
 
 def cost(*, starts: int, chains: int, steps: int) -> float:
