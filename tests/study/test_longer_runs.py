@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 
 import stresslens as sl
 from stresslens.config import study_file
@@ -104,6 +106,24 @@ def test_fewer_epochs_or_another_setting_beside_are_refused(tmp_path: Path, smal
     for epochs, options in ((1, {}), (3, {"lr": 0.5})):
         with pytest.raises(ConfigError, match="holds another configuration"):
             trained(tmp_path, small, epochs, **options)
+
+
+def test_other_data_or_other_weights_are_refused(
+    tmp_path: Path, small: sl.Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The splits may be drawn anew: images that were trained on would be tested on."""
+    folder = trained(tmp_path, small, 1)
+    fewer = replace(small, train=replace(small.train, labels=small.train.labels.flip(0)))
+    with pytest.raises(ConfigError, match="the data set has changed since"):
+        trained(tmp_path, fewer, 2)
+    monkeypatch.chdir(tmp_path)
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    model = {"linear": {"weights": {"file": "w.safetensors"}}}
+    safetensors.torch.save_file(weights, "w.safetensors")
+    sl.train(model, small, name="again", out=tmp_path, epochs=1, **COMPUTE)
+    safetensors.torch.save_file({name: 2 * value for name, value in weights.items()}, "w.safetensors")
+    with pytest.raises(ConfigError, match="the initial weights or the code of a plug-in has changed since"):
+        sl.train(model, small, name="again", out=tmp_path, epochs=2, **COMPUTE)
 
 
 def test_killed_between_its_two_moves_it_goes_on(

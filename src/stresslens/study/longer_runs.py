@@ -22,8 +22,9 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.files import read_json, write_bytes, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import ParentRun, read_record
+from stresslens.study.changes import change_since
 from stresslens.study.earlier_runs import place_aside
-from stresslens.training.autotune import recorded_differences
+from stresslens.training.autotune import as_recorded, recorded_differences
 from stresslens.training.optimization import build_optimizer, build_schedule
 from stresslens.training.task import Task, load_data
 
@@ -46,6 +47,8 @@ def go_on(tasks: Sequence[Task]) -> list[str]:
     one.
     """
     longer = [task for task in tasks if _asks_for_more(task)]
+    if refused := [f"{task.folder}: {why}" for task in longer if (why := _change(task))]:
+        raise ConfigError("\n".join([*refused, "use --out ELSEWHERE, or delete the folder to start again"]))
     if refused := [f"{task.folder}: {why}" for task in longer if (why := _depends_on_epochs(task))]:
         raise ConfigError("\n".join([*refused, _ways_out(longer[0])]))
     return [_go_on(task) for task in longer]
@@ -61,6 +64,15 @@ def _asks_for_more(task: Task) -> bool:
     differing = recorded_differences(task)
     before, now = differing.get(KEY, (0, 0))
     return differing.keys() == {KEY} and isinstance(before, int) and 0 < before < now
+
+
+def _change(task: Task) -> str:
+    """What has changed beside the number of epochs since the run in the task's folder was trained, as
+    the content of the data or of a weights file; empty if nothing has."""
+    before, _ = recorded_differences(task)[KEY]
+    train = replace(task.config.train, epochs=before)
+    shorter = as_recorded(replace(task, config=replace(task.config, train=train)))
+    return change_since(shorter, read_record(RunFolder(task.folder)), load_data(task))
 
 
 def _depends_on_epochs(task: Task) -> str:

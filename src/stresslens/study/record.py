@@ -24,6 +24,7 @@ from stresslens.evaluation.record import (
     write_record,
 )
 from stresslens.study import evaluation_stages, longer_runs
+from stresslens.study.changes import change_since
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Show
 from stresslens.training.task import Task
@@ -75,7 +76,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
         kept = read_record(folder)
         if kept.fingerprint != fingerprint:
             raise ConfigError(
-                f"{task.folder}: {_difference(task, kept, data)}; use --out ELSEWHERE, "
+                f"{task.folder}: {change_since(task, kept, data)}; use --out ELSEWHERE, "
                 "or delete the folder to start again"
             )
         kept.status = kept.status if kept.usable else "running"
@@ -107,19 +108,6 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     )
     write_record(folder, record)
     return record
-
-
-def _difference(task: Task, kept: RunRecord, data: Data) -> str:
-    """What differs between a task and the run in its folder, in words."""
-    if kept.data.fingerprint != data.fingerprint:
-        return "the data set has changed since"
-    if kept.fingerprint == task.plan.fingerprint(data, corrected=False):
-        corrected = ", and ".join(task.plan.corrections(data))
-        return (
-            f"the run was trained by version {kept.version or '0.1.0'}; "
-            f"this version computes its training in another way ({corrected})"
-        )
-    return "the configuration, the initial weights or the code of a plug-in has changed since"
 
 
 def _data_record(data: Data) -> DataRecord:

@@ -155,6 +155,11 @@ def recorded_differences(task: Task) -> dict[str, tuple[Any, Any]]:
     return _adopt(task, RunFolder(task.folder))[1]
 
 
+def as_recorded(task: Task) -> Task:
+    """The task with the compute settings of the run in its folder."""
+    return _adopt(task, RunFolder(task.folder))[0]
+
+
 def recorded_compute(folder: RunFolder) -> dict[str, Any]:
     """Device, precision, threads and memory format of the run in a folder."""
     return {key: _recorded(folder)["train"][key] for key in COMPUTE_KEYS}
