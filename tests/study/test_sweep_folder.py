@@ -183,6 +183,26 @@ def test_a_trial_that_fails_is_told_with_its_reason_and_the_others_go_on(tmp_pat
         swept(tmp_path, sweep={**options, "settings": [listed[1]]}, train=TWO, study="t")
 
 
+def test_trials_that_all_failed_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason may have passed: a GPU in use, a full disk."""
+    (tmp_path / "own.py").write_text(
+        "import os\nfrom torch.nn.functional import cross_entropy\n\n\ndef loss(logits, y):\n"
+        "    if 'IN_USE' in os.environ:\n        raise RuntimeError('CUDA error: in use')\n"
+        "    return cross_entropy(logits, y)\n"
+    )
+    train = {"loss": "own.py:loss"}
+    monkeypatch.setenv("IN_USE", "1")
+    for _ in range(2):
+        with pytest.raises(StresslensError, match="in use"):
+            swept(tmp_path, train=train, sweep={"trials": 2})
+    monkeypatch.delenv("IN_USE")
+    lines: list[str] = []
+    table = swept(tmp_path, lines, train=train, sweep={"trials": 2})
+    assert [trial["status"] for trial in table["trials"]] == ["finished", "finished"]
+    assert "run: every trial failed before; they are tried again" in lines
+    assert swept(tmp_path, lines, train=train, sweep={"trials": 2}) == table
+
+
 def test_what_no_trial_can_do_is_refused_before_it_begins(tmp_path: Path) -> None:
     options = {"space": {"train.lr": [0.1, 0.01]}}
     with pytest.raises(ConfigError, match=r"no trial can be trained.*lenet needs at least"):

@@ -72,8 +72,7 @@ def begin_record(task: Task, folder: RunFolder, data: Data) -> RunRecord:
     evaluation_stages.check_sections(task, data)
     evaluation_stages.check_surrogate_run(task)
     fingerprint = task.plan.fingerprint(data)
-    if folder.record.exists() and folder.begun:
-        kept = read_record(folder)
+    if folder.record.exists() and folder.begun and (kept := read_record(folder)).status != "left out":
         if kept.fingerprint != fingerprint:
             raise ConfigError(
                 f"{task.folder}: {change_since(task, kept, data)}; use --out ELSEWHERE, "

@@ -34,6 +34,7 @@ from stresslens.study.preconditions import check_any
 from stresslens.study.sweep_folder import (
     FILE,
     adopted_compute,
+    all_failed,
     check_same_sweep,
     joint_failure,
     known_sweep,
@@ -172,16 +173,12 @@ class Trials:
     def best(self, executor: Executor, show: Callable[[Task], Show]) -> study_file.Variant | Failure:
         """Carries out the trials that are left, and returns the variant with the best settings, or why
         there is none: every trial failed."""
-        from stresslens.study.sweep_journal import SweepJournal  # importing Optuna is slow
-
         with RunFolder(self.home / "trials").locked():
-            self.journal: SweepJournal = SweepJournal(
-                self.journal_file,
-                self.sweep,
-                self.values,
-                self.run.base,
-                largest=self.metric.higher_is_better,
-            )
+            self.journal: SweepJournal = self._opened_journal()
+            if all_failed(self.journal):
+                self.journal_file.replace(self.journal_file.with_name(f"{self.journal_file.name}.failed"))
+                self.journal = self._opened_journal()
+                self.say(f"{self.run.name}: every trial failed before; they are tried again")
             if self.known is not None:
                 self.compute = self.known.arithmetic
                 self._say_another_size(self.known.size)
@@ -216,6 +213,12 @@ class Trials:
         return replace(
             self.run, config=replace(config, train=replace(config.train, watch=watch), **evaluation)
         )
+
+    def _opened_journal(self) -> SweepJournal:
+        from stresslens.study.sweep_journal import SweepJournal  # importing Optuna is slow
+
+        largest = self.metric.higher_is_better
+        return SweepJournal(self.journal_file, self.sweep, self.values, self.run.base, largest=largest)
 
     def _say_another_size(self, before: int) -> None:
         name, size, there = self.run.name, self.sweep.size, min(before, len(self.journal))

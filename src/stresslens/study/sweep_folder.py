@@ -89,6 +89,12 @@ def adopted_compute(
     return compute
 
 
+def all_failed(journal: SweepJournal) -> bool:
+    """Whether every trial has failed, and not all of them by divergence, which would come again."""
+    failures = [journal.failure(number) for number in range(len(journal))]
+    return any(failure is not None and not failure.is_divergence for failure in failures) and all(failures)
+
+
 def joint_failure(journal: SweepJournal) -> Failure:
     """Why a sweep has no best trial."""
     found = {number: journal.failure(number) for number in range(len(journal))}
