@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from stresslens.core.errors import ConfigError, first_line
 from stresslens.core.inspection import evaluating, hooked
 from stresslens.core.types import Shape
 
@@ -86,10 +87,25 @@ class LayerTable:
 
 
 def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
-    """The layer table of `net`, from a pass in evaluation mode on one image.
+    """The layer table of `net`, from a pass in evaluation mode on one image, or on two where the net
+    cannot take one alone.
 
-    `shape` is (channels, height, width).
+    `shape` is (channels, height, width). Raises ConfigError where the net cannot take images of this
+    shape.
     """
+    try:
+        return _table(net, shape, 1)
+    except (RuntimeError, ValueError, IndexError, AssertionError):  # batch norm with a batch's statistics
+        try:
+            return _table(net, shape, 2)
+        except Exception as error:  # a user's module may raise anything
+            name = type(net).__name__
+            raise ConfigError(
+                f"{name} cannot take images of shape {tuple(shape)}: {first_line(error)}"
+            ) from error
+
+
+def _table(net: nn.Module, shape: Shape, images: int) -> LayerTable:
     rows: list[Layer] = []
     stored = 0
     seen: set[nn.Parameter] = set()
@@ -102,9 +118,10 @@ def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
         kind = _kind(module)
         total = sum(p.numel() for p in parameters)
         trainable = sum(p.numel() for p in parameters if p.requires_grad)
-        neurons = output.numel() if size and kind in ("conv", "linear") else 0
-        shown = size[1:] if size[:1] == (1,) else size
-        return Layer(name, type(module).__name__, kind, shown, total, trainable, neurons, multiply_adds)
+        neurons = output.numel() // images if size and kind in ("conv", "linear") else 0
+        shown = size[1:] if size[:1] == (images,) else size
+        operations = multiply_adds // images
+        return Layer(name, type(module).__name__, kind, shown, total, trainable, neurons, operations)
 
     def record(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal stored
@@ -121,7 +138,7 @@ def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
         rows.append(row(name, module, output, operations))
 
     first = next(net.parameters(), torch.empty(0))
-    image = torch.zeros(1, *shape, dtype=first.dtype, device=first.device)
+    image = torch.zeros(images, *shape, dtype=first.dtype, device=first.device)
     everything = [(n, m) for n, m in net.named_modules() if not isinstance(m, torch.jit.ScriptModule)]
     with evaluating(net), torch.no_grad(), _unfused():
         net(image)  # computes what models cache, such as the features of captions: not of images
@@ -142,7 +159,13 @@ def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
     mebibyte = 4 / 2**20
     pixels = shape[0] * shape[1] * shape[2]
     return LayerTable(
-        tuple(rows), total, trainable, pixels * mebibyte, 2 * stored * mebibyte, total * mebibyte, True
+        tuple(rows),
+        total,
+        trainable,
+        pixels * mebibyte,
+        2 * stored // images * mebibyte,
+        total * mebibyte,
+        True,
     )
 
 

@@ -49,8 +49,12 @@ def auxiliary_in(output: Any, net: nn.Module) -> list[Tensor]:
 
 
 def return_logits(net: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor | None:
-    """A forward hook: the net returns its logits alone (`logits_in`)."""
-    return None if isinstance(output, Tensor) else logits_in(output, net)
+    """A forward hook: the net returns its logits alone (`logits_in`), and those of a single image as
+    (1, K), where it squeezes them to (K,)."""
+    if isinstance(output, Tensor):
+        alone = output.ndim == 1 and bool(inputs) and isinstance(inputs[0], Tensor) and len(inputs[0]) == 1
+        return output[None] if alone else None
+    return logits_in(output, net)
 
 
 def hook_logits(net: nn.Module) -> None:

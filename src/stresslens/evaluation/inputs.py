@@ -79,10 +79,11 @@ def returning_logits(model: nn.Module | None, split: Split) -> Iterator[None]:
 
 
 def _returns_more(model: nn.Module, split: Split) -> bool:
-    """Whether a model returns anything else than a tensor."""
+    """Whether a model returns anything else than a tensor (N, K), also for a single image."""
+    x = _sample(model, split)
     try:
         with attacked(model), torch.no_grad():
-            return not isinstance(model(_sample(model, split)), Tensor)
+            return not isinstance(model(x), Tensor) or model(x[:1]).ndim == 1
     except Exception:  # a user's model may raise anything
         return False
 
