@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -322,10 +321,13 @@ def colours_of(split: Split) -> dict[str, Floats]:
     Brightness is the mean of the pixels in [0, 1]; saturation is the mean of the largest minus the
     smallest channel.
     """
-    parts: dict[str, list[Tensor]] = defaultdict(list)
-    for batch in split.batches(split.piece(BATCH)):
-        parts["brightness"].append(batch.x.mean((1, 2, 3)))
-        if split.shape[0] == 3:
-            low, high = batch.x.aminmax(dim=1)
-            parts["saturation"].append((high - low).mean((1, 2)))
-    return {name: torch.cat(values).double().cpu().numpy() for name, values in parts.items()}
+    n, is_colour = len(split), split.shape[0] == 3
+    # made before the batches: small results between them would keep their memory apart
+    facts = {name: np.empty(n) for name in ("brightness", *(["saturation"] if is_colour else []))}
+    for x, _, index in split.batches(split.piece(BATCH)):
+        rows = index.cpu().numpy()
+        facts["brightness"][rows] = x.mean((1, 2, 3)).cpu().numpy()
+        if is_colour:
+            low, high = x.aminmax(dim=1)
+            facts["saturation"][rows] = (high - low).mean((1, 2)).cpu().numpy()
+    return facts
