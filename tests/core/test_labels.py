@@ -179,3 +179,54 @@ def test_two_classes_of_one_name_are_refused() -> None:
     images = np.zeros((60, 8, 8), np.uint8)
     with pytest.raises(DataError, match="two classes are called 'ant'; each needs its own name"):
         sl.Data.from_arrays(images, np.arange(60) % 3, classes=["ant", "ant", "fly"])
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        [1, 2, 3],
+        np.array([1, 2, 3]),
+        torch.tensor([1, 2, 3]),
+        [1.0, 2.0, 3.0],
+        np.array(["1", "2", "3"]),
+        [b"1", b"2", b"3"],
+        {"2": 1, "1": 0, "3": 2},
+        {1: "2", 0: "1", np.int64(2): "3"},
+        {"1": 0, "2": 1, "3": 2}.keys(),
+    ],
+    ids=["ints", "numpy", "tensor", "floats", "numpy str", "bytes", "name: number", "number: name", "keys"],
+)
+def test_names_become_words(classes: Any) -> None:
+    y, names = named_labels(np.array([1, 2, 3, 1]), classes)
+    assert (y.tolist(), names) == ([0, 1, 2, 0], ("1", "2", "3"))
+    assert [type(name) for name in names] == [str] * 3
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        3,
+        "ant",
+        b"ant",
+        {"ant", "bee", "fly"},
+        frozenset(["ant", "bee", "fly"]),
+        ["ant", None, "fly"],
+        ["ant", float("nan"), "fly"],
+        [["ant"], ["bee"], ["fly"]],
+        [b"\xff", "bee", "fly"],
+        np.array(3),
+        {"ant": 0, "bee": 2, "fly": 3},
+        {1: "ant", 2: "bee", 3: "fly"},
+        {"ant": "a", "bee": "b", "fly": "c"},
+        {0: 1, 1: 0, 2: 2},
+    ],
+    ids=str,
+)
+def test_names_without_an_order_are_refused(classes: Any) -> None:
+    with pytest.raises(DataError, match="expected a list of names in the order of the class numbers"):
+        named_labels(Y, classes)
+    if isinstance(classes, dict):
+        return
+    split = sl.Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 2]))
+    with pytest.raises(DataError, match="expected a list of names in the order of the class numbers"):
+        sl.Data(split, None, None, classes)

@@ -4,7 +4,7 @@ become class numbers (N,) int64."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stresslens.core.errors import DataError, Notice, first_line
 from stresslens.core.spelling import closest
+from stresslens.core.text import printable
 
 
 def label_numbers(labels: Any, classes: Sequence[str] | None) -> Tensor:
@@ -35,26 +36,73 @@ def label_numbers(labels: Any, classes: Sequence[str] | None) -> Tensor:
     return _looked_up(values, classes)
 
 
-def named_labels(labels: Any, classes: Sequence[str] | None) -> tuple[Tensor, tuple[str, ...]]:
+def names_as_given(classes: Any) -> tuple[str, ...]:
+    """Class names as people have them: words, bytes or numbers in the order of the class numbers, or a
+    mapping between names and numbers. Raises DataError where the order is not known."""
+    expected = "expected a list of names in the order of the class numbers"
+    if isinstance(classes, Mapping):
+        return names_as_given(_ordered(classes, expected))
+    unordered = isinstance(classes, Set) and not isinstance(classes, KeysView)
+    if unordered or isinstance(classes, str | bytes) or not isinstance(classes, Iterable):
+        kind = "a set, which has no order" if unordered else repr(classes)
+        raise DataError(f"classes are {kind}; {expected}")
+    try:
+        return tuple(_name(each) for each in classes)
+    except (TypeError, ValueError, RuntimeError):  # TypeError: an array without axes
+        wrong = f"classes hold what is no name: {printable(repr(classes)[:200])}"
+        raise DataError(f"{wrong}; {expected}") from None
+
+
+def _name(each: Any) -> str:
+    """A class name as str. Raises TypeError or ValueError for what is no name."""
+    value = each.item() if isinstance(each, Tensor | np.generic) else each
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float) and value == value:
+        return str(value)
+    raise TypeError(type(value).__name__)
+
+
+def _ordered(classes: Mapping[Any, Any], expected: str) -> list[Any]:
+    """The names of {name: number} or {number: name}, ordered by their numbers."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+    for pairs in ([(key, value) for key, value in classes.items()], [(v, k) for k, v in classes.items()]):
+        numbered = all(is_number(number) and not is_number(name) for number, name in pairs)
+        if numbered and sorted(int(number) for number, _ in pairs) == list(range(len(pairs))):
+            return [name for _, name in sorted(pairs, key=lambda pair: int(pair[0]))]
+    raise DataError(
+        f"classes are a mapping that does not number its names from 0 to {len(classes) - 1}; {expected}"
+    )
+
+
+def named_labels(labels: Any, classes: Any) -> tuple[Tensor, tuple[str, ...]]:
     """Labels of a new data set as class numbers (N,) int64, and the class names.
 
     Without `classes`, the labels themselves are the names, sorted: words, or numbers that begin
     anywhere and may have gaps. With `classes`, words are looked up there, and whole numbers count from
-    0, except where the names are numbers themselves. Raises DataError for labels that are neither.
+    0, except where the names are numbers themselves. Raises DataError for labels that are neither, and
+    for names without an order (`names_as_given`).
     """
+    names = None if classes is None else names_as_given(classes)
     values = _one_axis(labels)
     if values.dtype.kind == "U":
-        names = tuple(classes) if classes is not None else tuple(np.unique(values).tolist())
+        names = tuple(np.unique(values).tolist()) if names is None else names
         return _looked_up(values, names), names
     present = np.unique(values)
-    if classes is None:
+    if names is None:
         of_hot = np.shape(labels)[1] if np.ndim(labels) == 2 else 0
         if of_hot > 1:  # one-hot rows name classes without images, too
             present = np.arange(of_hot)
         _check_negative(values, present)
         names = tuple(str(value) for value in present.tolist())
         return torch.from_numpy(np.searchsorted(present, values)), names
-    names = tuple(classes)
     written = {str(value) for value in present.tolist()}
     as_numbers = present.size > 0 and present.min() >= 0 and present.max() < len(names)
     if written <= set(names) and names != tuple(map(str, range(len(names)))):
