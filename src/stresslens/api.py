@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry, study_file
-from stresslens.config.threat_model import resolved_threat_model
+from stresslens.config.threat_model import resolved_threat_model, with_known_names
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
 from stresslens.core.class_names import names_of
@@ -209,7 +209,7 @@ def attack(
             "protocol": protocol if isinstance(protocol, str) else list(protocol),
         }
     )
-    threat = resolved_threat_model(asked, Path.cwd())
+    threat = with_known_names(resolved_threat_model(asked, Path.cwd()), names_of(model))
     model = eager_module(model)
     surrogate = eager_module(surrogate) if isinstance(surrogate, nn.Module) else surrogate
     with returning_logits(model, split), returning_logits(surrogate, split):

@@ -30,7 +30,7 @@ def label_numbers(labels: Any, classes: Sequence[str] | None) -> Tensor:
         return numbers
     if classes is None:
         raise DataError(
-            f"labels are words ({values[0]!r}, …), and the class names of this model are not known; "
+            f"labels are words ({str(values[0])!r}, …), and the class names of this model are not known; "
             "give class numbers, for example [classes.index(label) for label in labels]"
         )
     return _looked_up(values, classes)
