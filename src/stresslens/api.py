@@ -22,6 +22,7 @@ from stresslens.core.ball import Norm
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Data, Split
+from stresslens.core.draws import seed_number
 from stresslens.core.errors import ConfigError, DataError, Notice
 from stresslens.core.labels import label_numbers
 from stresslens.core.run_folder import RunFolder
@@ -131,8 +132,7 @@ def train(
     if not isinstance(data, str | Mapping | Data):
         what = "a plug-in by name, a Path of images or stresslens.Data.from_arrays(images, labels)"
         raise ConfigError(f"data is a {type(data).__name__}; expected {what}")
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
+    seed = seed_number(seed)
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
     kind = "model" if own_model else registry.model_or_estimator(model)
     given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
