@@ -137,6 +137,16 @@ def test_settings_of_an_attack_may_be_arrays(radii: Any) -> None:
     assert robustness_config({"radii": np.float32(0.25)}).radii == 0.25
 
 
+def test_a_seed_may_be_a_number_of_numpy(tmp_path: Path) -> None:
+    x = torch.rand(20, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    data = sl.Data.from_arrays(x, [0, 1] * 10)
+    run = sl.train("linear", data, epochs=1, seed=np.int64(1), out=tmp_path)  # type: ignore[arg-type]
+    assert run.folder.name == "seed-1"
+    for seed in (True, np.True_, 1.0, "1", -1, 2**32, None):
+        with pytest.raises(ConfigError, match="expected a whole number from 0 up"):
+            sl.train("linear", data, epochs=1, seed=seed, out=tmp_path)  # type: ignore[arg-type]
+
+
 def test_an_attack_of_some_of_the_images() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()
     x = torch.rand(20, 3, 4, 4)

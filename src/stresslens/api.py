@@ -4,6 +4,7 @@ and tensors."""
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +16,14 @@ from torch import Tensor, nn
 
 from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry, study_file
-from stresslens.config.threat_model import resolved_threat_model
+from stresslens.config.threat_model import resolved_threat_model, with_known_names
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.ball import Norm
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import copied, eager_module, usable_module
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.draws import seed_number
+from stresslens.core.errors import ConfigError, DataError, Notice
 from stresslens.core.labels import label_numbers
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.torch_settings import initial_settings
@@ -48,6 +50,7 @@ from stresslens.study.failures import succeeded
 from stresslens.study.longer_runs import go_on
 from stresslens.study.run_tasks import python_task
 from stresslens.training.autotune import autotune
+from stresslens.training.task import Task
 
 Images: TypeAlias = Tensor | np.ndarray | Sequence[Any]
 """Images as `core.arrays.image_tensor` takes them."""
@@ -96,7 +99,7 @@ def run(
     core); `executor` is "local" or "ray", by default the study's own. Raises ConfigError with every mistake
     of the file, DataError, TrainingDiverged, and Stopped after a signal."""
     described = study_file.with_executor(study_file.read_study(Path(study), overrides), executor)
-    return pipeline.run(described, out=Path(out), jobs=jobs)
+    return pipeline.run(described, out=Path(out), jobs=jobs, tell=_tell_of_files)
 
 
 @initial_settings()
@@ -129,8 +132,7 @@ def train(
     if not isinstance(data, str | Mapping | Data):
         what = "a plug-in by name, a Path of images or stresslens.Data.from_arrays(images, labels)"
         raise ConfigError(f"data is a {type(data).__name__}; expected {what}")
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ConfigError(f"seed {seed!r}: expected a whole number from 0 up")
+    seed = seed_number(seed)
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
     kind = "model" if own_model else registry.model_or_estimator(model)
     given = [*(["input"] if input else []), *(f"train.{name}" for name in sorted(options))]
@@ -152,7 +154,15 @@ def train(
     task = python_task(config, values, Path(out), name, seed, data=own, module=module)
     go_on([task])
     (task,) = autotune([task], most_threads=os.cpu_count() or 1)
-    return Run(task.folder, succeeded(stages.carry_out(task)).as_json(), snapshot)
+    record = succeeded(stages.carry_out(task))
+    _tell_of_files(task, record)
+    return Run(task.folder, record.as_json(), snapshot)
+
+
+def _tell_of_files(task: Task, record: RunRecord) -> None:
+    """A Notice of what a loader said of its files, for example those that were left out."""
+    for line in record.data.on_files() if record.usable else []:
+        warnings.warn(f"data: {line}", Notice, stacklevel=2)
 
 
 @initial_settings()
@@ -199,7 +209,7 @@ def attack(
             "protocol": protocol if isinstance(protocol, str) else list(protocol),
         }
     )
-    threat = resolved_threat_model(asked, Path.cwd())
+    threat = with_known_names(resolved_threat_model(asked, Path.cwd()), names_of(model))
     model = eager_module(model)
     surrogate = eager_module(surrogate) if isinstance(surrogate, nn.Module) else surrogate
     with returning_logits(model, split), returning_logits(surrogate, split):

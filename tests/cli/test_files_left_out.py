@@ -1,4 +1,4 @@
-"""Files that are left out are told on the terminal by every command that reads them."""
+"""Files that are left out are told by every command and every function that reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import stresslens as sl
 from stresslens.cli.main import app
+from stresslens.core.errors import Notice
 from stresslens.core.files import read_json
 
 
@@ -70,3 +72,16 @@ def test_train_and_predict(photos: Path) -> None:
     result = CliRunner().invoke(app, ["predict", str(run), "photos/only"])
     assert "holds no image file" in str(result.exception)
     assert "convert camera raw files" in str(result.exception)
+
+
+def test_from_python(photos: Path) -> None:
+    with pytest.warns(Notice) as told:
+        sl.train("linear", photos, epochs=1)
+    left_out = f"data: {SAID[0]}, {SAID[1]}; {SAID[2]}"
+    assert sorted(str(each.message).partition("; add")[0] for each in told) == [left_out, f"data: {EMPTY}"]
+    Path("study.yaml").write_text(
+        "data: {folder: {path: photos}}\nruns: {a: {model: linear}}\ntrain: {epochs: 1}\n"
+    )
+    with pytest.warns(Notice) as told:
+        sl.run("study.yaml", "repeats=[1]")
+    assert sorted(str(each.message).partition("; add")[0] for each in told) == [left_out, f"data: {EMPTY}"]

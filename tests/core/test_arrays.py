@@ -214,3 +214,33 @@ def test_what_is_further_out_is_refused_with_a_figure_that_shows_it(value: float
     ):
         with pytest.raises(DataError, match=rf"1 images leave \[0, 1\].*{shown}.*first at index 3"):
             call()
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_kinds_of_arrays() -> None:
+    images = bytes_of(5, 1, 4, 4).astype(np.float64) / 255
+    for given in (
+        images.astype(">f8"),
+        images.astype(np.longdouble),
+        np.ma.MaskedArray(images),
+        torch.from_numpy(images).to_sparse(),
+        list(torch.from_numpy(images).to_sparse()),
+        list(images.astype(">f8")),
+    ):
+        assert np.array_equal(image_tensor(given).numpy(), images)
+    quantized = torch.quantize_per_tensor(torch.from_numpy(images).float(), 1 / 255, 0, torch.quint8)
+    assert np.allclose(image_tensor(quantized).numpy(), images)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_arrays_without_all_values_are_refused() -> None:
+    images = torch.rand(5, 1, 4, 4)
+    masked = np.ma.MaskedArray(images.numpy(), images.numpy() > 0.5)
+    for given in (masked, list(masked)):
+        with pytest.raises(DataError, match=r"masked array.*images.filled\(value\)"):
+            image_tensor(given)
+    with pytest.raises(DataError, match="device meta"):
+        image_tensor(images.to("meta"))
+    nested = torch.nested.nested_tensor([images[0, 0], images[0, 0, :2]])
+    with pytest.raises(DataError, match="nested, each part of its own shape"):
+        image_tensor(nested)

@@ -179,3 +179,108 @@ def test_two_classes_of_one_name_are_refused() -> None:
     images = np.zeros((60, 8, 8), np.uint8)
     with pytest.raises(DataError, match="two classes are called 'ant'; each needs its own name"):
         sl.Data.from_arrays(images, np.arange(60) % 3, classes=["ant", "ant", "fly"])
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        [1, 2, 3],
+        np.array([1, 2, 3]),
+        torch.tensor([1, 2, 3]),
+        [1.0, 2.0, 3.0],
+        np.array(["1", "2", "3"]),
+        [b"1", b"2", b"3"],
+        {"2": 1, "1": 0, "3": 2},
+        {1: "2", 0: "1", np.int64(2): "3"},
+        {"1": 0, "2": 1, "3": 2}.keys(),
+    ],
+    ids=["ints", "numpy", "tensor", "floats", "numpy str", "bytes", "name: number", "number: name", "keys"],
+)
+def test_names_become_words(classes: Any) -> None:
+    y, names = named_labels(np.array([1, 2, 3, 1]), classes)
+    assert (y.tolist(), names) == ([0, 1, 2, 0], ("1", "2", "3"))
+    assert [type(name) for name in names] == [str] * 3
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        3,
+        "ant",
+        b"ant",
+        {"ant", "bee", "fly"},
+        frozenset(["ant", "bee", "fly"]),
+        ["ant", None, "fly"],
+        ["ant", float("nan"), "fly"],
+        [["ant"], ["bee"], ["fly"]],
+        [b"\xff", "bee", "fly"],
+        np.array(3),
+        {"ant": 0, "bee": 2, "fly": 3},
+        {1: "ant", 2: "bee", 3: "fly"},
+        {"ant": "a", "bee": "b", "fly": "c"},
+        {0: 1, 1: 0, 2: 2},
+    ],
+    ids=str,
+)
+def test_names_without_an_order_are_refused(classes: Any) -> None:
+    with pytest.raises(DataError, match="expected a list of names in the order of the class numbers"):
+        named_labels(Y, classes)
+    if isinstance(classes, dict):
+        return
+    split = sl.Split(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 2]))
+    with pytest.raises(DataError, match="expected a list of names in the order of the class numbers"):
+        sl.Data(split, None, None, classes)
+
+
+class Table(Series):
+    """What a table of pandas has beside its values: the names of its columns."""
+
+    def __init__(self, values: Any, columns: list[Any]) -> None:
+        super().__init__(values)
+        self.columns = columns
+
+
+def test_columns_name_the_classes_of_one_hot_rows() -> None:
+    table = Table(np.eye(3, dtype=bool)[Y], ["ant", "bee", "fly"])
+    y, names = named_labels(table, None)
+    assert (y.tolist(), names) == (Y, ("ant", "bee", "fly"))
+    y, names = named_labels(table, ["fly", "bee", "ant"])
+    assert (y.tolist(), names) == ([2, 0, 1, 0, 2], ("fly", "bee", "ant"))
+    assert label_numbers(table, ["fly", "ant", "bee"]).tolist() == [1, 0, 2, 0, 1]
+    assert label_numbers(table, ["a", "b", "c"]).tolist() == label_numbers(table, None).tolist() == Y
+    assert label_numbers(np.eye(3)[Y], ["1", "0", "2"]).tolist() == Y
+    for classes in (["ant", "bee"], ["ant", "bee", "fly", "owl"]):
+        for function in (named_labels, label_numbers):
+            with pytest.raises(DataError, match=f"rows of 3 columns, but there are {len(classes)} classes"):
+                function(np.eye(3)[Y], classes)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_kinds_of_arrays() -> None:
+    for labels in (
+        np.array(Y, ">f4"),
+        np.array(Y, ">i2"),
+        np.array(Y, np.longdouble),
+        np.ma.MaskedArray(Y),
+        torch.tensor(Y).to_sparse(),
+        torch.quantize_per_tensor(torch.tensor(Y).float(), 1, 0, torch.quint8),
+    ):
+        assert named_labels(labels, None)[0].tolist() == label_numbers(labels, None).tolist() == Y
+    if hasattr(np.dtypes, "StringDType"):
+        assert named_labels(np.array(WORDS, np.dtypes.StringDType()), None)[0].tolist() == Y
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 1, 1e300], r"label 2 is 1e\+300; expected words"),
+        (np.array([0, 1, -1e30], np.float32), r"label 2 is -1e\+30; expected words"),
+        (np.array([0, 1, 2**63], np.uint64), r"label 2 is 9.22337e\+18; expected words"),
+        (np.ma.MaskedArray([0, 1, 2], [False, True, False]), r"labels are a masked array.*labels.filled"),
+        (torch.empty(3, device="meta"), "labels are a tensor that is on the device meta"),
+    ],
+)
+def test_arrays_that_are_no_labels(labels: Any, said: str) -> None:
+    for function in (named_labels, label_numbers):
+        with pytest.raises(DataError, match=said):
+            function(labels, None)

@@ -44,6 +44,15 @@ WRAPPERS: dict[str, Callable[[State], Any]] = {
     "Lightning, data parallel": lambda s: {"state_dict": under("net.module.", s)},
     "timm": lambda s: {"state_dict": {n: 0 * v for n, v in s.items()}, "state_dict_ema": s, "arch": "x"},
     "moving average": lambda s: {"model": {n: 0 * v for n, v in s.items()}, "model_ema": under("module.", s)},
+    **{
+        f"moving average, {key}": lambda s, key=key: {"model": {n: 0 * v for n, v in s.items()}, key: s}
+        for key in ("ema", "ema_state_dict", "model_ema_state_dict")
+    },
+    "moving average and a count": lambda s: {
+        "model": {n: 0 * v for n, v in s.items()},
+        "ema": {"module": s, "updates": 3},
+    },
+    "options of a moving average": lambda s: {"ema": {"decay": 0.9}, "model": s},
     "options and numbers": options,
     "tutorial": lambda s: {
         "model_state_dict": s,

@@ -3,6 +3,7 @@ accuracy."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from stresslens import api
 from stresslens.config.schema import Robustness
 from stresslens.config.threat_model import resolved_threat_model, with_class_numbers
+from stresslens.core.class_names import name_classes, names_of
 from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.module_digest import digest_of
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.result_file import attacked_images
 
@@ -99,3 +102,33 @@ def test_targets_become_numbers_by_the_names_of_the_classes() -> None:
     wrong = resolved_threat_model(Robustness(radii=0.1, protocol=["fgsm"], target="dgo"), Path())
     with pytest.raises(ConfigError, match="no class is called 'dgo'"):
         with_class_numbers(wrong, ["cat", "dog"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.compile
+def test_a_model_knows_the_names_of_its_classes_and_so_do_copies(
+    scene: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    net, x, y = copy.deepcopy(scene[0]), scene[1][:12], scene[2][:12]
+    before = digest_of(net).text()
+    name_classes(net, ["cat", "dog", "fox"])
+    assert digest_of(net).text() == before
+    words = np.array(["cat", "dog", "fox"])[y.numpy()]
+    for model in (net, copy.deepcopy(net), torch.compile(net), nn.DataParallel(net)):
+        assert names_of(model) == ("cat", "dog", "fox")
+        found = api.attack(
+            model,
+            x,
+            words,
+            radii=[0.1],
+            protocol=["fgsm"],
+            target="dog",
+            audit=False,  # type: ignore[arg-type]
+        )
+        assert (found.result.target, found.result.target_name) == (1, "dog")
+        assert found.result.left_out == int((y == 1).sum())
+    with pytest.raises(ConfigError, match="no class is called 'dgo'"):
+        api.attack(net, x, y, radii=[0.1], target="dgo")
+    with pytest.raises(DataError, match=r"labels are words \('"):
+        api.attack(scene[0], x, words, radii=[0.1])
+    with pytest.raises(ConfigError, match="target: 'dog': give the class by its number"):
+        api.attack(scene[0], x, y, radii=[0.1], target=np.str_("dog"))

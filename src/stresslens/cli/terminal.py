@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from stresslens.training.task import Task
 
 
-FILES = ("files left out", "unreadable files", "empty class folders")
-"""Findings on files, from reading them."""
 VERDICTS = 24
 """If there are more verdicts, those that are not distinguishable are not printed."""
 LONG = 20
@@ -211,8 +209,7 @@ class Advance:
 def print_data_notes(data: DataRecord, told: set[str]) -> None:
     """Print what a loader said of its files, for example those that were left out, once each. `told` is
     what was printed before."""
-    lines = [*data.notes, *("; ".join([f.evidence, f.remedy]) for f in data.findings if f.audit in FILES)]
-    for line in lines:
+    for line in data.on_files():
         if line not in told:
             told.add(line)
             print(f"data: {line}", file=sys.stderr)

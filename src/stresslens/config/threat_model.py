@@ -183,6 +183,14 @@ def with_class_numbers(threat: ThreatModel, classes: Sequence[str]) -> ThreatMod
     )
 
 
+def with_known_names(threat: ThreatModel, classes: Sequence[str] | None) -> ThreatModel:
+    """As `with_class_numbers` if a target is a name, and the names of the classes are known; numbers alone
+    stay as they are."""
+    targets = (threat.target, *(attack.target for attack in threat.alone))
+    named = any(isinstance(target, str) and target not in RULES for target in targets)
+    return with_class_numbers(threat, classes) if named and classes is not None else threat
+
+
 def _individual_attack(
     value: IndividualAttack | PluginValue,
     path: registry.Keys,

@@ -23,21 +23,43 @@ LAST = (1, 3, 4)
 
 
 def as_tensor(values: Any) -> Tensor:
-    """An array as a tensor; it is copied only if torch cannot share it (read-only, negative
-    strides)."""
-    if isinstance(values, np.ndarray) and (
-        not values.flags.writeable or any(stride < 0 for stride in values.strides)
-    ):
-        values = values.copy()
+    """An array as a tensor; it is copied only if torch cannot share it (read-only, negative strides,
+    another byte order, long doubles)."""
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+            values = values.astype(np.float64)
+        elif not values.dtype.isnative:
+            values = values.astype(values.dtype.newbyteorder("="))
+        if not values.flags.writeable or any(stride < 0 for stride in values.strides):
+            values = values.copy()
     return torch.as_tensor(values)
 
 
 def numbers(values: Any, what: str) -> Tensor:
     """Converts a user's array to a tensor. Raises DataError if it holds anything but numbers."""
     try:
-        return as_tensor(values)
+        return as_tensor(whole(values, what))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{what} are not an array of numbers: {first_line(error)}") from error
+
+
+def whole(values: Any, what: str) -> Any:
+    """A user's array with every value: sparse and quantized tensors become plain ones. Raises DataError
+    for masked values, for tensors of several shapes, and for those without values."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        raise DataError(
+            f"{what} are a masked array, and some values are masked; say what they are: {what}.filled(value)"
+        )
+    if not isinstance(values, Tensor):
+        return values
+    if values.is_nested or values.is_meta:
+        why = (
+            "nested, each part of its own shape" if values.is_nested else "on the device meta, without values"
+        )
+        raise DataError(f"{what} are a tensor that is {why}; expected a plain tensor")
+    if values.is_quantized:
+        return values.detach().dequantize()
+    return values.detach().to_dense() if values.layout != torch.strided else values
 
 
 def as_shaped(values: Any, shape: Sequence[int], what: str) -> Tensor:
@@ -72,6 +94,7 @@ def image_tensor(images: Any, count: int | None = None) -> Tensor:
 
 def _one_array(images: Any) -> tuple[Any, bool]:
     """The images as one tensor or array, and whether it came as tensors."""
+    images = whole(images, "images")
     if isinstance(images, Tensor):
         return images, True
     if hasattr(images, "__array__"):
@@ -84,6 +107,7 @@ def _one_array(images: Any) -> tuple[Any, bool]:
         raise DataError(
             f"images are a {kind}; expected a tensor or an array (N, C, H, W), or a list of images"
         )
+    images = [whole(each, "images") for each in images]
     tensors = bool(images) and all(isinstance(each, Tensor) for each in images)
     try:
         parts = [each.detach().cpu() if isinstance(each, Tensor) else np.asarray(each) for each in images]

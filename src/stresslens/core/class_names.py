@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
-import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.spelling import closest
 
-_NAMES: weakref.WeakKeyDictionary[Any, tuple[str, ...]] = weakref.WeakKeyDictionary()
+WRAPPERS = (nn.DataParallel, DistributedDataParallel, AveragedModel)
+CLASS_NAMES = "_stresslens_class_names"
+"""The attribute of a module that holds the names of its classes, so that copies have them too."""
 
 
-def name_classes(model: Any, names: Sequence[str]) -> None:
-    """Remembers the names of a model's classes, as long as the model is there."""
-    _NAMES[model] = tuple(names)
+def name_classes(model: nn.Module, names: Sequence[str]) -> None:
+    """Remembers the names of a model's classes in the model."""
+    vars(model)[CLASS_NAMES] = list(names)
 
 
 def names_of(model: Any) -> tuple[str, ...] | None:
-    """The names of a model's classes, if they were remembered: those of a run's model."""
-    return _NAMES.get(model)
+    """The names of a model's classes, if they were remembered: those of a run's model, of its copies, and
+    of the wrappers of torch around it."""
+    while isinstance(model, nn.Module):
+        if CLASS_NAMES in vars(model):
+            return tuple(vars(model)[CLASS_NAMES])
+        inside = model._modules.get("_orig_mod")  # of torch.compile
+        model = model.module if isinstance(model, WRAPPERS) else inside
+    return None
 
 
 def plain_form(name: str) -> str:

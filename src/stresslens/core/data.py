@@ -24,7 +24,7 @@ from stresslens.core.cache_folder import cache_root as cache_root
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import Fit
-from stresslens.core.labels import named_labels
+from stresslens.core.labels import named_labels, names_as_given
 from stresslens.core.sampling import divide, shuffled
 from stresslens.core.stored_images import Stored
 from stresslens.core.torch_settings import initial_settings
@@ -306,6 +306,7 @@ class Data:
     values."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", names_as_given(self.classes))
         if len(self.classes) < 2:
             raise DataError(f"{self.name}: {len(self.classes)} class; a classifier needs at least two")
         twice = [name for name in dict.fromkeys(self.classes) if self.classes.count(name) > 1]
@@ -359,7 +360,7 @@ class Data:
         images: Tensor | np.ndarray | Sequence[Any],
         labels: Tensor | np.ndarray | Sequence[int | str],
         *,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[Any] | Mapping[Any, Any] | None = None,
         validation: int | float = 0.2,
         test: int | float = 0.2,
         groups: Sequence[Any] | np.ndarray | None = None,
@@ -370,9 +371,9 @@ class Data:
 
         `images` are (N,C,H,W), (N,H,W,C) or (N,H,W), uint8 in 0 … 255 or float in [0,1]
         (`core.arrays.image_tensor`). `labels` are (N,) words or whole numbers, or one-hot rows; with
-        `classes`, the names, numbers count from 0 (`core.labels.named_labels`). `validation` and
-        `test` are shares (below 1) or counts. Images with the same value in `groups` (N,) stay in
-        one split. Raises DataError for unusable arrays.
+        `classes`, the names in their order, numbers count from 0 (`core.labels.named_labels`).
+        `validation` and `test` are shares (below 1) or counts. Images with the same value in
+        `groups` (N,) stay in one split. Raises DataError for unusable arrays.
         """
         y, named = named_labels(labels, classes)
         x = image_tensor(images, len(y))

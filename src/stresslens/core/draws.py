@@ -6,16 +6,29 @@ An image gets the same numbers whatever the batch size, the order, or which imag
 from __future__ import annotations
 
 import math
+import operator
+from contextlib import suppress
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from stresslens.core.errors import ConfigError
 
 # SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), in
 # wrapping int64 arithmetic.
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK = (1 << 64) - 1
+
+
+def seed_number(given: Any) -> int:
+    """A seed as a user gives it, as int; it may be a number of numpy. Raises ConfigError for others."""
+    with suppress(TypeError):  # of what is no whole number
+        if not isinstance(given, bool) and 0 <= operator.index(given) < 2**32:
+            return operator.index(given)
+    raise ConfigError(f"seed {given!r}: expected a whole number from 0 up")
 
 
 def _signed(value: int) -> int:

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.class_names import CLASS_NAMES
 from stresslens.core.installation import is_installed
 
 STANDARD = sys.stdlib_module_names - {"__main__"}
@@ -49,6 +50,7 @@ WITHOUT_EFFECT = {
     "__abstractmethods__",
     "_abc_impl",
     "_compiled_call_impl",
+    CLASS_NAMES,
 }
 """Attributes of classes and modules that no answer depends on."""
 

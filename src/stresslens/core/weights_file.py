@@ -20,6 +20,9 @@ from stresslens.core.errors import ConfigError, DataError, first_line
 CHECKPOINT_KEYS = (
     "state_dict_ema",
     "model_ema",
+    "model_ema_state_dict",
+    "ema_state_dict",
+    "ema",
     "state_dict",
     "model_state_dict",
     "model",
@@ -84,13 +87,20 @@ def _state_dict_in(content: Any) -> Mapping[Any, Any] | None:
     if not isinstance(content, Mapping):
         return None
     for key in CHECKPOINT_KEYS:
-        if isinstance(content.get(key), Mapping) and content[key]:
+        if isinstance(content.get(key), Mapping) and _holds_tensors(content[key]):
             return content[key]  # type: ignore[no-any-return]
     if any(isinstance(value, Tensor) for value in content.values()):
         return None
     inner = [value for value in content.values() if isinstance(value, Mapping)]
     inner = [each for each in inner if any(isinstance(value, Tensor) for value in each.values())]
     return inner[0] if len(inner) == 1 else None
+
+
+def _holds_tensors(content: Any) -> bool:
+    """Whether a value is a tensor or a mapping that holds one at any depth; options are neither."""
+    if isinstance(content, Mapping):
+        return any(_holds_tensors(value) for value in content.values())
+    return isinstance(content, Tensor)
 
 
 def _plain_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

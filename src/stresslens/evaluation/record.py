@@ -32,6 +32,10 @@ class DivisionRecord(OrderedJsonFile):
     test: int = 0
 
 
+FILES = ("files left out", "unreadable files", "empty class folders")
+"""Findings on files, from reading them."""
+
+
 class DataRecord(OrderedJsonFile):
     """The data set: fingerprints and sizes of its splits, and what the check of the data found."""
 
@@ -42,6 +46,10 @@ class DataRecord(OrderedJsonFile):
     notes: list[str] = []
     findings: list[Finding] = []
     division: DivisionRecord | None = None
+
+    def on_files(self) -> list[str]:
+        """What the loader said of the files, for example those that were left out, as sentences."""
+        return [*self.notes, *("; ".join([f.evidence, f.remedy]) for f in self.findings if f.audit in FILES)]
 
 
 class Penalty(OrderedJsonFile):

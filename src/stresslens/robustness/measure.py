@@ -136,7 +136,7 @@ def _check_targets(threat: ThreatModel, images: Split) -> None:
     for target in (threat.target, *(attack.target for attack in threat.alone)):
         if isinstance(target, str) and target not in RULES:
             raise ConfigError(
-                f"target: {target!r}: give the class by its number; names are known of runs only. "
+                f"target: {str(target)!r}: give the class by its number; names are known of runs only. "
                 f"Or a rule: {', '.join(RULES)}"
             )
     if isinstance(threat.target, int) and bool((images.labels == threat.target).all()):

@@ -46,6 +46,18 @@ def test_a_zip_with_backslashes_is_its_folder(tmp_path: Path, prefix: bytes) -> 
         assert (pixels(data)[name] == images).all()
 
 
+def test_folders_of_a_zip_with_backslashes_are_no_files(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "pets.zip", (b"cat", b"dog"))
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in ("cat\\", "dog\\", "owl\\"):
+            archive.writestr(name, b"")
+    data = folder(path=path)
+    assert (data.classes, data.notes) == (("cat", "dog"), ())
+    (finding,) = (each for each in data.findings if each.status == "sign")
+    assert finding.audit == "empty class folders"
+    assert finding.evidence.endswith(": owl")
+
+
 def test_a_zip_with_parts_and_backslashes(tmp_path: Path) -> None:
     names = (rb"train\cat", rb"train\dog", rb"test\cat", rb"test\dog")
     data = folder(path=zip_of(tmp_path / "pets.zip", names), validation=0)

@@ -16,6 +16,11 @@ def with_slashes(name: str) -> str:
     return name.replace("\\", "/")
 
 
+def is_folder(member: zipfile.ZipInfo) -> bool:
+    """Whether a member of a zip is a folder, also one of Windows, whose name ends in a backslash."""
+    return member.is_dir() or (member.filename.endswith("\\") and member.file_size == 0)
+
+
 def zip_names(members: Iterable[zipfile.ZipInfo], encoding: str | None) -> tuple[dict[str, str], list[str]]:
     """The name of each member by its name in the archive, and notes.
 

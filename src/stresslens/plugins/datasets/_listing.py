@@ -24,7 +24,7 @@ from stresslens.core.image_formats import hidden, is_image, left_out, pictures_a
 from stresslens.core.run_paths import runs_in
 from stresslens.core.text import printable
 from stresslens.core.types import Finding
-from stresslens.plugins.datasets._archive_names import with_slashes, zip_names
+from stresslens.plugins.datasets._archive_names import is_folder, with_slashes, zip_names
 from stresslens.plugins.datasets._class_folders import PARTS, class_folders
 from stresslens.plugins.datasets._table import table_rows
 
@@ -146,8 +146,8 @@ def _with_left_out(listed: Listing, others: Sequence[str], skipped: Sequence[str
 def _of_zip(path: Path, chosen: Collection[str] | None, encoding: str | None) -> Listing:
     with zipfile.ZipFile(path) as archive:
         shown, notes = zip_names(archive.infolist(), encoding)
-        folders = [shown[info.filename].rstrip("/") for info in archive.infolist() if info.is_dir()]
-        sizes = {info.filename: info.file_size for info in archive.infolist() if not info.is_dir()}
+        folders = [shown[info.filename].rstrip("/") for info in archive.infolist() if is_folder(info)]
+        sizes = {info.filename: info.file_size for info in archive.infolist() if not is_folder(info)}
         if any(info.flag_bits & 1 for info in archive.infolist()):
             raise DataError(f"{path} is encrypted; unpack it first")
 
