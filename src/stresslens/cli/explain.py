@@ -120,11 +120,11 @@ def explain(
     if views:
         asked = read_settings(Views, which | {"kinds": [parse_value(text) for text in views]}, "a view")
         seen = view_run(RunFolder(run), asked, **where)
-    write_reports_of(run)
     if as_json:
         print_json([each.as_json() for each in (*maps, *seen)])
     else:
         print_explanations(maps, seen, run)
+    write_reports_of(run)
     if maps and not explainers:
         for why in attempts.unsuitable():
             typer.echo(f"left out: {why}", err=True)

@@ -96,13 +96,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, text.encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "") -> Any:
+    """The content of a JSON file. Raises UnreadableRun, which for a damaged file gives the remedy: how
+    it is made anew."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnreadableRun(f"there is no {path}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
+        why = f"{path} cannot be read as JSON: {error}"
+        raise UnreadableRun(f"{why}; {remedy}" if remedy else why) from error
 
 
 def whole_lines(path: Path) -> list[bytes]:
