@@ -130,7 +130,12 @@ def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> d
 def arrays_in(file: IO[bytes], name: object, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an opened npz file; `name` is what an error calls it."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise UnreadableRun(f"{name} holds one array; expected an npz archive of named arrays")
+        with loaded as arrays:
             return {name: arrays[name] for name in (arrays.files if only is None else only)}
+    except UnreadableRun:
+        raise
     except Exception as error:  # zip, numpy and zlib each raise their own
         raise UnreadableRun(f"{name} cannot be read: {first_line(error)}") from error
