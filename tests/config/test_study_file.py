@@ -214,6 +214,14 @@ def test_objective_takes_the_loss_of_train(tmp_path: Path) -> None:
     assert objective_of(train) == {"supervised": {"loss": "mse"}}
 
 
+def test_values_of_a_grid(tmp_path: Path) -> None:
+    assert problems(tmp_path, "repeats: 1\nmodel: linear\ngrid: {train.lr: []}") == [
+        "study.yaml:3: grid.train.lr: give at least one value"
+    ]
+    found = problems(tmp_path, "repeats: 1\ngrid:\n  train.lr: [0.1, 0.10, 0.2]\nruns: {a: {}, b: {}}")
+    assert found == ["study.yaml:3: grid.train.lr: 0.1 is given twice"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

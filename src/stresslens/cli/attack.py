@@ -131,7 +131,6 @@ def attack(
     threat = resolved_threat_model(config, Path.cwd())
     gates.check_attacked(least, [0.0, *threat.radii], targeted=threat.targeted_success)
     found = attack_run.attack_run(RunFolder(run), config, base=Path.cwd(), trust=trust, device=device)
-    write_reports_of(run)
     if as_json:
         certified = [each.as_json() for each in found.certificates]
         print_json({"run": str(run), **found.facts, "certificates": certified})
@@ -139,4 +138,5 @@ def attack(
         print_robustness(found.result, str(run))
         for each in found.certificates:
             print_certificate(each)
+    write_reports_of(run)
     gates.check_robust(least, str(run), found)

@@ -88,12 +88,14 @@ def explain(
 
     Maps show which pixels speak for the model's answer, with quality checks; views show what it has
     learned. They are written as PNG and SVG and shown in the report. What is already there is not
-    computed again. The maps of one explainer share one colour scale.
+    computed again. The maps of one explainer share one colour scale. Of the default explainers, those
+    that do not suit the model are left out.
     """
     from stresslens.cli.terminal import print_explanations, print_json
     from stresslens.config.schema import Views
     from stresslens.config.validation import read_settings
     from stresslens.config.yaml_source import parse_value
+    from stresslens.core.attempts import Attempts
     from stresslens.core.run_folder import RunFolder
     from stresslens.explanation.maps import explain_config, explain_run
     from stresslens.explanation.views import view_run
@@ -106,9 +108,11 @@ def explain(
     why: dict[str, Any] = {"explainers": kinds, "target_class": parse_value(target_class)}
     why["check"] = "auto" if check is None else check
     where: dict[str, Any] = {"base": Path.cwd(), "trust": trust, "device": device}
+    attempts = Attempts()
+    more: dict[str, Any] = {"attempts": attempts, **where}
     other = None if images_from is None else RunFolder(images_from)
     maps = (
-        explain_run(RunFolder(run), explain_config(why | which), pictures or (), images_from=other, **where)
+        explain_run(RunFolder(run), explain_config(why | which), pictures or (), images_from=other, **more)
         if kinds
         else []
     )
@@ -116,8 +120,12 @@ def explain(
     if views:
         asked = read_settings(Views, which | {"kinds": [parse_value(text) for text in views]}, "a view")
         seen = view_run(RunFolder(run), asked, **where)
-    write_reports_of(run)
     if as_json:
         print_json([each.as_json() for each in (*maps, *seen)])
     else:
         print_explanations(maps, seen, run)
+    write_reports_of(run)
+    if maps and not explainers:
+        for why in attempts.unsuitable():
+            typer.echo(f"left out: {why}", err=True)
+    attempts.raise_failed()

@@ -369,7 +369,8 @@ def print_explanations(maps: Sequence[ExplanationFile], views: Sequence[ViewFile
         for line in view.said:
             print(f"{view.view}: {line}")
     folders = [name for name, results in (("explanations", maps), ("views", views)) if results]
-    print("images: " + ", ".join(str(run / name) for name in folders))
+    if folders:
+        print("images: " + ", ".join(str(run / name) for name in folders))
 
 
 def _checks(result: ExplanationFile, names: Sequence[str]) -> list[str]:

@@ -197,6 +197,8 @@ class ComparisonFile(JsonFile):
     """comparison.json. A part that does not exist, such as the matrix of two variants, is not
     written."""
 
+    REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
+
     format: Literal[1] = 1
     split: str = "test"
     metric: str = "accuracy"

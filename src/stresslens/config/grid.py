@@ -12,6 +12,7 @@ from typing import Any
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.registry import Keys
 from stresslens.config.run_names import value_in_words
+from stresslens.core.errors import Problem
 
 Change = tuple[str, Any, Keys]
 """A dotted key, its value, and where the study file writes it."""
@@ -27,6 +28,25 @@ class Cell:
     stem: str
     """The name without the data size."""
     point: DataSizePoint | None
+
+
+def checked_grid(
+    grid: Mapping[str, list[Any]] | None, problems: list[Problem]
+) -> dict[str, list[Any]] | None:
+    """The grid without keys that have no value, and with each value once; these mistakes are added to
+    `problems`."""
+    if grid is None:
+        return None
+    checked: dict[str, list[Any]] = {}
+    for key, values in grid.items():
+        for k, value in enumerate(values):
+            if any(type(value) is type(other) and value == other for other in values[:k]):
+                problems.append(Problem(("grid", key), f"{value_in_words(value)} is given twice"))
+            else:
+                checked.setdefault(key, []).append(value)
+        if not values:
+            problems.append(Problem(("grid", key), "give at least one value"))
+    return checked
 
 
 def number_of_cells(

@@ -19,7 +19,7 @@ from stresslens.config import old_words, registry
 from stresslens.config.contrasts import claims_of, pairs_of
 from stresslens.config.data_sizes import DataSizePoint, DataSizes
 from stresslens.config.dotted_keys import set_dotted
-from stresslens.config.grid import Cell, Change, cells, number_of_cells
+from stresslens.config.grid import Cell, Change, cells, checked_grid, number_of_cells
 from stresslens.config.overrides import overrides_of
 from stresslens.config.repeats import Repeats
 from stresslens.config.run_names import folder_name, kept_name, safe
@@ -142,6 +142,7 @@ def expand_study(
     problems = list(parse_problems)
     values, override_changes = overrides_of(values, overrides, problems)
     keys = study_keys_of(values, problems)
+    keys = replace(keys, grid=checked_grid(keys.grid, problems))
     shared = {k: v for k, v in values.items() if k in VARIANT_KEYS}
     named = [text for text in overrides if text.partition("=")[0] not in ("track", "repeats")]
 

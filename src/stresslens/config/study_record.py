@@ -39,6 +39,8 @@ class StudyRecord(JsonFile):
     folders, which also hold the overrides of the command line; `overrides` are these, likewise.
     """
 
+    REMEDY = "the command of the study (`stresslens run` or `train`) writes it anew"
+
     LATER_KEYS = frozenset({"own_names", "overrides"})
 
     format: Literal[1] = 1

@@ -25,6 +25,13 @@ class Attempts:
         except Exception as error:
             self._errors.append(error)
 
+    def unsuitable(self) -> list[str]:
+        """Takes out the errors that say that a part does not suit what it was asked for, and returns
+        their messages."""
+        taken = [str(error) for error in self._errors if isinstance(error, ConfigError)]
+        self._errors = [error for error in self._errors if not isinstance(error, ConfigError)]
+        return taken
+
     def raise_failed(self) -> None:
         """Raises the error of the parts that failed: an unexpected one as it is, else one error with a
         line for each."""

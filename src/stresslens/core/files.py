@@ -96,13 +96,16 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, text.encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, remedy: str = "") -> Any:
+    """The content of a JSON file. Raises UnreadableRun, which for a damaged file gives the remedy: how
+    it is made anew."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnreadableRun(f"there is no {path}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UnreadableRun(f"{path} cannot be read as JSON: {error}") from error
+        why = f"{path} cannot be read as JSON: {error}"
+        raise UnreadableRun(f"{why}; {remedy}" if remedy else why) from error
 
 
 def whole_lines(path: Path) -> list[bytes]:
@@ -127,7 +130,12 @@ def read_arrays(path: Path, absent: str, only: Sequence[str] | None = None) -> d
 def arrays_in(file: IO[bytes], name: object, only: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an opened npz file; `name` is what an error calls it."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        loaded = np.load(file, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise UnreadableRun(f"{name} holds one array; expected an npz archive of named arrays")
+        with loaded as arrays:
             return {name: arrays[name] for name in (arrays.files if only is None else only)}
+    except UnreadableRun:
+        raise
     except Exception as error:  # zip, numpy and zlib each raise their own
         raise UnreadableRun(f"{name} cannot be read: {first_line(error)}") from error

@@ -45,6 +45,9 @@ class JsonFile(BaseModel):
     LATER_KEYS: ClassVar[frozenset[str]] = frozenset()
     """Keys that earlier versions did not write; a key is absent where it has its default."""
 
+    REMEDY: ClassVar[str] = ""
+    """How a damaged file is made anew, for the message about it."""
+
     @model_serializer(mode="wrap")
     def _without_defaults_of_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
@@ -58,14 +61,15 @@ class JsonFile(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises UnreadableRun for a file that is missing, damaged or of another form."""
-        return cls._of(read_json(path), path)
+        return cls._of(read_json(path, cls.REMEDY), path)
 
     @classmethod
     def _of(cls, values: Any, path: Path) -> Self:
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise UnreadableRun(f"{path}: {first_problem(error)}") from None
+            why = f"{path}: {first_problem(error)}"
+            raise UnreadableRun(f"{why}; {cls.REMEDY}" if cls.REMEDY else why) from None
 
     @classmethod
     def read_lines(cls, path: Path, *, skip_other_forms: bool = False) -> list[Self]:
@@ -161,6 +165,8 @@ class ResultJson(JsonFile):
     result.json. Version 0.1.0 has all of it in result.json.
     """
 
+    REMEDY = "set it aside, and the command that made it makes it anew"
+
     CLOCKS: ClassVar[Mapping[str, frozenset[str]]] = {"cost": frozenset({"seconds"})}
     """The keys of timings.json, by the part of the result that they belong to."""
 
@@ -174,16 +180,18 @@ class ResultJson(JsonFile):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises UnreadableRun for a file that is missing, damaged or of another form."""
-        result, timings = read_json(path), path.with_name(TIMINGS)
+        result, timings = read_json(path, cls.REMEDY), path.with_name(TIMINGS)
         if isinstance(result, dict) and timings.is_file():
-            result = _joined(result, read_json(timings), list(cls.CLOCKS))
+            result = _joined(
+                result, read_json(timings, "set it aside; it holds only the seconds"), list(cls.CLOCKS)
+            )
         return cls._of(result, path)
 
     @classmethod
     def read_finished(cls, folder: Path, fingerprint: str) -> Self | None:
         """The folder's result.json, if it is of this fingerprint."""
         path = folder / RESULT
-        if not path.is_file() or read_json(path)["fingerprint"] != fingerprint:
+        if not path.is_file() or read_json(path, cls.REMEDY)["fingerprint"] != fingerprint:
             return None
         _remove_partial(folder)
         return cls.read(path)

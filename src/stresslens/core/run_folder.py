@@ -226,12 +226,15 @@ class RunFolder:
         valid."""
         fitted = self.estimator_card.is_file()
         card: Path = self.estimator_card if fitted else self.card
-        values = read_json(card)
+        whose = "the run" if self.record.is_file() else "the export"
+        aside = f" set {self.record.name} aside, and" if self.record.is_file() else ""
+        remedy = f"to make it anew,{aside} give the command of {whose} again"
+        values = read_json(card, remedy)
         try:
             return EstimatorCard.model_validate(values) if fitted else ModelCard.model_validate(values)
         except ValidationError as error:
             raise UnreadableRun(
-                f"{card} is not a model description of format {FORMAT}: {first_problem(error)}"
+                f"{card} is not a model description of format {FORMAT}: {first_problem(error)}; {remedy}"
             ) from None
 
     def load_predictions(self, split: str) -> dict[str, np.ndarray]:

@@ -304,7 +304,8 @@ class RunRecord(OrderedJsonFile):
 
 def read_record(folder: RunFolder) -> RunRecord:
     """A run's record.json. Raises UnreadableRun when it is not one of this format."""
-    values = read_json(folder.record)
+    anew = "the command of the run makes it anew, from checkpoint.pt where there is one"
+    values = read_json(folder.record, f"set it aside, and {anew}")
     refused, start_anew = (
         f"{folder.record} is not a record of format {FORMAT}",
         "delete the folder to start anew",

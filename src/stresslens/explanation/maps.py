@@ -64,23 +64,26 @@ def explain_run(
     images_from: RunFolder | None = None,
     trust: bool = False,
     device: str = "auto",
+    attempts: Attempts | None = None,
 ) -> list[ExplanationFile]:
     """Explains a finished run, on images of its data or on image files, and writes the results to
     the run's folder.
 
     The images are selected by the predictions of the run `images_from`, by default the explained
-    run itself. With the same `images_from`, several models are shown on the same images. Raises
-    ConfigError, before any computing, if the run cannot be explained in this way, and DataError for
-    a file that is not a whole image.
+    run itself. With the same `images_from`, several models are shown on the same images. `attempts` is
+    as in `explain_images`. Raises ConfigError, before any computing, if the run cannot be explained in
+    this way, and DataError for a file that is not a whole image.
     """
     with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
         if image_files:
             split = _read_image_files(image_files, folder)
-            return _explain_image_files(folder, model, data, split, config, record, base=base)
+            given: dict[str, Any] = {"base": base, "attempts": attempts}
+            return _explain_image_files(folder, model, data, split, config, record, **given)
         selecting = None
         if images_from is not None:
             selecting = Predictions.of_arrays(images_from.load_predictions(config.split))
-        return explain_stage(folder, model, data, config, record, base=base, selecting=selecting)
+        given = {"base": base, "selecting": selecting, "attempts": attempts}
+        return explain_stage(folder, model, data, config, record, **given)
 
 
 def explain_stage(
@@ -92,6 +95,7 @@ def explain_stage(
     *,
     base: Path,
     selecting: Predictions | None = None,
+    attempts: Attempts | None = None,
 ) -> list[ExplanationFile]:
     """The explain stage of a run: explains the selected images, and counts the results in the
     record.
@@ -113,6 +117,7 @@ def explain_stage(
         classes=data.classes,
         train=data.train,
         selecting=selecting,
+        attempts=attempts,
         on_progress=lambda done, total: advance(
             f"explaining {folder.path.parent.name} {folder.path.name}", done, total
         ),
@@ -134,13 +139,15 @@ def explain_images(
     train: Split | None = None,
     selecting: Predictions | None = None,
     labelled: bool = True,
+    attempts: Attempts | None = None,
     on_progress: OnProgress = lambda done, total: None,
     on_result: Callable[[ExplanationFile], None] = lambda result: None,
 ) -> list[ExplanationFile]:
     """Selects images of a split, runs each explainer on them, the cheapest first, and writes
     `home/<name>-<8 hex>/result.json`. Returns the contents of these files, in the order of the
     configuration. A finished file is only read. After an explainer fails the others go on, and its
-    error is raised at the end; `on_result` gets each result.
+    error is raised at the end, or kept in `attempts` where these are given; `on_result` gets each
+    result.
 
     Beside it are maps.npz (index, labels, answers (n,), maps (n, H, W), and the images as uint8:
     shown), figure.svg and a PNG file of every image and map. `source` is a fingerprint of the model
@@ -158,7 +165,7 @@ def explain_images(
     y, index = (torch.from_numpy(values).to(first.device) for values in (images.targets, images.positions))
     squares = CoveredSquares(model, x, y, Draws(config.seed, index))
     results: dict[int, ExplanationFile] = {}
-    foretold, attempts = False, Attempts()
+    foretold, tried = False, attempts or Attempts()
     for done, k in enumerate(plan.order):
         on_progress(done, len(bound))
         (value, explainer), check = bound[k], plan.checked[k]
@@ -168,7 +175,7 @@ def explain_images(
         fingerprint = fingerprint_of([source, config.split, plugin, config.seed, check, *chosen])
         folder = home / f"{name.rpartition(':')[2]}-{fingerprint[:8]}"
         result = ExplanationFile.read_finished(folder, fingerprint)
-        with attempts.part(name.rpartition(":")[2]):
+        with tried.part(name.rpartition(":")[2]):
             if result is None:
                 foretold = foretold or plan.foretell(model, x, config)
                 began = time.perf_counter()
@@ -181,8 +188,9 @@ def explain_images(
             results[k] = result
             on_result(result)
     on_progress(len(bound), len(bound))
-    attempts.raise_failed()
-    return [results[k] for k in range(len(bound))]
+    if attempts is None:
+        tried.raise_failed()
+    return [results[k] for k in sorted(results)]
 
 
 def compute_maps(
@@ -229,6 +237,7 @@ def _explain_image_files(
     record: RunRecord,
     *,
     base: Path,
+    attempts: Attempts | None,
 ) -> list[ExplanationFile]:
     """Explains all images of a split without labels; the predicted classes take the place of
     labels."""
@@ -244,6 +253,7 @@ def _explain_image_files(
         classes=data.classes,
         train=data.train,
         labelled=False,
+        attempts=attempts,
         on_result=lambda result: record.count_reads("explanations", [result.fingerprint], "pictures"),
     )
 

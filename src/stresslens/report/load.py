@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from stresslens.comparison.sweep_file import SweepFile
 from stresslens.comparison.transfer_file import TransferFile
 from stresslens.config.run_names import ShortNames
 from stresslens.config.study_record import StudyRecord, short_names_of
-from stresslens.core.errors import ConfigError
+from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.files import UnreadableRun, read_json
 from stresslens.core.json_file import JsonFile, first_problem
 from stresslens.core.run_folder import Environment, RunFolder, run_folders
@@ -202,8 +203,8 @@ def is_proportion(score: str) -> bool:
 def load_study(folder: Path) -> StudyFolder:
     """Load what a report needs from a study's folder.
 
-    Raises ConfigError if there is no run, and UnreadableRun if study.json, comparison.json or
-    transfers.json is damaged.
+    A damaged comparison.json is left out, with a Notice. Raises ConfigError if there is no run, and
+    UnreadableRun if study.json or transfers.json is damaged.
     """
     found = [read_run(each) for each in run_folders(folder)] if folder.is_dir() else []
     if not found:
@@ -219,7 +220,7 @@ def load_study(folder: Path) -> StudyFolder:
             f"{misplaced[0].resolve().parent.parent}; give that folder"
         )
     file = _optional(folder / "study.json", StudyRecord)
-    comparison = _optional(folder / "comparison.json", ComparisonFile)
+    comparison = _comparison(folder / "comparison.json")
     listed = list(dict.fromkeys(file.runs)) if file else []
     names = list(dict.fromkeys([*listed, *(run.name for run in found)]))
     short = short_names_of(file, names)
@@ -295,6 +296,14 @@ def _renamed(file: T | None, short: ShortNames) -> T | None:
     plain = None if file is None else file.as_json()
     changed = short.replaced(plain)
     return file if file is None or changed == plain else type(file).model_validate(changed)
+
+
+def _comparison(path: Path) -> ComparisonFile | None:
+    try:
+        return _optional(path, ComparisonFile)
+    except UnreadableRun as error:
+        warnings.warn(Notice(f"the page is written without the comparison: {error}"), stacklevel=2)
+        return None
 
 
 def _optional(path: Path, kind: type[T]) -> T | None:

@@ -15,7 +15,7 @@ from stresslens.core.arrays import as_shaped
 from stresslens.core.ball import Ball
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
-from stresslens.core.files import read_arrays
+from stresslens.core.files import UnreadableRun, read_arrays
 from stresslens.core.types import Finding
 from stresslens.evaluation.inputs import check_inputs
 from stresslens.robustness.recount_findings import checked
@@ -51,7 +51,13 @@ class Originals:
 def read_adversarials(path: Path) -> dict[str, Any]:
     """The arrays of an npz file, by the keys of `NAMES`. Raises UnreadableRun, and ConfigError if
     it holds no adversarial images."""
-    arrays = attacked_images(read_arrays(path, f"there is no {path}"))
+    try:
+        arrays = attacked_images(read_arrays(path, f"there is no {path}"))
+    except UnreadableRun as error:
+        if "holds one array" not in str(error):
+            raise
+        why = "expected an npz archive with adversarials (and index, or images and labels)"
+        raise UnreadableRun(f"{path} holds one array; {why}") from None
     named = {key: arrays[name] for key, names in NAMES.items() for name in reversed(names) if name in arrays}
     if "adversarials" not in named:
         names = ", ".join(NAMES["adversarials"])

@@ -6,6 +6,7 @@ Finished stages are not repeated.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from stresslens.config import study_file, study_record
 from stresslens.config.validation import depends_on
 from stresslens.core import distributed
 from stresslens.core.devices import Precision
-from stresslens.core.errors import ConfigError
-from stresslens.core.files import read_json, write_json
+from stresslens.core.errors import ConfigError, Notice
+from stresslens.core.files import UnreadableRun, read_json, write_json
 from stresslens.core.run_folder import command_line
 from stresslens.evaluation.record import Failure, RunRecord
 from stresslens.study import executors, sweep
@@ -204,18 +205,31 @@ def conclude(folder: Path) -> None:
     write_report(folder, anew=False)
 
 
+def _kept_description(file: Path) -> study_record.StudyRecord | None:
+    """The study.json of an earlier command; None where there is none, or it is damaged."""
+    if not file.exists():
+        return None
+    try:
+        return study_record.read_study_record(file.parent)
+    except UnreadableRun:
+        why = f"{file} is damaged; it is written anew, and lists only the runs of this command"
+        warnings.warn(Notice(why), stacklevel=2)
+        return None
+
+
 def _describe(study: study_file.Study, folder: Path) -> None:
     """Writes study.json. Other seeds, other variants and their contrasts that the folder already
     holds stay part of the study."""
     file, head = folder / study_record.FILE, ""
-    kept = study_record.read_study_record(folder) if file.exists() else study_record.StudyRecord()
+    kept = _kept_description(file)
     if study.source is not None:
-        if file.exists() and folder.resolve() in study.source.resolve().parents:
+        if kept is not None and folder.resolve() in study.source.resolve().parents:
             return  # a run of this study, by its own config.yaml
         comments = itertools.takewhile(
             lambda line: line.startswith("#"), study.source.read_text(encoding="utf-8").splitlines()
         )
         head = "\n".join(line.removeprefix("#").removeprefix(" ") for line in comments)
+    kept = kept or study_record.StudyRecord()
     names = [variant.name for variant in study.variants]
     described = study_record.StudyRecord(
         format=1,
