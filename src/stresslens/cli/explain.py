@@ -126,6 +126,6 @@ def explain(
         print_explanations(maps, seen, run)
     write_reports_of(run)
     if maps and not explainers:
-        for why in attempts.unsuitable():
-            typer.echo(f"left out: {why}", err=True)
+        for reason in attempts.unsuitable():
+            typer.echo(f"left out: {reason}", err=True)
     attempts.raise_failed()
