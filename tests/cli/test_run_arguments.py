@@ -94,6 +94,7 @@ def test_predict_takes_the_runs_of_a_pattern_side_by_side(here: list[str], type_
         ("attack RUN OTHER --radii 0.1", "for the first: stresslens attack"),
         ("attack photos --radii 0.1", "photos is not the folder of a run"),
         ("explain RUN OTHER", "never read as images; for one run: stresslens explain "),
+        ("explain RUN OTHER new/a.png", "/seed-0 new/a.png"),
         ("explain new RUN", "new is not the folder of a run"),
         ("export RUN OTHER --to onnx", "export takes one run"),
         ("export VARIANT --to onnx", "is not the folder of a run, but holds"),

@@ -268,3 +268,17 @@ def test_settings_that_only_clash_together_leave_the_sweep_possible(tmp_path: Pa
         found,
     )
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"values": [0.1, 0.2]}, "unknown key; did you mean choices?"),
+        ({"start": 0.1, "to": 0.2}, "valid: from, log, step, to"),
+    ],
+)
+def test_messages_name_the_keys_as_they_are_written(given: dict[str, object], message: str) -> None:
+    problems: list[Problem] = []
+    assert space_settings(Sweep(space={"train.lr": given}), problems) == []
+    said = [f"{'.'.join(map(str, each.path))}: {each.message}" for each in problems]
+    assert any(message in line for line in said), said

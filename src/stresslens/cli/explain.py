@@ -10,6 +10,7 @@ import typer
 
 from stresslens.cli.options import Json, RunArgument, Trust
 from stresslens.cli.run_arguments import check_pictures
+from stresslens.core.run_paths import runs_in
 
 USUAL = ("occlusion", "integrated_gradients", "gradcam")
 
@@ -101,7 +102,8 @@ def explain(
     from stresslens.explanation.views import view_run
     from stresslens.report.page import write_reports_of
 
-    check_pictures(pictures or [], shlex.join(["stresslens", "explain", str(run)]))
+    kept = [str(each) for each in pictures or [] if not runs_in(each)]
+    check_pictures(pictures or [], shlex.join(["stresslens", "explain", str(run), *kept]))
     which: dict[str, Any] = {"choose": parse_value(choose), "split": split, "seed": seed}
     kinds = [parse_value(text) for text in explainers or ([] if views and not pictures else USUAL)]
     which |= {} if images is None else {"images": images}

@@ -167,6 +167,8 @@ def space_settings(sweep: Sweep, problems: list[Problem]) -> list[Setting]:
                 settings.append(Setting(key, at, given))
             else:
                 problems.append(Problem(at, "the list of choices is empty; give at least one value"))
+        elif isinstance(given, Mapping) and [type(value) for value in given.values()] == [list]:
+            problems += [Problem((*at, k), "unknown key; did you mean choices?") for k in given]
         elif isinstance(given, Mapping):
             range_problems: list[Problem] = []
             limits: Range | None = validated(_RANGE, given, range_problems, owner_of=lambda path: Range)

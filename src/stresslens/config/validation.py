@@ -127,7 +127,8 @@ def _grouped(
 
 def _unknown(path: registry.Keys, owner: Any, values: Any) -> str:
     """The message for an unknown key of a section; a setting of another section is named."""
-    key, valid = str(path[-1]) if path else "", list(owner.__dataclass_fields__)
+    key = str(path[-1]) if path else ""
+    valid = [owner.__pydantic_fields__[name].alias or name for name in owner.__dataclass_fields__]
     elsewhere = owner in _SECTIONS.values() and near(key, valid) is None
     meant = keys_meant(".".join(map(str, path)), values) if elsewhere else ""
     return f"unknown key; did you mean {meant}?" if meant else unknown_key(key, valid)
