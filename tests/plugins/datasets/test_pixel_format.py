@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import stresslens as sl
-from stresslens.core.errors import DataError
+from stresslens.core.errors import DataError, Notice
 from stresslens.core.image_files import Frame, decode
 from stresslens.plugins.datasets.folder import folder
 
@@ -158,7 +158,8 @@ def test_white_of_the_training_is_white_of_the_pictures_that_are_classified(
 
     root, values = deep(tmp_path / "p", 4_095)
     monkeypatch.chdir(tmp_path)
-    run = sl.train("linear", {"folder": {"path": "p"}}, epochs=1, precision="float32", threads=1)
+    with pytest.warns(Notice, match="data: 32 images have more than 8 bits"):
+        run = sl.train("linear", {"folder": {"path": "p"}}, epochs=1, precision="float32", threads=1)
     assert frame_of(RunFolder(run.folder)).white == 4_095
     name = "test/a/0.png"
     pixels = decode((root / name).read_bytes(), frame_of(RunFolder(run.folder))).pixels
