@@ -60,7 +60,7 @@ def test_a_table_leaves_the_net_as_it_was() -> None:
 
 def test_hooks_come_off_and_modes_come_back_after_an_exception() -> None:
     net = mixed_modes().append(Bomb())
-    with pytest.raises(RuntimeError, match="boom"):
+    with pytest.raises(ConfigError, match="boom"):
         layer_table(net, (1, 2, 2))
     assert hooks(net) == 0
     assert modes(net) == [True, True, True, False, True, True]

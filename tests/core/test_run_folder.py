@@ -273,7 +273,7 @@ def test_predictions_of_another_kind_of_file_are_unreadable(tmp_path: Path) -> N
     path = saved_predictions(tmp_path)
     with path.open("wb") as file:
         np.save(file, np.arange(3))
-    with pytest.raises(UnreadableRun, match=r"test\.npz cannot be read"):
+    with pytest.raises(UnreadableRun, match=r"test\.npz holds one array"):
         RunFolder(tmp_path).load_predictions("test")
 
 

@@ -136,7 +136,11 @@ def _answer(
     return 0, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(each, marks=[pytest.mark.slow] if k % 3 else []) for k, each in enumerate(DAMAGES)],
+    ids=lambda damage: damage.__name__,
+)
 @pytest.mark.parametrize("pattern", FILES)
 def test_a_damaged_file_of_arrays(
     made: Path, pattern: str, damage: Callable[[Path], None], answer: Answer

@@ -31,7 +31,7 @@ def names_of(model: Any) -> tuple[str, ...] | None:
     while isinstance(model, nn.Module):
         if CLASS_NAMES in vars(model):
             return tuple(vars(model)[CLASS_NAMES])
-        inside = model._modules.get("_orig_mod")  # of torch.compile
+        inside = dict(model.named_children()).get("_orig_mod")  # of torch.compile
         model = model.module if isinstance(model, WRAPPERS) else inside
     return None
 

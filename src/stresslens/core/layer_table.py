@@ -105,6 +105,7 @@ def layer_table(net: nn.Module, shape: Shape) -> LayerTable:
             ) from error
 
 
+# long: the hooks share the rows and the count
 def _table(net: nn.Module, shape: Shape, images: int) -> LayerTable:
     rows: list[Layer] = []
     stored = 0
