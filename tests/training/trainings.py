@@ -7,6 +7,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.run_folder import RunFolder
 from stresslens.training.autotune import compute_config
 from stresslens.training.loop import Training
@@ -14,7 +15,7 @@ from stresslens.training.setup import build_model
 from stresslens.training.task import Task
 
 
-def training_of(task: Task) -> Training:
+def training_of(task: Task, group: ProcessGroup = ALONE) -> Training:
     assert task.data is not None
     torch.manual_seed(task.seed)
     task.folder.mkdir(parents=True, exist_ok=True)
@@ -27,6 +28,7 @@ def training_of(task: Task) -> Training:
         folder=RunFolder(task.folder),
         base=task.base,
         show=lambda position, epochs, done: None,
+        group=group,
     )
 
 

@@ -53,6 +53,7 @@ class _Chains:
         return order[rank < count]
 
 
+# long: the closures share the watch and what survives, and the steps read in one piece
 def linear_regions(
     model: nn.Module,
     x: Tensor,
@@ -85,42 +86,27 @@ def linear_regions(
     smallest radius in all three norms, with the box active or not, if a point finds the nearest
     plane.
     """
-    size = at_most(len(x), COPIES * FLOAT * starts * x[:1].numel())
-    pieces = torch.arange(len(x), device=x.device).split(max(1, size))
-    found = [
-        _of_piece(
-            model,
-            x[piece],
-            y[piece],
-            ball.select(piece),
-            draws.select(piece),
-            _from(watch, int(piece[0])),
-            None if target is None else target[piece],
-            starts,
-            chains,
-            steps,
-        )
-        for piece in pieces
-        if len(piece)
-    ]
-    return torch.cat([x[:0], *found])
-
-
-# long: the closures share the watch and what survives, and the steps read in one piece
-def _of_piece(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    ball: Ball,
-    draws: Draws,
-    watch: Watch,
-    target: Tensor | None,
-    starts: int,
-    chains: int,
-    steps: int,
-) -> Tensor:
-    """`linear_regions` of images whose random points are in memory together."""
+    at_once = at_most(len(x), COPIES * FLOAT * starts * x[:1].numel())
+    if at_once < len(x):
+        of_pieces = [
+            linear_regions(
+                model,
+                x[piece],
+                y[piece],
+                ball.select(piece),
+                draws.select(piece),
+                _from(watch, int(piece[0])),
+                None if target is None else target[piece],
+                starts=starts,
+                chains=chains,
+                steps=steps,
+            )
+            for piece in torch.arange(len(x), device=x.device).split(at_once)
+        ]
+        return torch.cat(of_pieces)
     smallest, everything = Smallest(x, y, ball, target), torch.arange(len(x), device=x.device)
+    if not len(x):
+        return x.clone()
     survives = torch.ones(len(x), dtype=torch.bool, device=x.device)
     above = margin_targeted if target is None else margin_towards
 
