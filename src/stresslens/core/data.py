@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stresslens.core.arrays import image_tensor
 from stresslens.core.bit_depth import WHITE
-from stresslens.core.cache_folder import cache_root as cache_root
+from stresslens.core.cache_folder import cache_root
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import Fit
@@ -35,8 +35,6 @@ RESIDENT_BYTES = 32 * 2**20
 PIECE, PIECE_VALUES = 4096, 4096 * 3 * 32 * 32
 """At most so many images, and pixel values, of a split are looked at at once. Both are fixed: sums
 over a split add up its pieces in the same order everywhere."""
-
-
 ROUNDED = 1e-5
 """Images may leave [0,1] by so much: a resize in float32 gives 1.0000001. A grey level is 0.004."""
 

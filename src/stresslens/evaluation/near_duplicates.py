@@ -90,10 +90,10 @@ def near_pairs(small: NDArray[np.uint8], exact: Pairs, what: str = "comparing pa
     mirror = torch.cat([_coarse(_floats(small, rows).flip(3)) for rows in _pieces(varied, 4096)] or [coarse])
     found: list[Pairs] = []
     for rows in _pieces(np.arange(len(varied)), 256):
-        i, j, mirrored = _candidates(_floats(small, varied[rows]), int(rows[0]), coarse, mirror)
+        pictures, start = _floats(small, varied[rows]), int(rows[0])
+        i, j, mirrored = _candidates(pictures, start, coarse, mirror)
         if len(i):
-            pictures = _floats(small, varied[rows])
-            alike = _are_copies(pictures, i - int(rows[0]), small, varied[j.numpy()], mirrored)
+            alike = _are_copies(pictures, i - start, small, varied[j.numpy()], mirrored)
             found.append(np.sort(varied[np.stack([i.numpy(), j.numpy()], 1)[alike]], 1))
         advance(what, int(rows[-1]) + 1, len(varied))
     return np.unique(np.concatenate([np.empty((0, 2), np.int64), *found]), axis=0)

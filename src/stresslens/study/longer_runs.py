@@ -46,38 +46,40 @@ def go_on(tasks: Sequence[Task]) -> list[str]:
     that depends on the number of epochs, so that the epochs of the run are not the first of the longer
     one.
     """
-    longer = [task for task in tasks if _asks_for_more(task)]
-    if refused := [f"{task.folder}: {why}" for task in longer if (why := _change(task))]:
+    longer = [(task, before) for task in tasks if (before := _epochs_before(task))]
+    if refused := [f"{task.folder}: {why}" for task, before in longer if (why := _change(task, before))]:
         raise ConfigError("\n".join([*refused, "use --out ELSEWHERE, or delete the folder to start again"]))
-    if refused := [f"{task.folder}: {why}" for task in longer if (why := _depends_on_epochs(task))]:
-        raise ConfigError("\n".join([*refused, _ways_out(longer[0])]))
-    return [_go_on(task) for task in longer]
+    spread = ((task, _depends_on_epochs(task, before)) for task, before in longer)
+    if refused := [f"{task.folder}: {why}" for task, why in spread if why]:
+        raise ConfigError("\n".join([*refused, _ways_out(*longer[0])]))
+    return [_go_on(task, before) for task, before in longer]
 
 
-def _asks_for_more(task: Task) -> bool:
-    """Whether only the number of epochs differs from the run in the task's folder, and is larger."""
+def _epochs_before(task: Task) -> int:
+    """The epochs of the run in the task's folder, if the task differs in nothing but more epochs; else
+    0."""
     fresh, folder = _prepared(task.folder), RunFolder(task.folder)
     if fresh.is_dir() and not folder.path.exists():  # killed between the two moves
         fresh.rename(folder.path)
     if not (folder.config.exists() and folder.checkpoint.exists() and folder.record.exists()):
-        return False
+        return 0
     differing = recorded_differences(task)
     before, now = differing.get(KEY, (0, 0))
-    return differing.keys() == {KEY} and isinstance(before, int) and 0 < before < now
+    more = differing.keys() == {KEY} and isinstance(before, int) and 0 < before < now
+    return before if more else 0
 
 
-def _change(task: Task) -> str:
+def _change(task: Task, before: int) -> str:
     """What has changed beside the number of epochs since the run in the task's folder was trained, as
     the content of the data or of a weights file; empty if nothing has."""
-    before, _ = recorded_differences(task)[KEY]
     train = replace(task.config.train, epochs=before)
     shorter = as_recorded(replace(task, config=replace(task.config, train=train)))
     return change_since(shorter, read_record(RunFolder(task.folder)), load_data(task))
 
 
-def _depends_on_epochs(task: Task) -> str:
+def _depends_on_epochs(task: Task, before: int) -> str:
     """Why the first epochs of the task are not those of the run in its folder; empty where they are."""
-    train, (before, now) = task.config.train, recorded_differences(task)[KEY]
+    train, now = task.config.train, task.config.train.epochs
     known = f"trained for {before} epochs, and {now} are asked for now"
     n = len(load_data(task).train)
     size = n if train.batch_size == "full" else min(train.batch_size, n)
@@ -115,10 +117,10 @@ def _learning_rates(train: Any, steps_per_epoch: int, epochs: int, base: Path) -
     return rates, schedule.state_dict()
 
 
-def _ways_out(task: Task) -> str:
+def _ways_out(task: Task, before: int) -> str:
     """What to do instead, with the command where data and model have names."""
     weights = {"weights": {"file": str(task.folder / "model.safetensors")}}
-    more = task.config.train.epochs - recorded_differences(task)[KEY][0]
+    more = task.config.train.epochs - before
     fresh = "to train all epochs from the start: --out ELSEWHERE, or delete the folder"
     if task.data is not None or task.module is not None:
         return (
@@ -144,10 +146,10 @@ def _prepared(run: Path) -> Path:
     return run.with_name(f".{run.name}.longer")
 
 
-def _go_on(task: Task) -> str:
+def _go_on(task: Task, before: int) -> str:
     """Makes the new run beside its parent, and moves it into its place when it is complete."""
     folder, fresh = RunFolder(task.folder), _prepared(task.folder)
-    before, now = recorded_differences(task)[KEY]
+    now = task.config.train.epochs
     with folder.locked():
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()

@@ -162,15 +162,18 @@ def as_recorded(task: Task) -> Task:
 
 def recorded_compute(folder: RunFolder) -> dict[str, Any]:
     """Device, precision, threads and memory format of the run in a folder."""
-    return {key: _recorded(folder)["train"][key] for key in COMPUTE_KEYS}
+    return _compute_of(_recorded(folder))
+
+
+def _compute_of(recorded: dict[str, Any]) -> dict[str, Any]:
+    return {key: recorded["train"][key] for key in COMPUTE_KEYS}
 
 
 def _recorded(folder: RunFolder) -> dict[str, Any]:
     """The configuration of the run in a folder. Raises UnreadableRun."""
     try:
         recorded = in_todays_words(read_run_config(folder.config))
-        compute = {key: recorded["train"][key] for key in COMPUTE_KEYS}
-        TypeAdapter(Train).validate_json(json.dumps(compute), strict=True)
+        TypeAdapter(Train).validate_json(json.dumps(_compute_of(recorded)), strict=True)
         return recorded
     except (UnreadableRun, ValidationError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableRun(
@@ -181,7 +184,8 @@ def _recorded(folder: RunFolder) -> dict[str, Any]:
 def _adopt(task: Task, folder: RunFolder) -> tuple[Task, dict[str, tuple[Any, Any]]]:
     """The task with the compute settings that its folder recorded, and every other setting in which
     the two differ: dotted key → (there, now)."""
-    recorded, compute = _recorded(folder), recorded_compute(folder)
+    recorded = _recorded(folder)
+    compute = _compute_of(recorded)
     train = task.config.train
     asked = {key: getattr(train, key) for key in COMPUTE_KEYS}
     in_force = {key: compute[key] if value == "auto" else value for key, value in asked.items()}

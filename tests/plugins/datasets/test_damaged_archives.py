@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pets import fill, table
 
-from stresslens.core.data import cache_root
+from stresslens.core.cache_folder import cache_root
 from stresslens.core.errors import DataError
 from stresslens.plugins.datasets.folder import folder
 
