@@ -177,7 +177,9 @@ def explain_images(
         result = ExplanationFile.read_finished(folder, fingerprint)
         with tried.part(name.rpartition(":")[2]):
             if result is None:
-                foretold = foretold or plan.foretell(model, x, config)
+                if not foretold:
+                    plan.foretell(model, x, config)
+                    foretold = True
                 began = time.perf_counter()
                 given: dict[str, Any] = {"index": index, "train": train, "squares": squares}
                 asked: dict[str, Any] = {"name": name, "seed": config.seed, "check": check}

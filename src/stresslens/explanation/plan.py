@@ -41,12 +41,11 @@ class ExplanationPlan:
         """The explainers, the cheapest first."""
         return sorted(range(len(self.costs)), key=lambda k: self.costs[k])
 
-    def foretell(self, model: nn.Module, x: Tensor, config: Explain) -> bool:
+    def foretell(self, model: nn.Module, x: Tensor, config: Explain) -> None:
         """Says about how long the work on images x (N, C, H, W) takes, unless it is short."""
         what = f"explaining {len(x)} image{'s' if len(x) > 1 else ''}"
         passes = self.passes * len(x) / max(1, self.images)
         foretell_passes(what, model, x[:2], passes, self.quicker(config))
-        return True
 
     def quicker(self, config: Explain) -> str:
         """What makes it quicker, in the words of the command line."""
