@@ -157,6 +157,7 @@ def test_cut_off_anywhere_it_goes_on_to_the_same_trials(
         assert path.read_bytes() == (cut_off / path.relative_to(whole)).read_bytes()
 
 
+@pytest.mark.slow
 def test_halving_keeps_the_best_and_a_continued_trial_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     options = {"epochs": 9, "schedule": "cosine", "augment": ["flip"], "ema": 0.9}
     study = written(

@@ -221,6 +221,7 @@ def test_what_is_sound_is_left_alone(sound: list[EpochMetrics]) -> None:
     assert catastrophic_overfitting.findings(sound) == []
 
 
+@pytest.mark.slow
 def test_single_steps_at_a_large_radius_are_found_out_and_pgd_is_not(task_of: Make, tmp_path: Path) -> None:
     from stresslens.plugins.datasets.digits import digits
 

@@ -50,8 +50,8 @@ ZOO = [
     [
         (*ZOO[0], 1),
         (*ZOO[0], 3),
-        (*ZOO[1], 3),
-        pytest.param(*ZOO[1], 1, marks=pytest.mark.slow),  # grey images are resnet18's too
+        pytest.param(*ZOO[1], 3, marks=pytest.mark.slow),
+        pytest.param(*ZOO[1], 1, marks=pytest.mark.slow),
     ],
     ids=lambda value: str(value.get("name")) if isinstance(value, dict) else "",
 )

@@ -26,7 +26,13 @@ def test_a_sound_control_gives_no_serious_sign(seed: int) -> None:
     assert not [f for f in result.findings if "could not be carried out" in f.evidence], drawn.name
 
 
-@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        torch.float16,
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (torch.bfloat16, torch.float64)),
+    ],
+)
 def test_every_precision_gets_the_audits_of_float32(precision: torch.dtype) -> None:
     plain, other = (
         control(7, architecture="mlp", shape=(1, 5, 5), norm="linf", classes=3, precision=each).attacked()
