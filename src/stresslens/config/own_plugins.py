@@ -250,5 +250,7 @@ def _is_importable(name: str) -> bool:
 
 def _written_as_file(where: str, function: str, base: Path) -> str:
     """A hint for a module that Python does not find, but that is a file in the working folder."""
-    file = Path(*where.split(".")).with_suffix(".py") if where else Path()
-    return f"; did you mean {file}:{function}?" if where and os.path.isfile(base / file) else ""
+    if not all(part.isidentifier() for part in where.split(".")):
+        return ""
+    file = where.replace(".", "/") + ".py"
+    return f"; did you mean {file}:{function}?" if os.path.isfile(base / file) else ""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError, DataError, naming
 from stresslens.core.image_cache import Order, Store, decoded
 from stresslens.core.image_files import Fit
 from stresslens.core.image_formats import SUFFIXES
@@ -100,7 +100,8 @@ def folder(
         if classes is not None:
             rows = (whole.labels >= 0).nonzero().flatten()
             whole, parts_of_whole = whole.select(rows), [parts[row] for row in rows.tolist()]
-        return _divided(whole, parts_of_whole, kept, name, test, validation, subset, seed)
+        with naming(name):
+            return _divided(whole, parts_of_whole, kept, name, test, validation, subset, seed)
 
     data = divided_into_parts(store)
     settled, notes = settled_by_training(order, store, data, auto_white=white == "auto")
