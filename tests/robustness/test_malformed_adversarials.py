@@ -94,14 +94,15 @@ def malformed(draw: Any, honest: dict[str, Any]) -> bytes:
                 del values[name]
             elif how == "shorter":
                 values[name] = array[:-1] if array.ndim else array
-            elif array.dtype.kind != "U":
-                values[name] = {
-                    "text": array.astype(str),
-                    "complex": array.astype(complex),
-                    "more": array[..., None],
-                    "huge": array.astype(float) * 1e300,
-                    "int8": array.astype(np.int8),
-                }[how]
+            elif array.dtype.kind in "fiu":
+                with np.errstate(all="ignore"):
+                    values[name] = {
+                        "text": array.astype(str),
+                        "complex": array.astype(complex),
+                        "more": array[..., None],
+                        "huge": array.astype(float) * 1e300,
+                        "int8": array.astype(np.int8),
+                    }[how]
     content = bytes_of(values)
     return changed(draw, content) if draw(st.booleans()) else content
 
