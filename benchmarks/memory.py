@@ -9,8 +9,9 @@ ResNet-18, each verb in a process of its own.
 The pictures are JPEG files of random colours, made on the fly; half of them are for training and
 half for testing. The peak is that of the resident memory of the process and of those that it starts;
 about 300 MB of it are torch and other libraries. With `--defaults` every verb runs with its own
-defaults (an attack needs a radius: 0.01); otherwise the training has one epoch with batches of 20, the attack is two steps of PGD on
-at most 100 images, one corruption is measured, and two images are explained.
+defaults, but for the radius 0.01 of the attack, which has none; otherwise the training has one epoch
+with batches of 20, the attack is two steps of PGD on at most 100 images, one corruption is measured,
+and two images are explained.
 """
 
 from __future__ import annotations
