@@ -16,6 +16,7 @@ from stresslens.core.compute_choice import usual_format
 from stresslens.core.copies import CHECKED, copied, eager_module, usable_module
 from stresslens.core.data import Split
 from stresslens.core.devices import ComputeConfig, MemoryFormat
+from stresslens.core.dtypes import in_dtype
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.image_files import Frame
@@ -96,7 +97,9 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
         normalize = layers.Normalize(
             torch.tensor(card.gain, dtype=torch.float32), torch.tensor(card.shift, dtype=torch.float32)
         )
-        model = layers.with_input_layers(net.float(), normalize, card.size, card.interpolation)
+        model = layers.with_input_layers(net, normalize, card.size, card.interpolation)
+        layers.settle_dtypes(model, card.shape)
+        in_dtype(model, torch.float32)
         layers.check_output(model, card.shape, len(card.classes), str(card.model))
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise UnreadableRun(
