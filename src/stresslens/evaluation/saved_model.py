@@ -81,9 +81,9 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     try:
         state = safetensors.torch.load_file(folder.weights)
     except FileNotFoundError:
-        raise UnreadableRun(f"there is no {folder.weights}; the run has not finished training") from None
+        raise UnreadableRun(f"there is no {folder.weights}{_way_out(folder)}") from None
     except Exception as error:
-        raise UnreadableRun(f"{folder.weights} cannot be read: {error}") from error
+        raise UnreadableRun(f"{folder.weights} cannot be read: {error}{_way_out(folder)}") from error
     try:
         if module is None:
             bound = registry.resolve("models", card.model, path=("model",), base=folder.path, trust=trust)
@@ -108,6 +108,12 @@ def open_model(folder: RunFolder, *, trust: bool = False, module: nn.Module | No
     to_evaluation_mode(model)
     name_classes(model, card.classes)
     return model
+
+
+def _way_out(folder: RunFolder) -> str:
+    """What to do about weights that are missing or damaged; empty for an exported folder."""
+    again = "which goes on with it, or writes them from its last checkpoint"
+    return f"; give the command of the run again, {again}" if folder.record.is_file() else ""
 
 
 def as_computed(model: nn.Sequential, folder: RunFolder) -> nn.Sequential:
