@@ -15,6 +15,7 @@ from stresslens.config import registry
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import eager_module, usable_module
 from stresslens.core.data import Split
+from stresslens.core.dtypes import device_of
 from stresslens.core.labels import label_numbers
 from stresslens.core.torch_settings import initial_settings
 from stresslens.evaluation.inputs import arrays_as_split, check_inputs, returning_logits
