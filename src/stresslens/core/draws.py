@@ -83,17 +83,17 @@ class Draws:
         return _mixed(self._start[:, None] + steps * _signed(_GOLDEN)).reshape(len(self.index), *shape)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """(N, *shape) float32, uniform on [low, high)."""
+        """`(N, *shape)` float32, uniform on [low, high)."""
         share = _shift(self._bits(shape), 40).to(torch.float32) * 2.0**-24
         return share if (low, high) == (0.0, 1.0) else (share * (high - low) + low).clamp_max(_below(high))
 
     def normal(self, *shape: int) -> Tensor:
-        """(N, *shape) float32, standard normal (Box and Muller 1958)."""
+        """`(N, *shape)` float32, standard normal (Box and Muller 1958)."""
         first, second = self.uniform(*shape), self.uniform(*shape)
         return torch.sqrt(-2 * torch.log1p(-first)) * torch.cos(2 * math.pi * second)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """(N, *shape) int64, uniform on 0 … high - 1."""
+        """`(N, *shape)` int64, uniform on 0 … high - 1."""
         return _shift(self._bits(shape), 1) % high
 
     def select(self, keep: Tensor) -> Draws:
