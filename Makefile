@@ -34,9 +34,17 @@ lint: .venv/.test
 
 check: lint test
 
-# The picture and the calls in docs/architecture.md.
-docs: .venv/.runtime
+.venv/.docs: .venv/.runtime
+	@echo "installing the packages of the site into .venv ..."
+	@$(PIP) -e ".[docs]"
+	@touch $@
+
+# The picture and the calls in docs/architecture.md, the reports of the gallery, and the site.
+docs: .venv/.docs
 	$(BIN)/python docs/draw_architecture.py trips
+	$(BIN)/python docs/gallery.py
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 # The tables of docs/results.md; resumable: what is finished is not run again.
 results: .venv/.runtime
@@ -60,4 +68,4 @@ results: .venv/.runtime
 	$(BIN)/python benchmarks/results.py runs > docs/measured.md
 
 clean:
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv runs docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -25,7 +25,6 @@ from stresslens.config.dotted_keys import LISTS, SLOTS
 from stresslens.config.schema import VariantConfig
 from stresslens.config.study_keys import StudyKeys
 
-
 ROOT = Path(__file__).parents[1]
 MARK = re.compile(r"^<!-- made from: (\w+)(?: ([\w.]+))? -->$", re.MULTILINE)
 

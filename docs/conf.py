@@ -37,7 +37,9 @@ autodoc_use_type_comments = False
 python_maximum_signature_line_length = 80
 
 html_theme = "furo"
-html_static_path: list[str] = []
+html_extra_path = (
+    ["_build/gallery"] if Path(__file__).with_name("_build").joinpath("gallery").exists() else []
+)
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
