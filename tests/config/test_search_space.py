@@ -178,7 +178,9 @@ NUMBERS = st.floats(1e-6, 1e6)
 
 
 @given(
-    st.tuples(NUMBERS, NUMBERS).filter(lambda ends: ends[0] < ends[1]), st.booleans(), st.integers(0, 2**32 - 1)
+    st.tuples(NUMBERS, NUMBERS).filter(lambda ends: ends[0] < ends[1]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
 )
 def test_what_is_drawn_from_a_range_lies_in_it(ends: tuple[float, float], log: bool, seed: int) -> None:
     low, high = ends

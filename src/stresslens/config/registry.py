@@ -22,6 +22,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from stresslens.config.own_plugins import load_own_plugin
 from stresslens.core.errors import ConfigError, Notice, Problem, Problems
+from stresslens.core.extras import EXTRAS, require
 from stresslens.core.pretrained import WeightsRef
 from stresslens.core.spelling import closest, unknown_key
 from stresslens.core.types import Attack, Augmentation, Loss, Objective, Optimizer, Schedule
@@ -214,6 +215,12 @@ def beside(function: Plugin, name: str) -> Plugin | None:
     return candidate if kinds <= {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD} else None
 
 
+def needed_extra(function: Plugin) -> str | None:
+    """The extra that a plug-in's file says it needs, `EXTRA`."""
+    needed: str | None = vars(sys.modules[function.__module__]).get("EXTRA")
+    return needed if needed in EXTRAS else None
+
+
 def answer_beside(bound: Bound, name: str, **given: Any) -> Any:
     """The result of the function `name` in the plug-in's file, called with the plug-in's options
     (defaults included) and `given`. None where there is no such function, or where it needs an
@@ -242,6 +249,8 @@ def _resolved(
     name, options = name_and_options(folder, value, path)
     try:
         function = plugin(folder, name, base=base, trust=trust)
+        if (needed := needed_extra(function)) is not None:
+            require(needed, name)
     except ConfigError as error:
         raise Problems([Problem(path, str(error))]) from None
     declared = declared_by(folder, function)

@@ -123,8 +123,8 @@ def _key_problems(sweep: Sweep, config: VariantConfig) -> Iterator[tuple[Keys, s
         ):
             if given:
                 yield (name,), "applies to a space only; each of the listed settings is one trial"
-    if sweep.method == "tpe" and (missing := missing_modules("sweep")):
-        yield ("method",), f"tpe needs {missing[0]}; {install_command('sweep')}"
+    if sweep.method == "tpe" and missing_modules("sweep"):
+        yield ("method",), f"tpe needs Optuna; {install_command('sweep')}"
     if sweep.method == "halving" and rung >= train.epochs:
         yield ("halving",), f"its epochs must be fewer than train.epochs ({train.epochs}), got {rung}"
     if sweep.method == "halving" and rung < train.evaluate_every:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -11,13 +10,14 @@ import platform
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from filelock import lock_descriptor
 from pydantic import ConfigDict, ValidationError
 from torch import Tensor
 
@@ -156,12 +156,13 @@ class RunFolder:
                 f"cannot write to {self.path}: {error.strerror}; choose another place with --out"
             ) from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            held = False
+            with suppress(OSError):
+                held = lock_descriptor(lock.fileno(), blocking=False)
+            if not held:
                 raise ConfigError(
                     f"{self.path} is being written by another process; wait for it, or use another --out"
-                ) from None
+                )
             remove_leftovers(self.path, below=True)
             yield
 
@@ -308,14 +309,14 @@ def _commit() -> str | None:
     for folder in (Path.cwd(), *Path.cwd().parents):
         head = folder / ".git" / "HEAD"
         if head.is_file():
-            text = head.read_text().strip()
+            text = head.read_text(encoding="utf-8").strip()
             if not text.startswith("ref: "):
                 return text
             name = text.removeprefix("ref: ")
             loose, packed = folder / ".git" / name, folder / ".git" / "packed-refs"
             if loose.is_file():
-                return loose.read_text().strip()
-            lines = packed.read_text().splitlines() if packed.is_file() else []
+                return loose.read_text(encoding="utf-8").strip()
+            lines = packed.read_text(encoding="utf-8").splitlines() if packed.is_file() else []
             return next((line.split()[0] for line in lines if line.endswith(f" {name}")), None)
     return None
 
