@@ -296,13 +296,13 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
     import inspect
 
     from stresslens.config import registry
-    from stresslens.core.extras import install_command, missing_modules
+    from stresslens.core.extras import install_command, missing_modules, needed_extra
 
     function = registry.plugin(folder, name)
     declared = registry.declared_by(folder, function)
     options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in declared.items())
     said = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
-    needed = registry.needed_extra(function)
+    needed = needed_extra(function)
     if needed is not None and missing_modules(needed):
         said += f" Not installed: {install_command(needed)}."
     return {"options": options, "help": said}

@@ -6,7 +6,8 @@ so in its file, `EXTRA = "timm"`, and is then refused before anything is trained
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -52,6 +53,18 @@ def require(name: str, what: str, *, raises: type[StresslensError] = ConfigError
 def missing_modules(name: str) -> list[str]:
     """The modules of an extra that are not installed."""
     return [module for module in EXTRAS[name] if not _is_there(module)]
+
+
+def needed_extra(function: Callable[..., object]) -> str | None:
+    """The extra that the file of a plug-in says it needs, `EXTRA`."""
+    needed: str | None = vars(sys.modules[function.__module__]).get("EXTRA")
+    return needed if needed in EXTRAS else None
+
+
+def require_for(function: Callable[..., object], name: str) -> None:
+    """Raises ConfigError where the packages that a plug-in needs are not installed."""
+    if (needed := needed_extra(function)) is not None:
+        require(needed, name)
 
 
 def _is_there(module: str) -> bool:

@@ -108,7 +108,10 @@ class Environment(OrderedJsonFile):
     piece_bytes: int | None = None
     """The bytes that a piece of images may take (`core.pieces`), if they were set."""
 
-    LATER_KEYS = frozenset({"piece_bytes"})
+    plugins: dict[str, str] = {}
+    """The installed packages whose plug-ins the run uses, with their versions."""
+
+    LATER_KEYS = frozenset({"piece_bytes", "plugins"})
 
 
 class RunFolder:
@@ -281,8 +284,6 @@ def command_line() -> list[str]:
 
 def environment(compute: Mapping[str, Any]) -> Environment:
     """The environment of this process; `compute` says how the run is computed (device and the like)."""
-    from importlib.metadata import version
-
     packages = (
         "stresslens",
         "torch",
@@ -296,12 +297,21 @@ def environment(compute: Mapping[str, Any]) -> Environment:
         python=platform.python_version(),
         platform=platform.platform(),
         processor_count=os.cpu_count(),
-        packages={name: version(name) for name in packages},
+        packages={name: found for name in packages if (found := _version(name)) is not None},
         command=command_line(),
         commit=_commit(),
         piece_bytes=budget() if budget() != BUDGET else None,
         **compute,
     )
+
+
+def _version(package: str) -> str | None:
+    """The version of an installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def _commit() -> str | None:
