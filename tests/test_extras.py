@@ -203,7 +203,7 @@ VERBS = [
 ]
 NEEDING = {
     "onnx": ["export", "runs/s/a/seed-0", "--to", "onnx"],
-    "ray": ["run", "s.yaml", "executor=ray", "train.epochs=2"],
+    "ray": ["run", "s.yaml", "--executor", "ray", "train.epochs=2"],
     "parquet": ["data", "check", "table.parquet"],
     "timm": ["train", "digits", "{timm: {name: resnet18}}"],
     "clip": ["train", "digits", "openclip"],
