@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import sysconfig
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +49,8 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [found, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
     done([*pip, wheel], folder)
     site = Path(done([found, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder).strip())
-    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+    here = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (site / "others.pth").write_text("\n".join(here))
     return found
 
 
