@@ -77,7 +77,11 @@ def test_it_works_in_a_fresh_environment(python: Path, tmp_path: Path) -> None:
     assert done([command, "--version"], tmp_path).startswith("stresslens ")
     done([command, "run", "study.yaml"], tmp_path)
     run = tmp_path / "runs" / "study" / "run" / "seed-0"
-    assert (tmp_path / "runs" / "study" / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE")
+    assert (
+        (tmp_path / "runs" / "study" / "report.html")
+        .read_text(encoding="utf-8")
+        .startswith("<!doctype html>")
+    )
     done([command, "attack", run, "--radii", "0.1", "--protocol", "[fgsm]", "--images", "8"], tmp_path)
     done([command, "explain", run, "--explainer", "saliency", "--images", "2"], tmp_path)
     assert "linear" in done([command, "list", "models"], tmp_path)

@@ -31,8 +31,7 @@ def doctor(as_json: Json = False) -> None:
 
     facts = environment({}).as_json()
     facts.pop("command")
-    facts["device"] = pick_device("auto")
-    facts["threads"] = torch.get_num_threads()
+    facts |= {"device": pick_device("auto"), "threads": torch.get_num_threads()}
     facts["bfloat16 in hardware"] = (
         bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         if facts["device"] == "cpu"
@@ -40,8 +39,8 @@ def doctor(as_json: Json = False) -> None:
     )
     problems = torch_problems()
     facts["tested with torch"] = f"{OLDEST} to {NEWEST}"
-    facts["torchvision imports"] = not any("cannot be imported" in problem for problem in problems)
-    facts["torchvision imports by itself"] = facts["torchvision imports"] and not is_cured()
+    imports = not any("cannot be imported" in problem for problem in problems)
+    facts |= {"torchvision imports": imports, "torchvision imports by itself": imports and not is_cured()}
     facts["not installed"] = {name: install_command(name) for name in EXTRAS if missing_modules(name)}
     facts["data folder"] = str(data_root())
     pictures = cache_root() / "pictures"
@@ -58,7 +57,7 @@ def doctor(as_json: Json = False) -> None:
             facts | {"problems": problems} | {"choices": [choice_as_json(*each) for each in kept_choices()]}
         )
         return
-    missing = facts.pop("not installed")
+    missing = ", ".join(facts.pop("not installed"))
     rows = [
         [key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)]
         for key, value in facts.items()
@@ -67,7 +66,7 @@ def doctor(as_json: Json = False) -> None:
     for problem in problems:
         typer.echo(problem)
     if missing:
-        typer.echo(f"not installed, and needed by parts only: {', '.join(missing)}; {install_command('…')}")
+        typer.echo(f"extras that are not installed: {missing}; {install_command('…')}")
     _print_choices()
 
 

@@ -136,12 +136,9 @@ def load_own_plugin(
         except ConfigError as error:
             raise ConfigError(f"{name!r}: {error}") from None
     if not inspect.isfunction(candidate):
-        functions = [
-            n
-            for n, f in vars(module).items()
-            if (inspect.isfunction(f) or inspect.isclass(f)) and f.__module__ == module.__name__
-        ]
-        raise ConfigError(f"{where} defines no function {function!r}; {closest(function, functions)}")
+        raise ConfigError(
+            f"{where} defines no function {function!r}; {closest(function, _defined_in(module))}"
+        )
     try:
         parameters = inspect.signature(candidate, eval_str=True).parameters.values()
     except Exception as error:
@@ -165,6 +162,15 @@ def load_own_plugin(
         )
     plugin: Callable[..., Any] = candidate
     return plugin
+
+
+def _defined_in(module: types.ModuleType) -> list[str]:
+    """The names of a module's own functions and classes."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module.__name__
+    ]
 
 
 _loaded: dict[str, dict[Path, str]] = {}

@@ -64,7 +64,7 @@ class TrialState:
     value: float | None = None
 
 
-def follow(trials: list[TrialState], event: Event) -> None:
+def add_event(trials: list[TrialState], event: Event) -> None:
     """Adds what an event says to the trials so far. Raises ValueError where it does not follow them."""
     if isinstance(event, TrialBegan):
         if event.trial != len(trials):

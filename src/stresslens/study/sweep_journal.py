@@ -30,9 +30,9 @@ from stresslens.study.sweep_events import (
     TrialEnded,
     TrialFailed,
     TrialState,
+    add_event,
     event_of,
     events_of_optuna,
-    follow,
     line_of,
 )
 from stresslens.study.tpe_sampler import DrawnTrial, tpe_draw
@@ -67,7 +67,7 @@ class SweepJournal:
             (folder / OPTUNAS_JOURNAL).replace(folder / READ)
         self._all: list[TrialState] = []
         for event in _mended(self._path, lambda line, trials: iter([event_of(line)])):
-            follow(self._all, event)
+            add_event(self._all, event)
 
     @property
     def _trials(self) -> list[TrialState]:
@@ -193,7 +193,7 @@ class SweepJournal:
             file.write(line_of(event))
             file.flush()
             os.fsync(file.fileno())
-        follow(self._all, event)
+        add_event(self._all, event)
 
 
 def _finite(value: float | None) -> float | None:
@@ -220,7 +220,7 @@ def _mended(path: Path, events_in: Callable[[bytes, int], Iterator[Event]]) -> l
         try:
             found = list(events_in(line, len(trials)))
             for event in found:
-                follow(trials, event)
+                add_event(trials, event)
         except ValueError:
             break
         kept.append(line)
