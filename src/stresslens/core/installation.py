@@ -3,6 +3,7 @@ others are the user's own."""
 
 from __future__ import annotations
 
+import os
 import site
 import sysconfig
 from functools import cache
@@ -26,4 +27,4 @@ def is_installed(file: str) -> bool:
     if file.startswith("<"):
         return file.startswith("<frozen")
     path = str(Path(file).resolve())
-    return any(path.startswith(f"{folder}/") for folder in FOLDERS)
+    return any(path.startswith(f"{folder}{os.sep}") for folder in FOLDERS)
