@@ -43,9 +43,7 @@ def split() -> Split:
     [(2.0, 10 * 0.05 * 2.0), (50.0, 10 * 0.3)],
     ids=["steps of 0.05 times the gradient", "each at most 0.3"],
 )
-def test_class_image_moves_as_far_as_its_steps(
-    weight: float, moved: float, published: ModuleType
-) -> None:
+def test_class_image_moves_as_far_as_its_steps(weight: float, moved: float, published: ModuleType) -> None:
     """Class 0 has no gradient, so the mean over both classes is half the way."""
     panel = published.class_image_as_published(linear(weight), torch.zeros(1, 1, 2, 2), ["a", "b"], steps=10)
     assert panel.facts["moved"] == pytest.approx(moved / 2, rel=1e-4)
