@@ -19,15 +19,16 @@ from stresslens.report.threats import Member, ThreatTable
 from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow
 
 ONE_STEP = ("fgsm",)
+UNATTACKED = "no attack"
 SENTENCES = 12
 
 
 @dataclass(frozen=True)
 class IndividualAttackTable:
-    """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`),
-    `rows5` the same for top-5 accuracy. If the attacks have different radii, `long` is used
-    instead: (variant, attack, radius, accuracy, top-5). `warnings` are sentences on oddities in the
-    results."""
+    """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`, the
+    first of which is 0), `rows5` the same for top-5 accuracy. If the attacks have different radii,
+    `long` is used instead: (variant, attack, radius, accuracy, top-5), with a row for each variant
+    without attack. `warnings` are sentences on oddities in the results."""
 
     lines: Sequence[Series]
     radii: Sequence[float]
@@ -72,14 +73,22 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
                 )
     radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in entries}
     same_radii = len(radii) <= 1
-    columns = shown_radii(next(iter(radii), ())) if same_radii else []
+    columns = [0.0, *shown_radii(next(iter(radii), ()))] if same_radii else []
+    clean = {m.variant.name: (m.at(0.0), m.clean_top5) for m in threat.members}
     table = (
-        [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in entries]
+        [
+            (name, label, [right.get(eps, clean[name][0] if eps == 0 else None) for eps in columns])
+            for name, label, right, _ in entries
+        ]
         if same_radii
         else []
     )
     table5 = (
-        [(name, label, [five.get(eps) for eps in columns]) for name, label, _, five in entries if five]
+        [
+            (name, label, [five.get(eps, clean[name][1] if eps == 0 else None) for eps in columns])
+            for name, label, _, five in entries
+            if five
+        ]
         if same_radii
         else []
     )
@@ -87,9 +96,17 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
         []
         if same_radii
         else [
-            (name, label, eps, e, five.get(eps))
-            for name, label, right, five in entries
-            for eps, e in right.items()
+            row
+            for variant, (accuracy, clean5) in clean.items()
+            for row in (
+                *([(variant, UNATTACKED, 0.0, accuracy, clean5)] if accuracy else []),
+                *(
+                    (variant, label, eps, e, five.get(eps))
+                    for name, label, right, five in entries
+                    if name == variant
+                    for eps, e in right.items()
+                ),
+            )
         ]
     )
     sentences = [sentence for member in threat.members for sentence in _oddities(member)]
