@@ -221,3 +221,17 @@ def test_watching_an_epoch_counts_no_answer() -> None:
     figures = scores.watched(Half(), split, lambda logits, y: logits.mean())
     assert (figures["accuracy"], figures["no_answer"]) == (0.5, 0.5)
     assert np.isnan(figures["loss"])
+
+
+@pytest.mark.parametrize(("classes", "top5"), [(5, None), (8, 5 / 8)], ids=str)
+def test_watching_an_epoch_counts_the_top_five_of_more_classes(classes: int, top5: float | None) -> None:
+    """Class 0 ranks first for every image, then 1 and so on."""
+
+    class Falling(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return -torch.arange(classes).float().expand(len(x), -1)
+
+    split = Split(torch.zeros(classes, 1, 2, 2), torch.arange(classes), 1.0)
+    figures = scores.watched(Falling(), split, lambda logits, y: logits.mean())
+    assert figures["accuracy"] == 1 / classes
+    assert figures.get("top5") == top5

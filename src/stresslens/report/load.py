@@ -64,8 +64,11 @@ class Run:
             return []
 
     def curve(self, *keys: str) -> list[tuple[float, float]]:
-        """(epoch, value) of each logged epoch that has a finite value there."""
+        """(epoch, value) of each logged epoch that has a finite value there. The training loss begins
+        at epoch 0, with that of the first batch before any update."""
         values = [(float(line.epoch), line.figure(*keys)) for line in self.metrics]
+        if keys == ("loss",) and values:
+            values.insert(0, (0.0, self.record.training.first_loss))
         return [(epoch, value) for epoch, value in values if value is not None and math.isfinite(value)]
 
     @cached_property
