@@ -28,6 +28,10 @@ UNCALIBRATED = [
     "accuracy",
     "top5",
     "balanced_accuracy",
+    "macro_precision",
+    "macro_f1",
+    "weighted_precision",
+    "weighted_f1",
     "cross_entropy",
     "brier",
     "ece",
@@ -70,8 +74,8 @@ def test_a_record_has_every_part_and_is_json() -> None:
     assert list(vars(found)) == ["scores", "per_class", "confusion", "risk_coverage", "slices", "reliability"]
     assert sorted(found.scores) == sorted(UNCALIBRATED + CALIBRATED)
     per_class = found.per_class.as_json()
-    assert list(per_class) == ["precision", "recall", "f1", "auroc", "auprc", "support"]
-    assert [len(column) for column in per_class.values()] == [6] * 6
+    assert list(per_class) == ["precision", "recall", "f1", "auroc", "auprc", "support", "macro", "weighted"]
+    assert [len(column) for column in per_class.values()] == [6] * 6 + [3] * 2
     assert len(found.reliability.bins) == len(found.reliability.calibrated) == 15
     assert [each.by for each in found.slices] == ["brightness"]
     (written,) = (each.as_json() for each in found.slices)

@@ -91,7 +91,8 @@ class Scoring(OrderedJsonFile):
 
 
 class PerClass(OrderedJsonFile):
-    """Scores with a value for each class; `support` are the numbers of images."""
+    """Scores with a value for each class; `support` are the numbers of images, `macro` and `weighted`
+    the means of precision, recall and F1."""
 
     precision: list[Figure] = []
     recall: list[Figure] = []
@@ -99,6 +100,8 @@ class PerClass(OrderedJsonFile):
     auroc: list[Figure] = []
     auprc: list[Figure] = []
     support: list[int] = []
+    macro: dict[str, Figure] = {}
+    weighted: dict[str, Figure] = {}
 
 
 class BinRecord(OrderedJsonFile):

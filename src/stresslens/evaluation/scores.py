@@ -210,9 +210,9 @@ def _scores_of(
     named = {"accuracy": classification.accuracy(scores, labels)}
     if scores.shape[1] > TOP_CLASSES:
         named["top5"] = classification.top_k(scores, labels, 5)
-    named["balanced_accuracy"] = classification.balanced_accuracy(
-        classification.confusion_matrix(scores, labels)
-    )
+    means = classification.averages(scores, labels)
+    named["balanced_accuracy"] = means["macro"]["recall"]
+    named |= {f"{kind}_{name}": means[kind][name] for kind in means for name in ("precision", "f1")}
     if len(labels) > len(predictions.answered.labels):
         named["no_answer"] = wilson(len(labels) - len(predictions.answered.labels), len(labels))
     if predictions.kind == "logits":
@@ -294,7 +294,11 @@ def summary(
         reliability = Reliability(bins=_bins_of(predictions), calibrated=calibrated)
     return SplitSummary(
         _scores_of(predictions, train_labels, temperature, rankings),
-        PerClass(**per_class, support=confusion.sum(1).tolist()),
+        PerClass(
+            **per_class,
+            support=confusion.sum(1).tolist(),
+            **classification.averages(predictions.scores, labels),
+        ),
         confusion.tolist(),
         RiskCoverage(coverage=coverage.tolist(), risk=risk.tolist()),
         [_slice_record(each) for each in tables],

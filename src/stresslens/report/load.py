@@ -200,7 +200,9 @@ WITHIN_ONE = ("ece", "ece_calibrated", "auroc", "auprc", "aurc")
 
 def is_proportion(score: str) -> bool:
     """Whether a score lies between 0 and 1 and is written in percent."""
-    return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith("top")
+    return score in ("accuracy", "balanced_accuracy", "majority_baseline") or score.startswith(
+        ("top", "macro_", "weighted_")
+    )
 
 
 def load_study(folder: Path) -> StudyFolder:
