@@ -116,8 +116,7 @@ def _write_gallery(data: Data, path: Path) -> None:
     names = [brief(name, 24) for name in data.classes[:SHOWN_CLASSES]]
     for k in range(len(names)):
         chosen = data.train.select(order[data.train.labels[order] == k][:SHOWN_IMAGES])
-        pixels = image_pixels(chosen.floats(chosen.images[:])) if len(chosen) else []
-        rows.append([Picture(each) for each in pixels])
+        rows.append([Picture(pixels) for pixels in image_pixels(chosen.floats(chosen.images[:]))])
     write_bytes(path, svg(Grid(f"Training images of {data.name}", rows, names)).encode())
     left_out = len(data.classes) - len(names)
     more = f" of the first {len(names)} classes" if left_out else ""
