@@ -38,6 +38,7 @@ ORDER = [
     "comparison",
     "report",
     "study",
+    "labs",
     "api",
     "cli",
     "__main__",

@@ -1,0 +1,82 @@
+"""`stresslens lab check`: a student's parts against their references, and claimed figures against
+runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stresslens.cli.options import Json
+from stresslens.cli.terminal import print_findings, print_json
+from stresslens.core.errors import ConfigError, GateNotMet
+
+app = typer.Typer(help="Check the work on a lab (docs/labs.md).", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def lab() -> None:
+    """Check the work on a lab (docs/labs.md)."""
+
+
+@app.command("check")
+def check(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Notebooks, files (.py, .md, .csv) or folders of them.")
+    ],
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Execute the parts. They are Python code, which can do whatever you can do: trust "
+            "your own, or those of somebody you know.",
+        ),
+    ] = False,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=1, help="Seconds for each part; then it is stopped.")
+    ] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Check parts and claimed figures.
+
+    A part is a cell, or a file, that begins with a line `# part: KIND`, where KIND is gradient, loss,
+    optimizer, convolution, model, attack or explainer. It is compared with its reference. A claim is
+    a row of a table with the columns run and claimed, or better and than. Exit code 5 when a part
+    differs or a claim does not hold, 2 when something cannot be checked.
+    """
+    from stresslens.labs.claimed_figures import claim_findings
+    from stresslens.labs.part import lab_of, listed
+    from stresslens.labs.part_process import findings_of
+
+    labs = [lab_of(path) for path in paths]
+    parts = [part for each in labs for part in each.parts]
+    results: list[dict[str, Any]] = []
+    for table in (table for each in labs for table in each.tables):
+        results.append({"where": table.where, "kind": "claims", "findings": claim_findings(table)})
+        _print(f"{table.where}: claimed figures", results[-1], as_json)
+    for part in parts if trust else ():
+        found = findings_of(part, time_limit)
+        where = {"where": part.where, "kind": part.kind, "function": part.function}
+        results.append({**where, "findings": found})
+        _print(part.title, results[-1], as_json)
+    if as_json:
+        print_json([{**each, "findings": [f.as_json() for f in each["findings"]]} for each in results])
+    if parts and not trust:
+        raise ConfigError(
+            f"not executed:\n{listed(parts)}\nA part is code. If you trust it, give --trust to check it; it "
+            "is executed in a process of its own, which can still do all that you can do"
+        )
+    wrong = [
+        f"{each['where']}: {each['kind']}: {', '.join(names)}"
+        for each in results
+        if (names := [finding.audit for finding in each["findings"] if finding.severity == "serious"])
+    ]
+    if wrong:
+        raise GateNotMet("\n".join(wrong))
+
+
+def _print(title: str, result: dict[str, Any], as_json: bool) -> None:
+    if not as_json:
+        typer.echo(title)
+        print_findings(result["findings"])
