@@ -97,13 +97,15 @@ def _reader(metric: str) -> Callable[[RunFolder, str], Tested]:
 def figure_of(path: Path, *, split: str = "test", metric: str = "accuracy") -> Estimate:
     """A score of a run, or the accuracy of a variant over its seeds, with its interval.
 
-    `metric` is as in `compare_folders`, or for a run any score of its record. Raises ConfigError if
-    there is no such figure.
+    `metric` is as in `compare_folders`, recounted from the saved predictions; or for a run any score
+    of its record. Raises ConfigError if there is no such figure.
     """
     kind = folder_kind(path)
     if kind == "study":
         raise ConfigError(f"{path} is a study; give the folder of one of its variants or runs")
-    if kind == "run" and not metric.startswith("robust@"):
+    if metric != "accuracy" and not metric.startswith("robust@"):
+        if kind != "run":
+            raise ConfigError(f"of {path}, which has several seeds, only accuracy is known; give one run")
         scores = read_record(RunFolder(path)).scores
         if split not in scores:
             raise ConfigError(f"{path} has no scores of {split}; it has {', '.join(scores) or 'none'}")

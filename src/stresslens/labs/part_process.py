@@ -39,24 +39,26 @@ def findings_of(part: Part, seconds: float) -> list[Finding]:
         values = {**dataclasses.asdict(part), "folder": str(part.folder.resolve())}
         question.write_text(json.dumps(values), encoding="utf-8")
         words = [sys.executable, "-P", "-m", "stresslens.labs.part_process", str(question), str(answer)]
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=part.folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            start_new_session=True,
-        )
+        errors = Path(folder) / "errors.txt"
+        with errors.open("wb") as file:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                cwd=part.folder,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,
+            )
         try:
-            _, errors = process.communicate(timeout=seconds)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             why = f"it was not finished after {seconds:g} s, and was stopped"
             return [differs("time limit", why, 1, "--time-limit SECONDS allows longer")]
         finally:
             _kill(process)
         if not answer.is_file():
-            last = (errors.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
+            last = (errors.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
             return [differs("execution", f"its process ended without an answer: {last}", 1)]
         found = json.loads(answer.read_text(encoding="utf-8"))
     if "problem" in found:
