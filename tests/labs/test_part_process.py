@@ -13,7 +13,7 @@ from parts_of_students import LOSS, WRONG
 
 from stresslens.cli import main
 from stresslens.labs.part import lab_of
-from stresslens.labs.part_process import findings_of
+from stresslens.labs.part_process import part_findings
 
 Type = Callable[..., tuple[int, str, str]]
 
@@ -102,7 +102,7 @@ def test_nothing_to_check_ends_with_2(words: tuple[str, ...], type_: Type) -> No
 def test_code_that_does_not_come_back(code: str, audit: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "loss.py").write_text(code + "def loss(logits, y):\n    return 0\n")
     began = time.monotonic()
-    (finding,) = findings_of(lab_of(tmp_path).parts[0], 20.0)
+    (finding,) = part_findings(lab_of(tmp_path).parts[0], 20.0)
     assert (finding.audit, finding.severity) == (audit, "serious")
     assert words in finding.evidence
     assert time.monotonic() - began < 60
@@ -112,4 +112,7 @@ def test_code_that_does_not_come_back(code: str, audit: str, words: str, tmp_pat
 def test_a_file_of_the_folder_does_not_hide_a_library(tmp_path: Path) -> None:
     (tmp_path / "random.py").write_text("raise ImportError('not this one')\n")
     (tmp_path / "loss.py").write_text(LOSS)
-    assert {finding.severity for finding in findings_of(lab_of(tmp_path).parts[0], 60.0)} <= {"none", "minor"}
+    assert {finding.severity for finding in part_findings(lab_of(tmp_path).parts[0], 60.0)} <= {
+        "none",
+        "minor",
+    }

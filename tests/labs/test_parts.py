@@ -12,7 +12,7 @@ from stresslens.core.errors import ConfigError
 from stresslens.core.types import Finding
 from stresslens.labs.agreement import unlike
 from stresslens.labs.part import KINDS, lab_of
-from stresslens.labs.part_process import checked
+from stresslens.labs.part_process import check_part
 
 
 def findings(source: str, folder: Path) -> dict[str, Finding]:
@@ -20,7 +20,7 @@ def findings(source: str, folder: Path) -> dict[str, Finding]:
     file = folder / "own.py"
     file.write_text(source)
     (part,) = lab_of(file).parts
-    return {finding.audit: finding for finding in checked(part, file)}
+    return {finding.audit: finding for finding in check_part(part, file)}
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -47,7 +47,7 @@ def check(
     """
     from stresslens.labs.claimed_figures import claim_findings
     from stresslens.labs.part import lab_of, listed
-    from stresslens.labs.part_process import findings_of
+    from stresslens.labs.part_process import part_findings
 
     labs = [lab_of(path) for path in paths]
     parts = [part for each in labs for part in each.parts]
@@ -56,7 +56,7 @@ def check(
         results.append({"where": table.where, "kind": "claims", "findings": claim_findings(table)})
         _print(f"{table.where}: claimed figures", results[-1], as_json)
     for part in parts if trust else ():
-        found = findings_of(part, time_limit)
+        found = part_findings(part, time_limit)
         where = {"where": part.where, "kind": part.kind, "function": part.function}
         results.append({**where, "findings": found})
         _print(part.title, results[-1], as_json)

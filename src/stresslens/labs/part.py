@@ -29,7 +29,7 @@ WRITTEN = re.compile(r"%%writefile\b.*\n")
 
 
 @dataclass(frozen=True)
-class Part:
+class LabPart:
     """A student's function, with the words of its line `# part: KIND [REFERENCE] [option=value …]`.
 
     `source` is Python, with the line numbers of the cell or the file `where`.
@@ -62,7 +62,7 @@ class ClaimTable:
 class Lab:
     """What was found: parts and tables, and cells or files that could not be read as such."""
 
-    parts: list[Part]
+    parts: list[LabPart]
     tables: list[ClaimTable]
 
 
@@ -72,7 +72,7 @@ def lab_of(path: Path) -> Lab:
     if not path.exists():
         raise ConfigError(f"there is no notebook or folder {path}")
     files = [path] if path.is_file() else list(_files_in(path))
-    parts: dict[tuple[str, str], Part] = {}
+    parts: dict[tuple[str, str], LabPart] = {}
     tables: list[ClaimTable] = []
     wrong: list[str] = []
     for file in files:
@@ -147,7 +147,7 @@ def _cells_of_notebook(file: Path, text: str) -> list[Any]:
     return cells
 
 
-def _part(cell: _Cell) -> Part | None:
+def _part(cell: _Cell) -> LabPart | None:
     """The part of a code cell or a Python file; None if it is none."""
     source = WRITTEN.sub("\n", cell.text, count=1) if WRITTEN.match(cell.text) else cell.text
     lines = source.splitlines()
@@ -163,7 +163,7 @@ def _part(cell: _Cell) -> Part | None:
         raise ConfigError(f"{cell.where}: no kind of part is called {kind!r}; {closest(kind, list(KINDS))}")
     options = dict(re.findall(r"(?<!\S)(\w+)=(\S+)", rest))
     reference = re.sub(r"(?<!\S)\w+=\S+", "", rest).strip()
-    return Part(
+    return LabPart(
         cell.where,
         cell.file.parent,
         kind,
@@ -245,6 +245,6 @@ def _markdown_rows(text: str) -> list[Rows]:
     return [table for table in tables if table]
 
 
-def listed(parts: Sequence[Part]) -> str:
+def listed(parts: Sequence[LabPart]) -> str:
     """The titles of parts, one a line."""
     return "\n".join(f"  {part.title}" for part in parts)

@@ -23,14 +23,14 @@ from stresslens.core.errors import ConfigError, StresslensError
 from stresslens.core.spelling import unknown_key
 from stresslens.core.types import Finding
 from stresslens.labs.agreement import differs
-from stresslens.labs.part import KINDS, Part
+from stresslens.labs.part import KINDS, LabPart
 
 NAME = "part.py"
 REFERENCES = {**KINDS, "gradient": "losses"}
 """The folder of the plug-ins that a kind is compared with."""
 
 
-def findings_of(part: Part, seconds: float) -> list[Finding]:
+def part_findings(part: LabPart, seconds: float) -> list[Finding]:
     """Executes a part in another process and returns what the check of its kind found. Code that
     raises, ends the process or needs longer than `seconds` is a finding. Raises ConfigError for a
     line `# part:` that is not valid."""
@@ -75,7 +75,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def checked(part: Part, file: Path) -> list[Finding]:
+def check_part(part: LabPart, file: Path) -> list[Finding]:
     """Executes the part, which is in `file`, and checks it. Raises ConfigError for a line `# part:`
     that is not valid."""
     from stresslens.config import registry
@@ -114,7 +114,7 @@ def _check_of(kind: str) -> Callable[..., list[Finding]]:
     return checks[kind]
 
 
-def _options(part: Part, check: Callable[..., Any]) -> dict[str, Any]:
+def _options(part: LabPart, check: Callable[..., Any]) -> dict[str, Any]:
     """The options of the line `# part:` as values. Raises ConfigError."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -147,22 +147,22 @@ def _place(error: Exception, file: Path) -> str:
     return f" (line {lines[-1]} of the part)" if lines else ""
 
 
-def main(question: str, answer: str) -> None:
+def _main(question: str, answer: str) -> None:
     """Reads a part, and writes its findings, or what is wrong with its line `# part:`."""
     from stresslens.core.torch_settings import initial_settings
 
     values: Mapping[str, Any] = json.loads(Path(question).read_text(encoding="utf-8"))
-    part = Part(**{**values, "folder": Path(values["folder"])})
+    part = LabPart(**{**values, "folder": Path(values["folder"])})
     file = Path(question).with_name(NAME)
     file.write_text(part.source, encoding="utf-8")
     sys.path.append(str(part.folder))
     try:
         with initial_settings():
-            found: dict[str, Any] = {"findings": [finding.as_json() for finding in checked(part, file)]}
+            found: dict[str, Any] = {"findings": [finding.as_json() for finding in check_part(part, file)]}
     except StresslensError as error:
         found = {"problem": str(error)}
     Path(answer).write_text(json.dumps(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    _main(*sys.argv[1:3])
