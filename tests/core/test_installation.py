@@ -14,7 +14,8 @@ import pytest
 def test_packages_of_another_environment(name: str, tmp_path: Path) -> None:
     folder = tmp_path / name
     folder.mkdir()
-    code = f"from stresslens.core.installation import is_installed; print(is_installed({str(folder / 'a.py')!r}))"
+    file = str(folder / "a.py")
+    code = f"from stresslens.core.installation import is_installed; print(is_installed({file!r}))"
     paths = [str(Path(path).resolve()) for path in sys.path if path]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *paths])}
     answer = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
