@@ -22,7 +22,7 @@ def lab() -> None:
 
 @app.command("check")
 def check(
-    paths: Annotated[
+    notebooks: Annotated[
         list[Path], typer.Argument(help="Notebooks, files (.py, .md, .csv) or folders of them.")
     ],
     trust: Annotated[
@@ -49,7 +49,7 @@ def check(
     from stresslens.labs.part import lab_of, listed
     from stresslens.labs.part_process import part_findings
 
-    labs = [lab_of(path) for path in paths]
+    labs = [lab_of(path) for path in notebooks]
     parts = [part for each in labs for part in each.parts]
     results: list[dict[str, Any]] = []
     for table in (table for each in labs for table in each.tables):
