@@ -127,22 +127,31 @@ def test_tables_of_claims(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_read_is_told(name: str, content: str, words: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(ConfigError, match=words) as error:
-        lab_of(tmp_path / name)
-    assert str(tmp_path / name) in str(error.value)
+    assert words in problem_of(tmp_path / name)
+    assert str(tmp_path / name) in problem_of(tmp_path / name)
+
+
+def problem_of(path: Path) -> str:
+    """What is wrong with the only file there."""
+    try:
+        (problem,) = lab_of(path).problems
+    except ConfigError as error:
+        problem = str(error)
+    return problem
 
 
 def test_a_path_that_is_not_there_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no notebook or folder"):
         lab_of(tmp_path / "none.ipynb")
     (tmp_path / "a.py").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is not UTF-8 text"):
-        lab_of(tmp_path)
+    assert "is not UTF-8 text" in problem_of(tmp_path)
 
 
-def test_every_mistake_of_a_folder_is_told(tmp_path: Path) -> None:
+def test_mistakes_of_some_files_leave_the_others(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("# part: los\n")
-    (tmp_path / "b.py").write_text("# part: model\n")
-    with pytest.raises(ConfigError) as error:
-        lab_of(tmp_path)
-    assert len(str(error.value).splitlines()) == 2
+    (tmp_path / "b.ipynb").write_text("{")
+    (tmp_path / "c.py").write_text(LOSS)
+    notebook(tmp_path / "d.ipynb", ("code", "# part: model\nx = 1\n"), ("code", CONVOLUTION))
+    lab = lab_of(tmp_path)
+    assert [part.kind for part in lab.parts] == ["loss", "convolution"]
+    assert len(lab.problems) == 3

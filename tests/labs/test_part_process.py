@@ -80,6 +80,19 @@ def test_claims_need_no_consent(type_: Type, tmp_path: Path) -> None:
     assert "there is no folder runs/a" in err
 
 
+@pytest.mark.slow
+def test_what_cannot_be_checked_leaves_the_rest(type_: Type, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("# part: lossy\n")
+    (tmp_path / "b.py").write_text(WRONG["loss: sum"][0])
+    (tmp_path / "c.py").write_text(LOSS.replace("cross_entropy", "mean_square"))
+    (tmp_path / "d.md").write_text("| run | claimed |\n|--|--|\n| runs/a | 90 |\n")
+    code, out, err = type_(".", "--trust")
+    assert code == 2
+    assert "b.py: loss (own_loss)" in out
+    for words in ("a.py: no kind", "b.py: loss: reference", "c.py: no loss", "d.md, line 3"):
+        assert words in err
+
+
 @pytest.mark.parametrize("words", [("none.ipynb",), (".",)])
 def test_nothing_to_check_ends_with_2(words: tuple[str, ...], type_: Type) -> None:
     code, out, err = type_(*words)

@@ -3,14 +3,19 @@ runs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stresslens.cli.options import Json
 from stresslens.cli.terminal import print_findings, print_json
 from stresslens.core.errors import ConfigError, GateNotMet
+
+if TYPE_CHECKING:
+    from stresslens.core.types import Finding
 
 app = typer.Typer(help="Check the work on a lab (docs/labs.md).", no_args_is_help=True, rich_markup_mode=None)
 
@@ -51,32 +56,38 @@ def check(
 
     labs = [lab_of(path) for path in notebooks]
     parts = [part for each in labs for part in each.parts]
+    problems = [problem for each in labs for problem in each.problems]
     results: list[dict[str, Any]] = []
+
+    def add(title: str, facts: dict[str, str], find: Callable[[], list[Finding]]) -> None:
+        try:
+            results.append({**facts, "findings": find()})
+        except ConfigError as error:
+            problems.append(str(error))
+        else:
+            if not as_json:
+                typer.echo(title)
+                print_findings(results[-1]["findings"])
+
     for table in (table for each in labs for table in each.tables):
-        results.append({"where": table.where, "kind": "claims", "findings": claim_findings(table)})
-        _print(f"{table.where}: claimed figures", results[-1], as_json)
+        facts = {"where": table.where, "kind": "claims"}
+        add(f"{table.where}: claimed figures", facts, partial(claim_findings, table))
     for part in parts if trust else ():
-        found = part_findings(part, time_limit)
-        where = {"where": part.where, "kind": part.kind, "function": part.function}
-        results.append({**where, "findings": found})
-        _print(part.title, results[-1], as_json)
+        facts = {"where": part.where, "kind": part.kind, "function": part.function}
+        add(part.title, facts, partial(part_findings, part, time_limit))
     if as_json:
         print_json([{**each, "findings": [f.as_json() for f in each["findings"]]} for each in results])
-    if parts and not trust:
-        raise ConfigError(
-            f"not executed:\n{listed(parts)}\nA part is code. If you trust it, give --trust to check it; it "
-            "is executed in a process of its own, which can still do all that you can do"
-        )
     wrong = [
         f"{each['where']}: {each['kind']}: {', '.join(names)}"
         for each in results
         if (names := [finding.audit for finding in each["findings"] if finding.severity == "serious"])
     ]
+    if parts and not trust:
+        problems.append(
+            f"not executed:\n{listed(parts)}\nA part is code. If you trust it, give --trust to check it; it "
+            "is executed in a process of its own, which can still do all that you can do"
+        )
+    if problems:
+        raise ConfigError("\n".join([*wrong, *problems]))
     if wrong:
         raise GateNotMet("\n".join(wrong))
-
-
-def _print(title: str, result: dict[str, Any], as_json: bool) -> None:
-    if not as_json:
-        typer.echo(title)
-        print_findings(result["findings"])

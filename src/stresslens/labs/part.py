@@ -60,41 +60,43 @@ class ClaimTable:
 
 @dataclass(frozen=True)
 class Lab:
-    """What was found: parts and tables, and cells or files that could not be read as such."""
+    """What was found: parts and tables, and in words what is wrong with other cells and files."""
 
     parts: list[LabPart]
     tables: list[ClaimTable]
+    problems: list[str]
 
 
 def lab_of(path: Path) -> Lab:
     """The parts and tables of a notebook (.ipynb), of a file (.py, .md, .csv), or of a folder's files
-    of these kinds. Equal parts count once. Raises ConfigError with every mistake."""
+    of these kinds. Equal parts count once. Raises ConfigError if there is nothing at all."""
     if not path.exists():
         raise ConfigError(f"there is no notebook or folder {path}")
     files = [path] if path.is_file() else list(_files_in(path))
     parts: dict[tuple[str, str], LabPart] = {}
-    tables: list[ClaimTable] = []
-    wrong: list[str] = []
+    lab = Lab([], [], [])
     for file in files:
         try:
-            for cell in _cells(file):
-                if cell.code:
-                    found = _part(cell)
-                    if found is not None:
-                        parts.setdefault((found.kind, found.source.strip()), found)
-                else:
-                    tables += _tables(cell)
+            found = list(_cells(file))
         except ConfigError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise ConfigError("\n".join(wrong))
-    if not parts and not tables:
+            lab.problems.append(str(error))
+            continue
+        for cell in found:
+            try:
+                if not cell.code:
+                    lab.tables.extend(_tables(cell))
+                elif (part := _part(cell)) is not None:
+                    parts.setdefault((part.kind, part.source.strip()), part)
+            except ConfigError as error:
+                lab.problems.append(str(error))
+    lab.parts.extend(parts.values())
+    if not any((lab.parts, lab.tables, lab.problems)):
         raise ConfigError(
             f"{path} has nothing to check: no cell or file begins with a line `# part: KIND` (KIND is "
             f"one of {', '.join(KINDS)}), and no table has the columns `run` and `claimed`, or `better` "
             "and `than`"
         )
-    return Lab(list(parts.values()), tables)
+    return lab
 
 
 @dataclass(frozen=True)
