@@ -3,7 +3,7 @@ runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ from stresslens.core.errors import ConfigError, GateNotMet
 
 if TYPE_CHECKING:
     from stresslens.core.types import Finding
+    from stresslens.labs.part import Lab
 
 app = typer.Typer(help="Check the work on a lab (docs/labs.md).", no_args_is_help=True, rich_markup_mode=None)
 
@@ -50,31 +51,22 @@ def check(
     a row of a table with the columns run and claimed, or better and than. Exit code 5 when a part
     differs or a claim does not hold, 2 when something cannot be checked.
     """
-    from stresslens.labs.claimed_figures import claim_findings
     from stresslens.labs.part import lab_of, listed
-    from stresslens.labs.part_process import part_findings
 
     labs = [lab_of(path) for path in notebooks]
     parts = [part for each in labs for part in each.parts]
     problems = [problem for each in labs for problem in each.problems]
     results: list[dict[str, Any]] = []
-
-    def add(title: str, facts: dict[str, str], find: Callable[[], list[Finding]]) -> None:
+    for title, facts, find in _checks(labs, time_limit, trust):
         try:
-            results.append({**facts, "findings": find()})
+            found = find()
         except ConfigError as error:
             problems.append(str(error))
-        else:
-            if not as_json:
-                typer.echo(title)
-                print_findings(results[-1]["findings"])
-
-    for table in (table for each in labs for table in each.tables):
-        facts = {"where": table.where, "kind": "claims"}
-        add(f"{table.where}: claimed figures", facts, partial(claim_findings, table))
-    for part in parts if trust else ():
-        facts = {"where": part.where, "kind": part.kind, "function": part.function}
-        add(part.title, facts, partial(part_findings, part, time_limit))
+            continue
+        results.append({**facts, "findings": found})
+        if not as_json:
+            typer.echo(title)
+            print_findings(found)
     if as_json:
         print_json([{**each, "findings": [f.as_json() for f in each["findings"]]} for each in results])
     wrong = [
@@ -91,3 +83,18 @@ def check(
         raise ConfigError("\n".join([*wrong, *problems]))
     if wrong:
         raise GateNotMet("\n".join(wrong))
+
+
+def _checks(
+    labs: Sequence[Lab], seconds: float, trust: bool
+) -> Iterator[tuple[str, dict[str, str], Callable[[], list[Finding]]]]:
+    """What is to be checked: a title, what it is, and the check. Parts only with `trust`."""
+    from stresslens.labs.claimed_figures import claim_findings
+    from stresslens.labs.part_process import part_findings
+
+    for table in (table for each in labs for table in each.tables):
+        facts = {"where": table.where, "kind": "claims"}
+        yield f"{table.where}: claimed figures", facts, partial(claim_findings, table)
+    for part in (part for each in labs for part in each.parts if trust):
+        facts = {"where": part.where, "kind": part.kind, "function": part.function}
+        yield part.title, facts, partial(part_findings, part, seconds)
