@@ -41,7 +41,7 @@ def found(folder: Path, columns: str, *rows: str) -> list[Finding]:
     )
     (folder / "claims.md").write_text(text)
     (table,) = lab_of(folder / "claims.md").tables
-    return claim_findings(table)
+    return [finding for line, cells in table.rows for finding in claim_findings(table, line, cells)]
 
 
 @pytest.mark.parametrize(

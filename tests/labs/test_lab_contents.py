@@ -122,6 +122,7 @@ def test_tables_of_claims(tmp_path: Path) -> None:
         ),
         ("a.py", "x = 1\n", "nothing to check"),
         ("a.md", "| run | claimed |\n|--|--|\n| a |\n", "1 cells; the 2 columns are run, claimed"),
+        ("a.md", "| run | scroe | claimed |\n|--|--|--|\n| a | top5 | 3 |\n", "did you mean 'score'?"),
         ("a.txt", "# part: loss", "expected a notebook"),
     ],
 )

@@ -57,6 +57,7 @@ def check(
     parts = [part for each in labs for part in each.parts]
     problems = [problem for each in labs for problem in each.problems]
     results: list[dict[str, Any]] = []
+    printed = ""
     for title, facts, find in _checks(labs, time_limit, trust):
         try:
             found = find()
@@ -65,8 +66,10 @@ def check(
             continue
         results.append({**facts, "findings": found})
         if not as_json:
-            typer.echo(title)
+            if title != printed:
+                typer.echo(title)
             print_findings(found)
+            printed = title
     if as_json:
         print_json([{**each, "findings": [f.as_json() for f in each["findings"]]} for each in results])
     wrong = [
@@ -93,8 +96,10 @@ def _checks(
     from stresslens.labs.part_process import part_findings
 
     for table in (table for each in labs for table in each.tables):
-        facts = {"where": table.where, "kind": "claims"}
-        yield f"{table.where}: claimed figures", facts, partial(claim_findings, table)
+        facts = {"where": table.where, "kind": "claim"}
+        for line, cells in table.rows:
+            find = partial(claim_findings, table, line, cells)
+            yield f"{table.where}: claimed figures", facts, find
     for part in (part for each in labs for part in each.parts if trust):
         facts = {"where": part.where, "kind": part.kind, "function": part.function}
         yield part.title, facts, partial(part_findings, part, seconds)

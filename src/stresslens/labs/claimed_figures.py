@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stresslens.comparison.folders import compare_folders, figure_of
@@ -17,17 +17,14 @@ NOT_SHARES = ("cross_entropy", "brier", "calibration_error", "ece", "no_answer")
 """Scores that are not given in percent."""
 
 
-def claim_findings(table: ClaimTable) -> list[Finding]:
-    """A finding for each row: whether the claimed figure is that of the run, or inside its interval;
-    or whether the better of two really is. Raises ConfigError for a row that cannot be read."""
-    findings = []
-    for line, cells in table.rows:
-        values = {name: cell for name, cell in zip(table.columns, cells) if cell}
-        try:
-            findings.append(_better(table, values) if "better" in table.columns else _figure(table, values))
-        except ConfigError as error:
-            raise ConfigError(f"{table.where}, line {line} of the table: {error}") from None
-    return findings
+def claim_findings(table: ClaimTable, line: int, cells: Sequence[str]) -> list[Finding]:
+    """The finding on a row of a table: whether the claimed figure is that of the run, or inside its interval; or
+    whether the better of two really is. Raises ConfigError for a row that cannot be read."""
+    values = {name: cell for name, cell in zip(table.columns, cells) if cell}
+    try:
+        return [_better(table, values) if "better" in table.columns else _figure(table, values)]
+    except ConfigError as error:
+        raise ConfigError(f"{table.where}, line {line} of the table: {error}") from None
 
 
 def _figure(table: ClaimTable, values: Mapping[str, str]) -> Finding:
@@ -55,8 +52,7 @@ def _better(table: ClaimTable, values: Mapping[str, str]) -> Finding:
     compared = compare_folders([than, better], split=split, metric=score).comparison
     (contrast,) = compared.contrasts
     name = f"{values['better']} is better than {values['than']}"
-    said = f"{contrast.verdict} (difference {_interval(contrast.difference, 100, ' points')})"
-    n = contrast.difference.n
+    said, n = contrast.verdict, contrast.difference.n
     if not contrast.real:
         return differs(name, f"not shown: {said}", n, contrast.plan or "")
     if contrast.difference.value < 0:

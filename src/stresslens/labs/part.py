@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stresslens.core.errors import ConfigError
-from stresslens.core.spelling import closest
+from stresslens.core.spelling import closest, near
 
 KINDS: dict[str, str | None] = {
     "gradient": "objectives",
@@ -200,7 +200,8 @@ def _function_of(where: str, kind: str, source: str) -> str:
     )
 
 
-CLAIM_COLUMNS = ("run", "claimed", "score", "split", "better", "than", "by")
+CLAIM_COLUMNS = ["run", "claimed", "score", "split", "better", "than"]
+"""Those that are read; a table may have others."""
 
 
 def _tables(cell: _Cell) -> Iterator[ClaimTable]:
@@ -211,6 +212,9 @@ def _tables(cell: _Cell) -> Iterator[ClaimTable]:
         (_, header), *body = table
         columns = tuple(name.lower().partition("(")[0].strip(" *`") for name in header)
         if {"run", "claimed"} <= set(columns) or {"better", "than"} <= set(columns):
+            for name in columns:
+                if name not in CLAIM_COLUMNS and (meant := near(name, CLAIM_COLUMNS)) is not None:
+                    raise ConfigError(f"{cell.where}: the column {name!r}: did you mean {meant!r}?")
             for line, cells in body:
                 if len(cells) != len(columns):
                     what = f"{len(cells)} cells; the {len(columns)} columns are {', '.join(columns)}"
