@@ -66,6 +66,12 @@ def test_an_accuracy(claimed: str, severity: str, words: str, runs: Path) -> Non
     assert words in finding.evidence
 
 
+def test_a_header_in_percent(runs: Path) -> None:
+    (right,) = found(runs, "run | claimed (%)", "runs/study/a/seed-0 | 90.0")
+    (wrong,) = found(runs, "run | claimed (%)", "runs/study/a/seed-0 | 0.9")
+    assert (right.severity, wrong.severity) == ("none", "serious")
+
+
 def test_other_scores_and_variants(runs: Path) -> None:
     entropy, wrong = found(
         runs,

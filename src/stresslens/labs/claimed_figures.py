@@ -18,8 +18,9 @@ NOT_SHARES = ("cross_entropy", "brier", "calibration_error", "ece", "no_answer")
 
 
 def claim_findings(table: ClaimTable, line: int, cells: Sequence[str]) -> list[Finding]:
-    """The finding on a row of a table: whether the claimed figure is that of the run, or inside its interval; or
-    whether the better of two really is. Raises ConfigError for a row that cannot be read."""
+    """The finding on a row of a table: whether the claimed figure is that of the run, or inside its
+    interval; or whether the better of two really is. Raises ConfigError for a row that cannot be
+    read."""
     values = {name: cell for name, cell in zip(table.columns, cells) if cell}
     try:
         return [_better(table, values) if "better" in table.columns else _figure(table, values)]
@@ -32,7 +33,7 @@ def _figure(table: ClaimTable, values: Mapping[str, str]) -> Finding:
     run = _folder(table, values, "run")
     estimate = figure_of(run, split=split, metric=score)
     scale = 1.0 if score in NOT_SHARES else 100.0
-    claimed, grain = _number(values.get("claimed", ""), scale)
+    claimed, grain = _number(values.get("claimed", ""), scale, table.percent)
     unit = " %" if scale == 100 else ""
     name = f"{values['run']}: {score} {_said(values['claimed'])}"
     low, high = estimate.low - grain / 2, estimate.high + grain / 2
@@ -73,15 +74,16 @@ def _folder(table: ClaimTable, values: Mapping[str, str], column: str) -> Path:
     return there[0]
 
 
-def _number(text: str, scale: float) -> tuple[float, float]:
+def _number(text: str, scale: float, percent: bool) -> tuple[float, float]:
     """The number and the unit of its last digit; of a share, both of 1."""
     number = NUMBER.fullmatch(text.strip())
     if number is None:
         raise ConfigError(f"claimed is {text!r}; expected a number such as 98.7 % or 0.987")
     decimals = len(number[1].partition(".")[2])
     value, grain = float(number[1]), 10.0**-decimals
-    percent = scale == 100 and (number[2] or value > 1)
-    return (value / 100, grain / 100) if percent else (value, grain)
+    if scale == 100 and (percent or number[2] or value > 1):
+        return value / 100, grain / 100
+    return value, grain
 
 
 def _word(score: str) -> str:

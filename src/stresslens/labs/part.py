@@ -50,12 +50,14 @@ class LabPart:
 
 @dataclass(frozen=True)
 class ClaimTable:
-    """A table of claims: column names, and the rows with their line numbers in `where`."""
+    """A table of claims: column names, and the rows with their line numbers in `where`; whether the
+    header says that shares are in percent."""
 
     where: str
     folder: Path
     columns: tuple[str, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
+    percent: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def _tables(cell: _Cell) -> Iterator[ClaimTable]:
                 if len(cells) != len(columns):
                     what = f"{len(cells)} cells; the {len(columns)} columns are {', '.join(columns)}"
                     raise ConfigError(f"{cell.where}: line {line}: {what}")
-            yield ClaimTable(cell.where, cell.file.parent, columns, tuple(body))
+            yield ClaimTable(cell.where, cell.file.parent, columns, tuple(body), "%" in "".join(header))
 
 
 Rows = list[tuple[int, tuple[str, ...]]]
