@@ -26,11 +26,8 @@ from stresslens.cli.explain import explain
 from stresslens.cli.export import export
 from stresslens.cli.harmless_stream import harmless_output
 from stresslens.cli.help import Commands, help_, orientation
-<<<<<<< HEAD
-from stresslens.cli.layers import layers
-=======
 from stresslens.cli.lab import app as lab_app
->>>>>>> labs
+from stresslens.cli.layers import layers
 from stresslens.cli.list import list_plugins
 from stresslens.cli.options import WithOldOptions
 from stresslens.cli.predict import predict
