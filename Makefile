@@ -43,7 +43,7 @@ check: lint test
 docs: .venv/.docs
 	$(BIN)/python docs/draw_architecture.py trips
 	$(BIN)/python docs/gallery.py
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 # The tables of docs/results.md; resumable: what is finished is not run again.

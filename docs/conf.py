@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pygments.lexers.special import TextLexer
-
 sys.path.insert(0, str(Path(__file__).parent))
 
 from code_reference import with_parts
+from draw_architecture import drawing
 
 from stresslens import __version__
 
@@ -28,12 +27,10 @@ exclude_patterns = ["_build"]
 suppress_warnings = ["myst.header"]  # a part of a page may begin at a deeper heading
 
 myst_heading_anchors = 4
-myst_fence_as_directive: list[str] = []
 highlight_language = "none"
 
 default_role = "literal"
 autodoc_typehints = "signature"
-autodoc_use_type_comments = False
 python_maximum_signature_line_length = 80
 
 html_theme = "furo"
@@ -52,13 +49,16 @@ ABOVE = {
 """Links to files above this folder, and the pages that the site has for them."""
 
 
+MERMAID = re.compile(r"^```mermaid\n.*?^```$", re.MULTILINE | re.DOTALL)
+"""The diagram of the packages, the only one there is. A browser needs a large script for Mermaid."""
+
+
 def _site_text(app: Any, page: str, source: list[str]) -> None:
     text = with_parts(source[0])
     for link, place in ABOVE.items():
         text = re.sub(rf"\]\({link}\)", f"]({place})", text)
-    source[0] = text
+    source[0] = MERMAID.sub(lambda _: f"```{{raw}} html\n{drawing()}\n```", text)
 
 
 def setup(app: Any) -> None:
     app.connect("source-read", _site_text)
-    app.add_lexer("mermaid", TextLexer)

@@ -118,6 +118,47 @@ def floor_of(name: str, used: dict[str, set[str]]) -> int:
     return 1 + max((floor_of(other, used) for other in used[name]), default=0)
 
 
+def arrows(used: dict[str, set[str]]) -> list[tuple[str, str]]:
+    """The imports of the diagram: those to which no longer way leads."""
+    return [
+        (name, other)
+        for name in reversed(ORDER)
+        for other in sorted(used[name], key=ORDER.index)
+        if all(other not in below(each, used) for each in used[name])
+    ]
+
+
+def drawing() -> str:
+    """The diagram as SVG, a row for each floor, for pages that cannot draw Mermaid."""
+    used = package_imports()
+    floors = {name: floor_of(name, used) for name in ORDER}
+    highest, place = max(floors.values()), dict[str, tuple[float, int]]()
+    for floor in range(1, highest + 1):
+        names = [name for name in ORDER if floors[name] == floor]
+        for at, name in enumerate(names):
+            place[name] = (640 * (at + 0.5) / len(names), 70 * (highest - floor) + 20)
+    height = 70 * (highest - 1) + 40
+    parts = [
+        f'<svg viewBox="0 0 640 {height}" role="img" style="max-width: 640px; width: 100%">',
+        "<title>The packages and their imports</title>",
+        '<marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" '
+        'orient="auto"><path d="M0 0L8 4L0 8" fill="currentColor"/></marker>',
+    ]
+    for name, other in arrows(used):
+        (x, y), (to_x, to_y) = place[name], place[other]
+        parts.append(
+            f'<path d="M{x:.0f} {y + 16}C{x:.0f} {y + 45} {to_x:.0f} {to_y - 45} {to_x:.0f} {to_y - 16}" '
+            'fill="none" stroke="currentColor" stroke-opacity=".5" marker-end="url(#tip)"/>'
+        )
+    for name, (x, y) in place.items():
+        parts.append(
+            f'<rect x="{x - 58:.0f}" y="{y - 16}" width="116" height="32" rx="6" fill="none" '
+            f'stroke="currentColor"/><text x="{x:.0f}" y="{y + 5}" text-anchor="middle" '
+            f'fill="currentColor" font-size="15">{name}</text>'
+        )
+    return "\n".join([*parts, "</svg>"])
+
+
 def picture() -> str:
     """The packages as a Mermaid diagram and as a table of imports, with their counts."""
     used = package_imports()
@@ -136,9 +177,7 @@ def picture() -> str:
         "flowchart TD",
         *(f'    {name.strip("_")}["{name}"]' for name in reversed(ORDER)),
     ]
-    for name in reversed(ORDER):
-        direct = [other for other in used[name] if all(other not in below(each, used) for each in used[name])]
-        lines += [f"    {name.strip('_')} --> {other}" for other in sorted(direct, key=ORDER.index)]
+    lines += [f"    {name.strip('_')} --> {other}" for name, other in arrows(used)]
     columns = [name for name in ORDER if any(name in others for others in used.values())]
     lines += [
         "```",

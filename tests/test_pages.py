@@ -8,11 +8,13 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import code_reference
 import pytest
 import walkthrough
 import yaml
+from draw_architecture import ORDER, drawing
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -106,12 +108,12 @@ def test_a_broken_block_is_not_read(kind: str, text: str) -> None:
         READERS[kind](text)
 
 
-@by_page
+@pytest.mark.parametrize("page", SITE, ids=[str(page.relative_to(DOCS)) for page in SITE])
 def test_lines_have_at_most_100_characters(page: Path) -> None:
-    """Lines of tables and blocks, and lines that are one link, may be longer."""
+    """Lines of tables and blocks may be longer."""
     text = re.sub(r"^( *)```.*?^\1```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
-    long = [line for line in text.splitlines() if len(line) > 100 and not line.lstrip().startswith("|")]
-    assert [line for line in long if " " in line.strip("* -")] == []
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith("|"))
+    assert [line for line in lines if len(line) > 100] == []
 
 
 def entries_of(page: Path) -> Iterator[Path]:
@@ -159,6 +161,11 @@ def test_a_part_made_from_the_code_has_every_name(part: str, names: list[str]) -
 def test_an_unknown_part_is_refused() -> None:
     with pytest.raises(KeyError):
         code_reference.with_parts("<!-- made from: nothing -->")
+
+
+def test_the_drawing_of_the_packages_has_each_of_them() -> None:
+    texts = [each.text for each in ElementTree.fromstring(drawing()).iter("text")]
+    assert sorted(filter(None, texts)) == sorted(ORDER)
 
 
 def test_a_walk_tells_other_output_and_exit_codes(tmp_path: Path) -> None:
