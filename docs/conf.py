@@ -42,7 +42,7 @@ html_show_sphinx = False
 html_show_copyright = False
 
 ABOVE = {
-    r"(?:\.\./)+CONTRIBUTING\.md": "/contributing.md",
+    r"(?:\.\./)+CONTRIBUTING\.md(#[\w-]*)?": r"/contributing.md\1",
     r"(?:\.\./)+README\.md(?:#[\w-]*)?": "/start.md",
     r"(?:\.\./)+studies/([\w-]+)\.yaml": r"/reference/shipped-studies.md#\1",
 }

@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(console|yaml|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WIDTH = 100
+TABLE = "┏┃┡│└"
+"""A line of a table begins with one of these."""
 SAME = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -78,11 +80,12 @@ def walk(page: str, folder: Path) -> Iterator[Command]:
 
 
 def output_in_page(output: str) -> str:
-    """What a command printed, for a page: at most 100 characters wide, without times."""
+    """What a command printed, for a page: at most 100 characters wide but for tables, without times."""
     lines = []
     for line in re.sub(r"\([\d.]+ (s|min)\)", "(…)", output).splitlines():
         indent = re.match(r" *", line)[0]  # type: ignore[index]
-        lines += textwrap.wrap(line, WIDTH, subsequent_indent=indent) or [""]
+        in_table = line[:1] in TABLE
+        lines += [line] if in_table else textwrap.wrap(line, WIDTH, subsequent_indent=indent) or [""]
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
