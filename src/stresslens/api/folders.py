@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from stresslens.api.comparisons import Comparison
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, run_in
 from stresslens.api.subjects import RunLike, folder_of, run_of
@@ -26,7 +27,7 @@ from stresslens.report.page import write_report as _write_report
 
 def compare(
     *runs: Study | RunLike, split: str = "test", difference: float | None = None, metric: str = "accuracy"
-) -> dict[str, Any]:
+) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
     by its contrasts.
 
@@ -37,7 +38,7 @@ def compare(
     if not runs:
         raise ConfigError("compare needs two runs or variants, or one study")
     paths = [folder_of(each, f"argument {number} of compare") for number, each in enumerate(runs, 1)]
-    return compare_folders(paths, split=split, ask=difference, metric=metric).as_json()
+    return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
 
 
 def write_report(folder: Study | RunLike) -> Path:

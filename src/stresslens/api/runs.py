@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
+from stresslens.api.named_scores import Scores, scores_table
+from stresslens.api.run_cards import run_card, run_chart
 from stresslens.api.split_results import (
     ClassTable,
     ConfusionMatrix,
@@ -18,11 +20,13 @@ from stresslens.api.split_results import (
     RiskCoverageCurve,
     SplitResults,
 )
+from stresslens.charts.chart import Chart
 from stresslens.config.run_config import read_run_config
+from stresslens.core.cards import card
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
+from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.torch_settings import initial_settings
-from stresslens.core.types import Estimate
 from stresslens.evaluation.record import RunRecord
 from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import Predictions
@@ -30,7 +34,7 @@ from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
 
 
 @dataclass(frozen=True, repr=False)
-class Run:
+class Run(Tabular):
     """A finished run: its folder, its record, and what can be read from them. Where a path is taken,
     it stands for its folder.
 
@@ -56,6 +60,20 @@ class Run:
             f" of {accuracy.n:,} images"
         )
         return f"<Run {self.folder}: {status}{scored}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return run_card(self.folder)
+        except ConfigError:
+            return card(repr(self))
+
+    def plot(self, figure: Literal["loss", "accuracy"] | None = None) -> Chart:
+        """Loss and accuracy over the epochs, side by side or one of them; the chosen epoch is ringed.
+        Raises ConfigError for a run without epochs."""
+        return run_chart(self.folder, figure)
+
+    def _table(self) -> ResultTable:
+        return scores_table(self._record.scores, "split")
 
     @cached_property
     def _record(self) -> RunRecord:
@@ -89,7 +107,7 @@ class Run:
     def classes(self) -> tuple[str, ...]:
         return tuple(self._record.classes)
 
-    def scores(self, split: str = "test") -> dict[str, Estimate]:
+    def scores(self, split: str = "test") -> Scores:
         """Each named score with its interval. Raises ConfigError for a split without scores."""
         return self.results(split).scores
 

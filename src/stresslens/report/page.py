@@ -19,8 +19,10 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stresslens.charts import format
+from stresslens.charts.chart import CHART_SHEETS
 from stresslens.charts.curve_colours import COLOURS, DASHES
+from stresslens.core import format
+from stresslens.core.cards import style_sheet
 from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
@@ -79,7 +81,11 @@ STRESS = (
 result.json."""
 
 
-STYLES = (("core", "colours.css"), ("charts", "charts.css"), ("report", "templates/report.css"))
+STYLES = (
+    ("core", "colours.css"),
+    *CHART_SHEETS,
+    ("report", "templates/report.css"),
+)
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
     "radius other_radius span percent plain points ratio number count memory brief with_asides "
@@ -377,8 +383,7 @@ def _environment() -> Environment:
 
 @cache
 def _style() -> str:
-    sheets = (files(f"stresslens.{package}") / name for package, name in STYLES)
-    return "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
+    return "".join(style_sheet(*sheet) for sheet in STYLES)
 
 
 @cache
