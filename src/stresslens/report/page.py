@@ -62,6 +62,7 @@ TEMPLATES = (
     "views.html.j2",
     "run.html.j2",
     "report.js",
+    "downloads.js",
 )
 
 
@@ -85,6 +86,7 @@ STYLES = (
     ("core", "colours.css"),
     *CHART_SHEETS,
     ("report", "templates/report.css"),
+    ("report", "templates/downloads.css"),
 )
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
@@ -359,7 +361,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _render(template: str, **context: Any) -> str:
-    script = _asset("report.js")
+    script = _asset("report.js") + _asset("downloads.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     page = _environment().get_template(template)
