@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stresslens.core.plain_rows import csv_of, data_frame
-from stresslens.core.tables import Percent, Points, ResultTable, written
+from stresslens.core.tables import Percent, PercentagePoints, ResultTable, written
 from stresslens.core.types import Estimate
 
 ONE = Estimate(0.886, 0.849, 0.915, 360, "Wilson")
@@ -43,7 +43,7 @@ def test_bounds_are_told_apart_beside_several_estimates() -> None:
     [
         (Percent(ONE), "88.6\u00a0% (84.9 to 91.5)"),
         (ONE, "0.8860 (0.8490 to 0.9150)"),
-        (Points(Estimate(-0.017, -0.03, 0.001, 9, "")), "−1.7 (−3.0 to +0.1)"),
+        (PercentagePoints(Estimate(-0.017, -0.03, 0.001, 9, "")), "−1.7 (−3.0 to +0.1)"),
         (NO_INTERVAL, "0.5000 (no interval, n = 3)"),
         (None, "–"),
         (12_345, "12\u202f345"),
@@ -79,7 +79,7 @@ def test_html_escapes_names_and_says_what_is_left_out() -> None:
 
 
 def test_latex_escapes_what_latex_reads() -> None:
-    text = ResultTable(("a_b", "accuracy"), [("50% & #1 {x} ~^\\ <", Points(ONE))]).latex
+    text = ResultTable(("a_b", "accuracy"), [("50% & #1 {x} ~^\\ <", PercentagePoints(ONE))]).latex
     assert r"50\% \& \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}" in text
     assert r"+88.6 (+84.9 to +91.5) \\" in text
     assert text.startswith("\\begin{tabular}{lr}\n\\toprule\na\\_b & accuracy \\\\\n\\midrule")

@@ -8,7 +8,7 @@ from stresslens.charts.chart import Chart, card_with_charts
 from stresslens.comparison.schema import Contrast
 from stresslens.core.cards import sentences
 from stresslens.core.errors import ConfigError
-from stresslens.core.tables import Points, ResultTable, Tabular
+from stresslens.core.tables import PercentagePoints, ResultTable, Tabular
 from stresslens.core.text import brief
 from stresslens.report.comparison import difference_chart
 
@@ -50,8 +50,8 @@ class Comparison(dict[str, Any], Tabular):
 
     @property
     def _short(self) -> ResultTable:
-        columns = ("from", "to", "difference, points", "p, Holm")
-        return ResultTable(columns, [(c.a, c.b, Points(c.difference), c.p_holm) for c in self._contrasts])
+        cells = [(c.a, c.b, PercentagePoints(c.difference), c.p_holm) for c in self._contrasts]
+        return ResultTable(("from", "to", "difference, points", "p, Holm"), cells)
 
     @property
     def _contrasts(self) -> list[Contrast]:
@@ -60,7 +60,7 @@ class Comparison(dict[str, Any], Tabular):
     def _table(self) -> ResultTable:
         columns = ("contrast", "a", "b", "difference", "p", "p_holm", "real", "verdict")
         cells = [
-            (c.contrast, c.a, c.b, Points(c.difference), c.p, c.p_holm, c.real, c.verdict)
+            (c.contrast, c.a, c.b, PercentagePoints(c.difference), c.p, c.p_holm, c.real, c.verdict)
             for c in self._contrasts
         ]
         return ResultTable(columns, cells)

@@ -17,10 +17,10 @@ from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
+from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
 from stresslens.core.torch_settings import initial_settings
-from stresslens.core.types import Finding
 from stresslens.evaluation.data_check import data_findings
 from stresslens.report.page import write_report as _write_report
 
@@ -48,14 +48,15 @@ def write_report(folder: Study | RunLike) -> Path:
 
 
 @initial_settings()
-def check_data(data: str | Mapping[str, Any] | Data) -> list[Finding]:
+def check_data(data: str | Mapping[str, Any] | Data) -> Findings:
     """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
 
     `data` is as in `train`. The findings on the same images and labels are kept in the cache folder. Raises
     ConfigError and DataError."""
-    return data_findings(
+    found = data_findings(
         data.uncached() if isinstance(data, Data) else registry.resolve("datasets", data, base=Path.cwd())()
     )
+    return Findings(found)
 
 
 def open(

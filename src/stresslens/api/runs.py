@@ -24,6 +24,7 @@ from stresslens.charts.chart import Chart
 from stresslens.config.run_config import read_run_config
 from stresslens.core.cards import card
 from stresslens.core.errors import ConfigError
+from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.torch_settings import initial_settings
@@ -142,19 +143,19 @@ class Run(Tabular):
         return self.results().per_class
 
     @property
-    def history(self) -> list[dict[str, float]]:
+    def history(self) -> RowList:
         """A row for each epoch that was logged: "epoch", "loss", "lr", "seconds", and figures such as
         "validation accuracy". A figure that an epoch lacks is NaN, so that all rows have the same keys.
         Empty for an estimator."""
         folder = RunFolder(self.folder)
         if not folder.metrics.is_file():
-            return []
+            return RowList()
         seconds: dict[int, float] = {}
         if folder.timings.is_file():
             seconds = {line.epoch: line.seconds for line in EpochTime.read_lines(folder.timings)}
         rows = [_flat(line, seconds) for line in EpochMetrics.read_lines(folder.metrics)]
         keys = dict.fromkeys(key for row in rows for key in row)
-        return [{key: row.get(key, math.nan) for key in keys} for row in rows]
+        return RowList({key: row.get(key, math.nan) for key in keys} for row in rows)
 
     def predictions(self, split: str = "test") -> Predictions:
         """The scores (N, K), the labels (N,) and the positions (N,) of a split's images. Raises

@@ -173,6 +173,12 @@ class SplitResults:
     def __init__(self, record: RunRecord, split: str) -> None:
         self._record, self.split = record, split
 
+    def __repr__(self) -> str:
+        return f"SplitResults({self.split}: {self.scores})"
+
+    def _repr_html_(self) -> str:
+        return self.scores._repr_html_()
+
     @property
     def scores(self) -> Scores:
         """Each named score with its interval."""

@@ -18,6 +18,7 @@ from stresslens.core.cards import card
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.plain_rows import csv_of, data_frame
+from stresslens.core.result_lists import RowList
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.types import Estimate
@@ -109,10 +110,10 @@ class Study(Tabular):
             found[folder] = {name: score for name, score in scores.items() if score is not None}
         return found
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> RowList:
         """A row of plain values for each run: variant, seed, status, epochs, seconds, and the scores of
         its split."""
-        return [
+        return RowList(
             {
                 "variant": run.variant,
                 "seed": run.seed,
@@ -123,7 +124,7 @@ class Study(Tabular):
                 **({name: e.value for name, e in run.results().scores.items()} if run.finished else {}),
             }
             for run in self.runs
-        ]
+        )
 
     @property
     def comparison(self) -> Comparison:

@@ -20,6 +20,7 @@ import logging
 import re
 import sys
 import types
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,10 +80,13 @@ class ModuleDigest:
 
 
 def digest_of(module: nn.Module) -> ModuleDigest:
-    """The digest of a module as it is now. Nothing is called and nothing is changed."""
+    """The digest of a module as it is now. Nothing is called and nothing is changed. Names of libraries
+    that warn when they are looked at, because they are deprecated, do so to nobody."""
     reader = _Reader()
-    parts = reader.parts_of(module)
-    parts.update(reader.of_globals())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parts = reader.parts_of(module)
+        parts.update(reader.of_globals())
     return ModuleDigest(parts, tuple(sorted(reader.opaque)))
 
 

@@ -27,7 +27,7 @@ class Percent:
 
 
 @dataclass(frozen=True)
-class Points(Percent):
+class PercentagePoints(Percent):
     """A difference that is written in percentage points, with its sign."""
 
 
@@ -121,7 +121,7 @@ class ResultTable:
 def written(cell: Cell) -> str:
     """A cell as text: `98.2 % (97.1 to 99.0)` for an estimate in percent; a missing value is a dash."""
     match cell:
-        case Points():
+        case PercentagePoints():
             return points(cell.estimate)
         case Percent():
             return percent(cell.estimate).replace(" (", "\u00a0% (", 1)

@@ -18,7 +18,7 @@ from stresslens.core.panels import Grid, Picture, image_pixels
 from stresslens.core.tables import ResultTable, Tabular
 from stresslens.core.thumbnails import reduced
 from stresslens.core.types import Estimate
-from stresslens.explanation.svg import drawn
+from stresslens.explanation.svg import grid_drawing
 
 COLUMNS = 8
 """Images in a row of a plot."""
@@ -88,7 +88,7 @@ class Explanation(Tabular):
                 ]
             )
         grid = Grid("", rows, scale=(-limit if self.signed else 0.0, limit))
-        drawing, width, height = drawn(grid, self.unit)
+        drawing, width, height = grid_drawing(grid, self.unit)
         title = f"{self.explainer or 'Attribution maps'}: images, and what speaks for the class under each"
         return Chart(title, f'<g font-size="11">{drawing}</g>', width, height, self._table().rows[:n])
 

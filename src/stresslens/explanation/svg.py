@@ -38,7 +38,7 @@ def png(pixels: NDArray[np.uint8], side: int = SIDE) -> bytes:
 def svg(grid: Grid, unit: str = "") -> str:
     """The SVG of a grid with its captions, names and colour scale; `unit` is the unit of the
     scale."""
-    drawing, width, height = drawn(grid, unit)
+    drawing, width, height = grid_drawing(grid, unit)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" font-family="sans-serif" font-size="11">'
@@ -46,7 +46,7 @@ def svg(grid: Grid, unit: str = "") -> str:
     )
 
 
-def drawn(grid: Grid, unit: str = "") -> tuple[str, int, int]:
+def grid_drawing(grid: Grid, unit: str = "") -> tuple[str, int, int]:
     """The elements of that SVG, its width and its height."""
     columns = max((len(row) for row in grid.rows), default=1)
     side = max(LEAST, min(SIDE, (WIDTH - GAP) // max(columns, 1) - GAP, HEIGHT // max(len(grid.rows), 1)))

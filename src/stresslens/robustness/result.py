@@ -21,8 +21,9 @@ from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import write_arrays
 from stresslens.core.fingerprint import repeated
+from stresslens.core.result_lists import Findings
 from stresslens.core.tables import ResultTable, Tabular
-from stresslens.core.types import Estimate, Finding
+from stresslens.core.types import Estimate
 from stresslens.core.version import __version__
 from stresslens.metrics.intervals import wilson
 from stresslens.robustness.attack_batch import VerdictModel, batched_logits
@@ -141,8 +142,8 @@ class AttackResult(Tabular):
         return self.robust_accuracy(eps)
 
     @property
-    def findings(self) -> list[Finding]:
-        return list(self.result.findings)
+    def findings(self) -> Findings:
+        return Findings(self.result.findings)
 
     @property
     def curve(self) -> Curve:

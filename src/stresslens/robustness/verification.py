@@ -26,6 +26,7 @@ from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.format import radius
 from stresslens.core.labels import label_numbers
 from stresslens.core.pass_memory import images_at_once
+from stresslens.core.result_lists import Findings
 from stresslens.core.tables import Percent, ResultTable, Tabular, written
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.inputs import check_inputs, returning_logits
@@ -63,7 +64,7 @@ class Verification(Tabular):
     """Robust accuracy: the share of distinct images that are classified correctly and not
     broken."""
     clean: Estimate
-    findings: list[Finding]
+    findings: Findings
     norm: Norm
     eps: float
     largest: float
@@ -184,7 +185,9 @@ def verify_run(
     n = len(recount.labels) if "rows" in arrays else len(split)
     result = _verification(recount, n, claimed, true_labels=True)
     chosen = _left_out(model, split, positions)
-    return replace(result, findings=[*found, *threat, *result.findings, *([chosen] if chosen else [])])
+    return replace(
+        result, findings=Findings([*found, *threat, *result.findings, *([chosen] if chosen else [])])
+    )
 
 
 def _threat(arrays: Mapping[str, Any], norm: Norm | None, eps: float | None) -> list[Finding]:
@@ -301,7 +304,7 @@ def _verification(
         int(recount.listed.sum()),
         robust,
         wilson(int(right.sum()), n),
-        findings_of(recount, robust, n_requested, claimed, true_labels=true_labels),
+        Findings(findings_of(recount, robust, n_requested, claimed, true_labels=true_labels)),
         recount.norm,
         float(recount.radius.max()),
         float(recount.size[recount.broken].max()) if bool(recount.broken.any()) else 0.0,
