@@ -80,11 +80,10 @@ class ModuleDigest:
 
 
 def digest_of(module: nn.Module) -> ModuleDigest:
-    """The digest of a module as it is now. Nothing is called and nothing is changed. Names of libraries
-    that warn when they are looked at, because they are deprecated, do so to nobody."""
+    """The digest of a module as it is now. Nothing is called and nothing is changed."""
     reader = _Reader()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # what is old warns where it is only looked at
         parts = reader.parts_of(module)
         parts.update(reader.of_globals())
     return ModuleDigest(parts, tuple(sorted(reader.opaque)))
