@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stresslens.core.plain_rows import csv_of, data_frame
-from stresslens.core.tables import Percent, PercentagePoints, ResultTable, written
+from stresslens.core.tables import Percent, PercentagePoints, ResultTable, cell_text
 from stresslens.core.types import Estimate
 
 ONE = Estimate(0.886, 0.849, 0.915, 360, "Wilson")
@@ -55,7 +55,7 @@ def test_bounds_are_told_apart_beside_several_estimates() -> None:
     ids=["percent", "estimate", "points", "alone", "none", "count", "truth", "radius", "tiny", "word"],
 )
 def test_cells_are_written_as_in_the_report(cell: object, text: str) -> None:
-    assert written(cell) == text  # type: ignore[arg-type]
+    assert cell_text(cell) == text  # type: ignore[arg-type]
 
 
 def test_csv_reads_back_whatever_the_names(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from stresslens.core.cards import card
 from stresslens.core.format import footnote
-from stresslens.core.tables import Cell, Percent, ResultTable, Tabular, written
+from stresslens.core.tables import Cell, Percent, ResultTable, Tabular, cell_text
 from stresslens.core.types import Estimate
 from stresslens.report.load import is_proportion
 from stresslens.report.summary import in_order, title
@@ -19,7 +19,7 @@ class Scores(dict[str, Estimate], Tabular):
     """A dictionary of scores with their intervals, which shows itself as a table: accuracy first."""
 
     def __repr__(self) -> str:
-        first = [f"{name} {written(_cell(name, self[name]))}" for name in self._names[:SHOWN]]
+        first = [f"{name} {cell_text(_cell(name, self[name]))}" for name in self._names[:SHOWN]]
         more = [f"and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
         return f"Scores({', '.join([*first, *more])})"
 
@@ -41,7 +41,7 @@ class Scores(dict[str, Estimate], Tabular):
         accuracy = self.get("accuracy")
         if accuracy is None:
             return f"{len(self)} scores"
-        return f"Accuracy {written(Percent(accuracy))} of {accuracy.n:,} images"
+        return f"Accuracy {cell_text(Percent(accuracy))} of {accuracy.n:,} images"
 
     def _table(self) -> ResultTable:
         return ResultTable(("score", "value"), [(name, _cell(name, self[name])) for name in self._names])

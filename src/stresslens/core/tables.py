@@ -112,13 +112,13 @@ class ResultTable:
     @property
     def latex(self) -> str:
         align = "".join("l" if k == 0 or self._is_text(k) else "r" for k in range(len(self.columns)))
-        return latex_of(self.columns, [[written(cell) for cell in row] for row in self.cells], align)
+        return latex_of(self.columns, [[cell_text(cell) for cell in row] for row in self.cells], align)
 
     def _is_text(self, k: int) -> bool:
         return any(isinstance(row[k], str) for row in self.cells)
 
 
-def written(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
     """A cell as text: `98.2 % (97.1 to 99.0)` for an estimate in percent; a missing value is a dash."""
     match cell:
         case PercentagePoints():
@@ -147,7 +147,7 @@ def _bounds(column: str, cell: Cell, before: str) -> dict[str, Any]:
 
 
 def _shown(cell: Cell) -> Markup:
-    value, space, interval = written(cell).partition(" (") if not isinstance(cell, str) else (cell, "", "")
+    value, space, interval = cell_text(cell).partition(" (") if not isinstance(cell, str) else (cell, "", "")
     if space:
         return Markup('{} <span class="interval">({}</span>').format(value, interval)
     return Markup("<bdi>{}</bdi>").format(brief(value)) if isinstance(cell, str) else escape(value)

@@ -28,7 +28,7 @@ from stresslens.core.inspection import evaluating
 from stresslens.core.outputs import logits_in
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.pieces import Rows, in_pieces, is_out_of_memory
-from stresslens.core.tables import Percent, ResultTable, Tabular, written
+from stresslens.core.tables import Percent, ResultTable, Tabular, cell_text
 from stresslens.core.types import Estimate, Loss
 from stresslens.evaluation.record import (
     BinRecord,
@@ -66,7 +66,7 @@ class Predictions(Tabular):
 
     def _repr_html_(self) -> str:
         return card(
-            f"Predictions of {len(self.labels):,} images: accuracy {written(Percent(self.accuracy))}",
+            f"Predictions of {len(self.labels):,} images: accuracy {cell_text(Percent(self.accuracy))}",
             self._table().html(),
         )
 

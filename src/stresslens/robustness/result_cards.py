@@ -14,7 +14,7 @@ from stresslens.charts.chart import card_with_charts
 from stresslens.core.cards import pictures, sentences
 from stresslens.core.format import radius
 from stresslens.core.panels import image_pixels
-from stresslens.core.tables import Percent, ResultTable, written
+from stresslens.core.tables import Percent, ResultTable, cell_text
 from stresslens.core.types import Finding
 from stresslens.robustness.result_file import ResultFile
 from stresslens.robustness.robust_curves import result_chart, shown_radii, threat_name, worst_case
@@ -27,8 +27,8 @@ WORST = "all together"
 def result_line(result: ResultFile) -> str:
     """The attack and its result in one line."""
     (_, clean), *rest = worst_case(result)
-    at = [f"{written(Percent(clean))} without attack"]
-    at += [f"{written(Percent(estimate))} at {radius(eps)}" for eps, estimate in rest[-1:]]
+    at = [f"{cell_text(Percent(clean))} without attack"]
+    at += [f"{cell_text(Percent(estimate))} at {radius(eps)}" for eps, estimate in rest[-1:]]
     return f"{threat_name(result)}, {result.n:,} images: {result.measure} {', '.join(at)}"
 
 

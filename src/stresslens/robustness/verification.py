@@ -27,7 +27,7 @@ from stresslens.core.format import radius
 from stresslens.core.labels import label_numbers
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.result_lists import Findings
-from stresslens.core.tables import Percent, ResultTable, Tabular, written
+from stresslens.core.tables import Percent, ResultTable, Tabular, cell_text
 from stresslens.core.types import Estimate, Finding
 from stresslens.evaluation.inputs import check_inputs, returning_logits
 from stresslens.metrics.intervals import wilson
@@ -83,9 +83,9 @@ class Verification(Tabular):
     def _said(self) -> str:
         """The recount in one line."""
         at = f"{NORMS[self.norm]} {radius(self.eps)}"
-        found = f"robust accuracy {written(Percent(self.robust))} at {at}"
+        found = f"robust accuracy {cell_text(Percent(self.robust))} at {at}"
         images = f"{self.given:,} adversarial images of {self.robust.n:,} images"
-        return f"{found}, {written(Percent(self.clean))} without attack; recounted from {images}"
+        return f"{found}, {cell_text(Percent(self.clean))} without attack; recounted from {images}"
 
     def _table(self) -> ResultTable:
         cells = [("without attack", 0.0, Percent(self.clean)), ("recounted", self.eps, Percent(self.robust))]
