@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from stresslens.charts.chart_frame import WIDTH
 from stresslens.core.cards import card, light_colours, style_sheet
 from stresslens.core.errors import ConfigError
+from stresslens.core.extras import extra
 from stresslens.core.files import write_bytes
 from stresslens.core.plain_rows import csv_of, data_frame
 from stresslens.core.text import brief
@@ -200,13 +201,8 @@ def _plain(text: str) -> str:
 
 
 def _converter(kind: str) -> Any:
-    try:
+    with extra("figures", f"a {kind} file (unlike .svg)"):
         import vl_convert
-    except ImportError as error:
-        raise ConfigError(
-            f"a {kind} file needs the package vl-convert-python: pip install 'stresslens[figures]', or "
-            "pip install -e '.[figures]' in a clone; a .svg file needs nothing"
-        ) from error
     return vl_convert
 
 
