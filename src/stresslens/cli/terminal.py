@@ -308,11 +308,19 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
     return {"options": options, "help": said}
 
 
-def print_predictions(
-    rows: Sequence[Prediction], rate: float | None, calibrated_on: str | None, why_not: str, title: str
-) -> None:
-    """Print a table of predictions, and below it what the probabilities and the out-of-distribution
-    mark mean."""
+def meaning_of_predictions(rate: float | None, calibrated_on: str | None, why_not: str) -> str:
+    """What the probabilities and the out-of-distribution mark mean, as a sentence."""
+    on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {why_not}"
+    flag = (
+        f"{100 * rate:.2g} % of images like the validation images are marked out of distribution by mistake"
+        if rate
+        else "out-of-distribution images are not marked"
+    )
+    return f"Probabilities are {on}; {flag}."
+
+
+def print_predictions(rows: Sequence[Prediction], said: str, title: str) -> None:
+    """Print a table of predictions, and below it a sentence on what they mean."""
     cells = []
     for row in rows:
         (first, probability), *others = row.classes or [(NOT_FINITE, math.nan)]
@@ -327,13 +335,7 @@ def print_predictions(
             ]
         )
     print_table(["image", "class", "probability", "next", ""], cells, title)
-    on = f"calibrated on the {calibrated_on} images" if calibrated_on else f"not calibrated: {why_not}"
-    flag = (
-        f"{100 * rate:.2g} % of images like the validation images are marked out of distribution by mistake"
-        if rate
-        else "out-of-distribution images are not marked"
-    )
-    print(f"Probabilities are {on}; {flag}.")
+    print(said)
 
 
 class CsvPredictions:

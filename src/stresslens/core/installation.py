@@ -1,10 +1,15 @@
 """Which Python files are of the installation: Python itself, installed packages and stresslens. All
-others are the user's own."""
+others are the user's own.
+
+Packages may be installed elsewhere too: Colab has `dist-packages`, and a path file or PYTHONPATH can
+add the packages of another environment.
+"""
 
 from __future__ import annotations
 
 import os
 import site
+import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
@@ -15,6 +20,7 @@ FOLDERS = tuple(
         *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
         *site.getsitepackages(),
         site.getusersitepackages(),
+        *(path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")),
         str(Path(__file__).parents[1]),
     )
 )
