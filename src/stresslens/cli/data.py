@@ -128,7 +128,7 @@ def data_value(text: str) -> Any:
     from stresslens.config import registry
     from stresslens.config.yaml_source import parse_value
 
-    if text not in registry.names("datasets") and not text.lstrip().startswith("{"):
+    if text not in registry.all_names("datasets") and not text.lstrip().startswith("{"):
         with suppress(OSError, RuntimeError):  # no path at all
             if Path(text).expanduser().exists():
                 return {"folder": {"path": normpath(text)}}

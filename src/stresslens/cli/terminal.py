@@ -296,11 +296,16 @@ def plugin_help(folder: str, name: str) -> dict[str, str]:
     import inspect
 
     from stresslens.config import registry
+    from stresslens.core.extras import install_command, missing_modules, needed_extra
 
     function = registry.plugin(folder, name)
     declared = registry.declared_by(folder, function)
     options = ", ".join(f"{o}={p.default!r}" if p.default is not p.empty else o for o, p in declared.items())
-    return {"options": options, "help": (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")}
+    said = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+    needed = needed_extra(function)
+    if needed is not None and missing_modules(needed):
+        said += f" Not installed: {install_command(needed)}."
+    return {"options": options, "help": said}
 
 
 def meaning_of_predictions(rate: float | None, calibrated_on: str | None, why_not: str) -> str:

@@ -148,9 +148,7 @@ def compare_study_accuracy(folder: Path, *, split: str = "test", ask: float | No
     study = read_study_record(folder)
     variants = variants_of(folder, lambda run: run.predictions(split).exists())
     compared = compare_accuracy(variants, study.contrasts, split=split, ask=ask)
-    compared.claims = claims.judged_claims(
-        study.claims, compared.contrasts, folder.parent, own_names=study.own_names
-    )
+    compared.claims = claims.study_claims(folder, compared)
     return compared
 
 
