@@ -7,6 +7,7 @@ add the packages of another environment.
 
 from __future__ import annotations
 
+import os
 import site
 import sys
 import sysconfig
@@ -32,4 +33,4 @@ def is_installed(file: str) -> bool:
     if file.startswith("<"):
         return file.startswith("<frozen")
     path = str(Path(file).resolve())
-    return any(path.startswith(f"{folder}/") for folder in FOLDERS)
+    return any(path.startswith(f"{folder}{os.sep}") for folder in FOLDERS)
