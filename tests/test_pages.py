@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -98,6 +99,7 @@ READERS = {
     "python": lambda text: ast.parse(text, type_comments=False),
     "yaml": lambda text: list(yaml.compose_all(text)),
     "json": json.loads,
+    "toml": tomllib.loads,
     **dict.fromkeys(["sh", "console", "text", "mermaid", "{toctree}", ""], lambda text: None),
 }
 
