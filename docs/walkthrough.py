@@ -82,7 +82,7 @@ def walk(page: str, folder: Path) -> Iterator[Command]:
 def output_in_page(output: str) -> str:
     """What a command printed, for a page: at most 100 characters wide but for tables, without times."""
     lines = []
-    for line in re.sub(r"\([\d.]+ (s|min)\)", "(…)", output).splitlines():
+    for line in re.sub(r"\b[\d.]+ (s|min)\b(?=\)| for the)", "…", output).splitlines():
         indent = re.match(r" *", line)[0]  # type: ignore[index]
         in_table = line[:1] in TABLE
         lines += [line] if in_table else textwrap.wrap(line, WIDTH, subsequent_indent=indent) or [""]
