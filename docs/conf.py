@@ -38,6 +38,7 @@ html_extra_path = (
     ["_build/gallery"] if Path(__file__).with_name("_build").joinpath("gallery").exists() else []
 )
 html_copy_source = False
+html_show_search_summary = False  # a browser cannot fetch pages from a folder
 html_show_sphinx = False
 html_show_copyright = False
 
