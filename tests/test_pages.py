@@ -112,10 +112,10 @@ def test_a_broken_block_is_not_read(kind: str, text: str) -> None:
 
 @pytest.mark.parametrize("page", SITE, ids=[str(page.relative_to(DOCS)) for page in SITE])
 def test_lines_have_at_most_100_characters(page: Path) -> None:
-    """Lines of tables and blocks may be longer."""
+    """Lines of tables and blocks may be longer, and a line that is one command."""
     text = re.sub(r"^( *)```.*?^\1```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
     lines = (line for line in text.splitlines() if not line.lstrip().startswith("|"))
-    assert [line for line in lines if len(line) > 100] == []
+    assert [line for line in lines if len(line) > 100 and not re.fullmatch("`[^`]+`", line)] == []
 
 
 def entries_of(page: Path) -> Iterator[Path]:
