@@ -34,6 +34,7 @@ autodoc_typehints = "signature"
 python_maximum_signature_line_length = 80
 
 html_theme = "furo"
+html_theme_options = {"light_css_variables": {"code-font-size": "75%"}}  # 100 characters fit
 html_extra_path = (
     ["_build/gallery"] if Path(__file__).with_name("_build").joinpath("gallery").exists() else []
 )
