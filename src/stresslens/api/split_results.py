@@ -99,7 +99,8 @@ class SplitResults:
         if found is None:
             return None
         k = len(found.support)
-        auroc, auprc = found.auroc or [None] * k, found.auprc or [None] * k
+        unknown: list[Estimate | None] = [None] * k
+        auroc, auprc = found.auroc or unknown, found.auprc or unknown
         columns = zip(found.support, found.precision, found.recall, found.f1, auroc, auprc)
         rows = [ClassRow(name, *values) for name, values in zip(self._record.classes, columns)]
         return ClassTable(rows, self.split)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,9 +41,24 @@ ROUNDED = 1e-5
 """Images may leave [0,1] by so much: a resize in float32 gives 1.0000001. A grey level is 0.004."""
 
 
+_root: ContextVar[Path | None] = ContextVar("root", default=None)
+
+
 def data_root() -> Path:
-    """The folder of data sets: `STRESSLENS_DATA`, or else the user's cache folder."""
+    """The folder of data sets: that of `data_in`, or `STRESSLENS_DATA`, or else the user's cache folder."""
+    if (root := _root.get()) is not None:
+        return root
     return Path(os.environ["STRESSLENS_DATA"]) if os.environ.get("STRESSLENS_DATA") else cache_root()
+
+
+@contextmanager
+def data_in(root: Path) -> Iterator[None]:
+    """Inside the context the data sets lie in `root`."""
+    token = _root.set(root)
+    try:
+        yield
+    finally:
+        _root.reset(token)
 
 
 class Batch(NamedTuple):

@@ -29,6 +29,7 @@ from stresslens.core.progress import advance
 from stresslens.core.run_folder import EstimatorCard, RunFolder
 from stresslens.evaluation.finished_run import finished
 from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.run_data import DataPlace
 from stresslens.evaluation.saved_model import open_model
 from stresslens.robustness import audit
 from stresslens.robustness.certify import certify
@@ -46,11 +47,20 @@ def robustness_config(values: Mapping[str, Any]) -> Robustness:
 
 
 def attack_run(
-    folder: RunFolder, config: Robustness, *, base: Path, trust: bool = False, device: str = "auto"
+    folder: RunFolder,
+    config: Robustness,
+    *,
+    base: Path,
+    trust: bool = False,
+    device: str = "auto",
+    module: nn.Module | None = None,
+    data: DataPlace = None,
+    surrogate: nn.Module | None = None,
 ) -> AttackResult:
     """Attacks a finished run, or resumes an interrupted attack, and writes the result to the run's
     folder.
 
+    `module` and `data` are as in `open_run`; a `surrogate` comes before that of the configuration.
     Raises ConfigError, before any computing, if the run cannot be attacked in this way.
     """
     if folder.record.is_file():
@@ -59,10 +69,11 @@ def attack_run(
         )
     # the user typed these settings, so they may name own plug-ins; the opened run needs `trust` for it
     threat = resolved_threat_model(config, base)
-    with finished(folder, config.split, trust=trust, device=device) as (model, data, record):
-        other = _surrogate(config, data, trust)
-        surrogate = None if other is None else other.to(pick_device(device))
-        return attack_stage(folder, model, data, threat, record, surrogate=surrogate)
+    opening: dict[str, Any] = {"trust": trust, "device": device, "module": module, "data": data}
+    with finished(folder, config.split, **opening) as (model, found, record):
+        other = surrogate or _surrogate(config, found, trust)
+        other = None if other is None else other.to(pick_device(device))
+        return attack_stage(folder, model, found, threat, record, surrogate=other)
 
 
 def threat_on(data: Data, threat: ThreatModel) -> ThreatModel:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.answers import NO_ANSWER, confidence, predicted
-from stresslens.core.ball import Ball, same_radius
+from stresslens.core.ball import Ball, same_radius, single_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import write_arrays
@@ -74,23 +74,24 @@ class AttackResult:
         which cannot be attacked towards it and which no figure counts."""
         return self.arrays["smallest"]
 
-    def robust_accuracy(self, eps: float) -> Estimate:
+    def robust_accuracy(self, eps: float | str) -> Estimate:
         """The robust accuracy: the share of images that are classified correctly and that no attack
         breaks at any radius up to `eps`, with Wilson's interval. An image that is there several
-        times counts once.
+        times counts once. `eps` is a number, or text such as "8/255".
 
         If only the target counts as success, it is the share of images that are correct and not
         driven to the target; see `targeted_success_rate`.
         Raises ConfigError for a radius that was not attacked.
         """
-        known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, eps)]
+        wanted = single_radius(eps)
+        known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, wanted)]
         if not known:
             attacked = ", ".join(f"{radius:g}" for radius in self.result.radii)
-            raise ConfigError(f"radius {eps:g} was not attacked; known are {attacked}")
+            raise ConfigError(f"radius {eps} was not attacked; known are {attacked}")
         counted = attacked_images(self.arrays)["smallest"]
         return wilson(int((counted > known[0]).sum()), len(counted))
 
-    def targeted_success_rate(self, eps: float) -> Estimate:
+    def targeted_success_rate(self, eps: float | str) -> Estimate:
         """The share of the images that are correct without attack that the attacks drive to the
         target at a radius up to `eps`, with Wilson's interval.
 
@@ -114,7 +115,7 @@ class AttackResult:
         )
         return self.minimal_radius
 
-    def robust(self, eps: float) -> Estimate:
+    def robust(self, eps: float | str) -> Estimate:
         """The name of `robust_accuracy` in version 0.1.0."""
         warnings.warn(
             "AttackResult.robust is now robust_accuracy; the old name still works", Notice, stacklevel=2

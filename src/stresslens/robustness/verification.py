@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stresslens.core.answers import predicted
 from stresslens.core.arrays import numbers
 from stresslens.core.attack_base import attacked, margins
-from stresslens.core.ball import Ball, Norm, check_radius, same_radius
+from stresslens.core.ball import Ball, Norm, check_radius, parse_radius, same_radius
 from stresslens.core.class_names import names_of
 from stresslens.core.data import Split
 from stresslens.core.errors import ConfigError, DataError
@@ -78,7 +78,7 @@ def verify(
     labels: Any,
     *,
     norm: Norm = "linf",
-    eps: float | Any,
+    eps: Any,
     n_requested: int | None = None,
     claimed: float | None = None,
 ) -> Verification:
@@ -329,7 +329,7 @@ def _left_out(model: nn.Module, split: Split, positions: Tensor) -> Finding | No
 def _radius(norm: Norm, eps: Any, n: int) -> float | Tensor:
     """One radius, or (n,) one for each of n images. Raises ConfigError for anything else."""
     try:
-        radius = torch.as_tensor(eps, dtype=torch.float64)
+        radius = torch.as_tensor(parse_radius(eps) if isinstance(eps, str) else eps, dtype=torch.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"eps is {eps!r}; expected a radius, or one for each of the {n} images") from None
     if radius.ndim and radius.shape != (n,):
