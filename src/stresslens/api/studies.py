@@ -11,6 +11,7 @@ from torch import nn
 from stresslens.api.runs import Run
 from stresslens.comparison.folders import FolderComparison, compare_folders
 from stresslens.comparison.schema import ComparisonFile
+from stresslens.core.data import Data
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder, run_folders
 from stresslens.core.types import Estimate
@@ -113,10 +114,16 @@ class Study:
         return page if page.is_file() else write_report(self.folder)
 
 
-def run_in(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> Run:
-    """The run in a folder, also where its record cannot be read."""
+def run_in(
+    folder: RunFolder,
+    *,
+    trust: bool = False,
+    module: nn.Module | None = None,
+    data: Data | Path | None = None,
+) -> Run:
+    """The run in a folder, also where its record cannot be read. See `Run`."""
     try:
         record = read_record(folder)
     except UnreadableRun as error:
         record = RunRecord(status="unreadable", message=str(error))
-    return Run(folder.path, record.as_json(), module, trust)
+    return Run(folder.path, record.as_json(), module, trust, data)

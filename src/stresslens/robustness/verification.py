@@ -33,6 +33,7 @@ from stresslens.robustness.adversarial_file import (
     originals_of,
     positions_of,
 )
+from stresslens.robustness.adversarial_file import named_arrays as named_arrays
 from stresslens.robustness.adversarial_file import read_adversarials as read_adversarials
 from stresslens.robustness.attack_batch import batched_logits, verdict_model
 from stresslens.robustness.recount_findings import Recount, checked, compare_labels, findings_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from stresslens.config.schema import FineTune
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.data import Data
-from stresslens.core.errors import Stopped
+from stresslens.core.errors import Notice, Stopped
 from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
@@ -27,12 +28,18 @@ from stresslens.evaluation.record import (
     write_record,
 )
 from stresslens.study.record import record_end
-from stresslens.training import catastrophic_overfitting, distributed, linear_probe, moving_average
+from stresslens.training import (
+    catastrophic_overfitting,
+    distributed,
+    linear_probe,
+    moving_average,
+    probabilities,
+)
 from stresslens.training.autotune import compute_config
 from stresslens.training.best_epoch import copied_weights
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
-from stresslens.training.setup import build_model, leak, load_initial_weights
+from stresslens.training.setup import build_model, images_to_check, leak, load_initial_weights
 from stresslens.training.signals import noted
 from stresslens.training.task import Task
 from stresslens.training.tracking import Tracking
@@ -95,6 +102,9 @@ def _fitted(
         steps = epochs * training.steps_per_epoch
         tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
         devices.start_watching_memory(compute.device)
+        not_logits = probabilities.findings(training.model, images_to_check(training.model, data))
+        for note in not_logits:
+            warnings.warn(note.message, Notice, stacklevel=2)
         try:
             distributed.train_on_all_ranks(training)
         except Stopped as error:  # recorded here, where a second signal is still handled
@@ -102,10 +112,11 @@ def _fitted(
             raise
     state_at_end = training.state
     told = [
+        *not_logits,
         *catastrophic_overfitting.findings(EpochMetrics.read_lines(folder.metrics)),
         *moving_average.average_findings(task.config.train.ema, training.chosen_updates),
     ]
-    kinds = (catastrophic_overfitting.KIND, moving_average.KIND)
+    kinds = (probabilities.KIND, catastrophic_overfitting.KIND, moving_average.KIND)
     record.findings = [f for f in record.findings if f.kind not in kinds] + told
     images = state_at_end.epoch * len(data.train) * task.config.train.replay
     record.training = TrainingRecord(
