@@ -38,7 +38,7 @@ from stresslens.evaluation.finished_run import open_run
 from stresslens.evaluation.inputs import check_inputs, returning_logits
 from stresslens.report.page import write_reports_of
 from stresslens.robustness import verification
-from stresslens.robustness.attack_run import attack_run, audited, robustness_config
+from stresslens.robustness.attack_run import attack_run, audited, audited_mode, robustness_config
 from stresslens.robustness.measure import measure
 from stresslens.robustness.result import AttackResult
 from stresslens.robustness.result_file import attacked_images
@@ -143,7 +143,9 @@ def _attack(
                 surrogate=surrogate,
                 on_progress=lambda decided, total: advance("attacking", decided, total),
             )
-            if asked.audit and not robust.result.audited:
+            if robust.result.audited:
+                robust = audited_mode(robust, model, split)
+            elif asked.audit:
                 robust = audited(robust, model, split, threat, surrogate=surrogate)
                 if place is not None:
                     robust.save(place)

@@ -148,9 +148,7 @@ def audited(
 ) -> AttackResult:
     """The result with the findings of all audits, which attack the model again for some of them."""
     began = time.perf_counter()
-    images = split.select(torch.as_tensor(attacked_images(robust.arrays)["index"]))
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    x, y = images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
+    x, y = _attacked_images(robust, model, split)
     model = straight_through(model, threat.config.bpda)
     attacks = [attack.bound for attack in threat.attempts or threat.alone]
     probe: Any = audit.ExtraAttackProbe(
@@ -176,6 +174,24 @@ def audited(
     cost = robust.result.cost.model_copy(update={"audit_seconds": time.perf_counter() - began})
     update = {"findings": findings, "audited": True, "cost": cost}
     return replace(robust, result=robust.result.model_copy(update=update))
+
+
+def audited_mode(robust: AttackResult, model: nn.Module, split: Split) -> AttackResult:
+    """A kept result with the audit of the mode in which the model is given now."""
+    name = "evaluation mode"
+    found = audit.audit(model=model, images=_attacked_images(robust, model, split), only=[name])
+    findings = [each for each in robust.result.findings if each.audit != name]
+    update = {"findings": sorted([*found, *findings], key=audit.rank)}
+    return replace(robust, result=robust.result.model_copy(update=update))
+
+
+def _attacked_images(
+    robust: AttackResult, model: nn.Module, split: Split
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x (n, C, H, W) and y (n,) of the attacked images, on the model's device."""
+    images = split.select(torch.as_tensor(attacked_images(robust.arrays)["index"]))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
 
 
 def _reported_accuracy(folder: RunFolder, split: str, index: np.ndarray) -> float | None:
