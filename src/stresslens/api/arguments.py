@@ -11,11 +11,20 @@ from stresslens.config.data_paths import images_at
 from stresslens.core.errors import ConfigError
 
 
+def kind_of(value: Any) -> str:
+    """What a value is, in words: a Sequential, an int, None, the class Linear."""
+    if value is None or isinstance(value, type):
+        return "None" if value is None else f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def path_of(value: Any, what: str) -> Path:
     """A path that the caller gives. Raises ConfigError for anything else."""
     if isinstance(value, str | os.PathLike) and os.fspath(value):
         return Path(value)
-    raise ConfigError(f"{what} is {value!r:.60}; expected a path")
+    said = repr(value) if isinstance(value, str) else kind_of(value)
+    raise ConfigError(f"{what} is {said}; expected a path")
 
 
 def folder_name_of(name: Any) -> str | None:
@@ -35,7 +44,7 @@ def plain_data(data: Any) -> str | Mapping[str, Any]:
     if isinstance(data, str):
         return images_at(data) or data
     raise ConfigError(
-        f"data is a {type(data).__name__}; expected a plug-in by name, the path of your images, or "
+        f"data is {kind_of(data)}; expected a plug-in by name, the path of your images, or "
         "stresslens.Data.from_arrays(images, labels)"
     )
 

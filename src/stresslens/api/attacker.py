@@ -20,8 +20,8 @@ from stresslens.api.subjects import (
     card_of,
     check_shape,
     images_for,
-    is_path,
     model_of,
+    run_behind,
     run_of,
 )
 from stresslens.api.wording import public_call
@@ -88,9 +88,7 @@ def attack(
         "norm": norm,
         "protocol": protocol if isinstance(protocol, str) else list(protocol),
     }
-    run = None
-    if not isinstance(model, nn.Module) and is_path(model):
-        run = run_of(model, what="model", trust=trust, module=module, data=data)
+    run = run_behind(model, trust=trust, module=module, data=data)
     if images is None and run is not None:
         if labels is not None or out is not None:
             raise ConfigError(
@@ -109,7 +107,6 @@ def attack(
         if name in options:
             raise ConfigError(f"attack has no option {name!r} for these images: {instead}")
     if images is None:
-        model_of(model)
         raise ConfigError("attack needs images and their labels; only a run has its own")
     values["images"] = "all" if n_images is None else n_images
     net: Any = model_of(model) if run is None else run.model()
@@ -118,7 +115,7 @@ def attack(
             "the model is an estimator; attacks follow gradients, which it lacks, so it would look more "
             "robust than it is"
         )
-    other = None if surrogate is None else usable_module(model_of(surrogate, what="surrogate", trust=trust))
+    other = None if surrogate is None else _lender(surrogate, trust)
     net, card = usable_module(net), None if run is None else card_of(run)
     split = check_shape(card, check_inputs(net, images_for(card, images), labels)).uncached()
     with shown(progress):
@@ -157,6 +154,16 @@ def _attack(
     return robust
 
 
+def _lender(surrogate: Any, trust: bool) -> nn.Module:
+    """The model that lends its gradients. Raises ConfigError for an estimator, which has none."""
+    net: nn.Module = usable_module(model_of(surrogate, what="surrogate", trust=trust))
+    if any(isinstance(part, Estimated) for part in net.modules()):
+        raise ConfigError(
+            "surrogate is an estimator, without gradients to lend; give a model that was trained"
+        )
+    return net
+
+
 def _attack_own(run: Run, values: dict[str, Any], surrogate: Any, trust: bool) -> AttackResult:
     """Attacks a run on images of its own data."""
     other: nn.Module | None = None
@@ -165,7 +172,7 @@ def _attack_own(run: Run, values: dict[str, Any], surrogate: Any, trust: bool) -
         if not isinstance(surrogate, nn.Module):
             lender = run_of(surrogate, what="surrogate", trust=trust)
         if lender is None or lender.module is not None:
-            other = usable_module(model_of(surrogate, what="surrogate", trust=trust))
+            other = _lender(surrogate, trust)
         else:
             values["surrogate"] = str(lender.folder)
     try:
@@ -210,9 +217,7 @@ def verify(
     `attack` on the run's own images, or an array without `images`: of the first images of its
     `split`. `data` says where that lies now, `trust` and `module` are as in `load`. Raises
     ConfigError and DataError for what cannot be read."""
-    run = None
-    if not isinstance(model, nn.Module) and is_path(model):
-        run = run_of(model, what="model", trust=trust, module=module, data=data)
+    run = run_behind(model, trust=trust, module=module, data=data)
     if run is not None and images is None:
         if labels is not None:
             raise ConfigError("labels belong to images of your own; leave them out, or give the images too")

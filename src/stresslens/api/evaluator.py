@@ -13,6 +13,7 @@ from torch import nn
 
 from stresslens.api.arguments import path_of
 from stresslens.api.arrays import Images, Labels
+from stresslens.api.runs import Run
 from stresslens.api.subjects import (
     DataNow,
     ModelLike,
@@ -23,6 +24,7 @@ from stresslens.api.subjects import (
     is_path,
     is_run_of_estimator,
     model_of,
+    run_behind,
     run_of,
 )
 from stresslens.api.wording import public_call
@@ -164,14 +166,13 @@ def evaluate(
     `data`: the path where they lie now, or the data themselves. `trust` and `module` are as in `load`.
     Raises DataError for other input, and ConfigError when the model does not return logits of shape
     (N, K)."""
+    run = run_behind(model, trust=trust, module=module, data=data)
     if images is None:
-        if isinstance(model, nn.Module) or not is_path(model) or labels is not None:
-            model_of(model)
+        if run is None or labels is not None:
             raise ConfigError("evaluate needs images and their labels; only a run has its own")
-        return _own_scores(model, split, data, trust, module)
+        return _own_scores(run, split)
     if split is not None or data is not None:
         raise ConfigError("split and data are those of a run; leave them out, or leave the images out")
-    run = None if isinstance(model, nn.Module) else run_of(model, what="model", trust=trust, module=module)
     net = usable_module(model_of(model) if run is None else run.model())
     card = None if run is None else card_of(run)
     if isinstance(images, Split):
@@ -191,11 +192,8 @@ def evaluate(
     return scores_of(distinct_predictions(predictions, given), given.labels.cpu().numpy())
 
 
-def _own_scores(
-    model: RunLike, split: str | None, data: DataNow, trust: bool, module: nn.Module | None
-) -> dict[str, Estimate]:
+def _own_scores(run: Run, split: str | None) -> dict[str, Estimate]:
     """The scores of a run on a split of its own data."""
-    run = run_of(model, what="model", trust=trust, module=module, data=data)
     wanted = split or run.split
     if wanted not in ("train", "validation", "test"):
         raise ConfigError(f"split is {wanted!r}; expected 'train', 'validation' or 'test'")
@@ -224,11 +222,11 @@ def layer_table(
         and all(isinstance(n, int) and n > 0 for n in shape)
     ):
         raise ConfigError(f"shape is {shape!r}; expected (channels, height, width)")
-    if isinstance(net, nn.Module):
+    run = run_behind(net, what="net", trust=trust, module=module)
+    if run is None:
         if shape is None:
             raise ConfigError("layer_table needs the shape of an image, (channels, height, width)")
-        return table_of_layers(net, shape)
-    run = run_of(net, what="net", trust=trust, module=module)
+        return table_of_layers(model_of(net), shape)
     if is_run_of_estimator(run):
         raise ConfigError(f"{run.folder} is the run of an estimator, which has no layers")
     whole = run.model()

@@ -21,9 +21,8 @@ from stresslens.api.subjects import (
     card_of,
     check_shape,
     images_for,
-    is_path,
     model_of,
-    run_of,
+    run_behind,
 )
 from stresslens.api.wording import public_call
 from stresslens.config import registry
@@ -77,12 +76,9 @@ def explain(
     its `split`, which `choose` selects. The result is kept in its folder and shown in its report. `data` says
     where the data lie now. `progress` is as in `train`, `trust` and `module` as in `load`. Raises ConfigError
     and DataError."""
-    run = None
-    if not isinstance(model, nn.Module) and is_path(model):
-        run = run_of(model, what="model", trust=trust, module=module, data=data)
+    run = run_behind(model, trust=trust, module=module, data=data)
     if images is None:
         if run is None:
-            model_of(model)
             raise ConfigError("explain needs images; only a run has its own")
         if answers is not None or train is not None:
             raise ConfigError(

@@ -12,7 +12,7 @@ from torch import nn
 from stresslens.api.arguments import plain_data
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
-from stresslens.api.studies import Study, run_in
+from stresslens.api.studies import Study, comparable, run_in
 from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
 from stresslens.api.wording import public_call
 from stresslens.comparison.folders import compare_folders
@@ -87,6 +87,7 @@ def compare(
     if not isinstance(metric, str):
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
     paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
+    paths = comparable(paths[0]) if len(paths) == 1 else paths
     return compare_folders(paths, split=split, ask=difference, metric=metric).as_json()
 
 
@@ -119,5 +120,5 @@ def _run_with_data(data: Any) -> Run | None:
     """The run whose data are meant; None for data."""
     if isinstance(data, Run | Study):
         return run_of(data, what="data")
-    is_run = isinstance(data, str | os.PathLike) and (Path(data) / "record.json").is_file()
+    is_run = isinstance(data, str | os.PathLike) and bool(runs_in(Path(data)))
     return run_of(data, what="data") if is_run else None

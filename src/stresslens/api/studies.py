@@ -104,7 +104,7 @@ class Study:
         try:
             kept = ComparisonFile.read(self.folder / "comparison.json")
         except UnreadableRun:
-            return compare_folders([self.folder]).as_json()
+            return compare_folders(comparable(self.folder)).as_json()
         return FolderComparison("study", kept, []).as_json()
 
     @property
@@ -112,6 +112,14 @@ class Study:
         """The page of the study, report.html; it is written if it is not there."""
         page = self.folder / "report.html"
         return page if page.is_file() else write_report(self.folder)
+
+
+def comparable(folder: Path) -> list[Path]:
+    """What a comparison of a folder compares: a study by its contrasts; the variants of a folder without
+    a study file, as `sl.train` makes, with the first."""
+    if (folder / "study.json").is_file() or (folder / "record.json").is_file():
+        return [folder]
+    return sorted({record.parent.parent for record in folder.glob("*/seed-*/record.json")}) or [folder]
 
 
 def run_in(

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from stresslens.api.arguments import kind_of
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, run_in
 from stresslens.core.arrays import image_tensor
@@ -40,7 +41,9 @@ def is_path(value: Any) -> bool:
 def folder_of(value: Any, what: str) -> Path:
     """The folder that a Run, a Study or a path stands for. Raises ConfigError for anything else."""
     if not is_path(value):
-        raise ConfigError(f"{what} is {_a(value)}; expected a run (of sl.train or sl.open) or its folder")
+        raise ConfigError(
+            f"{what} is {kind_of(value)}; expected a run (of sl.train or sl.open) or its folder"
+        )
     return Path(value)
 
 
@@ -74,8 +77,8 @@ def data_now(data: Any) -> Data | Path | None:
     if isinstance(data, str | os.PathLike):
         return Path(data).expanduser()
     raise ConfigError(
-        f"data is {_a(data)}; expected the data that the run was trained on (stresslens.Data), or the path "
-        "where they lie now"
+        f"data is {kind_of(data)}; expected the data that the run was trained on (stresslens.Data), or the "
+        "path where they lie now"
     )
 
 
@@ -84,11 +87,25 @@ def model_of(
 ) -> nn.Module:
     """The module itself, or the trained model of the run that the value stands for. Raises ConfigError
     for anything else."""
+    run = run_behind(value, what=what, trust=trust, module=module)
+    return value if run is None else run.model()
+
+
+def run_behind(
+    value: Any,
+    *,
+    what: str = "model",
+    trust: bool = False,
+    module: nn.Module | None = None,
+    data: Any = None,
+) -> Run | None:
+    """The run that the value stands for (`run_of`), or None for a module. Raises ConfigError for anything
+    else."""
     if isinstance(value, nn.Module):
-        return value
+        return None
     if not is_path(value):
-        raise ConfigError(f"{what} is {_a(value)}; {_expected(value)}")
-    return run_of(value, what=what, trust=trust, module=module).model()
+        raise ConfigError(f"{what} is {kind_of(value)}; {_expected(value)}")
+    return run_of(value, what=what, trust=trust, module=module, data=data)
 
 
 def card_of(run: Run) -> ModelCard | EstimatorCard:
@@ -191,13 +208,8 @@ def _expected(value: Any) -> str:
             "an estimator is trained by its name: sl.train('knn', data)"
         )
     if isinstance(value, type) and issubclass(value, nn.Module):
-        return f"that is a class; make a module of it: {value.__name__}(…)"
+        return f"make a module of it: {value.__name__}(…)"
     return (
         "expected a torch.nn.Module from images (N, C, H, W) in [0, 1] to logits (N, classes), "
         "a run (of sl.train or sl.open) or its folder"
     )
-
-
-def _a(value: Any) -> str:
-    name = type(value).__name__
-    return "None" if value is None else f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

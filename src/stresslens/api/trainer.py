@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from stresslens.api.arguments import folder_name_of, path_of, plain_data, trackers_of
+from stresslens.api.arguments import folder_name_of, kind_of, path_of, plain_data, trackers_of
 from stresslens.api.progress_bar import LINES, Display, Epochs, Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study
@@ -68,7 +68,7 @@ def run(
     if isinstance(study, Mapping):
         described = study_from(study, overrides, place)
     else:
-        described = study_file.read_study(path_of(study, "study"), overrides)
+        described = study_file.read_study(_study_file(study), overrides)
     described = study_file.with_executor(described, executor)
     if trackers and ((jobs or 1) > 1 or described.executor != "local"):
         raise ConfigError(
@@ -87,6 +87,16 @@ def run(
             trackers=trackers,
         )
     return Study(folder)
+
+
+def _study_file(study: Any) -> Path:
+    """The path of a study file. Raises ConfigError for anything else."""
+    path = path_of(study, "study")
+    if path.is_dir():
+        repeats = path / "config.yaml"
+        hint = f"; {repeats} repeats this run" if repeats.is_file() else ""
+        raise ConfigError(f"study is the folder {path}; expected a study file or a dictionary{hint}")
+    return path
 
 
 class _Lines:
@@ -155,12 +165,10 @@ def train(
     that is called a few times a second with what is being done, how much of it is done (epochs), and how
     much there is. Raises ConfigError, DataError, TrainingDiverged, and Stopped after a signal, when all is
     saved."""
-    if isinstance(model, type) and issubclass(model, nn.Module):
-        raise ConfigError(f"model is the class {model.__name__}; make a module of it: {model.__name__}(…)")
     if not isinstance(model, str | Mapping | nn.Module):
-        raise ConfigError(
-            f"model is a {type(model).__name__}; expected a plug-in by name or a torch.nn.Module"
-        )
+        hint = "; to go on from the weights of a run: its model()" if isinstance(model, Run | Study) else ""
+        hint = f"; make a module of it: {model.__name__}(…)" if isinstance(model, type) else hint
+        raise ConfigError(f"model is {kind_of(model)}; expected a plug-in by name or a torch.nn.Module{hint}")
     place, seed = path_of(out, "out"), seed_number(seed)
     data = data if isinstance(data, Data) else plain_data(data)
     own_data, own_model = isinstance(data, Data), isinstance(model, nn.Module)
