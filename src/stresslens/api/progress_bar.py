@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 import warnings
@@ -79,6 +80,8 @@ class Bar(Display):
             self.close()
             self.what, self.began, self.first = what, now, done
         if self.bar is None and now - self.began >= DELAY and done < total:
+            size = shutil.get_terminal_size()  # tqdm shows nothing where a terminal does not say its own
+            of_terminal = {} if in_notebook() else {"ncols": size.columns, "nrows": size.lines}
             self.bar = _tqdm()(
                 desc=harmless(what),
                 total=total,
@@ -88,6 +91,7 @@ class Bar(Display):
                 leave=False,
                 miniters=0,
                 mininterval=0,
+                **of_terminal,
             )
             self.bar.start_t -= now - self.began
         if self.bar is not None:
@@ -147,7 +151,7 @@ class Epochs:
         if position.epoch != self.epoch:
             self.epoch = position.epoch
             self.print_new()
-        self.display(self.what, done * epochs, epochs, f", loss {position.last_loss:.4f}")
+        self.display(self.what, done * epochs, epochs, f"loss {position.last_loss:.4f}")
 
     def print_new(self) -> None:
         """Prints the epochs that were logged since."""
