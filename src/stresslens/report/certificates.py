@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from stresslens.charts.axes import linear_axis
+from stresslens.charts.format import footnote
+from stresslens.charts.line_charts import line_chart
 from stresslens.comparison.robustness import NORMS
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
-from stresslens.report.axes import linear_axis
-from stresslens.report.charts import line_chart
 from stresslens.report.curves import PERCENT
-from stresslens.report.format import footnote
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
 from stresslens.report.robust_curves import series
 from stresslens.report.stress import CertificateFolder

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from stresslens.charts.format import brief
 from stresslens.core.answers import NO_ANSWER, NOT_FINITE
 from stresslens.evaluation.example_file import Example
-from stresslens.report.format import brief
 from stresslens.report.load import Run
 
 BYTES = 1_200_000

@@ -19,6 +19,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from stresslens.charts import format
+from stresslens.charts.curve_colours import COLOURS, DASHES
 from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
@@ -33,7 +35,6 @@ from stresslens.report import (
     curves,
     data_size,
     explanations,
-    format,
     per_class,
     provenance,
     robust_contrasts,
@@ -45,7 +46,6 @@ from stresslens.report import (
     transferability,
     views,
 )
-from stresslens.report.curve_colours import COLOURS, DASHES
 from stresslens.report.gallery import gallery
 from stresslens.report.load import Run, StudyFolder, load_study, read_run, read_run_of, split_of
 
@@ -59,7 +59,6 @@ TEMPLATES = (
     "explanations.html.j2",
     "views.html.j2",
     "run.html.j2",
-    "report.css",
     "report.js",
 )
 
@@ -80,6 +79,8 @@ STRESS = (
 result.json."""
 
 
+STYLES = (("core", "colours.css"), ("charts", "charts.css"), ("report", "templates/report.css"))
+"""The style sheet of a page, as (package, file)."""
 FILTERS = (
     "radius other_radius span percent plain points ratio number count memory brief with_asides "
     "p_value over footnote"
@@ -330,7 +331,7 @@ def _digest(run: Run, home: str) -> str:
     sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
     named = [run.title, *run.overrides]
     digest = hashlib.sha256(
-        "\0".join([__version__, home, *named, *map(_asset, TEMPLATES)]).encode(errors="replace")
+        "\0".join([__version__, home, *named, _style(), *map(_asset, TEMPLATES)]).encode(errors="replace")
     )
     for source in sources:
         content = source.read_bytes() if source.is_file() else b""
@@ -356,7 +357,7 @@ def _render(template: str, **context: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     page = _environment().get_template(template)
-    return page.render(style=Markup(_asset("report.css")), script=Markup(script), policy=policy, **context)
+    return page.render(style=Markup(_style()), script=Markup(script), policy=policy, **context)
 
 
 @cache
@@ -372,6 +373,12 @@ def _environment() -> Environment:
     environment.filters |= {"duration": duration, "command": shlex.join}
     environment.tests["finite"] = math.isfinite
     return environment
+
+
+@cache
+def _style() -> str:
+    sheets = (files(f"stresslens.{package}") / name for package, name in STYLES)
+    return "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
 
 
 @cache

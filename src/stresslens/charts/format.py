@@ -1,4 +1,4 @@
-"""Number formatting in the report; each function is a filter of the templates."""
+"""Numbers as text, as the report writes them; its templates use these functions as filters."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def number(value: float | None) -> str:
         if abs(value) < 10
         else f"{value:.1f}"
         if abs(value) < 1000
-        else f"{value:,.0f}".replace(",", " ")
+        else f"{value:,.0f}".replace(",", "\u202f")
     )
     return text.replace("-", "−")
 
