@@ -98,7 +98,7 @@ def test_a_bar_has_the_share_the_time_left_and_the_facts(monkeypatch: pytest.Mon
         display.print("epoch 3/4: loss 0.5")
         display("another", 1, 2)
     drawn = terminal.getvalue()
-    assert re.search(r"run \|█+\S*\s*\|  75 %, 00:0\d done, 00:0\d left, loss 0\.5000", drawn)
+    assert re.search(r"run \|[█#]+\S*\s*\|  75 %, 00:0\d done, 00:0\d left, loss 0\.5000", drawn)
     assert "epoch 3/4: loss 0.5\n" in drawn
     assert "\x1b[31m" not in drawn
     assert drawn.index("a\ufffd[31m run") < drawn.index("another |")
