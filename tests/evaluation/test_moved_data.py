@@ -82,7 +82,7 @@ def test_other_data_are_refused_by_their_fingerprint(run: sl.Run, tmp_path: Path
     others = photographs(tmp_path / "others", seed=1)
     with pytest.raises(ConfigError, match="others holds other data than the run was trained on"):
         sl.attack(run, data=others, **asked)
-    with pytest.raises(DataError, match="there is no .*missing"):
+    with pytest.raises(DataError, match=r"there is no .*missing"):
         sl.attack(run, data=tmp_path / "missing", **asked)
     digits = sl.Data.from_arrays(np.zeros((20, 3, 8, 8), np.uint8), [0, 1] * 10)
     with pytest.raises(ConfigError, match="these are other data than the run was trained on"):
@@ -103,7 +103,7 @@ def test_the_commands_take_it_too(run: sl.Run, tmp_path: Path, monkeypatch: pyte
     commands = [
         ["evaluate", str(run.folder)],
         ["attack", str(run.folder), "--radii", "0.1", "--protocol", "[fgsm]", "--no-audit"],
-        ["explain", str(run.folder), "--explainer", "saliency", "--view", "filters"],
+        ["explain", str(run.folder), "--explainer", "saliency", "--view", "embedding"],
         ["verify", str(run.folder), str(run.folder / "mine.npz")],
     ]
     for command in commands:

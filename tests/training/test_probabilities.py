@@ -68,5 +68,5 @@ def test_others_are_not(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name, (what, _) in TOLD.items() if what == "softmax"])
 def test_an_attack_refuses_it(name: str) -> None:
     net = Ends(TOLD[name][1])
-    with pytest.raises(sl.ConfigError, match="returns probabilities.*remove the softmax"):
+    with pytest.raises(sl.ConfigError, match=r"returns probabilities.*remove the softmax"):
         sl.attack(net, torch.rand(4, 1, 8, 8), [0, 1, 2, 3], radii=0.1)
