@@ -77,7 +77,8 @@ def test_what_makes_a_tracker_gets_the_folder_and_the_settings(tmp_path: Path) -
     ENTRIES.clear()
     run = trained(tmp_path, track=[OfFolder, of_config])
     (of_folder, (epochs, made)) = ENTRIES[0], ENTRIES[1]
-    assert of_folder.folder == run.folder
+    assert of_folder.folder == run.folder / "tracker-OfFolder"
+    assert of_folder.folder.is_dir()
     assert epochs == of_folder.config["train"]["epochs"] == 2
     assert epochs_of(of_folder.entries) == epochs_of(made.entries) == [1, 2]
 

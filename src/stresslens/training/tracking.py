@@ -120,8 +120,7 @@ class Tracking:
         """A tracker in an empty folder of its own, inside the run's."""
         function = name.rpartition(":")[2]
         folder = self.folder.path / (name if function == name else f"tracker-{function}")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        _make_empty(folder)
         return _checked(
             registry.resolve("trackers", value, base=self.base)(folder=folder, config=self.config)
         )
@@ -164,8 +163,8 @@ class _EntryFunction:
 
 def given_tracker(tracker: Any, folder: Path, config: Mapping[str, Any]) -> Tracker:
     """A tracker that the caller gives: an object with `log(entry)` and `close()`, a function of one
-    entry, or what makes a tracker, as the plug-ins do: a class or function of `folder` and `config`, or
-    of one of them.
+    entry, or what makes a tracker, as the plug-ins do: a class or function of `folder`, an empty folder
+    of its own inside the run's, and `config`, or of one of them.
 
     Raises TypeError for anything else."""
     if not isinstance(tracker, type) and hasattr(tracker, "log"):
@@ -174,11 +173,22 @@ def given_tracker(tracker: Any, folder: Path, config: Mapping[str, Any]) -> Trac
         raise TypeError(
             f"it is {tracker!r:.60}; expected a function of an entry, or an object with log and close"
         )
-    known: dict[str, Any] = {"folder": folder, "config": config}
-    names = [name for name in signature(tracker).parameters if name in known]
+    own = folder / f"tracker-{getattr(tracker, '__name__', type(tracker).__name__)}"
+    known: dict[str, Any] = {"folder": own, "config": config}
+    try:
+        names = [name for name in signature(tracker).parameters if name in known]
+    except (TypeError, ValueError):  # a function of C that does not tell
+        names = []
+    if "folder" in names:
+        _make_empty(own)
     if isinstance(tracker, type) or names:
         return _checked(tracker(**{name: known[name] for name in names}))
     return _EntryFunction(tracker)
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def _checked(tracker: Any) -> Tracker:
