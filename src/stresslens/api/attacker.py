@@ -24,7 +24,7 @@ from stresslens.api.subjects import (
     run_behind,
     run_of,
 )
-from stresslens.api.wording import public_call
+from stresslens.api.words import public_call
 from stresslens.config.threat_model import resolved_threat_model, with_known_names
 from stresslens.core.ball import Norm, single_radius
 from stresslens.core.class_names import names_of

@@ -27,7 +27,7 @@ from stresslens.api.subjects import (
     run_behind,
     run_of,
 )
-from stresslens.api.wording import public_call
+from stresslens.api.words import public_call
 from stresslens.core.answers import answered
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import usable_module

@@ -24,7 +24,7 @@ from stresslens.api.subjects import (
     model_of,
     run_behind,
 )
-from stresslens.api.wording import public_call
+from stresslens.api.words import public_call
 from stresslens.config import registry
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import eager_module, usable_module

@@ -14,7 +14,7 @@ from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, comparable, run_in
 from stresslens.api.subjects import DataNow, RunLike, data_now, folder_of, run_of
-from stresslens.api.wording import public_call
+from stresslens.api.words import public_call
 from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry
 from stresslens.core.data import Data

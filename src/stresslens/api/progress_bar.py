@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from stresslens.api.wording import in_python
+from stresslens.api.words import in_python
 from stresslens.core import progress as reports
 from stresslens.core.errors import ConfigError, Notice, first_line
 from stresslens.core.run_folder import RunFolder

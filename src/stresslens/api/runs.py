@@ -18,7 +18,7 @@ from stresslens.api.split_results import (
     RiskCoverageCurve,
     SplitResults,
 )
-from stresslens.api.wording import public_call
+from stresslens.api.words import public_call
 from stresslens.config.run_config import read_run_config
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError

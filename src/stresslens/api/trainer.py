@@ -17,7 +17,7 @@ from stresslens.api.arguments import folder_name_of, kind_of, path_of, plain_dat
 from stresslens.api.progress_bar import LINES, Display, Epochs, Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study
-from stresslens.api.wording import public_call
+from stresslens.api.words import public_call
 from stresslens.config import registry, study_file
 from stresslens.config.validation import applies_to_estimators
 from stresslens.core.copies import copied, eager_module, usable_module

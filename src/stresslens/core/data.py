@@ -6,13 +6,9 @@ Images stay uint8 until a batch is made.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +18,7 @@ from torch import Tensor
 
 from stresslens.core.arrays import image_tensor
 from stresslens.core.bit_depth import WHITE
-from stresslens.core.cache_folder import cache_root
+from stresslens.core.data_root import data_root as data_root
 from stresslens.core.draws import Draws, mix
 from stresslens.core.errors import DataError
 from stresslens.core.image_files import Fit
@@ -39,26 +35,6 @@ PIECE, PIECE_VALUES = 4096, 4096 * 3 * 32 * 32
 over a split add up its pieces in the same order everywhere."""
 ROUNDED = 1e-5
 """Images may leave [0,1] by so much: a resize in float32 gives 1.0000001. A grey level is 0.004."""
-
-
-_root: ContextVar[Path | None] = ContextVar("root", default=None)
-
-
-def data_root() -> Path:
-    """The folder of data sets: that of `data_in`, or `STRESSLENS_DATA`, or else the user's cache folder."""
-    if (root := _root.get()) is not None:
-        return root
-    return Path(os.environ["STRESSLENS_DATA"]) if os.environ.get("STRESSLENS_DATA") else cache_root()
-
-
-@contextmanager
-def data_in(root: Path) -> Iterator[None]:
-    """Inside the context the data sets lie in `root`."""
-    token = _root.set(root)
-    try:
-        yield
-    finally:
-        _root.reset(token)
 
 
 class Batch(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from stresslens.config import registry
 from stresslens.config.run_config import read_run_data
-from stresslens.core.data import Data, data_in
+from stresslens.core.data import Data
+from stresslens.core.data_root import data_in
 from stresslens.core.errors import ConfigError, DataError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.run_folder import RunFolder

@@ -102,7 +102,7 @@ def _fitted(
         steps = epochs * training.steps_per_epoch
         tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
         devices.start_watching_memory(compute.device)
-        not_logits = probabilities.findings(training.model, images_to_check(training.model, data))
+        not_logits = probabilities.ending_findings(training.model, images_to_check(training.model, data))
         for note in not_logits:
             warnings.warn(note.message, Notice, stacklevel=2)
         try:

@@ -16,7 +16,7 @@ ROUGH = 2e-2
 VIEWS = ("ViewBackward", "ReshapeAliasBackward", "UnsafeViewBackward", "SqueezeBackward", "ToCopyBackward")
 
 
-def findings(model: nn.Module, x: Tensor) -> list[Note]:
+def ending_findings(model: nn.Module, x: Tensor) -> list[Note]:
     """A note if the outputs of a model for images x (N, C, H, W) are no logits, but the result of a softmax
     or a sigmoid. Logarithms of probabilities are logits."""
     with unchanged(model), torch.enable_grad():

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import stresslens as sl
-from stresslens.api.wording import in_python, public_call
+from stresslens.api.words import in_python, public_call
 from stresslens.core.errors import ConfigError, Stopped, TrainingDiverged
 
 SOURCE = Path(sl.__file__).parent
-ELSEWHERE = ("cli/", "api/wording.py", "report/")
+ELSEWHERE = ("cli/", "api/words.py", "report/")
 OF_TORCHRUN = "--nproc-per-node"
 
 
