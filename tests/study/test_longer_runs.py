@@ -3,7 +3,6 @@ what has no first epochs in common is refused."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,11 @@ import pytest
 import safetensors.torch
 
 import stresslens as sl
-from stresslens.config import study_file
-from stresslens.config.yaml_source import parse_value
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
 from stresslens.report.page import write_report
-from stresslens.study import longer_runs, pipeline
+from stresslens.study import longer_runs
 
 COMPUTE: dict[str, Any] = {"precision": "float32", "threads": 1, "memory_format": "contiguous"}
 SOUND: dict[str, dict[str, Any]] = {
@@ -66,7 +63,7 @@ def test_what_depends_on_the_number_of_epochs_is_refused(tmp_path: Path, small: 
     assert read_record(RunFolder(folder)).training.epochs == 2
 
 
-def test_the_refusal_has_a_command_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_refusal_has_a_call_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options: dict[str, Any] = {
         **COMPUTE,
@@ -77,14 +74,11 @@ def test_the_refusal_has_a_command_that_works(tmp_path: Path, monkeypatch: pytes
     sl.train("linear", "digits", epochs=1, **options)
     with pytest.raises(ConfigError, match="train 2 epochs more from its weights") as caught:
         sl.train("linear", "digits", epochs=3, **options)
-    words = shlex.split(str(caught.value).partition("of their own: ")[2].partition(", with its other")[0])
-    assert words[:2] == ["stresslens", "train"]
-    values = parse_value(words[3])
-    described = study_file.expand_study(
-        {"data": words[2], "model": values, "runs": {words[-1]: {}}}, words[4:6], name="train", base=tmp_path
-    )
-    folder = pipeline.run(described, out=tmp_path)
-    weights = read_record(RunFolder(folder / described.variants[0].name / "seed-0")).weights
+    call = str(caught.value).partition("of their own: ")[2].partition(", with its other")[0]
+    longer = eval(call, {"sl": sl})
+    assert longer.folder.parent.name == "longer"
+    assert longer.config["train"]["epochs"] == 2
+    weights = read_record(RunFolder(longer.folder)).weights
     assert weights is not None
     assert not weights.fresh
 
