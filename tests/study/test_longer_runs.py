@@ -3,6 +3,7 @@ what has no first epochs in common is refused."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 import safetensors.torch
 
 import stresslens as sl
+from stresslens.config import study_file
+from stresslens.config.yaml_source import parse_value
 from stresslens.core.errors import ConfigError
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import read_record
 from stresslens.report.page import write_report
-from stresslens.study import longer_runs
+from stresslens.study import longer_runs, pipeline
 
 COMPUTE: dict[str, Any] = {"precision": "float32", "threads": 1, "memory_format": "contiguous"}
 SOUND: dict[str, dict[str, Any]] = {
@@ -79,6 +82,25 @@ def test_the_refusal_has_a_call_that_works(tmp_path: Path, monkeypatch: pytest.M
     assert longer.folder.parent.name == "longer"
     assert longer.config["train"]["epochs"] == 2
     weights = read_record(RunFolder(longer.folder)).weights
+    assert weights is not None
+    assert not weights.fresh
+
+
+def test_the_refusal_has_a_command_that_works(tmp_path: Path) -> None:
+    def described(epochs: int) -> study_file.Study:
+        train = {**COMPUTE, "schedule": "cosine", "epochs": epochs}
+        values = {"data": "digits", "model": "linear", "train": train, "runs": {"run": {}}}
+        return study_file.expand_study(values, name="train", base=tmp_path)
+
+    pipeline.run(described(1), out=tmp_path)
+    with pytest.raises(ConfigError, match="train 2 epochs more from its weights") as caught:
+        pipeline.run(described(3), out=tmp_path)
+    words = shlex.split(str(caught.value).partition("of their own: ")[2].partition(", with its other")[0])
+    assert words[:2] == ["stresslens", "train"]
+    values = {"data": words[2], "model": parse_value(words[3]), "runs": {words[-1]: {}}}
+    study = study_file.expand_study(values, words[4:6], name="train", base=tmp_path)
+    folder = pipeline.run(study, out=tmp_path)
+    weights = read_record(RunFolder(folder / study.variants[0].name / "seed-0")).weights
     assert weights is not None
     assert not weights.fresh
 

@@ -42,7 +42,8 @@ from stresslens.core.run_folder import RunFolder
 from stresslens.core.types import Estimate, Shape
 from stresslens.evaluation.export import Exported, export_run
 from stresslens.evaluation.inputs import arrays_as_split
-from stresslens.evaluation.predictor import Predictor, open_predictor, with_prompts
+from stresslens.evaluation.predictor import EXPORT, Predictor, open_predictor, with_prompts
+from stresslens.evaluation.saved_model import open_model
 from stresslens.evaluation.scores import BATCH, distinct_predictions, predictions_of_module, scores_of
 from stresslens.metrics.classification import log_softmax
 from stresslens.study.predict_stage import evaluate_again
@@ -55,6 +56,8 @@ def load(run: RunLike, *, trust: bool = False, module: nn.Module | None = None) 
     `run` is a run or its folder, or a folder that `export` wrote. Plug-ins that are not built in are
     executed only with `trust`. A run that was trained on your own module needs it as `module`. Raises
     ConfigError when files are missing, damaged or do not belong together."""
+    if is_path(run) and (Path(run) / EXPORT).is_file():
+        return open_model(RunFolder(Path(run)), trust=trust, module=module)
     return run_of(run, trust=trust, module=module).model()
 
 
@@ -121,7 +124,7 @@ def _predicted(
 ) -> np.ndarray:
     """The probabilities of a run, or of an exported file."""
     exported = Path(model)
-    if exported.suffix in (".onnx", ".pt2") or (exported / "export.json").is_file():
+    if exported.suffix in (".onnx", ".pt2") or (exported / EXPORT).is_file():
         opened = open_predictor(exported, trust=trust, module=module, captions=prompts, templates=templates)
         return _probabilities(opened, arrays_as_split(images_for(opened.facts, images), None))
     run = run_of(model, what="model", trust=trust, module=module)

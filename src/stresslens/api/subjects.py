@@ -22,7 +22,7 @@ from stresslens.core.run_folder import EstimatorCard, ModelCard, RunFolder
 from stresslens.core.run_paths import runs_in
 from stresslens.core.types import Shape
 from stresslens.evaluation.inputs import arrays_as_split
-from stresslens.evaluation.predictor import ModelInfo
+from stresslens.evaluation.predictor import EXPORT, ModelInfo
 
 RunLike: TypeAlias = Run | Study | str | os.PathLike[str]
 """A run, the folder of a run, or a study or a variant that has a single run."""
@@ -196,6 +196,8 @@ def _only_run(folder: Path, what: str) -> Path:
     if runs:
         shown = ", ".join(map(str, runs[:5])) + (f" and {len(runs) - 5} more" if len(runs) > 5 else "")
         raise ConfigError(f"{what} is {folder}, which holds {len(runs)} runs: {shown}; give one of them")
+    if (folder / EXPORT).is_file():
+        raise ConfigError(f"{what} is {str(folder)!r}, an export without a record; sl.load opens its model")
     if not folder.exists():
         raise ConfigError(f"{what} is {str(folder)!r}, and there is no such folder; expected a run's folder")
     raise ConfigError(f"{what} is {str(folder)!r}, which is not the folder of a run (…/seed-0)")
