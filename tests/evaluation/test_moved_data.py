@@ -93,6 +93,7 @@ def test_other_data_are_refused_by_their_fingerprint(run: sl.Run, tmp_path: Path
         sl.attack(run, **asked)
 
 
+@pytest.mark.slow
 def test_the_commands_take_it_too(run: sl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run.folder / "mine.npz").write_bytes(b"")
     np.savez(run.folder / "mine.npz", adversarials=np.zeros((2, 3, 8, 8), np.float32), eps=0.5, norm="linf")
@@ -112,6 +113,7 @@ def test_the_commands_take_it_too(run: sl.Run, tmp_path: Path, monkeypatch: pyte
         assert result.exit_code == 0 or isinstance(result.exception, GateNotMet), result.output
 
 
+@pytest.mark.slow
 def test_data_sets_without_a_path_are_looked_for_in_that_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_it_changes_nothing_and_is_no_setting(tmp_path: Path) -> None:
     assert epochs_of(heard) == [1, 2], "a tracker that comes later gets what the files hold"
 
 
+@pytest.mark.slow
 def test_what_makes_a_tracker_gets_the_folder_and_the_settings(tmp_path: Path) -> None:
     ENTRIES.clear()
     run = trained(tmp_path, track=[OfFolder, of_config])
@@ -100,6 +101,7 @@ def test_what_is_no_tracker_is_refused(track: Any, tmp_path: Path) -> None:
         trained(tmp_path, track=track)
 
 
+@pytest.mark.slow
 def test_a_study_takes_them_in_this_process(tmp_path: Path) -> None:
     heard: list[Any] = []
     study = {"data": SMALL, "model": "linear", "train": OPTIONS, "runs": {"a": {}, "b": {"train.lr": 0.1}}}
@@ -109,6 +111,7 @@ def test_a_study_takes_them_in_this_process(tmp_path: Path) -> None:
         sl.run(study, out=tmp_path, track=heard.append, jobs=2)
 
 
+@pytest.mark.slow
 def test_named_ones_beside_them_are_settings(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "class T:\n    def log(self, entry):\n        with open('heard.txt', 'a') as file:\n"
