@@ -55,7 +55,7 @@ def attack(
     images: Images | Split | None = None,
     labels: Labels | None = None,
     *,
-    radii: str | float | Sequence[float | str],
+    radii: str | float | Sequence[float | str] | None = None,
     norm: str = "linf",
     protocol: str | Sequence[Any] = "fast",
     out: str | os.PathLike[str] | None = None,
@@ -82,13 +82,15 @@ def attack(
     call that was killed resumes. `progress` is as in `train`, `trust` and `module` as in `load`. The model
     is unchanged afterwards. Raises ConfigError and DataError, before anything is computed, for what cannot
     be attacked."""
+    run = run_behind(model, trust=trust, module=module, data=data)
+    if radii is None:
+        raise ConfigError("give radii in pixel units, for example radii='8/255' or radii=[0, 0.05, 0.1]")
     values = {
         **options,
         "radii": list(radii) if isinstance(radii, Sequence) and not isinstance(radii, str) else radii,
         "norm": norm,
         "protocol": protocol if isinstance(protocol, str) else list(protocol),
     }
-    run = run_behind(model, trust=trust, module=module, data=data)
     if images is None and run is not None:
         if labels is not None or out is not None:
             raise ConfigError(
