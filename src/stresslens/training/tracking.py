@@ -168,7 +168,7 @@ def given_tracker(tracker: Any, folder: Path, config: Mapping[str, Any]) -> Trac
 
     Raises TypeError for anything else."""
     if not isinstance(tracker, type) and hasattr(tracker, "log"):
-        return _checked(tracker)
+        return _checked(tracker, "is")
     if not callable(tracker):
         raise TypeError(
             f"it is {tracker!r:.60}; expected a function of an entry, or an object with log and close"
@@ -191,9 +191,9 @@ def _make_empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _checked(tracker: Any) -> Tracker:
+def _checked(tracker: Any, how: str = "returned") -> Tracker:
     if not all(callable(getattr(tracker, part, None)) for part in ("log", "close")):
-        raise TypeError(f"it is {tracker!r:.60}; expected an object with log and close")
+        raise TypeError(f"it {how} {tracker!r:.60}; expected an object with log and close")
     return tracker  # type: ignore[no-any-return]
 
 
