@@ -29,6 +29,7 @@ from stresslens.config import registry
 from stresslens.core.class_names import names_of
 from stresslens.core.copies import eager_module, usable_module
 from stresslens.core.data import Split
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.labels import label_numbers
 from stresslens.core.progress import advance
@@ -114,7 +115,7 @@ def _explained(
     seed: int,
 ) -> Explanation:
     """Explains given images. Without `check` a part of them at a time, so that progress is shown."""
-    device = next(model.parameters(), torch.empty(0)).device
+    device = device_of(model)
     x = split.floats(split.images[:]).to(device, torch.float32)
     y = split.labels if labelled else torch.from_numpy(classes_to_explain(model, split))
     y, n = y.to(device), len(x)

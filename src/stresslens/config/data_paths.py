@@ -13,7 +13,7 @@ from stresslens.config import registry
 def images_at(text: str) -> dict[str, Any] | None:
     """The folder dataset for the path of images; None for the name of a dataset, and for a path at which
     there is nothing."""
-    if text in registry.names("datasets"):
+    if text in registry.all_names("datasets"):
         return None
     with suppress(OSError, RuntimeError, ValueError):  # no path at all
         if Path(text).expanduser().exists():

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stresslens.core.dtypes import as_input
 from stresslens.core.errors import ConfigError
 from stresslens.core.gradient_graph import is_relu, nodes
 from stresslens.core.spelling import closest
@@ -24,6 +25,9 @@ def fresh_images(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
 
 
+GLOBAL_HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
+
+
 def is_plain(module: nn.Module) -> bool:
     """Whether a call of the module runs the forward method of its class, and no hook but
     `fresh_images`."""
@@ -33,8 +37,14 @@ def is_plain(module: nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in vars(module)
-        or nn.modules.module._has_any_global_hook()
+        or has_global_hooks()
     )
+
+
+def has_global_hooks() -> bool:
+    """Whether hooks were registered for every module there is."""
+    kept = vars(nn.modules.module)
+    return any(kept[f"_global_{when}_hooks"] for when in GLOBAL_HOOKS)
 
 
 @contextmanager
@@ -118,8 +128,7 @@ def classifier_layers(model: nn.Module, shape: Shape) -> tuple[str, ...]:
         if isinstance(module, nn.Linear | nn.Conv2d):
             ran.append((name.removeprefix("net."), module, output))
 
-    first = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(2, *shape, device=first.device, dtype=first.dtype)
+    images = as_input(torch.zeros(2, *shape), model)
     with evaluating(model), torch.no_grad(), hooked(model, note):
         logits = model(images)
     if not ran:
@@ -345,8 +354,7 @@ def feature_layer(model: nn.Module, shape: Shape) -> tuple[nn.Module, int]:
         if isinstance(module, nn.Linear) and len(inputs[0]) == 2:
             last[:] = [(module, module.in_features)]
 
-    first = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(2, *shape, device=first.device, dtype=first.dtype)
+    images = as_input(torch.zeros(2, *shape), model)
     with evaluating(model), torch.no_grad():
         # A first pass computes what models cache, such as the features of captions: not of images.
         model(images)

@@ -21,6 +21,7 @@ from stresslens.core.answers import predicted
 from stresslens.core.attempts import Attempts
 from stresslens.core.data import Data, Split
 from stresslens.core.devices import pick_device
+from stresslens.core.dtypes import device_of
 from stresslens.core.errors import ConfigError
 from stresslens.core.files import UnreadableRun
 from stresslens.core.fingerprint import fingerprint_of
@@ -190,7 +191,7 @@ def _attacked_images(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """x (n, C, H, W) and y (n,) of the attacked images, on the model's device."""
     images = split.select(torch.as_tensor(attacked_images(robust.arrays)["index"]))
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     return images.floats(images.images[:]).to(device, torch.float32), images.labels.to(device)
 
 

@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stresslens.comparison import accuracy, convergence, robustness, setting_importance, transferability
+from stresslens.comparison import (
+    accuracy,
+    claims,
+    convergence,
+    robustness,
+    setting_importance,
+    transferability,
+)
 from stresslens.config import study_file, study_record
 from stresslens.config.validation import depends_on
 from stresslens.core import distributed
@@ -203,6 +210,7 @@ def conclude(folder: Path) -> None:
         write_json(file, transfer.as_json())
     compared = accuracy.compare_study_accuracy(folder)
     compared.robustness = robustness.compare_study_robustness(folder)
+    compared.claims = claims.study_claims(folder, compared)
     compared.importance = setting_importance.study_setting_importance(folder)
     compared.pace = convergence.study_convergence(folder)
     write_json(folder / "comparison.json", compared.as_json())

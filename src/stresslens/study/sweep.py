@@ -7,13 +7,12 @@ and records the results.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stresslens.comparison.setting_importance import Standing, importance_verdicts
 from stresslens.comparison.sweep_file import SweepFile, Trial
@@ -30,7 +29,7 @@ from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import RunFolder
 from stresslens.evaluation.record import Failure, RunRecord, read_record
 from stresslens.study.executors import Executor
-from stresslens.study.preconditions import check_any
+from stresslens.study.sweep_choices import check_all, check_any, choices_of, first_able, in_words, place_for
 from stresslens.study.sweep_folder import (
     FILE,
     adopted_compute,
@@ -40,15 +39,13 @@ from stresslens.study.sweep_folder import (
     known_sweep,
     make_way,
 )
+from stresslens.study.sweep_journal import SweepJournal, has_journal
 from stresslens.study.sweep_metric import check_metric, estimate_on
 from stresslens.training import best_epoch, initial_weights
 from stresslens.training.autotune import autotune, compute_config
 from stresslens.training.epoch_log import EpochMetrics
 from stresslens.training.loop import Show
 from stresslens.training.task import Task, load_data
-
-if TYPE_CHECKING:
-    from stresslens.study.sweep_journal import SweepJournal
 
 
 def swept(
@@ -63,12 +60,11 @@ def swept(
     each trial.
 
     The first seed of the variant takes over the training of the best trial, so that it is not done
-    twice. Raises ConfigError, before any training, where trials cannot be compared, none of them can
-    be trained, or the folder holds another sweep.
+    twice. Raises ConfigError, before any training and for all variants at once, where trials cannot be
+    compared, none of them can be trained, or the folder holds another sweep.
     """
     searches = [Trials(study, variant, folder / variant.name, say) for variant in study.variants]
-    for search in searches:
-        search.check()
+    check_all({place_for(study, search.run.name): search.check for search in searches}, folder)
     best = {search.run.name: search.best(executor, show) for search in searches}
     failures = {name: found for name, found in best.items() if isinstance(found, Failure)}
     variants = [found if not isinstance(found := best[run.name], Failure) else run for run in study.variants]
@@ -102,18 +98,19 @@ class Trials:
                 "sweep: trials are compared on the validation split, which "
                 f"{self.data.name} does not have here; set `validation:`"
             )
-        configs = [
-            self.config(settings)
-            for settings in self.sweep.settings
-            or [{setting.key: value} for setting in self.settings for value, _ in setting.ends]
-        ]
+        configs = [task.config for task in self.choices.values()]
         rules = {self.selected_by(config) for config in configs}
         check_metric(self.sweep.metric, self.metric, rules, configs)
         if self.known is not None:
             check_same_sweep(self.home, self.known.asked, self.identity)
-        elif not self.journal_file.exists():
-            tasks = [self.task(k, config, config.train.epochs) for k, config in enumerate(configs)]
-            check_any(tasks, "sweep: no trial can be trained", self.home)
+        elif not has_journal(self.home / "trials"):
+            check_any(self.choices, self.home)
+
+    @cached_property
+    def choices(self) -> dict[str, Task]:
+        """The variant with each of `choices_of` alone, by that choice in words."""
+        configs = {words: self.config(each) for words, each in choices_of(self.study, self.settings).items()}
+        return {words: self.task(0, config, config.train.epochs) for words, config in configs.items()}
 
     @cached_property
     def data(self) -> Data:
@@ -153,10 +150,6 @@ class Trials:
         """sweep.json as an earlier attempt left it."""
         return known_sweep(self.home)
 
-    @property
-    def journal_file(self) -> Path:
-        return self.home / "trials" / "journal.log"
-
     def config(self, settings: dict[str, Any]) -> VariantConfig:
         """The configuration of a trial with these settings. Raises Problems."""
         problems: list[Problem] = []
@@ -174,9 +167,9 @@ class Trials:
         """Carries out the trials that are left, and returns the variant with the best settings, or why
         there is none: every trial failed."""
         with RunFolder(self.home / "trials").locked():
-            self.journal: SweepJournal = self._opened_journal()
+            self.journal = self._opened_journal()
             if all_failed(self.journal):
-                self.journal_file.replace(self.journal_file.with_name(f"{self.journal_file.name}.failed"))
+                self.journal.set_aside()
                 self.journal = self._opened_journal()
                 self.say(f"{self.run.name}: every trial failed before; they are tried again")
             if self.known is not None:
@@ -200,11 +193,9 @@ class Trials:
             importance = self._write(ended=True).importance
             for line in importance.said if importance else ():
                 self.say(f"{self.run.name}: {line}")
-            chosen = ", ".join(
-                f"{key}={json.dumps(value)}" for key, value in self.journal.settings(best).items()
-            )
+            settings = self.journal.settings(best)
+            chosen, config = in_words(settings), self.config(settings)
             self.say(f"{self.run.name}: continues with trial {best}, the best on validation: {chosen}")
-            config = self.config(self.journal.settings(best))
             watch = self.run.config.train.watch
             evaluation = {key: getattr(self.run.config, key) for key in EVALUATION_KEYS}
             self._make_way(replace(config, train=replace(config.train, watch=watch)))
@@ -215,10 +206,8 @@ class Trials:
         )
 
     def _opened_journal(self) -> SweepJournal:
-        from stresslens.study.sweep_journal import SweepJournal  # importing Optuna is slow
-
-        largest = self.metric.higher_is_better
-        return SweepJournal(self.journal_file, self.sweep, self.values, self.run.base, largest=largest)
+        folder, largest = self.home / "trials", self.metric.higher_is_better
+        return SweepJournal(folder, self.sweep, self.values, self.run.base, largest=largest)
 
     def _say_another_size(self, before: int) -> None:
         name, size, there = self.run.name, self.sweep.size, min(before, len(self.journal))
@@ -241,7 +230,8 @@ class Trials:
     def _autotuned(self, executor: Executor) -> dict[str, Any]:
         """The compute settings for all trials: device, precision, threads and memory format."""
         config = self.config({})
-        task = replace(self.task(0, config, config.train.epochs), folder=self.home / "trials")
+        tasks = [self.task(0, config, config.train.epochs), *self.choices.values()]
+        task = replace(first_able(tasks, self.home), folder=self.home / "trials")
         return asdict(compute_config(autotune([task], most_threads=executor.threads)[0]))
 
     def _due_tasks(self) -> Iterator[Task]:
@@ -303,7 +293,7 @@ class Trials:
         there."""
         number = int(task.folder.name)
         value = self._result(number, task.config, record, until)
-        self.journal.report(number, until, -self.metric.sign * math.inf if value is None else value)
+        self.journal.report(number, until, value)
         self._write()
         arrived = len(self.journal.at_rung(until))
         self._say(number, value, f"{arrived} of {size} at epoch {until} of {self.run.config.train.epochs}")

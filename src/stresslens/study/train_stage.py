@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import time
-import warnings
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stresslens.config.schema import FineTune
 from stresslens.core import devices, layer_table, layers
 from stresslens.core.data import Data
-from stresslens.core.errors import Notice, Stopped
+from stresslens.core.errors import Stopped
 from stresslens.core.files import write_bytes, write_json
 from stresslens.core.run_folder import FORMAT, EstimatorCard, ModelCard, RunFolder, on_cpu
 from stresslens.evaluation.estimator import build_estimator, fit_estimator, save_estimator
@@ -70,7 +70,7 @@ def train_stage(
         weights = _as_built(model, record)
     write_bytes(folder.weights, safetensors.torch.save(on_cpu(weights)))
     record.weights_digest = folder.weights_digest()
-    write_json(folder.card, _card(task, data, model).as_json())
+    write_json(folder.card, model_card(task, data, model).as_json())
 
 
 def _fitted(
@@ -102,9 +102,7 @@ def _fitted(
         steps = epochs * training.steps_per_epoch
         tracking.begin(epoch=training.state.epoch, step=training.iteration, epochs=epochs, steps=steps)
         devices.start_watching_memory(compute.device)
-        not_logits = probabilities.ending_findings(training.model, images_to_check(training.model, data))
-        for note in not_logits:
-            warnings.warn(note.message, Notice, stacklevel=2)
+        not_logits = probabilities.told_findings(training.model, images_to_check(training.model, data))
         try:
             distributed.train_on_all_ranks(training)
         except Stopped as error:  # recorded here, where a second signal is still handled
@@ -128,6 +126,7 @@ def _fitted(
         stopped=state_at_end.stopped
         or ("all epochs done" if training.over else f"at epoch {state_at_end.epoch}, as a trial of a sweep"),
         select=training.select,
+        first_loss=None if math.isnan(state_at_end.first_loss) else state_at_end.first_loss,
         peak_memory=devices.peak_memory(compute.device),
         memory_of="tensors" if torch.device(compute.device).type == "cuda" else "process",
     )
@@ -160,7 +159,7 @@ def _probed(fine_tune: FineTune, model: nn.Module, data: Data, record: RunRecord
     return copied_weights(model)
 
 
-def _card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
+def model_card(task: Task, data: Data, model: nn.Sequential) -> ModelCard:
     """The content of model.json, from which the model is built again."""
     resize, normalize = dict(model.named_children()).get("resize"), model.get_submodule("normalize")
     return ModelCard(

@@ -19,6 +19,7 @@ from stresslens.core.ball import Ball
 from stresslens.core.data import Data, Split
 from stresslens.core.distributed import ALONE, ProcessGroup
 from stresslens.core.draws import Draws
+from stresslens.core.dtypes import image_dtype
 from stresslens.core.errors import ConfigError
 from stresslens.core.pass_memory import images_at_once
 from stresslens.core.sampling import balanced_subset
@@ -97,7 +98,7 @@ def selection_rules(train: Train, data: Data, *, base: Path) -> tuple[str, Seque
             f"set its `{absent[0]}:` option"
         )
     watch = [name for name in train.watch if name in data.splits]
-    adversarial = threat(registry.resolve("objectives", objective_of(train), base=base)) is not None
+    adversarial = threat(registry.resolve("objectives", objective_of(train, base), base=base)) is not None
     if train.select in RULES and RULES[train.select].needs_robust_accuracy and not adversarial:
         name = registry.name_and_options("objectives", train.objective)[0]
         raise ConfigError(
@@ -139,7 +140,7 @@ def robust_accuracy(
     attack = registry.resolve("attacks", ATTACK)
 
     def measure(model: nn.Module) -> float:
-        dtype = next(model.parameters()).dtype
+        dtype = image_dtype(model, sample.shape)
         with attacked(model):
             size = images_at_once(model, sample.shape, BATCH, gradient=True)
             batches = sample.batches(size, dtype=dtype, part=group.part)

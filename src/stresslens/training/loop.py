@@ -189,7 +189,7 @@ class Training:
             balanced=self.train.balance == "sampling",
             epoch=state.epoch,
             start_step=done,
-            dtype=self.compute.dtype,
+            dtype=self.compute.dtype if self.images is self.data.train else self.images.images.dtype,
             augment=self.augment,
             part=self.group.part,
         )
@@ -251,6 +251,8 @@ class Training:
     def count(self, loss: float, images: int) -> None:
         """Counts a batch of this mean loss and size."""
         state = self.state
+        if not self.iteration:
+            state.first_loss = loss
         state.last_loss = loss
         state.loss_sum += loss * images
         state.images += images

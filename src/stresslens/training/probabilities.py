@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
 from stresslens.core.copies import unchanged
+from stresslens.core.errors import Notice
 from stresslens.core.outputs import logits_in
 from stresslens.evaluation.record import Note
 
@@ -14,6 +17,14 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-5}
 ROUGH = 2e-2
 """How far rows of probabilities in half precision may be from a sum of 1."""
 VIEWS = ("ViewBackward", "ReshapeAliasBackward", "UnsafeViewBackward", "SqueezeBackward", "ToCopyBackward")
+
+
+def told_findings(model: nn.Module, x: Tensor) -> list[Note]:
+    """As `ending_findings`, told in Notices too."""
+    found = ending_findings(model, x)
+    for note in found:
+        warnings.warn(note.message, Notice, stacklevel=2)
+    return found
 
 
 def ending_findings(model: nn.Module, x: Tensor) -> list[Note]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from stresslens.core.cache_folder import readable_caches, writable_cache
-from stresslens.core.errors import DataError, StresslensError
+from stresslens.core.errors import DataError, StresslensError, first_line
 from stresslens.core.files import UnreadableRun, read_json, write_bytes
 from stresslens.core.image_cache import Files
 from stresslens.core.image_files import MOST_BYTES, Item, Unreadable, digest, files_below
@@ -30,6 +31,12 @@ from stresslens.plugins.datasets._table import table_rows
 
 TABLES = (".csv", ".tsv", ".parquet")
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
+DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(OSError, ValueError, NotImplementedError),
+)
+"""What zipfile and tarfile raise for archives with changed bytes: offsets before the file's start, names
+in no encoding, methods that are not there."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +75,10 @@ def listing(path: Path, chosen: Collection[str] | None = None, encoding: str | N
             return _of_zip(path, chosen, encoding)
         if tarfile.is_tarfile(path):
             return _of_tar(path, chosen)
-    except zipfile.BadZipFile as error:
-        raise DataError(f"{path} is damaged ({error}); download it again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except DAMAGED as error:
+        raise DataError(f"{path} is damaged ({first_line(error)}); download it again") from error
     if path.suffix.lower() in ARCHIVES:
         raise DataError(f"{path} is not a whole archive: it is cut short or damaged; download it again")
     raise DataError(f"{path} is neither a folder, a zip or tar archive, nor a table ({', '.join(TABLES)})")
@@ -161,13 +168,7 @@ def _of_zip(path: Path, chosen: Collection[str] | None, encoding: str | None) ->
                         if sizes[name] <= MOST_BYTES
                         else Unreadable("larger than 512 MB unpacked"),
                     )
-                except (
-                    zipfile.BadZipFile,
-                    zlib.error,
-                    lzma.LZMAError,
-                    NotImplementedError,
-                    EOFError,
-                ) as error:
+                except DAMAGED as error:
                     yield position, Unreadable(f"cannot be unpacked ({error})")
 
     listed = _of_archive(path, {name: shown[name] for name in sizes}, sizes, read, folders, chosen)
@@ -180,7 +181,7 @@ def _of_tar(path: Path, chosen: Collection[str] | None) -> Listing:
             with tarfile.open(path) as archive:
                 yield from ((archive, member) for member in archive if not (member.isdir() or member.isdev()))
                 _check_end(path, archive)
-        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        except DAMAGED as error:
             raise DataError(f"{path} is damaged ({error}); download it again") from error
 
     index = f"{_stamp(path)}.members.json"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stresslens.core.bit_depth import WHITE
 from stresslens.core.data import Data, Split
-from stresslens.core.errors import ConfigError, DataError
+from stresslens.core.errors import ConfigError, DataError, naming
 from stresslens.core.image_cache import Order, Store, decoded
 from stresslens.core.image_files import Fit
 from stresslens.core.image_formats import SUFFIXES
@@ -29,6 +29,7 @@ def folder(
     *,
     path: str,
     classes: list[str] | None = None,
+    names: dict[str, str] | list[str] | None = None,
     size: Count | tuple[Count, Count] | None = None,
     fit: Fit = "crop",
     colours: Literal["auto", "grey", "rgb"] = "auto",
@@ -49,13 +50,18 @@ def folder(
     `path` is a directory, a zip or tar archive, or a table of path, label and more; it is relative
     to the working folder.
 
-    Splits: folders train, validation and test (or the column `split`) are the parts. Without a test
-    part, `test` of the images are drawn for it; without a validation part, `validation` of them.
-    Both are counts or shares, by default a fifth. Images of one `group` stay in one part. For a
+    Splits: folders train, validation and test (or the column `split`) are the parts; train must be
+    one of them. A missing validation part is drawn from train, `validation` of its images. A missing
+    test part is not drawn: there is no test split. Without any part, `test` and `validation` of all
+    images are drawn. Both are counts or shares, by default a fifth; an option for a part that is there
+    is refused. An archive with one folder around everything, whatever its name, has no parts in it
+    but those inside. Images of one `group` stay in one part. For a
     table, `group` is a column, by default "group"; for folders it is a regular expression whose
     first group in parentheses matches the group in the file's path. `subset` keeps that many
     training images, class-balanced. `classes` keeps only images of these classes; folders called
-    train or test are classes where it names them. `slices` names the table's columns that scores
+    train or test are classes where it names them. `names` gives classes other names, for models that
+    use them in captions: {automobile: car}, or a name for each class, in the order of `classes` (or
+    of the alphabet). `slices` names the table's columns that scores
     are split by, by default all. `encoding` is that of a table, by default UTF-8, and of names in a
     zip that does not say it (cp1252, cp932).
 
@@ -87,6 +93,7 @@ def folder(
         )
     labels = [listed.labels[position] for position in store.positions]
     kept = _chosen_classes(classes, sorted(set(listed.labels)), name)
+    titles = _renamed(kept, names, name)
     number = {label: k for k, label in enumerate(kept)}
     columns = _columns(listed, store, group, slices, name)
     parts = [listed.parts[position] for position in store.positions]
@@ -97,7 +104,8 @@ def folder(
         if classes is not None:
             rows = (whole.labels >= 0).nonzero().flatten()
             whole, parts_of_whole = whole.select(rows), [parts[row] for row in rows.tolist()]
-        return _divided(whole, parts_of_whole, kept, name, test, validation, subset, seed)
+        with naming(name):
+            return _divided(whole, parts_of_whole, titles, name, test, validation, subset, seed)
 
     data = divided_into_parts(store)
     settled, notes = settled_by_training(order, store, data, auto_white=white == "auto")
@@ -131,6 +139,25 @@ def _chosen_classes(chosen: list[str] | None, present: list[str], name: str) -> 
     if len(set(chosen)) < max(2, len(chosen)):
         raise ConfigError(f"classes: expected at least two classes, each once; got {', '.join(chosen)}")
     return chosen
+
+
+def _renamed(classes: list[str], names: dict[str, str] | list[str] | None, folder: str) -> list[str]:
+    """The names of the classes, those in `names` in place of the folders'."""
+    if isinstance(names, dict):
+        for label in names:
+            if label not in classes:
+                raise ConfigError(f"names: {folder} has no class {label!r}; {closest(label, classes)}")
+    elif names is not None and len(names) != len(classes):
+        raise ConfigError(
+            f"names: {folder} has {len(classes)} classes ({', '.join(classes)}), and {len(names)} names "
+            "are given; give one for each, or only some as {class: name}"
+        )
+    by_class = names if isinstance(names, dict) else dict(zip(classes, names or classes))
+    titles = [by_class.get(label, label) for label in classes]
+    double = sorted({title for title in titles if titles.count(title) > 1})
+    if double:
+        raise ConfigError(f"names: several classes of {folder} would be called {', '.join(double)}")
+    return titles
 
 
 def _columns(
@@ -196,6 +223,9 @@ def _divided(
             subset=subset,
             seed=seed,
         )
+    if "train" not in rows:
+        found = ", ".join(sorted(filter(None, rows)))
+        raise DataError(f"{name} has the parts {found}, and no train part to learn from")
     for part, option in (("test", test), ("validation", validation)):
         if option is not None and part in rows:
             raise ConfigError(
