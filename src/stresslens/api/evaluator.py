@@ -13,6 +13,7 @@ from torch import nn
 
 from stresslens.api.arguments import path_of
 from stresslens.api.arrays import Images, Labels
+from stresslens.api.named_scores import Scores
 from stresslens.api.runs import Run
 from stresslens.api.subjects import (
     DataNow,
@@ -39,7 +40,7 @@ from stresslens.core.layer_table import layer_table as table_of_layers
 from stresslens.core.layers import shape_seen
 from stresslens.core.pieces import FLOAT, at_most
 from stresslens.core.run_folder import RunFolder
-from stresslens.core.types import Estimate, Shape
+from stresslens.core.types import Shape
 from stresslens.evaluation.export import Exported, export_run
 from stresslens.evaluation.inputs import arrays_as_split
 from stresslens.evaluation.predictor import EXPORT, Predictor, open_predictor, with_prompts
@@ -156,7 +157,7 @@ def evaluate(
     data: DataNow = None,
     trust: bool = False,
     module: nn.Module | None = None,
-) -> dict[str, Estimate]:
+) -> Scores:
     """Every named score, with n and interval, of any nn.Module from images in [0, 1] to logits, whose mode
     is not changed, or of a run. Logits that are not finite are no answer, which is wrong; `no_answer` is
     their share.
@@ -192,10 +193,10 @@ def evaluate(
             f"labels run from {low} to {high}, but the model has {classes} outputs "
             f"(labels 0 to {classes - 1})"
         )
-    return scores_of(distinct_predictions(predictions, given), given.labels.cpu().numpy())
+    return Scores(scores_of(distinct_predictions(predictions, given), given.labels.cpu().numpy()))
 
 
-def _own_scores(run: Run, split: str | None) -> dict[str, Estimate]:
+def _own_scores(run: Run, split: str | None) -> Scores:
     """The scores of a run on a split of its own data."""
     wanted = split or run.split
     if wanted not in ("train", "validation", "test"):
@@ -203,7 +204,7 @@ def _own_scores(run: Run, split: str | None) -> dict[str, Estimate]:
     if wanted in run.record.get("scores", {}):
         return run.scores(wanted)
     record = evaluate_again(RunFolder(run.folder), wanted, trust=run.trust, module=run.module, data=run.data)
-    return dict(record.scores[wanted])
+    return Scores(record.scores[wanted])
 
 
 @public_call()

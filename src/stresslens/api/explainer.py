@@ -133,7 +133,12 @@ def _explained(
         advance(f"explaining with {name}", n, n)
     values = np.concatenate([maps.values.cpu().numpy() for maps in parts])
     notes = tuple(dict.fromkeys(note for maps in parts for note in maps.notes))
-    return Explanation(values, y.cpu().numpy(), parts[0].signed, parts[0].unit, notes, quality)
+    return Explanation(
+        *(values, y.cpu().numpy(), parts[0].signed, parts[0].unit, notes, quality),
+        images=x.cpu().numpy(),
+        classes=names_of(model),
+        explainer=name,
+    )
 
 
 def _explain_own(run: Run, values: dict[str, Any]) -> Explanation:
@@ -154,6 +159,10 @@ def _explain_own(run: Run, values: dict[str, Any]) -> Explanation:
     place = run.folder / "explanations" / f"{found.explainer}-{found.fingerprint[:8]}"
     arrays = MAP_ARRAYS.read(place / "maps.npz")
     quality = None if found.quality is None else found.quality.as_json()
+    shown_images = arrays["shown"] if arrays["shown"].ndim == 4 else arrays["shown"][..., None]
     return Explanation(
-        arrays["maps"], arrays["answers"], found.signed, found.unit, tuple(found.notes), quality
+        *(arrays["maps"], arrays["answers"], found.signed, found.unit, tuple(found.notes), quality),
+        images=np.moveaxis(shown_images, -1, 1) / np.float32(255),
+        classes=run.classes,
+        explainer=found.explainer,
     )

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from stresslens.api.arguments import plain_data
+from stresslens.api.comparisons import Comparison
 from stresslens.api.progress_bar import Progress, shown
 from stresslens.api.runs import Run
 from stresslens.api.studies import Study, comparable, run_in
@@ -19,9 +20,9 @@ from stresslens.comparison.folders import compare_folders
 from stresslens.config import registry
 from stresslens.core.data import Data
 from stresslens.core.errors import ConfigError
+from stresslens.core.result_lists import Findings
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.run_paths import runs_in
-from stresslens.core.types import Finding
 from stresslens.evaluation.data_check import data_findings
 from stresslens.evaluation.run_data import data_of
 from stresslens.report.page import write_report as write_page
@@ -62,7 +63,7 @@ def open(
 @public_call()
 def compare(
     *runs: Study | RunLike, split: str = "test", difference: float | None = None, metric: str = "accuracy"
-) -> dict[str, Any]:
+) -> Comparison:
     """Compares runs (…/seed-0) or variants (runs/STUDY/VARIANT) with the first, or the variants of a study
     by its contrasts. Each is a Run, a Study, or a folder.
 
@@ -88,7 +89,7 @@ def compare(
         raise ConfigError(f"metric is {metric!r}; expected 'accuracy', or 'robust@RADIUS'")
     paths = [folder_of(each, f"run {number} of compare") for number, each in enumerate(runs, 1)]
     paths = comparable(paths[0]) if len(paths) == 1 else paths
-    return compare_folders(paths, split=split, ask=difference, metric=metric).as_json()
+    return Comparison(compare_folders(paths, split=split, ask=difference, metric=metric).as_json())
 
 
 @public_call()
@@ -102,18 +103,20 @@ def write_report(folder: Study | RunLike) -> Path:
 @public_call()
 def check_data(
     data: str | os.PathLike[str] | Mapping[str, Any] | Data | Run, *, progress: Progress = True
-) -> list[Finding]:
+) -> Findings:
     """Finds duplicates, leaks between splits, wrong or rare labels, and shortcuts. It needs no model.
 
     `data` is as in `train`, or a run, whose data are checked. The findings on the same images and labels are
     kept in the cache folder. `progress` is as in `train`. Raises ConfigError and DataError."""
     with shown(progress):
         if isinstance(data, Data):
-            return data_findings(data.uncached())
+            return Findings(data_findings(data.uncached()))
         run = _run_with_data(data)
         if run is not None:
-            return data_findings(data_of(RunFolder(run.folder), trust=run.trust, data=run.data))
-        return data_findings(registry.resolve("datasets", plain_data(data), base=Path.cwd())())
+            found = data_of(RunFolder(run.folder), trust=run.trust, data=run.data)
+            return Findings(data_findings(found))
+        found = registry.resolve("datasets", plain_data(data), base=Path.cwd())()
+        return Findings(data_findings(found))
 
 
 def _run_with_data(data: Any) -> Run | None:
