@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from os.path import normpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,14 +123,11 @@ def _write_gallery(data: Data, path: Path) -> None:
 
 def data_value(text: str) -> Any:
     """A dataset's name with options, or the folder dataset for a path."""
-    from stresslens.config import registry
+    from stresslens.config.data_paths import images_at
     from stresslens.config.yaml_source import parse_value
 
-    if text not in registry.all_names("datasets") and not text.lstrip().startswith("{"):
-        with suppress(OSError, RuntimeError):  # no path at all
-            if Path(text).expanduser().exists():
-                return {"folder": {"path": normpath(text)}}
-    return parse_value(text)
+    at_path = None if text.lstrip().startswith("{") else images_at(text)
+    return parse_value(text) if at_path is None else at_path
 
 
 def load_data_set(value: Any, text: str) -> Data:

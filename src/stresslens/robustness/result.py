@@ -16,7 +16,7 @@ from torch import Tensor
 from stresslens.charts.chart import Chart
 from stresslens.config.threat_model import BoundAttack, ThreatModel
 from stresslens.core.answers import NO_ANSWER, confidence, predicted
-from stresslens.core.ball import Ball, parse_radius, same_radius
+from stresslens.core.ball import Ball, same_radius, single_radius
 from stresslens.core.errors import ConfigError, Notice
 from stresslens.core.evidence import CLEAN, Curve, Row, Trace, largest_class
 from stresslens.core.files import write_arrays
@@ -103,11 +103,11 @@ class AttackResult(Tabular):
         driven to the target; see `targeted_success_rate`.
         Raises ConfigError for a radius that was not attacked.
         """
-        eps = parse_radius(eps)
-        known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, eps)]
+        wanted = single_radius(eps)
+        known = [radius for radius in (0.0, *self.result.radii) if same_radius(radius, wanted)]
         if not known:
             attacked = ", ".join(f"{radius:g}" for radius in self.result.radii)
-            raise ConfigError(f"radius {eps:g} was not attacked; known are {attacked}")
+            raise ConfigError(f"radius {eps} was not attacked; known are {attacked}")
         counted = attacked_images(self.arrays)["smallest"]
         return wilson(int((counted > known[0]).sum()), len(counted))
 
