@@ -82,12 +82,8 @@ STRESS = (
 result.json."""
 
 
-STYLES = (
-    ("core", "colours.css"),
-    *CHART_SHEETS,
-    ("report", "templates/report.css"),
-    ("report", "templates/downloads.css"),
-)
+SHEETS = ("templates/report.css", "templates/downloads.css")
+STYLES = (("core", "colours.css"), *CHART_SHEETS, *(("report", sheet) for sheet in SHEETS))
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
     "radius other_radius span percent plain points ratio number count memory brief with_asides "

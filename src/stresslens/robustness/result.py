@@ -78,8 +78,7 @@ class AttackResult(Tabular):
         return result_table(self.result)
 
     def plot(self) -> Chart:
-        """The accuracy over the radius: the worst case over all attacks, with its interval, and each
-        individual attack by itself."""
+        """The accuracy over the radius: in the worst case, and under each individual attack by itself."""
         return result_chart(self.result, self.result.individual_attacks)
 
     @property
@@ -113,11 +112,8 @@ class AttackResult(Tabular):
 
     def targeted_success_rate(self, eps: float | str) -> Estimate:
         """The share of the images that are correct without attack that the attacks drive to the
-        target at a radius up to `eps`, with Wilson's interval.
-
-        Raises ConfigError for a radius that was not attacked, and unless only the target counts as
-        success.
-        """
+        target at a radius up to `eps`, with Wilson's interval. Raises ConfigError for a radius that
+        was not attacked, and unless only the target counts as success."""
         if not self.result.aimed:
             raise ConfigError("any wrong class counted as success; attack with success: target")
         return self.result.targeted_success(self.robust_accuracy(eps))
