@@ -113,6 +113,12 @@ def _interval(e: Estimate) -> str:
     return f"at least {e.low:.4f}" if math.isinf(e.high) else f"{e.low:.4f} to {e.high:.4f}"
 
 
+def print_accuracy(name: str, split: str, e: Estimate) -> None:
+    """Print the accuracy of a run that was just carried out."""
+    percent = f"{100 * e.value:.1f} % ({100 * e.low:.1f} to {100 * e.high:.1f})"
+    print(f"{name}: {percent} of {e.n} {split} images")
+
+
 def print_verdicts(compared: ComparisonFile, *, plans: bool = False) -> None:
     """Print the headline and each contrast's verdict. Below verdicts that are not distinguishable
     (with `plans`, below all), print how many images and seeds would be needed."""

@@ -50,15 +50,23 @@ def learning_curves(study: StudyFolder) -> Charts | None:
     charts = []
     all_drawn: dict[int, Series] = {}
     shared = len(study.variants) >= SHARED_LEGEND
-    for title, keys in CURVES:
-        scale = 100.0 if keys[-1] == "accuracy" else 1.0
-        drawn = [each for variant in study.variants if (each := _over_seeds(variant, keys, scale))]
-        if drawn:
-            all_drawn |= {series.place: series for series in drawn}
-            charts.append(_curve_chart(drawn, title, scale == 100, with_legend=not shared))
+    for title, is_percent, drawn in learning_series(study):
+        all_drawn |= {series.place: series for series in drawn}
+        charts.append(_curve_chart(drawn, title, is_percent, with_legend=not shared))
     if not charts:
         return None
     return Charts(charts, legend([all_drawn[place] for place in sorted(all_drawn)]) if shared else None)
+
+
+def learning_series(study: StudyFolder) -> list[tuple[str, bool, list[Series]]]:
+    """Each logged quantity: its title, whether it is in percent, and a line for each variant."""
+    found = []
+    for title, keys in CURVES:
+        is_percent = keys[-1] == "accuracy"
+        scale = 100.0 if is_percent else 1.0
+        if drawn := [each for variant in study.variants if (each := _over_seeds(variant, keys, scale))]:
+            found.append((title, is_percent, drawn))
+    return found
 
 
 def run_curves(run: Run) -> Charts | None:

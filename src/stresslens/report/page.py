@@ -19,6 +19,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from stresslens.comparison.costs import written as written_cost
 from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
@@ -32,6 +33,7 @@ from stresslens.report import (
     corruptions,
     curves,
     data_size,
+    epochs,
     explanations,
     format,
     per_class,
@@ -46,7 +48,9 @@ from stresslens.report import (
     views,
 )
 from stresslens.report.curve_colours import COLOURS, DASHES
-from stresslens.report.gallery import gallery
+from stresslens.report.data_sets import by_data_set, data_set_results
+from stresslens.report.footnotes import Footnotes
+from stresslens.report.gallery import SUREST, SurestMistakes, gallery
 from stresslens.report.load import Run, StudyFolder, load_study, read_run, read_run_of, split_of
 
 PAGE = "report.html"
@@ -82,7 +86,7 @@ result.json."""
 
 FILTERS = (
     "radius other_radius span percent plain points ratio number count memory brief with_asides "
-    "p_value over footnote"
+    "p_value over"
 )
 """Functions of `format` that the templates use as filters."""
 
@@ -114,14 +118,12 @@ def write_reports_of(run: Path) -> None:
 
 def render_study(study: StudyFolder) -> str:
     """The study's page as text. Sections without data are left out."""
-    scores = summary.scores(study)
+    parts = data_set_results(study, lambda run: link(study.folder, run.folder.path / PAGE))
     contrasts, contrasts_left_out = comparison.contrast_rows(study)
     costs, costs_left_out = comparison.cost_rows(study)
     watched = [run for run in study.runs if run.record.watched_test]
-    sections = {**_study_sections(study), "contrasts": contrasts, "costs": costs}
-    first = summary.headline_names(study)
-    head = [score for score in scores if score.name in first]
-    rest = [score for score in scores if score.name not in first]
+    questions = comparison.questions(study)
+    sections = {**_study_sections(study), "parts": parts, "contrasts": contrasts, "costs": costs}
     return _render(
         "study.html.j2",
         title=study.name,
@@ -132,7 +134,8 @@ def render_study(study: StudyFolder) -> str:
         when=_when(study.runs),
         versions=sorted({run.record.version for run in study.runs} - {""}),
         opening=comparison.opening(study),
-        questions=comparison.questions(study),
+        questions=questions,
+        told={verdict.sentence for question in questions for verdict in question.verdicts},
         watched=bool(watched),
         reads=sum(run.record.reads_of_test for run in watched),
         serious=[
@@ -141,14 +144,10 @@ def render_study(study: StudyFolder) -> str:
             for f in card.findings
             if (f.status, f.severity) == ("sign", "serious")
         ],
-        scores=head,
-        more_scores=rest,
-        score_notes=summary.score_notes(head),
-        more_notes=summary.score_notes(rest),
-        units={e.unit for score in head[:1] for e in score.estimates if e},
         contrast_columns=comparison.contrast_columns(contrasts),
+        one_contrast=comparison.one_contrast(contrasts),
+        cost_charted=any(part.cost_charts for part in parts),
         training_seconds=lambda run: run.record.training.seconds,
-        accuracy_chart=summary.accuracy_chart(study),
         contrasts_left_out=contrasts_left_out,
         contrasts_chart=comparison.contrasts_chart(study),
         costs_left_out=costs_left_out,
@@ -178,13 +177,15 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "seed_dependence": summary.seed_dependence(study),
         "unseen_seeds": summary.unseen_seeds(study),
         "expectation": provenance.expectation(study),
-        "variants": summary.headline(study),
         "errors": comparison.errors(study),
         "matrix": comparison.matrix(study),
-        "cost_charts": summary.cost_charts(study),
         "sweeps": sweeps.sweep_sections(study),
         "importance": sweeps.study_importance(study),
-        "threats": study_robustness.robustness_sections(study),
+        "threats": [
+            section
+            for part in by_data_set(study)
+            for section in study_robustness.robustness_sections(part, part.name if part != study else "")
+        ],
         "audits": attack_audits.audits(study),
         "damaged": study_robustness.damaged(study),
         "robust_contrasts": robust_contrasts.robust_contrast_section(study),
@@ -193,11 +194,7 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
         "certificates": certificates.certificate_sections(study),
         "explained": explanations.study_explanations(study),
         "sizes": data_size.data_size_section(study),
-        "curves": curves.learning_curves(study),
         "convergence": convergence.convergence_section(study),
-        "confusions": per_class.confusions(study),
-        "recalls": per_class.recall_table(study),
-        "confidence": curves.confidence_charts(study),
         "data_cards": provenance.data_cards(study.runs),
         "environment": provenance.environment_rows(study.runs),
         "settings": settings.settings_table(study),
@@ -206,21 +203,25 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
 
 def _study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
     """(anchor, title) of the sections that a study's page has."""
+
+    def any_part(name: str) -> bool:
+        return any(getattr(part, name) for part in sections["parts"])
+
     contents = [
         ("verdicts", "Verdicts", True),
-        ("results", "Results", sections["variants"]),
-        ("contrasts", "Contrasts", sections["contrasts"] or sections["costs"]),
+        ("results", "Results", sections["parts"]),
+        ("contrasts", "Contrasts", sections["contrasts"]),
         ("matrix", "All pairs", sections["matrix"]),
-        ("cost", "Cost", sections["cost_charts"]),
         ("data-size", "Data size", sections["sizes"]),
         ("settings", "Which settings matter", sections["sweeps"] or sections["importance"]),
         ("robustness", "Robustness", any(sections[part] for part in ROBUSTNESS_PARTS)),
-        ("explained", "Explanations", sections["explained"]),
-        ("curves", "Curves", sections["curves"]),
+        ("curves", "Curves", any_part("curves")),
         ("pace", "Convergence", sections["convergence"]),
-        ("confusion", "Confusion", sections["confusions"]),
-        ("classes", "Classes", sections["recalls"]),
-        ("confidence", "Confidence", sections["confidence"]),
+        ("confusion", "Confusion", any_part("confusions")),
+        ("classes", "Classes", any_part("recalls")),
+        ("cost", "Costs", sections["costs"] or any_part("cost_charts")),
+        ("explained", "Explanations", sections["explained"]),
+        ("confidence", "Confidence", any_part("confidence")),
         ("data", "Data", sections["data_cards"]),
         ("variants", "Settings", sections["settings"]),
         ("runs", "Runs", True),
@@ -242,6 +243,9 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     sections: dict[str, Any] = {
         "scores": scores,
         "curves": curves.run_curves(run),
+        "epochs": epochs.run_epochs(run),
+        "accuracy_chart": summary.run_accuracy_chart(run),
+        "surest_mistakes": SurestMistakes(images.mistakes[:SUREST], "this run") if images and images.mistakes else None,
         "confusion": per_class.run_confusion(run, split, images.pairs if images else ()),
         "gallery": images,
         "attacked": run_robustness.run_robustness_sections(run),
@@ -269,15 +273,14 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         home=link(run.folder.path, home / PAGE) if home else None,
         when=_when([run]),
         reason=summary.reason(run),
+        chosen_epoch=summary.chosen_epoch(record.training),
         opening=summary.run_opening(run, split),
         split=split,
         splits=splits,
-        score_notes=summary.score_notes(scores),
         temperature_note=summary.temperature_note(record.calibration),
         errors=sum(map(sum, counts)) - sum(row[i] for i, row in enumerate(counts)),
         reduced=max((record.shape or (0, 0, 0))[1:]) > 96,
         bins=[b for b in reliability.bins if b.n] if reliability else [],
-        slice_notes=format.footnote(row.accuracy for each in slices for row in each.rows),
         items=provenance.ITEMS,
         few=curves.FEW,
         quality_checks=explanations.CHECKS,
@@ -356,7 +359,13 @@ def _render(template: str, **context: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     page = _environment().get_template(template)
-    return page.render(style=Markup(_asset("report.css")), script=Markup(script), policy=policy, **context)
+    return page.render(
+        style=Markup(_asset("report.css")),
+        script=Markup(script),
+        policy=policy,
+        notes=Footnotes(),
+        **context,
+    )
 
 
 @cache
@@ -369,7 +378,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(format, name) for name in FILTERS.split()})
-    environment.filters |= {"duration": duration, "command": shlex.join}
+    environment.filters |= {"duration": duration, "command": shlex.join, "cost": written_cost}
     environment.tests["finite"] = math.isfinite
     return environment
 

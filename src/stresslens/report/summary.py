@@ -13,14 +13,14 @@ from stresslens.comparison.headline import unbalanced
 from stresslens.config.run_names import READABLE
 from stresslens.core.text import NOT_FINITE, duration
 from stresslens.core.types import Estimate
-from stresslens.evaluation.record import Calibration
+from stresslens.evaluation.record import Calibration, TrainingRecord
 from stresslens.metrics.random_effects import FEWEST_SEEDS
 from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
-from stresslens.report.format import count, footnote, percent
+from stresslens.report.format import count, percent
 from stresslens.report.load import Run, StudyFolder, VariantRuns, is_proportion
 
-VALIDATION = "accuracy on validation"
-HEADLINE = ("accuracy", VALIDATION, "majority_baseline")
+VALIDATION, TRAINING = "accuracy on validation", "accuracy on training"
+HEADLINE = ("accuracy", VALIDATION, TRAINING, "majority_baseline")
 ORDER = (
     *HEADLINE,
     "balanced_accuracy",
@@ -37,6 +37,7 @@ ORDER = (
 )
 TITLES = {
     VALIDATION: "Accuracy on validation",
+    TRAINING: "Accuracy on training",
     "majority_baseline": "Majority-class baseline",
     "no_answer": NOT_FINITE.capitalize(),
     "cross_entropy": "Cross-entropy",
@@ -66,15 +67,16 @@ class Score:
 
 
 def scores(study: StudyFolder) -> list[Score]:
-    """The scores that any finished run has, accuracy first, then that on validation, then the
-    baseline; one estimate for each of `headline`. On unbalanced data the balanced accuracy is one
+    """The scores that any finished run has, accuracy first, then that on validation and training, then
+    the baseline; one estimate for each of `headline`. On unbalanced data the balanced accuracy is one
     of the first."""
     variants = headline(study)
     names = {name for run in study.runs if run.finished for name in run.record.scores.get(study.split, {})}
     found = {name: [variant.score(study.split, name) for variant in variants] for name in names}
-    validation = [variant.score("validation", "accuracy") for variant in variants]
-    if study.split != "validation" and any(validation):
-        found[VALIDATION] = validation
+    for name, split in ((VALIDATION, "validation"), (TRAINING, "train")):
+        there = [variant.score(split, "accuracy") for variant in variants]
+        if study.split != split and any(there):
+            found[name] = there
     return [_score(name, found[name]) for name in in_order(set(found))]
 
 
@@ -103,16 +105,36 @@ def in_order(names: set[str]) -> list[str]:
 
 
 def _score(name: str, estimates: Sequence[Estimate | None]) -> Score:
-    return Score(name, title(name), is_proportion(name) or name == VALIDATION, estimates)
+    return Score(name, title(name), is_proportion(name) or name in HEADLINE, estimates)
 
 
-def score_notes(columns: Sequence[Score]) -> list[str]:
-    """A sentence for each kind of interval, with the columns that have it."""
-    together: dict[str, list[str]] = {}
-    for column in columns:
-        if note := footnote(column.estimates):
-            together.setdefault(note, []).append(column.title)
-    return [f"Intervals of {', '.join(map(_lower, titles))}: {note}." for note, titles in together.items()]
+def shared_baseline(columns: Sequence[Score]) -> Estimate | None:
+    """The majority-class baseline, if it is the same for all variants."""
+    found = [e for column in columns if column.name == "majority_baseline" for e in column.estimates]
+    return found[0] if found and len({(e.value, e.n) if e else None for e in found}) == 1 else None
+
+
+def chosen(study: StudyFolder) -> str:
+    """The variant of the highest validation accuracy, averaged over its seeds; empty if there is no
+    choice: fewer than two variants, a tie, a variant without one, or results on validation itself."""
+    variants = headline(study)
+    means = {variant.name: variant.mean(_on_validation) for variant in variants}
+    known = {name: mean for name, mean in means.items() if mean is not None}
+    if len(variants) < 2 or len(known) < len(variants) or study.split == "validation":
+        return ""
+    first = [name for name, mean in known.items() if mean >= max(known.values()) - 1e-9]
+    return first[0] if len(first) == 1 else ""
+
+
+def best(study: StudyFolder) -> str:
+    """The variant of the highest accuracy; empty without one."""
+    found = {v.name: e.value for v in headline(study) if (e := v.score(study.split, "accuracy"))}
+    return max(found, key=lambda name: found[name]) if found else ""
+
+
+def _on_validation(run: Run) -> float | None:
+    estimate = run.record.scores.get("validation", {}).get("accuracy")
+    return estimate.value if estimate else None
 
 
 def temperature_note(calibration: Calibration | None) -> str:
@@ -137,10 +159,6 @@ def _temperature(fitted: Estimate) -> str:
     if math.isinf(fitted.high):
         return f"{fitted.value:.3g}, at least {fitted.low:.2g}"
     return f"{fitted.value:.3g}, {fitted.low:.3g} to {fitted.high:.3g}"
-
-
-def _lower(title: str) -> str:
-    return title if title[:2].isupper() or title.startswith("Brier") else title[0].lower() + title[1:]
 
 
 def headline(study: StudyFolder) -> list[VariantRuns]:
@@ -283,6 +301,16 @@ def run_opening(run: Run, split: str) -> list[str]:
     return sentences
 
 
+def chosen_epoch(training: TrainingRecord) -> str:
+    """Which epoch's weights the run kept, and by what rule; empty if unknown."""
+    if training.chosen_epoch is None:
+        return ""
+    if training.select == "last":
+        return f"The last epoch, {count(training.chosen_epoch)}, was kept; validation chose nothing. "
+    rule = f" by validation {training.select}" if training.select else ""
+    return f"Epoch {count(training.chosen_epoch)} was chosen{rule}. "
+
+
 def accuracy_chart(study: StudyFolder) -> Markup | None:
     """Accuracy of every variant with its interval, against the majority-class baseline."""
     rows = []
@@ -312,6 +340,24 @@ def accuracy_chart(study: StudyFolder) -> Markup | None:
     key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
     x_label = f"{metric.replace('_', ' ')}, %{key}"
     return interval_chart(rows, title=caption, x_label=x_label, reference=reference, label=READABLE)
+
+
+def run_accuracy_chart(run: Run) -> Markup | None:
+    """The accuracy of a run on each split with its interval, against the majority-class baseline."""
+    rows, baseline = [], None
+    for split in ("test", "validation", "train"):
+        scores = run.record.scores.get(split, {})
+        e = scores.get("accuracy")
+        baseline = baseline or scores.get("majority_baseline")
+        if e and math.isfinite(e.value):
+            written = f"{100 * e.value:.1f}"
+            rows.append(Interval(split, 100 * e.value, 100 * e.low, 100 * e.high, len(rows), written))
+    if not rows:
+        return None
+    reference = (100 * baseline.value, f"majority class {100 * baseline.value:.1f}") if baseline else None
+    return interval_chart(
+        rows, title="Accuracy, with its interval", x_label="accuracy, %", reference=reference
+    )
 
 
 def cost_charts(study: StudyFolder) -> list[Markup]:
