@@ -28,6 +28,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 ORDER = [
     "core",
+    "charts",
     "metrics",
     "plugins",
     "config",

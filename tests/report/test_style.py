@@ -8,7 +8,9 @@ from importlib.resources import files
 
 import pytest
 
-CSS = (files("stresslens.report") / "templates" / "report.css").read_text(encoding="utf-8")
+from stresslens.report.page import STYLES
+
+CSS = "".join((files(f"stresslens.{package}") / name).read_text(encoding="utf-8") for package, name in STYLES)
 Colour = tuple[float, float, float]
 
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from stresslens.charts.format import brief, memory, ratio, signed, with_asides
 from stresslens.core.types import Estimate
-from stresslens.report.format import brief, memory, ratio, signed, with_asides
 
 
 def test_ratios() -> None:

@@ -106,10 +106,7 @@ class Difference:
                 f"seeds, too few seeds to test{' this many pairs' if after else ''} "
                 f"({f'{ends}{after}; ' if after else ''}{self.images} images)"
             )
-        return (
-            f"{self.a} and {self.b} are not distinguishable{under}: "
-            f"{better} is ahead by {points} {over}"
-        )
+        return f"{self.a} and {self.b} are not distinguishable{under}: {better} is ahead by {points} {over}"
 
     @property
     def _by_balanced_accuracy(self) -> str:

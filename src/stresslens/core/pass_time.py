@@ -13,6 +13,9 @@ from stresslens.core.progress import foretell
 
 SHORT = 2e11
 """Work of fewer multiply-adds ends within seconds, and is not timed."""
+TIMED, SECONDS = 10, 2.0
+"""A pass is timed so often, at most, and no further pass is begun after so many seconds: other work
+on the machine can hold up single passes for many times their length."""
 
 
 def foretell_passes(what: str, model: nn.Module, x: Tensor, passes: float, quicker: str) -> None:
@@ -23,11 +26,11 @@ def foretell_passes(what: str, model: nn.Module, x: Tensor, passes: float, quick
 
 
 def _seconds_of_pass(model: nn.Module, x: Tensor) -> float:
-    """Seconds of a forward pass for each of the images, from the faster of two."""
-    taken = []
+    """Seconds of a forward pass for each of the images, from the fastest of at least two."""
+    taken: list[float] = []
     x = x.to(next(model.parameters(), x).device, dtype_of(model) or x.dtype)
     with attacked(model), torch.no_grad():
-        for _ in range(2):
+        while len(taken) < 2 or (len(taken) < TIMED and sum(taken) < SECONDS):
             began = time.perf_counter()
             model(x)
             if x.is_cuda:

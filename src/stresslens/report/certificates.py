@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from stresslens.charts.axes import linear_axis
+from stresslens.charts.format import footnote
+from stresslens.charts.line_charts import line_chart
 from stresslens.comparison.robustness import NORMS
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import wilson
-from stresslens.report.axes import linear_axis
-from stresslens.report.charts import line_chart
 from stresslens.report.curves import PERCENT
-from stresslens.report.format import footnote
 from stresslens.report.load import Run, StudyFolder, VariantRuns, over_seeds
 from stresslens.report.robust_curves import series
 from stresslens.report.stress import CertificateFolder
@@ -88,9 +88,7 @@ def _section(
     result = members[0][1][0].result
     missing = sum(seed.result.no_answer for _, seeds in members for seed in seeds)
     told = f" {missing} images have no answer (not finite), also without noise." if missing else ""
-    return CertificateSection(
-        title, chart, columns, rows, f"{_meaning(result)}{told}", intervals
-    )
+    return CertificateSection(title, chart, columns, rows, f"{_meaning(result)}{told}", intervals)
 
 
 def _meaning(result: CertificateFile) -> str:

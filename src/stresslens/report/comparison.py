@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from stresslens.charts.curve_colours import INK
+from stresslens.charts.dot_charts import Interval, interval_chart
+from stresslens.charts.format import p_value, points, signed
 from stresslens.comparison.schema import (
     CONTRAST_COLUMNS,
     Contrast,
@@ -16,9 +19,6 @@ from stresslens.comparison.schema import (
     JudgedClaim,
     RobustContrast,
 )
-from stresslens.report.curve_colours import INK
-from stresslens.report.dot_charts import Interval, interval_chart
-from stresslens.report.format import p_value, points, signed
 from stresslens.report.load import StudyFolder
 from stresslens.report.summary import headline, scored
 from stresslens.report.sweeps import chosen_settings

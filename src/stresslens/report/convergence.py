@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from stresslens.report.charts import Series, line_chart
+from stresslens.charts.line_charts import Series, line_chart
 from stresslens.report.load import StudyFolder
 
 MOST = 8

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from stresslens.charts.axes import linear_axis
+from stresslens.charts.chart_frame import Point
+from stresslens.charts.line_charts import Series, legend, line_chart
 from stresslens.evaluation.record import BinRecord
-from stresslens.report.axes import linear_axis
-from stresslens.report.chart_frame import Point
-from stresslens.report.charts import Series, legend, line_chart
 from stresslens.report.load import Run, StudyFolder, VariantRuns
 
 CURVES = (

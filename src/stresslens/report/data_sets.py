@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from stresslens.core.types import Estimate
 from stresslens.report import curves, epochs, per_class, summary
-from stresslens.report.format import count
+from stresslens.charts.format import count
 from stresslens.report.gallery import SurestMistakes, surest_mistakes
 from stresslens.report.load import Run, StudyFolder, VariantRuns
 from stresslens.report.summary import Score
@@ -75,15 +75,15 @@ def data_set_results(study: StudyFolder, page_of: Callable[[Run], str]) -> list[
     ]
 
 
-def _results(
-    study: StudyFolder, title: str, place: int, page_of: Callable[[Run], str]
-) -> DataSetResults:
+def _results(study: StudyFolder, title: str, place: int, page_of: Callable[[Run], str]) -> DataSetResults:
     scores, first = summary.scores(study), summary.headline_names(study)
     baseline = summary.shared_baseline(scores)
     head = [s for s in scores if s.name in first and not (baseline and s.name == "majority_baseline")]
     chosen = summary.chosen(study)
     shown = next((v.shown for v in study.variants if v.name == (chosen or summary.best(study))), None)
-    name = f"{shown.name}, seed {shown.seed}" if shown and len(study.runs) > 1 else shown.name if shown else ""
+    name = (
+        f"{shown.name}, seed {shown.seed}" if shown and len(study.runs) > 1 else shown.name if shown else ""
+    )
     return DataSetResults(
         title,
         summary.headline(study),

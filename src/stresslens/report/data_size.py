@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from markupsafe import Markup
 
+from stresslens.charts.axes import linear_axis, log_axis
+from stresslens.charts.curve_colours import DASHES, place_of
+from stresslens.charts.format import footnote, percent
+from stresslens.charts.line_charts import Series, line_chart
 from stresslens.comparison.tested_run import tested_of
 from stresslens.core.files import UnreadableRun
 from stresslens.core.types import Estimate
 from stresslens.metrics.intervals import Floats
 from stresslens.metrics.power_law import PowerLaw, power_law
-from stresslens.report.axes import linear_axis, log_axis
-from stresslens.report.charts import Series, line_chart
-from stresslens.report.curve_colours import DASHES, place_of
-from stresslens.report.format import footnote, percent
 from stresslens.report.load import StudyFolder, VariantRuns
 
 ODD = 0.01

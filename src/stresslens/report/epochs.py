@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stresslens.report.curves import CURVES, learning_series
-from stresslens.report.format import number
+from stresslens.charts.format import number
 from stresslens.report.load import Run, StudyFolder
 
 ROWS = 60

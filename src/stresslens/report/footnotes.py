@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from stresslens.core.types import Estimate
-from stresslens.report.format import footnote
+from stresslens.charts.format import footnote
 
 
 class Footnotes:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from stresslens.charts.curve_colours import place_of
+from stresslens.charts.format import footnote, percent, radius
+from stresslens.charts.line_charts import Series
 from stresslens.core.types import Estimate
-from stresslens.report.charts import Series
-from stresslens.report.curve_colours import place_of
-from stresslens.report.format import footnote, percent, radius
 from stresslens.report.load import over_seeds
 from stresslens.report.robust_curves import series, shown_radii
 from stresslens.report.stress import AttackFolder

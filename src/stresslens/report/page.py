@@ -19,6 +19,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from stresslens.charts import format
+from stresslens.charts.curve_colours import COLOURS, DASHES
 from stresslens.comparison.costs import written as written_cost
 from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
@@ -35,7 +37,6 @@ from stresslens.report import (
     data_size,
     epochs,
     explanations,
-    format,
     per_class,
     provenance,
     robust_contrasts,
@@ -47,7 +48,6 @@ from stresslens.report import (
     transferability,
     views,
 )
-from stresslens.report.curve_colours import COLOURS, DASHES
 from stresslens.report.data_sets import by_data_set, data_set_results
 from stresslens.report.footnotes import Footnotes
 from stresslens.report.gallery import SUREST, SurestMistakes, gallery
@@ -63,7 +63,6 @@ TEMPLATES = (
     "explanations.html.j2",
     "views.html.j2",
     "run.html.j2",
-    "report.css",
     "report.js",
 )
 
@@ -84,9 +83,10 @@ STRESS = (
 result.json."""
 
 
+STYLES = (("core", "colours.css"), ("charts", "charts.css"), ("report", "templates/report.css"))
+"""The style sheet of a page, as (package, file)."""
 FILTERS = (
-    "radius other_radius span percent plain points ratio number count memory brief with_asides "
-    "p_value over"
+    "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over"
 )
 """Functions of `format` that the templates use as filters."""
 
@@ -245,7 +245,9 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "curves": curves.run_curves(run),
         "epochs": epochs.run_epochs(run),
         "accuracy_chart": summary.run_accuracy_chart(run),
-        "surest_mistakes": SurestMistakes(images.mistakes[:SUREST], "this run") if images and images.mistakes else None,
+        "surest_mistakes": SurestMistakes(images.mistakes[:SUREST], "this run")
+        if images and images.mistakes
+        else None,
         "confusion": per_class.run_confusion(run, split, images.pairs if images else ()),
         "gallery": images,
         "attacked": run_robustness.run_robustness_sections(run),
@@ -333,7 +335,7 @@ def _digest(run: Run, home: str) -> str:
     sources = [folder.record, folder.metrics, folder.environment, folder.config, *examples, *stress]
     named = [run.title, *run.overrides]
     digest = hashlib.sha256(
-        "\0".join([__version__, home, *named, *map(_asset, TEMPLATES)]).encode(errors="replace")
+        "\0".join([__version__, home, *named, _style(), *map(_asset, TEMPLATES)]).encode(errors="replace")
     )
     for source in sources:
         content = source.read_bytes() if source.is_file() else b""
@@ -360,7 +362,7 @@ def _render(template: str, **context: Any) -> str:
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     page = _environment().get_template(template)
     return page.render(
-        style=Markup(_asset("report.css")),
+        style=Markup(_style()),
         script=Markup(script),
         policy=policy,
         notes=Footnotes(),
@@ -381,6 +383,12 @@ def _environment() -> Environment:
     environment.filters |= {"duration": duration, "command": shlex.join, "cost": written_cost}
     environment.tests["finite"] = math.isfinite
     return environment
+
+
+@cache
+def _style() -> str:
+    sheets = (files(f"stresslens.{package}") / name for package, name in STYLES)
+    return "".join(sheet.read_text(encoding="utf-8") for sheet in sheets)
 
 
 @cache

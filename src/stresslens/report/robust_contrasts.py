@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from stresslens.charts.axes import linear_axis
+from stresslens.charts.format import footnote
+from stresslens.charts.line_charts import line_chart
 from stresslens.comparison.robustness import NORMS
 from stresslens.comparison.schema import (
     ROBUST_CONTRAST_COLUMNS,
@@ -14,9 +17,6 @@ from stresslens.comparison.schema import (
     RobustContrast,
     UncomparedPair,
 )
-from stresslens.report.axes import linear_axis
-from stresslens.report.charts import line_chart
-from stresslens.report.format import footnote
 from stresslens.report.load import StudyFolder
 from stresslens.report.robust_curves import series
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from stresslens.charts.axes import linear_axis
+from stresslens.charts.line_charts import Series, line_chart
 from stresslens.comparison.robustness import NORMS
 from stresslens.core.types import Estimate
-from stresslens.report.axes import linear_axis
-from stresslens.report.charts import Series, line_chart
 from stresslens.report.curves import PERCENT
 
 COLUMNS = 6

@@ -11,13 +11,13 @@ from itertools import groupby, pairwise
 import numpy as np
 from markupsafe import Markup
 
+from stresslens.charts.curve_colours import INK
+from stresslens.charts.format import count, footnote, radius
+from stresslens.charts.line_charts import Series
 from stresslens.comparison.robustness import attack_family
 from stresslens.core.ball import ABSOLUTE, RELATIVE, SAME
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Arrays, Estimate
-from stresslens.report.charts import Series
-from stresslens.report.curve_colours import INK
-from stresslens.report.format import count, footnote, radius
 from stresslens.report.gallery import Sheet, class_name, read_sheet
 from stresslens.report.individual_attacks import oddities
 from stresslens.report.load import Run

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.charts.format import count, percent
 from stresslens.comparison.headline import unbalanced
 from stresslens.config.run_names import READABLE
 from stresslens.core.text import NOT_FINITE, duration
 from stresslens.core.types import Estimate
 from stresslens.evaluation.record import Calibration, TrainingRecord
 from stresslens.metrics.random_effects import FEWEST_SEEDS
-from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
-from stresslens.report.format import count, percent
 from stresslens.report.load import Run, StudyFolder, VariantRuns, is_proportion
 
 VALIDATION, TRAINING = "accuracy on validation", "accuracy on training"

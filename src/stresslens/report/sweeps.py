@@ -12,12 +12,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from stresslens.charts.axes import log_axis
+from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.charts.format import brief, number, percent, plain
 from stresslens.comparison.schema import ImportanceTable
 from stresslens.comparison.sweep_file import SweepFile, Trial
 from stresslens.config.selection_rules import RULES, SelectionRule
-from stresslens.report.axes import log_axis
-from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
-from stresslens.report.format import brief, number, percent, plain
 from stresslens.report.load import StudyFolder
 
 PLAIN, BEST = 0, 1

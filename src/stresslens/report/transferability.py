@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from stresslens.charts.format import footnote
 from stresslens.comparison.robustness import NORMS
-from stresslens.report.format import footnote
 from stresslens.report.heat_table import HeatTable, heat
 from stresslens.report.load import StudyFolder
 

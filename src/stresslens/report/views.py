@@ -9,11 +9,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from stresslens.charts.dot_charts import map_chart
+from stresslens.charts.format import plugin_text
+from stresslens.charts.line_charts import Series, line_chart
 from stresslens.core.files import UnreadableRun
 from stresslens.explanation.view_file import GridPart, LinesPart, PointsPart, ViewFile
-from stresslens.report.charts import Series, line_chart
-from stresslens.report.dot_charts import map_chart
-from stresslens.report.format import plugin_text
 from stresslens.report.load import Run
 
 BYTES = 900_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from stresslens.report.axes import HUGE, Axis
+from stresslens.charts.axes import HUGE, Axis
 
 Point = tuple[float, float]
 

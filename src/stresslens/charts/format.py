@@ -1,4 +1,4 @@
-"""Number formatting in the report; each function is a filter of the templates."""
+"""Numbers as text, as the report writes them; its templates use these functions as filters."""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from stresslens.report.axes import linear_axis, log_axis
-from stresslens.report.chart_frame import WIDTH, ChartFrame, Point, figure, is_drawable
-from stresslens.report.curve_colours import style_of
-from stresslens.report.format import brief
+from stresslens.charts.axes import linear_axis, log_axis
+from stresslens.charts.chart_frame import WIDTH, ChartFrame, Point, figure, is_drawable
+from stresslens.charts.curve_colours import style_of
+from stresslens.charts.format import brief
 
 LABEL = 22
 LABELLED = 14

@@ -1,7 +1,7 @@
 """Colours and dashes of curves, by the number of a series in its chart (its place).
 
-The colours themselves are `--c0` … `--c6` in templates/report.css, once for light and once for dark
-pages. The dashes are its classes `d0` … `d4`. Both therefore follow dark mode and print.
+The colours themselves are `--c0` … `--c6` in core/colours.css, once for light and once for dark
+pages. The dashes are the classes `d0` … `d4` of charts.css. Both therefore follow dark mode and print.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Line charts as small SVG, with their legends; the colours are in `curve_colours` and
-report.css."""
+core/colours.css."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
-from stresslens.report.axes import Axis, epoch_axis, linear_axis, log_axis
-from stresslens.report.chart_frame import ChartFrame, Point, figure
-from stresslens.report.curve_colours import style_of
+from stresslens.charts.axes import Axis, epoch_axis, linear_axis, log_axis
+from stresslens.charts.chart_frame import ChartFrame, Point, figure
+from stresslens.charts.curve_colours import style_of
 
 POINTS_A_LINE = 400
 POINTS_A_CHART = 8_000

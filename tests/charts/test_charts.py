@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stresslens.report.axes import epoch_axis, linear_axis, log_axis, short_number
-from stresslens.report.charts import Series, decimate, line_chart
-from stresslens.report.curve_colours import COLOURS, DASHES
-from stresslens.report.dot_charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.charts.axes import epoch_axis, linear_axis, log_axis, short_number
+from stresslens.charts.curve_colours import COLOURS, DASHES
+from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter_chart
+from stresslens.charts.line_charts import Series, decimate, line_chart
 
 anything = st.floats(allow_nan=True, allow_infinity=True)
 finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e250, max_value=1e250)
