@@ -94,8 +94,8 @@ class Ratio:
             p_holm=None if math.isnan(self.p_holm) else self.p_holm,
             real=self.real,
             verdict=self.verdict,
-            cost_a=self.cost_a,
-            cost_b=self.cost_b,
+            cost_a=None if math.isnan(self.cost_a) else self.cost_a,
+            cost_b=None if math.isnan(self.cost_b) else self.cost_b,
         )
 
 

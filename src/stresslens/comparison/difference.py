@@ -59,7 +59,8 @@ class Difference:
         Its level is the one at which this difference is tested: 1 - (1 - level) · p / Holm's p.
         """
         d = self.difference
-        if self.real or not (d.low > 0 or d.high < 0) or self.ends_at is None or not self.p_holm:
+        inside = not (d.low > 0 or d.high < 0)
+        if self.real or inside or self.too_few_seeds or self.ends_at is None or not self.p_holm:
             return None
         level = 1 - (1 - d.level) * self.p / self.p_holm
         low, high = self.ends_at(level)
@@ -103,8 +104,8 @@ class Difference:
         if self.too_few_seeds:
             return (
                 f"{self.a} and {self.b}{under}: {better} is ahead by {points} in the mean of {self.seeds} "
-                f"seeds, too few seeds to test{' this many pairs' if after else ''} "
-                f"({f'{ends}{after}; ' if after else ''}{self.images} images)"
+                f"seeds, too few seeds to test{' this many pairs' if d.low > 0 or d.high < 0 else ''} "
+                f"({self.images} images)"
             )
         return f"{self.a} and {self.b} are not distinguishable{under}: {better} is ahead by {points} {over}"
 

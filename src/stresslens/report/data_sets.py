@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from stresslens.core.types import Estimate
-from stresslens.report import curves, epochs, per_class, summary
 from stresslens.charts.format import count
+from stresslens.core.types import Estimate
+from stresslens.report import accuracy_charts, curves, epochs, per_class, summary
+from stresslens.report.curves import Charts
 from stresslens.report.gallery import SurestMistakes, surest_mistakes
 from stresslens.report.load import Run, StudyFolder, VariantRuns
 from stresslens.report.summary import Score
@@ -33,11 +34,11 @@ class DataSetResults:
     accuracy_chart: Markup | None
     mistakes: SurestMistakes | None
     cost_charts: Sequence[Markup]
-    curves: curves.Charts | None
+    curves: Charts | None
     epochs: Sequence[epochs.EpochTable]
     confusions: Sequence[per_class.Confusion]
     recalls: per_class.Recalls | None
-    confidence: curves.Charts | None
+    confidence: Charts | None
 
     @property
     def units(self) -> set[str]:
@@ -91,9 +92,9 @@ def _results(study: StudyFolder, title: str, place: int, page_of: Callable[[Run]
         [score for score in scores if score.name not in first],
         baseline,
         chosen,
-        summary.accuracy_chart(study),
+        accuracy_charts.accuracy_chart(study),
         surest_mistakes(shown, name, place, page_of(shown)) if shown else None,
-        summary.cost_charts(study),
+        accuracy_charts.cost_charts(study),
         curves.learning_curves(study),
         epochs.study_epochs(study),
         per_class.confusions(study),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stresslens.report.curves import CURVES, learning_series
 from stresslens.charts.format import number
+from stresslens.report.curves import CURVES, learning_series
 from stresslens.report.load import Run, StudyFolder
 
 ROWS = 60

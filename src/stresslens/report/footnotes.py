@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from markupsafe import Markup
 
-from stresslens.core.types import Estimate
 from stresslens.charts.format import footnote
+from stresslens.core.types import Estimate
 
 
 class Footnotes:

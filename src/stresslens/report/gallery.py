@@ -56,6 +56,11 @@ class Gallery:
     left_out: int
     pairs: frozenset[tuple[int, int]]
 
+    @property
+    def surest(self) -> SurestMistakes | None:
+        """The surest mistakes, for the head of the same page."""
+        return SurestMistakes(self.mistakes[:SUREST], "this run") if self.mistakes else None
+
 
 def gallery(run: Run) -> Gallery | None:
     """Samples in their order, then mistakes, the most confident first. Images that cannot be shown
@@ -93,7 +98,7 @@ class SurestMistakes:
     pictures: Sequence[ShownImage]
     of: str
     link: str = ""
-    sheet: Markup = Markup("")
+    sheet: str = ""
 
 
 def surest_mistakes(run: Run, name: str, place: int, link: str) -> SurestMistakes | None:

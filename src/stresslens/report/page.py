@@ -26,8 +26,8 @@ from stresslens.core.files import write_bytes
 from stresslens.core.run_folder import RunFolder
 from stresslens.core.text import duration
 from stresslens.core.version import __version__
-from stresslens.evaluation.record import RunRecord
 from stresslens.report import (
+    accuracy_charts,
     attack_audits,
     certificates,
     comparison,
@@ -48,9 +48,10 @@ from stresslens.report import (
     transferability,
     views,
 )
+from stresslens.report.contents import ROBUSTNESS_PARTS, RUN_ROBUSTNESS_PARTS, run_contents, study_contents
 from stresslens.report.data_sets import by_data_set, data_set_results
 from stresslens.report.footnotes import Footnotes
-from stresslens.report.gallery import SUREST, SurestMistakes, gallery
+from stresslens.report.gallery import gallery
 from stresslens.report.load import Run, StudyFolder, load_study, read_run, read_run_of, split_of
 
 PAGE = "report.html"
@@ -67,9 +68,6 @@ TEMPLATES = (
 )
 
 
-ROBUSTNESS_PARTS = ("threats", "robust_contrasts", "transfers", "corruptions", "certificates", "damaged")
-RUN_ROBUSTNESS_PARTS = ("attacked", "corruptions", "certificates", "damaged")
-"""Parts of the section on robustness; any one of them makes the section appear."""
 STRESS = (
     "robustness/*/result.json",
     "robustness/*/timings.json",
@@ -127,7 +125,7 @@ def render_study(study: StudyFolder) -> str:
     return _render(
         "study.html.j2",
         title=study.name,
-        contents=_study_contents(sections),
+        contents=study_contents(sections),
         made_from="",
         study=study,
         has_robustness=any(sections[part] for part in ROBUSTNESS_PARTS),
@@ -201,36 +199,6 @@ def _study_sections(study: StudyFolder) -> dict[str, Any]:
     }
 
 
-def _study_contents(sections: dict[str, Any]) -> list[tuple[str, str]]:
-    """(anchor, title) of the sections that a study's page has."""
-
-    def any_part(name: str) -> bool:
-        return any(getattr(part, name) for part in sections["parts"])
-
-    contents = [
-        ("verdicts", "Verdicts", True),
-        ("results", "Results", sections["parts"]),
-        ("contrasts", "Contrasts", sections["contrasts"]),
-        ("matrix", "All pairs", sections["matrix"]),
-        ("data-size", "Data size", sections["sizes"]),
-        ("settings", "Which settings matter", sections["sweeps"] or sections["importance"]),
-        ("robustness", "Robustness", any(sections[part] for part in ROBUSTNESS_PARTS)),
-        ("curves", "Curves", any_part("curves")),
-        ("pace", "Convergence", sections["convergence"]),
-        ("confusion", "Confusion", any_part("confusions")),
-        ("classes", "Classes", any_part("recalls")),
-        ("cost", "Costs", sections["costs"] or any_part("cost_charts")),
-        ("explained", "Explanations", sections["explained"]),
-        ("confidence", "Confidence", any_part("confidence")),
-        ("data", "Data", sections["data_cards"]),
-        ("variants", "Settings", sections["settings"]),
-        ("runs", "Runs", True),
-        ("environment", "Environment", sections["environment"]),
-        ("reproduce", "Reproduce", True),
-    ]
-    return [(id, name) for id, name, there in contents if there]
-
-
 def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     """A run's page as text, with a link to the page of the study in `home`."""
     split = split_of([run])
@@ -244,10 +212,8 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         "scores": scores,
         "curves": curves.run_curves(run),
         "epochs": epochs.run_epochs(run),
-        "accuracy_chart": summary.run_accuracy_chart(run),
-        "surest_mistakes": SurestMistakes(images.mistakes[:SUREST], "this run")
-        if images and images.mistakes
-        else None,
+        "accuracy_chart": accuracy_charts.run_accuracy_chart(run),
+        "surest_mistakes": images.surest if images else None,
         "confusion": per_class.run_confusion(run, split, images.pairs if images else ()),
         "gallery": images,
         "attacked": run_robustness.run_robustness_sections(run),
@@ -267,7 +233,7 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
     return _render(
         "run.html.j2",
         title=run.title,
-        contents=_run_contents(sections, record),
+        contents=run_contents(sections, record),
         made_from=made_from,
         run=run,
         has_robustness=any(sections[part] for part in RUN_ROBUSTNESS_PARTS),
@@ -289,28 +255,6 @@ def render_run(run: Run, home: Path | None = None, made_from: str = "") -> str:
         config=provenance.config(run),
         **sections,
     )
-
-
-def _run_contents(sections: dict[str, Any], record: RunRecord) -> list[tuple[str, str]]:
-    """(anchor, title) of the sections that a run's page has."""
-    contents = [
-        ("scores", "Scores", sections["scores"]),
-        ("curves", "Curves", sections["curves"]),
-        ("confusion", "Confusion", sections["confusion"]),
-        ("pictures", "Images", sections["gallery"]),
-        ("robustness", "Robustness", any(sections[part] for part in RUN_ROBUSTNESS_PARTS)),
-        ("explained", "Explanations", sections["explained"]),
-        ("views", "Views", sections["views"]),
-        ("classes", "Classes", sections["class_table"]),
-        ("confidence", "Confidence", sections["reliability"] or sections["risk"]),
-        ("slices", "Slices", sections["slices"]),
-        ("layers", "Layers", record.layers),
-        ("data", "Data", sections["data_cards"]),
-        ("history", "Events", record.findings or record.resumed_from),
-        ("environment", "Environment", sections["environment"]),
-        ("reproduce", "Reproduce", True),
-    ]
-    return [(id, name) for id, name, there in contents if there]
 
 
 def link(start: Path, target: Path) -> str:
