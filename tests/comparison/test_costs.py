@@ -44,10 +44,7 @@ def test_either_order_tells_the_same() -> None:
     )
     assert forth.ratio.value == pytest.approx(1 / back.ratio.value)
     assert forth.verdict.partition(": ")[2] == back.verdict.partition(": ")[2]
-    assert (
-        "b takes 8.14 times as long to the stop as a (6.47 to 10.2; 3 seeds)"
-        in forth.verdict
-    )
+    assert "b takes 8.14 times as long to the stop as a (6.47 to 10.2; 3 seeds)" in forth.verdict
 
 
 def test_every_measure_and_its_words() -> None:

@@ -25,6 +25,7 @@ class ChartFrame:
     height: int = 280
     top: int = 34
     bottom: int = 44
+    right: float = 16
 
     @property
     def left(self) -> float:
@@ -32,7 +33,7 @@ class ChartFrame:
 
     @property
     def inside(self) -> float:
-        return self.width - self.left - 16
+        return self.width - self.left - self.right
 
     @property
     def tall(self) -> int:

@@ -52,9 +52,10 @@ def interval_chart(
     x_label: str,
     reference: tuple[float, str] | None = None,
     label: int = LABEL,
+    zoom: bool = False,
 ) -> Markup:
-    """A dot with its whisker for each row, from top to bottom. A reference that is too far off is
-    named at the side and not drawn.
+    """A dot with its whisker for each row, from top to bottom. A reference that is too far off, with
+    `zoom` any that lies outside the rows, is named at the side and not drawn.
 
     Names are cut to `label` letters; the chart grows wider for those beyond `LABEL`.
     """
@@ -63,7 +64,8 @@ def interval_chart(
     width, top, line = WIDTH + round(7.6 * max(0, longest - LABEL)), 22, 24
     known = [v for row in rows for v in (row.value, row.low, row.high, row.beside) if is_drawable(v)]
     reference = reference if reference and is_drawable(reference[0]) else None
-    near = reference is not None and _near(reference[0], known)
+    close = _inside if zoom else _near
+    near = reference is not None and close(reference[0], known)
     axis = linear_axis([*known, reference[0]] if near and reference else known)
     left = 20 + 7.6 * longest
     right = 14 + 7.2 * max((len(row.written) for row in rows), default=0)
@@ -200,6 +202,10 @@ def _labels(marks: Sequence[Mark], frame: ChartFrame) -> list[str]:
             f'<text class="name {anchor}" x="{edge:.1f}" y="{at:.1f}" dy=".33em">{escape(name)}</text>'
         )
     return labels
+
+
+def _inside(value: float, others: Sequence[float]) -> bool:
+    return bool(others) and min(others) <= value <= max(others)
 
 
 def _near(value: float, others: Sequence[float]) -> bool:

@@ -44,7 +44,9 @@ def accuracy_chart(study: StudyFolder) -> Markup | None:
     caption = f"{title(metric)} on the {study.split} split, with its interval"
     key = " (open circle: on the training split)" if any(math.isfinite(row.beside) for row in rows) else ""
     x_label = f"{metric.replace('_', ' ')}, %{key}"
-    return interval_chart(rows, title=caption, x_label=x_label, reference=reference, label=READABLE)
+    return interval_chart(
+        rows, title=caption, x_label=x_label, reference=reference, label=READABLE, zoom=True
+    )
 
 
 def run_accuracy_chart(run: Run) -> Markup | None:
@@ -62,7 +64,7 @@ def run_accuracy_chart(run: Run) -> Markup | None:
         return None
     reference = (100 * baseline.value, f"majority class {100 * baseline.value:.1f}") if baseline else None
     return interval_chart(
-        rows, title="Accuracy, with its interval", x_label="accuracy, %", reference=reference
+        rows, title="Accuracy, with its interval", x_label="accuracy, %", reference=reference, zoom=True
     )
 
 

@@ -9,17 +9,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from stresslens.charts.curve_colours import place_of
+from stresslens.charts.direct_labels import MANY
 from stresslens.charts.format import footnote, percent, radius
 from stresslens.charts.line_charts import Series
 from stresslens.core.types import Estimate
-from stresslens.report.load import over_seeds
+from stresslens.report.load import VariantRuns, over_seeds
 from stresslens.report.robust_curves import series, shown_radii
 from stresslens.report.stress import AttackFolder
 from stresslens.report.threats import Member, ThreatTable
 from stresslens.robustness.result_file import IndividualAttackCurve, IndividualAttackRow
 
 ONE_STEP = ("fgsm",)
+RETURNED = "as it returned its images"
 SENTENCES = 12
+
+Entry = tuple[VariantRuns, str, dict[float, Estimate], dict[float, Estimate]]
+"""A variant, an attack, and the accuracy and the top-5 accuracy at each radius."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,9 @@ class IndividualAttackTable:
     """Every attack by itself. `rows` are (variant, attack, one estimate for each of `radii`),
     `rows5` the same for top-5 accuracy. If the attacks have different radii, `long` is used
     instead: (variant, attack, radius, accuracy, top-5). `warnings` are sentences on oddities in the
-    results."""
+    results. `overlays` are the lines of each chart with its title."""
 
-    lines: Sequence[Series]
+    overlays: Sequence[tuple[str, Sequence[Series]]]
     radii: Sequence[float]
     rows: Sequence[tuple[str, str, Sequence[Estimate | None]]]
     rows5: Sequence[tuple[str, str, Sequence[Estimate | None]]]
@@ -49,10 +54,9 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
     )
     if not labels:
         return None
-    lines: list[Series] = []
-    entries: list[tuple[str, str, dict[float, Estimate], dict[float, Estimate]]] = []
+    entries: list[Entry] = []
     for member in threat.members:
-        for dash, label in enumerate(labels):
+        for label in labels:
             rows = [
                 row
                 for each in member.seeds
@@ -62,24 +66,21 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
             ]
             right, five = _by_eps(rows, lambda row: row.accuracy), _by_eps(rows, lambda row: row.top5)
             if right:
-                entries.append((member.variant.name, label, right, five))
-                lines.append(
-                    series(
-                        f"{member.variant.name} · {label}",
-                        list(right.items()),
-                        place_of(member.variant.place, dash),
-                    )
-                )
+                entries.append((member.variant, label, right, five))
     radii = {tuple(eps for eps in right if eps > 0) for _, _, right, _ in entries}
     same_radii = len(radii) <= 1
     columns = shown_radii(next(iter(radii), ())) if same_radii else []
     table = (
-        [(name, label, [right.get(eps) for eps in columns]) for name, label, right, _ in entries]
+        [(variant.name, label, [right.get(eps) for eps in columns]) for variant, label, right, _ in entries]
         if same_radii
         else []
     )
     table5 = (
-        [(name, label, [five.get(eps) for eps in columns]) for name, label, _, five in entries if five]
+        [
+            (variant.name, label, [five.get(eps) for eps in columns])
+            for variant, label, _, five in entries
+            if five
+        ]
         if same_radii
         else []
     )
@@ -87,16 +88,49 @@ def individual_attack_table(threat: ThreatTable) -> IndividualAttackTable | None
         []
         if same_radii
         else [
-            (name, label, eps, e, five.get(eps))
-            for name, label, right, five in entries
+            (variant.name, label, eps, e, five.get(eps))
+            for variant, label, right, five in entries
             for eps, e in right.items()
         ]
     )
     sentences = [sentence for member in threat.members for sentence in _oddities(member)]
     note = footnote(e for _, _, right, _ in entries for e in right.values())
     return IndividualAttackTable(
-        lines, columns, table, table5, long, sentences[:SENTENCES], max(0, len(sentences) - SENTENCES), note
+        _overlays(labels, entries),
+        columns,
+        table,
+        table5,
+        long,
+        sentences[:SENTENCES],
+        max(0, len(sentences) - SENTENCES),
+        note,
     )
+
+
+def _overlays(labels: Sequence[str], entries: Sequence[Entry]) -> list[tuple[str, Sequence[Series]]]:
+    """All lines in one chart with a dash for each attack, or, if they are many, a chart for each
+    attack."""
+    if len(entries) <= MANY:
+        lines = [
+            series(
+                f"{variant.name} · {label}",
+                list(right.items()),
+                place_of(variant.place, labels.index(label)),
+            )
+            for variant, label, right, _ in entries
+        ]
+        return [(f"Each attack by itself, {RETURNED}", lines)]
+    return [
+        (
+            f"{label} by itself, {RETURNED}",
+            [
+                series(variant.name, list(right.items()), variant.place)
+                for variant, other, right, _ in entries
+                if other == label
+            ],
+        )
+        for label in labels
+    ]
 
 
 def _by_eps(

@@ -84,7 +84,8 @@ result.json."""
 STYLES = (("core", "colours.css"), ("charts", "charts.css"), ("report", "templates/report.css"))
 """The style sheet of a page, as (package, file)."""
 FILTERS = (
-    "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over"
+    "radius other_radius span percent plain points ratio number count memory brief with_asides p_value over "
+    "percent_sign rate"
 )
 """Functions of `format` that the templates use as filters."""
 

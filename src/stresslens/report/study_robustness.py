@@ -50,9 +50,7 @@ def robustness_sections(study: StudyFolder, data: str = "") -> list[RobustnessSe
         )
         table = individual_attack_table(threat)
         if table:
-            charts.append(
-                robust_chart(table.lines, threat.norm, "Each attack by itself, as it returned its images")
-            )
+            charts += [robust_chart(lines, threat.norm, title) for title, lines in table.overlays]
         note = footnote(e for _, clean, estimates, _, _ in rows for e in (clean, *estimates))
         together = Charts(charts, legend(curves) if shared else None)
         sections.append(

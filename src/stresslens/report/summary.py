@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stresslens.charts.format import count, percent
+from stresslens.charts.format import count, percent_sign
 from stresslens.comparison.headline import unbalanced
 from stresslens.core.text import NOT_FINITE
 from stresslens.core.types import Estimate
@@ -277,7 +277,7 @@ def scored(name: str, split: str, estimate: Estimate | None, baseline: Estimate 
     instead = (
         f", against {100 * baseline.value:.1f} for always naming the commonest class" if baseline else ""
     )
-    return [f"{name}: {percent(estimate)} % of the {split} split is classified correctly{instead}."]
+    return [f"{name}: {percent_sign(estimate)} of the {split} split is classified correctly{instead}."]
 
 
 def run_opening(run: Run, split: str) -> list[str]:
@@ -293,7 +293,7 @@ def run_opening(run: Run, split: str) -> list[str]:
     elif accuracy and baseline and accuracy.low <= baseline.value:
         sentences.append("It is not shown to be better than always naming the commonest class.")
     if even and sentences and unbalanced([n for n in _class_sizes(run, split) if n]):
-        sentences.append(f"The classes are unbalanced: balanced accuracy is {percent(even)} %.")
+        sentences.append(f"The classes are unbalanced: balanced accuracy is {percent_sign(even)}.")
     return sentences
 
 

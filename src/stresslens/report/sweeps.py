@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from stresslens.charts.axes import log_axis
 from stresslens.charts.dot_charts import Interval, Mark, interval_chart, scatter_chart
-from stresslens.charts.format import brief, number, percent, plain
+from stresslens.charts.format import brief, number, percent, percent_sign, plain
 from stresslens.comparison.schema import ImportanceTable
 from stresslens.comparison.sweep_file import SweepFile, Trial
 from stresslens.config.selection_rules import RULES, SelectionRule
@@ -74,7 +74,7 @@ def chosen_settings(study: StudyFolder) -> list[str]:
             continue
         settings = ", ".join(f"{key} = {text(value)}" for key, value in trial.settings.items())
         rule = RULES[file.metric]
-        found = f"; {file.metric} {(percent if rule.is_share else plain)(trial.value)} on validation"
+        found = f"; {file.metric} {(percent_sign if rule.is_share else plain)(trial.value)} on validation"
         sentences.append(
             f"{name}: the sweep chose {settings}: trial {trial.number} of {len(file.trials)}"
             f"{found if trial.value else ''}"
