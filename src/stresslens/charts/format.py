@@ -18,7 +18,7 @@ def percent(estimate: Estimate | None) -> str:
     return _written(estimate, lambda value: f"{100 * value:.1f}")
 
 
-def percent_sign(estimate: Estimate) -> str:
+def percent_sign(estimate: Estimate | None) -> str:
     """`98.2 % (97.1 to 99.0)`, for sentences."""
     value, space, interval = percent(estimate).partition(" ")
     return f"{value} %{space}{interval}"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stresslens.cli.epoch_lines import EpochLines
 from stresslens.cli.harmless_stream import terminal_behind
 from stresslens.core.text import NOT_FINITE, duration, harmless
 
@@ -49,23 +50,28 @@ def overwrite(line: str, end: str = "\r") -> None:
 
 
 def progress(task: Task, verbose: bool) -> Show:
-    """A progress line that is overwritten on a terminal; elsewhere a line every ten seconds (every
-    second with -v)."""
+    """A line for each epoch, and on a terminal one below it that is overwritten; elsewhere a line every
+    ten seconds (every second with -v)."""
     began = time.perf_counter()
     first: list[float] = []
     last = [began]
     terminal = sys.stderr.isatty()
+    every = 1 if terminal or verbose else 10
+    epoch_lines = EpochLines(task, every)
 
     def show(position: TrainingState, epochs: int, done: float) -> None:
         now = time.perf_counter()
         first.append(done) if not first else None
-        if not terminal and now - last[0] < (1 if verbose else 10):
+        if line := epoch_lines.new(position, epochs):
+            overwrite(line, end="\n") if terminal else print(line, file=sys.stderr)
+            last[0] = now
+        if not terminal and now - last[0] < every:
             return
         last[0] = now
         rate = (done - first[0]) / (now - began)
         left = f"{duration((1 - done) / rate)} left" if rate > 0 else "…"
         line = (
-            f"{task.run} seed {task.seed}: epoch {position.epoch}/{epochs}, "
+            f"{task.run} seed {task.seed}: epoch {min(position.epoch + 1, epochs)} of {epochs}, "
             f"loss {position.last_loss:.4f}, {left}"
         )
         if terminal:
@@ -84,7 +90,8 @@ def print_finished(
     its initial weights, if it has any, and on what happened on its way."""
     training, weights = record.training, record.weights
     scored = f"{accuracy.value * 100:6.2f} % of {accuracy.n} test images" if accuracy else "no test split"
-    length = f"{training.epochs} epochs" if training.epochs is not None else "fitted"
+    n = training.epochs
+    length = "fitted" if n is None else f"{n} epoch{'' if n == 1 else 's'}"
     queue = f"[{position:>{len(str(total))}}/{total}]"
     time_taken = f"{length} in {training.seconds:.1f} s"
     print(f"{queue} {task.run} seed {task.seed}: {scored}, {time_taken}", file=sys.stderr)

@@ -26,7 +26,7 @@ from stresslens.evaluation.duplicates import LISTED, Severity, duplicate_finding
 from stresslens.evaluation.near_duplicates import small_pictures
 from stresslens.metrics.intervals import wilson
 
-VERSION = 3
+VERSION = 4
 TINY = 20
 """A class with fewer training images is tiny. With fewer test images, its recall is known to ±20
 percentage points at best."""
@@ -149,7 +149,9 @@ def _classes(data: Data) -> Iterator[Finding]:
         data.classes[int(np.where(counts > 0, counts, n + 1).argmin())],
     )
     evidence = (
-        f"the largest training class ({largest}, {present.max()}) has {ratio:.1f} times the images "
+        f"the {len(present)} classes have {present.max()} training images each"
+        if ratio == 1
+        else f"the largest training class ({largest}, {present.max()}) has {ratio:.1f} times the images "
         f"of the smallest ({smallest}, {present.min()})"
     )
     remedy = "train.balance: weights or sampling; read balanced accuracy beside accuracy"

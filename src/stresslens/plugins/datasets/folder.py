@@ -105,7 +105,7 @@ def folder(
         data = divided_into_parts(_of_same_files(decoded(settled), store, name))
     return replace(
         data,
-        notes=(*listed.notes, *data.notes, *notes),
+        notes=(*listed.notes, *_parts_given(listed, data), *data.notes, *notes),
         findings=tuple(_findings(listed, store)),
         fit=fit,
         white=settled.white,
@@ -218,6 +218,18 @@ def _divided(
         given["train"], given.get("test"), classes, name, validation=count, subset=subset, seed=seed
     )
     return replace(data, validation=given["validation"]) if "validation" in given else data
+
+
+def _parts_given(listed: Listing, data: Data) -> list[str]:
+    """A note on the parts that the user's folders or table gave, and on those that were drawn."""
+    given = [part for part in data.splits if part in set(listed.parts)]
+    if not given:
+        return []
+    source = "the column `split`" if listed.columns else "folders"
+    drawn = [part for part in ("validation",) if part in data.splits and part not in given]
+    rest = "; validation was drawn from train" if drawn else ""
+    missing = "" if "test" in data.splits else "; there is no test part"
+    return [f"parts from {source}: {', '.join(given)}{rest}{missing}"]
 
 
 def _findings(listed: Listing, store: Store) -> list[Finding]:
