@@ -175,7 +175,7 @@ TRIPS = [
         "saliency",
         "",
     ),
-    ("One chart", ["report", "runs/study"], "report/charts.py", "line_chart", ""),
+    ("One chart", ["report", "runs/study"], "charts/line_charts.py", "line_chart", ""),
 ]
 """Title, command, the file and the name of the innermost function, and the name of a function that
 must stand in the calls."""

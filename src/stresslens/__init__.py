@@ -10,13 +10,16 @@ from stresslens.core.version import __version__
 
 if TYPE_CHECKING:
     from stresslens.api import Run as Run
+    from stresslens.api import Study as Study
     from stresslens.api import attack as attack
     from stresslens.api import check_data as check_data
     from stresslens.api import compare as compare
     from stresslens.api import evaluate as evaluate
     from stresslens.api import explain as explain
     from stresslens.api import export as export
+    from stresslens.api import layer_table as layer_table
     from stresslens.api import load as load
+    from stresslens.api import open as open
     from stresslens.api import predict as predict
     from stresslens.api import run as run
     from stresslens.api import train as train
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from stresslens.core.errors import DataError as DataError
     from stresslens.core.errors import StresslensError as StresslensError
     from stresslens.core.errors import TrainingDiverged as TrainingDiverged
-    from stresslens.core.layer_table import layer_table as layer_table
     from stresslens.core.types import Estimate as Estimate
     from stresslens.core.types import Finding as Finding
     from stresslens.evaluation.export import Exported as Exported
@@ -53,10 +55,11 @@ _HOMES = {
     "DataError": "core.errors",
     "StresslensError": "core.errors",
     "TrainingDiverged": "core.errors",
-    "layer_table": "core.layer_table",
+    "layer_table": "api",
     "Estimate": "core.types",
     "Finding": "core.types",
     "Run": "api",
+    "Study": "api",
     "check_data": "api",
     "compare": "api",
     "evaluate": "api",
@@ -65,6 +68,7 @@ _HOMES = {
     "export": "api",
     "Exported": "evaluation.export",
     "load": "api",
+    "open": "api",
     "predict": "api",
     "run": "api",
     "train": "api",

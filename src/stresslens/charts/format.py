@@ -71,7 +71,7 @@ def number(value: float | None) -> str:
         if abs(value) < 10
         else f"{value:.1f}"
         if abs(value) < 1000
-        else f"{value:,.0f}".replace(",", " ")
+        else f"{value:,.0f}".replace(",", "\u202f")
     )
     return text.replace("-", "−")
 

@@ -1,0 +1,43 @@
+"""The public functions, and what they return: train, attack, explain, …, for plug-ins by name and for
+your own modules and tensors."""
+
+from __future__ import annotations
+
+from stresslens.api.attacker import attack, verify
+from stresslens.api.evaluator import evaluate, export, layer_table, load, predict
+from stresslens.api.explainer import explain
+from stresslens.api.folders import check_data, compare, open, write_report
+from stresslens.api.runs import Run
+from stresslens.api.split_results import (
+    ClassTable,
+    ConfusionMatrix,
+    ReliabilityDiagram,
+    RiskCoverageCurve,
+    SplitResults,
+)
+from stresslens.api.studies import Study
+from stresslens.api.trainer import run, train
+
+__all__ = [
+    "ClassTable",
+    "ConfusionMatrix",
+    "ReliabilityDiagram",
+    "RiskCoverageCurve",
+    "Run",
+    "SplitResults",
+    "Study",
+    "attack",
+    "check_data",
+    "compare",
+    "evaluate",
+    "explain",
+    "export",
+    "layer_table",
+    "load",
+    "open",
+    "predict",
+    "run",
+    "train",
+    "verify",
+    "write_report",
+]

@@ -1,0 +1,165 @@
+"""A finished run, as `sl.train` and `sl.open` return it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stresslens.api.split_results import (
+    ClassTable,
+    ConfusionMatrix,
+    ReliabilityDiagram,
+    RiskCoverageCurve,
+    SplitResults,
+)
+from stresslens.config.run_config import read_run_config
+from stresslens.core.errors import ConfigError
+from stresslens.core.run_folder import RunFolder
+from stresslens.core.torch_settings import initial_settings
+from stresslens.core.types import Estimate
+from stresslens.evaluation.record import RunRecord
+from stresslens.evaluation.saved_model import open_model
+from stresslens.evaluation.scores import Predictions
+from stresslens.training.epoch_log import SPLITS, EpochMetrics, EpochTime
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A finished run: its folder, its record, and what can be read from them. Where a path is taken,
+    it stands for its folder.
+
+    `module` is the caller's own architecture, if the run was trained on one. Plug-ins that are not
+    built in are executed only with `trust`.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    module: nn.Module | None = None
+    trust: bool = True
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        status = self._record.status
+        accuracy = self._record.scores.get(self.split, {}).get("accuracy")
+        scored = (
+            ""
+            if accuracy is None
+            else f", {self.split} accuracy {accuracy.value:.3f} ({accuracy.low:.3f} to {accuracy.high:.3f})"
+            f" of {accuracy.n:,} images"
+        )
+        return f"<Run {self.folder}: {status}{scored}>"
+
+    @cached_property
+    def _record(self) -> RunRecord:
+        return RunRecord.model_validate(self.record)
+
+    @property
+    def split(self) -> str:
+        """The split whose scores count: test, or validation where the data have no test split."""
+        return next((name for name in ("test", "validation") if name in self._record.scores), "test")
+
+    @property
+    def variant(self) -> str:
+        """The name of the variant's folder."""
+        return self.folder.resolve().parent.name
+
+    @property
+    def seed(self) -> int | None:
+        return self._record.seed
+
+    @property
+    def status(self) -> str:
+        """ "finished", "incomplete", "stopped", "diverged", "failed", "running", "unreadable"."""
+        return self._record.status
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has its model and its predictions."""
+        return self._record.usable
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self._record.classes)
+
+    def scores(self, split: str = "test") -> dict[str, Estimate]:
+        """Each named score with its interval. Raises ConfigError for a split without scores."""
+        return self.results(split).scores
+
+    def results(self, split: str | None = None) -> SplitResults:
+        """Scores, confusion matrix, reliability and more of a split, by default of `self.split`. Raises
+        ConfigError for a split without scores."""
+        wanted, known = split or self.split, self._record.scores
+        if wanted not in known:
+            raise ConfigError(
+                f"{self.folder} has no scores for {wanted!r}; it has {', '.join(known) or 'none'}"
+            )
+        return SplitResults(self._record, wanted)
+
+    @property
+    def confusion(self) -> ConfusionMatrix | None:
+        """That of `self.split`; of another one: `run.results("validation").confusion`."""
+        return self.results().confusion
+
+    @property
+    def reliability(self) -> ReliabilityDiagram | None:
+        """That of `self.split`, from the probabilities; None where the model gives none."""
+        return self.results().reliability
+
+    @property
+    def risk_coverage(self) -> RiskCoverageCurve | None:
+        """That of `self.split`."""
+        return self.results().risk_coverage
+
+    @property
+    def per_class(self) -> ClassTable | None:
+        """The scores of each class on `self.split`."""
+        return self.results().per_class
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """A row for each epoch that was logged: "epoch", "loss", "lr", "seconds", and figures such as
+        "validation accuracy". A figure that an epoch lacks is NaN, so that all rows have the same keys.
+        Empty for an estimator."""
+        folder = RunFolder(self.folder)
+        if not folder.metrics.is_file():
+            return []
+        seconds: dict[int, float] = {}
+        if folder.timings.is_file():
+            seconds = {line.epoch: line.seconds for line in EpochTime.read_lines(folder.timings)}
+        rows = [_flat(line, seconds) for line in EpochMetrics.read_lines(folder.metrics)]
+        keys = dict.fromkeys(key for row in rows for key in row)
+        return [{key: row.get(key, math.nan) for key in keys} for row in rows]
+
+    def predictions(self, split: str = "test") -> Predictions:
+        """The scores (N, K), the labels (N,) and the positions (N,) of a split's images. Raises
+        ConfigError for a split without predictions."""
+        return Predictions.of_arrays(RunFolder(self.folder).load_predictions(split))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration of the run with every setting, as `config.yaml` holds it."""
+        return read_run_config(RunFolder(self.folder).config)
+
+    @initial_settings()
+    def model(self) -> nn.Sequential:
+        """The trained model of the chosen epoch, in evaluation mode: images (N,C,H,W) in [0,1] to logits
+        (N,K)."""
+        return open_model(RunFolder(self.folder), trust=self.trust, module=self.module)
+
+
+def _flat(line: EpochMetrics, seconds: Mapping[int, float]) -> dict[str, float]:
+    """The figures of an epoch by flat names."""
+    row: dict[str, float] = {"epoch": line.epoch}
+    plain = {"loss": line.loss, "lr": line.lr, "seconds": seconds.get(line.epoch)}
+    row |= {name: value for name, value in plain.items() if value is not None}
+    for split in SPLITS:
+        row |= {f"{split} {name}": value for name, value in getattr(line, split).items()}
+    return row | {f"objective {name}": value for name, value in line.objective.items()}

@@ -1,0 +1,122 @@
+"""A study that was carried out, as `sl.run` and `sl.open` return it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stresslens.api.runs import Run
+from stresslens.comparison.folders import FolderComparison, compare_folders
+from stresslens.comparison.schema import ComparisonFile
+from stresslens.core.files import UnreadableRun
+from stresslens.core.run_folder import RunFolder, run_folders
+from stresslens.core.types import Estimate
+from stresslens.evaluation.record import RunRecord, read_record
+from stresslens.report.load import load_study
+from stresslens.report.page import write_report
+
+
+class Study:
+    """A study: its folder, its runs, and what can be read from their files. Where a path is taken, it
+    stands for its folder, and it has the methods of a Path, as what `sl.run` returned before.
+
+    Plug-ins of its runs that are not built in are executed only with `trust`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, trust: bool = True) -> None:
+        self.folder, self.trust = Path(folder), trust
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        runs = self.runs
+        left = sum(not run.finished for run in runs)
+        what = f"{len({run.variant for run in runs})} variants, {len(runs)} runs"
+        return f"<Study {self.folder}: {what}{f', {left} not finished' if left else ''}>"
+
+    def __truediv__(self, other: str | os.PathLike[str]) -> Path:
+        return self.folder / other
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Study):
+            return self.folder == other.folder
+        return self.folder == other if isinstance(other, Path) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.folder)
+
+    def __getattr__(self, name: str) -> Any:
+        """The methods of a Path, such as `rglob` and `exists`."""
+        if name.startswith("_") or not hasattr(Path, name):
+            raise AttributeError(f"Study has no attribute {name!r}")
+        return getattr(self.folder, name)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run of the study: each variant with each seed, sorted by folder. A run whose record
+        cannot be read has the status "unreadable"."""
+        return [run_in(folder, trust=self.trust) for folder in run_folders(self.folder)]
+
+    def scores(self) -> dict[str, dict[str, Estimate]]:
+        """The scores of each variant over its finished seeds, as the report shows them, by the name of
+        the variant's folder. Raises ConfigError where there is no run."""
+        study = load_study(self.folder)
+        found: dict[str, dict[str, Estimate]] = {}
+        for variant in study.variants:
+            if not variant.finished:
+                continue
+            names = dict.fromkeys(
+                name for run in variant.finished for name in run.record.scores.get(study.split, {})
+            )
+            scores = {name: variant.score(study.split, name) for name in names}
+            folder = variant.finished[0].folder.path.parent.name
+            found[folder] = {name: score for name, score in scores.items() if score is not None}
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row of plain values for each run: variant, seed, status, epochs, seconds, and the scores of
+        its split."""
+        return [
+            {
+                "variant": run.variant,
+                "seed": run.seed,
+                "status": run.status,
+                "split": run.split,
+                "epochs": run.record.get("training", {}).get("epochs"),
+                "seconds": run.record.get("training", {}).get("seconds"),
+                **({name: e.value for name, e in run.results().scores.items()} if run.finished else {}),
+            }
+            for run in self.runs
+        ]
+
+    @property
+    def comparison(self) -> dict[str, Any]:
+        """What `sl.compare(study)` returns: verdicts, contrasts, costs, claims, from comparison.json, or
+        computed anew where that is missing or damaged."""
+        try:
+            kept = ComparisonFile.read(self.folder / "comparison.json")
+        except UnreadableRun:
+            return compare_folders([self.folder]).as_json()
+        return FolderComparison("study", kept, []).as_json()
+
+    @property
+    def report(self) -> Path:
+        """The page of the study, report.html; it is written if it is not there."""
+        page = self.folder / "report.html"
+        return page if page.is_file() else write_report(self.folder)
+
+
+def run_in(folder: RunFolder, *, trust: bool = False, module: nn.Module | None = None) -> Run:
+    """The run in a folder, also where its record cannot be read."""
+    try:
+        record = read_record(folder)
+    except UnreadableRun as error:
+        record = RunRecord(status="unreadable", message=str(error))
+    return Run(folder.path, record.as_json(), module, trust)
