@@ -95,6 +95,8 @@ def _print_contents(loaded: Data) -> None:
     print_table(["class", *counts], rows, loaded.name)
     shape = "×".join(map(str, loaded.shape))
     typer.echo(f"{len(loaded.classes)} classes, images of {shape} (channels, height, width)")
+    if loaded.parts:
+        typer.echo(f"parts: {loaded.parts}")
     if sizes := _sizes(loaded):
         typer.echo(sizes)
     for note in loaded.notes:

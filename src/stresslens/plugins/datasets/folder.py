@@ -105,11 +105,12 @@ def folder(
         data = divided_into_parts(_of_same_files(decoded(settled), store, name))
     return replace(
         data,
-        notes=(*listed.notes, *_parts_given(listed, data), *data.notes, *notes),
+        notes=(*listed.notes, *data.notes, *notes),
         findings=tuple(_findings(listed, store)),
         fit=fit,
         white=settled.white,
         slices=tuple(slices or ()),
+        parts=_parts_in_words(listed, data),
     )
 
 
@@ -220,16 +221,14 @@ def _divided(
     return replace(data, validation=given["validation"]) if "validation" in given else data
 
 
-def _parts_given(listed: Listing, data: Data) -> list[str]:
-    """A note on the parts that the user's folders or table gave, and on those that were drawn."""
-    given = [part for part in data.splits if part in set(listed.parts)]
-    if not given:
-        return []
-    source = "the column `split`" if listed.columns else "folders"
-    drawn = [part for part in ("validation",) if part in data.splits and part not in given]
-    rest = "; validation was drawn from train" if drawn else ""
-    missing = "" if "test" in data.splits else "; there is no test part"
-    return [f"parts from {source}: {', '.join(given)}{rest}{missing}"]
+def _parts_in_words(listed: Listing, data: Data) -> str:
+    """Which parts the folders or the table gave, and which were drawn."""
+    given = [part for part in data.splits if part in listed.parts]
+    drawn = [part for part in data.splits if part not in given and part != "train"]
+    taken = f"{', '.join(given)} as given by {'the table' if listed.columns else 'folders'}" if given else ""
+    rest = f"{' and '.join(drawn)} drawn from {'train' if given else 'all images'}" if drawn else ""
+    missing = "" if "test" in data.splits else "no test part"
+    return "; ".join(filter(None, [taken, rest, missing]))
 
 
 def _findings(listed: Listing, store: Store) -> list[Finding]:
