@@ -155,7 +155,8 @@ def test_a_table_that_is_cut_says_how_many_columns_are_out_of_sight(
     browser: Chromium, pages: tuple[Path, Path], width: int
 ) -> None:
     browser.open(pages[0], width=width)
-    told = """[...document.querySelectorAll('.scroll')].filter(box => !box.closest('details:not([open]), .folded')).map(box => [
+    told = """[...document.querySelectorAll('.scroll')]
+        .filter(box => !box.closest('details:not([open]), .folded')).map(box => [
         box.scrollWidth > box.clientWidth + 4, !box.nextElementSibling.hidden, box.tabIndex])"""
     found = browser.evaluate(told)
     assert any(cut for cut, *_ in found)
